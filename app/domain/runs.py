@@ -1,0 +1,144 @@
+"""A run: one fine-tuning, what it is asked to do, the states it passes and the ways it can fail."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.datasets import Task
+from app.domain.methods import MethodSpec
+
+
+class TrainingArguments(BaseModel):
+    """How a run trains. Names and meanings are those of `transformers.TrainingArguments`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float | None = Field(default=None, gt=0, le=10)
+    """Peak rate of AdamW; None takes the method's default."""
+    num_train_epochs: float = Field(default=3, gt=0, le=1000)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; overrides the epochs."""
+    per_device_train_batch_size: int = Field(default=16, ge=1, le=4096)
+    per_device_eval_batch_size: int = Field(default=64, ge=1, le=4096)
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=4096)
+    warmup_steps: float = Field(default=0.06, ge=0)
+    """Steps; a value below 1 is a share of all steps."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Gradients are scaled down to this norm; 0 leaves them."""
+    bf16: bool = False
+    """Autocast to bfloat16; False is float32 throughout."""
+    max_length: int = Field(default=128, ge=2, le=131072)
+    """Tokens a text is cut to."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Fixes the head's initial weights, dropout and the order of the data."""
+
+
+class RunSpec(BaseModel):
+    """Everything that decides a run's outcome on a given device."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_model: str = Field(min_length=1, max_length=200)
+    """Name of a registered base model."""
+    dataset: str = Field(min_length=1, max_length=200)
+    """Name of a registered dataset."""
+    task: Task = "sequence-classification"
+    method: MethodSpec
+    training: TrainingArguments = TrainingArguments()
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. The last three are terminal."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Nothing follows it."""
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+
+TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
+    RunStatus.RUNNING: frozenset({RunStatus.QUEUED, RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED}),
+    RunStatus.SUCCEEDED: frozenset(),
+    RunStatus.FAILED: frozenset(),
+    RunStatus.CANCELLED: frozenset(),
+}
+"""Legal changes. `running → queued` is a new attempt after a lost worker or a shutdown."""
+
+
+class FailureCode(StrEnum):
+    """Why a run failed: a closed list."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    HOST_OOM = "host_oom"
+    KILLED = "killed"
+    DIVERGED = "diverged"
+    AUDIT = "audit"
+    BAD_CONFIGURATION = "bad_configuration"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    DATASET_UNAVAILABLE = "dataset_unavailable"
+    DISK_FULL = "disk_full"
+    STALLED = "stalled"
+    LOST = "lost"
+    INTERNAL = "internal"
+
+
+FAILURES: dict[FailureCode, str] = {
+    FailureCode.OUT_OF_MEMORY: (
+        "The device had no memory left. Use a smaller batch with accumulation, a shorter max_length, or LoRA."
+    ),
+    FailureCode.HOST_OOM: (
+        "The machine had no memory left and ended the trainer. Use a smaller batch, or a machine with more memory."
+    ),
+    FailureCode.KILLED: "The trainer was ended from outside. Look at the worker's log, then submit the run again.",
+    FailureCode.DIVERGED: (
+        "The loss became infinite or not a number. Lower the learning rate or lengthen the warm-up."
+    ),
+    FailureCode.AUDIT: (
+        "What trained is not what the method says should train, so the result was thrown away. "
+        "This is a bug: report it with the run's spec."
+    ),
+    FailureCode.BAD_CONFIGURATION: "The method does not fit this model or this task. The message names the field.",
+    FailureCode.MODEL_UNAVAILABLE: (
+        "The worker could not read the base model. Check the name, the revision and the worker's network or directory."
+    ),
+    FailureCode.DATASET_UNAVAILABLE: (
+        "The worker could not read the dataset's file. Check that web and worker share VEZNA_FILES_URL."
+    ),
+    FailureCode.DISK_FULL: "The worker's disk is full. Free some space, then submit the run again.",
+    FailureCode.STALLED: ("The trainer was alive and made no progress until its deadline. Look at the worker's log."),
+    FailureCode.LOST: (
+        "The worker was lost as often as a run may be tried. Look at the worker's log, then submit the run again."
+    ),
+    FailureCode.INTERNAL: "Vezna made a mistake. Report it with the run's log.",
+}
+"""A sentence for each code, with the next step."""
+
+
+class Phase(StrEnum):
+    """What an attempt is doing; each is a clock."""
+
+    LOAD = "load"
+    TOKENIZE = "tokenize"
+    BASELINE = "baseline"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    SAVE = "save"
+
+
+class Failure(BaseModel):
+    """Why a run failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: FailureCode
+    message: str
