@@ -54,9 +54,11 @@ def split_by_hash(rows: Iterable[tuple[str, str]], train: int, validation: int) 
     labels = sorted(set(distinct.values()))
     index = {name: i for i, name in enumerate(labels)}
     ordered = sorted((item_name(text), text, index[label]) for text, label in distinct.items())
-    cut: list[Split] = ["train"] * train + ["validation"] * validation
-    cut += ["test"] * (len(ordered) - len(cut))
-    return labels, [Row(item, split, text, label) for (item, text, label), split in zip(ordered, cut, strict=False)]
+    placed: list[Row] = []
+    for place, (item, text, label) in enumerate(ordered):
+        split: Split = "train" if place < train else "validation" if place < train + validation else "test"
+        placed.append(Row(item, split, text, label))
+    return labels, placed
 
 
 def facts(task: Task, labels: Sequence[str], rows: Sequence[Row]) -> DatasetFacts:

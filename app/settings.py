@@ -1,0 +1,107 @@
+"""Settings: one frozen class, read from the environment (prefix `VEZNA_`) once, when a process starts.
+
+A secret may also be given as a file: `VEZNA_DATABASE_URL_FILE=/run/secrets/database_url`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The project's directory: templates, static files and migrations lie here."""
+
+SECRETS = ("database_url", "broker_url")
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default and what it is for."""
+
+    model_config = SettingsConfigDict(env_prefix="VEZNA_", frozen=True, extra="ignore")
+
+    home: Path = Path(".vezna")
+    """Directory of the embedded database, broker, files and logs."""
+    database_url: SecretStr = SecretStr("")
+    """SQLAlchemy URL; empty means SQLite in `home`."""
+    broker_url: SecretStr = SecretStr("")
+    """Redis URL; empty means the embedded server of `vezna up`."""
+    broker_prefix: str = "vezna:"
+    """Put before every key in Redis, so that several installations can share a server."""
+    files_url: str = ""
+    """Place of artifacts and datasets: an fsspec URL (`s3://bucket/prefix`) or a directory; empty is `home`/files."""
+    model_roots: list[Path] = Field(default_factory=list)
+    """Directories below which base models may be registered by path (JSON list)."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    published: bool = False
+    """Set where something else guards the address (a container's published port): `host` may then be any."""
+    allowed_hosts: list[str] = Field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
+    """Names by which the server may be called; anything else is refused, against DNS rebinding (JSON list)."""
+
+    worker_name: str = ""
+    """Name of this worker; empty takes the host's."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of a trainer; None leaves it to torch."""
+    lease_seconds: float = Field(default=45.0, gt=0)
+    """A running run whose lease was not renewed for this long is taken from its worker."""
+    heartbeat_seconds: float = Field(default=10.0, gt=0)
+    """A worker renews its lease at least this often."""
+    report_seconds: float = Field(default=1.0, gt=0)
+    """Progress is written to the database this often; a cancel is seen as fast."""
+    sweep_seconds: float = Field(default=20.0, gt=0)
+    """How often lost doorbells are rung again and expired leases are ended."""
+    ring_again_seconds: float = Field(default=40.0, gt=0)
+    """A queued run whose doorbell was rung longer ago, while a worker is idle, is rung again."""
+    stall_seconds: float = Field(default=1800.0, gt=0)
+    """A trainer that reports no progress for this long is ended as `stalled`."""
+    stop_seconds: float = Field(default=15.0, gt=0)
+    """A trainer that was told to stop is ended by force after this long."""
+    max_attempts: int = Field(default=3, ge=1)
+    """A run is tried this often when its worker is lost."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _secrets_from_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in SECRETS:
+            path = os.environ.get(f"VEZNA_{name.upper()}_FILE")
+            if path and not values.get(name):
+                values[name] = Path(path).read_text().strip()
+        return values
+
+    @field_validator("home")
+    @classmethod
+    def _home_is_absolute(cls, home: Path) -> Path:
+        return home.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _only_loopback(self) -> "Settings":
+        if not self.published and self.host not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError(
+                f"VEZNA_HOST={self.host} would open the server to the network, and it has no login yet. "
+                "Keep 127.0.0.1, or set VEZNA_PUBLISHED=true where a container's port mapping or a proxy guards it."
+            )
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("VEZNA_LEASE_SECONDS must be at least twice VEZNA_HEARTBEAT_SECONDS")
+        return self
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'vezna.sqlite'}"
+
+    @property
+    def broker(self) -> str:
+        """The Redis URL in force."""
+        return self.broker_url.get_secret_value() or f"redis+socket://{self.home / 'broker.sock'}"
+
+    @property
+    def files(self) -> str:
+        """The place of artifacts and datasets in force."""
+        return self.files_url or str(self.home / "files")

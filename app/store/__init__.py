@@ -1,0 +1,1 @@
+"""The database and the files: tables, queries, the session and its one commit."""

@@ -1,0 +1,25 @@
+"""Artifacts of runs."""
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.domain.errors import NotFound
+from app.store.tables import ArtifactRow
+
+
+def of_run(session: Session, run_id: int) -> list[ArtifactRow]:
+    """A run's artifacts by name."""
+    return list(session.scalars(select(ArtifactRow).where(ArtifactRow.run_id == run_id).order_by(ArtifactRow.name)))
+
+
+def get(session: Session, artifact_id: int) -> ArtifactRow:
+    """An artifact. Raises NotFound."""
+    row = session.get(ArtifactRow, artifact_id)
+    if row is None:
+        raise NotFound(f"there is no artifact {artifact_id}")
+    return row
+
+
+def clear(session: Session, run_id: int) -> None:
+    """Forget every artifact of a run."""
+    session.execute(delete(ArtifactRow).where(ArtifactRow.run_id == run_id))

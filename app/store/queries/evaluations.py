@@ -1,0 +1,63 @@
+"""Evaluations and the scores of single items."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session, defer
+
+from app.domain.metrics import Evaluation
+from app.store.tables import EvaluationRow
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """One score an item, [N], with the hash that says which items in which order."""
+
+    items_hash: str
+    scores: NDArray[np.float64]
+
+
+def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[str], scores: Sequence[float]) -> None:
+    """Keep an evaluation, with its items' scores if it has them."""
+    row = EvaluationRow(run_id=run_id, **evaluation.model_dump())
+    if items:
+        row.items_hash = hashlib.sha256("\n".join(items).encode()).hexdigest()
+        row.scores = np.asarray(scores, dtype="<f4").tobytes()
+    session.add(row)
+
+
+def of_run(session: Session, run_id: int) -> list[EvaluationRow]:
+    """A run's evaluations in order, without their scores."""
+    query = select(EvaluationRow).options(defer(EvaluationRow.scores)).where(EvaluationRow.run_id == run_id)
+    return list(session.scalars(query.order_by(EvaluationRow.id)))
+
+
+def of_runs(session: Session, run_ids: Sequence[int], split: str) -> list[EvaluationRow]:
+    """The evaluations of several runs on a split, by run and step, without their scores."""
+    query = (
+        select(EvaluationRow)
+        .options(defer(EvaluationRow.scores))
+        .where(EvaluationRow.run_id.in_(run_ids), EvaluationRow.split == split)
+        .order_by(EvaluationRow.run_id, EvaluationRow.step)
+    )
+    return list(session.scalars(query))
+
+
+def test_scores(session: Session, run_ids: Sequence[int]) -> dict[tuple[int, str], ItemScores]:
+    """Scores on the test split by (run, subject)."""
+    query = select(EvaluationRow.run_id, EvaluationRow.subject, EvaluationRow.items_hash, EvaluationRow.scores).where(
+        EvaluationRow.run_id.in_(run_ids), EvaluationRow.split == "test", EvaluationRow.scores.is_not(None)
+    )
+    return {
+        (run_id, subject): ItemScores(items_hash, np.frombuffer(scores, dtype="<f4").astype(np.float64))
+        for run_id, subject, items_hash, scores in session.execute(query)
+    }
+
+
+def clear(session: Session, run_id: int) -> None:
+    """Forget every evaluation of a run."""
+    session.execute(delete(EvaluationRow).where(EvaluationRow.run_id == run_id))

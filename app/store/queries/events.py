@@ -1,0 +1,23 @@
+"""The log of a run."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.store.tables import RunEventRow
+
+
+def add(session: Session, run_id: int, kind: str, message: str) -> None:
+    """Write a line."""
+    session.add(RunEventRow(run_id=run_id, kind=kind, message=message))
+
+
+def after(session: Session, run_id: int, event_id: int = 0, *, limit: int = 500) -> list[RunEventRow]:
+    """A run's lines after an event id, in order."""
+    query = select(RunEventRow).where(RunEventRow.run_id == run_id, RunEventRow.id > event_id)
+    return list(session.scalars(query.order_by(RunEventRow.id).limit(limit)))
+
+
+def last(session: Session, run_id: int, *, limit: int) -> list[RunEventRow]:
+    """A run's last lines, in order."""
+    query = select(RunEventRow).where(RunEventRow.run_id == run_id).order_by(RunEventRow.id.desc()).limit(limit)
+    return list(session.scalars(query))[::-1]

@@ -1,0 +1,25 @@
+"""Keyset pagination: a page is what follows a key, never what follows a count."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Page(Generic[Row]):
+    """Rows, and the key after which the next page begins (None on the last)."""
+
+    rows: list[Row]
+    next_after: int | None
+
+    @property
+    def has_more(self) -> bool:
+        """There is a next page."""
+        return self.next_after is not None
+
+
+def cut(rows: list[Row], keys: list[int], limit: int) -> Page[Row]:
+    """Make a page of `limit` rows from a query that asked for one more."""
+    more = len(rows) > limit
+    return Page(rows[:limit], keys[limit - 1] if more else None)

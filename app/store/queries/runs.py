@@ -1,0 +1,149 @@
+"""Queries of runs, and the compare-and-set updates that move them between states."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy.orm import Session
+
+from app.domain.errors import NotFound
+from app.domain.runs import TRANSITIONS, RunStatus
+from app.store.queries.page import Page, cut
+from app.store.tables import RunRow
+
+Sort = Literal["newest", "accuracy", "peak_bytes", "train_seconds"]
+LIVE = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
+
+
+def get(session: Session, run_id: int) -> RunRow:
+    """A run. Raises NotFound."""
+    row = session.get(RunRow, run_id)
+    if row is None:
+        raise NotFound(f"there is no run {run_id}")
+    return row
+
+
+def page(
+    session: Session,
+    *,
+    after: int | None = None,
+    limit: int = 50,
+    status: RunStatus | None = None,
+    study_id: int | None = None,
+    method: str | None = None,
+) -> Page[RunRow]:
+    """Runs, newest first, that come after the run of id `after`."""
+    query = select(RunRow).order_by(RunRow.id.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(RunRow.id < after)
+    if status is not None:
+        query = query.where(RunRow.status == status.value)
+    if study_id is not None:
+        query = query.where(RunRow.study_id == study_id)
+    if method is not None:
+        query = query.where(RunRow.method_kind == method)
+    rows = list(session.scalars(query))
+    return cut(rows, [r.id for r in rows], limit)
+
+
+def best(session: Session, sort: Sort, *, limit: int = 50, status: RunStatus | None = None) -> list[RunRow]:
+    """The first `limit` runs by a number that is known of them: accuracy falling, memory and time rising."""
+    column, descending = {
+        "newest": (RunRow.id, True),
+        "accuracy": (RunRow.accuracy, True),
+        "peak_bytes": (RunRow.peak_bytes, False),
+        "train_seconds": (RunRow.train_seconds, False),
+    }[sort]
+    key: Any = column
+    query = select(RunRow).where(key.is_not(None)).order_by(key.desc() if descending else key, RunRow.id.desc())
+    if status is not None:
+        query = query.where(RunRow.status == status.value)
+    return list(session.scalars(query.limit(limit)))
+
+
+def of_study(session: Session, study_id: int) -> list[RunRow]:
+    """The runs of a study in the order in which it owes them."""
+    return list(session.scalars(select(RunRow).where(RunRow.study_id == study_id).order_by(RunRow.id)))
+
+
+def of_studies(session: Session, study_ids: Sequence[int]) -> list[RunRow]:
+    """The runs of several studies, by id."""
+    return list(session.scalars(select(RunRow).where(RunRow.study_id.in_(study_ids)).order_by(RunRow.id)))
+
+
+def count_by_status(session: Session) -> dict[str, int]:
+    """How many runs are in each state."""
+    rows = session.execute(select(RunRow.status, func.count()).group_by(RunRow.status)).all()
+    return {status.value: 0 for status in RunStatus} | {status: n for status, n in rows}
+
+
+def place_in_queue(session: Session, run: RunRow) -> int:
+    """How many queued runs stand before this one, plus one."""
+    query = select(func.count()).where(RunRow.status == RunStatus.QUEUED.value, RunRow.id < run.id)
+    return int(session.scalar(query) or 0) + 1
+
+
+def queued(session: Session, *, limit: int = 100) -> list[RunRow]:
+    """Queued runs, first come first."""
+    query = select(RunRow).where(RunRow.status == RunStatus.QUEUED.value).order_by(RunRow.id).limit(limit)
+    return list(session.scalars(query))
+
+
+def to_ring_again(session: Session, rung_before: datetime) -> list[RunRow]:
+    """Queued runs whose doorbell was never rung, or too long ago."""
+    query = (
+        select(RunRow)
+        .where(RunRow.status == RunStatus.QUEUED.value)
+        .where(RunRow.rung_at.is_(None) | (RunRow.rung_at < rung_before))
+        .order_by(RunRow.id)
+    )
+    return list(session.scalars(query))
+
+
+def expired(session: Session, at: datetime) -> list[RunRow]:
+    """Running runs whose lease has run out."""
+    query = select(RunRow).where(RunRow.status == RunStatus.RUNNING.value, RunRow.lease_expires_at < at)
+    return list(session.scalars(query.order_by(RunRow.id)))
+
+
+def move(
+    session: Session, run_id: int, source: RunStatus, target: RunStatus, *, epoch: int | None = None, **values: Any
+) -> bool:
+    """Compare and set: take a run from one state to another, only if it is still there (and in that attempt).
+
+    True if this call moved it. An illegal change is a mistake in the code, and raises ValueError.
+    """
+    if target not in TRANSITIONS[source]:
+        raise ValueError(f"a run never goes from {source} to {target}")
+    query = update(RunRow).where(RunRow.id == run_id, RunRow.status == source.value)
+    if epoch is not None:
+        query = query.where(RunRow.epoch == epoch)
+    return _changed(session, query.values(status=target.value, **values))
+
+
+def write(session: Session, run_id: int, epoch: int, **values: Any) -> bool:
+    """Fenced write: change a running run's columns, only for the attempt `epoch`. False if it is another's now."""
+    query = update(RunRow).where(RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value, RunRow.epoch == epoch)
+    return _changed(session, query.values(**values))
+
+
+def ask_to_cancel(session: Session, run_id: int, at: datetime) -> bool:
+    """Leave a cancel request with a running run; its worker sees it with its next report."""
+    query = update(RunRow).where(RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value)
+    return _changed(session, query.values(cancel_requested_at=func.coalesce(RunRow.cancel_requested_at, at)))
+
+
+def rung(session: Session, run_ids: Sequence[int], at: datetime) -> None:
+    """Note when doorbells were rung."""
+    if run_ids:
+        session.execute(
+            update(RunRow).where(RunRow.id.in_(run_ids)).values(rung_at=at),
+            execution_options={"synchronize_session": False},
+        )
+
+
+def _changed(session: Session, query: Any) -> bool:
+    result = session.execute(query.execution_options(synchronize_session=False))
+    assert isinstance(result, CursorResult)  # noqa: S101
+    return bool(result.rowcount == 1)

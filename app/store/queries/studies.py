@@ -1,0 +1,36 @@
+"""Queries of studies."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.domain.errors import NotFound
+from app.store.queries.page import Page, cut
+from app.store.tables import StudyRow
+
+
+def get(session: Session, study_id: int) -> StudyRow:
+    """A study. Raises NotFound."""
+    row = session.get(StudyRow, study_id)
+    if row is None:
+        raise NotFound(f"there is no study {study_id}")
+    return row
+
+
+def page(session: Session, *, after: int | None = None, limit: int = 50) -> Page[StudyRow]:
+    """Studies, newest first, that come after the study of id `after`."""
+    query = select(StudyRow).order_by(StudyRow.id.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(StudyRow.id < after)
+    rows = list(session.scalars(query))
+    return cut(rows, [r.id for r in rows], limit)
+
+
+def by_name(session: Session, name: str) -> StudyRow | None:
+    """The newest study of that name."""
+    return session.scalars(select(StudyRow).where(StudyRow.name == name).order_by(StudyRow.id.desc()).limit(1)).first()
+
+
+def names(session: Session, study_ids: set[int]) -> dict[int, str]:
+    """Names by id."""
+    query = select(StudyRow.id, StudyRow.name).where(StudyRow.id.in_(study_ids))
+    return {study_id: name for study_id, name in session.execute(query)}

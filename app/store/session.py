@@ -1,0 +1,77 @@
+"""The only place that opens transactions and commits them.
+
+`Database.transaction()` is for writing, `Database.reading()` for looking. On SQLite a write begins with
+BEGIN IMMEDIATE: it waits for its turn at the start instead of failing at its first UPDATE.
+What must happen after a commit (ringing a doorbell) is left with `after_commit(session, call)`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+BUSY_MILLISECONDS = 30_000
+
+
+class Database:
+    """An engine and the ways to use it. `url` is SQLAlchemy's; SQLite and PostgreSQL (psycopg) are supported."""
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        self.url = parsed
+        if parsed.get_backend_name() == "sqlite":
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = create_engine(parsed, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
+            _speak_sqlite(self.engine)
+        else:
+            if parsed.get_backend_name() == "postgresql":
+                parsed = parsed.set(drivername="postgresql+psycopg")
+            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session for writing: commits at the end, rolls back on an exception, then runs the after-commit calls."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            session.connection(execution_options={"vezna_write": True})
+            yield session
+            session.commit()
+            calls: list[Callable[[], object]] = session.info.pop("after_commit", [])
+        for call in calls:
+            call()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session for looking; nothing that it changes is kept."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    def dispose(self) -> None:
+        """Close every pooled connection; a forked process must call it before its first query."""
+        self.engine.dispose(close=False)
+
+
+def after_commit(session: Session, call: Callable[[], object]) -> None:
+    """Run `call` once the session's transaction has been committed; never if it is rolled back."""
+    session.info.setdefault("after_commit", []).append(call)
+
+
+def _speak_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def connected(dbapi: Any, _record: object) -> None:
+        dbapi.isolation_level = None  # the driver begins nothing by itself: `begun` below does
+        cursor = dbapi.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        write = connection.get_execution_options().get("vezna_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,26 @@
+"""The tables, one noun a file. Importing this package makes all of them known to `Base.metadata`."""
+
+from app.store.tables.artifact import ArtifactRow
+from app.store.tables.base import Base, now
+from app.store.tables.base_model import BaseModelRow
+from app.store.tables.dataset import DatasetRow
+from app.store.tables.evaluation import EvaluationRow
+from app.store.tables.event import RunEventRow
+from app.store.tables.run import RunRow
+from app.store.tables.steps import StepChunkRow
+from app.store.tables.study import StudyRow
+from app.store.tables.worker import WorkerRow
+
+__all__ = [
+    "ArtifactRow",
+    "Base",
+    "BaseModelRow",
+    "DatasetRow",
+    "EvaluationRow",
+    "RunEventRow",
+    "RunRow",
+    "StepChunkRow",
+    "StudyRow",
+    "WorkerRow",
+    "now",
+]

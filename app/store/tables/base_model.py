@@ -1,0 +1,31 @@
+"""Base models that were registered and inspected."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.models import ModelFacts
+from app.store.tables.base import Base, now
+
+
+class BaseModelRow(Base):
+    """A pretrained model under a name; `facts` is there once `status` is `ready`."""
+
+    __tablename__ = "base_models"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    source: Mapped[str] = mapped_column(String(20))
+    location: Mapped[str] = mapped_column(String(500), default="")
+    revision: Mapped[str] = mapped_column(String(120), default="")
+    status: Mapped[str] = mapped_column(String(20), default="inspecting")
+    message: Mapped[str] = mapped_column(default="")
+    facts_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def facts(self) -> ModelFacts | None:
+        """What the inspection found."""
+        return ModelFacts.model_validate(self.facts_json) if self.facts_json else None

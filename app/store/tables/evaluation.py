@@ -1,0 +1,28 @@
+"""Evaluations: a model's quality on a split, with its score on every item where a verdict needs it."""
+
+from sqlalchemy import ForeignKey, LargeBinary, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.store.tables.base import Base
+
+
+class EvaluationRow(Base):
+    """One evaluation of a run. Scores are float32, little-endian, in the order of the items."""
+
+    __tablename__ = "evaluations"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    subject: Mapped[str] = mapped_column(String(20))
+    split: Mapped[str] = mapped_column(String(20))
+    step: Mapped[int]
+    epoch: Mapped[float]
+    n: Mapped[int]
+    loss: Mapped[float]
+    accuracy: Mapped[float]
+    macro_f1: Mapped[float]
+    items_hash: Mapped[str | None] = mapped_column(String(64), default=None)
+    """SHA-256 of the items' names in order: scores are compared item by item only where it is the same."""
+    scores: Mapped[bytes | None] = mapped_column(LargeBinary, default=None)
+
+    __table_args__ = (UniqueConstraint("run_id", "subject", "split", "step"),)

@@ -1,0 +1,83 @@
+"""Runs: one wide row each, so that the list of runs needs no join for what it shows and sorts by."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.metrics import RunResult
+from app.domain.runs import RunSpec, RunStatus
+from app.store.tables.base import Base, now
+
+
+class RunRow(Base):
+    """A run: what was asked, where it stands, what came out."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), default=None, index=True)
+    arm: Mapped[str] = mapped_column(String(60), default="")
+    seed: Mapped[int] = mapped_column(BigInteger)
+    method_kind: Mapped[str] = mapped_column(String(40), index=True)
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id"), index=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)
+    learning_rate: Mapped[float]
+    spec_json: Mapped[dict[str, Any]]
+
+    # the queue
+    status: Mapped[str] = mapped_column(String(20), default=RunStatus.QUEUED.value)
+    epoch: Mapped[int] = mapped_column(default=0)
+    """Number of the attempt; a write that carries an older one finds no row."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    """Attempts that count against `max_attempts`; one that was drained does not."""
+    worker: Mapped[str | None] = mapped_column(String(120), default=None)
+    lease_expires_at: Mapped[datetime | None] = mapped_column(default=None)
+    rung_at: Mapped[datetime | None] = mapped_column(default=None)
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(default=None)
+    queued_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None] = mapped_column(default=None)
+    finished_at: Mapped[datetime | None] = mapped_column(default=None)
+
+    # progress
+    phase: Mapped[str | None] = mapped_column(String(20), default=None)
+    step: Mapped[int] = mapped_column(default=0)
+    total_steps: Mapped[int | None] = mapped_column(default=None)
+    train_loss: Mapped[float | None] = mapped_column(default=None)
+    train_seconds: Mapped[float | None] = mapped_column(default=None)
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    validation_accuracy: Mapped[float | None] = mapped_column(default=None)
+
+    # what came out
+    accuracy: Mapped[float | None] = mapped_column(default=None)
+    macro_f1: Mapped[float | None] = mapped_column(default=None)
+    loss: Mapped[float | None] = mapped_column(default=None)
+    base_accuracy: Mapped[float | None] = mapped_column(default=None)
+    trainable_parameters: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    total_parameters: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    peak_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    wall_seconds: Mapped[float | None] = mapped_column(default=None)
+    artifact_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    tokens_per_second: Mapped[float | None] = mapped_column(default=None)
+    device_name: Mapped[str | None] = mapped_column(String(200), default=None)
+    result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    failure_code: Mapped[str | None] = mapped_column(String(40), default=None)
+    failure_message: Mapped[str | None] = mapped_column(default=None)
+
+    __table_args__ = (
+        Index("ix_runs_status_queued_at", "status", "queued_at"),
+        Index("ix_runs_accuracy_id", "accuracy", "id"),
+        Index("ix_runs_peak_bytes_id", "peak_bytes", "id"),
+        Index("ix_runs_train_seconds_id", "train_seconds", "id"),
+    )
+
+    @property
+    def spec(self) -> RunSpec:
+        """What was asked for."""
+        return RunSpec.model_validate(self.spec_json)
+
+    @property
+    def result(self) -> RunResult | None:
+        """What came out, once it succeeded."""
+        return RunResult.model_validate(self.result_json) if self.result_json else None

@@ -1,0 +1,27 @@
+"""Workers: who trains, on what."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.store.tables.base import Base, now
+
+
+class WorkerRow(Base):
+    """A worker that has reported; it is live while its heartbeat is fresh."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(120), primary_key=True)
+    device: Mapped[str] = mapped_column(String(20), default="cpu")
+    device_name: Mapped[str] = mapped_column(String(200), default="")
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    """Of the device: the host's memory for a CPU, the card's for CUDA."""
+    cores: Mapped[int] = mapped_column(default=1)
+    run_id: Mapped[int | None] = mapped_column(default=None)
+    """The run that it is at; None when idle."""
+    draining: Mapped[bool] = mapped_column(default=False)
+    """It was told to stop: its run is handed back."""
+    started_at: Mapped[datetime] = mapped_column(default=now)
+    heartbeat_at: Mapped[datetime] = mapped_column(default=now, index=True)
