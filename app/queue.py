@@ -1,6 +1,5 @@
 """The doorbell: names of the tasks, and how to ring for one. The database is the queue; a ring carries an id alone."""
 
-from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -17,6 +16,8 @@ SWEEP = "vezna.sweep"
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
 QUEUES = {TRAIN: TRAIN_QUEUE, INSPECT: CONTROL_QUEUE, SWEEP: CONTROL_QUEUE}
+
+BROKER_ERRORS = (OperationalError, RedisError, OSError)
 
 log = structlog.get_logger()
 
@@ -59,38 +60,28 @@ def celery_app(settings: Settings) -> Celery:
     return app
 
 
-@lru_cache(maxsize=4)
-def _sender(settings_broker: str, prefix: str) -> Celery:
-    app = Celery("vezna-sender", broker=settings_broker)
-    app.conf.update(
-        task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
-        task_publish_retry=False,
-        task_serializer="json",
-        broker_transport_options={
-            "socket_timeout": 5,
-            "socket_connect_timeout": 2,
-            "global_keyprefix": prefix,
-            "max_retries": 1,
-        },
-    )
-    return app
+class Doorbell:
+    """Rings for tasks. Made once a process and handed to whoever rings."""
 
+    def __init__(self, settings: Settings) -> None:
+        self._app = celery_app(settings)
+        options = self._app.conf.broker_transport_options
+        self._app.conf.broker_transport_options = options | {"socket_timeout": 5, "socket_connect_timeout": 2}
 
-def send(settings: Settings, task: str, *args: Any) -> bool:
-    """Ring for a task. False if the broker is away: nothing is lost, the sweeper rings again."""
-    try:
-        _sender(settings.broker, settings.broker_prefix).send_task(task, args=args, retry=False)
-    except (OperationalError, RedisError, OSError) as error:
-        log.warning("the broker is away; the sweeper will ring again", task=task, error=str(error))
-        return False
-    return True
+    def ring(self, task: str, *args: Any) -> bool:
+        """Ring for a task. False if the broker is away: nothing is lost, the sweeper rings again."""
+        try:
+            self._app.send_task(task, args=args, retry=False)
+        except BROKER_ERRORS as error:
+            log.warning("the broker is away; the sweeper will ring again", task=task, error=str(error))
+            return False
+        return True
 
-
-def ping(settings: Settings) -> bool:
-    """Whether the broker answers."""
-    try:
-        with _sender(settings.broker, settings.broker_prefix).connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=3)
-    except (OperationalError, RedisError, OSError):
-        return False
-    return True
+    def answers(self) -> bool:
+        """Whether the broker is there."""
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=3)
+        except BROKER_ERRORS:
+            return False
+        return True

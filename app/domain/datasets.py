@@ -55,9 +55,9 @@ def split_by_hash(rows: Iterable[tuple[str, str]], train: int, validation: int) 
     index = {name: i for i, name in enumerate(labels)}
     ordered = sorted((item_name(text), text, index[label]) for text, label in distinct.items())
     placed: list[Row] = []
-    for place, (item, text, label) in enumerate(ordered):
+    for place, (item, text, number) in enumerate(ordered):
         split: Split = "train" if place < train else "validation" if place < train + validation else "test"
-        placed.append(Row(item, split, text, label))
+        placed.append(Row(item, split, text, number))
     return labels, placed
 
 

@@ -49,12 +49,12 @@ def of_runs(session: Session, run_ids: Sequence[int], split: str) -> list[Evalua
 
 def test_scores(session: Session, run_ids: Sequence[int]) -> dict[tuple[int, str], ItemScores]:
     """Scores on the test split by (run, subject)."""
-    query = select(EvaluationRow.run_id, EvaluationRow.subject, EvaluationRow.items_hash, EvaluationRow.scores).where(
-        EvaluationRow.run_id.in_(run_ids), EvaluationRow.split == "test", EvaluationRow.scores.is_not(None)
-    )
+    columns = (EvaluationRow.run_id, EvaluationRow.subject, EvaluationRow.items_hash, EvaluationRow.scores)
+    query = select(*columns).where(EvaluationRow.run_id.in_(run_ids), EvaluationRow.split == "test")
     return {
         (run_id, subject): ItemScores(items_hash, np.frombuffer(scores, dtype="<f4").astype(np.float64))
         for run_id, subject, items_hash, scores in session.execute(query)
+        if items_hash is not None and scores is not None
     }
 
 
