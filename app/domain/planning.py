@@ -1,0 +1,130 @@
+"""What it would take to decide: seeds or items for a study that is undecided, and what a study can show beforehand.
+
+Both put variances into the interval of `app.domain.intervals`: the ones seen, or before anything is seen the assumed
+ones below. How the parts shrink: the seeds' own part with S, the items' own part with N, the residual with both.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from app.domain.intervals import CONFIDENCE, Difference, spread, student
+
+MOST_SEEDS = 100
+MOST_ITEMS = 1_000_000
+
+SEED_SD = 0.007
+"""Assumed: sd over seeds of one run's accuracy, 0.7 points on about 650 items."""
+DISAGREEMENT = 0.5
+"""Assumed: two runs disagree on half as many items as one of them gets wrong (5.5 % at an accuracy of 89 %)."""
+LASTING = 0.3
+"""Assumed: the share of that disagreement that is between the methods, and stays however many seeds there are."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What would decide, were the difference and the variances to stay as seen. None: no reasonable number would.
+
+    As the difference will not stay as seen, each number brings a decision in about half of the cases: take more.
+    """
+
+    seeds: int | None
+    """Seeds per arm in all, at most 100, with the items that there are."""
+    items: int | None
+    """Test items, at most 1,000,000 (found to within 2 %), with the seeds that there are."""
+    assumed: bool = False
+    """No arm had two seeds: the seed variance is SEED_SD², not a variance seen."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A difference's variances by source, free of S and N."""
+
+    item: float
+    seed: float
+    reference_seed: float
+    residual: float
+    reference_residual: float
+
+
+def needs(seen: Difference, margin: float) -> Needs:
+    """The fewest seeds, and the fewest items, at which the interval around the seen difference would decide."""
+    parts, assumed = _parts(seen)
+    seeds, reference_seeds, items = seen.seeds, seen.reference_seeds, seen.items
+
+    def decides(seeds: int, reference_seeds: int, items: int) -> bool:
+        half = _half_width(parts, seeds, reference_seeds, items, seen.confidence)
+        return half < max(abs(seen.delta), margin - abs(seen.delta))
+
+    more_seeds = range(max(2, min(seeds, reference_seeds) + 1), MOST_SEEDS + 1)
+    enough_seeds = (s for s in more_seeds if decides(max(s, seeds), max(s, reference_seeds), items))
+    if seen.one_seed:
+        return Needs(seeds=next(enough_seeds, None), items=None, assumed=assumed)
+    more_items = np.unique(np.geomspace(items + 1, max(MOST_ITEMS, items + 1), 500).astype(int)).tolist()
+    enough_items = (n for n in more_items if n <= MOST_ITEMS and decides(seeds, reference_seeds, n))
+    return Needs(seeds=next(enough_seeds, None), items=next(enough_items, None), assumed=assumed)
+
+
+def smallest_difference(
+    items: int,
+    seeds: int,
+    accuracy: float,
+    *,
+    disagreement: float | None = None,
+    seed_sd: float = SEED_SD,
+    confidence: float = CONFIDENCE,
+) -> float:
+    """The half-width to expect of a study: the smallest seen difference that it can call one, in the metric's unit.
+
+    A true difference of this size is found in half of the studies; one of 1.4 times this size in about 80 %. And an
+    arm can only be within a margin that is wider than this.
+
+    `accuracy` is a guess at the arms' (0.89); `disagreement` the share of items on which a run of one arm and a run of
+    the other disagree, by default DISAGREEMENT × (1 − accuracy), of which LASTING stays whatever the seeds;
+    `seed_sd` the sd over seeds of one run's accuracy. With one seed the items' part only.
+    """
+    if items < 2 or seeds < 1 or not 0 <= accuracy <= 1:
+        raise ValueError("a plan needs two items, one seed and an accuracy between 0 and 1, at least")
+    disagree = max(DISAGREEMENT * (1 - accuracy) if disagreement is None else disagreement, 1 / items)
+    if seeds == 1:
+        return student(confidence, items - 1) * sqrt(disagree / items)
+    # A run differs from another of its own arm in (1 − LASTING) of the disagreement, half of it each one's residual.
+    residual = (1 - LASTING) * disagree / 2
+    seed = max(seed_sd**2 - residual / items, 0.0)
+    parts = _Parts(LASTING * disagree, seed, seed, residual, residual)
+    return _half_width(parts, seeds, seeds, items, confidence)
+
+
+def _parts(seen: Difference) -> tuple[_Parts, bool]:
+    """Take a difference's variances apart; a negative rest is 0."""
+    n = seen.items
+    e_a, e_b = seen.residual, seen.reference_residual
+    item = max(seen.item_variance * n - e_a / seen.seeds - e_b / seen.reference_seeds, 0.0)
+    own = max(seen.seed_variance - e_a / n, 0.0) if seen.seeds > 1 else None
+    reference = max(seen.reference_seed_variance - e_b / n, 0.0) if seen.reference_seeds > 1 else None
+    assumed = own is None and reference is None
+    fallback = next((v for v in (own, reference) if v is not None), SEED_SD**2)
+    return (
+        _Parts(
+            item=item,
+            seed=fallback if own is None else own,
+            reference_seed=fallback if reference is None else reference,
+            residual=e_a,
+            reference_residual=e_b,
+        ),
+        assumed,
+    )
+
+
+def _half_width(parts: _Parts, seeds: int, reference_seeds: int, items: int, confidence: float) -> float:
+    """t·√V that the variances would give with other numbers of seeds and items; two seeds or more in both."""
+    e_a, e_b = parts.residual, parts.reference_residual
+    v_i = (parts.item + e_a / seeds + e_b / reference_seeds) / items
+    variance, df = spread(
+        v_i,
+        items,
+        (parts.seed + e_a / items, e_a, seeds),
+        (parts.reference_seed + e_b / items, e_b, reference_seeds),
+    )
+    return student(confidence, df) * sqrt(variance)
