@@ -103,6 +103,8 @@ class Audit(_Value):
     """The trainable groups, then `frozen`."""
     problems: list[str] = Field(default_factory=list)
     """A sentence for each tensor or group that did not do as the method says."""
+    notes: list[str] = Field(default_factory=list)
+    """A sentence for each trainable tensor that rightly stayed as it was, because no gradient ever reached it."""
 
 
 class Memory(_Value):
