@@ -1,13 +1,15 @@
 """A study: a fair comparison, spelled out as the runs that it owes."""
 
 from collections import Counter
+from collections.abc import Collection
+from enum import StrEnum
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.datasets import Task
 from app.domain.methods import METHODS, MethodSpec, label
-from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.runs import RunSpec, RunStatus, TrainingArguments
 
 
 class ArmSpec(BaseModel):
@@ -34,6 +36,26 @@ class OwedRun(NamedTuple):
     arm: str
     seed: int
     spec: RunSpec
+
+
+class StudyStatus(StrEnum):
+    """Where a study stands; it follows from its runs."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+def status_of(runs: Collection[RunStatus]) -> StudyStatus:
+    """Queued until a run has begun; running while one may still end; cancelled if that ended them all."""
+    if all(status is RunStatus.CANCELLED for status in runs):
+        return StudyStatus.CANCELLED
+    if all(status.terminal for status in runs):
+        return StudyStatus.FINISHED
+    if all(status is RunStatus.QUEUED for status in runs):
+        return StudyStatus.QUEUED
+    return StudyStatus.RUNNING
 
 
 class StudySpec(BaseModel):

@@ -108,7 +108,7 @@ def expired(session: Session, at: datetime) -> list[RunRow]:
 
 
 def move(
-    session: Session, run_id: int, source: RunStatus, target: RunStatus, *, epoch: int | None = None, **values: Any
+    session: Session, run_id: int, source: RunStatus, target: RunStatus, *, of_epoch: int | None = None, **values: Any
 ) -> bool:
     """Compare and set: take a run from one state to another, only if it is still there (and in that attempt).
 
@@ -117,9 +117,24 @@ def move(
     if target not in TRANSITIONS[source]:
         raise ValueError(f"a run never goes from {source} to {target}")
     query = update(RunRow).where(RunRow.id == run_id, RunRow.status == source.value)
-    if epoch is not None:
-        query = query.where(RunRow.epoch == epoch)
+    if of_epoch is not None:
+        query = query.where(RunRow.epoch == of_epoch)
     return _changed(session, query.values(status=target.value, **values))
+
+
+def next_attempt() -> dict[str, Any]:
+    """Values that begin a new attempt."""
+    return {"epoch": RunRow.epoch + 1, "attempts": RunRow.attempts + 1}
+
+
+def uncounted_attempt() -> dict[str, Any]:
+    """Values that take back the count of the present attempt."""
+    return {"attempts": RunRow.attempts - 1}
+
+
+def cancel_requested(session: Session, run_id: int) -> bool:
+    """Whether someone wants the run cancelled."""
+    return session.scalar(select(RunRow.cancel_requested_at).where(RunRow.id == run_id)) is not None
 
 
 def write(session: Session, run_id: int, epoch: int, **values: Any) -> bool:

@@ -8,9 +8,9 @@ from app.store.queries.page import Page, cut
 from app.store.tables import StudyRow
 
 
-def get(session: Session, study_id: int) -> StudyRow:
-    """A study. Raises NotFound."""
-    row = session.get(StudyRow, study_id)
+def get(session: Session, study_id: int, *, lock: bool = False) -> StudyRow:
+    """A study, locked until the transaction ends if it is to be changed. Raises NotFound."""
+    row = session.get(StudyRow, study_id, with_for_update=lock)
     if row is None:
         raise NotFound(f"there is no study {study_id}")
     return row

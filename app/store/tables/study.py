@@ -11,7 +11,7 @@ from app.store.tables.base import Base, now
 
 
 class StudyRow(Base):
-    """A study; its runs are in `runs`. `status` follows them: queued, running, finished or cancelled."""
+    """A study. Where it stands follows from its runs (`domain.studies.status_of`) and is kept nowhere else."""
 
     __tablename__ = "studies"
 
@@ -20,9 +20,7 @@ class StudyRow(Base):
     base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id"), index=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)
     spec_json: Mapped[dict[str, Any]]
-    status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
-    finished_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
     def spec(self) -> StudySpec:

@@ -1,0 +1,308 @@
+"""A study weighed: what each arm reached and cost, its verdict against the reference, and what was not equal.
+
+Pure: runs in, comparison out. The statistics are in `verdict.py`; the words for people are made by the web.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.methods import METHODS, Family
+from app.domain.metrics import Clocks, Memory, RunResult
+from app.domain.runs import Failure, RunStatus
+from app.domain.studies import ArmSpec, StudySpec
+from app.domain.verdict import Estimate, Verdict, best_indistinguishable, estimate, judge, smallest_difference
+
+POINT = 0.01
+"""A percentage point, as a fraction."""
+ASSUMED_ACCURACY = 0.9
+"""Before a run has ended."""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """A run as a comparison sees it."""
+
+    run_id: int
+    arm: str
+    seed: int
+    status: RunStatus
+    result: RunResult | None = None
+    failure: Failure | None = None
+    scores: NDArray[np.float64] | None = None
+    """Adapted model's score on each test item, [N]."""
+    base_scores: NDArray[np.float64] | None = None
+    """Untouched model's score on each test item, [N]."""
+    items_hash: str | None = None
+    """Which test items, in which order."""
+    worker: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def environment(self) -> tuple[str, str]:
+        """What a time or a memory peak depends on besides the method: device and precision."""
+        where = self.result.environment if self.result else None
+        return (where.device_name, where.precision) if where else ("", "")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A cost over seeds."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread":
+        """Mean, smallest and largest; raises ValueError for none."""
+        seen = np.fromiter(values, dtype=np.float64)
+        return cls(float(seen.mean()), float(seen.min()), float(seen.max()))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an arm cost, over its succeeded seeds. Bytes and seconds."""
+
+    peak_bytes: Spread
+    weights_bytes: float
+    gradients_bytes: float
+    optimizer_bytes: float
+    rest_bytes: float
+    train_seconds: Spread
+    wall_seconds: Spread
+    clocks: dict[str, float]
+    """Mean seconds by phase, names of `metrics.Clocks`."""
+    tokens_per_second: float
+    trainable_parameters: int
+    total_parameters: int
+    artifact_bytes: int
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm and what is known of it so far."""
+
+    spec: ArmSpec
+    title: str
+    family: Family
+    hollow: int
+    """0 for a family's first arm (filled marker), 1 for the second (hollow), 2 and more (half-filled)."""
+    is_reference: bool
+    learning_rate: float
+    runs: tuple[RunOutcome, ...]
+    """Every run that the study owes to it, by seed."""
+    score: Estimate | None
+    """Mean test accuracy with its own 95 % interval; None until a seed has succeeded."""
+    verdict: Verdict | None
+    """Against the reference; None for the reference itself."""
+    costs: Costs | None
+
+    @property
+    def succeeded(self) -> tuple[RunOutcome, ...]:
+        """Runs with a result."""
+        return tuple(r for r in self.runs if r.status is RunStatus.SUCCEEDED)
+
+    @property
+    def failed(self) -> tuple[RunOutcome, ...]:
+        """Runs that ended without one."""
+        return tuple(r for r in self.runs if r.status in (RunStatus.FAILED, RunStatus.CANCELLED))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something that runs were made under, and its value by arm (or one value for all)."""
+
+    name: str
+    values: dict[str, str]
+    """By arm title; several values within an arm are joined by a comma."""
+
+    @property
+    def equal(self) -> bool:
+        """Every arm had the same."""
+        return len(set(self.values.values())) <= 1
+
+    @property
+    def value(self) -> str:
+        """The value of the first arm: all arms' where they are equal."""
+        return next(iter(self.values.values()), "")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A study weighed."""
+
+    spec: StudySpec
+    arms: tuple[Arm, ...]
+    """In the order of the study."""
+    base: Estimate | None
+    """The untouched model."""
+    items: int | None
+    """Test items."""
+    conditions: tuple[Condition, ...]
+    best_scores: frozenset[str]
+    """Arms that cannot be told apart from the best mean."""
+    smallest_difference: float | None
+    """What this test set and these seeds can show, as a fraction; from assumed variances."""
+    times_comparable: bool
+    """All succeeded runs had the same device, and no other run of the study ran beside them on it."""
+    memory_comparable: bool
+    """All succeeded runs were measured on the same kind of device in the same precision."""
+
+    @property
+    def reference(self) -> Arm:
+        """The arm that the others are held against."""
+        return next(a for a in self.arms if a.is_reference)
+
+    @property
+    def others(self) -> tuple[Arm, ...]:
+        """All arms but the reference."""
+        return tuple(a for a in self.arms if not a.is_reference)
+
+    @property
+    def runs(self) -> tuple[RunOutcome, ...]:
+        """Every run of every arm."""
+        return tuple(r for a in self.arms for r in a.runs)
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is queued or running."""
+        return all(r.status.terminal for r in self.runs)
+
+
+def compare(spec: StudySpec, runs: Sequence[RunOutcome], *, test_items: int | None = None) -> Comparison:
+    """Weigh a study by the runs that it has so far; missing and failed ones are shown and block nothing else."""
+    by_arm = {arm.title: tuple(r for r in runs if r.arm == arm.title) for arm in spec.arms}
+    scores = _matrices(by_arm)
+    verdicts = judge(scores, spec.reference_arm, spec.margin_points * POINT) if spec.reference_arm in scores else {}
+    done = [r for r in runs if r.result is not None]
+    items = next((matrix.shape[1] for matrix in scores.values()), test_items)
+    arms = _arms(spec, by_arm, scores, verdicts)
+    return Comparison(
+        spec=spec,
+        arms=arms,
+        base=_untouched(done),
+        items=items,
+        conditions=_conditions(by_arm),
+        best_scores=frozenset(best_indistinguishable(scores)) if scores else frozenset(),
+        smallest_difference=_can_show(spec, arms, items),
+        times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not _overlap(done),
+        memory_comparable=len({r.environment for r in done}) <= 1,
+    )
+
+
+def _arms(
+    spec: StudySpec,
+    by_arm: Mapping[str, tuple[RunOutcome, ...]],
+    scores: Mapping[str, NDArray[np.float64]],
+    verdicts: Mapping[str, Verdict],
+) -> tuple[Arm, ...]:
+    seen: Counter[Family] = Counter()
+    arms = []
+    for arm in spec.arms:
+        facts = METHODS[arm.method.kind]
+        results = [r.result for r in by_arm[arm.title] if r.result is not None]
+        arms.append(
+            Arm(
+                spec=arm,
+                title=arm.title,
+                family=facts.family,
+                hollow=seen[facts.family],
+                is_reference=arm.title == spec.reference_arm,
+                learning_rate=arm.learning_rate or facts.learning_rate,
+                runs=by_arm[arm.title],
+                score=estimate(scores[arm.title]) if arm.title in scores else None,
+                verdict=verdicts.get(arm.title),
+                costs=_costs(results) if results else None,
+            )
+        )
+        seen[facts.family] += 1
+    return tuple(arms)
+
+
+def _matrices(by_arm: Mapping[str, Sequence[RunOutcome]]) -> dict[str, NDArray[np.float64]]:
+    """Scores by arm, [S, N]. Runs over other test items than most are left out: they cannot be paired."""
+    scored = [r for runs in by_arm.values() for r in runs if r.scores is not None]
+    if not scored:
+        return {}
+    [(usual, _)] = Counter(r.items_hash for r in scored).most_common(1)
+    rows = {
+        title: [r.scores for r in runs if r.scores is not None and r.items_hash == usual]
+        for title, runs in by_arm.items()
+    }
+    return {title: np.stack(parts) for title, parts in rows.items() if parts}
+
+
+def _untouched(done: Sequence[RunOutcome]) -> Estimate | None:
+    """The untouched model differs between seeds only by its new head: one run a seed is enough."""
+    by_seed = {r.seed: r.base_scores for r in done if r.base_scores is not None}
+    sizes = {len(scores) for scores in by_seed.values()}
+    return estimate(np.stack(list(by_seed.values()))) if len(sizes) == 1 else None
+
+
+def _costs(results: Sequence[RunResult]) -> Costs:
+    def memory(of: Callable[[Memory], float]) -> float:
+        return float(np.mean([of(r.memory) for r in results]))
+
+    first = results[0]
+    return Costs(
+        peak_bytes=Spread.of(r.memory.peak_bytes for r in results),
+        weights_bytes=memory(lambda m: m.weights_bytes),
+        gradients_bytes=memory(lambda m: m.gradients_bytes),
+        optimizer_bytes=memory(lambda m: m.optimizer_bytes),
+        rest_bytes=memory(lambda m: m.rest_bytes),
+        train_seconds=Spread.of(r.clocks.train for r in results),
+        wall_seconds=Spread.of(r.clocks.wall for r in results),
+        clocks={name: float(np.mean([getattr(r.clocks, name) for r in results])) for name in Clocks.model_fields},
+        tokens_per_second=float(np.mean([r.tokens / r.clocks.train for r in results if r.clocks.train > 0] or [0.0])),
+        trainable_parameters=first.parameters.trainable,
+        total_parameters=first.parameters.total,
+        artifact_bytes=first.artifact_bytes,
+    )
+
+
+CONDITIONS: dict[str, Callable[[RunResult], str]] = {
+    "device": lambda r: r.environment.device_name,
+    "threads": lambda r: str(r.environment.threads),
+    "precision": lambda r: r.environment.precision,
+    "attention": lambda r: r.environment.attention,
+    "steps": lambda r: str(r.steps),
+    "tokens trained on": lambda r: str(r.tokens),
+    "torch": lambda r: r.environment.versions.get("torch", ""),
+    "transformers": lambda r: r.environment.versions.get("transformers", ""),
+    "peft": lambda r: r.environment.versions.get("peft", ""),
+}
+"""What is held against each other; seen in results, not promised by specs."""
+
+
+def _conditions(by_arm: Mapping[str, Sequence[RunOutcome]]) -> tuple[Condition, ...]:
+    results = {title: [r.result for r in runs if r.result is not None] for title, runs in by_arm.items()}
+    return tuple(
+        Condition(
+            name,
+            {title: ", ".join(sorted({read(result) for result in seen})) for title, seen in results.items() if seen},
+        )
+        for name, read in CONDITIONS.items()
+    )
+
+
+def _can_show(spec: StudySpec, arms: Sequence[Arm], items: int | None) -> float | None:
+    if not items:
+        return None
+    reached = [a.score.mean for a in arms if a.score is not None]
+    return smallest_difference(items, len(spec.seeds), max(reached, default=ASSUMED_ACCURACY))
+
+
+def _overlap(done: Sequence[RunOutcome]) -> bool:
+    """Whether two runs stood on the same worker at the same time."""
+    spans: dict[str | None, list[tuple[datetime, datetime]]] = {}
+    for run in done:
+        if run.started_at and run.finished_at:
+            spans.setdefault(run.worker, []).append((run.started_at, run.finished_at))
+    return any(later[0] < earlier[1] for those in spans.values() for earlier, later in pairwise(sorted(those)))

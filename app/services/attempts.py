@@ -1,0 +1,254 @@
+"""The life of an attempt as its worker sees it: claim, report, finish, fail, hand back. Lost workers: `sweep.py`.
+
+Every change of state is one compare-and-set UPDATE, and every write is fenced by the attempt's epoch.
+A call for an attempt that is no longer the run's raises `Fenced`: its caller has nothing more to write.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import VeznaError
+from app.domain.jobs import EvaluationReport, LogReport, PhaseReport, Report, StepsReport
+from app.domain.metrics import RunResult, to_array
+from app.domain.runs import Failure, Phase, RunSpec, RunStatus
+from app.queue import TRAIN, Doorbell
+from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, steps, workers
+from app.store.session import after_commit
+from app.store.tables import ArtifactRow, now
+
+
+class Fenced(VeznaError):
+    """The run has passed on to another attempt, or has ended."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that this worker may execute, and what it needs for it."""
+
+    run_id: int
+    epoch: int
+    spec: RunSpec
+    model_source: str
+    model_location: str
+    model_revision: str
+    dataset_file: str
+    """Name in the files store."""
+    labels: list[str]
+    claimed_at: datetime
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the database answers to a report."""
+
+    cancel: bool
+    """Someone wants the run cancelled."""
+    drain: bool
+    """The worker was told to stop: hand the run back."""
+
+
+def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> Claim | None:
+    """Take a queued run for a new attempt. None if there is nothing to claim: it runs, has ended, or never was."""
+    at = now()
+    taken = runs.move(
+        session,
+        run_id,
+        RunStatus.QUEUED,
+        RunStatus.RUNNING,
+        worker=worker,
+        lease_expires_at=at + timedelta(seconds=lease_seconds),
+        started_at=at,
+        phase=None,
+        step=0,
+        total_steps=None,
+        train_loss=None,
+        train_seconds=None,
+        memory_bytes=None,
+        validation_accuracy=None,
+        **runs.next_attempt(),
+    )
+    if not taken:
+        return None
+    run = runs.get(session, run_id)
+    session.refresh(run)
+    steps.clear(session, run_id)
+    evaluations.clear(session, run_id)
+    artifacts.clear(session, run_id)
+    workers.beat(session, worker, at, run_id)
+    events.add(session, run_id, "status", f"claimed by {worker}, attempt {run.epoch}")
+    model = base_models.by_id(session, run.base_model_id)
+    dataset = datasets.by_id(session, run.dataset_id)
+    assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
+    return Claim(
+        run_id=run_id,
+        epoch=run.epoch,
+        spec=run.spec,
+        model_source=model.source,
+        model_location=model.location,
+        model_revision=model.revision,
+        dataset_file=dataset.file,
+        labels=dataset.facts.labels,
+        claimed_at=at,
+    )
+
+
+def report(session: Session, claimed: Claim, worker: str, reports: Sequence[Report], lease_seconds: float) -> Orders:
+    """Renew the lease and write what the trainer has reported since. Raises Fenced."""
+    at = now()
+    values: dict[str, Any] = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
+    for item in reports:
+        match item:
+            case PhaseReport():
+                values["phase"] = item.phase.value
+                if item.total_steps is not None:
+                    values["total_steps"] = item.total_steps
+            case StepsReport() if item.steps:
+                last = item.steps[-1]
+                values |= {
+                    "step": last.step,
+                    "train_loss": last.loss,
+                    "train_seconds": last.seconds,
+                    "memory_bytes": last.memory_bytes,
+                }
+            case EvaluationReport(evaluation=found) if found.split == "validation":
+                values["validation_accuracy"] = found.accuracy
+            case _:
+                pass
+    if not runs.write(session, claimed.run_id, claimed.epoch, **values):
+        raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")
+    for item in reports:
+        _keep(session, claimed.run_id, item)
+    steps.append(session, claimed.run_id, to_array([s for r in reports if isinstance(r, StepsReport) for s in r.steps]))
+    draining = workers.beat(session, worker, at, claimed.run_id)
+    return Orders(cancel=runs.cancel_requested(session, claimed.run_id), drain=draining)
+
+
+def _keep(session: Session, run_id: int, item: Report) -> None:
+    match item:
+        case PhaseReport():
+            events.add(session, run_id, "phase", PHASES[item.phase])
+        case EvaluationReport():
+            found = item.evaluation
+            evaluations.add(session, run_id, found, item.items, item.scores)
+            whose = "untouched model" if found.subject == "base" else f"step {found.step}"
+            events.add(
+                session,
+                run_id,
+                "evaluation",
+                f"{whose}: {found.split} accuracy {found.accuracy:.3f}, loss {found.loss:.3f}, {found.n} items",
+            )
+        case LogReport():
+            events.add(session, run_id, "log", item.message)
+        case _:
+            pass
+
+
+PHASES = {
+    Phase.LOAD: "loading the base model",
+    Phase.TOKENIZE: "tokenizing",
+    Phase.BASELINE: "evaluating the untouched model",
+    Phase.TRAIN: "training",
+    Phase.EVALUATE: "evaluating on the test split",
+    Phase.SAVE: "saving",
+}
+
+
+def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str, str]) -> None:
+    """Write a result, once. `stored` gives each artifact's place in the files store. Raises Fenced."""
+    test, base = result.evaluation("adapted", "test"), result.evaluation("base", "test")
+    train = result.clocks.train
+    _end(
+        session,
+        claimed,
+        RunStatus.SUCCEEDED,
+        phase=None,
+        step=result.steps,
+        accuracy=test.accuracy if test else None,
+        macro_f1=test.macro_f1 if test else None,
+        loss=test.loss if test else None,
+        base_accuracy=base.accuracy if base else None,
+        trainable_parameters=result.parameters.trainable,
+        total_parameters=result.parameters.total,
+        peak_bytes=result.memory.peak_bytes,
+        train_seconds=train,
+        wall_seconds=result.clocks.wall,
+        artifact_bytes=result.artifact_bytes,
+        tokens_per_second=result.tokens / train if train else None,
+        device_name=result.environment.device_name,
+        result_json=result.model_dump(mode="json"),
+    )
+    for file in result.artifacts:
+        session.add(
+            ArtifactRow(
+                run_id=claimed.run_id,
+                name=file.name,
+                kind=file.kind,
+                bytes=file.bytes,
+                sha256=file.sha256,
+                file=stored[file.name],
+            )
+        )
+    steps.compact(session, claimed.run_id)
+    accuracy = f": test accuracy {test.accuracy:.3f}" if test else ""
+    events.add(session, claimed.run_id, "status", f"succeeded{accuracy}")
+
+
+def fail(session: Session, claimed: Claim, failure: Failure) -> None:
+    """End a run as failed. Raises Fenced."""
+    _end(session, claimed, RunStatus.FAILED, failure_code=failure.code.value, failure_message=failure.message)
+    steps.compact(session, claimed.run_id)
+    events.add(session, claimed.run_id, "status", f"failed, {failure.code}: {failure.message}")
+
+
+def stop(session: Session, claimed: Claim) -> None:
+    """End a run that was cancelled while it ran. Raises Fenced."""
+    _end(session, claimed, RunStatus.CANCELLED)
+    steps.compact(session, claimed.run_id)
+    events.add(session, claimed.run_id, "status", "cancelled")
+
+
+def hand_back(session: Session, bell: Doorbell, claimed: Claim, why: str) -> None:
+    """Queue a run again because its worker stops; this attempt does not count. Raises Fenced."""
+    if not back_to_queue(session, bell, claimed.run_id, claimed.epoch, why, counted=False):
+        raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")
+
+
+def retry(session: Session, bell: Doorbell, claimed: Claim, failure: Failure, max_attempts: int) -> None:
+    """Try a run again whose trainer was ended from outside, or fail it when it was tried often enough."""
+    run = runs.get(session, claimed.run_id)
+    if run.cancel_requested_at is not None:
+        stop(session, claimed)
+    elif run.attempts >= max_attempts:
+        fail(session, claimed, failure)
+    elif not back_to_queue(session, bell, claimed.run_id, claimed.epoch, failure.message, counted=True):
+        raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")
+
+
+def back_to_queue(session: Session, bell: Doorbell, run_id: int, epoch: int, why: str, *, counted: bool) -> bool:
+    """Queue a running run again and ring for it. False if the attempt is no longer the run's."""
+    values: dict[str, Any] = {} if counted else runs.uncounted_attempt()
+    moved = runs.move(
+        session,
+        run_id,
+        RunStatus.RUNNING,
+        RunStatus.QUEUED,
+        of_epoch=epoch,
+        phase=None,
+        lease_expires_at=None,
+        rung_at=now(),
+        **values,
+    )
+    if moved:
+        events.add(session, run_id, "status", f"queued again: {why}")
+        after_commit(session, lambda: bell.ring(TRAIN, run_id))
+    return moved
+
+
+def _end(session: Session, claimed: Claim, status: RunStatus, **values: Any) -> None:
+    values = {"phase": None, "lease_expires_at": None, "finished_at": now(), **values}
+    if not runs.move(session, claimed.run_id, RunStatus.RUNNING, status, of_epoch=claimed.epoch, **values):
+        raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")

@@ -1,0 +1,72 @@
+"""Base models: register under a name, have a worker inspect them, note what it found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app import sample
+from app.domain.errors import Conflict, Invalid
+from app.domain.models import ModelFacts, ModelRegistration
+from app.queue import INSPECT, Doorbell
+from app.store.queries import base_models
+from app.store.session import after_commit
+from app.store.tables import BaseModelRow
+
+
+def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots: Sequence[Path]) -> BaseModelRow:
+    """Make a base model known and ask a worker to inspect it. The same registration twice is one.
+
+    Raises Invalid for a directory outside the allowed roots, Conflict if the name stands for something else.
+    """
+    location = _allowed(wanted, roots)
+    known = base_models.by_name(session, wanted.name)
+    if known is not None:
+        if (known.source, known.location) != (wanted.source, location):
+            raise Conflict(f"the base model {wanted.name!r} is there already, from {known.source}: choose another name")
+        if known.status == "failed":
+            known.status = "inspecting"
+            after_commit(session, lambda: bell.ring(INSPECT, known.id))
+        return known
+    row = BaseModelRow(name=wanted.name, source=wanted.source, location=location, revision=wanted.revision)
+    session.add(row)
+    session.flush()
+    after_commit(session, lambda: bell.ring(INSPECT, row.id))
+    return row
+
+
+def location_of(source: str, location: str) -> str:
+    """Where a worker loads a base model from: a directory, or a hub id."""
+    return str(sample.model_directory()) if source == "sample" else location
+
+
+def inspected(session: Session, model_id: int, facts: ModelFacts) -> None:
+    """Note what an inspection found."""
+    row = base_models.by_id(session, model_id)
+    if row is not None:
+        row.facts_json = facts.model_dump(mode="json")
+        row.revision = row.revision or facts.revision
+        row.status, row.message = "ready", ""
+
+
+def uninspectable(session: Session, model_id: int, message: str) -> None:
+    """Note why an inspection failed."""
+    row = base_models.by_id(session, model_id)
+    if row is not None:
+        row.status, row.message = "failed", message
+
+
+def _allowed(wanted: ModelRegistration, roots: Sequence[Path]) -> str:
+    if wanted.source == "sample":
+        return ""
+    if wanted.source == "hub":
+        if not wanted.location:
+            raise Invalid.field("location", "a hub model needs its id", "such as google-t5/t5-small")
+        return wanted.location
+    place = Path(wanted.location).expanduser().resolve()
+    if not any(place.is_relative_to(root.expanduser().resolve()) for root in roots):
+        allowed = ", ".join(str(root) for root in roots) or "none: set VEZNA_MODEL_ROOTS"
+        raise Invalid.field(
+            "location", f"{wanted.location!r} is not below an allowed root", f"allowed roots: {allowed}"
+        )
+    return str(place)

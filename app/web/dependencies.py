@@ -1,0 +1,45 @@
+"""What an endpoint may ask for: settings, the database, a session for looking, the doorbell, the files."""
+
+from collections.abc import Iterator
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from app.queue import Doorbell
+from app.settings import Settings
+from app.store.files import Files
+from app.store.session import Database
+
+
+def config(request: Request) -> Settings:
+    """The settings of this process."""
+    return cast(Settings, request.app.state.settings)
+
+
+def database(request: Request) -> Database:
+    """The database; a write is `with db.transaction() as session`."""
+    return cast(Database, request.app.state.database)
+
+
+def reading(db: Annotated[Database, Depends(database)]) -> Iterator[Session]:
+    """A session for looking, closed when the answer has been made."""
+    with db.reading() as session:
+        yield session
+
+
+def doorbell(request: Request) -> Doorbell:
+    """Rings for tasks."""
+    return cast(Doorbell, request.app.state.doorbell)
+
+
+def files(request: Request) -> Files:
+    """Where artifacts lie."""
+    return cast(Files, request.app.state.files)
+
+
+Config = Annotated[Settings, Depends(config)]
+Db = Annotated[Database, Depends(database)]
+Reading = Annotated[Session, Depends(reading)]
+Bell = Annotated[Doorbell, Depends(doorbell)]
+Store = Annotated[Files, Depends(files)]
