@@ -1,0 +1,1 @@
+"""What pages are made of: one frozen dataclass a page, one page a file."""

@@ -1,0 +1,52 @@
+"""What stands around every page: the navigation, and whether a worker is at work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from app.services.workers import WorkerView
+from app.web.i18n import gettext as _
+from app.web.i18n import marked, ngettext
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry of the navigation."""
+
+    section: str
+    path: str
+    name: str
+
+
+NAV = (
+    Place("studies", "/studies", marked("Studies")),
+    Place("runs", "/runs", marked("Runs")),
+    Place("workers", "/workers", marked("Workers")),
+)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Frame of a page."""
+
+    worker_state: Literal["idle", "running", "none", "unknown"]
+    worker_words: str
+
+    @classmethod
+    def of(cls, workers: Sequence[WorkerView]) -> "Shell":
+        """From the workers that are there."""
+        alive = [w for w in workers if w.state != "lost"]
+        busy = sum(w.state in ("running", "draining") for w in alive)
+        if not alive:
+            return cls("none", _("no worker"))
+        number = ngettext("%(num)s worker", "%(num)s workers", len(alive))
+        if busy == 0:
+            return cls("idle", _("%(workers)s, idle", workers=number))
+        if busy == len(alive):
+            return cls("running", _("%(workers)s, running", workers=number))
+        return cls("running", _("%(workers)s, %(busy)s running", workers=number, busy=busy))
+
+    @classmethod
+    def unknown(cls) -> "Shell":
+        """Where nobody was asked."""
+        return cls("unknown", "")

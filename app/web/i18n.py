@@ -1,0 +1,51 @@
+"""The words of the pages: gettext with Babel's catalogues in `app/locale`.
+
+A string is its own English text, so a missing catalogue means English. `python -m app.web.i18n` brings the catalogues
+in step with the sources; `pybabel compile -d app/locale` makes what a translated installation reads.
+"""
+
+from contextvars import ContextVar
+from functools import cache
+from typing import Any
+
+from babel.support import NullTranslations, Translations
+
+from app.settings import ROOT
+
+LOCALES = ROOT / "app" / "locale"
+DEFAULT = "en"
+
+_language: ContextVar[str] = ContextVar("language", default=DEFAULT)
+
+
+def language() -> str:
+    """The language in which this request is answered."""
+    return _language.get()
+
+
+def speak(code: str) -> None:
+    """Answer this request in another language."""
+    _language.set(code)
+
+
+@cache
+def translations(code: str) -> NullTranslations:
+    """The catalogue of a language; the identity where there is none."""
+    return Translations.load(LOCALES, [code])
+
+
+def gettext(message: str, /, **values: Any) -> str:
+    """A message in the request's language, with `%(name)s` filled in from the values."""
+    text = translations(language()).ugettext(message)
+    return text % values if values else text
+
+
+def ngettext(singular: str, plural: str, n: int, /, **values: Any) -> str:
+    """The form that fits the number `n`, which the message knows as `%(num)s`."""
+    text = translations(language()).ungettext(singular, plural, n)
+    return text % ({"num": n} | values)
+
+
+def marked(message: str) -> str:
+    """Mark a constant for the catalogue; it is translated where it is used."""
+    return message

@@ -1,0 +1,171 @@
+"""Numbers as people read them. Bytes, seconds and fractions come in; MiB, minutes and percent go out.
+
+A number never parts from its unit at the end of a line, and minus is a minus. Nothing known is an en dash.
+"""
+
+from datetime import UTC, datetime
+
+from babel.dates import format_datetime
+from babel.numbers import format_decimal
+
+from app.web.i18n import gettext as _
+from app.web.i18n import language
+
+NOTHING = "–"
+NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+MIB = 1024**2
+GIB = 1024**3
+
+
+def decimal(value: float | None, digits: int = 1, *, signed: bool = False) -> str:
+    """`90.1`, `−8.6`, `22,715,141`; with `signed` also `+0.3`."""
+    if value is None:
+        return NOTHING
+    rounded = round(value, digits) + 0.0  # −0.0 becomes 0.0
+    pattern = "#,##0" + ("." + "0" * digits if digits else "")
+    text = format_decimal(abs(rounded), pattern, locale=language())
+    return (MINUS if rounded < 0 else "+" if signed and rounded > 0 else "") + text
+
+
+def count(value: int | None) -> str:
+    """`22,715,141`."""
+    return decimal(value, 0)
+
+
+def short_count(value: int | None) -> str:
+    """`22.7 M`, `75.7 k`: where the exact number stands elsewhere."""
+    if value is None:
+        return NOTHING
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= size:
+            return f"{significant(value / size, 3)}{NBSP}{unit}"
+    return count(value)
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """A fraction as `90.1 %`."""
+    return NOTHING if fraction is None else f"{decimal(fraction * 100, digits)}{NBSP}%"
+
+
+def hundred(fraction: float | None, digits: int = 1) -> str:
+    """A fraction in percent without the sign, for a column that names it: `90.1`."""
+    return NOTHING if fraction is None else decimal(fraction * 100, digits)
+
+
+def points(difference: float | None, digits: int = 1) -> str:
+    """A difference of fractions in points, with its sign: `+0.3`, `−8.6`."""
+    return NOTHING if difference is None else decimal(difference * 100, digits, signed=True)
+
+
+def plus_minus(half: float | None, digits: int = 1) -> str:
+    """The half-width of an interval of fractions, in points: `± 0.8`."""
+    return "" if half is None else f"±{NBSP}{decimal(half * 100, digits)}"
+
+
+def share(part: float | None, whole: float | None) -> str:
+    """Part of a whole: `100 %`, `37 %`, `0.33 %`, `0.01 %`."""
+    if part is None or not whole:
+        return NOTHING
+    per_cent = 100 * part / whole
+    digits = 0 if per_cent >= 9.95 else 1 if per_cent >= 0.995 else 2
+    return f"{decimal(per_cent, digits)}{NBSP}%"
+
+
+def mib(value: float | None, digits: int = 0) -> str:
+    """Bytes in MiB without the unit, for a column that names it: `150`."""
+    return NOTHING if value is None else decimal(value / MIB, digits)
+
+
+def memory(value: float | None) -> str:
+    """Bytes in memory: `150 MiB`, `9.4 GiB`."""
+    if value is None:
+        return NOTHING
+    if value >= GIB:
+        return f"{decimal(value / GIB)}{NBSP}GiB"
+    return f"{decimal(value / MIB, 0 if value >= 10 * MIB else 1)}{NBSP}MiB"
+
+
+def file_size(value: float | None) -> str:
+    """Bytes on disk: `90.9 MB`, `0.31 MB`, `38 kB`."""
+    if value is None:
+        return NOTHING
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if value >= size / 10:
+            return f"{significant(value / size, 3 if value >= size else 2)}{NBSP}{unit}"
+    return f"{significant(value / 1000, 2)}{NBSP}kB" if value >= 1000 else f"{count(int(value))}{NBSP}B"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.2 s`, `28 s`, `2 min 14 s`, `1 h 5 min`, `3 d 2 h`."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 9.95:
+        return f"{decimal(seconds)}{NBSP}{_('s')}"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}{NBSP}{_('s')}"
+    for size, unit, part, small in ((86400, _("d"), 3600, _("h")), (3600, _("h"), 60, _("min"))):
+        if whole >= size:
+            return _two(whole // size, unit, whole % size // part, small)
+    return _two(whole // 60, _("min"), whole % 60, _("s"))
+
+
+def rate(value: float | None) -> str:
+    """A learning rate as one writes it: `2e-5`, `1.5e-4`, `0.01`."""
+    if value is None:
+        return NOTHING
+    if value == 0 or 0.001 < value < 10000:
+        return f"{value:.6g}"
+    mantissa, _e, exponent = f"{value:.6e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def significant(value: float, digits: int) -> str:
+    """So many significant digits, never in scientific notation: `22.7`, `0.31`, `134`."""
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    return decimal(value, max(0, digits - whole))
+
+
+def when(moment: datetime | None) -> str:
+    """A point in time, in this machine's zone: `12 Nov 14:04`; the year where it is not this one."""
+    if moment is None:
+        return NOTHING
+    local = moment.astimezone()
+    same_year = local.year == datetime.now(UTC).astimezone().year
+    return format_datetime(local, "d MMM HH:mm" if same_year else "d MMM y HH:mm", locale=language())
+
+
+def clock(moment: datetime) -> str:
+    """The time of day, in this machine's zone: `14:04:31`."""
+    return format_datetime(moment.astimezone(), "HH:mm:ss", locale=language())
+
+
+def iso(moment: datetime) -> str:
+    """For `<time datetime>`."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _two(large: int, unit: str, small: int, small_unit: str) -> str:
+    return f"{large}{NBSP}{unit} {small}{NBSP}{small_unit}" if small else f"{large}{NBSP}{unit}"
+
+
+FILTERS = (
+    decimal,
+    count,
+    short_count,
+    percent,
+    hundred,
+    points,
+    plus_minus,
+    share,
+    mib,
+    memory,
+    file_size,
+    duration,
+    rate,
+    when,
+    clock,
+    iso,
+)
+"""What templates may use, under their own names."""

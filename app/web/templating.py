@@ -1,0 +1,81 @@
+"""Jinja: one environment, and how a page is made of a template, its context and the shell around it.
+
+A context is one frozen dataclass (`app.web.contexts`), known to its template as `page`. An endpoint asks for `Render`:
+
+    def index(session: Reading, render: Render) -> HTMLResponse:
+        return render.page("pages/studies/index.html", StudiesPage(...))
+"""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from app.services import workers
+from app.settings import ROOT
+from app.web.contexts.error import ErrorPage
+from app.web.contexts.shell import NAV, Shell
+from app.web.dependencies import Config, Reading
+from app.web.i18n import gettext, language, ngettext
+from app.web.numbers import FILTERS
+from app.web.static import static
+
+TEMPLATES = ROOT / "templates"
+
+
+def _environment() -> Environment:
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    env.filters |= {function.__name__: function for function in FILTERS}
+    # `translate` is for sentences that are only known while the page is made, such as those of the domain
+    env.globals |= {"static": static, "language": language, "translate": gettext, "NAV": NAV}
+    env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    return env
+
+
+ENVIRONMENT = _environment()
+
+
+def render_text(template: str, **values: Any) -> str:
+    """A template as text; `Render` is what an endpoint wants."""
+    return ENVIRONMENT.get_template(template).render(**values)
+
+
+class Renderer:
+    """Makes the answers of one request."""
+
+    def __init__(self, request: Request, shell: Shell) -> None:
+        self.request = request
+        self.shell = shell
+
+    def page(self, template: str, page: object, *, status: int = 200) -> HTMLResponse:
+        """A whole page."""
+        text = render_text(template, page=page, shell=self.shell, path=self.request.url.path)
+        # kept pages are asked for again: what htmx swaps in must never be a browser's old copy
+        return HTMLResponse(text, status, {"Cache-Control": "no-cache", "Vary": "HX-Request"})
+
+    def partial(self, template: str, page: object) -> HTMLResponse:
+        """A part of a page, for htmx; the context is the page's own."""
+        return self.page(template, page)
+
+
+def renderer(request: Request, session: Reading, settings: Config) -> Renderer:
+    """The dependency behind `Render`."""
+    return Renderer(request, Shell.of(workers.live(session, settings)))
+
+
+Render = Annotated[Renderer, Depends(renderer)]
+
+
+def error_page(request: Request, status: int, title: str, message: str) -> HTMLResponse:
+    """A page that says what went wrong. It asks no database: that may be what is away."""
+    return Renderer(request, Shell.unknown()).page(
+        "pages/errors/show.html", ErrorPage(status, title, message), status=status
+    )
