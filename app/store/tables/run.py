@@ -81,3 +81,10 @@ class RunRow(Base):
     def result(self) -> RunResult | None:
         """What came out, once it succeeded."""
         return RunResult.model_validate(self.result_json) if self.result_json else None
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Estimated seconds of training that are left, at the pace so far."""
+        if self.status != RunStatus.RUNNING or not self.step or not self.total_steps or self.train_seconds is None:
+            return None
+        return self.train_seconds / self.step * (self.total_steps - self.step)

@@ -1,0 +1,31 @@
+"""Fewer points for the same picture: Largest-Triangle-Three-Buckets (Steinarsson 2013, University of Iceland).
+
+Statistics are computed on full data; thinning is for pixels only.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def lttb(x: NDArray[np.float64], y: NDArray[np.float64], points: int) -> NDArray[np.intp]:
+    """Indices of at most `points` of the n points (x, y), x rising; the first and the last are always among them.
+
+    Of each bucket the point is kept that spans the largest triangle with the point kept before and the mean of
+    the bucket after. Values that are not finite count as zero. O(n).
+    """
+    n = len(x)
+    if points >= n or points < 3:
+        return np.arange(n) if points >= n else np.unique(np.linspace(0, n - 1, max(points, 1)).astype(np.intp))
+    y = np.nan_to_num(y, nan=0.0, posinf=0.0, neginf=0.0)
+    edges = np.linspace(1, n - 1, points - 1).astype(np.intp)
+    kept = [0]
+    for place in range(points - 2):
+        start, stop = edges[place], max(edges[place + 1], edges[place] + 1)
+        after = slice(stop, edges[place + 2] if place + 2 < len(edges) else n)
+        x_next, y_next = x[after].mean(), y[after].mean()
+        x_kept, y_kept = x[kept[-1]], y[kept[-1]]
+        bucket = slice(start, stop)
+        area = np.abs((x_kept - x_next) * (y[bucket] - y_kept) - (x_kept - x[bucket]) * (y_next - y_kept))
+        kept.append(int(start + area.argmax()))
+    kept.append(n - 1)
+    return np.array(kept, dtype=np.intp)

@@ -1,0 +1,70 @@
+"""The web application: `uvicorn --factory app.main:create_app`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.staticfiles import StaticFiles
+
+from app import logs
+from app.queue import Doorbell
+from app.settings import Settings
+from app.store import migrate
+from app.store.files import Files
+from app.store.session import Database
+from app.web import api, errors, pages
+from app.web.api.health import Timed
+from app.web.security import SafeHeaders, SameOrigin
+from app.web.static import STATIC
+
+DESCRIPTION = """Weighs full fine-tuning against LoRA and the other parameter-efficient methods.
+
+Submit a *study* (arms × seeds) or a single *run*; watch its events; read the comparison. Bytes and seconds throughout;
+accuracies and differences are fractions. Errors are `application/problem+json` and name the field and the remedy."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application. It refuses to start on a database that this code does not know."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        migrate.require_current(app.state.database)
+        yield
+        app.state.database.dispose()
+
+    app = FastAPI(
+        title="Vezna",
+        version=version("vezna"),
+        description=DESCRIPTION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.database = Database(settings.database)
+    app.state.doorbell = Doorbell(settings)
+    app.state.files = Files(settings.files)
+    app.include_router(api.router)
+    app.include_router(api.probes)
+    for router in pages.ROUTERS:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    errors.install(app)
+    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    app.add_middleware(SafeHeaders)
+    app.add_middleware(SameOrigin)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(Timed)
+    return app
+
+
+def serve() -> FastAPI:
+    """The application of a server process: as `create_app`, with logging set up."""
+    settings = Settings()
+    logs.configure(settings)
+    return create_app(settings)

@@ -1,0 +1,11 @@
+"""The REST API, version 1: what programs and the command line use."""
+
+from fastapi import APIRouter
+
+from app.web.api import artifacts, events, health, registry, runs, studies
+
+router = APIRouter(prefix="/api/v1")
+for part in (studies, runs, events, artifacts, registry):
+    router.include_router(part.router)
+
+probes = health.router

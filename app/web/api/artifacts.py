@@ -1,0 +1,65 @@
+"""Artifacts over HTTP: what a run left, and its bytes."""
+
+from typing import Literal, Self
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from app.store.queries import artifacts, runs
+from app.store.tables import ArtifactRow
+from app.web.dependencies import Reading, Store
+from app.web.errors import problems
+
+router = APIRouter(tags=["artifacts"])
+
+
+class ArtifactOut(BaseModel):
+    """A file that a run left."""
+
+    id: int
+    run_id: int
+    name: str
+    kind: Literal["adapter", "model", "predictions", "metrics", "log"]
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, row: ArtifactRow) -> Self:
+        """From the store."""
+        return cls.model_validate(row, from_attributes=True)
+
+
+@router.get("/runs/{run_id}/artifacts", operation_id="listArtifacts", responses=problems(404))
+def listing(session: Reading, run_id: int) -> list[ArtifactOut]:
+    """The files that a run left: adapter or model, predictions, metrics."""
+    runs.get(session, run_id)
+    return [ArtifactOut.of(row) for row in artifacts.of_run(session, run_id)]
+
+
+@router.get("/artifacts/{artifact_id}", operation_id="getArtifact", responses=problems(404))
+def get(session: Reading, artifact_id: int) -> ArtifactOut:
+    """An artifact's name, size and hash."""
+    return ArtifactOut.of(artifacts.get(session, artifact_id))
+
+
+@router.get(
+    "/artifacts/{artifact_id}/content",
+    operation_id="downloadArtifact",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/octet-stream": {}}}, **problems(404)},
+)
+def content(session: Reading, files: Store, artifact_id: int) -> StreamingResponse:
+    """An artifact's bytes."""
+    row = artifacts.get(session, artifact_id)
+    name = f"run-{row.run_id}-{row.name.replace('/', '-')}"
+    return StreamingResponse(
+        files.chunks(row.file),
+        media_type="application/octet-stream",
+        headers={
+            "content-length": str(row.bytes),
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(name)}",
+            "etag": f'"{row.sha256}"',
+        },
+    )

@@ -1,0 +1,143 @@
+"""A comparison as JSON: the same numbers as on the study page. Fractions, bytes and seconds."""
+
+from typing import Self
+
+from pydantic import BaseModel
+
+from app.domain.comparison import Arm, Comparison, Costs
+from app.domain.verdict import Estimate, Verdict, VerdictKind
+from app.web.words import phrase
+
+
+class EstimateOut(BaseModel):
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    items: int
+
+    @classmethod
+    def of(cls, found: Estimate) -> Self:
+        """From the domain."""
+        return cls(mean=found.mean, low=found.low, high=found.high, seeds=found.seeds, items=found.items)
+
+
+class VerdictOut(BaseModel):
+    """An arm against the reference; the interval is corrected for the number of arms (Holm)."""
+
+    kind: VerdictKind
+    reason: str
+    delta: float | None
+    low: float | None
+    high: float | None
+    confidence: float | None
+    needed_seeds: int | None
+    """Seeds an arm that would decide at the variances seen."""
+    needed_items: int | None
+    """Test items that would decide with the present seeds."""
+
+    @classmethod
+    def of(cls, found: Verdict) -> Self:
+        """From the domain."""
+        seen, needs = found.difference, found.needs
+        return cls(
+            kind=found.kind,
+            reason=found.reason,
+            delta=seen.delta if seen else None,
+            low=seen.low if seen else None,
+            high=seen.high if seen else None,
+            confidence=seen.confidence if seen else None,
+            needed_seeds=needs.seeds if needs else None,
+            needed_items=needs.items if needs else None,
+        )
+
+
+class CostsOut(BaseModel):
+    """What an arm cost, mean over its succeeded seeds."""
+
+    peak_bytes: float
+    weights_bytes: float
+    gradients_bytes: float
+    optimizer_bytes: float
+    rest_bytes: float
+    train_seconds: float
+    wall_seconds: float
+    clocks: dict[str, float]
+    tokens_per_second: float
+    trainable_parameters: int
+    total_parameters: int
+    artifact_bytes: int
+
+    @classmethod
+    def of(cls, found: Costs) -> Self:
+        """From the domain."""
+        means = {name: getattr(found, name).mean for name in ("peak_bytes", "train_seconds", "wall_seconds")}
+        plain = {name: getattr(found, name) for name in cls.model_fields if name not in means}
+        return cls(**means, **plain)
+
+
+class ArmOut(BaseModel):
+    """An arm, its score, its costs and its verdict."""
+
+    name: str
+    method: str
+    reference: bool
+    learning_rate: float
+    runs: dict[str, int]
+    """How many runs are in each state."""
+    accuracy: EstimateOut | None
+    verdict: VerdictOut | None
+    costs: CostsOut | None
+
+    @classmethod
+    def of(cls, arm: Arm) -> Self:
+        """From the domain."""
+        states = [run.status.value for run in arm.runs]
+        return cls(
+            name=arm.title,
+            method=arm.spec.method.kind,
+            reference=arm.is_reference,
+            learning_rate=arm.learning_rate,
+            runs={state: states.count(state) for state in dict.fromkeys(states)},
+            accuracy=EstimateOut.of(arm.score) if arm.score else None,
+            verdict=VerdictOut.of(arm.verdict) if arm.verdict else None,
+            costs=CostsOut.of(arm.costs) if arm.costs else None,
+        )
+
+
+class ComparisonOut(BaseModel):
+    """A study weighed."""
+
+    study_id: int
+    name: str
+    phrase: str
+    """The verdict in a phrase."""
+    complete: bool
+    margin: float
+    """As a fraction: 0.02 is two points."""
+    items: int | None
+    untouched: EstimateOut | None
+    arms: list[ArmOut]
+    differed: dict[str, dict[str, str]]
+    """Conditions that were not the same for every arm, and their values."""
+    times_comparable: bool
+    memory_comparable: bool
+
+    @classmethod
+    def of(cls, study_id: int, found: Comparison) -> Self:
+        """From the domain."""
+        return cls(
+            study_id=study_id,
+            name=found.spec.name,
+            phrase=phrase(found),
+            complete=found.complete,
+            margin=found.spec.margin_points / 100,
+            items=found.items,
+            untouched=EstimateOut.of(found.base) if found.base else None,
+            arms=[ArmOut.of(arm) for arm in found.arms],
+            differed={c.name: c.values for c in found.conditions if not c.equal},
+            times_comparable=found.times_comparable,
+            memory_comparable=found.memory_comparable,
+        )

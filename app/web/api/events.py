@@ -1,0 +1,112 @@
+"""Live events of runs and studies as a stream (server-sent events).
+
+`progress` carries a snapshot, `log` a line of a run's log with its id, `status` the end; the stream closes after it.
+A client that comes back with `Last-Event-ID` gets the log lines that it has missed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from app.domain.runs import RunStatus
+from app.domain.studies import StudyStatus
+from app.services import studies as study_service
+from app.store.queries import events, runs
+from app.store.session import Database
+from app.store.tables import RunRow
+from app.web.dependencies import Db
+from app.web.errors import problems
+
+router = APIRouter(tags=["events"])
+
+POLL_SECONDS = 0.5
+LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0)]
+
+
+@router.get(
+    "/runs/{run_id}/events",
+    operation_id="watchRun",
+    response_class=EventSourceResponse,
+    responses=problems(404),
+)
+async def of_run(db: Db, run_id: int, last_event_id: LastEventId = 0) -> AsyncIterator[ServerSentEvent]:
+    """Watch a run until it ends."""
+    seen, before = last_event_id, None
+    while True:
+        lines, now = await run_in_threadpool(_look_at_run, db, run_id, seen)
+        for line in lines:
+            seen = line["id"]
+            yield ServerSentEvent(event="log", id=str(seen), data=line)
+        if now != before:
+            yield ServerSentEvent(event="progress", data=now)
+            if before is None or now["status"] != before["status"]:
+                yield ServerSentEvent(event="status", data={"status": now["status"]})
+            before = now
+        if RunStatus(now["status"]).terminal and not lines:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+@router.get(
+    "/studies/{study_id}/events",
+    operation_id="watchStudy",
+    response_class=EventSourceResponse,
+    responses=problems(404),
+)
+async def of_study(db: Db, study_id: int) -> AsyncIterator[ServerSentEvent]:
+    """Watch a study until its last run has ended."""
+    before = None
+    while True:
+        now = await run_in_threadpool(_look_at_study, db, study_id)
+        if now != before:
+            yield ServerSentEvent(event="progress", data=now)
+            if before is None or now["done"] != before["done"] or now["status"] != before["status"]:
+                yield ServerSentEvent(event="status", data={"status": now["status"], "done": now["done"]})
+            before = now
+        if now["status"] in (StudyStatus.FINISHED, StudyStatus.CANCELLED):
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _look_at_run(db: Database, run_id: int, seen: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    with db.reading() as session:
+        run = runs.get(session, run_id)
+        lines = [
+            {"id": e.id, "at": e.at.isoformat(), "kind": e.kind, "message": e.message}
+            for e in events.after(session, run_id, seen)
+        ]
+        return lines, _snapshot(run)
+
+
+def _look_at_study(db: Database, study_id: int) -> dict[str, Any]:
+    with db.reading() as session:
+        progress = study_service.progress(session, study_id)
+        return {
+            "id": study_id,
+            "status": progress.status.value,
+            "done": progress.done,
+            "total": len(progress.runs),
+            "runs": [_snapshot(run) for run in progress.runs],
+        }
+
+
+def _snapshot(run: RunRow) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "arm": run.arm,
+        "seed": run.seed,
+        "status": run.status,
+        "phase": run.phase,
+        "step": run.step,
+        "total_steps": run.total_steps,
+        "eta_seconds": run.eta_seconds,
+        "train_loss": run.train_loss,
+        "validation_accuracy": run.validation_accuracy,
+        "accuracy": run.accuracy,
+        "memory_bytes": run.memory_bytes,
+        "failure_code": run.failure_code,
+    }

@@ -1,0 +1,154 @@
+"""Runs over HTTP: submit, list, get, cancel, step metrics."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+import numpy as np
+from fastapi import APIRouter, Body, Query
+from pydantic import BaseModel
+
+from app.domain.metrics import RunResult
+from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
+from app.domain.thinning import lttb
+from app.services import runs as run_service
+from app.store.queries import runs, steps
+from app.store.tables import RunRow
+from app.web.api.examples import RUN
+from app.web.dependencies import Bell, Db, Reading
+from app.web.errors import problems
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+After = Annotated[int | None, Query(description="Give `next_after` of the page before; rows older than it follow.")]
+Limit = Annotated[int, Query(ge=1, le=500, description="Rows a page.")]
+
+
+class RunOut(BaseModel):
+    """A run: what was asked, where it stands, what came out."""
+
+    id: int
+    study_id: int | None
+    arm: str
+    status: RunStatus
+    spec: RunSpec
+    attempt: int
+    """Number of the attempt, from 1; 0 while the run has never been claimed."""
+    worker: str | None
+    phase: str | None
+    step: int
+    total_steps: int | None
+    eta_seconds: float | None
+    """Estimated seconds of training that are left."""
+    train_loss: float | None
+    validation_accuracy: float | None
+    memory_bytes: int | None
+    cancel_requested: bool
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    failure: Failure | None
+    result: RunResult | None
+
+    @classmethod
+    def of(cls, row: RunRow) -> Self:
+        """From the store."""
+        failure = None
+        if row.failure_code:
+            failure = Failure(code=FailureCode(row.failure_code), message=row.failure_message or "")
+        return cls(
+            id=row.id,
+            study_id=row.study_id,
+            arm=row.arm,
+            status=RunStatus(row.status),
+            spec=row.spec,
+            attempt=row.epoch,
+            worker=row.worker,
+            phase=row.phase,
+            step=row.step,
+            total_steps=row.total_steps,
+            eta_seconds=row.eta_seconds,
+            train_loss=row.train_loss,
+            validation_accuracy=row.validation_accuracy,
+            memory_bytes=row.memory_bytes,
+            cancel_requested=row.cancel_requested_at is not None,
+            queued_at=row.queued_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            failure=failure,
+            result=row.result,
+        )
+
+
+class RunPage(BaseModel):
+    """Runs, newest first."""
+
+    items: list[RunOut]
+    has_more: bool
+    next_after: int | None
+
+
+class StepSeries(BaseModel):
+    """Step metrics as columns of equal length; `thinned` if not every step is there."""
+
+    run_id: int
+    total: int
+    thinned: bool
+    step: list[int]
+    epoch: list[float]
+    loss: list[float | None]
+    learning_rate: list[float]
+    grad_norm: list[float | None]
+    tokens: list[int]
+    seconds: list[float]
+    memory_bytes: list[int]
+
+
+@router.post("", status_code=202, operation_id="submitRun", responses=problems(422))
+def submit(db: Db, bell: Bell, spec: Annotated[RunSpec, Body(openapi_examples=RUN)]) -> RunOut:
+    """Queue a run. What does not fit the base model or the dataset is refused here, with the field and the remedy."""
+    with db.transaction() as session:
+        return RunOut.of(run_service.submit(session, bell, spec))
+
+
+@router.get("", operation_id="listRuns")
+def listing(
+    session: Reading,
+    after: After = None,
+    limit: Limit = 50,
+    status: RunStatus | None = None,
+    study: int | None = None,
+    method: str | None = None,
+) -> RunPage:
+    """Runs, newest first."""
+    page = runs.page(session, after=after, limit=limit, status=status, study_id=study, method=method)
+    return RunPage(items=[RunOut.of(r) for r in page.rows], has_more=page.has_more, next_after=page.next_after)
+
+
+@router.get("/{run_id}", operation_id="getRun", responses=problems(404))
+def get(session: Reading, run_id: int) -> RunOut:
+    """A run."""
+    return RunOut.of(runs.get(session, run_id))
+
+
+@router.post("/{run_id}/cancel", status_code=202, operation_id="cancelRun", responses=problems(404, 409))
+def cancel(db: Db, run_id: int) -> RunOut:
+    """Cancel a run: at once if it is queued, within seconds if it runs; 409 if it has ended."""
+    with db.transaction() as session:
+        return RunOut.of(run_service.cancel(session, run_id))
+
+
+@router.get("/{run_id}/steps", operation_id="getRunSteps", responses=problems(404))
+def series(
+    session: Reading,
+    run_id: int,
+    points: Annotated[int, Query(ge=3, le=100_000, description="At most so many steps, chosen by shape.")] = 2000,
+    after_step: Annotated[int, Query(ge=0)] = 0,
+) -> StepSeries:
+    """Step metrics, thinned on the server so that the curve of the loss keeps its shape."""
+    runs.get(session, run_id)
+    found = steps.read(session, run_id, after_step=after_step)
+    kept = found[lttb(found["step"].astype(np.float64), found["loss"].astype(np.float64), points)]
+    columns = {name: kept[name].tolist() for name in kept.dtype.names or ()}
+    for name in ("loss", "grad_norm"):
+        columns[name] = [value if np.isfinite(value) else None for value in columns[name]]
+    return StepSeries(run_id=run_id, total=len(found), thinned=len(kept) < len(found), **columns)

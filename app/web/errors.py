@@ -1,0 +1,143 @@
+"""From exceptions to answers: problem+json (RFC 9457) for programs, a page for people. Nowhere else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Refused, Unavailable, VeznaError
+from app.domain.methods import METHODS
+from app.web.templating import error_page
+
+log = structlog.get_logger()
+
+STATUS: dict[type[VeznaError], tuple[int, str]] = {
+    Invalid: (422, "This cannot be done as asked"),
+    NotFound: (404, "There is no such thing"),
+    Conflict: (409, "Not in its present state"),
+    Refused: (403, "Refused"),
+    Unavailable: (503, "Not available for now"),
+}
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 has it; `errors` names the fields."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:vezna:invalid",
+                "title": "This cannot be done as asked",
+                "status": 422,
+                "detail": "BertModel has no linear module 'q_proj'",
+                "errors": [
+                    {
+                        "path": "method.target_modules",
+                        "message": "BertModel has no linear module 'q_proj'",
+                        "remedy": 'choose from: query, key, value, dense, or "all-linear"',
+                    }
+                ],
+            }
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] = []
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": title, "content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}
+    for status, title in STATUS.values()
+}
+"""For `responses=` of a route: PROBLEMS[404] and the like."""
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, for its documentation."""
+    return {status: PROBLEMS[status] for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of the tree, and every mistake in a request, in one shape."""
+    app.add_exception_handler(VeznaError, _known)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _mistake)
+
+
+def field_errors(errors: Sequence[Any]) -> tuple[FieldError, ...]:
+    """Pydantic's errors with paths as a person would write them: no `body`, no name of a union's branch."""
+    found = []
+    for error in errors:
+        kinds = ", ".join(METHODS)
+        remedy = f"choose from: {kinds}" if error["type"].startswith("union_tag") else ""
+        message = str(error["msg"]).removeprefix("Value error, ")
+        if error["type"] == "union_tag_invalid":
+            message = f"there is no method {error['ctx']['tag']!r}"
+        found.append(FieldError(_path(error["loc"]), message, remedy))
+    return tuple(found)
+
+
+def _path(loc: Sequence[str | int]) -> str:
+    parts = [str(part) for part in loc]
+    if parts[:1] in (["body"], ["query"], ["path"], ["header"]):
+        parts = parts[1:]
+    return ".".join(
+        part for place, part in enumerate(parts) if not (place and parts[place - 1] == "method" and part in METHODS)
+    )
+
+
+def _known(request: Request, error: Exception) -> Response:
+    kind = next((k for k in STATUS if isinstance(error, k)), None)
+    status, title = STATUS[kind] if kind else (500, "Vezna made a mistake")
+    fields = error.fields if isinstance(error, Invalid) else ()
+    return _answer(request, status, kind.__name__.lower() if kind else "mistake", title, str(error), fields)
+
+
+def _malformed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    fields = field_errors(error.errors())
+    detail = "; ".join(f"{f.path}: {f.message}" if f.path else f.message for f in fields)
+    return _answer(request, 422, "invalid", STATUS[Invalid][1], detail, fields)
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    title = "There is no such page" if error.status_code == 404 else str(error.detail)
+    answer = _answer(request, error.status_code, "http", title, f"{request.method} {request.url.path}: {error.detail}")
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _mistake(request: Request, error: Exception) -> Response:
+    log.error("unexpected error", path=request.url.path, exc_info=error)
+    return _answer(
+        request,
+        500,
+        "mistake",
+        "Vezna made a mistake",
+        "The server's log says more. Nothing that was accepted is lost.",
+    )
+
+
+def _answer(
+    request: Request, status: int, kind: str, title: str, detail: str, fields: Sequence[FieldError] = ()
+) -> Response:
+    if not wants_json(request):
+        return error_page(request, status=status, title=title, message=detail)
+    errors = [{"path": f.path, "message": f.message, "remedy": f.remedy} for f in fields]
+    body = {"type": f"urn:vezna:{kind}", "title": title, "status": status, "detail": detail, "errors": errors}
+    return JSONResponse(body, status_code=status, media_type="application/problem+json")
+
+
+def wants_json(request: Request) -> bool:
+    """A program asks: everything below /api and the probes."""
+    return request.url.path.startswith(("/api/", "/livez", "/readyz", "/metrics"))

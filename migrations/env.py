@@ -1,0 +1,48 @@
+"""Alembic's environment. It runs inside `app.store.migrate` (which gives a connection) or by the `alembic` command."""
+
+from typing import Literal
+
+import sqlalchemy as sa
+from alembic import context
+from sqlalchemy import Connection, text
+
+from app.settings import Settings
+from app.store.session import Database
+from app.store.tables import Base
+from app.store.tables.base import UtcDateTime
+
+LOCK = 7_305_112  # any number that nobody else takes for an advisory lock
+
+
+def render(kind: str, item: object, _autogen: object) -> str | Literal[False]:
+    """Write our column types as what they are in the database: a migration imports nothing of the application."""
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, sa.JSON):
+        return 'sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql")'
+    return False
+
+
+def run(connection: Connection) -> None:
+    """Run the migrations in one transaction; two processes that start together take turns."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=connection.dialect.name == "sqlite",
+        compare_type=True,
+        render_item=render,
+    )
+    with context.begin_transaction():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    run(given.execution_options(vezna_write=True))
+    given.commit()
+else:
+    with Database(Settings().database).engine.connect() as own:
+        run(own.execution_options(vezna_write=True))
+        own.commit()
