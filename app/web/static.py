@@ -1,11 +1,17 @@
-"""Addresses of static files. Each carries a hash of its content, so that a browser may keep it for good."""
+"""Static files. An address carries a hash of the content, so that a browser may keep the file for good."""
 
 import hashlib
 from functools import cache
 
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
 from app.settings import ROOT
 
 STATIC = ROOT / "static"
+FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 @cache
@@ -13,3 +19,16 @@ def static(path: str) -> str:
     """The address of a file below `static/`: `/static/css/tokens.css?v=1f3a9c02`."""
     digest = hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:8]
     return f"/static/{path}?v={digest}"
+
+
+def mount(app: FastAPI) -> None:
+    """Serve the files below /static."""
+    app.mount("/static", _Kept(directory=STATIC), name="static")
+
+
+class _Kept(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """A hashed address may be kept for good; any other is asked for again (and answered 304 by its ETag)."""
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = FOR_GOOD if scope["query_string"].startswith(b"v=") else "no-cache"
+        return response
