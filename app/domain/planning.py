@@ -14,11 +14,11 @@ from app.domain.intervals import CONFIDENCE, Difference, spread, student
 MOST_SEEDS = 100
 MOST_ITEMS = 1_000_000
 
-SEED_SD = 0.007
-"""Assumed: sd over seeds of one run's accuracy, 0.7 points on about 650 items."""
-DISAGREEMENT = 0.5
-"""Assumed: two runs disagree on half as many items as one of them gets wrong (5.5 % at an accuracy of 89 %)."""
-LASTING = 0.3
+SEED_SD = 0.004
+"""Assumed: sd over seeds of an arm's accuracy on endless items. On 650 items that makes 0.7 points from run to run."""
+DISAGREEMENT = 0.6
+"""Assumed: a run of one arm and a run of another disagree on this many items for each that one of them gets wrong."""
+LASTING = 0.35
 """Assumed: the share of that disagreement that is between the methods, and stays however many seeds there are."""
 
 
@@ -72,7 +72,7 @@ def smallest_difference(
     accuracy: float,
     *,
     disagreement: float | None = None,
-    seed_sd: float = SEED_SD,
+    seed_sd: float | None = None,
     confidence: float = CONFIDENCE,
 ) -> float:
     """The half-width to expect of a study: the smallest seen difference that it can call one, in the metric's unit.
@@ -80,18 +80,19 @@ def smallest_difference(
     A true difference of this size is found in half of the studies; one of 1.4 times this size in about 80 %. And an
     arm can only be within a margin that is wider than this.
 
-    `accuracy` is a guess at the arms' (0.89); `disagreement` the share of items on which a run of one arm and a run of
-    the other disagree, by default DISAGREEMENT × (1 − accuracy), of which LASTING stays whatever the seeds;
-    `seed_sd` the sd over seeds of one run's accuracy. With one seed the items' part only.
+    `accuracy` is a guess at the arms' (0.89). Until runs have shown them, the rest is assumed: `disagreement`, the
+    share of items on which a run of one arm and a run of the other disagree, is DISAGREEMENT × (1 − accuracy), of which
+    LASTING stays whatever the seeds; `seed_sd`, the sd over seeds of one run's accuracy on these items, is SEED_SD and
+    the rest of the disagreement. With one seed it is the items' part only. ValueError if the numbers make no study.
     """
     if items < 2 or seeds < 1 or not 0 <= accuracy <= 1:
-        raise ValueError("a plan needs two items, one seed and an accuracy between 0 and 1, at least")
+        raise ValueError("a plan needs two items and one seed at least, and an accuracy between 0 and 1")
     disagree = max(DISAGREEMENT * (1 - accuracy) if disagreement is None else disagreement, 1 / items)
     if seeds == 1:
         return student(confidence, items - 1) * sqrt(disagree / items)
-    # A run differs from another of its own arm in (1 − LASTING) of the disagreement, half of it each one's residual.
+    # Two runs of one arm disagree on the rest of it, and each brings half.
     residual = (1 - LASTING) * disagree / 2
-    seed = max(seed_sd**2 - residual / items, 0.0)
+    seed = SEED_SD**2 if seed_sd is None else max(seed_sd**2 - residual / items, 0.0)
     parts = _Parts(LASTING * disagree, seed, seed, residual, residual)
     return _half_width(parts, seeds, seeds, items, confidence)
 

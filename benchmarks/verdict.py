@@ -1,0 +1,149 @@
+"""How often the verdict claims a difference that is not there: simulated studies with a known truth.
+
+    python benchmarks/verdict.py [studies per cell, 10000]
+
+A run is right on an item with probability σ(ability − difficulty + what the seed does + what the method does to this
+item): difficulties are normal on the logit scale, so most items are nearly always right and a few are a toss; the
+seed shifts all of a run's items; the toss itself is the residual. The tables in docs/measuring.md are this script's
+output.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.intervals import difference
+from app.domain.verdict import VerdictKind, judge
+
+DIFFICULTY_SD = 8.0
+"""On the logit scale; two runs of a method then disagree on 4.5 % of the items."""
+LASTING_SD = 2.0
+"""On the logit scale; runs of two methods then disagree on 7 %."""
+SEEDS = (2, 3, 4, 5)
+ITEMS = (200, 646, 2000)
+SEED_SDS = (0.003, 0.007, 0.013, 0.023, 0.038)
+POINTS = np.linspace(-6, 6, 4001)
+WEIGHTS = np.exp(-(POINTS**2) / 2) / np.exp(-(POINTS**2) / 2).sum()
+
+
+@dataclass(frozen=True)
+class Design:
+    """A study's truth."""
+
+    seeds: int = 3
+    items: int = 646
+    seed_sd: float = 0.007
+    """Of the accuracy over endless items. On a test set the tosses come on top: 646 items make 0.7 points of 0.4."""
+    shared: bool = False
+    """Seed 0 does the same to every arm (the same data order, say)."""
+    accuracies: tuple[float, ...] = (0.89, 0.89)
+    """By arm; the first is the reference."""
+    lasting_sd: float = 0.0
+    """What a method does to an item, whatever the seed; on the logit scale."""
+
+
+def accuracy(shift: NDArray[np.float64], lasting_sd: float) -> NDArray[np.float64]:
+    """Accuracy over the population of items for each shift of the logit."""
+    spread = np.hypot(DIFFICULTY_SD, lasting_sd) * POINTS
+    return np.asarray((1 / (1 + np.exp(-(shift[..., None] + spread)))) @ WEIGHTS)
+
+
+@cache
+def logits(accuracy_wanted: float, seed_sd: float, lasting_sd: float) -> tuple[float, float]:
+    """The mean and the sd of a run's logit that give an arm this mean accuracy and this sd over seeds."""
+    means = np.linspace(-10, 20, 1501)
+    table = accuracy(means, lasting_sd)
+    ability, scale = float(np.interp(accuracy_wanted, table, means)), 0.0
+    for _ in range(60 if seed_sd else 0):
+        runs = np.interp(ability + scale * POINTS, means, table)
+        mean = float(runs @ WEIGHTS)
+        sd = float(np.sqrt((runs - mean) ** 2 @ WEIGHTS))
+        slope = float(np.interp(ability + 0.05, means, table) - np.interp(ability - 0.05, means, table)) / 0.1
+        ability += (accuracy_wanted - mean) / slope
+        scale += (seed_sd - sd) / slope
+    return ability, scale
+
+
+def studies(design: Design, count: int, seed: int, batch: int = 100) -> Iterator[NDArray[np.float64]]:
+    """`count` studies, each [arms, S, N] of 0 and 1."""
+    rng = np.random.default_rng([seed, design.seeds, design.items, round(design.seed_sd * 1e6), design.shared])
+    arms = len(design.accuracies)
+    truth = [logits(a, design.seed_sd, design.lasting_sd) for a in design.accuracies]
+    ability, scale = (np.array(x).reshape(1, arms, 1, 1) for x in zip(*truth, strict=True))
+    for start in range(0, count, batch):
+        n = min(batch, count - start)
+        seeds = rng.standard_normal((n, 1 if design.shared else arms, design.seeds, 1))
+        items = DIFFICULTY_SD * rng.standard_normal((n, 1, 1, design.items), dtype=np.float32)
+        if design.lasting_sd:
+            own = rng.standard_normal((n, arms, 1, design.items), dtype=np.float32)
+            items = items + np.float32(design.lasting_sd) * own
+        logit = (ability + scale * seeds).astype(np.float32) + items
+        tosses = rng.random((n, arms, design.seeds, design.items), dtype=np.float32)
+        yield from (tosses * (1 + np.exp(-logit)) < 1).astype(np.float64)
+
+
+def claimed(design: Design, count: int, seed: int = 0) -> float:
+    """Share of studies whose 95 % interval of arm 1 − arm 0 excludes 0 (whatever the margin)."""
+    return float(np.mean([difference(s[1], s[0]).excludes_zero for s in studies(design, count, seed)]))
+
+
+def judged(design: Design, count: int, margin: float, seed: int = 0) -> dict[VerdictKind, float]:
+    """Share of studies in which at least one arm got each word."""
+    found = dict.fromkeys(VerdictKind, 0)
+    for study in studies(design, count, seed):
+        verdicts = judge({str(i): scores for i, scores in enumerate(study)}, "0", margin)
+        for kind in {v.kind for v in verdicts.values()}:
+            found[kind] += 1
+    return {kind: n / count for kind, n in found.items()}
+
+
+def grid(lasting_sd: float = 0.0) -> list[Design]:
+    """The cells: no true difference, seeds × items × seed sd × independent or shared seeds."""
+    cells = product(SEEDS, ITEMS, SEED_SDS, (False, True))
+    return [Design(s, n, sd, shared, lasting_sd=lasting_sd) for s, n, sd, shared in cells]
+
+
+def realistic(seeds: int) -> Design:
+    """Two methods without a difference on 646 items, whose runs vary by 0.7 points."""
+    return Design(seeds, 646, 0.004, lasting_sd=LASTING_SD)
+
+
+def main() -> None:
+    """Print the tables as Markdown."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    for lasting_sd in (0.0, LASTING_SD):
+        rates = {cell: claimed(cell, count) for cell in grid(lasting_sd)}
+        print(f"\nlasting sd {lasting_sd}; {count} studies a cell; mean {np.mean([*rates.values()]):.2%},", end=" ")
+        print(f"largest {max(rates.values()):.2%}, smallest {min(rates.values()):.2%}\n")
+        print("| seeds | items | shared |", " | ".join(f"{100 * sd:.1f}" for sd in SEED_SDS), "|")
+        print("|" + "---|" * (3 + len(SEED_SDS)))
+        for s, n, shared in product(SEEDS, ITEMS, (False, True)):
+            row = [rates[Design(s, n, sd, shared, lasting_sd=lasting_sd)] for sd in SEED_SDS]
+            print(f"| {s} | {n} | {'yes' if shared else 'no'} |", " | ".join(f"{100 * r:.1f}" for r in row), "|")
+    print("\nfive arms without a difference, any called better or worse (margin 1 point)\n")
+    for s, n in product(SEEDS, ITEMS):
+        rate = judged(Design(s, n, accuracies=(0.89,) * 5), count, 0.01)
+        print(f"{s} seeds, {n} items: {rate[VerdictKind.BETTER] + rate[VerdictKind.WORSE]:.2%} (at most)")
+    print("\na true difference of twice the margin (margin 2 points), found\n")
+    for s, n in product((3, 5, 8), (646, 2000)):
+        rate = judged(Design(s, n, accuracies=(0.89, 0.85), lasting_sd=LASTING_SD), count, 0.02)
+        print(f"{s} seeds, {n} items: {rate[VerdictKind.WORSE]:.1%}")
+    print("\nmean half-width of a pair, 646 items, sd over seeds of a run's accuracy 0.7 points\n")
+    for s in SEEDS:
+        widths = [difference(x[1], x[0]).half_width for x in studies(realistic(s), count, 1)]
+        print(f"{s} seeds: {100 * np.mean(widths):.2f} points (median {100 * np.median(widths):.2f})")
+    print("\nadding seeds, from 3 to 10, until the interval excludes 0 (no true difference)\n")
+    peeks = range(3, 11)
+    stopped = [
+        any(difference(x[1, :s], x[0, :s]).excludes_zero for s in peeks) for x in studies(realistic(10), count, 2)
+    ]
+    print(f"claimed: {np.mean(stopped):.1%}")
+
+
+if __name__ == "__main__":
+    main()

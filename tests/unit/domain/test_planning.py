@@ -1,0 +1,114 @@
+"""What would decide, and what a study can show before it starts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.domain import planning
+from app.domain.intervals import Difference, Scores, difference
+from app.domain.planning import needs, smallest_difference
+from app.domain.verdict import VerdictKind, word
+
+
+def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88) -> Scores:
+    rng = np.random.default_rng(seed)
+    easy = np.random.default_rng(99).beta(4, 0.5, items) - 4 / 4.5 + right
+    chance = np.clip(easy + seed_sd * rng.standard_normal((seeds, 1)), 0, 1)
+    return (rng.random((seeds, items)) < chance).astype(float)
+
+
+def with_parts(seen: Difference, seeds: int, items: int) -> Difference:
+    """The same difference and the same parts of variance, had there been other numbers of seeds and items."""
+    parts, _ = planning._parts(seen)
+    e_a, e_b = parts.residual, parts.reference_residual
+    rng = np.random.default_rng(0)
+
+    def exactly(shape: tuple[int, int], sd: float, axis: int) -> Scores:
+        """Numbers of mean 0 along the axis, and of this sd to the last digit."""
+        x = rng.standard_normal(shape)
+        x -= x.mean(axis=axis, keepdims=True)
+        return np.asarray(x * sd / x.std(axis=axis, ddof=1, keepdims=True))
+
+    def crossed(sd: float) -> Scores:
+        x = rng.standard_normal((seeds, items))
+        x += x.mean() - x.mean(axis=0) - x.mean(axis=1, keepdims=True)
+        return np.asarray(x * sd / np.sqrt((x**2).sum() / ((seeds - 1) * (items - 1))))
+
+    # What a sample of that size would show: item means and seed means carry their share of the residual.
+    item_sd = np.sqrt(parts.item + e_a / seeds + e_b / seeds)
+    a = exactly((1, items), item_sd, 1) + exactly((seeds, 1), np.sqrt(parts.seed + e_a / items), 0)
+    b = exactly((seeds, 1), np.sqrt(parts.reference_seed + e_b / items), 0)
+    return difference(a + crossed(np.sqrt(e_a)) + seen.delta, b + crossed(np.sqrt(e_b)), seen.confidence)
+
+
+@pytest.mark.parametrize("draw", range(8))
+def test_the_seeds_that_it_asks_for_decide_if_all_stays_as_seen(draw: int) -> None:
+    seen = difference(runs(3, 1500, 0.012, 2 * draw), runs(3, 1500, 0.012, 2 * draw + 1, right=0.87))
+    if word(seen.low, seen.high, 0.02) is not VerdictKind.UNDECIDED:
+        seen = replace(seen, delta=0.008)
+    seeds = needs(seen, 0.02).seeds
+    assert seeds is not None
+    assert seeds > 3
+    then, before = with_parts(seen, seeds, 1500), with_parts(seen, seeds - 1, 1500)
+    assert word(then.low, then.high, 0.02) is not VerdictKind.UNDECIDED
+    assert word(before.low, before.high, 0.02) is VerdictKind.UNDECIDED or seeds == 4
+
+
+def test_the_items_that_it_asks_for_decide_if_all_stays_as_seen() -> None:
+    seen = replace(difference(runs(5, 200, 0.002, 1), runs(5, 200, 0.002, 2)), delta=0.004)
+    assert word(seen.low, seen.high, 0.02) is VerdictKind.UNDECIDED
+    items = needs(seen, 0.02).items
+    assert items is not None
+    then, before = with_parts(seen, 5, items), with_parts(seen, 5, int(items * 0.95))
+    assert word(then.low, then.high, 0.02) is not VerdictKind.UNDECIDED
+    assert word(before.low, before.high, 0.02) is VerdictKind.UNDECIDED
+
+
+def test_items_cannot_decide_what_seeds_leave_open() -> None:
+    seen = replace(difference(runs(2, 500, 0.04, 1), runs(2, 500, 0.04, 2)), delta=0.01)
+    assert needs(seen, 0.02).items is None
+
+
+def test_seeds_cannot_decide_what_items_leave_open() -> None:
+    a = np.random.default_rng(1).integers(0, 2, 100).astype(float)
+    seen = difference(np.tile(a, (3, 1)), np.tile(a[::-1], (3, 1)))
+    assert needs(replace(seen, delta=0.005), 0.01).seeds is None
+
+
+def test_a_single_seed_asks_for_two_at_least_and_says_that_it_assumes() -> None:
+    seen = replace(difference(runs(1, 5000, 0.003, 1), runs(1, 5000, 0.003, 2)), delta=0.05)
+    asked = needs(seen, 0.01)
+    assert asked.seeds is not None
+    assert asked.seeds >= 2
+    assert asked.items is None
+    assert asked.assumed
+    assert not needs(difference(runs(3, 90, 0.003, 1), runs(1, 90, 0.003, 2)), 0.01).assumed
+
+
+def test_a_plan_for_three_and_five_seeds_on_646_items() -> None:
+    assert smallest_difference(646, 3, 0.89) == pytest.approx(0.018, abs=0.0015)
+    assert smallest_difference(646, 5, 0.89) == pytest.approx(0.015, abs=0.001)
+
+
+def test_a_plan_shows_more_with_more_seeds_and_items_and_less_with_more_chance() -> None:
+    plan = smallest_difference(646, 3, 0.89)
+    assert smallest_difference(646, 4, 0.89) < plan
+    assert smallest_difference(2000, 3, 0.89) < plan
+    assert smallest_difference(646, 3, 0.7) > plan
+    assert smallest_difference(646, 3, 0.89, seed_sd=0.02) > plan
+    assert smallest_difference(646, 3, 0.89, disagreement=0.2) > plan
+    assert smallest_difference(646, 3, 0.89, confidence=0.99) > plan
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("seeds", [1, 2, 100])
+def test_a_plan_is_a_number_at_the_corners(seeds: int, accuracy: float) -> None:
+    assert smallest_difference(2, seeds, accuracy) > 0
+    assert 0 < smallest_difference(10**6, seeds, accuracy) < 0.1
+
+
+@pytest.mark.parametrize(("items", "seeds", "accuracy"), [(1, 3, 0.9), (100, 0, 0.9), (100, 3, 89)])
+def test_a_plan_without_a_study_is_refused(items: int, seeds: int, accuracy: float) -> None:
+    with pytest.raises(ValueError, match="a plan needs"):
+        smallest_difference(items, seeds, accuracy)

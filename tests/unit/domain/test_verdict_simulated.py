@@ -1,0 +1,82 @@
+"""The verdict on simulated studies whose truth is known: how often it claims what is not there, and finds what is.
+
+The studies come from benchmarks/verdict.py. Seeds are fixed, so these tests cannot flicker.
+"""
+
+import importlib.util
+import sys
+from math import sqrt
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from app.domain.intervals import difference
+from app.domain.planning import smallest_difference
+from app.domain.verdict import VerdictKind
+
+STUDIES = 1000
+MOST = 0.06
+"""No cell may claim more often than this."""
+CELL_TOLERANCE = 3 * sqrt(MOST * (1 - MOST) / STUDIES)
+"""What 1,000 studies cannot tell: three standard errors, as 120 cells are looked at."""
+
+
+def _simulator() -> ModuleType:
+    path = Path(__file__).parents[3] / "benchmarks" / "verdict.py"
+    spec = importlib.util.spec_from_file_location("simulated_studies", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+simulated = _simulator()
+
+
+def test_the_simulated_arms_have_the_accuracy_and_the_seed_sd_that_they_are_said_to_have() -> None:
+    study = np.concatenate(list(simulated.studies(simulated.Design(5, 2000, 0.023), 300, seed=1)))
+    means = study.mean(axis=2)
+    residual = 0.024 / 2000
+    assert means.mean() == pytest.approx(0.89, abs=0.002)
+    assert np.sqrt(means.var(axis=1, ddof=1).mean() - residual) == pytest.approx(0.023, abs=0.0015)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lasting_sd", [0.0, 2.0], ids=["one method twice", "two methods"])
+def test_arms_without_a_difference_are_seldom_called_different(lasting_sd: float) -> None:
+    rates = {cell: simulated.claimed(cell, STUDIES) for cell in simulated.grid(lasting_sd)}
+    worst = max(rates, key=rates.__getitem__)
+    assert rates[worst] <= MOST + CELL_TOLERANCE, worst
+    assert np.mean(list(rates.values())) <= 0.05
+    assert np.mean([rate for cell, rate in rates.items() if not cell.shared]) <= 0.05
+
+
+@pytest.mark.slow
+def test_of_five_equal_arms_any_is_seldom_called_different() -> None:
+    found = simulated.judged(simulated.Design(3, 646, 0.007, accuracies=(0.89,) * 5), 500, 0.01)
+    assert found[VerdictKind.BETTER] + found[VerdictKind.WORSE] <= 0.05 + 3 * sqrt(0.05 * 0.95 / 500)
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.004), (5, 0.007)])
+def test_a_difference_of_twice_the_margin_is_found(seeds: int, seed_sd: float) -> None:
+    truth = simulated.Design(seeds, 646, seed_sd, accuracies=(0.89, 0.85), lasting_sd=simulated.LASTING_SD)
+    assert simulated.judged(truth, 300, 0.02)[VerdictKind.WORSE] >= 0.8
+
+
+@pytest.mark.parametrize("distance", [-0.02, 0.02])
+def test_an_arm_at_the_margin_is_seldom_called_within(distance: float) -> None:
+    truth = simulated.Design(5, 2000, 0.004, accuracies=(0.89, 0.89 + distance), lasting_sd=simulated.LASTING_SD)
+    assert simulated.judged(truth, STUDIES, 0.02)[VerdictKind.WITHIN] <= 0.025 + 3 * sqrt(0.025 * 0.975 / STUDIES)
+
+
+@pytest.mark.parametrize(("seeds", "points"), [(3, 1.9), (5, 1.5)])
+def test_the_half_width_of_a_study_of_646_items_is_as_documented_and_as_planned(seeds: int, points: float) -> None:
+    pairs = [difference(s[1], s[0]) for s in simulated.studies(simulated.realistic(seeds), 500, seed=3)]
+    assert sqrt(np.mean([d.seed_variance for d in pairs])) == pytest.approx(0.007, abs=0.0004)
+    mean = float(np.mean([d.half_width for d in pairs]))
+    assert 100 * mean == pytest.approx(points, abs=0.15)
+    assert smallest_difference(646, seeds, 0.89) == pytest.approx(mean, rel=0.1)
