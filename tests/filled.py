@@ -1,0 +1,311 @@
+"""A database with one of everything in it, for the pages: studies in every state, runs, workers, a log, step metrics.
+
+The numbers are like those of the sample study; nothing here was trained.
+"""
+
+from datetime import timedelta
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app import sample
+from app.domain.datasets import DatasetFacts
+from app.domain.methods import FullSpec, LinearFacts, LoraSpec
+from app.domain.metrics import (
+    STEP_DTYPE,
+    ArtifactFile,
+    Audit,
+    AuditGroup,
+    Clocks,
+    Environment,
+    Evaluation,
+    Memory,
+    Parameters,
+    RunResult,
+)
+from app.domain.models import ModelFacts
+from app.domain.runs import FAILURES, FailureCode, TrainingArguments
+from app.domain.studies import ArmSpec, OwedRun, StudySpec
+from app.store.queries import evaluations, events, steps
+from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunRow, StudyRow, WorkerRow, now
+
+MIB = 1024**2
+ITEMS = 646
+TOTAL_STEPS = 246
+LABELS = ["business", "entertainment", "politics", "sport", "tech"]
+ACCURACY = {"full": 0.895, "lora": 0.891, "head-only": 0.812}
+PEAK = {"full": 403, "lora": 150, "head-only": 121}
+SECONDS = {"full": 54.0, "lora": 28.0, "head-only": 18.0}
+TRAINABLE = {"full": 22_715_141, "lora": 75_653, "head-only": 1_925}
+SIZE = {"full": 90_900_000, "lora": 310_000, "head-only": 8_400}
+
+
+def fill(session: Session) -> None:
+    """Put one of everything into an empty database."""
+    register(session)
+    finished = sample.study()
+    for run in add_study(session, finished, hours_ago=5.0):
+        succeed(session, run)
+    running = finished.model_copy(update={"name": "Headlines, five seeds", "seeds": [0, 1, 2, 3, 4], "reference": ""})
+    runs = add_study(session, running, hours_ago=0.2)
+    for run in runs[:6]:
+        succeed(session, run)
+    start(session, runs[6])
+    small = StudySpec(
+        name="Two ranks",
+        base_model=finished.base_model,
+        dataset=finished.dataset,
+        arms=[
+            ArmSpec(method=FullSpec()),
+            ArmSpec(method=LoraSpec(r=4)),
+            ArmSpec(method=LoraSpec(r=64, target_modules="all-linear")),
+            ArmSpec(method=LoraSpec(r=64, use_dora=True, target_modules="all-linear")),
+        ],
+        seeds=[7],
+        training=TrainingArguments(num_train_epochs=1),
+    )
+    first, *others = add_study(session, small, hours_ago=30.0)
+    fail(session, first, FailureCode.OUT_OF_MEMORY)
+    for run in others:
+        succeed(session, run)
+    alone = add_study(session, finished.model_copy(update={"name": "Called off"}), hours_ago=50.0)
+    for run in alone:
+        run.status, run.finished_at = "cancelled", run.queued_at + timedelta(seconds=9)
+    add_workers(session, runs[6].id)
+
+
+def register(session: Session) -> None:
+    """The sample base model and the sample dataset."""
+    session.add(
+        BaseModelRow(name=sample.SAMPLE_MODEL, source="sample", status="ready", facts_json=model_facts().model_dump())
+    )
+    session.add(BaseModelRow(name="distilbert-base", source="hub", location="distilbert/distilbert-base-uncased"))
+    facts = DatasetFacts(
+        task="sequence-classification",
+        labels=LABELS,
+        counts={"train": 1300, "validation": 150, "test": ITEMS},
+        label_counts=dict(zip(LABELS, [490, 370, 405, 495, 336], strict=True)),
+        content_hash="5f1e04a9" * 8,
+    )
+    session.add(
+        DatasetRow(
+            name=sample.SAMPLE_DATASET,
+            title=sample.TITLE,
+            content_hash=facts.content_hash,
+            file="datasets/x.parquet",
+            facts_json=facts.model_dump(),
+        )
+    )
+    session.flush()
+
+
+def model_facts() -> ModelFacts:
+    """all-MiniLM-L6-v2: six layers of width 384."""
+    linear = [
+        LinearFacts(name=f"encoder.layer.{n}.{part}", in_features=i, out_features=o)
+        for n in range(6)
+        for part, i, o in (
+            ("attention.self.query", 384, 384),
+            ("attention.self.key", 384, 384),
+            ("attention.self.value", 384, 384),
+            ("attention.output.dense", 384, 384),
+            ("intermediate.dense", 384, 1536),
+            ("output.dense", 1536, 384),
+        )
+    ]
+    return ModelFacts(
+        architecture="BertModel",
+        model_type="bert",
+        parameters=22_713_216,
+        head_fixed_parameters=0,
+        head_parameters_per_label=385,
+        hidden_size=384,
+        layers=6,
+        max_positions=512,
+        linear_modules=linear,
+        default_target_modules=["query", "value"],
+        revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+    )
+
+
+def add_study(session: Session, spec: StudySpec, *, hours_ago: float) -> list[RunRow]:
+    """A study with the runs that it owes, queued."""
+    at = now() - timedelta(hours=hours_ago)
+    study = StudyRow(
+        name=spec.name,
+        base_model_id=1,
+        dataset_id=1,
+        spec_json=spec.model_dump(mode="json"),
+        created_at=at,
+    )
+    session.add(study)
+    session.flush()
+    rows = [_queued(study, owed, at) for owed in spec.owed()]
+    session.add_all(rows)
+    session.flush()
+    return rows
+
+
+def _queued(study: StudyRow, owed: OwedRun, at: object) -> RunRow:
+    return RunRow(
+        study_id=study.id,
+        arm=owed.arm,
+        seed=owed.seed,
+        method_kind=owed.spec.method.kind,
+        base_model_id=1,
+        dataset_id=1,
+        learning_rate=owed.spec.training.learning_rate,
+        spec_json=owed.spec.model_dump(mode="json"),
+        queued_at=at,
+    )
+
+
+def start(session: Session, run: RunRow, step: int = 153) -> None:
+    """A run in the middle of its training."""
+    run.status, run.worker, run.epoch, run.attempts = "running", "cpu-1", 1, 1
+    run.started_at = now() - timedelta(seconds=22)
+    run.lease_expires_at = now() + timedelta(seconds=40)
+    run.phase, run.step, run.total_steps = "train", step, TOTAL_STEPS
+    run.train_loss, run.train_seconds, run.memory_bytes = 0.24, 18.1, 149 * MIB
+    run.validation_accuracy = 0.843
+    steps.append(session, run.id, _steps(run, step))
+    for line in ("claimed by cpu-1, attempt 1", "loaded all-MiniLM-L6-v2", "untouched model: accuracy 0.292"):
+        events.add(session, run.id, "log", line)
+    _evaluate(session, run, "adapted", "validation", 82, 0.843, 150)
+
+
+def succeed(session: Session, run: RunRow) -> None:
+    """A run that ended well."""
+    kind, chance = run.method_kind, np.random.default_rng(run.id)
+    accuracy = ACCURACY[kind] + float(chance.normal(0, 0.006))
+    result = _result(run, accuracy)
+    run.status, run.worker, run.epoch, run.attempts = "succeeded", "cpu-1", 1, 1
+    run.started_at = run.queued_at + timedelta(seconds=40.0 * (run.id % 9))
+    run.finished_at = run.started_at + timedelta(seconds=result.clocks.wall)
+    run.step = run.total_steps = TOTAL_STEPS
+    run.phase, run.train_loss, run.train_seconds = None, 0.11, result.clocks.train
+    run.base_accuracy, run.macro_f1, run.loss = 0.292, accuracy - 0.003, 0.37
+    run.trainable_parameters, run.total_parameters = TRAINABLE[kind], 22_715_141
+    run.peak_bytes, run.wall_seconds, run.artifact_bytes = PEAK[kind] * MIB, result.clocks.wall, SIZE[kind]
+    run.tokens_per_second, run.device_name = 42_000 / result.clocks.train, "x86, 2 cores"
+    run.result_json = result.model_dump(mode="json")
+    steps.append(session, run.id, _steps(run, TOTAL_STEPS))
+    for line in ("claimed by cpu-1, attempt 1", "loaded all-MiniLM-L6-v2", "succeeded"):
+        events.add(session, run.id, "log", line)
+    _evaluate(session, run, "base", "test", 0, 0.292, ITEMS)
+    for epoch, reached in enumerate((0.843, 0.884, 0.893), start=1):
+        _evaluate(session, run, "adapted", "validation", 82 * epoch, reached, 150)
+    right = _evaluate(session, run, "adapted", "test", TOTAL_STEPS, accuracy, ITEMS)
+    run.accuracy = right
+    for artifact in result.artifacts:
+        session.add(ArtifactRow(run_id=run.id, file=f"runs/{run.id}/1/{artifact.name}", **artifact.model_dump()))
+
+
+def fail(session: Session, run: RunRow, code: FailureCode) -> None:
+    """A run that ended badly."""
+    run.status, run.worker, run.epoch, run.attempts = "failed", "cpu-1", 1, 1
+    run.started_at, run.finished_at = run.queued_at, run.queued_at + timedelta(seconds=12)
+    run.phase, run.step, run.total_steps = "train", 3, TOTAL_STEPS
+    run.failure_code, run.failure_message = code.value, f"step 3: {FAILURES[code]}"
+    events.add(session, run.id, "status", f"failed: {code.value}")
+
+
+def add_workers(session: Session, run_id: int) -> None:
+    """One at work, one idle, one lost."""
+    host = {"device": "cpu", "device_name": "x86, 2 cores", "memory_bytes": 8 * 1024 * MIB, "cores": 2}
+    card = {"device": "cuda", "device_name": "NVIDIA L4", "memory_bytes": 24 * 1024 * MIB, "cores": 8}
+    session.add(WorkerRow(name="cpu-1", run_id=run_id, **host))
+    session.add(WorkerRow(name="gpu-1", **card))
+    session.add(WorkerRow(name="cpu-2", heartbeat_at=now() - timedelta(minutes=20), **host))
+
+
+def _evaluate(session: Session, run: RunRow, subject: str, split: str, step: int, accuracy: float, n: int) -> float:
+    items = [f"item-{i}" for i in range(n)] if split == "test" else []
+    hard = np.random.default_rng(0).uniform(size=n)
+    luck = np.random.default_rng(run.id * 7 + step).uniform(size=n)
+    scores = (0.8 * hard + 0.2 * luck < np.quantile(0.8 * hard + 0.2 * luck, accuracy)).astype(float)
+    reached = float(scores.mean())
+    evaluation = Evaluation.model_validate(
+        {
+            "subject": subject,
+            "split": split,
+            "step": step,
+            "epoch": step / 82,
+            "n": n,
+            "loss": 0.37,
+            "accuracy": reached,
+            "macro_f1": max(0.0, reached - 0.003),
+        }
+    )
+    evaluations.add(session, run.id, evaluation, items, scores.tolist() if items else [])
+    return reached
+
+
+def _steps(run: RunRow, count: int) -> np.ndarray:
+    chance = np.random.default_rng(run.id)
+    made = np.zeros(count, dtype=STEP_DTYPE)
+    number = np.arange(1, count + 1)
+    made["step"], made["epoch"] = number, number / 82
+    made["loss"] = 1.5 * np.exp(-number / 60) + 0.12 + chance.gamma(2, 0.04, count)
+    made["learning_rate"] = run.learning_rate * (1 - number / TOTAL_STEPS)
+    made["grad_norm"], made["tokens"] = chance.gamma(4, 0.3, count), number * 170
+    made["seconds"] = number * SECONDS[run.method_kind] / TOTAL_STEPS
+    made["memory_bytes"] = (PEAK[run.method_kind] * (1 - 0.3 * np.exp(-number / 8)) * MIB).astype(int)
+    return made
+
+
+def _result(run: RunRow, accuracy: float) -> RunResult:
+    kind, train = run.method_kind, SECONDS[run.method_kind]
+    adapter = "model" if kind == "full" else "adapter"
+    trainable, frozen = TRAINABLE[kind], 22_715_141 - TRAINABLE[kind]
+    return RunResult(
+        steps=TOTAL_STEPS,
+        best_step=TOTAL_STEPS,
+        tokens=42_000,
+        parameters=Parameters(total=22_715_141, trainable=trainable, by_module={"classifier": 1925}),
+        audit=Audit(
+            passed=True,
+            groups=[
+                AuditGroup(name="classifier", tensors=2, parameters=1925, changed=2),
+                AuditGroup(name="frozen", tensors=103, parameters=frozen, changed=0),
+            ],
+        ),
+        memory=Memory(
+            device="cpu",
+            before_bytes=310 * MIB,
+            loaded_bytes=90 * MIB,
+            peak_bytes=PEAK[kind] * MIB,
+            train_peak_bytes=PEAK[kind] * MIB,
+            weights_bytes=4 * 22_715_141,
+            gradients_bytes=4 * trainable,
+            optimizer_bytes=8 * trainable,
+        ),
+        clocks=Clocks(
+            start=0.8,
+            load=0.9,
+            tokenize=0.4,
+            baseline=2.2,
+            forward=train * 0.32,
+            backward=train * 0.52,
+            optimizer=train * 0.14,
+            data=train * 0.02,
+            evaluate=2.3,
+            save=0.4,
+            audit=0.3,
+            wall=train + 7.3,
+        ),
+        evaluations=[],
+        environment=Environment(
+            device="cpu",
+            device_name="x86, 2 cores",
+            threads=2,
+            precision="fp32",
+            attention="sdpa",
+            versions={"python": "3.11.2", "torch": "2.9.0", "transformers": "5.1.0", "peft": "0.18.1"},
+        ),
+        artifacts=[
+            ArtifactFile(name=f"{adapter}/{adapter}.safetensors", kind=adapter, bytes=SIZE[kind], sha256="ab" * 32),
+            ArtifactFile(name="predictions.parquet", kind="predictions", bytes=38_000, sha256="cd" * 32),
+            ArtifactFile(name="metrics.jsonl", kind="metrics", bytes=21_000, sha256="ef" * 32),
+        ],
+    )
