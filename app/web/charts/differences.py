@@ -1,0 +1,121 @@
+"""The verdict in a picture: each arm's difference to the reference with its interval, over the band of the margin."""
+
+from dataclasses import dataclass
+
+import altair as alt
+
+from app.web.charts.labels import text_width, widest
+from app.web.charts.scales import Domain
+from app.web.charts.style import BAND, COLOUR, INK, MUTED, NAME, Look, Paper, markers, values
+from app.web.i18n import gettext as _
+
+BESIDE = 400
+"""From this width on, names stand beside the intervals; below it, above them."""
+MARGIN_LABEL = 26
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm. Points; None where there is no interval, infinite where it has no end."""
+
+    look: Look
+    word: str
+    delta: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The arms that are not the reference."""
+
+    rows: tuple[Row, ...]
+    margin: float
+    reference: str
+
+
+def chart(data: Differences, width: int) -> alt.LayerChart:
+    """Intervals (lines), means (markers), the margin (band), no difference (line at 0). Points."""
+    beside = width >= BESIDE
+    names = [row.look.name for row in data.rows]
+    words = [row.word for row in data.rows]
+    paper = Paper(
+        width=width,
+        height=(44 if beside else 56) * max(len(data.rows), 1),
+        left=widest(names, NAME, bold=True, most=140) + 14 if beside else 12,
+        right=widest(words, NAME) + 14 if beside else 12,
+        top=MARGIN_LABEL,
+        bottom=28,
+    )
+    domain = _domain(data)
+    step = paper.height / max(len(data.rows), 1)
+    rows = [
+        row.look.fields
+        | {
+            "y": step * (i + (0.5 if beside else 0.72)),
+            "name": row.look.name,
+            "word": row.word,
+            "delta": row.delta,
+            "low": None if row.low is None else max(row.low, domain.low),
+            "high": None if row.high is None else min(row.high, domain.high),
+        }
+        for i, row in enumerate(data.rows)
+    ]
+    known = [row for row in rows if row["delta"] is not None]
+    y = alt.Y("y:Q", scale=alt.Scale(domain=[paper.height, 0], nice=False, zero=False), axis=None)
+    x = {name: alt.X(f"{name}:Q", scale=domain.scale()) for name in ("delta", "low")}
+    interval = values(known).mark_rule(strokeWidth=2.5, strokeCap="round").encode(x=x["low"], x2="high:Q", y=y)
+    return paper.draw(
+        *_ground(data, domain, paper),
+        interval.encode(color=COLOUR),
+        *markers(known, 110, x=x["delta"], y=y),
+        *_names(rows, y, paper, beside=beside),
+    )
+
+
+def _domain(data: Differences) -> Domain:
+    ends = [end for row in data.rows for end in (row.low, row.high, row.delta)]
+    return Domain.covering([-data.margin, data.margin, 0.0, *ends], ticks=5, air=0.08)
+
+
+def _ground(data: Differences, domain: Domain, paper: Paper) -> list[alt.Chart]:
+    """The margin as a band with its label, and the line of no difference."""
+    axis = domain.axis(title=None, labelExpr="datum.value > 0 ? '+' + datum.label : datum.label")
+    band = (
+        values([{"low": -data.margin, "high": data.margin}])
+        .mark_rect(color=BAND)
+        .encode(x=alt.X("low:Q", scale=domain.scale(), axis=axis), x2="high:Q")
+    )
+    zero = values([{"low": 0}]).mark_rule(color=INK, strokeWidth=1).encode(x="low:Q")
+    text = _("%(reference)s ± %(margin)s, the margin", reference=data.reference, margin=f"{data.margin:g}")
+    centre, half = domain.pixel(0, paper.plot), text_width(text) / 2
+    at = min(max(centre, half - paper.left), paper.plot + paper.right - half)
+    label = (
+        values([{"text": text}])
+        .mark_text(dy=-6, baseline="bottom", color=MUTED, limit=paper.width)
+        .encode(x=alt.value(at), y=alt.value(0), text="text:N")
+    )
+    return [band, zero, label]
+
+
+def _names(rows: list[dict[str, object]], y: alt.Y, paper: Paper, *, beside: bool) -> list[alt.Chart]:
+    """The arm's name at the left and the verdict's word at the right; above the line where there is no room beside."""
+    up = 0 if beside else -18
+    name = (
+        values(rows)
+        .mark_text(
+            align="right" if beside else "left",
+            dx=-12 if beside else 0,
+            dy=up,
+            fontWeight="bold",
+            fontSize=NAME,
+            limit=paper.left - 12 if beside else paper.plot * 0.62,
+        )
+        .encode(x=alt.value(0), y=y, text="name:N", color=COLOUR)
+    )
+    word = (
+        values(rows)
+        .mark_text(align="left" if beside else "right", dx=12 if beside else 0, dy=up, fontSize=NAME, color=INK)
+        .encode(x=alt.value(paper.plot), y=y, text="word:N")
+    )
+    return [name, word]

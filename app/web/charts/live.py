@@ -1,0 +1,110 @@
+"""One quantity of one run: what happened is drawn, what is left of the run is blank, limits are dashed."""
+
+from dataclasses import dataclass
+
+import altair as alt
+
+from app.web.charts.labels import text_width
+from app.web.charts.scales import Domain
+from app.web.charts.style import INK, MUTED, STRONG, Paper, values
+from app.web.i18n import gettext as _
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A single value with a name: a validation loss."""
+
+    step: float
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Live:
+    """A run's curve so far."""
+
+    raw: tuple[tuple[float, float], ...]
+    smooth: tuple[tuple[float, float], ...]
+    colour: str
+    title: str
+    steps: int
+    """Of the whole run."""
+    seen: int | None
+    """The last step so far; None when the run has ended."""
+    marks: tuple[Mark, ...] = ()
+    limit: tuple[float, str] | None = None
+    """A value that matters, and its name."""
+
+
+def chart(data: Live, width: int) -> alt.LayerChart:
+    """Raw values (thin), their running mean (line), where the run stands, and what is marked."""
+    paper = Paper(width=width, height=220 if width > 420 else 200, left=44, right=16, top=30, bottom=46)
+    x = Domain.covering([0.0, float(max(data.steps, 1))], ticks=5 if width > 420 else 4, air=0.0)
+    y = _domain(data)
+    x_axis = alt.X("step:Q", scale=x.scale(), axis=x.axis(title=_("Optimizer step →")))
+    y_axis = alt.Y("value:Q", scale=y.scale(), axis=y.axis(title=data.title, titleX=-36))
+    thin = values([{"step": s, "value": min(v, y.high)} for s, v in data.raw])
+    line = values([{"step": s, "value": v} for s, v in data.smooth])
+    return paper.draw(
+        thin.mark_line(strokeWidth=1, opacity=0.4, color=data.colour).encode(x=x_axis, y=y_axis),
+        line.mark_line(strokeWidth=2.2, color=data.colour).encode(x=x_axis, y=y_axis),
+        *_now(data, x, paper),
+        *_limit(data, paper),
+        *_marks(data, x, paper),
+    )
+
+
+def _domain(data: Live) -> Domain:
+    calm = [v for _s, v in data.smooth] + [m.value for m in data.marks] + ([data.limit[0]] if data.limit else [])
+    seen = [v for _s, v in data.raw if v <= 1.4 * max(calm, default=v)]
+    return Domain.covering([0.0, *seen, *calm], ticks=4, least=0.0)
+
+
+def _now(data: Live, x: Domain, paper: Paper) -> list[alt.Chart]:
+    if data.seen is None:
+        return []
+    text = _("now, step %(step)s", step=data.seen)
+    at = x.pixel(data.seen, paper.plot)
+    left = at + text_width(text) + 10 < paper.plot + paper.right
+    label = values([{"text": text}]).mark_text(
+        align="left" if left else "right", dx=6 if left else -6, baseline="top", color=MUTED
+    )
+    return [
+        values([{"step": data.seen}]).mark_rule(color=STRONG).encode(x="step:Q"),
+        label.encode(x=alt.value(at), y=alt.value(0), text="text:N"),
+    ]
+
+
+def _limit(data: Live, paper: Paper) -> list[alt.Chart]:
+    if data.limit is None:
+        return []
+    value, text = data.limit
+    row = values([{"value": value, "text": text}])
+    return [
+        row.mark_rule(strokeDash=[4, 4], color=MUTED).encode(y="value:Q"),
+        row.mark_text(align="right", baseline="bottom", dy=-4, color=MUTED).encode(
+            x=alt.value(paper.plot), y="value:Q", text="text:N"
+        ),
+    ]
+
+
+def _marks(data: Live, x: Domain, paper: Paper) -> list[alt.Chart]:
+    """Diamonds; each is named if its name does not run into the next one."""
+    if not data.marks:
+        return []
+    rows = [{"step": m.step, "value": m.value} for m in data.marks]
+    point = values(rows).mark_point(filled=True, size=70, opacity=1, color=INK, shape="diamond")
+    layers = [point.encode(x="step:Q", y="value:Q")]
+    free = -1.0
+    for mark in data.marks:
+        at, wide = x.pixel(mark.step, paper.plot), text_width(mark.text)
+        left = at + 8 + wide < paper.plot + paper.right
+        start = at + 8 if left else at - 8 - wide
+        if start < free:
+            continue
+        free = start + wide + 4
+        text = values([{"step": mark.step, "value": mark.value, "text": mark.text}]).mark_text(
+            align="left" if left else "right", dx=8 if left else -8, dy=-9, color=INK
+        )
+        layers.append(text.encode(x="step:Q", y="value:Q", text="text:N"))
+    return layers

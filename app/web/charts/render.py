@@ -1,0 +1,94 @@
+"""From a chart to what a browser shows: inline SVG that follows the page's theme, stand-alone SVG, PNG.
+
+An inline drawing takes 20 to 60 ms, so drawings are kept, under a hash of everything that decides them: a page with
+seven figures at two widths is drawn once for as long as its numbers stay the same.
+"""
+
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
+from html import escape
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import altair as alt
+import vl_convert
+
+from app.settings import ROOT
+from app.web.charts.style import CONFIG, FONT
+
+Theme = Literal["light", "dark"]
+CSS = ROOT / "static" / "css"
+KEPT = 256
+"""Drawings: about 30 kB each."""
+
+
+class Drawings:
+    """The drawings made last, by content."""
+
+    def __init__(self, most: int = KEPT) -> None:
+        self.most = most
+        self._kept: OrderedDict[str, str] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: str, draw: Callable[[], str]) -> str:
+        """The drawing of that key; `draw` makes it if it is not there."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        drawing = draw()
+        with self._lock:
+            self._kept[key] = drawing
+            while len(self._kept) > self.most:
+                self._kept.popitem(last=False)
+        return drawing
+
+
+def content_hash(*parts: object) -> str:
+    """A name for plain values (numbers, strings, tuples, frozen dataclasses of them): equal just when they are."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def svg(chart: alt.LayerChart, label: str, name: str) -> str:
+    """Inline SVG named `label`: colours by CSS, size left to the page, ids unique by `name`."""
+    text = vl_convert.vegalite_to_svg(_specification(chart))
+    text = re.sub(r"\bclip(\d+)", rf"{name}-clip\1", text[text.index("<svg") :])
+    text = re.sub(r' (aria-\w+|role)="[^"]*"', "", text)  # one label for the picture, the numbers are in its table
+    text = text.replace(f'font-family="{FONT}"', "")  # the page's own font, by CSS
+    attributes = f'role="img" aria-label="{escape(label)}"'
+    return re.sub(r"<svg ([^>]*)>", lambda m: f"<svg {m[1]} {attributes}>", text, count=1)
+
+
+def svg_file(chart: alt.LayerChart, theme: Theme) -> str:
+    """An SVG that stands alone: the colours of one theme, on that theme's surface."""
+    text = vl_convert.vegalite_to_svg(_specification(chart, background="var(--surface)"))
+    return resolve(text, theme)
+
+
+def png(chart: alt.LayerChart, theme: Theme, scale: float = 2) -> bytes:
+    """A PNG in the colours of one theme."""
+    return bytes(vl_convert.svg_to_png(svg_file(chart, theme), scale=scale))
+
+
+def resolve(text: str, theme: Theme, css: Path = CSS) -> str:
+    """Put in the value of every `var(--token)`; KeyError for a token that the stylesheet lacks."""
+    values = tokens(css)
+    return re.sub(r"var\(--([\w-]+)\)", lambda m: values[m[1]][theme], text)
+
+
+@cache
+def tokens(css: Path = CSS) -> dict[str, dict[Theme, str]]:
+    """Colours of both themes by token, read from the stylesheets: `--ink: light-dark(#14191f, #e9edf1)`."""
+    text = "\n".join(file.read_text() for file in sorted(css.glob("*.css")))
+    pairs = re.findall(r"--([\w-]+):\s*light-dark\(\s*(#\w+)\s*,\s*(#\w+)\s*\)", text)
+    return {name: {"light": light, "dark": dark} for name, light, dark in pairs}
+
+
+def _specification(chart: alt.LayerChart, **config: Any) -> dict[str, Any]:
+    """Vega-Lite. Unchecked: checking against the schema takes longer than drawing, and tests check every chart."""
+    found: dict[str, Any] = chart.configure(**CONFIG | config).to_dict(validate=False)
+    return found

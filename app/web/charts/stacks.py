@@ -1,0 +1,143 @@
+"""Horizontal stacks: memory by owner, time by phase. One row an arm (or a kind), parts labelled where there is room."""
+
+from dataclasses import dataclass
+
+import altair as alt
+
+from app.web.charts.labels import text_width, widest
+from app.web.charts.scales import Domain
+from app.web.charts.style import INK, MUTED, NAME, SURFACE, Paper, values
+
+ROW = 44
+BAR = 26
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a bar, in the axis's unit."""
+
+    name: str
+    colour: str
+    size: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row: its parts from left to right, and its total, which was measured by itself."""
+
+    name: str
+    parts: tuple[Part, ...]
+    total: float
+    label: str
+    pale: bool = False
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Bars over one axis."""
+
+    bars: tuple[Bar, ...]
+    axis: str
+    named: bool = True
+    """Name the parts above the first bar."""
+
+
+def chart(data: Stacks, width: int) -> alt.LayerChart:
+    """Stacks with the total at their end, and a tick at the total where the parts do not reach it just so."""
+    ends = [max(bar.total, sum(p.size for p in bar.parts)) for bar in data.bars]
+    total_width = widest([bar.label for bar in data.bars], bold=True) + 10
+    paper = Paper(
+        width=width,
+        height=ROW * max(len(data.bars), 1),
+        left=widest([bar.name for bar in data.bars], NAME, most=150 if width > 420 else 100) + 12,
+        right=12,
+        top=26 if data.named else 6,
+        bottom=46,
+    )
+    most = max(ends, default=1.0) or 1.0
+    room = most * paper.plot / max(paper.plot - total_width, 40)
+    x = Domain.covering([0.0, room], ticks=5, air=0.0, least=0.0)
+    return paper.draw(
+        _bars(data, x),
+        _totals(data, x),
+        _names(data, paper),
+        *(_heads(data, x, paper) if data.named and data.bars else []),
+    )
+
+
+def _top(row: int) -> float:
+    return ROW * row + (ROW - BAR) / 2
+
+
+def _y(paper_rows: int) -> alt.Scale:
+    return alt.Scale(domain=[ROW * max(paper_rows, 1), 0], nice=False, zero=False)
+
+
+def _bars(data: Stacks, x: Domain) -> alt.Chart:
+    rows: list[dict[str, object]] = []
+    for i, bar in enumerate(data.bars):
+        at = 0.0
+        for part in bar.parts:
+            if part.size > 0:
+                rows.append(
+                    {
+                        "from": at,
+                        "to": at + part.size,
+                        "top": _top(i),
+                        "bottom": _top(i) + BAR,
+                        "colour": part.colour,
+                        "opacity": 0.5 if bar.pale else 1.0,
+                    }
+                )
+            at += part.size
+    found: alt.Chart = (
+        values(rows)
+        .mark_rect(stroke=SURFACE, strokeWidth=1.2)
+        .encode(
+            x=alt.X("from:Q", scale=x.scale(), axis=x.axis(title=data.axis)),
+            x2="to:Q",
+            y=alt.Y("top:Q", scale=_y(len(data.bars)), axis=None),
+            y2="bottom:Q",
+            color=alt.Color("colour:N", scale=None, legend=None),
+            opacity=alt.Opacity("opacity:Q", scale=None, legend=None),
+        )
+    )
+    return found
+
+
+def _totals(data: Stacks, x: Domain) -> alt.Chart:
+    rows = [
+        {"end": max(bar.total, sum(p.size for p in bar.parts)), "y": _top(i) + BAR / 2, "label": bar.label}
+        for i, bar in enumerate(data.bars)
+    ]
+    text = values(rows).mark_text(align="left", dx=7, fontWeight="bold", fontSize=NAME, color=INK)
+    y = alt.Y("y:Q", scale=_y(len(data.bars)), axis=None)
+    found: alt.Chart = text.encode(x=alt.X("end:Q", scale=x.scale()), y=y, text="label:N")
+    return found
+
+
+def _names(data: Stacks, paper: Paper) -> alt.Chart:
+    rows = [
+        {"y": _top(i) + BAR / 2, "name": bar.name, "ink": MUTED if bar.pale else INK} for i, bar in enumerate(data.bars)
+    ]
+    text = values(rows).mark_text(align="right", dx=-10, fontSize=NAME, limit=paper.left - 12)
+    y = alt.Y("y:Q", scale=_y(len(data.bars)), axis=None)
+    ink = alt.Color("ink:N", scale=None, legend=None)
+    found: alt.Chart = text.encode(x=alt.value(0), y=y, text="name:N", color=ink)
+    return found
+
+
+def _heads(data: Stacks, x: Domain, paper: Paper) -> list[alt.Chart]:
+    """Names of the longest bar's parts above the first row, where they are wide enough for them."""
+    widest_bar = data.bars[0]
+    layers: list[alt.Chart] = []
+    at, free = 0.0, 0.0
+    for part in widest_bar.parts:
+        left = x.pixel(at, paper.plot)
+        at += part.size
+        if part.size <= 0 or left < free or x.pixel(at, paper.plot) - left < 14:
+            continue
+        text = values([{"text": part.name}]).mark_text(align="left", baseline="bottom", dy=-2, color=MUTED)
+        layers.append(text.encode(x=alt.value(left), y=alt.value(_top(0)), text="text:N"))
+        free = left + text_width(part.name) + 8
+    return layers

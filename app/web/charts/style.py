@@ -1,0 +1,171 @@
+"""The look of the charts: tokens for colours, a marker and a dash for each arm, and the paper that a chart is drawn on.
+
+Colours are CSS custom properties (`var(--m-lora)`). Vega writes them into the SVG untouched, so one drawing follows the
+page's light and dark theme, and the stylesheet stays the only place where a colour is written.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import altair as alt
+
+from app.domain.methods import Family
+
+FONT = "IBM Plex Sans, Liberation Sans, sans-serif"
+INK, MUTED, LINE, STRONG, SURFACE, BAND = (
+    f"var(--{name})" for name in ("ink", "ink-2", "line", "line-strong", "surface", "band")
+)
+NAME, SMALL = 13, 12
+"""Font sizes: an arm's name; everything else."""
+
+CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    "font": FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": MUTED,
+        "titleColor": MUTED,
+        "labelFontSize": SMALL,
+        "titleFontSize": SMALL,
+        "titleFontWeight": "normal",
+        "gridColor": LINE,
+        "domain": False,
+        "ticks": False,
+        "labelPadding": 8,
+    },
+    "axisX": {
+        "grid": False,
+        "domain": True,
+        "domainColor": STRONG,
+        "ticks": True,
+        "tickColor": STRONG,
+        "titlePadding": 8,
+        "labelPadding": 4,
+        "labelBound": False,
+        "labelFlush": False,
+        "labelOverlap": True,
+    },
+    "axisY": {"titleAngle": 0, "titleAlign": "left", "titleAnchor": "start", "titleY": -16},
+    "text": {"color": INK, "fontSize": SMALL},
+}
+
+MarkerName = Literal["square", "circle", "triangle-up", "cross"]
+
+
+@dataclass(frozen=True)
+class FamilyStyle:
+    """What stands for a family of methods, everywhere the same."""
+
+    colour: str
+    marker: MarkerName
+    half: str
+    """SVG path of the marker's left half, in the square from −1 to 1: a family's third arm."""
+    dash: tuple[int, ...]
+
+
+FAMILIES: dict[Family | Literal["base"], FamilyStyle] = {
+    "full": FamilyStyle("var(--m-full)", "square", "M-1,-1H0V1H-1Z", (1, 0)),
+    "lora": FamilyStyle("var(--m-lora)", "circle", "M0,-1A1,1,0,0,0,0,1Z", (1, 0)),
+    "head": FamilyStyle("var(--m-head)", "triangle-up", "M0,-0.866L-1,0.866H0Z", (6, 3)),
+    "base": FamilyStyle("var(--m-base)", "cross", "", (2, 3)),
+}
+LATER_DASHES = ((8, 2), (4, 2), (2, 2))
+"""For a family's second arm, its third and the rest: never colour alone."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one arm is drawn."""
+
+    name: str
+    family: Family | Literal["base"]
+    hollow: int = 0
+    """0 filled, 1 hollow, 2 and more half-filled."""
+
+    @property
+    def colour(self) -> str:
+        """The family's colour."""
+        return FAMILIES[self.family].colour
+
+    @property
+    def dash(self) -> list[int]:
+        """Dash of its lines."""
+        later = LATER_DASHES[min(self.hollow, len(LATER_DASHES)) - 1]
+        return list(FAMILIES[self.family].dash if self.hollow == 0 else later)
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """Columns that `markers` and the colour encoding read."""
+        style = FAMILIES[self.family]
+        return {
+            "arm": self.name,
+            "colour": style.colour,
+            "fill": style.colour if self.hollow == 0 else SURFACE,
+            "shape": style.marker,
+            "half": style.half if self.hollow >= 2 else "",
+        }
+
+
+COLOUR = alt.Color("colour:N", scale=None, legend=None)
+
+
+def values(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
+    """A chart over rows given in the chart itself."""
+    return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
+
+
+def markers(rows: Sequence[Mapping[str, object]], size: int, **position: Any) -> list[alt.Chart]:
+    """Each row's marker, in the row's `shape`, `fill` and `colour`; a half over it where the row has one."""
+    whole = (
+        values(rows)
+        .mark_point(size=size, opacity=1, strokeWidth=2)
+        .encode(
+            **position,
+            shape=alt.Shape("shape:N", scale=None, legend=None),
+            fill=alt.Fill("fill:N", scale=None, legend=None),
+            stroke=alt.Stroke("colour:N", scale=None, legend=None),
+        )
+    )
+    halves = [row for row in rows if row["half"]]
+    if not halves:
+        return [whole]
+    half = (
+        values(halves)
+        .mark_point(size=size, opacity=1, strokeWidth=0)
+        .encode(
+            **position,
+            shape=alt.Shape("half:N", scale=None, legend=None),
+            fill=alt.Fill("colour:N", scale=None, legend=None),
+        )
+    )
+    return [whole, half]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The drawing and the plot inside it, in pixels. Nothing is left to automatic layout, so labels can be placed."""
+
+    width: int
+    """Of the whole drawing."""
+    height: int
+    """Of the plot."""
+    left: int = 0
+    right: int = 0
+    top: int = 0
+    bottom: int = 0
+
+    @property
+    def plot(self) -> int:
+        """Width of the plot."""
+        return max(40, self.width - self.left - self.right)
+
+    def draw(self, *layers: alt.Chart) -> alt.LayerChart:
+        """The layers, one on another."""
+        return alt.LayerChart(
+            layer=list(layers),
+            width=self.plot,
+            height=self.height,
+            padding={"left": self.left, "right": self.right, "top": self.top, "bottom": self.bottom},
+            autosize="none",
+        )

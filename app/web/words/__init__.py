@@ -1,0 +1,9 @@
+"""What a study says, in sentences: for the list, the head of its page, and what to read it with."""
+
+from app.web.words.caveats import Caveat, caveats
+from app.web.words.facts import Fact, facts
+from app.web.words.headline import headline, phrase
+from app.web.words.lead import lead, what_would_decide
+from app.web.words.parts import WORDS, focus
+
+__all__ = ["WORDS", "Caveat", "Fact", "caveats", "facts", "focus", "headline", "lead", "phrase", "what_would_decide"]

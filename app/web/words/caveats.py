@@ -1,0 +1,99 @@
+"""What to keep in mind beside a verdict: everything that keeps it from being more than it is."""
+
+from dataclasses import dataclass
+
+from app.domain.comparison import Comparison
+from app.domain.runs import RunStatus
+from app.domain.verdict import VerdictKind
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.words.lead import can_show
+from app.web.words.parts import failures, kind, why
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """A remark, and where on the page more is said of it."""
+
+    text: str
+    anchor: str = ""
+
+
+def caveats(found: Comparison) -> tuple[Caveat, ...]:
+    """The gravest first."""
+    done = [run for run in found.runs if run.status is RunStatus.SUCCEEDED]
+    if not done:
+        return ()
+    remarks = [
+        _partial(found),
+        _seeds(found),
+        *_failed(found),
+        _resolution(found),
+        Caveat(_("learning rates were not tuned"), "conditions"),
+        _times(found),
+        _memory(found),
+        _conditions(found),
+    ]
+    return tuple(remark for remark in remarks if remark is not None)
+
+
+def _partial(found: Comparison) -> Caveat | None:
+    if found.complete:
+        return None
+    done, total = sum(run.status.terminal for run in found.runs), len(found.runs)
+    return Caveat(_("partial: %(done)s of %(total)s runs have ended", done=done, total=total), "progress")
+
+
+def _seeds(found: Comparison) -> Caveat | None:
+    scored = [a.score for a in found.arms if a.score is not None]
+    if scored and min(s.seeds for s in scored) < 2:
+        return Caveat(_("an arm has one seed: what another seed would change is unknown"), "arms")
+    return None
+
+
+def _failed(found: Comparison) -> list[Caveat]:
+    remarks = []
+    failed = sum(run.status is RunStatus.FAILED for run in found.runs)
+    if failed:
+        reasons = ", ".join(why(failure) for failure, _n in failures(found))
+        text = ngettext("%(num)s run failed (%(why)s)", "%(num)s runs failed (%(why)s)", failed, why=reasons)
+        remarks.append(Caveat(text, "arms"))
+    cancelled = sum(run.status is RunStatus.CANCELLED for run in found.runs)
+    if cancelled:
+        remarks.append(Caveat(ngettext("%(num)s run was cancelled", "%(num)s runs were cancelled", cancelled), "arms"))
+    return remarks
+
+
+def _resolution(found: Comparison) -> Caveat | None:
+    """Said where the study cannot show a difference as small as its margin, and something is undecided for it."""
+    undecided = any(kind(arm) in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others)
+    if (
+        found.smallest_difference is None
+        or found.smallest_difference * 100 <= found.spec.margin_points
+        or not undecided
+    ):
+        return None
+    return Caveat(can_show(found))
+
+
+def _times(found: Comparison) -> Caveat | None:
+    if len([a for a in found.arms if a.costs]) < 2:
+        return None
+    if found.times_comparable:
+        return Caveat(_("one device, no other run of the study on it"))
+    return Caveat(_("times do not compare: not one device, or runs side by side"), "conditions")
+
+
+def _memory(found: Comparison) -> Caveat | None:
+    if found.memory_comparable:
+        return None
+    return Caveat(_("memory does not compare: devices or precision differed"), "conditions")
+
+
+def _conditions(found: Comparison) -> Caveat | None:
+    if len([a for a in found.arms if a.costs]) < 2:
+        return None
+    differing = [_(c.name) for c in found.conditions if not c.equal]
+    if differing:
+        return Caveat(_("what differed: %(names)s", names=", ".join(differing)), "conditions")
+    return Caveat(_("nothing differed but the method and its learning rate"), "conditions")
