@@ -25,8 +25,8 @@ class Settings(BaseSettings):
     """Directory of the embedded database, broker, files and logs."""
     database_url: SecretStr = SecretStr("")
     """SQLAlchemy URL; empty means SQLite in `home`."""
-    broker_url: SecretStr = SecretStr("")
-    """Redis URL; empty means the embedded server of `vezna up`."""
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Redis URL; `vezna up` and `vezna demo` start a server of their own and set it."""
     broker_prefix: str = "vezna:"
     """Put before every key in Redis, so that several installations can share a server."""
     files_url: str = ""
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     @property
     def broker(self) -> str:
         """The Redis URL in force."""
-        return self.broker_url.get_secret_value() or f"redis+socket://{self.home / 'broker.sock'}"
+        return self.broker_url.get_secret_value()
 
     @property
     def files(self) -> str:

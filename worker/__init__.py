@@ -1,0 +1,1 @@
+"""The worker: answers the doorbell, supervises a trainer process for each run, and holds the engine."""

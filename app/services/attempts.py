@@ -31,6 +31,7 @@ class Claim:
 
     run_id: int
     epoch: int
+    worker: str
     spec: RunSpec
     model_source: str
     model_location: str
@@ -78,7 +79,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     steps.clear(session, run_id)
     evaluations.clear(session, run_id)
     artifacts.clear(session, run_id)
-    workers.beat(session, worker, at, run_id)
+    workers.occupy(session, worker, run_id)
     events.add(session, run_id, "status", f"claimed by {worker}, attempt {run.epoch}")
     model = base_models.by_id(session, run.base_model_id)
     dataset = datasets.by_id(session, run.dataset_id)
@@ -86,6 +87,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     return Claim(
         run_id=run_id,
         epoch=run.epoch,
+        worker=worker,
         spec=run.spec,
         model_source=model.source,
         model_location=model.location,
@@ -96,7 +98,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     )
 
 
-def report(session: Session, claimed: Claim, worker: str, reports: Sequence[Report], lease_seconds: float) -> Orders:
+def report(session: Session, claimed: Claim, reports: Sequence[Report], lease_seconds: float) -> Orders:
     """Renew the lease and write what the trainer has reported since. Raises Fenced."""
     at = now()
     values: dict[str, Any] = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
@@ -123,8 +125,10 @@ def report(session: Session, claimed: Claim, worker: str, reports: Sequence[Repo
     for item in reports:
         _keep(session, claimed.run_id, item)
     steps.append(session, claimed.run_id, to_array([s for r in reports if isinstance(r, StepsReport) for s in r.steps]))
-    draining = workers.beat(session, worker, at, claimed.run_id)
-    return Orders(cancel=runs.cancel_requested(session, claimed.run_id), drain=draining)
+    workers.beat(session, claimed.worker, at)
+    return Orders(
+        cancel=runs.cancel_requested(session, claimed.run_id), drain=workers.draining(session, claimed.worker)
+    )
 
 
 def _keep(session: Session, run_id: int, item: Report) -> None:
@@ -213,7 +217,7 @@ def stop(session: Session, claimed: Claim) -> None:
 
 def hand_back(session: Session, bell: Doorbell, claimed: Claim, why: str) -> None:
     """Queue a run again because its worker stops; this attempt does not count. Raises Fenced."""
-    if not back_to_queue(session, bell, claimed.run_id, claimed.epoch, why, counted=False):
+    if not back_to_queue(session, bell, claimed.run_id, claimed.epoch, claimed.worker, why, counted=False):
         raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")
 
 
@@ -224,11 +228,13 @@ def retry(session: Session, bell: Doorbell, claimed: Claim, failure: Failure, ma
         stop(session, claimed)
     elif run.attempts >= max_attempts:
         fail(session, claimed, failure)
-    elif not back_to_queue(session, bell, claimed.run_id, claimed.epoch, failure.message, counted=True):
+    elif not back_to_queue(session, bell, claimed.run_id, claimed.epoch, claimed.worker, failure.message, counted=True):
         raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")
 
 
-def back_to_queue(session: Session, bell: Doorbell, run_id: int, epoch: int, why: str, *, counted: bool) -> bool:
+def back_to_queue(
+    session: Session, bell: Doorbell, run_id: int, epoch: int, worker: str, why: str, *, counted: bool
+) -> bool:
     """Queue a running run again and ring for it. False if the attempt is no longer the run's."""
     values: dict[str, Any] = {} if counted else runs.uncounted_attempt()
     moved = runs.move(
@@ -243,6 +249,7 @@ def back_to_queue(session: Session, bell: Doorbell, run_id: int, epoch: int, why
         **values,
     )
     if moved:
+        workers.release(session, worker, run_id)
         events.add(session, run_id, "status", f"queued again: {why}")
         after_commit(session, lambda: bell.ring(TRAIN, run_id))
     return moved
@@ -250,5 +257,6 @@ def back_to_queue(session: Session, bell: Doorbell, run_id: int, epoch: int, why
 
 def _end(session: Session, claimed: Claim, status: RunStatus, **values: Any) -> None:
     values = {"phase": None, "lease_expires_at": None, "finished_at": now(), **values}
+    workers.release(session, claimed.worker, claimed.run_id)
     if not runs.move(session, claimed.run_id, RunStatus.RUNNING, status, of_epoch=claimed.epoch, **values):
         raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")

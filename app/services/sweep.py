@@ -67,4 +67,4 @@ def _expire(session: Session, bell: Doorbell, run: RunRow, max_attempts: int) ->
         ):
             events.add(session, run.id, "status", f"failed, lost: {lost}")
         return False
-    return back_to_queue(session, bell, run.id, run.epoch, lost, counted=True)
+    return back_to_queue(session, bell, run.id, run.epoch, run.worker or "", lost, counted=True)

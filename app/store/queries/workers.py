@@ -27,9 +27,24 @@ def get(session: Session, name: str) -> WorkerRow | None:
     return session.get(WorkerRow, name)
 
 
-def beat(session: Session, name: str, at: datetime, run_id: int | None) -> bool:
-    """Note a sign of life. Returns whether the worker is draining."""
-    session.execute(update(WorkerRow).where(WorkerRow.name == name).values(heartbeat_at=at, run_id=run_id))
+def beat(session: Session, name: str, at: datetime) -> None:
+    """Note a sign of life."""
+    session.execute(update(WorkerRow).where(WorkerRow.name == name).values(heartbeat_at=at))
+
+
+def occupy(session: Session, name: str, run_id: int) -> None:
+    """The worker is at a run."""
+    session.execute(update(WorkerRow).where(WorkerRow.name == name).values(run_id=run_id))
+
+
+def release(session: Session, name: str, run_id: int) -> None:
+    """The worker is no longer at that run."""
+    query = update(WorkerRow).where(WorkerRow.name == name, WorkerRow.run_id == run_id)
+    session.execute(query.values(run_id=None))
+
+
+def draining(session: Session, name: str) -> bool:
+    """Whether the worker was told to stop."""
     return bool(session.scalar(select(WorkerRow.draining).where(WorkerRow.name == name)))
 
 

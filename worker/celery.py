@@ -1,0 +1,70 @@
+"""The Celery application of the worker: `celery -A worker.celery worker -Q train` and `… -Q control -B`.
+
+It names the tasks and reacts to the life of the worker process; it never imports the ML libraries.
+"""
+
+import threading
+from typing import Any
+
+import structlog
+from celery import signals
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import logs
+from app.queue import INSPECT, SWEEP, TRAIN, TRAIN_QUEUE, celery_app
+from app.store import migrate
+from app.store.queries import workers
+from worker import tasks
+from worker.context import context
+
+log = structlog.get_logger()
+
+app = celery_app(context().settings)
+
+app.task(tasks.train, name=TRAIN)
+app.task(tasks.inspect, name=INSPECT)
+app.task(tasks.sweep, name=SWEEP)
+
+_signed_on = threading.Event()
+_stopping = threading.Event()
+
+
+@signals.setup_logging.connect
+def set_up_logging(**_: Any) -> None:
+    """Our logging instead of Celery's."""
+    logs.configure(context().settings)
+
+
+@signals.worker_init.connect
+def check_database(**_: Any) -> None:
+    """Refuse to start on a database that this code does not know."""
+    migrate.require_current(context().database)
+
+
+@signals.worker_ready.connect
+def sign_on(sender: Any, **_: Any) -> None:
+    """A worker that trains makes itself known and gives signs of life from its main process."""
+    if TRAIN_QUEUE in sender.app.amqp.queues.consume_from:
+        tasks.sign_on(context())
+        _signed_on.set()
+        threading.Thread(target=_beat, daemon=True, name="heartbeat").start()
+
+
+@signals.worker_shutting_down.connect
+def drain(**_: Any) -> None:
+    """Told to stop: the pool child hears it with its next report and hands its run back."""
+    _stopping.set()
+    if not _signed_on.is_set():
+        return
+    here = context()
+    with here.database.transaction() as session:
+        workers.drain(session, here.worker)
+
+
+def _beat() -> None:
+    here = context()
+    while not _stopping.wait(here.settings.heartbeat_seconds):
+        try:
+            tasks.beat(here)
+        except SQLAlchemyError as error:
+            log.warning("no heartbeat: the database is away", error=str(error))

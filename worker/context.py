@@ -1,0 +1,37 @@
+"""What a worker process works with. Made once a process: a pool child must not share its parent's connections."""
+
+import os
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+
+from app.queue import Doorbell
+from app.settings import Settings
+from app.store.files import Files
+from app.store.session import Database
+
+
+@dataclass(frozen=True)
+class Context:
+    """Settings, database, files, doorbell, and this worker's name."""
+
+    settings: Settings
+    database: Database
+    files: Files
+    bell: Doorbell
+
+    @property
+    def worker(self) -> str:
+        """The name under which this worker claims runs."""
+        return self.settings.worker_name or socket.gethostname()
+
+
+def context() -> Context:
+    """This process's context."""
+    return _of_process(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _of_process(_pid: int) -> Context:
+    settings = Settings()
+    return Context(settings, Database(settings.database), Files(settings.files), Doorbell(settings))

@@ -1,0 +1,105 @@
+"""What a ring brings about: thin shells around services. They take an id alone, and may be rung any number of times."""
+
+import json
+import subprocess
+import sys
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from app.domain.models import ModelFacts
+from app.services import attempts, models
+from app.services import sweep as sweeping
+from app.services import workers as worker_service
+from app.store.queries import base_models, workers
+from app.store.tables import now
+from worker import device
+from worker.context import Context, context
+from worker.supervisor import supervise
+
+log = structlog.get_logger()
+
+INSPECTION_SECONDS = 300
+
+
+def train(run_id: int) -> None:
+    """Claim a run and see it to its end. A second ring finds nothing to claim."""
+    here = context()
+    with here.database.transaction() as session:
+        if workers.draining(session, here.worker):
+            return  # the sweeper rings again for a worker that stays
+        claim = attempts.claim(session, run_id, here.worker, here.settings.lease_seconds)
+    if claim is None:
+        return
+    try:
+        supervise(here, claim)
+    finally:
+        _release(here, run_id)
+
+
+def inspect(model_id: int) -> None:
+    """Inspect a base model in a process of its own, and note what was found."""
+    here = context()
+    with here.database.reading() as session:
+        row = base_models.by_id(session, model_id)
+        if row is None or row.status != "inspecting":
+            return
+        location, revision = models.location_of(row.source, row.location), row.revision
+    found = _inspect(location, revision)
+    with here.database.transaction() as session:
+        if isinstance(found, ModelFacts):
+            models.inspected(session, model_id, found)
+        else:
+            models.uninspectable(session, model_id, found)
+
+
+def sweep() -> None:
+    """Ring again for what was lost, and end leases that ran out."""
+    here = context()
+    with here.database.transaction() as session:
+        swept = sweeping.sweep(session, here.bell, here.settings)
+    if swept.rung or swept.requeued or swept.ended:
+        log.info("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
+
+
+def sign_on(here: Context) -> None:
+    """Make this worker known with its device."""
+    found = device.find(here.settings.device)
+    with here.database.transaction() as session:
+        worker_service.sign_on(
+            session,
+            here.worker,
+            device=found.kind,
+            device_name=found.name,
+            memory_bytes=found.memory_bytes,
+            cores=found.cores,
+        )
+
+
+def beat(here: Context) -> None:
+    """A sign of life."""
+    with here.database.transaction() as session:
+        workers.beat(session, here.worker, now())
+
+
+def _inspect(location: str, revision: str) -> ModelFacts | str:
+    command = [sys.executable, "-m", "worker.inspection", location, *([revision] if revision else [])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INSPECTION_SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return f"the inspection took longer than {INSPECTION_SECONDS} s"
+    if done.returncode == 0:
+        return ModelFacts.model_validate_json(done.stdout)
+    log.error("inspection failed", location=location, stderr=done.stderr[-2000:])
+    try:
+        return str(json.loads(done.stdout)["error"])
+    except (ValueError, KeyError):
+        return f"the inspection ended with status {done.returncode}"
+
+
+def _release(here: Context, run_id: int) -> None:
+    try:
+        with here.database.transaction() as session:
+            workers.release(session, here.worker, run_id)
+    except OperationalError:
+        log.warning("the database is away; the worker will be seen as idle at its next run")
