@@ -1,0 +1,237 @@
+"""`vezna`: start it, submit, watch, compare. Everything but `up`, `demo` and `migrate` goes through the REST API."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+
+from app import sample, terminal
+from app.client import Client
+from app.domain.datasets import SAMPLE_DATASET
+from app.domain.errors import Invalid, Unavailable, VeznaError
+from app.domain.models import SAMPLE_MODEL, ModelRegistration
+from app.embedded import Stack, check, stack
+from app.services import datasets as dataset_service
+from app.settings import Settings
+from app.store import migrate
+from app.store.files import Files
+from app.store.session import Database
+
+cli = typer.Typer(
+    help="Weighs full fine-tuning against LoRA: memory, time, accuracy, and how sure.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Url = Annotated[str, typer.Option("--url", envvar="VEZNA_URL", help="Where the server is.")]
+Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
+LOCAL = "http://127.0.0.1:8000"
+INSPECTION_SECONDS = 180.0
+
+
+@cli.command()
+def up(port: Port = None) -> None:
+    """Start everything on this machine: database, broker, worker and web server."""
+    settings = _settings(port)
+    check(settings)
+    _migrate(settings)
+    with stack(settings) as running:
+        console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {settings.home}. Stop with Ctrl+C.")
+        running.serve_forever()
+
+
+@cli.command()
+def demo(
+    port: Port = None,
+    exit_after: Annotated[
+        bool, typer.Option("--exit", help="End when the study has ended; 0 if every run succeeded.")
+    ] = False,
+) -> None:
+    """Start everything and run the sample study: full fine-tuning, LoRA and a linear probe on BBC headlines."""
+    settings = _settings(port)
+    check(settings)
+    labels, rows = sample.headlines()
+    _migrate(settings)
+    database, files = Database(settings.database), Files(settings.files)
+    with database.transaction() as session:
+        dataset_service.register(
+            session,
+            files,
+            name=SAMPLE_DATASET,
+            title=sample.TITLE,
+            task="sequence-classification",
+            labels=labels,
+            rows=rows,
+        )
+    with stack(settings) as running:
+        client = Client(running.url)
+        console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {settings.home}.")
+        _sample_model(client, running)
+        study_id = _sample_study(client)
+        console.print(f"Study {study_id}, live: {running.url}/studies/{study_id}")
+        terminal.follow_study(console, client.events(f"/studies/{study_id}/events"))
+        succeeded = _show_comparison(client, study_id)
+        if exit_after:
+            raise typer.Exit(0 if succeeded else 1)
+        console.print(f"The page: [bold]{running.url}/studies/{study_id}[/bold]. Stop with Ctrl+C.")
+        running.serve_forever()
+
+
+@cli.command()
+def submit(
+    spec: Annotated[Path, typer.Argument(help="A run or a study, as YAML or JSON.")],
+    url: Url = LOCAL,
+    watch: Annotated[bool, typer.Option("--watch", help="Show its progress until it has ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit a run or a study."""
+    client, body = Client(url), _read(spec)
+    kind = "studies" if "arms" in body else "runs"
+    answer = client.post(f"/{kind}", body)
+    if as_json:
+        _print_json(answer)
+    else:
+        console.print(
+            f"{'Study' if kind == 'studies' else 'Run'} {answer['id']} is queued: {url}/{kind}/{answer['id']}"
+        )
+    if watch:
+        _watch(client, kind, answer["id"], as_json)
+
+
+@cli.command()
+def watch(
+    ident: Annotated[int, typer.Argument(metavar="ID", help="A study's number; a run's with --run.")],
+    run: Annotated[bool, typer.Option("--run", help="The number is a run's.")] = False,
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Show progress until it has ended. Exit status 1 if a run did not succeed."""
+    _watch(Client(url), "runs" if run else "studies", ident, as_json)
+
+
+@cli.command()
+def compare(
+    studies: Annotated[list[int], typer.Argument(metavar="ID…", help="Studies' numbers.")],
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Print a study's verdict table."""
+    client = Client(url)
+    found = [client.get(f"/studies/{study}/comparison") for study in studies]
+    if as_json:
+        _print_json(found)
+        return
+    for comparison in found:
+        console.print(terminal.verdict_table(comparison))
+
+
+@cli.command(name="migrate")
+def migrate_database() -> None:
+    """Bring the database up to date."""
+    settings = _settings(None)
+    _migrate(settings)
+    console.print("The database is up to date.")
+
+
+def main() -> None:
+    """Entry point: an error of ours is one sentence on standard error and exit status 1."""
+    try:
+        cli(standalone_mode=True)
+    except Invalid as error:
+        errors.print(f"[red]{error.message}[/red]", highlight=False)
+        for field in error.fields:
+            remedy = f" ({field.remedy})" if field.remedy else ""
+            errors.print(f"  {field.path}: {field.message}{remedy}", highlight=False, markup=False)
+        sys.exit(1)
+    except VeznaError as error:
+        errors.print(error.message, style="red", highlight=False, markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _settings(port: int | None) -> Settings:
+    try:
+        return Settings() if port is None else Settings(port=port)
+    except ValidationError as error:
+        raise Invalid("; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())) from error
+
+
+def _migrate(settings: Settings) -> None:
+    database = Database(settings.database)
+    migrate.upgrade(database)
+    database.dispose()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} is not YAML: {error}") from error
+    if not isinstance(body, dict):
+        raise Invalid(f"{path} holds no run and no study: see examples/run.yaml and examples/study.yaml")
+    return body
+
+
+def _sample_model(client: Client, running: Stack) -> None:
+    wanted = ModelRegistration(name=SAMPLE_MODEL, source="sample")
+    model = client.post("/models", wanted.model_dump(mode="json"))
+    deadline = time.monotonic() + INSPECTION_SECONDS
+    with console.status("Inspecting the base model"):
+        while model["status"] == "inspecting" and time.monotonic() < deadline:
+            running.require_alive()
+            time.sleep(0.3)
+            model = client.get(f"/models/{SAMPLE_MODEL}")
+    if model["status"] != "ready":
+        raise Unavailable(f"The base model {SAMPLE_MODEL} could not be inspected: {model['message'] or 'no answer'}")
+
+
+def _sample_study(client: Client) -> int:
+    """The sample study of this home, if it is there; else a new one."""
+    for study in client.get("/studies", limit=500)["items"]:
+        if study["name"] == sample.STUDY_NAME:
+            return int(study["id"])
+    return int(client.post("/studies", sample.study().model_dump(mode="json"))["id"])
+
+
+def _watch(client: Client, kind: str, ident: int, as_json: bool) -> None:
+    snapshots = client.events(f"/{kind}/{ident}/events")
+    if as_json:
+        last: dict[str, Any] = {}
+        for last in snapshots:
+            print(json.dumps(last, ensure_ascii=False), flush=True)
+        runs = last.get("runs", [last])
+    elif kind == "studies":
+        runs = terminal.follow_study(console, snapshots)["runs"]
+        _show_comparison(client, ident)
+    else:
+        runs = terminal.follow_run(console, snapshots)["runs"]
+    if any(run.get("status") != "succeeded" for run in runs):
+        raise typer.Exit(1)
+
+
+def _show_comparison(client: Client, study_id: int) -> bool:
+    """Print the verdict table; whether every run succeeded."""
+    comparison = client.get(f"/studies/{study_id}/comparison")
+    console.print(terminal.verdict_table(comparison))
+    return all(set(arm["runs"]) == {"succeeded"} for arm in comparison["arms"])
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+if __name__ == "__main__":
+    main()

