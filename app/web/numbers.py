@@ -111,6 +111,16 @@ def duration(seconds: float | None) -> str:
     return _two(whole // 60, _("min"), whole % 60, _("s"))
 
 
+def age(seconds: float | None) -> str:
+    """A duration in its largest unit, whole: `9 s`, `20 min`, `3 h`, `2 d`; for what goes on while one reads."""
+    if seconds is None:
+        return NOTHING
+    for size, unit in ((86400, _("d")), (3600, _("h")), (60, _("min"))):
+        if seconds >= size:
+            return f"{int(seconds // size)}{NBSP}{unit}"
+    return f"{round(seconds)}{NBSP}{_('s')}"
+
+
 def rate(value: float | None) -> str:
     """A learning rate as one writes it: `2e-5`, `1.5e-4`, `0.01`."""
     if value is None:
@@ -163,6 +173,7 @@ FILTERS = (
     memory,
     file_size,
     duration,
+    age,
     rate,
     when,
     clock,

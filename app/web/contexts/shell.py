@@ -50,3 +50,12 @@ class Shell:
     def unknown(cls) -> "Shell":
         """Where nobody was asked."""
         return cls("unknown", "")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An entry of a select box."""
+
+    value: str
+    name: str
+    chosen: bool = False

@@ -2,4 +2,6 @@
 
 from fastapi import APIRouter
 
-ROUTERS: tuple[APIRouter, ...] = ()
+from app.web.pages import runs, studies, workers
+
+ROUTERS: tuple[APIRouter, ...] = (studies.router, runs.router, workers.router)

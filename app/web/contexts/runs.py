@@ -1,0 +1,106 @@
+"""The context of the list of runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from urllib.parse import urlencode
+
+from app.domain.methods import METHODS, Family, MethodFacts
+from app.domain.runs import RunStatus
+from app.store.queries.run_list import COLUMNS, Sort
+from app.store.tables import RunRow, now
+from app.web.contexts.shell import Option
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in a list."""
+
+    id: int
+    family: Family
+    arm: str
+    study_id: int | None
+    study: str
+    status: str
+    seed: int
+    learning_rate: float
+    accuracy: float | None
+    peak_bytes: int | None
+    train_seconds: float | None
+    queued_at: datetime
+    started_at: datetime | None
+
+    @property
+    def waits_seconds(self) -> float:
+        """Since it was queued."""
+        return (now() - self.queued_at).total_seconds()
+
+    @classmethod
+    def of(cls, row: RunRow, studies: Mapping[int, str]) -> "RunLine":
+        """From its row; `studies` has names by id."""
+        return cls(
+            id=row.id,
+            family=METHODS[row.method_kind].family,
+            arm=row.arm,
+            study_id=row.study_id,
+            study=studies.get(row.study_id or 0, ""),
+            status=row.status,
+            seed=row.seed,
+            learning_rate=row.learning_rate,
+            accuracy=row.accuracy,
+            peak_bytes=row.peak_bytes,
+            train_seconds=row.train_seconds if row.status == RunStatus.SUCCEEDED else None,
+            queued_at=row.queued_at,
+            started_at=row.started_at,
+        )
+
+
+@dataclass(frozen=True)
+class RunsPage:
+    """Runs, and how they are chosen and ordered. All of it is in the address."""
+
+    runs: tuple[RunLine, ...]
+    total: int
+    any: bool
+    """There is a run at all, whatever the filter says."""
+    query: Mapping[str, str]
+    """The address's own words: status, method, study, sort."""
+    studies: tuple[Option, ...]
+    next_after: int | None
+
+    @property
+    def statuses(self) -> Sequence[str]:
+        """What one may filter by."""
+        return [status.value for status in RunStatus]
+
+    @property
+    def methods(self) -> Sequence[MethodFacts]:
+        """What one may filter by."""
+        return list(METHODS.values())
+
+    @property
+    def filtered(self) -> bool:
+        """A filter is in force."""
+        return bool({"status", "method", "study"} & set(self.query))
+
+    def sorted_by(self, sort: Sort) -> str:
+        """The address of the same runs in another order."""
+        return self._address({"sort": sort} if sort != "newest" else {"sort": ""})
+
+    def is_sorted_by(self, sort: Sort) -> bool:
+        """The order in force."""
+        return self.query.get("sort", "newest") == sort
+
+    def direction(self, sort: Sort) -> Literal["ascending", "descending"]:
+        """What that order does."""
+        return "descending" if COLUMNS[sort][1] else "ascending"
+
+    @property
+    def next_page(self) -> str:
+        """The address of what follows."""
+        return self._address({"after": str(self.next_after)})
+
+    def _address(self, change: Mapping[str, str]) -> str:
+        words = {name: word for name, word in (dict(self.query) | dict(change)).items() if word}
+        return "/runs" + (f"?{urlencode(words)}" if words else "")

@@ -1,0 +1,40 @@
+"""The list of studies."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from app.services import studies as study_service
+from app.store.queries import base_models, datasets, studies
+from app.web.contexts.studies import StudiesPage, StudyLine
+from app.web.dependencies import Reading
+from app.web.templating import Render
+
+router = APIRouter(include_in_schema=False)
+
+PAGE = 25
+
+
+@router.get("/")
+def home() -> RedirectResponse:
+    """The list of studies is where one begins."""
+    return RedirectResponse("/studies", status_code=303)
+
+
+@router.get("/studies")
+def index(session: Reading, render: Render, after: Annotated[int | None, Query(ge=0)] = None) -> HTMLResponse:
+    """Studies, newest first, each with its verdict."""
+    found = studies.page(session, after=after, limit=PAGE)
+    weighed = study_service.comparisons(session, found.rows)
+    models = base_models.names(session)
+    titles = {row.id: row.title or row.name for row in datasets.everyone(session)}
+    page = StudiesPage(
+        studies=tuple(
+            StudyLine.of(row, weighed[row.id], models.get(row.base_model_id, ""), titles.get(row.dataset_id, ""))
+            for row in found.rows
+        ),
+        first=after is None,
+        next_after=found.next_after,
+    )
+    return render.page("pages/studies/index.html", page)

@@ -1,0 +1,33 @@
+"""Workers: who works, on what; and what waits."""
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from app.domain.runs import RunStatus
+from app.services import workers
+from app.store.queries import run_list, runs, studies
+from app.store.queries.run_list import RunFilter
+from app.web.contexts.runs import RunLine
+from app.web.contexts.workers import WorkersPage
+from app.web.dependencies import Config, Reading
+from app.web.templating import Render
+
+router = APIRouter(include_in_schema=False)
+
+SHOWN = 50
+MOST_RUNNING = 200
+
+
+@router.get("/workers")
+def index(session: Reading, settings: Config, render: Render) -> HTMLResponse:
+    """Workers and the queue."""
+    queue = runs.queued(session, limit=SHOWN)
+    running = run_list.page(session, RunFilter(status=RunStatus.RUNNING), limit=MOST_RUNNING).rows
+    names = studies.names(session, {run.study_id for run in (*queue, *running) if run.study_id})
+    page = WorkersPage(
+        workers=tuple(workers.live(session, settings)),
+        running={run.id: RunLine.of(run, names) for run in running},
+        queue=tuple(RunLine.of(run, names) for run in queue),
+        queued=run_list.count(session, RunFilter(status=RunStatus.QUEUED)),
+    )
+    return render.page("pages/workers/index.html", page)
