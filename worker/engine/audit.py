@@ -1,0 +1,101 @@
+"""Freeze audit: what should train did, what should not did not.
+
+Two mistakes look like a bad method: a tensor that should train is frozen (the head under PEFT is the classic), or one
+that should be frozen trains (and the comparison of memory and parameters is void). Before training the names that
+require a gradient are held against the method's own rule. After it, SHA-256 of every parameter against its hash
+before: each frozen one equal, each trainable one different.
+
+Some tensors rightly have no gradient, ever: a part that the forward pass does not use, or LoRA's A when there is but
+one step, because B is still zero. The optimizer knows them: no state, or a first moment of zeros. They are notes, not
+problems, as long as most of what should train did change.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from app.domain.errors import RunFailed
+from app.domain.metrics import Audit, AuditGroup
+from app.domain.runs import FailureCode
+
+_SHOWN = 3
+
+
+def check_trainable(model: nn.Module, expected: Collection[str]) -> None:
+    """Before training: raise `RunFailed(audit)` unless exactly the expected parameters require a gradient."""
+    actual = {name for name, p in model.named_parameters() if p.requires_grad}
+    problems = _sentences(actual - set(expected), "is trainable, but the method does not train it")
+    problems += _sentences(set(expected) - actual, "is frozen or absent, but the method trains it")
+    _fail(problems)
+
+
+def hashes(model: nn.Module) -> dict[str, bytes]:
+    """SHA-256 of every parameter's bytes, by name."""
+    return {name: _sha256(parameter) for name, parameter in model.named_parameters()}
+
+
+def compare(
+    before: dict[str, bytes],
+    model: nn.Module,
+    group: Callable[[str], str],
+    without_gradient: Collection[str],
+) -> Audit:
+    """After training: hold every parameter against its hash before.
+
+    `group` names the group of a trainable parameter; `without_gradient` are those that never received one. Raises
+    `RunFailed(audit)` if a frozen parameter changed, or a trainable one with a gradient did not, or less than half of
+    the trainable parameters changed.
+    """
+    parameters = dict(model.named_parameters())
+    after = hashes(model)
+    changed = {name for name in parameters if after[name] != before[name]}
+    trainable = {name for name, p in parameters.items() if p.requires_grad}
+    still = trainable - changed
+    problems = _sentences(changed - trainable, "is frozen, but it changed")
+    problems += _sentences(
+        still - set(without_gradient), "had a gradient and did not change (or the learning rate is below its precision)"
+    )
+    if _count(parameters, trainable & changed) * 2 < _count(parameters, trainable):
+        problems.append("Less than half of the trainable parameters changed.")
+    _fail(problems)
+    members: dict[str, list[str]] = {}
+    for name in parameters:
+        members.setdefault(group(name) if name in trainable else "frozen", []).append(name)
+    members["frozen"] = members.pop("frozen", [])
+    return Audit(
+        passed=True,
+        groups=[
+            AuditGroup(
+                name=name,
+                tensors=len(names),
+                parameters=_count(parameters, names),
+                changed=len(changed.intersection(names)),
+            )
+            for name, names in members.items()
+        ],
+        notes=_sentences(still, "trains, but never had a gradient: the forward pass does not use it, or it was zero"),
+    )
+
+
+def _sha256(parameter: torch.Tensor) -> bytes:
+    # By way of bytes, since numpy has no bfloat16.
+    data: NDArray[np.uint8] = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(data).digest()
+
+
+def _count(parameters: dict[str, nn.Parameter], names: Iterable[str]) -> int:
+    return sum(parameters[name].numel() for name in names)
+
+
+def _sentences(names: Collection[str], what: str) -> list[str]:
+    shown = [f"{name} {what}." for name in sorted(names)[:_SHOWN]]
+    return shown + ([f"… and so {len(names) - _SHOWN} more."] if len(names) > _SHOWN else [])
+
+
+def _fail(problems: list[str]) -> None:
+    if problems:
+        raise RunFailed(FailureCode.AUDIT, "The freeze audit failed. " + " ".join(problems))

@@ -1,0 +1,62 @@
+"""What an attempt runs on: chosen once, reported beside its numbers."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from app.domain.errors import RunFailed
+from app.domain.metrics import Environment
+from app.domain.runs import FailureCode
+
+_PACKAGES = ("torch", "transformers", "peft", "vezna")
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device to train on. Raises `RunFailed(bad_configuration)` if CUDA is wanted and absent."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, "The run wants a CUDA device and this worker has none.")
+    return torch.device("cuda:0" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def be_deterministic(threads: int | None) -> None:
+    """The same seed on the same device gives the same numbers to the last digit.
+
+    A few CUDA kernels have no deterministic form; torch warns of them and goes on.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Would fill every new tensor, to make reads of unwritten memory repeatable; there are none here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def describe(device: torch.device, bf16: bool, attention: str) -> Environment:
+    """The environment of an attempt; `attention` as transformers names it."""
+    return Environment(
+        device=str(device),
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        threads=torch.get_num_threads(),
+        precision="bf16" if bf16 else "fp32",
+        attention=attention,
+        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} CPUs"
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,47 @@
+"""From an exception to a failure of the closed list, as a sentence for the person who submitted the run."""
+
+import errno
+import re
+
+import torch
+from safetensors import SafetensorError
+
+from app.domain.errors import RunFailed
+from app.domain.runs import FAILURES, Failure, FailureCode
+
+_ASKED = re.compile(r"[Tt]ried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def failure(error: BaseException, peak_bytes: int | None = None) -> Failure:
+    """What an exception means for its run. `peak_bytes`: the attempt's memory peak until then, above its start."""
+    if isinstance(error, RunFailed):
+        return Failure(code=error.code, message=error.message)
+    text = str(error)
+    if _out_of_memory(error, text):
+        return Failure(code=FailureCode.OUT_OF_MEMORY, message=_memory_sentence(text, peak_bytes))
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # safetensors writes in Rust and has an exception of its own for everything that goes wrong.
+    if full or (isinstance(error, SafetensorError) and "No space left" in text):
+        return Failure(code=FailureCode.DISK_FULL, message=FAILURES[FailureCode.DISK_FULL])
+    first_line = text.strip().split("\n")[0][:500]
+    return Failure(code=FailureCode.INTERNAL, message=f"{type(error).__name__}: {first_line}".rstrip(": "))
+
+
+def _out_of_memory(error: BaseException, text: str) -> bool:
+    """CUDA's allocator has a class; the CPU's says it in a plain RuntimeError; Python's and numpy's is MemoryError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in text
+    )
+
+
+def _memory_sentence(text: str, peak_bytes: int | None) -> str:
+    asked = _ASKED.search(text)
+    parts = []
+    if asked:
+        size = float(asked[1]) * _UNITS[asked[2]]
+        parts.append(f"{size / 2**20:,.0f} MiB more were asked for")
+    if peak_bytes is not None:
+        parts.append(f"the peak until then was {peak_bytes / 2**20:,.0f} MiB above the start")
+    facts = f" {', '.join(parts).capitalize()}." if parts else ""
+    return "The device had no memory left." + facts + FAILURES[FailureCode.OUT_OF_MEMORY].partition(".")[2]

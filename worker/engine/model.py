@@ -1,0 +1,143 @@
+"""Load a base model and put a new classification head on it.
+
+Only safetensors weights and only code that transformers itself ships: unpickling a `.bin` file and importing a
+repository's Python both run a stranger's program.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+from app.domain.errors import RunFailed
+from app.domain.runs import FailureCode
+from worker.engine.architecture import head_names
+
+
+class Loaded(NamedTuple):
+    """A model that is ready for a method to be applied."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    missing: list[str]
+    """Tensors of the base model, not of its head, that the checkpoint lacks: they start from random weights."""
+
+
+def load(location: str, revision: str, labels: Sequence[str], seed: int) -> Loaded:
+    """Base model, tokenizer and a new head over `labels`, in float32 on the CPU.
+
+    The head's weights depend on the seed alone, so all arms of a comparison start from the same ones; a head that
+    the checkpoint brings along is replaced. Weights stay mapped from their file until something writes to them, so
+    loading costs no second copy. Raises `RunFailed` with `model_unavailable` or `bad_configuration`.
+    """
+    config = load_config(location, revision, len(labels))
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    directory = Path(location)
+    if directory.is_dir() and not weight_files(directory):
+        raise RunFailed(
+            FailureCode.MODEL_UNAVAILABLE,
+            f"The base model's directory holds no .safetensors file, only {_other_weights(directory)}. Pickled weights "
+            "can run code and are refused: save the model again with save_pretrained(safe_serialization=True).",
+        )
+    torch.manual_seed(seed)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or None, trust_remote_code=False)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            location,
+            config=config,
+            revision=revision or None,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # a head over another number of labels; anything else is checked below
+            output_loading_info=True,
+            # Named, so that a configuration cannot name a kernel to be fetched from the hub.
+            attn_implementation="sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager",
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise _unavailable(error) from error
+    heads = tuple(f"{name}." for name in head_names(model))
+    wrong = [key for key, *_ in report["mismatched_keys"] if not key.startswith(heads)]
+    if wrong:
+        raise RunFailed(
+            FailureCode.MODEL_UNAVAILABLE,
+            f"The weights do not fit the model's config.json: {wrong[0]} has another shape.",
+        )
+    _new_head(model, seed)
+    _give_padding(model, tokenizer)
+    return Loaded(model, tokenizer, sorted(k for k in report["missing_keys"] if not k.startswith(heads)))
+
+
+def load_config(location: str, revision: str, num_labels: int) -> PreTrainedConfig:
+    """The configuration alone. Raises `RunFailed`: `model_unavailable` if it cannot be read or asks for code of its
+    own, `bad_configuration` if transformers has no classification head for the architecture."""
+    if Path(location).is_absolute() and not Path(location).is_dir():
+        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, "The base model's directory does not exist on this worker.")
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            location, revision=revision or None, num_labels=num_labels, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise _unavailable(error) from error
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"transformers has no sequence classification model of type {config.model_type!r}: "
+            "choose another base model.",
+        )
+    if hasattr(config, "auto_map"):
+        del config.auto_map  # transformers has the architecture itself; the repository's code must not travel on
+    return config
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model's directory, in order."""
+    return sorted(directory.glob("*.safetensors"))
+
+
+def _new_head(model: PreTrainedModel, seed: int) -> None:
+    """Initialise the head as its architecture says, from the seed alone."""
+    torch.manual_seed(seed)
+    for name in head_names(model):
+        for module in model.get_submodule(name).modules():
+            for parameter in module.parameters(recurse=False):
+                # transformers leaves alone what it has marked as loaded or initialised.
+                parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+            model._init_weights(module)  # type: ignore[no-untyped-call]
+
+
+def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Decoders such as GPT-2 have no padding token; the mask hides it, so any token will do."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _other_weights(directory: Path) -> str:
+    pickled = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
+    others = sorted(path.name for path in directory.iterdir() if path.suffix in pickled)
+    return ", ".join(others) or "no weights at all"
+
+
+def _unavailable(error: Exception) -> RunFailed:
+    """What transformers says, in its first line, without its advice to trust remote code."""
+    text = str(error)
+    if "trust_remote_code" in text:
+        reason = "It needs Python code from its own repository, which is never run: choose another base model"
+    else:
+        reason = text.strip().split("\n")[0].rstrip(".") or type(error).__name__
+    return RunFailed(FailureCode.MODEL_UNAVAILABLE, f"The base model could not be read. {reason}.")

@@ -1,0 +1,40 @@
+"""Inspect a base model in a process of its own: `python -m worker.inspection LOCATION [REVISION]`.
+
+Prints `app.domain.models.ModelFacts` as JSON and exits with 0, or `{"error": …}` and exits with 1.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from app.domain.errors import RunFailed
+from worker.engine.inspect import inspect
+
+
+def answer(arguments: Sequence[str]) -> tuple[str, int]:
+    """The line to print and the exit status."""
+    if not 1 <= len(arguments) <= 2:
+        return json.dumps({"error": "usage: python -m worker.inspection LOCATION [REVISION]"}), 1
+    try:
+        return inspect(*arguments).model_dump_json(), 0
+    except RunFailed as error:
+        return json.dumps({"error": error.message}), 1
+    except Exception as error:
+        traceback.print_exc()
+        return json.dumps({"error": f"The model could not be inspected ({type(error).__name__}: {error})."}), 1
+
+
+def main() -> int:
+    """Print the answer on the real stdout; what libraries print goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    line, status = answer(sys.argv[1:])
+    with answers:
+        answers.write(f"{line}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""The environment that a trainer process needs. Imports nothing, so that the supervisor can read it without torch."""
+
+TRAINER_ENV: dict[str, str] = {
+    # Blocks of 64 KiB and more are mapped and unmapped one by one, so that resident memory follows live tensors and a
+    # freed activation does not stay in the heap as if it were needed. glibc only; other allocators ignore it.
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    # The tokenizer's own threads would compete with torch's, and warn on every fork.
+    "TOKENIZERS_PARALLELISM": "false",
+    # cuBLAS is only deterministic with a fixed workspace (docs.pytorch.org/docs/stable/notes/randomness.html).
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # Reports are whole lines; what libraries print goes to stderr at once and keeps its place in the log.
+    "PYTHONUNBUFFERED": "1",
+}
+"""Set on top of the worker's own environment when a trainer is started."""
