@@ -57,20 +57,22 @@ def test_arms_without_a_difference_are_seldom_called_different(lasting_sd: float
 
 @pytest.mark.slow
 def test_of_five_equal_arms_any_is_seldom_called_different() -> None:
-    found = simulated.judged(simulated.Design(3, 646, 0.007, accuracies=(0.89,) * 5), 500, 0.01)
-    assert found[VerdictKind.BETTER] + found[VerdictKind.WORSE] <= 0.05 + 3 * sqrt(0.05 * 0.95 / 500)
+    truth = simulated.Design(3, 646, 0.007, accuracies=(0.89,) * 5)
+    assert simulated.judged(truth, 500, 0.01, VerdictKind.BETTER, VerdictKind.WORSE) <= 0.05 + 3 * sqrt(
+        0.05 * 0.95 / 500
+    )
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.004), (5, 0.007)])
 def test_a_difference_of_twice_the_margin_is_found(seeds: int, seed_sd: float) -> None:
     truth = simulated.Design(seeds, 646, seed_sd, accuracies=(0.89, 0.85), lasting_sd=simulated.LASTING_SD)
-    assert simulated.judged(truth, 300, 0.02)[VerdictKind.WORSE] >= 0.8
+    assert simulated.judged(truth, 300, 0.02, VerdictKind.WORSE) >= 0.8
 
 
 @pytest.mark.parametrize("distance", [-0.02, 0.02])
 def test_an_arm_at_the_margin_is_seldom_called_within(distance: float) -> None:
     truth = simulated.Design(5, 2000, 0.004, accuracies=(0.89, 0.89 + distance), lasting_sd=simulated.LASTING_SD)
-    assert simulated.judged(truth, STUDIES, 0.02)[VerdictKind.WITHIN] <= 0.025 + 3 * sqrt(0.025 * 0.975 / STUDIES)
+    assert simulated.judged(truth, STUDIES, 0.02, VerdictKind.WITHIN) <= 0.025 + 3 * sqrt(0.025 * 0.975 / STUDIES)
 
 
 @pytest.mark.parametrize(("seeds", "points"), [(3, 1.9), (5, 1.5)])
