@@ -52,7 +52,7 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
     rows = [
         row.look.fields
         | {
-            "y": step * (i + (0.5 if beside else 0.72)),
+            "y": step * (i + (0.5 if beside else 0.78)),
             "name": row.look.name,
             "word": row.word,
             "delta": row.delta,
@@ -62,15 +62,20 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
         for i, row in enumerate(data.rows)
     ]
     known = [row for row in rows if row["delta"] is not None]
-    y = alt.Y("y:Q", scale=alt.Scale(domain=[paper.height, 0], nice=False, zero=False), axis=None)
+    y = alt.Y("y:Q", scale=_rows(paper), axis=None)
     x = {name: alt.X(f"{name}:Q", scale=domain.scale()) for name in ("delta", "low")}
     interval = values(known).mark_rule(strokeWidth=2.5, strokeCap="round").encode(x=x["low"], x2="high:Q", y=y)
     return paper.draw(
-        *_ground(data, domain, paper),
+        *_ground(data, domain, paper, beside=beside),
         interval.encode(color=COLOUR),
         *markers(known, 110, x=x["delta"], y=y),
         *_names(rows, y, paper, beside=beside),
     )
+
+
+def _rows(paper: Paper) -> alt.Scale:
+    """Pixels from the top."""
+    return alt.Scale(domain=[paper.height, 0], nice=False, zero=False)
 
 
 def _domain(data: Differences) -> Domain:
@@ -78,15 +83,23 @@ def _domain(data: Differences) -> Domain:
     return Domain.covering([-data.margin, data.margin, 0.0, *ends], ticks=5, air=0.08)
 
 
-def _ground(data: Differences, domain: Domain, paper: Paper) -> list[alt.Chart]:
-    """The margin as a band with its label, and the line of no difference."""
+def _ground(data: Differences, domain: Domain, paper: Paper, *, beside: bool) -> list[alt.Chart]:
+    """The margin as a band with its label, and the line of no difference; broken where a name stands above a line."""
+    step = paper.height / max(len(data.rows), 1)
+    lanes = [
+        {
+            "low": -data.margin,
+            "high": data.margin,
+            "zero": 0,
+            "top": step * i + (0 if beside else 31),
+            "end": step * (i + 1),
+        }
+        for i in range(max(len(data.rows), 1))
+    ]
     axis = domain.axis(title=None, labelExpr="datum.value > 0 ? '+' + datum.label : datum.label")
-    band = (
-        values([{"low": -data.margin, "high": data.margin}])
-        .mark_rect(color=BAND)
-        .encode(x=alt.X("low:Q", scale=domain.scale(), axis=axis), x2="high:Q")
-    )
-    zero = values([{"low": 0}]).mark_rule(color=INK, strokeWidth=1).encode(x="low:Q")
+    x, y = alt.X("low:Q", scale=domain.scale(), axis=axis), alt.Y("top:Q", scale=_rows(paper), axis=None)
+    band = values(lanes).mark_rect(color=BAND).encode(x=x, x2="high:Q", y=y, y2="end:Q")
+    zero = values(lanes).mark_rule(color=INK, strokeWidth=1).encode(x="zero:Q", y=y, y2="end:Q")
     text = _("%(reference)s ± %(margin)s, the margin", reference=data.reference, margin=f"{data.margin:g}")
     centre, half = domain.pixel(0, paper.plot), text_width(text) / 2
     at = min(max(centre, half - paper.left), paper.plot + paper.right - half)
@@ -100,7 +113,7 @@ def _ground(data: Differences, domain: Domain, paper: Paper) -> list[alt.Chart]:
 
 def _names(rows: list[dict[str, object]], y: alt.Y, paper: Paper, *, beside: bool) -> list[alt.Chart]:
     """The arm's name at the left and the verdict's word at the right; above the line where there is no room beside."""
-    up = 0 if beside else -18
+    up = 0 if beside else -23
     name = (
         values(rows)
         .mark_text(

@@ -137,6 +137,9 @@ def _heads(data: Stacks, x: Domain, paper: Paper) -> list[alt.Chart]:
         at += part.size
         if part.size <= 0 or left < free or x.pixel(at, paper.plot) - left < 14:
             continue
+        left = min(left, paper.plot + paper.right - text_width(part.name))
+        if left < free:
+            continue
         text = values([{"text": part.name}]).mark_text(align="left", baseline="bottom", dy=-2, color=MUTED)
         layers.append(text.encode(x=alt.value(left), y=alt.value(_top(0)), text="text:N"))
         free = left + text_width(part.name) + 8

@@ -14,6 +14,8 @@ from app.web.i18n import gettext as _
 
 ROOM_FOR_BASE = 0.6
 """The untouched model is drawn in if the accuracy axis grows by at most this share for it; else it is named."""
+NAME_LIMIT = 150
+"""Pixels; a longer name ends in an ellipsis."""
 MOST_NOTES = 5
 """With more arms than these, names only."""
 
@@ -148,14 +150,19 @@ def _names(data: TradeOff, front: list[dict[str, object]], x: Domain, y: Domain,
 
 
 def _label_width(point: Point, lines: int) -> int:
-    name = text_width(point.look.name, NAME, bold=True)
+    name = min(text_width(point.look.name, NAME, bold=True), NAME_LIMIT)
     return max(name, text_width(point.note)) if lines == 2 else name
 
 
 def _label(point: Point, place: Placed) -> list[alt.Chart]:
     """The arm's name, and below it what its point says; in pixels, so that no scale is shared."""
     name = values([{"text": point.look.name}]).mark_text(
-        align=place.align, baseline="middle", fontWeight="bold", fontSize=NAME, color=point.look.colour
+        align=place.align,
+        baseline="middle",
+        fontWeight="bold",
+        fontSize=NAME,
+        limit=NAME_LIMIT,
+        color=point.look.colour,
     )
     layers = [name.encode(x=alt.value(place.x), y=alt.value(place.y), text="text:N")]
     if place.lines == 2:

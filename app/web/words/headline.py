@@ -29,7 +29,7 @@ def headline(found: Comparison) -> str:
         words = _verdict_headline(found, arm)
         return words if found.complete else _("So far, %(verdict)s", verdict=words)
     if not found.complete:
-        return sentence(_waiting(found))
+        return _under_way(found)
     if not any(run.status is RunStatus.SUCCEEDED for run in found.runs):
         return _nothing(found)
     if not found.others:
@@ -44,6 +44,14 @@ def _waiting(found: Comparison) -> str:
     if all(run.status is RunStatus.QUEUED for run in found.runs):
         return _("queued, %(total)s runs", total=total)
     return _("running, %(done)s of %(total)s runs", done=done, total=total)
+
+
+def _under_way(found: Comparison) -> str:
+    """The same as a heading."""
+    done, total = sum(run.status.terminal for run in found.runs), len(found.runs)
+    if all(run.status is RunStatus.QUEUED for run in found.runs):
+        return _("Queued: %(total)s runs wait for a worker", total=total)
+    return _("Running: %(done)s of %(total)s runs done", done=done, total=total)
 
 
 def _missing(found: Comparison) -> str:

@@ -29,6 +29,8 @@ def lead(found: Comparison) -> str:
     if arm is None:
         return " ".join(_without_verdict(found))
     parts = [_meaning(found, arm), _saves(found, arm), _others(found, arm)]
+    if _worth_using(found, arm):
+        parts[:2] = _use(found, arm), parts[0]
     if not found.complete:
         parts.append(_("More runs are on their way; this can change."))
     return " ".join(part for part in parts if part)
@@ -41,6 +43,8 @@ def what_would_decide(arm: Arm) -> str:
     if needs is None or seen is None:
         return ""
     have = min(seen.seeds, seen.reference_seeds)
+    if seen.one_seed and needs.seeds is None:
+        return _("What another seed would change is unknown: add seeds.")
     ways = []
     if needs.seeds is not None:
         ways.append(_("%(need)s seeds for each arm instead of %(have)s", need=needs.seeds, have=have))
@@ -60,8 +64,8 @@ def _meaning(found: Comparison, arm: Arm) -> str:
     match kind(arm):
         case VerdictKind.WITHIN:
             return _(
-                "The difference in accuracy is %(difference)s points: the whole interval lies inside the margin that "
-                "was set before the start.",
+                "The whole interval of the difference, %(difference)s points, lies inside the margin that was set "
+                "before the start.",
                 **values,
             )
         case VerdictKind.BETTER:
@@ -89,15 +93,14 @@ def _saves(found: Comparison, arm: Arm) -> str:
     costs = both_costs(found, arm)
     if costs is None:
         return ""
-    cheap_memory = costs[0].peak_bytes.mean < costs[1].peak_bytes.mean
-    cheap_time = costs[0].train_seconds.mean < costs[1].train_seconds.mean
     name = sentence(said(arm))
     if memory and time:
-        text = _(
-            "%(arm)s takes %(memory)s of the memory and %(time)s of the train time.", arm=name, memory=memory, time=time
+        return _(
+            "%(arm)s takes %(memory)s of the memory and %(time)s of the train time.",
+            arm=name,
+            memory=memory,
+            time=time,
         )
-        good = kind(arm) in (VerdictKind.WITHIN, VerdictKind.BETTER) and cheap_memory and cheap_time
-        return _("Use it here.") + " " + text if good and found.complete else text
     if memory:
         return _("%(arm)s takes %(memory)s of the memory; the times do not compare.", arm=name, memory=memory)
     if time:
@@ -105,19 +108,42 @@ def _saves(found: Comparison, arm: Arm) -> str:
     return _("Neither memory nor time compare: the runs were measured under different conditions.")
 
 
+def _worth_using(found: Comparison, arm: Arm) -> bool:
+    """Good enough by the verdict, and cheaper in memory and in time, under conditions that compare."""
+    costs = both_costs(found, arm)
+    if costs is None or not (found.complete and found.memory_comparable and found.times_comparable):
+        return False
+    own, its = costs
+    cheaper = own.peak_bytes.mean < its.peak_bytes.mean and own.train_seconds.mean < its.train_seconds.mean
+    return kind(arm) in (VerdictKind.WITHIN, VerdictKind.BETTER) and cheaper
+
+
+def _use(found: Comparison, arm: Arm) -> str:
+    return _(
+        "Use it here: it takes %(memory)s of the memory and %(time)s of the train time.",
+        memory=memory_share(found, arm),
+        time=time_share(found, arm),
+    )
+
+
 def _others(found: Comparison, arm: Arm) -> str:
-    """Of the other arms, the one that is cheaper still and worse: what going further costs."""
+    """Of the other arms the cheapest, if it is cheaper still: what going further costs."""
     if not found.memory_comparable or kind(arm) is VerdictKind.WORSE:
         return ""
-    cheaper = [
-        a
-        for a in found.others
-        if a is not arm and kind(a) is VerdictKind.WORSE and burden(found, a) < burden(found, arm)
-    ]
+    cheaper = [a for a in found.others if a is not arm and burden(found, a) < burden(found, arm) and difference(a)]
     if not cheaper:
         return ""
     other = min(cheaper, key=lambda a: burden(found, a))
-    return _("%(arm)s takes less memory still, and is %(by)s worse.", arm=sentence(said(other)), by=distance(other))
+    name = sentence(said(other))
+    match kind(other):
+        case VerdictKind.WORSE:
+            return _("%(arm)s takes less memory still, and is %(by)s worse.", arm=name, by=distance(other))
+        case VerdictKind.WITHIN:
+            return _("%(arm)s takes less memory still, and is within the margin.", arm=name)
+        case VerdictKind.UNDECIDED:
+            return _("%(arm)s takes less memory still, and is undecided.", arm=name)
+        case _:
+            return ""
 
 
 def _without_verdict(found: Comparison) -> list[str]:

@@ -1,7 +1,7 @@
 """Parts of sentences about a study: names, differences with their doubt, shares, and which arm a sentence is about."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.domain.comparison import Arm, Comparison, Costs
 from app.domain.runs import FAILURES, Failure, FailureCode
@@ -86,6 +86,13 @@ def said(arm: Arm) -> str:
 def sentence(text: str) -> str:
     """With a capital at its beginning."""
     return text[:1].upper() + text[1:]
+
+
+def listed(names: Sequence[str]) -> str:
+    """`full`, `full and LoRA r=8`, `full, LoRA r=8 and head only`."""
+    if len(names) < 2:
+        return "".join(names)
+    return _("%(first)s and %(last)s", first=", ".join(names[:-1]), last=names[-1])
 
 
 def margin(found: Comparison) -> str:

@@ -119,7 +119,7 @@ def _drawing(figure: Figure, *, narrow: bool) -> str:
     return DRAWINGS.get(key, lambda: render.svg(figure.chart(narrow=narrow), figure.label, name))
 
 
-def tables_csv(table: Table) -> Iterable[tuple[Cell, ...]]:
+def csv_rows(table: Table) -> Iterable[tuple[Cell, ...]]:
     """Header and rows."""
     yield tuple(column.name for column in table.columns)
     yield from table.rows

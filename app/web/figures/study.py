@@ -1,0 +1,38 @@
+"""The figures of a study, from what was measured."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.domain.comparison import Comparison
+from app.domain.metrics import Steps
+from app.web.figures.costs import memory, time
+from app.web.figures.curves import Checkpoint, loss, validation
+from app.web.figures.figure import Figure
+from app.web.figures.trade_off import accuracy_memory, accuracy_time
+from app.web.figures.verdict import verdict
+
+
+@dataclass(frozen=True)
+class StudyEvidence:
+    """What the figures of a study are made of."""
+
+    comparison: Comparison
+    steps: Mapping[int, Steps]
+    """By run."""
+    checkpoints: Mapping[int, Sequence[Checkpoint]]
+    """Evaluations on the validation split, by run."""
+
+
+def study_figures(evidence: StudyEvidence) -> dict[str, Figure]:
+    """Every figure by its name."""
+    found = evidence.comparison
+    figures = (
+        verdict(found),
+        accuracy_memory(found),
+        accuracy_time(found),
+        loss(found, evidence.steps),
+        validation(found, evidence.checkpoints),
+        memory(found),
+        time(found),
+    )
+    return {figure.name: figure for figure in figures}

@@ -1,0 +1,83 @@
+"""The picture of the verdict."""
+
+from app.domain.comparison import Arm, Comparison
+from app.web.charts import differences
+from app.web.charts.differences import Differences, Row
+from app.web.charts.style import Look
+from app.web.figures.figure import Column, Figure, Table
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.numbers import count, percent, points
+from app.web.words.parts import WORDS, kind
+
+
+def look(arm: Arm) -> Look:
+    """How an arm is drawn."""
+    return Look(arm.title, arm.family, arm.hollow)
+
+
+def verdict(found: Comparison) -> Figure:
+    """Each arm's difference to the reference, its interval, and the margin."""
+    reference = found.reference.title
+    data = Differences(tuple(_row(arm) for arm in found.others), found.spec.margin_points, reference)
+    known = [row for row in data.rows if row.delta is not None]
+    return Figure(
+        name="verdict",
+        title=_("Difference in accuracy to %(reference)s, points", reference=reference),
+        label=_(
+            "Difference in accuracy between each arm and %(reference)s, with intervals, over the margin of "
+            "± %(margin)s points",
+            reference=reference,
+            margin=f"{found.spec.margin_points:g}",
+        ),
+        note=_note(found),
+        data=data,
+        draw=differences.chart,
+        widths=(440, 340),
+        table=_table(found),
+        empty="" if known else _("No arm can be held against %(reference)s yet.", reference=reference),
+    )
+
+
+def _row(arm: Arm) -> Row:
+    seen = arm.verdict.difference if arm.verdict else None
+    if seen is None:
+        return Row(look(arm), _("no result yet") if not arm.failed else _("no result"))
+    return Row(look(arm), _(WORDS[kind(arm)]), 100 * seen.delta, 100 * seen.low, 100 * seen.high)
+
+
+def _note(found: Comparison) -> str:
+    seen = [a.verdict.difference for a in found.others if a.verdict and a.verdict.difference]
+    if not seen:
+        return ""
+    items = ngettext("%(num)s test item", "%(num)s test items", found.items or 0)
+    seeds = ngettext("%(num)s seed", "%(num)s seeds", min(min(d.seeds, d.reference_seeds) for d in seen))
+    text = _("Lines are 95 %% intervals: %(items)s, the same for every arm, %(seeds)s.", items=items, seeds=seeds)
+    if len(seen) > 1:
+        text = _(
+            "Lines are 95 %% intervals: %(items)s, the same for every arm, %(seeds)s, corrected for %(n)s comparisons.",
+            items=items,
+            seeds=seeds,
+            n=len(seen),
+        )
+    if any(d.one_seed for d in seen):
+        text += " " + _("With one seed they cover the test items only.")
+    return text
+
+
+def _table(found: Comparison) -> Table:
+    columns = (
+        Column("arm", _("arm")),
+        Column("difference", _("difference, points"), points),
+        Column("low", _("from"), points),
+        Column("high", _("to"), points),
+        Column("confidence", _("confidence"), percent),
+        Column("seeds", _("seeds"), count),
+        Column("verdict", _("verdict")),
+    )
+    rows = []
+    for arm in found.others:
+        seen = arm.verdict.difference if arm.verdict else None
+        numbers = (seen.delta, seen.low, seen.high, seen.confidence, seen.seeds) if seen else (None,) * 5
+        rows.append((arm.title, *numbers, _(WORDS[kind(arm)])))
+    return Table(columns, tuple(rows))

@@ -1,0 +1,119 @@
+"""Studies in any state and with any verdict, in a database: `seed_study` says what came out of each run.
+
+Runs, costs and step metrics are those of `tests.filled`; nothing here was trained.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+
+import numpy as np
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import Session
+
+from app import sample
+from app.domain.comparison import Comparison
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.runs import FailureCode
+from app.domain.studies import ArmSpec, StudySpec
+from app.services import studies as study_service
+from app.store.tables import Base, BaseModelRow, EvaluationRow, RunRow
+from tests import filled
+
+FULL = ArmSpec(method=FullSpec())
+LORA = ArmSpec(method=LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]))
+HEAD = ArmSpec(method=HeadOnlySpec())
+ARMS = (FULL, LORA, HEAD)
+
+Which = Collection[tuple[str, int]]
+"""Runs, by arm and seed."""
+
+
+def empty_database() -> Session:
+    """A session on an SQLite database in memory, with the sample's model and data."""
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    session = Session(engine)
+    filled.register(session)
+    return session
+
+
+def seed_study(
+    session: Session,
+    *,
+    arms: Sequence[ArmSpec] = ARMS,
+    seeds: Sequence[int] = (0, 1, 2),
+    margin: float = 2.0,
+    reference: str = "",
+    accuracy: Mapping[str, float] | None = None,
+    seed_sd: float = 0.003,
+    luck: float = 0.2,
+    failed: Mapping[tuple[str, int], FailureCode] | None = None,
+    cancelled: Which = (),
+    queued: Which = (),
+    running: Which = (),
+) -> int:
+    """A study whose runs succeeded but for those named; its id.
+
+    `accuracy` by arm replaces the usual one; `seed_sd` is what a seed changes of it (in turns up and down, so that a
+    mean is what was asked for). `luck` is how far two runs disagree on which items are hard: 0 not at all.
+    """
+    if session.scalar(select(BaseModelRow.id).limit(1)) is None:
+        filled.register(session)
+    spec = StudySpec(
+        name=sample.STUDY_NAME,
+        base_model=sample.SAMPLE_MODEL,
+        dataset=sample.SAMPLE_DATASET,
+        arms=list(arms),
+        seeds=list(seeds),
+        margin_points=margin,
+        reference=reference,
+        training=sample.study().training,
+    )
+    runs = filled.add_study(session, spec, hours_ago=3.0)
+    for run in runs:
+        which = (run.arm, run.seed)
+        if which in (failed or {}):
+            filled.fail(session, run, (failed or {})[which])
+        elif which in cancelled:
+            run.status, run.finished_at = "cancelled", run.queued_at
+        elif which in running:
+            filled.start(session, run)
+        elif which not in queued:
+            filled.succeed(session, run)
+            _follow_each_other(run, runs[0].id)
+            usual = filled.ACCURACY[run.method_kind]
+            swing = seed_sd * (0.0, 1.2, -1.2)[list(seeds).index(run.seed) % 3]
+            _score(session, run, (accuracy or {}).get(run.arm, usual) + swing, luck)
+    session.flush()
+    assert runs[0].study_id is not None
+    return runs[0].study_id
+
+
+def weighed(**options: object) -> Comparison:
+    """The comparison of a study made by `seed_study`."""
+    with empty_database() as session:
+        return study_service.comparison(session, seed_study(session, **options))  # type: ignore[arg-type]
+
+
+def _follow_each_other(run: RunRow, first: int) -> None:
+    """One run after the other on one worker, so that times compare."""
+    assert run.started_at and run.finished_at
+    span = run.finished_at - run.started_at
+    run.started_at = run.queued_at + timedelta(seconds=70.0 * (run.id - first))
+    run.finished_at = run.started_at + span
+
+
+def _score(session: Session, run: RunRow, accuracy: float, luck: float) -> None:
+    """Right and wrong answers with just this accuracy; which items are hard is the same for all runs, but for luck."""
+    row = session.scalars(
+        select(EvaluationRow).where(
+            EvaluationRow.run_id == run.id, EvaluationRow.split == "test", EvaluationRow.subject == "adapted"
+        )
+    ).one()
+    hard = np.random.default_rng(0).uniform(size=row.n)
+    own = np.random.default_rng(run.id).uniform(size=row.n)
+    order = np.argsort((1 - luck) * hard + luck * own)
+    scores = np.zeros(row.n, dtype="<f4")
+    scores[order[: round(accuracy * row.n)]] = 1
+    row.scores, row.accuracy = scores.tobytes(), float(scores.mean())
+    run.accuracy = row.accuracy
