@@ -5,6 +5,9 @@ TRAINER_ENV: dict[str, str] = {
     # freed activation does not stay in the heap as if it were needed. glibc only; other allocators ignore it.
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
+    # OpenMP threads that wait for each other in a spin are ruinous as soon as anything else wants their cores: with a
+    # load of 5 on 2 cores a step took 15 times as long. Sleeping costs nothing measurable on an idle machine.
+    "OMP_WAIT_POLICY": "passive",
     # The tokenizer's own threads would compete with torch's, and warn on every fork.
     "TOKENIZERS_PARALLELISM": "false",
     # cuBLAS is only deterministic with a fixed workspace (docs.pytorch.org/docs/stable/notes/randomness.html).

@@ -13,9 +13,7 @@ problems, as long as most of what should train did change.
 import hashlib
 from collections.abc import Callable, Collection, Iterable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from app.domain.errors import RunFailed
@@ -83,8 +81,8 @@ def compare(
 
 def _sha256(parameter: torch.Tensor) -> bytes:
     # By way of bytes, since numpy has no bfloat16.
-    data: NDArray[np.uint8] = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(data).digest()
+    data = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(data.data).digest()
 
 
 def _count(parameters: dict[str, nn.Parameter], names: Iterable[str]) -> int:
