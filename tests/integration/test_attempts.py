@@ -1,0 +1,301 @@
+"""The life of a run in the database, on SQLite and on PostgreSQL."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Conflict
+from app.domain.jobs import EvaluationReport, LogReport, PhaseReport, StepsReport
+from app.domain.methods import FullSpec, LoraSpec
+from app.domain.runs import Failure, FailureCode, Phase, RunSpec, RunStatus
+from app.queue import TRAIN
+from app.services import attempts, runs, sweep, workers
+from app.services.attempts import Claim, Fenced
+from app.settings import Settings
+from app.store.queries import evaluations, events, steps
+from app.store.queries import runs as run_queries
+from app.store.session import Database
+from app.store.tables import RunRow, now
+from tests.fakes import SilentBell
+from tests.results import evaluation, result, step
+
+SPEC = RunSpec(base_model="tiny", dataset="small", method=LoraSpec(r=2, target_modules=["query"]))
+LEASE = 45.0
+
+
+def submit(db: Database, bell: SilentBell, spec: RunSpec = SPEC) -> int:
+    with db.transaction() as session:
+        return runs.submit(session, bell, spec).id
+
+
+def claim(db: Database, run_id: int, worker: str = "w1") -> Claim | None:
+    with db.transaction() as session:
+        return attempts.claim(session, run_id, worker, LEASE)
+
+
+def claimed(db: Database, bell: SilentBell) -> Claim:
+    found = claim(db, submit(db, bell))
+    assert found is not None
+    return found
+
+
+def in_transaction(db: Database, act: Callable[[Session], Any]) -> Any:
+    with db.transaction() as session:
+        return act(session)
+
+
+def row(db: Database, run_id: int) -> RunRow:
+    with db.reading() as session:
+        return run_queries.get(session, run_id)
+
+
+def let_lease_expire(db: Database, run_id: int) -> None:
+    past = now() - timedelta(seconds=1)
+    in_transaction(db, lambda s: s.execute(update(RunRow).where(RunRow.id == run_id).values(lease_expires_at=past)))
+
+
+def test_a_submitted_run_is_queued_and_its_doorbell_rung_once_it_is_committed(
+    registered: Database, bell: SilentBell
+) -> None:
+    with registered.transaction() as session:
+        run = runs.submit(session, bell, SPEC)
+        assert bell.rung == []
+    assert bell.rung == [(TRAIN, run.id)]
+    assert row(registered, run.id).status == "queued"
+    assert row(registered, run.id).learning_rate == 1e-3
+
+
+def test_a_run_that_is_rolled_back_rings_nothing(registered: Database, bell: SilentBell) -> None:
+    with pytest.raises(RuntimeError), registered.transaction() as session:
+        runs.submit(session, bell, SPEC)
+        raise RuntimeError
+    assert bell.rung == []
+
+
+def test_a_second_delivery_finds_nothing_to_claim(registered: Database, bell: SilentBell) -> None:
+    run_id = submit(registered, bell)
+    first, second = claim(registered, run_id), claim(registered, run_id, "w2")
+    assert first is not None and first.epoch == 1 and first.worker == "w1"
+    assert second is None
+    assert row(registered, run_id).worker == "w1"
+
+
+def test_of_eight_that_claim_at_once_exactly_one_gets_each_run(registered: Database, bell: SilentBell) -> None:
+    ids = [submit(registered, bell) for _ in range(5)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: claim(registered, ids[i % 5], f"w{i}"), range(40)))
+    assert sorted(c.run_id for c in found if c) == ids
+
+
+def test_a_report_renews_the_lease_and_keeps_what_was_reported(registered: Database, bell: SilentBell) -> None:
+    mine = claimed(registered, bell)
+    before = row(registered, mine.run_id).lease_expires_at
+    reports = [
+        PhaseReport(phase=Phase.TRAIN, total_steps=10),
+        StepsReport(steps=[step(1), step(2, 0.5)]),
+        EvaluationReport(evaluation=evaluation("base"), items=["a", "b"], scores=[1.0, 0.0]),
+        EvaluationReport(evaluation=evaluation(split="validation", accuracy=0.9)),
+        LogReport(message="a line"),
+    ]
+    with registered.transaction() as session:
+        orders = attempts.report(session, mine, reports, LEASE)
+    assert not orders.cancel and not orders.drain
+    after = row(registered, mine.run_id)
+    assert before and after.lease_expires_at and after.lease_expires_at > before
+    assert (after.phase, after.step, after.total_steps, after.train_loss) == ("train", 2, 10, 0.5)
+    assert after.validation_accuracy == pytest.approx(0.9)
+    assert after.eta_seconds == pytest.approx(4.0)
+    with registered.reading() as session:
+        assert steps.read(session, mine.run_id)["step"].tolist() == [1, 2]
+        assert evaluations.test_scores(session, [mine.run_id])[mine.run_id, "base"].scores.tolist() == [1.0, 0.0]
+        assert "a line" in [e.message for e in events.after(session, mine.run_id)]
+
+
+def test_a_result_is_written_once_and_names_what_came_out(registered: Database, bell: SilentBell) -> None:
+    mine = claimed(registered, bell)
+    in_transaction(registered, lambda s: attempts.finish(s, mine, result(0.75), {}))
+    done = row(registered, mine.run_id)
+    assert (done.status, done.accuracy, done.base_accuracy, done.peak_bytes) == ("succeeded", 0.75, 0.25, 900)
+    assert done.tokens_per_second == pytest.approx(1000 / 3.5)
+    assert done.result == result(0.75)
+    with pytest.raises(Fenced):
+        in_transaction(registered, lambda s: attempts.finish(s, mine, result(0.1), {}))
+    assert row(registered, mine.run_id).accuracy == 0.75
+
+
+def test_a_zombie_of_an_older_attempt_writes_no_row(registered: Database, bell: SilentBell, settings: Settings) -> None:
+    zombie = claimed(registered, bell)
+    let_lease_expire(registered, zombie.run_id)
+    in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    second = claim(registered, zombie.run_id, "w2")
+    assert second is not None and second.epoch == 2
+    for act in (
+        lambda s: attempts.report(s, zombie, [StepsReport(steps=[step(9)])], LEASE),
+        lambda s: attempts.finish(s, zombie, result(), {}),
+        lambda s: attempts.fail(s, zombie, Failure(code=FailureCode.INTERNAL, message="x")),
+        lambda s: attempts.stop(s, zombie),
+        lambda s: attempts.hand_back(s, bell, zombie, "x"),
+    ):
+        with pytest.raises(Fenced):
+            in_transaction(registered, act)
+    assert row(registered, zombie.run_id).status == "running"
+    with registered.reading() as session:
+        assert len(steps.read(session, zombie.run_id)) == 0
+
+
+def test_a_new_attempt_begins_without_what_the_lost_one_left(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    lost = claimed(registered, bell)
+    reports = [StepsReport(steps=[step(1)]), EvaluationReport(evaluation=evaluation("base"), items=["a"], scores=[1.0])]
+    in_transaction(registered, lambda s: attempts.report(s, lost, reports, LEASE))
+    let_lease_expire(registered, lost.run_id)
+    swept = in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    assert swept.requeued == 1
+    assert row(registered, lost.run_id).status == "queued"
+    claim(registered, lost.run_id)
+    with registered.reading() as session:
+        assert len(steps.read(session, lost.run_id)) == 0
+        assert evaluations.of_run(session, lost.run_id) == []
+    assert row(registered, lost.run_id).step == 0
+
+
+def test_a_run_whose_worker_is_lost_too_often_fails_as_lost(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    run_id = submit(registered, bell)
+    for _ in range(settings.max_attempts):
+        assert claim(registered, run_id) is not None
+        let_lease_expire(registered, run_id)
+        in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    assert (row(registered, run_id).status, row(registered, run_id).failure_code) == ("failed", "lost")
+    assert claim(registered, run_id) is None
+
+
+def test_a_run_that_was_handed_back_does_not_lose_an_attempt(registered: Database, bell: SilentBell) -> None:
+    mine = claimed(registered, bell)
+    bell.rung.clear()
+    in_transaction(registered, lambda s: attempts.hand_back(s, bell, mine, "shutting down"))
+    back = row(registered, mine.run_id)
+    assert (back.status, back.epoch, back.attempts) == ("queued", 1, 0)
+    assert bell.rung == [(TRAIN, mine.run_id)]
+
+
+def test_a_trainer_that_was_killed_is_tried_again_and_then_fails(registered: Database, bell: SilentBell) -> None:
+    killed = Failure(code=FailureCode.KILLED, message="ended from outside")
+    mine = claimed(registered, bell)
+    in_transaction(registered, lambda s: attempts.retry(s, bell, mine, killed, 2))
+    assert row(registered, mine.run_id).status == "queued"
+    again = claim(registered, mine.run_id)
+    assert again is not None
+    in_transaction(registered, lambda s: attempts.retry(s, bell, again, killed, 2))
+    assert (row(registered, mine.run_id).status, row(registered, mine.run_id).failure_code) == ("failed", "killed")
+
+
+def test_a_queued_run_is_cancelled_at_once(registered: Database, bell: SilentBell) -> None:
+    run_id = submit(registered, bell)
+    in_transaction(registered, lambda s: runs.cancel(s, run_id))
+    assert row(registered, run_id).status == "cancelled"
+    assert claim(registered, run_id) is None
+    with pytest.raises(Conflict, match="already ended"):
+        in_transaction(registered, lambda s: runs.cancel(s, run_id))
+
+
+def test_a_running_run_hears_of_its_cancellation_with_its_next_report(registered: Database, bell: SilentBell) -> None:
+    mine = claimed(registered, bell)
+    in_transaction(registered, lambda s: runs.cancel(s, mine.run_id))
+    assert in_transaction(registered, lambda s: attempts.report(s, mine, [], LEASE)).cancel
+    in_transaction(registered, lambda s: attempts.stop(s, mine))
+    assert row(registered, mine.run_id).status == "cancelled"
+
+
+def test_cancel_that_races_with_success_leaves_exactly_one_end(registered: Database, bell: SilentBell) -> None:
+    for _ in range(6):
+        mine = claimed(registered, bell)
+
+        def end(act: Callable[[Session], Any]) -> str:
+            try:
+                in_transaction(registered, act)
+            except (Fenced, Conflict):
+                return "refused"
+            return "done"
+
+        acts: list[Callable[[Session], Any]] = [
+            lambda s, m=mine: attempts.finish(s, m, result(), {}),
+            lambda s, m=mine: attempts.stop(s, m),
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(end, acts)) == ["done", "refused"]
+        assert row(registered, mine.run_id).status in ("succeeded", "cancelled")
+
+
+def test_a_cancelled_run_whose_worker_is_lost_ends_as_cancelled(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    mine = claimed(registered, bell)
+    in_transaction(registered, lambda s: runs.cancel(s, mine.run_id))
+    let_lease_expire(registered, mine.run_id)
+    in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    assert row(registered, mine.run_id).status == "cancelled"
+
+
+def test_the_sweeper_rings_again_only_while_a_worker_is_idle(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    run_id = submit(registered, bell)
+    old = now() - timedelta(seconds=settings.ring_again_seconds + 1)
+    in_transaction(registered, lambda s: run_queries.rung(s, [run_id], old))
+    bell.rung.clear()
+    assert in_transaction(registered, lambda s: sweep.sweep(s, bell, settings)).rung == 0
+    in_transaction(
+        registered, lambda s: workers.sign_on(s, "w1", device="cpu", device_name="CPU", memory_bytes=1, cores=2)
+    )
+    assert in_transaction(registered, lambda s: sweep.sweep(s, bell, settings)).rung == 1
+    assert bell.rung == [(TRAIN, run_id)]
+    assert in_transaction(registered, lambda s: sweep.sweep(s, bell, settings)).rung == 0
+
+
+def test_a_worker_that_drains_is_told_so_and_shown_so(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    in_transaction(
+        registered, lambda s: workers.sign_on(s, "w1", device="cpu", device_name="CPU", memory_bytes=1, cores=2)
+    )
+    mine = claimed(registered, bell)
+    with registered.reading() as session:
+        assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("running", mine.run_id)]
+    in_transaction(registered, lambda s: attempts.workers.drain(s, "w1"))
+    assert in_transaction(registered, lambda s: attempts.report(s, mine, [], LEASE)).drain
+    in_transaction(registered, lambda s: attempts.hand_back(s, bell, mine, "bye"))
+    with registered.reading() as session:
+        assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("draining", None)]
+
+
+def test_an_illegal_change_of_state_is_a_mistake_in_the_code(registered: Database, bell: SilentBell) -> None:
+    run_id = submit(registered, bell)
+    with pytest.raises(ValueError, match="never goes from"):
+        in_transaction(registered, lambda s: run_queries.move(s, run_id, RunStatus.SUCCEEDED, RunStatus.RUNNING))
+
+
+def test_eight_writers_on_one_database_meet_no_lock_error(registered: Database, bell: SilentBell) -> None:
+    ids = [submit(registered, bell, SPEC.model_copy(update={"method": FullSpec()})) for _ in range(8)]
+    claims = [claim(registered, run_id, f"w{run_id}") for run_id in ids]
+
+    def work(mine: Claim | None) -> None:
+        assert mine is not None
+        for number in range(1, 26):
+            in_transaction(
+                registered, lambda s, n=number: attempts.report(s, mine, [StepsReport(steps=[step(n)])], LEASE)
+            )
+        in_transaction(registered, lambda s: attempts.finish(s, mine, result(), {}))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, claims))
+    with registered.reading() as session:
+        found = steps.read_many(session, ids)
+    assert all(found[run_id]["step"].tolist() == list(range(1, 26)) for run_id in ids)

@@ -1,0 +1,69 @@
+"""Results as a trainer would report them, for tests that train nothing."""
+
+from app.domain.metrics import (
+    Audit,
+    AuditGroup,
+    Clocks,
+    Environment,
+    Evaluation,
+    Memory,
+    Parameters,
+    RunResult,
+    StepMetrics,
+)
+
+
+def step(number: int, loss: float = 1.0) -> StepMetrics:
+    """An optimizer step."""
+    return StepMetrics(
+        step=number,
+        epoch=number / 10,
+        loss=loss,
+        learning_rate=1e-3,
+        grad_norm=1.0,
+        tokens=number * 100,
+        seconds=number * 0.5,
+        memory_bytes=1000,
+    )
+
+
+def evaluation(subject: str = "adapted", split: str = "test", accuracy: float = 0.75, n: int = 8) -> Evaluation:
+    """An evaluation."""
+    return Evaluation.model_validate(
+        {
+            "subject": subject,
+            "split": split,
+            "step": 0 if subject == "base" else 10,
+            "epoch": 0 if subject == "base" else 1,
+            "n": n,
+            "loss": 0.5,
+            "accuracy": accuracy,
+            "macro_f1": accuracy,
+        }
+    )
+
+
+def result(accuracy: float = 0.75) -> RunResult:
+    """A succeeded attempt of ten steps."""
+    return RunResult(
+        steps=10,
+        best_step=10,
+        tokens=1000,
+        parameters=Parameters(total=10_066, trainable=66),
+        audit=Audit(passed=True, groups=[AuditGroup(name="frozen", tensors=3, parameters=10_000, changed=0)]),
+        memory=Memory(
+            device="cpu",
+            before_bytes=1000,
+            loaded_bytes=500,
+            peak_bytes=900,
+            train_peak_bytes=900,
+            weights_bytes=400,
+            gradients_bytes=100,
+            optimizer_bytes=200,
+        ),
+        clocks=Clocks(forward=1.0, backward=2.0, optimizer=0.5, wall=5.0),
+        evaluations=[evaluation("base", accuracy=0.25), evaluation("adapted", accuracy=accuracy)],
+        environment=Environment(
+            device="cpu", device_name="CPU", threads=2, precision="fp32", attention="sdpa", versions={"torch": "2"}
+        ),
+    )
