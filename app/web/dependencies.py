@@ -40,6 +40,6 @@ def files(request: Request) -> Files:
 
 Config = Annotated[Settings, Depends(config)]
 Db = Annotated[Database, Depends(database)]
-Reading = Annotated[Session, Depends(reading)]
+Reading = Annotated[Session, Depends(reading, scope="function")]
 Bell = Annotated[Doorbell, Depends(doorbell)]
 Store = Annotated[Files, Depends(files)]

@@ -288,7 +288,7 @@ def test_probes_tell_what_is_wrong(api: TestClient, bell: SilentBell) -> None:
     api.post("runs", json=RUN)
     metrics = api.get(f"{root}/metrics").text
     assert 'vezna_runs{status="queued"} 1.0' in metrics
-    assert 'route="/api/v1/runs",status="202"' in metrics
+    assert 'operation="submitRun",status="202"' in metrics
 
 
 def test_a_run_is_accepted_while_the_broker_is_away(api: TestClient, bell: SilentBell) -> None:

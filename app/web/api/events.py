@@ -8,22 +8,36 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from app.domain.runs import RunStatus
 from app.domain.studies import StudyStatus
 from app.services import studies as study_service
-from app.store.queries import events, runs
+from app.store.queries import events, runs, studies
 from app.store.session import Database
 from app.store.tables import RunRow
-from app.web.dependencies import Db
+from app.web.dependencies import Db, Reading
 from app.web.errors import problems
 
 router = APIRouter(tags=["events"])
 
 POLL_SECONDS = 0.5
+
+
+def known_run(session: Reading, run_id: int) -> int:
+    """The id of a run that is there: a stream that has begun cannot answer 404."""
+    return runs.get(session, run_id).id
+
+
+def known_study(session: Reading, study_id: int) -> int:
+    """The id of a study that is there."""
+    return studies.get(session, study_id).id
+
+
+KnownRun = Annotated[int, Depends(known_run, scope="function")]
+KnownStudy = Annotated[int, Depends(known_study, scope="function")]
 LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0)]
 
 
@@ -33,7 +47,7 @@ LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0)]
     response_class=EventSourceResponse,
     responses=problems(404),
 )
-async def of_run(db: Db, run_id: int, last_event_id: LastEventId = 0) -> AsyncIterator[ServerSentEvent]:
+async def of_run(db: Db, run_id: KnownRun, last_event_id: LastEventId = 0) -> AsyncIterator[ServerSentEvent]:
     """Watch a run until it ends."""
     seen, before = last_event_id, None
     while True:
@@ -57,7 +71,7 @@ async def of_run(db: Db, run_id: int, last_event_id: LastEventId = 0) -> AsyncIt
     response_class=EventSourceResponse,
     responses=problems(404),
 )
-async def of_study(db: Db, study_id: int) -> AsyncIterator[ServerSentEvent]:
+async def of_study(db: Db, study_id: KnownStudy) -> AsyncIterator[ServerSentEvent]:
     """Watch a study until its last run has ended."""
     before = None
     while True:

@@ -26,8 +26,8 @@ router = APIRouter(tags=["health"])
 REGISTRY = CollectorRegistry()
 REQUESTS = Histogram(
     "vezna_http_request_duration_seconds",
-    "Time to answer, by route and status",
-    ["method", "route", "status"],
+    "Time to answer, by operation (its operationId, or a page's name) and status",
+    ["operation", "status"],
     registry=REGISTRY,
 )
 
@@ -92,7 +92,7 @@ class _States(Collector):
 
 
 class Timed:
-    """Measures the time to answer, by route; a stream counts until its headers."""
+    """Measures the time to answer, by operation; a stream counts until its headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -106,8 +106,9 @@ class Timed:
 
         async def timed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "none")
-                REQUESTS.labels(scope["method"], route, str(message["status"])).observe(perf_counter() - began)
+                route = scope.get("route")
+                operation = getattr(route, "operation_id", None) or getattr(route, "name", "none")
+                REQUESTS.labels(operation, str(message["status"])).observe(perf_counter() - began)
             await send(message)
 
         await self.app(scope, receive, timed)
