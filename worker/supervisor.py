@@ -9,7 +9,7 @@ import errno
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from app.services import attempts
 from app.services.attempts import Claim, Fenced, Orders
 from app.services.models import location_of
 from worker.context import Context
-from worker.trainer_process import TrainerProcess
+from worker.trainer_process import COMMAND, TrainerProcess
 
 log = structlog.get_logger()
 
@@ -38,12 +38,12 @@ class LeaseLost(Exception):
     """The database did not answer for as long as the lease lasts."""
 
 
-def supervise(context: Context, claim: Claim) -> None:
-    """Execute a claimed run to whatever end it comes to, and write that end once."""
+def supervise(context: Context, claim: Claim, command: Sequence[str] = COMMAND) -> None:
+    """Execute a claimed run to whatever end it comes to, and write that end once. `command` starts a trainer."""
     logger = log.bind(run_id=claim.run_id, epoch=claim.epoch)
     with _workdir(context) as folder:
         try:
-            _Attempt(context, claim, folder).run()
+            _Attempt(context, claim, folder, command).run()
         except Fenced as fenced:
             logger.warning("the attempt is no longer ours, nothing more is written", reason=fenced.message)
         except LeaseLost:
@@ -53,8 +53,8 @@ def supervise(context: Context, claim: Claim) -> None:
 class _Attempt:
     """The state of one supervised attempt."""
 
-    def __init__(self, context: Context, claim: Claim, folder: Path) -> None:
-        self.context, self.claim, self.folder = context, claim, folder
+    def __init__(self, context: Context, claim: Claim, folder: Path, command: Sequence[str]) -> None:
+        self.context, self.claim, self.folder, self.command = context, claim, folder, command
         self.settings = context.settings
         self.pending: list[Report] = []
         self.orders = Orders(cancel=False, drain=False)
@@ -71,7 +71,7 @@ class _Attempt:
         if isinstance(job, Failure):
             self._fail(job)
             return
-        trainer = TrainerProcess(job, self.folder, self.settings.lease_seconds)
+        trainer = TrainerProcess(job, self.folder, self.settings.lease_seconds, self.command)
         log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
         try:
             while not trainer.finished_reporting:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,20 +19,22 @@ from worker.trainer_env import TRAINER_ENV
 SECRET_ENV = ("VEZNA_DATABASE_URL", "VEZNA_BROKER_URL", "VEZNA_DATABASE_URL_FILE", "VEZNA_BROKER_URL_FILE")
 """A trainer reads no database and rings no doorbell, so it gets neither address."""
 
+COMMAND = (sys.executable, "-m", "worker.trainer")
+
 _reports: TypeAdapter[Report] = TypeAdapter(Report)
 
 
 class TrainerProcess:
     """One trainer, in its own session, with `folder` for its job file and its standard error."""
 
-    def __init__(self, job: TrainJob, folder: Path, lease_seconds: float) -> None:
+    def __init__(self, job: TrainJob, folder: Path, lease_seconds: float, command: Sequence[str] = COMMAND) -> None:
         path = folder / "job.json"
         path.write_text(job.model_dump_json())
         self.stderr = folder / "stderr.txt"
         environment = {k: v for k, v in os.environ.items() if k not in SECRET_ENV} | TRAINER_ENV
         with self.stderr.open("wb") as errors:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "worker.trainer", str(path), "--lease-seconds", str(lease_seconds)],
+                [*command, str(path), "--lease-seconds", str(lease_seconds)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

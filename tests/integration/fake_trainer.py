@@ -1,0 +1,75 @@
+"""A trainer that trains nothing: it speaks the protocol of `worker.trainer` and behaves as the seed says.
+
+`python fake_trainer.py BEHAVIOUR JOB.json --lease-seconds S`
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from app.domain.jobs import (
+    EXIT_STOPPED,
+    EvaluationReport,
+    FailureReport,
+    PhaseReport,
+    ResultReport,
+    StepsReport,
+    TrainJob,
+)
+from app.domain.metrics import ArtifactFile
+from app.domain.runs import Failure, FailureCode, Phase
+from tests.results import evaluation, result, step
+
+behaviour, path = sys.argv[1], Path(sys.argv[2])
+job = TrainJob.model_validate_json(path.read_text())
+stop = threading.Event()
+
+
+def listen() -> None:
+    for line in sys.stdin:
+        if line == "stop\n":
+            stop.set()
+    os._exit(76)
+
+
+def say(report: object) -> None:
+    sys.stdout.write(report.model_dump_json() + "\n")  # type: ignore[attr-defined]
+    sys.stdout.flush()
+
+
+threading.Thread(target=listen, daemon=True).start()
+say(PhaseReport(phase=Phase.TRAIN, total_steps=10))
+
+if behaviour == "succeeds":
+    say(StepsReport(steps=[step(n) for n in range(1, 11)]))
+    say(EvaluationReport(evaluation=evaluation(), items=["a", "b"], scores=[1.0, 0.0]))
+    target = Path(job.output) / "adapter" / "adapter_model.safetensors"
+    target.parent.mkdir()
+    target.write_bytes(b"weights")
+    file = ArtifactFile(name="adapter/adapter_model.safetensors", kind="adapter", bytes=7, sha256="ab")
+    say(ResultReport(result=result().model_copy(update={"artifacts": [file]})))
+elif behaviour == "fails":
+    say(FailureReport(failure=Failure(code=FailureCode.DIVERGED, message="loss is not finite at step 3")))
+elif behaviour == "crashes":
+    print("Traceback: something unforeseen", file=sys.stderr)
+    sys.exit(3)
+elif behaviour == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+elif behaviour == "babbles":
+    print("a library printed this")
+    say(ResultReport(result=result()))
+elif behaviour == "steps-forever":
+    number = 0
+    while not stop.wait(0.05):
+        number += 1
+        say(StepsReport(steps=[step(number)]))
+    sys.exit(EXIT_STOPPED)
+elif behaviour == "deaf":
+    while True:
+        say(PhaseReport(phase=Phase.TRAIN))
+        time.sleep(0.1)
+elif behaviour == "hangs":
+    time.sleep(3600)
