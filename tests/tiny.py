@@ -1,0 +1,114 @@
+"""A tiny real model, its tokenizer and a dataset, built in a second from random weights: what the engine's tests run on."""
+
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+
+from app.domain.datasets import Row, item_name
+from app.domain.jobs import TrainJob
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
+from app.domain.runs import RunSpec, TrainingArguments
+
+LABELS = ["animal", "colour", "number"]
+WORDS = {
+    "animal": ["cat", "dog", "cow", "fox", "owl"],
+    "colour": ["red", "blue", "green", "black", "white"],
+    "number": ["one", "two", "three", "four", "five"],
+}
+FILLERS = ["the", "a", "of", "and", "in", "is"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+METHODS: list[MethodSpec] = [FullSpec(), LoraSpec(r=4, target_modules=["query", "value"]), HeadOnlySpec()]
+FAST = TrainingArguments(
+    num_train_epochs=3, per_device_train_batch_size=8, learning_rate=5e-3, max_length=16, warmup_steps=0
+)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """WordPiece over the words above."""
+    words = [*SPECIAL, *FILLERS, *(word for group in WORDS.values() for word in group)]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    backend = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = Whitespace()
+    backend.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(t, vocabulary[t]) for t in ("[CLS]", "[SEP]")]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_max_length=32,
+    )  # fmt: skip
+
+
+def config(**changes: object) -> BertConfig:
+    """BERT with two layers of width 32."""
+    sizes: dict[str, object] = {
+        "vocab_size": 32,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 32,
+    }
+    return BertConfig(**{**sizes, **changes})
+
+
+def save_model(directory: Path, **changes: object) -> Path:
+    """A base model's directory: weights without a head, configuration, tokenizer."""
+    torch.manual_seed(1234)
+    BertModel(config(**changes)).save_pretrained(directory)
+    tokenizer().save_pretrained(directory)
+    return directory
+
+
+def save_classifier(directory: Path, labels: int) -> Path:
+    """The same with a head that somebody has trained."""
+    torch.manual_seed(4321)
+    BertForSequenceClassification(config(num_labels=labels)).save_pretrained(directory)
+    tokenizer().save_pretrained(directory)
+    return directory
+
+
+def rows(train: int = 60, validation: int = 24, test: int = 24) -> list[Row]:
+    """Texts of different lengths in which one word tells the label."""
+    found = []
+    for i in range(train + validation + test):
+        name = LABELS[i % 3]
+        words = [FILLERS[(i + k) % 6] for k in range(1 + i * 7 % 9)]
+        words.insert(i % (len(words) + 1), WORDS[name][i // 3 % 5])
+        text = f"{' '.join(words)} {FILLERS[i % 6]}"
+        split = "train" if i < train else "validation" if i < train + validation else "test"
+        found.append(Row(item_name(f"{i} {text}"), split, text, i % 3))
+    return found
+
+
+def save_rows(file: Path, table: list[Row]) -> Path:
+    """A dataset's Parquet file."""
+    pq.write_table(pa.table({name: [getattr(row, name) for row in table] for name in Row._fields}), file)
+    return file
+
+
+def job(
+    directory: Path, model: Path, method: MethodSpec, training: TrainingArguments = FAST, table: list[Row] | None = None
+) -> TrainJob:
+    """A job in a directory of its own."""
+    output = directory / "output"
+    output.mkdir(parents=True)
+    return TrainJob(
+        run_id=1,
+        epoch=1,
+        spec=RunSpec(base_model="tiny", dataset="words", method=method, training=training),
+        model_location=str(model),
+        dataset_file=str(save_rows(directory / "rows.parquet", rows() if table is None else table)),
+        labels=LABELS,
+        output=str(output),
+        device="cpu",
+        threads=1,
+        claimed_at=time.time(),
+    )

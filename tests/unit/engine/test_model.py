@@ -1,0 +1,105 @@
+"""Loading a base model: the head depends on the seed alone, and what is unsafe or absent is refused in a sentence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.domain.errors import RunFailed
+from app.domain.runs import FailureCode
+from tests import tiny
+from worker.engine.model import load
+
+
+def _head(directory: Path, seed: int) -> torch.Tensor:
+    return load(str(directory), "", tiny.LABELS, seed).model.get_parameter("classifier.weight").detach()
+
+
+def test_the_head_depends_on_the_seed_alone(base: Path) -> None:
+    first = _head(base, 0)
+    torch.rand(17)
+    assert torch.equal(first, _head(base, 0))
+    assert not torch.equal(first, _head(base, 1))
+    assert 0.01 < first.std() < 0.04, "BERT's initializer_range is 0.02"
+
+
+@pytest.mark.parametrize("labels", [3, 7])
+def test_a_head_that_the_checkpoint_brings_along_is_replaced(base: Path, tmp_path: Path, labels: int) -> None:
+    directory = tiny.save_classifier(tmp_path / "trained", labels)
+    assert torch.equal(_head(directory, 5), _head(base, 5))
+
+
+def test_labels_are_in_the_configuration(base: Path) -> None:
+    loaded = load(str(base), "", tiny.LABELS, 0)
+    assert loaded.model.config.id2label == dict(enumerate(tiny.LABELS))
+    assert loaded.model.dtype is torch.float32
+    assert loaded.missing == []
+
+
+def test_parts_of_the_base_model_that_the_checkpoint_lacks_are_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tiny.BertModel(tiny.config(), add_pooling_layer=False).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    loaded = load(str(tmp_path), "", tiny.LABELS, 0)
+    assert loaded.missing == ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
+
+
+def _change_config(directory: Path, **changes: object) -> None:
+    file = directory / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def _pickled(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+
+
+def _broken(directory: Path) -> None:
+    (directory / "model.safetensors").write_bytes(b"\x00" * 100)
+
+
+def _remote(directory: Path) -> None:
+    _change_config(directory, model_type="mystery", auto_map={"AutoConfig": "mystery.Config"})
+
+
+def _mixture(directory: Path) -> None:
+    _change_config(directory, hidden_size=48)
+
+
+def _vision(directory: Path) -> None:
+    _change_config(directory, model_type="vit", architectures=["ViTModel"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "words"),
+    [
+        (shutil.rmtree, FailureCode.MODEL_UNAVAILABLE, "does not exist"),
+        (_pickled, FailureCode.MODEL_UNAVAILABLE, r"pytorch_model\.bin.*can run code"),
+        (_broken, FailureCode.MODEL_UNAVAILABLE, "could not be read"),
+        (_remote, FailureCode.MODEL_UNAVAILABLE, "never run"),
+        (_mixture, FailureCode.MODEL_UNAVAILABLE, "another shape"),
+        (_vision, FailureCode.BAD_CONFIGURATION, "no sequence classification model of type 'vit'"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_refused(tmp_path: Path, damage, code, words: str) -> None:
+    directory = tiny.save_model(tmp_path / "model")
+    damage(directory)
+    with pytest.raises(RunFailed, match=words) as failed:
+        load(str(directory), "", tiny.LABELS, 0)
+    assert failed.value.code is code
+    assert str(tmp_path) not in failed.value.message
+
+
+def test_a_known_architecture_is_used_without_its_repository_code(tmp_path: Path) -> None:
+    directory = tiny.save_model(tmp_path / "model")
+    _change_config(directory, auto_map={"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.M"})
+    (directory / "evil.py").write_text("raise SystemExit('executed')")
+    loaded = load(str(directory), "", tiny.LABELS, 0)
+    assert "auto_map" not in loaded.model.config.to_dict()
+
+
+def test_a_hub_model_without_network_is_unavailable() -> None:
+    with pytest.raises(RunFailed) as failed:
+        load("nobody/nothing", "", tiny.LABELS, 0)
+    assert failed.value.code is FailureCode.MODEL_UNAVAILABLE
