@@ -1,0 +1,37 @@
+"""What past runs on the same base model and dataset took and reached."""
+
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.domain.runs import RunSpec, RunStatus
+from app.store.tables import RunRow
+
+MOST = 200
+
+
+class PastRun(NamedTuple):
+    """A succeeded run."""
+
+    spec: RunSpec
+    train_seconds: float
+    wall_seconds: float
+    accuracy: float
+    device_name: str
+
+
+def succeeded(session: Session, base_model_id: int, dataset_id: int) -> list[PastRun]:
+    """The newest succeeded runs of a base model on a dataset."""
+    columns = (RunRow.spec_json, RunRow.train_seconds, RunRow.wall_seconds, RunRow.accuracy, RunRow.device_name)
+    query = (
+        select(*columns)
+        .where(RunRow.base_model_id == base_model_id, RunRow.dataset_id == dataset_id)
+        .where(RunRow.status == RunStatus.SUCCEEDED.value, RunRow.wall_seconds.is_not(None))
+        .order_by(RunRow.id.desc())
+        .limit(MOST)
+    )
+    return [
+        PastRun(RunSpec.model_validate(spec), train or 0.0, wall or 0.0, accuracy or 0.0, device or "")
+        for spec, train, wall, accuracy, device in session.execute(query)
+    ]

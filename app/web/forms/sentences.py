@@ -1,0 +1,53 @@
+"""What is wrong with a field, in a sentence, from pydantic's errors."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from app.domain.errors import FieldError
+from app.web.errors import field_errors
+from app.web.i18n import gettext as _
+from app.web.i18n import marked
+
+SENTENCES = {
+    "missing": marked("Fill this in"),
+    "string_too_short": marked("Fill this in"),
+    "string_too_long": marked("At most %(max_length)s characters"),
+    "float_parsing": marked("Write a number, such as 0.01 or 2e-5"),
+    "float_type": marked("Write a number, such as 0.01 or 2e-5"),
+    "finite_number": marked("Write a number, such as 0.01 or 2e-5"),
+    "int_parsing": marked("Write a whole number"),
+    "int_from_float": marked("Write a whole number"),
+    "int_type": marked("Write a whole number"),
+    "greater_than": marked("Must be above %(gt)s"),
+    "greater_than_equal": marked("Must be %(ge)s or more"),
+    "less_than": marked("Must be below %(lt)s"),
+    "less_than_equal": marked("Must be %(le)s or less"),
+}
+BY_PATH = {
+    ("arms", "too_short"): marked("A study needs an arm: add one"),
+    ("arms", "too_long"): marked("At most %(max_length)s arms"),
+    ("seeds", "too_short"): marked("A study needs a seed"),
+    ("seeds", "too_long"): marked("At most %(max_length)s seeds"),
+    ("seeds", "list_type"): marked("Write how many seeds, or the seeds themselves: 0, 1, 2"),
+}
+
+
+def sentences(errors: Sequence[Any]) -> tuple[FieldError, ...]:
+    """A sentence for each error: ours where there is one, pydantic's where there is none. Each field once."""
+    found: dict[tuple[str, str], FieldError] = {}
+    for error, field in zip(errors, field_errors(errors), strict=True):
+        message = BY_PATH.get((field.path, error["type"])) or SENTENCES.get(error["type"])
+        values = {name: f"{v:g}" if isinstance(v, float) else v for name, v in error.get("ctx", {}).items()}
+        words = _(message, **values) if message else field.message[:1].upper() + field.message[1:]
+        path = "seeds" if field.path.startswith("seeds.") else _shown(field.path)
+        found.setdefault((path, words), replace(field, path=path, message=words))
+    return tuple(found.values())
+
+
+def _shown(path: str) -> str:
+    """A list's item is shown in the list's own field."""
+    head, _dot, last = path.rpartition(".")
+    if head.endswith("target_modules") and last.isdecimal():
+        return head
+    return path
