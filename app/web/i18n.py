@@ -36,14 +36,23 @@ def translations(code: str) -> NullTranslations:
 
 def gettext(message: str, /, **values: Any) -> str:
     """A message in the request's language, with `%(name)s` filled in from the values."""
-    text = translations(language()).ugettext(message)
+    text = looked_up(message)
     return text % values if values else text
 
 
 def ngettext(singular: str, plural: str, n: int, /, **values: Any) -> str:
     """The form that fits the number `n`, which the message knows as `%(num)s`."""
-    text = translations(language()).ungettext(singular, plural, n)
-    return text % ({"num": n} | values)
+    return plural_looked_up(singular, plural, n) % ({"num": n} | values)
+
+
+def looked_up(message: str) -> str:
+    """A message in the request's language, nothing filled in: Jinja does that itself."""
+    return translations(language()).ugettext(message)
+
+
+def plural_looked_up(singular: str, plural: str, n: int) -> str:
+    """The form that fits the number, nothing filled in."""
+    return translations(language()).ungettext(singular, plural, n)
 
 
 def marked(message: str) -> str:

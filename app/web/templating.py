@@ -17,7 +17,7 @@ from app.settings import ROOT
 from app.web.contexts.error import ErrorPage
 from app.web.contexts.shell import NAV, Shell
 from app.web.dependencies import Config, Reading
-from app.web.i18n import gettext, language, ngettext
+from app.web.i18n import gettext, language, looked_up, plural_looked_up
 from app.web.numbers import FILTERS
 from app.web.static import static
 
@@ -36,7 +36,7 @@ def _environment() -> Environment:
     env.filters |= {function.__name__: function for function in FILTERS}
     # `translate` is for sentences that are only known while the page is made, such as those of the domain
     env.globals |= {"static": static, "language": language, "translate": gettext, "NAV": NAV}
-    env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    env.install_gettext_callables(looked_up, plural_looked_up, newstyle=True)  # type: ignore[attr-defined]
     return env
 
 
