@@ -7,6 +7,7 @@ from app.domain.runs import RunStatus
 from app.domain.verdict import VerdictKind
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
+from app.web.words.arms import condition
 from app.web.words.lead import can_show
 from app.web.words.parts import failures, kind, why
 
@@ -93,7 +94,7 @@ def _memory(found: Comparison) -> Caveat | None:
 def _conditions(found: Comparison) -> Caveat | None:
     if len([a for a in found.arms if a.costs]) < 2:
         return None
-    differing = [_(c.name) for c in found.conditions if not c.equal]
+    differing = [condition(c.name) for c in found.conditions if not c.equal]
     if differing:
         return Caveat(_("what differed: %(names)s", names=", ".join(differing)), "conditions")
     return Caveat(_("nothing differed but the method and its learning rate"), "conditions")

@@ -1,0 +1,249 @@
+"""The context of a study's page: the verdict, its evidence, and where its runs stand."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from app.domain.comparison import Arm, Comparison, Costs, RunOutcome
+from app.domain.methods import Family
+from app.domain.runs import RunStatus
+from app.domain.verdict import Estimate, VerdictKind
+from app.web.contexts.study_conditions import StudyConditions
+from app.web.contexts.study_progress import StudyAdvance
+from app.web.figures import Drawn, Key
+from app.web.figures.costs import OWNERS, owner_key, owners
+from app.web.i18n import gettext as _
+from app.web.words import Caveat, Fact, caveats, facts, headline, lead
+from app.web.words.arms import settings
+from app.web.words.parts import WORDS, difference, failures, kind, remedy, sentence, why
+
+Cost = Literal["memory", "time"]
+Curve = Literal["loss", "validation"]
+GAP = 0.4
+"""Between the parts of a split bar, in hundredths of its full width."""
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a split bar, in hundredths of the longest bar."""
+
+    css: str
+    x: float
+    width: float
+
+
+@dataclass(frozen=True)
+class LostRun:
+    """A run that ended without a result."""
+
+    id: int
+    seed: int
+    why: str
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """An arm in the table. `best_…`: the best of its column, or not to be told apart from it."""
+
+    title: str
+    family: Family
+    hollow: int
+    is_reference: bool
+    settings: str
+    score: Estimate | None
+    difference: str
+    word: str
+    costs: Costs | None
+    split: tuple[Segment, ...]
+    lost: tuple[LostRun, ...]
+    done: int
+    owed: int
+    best_score: bool
+    best_memory: bool
+    best_time: bool
+    best_trainable: bool
+    best_file: bool
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The table of arms."""
+
+    rows: tuple[ArmRow, ...]
+    reference: ArmRow
+    untouched: Estimate | None
+    untouched_difference: float | None
+    """Of the means, to the reference; a fraction."""
+    key: tuple[Key, ...]
+    memory_comparable: bool
+    times_comparable: bool
+
+    @property
+    def in_gib(self) -> bool:
+        """Peaks are large enough to be written in GiB."""
+        return max((row.costs.peak_bytes.mean for row in self.rows if row.costs), default=0.0) >= GIB
+
+    @property
+    def owner_rows(self) -> list[tuple[str, list[float]]]:
+        """Bytes by owner over the arms that have costs, and the measured peak last."""
+        costs = [row.costs for row in self.rows if row.costs]
+        named = [(_(name), [owners(c)[place] for c in costs]) for place, (_css, name, _colour) in enumerate(OWNERS)]
+        return [*named, (_("measured peak"), [c.peak_bytes.mean for c in costs])]
+
+    @classmethod
+    def of(cls, found: Comparison) -> "Arms":
+        """From a comparison."""
+        longest = max((max(a.costs.peak_bytes.mean, sum(owners(a.costs))) for a in found.arms if a.costs), default=1.0)
+        rows = tuple(_row(found, arm, longest) for arm in found.arms)
+        reference = next(row for row in rows if row.is_reference)
+        base = found.base
+        return cls(
+            rows=rows,
+            reference=reference,
+            untouched=base,
+            untouched_difference=base.mean - reference.score.mean if base and reference.score else None,
+            key=owner_key(),
+            memory_comparable=found.memory_comparable,
+            times_comparable=found.times_comparable,
+        )
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A reason for which runs failed."""
+
+    why: str
+    runs: int
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """A study."""
+
+    id: int
+    name: str
+    headline: str
+    lead: str
+    facts: tuple[Fact, ...]
+    caveats: tuple[Caveat, ...]
+    arms: Arms
+    figures: Mapping[str, Drawn]
+    cost: Cost
+    curve: Curve
+    advance: StudyAdvance
+    conditions: StudyConditions
+    troubles: tuple[Trouble, ...]
+    margin: float
+    """Points."""
+
+    @property
+    def live(self) -> bool:
+        """Runs are queued or at work."""
+        return self.advance.live
+
+    @property
+    def has_results(self) -> bool:
+        """An arm has a score."""
+        return any(row.score for row in self.arms.rows)
+
+    @property
+    def trade_off(self) -> Drawn:
+        """The figure of accuracy over what one asked for."""
+        return self.figures[f"accuracy-{self.cost}"]
+
+    @property
+    def curves(self) -> Drawn:
+        """The curves that one asked for."""
+        return self.figures[self.curve]
+
+    @property
+    def undecided(self) -> bool:
+        """Seeds may be added, and would help."""
+        return not self.live and bool(self.advance.would_decide)
+
+    @classmethod
+    def of(
+        cls,
+        study_id: int,
+        found: Comparison,
+        *,
+        figures: Mapping[str, Drawn],
+        cost: Cost,
+        curve: Curve,
+        advance: StudyAdvance,
+        conditions: StudyConditions,
+    ) -> "StudyPage":
+        """From what was measured and drawn."""
+        return cls(
+            id=study_id,
+            name=found.spec.name,
+            headline=headline(found),
+            lead=lead(found),
+            facts=facts(found),
+            caveats=caveats(found),
+            arms=Arms.of(found),
+            figures=figures,
+            cost=cost,
+            curve=curve,
+            advance=advance,
+            conditions=conditions,
+            troubles=tuple(
+                Trouble(sentence(why(reason)), times, reason.message, remedy(reason))
+                for reason, times in failures(found)
+            ),
+            margin=found.spec.margin_points,
+        )
+
+
+def _row(found: Comparison, arm: Arm, longest: float) -> ArmRow:
+    several = len([a for a in found.arms if a.costs]) > 1
+    return ArmRow(
+        title=arm.title,
+        family=arm.family,
+        hollow=arm.hollow,
+        is_reference=arm.is_reference,
+        settings=settings(arm),
+        score=arm.score,
+        difference=difference(arm),
+        word=_(WORDS[kind(arm)]) if kind(arm) is not VerdictKind.NONE else "",
+        costs=arm.costs,
+        split=_split(arm.costs, longest) if arm.costs else (),
+        lost=tuple(_lost(run) for run in arm.failed),
+        done=len(arm.succeeded),
+        owed=len(arm.runs),
+        best_score=several and arm.title in found.best_scores,
+        best_memory=several
+        and found.memory_comparable
+        and _least(found, arm, lambda c: (c.peak_bytes.low, c.peak_bytes.high)),
+        best_time=several
+        and found.times_comparable
+        and _least(found, arm, lambda c: (c.train_seconds.low, c.train_seconds.high)),
+        best_trainable=several and _least(found, arm, lambda c: (c.trainable_parameters, c.trainable_parameters)),
+        best_file=several and _least(found, arm, lambda c: (c.artifact_bytes, c.artifact_bytes)),
+    )
+
+
+def _least(found: Comparison, arm: Arm, span: Callable[[Costs], tuple[float, float]]) -> bool:
+    """No arm's seeds all lie below all of this arm's: it is the cheapest, or its range meets that of the cheapest."""
+    if arm.costs is None:
+        return False
+    low, _high = span(arm.costs)
+    return all(low <= span(other.costs)[1] for other in found.arms if other.costs)
+
+
+def _lost(run: RunOutcome) -> LostRun:
+    cancelled = run.status is RunStatus.CANCELLED or run.failure is None
+    return LostRun(run.run_id, run.seed, _("cancelled") if cancelled or not run.failure else why(run.failure))
+
+
+def _split(costs: Costs, longest: float) -> tuple[Segment, ...]:
+    segments, at = [], 0.0
+    for (css, _name, _colour), size in zip(OWNERS, owners(costs), strict=True):
+        width = 100 * size / longest
+        if width > 0:
+            segments.append(Segment(css, round(at, 2), round(max(width - GAP, 0.3), 2)))
+        at += width
+    return tuple(segments)

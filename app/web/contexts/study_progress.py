@@ -1,0 +1,148 @@
+"""Where a study's runs stand, what they cost so far, and what more seeds would cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.domain.comparison import Comparison
+from app.domain.methods import METHODS, Family
+from app.domain.runs import RunStatus
+from app.domain.verdict import VerdictKind
+from app.services.studies import StudyProgress
+from app.store.tables import RunRow
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.numbers import count, duration, percent
+from app.web.words import what_would_decide
+from app.web.words.parts import kind
+
+MORE_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """A run of the study."""
+
+    id: int
+    arm: str
+    family: Family
+    hollow: int
+    seed: int
+    status: str
+    step: int
+    total_steps: int
+    where: str
+    """`step 153 of 246, validation 84.3 %`."""
+
+
+@dataclass(frozen=True)
+class StudyAdvance:
+    """How far a study is, and what it has cost."""
+
+    id: int
+    live: bool
+    done: int
+    total: int
+    left: str
+    """About how long it still takes; empty where that is not known."""
+    runs: tuple[RunProgress, ...]
+    cost: tuple[tuple[str, str], ...]
+    """Name and value."""
+    would_decide: str
+    """What would decide the undecided arms; empty where there are none."""
+    more_seeds: int
+    more_runs: int
+    more_time: str
+
+    @classmethod
+    def of(cls, progress: StudyProgress, found: Comparison) -> "StudyAdvance":
+        """From the runs' rows and the comparison."""
+        hollow = {arm.title: arm.hollow for arm in found.arms}
+        open_arms = [a for a in found.others if kind(a) in (VerdictKind.UNDECIDED, VerdictKind.HINT)]
+        pace = _pace(progress.runs)
+        arms = {arm.title for arm in found.arms}
+        return cls(
+            id=progress.study.id,
+            live=not found.complete,
+            done=progress.done,
+            total=len(progress.runs),
+            left=_left(progress.runs, pace),
+            runs=tuple(_run(run, hollow.get(run.arm, 0)) for run in progress.runs),
+            cost=_cost(progress.runs, found),
+            would_decide=what_would_decide(open_arms[0]) if open_arms else "",
+            more_seeds=MORE_SEEDS,
+            more_runs=MORE_SEEDS * len(arms),
+            more_time=duration(MORE_SEEDS * sum(pace[a] for a in arms)) if arms <= set(pace) else "",
+        )
+
+
+def _run(run: RunRow, hollow: int) -> RunProgress:
+    return RunProgress(
+        id=run.id,
+        arm=run.arm,
+        family=METHODS[run.method_kind].family,
+        hollow=hollow,
+        seed=run.seed,
+        status=run.status,
+        step=run.step if run.status != RunStatus.SUCCEEDED else run.total_steps or 1,
+        total_steps=run.total_steps or 1,
+        where=_where(run),
+    )
+
+
+def _where(run: RunRow) -> str:
+    match RunStatus(run.status):
+        case RunStatus.RUNNING if run.step and run.total_steps:
+            step = _("step %(step)s of %(total)s", step=count(run.step), total=count(run.total_steps))
+            if run.validation_accuracy is None:
+                return step
+            return _("%(step)s, validation %(accuracy)s", step=step, accuracy=percent(run.validation_accuracy))
+        case RunStatus.RUNNING:
+            return run.phase or _("starting")
+        case RunStatus.SUCCEEDED:
+            return percent(run.accuracy)
+        case _:
+            return ""
+
+
+def _pace(runs: Sequence[RunRow]) -> dict[str, float]:
+    """Mean seconds of a whole run, for each arm that has one behind it."""
+    seen: dict[str, list[float]] = {}
+    for run in runs:
+        if run.status == RunStatus.SUCCEEDED and run.wall_seconds is not None:
+            seen.setdefault(run.arm, []).append(run.wall_seconds)
+    return {arm: sum(seconds) / len(seconds) for arm, seconds in seen.items()}
+
+
+def _left(runs: Sequence[RunRow], pace: Mapping[str, float]) -> str:
+    """What queued runs take at their arm's pace, and running ones what they say, over the runs that are at work."""
+    queued = [run for run in runs if run.status == RunStatus.QUEUED]
+    working = [run for run in runs if run.status == RunStatus.RUNNING]
+    etas = [run.eta_seconds for run in working]
+    known = [eta for eta in etas if eta is not None]
+    if not working or len(known) < len(etas) or any(run.arm not in pace for run in queued):
+        return ""
+    seconds = (sum(pace[run.arm] for run in queued) + sum(known)) / len(working)
+    return _("about %(time)s left", time=duration(max(seconds, 1.0)))
+
+
+def _cost(runs: Sequence[RunRow], found: Comparison) -> tuple[tuple[str, str], ...]:
+    done = [run for run in runs if run.status == RunStatus.SUCCEEDED]
+    again = sum(run.epoch > 1 for run in done)
+    text = ngettext("%(done)s of %(num)s succeeded", "%(done)s of %(num)s succeeded", len(runs), done=len(done))
+    if done:
+        more = ngettext("%(num)s took more than one attempt", "%(num)s took more than one attempt", again)
+        text = _("%(runs)s, %(attempts)s", runs=text, attempts=more if again else _("first attempt each"))
+    pairs = [(_("Runs"), text)]
+    results = [run.result for run in found.runs if run.result]
+    if results:
+        wall, train = sum(r.clocks.wall for r in results), sum(r.clocks.train for r in results)
+        spent = _("%(wall)s, of which training %(train)s", wall=duration(wall), train=duration(train))
+        pairs.append((_("Time, all runs"), spent))
+    spans = [(run.started_at, run.finished_at) for run in runs if run.started_at and run.finished_at]
+    if spans and found.complete:
+        elapsed = (max(end for _start, end in spans) - min(start for start, _end in spans)).total_seconds()
+        pairs.append((_("From first to last"), duration(elapsed)))
+    speeds = [f"{count(round(a.costs.tokens_per_second))} {a.title}" for a in found.arms if a.costs]
+    if speeds:
+        pairs.append((_("Tokens a second"), ", ".join(speeds)))
+    return tuple(pairs)

@@ -1,0 +1,117 @@
+"""A study's page: its verdict, its evidence, and what one can do with it."""
+
+import csv
+import io
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
+
+from app.domain.comparison import Comparison
+from app.domain.metrics import Clocks
+from app.services import studies as study_service
+from app.store.queries import base_models, datasets
+from app.web.contexts.study import Cost, Curve, StudyPage
+from app.web.contexts.study_conditions import StudyConditions
+from app.web.contexts.study_progress import StudyAdvance
+from app.web.dependencies import Bell, Db, Reading
+from app.web.figures import drawn, study_figures
+from app.web.pages.charts import evidence_of_study
+from app.web.templating import Render
+
+router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)
+
+
+@router.get("")
+def show(session: Reading, render: Render, study_id: int, cost: Cost = "memory", curve: Curve = "loss") -> HTMLResponse:
+    """The whole page. Which trade-off and which curves are drawn is in its address."""
+    return render.page("pages/studies/show.html", _page(session, study_id, cost, curve))
+
+
+@router.get("/live")
+def live(
+    request: Request, session: Reading, render: Render, study_id: int, cost: Cost = "memory", curve: Curve = "loss"
+) -> HTMLResponse:
+    """What changes when a run has ended, for htmx; when the last one has, the browser is told to ask for the page."""
+    page = _page(session, study_id, cost, curve)
+    answer = render.partial("partials/study/body.html", page)
+    if not page.live and "hx-request" in request.headers:
+        answer.headers["HX-Refresh"] = "true"
+    return answer
+
+
+@router.get("/progress")
+def progress(session: Reading, render: Render, study_id: int) -> HTMLResponse:
+    """Where the runs stand, for htmx."""
+    found = study_service.comparison(session, study_id)
+    return render.partial("partials/study/runs.html", StudyAdvance.of(study_service.progress(session, study_id), found))
+
+
+@router.post("/seeds")
+def add_seeds(db: Db, bell: Bell, study_id: int, count: Annotated[int, Form(ge=1, le=100)]) -> RedirectResponse:
+    """More seeds for every arm."""
+    with db.transaction() as session:
+        study_service.add_seeds(session, bell, study_id, count)
+    return RedirectResponse(f"/studies/{study_id}", status_code=303)
+
+
+@router.post("/cancel")
+def cancel(db: Db, study_id: int) -> RedirectResponse:
+    """Cancel what has not ended."""
+    with db.transaction() as session:
+        study_service.cancel(session, study_id)
+    return RedirectResponse(f"/studies/{study_id}", status_code=303)
+
+
+@router.get("/runs.csv")
+def runs_csv(session: Reading, study_id: int) -> Response:
+    """One row a run: what it reached and what it cost. Fractions, bytes and seconds."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows(_rows(study_service.comparison(session, study_id)))
+    name = f"study-{study_id}-runs.csv"
+    return Response(
+        text.getvalue(), media_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
+
+
+def _page(session: Session, study_id: int, cost: Cost, curve: Curve) -> StudyPage:
+    advance = study_service.progress(session, study_id)
+    evidence = evidence_of_study(session, study_id)
+    found = evidence.comparison
+    figures = study_figures(evidence)
+    shown = ("verdict", f"accuracy-{cost}", curve, "memory", "time")
+    return StudyPage.of(
+        study_id,
+        found,
+        figures={name: drawn(figures[name], f"/studies/{study_id}/charts") for name in shown},
+        cost=cost,
+        curve=curve,
+        advance=StudyAdvance.of(advance, found),
+        conditions=StudyConditions.of(
+            found,
+            base_models.by_id(session, advance.study.base_model_id),
+            datasets.by_id(session, advance.study.dataset_id),
+        ),
+    )
+
+
+def _rows(found: Comparison) -> list[list[object]]:
+    clocks = list(Clocks.model_fields)
+    memory = ("peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "rest_bytes")
+    head = ["arm", "seed", "run", "status", "failure", "accuracy", "trainable_parameters", "artifact_bytes"]
+    rows: list[list[object]] = [[*head, *memory, *(f"{name}_seconds" for name in ("train", *clocks))]]
+    for run in found.runs:
+        accuracy = float(run.scores.mean()) if run.scores is not None else None
+        row = [run.arm, run.seed, run.run_id, run.status.value, run.failure.code.value if run.failure else "", accuracy]
+        if run.result is not None:
+            result = run.result
+            row += [
+                result.parameters.trainable,
+                result.artifact_bytes,
+                *(getattr(result.memory, name) for name in memory),
+            ]
+            row += [result.clocks.train, *(getattr(result.clocks, name) for name in clocks)]
+        rows.append(row)
+    return rows
