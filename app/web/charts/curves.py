@@ -9,12 +9,12 @@ import numpy as np
 from app.domain.thinning import lttb
 from app.web.charts.labels import spread, widest
 from app.web.charts.scales import Domain
-from app.web.charts.style import NAME, Look, Paper, markers, values
+from app.web.charts.style import NAME, Look, Paper, at_x, at_y, markers, values
 from app.web.charts.thin import Floats, bands, extremes, smooth, window_for
 from app.web.i18n import gettext as _
 
-POINTS = 240
-RAW_POINTS = 160
+POINTS = 180
+RAW_POINTS = 120
 Pairs = tuple[tuple[float, float], ...]
 
 
@@ -120,11 +120,11 @@ def _behind(curve: Curve, y: Domain) -> list[alt.Chart]:
         band = values([{"step": s, "low": low, "high": high} for s, low, high in curve.band])
         layers.append(
             band.mark_area(opacity=0.16, color=colour).encode(
-                x="step:Q", y=alt.Y("low:Q", scale=y.scale()), y2="high:Q"
+                x=alt.X("step:Q"), y=alt.Y("low:Q", scale=y.scale()), y2=alt.Y2("high:Q")
             )
         )
     thin = values(seeds).mark_line(strokeWidth=0.8, opacity=0.3, color=colour)
-    return [*layers, thin.encode(x="step:Q", y="value:Q", detail="seed:N")]
+    return [*layers, thin.encode(x=alt.X("step:Q"), y=alt.Y("value:Q"), detail=alt.Detail("seed:N"))]
 
 
 def _line(curve: Curve, x: alt.X, y: alt.Y) -> alt.Chart:
@@ -137,7 +137,7 @@ def _line(curve: Curve, x: alt.X, y: alt.Y) -> alt.Chart:
 
 def _marks(data: Curves) -> list[alt.Chart]:
     rows = [c.look.fields | {"step": s, "value": v} for c in data.curves for s, v in c.mean]
-    return markers(rows, 60, x="step:Q", y="value:Q")
+    return markers(rows, 60, x=alt.X("step:Q"), y=alt.Y("value:Q"))
 
 
 def _ends(data: Curves, y: Domain, paper: Paper) -> list[alt.Chart]:
@@ -150,7 +150,7 @@ def _ends(data: Curves, y: Domain, paper: Paper) -> list[alt.Chart]:
         text = values([{"text": look.name}]).mark_text(
             align="left", dx=10, fontWeight="bold", fontSize=NAME, limit=paper.right - 12, color=look.colour
         )
-        layers.append(text.encode(x=alt.value(paper.plot), y=alt.value(place), text="text:N"))
+        layers.append(text.encode(x=at_x(paper.plot), y=at_y(place), text=alt.Text("text:N")))
     return layers
 
 

@@ -6,7 +6,7 @@ import altair as alt
 
 from app.web.charts.labels import text_width, widest
 from app.web.charts.scales import Domain
-from app.web.charts.style import BAND, COLOUR, INK, MUTED, NAME, Look, Paper, markers, values
+from app.web.charts.style import BAND, COLOUR, INK, MUTED, NAME, Look, Paper, at_x, at_y, markers, values
 from app.web.i18n import gettext as _
 
 BESIDE = 400
@@ -64,7 +64,7 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
     known = [row for row in rows if row["delta"] is not None]
     y = alt.Y("y:Q", scale=_rows(paper), axis=None)
     x = {name: alt.X(f"{name}:Q", scale=domain.scale()) for name in ("delta", "low")}
-    interval = values(known).mark_rule(strokeWidth=2.5, strokeCap="round").encode(x=x["low"], x2="high:Q", y=y)
+    interval = values(known).mark_rule(strokeWidth=2.5, strokeCap="round").encode(x=x["low"], x2=alt.X2("high:Q"), y=y)
     return paper.draw(
         *_ground(data, domain, paper, beside=beside),
         interval.encode(color=COLOUR),
@@ -98,15 +98,15 @@ def _ground(data: Differences, domain: Domain, paper: Paper, *, beside: bool) ->
     ]
     axis = domain.axis(title=None, labelExpr="datum.value > 0 ? '+' + datum.label : datum.label")
     x, y = alt.X("low:Q", scale=domain.scale(), axis=axis), alt.Y("top:Q", scale=_rows(paper), axis=None)
-    band = values(lanes).mark_rect(color=BAND).encode(x=x, x2="high:Q", y=y, y2="end:Q")
-    zero = values(lanes).mark_rule(color=INK, strokeWidth=1).encode(x="zero:Q", y=y, y2="end:Q")
+    band = values(lanes).mark_rect(color=BAND).encode(x=x, x2=alt.X2("high:Q"), y=y, y2=alt.Y2("end:Q"))
+    zero = values(lanes).mark_rule(color=INK, strokeWidth=1).encode(x=alt.X("zero:Q"), y=y, y2=alt.Y2("end:Q"))
     text = _("%(reference)s ± %(margin)s, the margin", reference=data.reference, margin=f"{data.margin:g}")
     centre, half = domain.pixel(0, paper.plot), text_width(text) / 2
     at = min(max(centre, half - paper.left), paper.plot + paper.right - half)
     label = (
         values([{"text": text}])
         .mark_text(dy=-6, baseline="bottom", color=MUTED, limit=paper.width)
-        .encode(x=alt.value(at), y=alt.value(0), text="text:N")
+        .encode(x=at_x(at), y=at_y(0), text=alt.Text("text:N"))
     )
     return [band, zero, label]
 
@@ -124,11 +124,11 @@ def _names(rows: list[dict[str, object]], y: alt.Y, paper: Paper, *, beside: boo
             fontSize=NAME,
             limit=paper.left - 12 if beside else paper.plot * 0.62,
         )
-        .encode(x=alt.value(0), y=y, text="name:N", color=COLOUR)
+        .encode(x=at_x(0), y=y, text=alt.Text("name:N"), color=COLOUR)
     )
     word = (
         values(rows)
         .mark_text(align="left" if beside else "right", dx=12 if beside else 0, dy=up, fontSize=NAME, color=INK)
-        .encode(x=alt.value(paper.plot), y=y, text="word:N")
+        .encode(x=at_x(paper.plot), y=y, text=alt.Text("word:N"))
     )
     return [name, word]

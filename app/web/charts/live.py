@@ -6,7 +6,7 @@ import altair as alt
 
 from app.web.charts.labels import text_width
 from app.web.charts.scales import Domain
-from app.web.charts.style import INK, MUTED, STRONG, Paper, values
+from app.web.charts.style import INK, MUTED, STRONG, Paper, at_x, at_y, values
 from app.web.i18n import gettext as _
 
 
@@ -70,8 +70,8 @@ def _now(data: Live, x: Domain, paper: Paper) -> list[alt.Chart]:
         align="left" if left else "right", dx=6 if left else -6, baseline="top", color=MUTED
     )
     return [
-        values([{"step": data.seen}]).mark_rule(color=STRONG).encode(x="step:Q"),
-        label.encode(x=alt.value(at), y=alt.value(0), text="text:N"),
+        values([{"step": data.seen}]).mark_rule(color=STRONG).encode(x=alt.X("step:Q")),
+        label.encode(x=at_x(at), y=at_y(0), text=alt.Text("text:N")),
     ]
 
 
@@ -81,9 +81,9 @@ def _limit(data: Live, paper: Paper) -> list[alt.Chart]:
     value, text = data.limit
     row = values([{"value": value, "text": text}])
     return [
-        row.mark_rule(strokeDash=[4, 4], color=MUTED).encode(y="value:Q"),
+        row.mark_rule(strokeDash=[4, 4], color=MUTED).encode(y=alt.Y("value:Q")),
         row.mark_text(align="right", baseline="bottom", dy=-4, color=MUTED).encode(
-            x=alt.value(paper.plot), y="value:Q", text="text:N"
+            x=at_x(paper.plot), y=alt.Y("value:Q"), text=alt.Text("text:N")
         ),
     ]
 
@@ -94,7 +94,7 @@ def _marks(data: Live, x: Domain, paper: Paper) -> list[alt.Chart]:
         return []
     rows = [{"step": m.step, "value": m.value} for m in data.marks]
     point = values(rows).mark_point(filled=True, size=70, opacity=1, color=INK, shape="diamond")
-    layers = [point.encode(x="step:Q", y="value:Q")]
+    layers = [point.encode(x=alt.X("step:Q"), y=alt.Y("value:Q"))]
     free = -1.0
     for mark in data.marks:
         at, wide = x.pixel(mark.step, paper.plot), text_width(mark.text)
@@ -106,5 +106,5 @@ def _marks(data: Live, x: Domain, paper: Paper) -> list[alt.Chart]:
         text = values([{"step": mark.step, "value": mark.value, "text": mark.text}]).mark_text(
             align="left" if left else "right", dx=8 if left else -8, dy=-9, color=INK
         )
-        layers.append(text.encode(x="step:Q", y="value:Q", text="text:N"))
+        layers.append(text.encode(x=alt.X("step:Q"), y=alt.Y("value:Q"), text=alt.Text("text:N")))
     return layers

@@ -6,7 +6,7 @@ import altair as alt
 
 from app.web.charts.labels import text_width, widest
 from app.web.charts.scales import Domain
-from app.web.charts.style import INK, MUTED, NAME, SURFACE, Paper, values
+from app.web.charts.style import INK, MUTED, NAME, SURFACE, Paper, at_x, at_y, values
 
 ROW = 44
 BAR = 26
@@ -95,9 +95,9 @@ def _bars(data: Stacks, x: Domain) -> alt.Chart:
         .mark_rect(stroke=SURFACE, strokeWidth=1.2)
         .encode(
             x=alt.X("from:Q", scale=x.scale(), axis=x.axis(title=data.axis)),
-            x2="to:Q",
+            x2=alt.X2("to:Q"),
             y=alt.Y("top:Q", scale=_y(len(data.bars)), axis=None),
-            y2="bottom:Q",
+            y2=alt.Y2("bottom:Q"),
             color=alt.Color("colour:N", scale=None, legend=None),
             opacity=alt.Opacity("opacity:Q", scale=None, legend=None),
         )
@@ -112,7 +112,7 @@ def _totals(data: Stacks, x: Domain) -> alt.Chart:
     ]
     text = values(rows).mark_text(align="left", dx=7, fontWeight="bold", fontSize=NAME, color=INK)
     y = alt.Y("y:Q", scale=_y(len(data.bars)), axis=None)
-    found: alt.Chart = text.encode(x=alt.X("end:Q", scale=x.scale()), y=y, text="label:N")
+    found: alt.Chart = text.encode(x=alt.X("end:Q", scale=x.scale()), y=y, text=alt.Text("label:N"))
     return found
 
 
@@ -123,7 +123,7 @@ def _names(data: Stacks, paper: Paper) -> alt.Chart:
     text = values(rows).mark_text(align="right", dx=-10, fontSize=NAME, limit=paper.left - 12)
     y = alt.Y("y:Q", scale=_y(len(data.bars)), axis=None)
     ink = alt.Color("ink:N", scale=None, legend=None)
-    found: alt.Chart = text.encode(x=alt.value(0), y=y, text="name:N", color=ink)
+    found: alt.Chart = text.encode(x=at_x(0), y=y, text=alt.Text("name:N"), color=ink)
     return found
 
 
@@ -141,6 +141,6 @@ def _heads(data: Stacks, x: Domain, paper: Paper) -> list[alt.Chart]:
         if left < free:
             continue
         text = values([{"text": part.name}]).mark_text(align="left", baseline="bottom", dy=-2, color=MUTED)
-        layers.append(text.encode(x=alt.value(left), y=alt.value(_top(0)), text="text:N"))
+        layers.append(text.encode(x=at_x(left), y=at_y(_top(0)), text=alt.Text("text:N")))
         free = left + text_width(part.name) + 8
     return layers

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import altair as alt
+from altair.utils.schemapi import disable_debug_mode
 
 from app.domain.methods import Family
+
+disable_debug_mode()  # Altair checks each part against its schema as it is made: slow, and the tests check whole charts
 
 FONT = "IBM Plex Sans, Liberation Sans, sans-serif"
 INK, MUTED, LINE, STRONG, SURFACE, BAND = (
@@ -113,6 +116,16 @@ COLOUR = alt.Color("colour:N", scale=None, legend=None)
 def values(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
     """A chart over rows given in the chart itself."""
     return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
+
+
+def at_x(pixels: float) -> alt.XValue:
+    """So many pixels from the plot's left edge."""
+    return alt.XValue(pixels)  # type: ignore[no-untyped-call]
+
+
+def at_y(pixels: float) -> alt.YValue:
+    """So many pixels from the plot's top edge."""
+    return alt.YValue(pixels)  # type: ignore[no-untyped-call]
 
 
 def markers(rows: Sequence[Mapping[str, object]], size: int, **position: Any) -> list[alt.Chart]:

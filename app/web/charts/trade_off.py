@@ -9,7 +9,7 @@ import altair as alt
 from app.domain.pareto import Better, pareto_front
 from app.web.charts.labels import LINE_HEIGHT, Box, Placed, beside, text_width
 from app.web.charts.scales import Domain
-from app.web.charts.style import COLOUR, MUTED, NAME, SMALL, STRONG, Look, Paper, markers, values
+from app.web.charts.style import COLOUR, MUTED, NAME, SMALL, STRONG, Look, Paper, at_x, at_y, markers, values
 from app.web.i18n import gettext as _
 
 ROOM_FOR_BASE = 0.6
@@ -65,16 +65,16 @@ def chart(data: TradeOff, width: int) -> alt.LayerChart:
     y_axis = alt.Y("accuracy:Q", scale=y.scale(), axis=y.axis(title=_("↑ Accuracy on the test split, %"), titleX=-32))
     rows = [_row(point) for point in data.points]
     front = _front(data, x)
-    whiskers = values(rows).mark_rule(strokeWidth=2).encode(x="cost:Q", color=COLOUR)
+    whiskers = values(rows).mark_rule(strokeWidth=2).encode(x=alt.X("cost:Q"), color=COLOUR)
     return paper.draw(
         values(front)
         .mark_line(interpolate="step-after", color=STRONG, strokeDash=[3, 3], strokeWidth=1.5)
         .encode(x=x_axis, y=y_axis),
-        whiskers.encode(y=alt.Y("low:Q", scale=y.scale()), y2="high:Q"),
+        whiskers.encode(y=alt.Y("low:Q", scale=y.scale()), y2=alt.Y2("high:Q")),
         values(rows)
         .mark_rule(strokeWidth=2)
-        .encode(x=alt.X("cost_low:Q", scale=x.scale()), x2="cost_high:Q", y="accuracy:Q", color=COLOUR),
-        *markers(rows, 120, x="cost:Q", y="accuracy:Q"),
+        .encode(x=alt.X("cost_low:Q", scale=x.scale()), x2=alt.X2("cost_high:Q"), y=alt.Y("accuracy:Q"), color=COLOUR),
+        *markers(rows, 120, x=alt.X("cost:Q"), y=alt.Y("accuracy:Q")),
         *_names(data, front, x, y, paper),
         *_untouched(data, paper, inside=base_inside),
         *_missing(data, paper),
@@ -164,10 +164,10 @@ def _label(point: Point, place: Placed) -> list[alt.Chart]:
         limit=NAME_LIMIT,
         color=point.look.colour,
     )
-    layers = [name.encode(x=alt.value(place.x), y=alt.value(place.y), text="text:N")]
+    layers = [name.encode(x=at_x(place.x), y=at_y(place.y), text=alt.Text("text:N"))]
     if place.lines == 2:
         note = values([{"text": point.note}]).mark_text(align=place.align, baseline="middle", color=MUTED)
-        layers.append(note.encode(x=alt.value(place.x), y=alt.value(place.y + LINE_HEIGHT), text="text:N"))
+        layers.append(note.encode(x=at_x(place.x), y=at_y(place.y + LINE_HEIGHT), text=alt.Text("text:N")))
     return layers
 
 
@@ -178,13 +178,13 @@ def _untouched(data: TradeOff, paper: Paper, *, inside: bool) -> list[alt.Chart]
     if not inside:
         text = _("↓ untouched model %(value)s %%, below this scale", value=f"{data.untouched:.1f}")
         note = values([{"text": text}]).mark_text(align="right", baseline="bottom", dy=-6, color=MUTED)
-        return [note.encode(x=alt.value(paper.plot), y=alt.value(paper.height), text="text:N")]
+        return [note.encode(x=at_x(paper.plot), y=at_y(paper.height), text=alt.Text("text:N"))]
     text = _("untouched model %(value)s %%", value=f"{data.untouched:.1f}")
     row = values([{"accuracy": data.untouched, "text": text}])
     return [
-        row.mark_rule(color="var(--m-base)", strokeDash=[2, 3]).encode(y="accuracy:Q"),
+        row.mark_rule(color="var(--m-base)", strokeDash=[2, 3]).encode(y=alt.Y("accuracy:Q")),
         row.mark_text(align="right", baseline="bottom", dy=-4, color=MUTED).encode(
-            x=alt.value(paper.plot), y="accuracy:Q", text="text:N"
+            x=at_x(paper.plot), y=alt.Y("accuracy:Q"), text=alt.Text("text:N")
         ),
     ]
 
@@ -197,12 +197,12 @@ def _missing(data: TradeOff, paper: Paper) -> list[alt.Chart]:
     """Arms without a result, each a cross at the right edge with its name and the reason."""
     layers = []
     for place, arm in enumerate(data.missing):
-        y = alt.value(14 + 20 * place)
+        y = at_y(14 + 20 * place)
         cross = values([{"text": "✗"}]).mark_text(align="center", fontSize=14, color=arm.look.colour)
-        layers.append(cross.encode(x=alt.value(paper.plot), y=y, text="text:N"))
+        layers.append(cross.encode(x=at_x(paper.plot), y=y, text=alt.Text("text:N")))
         text = _("%(arm)s: %(why)s", arm=arm.look.name, why=arm.why)
         label = values([{"text": text}]).mark_text(
             align="right", dx=-12, fontSize=SMALL, color=arm.look.colour, limit=paper.plot * 0.7
         )
-        layers.append(label.encode(x=alt.value(paper.plot), y=y, text="text:N"))
+        layers.append(label.encode(x=at_x(paper.plot), y=y, text=alt.Text("text:N")))
     return layers
