@@ -1,0 +1,121 @@
+"""A study weighed: partial, failed and unequal runs."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from app.domain.comparison import Comparison, RunOutcome, compare
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.metrics import RunResult
+from app.domain.runs import Failure, FailureCode, RunStatus
+from app.domain.studies import ArmSpec, StudySpec
+from app.domain.verdict import VerdictKind
+from tests.results import result
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC = StudySpec(
+    name="s",
+    base_model="m",
+    dataset="d",
+    arms=[ArmSpec(method=FullSpec()), ArmSpec(method=LoraSpec()), ArmSpec(method=HeadOnlySpec())],
+    seeds=[0, 1, 2],
+    margin_points=2,
+)
+ITEMS = 400
+
+
+def scores(accuracy: float, seed: int) -> np.ndarray:
+    """Right on the first items, but for a few that depend on the seed."""
+    right = np.zeros(ITEMS)
+    right[: round(accuracy * ITEMS)] = 1
+    return np.roll(right, seed)
+
+
+def outcome(arm: str, seed: int, accuracy: float | None, place: int, **changes: object) -> RunOutcome:
+    values: dict[str, object] = {
+        "run_id": place,
+        "arm": arm,
+        "seed": seed,
+        "status": RunStatus.QUEUED if accuracy is None else RunStatus.SUCCEEDED,
+        "result": None if accuracy is None else result(accuracy),
+        "scores": None if accuracy is None else scores(accuracy, seed),
+        "base_scores": None if accuracy is None else scores(0.2, seed),
+        "items_hash": None if accuracy is None else "h",
+        "worker": "w1",
+        "started_at": START + timedelta(minutes=place),
+        "finished_at": START + timedelta(minutes=place, seconds=50),
+    }
+    return RunOutcome(**(values | changes))  # type: ignore[arg-type]
+
+
+def weighed(accuracies: dict[str, float | None], **changes: object) -> Comparison:
+    runs = [
+        outcome(arm, seed, accuracy, place=seed * 10 + i, **changes)
+        for seed in SPEC.seeds
+        for i, (arm, accuracy) in enumerate(accuracies.items())
+    ]
+    return compare(SPEC, runs)
+
+
+def test_every_arm_is_held_against_the_reference() -> None:
+    found = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.7})
+    assert found.reference.title == "full" and found.reference.verdict is None
+    lora, head = found.others
+    assert lora.verdict and lora.verdict.kind is VerdictKind.WITHIN
+    assert head.verdict and head.verdict.kind is VerdictKind.WORSE
+    assert head.verdict.difference and head.verdict.difference.delta == pytest.approx(-0.2)
+    assert found.best_scores == {"full", "LoRA r=8"}
+    assert found.complete and found.items == ITEMS
+    assert found.base and found.base.mean == pytest.approx(0.2)
+
+
+def test_before_anything_has_ended_there_is_no_verdict_and_nothing_breaks() -> None:
+    found = weighed({"full": None, "LoRA r=8": None, "head only": None})
+    assert not found.complete
+    assert all(arm.score is None and arm.costs is None for arm in found.arms)
+    assert found.best_scores == frozenset()
+
+
+def test_a_failed_seed_is_shown_and_blocks_nothing() -> None:
+    runs = [outcome(arm, seed, 0.9, seed * 10 + i) for seed in (0, 1, 2) for i, arm in enumerate(["full", "LoRA r=8"])]
+    failure = Failure(code=FailureCode.DIVERGED, message="loss is not finite")
+    runs[-1] = outcome("LoRA r=8", 2, None, 99, status=RunStatus.FAILED, failure=failure)
+    found = compare(SPEC, runs)
+    lora = found.arms[1]
+    assert len(lora.succeeded) == 2 and [r.failure for r in lora.failed] == [failure]
+    assert lora.verdict and lora.verdict.kind is not VerdictKind.NONE
+
+
+def test_costs_are_the_mean_over_seeds_with_their_range() -> None:
+    costs = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.7}).arms[0].costs
+    assert costs
+    assert (costs.peak_bytes.mean, costs.peak_bytes.low, costs.peak_bytes.high) == (900, 900, 900)
+    assert costs.rest_bytes == 900 - 400 - 100 - 200
+    assert costs.train_seconds.mean == pytest.approx(3.5)
+
+
+def test_times_are_not_compared_between_devices() -> None:
+    slow = result(0.9).model_dump() | {"environment": result().environment.model_dump() | {"device_name": "other"}}
+    runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 1, result=RunResult.model_validate(slow))]
+    found = compare(SPEC, runs)
+    assert not found.times_comparable and not found.memory_comparable
+    assert [c.name for c in found.conditions if not c.equal] == ["device"]
+
+
+def test_times_are_not_compared_when_runs_shared_the_device() -> None:
+    runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 0)]
+    found = compare(SPEC, runs)
+    assert not found.times_comparable and found.memory_comparable
+
+
+def test_a_run_over_other_test_items_is_left_out_of_the_verdict() -> None:
+    runs = [outcome(arm, seed, 0.9, seed * 10 + i) for seed in (0, 1) for i, arm in enumerate(["full", "LoRA r=8"])]
+    runs.append(outcome("LoRA r=8", 2, 0.1, 50, scores=np.zeros(7), items_hash="other"))
+    lora = compare(SPEC, runs).arms[1]
+    assert lora.score and lora.score.seeds == 2
+
+
+def test_a_second_arm_of_a_family_is_drawn_hollow() -> None:
+    spec = SPEC.model_copy(update={"arms": [ArmSpec(method=LoraSpec(r=r)) for r in (2, 4, 8)]})
+    assert [arm.hollow for arm in compare(spec, []).arms] == [0, 1, 2]

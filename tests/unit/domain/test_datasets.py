@@ -1,0 +1,40 @@
+"""Splits that are the same everywhere."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app import sample
+from app.domain.datasets import facts, split_by_hash
+
+ROWS = st.lists(st.tuples(st.text(min_size=1, max_size=20), st.sampled_from(["a", "b", "c"])), min_size=1, max_size=60)
+
+
+@given(ROWS, st.randoms())
+def test_splits_depend_on_the_texts_alone(rows: list[tuple[str, str]], random: object) -> None:
+    shuffled = list(rows)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert split_by_hash(rows, 5, 2) == split_by_hash(shuffled, 5, 2)
+
+
+@given(ROWS)
+def test_no_text_stands_in_two_splits_nor_twice(rows: list[tuple[str, str]]) -> None:
+    _, placed = split_by_hash(rows, 5, 2)
+    assert len({row.text for row in placed}) == len(placed)
+    assert sum(row.split == "train" for row in placed) == min(5, len(placed))
+
+
+def test_the_sample_is_what_its_description_says() -> None:
+    labels, rows = sample.headlines()
+    found = facts("sequence-classification", labels, rows)
+    assert labels == ["business", "entertainment", "politics", "sports", "tech"]
+    assert found.counts == {"train": 1300, "validation": 150, "test": 646}
+    assert all(len(row.text) < 120 for row in rows)
+    assert found.content_hash == facts("sequence-classification", labels, rows).content_hash
+
+
+def test_another_label_makes_another_hash() -> None:
+    labels, rows = split_by_hash([("x", "a"), ("y", "b")], 1, 0)
+    other = [row._replace(label=0) for row in rows]
+    assert facts("sequence-classification", labels, rows).content_hash != (
+        facts("sequence-classification", labels, other).content_hash
+    )

@@ -1,0 +1,73 @@
+"""What a study owes, and where it stands."""
+
+import pytest
+from pydantic import ValidationError
+
+from app import sample
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, label
+from app.domain.runs import TRANSITIONS, RunStatus
+from app.domain.studies import ArmSpec, StudySpec, StudyStatus, status_of
+
+FULL, LORA = ArmSpec(method=FullSpec()), ArmSpec(method=LoraSpec())
+
+
+def study(**changes: object) -> StudySpec:
+    return StudySpec.model_validate(
+        {"name": "s", "base_model": "m", "dataset": "d", "arms": [FULL, LORA], "seeds": [0, 1]} | changes
+    )
+
+
+def test_runs_are_owed_seed_by_seed_so_that_a_partial_verdict_comes_early() -> None:
+    assert [(r.arm, r.seed) for r in study().owed()] == [("full", 0), ("LoRA r=8", 0), ("full", 1), ("LoRA r=8", 1)]
+
+
+def test_every_run_gets_its_own_seed_and_its_methods_rate() -> None:
+    owed = study(arms=[FULL, ArmSpec(method=LoraSpec(), learning_rate=3e-4, weight_decay=0.1)]).owed()
+    assert [r.spec.training.seed for r in owed] == [0, 0, 1, 1]
+    assert owed[1].spec.training.learning_rate == 3e-4
+    assert owed[1].spec.training.weight_decay == 0.1
+    assert owed[0].spec.training.weight_decay == 0.0
+
+
+def test_all_arms_share_the_budget() -> None:
+    shared = [
+        run.spec.training.model_dump(exclude={"learning_rate", "weight_decay", "seed"}) for run in sample.study().owed()
+    ]
+    assert all(budget == shared[0] for budget in shared)
+
+
+def test_the_reference_is_the_full_arm_unless_another_is_named() -> None:
+    assert study(arms=[LORA, FULL]).reference_arm == "full"
+    assert study(reference="LoRA r=8").reference_arm == "LoRA r=8"
+    assert study(arms=[LORA]).reference_arm == "LoRA r=8"
+
+
+def test_two_arms_of_one_method_need_different_settings() -> None:
+    twice = [ArmSpec(method=LoraSpec(r=8), learning_rate=rate, name=f"lr {rate}") for rate in (1e-3, 1e-4)]
+    assert len(study(arms=twice).owed()) == 4
+    with pytest.raises(ValidationError, match="there twice"):
+        study(arms=[FULL, FULL])
+
+
+@pytest.mark.parametrize(
+    ("states", "where"),
+    [
+        (["queued", "queued"], StudyStatus.QUEUED),
+        (["succeeded", "queued"], StudyStatus.RUNNING),
+        (["running", "queued"], StudyStatus.RUNNING),
+        (["succeeded", "failed"], StudyStatus.FINISHED),
+        (["succeeded", "cancelled"], StudyStatus.FINISHED),
+        (["cancelled", "cancelled"], StudyStatus.CANCELLED),
+    ],
+)
+def test_where_a_study_stands_follows_from_its_runs(states: list[str], where: StudyStatus) -> None:
+    assert status_of([RunStatus(state) for state in states]) is where
+
+
+def test_nothing_follows_a_terminal_state() -> None:
+    assert {status for status, after in TRANSITIONS.items() if not after} == {s for s in RunStatus if s.terminal}
+
+
+def test_methods_are_named_for_people() -> None:
+    specs = [FullSpec(), HeadOnlySpec(), LoraSpec(r=4), LoraSpec(use_dora=True), LoraSpec(r=64, use_rslora=True)]
+    assert [label(s) for s in specs] == ["full", "head only", "LoRA r=4", "DoRA r=8", "rsLoRA r=64"]
