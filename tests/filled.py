@@ -24,10 +24,11 @@ from app.domain.metrics import (
     RunResult,
 )
 from app.domain.models import ModelFacts
-from app.domain.runs import FAILURES, FailureCode, TrainingArguments
+from app.domain.runs import FAILURES, FailureCode, Phase, TrainingArguments
 from app.domain.studies import ArmSpec, OwedRun, StudySpec
+from app.services.attempts import PHASES
 from app.store.queries import evaluations, events, steps
-from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunRow, StudyRow, WorkerRow, now
+from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunEventRow, RunRow, StudyRow, WorkerRow, now
 
 MIB = 1024**2
 ITEMS = 646
@@ -169,8 +170,12 @@ def start(session: Session, run: RunRow, step: int = 153) -> None:
     run.train_loss, run.train_seconds, run.memory_bytes = 0.24, 18.1, 149 * MIB
     run.validation_accuracy = 0.843
     steps.append(session, run.id, _steps(run, step))
-    for line in ("claimed by cpu-1, attempt 1", "loaded all-MiniLM-L6-v2", "untouched model: accuracy 0.292"):
-        events.add(session, run.id, "log", line)
+    log: list[tuple[float, str, str]] = [(0.0, "status", "claimed by cpu-1, attempt 1")]
+    log += [(after, "phase", PHASES[phase]) for after, phase in zip((0.8, 1.7, 2.1, 4.3), Phase, strict=False)]
+    log += [(4.2, "evaluation", "untouched model: test accuracy 0.292, loss 1.620, 646 items")]
+    for after, kind, message in sorted(log):
+        at = run.started_at + timedelta(seconds=after)
+        session.add(RunEventRow(run_id=run.id, at=at, kind=kind, message=message))
     _evaluate(session, run, "adapted", "validation", 82, 0.843, 150)
 
 

@@ -8,20 +8,34 @@ import yaml
 from pydantic import BaseModel
 
 
+class _Dumper(yaml.SafeDumper):
+    """Lists of plain values on one line, everything else below each other."""
+
+
+def _list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
+    flat = not any(isinstance(item, list | dict) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flat)
+
+
+_Dumper.add_representer(list, _list)
+
+
 def plain(spec: BaseModel) -> dict[str, Any]:
-    """What differs from the defaults, and the tags without which it cannot be read."""
-    found: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True)
-    full: dict[str, Any] = spec.model_dump(mode="json")
-    if "method" in full:
-        found["method"] = {"kind": full["method"]["kind"]} | found.get("method", {})
-    for place, arm in enumerate(full.get("arms", ())):
-        found["arms"][place]["method"] = {"kind": arm["method"]["kind"]} | found["arms"][place].get("method", {})
+    """Every field that says something, defaults too: they may change, and this must still mean the same."""
+    found = _without_empty(spec.model_dump(mode="json"))
+    assert isinstance(found, dict)  # noqa: S101
     return found
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_empty(v) for name, v in value.items() if v is not None and v != ""}
+    return [_without_empty(v) for v in value] if isinstance(value, list) else value
 
 
 def as_yaml(spec: BaseModel) -> str:
     """For a file."""
-    return yaml.safe_dump(plain(spec), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return yaml.dump(plain(spec), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def as_json(spec: BaseModel) -> str:

@@ -2,6 +2,14 @@
 
 from fastapi import APIRouter
 
-from app.web.pages import runs, studies, workers
+from app.web.pages import charts, new_study, run, runs, studies, study, workers
 
-ROUTERS: tuple[APIRouter, ...] = (studies.router, runs.router, workers.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    studies.router,
+    new_study.router,
+    runs.router,
+    run.router,
+    workers.router,
+    study.router,
+    charts.router,
+)

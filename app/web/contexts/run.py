@@ -1,0 +1,135 @@
+"""The context of a run's page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from app.domain.methods import METHODS, Family
+from app.domain.runs import FAILURES, FailureCode, RunStatus
+from app.domain.verdict import Estimate
+from app.services.runs import RunView
+from app.store.tables import ArtifactRow, RunEventRow
+from app.web.contexts.run_live import RunLive
+from app.web.contexts.run_result import RunOutcomePage
+from app.web.figures import Drawn
+from app.web.i18n import gettext as _
+from app.web.numbers import percent
+from app.web.words.parts import FAILURE_WORDS
+
+SpecFormat = Literal["yaml", "json", "curl"]
+KEPT = ("adapter", "model")
+"""Kinds of artifacts that one keeps to use the result."""
+
+
+@dataclass(frozen=True)
+class RunFailure:
+    """Why a run failed, in words, and what to do."""
+
+    code: str
+    words: str
+    sentence: str
+    message: str
+    """What the worker said; empty where it is the same sentence."""
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """A run, while it works and afterwards."""
+
+    id: int
+    family: Family
+    arm: str
+    seed: int
+    study_id: int | None
+    study: str
+    base_model: str
+    dataset: str
+    status: str
+    title: str
+    worker: str | None
+    attempts: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    events: tuple[RunEventRow, ...]
+    artifacts: tuple[ArtifactRow, ...]
+    figures: Mapping[str, Drawn]
+    spec_format: SpecFormat
+    spec: str
+    live: RunLive | None
+    result: RunOutcomePage | None
+    failure: RunFailure | None
+
+    @classmethod
+    def of(
+        cls,
+        view: RunView,
+        *,
+        figures: Mapping[str, Drawn],
+        spec_format: SpecFormat,
+        spec: str,
+        interval: Estimate | None,
+    ) -> "RunPage":
+        """From what the service shows of it."""
+        row = view.row
+        status = RunStatus(row.status)
+        found = row.result
+        result = RunOutcomePage.of(found, view.evaluations, interval) if found else None
+        failure = _failure(row.failure_code, row.failure_message) if status is RunStatus.FAILED else None
+        return cls(
+            id=row.id,
+            family=METHODS[row.method_kind].family,
+            arm=row.arm,
+            seed=row.seed,
+            study_id=row.study_id,
+            study=view.study_name or "",
+            base_model=view.base_model,
+            dataset=view.dataset,
+            status=row.status,
+            title=_title(view, result, failure),
+            worker=row.worker,
+            attempts=row.epoch,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            events=tuple(view.events),
+            artifacts=tuple(view.artifacts),
+            figures=figures,
+            spec_format=spec_format,
+            spec=spec,
+            live=None if status.terminal else RunLive.of(row, view.events, view.place),
+            result=result,
+            failure=failure,
+        )
+
+    @property
+    def download(self) -> ArtifactRow | None:
+        """The file that one keeps: the largest of the adapter or the model."""
+        kept = [artifact for artifact in self.artifacts if artifact.kind in KEPT]
+        return max(kept, key=lambda artifact: artifact.bytes, default=None)
+
+
+def _failure(code: str | None, message: str | None) -> RunFailure:
+    known = FailureCode(code) if code else FailureCode.INTERNAL
+    sentence = FAILURES[known]
+    said = message if message and message != sentence else ""
+    return RunFailure(known.value, _(FAILURE_WORDS[known]), _(sentence), said)
+
+
+def _title(view: RunView, result: RunOutcomePage | None, failure: RunFailure | None) -> str:
+    run = _("Run %(id)s", id=view.row.id)
+    if failure:
+        return _("%(run)s failed: %(why)s", run=run, why=failure.words)
+    if view.row.status == RunStatus.CANCELLED:
+        return _("%(run)s was cancelled", run=run)
+    if result is None:
+        return _("%(run)s: %(arm)s, seed %(seed)s", run=run, arm=view.row.arm, seed=view.row.seed)
+    reached = percent(result.accuracy)
+    if result.base_accuracy is None:
+        return _("%(run)s: %(arm)s gets %(reached)s right", run=run, arm=view.row.arm, reached=reached)
+    return _(
+        "%(run)s: %(arm)s gets %(reached)s right, the untouched model %(base)s",
+        run=run,
+        arm=view.row.arm,
+        reached=reached,
+        base=percent(result.base_accuracy),
+    )
