@@ -1,0 +1,77 @@
+# Vezna's two images. docker-compose.yml builds both; by hand:
+#
+#   docker build --target web    --tag vezna-web .       web server, command line, migrations; no torch in it
+#   docker build --target worker --tag vezna-worker .    Celery worker and trainer, with the ML libraries
+#
+# The worker takes torch from PyPI: on x86-64 that is the CUDA build, which trains on a CPU as well, at several GB.
+# On machines without a card take the CPU build, a few hundred MB: give the index that pytorch.org names for "CPU".
+#
+#   docker build --target worker --build-arg TORCH_INDEX_URL=<that index> --tag vezna-worker .
+
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+# --- environments: everything that pyproject.toml names, and the `vezna` command, but not the code. A change of code
+# --- installs nothing again. pip stays in the base image: the environments have none.
+FROM ${PYTHON_IMAGE} AS environment-web
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+RUN python -m venv --without-pip /opt/vezna
+COPY pyproject.toml ./
+RUN touch README.md
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m pip --python /opt/vezna/bin/python install ".[s3]"
+
+FROM environment-web AS environment-worker
+ARG TORCH_INDEX_URL=""
+RUN --mount=type=cache,target=/root/.cache/pip \
+    if [ -n "$TORCH_INDEX_URL" ]; then \
+        python -m pip --python /opt/vezna/bin/python install --index-url "$TORCH_INDEX_URL" torch; \
+    fi
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m pip --python /opt/vezna/bin/python install ".[s3,worker,sample]"
+
+# --- code: readable by all, writable by none but root, compiled once
+FROM ${PYTHON_IMAGE} AS code
+WORKDIR /srv/vezna
+COPY . .
+RUN python -m compileall -q app worker migrations && chmod -R u=rwX,go=rX .
+
+# --- runtime: what both images have. No installer, and nothing that its user may write but /data.
+FROM ${PYTHON_IMAGE} AS runtime
+RUN python -m pip uninstall --yes --quiet --root-user-action=ignore setuptools wheel pip \
+    && groupadd --gid 10001 vezna \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin vezna \
+    && install --directory --owner=10001 --group=10001 /data /data/files /data/home /data/hub
+ENV PATH=/opt/vezna/bin:$PATH \
+    HOME=/tmp \
+    PYTHONPATH=/srv/vezna \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    VEZNA_HOME=/data/home \
+    VEZNA_FILES_URL=/data/files
+WORKDIR /srv/vezna
+VOLUME ["/data"]
+
+FROM runtime AS web
+COPY --from=environment-web /opt/vezna /opt/vezna
+COPY --from=code /srv/vezna /srv/vezna
+# The server listens to the container's network; the mapping of its port decides who reaches it. It has no login yet:
+# publish it on a loopback address (-p 127.0.0.1:8000:8000), or behind something that asks who is there.
+ENV VEZNA_HOST=0.0.0.0 VEZNA_PORT=8000 VEZNA_PUBLISHED=true
+USER 10001:10001
+EXPOSE 8000
+# Whether the process answers. /readyz asks for database and broker too, whose absence no restart of this would cure.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+CMD ["uvicorn", "--factory", "app.main:serve", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "3"]
+
+FROM runtime AS worker
+COPY --from=environment-worker /opt/vezna /opt/vezna
+COPY --from=code /srv/vezna /srv/vezna
+# What is fetched from the hub of models stays.
+ENV HF_HOME=/data/hub
+USER 10001:10001
+# SIGTERM, the default of `docker stop`, ends Celery warmly: a running run is handed back to the queue.
+HEALTHCHECK --interval=60s --timeout=20s --start-period=60s --retries=3 \
+    CMD ["sh", "-c", "exec celery -A worker.celery inspect ping --timeout 5 --destination train@$HOSTNAME"]
+CMD ["celery", "-A", "worker.celery", "worker", "-Q", "train", "-n", "train@%h", "-c", "1"]
