@@ -1,0 +1,43 @@
+"""Migrations: up, down, up again, and always in step with the tables. On SQLite and on PostgreSQL."""
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import inspect
+
+from app.domain.errors import Unavailable
+from app.settings import ROOT
+from app.store import migrate
+from app.store.session import Database
+from app.store.tables import Base
+from tests.migrations_in_step import differences
+
+
+def test_the_migrations_lead_to_the_tables_of_the_code(database: Database) -> None:
+    assert differences(database) == []
+    migrate.require_current(database)
+
+
+def test_they_can_be_undone_and_done_again(database: Database) -> None:
+    _downgrade(database)
+    assert set(inspect(database.engine).get_table_names()) <= {"alembic_version"}
+    with pytest.raises(Unavailable, match="vezna migrate"):
+        migrate.require_current(database)
+
+    migrate.upgrade(database)
+
+    assert differences(database) == []
+    assert set(inspect(database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
+
+
+def test_doing_them_twice_changes_nothing(database: Database) -> None:
+    migrate.upgrade(database)
+    assert differences(database) == []
+
+
+def _downgrade(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    with database.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
