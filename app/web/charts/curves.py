@@ -90,7 +90,7 @@ def chart(data: Curves, width: int) -> alt.LayerChart:
     y = _domain(data)
     x = Domain.covering([0.0, float(max(data.steps, 1))], ticks=5 if width > 420 else 4, air=0.0)
     x_axis = alt.X("step:Q", scale=x.scale(), axis=x.axis(title=_("Optimizer step →")))
-    y_axis = alt.Y("value:Q", scale=y.scale(), axis=y.axis(title=data.title, titleX=-36))
+    y_axis = alt.Y("value:Q", scale=y.scale(), axis=y.axis(title=data.title, titleX=-42))
     return paper.draw(
         *[layer for curve in data.curves for layer in _behind(curve, y)],
         *[_line(curve, x_axis, y_axis) for curve in data.curves],

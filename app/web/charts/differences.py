@@ -42,8 +42,8 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
     paper = Paper(
         width=width,
         height=(44 if beside else 56) * max(len(data.rows), 1),
-        left=widest(names, NAME, bold=True, most=140) + 14 if beside else 12,
-        right=widest(words, NAME) + 14 if beside else 12,
+        left=widest(names, NAME, bold=True, most=140) + 14 if beside else 4,
+        right=widest(words, NAME) + 14 if beside else 4,
         top=MARGIN_LABEL,
         bottom=28,
     )

@@ -42,7 +42,7 @@ def chart(data: Live, width: int) -> alt.LayerChart:
     x = Domain.covering([0.0, float(max(data.steps, 1))], ticks=5 if width > 420 else 4, air=0.0)
     y = _domain(data)
     x_axis = alt.X("step:Q", scale=x.scale(), axis=x.axis(title=_("Optimizer step →")))
-    y_axis = alt.Y("value:Q", scale=y.scale(), axis=y.axis(title=data.title, titleX=-36))
+    y_axis = alt.Y("value:Q", scale=y.scale(), axis=y.axis(title=data.title, titleX=-42))
     thin = values([{"step": s, "value": min(v, y.high)} for s, v in data.raw])
     line = values([{"step": s, "value": v} for s, v in data.smooth])
     return paper.draw(

@@ -62,7 +62,7 @@ def chart(data: TradeOff, width: int) -> alt.LayerChart:
     y, base_inside = _accuracies(data)
     paper = Paper(width=width, height=270 if width > 420 else 250, left=40, right=12, top=30, bottom=46)
     x_axis = alt.X("cost:Q", scale=x.scale(), axis=x.axis(title=data.axis))
-    y_axis = alt.Y("accuracy:Q", scale=y.scale(), axis=y.axis(title=_("↑ Accuracy on the test split, %"), titleX=-32))
+    y_axis = alt.Y("accuracy:Q", scale=y.scale(), axis=y.axis(title=_("↑ Accuracy on the test split, %"), titleX=-38))
     rows = [_row(point) for point in data.points]
     front = _front(data, x)
     whiskers = values(rows).mark_rule(strokeWidth=2).encode(x=alt.X("cost:Q"), color=COLOUR)

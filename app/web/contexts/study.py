@@ -15,7 +15,7 @@ from app.web.figures.costs import OWNERS, owner_key, owners
 from app.web.i18n import gettext as _
 from app.web.words import Caveat, Fact, caveats, facts, headline, lead
 from app.web.words.arms import settings
-from app.web.words.parts import WORDS, difference, failures, kind, remedy, sentence, why
+from app.web.words.parts import WORDS, difference, failures, kind, remedy, why
 
 Cost = Literal["memory", "time"]
 Curve = Literal["loss", "validation"]
@@ -191,8 +191,7 @@ class StudyPage:
             advance=advance,
             conditions=conditions,
             troubles=tuple(
-                Trouble(sentence(why(reason)), times, reason.message, remedy(reason))
-                for reason, times in failures(found)
+                Trouble(why(reason), times, reason.message, remedy(reason)) for reason, times in failures(found)
             ),
             margin=found.spec.margin_points,
         )

@@ -28,7 +28,7 @@ PHASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 )
 """Class, name, colour, and the clocks that it sums."""
 
-WIDTHS = (556, 340)
+WIDTHS = (556, 356)
 
 
 def owners(costs: Costs) -> tuple[float, ...]:

@@ -22,7 +22,7 @@ ENOUGH_STEPS = 50
 """Fewer say nothing of a trend."""
 LEVEL = 0.05
 """Levelled off: over its last fifth the loss falls by less than this share of its whole fall."""
-WIDTHS = (556, 340)
+WIDTHS = (556, 356)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from app.web.i18n import gettext as _
 from app.web.numbers import MIB, decimal, duration, memory, mib, share
 
 POINTS = 320
-WIDTHS = (556, 340)
+WIDTHS = (556, 356)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def _figure(
         note=_note(found, comparable),
         data=data,
         draw=trade_off.chart,
-        widths=(556, 340),
+        widths=(556, 356),
         table=_table(found, cost, column),
         other=other,
         empty="" if points else _("No run has a result yet."),

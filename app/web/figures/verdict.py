@@ -33,7 +33,7 @@ def verdict(found: Comparison) -> Figure:
         note=_note(found),
         data=data,
         draw=differences.chart,
-        widths=(440, 340),
+        widths=(440, 356),
         table=_table(found),
         empty="" if known else _("No arm can be held against %(reference)s yet.", reference=reference),
     )

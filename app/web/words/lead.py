@@ -20,6 +20,7 @@ from app.web.words.parts import (
     score,
     sentence,
     time_share,
+    why,
 )
 
 
@@ -163,8 +164,9 @@ def _without_verdict(found: Comparison) -> list[str]:
             else []
         )
         return [*untouched, _("A study with one arm has nothing to hold it against.")]
-    reasons = failures(found)
-    return [*parts, *([remedy(reasons[0][0])] if reasons else [])]
+    lost = next((run.failure for run in found.reference.failed if run.failure), None)
+    because = _("%(arm)s failed: %(why)s.", arm=sentence(said(found.reference)), why=why(lost)) if lost else ""
+    return [because, *parts] if because else parts
 
 
 def can_show(found: Comparison) -> str:

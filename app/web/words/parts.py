@@ -111,20 +111,22 @@ def doubt(half: float) -> str:
 def difference(arm: Arm) -> str:
     """`+0.3 ± 1.2`, in points; empty without an interval."""
     seen = arm.verdict.difference if arm.verdict else None
-    return f"{points(seen.delta)} {doubt(seen.half_width)}" if seen else ""
+    return f"{points(seen.delta)}{NBSP}{doubt(seen.half_width)}" if seen else ""
 
 
 def distance(arm: Arm) -> str:
     """The same without a sign, for a sentence that says which way: `8.6 ± 1.9 points`."""
     seen = arm.verdict.difference if arm.verdict else None
-    return _("%(number)s points", number=f"{decimal(abs(seen.delta) * 100)} {doubt(seen.half_width)}") if seen else ""
+    if seen is None:
+        return ""
+    return _("%(number)s points", number=f"{decimal(abs(seen.delta) * 100)}{NBSP}{doubt(seen.half_width)}")
 
 
 def score(arm: Arm) -> str:
     """`89.8 ± 2.1 %`."""
     if arm.score is None:
         return ""
-    return f"{decimal(arm.score.mean * 100)} {doubt((arm.score.high - arm.score.low) / 2)}{NBSP}%"
+    return f"{decimal(arm.score.mean * 100)}{NBSP}{doubt((arm.score.high - arm.score.low) / 2)}{NBSP}%"
 
 
 def memory_share(found: Comparison, arm: Arm) -> str | None:
