@@ -1,8 +1,9 @@
-"""`vezna`: start it, submit, watch, compare. Everything but `up`, `demo` and `migrate` goes through the REST API."""
+"""`vezna`: start it, submit, watch, compare. What starts things works on the database, the rest by REST."""
 
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +17,15 @@ from app.client import Client
 from app.domain.datasets import SAMPLE_DATASET
 from app.domain.errors import Invalid, Unavailable, VeznaError
 from app.domain.models import SAMPLE_MODEL, ModelRegistration
-from app.embedded import Stack, check, stack
+from app.embedded import check, stack
+from app.queue import Doorbell
 from app.services import datasets as dataset_service
+from app.services import models as model_service
+from app.services import studies as study_service
 from app.settings import Settings
 from app.store import migrate
 from app.store.files import Files
+from app.store.queries import base_models, studies
 from app.store.session import Database
 
 cli = typer.Typer(
@@ -30,7 +35,7 @@ cli = typer.Typer(
     add_completion=False,
 )
 console = Console()
-errors = Console(stderr=True)
+errors = Console(stderr=True, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Url = Annotated[str, typer.Option("--url", envvar="VEZNA_URL", help="Where the server is.")]
@@ -60,31 +65,28 @@ def demo(
     """Start everything and run the sample study: full fine-tuning, LoRA and a linear probe on BBC headlines."""
     settings = _settings(port)
     check(settings)
-    labels, rows = sample.headlines()
     _migrate(settings)
-    database, files = Database(settings.database), Files(settings.files)
-    with database.transaction() as session:
-        dataset_service.register(
-            session,
-            files,
-            name=SAMPLE_DATASET,
-            title=sample.TITLE,
-            task="sequence-classification",
-            labels=labels,
-            rows=rows,
-        )
     with stack(settings) as running:
-        client = Client(running.url)
         console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {settings.home}.")
-        _sample_model(client, running)
-        study_id = _sample_study(client)
+        study_id = _sample_study(running.settings, running.require_alive)
         console.print(f"Study {study_id}, live: {running.url}/studies/{study_id}")
+        client = Client(running.url)
         terminal.follow_study(console, client.events(f"/studies/{study_id}/events"))
         succeeded = _show_comparison(client, study_id)
         if exit_after:
             raise typer.Exit(0 if succeeded else 1)
         console.print(f"The page: [bold]{running.url}/studies/{study_id}[/bold]. Stop with Ctrl+C.")
         running.serve_forever()
+
+
+@cli.command(name="sample")
+def submit_sample() -> None:
+    """Register the sample model and headlines with a running installation and submit the sample study.
+
+    Needs its database, broker and files (the same VEZNA_ settings), and the packages of `vezna[sample]`.
+    """
+    study_id = _sample_study(_settings(None), lambda: None)
+    console.print(f"Study {study_id} is queued: /studies/{study_id}")
 
 
 @cli.command()
@@ -164,7 +166,13 @@ def _settings(port: int | None) -> Settings:
     try:
         return Settings() if port is None else Settings(port=port)
     except ValidationError as error:
-        raise Invalid("; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())) from error
+        raise Invalid("; ".join(_setting_error(e) for e in error.errors())) from error
+
+
+def _setting_error(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    name = "_".join(str(part) for part in error["loc"]).upper()
+    return f"VEZNA_{name}: {message}" if name else message
 
 
 def _migrate(settings: Settings) -> None:
@@ -185,25 +193,43 @@ def _read(path: Path) -> dict[str, Any]:
     return body
 
 
-def _sample_model(client: Client, running: Stack) -> None:
-    wanted = ModelRegistration(name=SAMPLE_MODEL, source="sample")
-    model = client.post("/models", wanted.model_dump(mode="json"))
-    deadline = time.monotonic() + INSPECTION_SECONDS
+def _sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
+    """The sample study of this database: the one that is there, else a new one, once the model is inspected."""
+    labels, rows = sample.headlines()
+    database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
+    with database.transaction() as session:
+        known = studies.by_name(session, sample.STUDY_NAME)
+        if known is not None:
+            return known.id
+        dataset_service.register(
+            session,
+            files,
+            name=SAMPLE_DATASET,
+            title=sample.TITLE,
+            task="sequence-classification",
+            labels=labels,
+            rows=rows,
+        )
+        wanted = ModelRegistration(name=SAMPLE_MODEL, source="sample")
+        model_service.register(session, bell, wanted, settings.model_roots)
     with console.status("Inspecting the base model"):
-        while model["status"] == "inspecting" and time.monotonic() < deadline:
-            running.require_alive()
-            time.sleep(0.3)
-            model = client.get(f"/models/{SAMPLE_MODEL}")
-    if model["status"] != "ready":
-        raise Unavailable(f"The base model {SAMPLE_MODEL} could not be inspected: {model['message'] or 'no answer'}")
+        _wait_for_model(database, still_alive)
+    with database.transaction() as session:
+        return study_service.submit(session, bell, sample.study()).id
 
 
-def _sample_study(client: Client) -> int:
-    """The sample study of this home, if it is there; else a new one."""
-    for study in client.get("/studies", limit=500)["items"]:
-        if study["name"] == sample.STUDY_NAME:
-            return int(study["id"])
-    return int(client.post("/studies", sample.study().model_dump(mode="json"))["id"])
+def _wait_for_model(database: Database, still_alive: Callable[[], None]) -> None:
+    deadline = time.monotonic() + INSPECTION_SECONDS
+    while True:
+        still_alive()
+        with database.reading() as session:
+            model = base_models.by_name(session, SAMPLE_MODEL)
+        if model is not None and model.status == "ready":
+            return
+        if model is None or model.status == "failed" or time.monotonic() > deadline:
+            why = model.message if model and model.message else "no worker answered; is the control worker running?"
+            raise Unavailable(f"The base model {SAMPLE_MODEL} could not be inspected: {why}")
+        time.sleep(0.3)
 
 
 def _watch(client: Client, kind: str, ident: int, as_json: bool) -> None:

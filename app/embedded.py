@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx2
+from pydantic import SecretStr
 
 from app.domain.errors import Unavailable
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
@@ -74,10 +75,10 @@ class Child:
 
 
 class Stack:
-    """The running processes, and where the server is."""
+    """The running processes, where the server is, and the settings that they have."""
 
-    def __init__(self, url: str, children: list[Child]) -> None:
-        self.url, self.children = url, children
+    def __init__(self, url: str, children: list[Child], settings: Settings) -> None:
+        self.url, self.children, self.settings = url, children, settings
 
     def require_alive(self) -> None:
         """Raise Unavailable if a process has ended."""
@@ -131,7 +132,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
         url = f"http://{settings.host}:{settings.port}"
         try:
             _wait_until_ready(url, children)
-            yield Stack(url, children)
+            yield Stack(url, children, settings.model_copy(update={"broker_url": SecretStr(broker_url)}))
         finally:
             for child in children:
                 child.stop()
