@@ -65,7 +65,7 @@ def test_lora_trains_as_many_parameters_as_peft_says(base: Path) -> None:
 
 def test_a_target_that_the_model_lacks_is_refused_with_the_real_names(base: Path) -> None:
     model = load(str(base), "", tiny.LABELS, seed=0).model
-    with pytest.raises(RunFailed, match="no linear module 'q_proj'.*query, key, value, dense") as failed:
+    with pytest.raises(RunFailed, match=r"no linear module 'q_proj'.*query, key, value, dense") as failed:
         METHODS["lora"].expected_trainable(model, LoraSpec(target_modules=["query", "q_proj"]))
     assert failed.value.code is FailureCode.BAD_CONFIGURATION
 
@@ -90,7 +90,9 @@ def _loaded(kind: str, base: Path, output: Path) -> PreTrainedModel | PeftModel:
 
 
 @pytest.mark.parametrize("spec", tiny.METHODS, ids=lambda s: s.kind)
-def test_what_is_saved_answers_as_the_model_that_trained(base: Path, tmp_path: Path, recorder, spec) -> None:
+def test_what_is_saved_answers_as_the_model_that_trained(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder, spec: MethodSpec
+) -> None:
     job = tiny.job(tmp_path, base, spec)
     result = Attempt(job, recorder).run()
     output = Path(job.output)
@@ -110,7 +112,9 @@ def test_what_is_saved_answers_as_the_model_that_trained(base: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("spec", tiny.METHODS, ids=lambda s: s.kind)
-def test_what_is_saved_tells_nothing_of_this_machine(base: Path, tmp_path: Path, recorder, spec) -> None:
+def test_what_is_saved_tells_nothing_of_this_machine(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder, spec: MethodSpec
+) -> None:
     job = tiny.job(tmp_path, base, spec, tiny.FAST.model_copy(update={"max_steps": 2}))
     Attempt(job, recorder).run()
     for file in Path(job.output).rglob("*.json"):

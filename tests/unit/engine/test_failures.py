@@ -1,0 +1,47 @@
+"""From exceptions to failures: each a sentence with the next step."""
+
+import errno
+import os
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from app.domain.errors import RunFailed
+from app.domain.runs import FailureCode
+from worker.engine.failures import failure
+
+
+def test_a_real_allocation_that_fails_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**50, dtype=torch.uint8)
+    found = failure(error.value, peak_bytes=300 * 2**20)
+    assert found.code is FailureCode.OUT_OF_MEMORY
+    assert "1,073,741,824 MiB more were asked for; the peak until then was 300 MiB above the start)" in found.message
+    assert "smaller batch" in found.message
+
+
+def test_cudas_message_is_read_too() -> None:
+    error = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB"
+    )
+    found = failure(error)
+    assert found.code is FailureCode.OUT_OF_MEMORY
+    assert "(2,560 MiB more were asked for)." in found.message
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), FailureCode.OUT_OF_MEMORY),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), FailureCode.DISK_FULL),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), FailureCode.DISK_FULL),
+        (RunFailed(FailureCode.DIVERGED, "at step 3"), FailureCode.DIVERGED),
+        (OSError(errno.EACCES, "no"), FailureCode.INTERNAL),
+        (RuntimeError("shape mismatch\nand a long trace"), FailureCode.INTERNAL),
+    ],
+)
+def test_each_exception_has_its_code_and_one_line(error: Exception, code: FailureCode) -> None:
+    found = failure(error)
+    assert found.code is code
+    assert found.message and "\n" not in found.message

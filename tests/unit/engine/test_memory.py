@@ -1,0 +1,58 @@
+"""Peaks of memory by phase, on this process."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.domain.methods import FullSpec, HeadOnlySpec
+from tests import tiny
+from worker.engine.attempt import Attempt
+from worker.engine.memory import MemoryMeter, resident_bytes, tensor_bytes
+
+MIB = 2**20
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+@linux
+def test_a_peak_belongs_to_the_phase_in_which_it_was() -> None:
+    meter = MemoryMeter(torch.device("cpu"))
+    meter.enter("load")
+    block = torch.ones(64 * MIB // 4)
+    del block
+    meter.enter("train")
+    meter.enter("save")
+    peaks = meter.read(torch.nn.Linear(2, 2), 0).phase_peak_bytes
+    assert 60 * MIB < peaks["load"] < 80 * MIB
+    assert peaks["train"] < 20 * MIB
+
+
+@linux
+def test_resident_memory_follows_live_tensors() -> None:
+    before = resident_bytes()
+    block = torch.ones(64 * MIB // 4)
+    assert resident_bytes() - before > 60 * MIB
+    del block
+    assert resident_bytes() - before < 20 * MIB
+
+
+def test_a_tensor_counts_once() -> None:
+    weight = torch.zeros(10)
+    assert tensor_bytes([weight, weight, torch.zeros(2, dtype=torch.float64)]) == 56
+
+
+def test_computed_bytes_are_those_of_weights_gradients_and_adams_two_moments(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder
+) -> None:
+    full = Attempt(tiny.job(tmp_path / "full", base, FullSpec()), recorder).run()
+    head = Attempt(tiny.job(tmp_path / "head", base, HeadOnlySpec()), recorder).run()
+    steps = 4  # AdamW counts its steps in a float32 scalar beside each tensor
+    assert full.memory.gradients_bytes == 4 * full.parameters.trainable
+    assert full.memory.optimizer_bytes == 8 * full.parameters.trainable + steps * 41
+    assert head.memory.gradients_bytes == 4 * 99
+    assert head.memory.optimizer_bytes == 8 * 99 + steps * 2
+    for memory in (full.memory, head.memory):
+        assert memory.weights_bytes >= 4 * full.parameters.total
+        assert memory.peak_bytes == max(memory.phase_peak_bytes.values())
+        assert memory.train_peak_bytes == memory.phase_peak_bytes["train"]

@@ -1,0 +1,199 @@
+"""The loop: what it must do for every method, on a model small enough to check."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.domain.errors import RunFailed
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
+from app.domain.metrics import Evaluation, RunResult
+from app.domain.runs import FailureCode, Phase, TrainingArguments
+from tests import tiny
+from worker.engine import attempt as attempt_module
+from worker.engine.attempt import Attempt
+from worker.engine.checkpoint import BestCheckpoint
+from worker.engine.progress import Stopped
+from worker.engine.train import adamw, clip
+
+LORA = LoraSpec(r=4, target_modules=["query", "value"])
+
+
+def arguments(**changes: object) -> TrainingArguments:
+    return tiny.FAST.model_copy(update=changes)
+
+
+def attempt(
+    directory: Path, base: Path, sink: tiny.Recorder, method: MethodSpec, training: TrainingArguments = tiny.FAST
+) -> RunResult:
+    return Attempt(tiny.job(directory, base, method, training), sink).run()
+
+
+@pytest.mark.parametrize("method", tiny.METHODS, ids=lambda m: m.kind)
+def test_an_attempt_learns_and_tells_everything(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder, method: MethodSpec
+) -> None:
+    result = attempt(tmp_path, base, recorder, method)
+    assert recorder.total_steps == result.steps == 24
+    assert [s.step for s in recorder.seen] == list(range(1, 25))
+    assert recorder.seen[-1].epoch == 3
+    assert recorder.seen[-1].tokens == result.tokens
+    assert [(e.subject, e.split) for e in result.evaluations] == [
+        ("base", "test"), *[("adapted", "validation")] * 3, ("adapted", "test")
+    ]  # fmt: skip
+    assert result.evaluations == [e for e, _, _ in recorder.evaluations]
+    for evaluation, items, scores in recorder.evaluations:
+        assert len(items) == len(scores) == (24 if evaluation.split == "test" else 0)
+        if scores:
+            assert sum(scores) / len(scores) == pytest.approx(evaluation.accuracy)
+    assert list(dict.fromkeys(recorder.phases)) == list(Phase)
+    assert result.audit.passed
+    lines = (tmp_path / "output" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 25))
+
+
+def test_full_fine_tuning_solves_the_words(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
+    job = tiny.job(tmp_path, base, FullSpec(), arguments(num_train_epochs=6), tiny.rows(train=240))
+    result = Attempt(job, recorder).run()
+    before, after = result.evaluation("base", "test"), result.evaluation("adapted", "test")
+    assert before and after
+    assert after.accuracy > 0.9 > before.accuracy
+
+
+def test_every_arm_of_a_seed_starts_from_the_same_model_and_sees_the_same_tokens(base: Path, tmp_path: Path) -> None:
+    seen = []
+    for method in tiny.METHODS:
+        recorder = tiny.Recorder()
+        result = attempt(tmp_path / method.kind, base, recorder, method, arguments(max_steps=9))
+        seen.append((result.evaluations[0], [s.tokens for s in recorder.seen]))
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_the_same_seed_gives_the_same_numbers_to_the_last_digit(base: Path, tmp_path: Path) -> None:
+    def numbers(name: str, seed: int) -> list[object]:
+        recorder = tiny.Recorder()
+        result = attempt(tmp_path / name, base, recorder, LORA, arguments(seed=seed))
+        return [[(s.loss, s.grad_norm) for s in recorder.seen], result.evaluations]
+
+    assert numbers("first", 7) == numbers("again", 7)
+    assert numbers("other", 8) != numbers("first-again", 7)
+
+
+@pytest.mark.parametrize("rows", [60, 57])
+def test_accumulation_equals_the_larger_batch(base: Path, tmp_path: Path, rows: int) -> None:
+    """Also where the last batch of an epoch is smaller. Dropout is off: it draws per batch."""
+    still = tiny.save_model(tmp_path / "still", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    losses = []
+    for name, size, together in (("large", 60, 1), ("small", 8, 8)):
+        recorder = tiny.Recorder()
+        training = arguments(
+            per_device_train_batch_size=size, gradient_accumulation_steps=together, max_steps=4, learning_rate=1e-3
+        )
+        job = tiny.job(tmp_path / name, still, FullSpec(), training, tiny.rows(train=rows))
+        Attempt(job, recorder).run()
+        losses.append([(s.loss, s.grad_norm) for s in recorder.seen])
+    for large, small in zip(*losses, strict=True):
+        assert small == pytest.approx(large, rel=1e-3)
+
+
+def test_clipping_scales_down_to_the_norm_and_zero_leaves_gradients() -> None:
+    def gradients(max_norm: float) -> tuple[float, list[float]]:
+        parameter = torch.nn.Parameter(torch.zeros(2))
+        parameter.grad = torch.tensor([3.0, 4.0])
+        norm = clip([parameter], max_norm)
+        return norm.item(), parameter.grad.tolist()
+
+    assert gradients(1.0) == (5.0, pytest.approx([0.6, 0.8], rel=1e-5))
+    assert gradients(10.0) == (5.0, [3.0, 4.0])
+    assert gradients(0.0) == (5.0, [3.0, 4.0])
+
+
+def test_weight_decay_is_for_matrices_only() -> None:
+    matrix, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = adamw([matrix, bias], learning_rate=0.1, weight_decay=0.5)
+    matrix.grad, bias.grad = torch.zeros(2, 2), torch.zeros(2)
+    optimizer.step()
+    assert matrix[0, 0].item() == pytest.approx(0.95)
+    assert bias[0].item() == 1
+
+
+def evaluation(step: int, accuracy: float, loss: float) -> Evaluation:
+    return Evaluation(
+        subject="adapted", split="validation", step=step, epoch=step, n=10, loss=loss, accuracy=accuracy, macro_f1=0.5
+    )
+
+
+def test_the_best_checkpoint_is_the_most_accurate_then_the_lowest_loss_then_the_earliest(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 1)
+    best = BestCheckpoint(tmp_path, model)
+    history = [(1, 0.5, 1.0), (2, 0.7, 0.9), (3, 0.7, 0.8), (4, 0.7, 0.8), (5, 0.6, 0.1)]
+    for step, accuracy, loss in history:
+        with torch.no_grad():
+            model.weight.fill_(step)
+        best.consider(evaluation(step, accuracy, loss), last=step == 5)
+    assert best.step == 3
+    best.restore()
+    assert model.weight.tolist() == [[3.0, 3.0]]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_keeps_its_best_epoch(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
+    result = attempt(tmp_path, base, recorder, FullSpec(), arguments(num_train_epochs=6, learning_rate=2e-2))
+    validations = [e for e in result.evaluations if e.split == "validation"]
+    assert result.best_step == max(validations, key=lambda e: (e.accuracy, -e.loss)).step
+    assert result.evaluations[-1].step == result.best_step
+
+
+def test_without_validation_rows_the_last_weights_are_kept(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
+    table = [row for row in tiny.rows() if row.split != "validation"]
+    result = Attempt(tiny.job(tmp_path, base, LORA, table=table), recorder).run()
+    assert result.best_step == result.steps
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder
+) -> None:
+    training = arguments(learning_rate=10.0, max_grad_norm=0, max_steps=400, num_train_epochs=100)
+    model = tiny.save_model(tmp_path / "huge", initializer_range=1e18)
+    with pytest.raises(RunFailed) as failed:
+        attempt(tmp_path / "run", model, recorder, FullSpec(), training)
+    assert failed.value.code is FailureCode.DIVERGED
+    assert all(math.isfinite(s.loss) for s in recorder.seen)
+
+
+def test_a_stop_is_heard_between_two_batches(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        attempt(tmp_path, base, tiny.Recorder(stop_at=5), LORA)
+
+
+def test_bfloat16_trains_too(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
+    result = attempt(tmp_path, base, recorder, LORA, arguments(bf16=True))
+    assert result.environment.precision == "bf16"
+    assert result.audit.passed
+
+
+def test_the_test_split_is_read_twice(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = attempt_module.Evaluator.__call__
+
+    def counting(self, model, examples):  # type: ignore[no-untyped-def]
+        read.append(examples.rows[0].split)
+        return original(self, model, examples)
+
+    monkeypatch.setattr(attempt_module.Evaluator, "__call__", counting)
+    attempt(tmp_path, base, recorder, HeadOnlySpec())
+    assert read == ["test", "validation", "validation", "validation", "test"]
+
+
+@pytest.mark.parametrize("method", tiny.METHODS, ids=lambda m: m.kind)
+def test_the_clocks_sum_to_the_wall_time(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder, method: MethodSpec
+) -> None:
+    clocks = attempt(tmp_path, base, recorder, method).clocks
+    assert clocks.accounted == pytest.approx(clocks.wall, rel=0.01)
+    assert recorder.seen[-1].seconds == pytest.approx(clocks.train, abs=0.05)
+    assert min(clocks.load, clocks.tokenize, clocks.baseline, clocks.forward, clocks.optimizer, clocks.evaluate) > 0

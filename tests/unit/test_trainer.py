@@ -1,0 +1,157 @@
+"""The trainer process seen as its supervisor sees it: reports on stdout, orders on stdin, an exit status."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from app.domain.jobs import (
+    EXIT_STOPPED,
+    EvaluationReport,
+    FailureReport,
+    PhaseReport,
+    Report,
+    ResultReport,
+    StepsReport,
+)
+from app.domain.methods import FullSpec, LoraSpec, MethodSpec
+from app.domain.runs import FailureCode, TrainingArguments
+from tests import tiny
+from worker.trainer import EXIT_ABANDONED
+from worker.trainer_env import TRAINER_ENV
+
+pytestmark = pytest.mark.slow
+
+LORA = LoraSpec(r=4, target_modules=["query", "value"])
+ENDLESS = tiny.FAST.model_copy(update={"max_steps": 1_000_000, "learning_rate": 1e-4})
+REPORT: TypeAdapter[Report] = TypeAdapter(Report)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_model(tmp_path_factory.mktemp("model"))
+
+
+@contextmanager
+def trainer(
+    directory: Path, model: Path, method: MethodSpec, training: TrainingArguments = tiny.FAST, *arguments: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A running trainer; killed at the end if it still runs."""
+    job = tiny.job(directory, model, method, training)
+    file = directory / "job.json"
+    file.write_text(job.model_dump_json())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker.trainer", str(file), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=(directory / "stderr.txt").open("w"),
+        text=True,
+        env=os.environ | TRAINER_ENV,
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+def until_steps(process: subprocess.Popen[str]) -> None:
+    """Read reports until training has begun."""
+    assert process.stdout
+    for line in process.stdout:
+        if isinstance(REPORT.validate_json(line), StepsReport):
+            return
+    pytest.fail("the trainer ended before its first step")
+
+
+def failure_of(process: subprocess.Popen[str]) -> FailureReport:
+    assert process.stdout
+    last = REPORT.validate_json(process.stdout.readlines()[-1])
+    assert isinstance(last, FailureReport)
+    assert process.wait(10) == 0
+    return last
+
+
+def test_a_whole_run_is_reported_line_by_line(tmp_path: Path, model: Path) -> None:
+    with trainer(tmp_path, model, LORA) as process:
+        assert process.stdout
+        reports = [REPORT.validate_json(line) for line in process.stdout]
+        assert process.wait() == 0
+    result = reports[-1]
+    assert isinstance(result, ResultReport)
+    steps = [s.step for r in reports if isinstance(r, StepsReport) for s in r.steps]
+    assert steps == list(range(1, result.result.steps + 1))
+    assert [r.evaluation for r in reports if isinstance(r, EvaluationReport)] == result.result.evaluations
+    assert any(isinstance(r, PhaseReport) and r.total_steps == 24 for r in reports)
+    clocks = result.result.clocks
+    assert clocks.accounted == pytest.approx(clocks.wall, rel=0.01)
+    assert clocks.start > 0.5, "the interpreter and its libraries take their time"
+    assert (tmp_path / "output" / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_told_to_stop_it_stops(tmp_path: Path, model: Path) -> None:
+    with trainer(tmp_path, model, LORA, ENDLESS) as process:
+        until_steps(process)
+        assert process.stdin
+        process.stdin.write("alive\nstop\n")
+        process.stdin.flush()
+        assert process.stdout
+        rest = [REPORT.validate_json(line) for line in process.stdout]
+        assert process.wait(10) == EXIT_STOPPED
+        assert not any(isinstance(r, ResultReport | FailureReport) for r in rest)
+
+
+def test_sigterm_is_a_stop(tmp_path: Path, model: Path) -> None:
+    with trainer(tmp_path, model, LORA, ENDLESS) as process:
+        until_steps(process)
+        process.terminate()
+        assert process.stdout
+        process.stdout.read()
+        assert process.wait(10) == EXIT_STOPPED
+
+
+def test_when_its_supervisor_is_gone_it_ends_at_once(tmp_path: Path, model: Path) -> None:
+    with trainer(tmp_path, model, LORA, ENDLESS) as process:
+        until_steps(process)
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(5) == EXIT_ABANDONED
+
+
+def test_without_a_renewed_lease_it_ends(tmp_path: Path, model: Path) -> None:
+    with trainer(tmp_path, model, LORA, ENDLESS, "--lease-seconds", "3") as process:
+        assert process.stdin
+        for _ in range(5):  # 5 seconds, which the lease alone would not have lasted
+            process.stdin.write("alive\n")
+            process.stdin.flush()
+            time.sleep(1)
+        assert process.poll() is None
+        assert process.stdout
+        process.stdout.read()
+        assert process.wait(10) == EXIT_ABANDONED
+
+
+def test_a_target_that_the_model_lacks_is_a_bad_configuration_with_the_real_names(tmp_path: Path, model: Path) -> None:
+    with trainer(tmp_path, model, LoraSpec(target_modules=["q_proj"])) as process:
+        failure = failure_of(process).failure
+    assert failure.code is FailureCode.BAD_CONFIGURATION
+    assert "'q_proj'" in failure.message and "query, key, value, dense" in failure.message
+
+
+def test_a_model_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    with trainer(tmp_path, tmp_path / "nowhere", FullSpec()) as process:
+        assert failure_of(process).failure.code is FailureCode.MODEL_UNAVAILABLE
+
+
+def test_prints_of_libraries_do_not_reach_the_reports(tmp_path: Path) -> None:
+    program = "import os\nfrom app.domain.jobs import LogReport\nfrom worker.trainer import Channel\n"
+    program += (
+        "c = Channel()\nprint('noise', flush=True)\nos.system('echo more noise')\nc.send(LogReport(message='é'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == '{"type": "log", "message": "é"}\n'
+    assert "noise" in done.stderr
