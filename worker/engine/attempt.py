@@ -15,7 +15,7 @@ from worker.engine import audit
 from worker.engine.artifacts import collect, write_predictions
 from worker.engine.clocks import Stopwatch
 from worker.engine.data import Examples, check_length, read, tokenize
-from worker.engine.environment import be_deterministic, choose_device, describe
+from worker.engine.environment import choose_device, describe, prepare
 from worker.engine.evaluate import Evaluator, Predictions
 from worker.engine.memory import MemoryMeter
 from worker.engine.methods import METHODS, Method
@@ -29,7 +29,7 @@ class Attempt:
 
     def __init__(self, job: TrainJob, sink: ProgressSink) -> None:
         """Raises `RunFailed(bad_configuration)` if the job's device is absent."""
-        be_deterministic(job.threads)
+        prepare(job.threads)
         self.job = job
         self.device = choose_device(job.device)
         self.method = METHODS[job.spec.method.kind]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from app.domain.errors import RunFailed
 from app.domain.metrics import Environment
@@ -22,11 +23,14 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device("cuda:0" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def be_deterministic(threads: int | None) -> None:
-    """The same seed on the same device gives the same numbers to the last digit.
+def prepare(threads: int | None) -> None:
+    """Set this process up: the same seed on the same device gives the same numbers to the last digit.
 
-    A few CUDA kernels have no deterministic form; torch warns of them and goes on.
+    A few CUDA kernels have no deterministic form; torch warns of them and goes on. transformers' progress bars and its
+    table of new weights, which say what the run's own log says, are off.
     """
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    set_verbosity_error()  # type: ignore[no-untyped-call]
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)

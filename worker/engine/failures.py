@@ -43,5 +43,5 @@ def _memory_sentence(text: str, peak_bytes: int | None) -> str:
         parts.append(f"{size / 2**20:,.0f} MiB more were asked for")
     if peak_bytes is not None:
         parts.append(f"the peak until then was {peak_bytes / 2**20:,.0f} MiB above the start")
-    facts = f" {', '.join(parts).capitalize()}." if parts else ""
-    return "The device had no memory left." + facts + FAILURES[FailureCode.OUT_OF_MEMORY].partition(".")[2]
+    what, _, remedy = FAILURES[FailureCode.OUT_OF_MEMORY].partition(". ")
+    return f"{what}{' (' if parts else ''}{'; '.join(parts)}{')' if parts else ''}. {remedy}"
