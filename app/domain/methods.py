@@ -82,7 +82,7 @@ METHODS: dict[str, MethodFacts] = {
             family="full",
             name="full",
             summary="every weight trains",
-            learning_rate=5e-5,
+            learning_rate=1e-4,
             paper="Devlin et al. 2018, arXiv 1810.04805",
         ),
         MethodFacts(
@@ -90,7 +90,7 @@ METHODS: dict[str, MethodFacts] = {
             family="lora",
             name="LoRA",
             summary="two thin matrices beside each chosen layer train",
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             paper="Hu et al. 2021, arXiv 2106.09685",
         ),
         MethodFacts(
@@ -98,7 +98,7 @@ METHODS: dict[str, MethodFacts] = {
             family="head",
             name="head only",
             summary="the base model is frozen, its new head trains",
-            learning_rate=1e-2,
+            learning_rate=3e-2,
             paper="Alain & Bengio 2016, arXiv 1610.01644",
         ),
     )
