@@ -1,0 +1,97 @@
+"""Pictures of every page, at 1280 and 390 px, light and dark, for people to look at: `make shots`.
+
+Serves the sample study of VEZNA_HOME (training it first if it is not there) and writes into `shots/`. With
+`--url http://…` it takes the pictures of a server that runs already.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+import httpx2
+from playwright.sync_api import Browser, sync_playwright
+
+OUTPUT = Path("shots")
+WIDTHS = (1280, 390)
+THEMES = ("light", "dark")
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+STUDY_SECONDS = 1800
+PORT = 8765
+
+
+def pages(url: str) -> dict[str, str]:
+    """Names and paths of the pages to take: the newest finished study, and one run of each of its arms."""
+    studies = httpx2.get(f"{url}/api/v1/studies").json()["items"]
+    study = next(s for s in studies if s["status"] == "finished")
+    runs = {httpx2.get(f"{url}/api/v1/runs/{run}").json()["arm"]: run for run in study["runs"]}
+    found = {
+        "studies": "/studies",
+        "study": f"/studies/{study['id']}",
+        "new-study": "/studies/new",
+        "runs": "/runs",
+        "workers": "/workers",
+        "not-found": "/studies/999999",
+    }
+    return found | {f"run-{arm.lower().replace(' ', '-').replace('=', '')}": f"/runs/{run}" for arm, run in runs.items()}
+
+
+def take(browser: Browser, url: str, output: Path) -> None:
+    """Take every page in every width and theme."""
+    output.mkdir(exist_ok=True)
+    for width, theme in product(WIDTHS, THEMES):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, device_scale_factor=1)
+        page = context.new_page()
+        for name, path in pages(url).items():
+            page.goto(url + path, wait_until="load")
+            page.wait_for_timeout(150)
+            page.screenshot(path=output / f"{name}-{width}-{theme}.png", full_page=True)
+        context.close()
+
+
+@contextmanager
+def demo() -> Iterator[str]:
+    """Serve the sample study, once every run of it has ended."""
+    url = f"http://127.0.0.1:{PORT}"
+    server = subprocess.Popen([sys.executable, "-m", "app.cli", "demo", "--port", str(PORT)])
+    try:
+        deadline = time.monotonic() + STUDY_SECONDS
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                studies = httpx2.get(f"{url}/api/v1/studies").json()["items"]
+            except httpx2.TransportError:
+                studies = []
+            if any(study["status"] == "finished" for study in studies):
+                yield url
+                return
+            time.sleep(1)
+        raise SystemExit("the sample study has not ended; see .vezna/logs")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="a server that runs already")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        if options.url:
+            take(browser, options.url.rstrip("/"), options.output)
+        else:
+            with demo() as url:
+                take(browser, url, options.output)
+        browser.close()
+    print(f"pictures are in {options.output}/")
+
+
+if __name__ == "__main__":
+    main()
