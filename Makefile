@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+GOAL = $(or $(MAKECMDGOALS),demo)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check format shots bench clean
+.DELETE_ON_ERROR:
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
@@ -18,20 +21,19 @@ up: $(STAMP) ## Start everything, without the sample study
 	@$(BIN)/vezna up $(ARGS)
 
 test: $(DEV) ## Run the tests (ARGS are pytest's; ARGS="-m 'not slow'" is the quick half)
-	@$(BIN)/python -m pytest $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
 
 check: $(DEV) ## Lint, types, architecture, templates, migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/djlint templates --check --lint
+	$(BIN)/djlint templates --lint --quiet
 	$(BIN)/python -m tests.migrations_in_step
 
-format: $(DEV) ## Format code and templates
+format: $(DEV) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/djlint templates --reformat --quiet
 
 shots: $(DEV) ## Pictures of every page into shots/ (1280 and 390 px, light and dark)
 	$(BIN)/python -m tests.browser.shots $(ARGS)
@@ -42,16 +44,19 @@ bench: $(DEV) ## Run the benchmarks
 clean: ## Remove the environment and the demo's data
 	rm -rf $(VENV) .vezna
 
-$(VENV)/bin/python:
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.11 or newer, or name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: Vezna needs Python 3.11 or newer. Name one with: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+# An environment that was left half made is made again: pip is the last thing that it gets.
+$(BIN)/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.11 or newer, or name it: make $(GOAL) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), and Vezna needs Python 3.11 or newer. Name one: make $(GOAL) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "The environment $(VENV) could not be made; the lines above say why." >&2; exit 1; }
 
-$(STAMP): pyproject.toml | $(VENV)/bin/python
-	@echo "Installing Vezna and what it needs into $(VENV) (once, a minute or two)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[worker,sample,embedded]"
+$(STAMP): pyproject.toml | $(BIN)/pip
+	@echo "Installing Vezna and what it needs into $(VENV) (once, a few minutes)"
+	@$(INSTALL) ".[worker,sample,embedded]" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
 	@touch $@
 
 $(DEV): pyproject.toml | $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[worker,sample,embedded,dev]"
+	@echo "Installing what tests and checks need"
+	@$(INSTALL) ".[worker,sample,embedded,dev]" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
 	@touch $@
