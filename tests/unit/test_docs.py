@@ -1,0 +1,110 @@
+"""The docs say what the code does: every setting, command, route, method, failure code; and the examples are true."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, SecretStr
+
+from app import sample
+from app.cli import cli
+from app.domain.methods import METHODS, FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.runs import FailureCode, RunSpec, TrainingArguments
+from app.domain.studies import StudySpec
+from app.main import create_app
+from app.settings import ROOT, SECRETS, Settings
+
+DOCS = ROOT / "docs"
+SPECS: tuple[type[BaseModel], ...] = (FullSpec, LoraSpec, HeadOnlySpec)
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The rows of a page's tables: the first cell without backticks, and the others."""
+    found = {}
+    for line in (DOCS / page).read_text().splitlines():
+        if line.startswith("| `"):
+            first, *others = [cell.strip() for cell in line.strip("|").split("|")]
+            found[first.strip("`")] = others
+    return found
+
+
+def shown(value: Any) -> str:
+    """A default as one would write it in the environment."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if value is None or value == "":
+        return "empty"
+    if isinstance(value, bool | list):
+        return f"`{json.dumps(value)}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_setting_is_there_with_its_default_and_its_meaning(name: str) -> None:
+    default, meaning = rows("configuration.md")[f"VEZNA_{name.upper()}"]
+    assert default == shown(Settings.model_fields[name].get_default(call_default_factory=True))
+    assert meaning.endswith(".")
+
+
+def test_no_setting_is_there_that_the_code_does_not_know() -> None:
+    known = {f"VEZNA_{name.upper()}" for name in Settings.model_fields}
+    files = {f"VEZNA_{name.upper()}_FILE" for name in SECRETS}
+    elsewhere = {"VEZNA_URL", "VEZNA_MODELS_DIR"}  # the command line's, and the compose file's
+    for page in [*DOCS.glob("*.md"), ROOT / "README.md"]:
+        assert set(re.findall(r"VEZNA_[A-Z_]+", page.read_text())) <= known | files | elsewhere, page.name
+
+
+def test_every_command_is_there_and_no_other() -> None:
+    commands = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
+    told = {first.split()[1] for first in rows("configuration.md") if first.startswith("vezna ")}
+    assert told == commands
+
+
+def test_every_failure_code_is_there_and_no_other() -> None:
+    assert set(rows("failures.md")) == {code.value for code in FailureCode}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_method_is_there_with_its_learning_rate_and_its_fields(spec: type[BaseModel]) -> None:
+    kind = spec.model_fields["kind"].default
+    _, rate, fields = rows("api.md")[kind]
+    assert float(rate) == METHODS[kind].learning_rate
+    assert re.findall(r"`(\w+)`", fields) == [name for name in spec.model_fields if name != "kind"]
+
+
+def test_every_method_has_a_row() -> None:
+    assert {spec.model_fields["kind"].default for spec in SPECS} == set(METHODS)
+
+
+def test_every_training_argument_is_there() -> None:
+    text = (DOCS / "api.md").read_text()
+    assert [name for name in TrainingArguments.model_fields if f"`{name}`" not in text] == []
+
+
+def test_every_route_is_there_and_no_other(tmp_path: Path) -> None:
+    paths = create_app(Settings(home=tmp_path)).openapi()["paths"]
+    told = {first for first in rows("api.md") if first.startswith(("GET /", "POST /"))}
+    assert told == {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+
+
+def test_every_command_that_a_page_shows_exists() -> None:
+    commands = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
+    for page in [*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "docker-compose.yml"]:
+        shown_there = set(re.findall(r"(?:^|`|web )vezna ([a-z]+)\b", page.read_text(), re.MULTILINE))
+        assert shown_there <= commands, page.name
+
+
+def test_the_examples_are_those_of_the_api() -> None:
+    study = StudySpec.model_validate(yaml.safe_load((ROOT / "examples" / "study.yaml").read_text()))
+    run = RunSpec.model_validate(yaml.safe_load((ROOT / "examples" / "run.yaml").read_text()))
+    assert study == sample.study()
+    assert run == sample.study().owed()[1].spec
+
+
+@pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+def test_no_link_leads_nowhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|mailto:)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
