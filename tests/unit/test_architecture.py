@@ -1,0 +1,47 @@
+"""The arrows of docs/architecture.md hold, and the processes that must stay small never import the ML libraries."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.settings import ROOT
+
+HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate", "sklearn", "tokenizers", "sentence_transformers"}
+
+
+def test_the_contracts_hold() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["app.main", "app.cli", "worker.celery", "worker.tasks", "worker.supervisor", "worker.trainer"],
+)
+def test_importing_it_brings_no_ml_library(module: str, tmp_path: Path) -> None:
+    code = f"import {module}, sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    environment = {"VEZNA_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "pydantic" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_the_application_is_made_without_them(tmp_path: Path) -> None:
+    code = "from app.main import create_app; create_app().openapi(); import sys; print(*sys.modules)"
+    environment = {"VEZNA_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert {name.partition(".")[0] for name in done.stdout.split()} & HEAVY == set()
+
+
+@pytest.mark.parametrize("name", ["utils", "helpers", "common", "manager", "misc"])
+def test_no_file_is_a_grab_bag(name: str) -> None:
+    assert not [path for room in ("app", "worker") for path in (ROOT / room).rglob(f"{name}.py")]
