@@ -7,7 +7,6 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.staticfiles import StaticFiles
 
 from app import logs
 from app.queue import Doorbell
@@ -18,7 +17,7 @@ from app.store.session import Database
 from app.web import api, errors, pages
 from app.web.api.health import Timed
 from app.web.security import SafeHeaders, SameOrigin
-from app.web.static import STATIC
+from app.web.static import mount
 
 DESCRIPTION = """Weighs full fine-tuning against LoRA and the other parameter-efficient methods.
 
@@ -53,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(api.probes)
     for router in pages.ROUTERS:
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    mount(app)
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     app.add_middleware(SafeHeaders)

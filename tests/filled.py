@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from app import sample
-from app.domain.datasets import DatasetFacts
+from app.domain.datasets import SAMPLE_DATASET, DatasetFacts
 from app.domain.methods import FullSpec, LinearFacts, LoraSpec
 from app.domain.metrics import (
     STEP_DTYPE,
@@ -23,7 +23,7 @@ from app.domain.metrics import (
     Parameters,
     RunResult,
 )
-from app.domain.models import ModelFacts
+from app.domain.models import SAMPLE_MODEL, ModelFacts
 from app.domain.runs import FAILURES, FailureCode, Phase, TrainingArguments
 from app.domain.studies import ArmSpec, OwedRun, StudySpec
 from app.services.attempts import PHASES
@@ -78,7 +78,7 @@ def fill(session: Session) -> None:
 def register(session: Session) -> None:
     """The sample base model and the sample dataset."""
     session.add(
-        BaseModelRow(name=sample.SAMPLE_MODEL, source="sample", status="ready", facts_json=model_facts().model_dump())
+        BaseModelRow(name=SAMPLE_MODEL, source="sample", status="ready", facts_json=model_facts().model_dump())
     )
     session.add(BaseModelRow(name="distilbert-base", source="hub", location="distilbert/distilbert-base-uncased"))
     facts = DatasetFacts(
@@ -90,7 +90,7 @@ def register(session: Session) -> None:
     )
     session.add(
         DatasetRow(
-            name=sample.SAMPLE_DATASET,
+            name=SAMPLE_DATASET,
             title=sample.TITLE,
             content_hash=facts.content_hash,
             file="datasets/x.parquet",

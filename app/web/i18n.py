@@ -1,7 +1,7 @@
 """The words of the pages: gettext with Babel's catalogues in `app/locale`.
 
-A string is its own English text, so a missing catalogue means English. `python -m app.web.i18n` brings the catalogues
-in step with the sources; `pybabel compile -d app/locale` makes what a translated installation reads.
+A string is its own English text, so a missing catalogue means English. `python -m app.web.catalogue` brings the
+catalogues in step with the sources; `pybabel compile -d app/locale` makes what a translated installation reads.
 """
 
 from contextvars import ContextVar

@@ -1,0 +1,47 @@
+"""Browsers without JavaScript, before an application on an empty and on a filled database."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from app.store.session import Database
+from app.store.tables import Base
+from tests.fakes import SilentBell
+from tests.filled import fill, register
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[TestClient]:
+    """A client of an application that knows nothing yet."""
+    settings = Settings(home=tmp_path, allowed_hosts=["testserver"])
+    app = create_app(settings)
+    Base.metadata.create_all(app.state.database.engine)
+    app.state.doorbell = SilentBell()
+    yield TestClient(app, follow_redirects=False)
+    app.state.database.dispose()
+
+
+@pytest.fixture
+def registered_only(empty: TestClient) -> TestClient:
+    """… that knows the sample model and data, and no study."""
+    with database_of(empty).transaction() as session:
+        register(session)
+    return empty
+
+
+@pytest.fixture
+def full(empty: TestClient) -> TestClient:
+    """… that has one of everything."""
+    with database_of(empty).transaction() as session:
+        fill(session)
+    return empty
+
+
+def database_of(client: TestClient) -> Database:
+    """The database behind a client."""
+    found: Database = client.app.state.database  # type: ignore[attr-defined]
+    return found

@@ -1,0 +1,209 @@
+"""Planning a study: what was typed stays, errors land at their fields, and it works without scripts."""
+
+import re
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.datastructures import FormData
+
+from app import sample
+from app.domain.datasets import SAMPLE_DATASET
+from app.domain.errors import Invalid
+from app.domain.methods import LoraSpec
+from app.domain.models import SAMPLE_MODEL
+from app.domain.runs import TrainingArguments
+from app.domain.studies import ArmSpec
+from app.store.queries import runs, studies
+from app.web.forms.study import StudyForm
+from tests.unit.web.conftest import database_of
+
+FORM: dict[str, str] = {
+    "name": "Headlines",
+    "base_model": SAMPLE_MODEL,
+    "dataset": SAMPLE_DATASET,
+    "margin_points": "2",
+    "seeds": "3",
+    "reference": "",
+    "training.num_train_epochs": "3",
+    "training.per_device_train_batch_size": "16",
+    "training.max_length": "64",
+    "arms.0.method.kind": "full",
+    "arms.0.learning_rate": "5e-5",
+    "arms.1.method.kind": "lora",
+    "arms.1.method.r": "8",
+    "arms.1.method.lora_alpha": "16",
+    "arms.1.method.target_modules": "query, value",
+    "arms.1.learning_rate": "1e-3",
+}
+
+
+def typed(**change: str) -> StudyForm:
+    """The form with some fields typed otherwise (`__` for a dot)."""
+    return StudyForm.typed(FormData(list((FORM | {k.replace("__", "."): v for k, v in change.items()}).items())))
+
+
+def test_a_form_becomes_a_study_with_its_runs_queued(registered_only: TestClient) -> None:
+    answer = registered_only.post("/studies", data=FORM)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/studies/1")
+    with database_of(registered_only).reading() as session:
+        assert studies.get(session, 1).spec.margin_points == 2
+        assert [run.arm for run in runs.of_study(session, 1)] == ["full", "LoRA r=8"] * 3
+    assert len(registered_only.app.state.doorbell.rung) == 6  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("name", "", "Fill this in"),
+        ("margin_points", "-1", "Must be above 0"),
+        ("margin_points", "wide", "Write a number, such as 0.01 or 2e-5"),
+        ("seeds", "0", "A study needs a seed"),
+        ("seeds", "many", "Write how many seeds, or the seeds themselves: 0, 1, 2"),
+        ("seeds", "101", "At most 100 seeds"),
+        ("training.num_train_epochs", "0", "Must be above 0"),
+        ("training.per_device_train_batch_size", "2.5", "Write a whole number"),
+        ("arms.0.learning_rate", "-1", "Must be above 0"),
+        ("arms.1.method.r", "0", "Must be 1 or more"),
+        ("arms.1.method.target_modules", "q_proj", "BertModel has no linear module &#39;q_proj&#39;"),
+        ("base_model", "nothing", "there is no base model &#39;nothing&#39;"),
+    ],
+)
+def test_a_wrong_field_is_named_and_keeps_what_was_typed(
+    registered_only: TestClient, path: str, text: str, message: str
+) -> None:
+    answer = registered_only.post("/studies", data=FORM | {path: text})
+    assert answer.status_code == 422
+    assert "<title>Error: " in answer.text
+    field = path.replace(".", "-")
+    summary = answer.text.split('id="errors"')[1].split("</div>")[0]
+    assert f'<a href="#{field}">{message}</a>' in summary
+    assert f'id="{field}-error-1">{message}' in answer.text
+    if path != "base_model":
+        shown = re.search(rf'<input id="{field}"[^>]*>', answer.text)
+        assert shown
+        assert f'value="{text}"' in shown[0]
+        assert 'aria-invalid="true"' in shown[0]
+    with database_of(registered_only).reading() as session:
+        assert runs.count_by_status(session)["queued"] == 0
+
+
+def test_the_remedy_lists_the_real_modules(registered_only: TestClient) -> None:
+    text = registered_only.post("/studies", data=FORM | {"arms.1.method.target_modules": "q_proj"}).text
+    assert "choose from: query, key, value, dense" in text
+
+
+def test_an_error_of_no_single_field_stands_in_the_summary(registered_only: TestClient) -> None:
+    twice = FORM | {
+        f"arms.2.{name.removeprefix('arms.1.')}": v for name, v in FORM.items() if name.startswith("arms.1")
+    }
+    answer = registered_only.post("/studies", data=twice)
+    assert answer.status_code == 422
+    assert "is there twice" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("action", "arms"),
+    [
+        ("add:lora", ["full", "LoRA r=8", "LoRA r=16"]),
+        ("add:head-only", ["full", "LoRA r=8", "head only"]),
+        ("add:nonsense", ["full", "LoRA r=8"]),
+        ("copy:1", ["full", "LoRA r=8", "LoRA r=16"]),
+        ("copy:0", ["full", "full 2", "LoRA r=8"]),
+        ("remove:0", ["LoRA r=8"]),
+        ("remove:7", ["full", "LoRA r=8"]),
+        ("nonsense", ["full", "LoRA r=8"]),
+    ],
+)
+def test_buttons_edit_the_arms_without_scripts(registered_only: TestClient, action: str, arms: list[str]) -> None:
+    answer = registered_only.post("/studies/new", data=FORM | {"do": action})
+    assert answer.status_code == 200
+    assert re.findall(r'<legend class="hidden">Arm (.*)</legend>', answer.text) == arms
+
+
+def test_copies_are_named_apart(registered_only: TestClient) -> None:
+    form = typed().edited("copy:0").edited("copy:0").edited("copy:2").edited("copy:3")
+    assert len({arm.title for arm in form.arms}) == len(form.arms) == 6
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("4, 9", [4, 9]), ("7,", [7]), ("1", [0])])
+def test_seeds_are_a_number_or_a_list(text: str, seeds: list[int]) -> None:
+    assert typed(seeds=text).spec().seeds == seeds
+
+
+def test_a_comma_is_read_as_a_decimal_point() -> None:
+    assert typed(margin_points="1,5").spec().margin_points == 1.5
+
+
+def test_what_no_form_has_is_dropped() -> None:
+    assert typed(arms__1__method__bogus="1", training__bogus="2", bogus="3").spec() == typed().spec()
+
+
+def test_a_study_is_repeated_with_all_that_it_said(full: TestClient) -> None:
+    spec = sample.study().model_copy(
+        update={
+            "seeds": [7],
+            "training": TrainingArguments(bf16=True, warmup_steps=10, weight_decay=0.1, max_length=32),
+            "arms": [ArmSpec(method=LoraSpec(r=4, use_dora=True, lora_dropout=0.1), weight_decay=0.0, name="mine")],
+            "reference": "",
+        }
+    )
+    again = StudyForm.of(spec).spec()
+    assert again.owed() == spec.owed()
+    text = full.get("/studies/new?from_study=3").text
+    assert "DoRA r=64" in text
+    assert 'value="7,"' in text
+
+
+def test_what_it_would_take_is_worked_out(registered_only: TestClient) -> None:
+    text = registered_only.post("/studies/plan", data=FORM).text
+    assert "Start 6 runs" in text
+    assert "75,653" in text
+    assert "22,715,141" in text
+    assert "not known yet" in text
+    assert "2 arms × 3 seeds" in text
+
+
+def test_times_are_estimated_from_past_runs_of_the_same_kind(full: TestClient) -> None:
+    text = full.post("/studies/plan", data=FORM).text
+    assert "about 4 min 50" in text.replace("\xa0", " ")
+    assert "times from past runs on x86, 2 cores" in text
+    assert "not known yet" in full.post("/studies/plan", data=FORM | {"training.max_length": "99"}).text
+
+
+def test_a_study_that_would_end_undecided_is_warned_of_with_two_ways_out(registered_only: TestClient) -> None:
+    warned = registered_only.post("/studies/plan", data=FORM | {"margin_points": "1.5"}).text
+    assert "It would probably end undecided" in warned
+    for action in re.findall(r'value="((?:seeds|margin):[\d.]+)"', warned):
+        page = registered_only.post("/studies/new", data=FORM | {"margin_points": "1.5", "do": action}).text
+        assert "It would probably end undecided" not in page
+    assert "undecided" not in registered_only.post("/studies/plan", data=FORM | {"margin_points": "5"}).text
+
+
+def test_one_seed_is_said_to_give_a_hint_at_best(registered_only: TestClient) -> None:
+    assert "One seed can give a hint at best" in registered_only.post("/studies/plan", data=FORM | {"seeds": "1"}).text
+
+
+def test_an_unfinished_form_is_planned_as_far_as_it_goes(registered_only: TestClient) -> None:
+    answer = registered_only.post("/studies/plan", data={"arms.0.method.kind": "lora", "arms.0.method.r": "x"})
+    assert answer.status_code == 200
+    assert "Not complete yet" in answer.text
+
+
+def test_the_yaml_starts_the_same_study(registered_only: TestClient) -> None:
+    text = registered_only.post("/studies/new", data=FORM | {"do": "yaml"}).text
+    assert "vezna submit study.yaml" in text
+    assert "target_modules: [query, value]" in text
+
+
+def test_an_invalid_form_raises_with_every_field() -> None:
+    with pytest.raises(Invalid) as caught:
+        typed(name="", seeds="x").spec()
+    assert {field.path for field in caught.value.fields} == {"name", "seeds"}
+
+
+def test_markup_that_was_typed_is_only_text(registered_only: TestClient) -> None:
+    change: dict[str, Any] = {"name": '"><script>alert(1)</script>', "arms.1.name": "<b>%(x)s</b>"}
+    text = registered_only.post("/studies/new", data=FORM | change | {"do": "plan"}).text
+    assert "<script>alert" not in text
+    assert "<b>%(x)s" not in text

@@ -1,0 +1,126 @@
+"""A run's page: live, ended well, ended badly; and what one can do with it."""
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+
+from app.domain.runs import FAILURES, FailureCode, RunSpec, RunStatus
+from app.store.queries import runs
+from app.store.tables import now
+from app.web.contexts.run_live import RunLive
+from tests.unit.web.conftest import database_of
+
+SUCCEEDED, RUNNING, QUEUED, FAILED, CANCELLED = 2, 16, 17, 25, 30
+
+
+def spec_of(client: TestClient, run_id: int) -> RunSpec:
+    """What was asked for."""
+    with database_of(client).reading() as session:
+        return runs.get(session, run_id).spec
+
+
+def shown_spec(text: str) -> str:
+    """The spec as the page shows it."""
+    found = re.search(r'<pre class="code" id="spec"[^>]*>(.*?)</pre>', text, re.DOTALL)
+    assert found
+    return found[1].replace("&#34;", '"').replace("&#39;", "'")
+
+
+def test_a_succeeded_run_says_first_what_it_reached(full: TestClient) -> None:
+    text = full.get(f"/runs/{SUCCEEDED}").text
+    heading = re.search("<h1>(.*)</h1>", text)
+    assert heading
+    assert re.fullmatch(r"Run 2: LoRA r=8 gets 89\.\d\xa0% right, the untouched model 29\.\d\xa0%", heading[1])
+    for words in (
+        "of 646 test items",
+        "95 % interval",
+        "What should train did",
+        "adapter.safetensors",
+        "peak",
+        "150.0",
+    ):
+        assert words in text
+    assert re.search(r'href="/api/v1/artifacts/\d+/content"', text)
+    assert "sse-connect" not in text
+    assert "/cancel" not in text
+
+
+def test_clocks_sum_to_the_attempt(full: TestClient) -> None:
+    text = full.get(f"/runs/{SUCCEEDED}").text.split('aria-label="Clocks"')[1].split("</table>")[0]
+    numbers = [float(n) for n in re.findall(r'</th>\s*<td class="num">([\d.]+)</td>', text)]
+    assert sum(numbers[:-1]) == pytest.approx(numbers[-1], rel=0.02)
+
+
+@pytest.mark.parametrize("written", ["yaml", "json"])
+def test_the_spec_can_be_sent_again_as_it_is_shown(full: TestClient, written: str) -> None:
+    text = shown_spec(full.get(f"/runs/{SUCCEEDED}?spec={written}").text)
+    read = yaml.safe_load(text) if written == "yaml" else json.loads(text)
+    assert RunSpec.model_validate(read) == spec_of(full, SUCCEEDED)
+
+
+def test_the_curl_command_names_this_server(full: TestClient) -> None:
+    assert "curl -X POST http://testserver/api/v1/runs" in shown_spec(full.get(f"/runs/{SUCCEEDED}?spec=curl").text)
+
+
+def test_a_running_run_is_followed(full: TestClient) -> None:
+    text = full.get(f"/runs/{RUNNING}").text
+    assert f'sse-connect="/api/v1/runs/{RUNNING}/events"' in text
+    assert "step 153 of 246" in text
+    assert "epoch 2 of 3" in text
+    assert "of training left" in text
+    assert re.search(r'<li aria-current="step">train<small>\d', text)
+    assert full.get(f"/runs/{RUNNING}/live").status_code == 200
+    assert "<svg" in full.get(f"/runs/{RUNNING}/figures").text
+
+
+def test_a_queued_run_says_its_place(full: TestClient) -> None:
+    assert "place 1 in the queue" in full.get(f"/runs/{QUEUED}").text
+
+
+def test_the_live_part_of_an_ended_run_asks_for_the_page(full: TestClient) -> None:
+    assert full.get(f"/runs/{SUCCEEDED}/live").headers["hx-refresh"] == "true"
+
+
+def test_a_failed_run_says_its_code_and_what_to_do(full: TestClient) -> None:
+    text = full.get(f"/runs/{FAILED}").text
+    assert "<h1>Run 25 failed: out of memory</h1>" in text
+    assert FAILURES[FailureCode.OUT_OF_MEMORY] in text
+    assert "Code: out_of_memory" in text
+    assert f'action="/runs/{FAILED}/clone"' in text
+
+
+def test_run_again_queues_the_same_spec_on_its_own(full: TestClient) -> None:
+    answer = full.post(f"/runs/{FAILED}/clone")
+    assert answer.status_code == 303
+    new = int(answer.headers["location"].removeprefix("/runs/"))
+    assert spec_of(full, new) == spec_of(full, FAILED)
+    with database_of(full).reading() as session:
+        assert runs.get(session, new).study_id is None
+
+
+def test_a_queued_run_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(full: TestClient) -> None:
+    assert full.post(f"/runs/{QUEUED}/cancel").status_code == 303
+    assert "was cancelled" in full.get(f"/runs/{QUEUED}").text
+    assert full.post(f"/runs/{RUNNING}/cancel").status_code == 303
+    assert "It has been asked to stop" in full.get(f"/runs/{RUNNING}").text
+
+
+def test_an_ended_run_is_not_cancelled(full: TestClient) -> None:
+    answer = full.post(f"/runs/{CANCELLED}/cancel")
+    assert answer.status_code == 409
+    assert "<h1>" in answer.text
+
+
+def test_a_run_that_begins_again_counts_only_its_own_attempt(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        run = runs.get(session, RUNNING)
+        run.started_at = now() - timedelta(seconds=5)
+        run.phase, run.epoch = None, 2
+        live = RunLive.of(run, [], None)
+    assert [line.stand for line in live.phases] == ["done", "now", *["ahead"] * 6]
+    assert live.phases[1].seconds == pytest.approx(5, abs=1)
+    assert RunStatus(run.status) is RunStatus.RUNNING
