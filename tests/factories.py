@@ -5,6 +5,7 @@ Runs, costs and step metrics are those of `tests.filled`; nothing here was train
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 from sqlalchemy import create_engine, select
@@ -23,6 +24,30 @@ FULL = ArmSpec(method=FullSpec())
 LORA = ArmSpec(method=LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]))
 HEAD = ArmSpec(method=HeadOnlySpec())
 ARMS = (FULL, LORA, HEAD)
+
+ALL = [(arm.title, seed) for arm in ARMS for seed in (0, 1, 2)]
+"""The runs of the usual study."""
+MANY = (
+    FULL,
+    LORA,
+    ArmSpec(method=LoraSpec(r=64, target_modules="all-linear")),
+    ArmSpec(method=LoraSpec(r=64, use_dora=True), name="DoRA with a name that is longer than any chart has room for"),
+    HEAD,
+    ArmSpec(method=LoraSpec(r=16, use_rslora=True)),
+)
+"""A second, a third and a fourth arm of one family, and a long name."""
+STATES: dict[str, dict[str, Any]] = {
+    "finished": {},
+    "one arm": {"arms": (LORA,)},
+    "one seed": {"seeds": (0,)},
+    "many arms": {"arms": MANY},
+    "reference failed": {"failed": {("full", seed): FailureCode.OUT_OF_MEMORY for seed in (0, 1, 2)}},
+    "all failed": {"failed": dict.fromkeys(ALL, FailureCode.DIVERGED)},
+    "running": {"queued": ALL[4:], "running": ALL[3:4]},
+    "nothing yet": {"queued": ALL},
+    "cancelled": {"cancelled": ALL},
+}
+"""Ways in which a study may stand, as options of `seed_study`."""
 
 Which = Collection[tuple[str, int]]
 """Runs, by arm and seed."""
@@ -89,10 +114,15 @@ def seed_study(
     return runs[0].study_id
 
 
-def weighed(**options: object) -> Comparison:
+def weighed(**options: Any) -> Comparison:
     """The comparison of a study made by `seed_study`."""
     with empty_database() as session:
-        return study_service.comparison(session, seed_study(session, **options))  # type: ignore[arg-type]
+        return study_service.comparison(session, seed_study(session, **options))
+
+
+def plain(text: str) -> str:
+    """With spaces that break."""
+    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _follow_each_other(run: RunRow, first: int) -> None:

@@ -103,8 +103,14 @@ def _marks(data: Live, x: Domain, paper: Paper) -> list[alt.Chart]:
         if start < free:
             continue
         free = start + wide + 4
+        below = mark.value < _at(data.smooth, mark.step)
         text = values([{"step": mark.step, "value": mark.value, "text": mark.text}]).mark_text(
-            align="left" if left else "right", dx=8 if left else -8, dy=-9, color=INK
+            align="left" if left else "right", dx=8 if left else -8, dy=11 if below else -9, color=INK
         )
         layers.append(text.encode(x=alt.X("step:Q"), y=alt.Y("value:Q"), text=alt.Text("text:N")))
     return layers
+
+
+def _at(curve: tuple[tuple[float, float], ...], step: float) -> float:
+    """The curve's value next to a step."""
+    return min(curve, key=lambda point: abs(point[0] - step))[1] if curve else 0.0

@@ -13,6 +13,7 @@ from app.web.contexts.study_progress import StudyAdvance
 from app.web.figures import Drawn, Key
 from app.web.figures.costs import OWNERS, owner_key, owners
 from app.web.i18n import gettext as _
+from app.web.numbers import GIB, NOTHING, decimal, mib
 from app.web.words import Caveat, Fact, caveats, facts, headline, lead
 from app.web.words.arms import settings
 from app.web.words.parts import WORDS, difference, failures, kind, remedy, why
@@ -21,7 +22,6 @@ Cost = Literal["memory", "time"]
 Curve = Literal["loss", "validation"]
 GAP = 0.4
 """Between the parts of a split bar, in hundredths of its full width."""
-GIB = 1024**3
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class ArmRow:
     difference: str
     word: str
     costs: Costs | None
+    peak: str
+    """In the column's unit."""
     split: tuple[Segment, ...]
     lost: tuple[LostRun, ...]
     done: int
@@ -75,14 +77,11 @@ class Arms:
     untouched: Estimate | None
     untouched_difference: float | None
     """Of the means, to the reference; a fraction."""
+    unit: str
+    """Of the column of peaks."""
     key: tuple[Key, ...]
     memory_comparable: bool
     times_comparable: bool
-
-    @property
-    def in_gib(self) -> bool:
-        """Peaks are large enough to be written in GiB."""
-        return max((row.costs.peak_bytes.mean for row in self.rows if row.costs), default=0.0) >= GIB
 
     @property
     def owner_rows(self) -> list[tuple[str, list[float]]]:
@@ -95,7 +94,8 @@ class Arms:
     def of(cls, found: Comparison) -> "Arms":
         """From a comparison."""
         longest = max((max(a.costs.peak_bytes.mean, sum(owners(a.costs))) for a in found.arms if a.costs), default=1.0)
-        rows = tuple(_row(found, arm, longest) for arm in found.arms)
+        unit = "GiB" if longest >= GIB else "MiB"
+        rows = tuple(_row(found, arm, longest, unit) for arm in found.arms)
         reference = next(row for row in rows if row.is_reference)
         base = found.base
         return cls(
@@ -103,6 +103,7 @@ class Arms:
             reference=reference,
             untouched=base,
             untouched_difference=base.mean - reference.score.mean if base and reference.score else None,
+            unit=unit,
             key=owner_key(),
             memory_comparable=found.memory_comparable,
             times_comparable=found.times_comparable,
@@ -197,7 +198,7 @@ class StudyPage:
         )
 
 
-def _row(found: Comparison, arm: Arm, longest: float) -> ArmRow:
+def _row(found: Comparison, arm: Arm, longest: float, unit: str) -> ArmRow:
     several = len([a for a in found.arms if a.costs]) > 1
     return ArmRow(
         title=arm.title,
@@ -209,6 +210,7 @@ def _row(found: Comparison, arm: Arm, longest: float) -> ArmRow:
         difference=difference(arm),
         word=_(WORDS[kind(arm)]) if kind(arm) is not VerdictKind.NONE else "",
         costs=arm.costs,
+        peak=_peak(arm.costs.peak_bytes.mean, unit) if arm.costs else NOTHING,
         split=_split(arm.costs, longest) if arm.costs else (),
         lost=tuple(_lost(run) for run in arm.failed),
         done=len(arm.succeeded),
@@ -223,6 +225,10 @@ def _row(found: Comparison, arm: Arm, longest: float) -> ArmRow:
         best_trainable=several and _least(found, arm, lambda c: (c.trainable_parameters, c.trainable_parameters)),
         best_file=several and _least(found, arm, lambda c: (c.artifact_bytes, c.artifact_bytes)),
     )
+
+
+def _peak(value: float, unit: str) -> str:
+    return decimal(value / GIB) if unit == "GiB" else mib(value)
 
 
 def _least(found: Comparison, arm: Arm, span: Callable[[Costs], tuple[float, float]]) -> bool:

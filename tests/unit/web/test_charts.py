@@ -1,0 +1,241 @@
+"""The figures of studies and runs: drawn from any state, checked against Vega-Lite's schema, without a hole in them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pytest
+from sqlalchemy.orm import Session
+
+from app.domain.runs import FailureCode
+from app.web.charts import render
+from app.web.charts.differences import Differences, Row
+from app.web.charts.differences import chart as differences_chart
+from app.web.charts.labels import LINE_HEIGHT, Box, beside, spread, text_width
+from app.web.charts.scales import Domain
+from app.web.charts.style import FAMILIES, Look
+from app.web.charts.thin import bands, extremes, smooth
+from app.web.figures import Figure, drawn, run_figures, study_figures
+from app.web.figures.curves import still_falling
+from app.web.pages.charts import evidence_of_run, evidence_of_study
+from tests.factories import ALL, STATES, empty_database, plain, seed_study
+
+NAMES = {"verdict", "accuracy-memory", "accuracy-time", "loss", "validation", "memory", "time"}
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """A database of its own."""
+    with empty_database() as found:
+        yield found
+
+
+def figures(session: Session, **options: Any) -> dict[str, Figure]:
+    """The figures of a study made for a test."""
+    return study_figures(evidence_of_study(session, seed_study(session, **options)))
+
+
+def specification(chart: alt.LayerChart) -> dict[str, Any]:
+    """Vega-Lite, checked against its schema."""
+    found: dict[str, Any] = chart.configure(**render.CONFIG).to_dict(validate=True)
+    return found
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_figure_is_there_in_every_state_and_draws_or_says_why_not(session: Session, state: str) -> None:
+    found = figures(session, **STATES[state])
+    assert set(found) == NAMES
+    for figure in found.values():
+        assert figure.title
+        assert figure.label
+        for narrow in (False, True) if not figure.empty else ():
+            text = json.dumps(specification(figure.chart(narrow=narrow)), allow_nan=False)
+            assert "NaN" not in text
+        assert all(len(row) == len(figure.table.columns) for row in figure.table.shown)
+
+
+def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
+    found = figures(session, queued=ALL)
+    assert {figure.name: figure.empty for figure in found.values()} == {
+        "verdict": "No arm can be held against full yet.",
+        "accuracy-memory": "No run has a result yet.",
+        "accuracy-time": "No run has a result yet.",
+        "loss": "No step has been reported yet.",
+        "validation": "No run has been validated yet.",
+        "memory": "No run has a result yet.",
+        "time": "No run has a result yet.",
+    }
+
+
+def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
+    titles = {name: plain(figure.title) for name, figure in figures(session).items()}
+    assert titles["accuracy-memory"] == "Full fine-tuning takes 403 MiB for what LoRA r=8 reaches with 150 MiB"
+    assert titles["accuracy-time"] == "Full fine-tuning takes 54 s for what LoRA r=8 reaches with 28 s"
+    assert titles["memory"] == (
+        "LoRA r=8 needs 259 MiB less for gradients and optimizer state; full fine-tuning peaks at 403 MiB"
+    )
+    assert titles["time"] == "LoRA r=8 saves 26 s of 54 s of training, 14 s of it in the backward pass"
+
+
+def test_an_undecided_arm_is_not_said_to_reach_anything(session: Session) -> None:
+    titles = {name: plain(figure.title) for name, figure in figures(session, luck=0.5, seed_sd=0.012).items()}
+    assert titles["accuracy-memory"] == (
+        "LoRA r=8 takes 150 MiB instead of 403 MiB; whether it stays within 2 points is undecided"
+    )
+
+
+def test_a_failed_arm_stays_in_the_picture_at_its_boundary(session: Session) -> None:
+    failed = {("full", seed): FailureCode.OUT_OF_MEMORY for seed in (0, 1, 2)}
+    figure = figures(session, failed=failed)["accuracy-memory"]
+    assert "full: out of memory" in json.dumps(specification(figure.chart()))
+    assert "full: out of memory" not in json.dumps(specification(figures(session)["accuracy-memory"].chart()))
+
+
+def test_a_second_arm_of_a_family_is_hollow_and_a_third_half_filled() -> None:
+    first, second, third = (Look(f"LoRA {n}", "lora", n).fields for n in range(3))
+    assert first["fill"] == first["colour"] != second["fill"]
+    assert not second["half"]
+    assert third["half"] == FAMILIES["lora"].half
+    assert len({tuple(Look("x", "lora", n).dash) for n in range(4)}) == 4
+
+
+def test_the_csv_of_a_curve_holds_every_step(session: Session) -> None:
+    loss = figures(session)["loss"]
+    assert len(loss.numbers.rows) == 9 * 246
+    assert [c.name for c in loss.numbers.columns][:4] == ["arm", "seed", "run", "step"]
+
+
+def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session: Session) -> None:
+    study = evidence_of_study(session, seed_study(session, running=[("full", 0)])).comparison
+    working = run_figures(evidence_of_run(session, study.runs[0].run_id))
+    ended = run_figures(evidence_of_run(session, study.runs[1].run_id))
+    assert set(working) == {"loss", "memory"}
+    assert set(ended) == {"loss", "memory", "owners", "clocks"}
+    assert "now, step 153" in json.dumps(specification(working["loss"].chart()))
+    assert plain(ended["clocks"].title) == "1 min 1 s, of which 54 s training"
+    for figure in (*working.values(), *ended.values()):
+        json.dumps(specification(figure.chart(narrow=True)), allow_nan=False)
+
+
+def test_an_inline_drawing_has_one_label_the_pages_font_and_ids_of_its_own(session: Session) -> None:
+    found = drawn(figures(session)["verdict"], "/studies/1/charts")
+    for drawing in (found.wide, found.narrow):
+        assert drawing.startswith("<svg")
+        assert drawing.count("aria-label") == drawing.count('role="img"') == 1
+        assert "font-family" not in drawing
+        assert "var(--m-lora)" in drawing
+        assert "NaN" not in drawing
+    assert found.address == "/studies/1/charts/verdict"
+
+
+def test_a_drawing_of_the_same_numbers_is_made_once(session: Session) -> None:
+    study_id = seed_study(session)
+    first, second = (drawn(study_figures(evidence_of_study(session, study_id))["time"], "") for _ in range(2))
+    assert first.wide is second.wide
+
+
+def test_the_oldest_drawing_goes_first() -> None:
+    kept, made = render.Drawings(most=2), []
+
+    def draw(name: str) -> str:
+        return kept.get(name, lambda: made.append(name) or name)  # type: ignore[func-returns-value]
+
+    for name in ("a", "b", "a", "c", "a", "b"):
+        draw(name)
+    assert made == ["a", "b", "c", "b"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_file_carries_the_colours_of_its_theme(session: Session, theme: render.Theme) -> None:
+    chart = figures(session)["verdict"].chart()
+    text = render.svg_file(chart, theme)
+    assert "var(--" not in text
+    assert render.tokens()["m-lora"][theme] in text
+    assert render.png(chart, theme).startswith(b"\x89PNG")
+
+
+def test_a_token_that_the_stylesheet_lacks_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        render.resolve('fill="var(--no-such-token)"', "light")
+
+
+def test_a_hostile_name_stays_text() -> None:
+    look = Look('<script>alert("x")</script>', "lora")
+    data = Differences((Row(look, "worse", -1.0, -2.0, -0.5),), 1.0, "full")
+    drawing = render.svg(differences_chart(data, 440), 'a "label" <b>', "verdict-wide")
+    assert "<script>" not in drawing
+    assert 'aria-label="a &quot;label&quot; &lt;b&gt;"' in drawing
+
+
+def test_an_interval_without_an_end_stays_within_the_picture() -> None:
+    data = Differences((Row(Look("one item", "lora"), "undecided", 0.0, -np.inf, np.inf),), 1.0, "full")
+    json.dumps(specification(differences_chart(data, 440)), allow_nan=False)
+
+
+def test_labels_that_collide_move_apart_and_keep_their_order() -> None:
+    places = spread([100, 101, 99, 20], gap=16, low=0, high=200)
+    assert places[3] == 20
+    assert places[2] < places[0] < places[1]
+    assert np.allclose(np.diff(sorted(places[:3])), 16)
+    assert np.isclose(np.mean(places[:3]), 100)
+
+
+def test_labels_stay_inside_even_where_there_is_no_room() -> None:
+    places = spread([199, 199, 199, 199], gap=16, low=0, high=40)
+    assert min(places) >= 0
+    assert max(places) <= 40
+
+
+def test_a_name_stands_where_nothing_else_is() -> None:
+    wall = Box(0, 0, 200, 95)  # everything above the point is taken
+    [place] = beside([(50, 100)], [[(60, 1)]], [wall], Box(0, 0, 200, 200))
+    assert place is not None
+    assert place.y - LINE_HEIGHT / 2 >= 95
+
+
+def test_a_name_without_room_is_left_out_rather_than_printed_over_others() -> None:
+    assert beside([(50, 50)], [[(60, 1)]], [Box(-500, -500, 500, 500)], Box(0, 0, 100, 100)) == [None]
+
+
+def test_a_wider_text_is_estimated_as_wider() -> None:
+    assert text_width("LoRA r=8") < text_width("LoRA r=8", bold=True) < text_width("rsLoRA r=16", bold=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "within"),
+    [
+        ([81.2, 89.5], {}, (75, 95)),
+        ([0.5, 0.5], {"at_least": 6.0}, (-5, 6)),
+        ([], {}, (-1, 2)),
+        ([None, float("inf"), 3.0], {}, (2, 4)),
+        ([0.0, 1e9], {"least": 0.0}, (0, 1.2e9)),
+    ],
+)
+def test_a_domain_holds_its_values_and_marks_round_numbers(
+    values: list[float | None], options: dict[str, float], within: tuple[float, float]
+) -> None:
+    domain = Domain.covering(values, **options)
+    assert within[0] <= domain.low < domain.high <= within[1]
+    assert 1 <= len(domain.ticks) <= 8
+    assert all(domain.low <= tick <= domain.high for tick in domain.ticks)
+
+
+def test_smoothing_leaves_out_what_is_not_finite() -> None:
+    curve = smooth(np.array([1.0, 1.0, np.inf, 1.0, 1.0]), 3)
+    assert np.allclose(curve, 1.0)
+
+
+def test_a_band_loses_no_spike_when_it_is_thinned() -> None:
+    high = np.ones(100)
+    high[37] = 9.0
+    _mean, low, top = bands([np.ones(100), high])
+    assert extremes(low, top, np.array([0, 30, 60, 99]))[1].max() == 9.0
+
+
+def test_a_loss_that_falls_to_the_end_is_not_called_level() -> None:
+    steps = np.arange(240)
+    assert still_falling(1.5 - 0.004 * steps) is True
+    assert still_falling(1.5 * np.exp(-steps / 20) + 0.1) is False
+    assert still_falling(np.ones(10)) is None

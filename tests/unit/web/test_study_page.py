@@ -1,0 +1,163 @@
+"""A study's page, by HTTP, in every state."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.domain.runs import FailureCode
+from app.main import create_app
+from app.settings import Settings
+from app.store.session import Database
+from app.store.tables import Base
+from tests import filled
+from tests.factories import ALL, MANY, STATES, seed_study
+from tests.fakes import SilentBell
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """A browser without JavaScript, before an application on SQLite."""
+    settings = Settings(home=tmp_path, allowed_hosts=["testserver"])
+    app = create_app(settings)
+    Base.metadata.create_all(app.state.database.engine)
+    app.state.doorbell = SilentBell()
+    yield TestClient(app)
+    app.state.database.dispose()
+
+
+def study(client: TestClient, **options: Any) -> int:
+    """A study in the client's database."""
+    with database(client).transaction() as session:
+        return seed_study(session, **options)
+
+
+def database(client: TestClient) -> Database:
+    """The database behind a client."""
+    found: Database = client.app.state.database  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_page_answers_in_every_state(client: TestClient, state: str) -> None:
+    answer = client.get(f"/studies/{study(client, **STATES[state])}")
+    assert answer.status_code == 200
+    assert answer.text.count("<h1>") == 1
+    assert "None" not in answer.text
+
+
+def test_the_verdict_is_the_heading_and_the_order_is_kept(client: TestClient) -> None:
+    text = client.get(f"/studies/{study(client)}").text
+    assert "<h1>LoRA r=8 is within 2 points of full fine-tuning</h1>" in text
+    marks = ['class="verdict"', 'class="facts"', 'class="caveats"', 'class="toc"', 'id="arms"', 'id="trade-off"']
+    places = [text.index(mark) for mark in [*marks, 'id="memory"', 'id="time"', 'id="conditions"']]
+    assert places == sorted(places)
+
+
+def test_best_is_shaded_also_where_it_cannot_be_told_apart(client: TestClient) -> None:
+    text = client.get(f"/studies/{study(client)}").text
+    accuracies = text.split('<td class="num best"><b>')
+    assert [part[:4] for part in accuracies[1:3]] == ["89.5", "89.1"]
+
+
+def test_what_is_drawn_is_in_the_address(client: TestClient) -> None:
+    address = f"/studies/{study(client)}"
+    plain, other = client.get(address).text, client.get(f"{address}?cost=time&curve=validation").text
+    assert "charts/accuracy-memory.csv" in plain
+    assert "charts/loss.csv" in plain
+    assert "charts/accuracy-time.csv" in other
+    assert "charts/validation.csv" in other
+    assert client.get(f"{address}?cost=money").status_code == 422
+
+
+def test_a_finished_study_listens_to_nothing_and_a_running_one_does(client: TestClient) -> None:
+    finished = client.get(f"/studies/{study(client)}").text
+    running = client.get(f"/studies/{study(client, **STATES['running'])}").text
+    assert "sse-connect" not in finished
+    assert 'sse-connect="/api/v1/studies/2/events"' in running
+    assert "3 of 9 runs done" in running
+    assert '<form method="post" action="/studies/2/cancel">' in running
+
+
+def test_the_live_part_is_a_part_and_the_last_one_asks_for_the_page(client: TestClient) -> None:
+    running, finished = study(client, **STATES["running"]), study(client)
+    part = client.get(f"/studies/{running}/live", headers={"HX-Request": "true"})
+    assert "<html" not in part.text
+    assert "HX-Refresh" not in part.headers
+    assert client.get(f"/studies/{finished}/live", headers={"HX-Request": "true"}).headers["HX-Refresh"] == "true"
+    assert "step 153 of 246" in client.get(f"/studies/{running}/progress").text
+
+
+def test_an_undecided_study_offers_seeds_and_the_offer_works(client: TestClient) -> None:
+    study_id = study(client, luck=0.5, seed_sd=0.012)
+    text = client.get(f"/studies/{study_id}").text
+    assert "Add 2 seeds" in text
+    assert "6 more runs" in text
+    answer = client.post(f"/studies/{study_id}/seeds", data={"count": "2"})
+    assert answer.status_code == 200
+    assert answer.url.path == f"/studies/{study_id}"
+    assert "9 of 15 runs done" in answer.text
+
+
+def test_a_decided_study_offers_none(client: TestClient) -> None:
+    assert "Add 2 seeds" not in client.get(f"/studies/{study(client)}").text
+
+
+def test_cancel_ends_what_has_not_ended(client: TestClient) -> None:
+    study_id = study(client, queued=ALL)
+    assert "Cancelled before a run had ended" in client.post(f"/studies/{study_id}/cancel").text
+    assert client.post(f"/studies/{study_id}/cancel").status_code == 409
+
+
+def test_a_lost_seed_is_named_with_its_reason_and_a_link(client: TestClient) -> None:
+    text = client.get(f"/studies/{study(client, failed={('LoRA r=8', 1): FailureCode.DIVERGED})}").text
+    assert '<a class="lost" href="/runs/5">seed 1: diverged</a>' in text
+    assert "2 of 3 seeds" in text
+    assert "1 run failed: diverged" in text
+
+
+def test_names_are_text(client: TestClient) -> None:
+    arms = [arm.model_copy(update={"name": f"<b>{n}</b>"}) for n, arm in enumerate(MANY)]
+    text = client.get(f"/studies/{study(client, arms=arms)}").text
+    assert "<b>1</b>" not in text
+    assert "&lt;b&gt;1&lt;/b&gt;" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["verdict", "accuracy-memory", "accuracy-time", "loss", "validation", "memory", "time"]
+)
+def test_every_chart_has_its_files(client: TestClient, name: str) -> None:
+    address = f"/studies/{study(client)}/charts/{name}"
+    svg, png = client.get(f"{address}.svg?theme=dark"), client.get(f"{address}.png")
+    assert svg.headers["content-type"] == "image/svg+xml"
+    assert svg.text.startswith("<svg")
+    assert png.content.startswith(b"\x89PNG")
+    rows = list(csv.reader(io.StringIO(client.get(f"{address}.csv").text)))
+    assert rows[0][0] == "arm"
+    assert all(len(row) == len(rows[0]) for row in rows)
+
+
+def test_a_runs_charts_have_files_too(client: TestClient) -> None:
+    study(client)
+    for name in ("loss", "memory", "owners", "clocks"):
+        assert client.get(f"/runs/1/charts/{name}.svg").status_code == 200
+
+
+def test_a_chart_that_is_not_there_is_not_found(client: TestClient) -> None:
+    study_id = study(client, queued=ALL)
+    assert client.get(f"/studies/{study_id}/charts/nothing.svg").status_code == 404
+    assert client.get(f"/studies/{study_id}/charts/memory.png").status_code == 404
+    assert client.get("/studies/99/charts/memory.png").status_code == 404
+    assert client.get("/studies/99").status_code == 404
+
+
+def test_the_csv_of_runs_has_a_row_a_run(client: TestClient) -> None:
+    study_id = study(client, failed={("full", 0): FailureCode.OUT_OF_MEMORY})
+    rows = list(csv.DictReader(io.StringIO(client.get(f"/studies/{study_id}/runs.csv").text)))
+    assert len(rows) == 9
+    assert rows[0]["failure"] == "out_of_memory"
+    assert rows[1]["peak_bytes"] == str(403 * filled.MIB)

@@ -1,0 +1,164 @@
+"""What a study says, for every kind of verdict."""
+
+from typing import Any
+
+import pytest
+
+from app.domain.comparison import Comparison
+from app.domain.methods import LoraSpec
+from app.domain.runs import FailureCode
+from app.domain.studies import ArmSpec
+from app.web.words import caveats, facts, focus, headline, lead, phrase
+from app.web.words.parts import listed, times_smaller
+from tests.factories import ALL, FULL, LORA, plain, weighed
+
+STATES: dict[str, dict[str, Any]] = {
+    "within": {},
+    "better": {"accuracy": {"LoRA r=8": 0.93}},
+    "worse": {"arms": (FULL, LORA), "accuracy": {"LoRA r=8": 0.85}},
+    "all worse": {"accuracy": {"LoRA r=8": 0.85}},
+    "undecided": {"luck": 0.5, "seed_sd": 0.012},
+    "hint": {"arms": (FULL, LORA), "seeds": (0,), "luck": 0.05, "accuracy": {"LoRA r=8": 0.895}},
+    "partial": {"queued": ALL[7:], "running": ALL[6:7]},
+    "queued": {"queued": ALL},
+    "no verdict yet": {"queued": ALL[1:]},
+    "all failed": {"failed": dict.fromkeys(ALL, FailureCode.OUT_OF_MEMORY)},
+    "cancelled": {"cancelled": ALL},
+    "reference failed": {"failed": {("full", seed): FailureCode.OUT_OF_MEMORY for seed in (0, 1, 2)}},
+    "only the reference": {"failed": dict.fromkeys([r for r in ALL if r[0] != "full"], FailureCode.DIVERGED)},
+    "one arm": {"arms": (LORA,)},
+}
+WORDS = {
+    "within": ("LoRA r=8 within 2 points of full", "LoRA r=8 is within 2 points of full fine-tuning"),
+    "better": (
+        "LoRA r=8 better than full by 3.5 ± 1.3 points",
+        "LoRA r=8 is 3.5 ± 1.3 points better than full fine-tuning",
+    ),
+    "worse": (
+        "LoRA r=8 worse than full by 4.5 ± 1.4 points",
+        "LoRA r=8 is 4.5 ± 1.4 points worse than full fine-tuning",
+    ),
+    "all worse": (
+        "LoRA r=8 worse than full by 4.5 ± 1.4 points",
+        "No arm reaches full fine-tuning: LoRA r=8 comes closest, 4.5 ± 1.4 points below",
+    ),
+    "undecided": (
+        "undecided: LoRA r=8 against full, margin 2 points",
+        "Undecided whether LoRA r=8 is within 2 points of full fine-tuning",
+    ),
+    "hint": (
+        "one seed, a hint: LoRA r=8 is within 2 points of full",
+        "One seed hints that LoRA r=8 is within 2 points of full fine-tuning",
+    ),
+    "partial": ("running, 6 of 9 runs", "So far, LoRA r=8 is within 2 points of full fine-tuning"),
+    "queued": ("queued, 9 runs", "Queued: 9 runs wait for a worker"),
+    "no verdict yet": ("running, 1 of 9 runs", "Running: 1 of 9 runs done"),
+    "all failed": ("failed: out of memory", "All 9 runs failed: out of memory"),
+    "cancelled": ("cancelled", "Cancelled before a run had ended"),
+    "reference failed": (
+        "no verdict: the reference full has no result",
+        "No verdict: the reference full has no result",
+    ),
+    "only the reference": (
+        "no verdict: only the reference full has a result",
+        "No verdict: only the reference full has a result",
+    ),
+    "one arm": ("LoRA r=8 alone: 89.1 ± 2.0 %", "LoRA r=8 reaches 89.1 ± 2.0 %"),
+}
+
+
+def found(state: str) -> Comparison:
+    """A study in that state."""
+    return weighed(**STATES[state])
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_study_says_its_verdict_in_a_phrase_and_in_a_heading(state: str) -> None:
+    study = found(state)
+    assert (plain(phrase(study)), plain(headline(study))) == WORDS[state]
+
+
+def test_a_good_and_cheaper_arm_is_recommended_with_what_it_saves() -> None:
+    assert plain(lead(found("within"))) == (
+        "Use it here: it takes 37 % of the memory and 52 % of the train time. The whole interval of the difference, "
+        "−0.4 ± 1.2 points, lies inside the margin that was set before the start. "
+        "Head only takes less memory still, and is 8.3 ± 1.9 points worse."
+    )
+
+
+def test_an_undecided_study_says_what_would_decide() -> None:
+    words = plain(lead(found("undecided")))
+    assert words.startswith("The difference in accuracy is −0.4 ± 3.2 points: it may be nothing, and it may be more")
+    assert "seeds for each arm instead of 3" in words
+    assert "Use it here" not in words
+
+
+def test_a_worse_arm_is_never_recommended() -> None:
+    assert "Use it" not in lead(found("worse"))
+    assert "Use it" not in lead(found("all worse"))
+
+
+def test_a_partial_verdict_is_called_partial() -> None:
+    study = found("partial")
+    assert "this can change" in lead(study)
+    assert "Use it here" not in lead(study)
+    assert caveats(study)[0].text == "partial: 6 of 9 runs have ended"
+
+
+def test_a_failed_study_says_what_to_do_next() -> None:
+    assert lead(found("all failed")).endswith("Use a smaller batch with accumulation, a shorter max_length, or LoRA.")
+
+
+def test_a_missing_reference_is_named_with_the_reason() -> None:
+    assert lead(found("reference failed")).startswith("Full fine-tuning failed: out of memory. LoRA r=8 reaches 89.1")
+
+
+def test_the_four_facts_of_a_verdict() -> None:
+    assert [(plain(f.value), f.unit, plain(f.what)) for f in facts(found("within"))] == [
+        ("−0.4 ± 1.2", "points", "accuracy, 89.1 against 89.5 %"),
+        ("37 %", "", "of the memory, 150 of 403 MiB"),
+        ("52 %", "", "of the train time, 28 s of 54 s"),
+        ("290×", "smaller", "file, 0.31 MB against 90.9 MB"),
+    ]
+
+
+def test_what_does_not_compare_is_not_compared() -> None:
+    study = weighed()
+    unlike = Comparison(**vars(study) | {"times_comparable": False, "memory_comparable": False})
+    assert "Use it here" not in lead(unlike)
+    assert "% of the" not in plain(lead(unlike))
+    assert [f.value for f in facts(unlike)][1:3] == ["–", "–"]
+    texts = [c.text for c in caveats(unlike)]
+    assert "times do not compare: not one device, or runs side by side" in texts
+    assert "memory does not compare: devices or precision differed" in texts
+
+
+def test_a_study_without_tuning_always_says_so() -> None:
+    for state in ("within", "better", "worse", "undecided", "hint", "partial"):
+        assert "learning rates were not tuned" in [c.text for c in caveats(found(state))]
+
+
+def test_one_seed_and_lost_runs_are_kept_in_mind() -> None:
+    assert caveats(found("hint"))[0].text == "an arm has one seed: what another seed would change is unknown"
+    lost = weighed(failed={("LoRA r=8", 1): FailureCode.DIVERGED}, cancelled=[("head only", 2)])
+    assert [c.text for c in caveats(lost)][:2] == ["1 run failed (diverged)", "1 run was cancelled"]
+
+
+def test_the_headline_is_about_the_cheapest_arm_of_the_best_class() -> None:
+    big = ArmSpec(method=LoraSpec(r=64, target_modules="all-linear"))
+    both = weighed(arms=(FULL, big, LORA), luck=0.1, accuracy={"LoRA r=64": 0.895, "LoRA r=8": 0.895})
+    better = weighed(arms=(FULL, LORA, big), accuracy={"LoRA r=64": 0.95, "LoRA r=8": 0.895}, luck=0.1)
+    worse = weighed(accuracy={"LoRA r=8": 0.85})
+    assert [a.title if a else "" for a in map(focus, (both, better, worse))] == ["LoRA r=64", "LoRA r=64", "LoRA r=8"]
+
+
+def test_without_a_verdict_there_is_no_arm_to_speak_of() -> None:
+    assert focus(found("queued")) is None
+    assert facts(found("queued")) == ()
+    assert caveats(found("queued")) == ()
+
+
+def test_lists_and_ratios_read_as_one_says_them() -> None:
+    assert listed(["full"]) == "full"
+    assert listed(["full", "LoRA r=8", "head only"]) == "full, LoRA r=8 and head only"
+    assert [times_smaller(1, n) for n in (1.5, 2.04, 37.4, 293)] == [None, "2.0", "37", "290"]
