@@ -23,7 +23,7 @@ def verdict(found: Comparison) -> Figure:
     known = [row for row in data.rows if row.delta is not None]
     return Figure(
         name="verdict",
-        title=_("Difference in accuracy to %(reference)s, points", reference=reference),
+        title=_("Difference in accuracy from %(reference)s, points", reference=reference),
         label=_(
             "Difference in accuracy between each arm and %(reference)s, with intervals, over the margin of "
             "± %(margin)s points",
