@@ -1,6 +1,7 @@
 """`vezna`: start it, submit, watch, compare. What starts things works on the database, the rest by REST."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -147,6 +148,7 @@ def migrate_database() -> None:
 
 def main() -> None:
     """Entry point: an error of ours is one sentence on standard error and exit status 1."""
+    signal.signal(signal.SIGTERM, _leave)
     try:
         cli(standalone_mode=True)
     except Invalid as error:
@@ -160,6 +162,11 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _leave(_number: int, _frame: object) -> None:
+    """SIGTERM ends a command as Ctrl+C does: what it has started is stopped first."""
+    raise KeyboardInterrupt
 
 
 def _settings(port: int | None) -> Settings:

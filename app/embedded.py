@@ -41,10 +41,18 @@ class Child:
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.name, self.log = name, log
+        self._command, self._environment = command, environment
         self._file: IO[bytes] = log.open("ab")
-        self.process = subprocess.Popen(  # noqa: S603
-            command,
-            env=environment,
+        self.process = self._start()
+
+    def restart(self) -> None:
+        """Start it again, once it has ended."""
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603
+            self._command,
+            env=self._environment,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._file,
@@ -113,7 +121,6 @@ def check(settings: Settings) -> None:
 @contextmanager
 def stack(settings: Settings) -> Iterator[Stack]:
     """Start everything, wait until it is ready, and stop it all at the end. The database must be migrated."""
-    signal.signal(signal.SIGTERM, _leave)
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with _broker(settings.home / "broker") as broker_url:
@@ -139,11 +146,6 @@ def stack(settings: Settings) -> Iterator[Stack]:
             deadline = time.monotonic() + STOP_SECONDS
             for child in children:
                 child.end(deadline)
-
-
-def _leave(number: int, _frame: object) -> None:
-    """SIGTERM ends the command as Ctrl+C does: what was started here is stopped first."""
-    raise KeyboardInterrupt
 
 
 def _celery(queue: str) -> list[str]:

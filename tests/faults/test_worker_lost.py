@@ -1,0 +1,170 @@
+"""The whole of Vezna as processes: a study by HTTP, and the same with its worker killed in the middle."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from app.embedded import Stack, stack
+from app.services import datasets as dataset_service
+from app.settings import Settings
+from app.store import migrate
+from app.store.files import Files
+from app.store.session import Database
+from tests import tiny
+from tests.conftest import small_dataset
+
+pytestmark = pytest.mark.slow
+
+STUDY: dict[str, Any] = {
+    "name": "Tiny",
+    "base_model": "tiny",
+    "dataset": "small",
+    "arms": [
+        {"method": {"kind": "full"}},
+        {"method": {"kind": "lora", "r": 2, "target_modules": ["query", "value"]}},
+    ],
+    "seeds": [0, 1],
+    "training": {"num_train_epochs": 1, "per_device_train_batch_size": 8, "max_length": 16},
+    "margin_points": 5,
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A home with a small dataset; a lease of seconds, so that a loss is noticed soon."""
+    times = {"LEASE_SECONDS": "6", "HEARTBEAT_SECONDS": "2", "SWEEP_SECONDS": "2", "RING_AGAIN_SECONDS": "4"}
+    for name, value in times.items():
+        monkeypatch.setenv(f"VEZNA_{name}", value)
+    monkeypatch.setenv("VEZNA_MODEL_ROOTS", f'["{tmp_path}"]')
+    tiny.save_model(tmp_path / "tiny")
+    settings = Settings(home=tmp_path / "home", port=free_port())
+    database = Database(settings.database)
+    migrate.upgrade(database)
+    labels, rows = small_dataset()
+    with database.transaction() as session:
+        dataset_service.register(
+            session,
+            Files(settings.files),
+            name="small",
+            title="Small",
+            task="sequence-classification",
+            labels=labels,
+            rows=rows,
+        )
+    database.dispose()
+    return settings
+
+
+@pytest.fixture
+def running(settings: Settings) -> Iterator[tuple[Stack, httpx2.Client]]:
+    """Everything started, the tiny model registered and inspected."""
+    with stack(settings) as found, httpx2.Client(base_url=f"{found.url}/api/v1") as api:
+        location = str(settings.model_roots[0] / "tiny")
+        answer = api.post("/models", json={"name": "tiny", "source": "directory", "location": location})
+        assert answer.status_code == 202, answer.text
+        until(lambda: api.get("/models/tiny").json()["status"] == "ready", 90)
+        yield found, api
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def trainers(parent: int) -> list[psutil.Process]:
+    return [p for p in psutil.Process(parent).children(recursive=True) if "worker.trainer" in " ".join(p.cmdline())]
+
+
+def finished(api: httpx2.Client, study: int) -> bool:
+    return bool(api.get(f"/studies/{study}").json()["status"] == "finished")
+
+
+def weighed(api: httpx2.Client, study: int) -> dict[str, Any]:
+    found: dict[str, Any] = api.get(f"/studies/{study}/comparison").json()
+    assert [arm["runs"] for arm in found["arms"]] == [{"succeeded": 2}, {"succeeded": 2}]
+    assert found["arms"][1]["verdict"]["kind"] in ("within", "better", "worse", "undecided")
+    return found
+
+
+def test_a_study_by_http_ends_in_a_verdict_and_leaves_what_it_promised(
+    running: tuple[Stack, httpx2.Client],
+) -> None:
+    _, api = running
+    study = api.post("/studies", json=STUDY).json()
+    until(lambda: finished(api, study["id"]), 240)
+    weighed(api, study["id"])
+    for run_id in study["runs"]:
+        run = api.get(f"/runs/{run_id}").json()
+        result = run["result"]
+        assert result["audit"]["passed"]
+        clocks = result["clocks"]
+        accounted = sum(value for name, value in clocks.items() if name != "wall")
+        assert accounted == pytest.approx(clocks["wall"], rel=0.01)
+        assert api.get(f"/runs/{run_id}/steps").json()["step"] == list(range(1, result["steps"] + 1))
+        names = {a["name"] for a in api.get(f"/runs/{run_id}/artifacts").json()}
+        assert "predictions.parquet" in names
+    adapter = {a["name"]: a for a in api.get(f"/runs/{study['runs'][1]}/artifacts").json()}
+    assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"} <= set(adapter)
+    weights = adapter["adapter/adapter_model.safetensors"]
+    assert len(api.get(f"/artifacts/{weights['id']}/content").content) == weights["bytes"]
+
+
+def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(
+    running: tuple[Stack, httpx2.Client], settings: Settings
+) -> None:
+    found, api = running
+    longer = STUDY | {"training": STUDY["training"] | {"num_train_epochs": 100}}
+    study = api.post("/studies", json=longer).json()
+    first = study["runs"][0]
+    until(lambda: api.get(f"/runs/{first}").json()["step"] > 0, 90)
+    worker = next(child for child in found.children if child.name == "worker")
+    [trainer] = trainers(worker.process.pid)
+    pool = psutil.Process(worker.process.pid).children()
+    os.kill(worker.process.pid, signal.SIGKILL)
+    for child in pool:  # as the kernel would when it ends a container
+        if child.is_running():
+            child.kill()
+    until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, 10)
+    worker.process.wait()
+    assert api.get(f"/runs/{first}").json()["status"] == "running"
+    worker.restart()
+    until(lambda: finished(api, study["id"]), 270)
+    weighed(api, study["id"])
+    run = api.get(f"/runs/{first}").json()
+    assert run["attempt"] == 2
+    assert run["result"]["steps"] == len(api.get(f"/runs/{first}/steps", params={"points": 100_000}).json()["step"])
+
+
+def test_a_running_run_is_cancelled_within_seconds(running: tuple[Stack, httpx2.Client]) -> None:
+    found, api = running
+    spec = {
+        "base_model": "tiny",
+        "dataset": "small",
+        "method": {"kind": "full"},
+        "training": {"num_train_epochs": 1000, "max_length": 16},
+    }
+    run_id = api.post("/runs", json=spec).json()["id"]
+    until(lambda: api.get(f"/runs/{run_id}").json()["step"] > 0, 90)
+    asked = time.monotonic()
+    assert api.post(f"/runs/{run_id}/cancel").status_code == 202
+    until(lambda: api.get(f"/runs/{run_id}").json()["status"] == "cancelled", 20)
+    assert time.monotonic() - asked < 20
+    worker = next(child for child in found.children if child.name == "worker")
+    until(lambda: not trainers(worker.process.pid), 5)
+    assert api.post(f"/runs/{run_id}/cancel").status_code == 409
