@@ -28,12 +28,13 @@ check: $(DEV) ## Lint, types, architecture, templates, migrations
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/djlint templates --lint --quiet
+	$(BIN)/djlint templates --check --lint --quiet
 	$(BIN)/python -m tests.migrations_in_step
 
-format: $(DEV) ## Format the code
+format: $(DEV) ## Format code and templates
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/djlint templates --reformat --quiet
 
 shots: $(DEV) ## Pictures of every page into shots/ (1280 and 390 px, light and dark)
 	$(BIN)/python -m tests.browser.shots $(ARGS)
