@@ -1,0 +1,72 @@
+"""A served application with one of everything in it, and Debian's Chromium before it."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from app.main import create_app
+from app.settings import Settings
+from app.store import migrate
+from app.store.session import Database
+from tests.fakes import SilentBell
+from tests.filled import fill
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A served application."""
+
+    url: str
+    database: Database
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """The application on a filled database, served on a free port; its doorbell is heard by nobody."""
+    settings = Settings(home=tmp_path, lease_seconds=3600)
+    app = create_app(settings)
+    migrate.upgrade(app.state.database)
+    app.state.doorbell = SilentBell()
+    with app.state.database.transaction() as session:
+        fill(session)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield Site(f"http://127.0.0.1:{port}", app.state.database)
+    server.should_exit = True
+    thread.join(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(site: Site, chromium: Browser) -> Iterator[Page]:
+    """A window on the site. What the browser complains of fails the test."""
+    context = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda line: complaints.append(line.text) if "Content Security Policy" in line.text else None)
+    yield opened
+    context.close()
+    assert complaints == []

@@ -1,0 +1,50 @@
+"""Every page: no finding of axe-core, nothing wider than the screen, at both widths and in both themes."""
+
+from typing import Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from tests.browser.conftest import Site
+
+pytestmark = pytest.mark.slow
+
+PAGES = {
+    "studies": "/studies",
+    "study": "/studies/1",
+    "running study": "/studies/2",
+    "new study": "/studies/new",
+    "undecided plan": "/studies/new?from_study=3",
+    "runs": "/runs",
+    "no such runs": "/runs?method=full&status=cancelled&study=3",
+    "finished run": "/runs/2",
+    "running run": "/runs/16",
+    "queued run": "/runs/17",
+    "failed run": "/runs/25",
+    "workers": "/workers",
+    "not found": "/runs/9999",
+}
+SCREENS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("light", 390), ("dark", 1280))
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def test_every_page_is_accessible_and_fits(site: Site, chromium: Browser) -> None:
+    found = []
+    for theme, width in SCREENS:
+        context = chromium.new_context(
+            base_url=site.url, viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
+        )
+        page = context.new_page()
+        for name, path in PAGES.items():
+            page.goto(path)
+            where = f"{name}, {theme}, {width} px"
+            wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            if wider > 0:
+                found.append(f"{where}: {wider} px wider than the screen")
+            results = Axe().run(page, options={"runOnly": TAGS})
+            for violation in results.response["violations"]:
+                nodes = "; ".join(node["html"][:160] for node in violation["nodes"][:3])
+                found.append(f"{where}: {violation['id']} ({violation['impact']}): {nodes}")
+        context.close()
+    assert found == [], "\n".join(found)

@@ -1,0 +1,130 @@
+"""What scripts add to pages, and that nothing is lost without them."""
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from app.services import attempts
+from app.store.queries import runs
+from tests import filled
+from tests.browser.conftest import Site
+
+pytestmark = pytest.mark.slow
+
+RUNNING, QUEUED = 16, 17
+
+
+def test_the_estimate_follows_the_form(page: Page) -> None:
+    page.goto("/studies/new")
+    expect(page.locator("#arm-1-trains")).to_contain_text("trains 75,653")
+    page.fill("#arms-1-method-r", "16")
+    page.press("#arms-1-method-r", "Tab")
+    expect(page.locator("#arm-1-trains")).to_contain_text("trains 149,381")
+    expect(page.locator("#arm-1-title")).to_contain_text("LoRA r=16")
+    page.fill("#seeds", "5")
+    page.press("#seeds", "Tab")
+    expect(page.locator("#start")).to_have_text("Start 15 runs")
+
+
+def test_an_arm_is_copied_in_place_and_what_was_typed_stays(page: Page) -> None:
+    page.goto("/studies/new")
+    page.fill("#name", "Mine")
+    page.click("#copy-1")
+    expect(page.locator("fieldset.arm")).to_have_count(4)
+    expect(page.locator("#arms-2-method-r")).to_have_value("16")
+    expect(page.locator("#name")).to_have_value("Mine")
+    page.click("#remove-0")
+    expect(page.locator("fieldset.arm")).to_have_count(3)
+
+
+def test_enter_in_a_field_copies_nothing_and_starts_nothing(page: Page, site: Site) -> None:
+    page.goto("/studies/new")
+    page.press("#name", "Enter")
+    expect(page.locator("fieldset.arm")).to_have_count(3)
+    page.wait_for_url("**/studies/new")
+    with site.database.reading() as session:
+        assert runs.count_by_status(session)["queued"] == 8
+
+
+def test_errors_take_the_focus_and_lead_to_their_fields(page: Page) -> None:
+    page.goto("/studies/new")
+    page.fill("#arms-0-learning_rate", "fast")
+    page.click("#start")
+    expect(page.locator("#errors")).to_be_focused()
+    page.click("#errors a")
+    expect(page.locator("#arms-0-learning_rate")).to_be_focused()
+    expect(page.locator("#arms-0-learning_rate")).to_have_value("fast")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_study_is_planned_and_started(site: Site, chromium: Browser, scripts: bool) -> None:
+    context = chromium.new_context(base_url=site.url, java_script_enabled=scripts)
+    page = context.new_page()
+    page.goto("/studies")
+    page.click("text=New study")
+    page.fill("#name", "From a browser")
+    page.click("#remove-2")
+    page.fill("#seeds", "2")
+    page.click("#start")
+    page.wait_for_url("**/studies/5")
+    expect(page.locator("body")).to_contain_text("From a browser")
+    context.close()
+
+
+def test_a_run_is_followed_to_its_end(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{RUNNING}")
+    expect(page.locator("#progress")).to_contain_text("step 153 of 246")
+    with site.database.transaction() as session:
+        runs.get(session, RUNNING).step = 200
+    expect(page.locator("#progress")).to_contain_text("step 200 of 246", timeout=10_000)
+    with site.database.transaction() as session:
+        filled.succeed(session, runs.get(session, RUNNING))
+    expect(page.locator("h1")).to_contain_text("right, the untouched model", timeout=15_000)
+    assert "sse-connect" not in page.content()
+
+
+def test_a_queued_run_begins_before_ones_eyes(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{QUEUED}")
+    expect(page.locator("#progress")).to_contain_text("place 1 in the queue")
+    with site.database.transaction() as session:
+        attempts.claim(session, QUEUED, "gpu-1", 3600)
+    expect(page.locator("#progress")).to_contain_text("Starting", timeout=10_000)
+    expect(page.locator("#live-log")).to_contain_text("claimed by gpu-1")
+
+
+def test_a_queued_run_is_cancelled(page: Page) -> None:
+    page.goto(f"/runs/{QUEUED}")
+    page.click("text=Cancel")
+    expect(page.locator("h1")).to_have_text(f"Run {QUEUED} was cancelled")
+
+
+def test_a_theme_is_kept_and_stands_before_the_first_paint(page: Page) -> None:
+    page.goto("/studies")
+    page.get_by_label("Dark").check()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.goto("/runs", wait_until="commit")
+    page.wait_for_selector("body", state="attached")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.get_by_label("System").check()
+    assert page.evaluate("document.documentElement.dataset.theme") is None
+
+
+def test_the_keyboard_reaches_the_content_first(page: Page) -> None:
+    page.goto("/runs")
+    page.keyboard.press("Tab")
+    skip = page.locator(".skip")
+    expect(skip).to_be_focused()
+    box = skip.bounding_box()
+    assert box and box["width"] > 50
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+
+
+def test_times_are_in_the_readers_zone(site: Site, chromium: Browser) -> None:
+    shown = []
+    for zone in ("UTC", "Asia/Tokyo"):
+        context = chromium.new_context(base_url=site.url, timezone_id=zone)
+        page = context.new_page()
+        page.goto("/studies")
+        shown.append(page.locator("time").first.inner_text())
+        context.close()
+    assert shown[0] != shown[1]
