@@ -125,7 +125,7 @@ def rate(value: float | None) -> str:
     """A learning rate as one writes it: `2e-5`, `1.5e-4`, `0.01`."""
     if value is None:
         return NOTHING
-    if value == 0 or 0.001 < value < 10000:
+    if value == 0 or 0.01 <= value < 10000:
         return f"{value:.6g}"
     mantissa, _e, exponent = f"{value:.6e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

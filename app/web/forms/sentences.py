@@ -25,6 +25,8 @@ SENTENCES = {
     "less_than_equal": marked("Must be %(le)s or less"),
 }
 BY_PATH = {
+    ("base_model", "string_too_short"): marked("Choose a base model"),
+    ("dataset", "string_too_short"): marked("Choose a dataset"),
     ("arms", "too_short"): marked("A study needs an arm: add one"),
     ("arms", "too_long"): marked("At most %(max_length)s arms"),
     ("seeds", "too_short"): marked("A study needs a seed"),

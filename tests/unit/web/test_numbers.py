@@ -42,6 +42,7 @@ SPACE = "\N{NO-BREAK SPACE}"
         (numbers.age(134), "2 min"),
         (numbers.rate(2e-5), "2e-5"),
         (numbers.rate(1.5e-4), "1.5e-4"),
+        (numbers.rate(0.002), "2e-3"),
         (numbers.rate(0.01), "0.01"),
         (numbers.rate(3.0), "3"),
         (numbers.rate(0), "0"),
