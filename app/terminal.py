@@ -17,6 +17,7 @@ WORDS = {
     "hint": "one seed: a hint at most",
     "none": "no verdict",
 }
+ENDED = ("succeeded", "failed", "cancelled")
 COLUMNS = ("Arm", "Accuracy %", "Against reference", "Peak MiB", "Train s", "Trainable", "File MB")
 
 
@@ -37,12 +38,17 @@ def follow_study(console: Console, snapshots: Iterable[dict[str, Any]]) -> dict[
     last: dict[str, Any] = {"runs": [], "status": "queued"}
     with bars(console) as progress:
         tasks: dict[int, TaskID] = {}
+        ended: set[int] = set()
         for last in snapshots:
             for run in last["runs"]:
+                name = f"{escape(run['arm'])}, seed {run['seed']}"
                 if run["id"] not in tasks:
-                    name = f"{escape(run['arm'])}, seed {run['seed']}"
                     tasks[run["id"]] = progress.add_task(f"{name:<20}", total=1.0, start=False, state="")
                 _advance(progress, tasks[run["id"]], run)
+                if run["status"] in ENDED and run["id"] not in ended:
+                    ended.add(run["id"])
+                    if not console.is_terminal:  # bars are not drawn into a file, so say it in a line
+                        console.print(f"run {run['id']} ({name}): {_state(run)}", highlight=False)
     return last
 
 
@@ -55,10 +61,9 @@ def _advance(progress: Progress, task: TaskID, run: dict[str, Any]) -> None:
     if run["status"] == "running":
         progress.start_task(task)
     total = run["total_steps"] or 1
-    ended = run["status"] in ("succeeded", "failed", "cancelled")
     done = total if run["status"] == "succeeded" else run["step"]
     progress.update(task, total=total, completed=done, state=_state(run))
-    if ended:
+    if run["status"] in ENDED:
         progress.stop_task(task)
 
 
