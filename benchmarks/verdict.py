@@ -4,8 +4,8 @@
 
 A run is right on an item with probability σ(ability − difficulty + what the seed does + what the method does to this
 item): difficulties are normal on the logit scale, so most items are nearly always right and a few are a toss; the
-seed shifts all of a run's items; the toss itself is the residual. The tables in docs/measuring.md are this script's
-output.
+seed shifts all of a run's items; the toss itself is the residual. The rates in docs/measuring.md come
+from this script, with the number of studies named there.
 """
 
 import sys
@@ -125,9 +125,10 @@ def main() -> None:
             row = [rates[Design(s, n, sd, shared, lasting_sd=lasting_sd)] for sd in SEED_SDS]
             print(f"| {s} | {n} | {'yes' if shared else 'no'} |", " | ".join(f"{100 * r:.1f}" for r in row), "|")
     print("\nfive arms without a difference, any called better or worse (margin 1 point)\n")
-    for s, n in product(SEEDS, ITEMS):
-        rate = judged(Design(s, n, accuracies=(0.89,) * 5), count, 0.01, VerdictKind.BETTER, VerdictKind.WORSE)
-        print(f"{s} seeds, {n} items: {rate:.1%}")
+    for lasting_sd, s, n in product((0.0, LASTING_SD), SEEDS, ITEMS):
+        truth = Design(s, n, accuracies=(0.89,) * 5, lasting_sd=lasting_sd)
+        rate = judged(truth, count, 0.01, VerdictKind.BETTER, VerdictKind.WORSE)
+        print(f"lasting sd {lasting_sd}, {s} seeds, {n} items: {rate:.1%}")
     print("\na true difference of twice the margin (margin 2 points), found\n")
     for s, n in product((3, 5, 8), (646, 2000)):
         truth = Design(s, n, accuracies=(0.89, 0.85), lasting_sd=LASTING_SD)

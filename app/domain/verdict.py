@@ -10,8 +10,10 @@
 Several arms are several chances to be fooled. Holm 1979 ("A simple sequentially rejective multiple test procedure")
 holds the chance that *any* arm without a true difference is called better or worse at 5 %: of k arms, the one with the
 smallest p-value gets an interval of confidence 1 − 0.05/k, the next 1 − 0.05/(k−1), and so on while they exclude 0;
-from the first that does not, all have its confidence. "Within" is two one-sided tests at half of that level, so each
-such word is wrong in at most 2.5 % of the cases in which the true difference is at the margin or beyond.
+from the first that does not, all have its confidence. Two seeds know their variance too badly for that: with thousands
+of items and four arms it is 8 % (docs/measuring.md), so compare several arms with three seeds or more. "Within" is two
+one-sided tests at half of that level, so each such word is wrong in at most 2.5 % of the cases in which the true
+difference is at the margin or beyond.
 """
 
 from collections.abc import Mapping
