@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -14,11 +15,11 @@ WORDS = {
     "better": "better",
     "worse": "worse",
     "undecided": "undecided",
-    "hint": "one seed: a hint at most",
+    "hint": "one seed: a hint",
     "none": "no verdict",
 }
 ENDED = ("succeeded", "failed", "cancelled")
-COLUMNS = ("Arm", "Accuracy %", "Against reference", "Peak MiB", "Train s", "Trainable", "File MB")
+COLUMNS = ("Arm", "Accuracy %", "Against ref.", "Peak MiB", "Train s", "Trainable", "File MB")
 
 
 def bars(console: Console) -> Progress:
@@ -90,9 +91,10 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
         caption=f"{comparison['items'] or 'no'} test items; ± is a 95 % interval; margin {margin:g} points",
         title_justify="left",
         caption_justify="left",
+        box=box.SIMPLE_HEAD,
     )
     for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "Arm" else "right")
+        table.add_column(name, justify="left" if name == "Arm" else "right", no_wrap=True)
     for arm in comparison["arms"]:
         table.add_row(*_row(arm))
     if comparison["untouched"]:
@@ -132,4 +134,4 @@ def _against(arm: dict[str, Any]) -> str:
         return "no verdict yet"
     half = (verdict["high"] - verdict["low"]) / 2
     delta = f"{verdict['delta'] * 100:+.1f}".replace("-", MINUS)
-    return f"{delta} ± {half * 100:.1f}  {WORDS[verdict['kind']]}"
+    return f"{delta} ± {half * 100:.1f}\n{WORDS[verdict['kind']]}"

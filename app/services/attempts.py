@@ -156,7 +156,7 @@ PHASES = {
     Phase.TOKENIZE: "tokenizing",
     Phase.BASELINE: "evaluating the untouched model",
     Phase.TRAIN: "training",
-    Phase.EVALUATE: "evaluating on the test split",
+    Phase.EVALUATE: "evaluating",
     Phase.SAVE: "saving",
 }
 

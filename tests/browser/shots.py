@@ -38,14 +38,18 @@ def pages(url: str) -> dict[str, str]:
         "workers": "/workers",
         "not-found": "/studies/999999",
     }
-    return found | {f"run-{arm.lower().replace(' ', '-').replace('=', '')}": f"/runs/{run}" for arm, run in runs.items()}
+    return found | {
+        f"run-{arm.lower().replace(' ', '-').replace('=', '')}": f"/runs/{run}" for arm, run in runs.items()
+    }
 
 
 def take(browser: Browser, url: str, output: Path) -> None:
     """Take every page in every width and theme."""
     output.mkdir(exist_ok=True)
     for width, theme in product(WIDTHS, THEMES):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, device_scale_factor=1)
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, device_scale_factor=1
+        )
         page = context.new_page()
         for name, path in pages(url).items():
             page.goto(url + path, wait_until="load")

@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from app.domain.jobs import EvaluationReport, StepsReport
+from app.domain.methods import METHODS
 from app.domain.metrics import ArtifactFile
 from app.main import create_app
 from app.services import attempts
@@ -61,7 +62,11 @@ def test_a_run_is_accepted_listed_and_read(api: TestClient) -> None:
     answer = api.post("runs", json=RUN)
     assert answer.status_code == 202
     run = answer.json()
-    assert (run["status"], run["arm"], run["spec"]["training"]["learning_rate"]) == ("queued", "LoRA r=2", 1e-3)
+    assert (run["status"], run["arm"], run["spec"]["training"]["learning_rate"]) == (
+        "queued",
+        "LoRA r=2",
+        METHODS["lora"].learning_rate,
+    )
     assert api.get(f"runs/{run['id']}").json() == run
     assert [r["id"] for r in api.get("runs").json()["items"]] == [run["id"]]
 
@@ -227,7 +232,7 @@ def test_the_events_of_a_study_end_with_its_last_run(api: TestClient) -> None:
     study = api.post("studies", json=STUDY).json()
     api.post(f"studies/{study['id']}/cancel")
     events = events_of(api.get(f"studies/{study['id']}/events").text)
-    assert [kind for kind, _ in events] == ["progress", "status"]
+    assert [kind for kind, _ in events] == ["progress", "status", "end"]
     assert events[0][1]["done"] == 4
 
 

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.runs import TRANSITIONS, RunStatus
-from app.store.queries.page import Page, cut
 from app.store.tables import RunRow
-
-Sort = Literal["newest", "accuracy", "peak_bytes", "train_seconds"]
-LIVE = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
 
 
 def get(session: Session, run_id: int) -> RunRow:
@@ -22,44 +18,6 @@ def get(session: Session, run_id: int) -> RunRow:
     if row is None:
         raise NotFound(f"there is no run {run_id}")
     return row
-
-
-def page(
-    session: Session,
-    *,
-    after: int | None = None,
-    limit: int = 50,
-    status: RunStatus | None = None,
-    study_id: int | None = None,
-    method: str | None = None,
-) -> Page[RunRow]:
-    """Runs, newest first, that come after the run of id `after`."""
-    query = select(RunRow).order_by(RunRow.id.desc()).limit(limit + 1)
-    if after is not None:
-        query = query.where(RunRow.id < after)
-    if status is not None:
-        query = query.where(RunRow.status == status.value)
-    if study_id is not None:
-        query = query.where(RunRow.study_id == study_id)
-    if method is not None:
-        query = query.where(RunRow.method_kind == method)
-    rows = list(session.scalars(query))
-    return cut(rows, [r.id for r in rows], limit)
-
-
-def best(session: Session, sort: Sort, *, limit: int = 50, status: RunStatus | None = None) -> list[RunRow]:
-    """The first `limit` runs by a number that is known of them: accuracy falling, memory and time rising."""
-    column, descending = {
-        "newest": (RunRow.id, True),
-        "accuracy": (RunRow.accuracy, True),
-        "peak_bytes": (RunRow.peak_bytes, False),
-        "train_seconds": (RunRow.train_seconds, False),
-    }[sort]
-    key: Any = column
-    query = select(RunRow).where(key.is_not(None)).order_by(key.desc() if descending else key, RunRow.id.desc())
-    if status is not None:
-        query = query.where(RunRow.status == status.value)
-    return list(session.scalars(query.limit(limit)))
 
 
 def of_study(session: Session, study_id: int) -> list[RunRow]:

@@ -1,6 +1,7 @@
 """Live events of runs and studies as a stream (server-sent events).
 
-`progress` carries a snapshot, `log` a line of a run's log with its id, `status` the end; the stream closes after it.
+`progress` carries a snapshot, `log` a line of a run's log with its id, `status` a change of state (of a study also: a
+run that has ended). After `end` the stream closes, and a client that knows it need not come back.
 A client that comes back with `Last-Event-ID` gets the log lines that it has missed.
 """
 
@@ -61,6 +62,7 @@ async def of_run(db: Db, run_id: KnownRun, last_event_id: LastEventId = 0) -> As
                 yield ServerSentEvent(event="status", data={"status": now["status"]})
             before = now
         if RunStatus(now["status"]).terminal and not lines:
+            yield ServerSentEvent(event="end", data={"status": now["status"]})
             return
         await asyncio.sleep(POLL_SECONDS)
 
@@ -82,6 +84,7 @@ async def of_study(db: Db, study_id: KnownStudy) -> AsyncIterator[ServerSentEven
                 yield ServerSentEvent(event="status", data={"status": now["status"], "done": now["done"]})
             before = now
         if now["status"] in (StudyStatus.FINISHED, StudyStatus.CANCELLED):
+            yield ServerSentEvent(event="end", data={"status": now["status"]})
             return
         await asyncio.sleep(POLL_SECONDS)
 

@@ -11,7 +11,8 @@ from app.domain.metrics import RunResult
 from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
 from app.domain.thinning import lttb
 from app.services import runs as run_service
-from app.store.queries import runs, steps
+from app.store.queries import run_list, runs, steps
+from app.store.queries.run_list import RunFilter
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
 from app.web.dependencies import Bell, Db, Reading
@@ -120,7 +121,7 @@ def listing(
     method: str | None = None,
 ) -> RunPage:
     """Runs, newest first."""
-    page = runs.page(session, after=after, limit=limit, status=status, study_id=study, method=method)
+    page = run_list.page(session, RunFilter(status, method, study), after=after, limit=limit)
     return RunPage(items=[RunOut.of(r) for r in page.rows], has_more=page.has_more, next_after=page.next_after)
 
 

@@ -6,16 +6,13 @@ from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
-from app.domain.runs import RunStatus
-from app.services import studies as study_service
-from app.store.queries import evaluations, runs, steps
 from app.web.charts import render
 from app.web.dependencies import Reading
-from app.web.figures import Figure, RunEvidence, StudyEvidence, csv_rows, run_figures, study_figures
-from app.web.figures.curves import Checkpoint
+from app.web.evidence import of_run as evidence_of_run
+from app.web.evidence import of_study as evidence_of_study
+from app.web.figures import Figure, csv_rows, run_figures, study_figures
 
 router = APIRouter(include_in_schema=False)
 
@@ -33,30 +30,6 @@ def of_study(session: Reading, study_id: int, name: str, ending: Ending, theme: 
 def of_run(session: Reading, run_id: int, name: str, ending: Ending, theme: render.Theme = "light") -> Response:
     """A figure of a run."""
     return _file(run_figures(evidence_of_run(session, run_id)), name, ending, theme, f"run-{run_id}")
-
-
-def evidence_of_study(session: Session, study_id: int) -> StudyEvidence:
-    """What a study's figures are made of. Raises NotFound."""
-    found = study_service.comparison(session, study_id)
-    ids = [run.run_id for run in found.runs]
-    checkpoints: dict[int, list[Checkpoint]] = {}
-    for row in evaluations.of_runs(session, ids, "validation"):
-        checkpoints.setdefault(row.run_id, []).append(Checkpoint(row.step, row.epoch, row.n, row.accuracy))
-    return StudyEvidence(found, steps.read_many(session, ids), checkpoints)
-
-
-def evidence_of_run(session: Session, run_id: int) -> RunEvidence:
-    """What a run's figures are made of. Raises NotFound."""
-    run = runs.get(session, run_id)
-    seen = evaluations.of_runs(session, [run_id], "validation")
-    return RunEvidence(
-        method_kind=run.method_kind,
-        status=RunStatus(run.status),
-        total_steps=run.total_steps,
-        steps=steps.read(session, run_id),
-        validation=[(row.step, row.loss) for row in seen if row.subject == "adapted"],
-        result=run.result,
-    )
 
 
 def _file(figures: dict[str, Figure], name: str, ending: Ending, theme: render.Theme, stem: str) -> Response:

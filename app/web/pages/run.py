@@ -10,8 +10,8 @@ from app.services import runs as run_service
 from app.store.queries import evaluations, runs
 from app.web.contexts.run import RunPage, SpecFormat
 from app.web.dependencies import Bell, Db, Reading
+from app.web.evidence import of_run as evidence_of_run
 from app.web.figures import Drawn, drawn, run_figures
-from app.web.pages.charts import evidence_of_run
 from app.web.specs import as_curl, as_json, as_yaml
 from app.web.templating import Render
 

@@ -16,8 +16,8 @@ from app.web.contexts.study import Cost, Curve, StudyPage
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_progress import StudyAdvance
 from app.web.dependencies import Bell, Db, Reading
+from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import drawn, study_figures
-from app.web.pages.charts import evidence_of_study
 from app.web.templating import Render
 
 router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)

@@ -17,9 +17,10 @@ from app.web.charts.labels import LINE_HEIGHT, Box, beside, spread, text_width
 from app.web.charts.scales import Domain
 from app.web.charts.style import FAMILIES, Look
 from app.web.charts.thin import bands, extremes, smooth
+from app.web.evidence import of_run as evidence_of_run
+from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, drawn, run_figures, study_figures
 from app.web.figures.curves import still_falling
-from app.web.pages.charts import evidence_of_run, evidence_of_study
 from tests.factories import ALL, STATES, empty_database, plain, seed_study
 
 NAMES = {"verdict", "accuracy-memory", "accuracy-time", "loss", "validation", "memory", "time"}
