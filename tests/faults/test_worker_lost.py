@@ -2,9 +2,8 @@
 
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,8 @@ import httpx2
 import psutil
 import pytest
 
-from app.embedded import Stack, stack
-from app.services import datasets as dataset_service
 from app.settings import Settings
-from app.store import migrate
-from app.store.files import Files
-from app.store.session import Database
-from tests import tiny
-from tests.conftest import small_dataset
+from tests.whole import Whole, prepare, start, until
 
 pytestmark = pytest.mark.slow
 
@@ -37,54 +30,15 @@ STUDY: dict[str, Any] = {
 }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home with a small dataset; a lease of seconds, so that a loss is noticed soon."""
-    times = {"LEASE_SECONDS": "6", "HEARTBEAT_SECONDS": "2", "SWEEP_SECONDS": "2", "RING_AGAIN_SECONDS": "4"}
-    for name, value in times.items():
-        monkeypatch.setenv(f"VEZNA_{name}", value)
-    monkeypatch.setenv("VEZNA_MODEL_ROOTS", f'["{tmp_path}"]')
-    tiny.save_model(tmp_path / "tiny")
-    settings = Settings(home=tmp_path / "home", port=free_port())
-    database = Database(settings.database)
-    migrate.upgrade(database)
-    labels, rows = small_dataset()
-    with database.transaction() as session:
-        dataset_service.register(
-            session,
-            Files(settings.files),
-            name="small",
-            title="Small",
-            task="sequence-classification",
-            labels=labels,
-            rows=rows,
-        )
-    database.dispose()
-    return settings
+    return prepare(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def running(settings: Settings) -> Iterator[tuple[Stack, httpx2.Client]]:
-    """Everything started, the tiny model registered and inspected."""
-    with stack(settings) as found, httpx2.Client(base_url=f"{found.url}/api/v1") as api:
-        location = str(settings.model_roots[0] / "tiny")
-        answer = api.post("/models", json={"name": "tiny", "source": "directory", "location": location})
-        assert answer.status_code == 202, answer.text
-        until(lambda: api.get("/models/tiny").json()["status"] == "ready", 90)
-        yield found, api
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
+def running(settings: Settings) -> Iterator[Whole]:
+    with start(settings) as found:
+        yield found
 
 
 def trainers(parent: int) -> list[psutil.Process]:
@@ -103,7 +57,7 @@ def weighed(api: httpx2.Client, study: int) -> dict[str, Any]:
 
 
 def test_a_study_by_http_ends_in_a_verdict_and_leaves_what_it_promised(
-    running: tuple[Stack, httpx2.Client],
+    running: Whole,
 ) -> None:
     _, api = running
     study = api.post("/studies", json=STUDY).json()
@@ -125,9 +79,7 @@ def test_a_study_by_http_ends_in_a_verdict_and_leaves_what_it_promised(
     assert len(api.get(f"/artifacts/{weights['id']}/content").content) == weights["bytes"]
 
 
-def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(
-    running: tuple[Stack, httpx2.Client], settings: Settings
-) -> None:
+def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(running: Whole, settings: Settings) -> None:
     found, api = running
     longer = STUDY | {"training": STUDY["training"] | {"num_train_epochs": 100}}
     study = api.post("/studies", json=longer).json()
@@ -151,7 +103,7 @@ def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(
     assert run["result"]["steps"] == len(api.get(f"/runs/{first}/steps", params={"points": 100_000}).json()["step"])
 
 
-def test_a_running_run_is_cancelled_within_seconds(running: tuple[Stack, httpx2.Client]) -> None:
+def test_a_running_run_is_cancelled_within_seconds(running: Whole) -> None:
     found, api = running
     spec = {
         "base_model": "tiny",

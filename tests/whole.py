@@ -1,0 +1,80 @@
+"""All of Vezna as processes, with a tiny base model and a small dataset: for tests of the whole."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+import pytest
+
+from app.embedded import Stack, stack
+from app.services import datasets as dataset_service
+from app.settings import Settings
+from app.store import migrate
+from app.store.files import Files
+from app.store.session import Database
+from tests import tiny
+from tests.conftest import small_dataset
+
+TIMES = {"LEASE_SECONDS": "6", "HEARTBEAT_SECONDS": "2", "SWEEP_SECONDS": "2", "RING_AGAIN_SECONDS": "4"}
+"""A lease of seconds, so that a loss is noticed soon."""
+
+
+class Whole(NamedTuple):
+    """The running processes and a client of their API."""
+
+    stack: Stack
+    api: httpx2.Client
+
+
+def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A home below `folder`: a migrated database with the dataset `small`, and the model `tiny` to be registered."""
+    for name, value in TIMES.items():
+        monkeypatch.setenv(f"VEZNA_{name}", value)
+    monkeypatch.setenv("VEZNA_MODEL_ROOTS", f'["{folder}"]')
+    tiny.save_model(folder / "tiny")
+    settings = Settings(home=folder / "home", port=free_port())
+    database = Database(settings.database)
+    migrate.upgrade(database)
+    labels, rows = small_dataset()
+    with database.transaction() as session:
+        dataset_service.register(
+            session,
+            Files(settings.files),
+            name="small",
+            title="Small",
+            task="sequence-classification",
+            labels=labels,
+            rows=rows,
+        )
+    database.dispose()
+    return settings
+
+
+@contextmanager
+def start(settings: Settings) -> Iterator[Whole]:
+    """Everything started, the tiny model registered and inspected."""
+    with stack(settings) as found, httpx2.Client(base_url=f"{found.url}/api/v1") as api:
+        location = str(settings.model_roots[0] / "tiny")
+        answer = api.post("/models", json={"name": "tiny", "source": "directory", "location": location})
+        assert answer.status_code == 202, answer.text
+        until(lambda: api.get("/models/tiny").json()["status"] == "ready", 90)
+        yield Whole(found, api)
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for something, at most so long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
