@@ -19,7 +19,7 @@ SECRETS = ("database_url", "broker_url")
 class Settings(BaseSettings):
     """Every setting, with its default and what it is for."""
 
-    model_config = SettingsConfigDict(env_prefix="VEZNA_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="VEZNA_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     home: Path = Path(".vezna")
     """Directory of the embedded database, broker, files and logs."""
@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     """Directories below which base models may be registered by path (JSON list)."""
 
     host: str = "127.0.0.1"
+    """Address that the web server of `vezna up` answers at."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """Its port."""
     published: bool = False
     """Set where something else guards the address (a container's published port): `host` may then be any."""
     allowed_hosts: list[str] = Field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
@@ -44,6 +46,7 @@ class Settings(BaseSettings):
     worker_name: str = ""
     """Name of this worker; empty takes the host's."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What this worker trains on; `auto` is the first CUDA card if there is one, else the CPU."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of a trainer; None leaves it to torch."""
     lease_seconds: float = Field(default=45.0, gt=0)
@@ -64,7 +67,9 @@ class Settings(BaseSettings):
     """A run is tried this often when its worker is lost."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are logged."""
     log_format: Literal["text", "json"] = "text"
+    """Lines for people, or JSON for a collector."""
 
     @model_validator(mode="before")
     @classmethod

@@ -92,6 +92,8 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == "Arm" else "right", no_wrap=True)

@@ -1,6 +1,7 @@
 """A served application with one of everything in it, and Debian's Chromium before it."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,7 +53,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """The browser."""
+    """The browser. Where there is none its tests are skipped, but not in CI."""
+    if not shutil.which(CHROMIUM):
+        need = f"The browser tests need Chromium, and {CHROMIUM} is not there: apt install chromium, or set CHROMIUM."
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(need)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
