@@ -34,7 +34,7 @@ TINY_FACTS = ModelFacts(
     head_parameters_per_label=33,
     hidden_size=32,
     layers=1,
-    max_positions=64,
+    max_positions=512,
     linear_modules=[
         LinearFacts(name=f"encoder.layer.0.attention.self.{name}", in_features=32, out_features=32)
         for name in ("query", "key", "value")

@@ -296,7 +296,8 @@ def _can_show(spec: StudySpec, arms: Sequence[Arm], items: int | None) -> float 
     if not items:
         return None
     reached = [a.score.mean for a in arms if a.score is not None]
-    return smallest_difference(items, len(spec.seeds), max(reached, default=ASSUMED_ACCURACY))
+    accuracy = max(reached, default=ASSUMED_ACCURACY)
+    return smallest_difference(items, len(spec.seeds), accuracy, comparisons=len(arms) - 1)
 
 
 def _overlap(done: Sequence[RunOutcome]) -> bool:

@@ -73,9 +73,13 @@ def smallest_difference(
     *,
     disagreement: float | None = None,
     seed_sd: float | None = None,
+    comparisons: int = 1,
     confidence: float = CONFIDENCE,
 ) -> float:
     """The half-width to expect of a study: the smallest seen difference that it can call one, in the metric's unit.
+
+    With several `comparisons` (arms beside the reference) it is that of the first that Holm's correction tests, at
+    1 − (1 − confidence) / comparisons: the others have narrower intervals once that one is decided.
 
     A true difference of this size is found in half of the studies; one of 1.4 times this size in about 80 %. And an
     arm can only be within a margin that is wider than this.
@@ -87,6 +91,7 @@ def smallest_difference(
     """
     if items < 2 or seeds < 1 or not 0 <= accuracy <= 1:
         raise ValueError("a plan needs two items and one seed at least, and an accuracy between 0 and 1")
+    confidence = 1 - (1 - confidence) / max(comparisons, 1)
     disagree = max(DISAGREEMENT * (1 - accuracy) if disagreement is None else disagreement, 1 / items)
     if seeds == 1:
         return student(confidence, items - 1) * sqrt(disagree / items)

@@ -46,6 +46,11 @@ class StudyStatus(StrEnum):
     FINISHED = "finished"
     CANCELLED = "cancelled"
 
+    @property
+    def terminal(self) -> bool:
+        """Nothing follows it, unless seeds are added."""
+        return self in (StudyStatus.FINISHED, StudyStatus.CANCELLED)
+
 
 def status_of(runs: Collection[RunStatus]) -> StudyStatus:
     """Queued until a run has begun; running while one may still end; cancelled if that ended them all."""

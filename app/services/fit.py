@@ -3,6 +3,7 @@
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid
+from app.domain.models import ModelFacts
 from app.domain.runs import RunSpec
 from app.domain.studies import StudySpec
 from app.store.queries import base_models, datasets
@@ -12,8 +13,10 @@ from app.store.tables import BaseModelRow, DatasetRow
 def check_run(session: Session, spec: RunSpec) -> tuple[BaseModelRow, DatasetRow]:
     """The base model and the dataset of a run. Raises Invalid."""
     model, dataset, problems = _look_up(session, spec.base_model, spec.dataset)
-    if model and (facts := model.facts) and (unfit := facts.unfit(spec.method)):
-        problems.append(FieldError(f"method.{unfit.path}", unfit.message, unfit.remedy))
+    if model and (facts := model.facts):
+        problems += _too_long(facts, spec.training.max_length)
+        if unfit := facts.unfit(spec.method):
+            problems.append(FieldError(f"method.{unfit.path}", unfit.message, unfit.remedy))
     return _all_or_nothing(model, dataset, problems)
 
 
@@ -21,10 +24,18 @@ def check_study(session: Session, spec: StudySpec) -> tuple[BaseModelRow, Datase
     """The base model and the dataset of a study, every arm checked. Raises Invalid."""
     model, dataset, problems = _look_up(session, spec.base_model, spec.dataset)
     if model and (facts := model.facts):
+        problems += _too_long(facts, spec.training.max_length)
         for place, arm in enumerate(spec.arms):
             if unfit := facts.unfit(arm.method):
                 problems.append(FieldError(f"arms.{place}.method.{unfit.path}", unfit.message, unfit.remedy))
     return _all_or_nothing(model, dataset, problems)
+
+
+def _too_long(facts: ModelFacts, max_length: int) -> list[FieldError]:
+    if facts.max_positions is None or max_length <= facts.max_positions:
+        return []
+    what = f"{facts.architecture} has {facts.max_positions} positions, so it cannot read {max_length} tokens"
+    return [FieldError("training.max_length", what, f"at most {facts.max_positions}")]
 
 
 def _look_up(

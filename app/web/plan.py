@@ -107,7 +107,7 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
     owed = {run.arm: run.spec for run in spec.owed()}
 
     def shows(count: int) -> float:
-        return smallest_difference(items, count, accuracy)
+        return smallest_difference(items, count, accuracy, comparisons=len(spec.arms) - 1)
 
     more = range(max(2, seeds + 1), MOST_SEEDS_OFFERED + 1)
     margin = spec.margin_points * POINT

@@ -93,6 +93,7 @@ def test_pages_follow_a_key(api: TestClient) -> None:
         ({"method": {"kind": "lora", "rank": 4}}, "method.rank", "Extra inputs"),
         ({"method": {"kind": "lora", "target_modules": []}}, "method", "name at least one module"),
         ({"training": {"learning_rate": -1}}, "training.learning_rate", "greater than 0"),
+        ({"training": {"max_length": 513}}, "training.max_length", "has 512 positions"),
         ({"base_model": "gone"}, "base_model", "there is no base model 'gone'"),
         ({"dataset": "gone"}, "dataset", "there is no dataset 'gone'"),
     ],
@@ -193,6 +194,14 @@ def test_cancel_of_what_is_absent_or_over_says_so(api: TestClient, registered: D
     finish(registered, run_id, 0.5)
     answer = api.post(f"runs/{run_id}/cancel")
     assert (answer.status_code, answer.json()["title"]) == (409, "Not in its present state")
+
+
+def test_a_number_that_no_run_can_have_is_absent_and_no_mistake(api: TestClient) -> None:
+    huge = 10**22
+    for path in (f"runs/{huge}", f"studies/{huge}", f"artifacts/{huge}", f"runs/{huge}/steps"):
+        assert api.get(path).status_code == 404, path
+    assert api.get("runs", params={"after": huge}).status_code == 422
+    assert api.get("runs", params={"study": huge}).status_code == 422
 
 
 def test_steps_are_thinned_to_the_number_asked_for(api: TestClient, registered: Database) -> None:

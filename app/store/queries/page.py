@@ -5,6 +5,9 @@ from typing import Generic, TypeVar
 
 Row = TypeVar("Row")
 
+LARGEST_ID = 2**31 - 1
+"""Of an INTEGER column; PostgreSQL refuses to compare with a larger number."""
+
 
 @dataclass(frozen=True)
 class Page(Generic[Row]):

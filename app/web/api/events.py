@@ -58,7 +58,7 @@ async def of_run(db: Db, run_id: KnownRun, last_event_id: LastEventId = 0) -> As
             yield ServerSentEvent(event="log", id=str(seen), data=line)
         if now != before:
             yield ServerSentEvent(event="progress", data=now)
-            if before is None or now["status"] != before["status"]:
+            if _differs(before, now, "status") or RunStatus(now["status"]).terminal:
                 yield ServerSentEvent(event="status", data={"status": now["status"]})
             before = now
         if RunStatus(now["status"]).terminal and not lines:
@@ -80,13 +80,18 @@ async def of_study(db: Db, study_id: KnownStudy) -> AsyncIterator[ServerSentEven
         now = await run_in_threadpool(_look_at_study, db, study_id)
         if now != before:
             yield ServerSentEvent(event="progress", data=now)
-            if before is None or now["done"] != before["done"] or now["status"] != before["status"]:
+            if _differs(before, now, "done", "status") or StudyStatus(now["status"]).terminal:
                 yield ServerSentEvent(event="status", data={"status": now["status"], "done": now["done"]})
             before = now
-        if now["status"] in (StudyStatus.FINISHED, StudyStatus.CANCELLED):
+        if StudyStatus(now["status"]).terminal:
             yield ServerSentEvent(event="end", data={"status": now["status"]})
             return
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _differs(before: dict[str, Any] | None, now: dict[str, Any], *names: str) -> bool:
+    """Whether something has changed since the client began to watch: what was there before, its page has shown."""
+    return before is not None and any(before[name] != now[name] for name in names)
 
 
 def _look_at_run(db: Database, run_id: int, seen: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:

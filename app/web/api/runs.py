@@ -12,6 +12,7 @@ from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
 from app.domain.thinning import lttb
 from app.services import runs as run_service
 from app.store.queries import run_list, runs, steps
+from app.store.queries.page import LARGEST_ID
 from app.store.queries.run_list import RunFilter
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
@@ -20,7 +21,10 @@ from app.web.errors import problems
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
-After = Annotated[int | None, Query(description="Give `next_after` of the page before; rows older than it follow.")]
+After = Annotated[
+    int | None,
+    Query(ge=1, le=LARGEST_ID, description="Give `next_after` of the page before; rows older than it follow."),
+]
 Limit = Annotated[int, Query(ge=1, le=500, description="Rows a page.")]
 
 
@@ -117,7 +121,7 @@ def listing(
     after: After = None,
     limit: Limit = 50,
     status: RunStatus | None = None,
-    study: int | None = None,
+    study: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
     method: str | None = None,
 ) -> RunPage:
     """Runs, newest first."""
