@@ -117,16 +117,19 @@ class Arm:
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that runs were made under, and its value by arm (or one value for all)."""
+    """Something that runs were made under, and its value by arm."""
 
     name: str
     values: dict[str, str]
     """By arm title; several values within an arm are joined by a comma."""
+    equal: bool
+    """All runs of all arms had one value."""
 
-    @property
-    def equal(self) -> bool:
-        """Every arm had the same."""
-        return len(set(self.values.values())) <= 1
+    @classmethod
+    def of(cls, name: str, seen: Mapping[str, set[str]]) -> "Condition":
+        """From the values that an arm's runs had."""
+        joined = {title: ", ".join(sorted(values)) for title, values in seen.items()}
+        return cls(name, joined, equal=len(set().union(*seen.values())) <= 1)
 
     @property
     def value(self) -> str:
@@ -189,7 +192,7 @@ def compare(spec: StudySpec, runs: Sequence[RunOutcome], *, test_items: int | No
         arms=arms,
         base=_untouched(done),
         items=items,
-        conditions=_conditions(by_arm),
+        conditions=_conditions(spec, by_arm),
         best_scores=frozenset(best_indistinguishable(scores)) if scores else frozenset(),
         smallest_difference=_can_show(spec, arms, items),
         times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not _overlap(done),
@@ -281,14 +284,17 @@ CONDITIONS: dict[str, Callable[[RunResult], str]] = {
 """What is held against each other; seen in results, not promised by specs."""
 
 
-def _conditions(by_arm: Mapping[str, Sequence[RunOutcome]]) -> tuple[Condition, ...]:
+def _conditions(spec: StudySpec, by_arm: Mapping[str, Sequence[RunOutcome]]) -> tuple[Condition, ...]:
+    """What an arm may set for itself beside its method and its rate, then what its results were seen under."""
+    usual = spec.training.weight_decay
+    decays = {arm.title: {f"{usual if arm.weight_decay is None else arm.weight_decay:g}"} for arm in spec.arms}
     results = {title: [r.result for r in runs if r.result is not None] for title, runs in by_arm.items()}
-    return tuple(
-        Condition(
-            name,
-            {title: ", ".join(sorted({read(result) for result in seen})) for title, seen in results.items() if seen},
-        )
-        for name, read in CONDITIONS.items()
+    return (
+        Condition.of("weight decay", decays),
+        *(
+            Condition.of(name, {title: {read(result) for result in seen} for title, seen in results.items() if seen})
+            for name, read in CONDITIONS.items()
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from app.domain.comparison import Arm, Comparison, Costs, RunOutcome
 from app.domain.methods import Family
+from app.domain.models import ModelFacts
 from app.domain.runs import RunStatus
 from app.domain.verdict import Estimate, VerdictKind
 from app.web.contexts.study_conditions import StudyConditions
@@ -91,11 +92,11 @@ class Arms:
         return [*named, (_("measured peak"), [c.peak_bytes.mean for c in costs])]
 
     @classmethod
-    def of(cls, found: Comparison) -> "Arms":
-        """From a comparison."""
+    def of(cls, found: Comparison, model: ModelFacts | None) -> "Arms":
+        """From a comparison and its base model."""
         longest = max((max(a.costs.peak_bytes.mean, sum(owners(a.costs))) for a in found.arms if a.costs), default=1.0)
         unit = "GiB" if longest >= GIB else "MiB"
-        rows = tuple(_row(found, arm, longest, unit) for arm in found.arms)
+        rows = tuple(_row(found, arm, model, longest, unit) for arm in found.arms)
         reference = next(row for row in rows if row.is_reference)
         base = found.base
         return cls(
@@ -171,6 +172,7 @@ class StudyPage:
         study_id: int,
         found: Comparison,
         *,
+        model: ModelFacts | None,
         figures: Mapping[str, Drawn],
         cost: Cost,
         curve: Curve,
@@ -185,7 +187,7 @@ class StudyPage:
             lead=lead(found),
             facts=facts(found),
             caveats=caveats(found),
-            arms=Arms.of(found),
+            arms=Arms.of(found, model),
             figures=figures,
             cost=cost,
             curve=curve,
@@ -198,14 +200,14 @@ class StudyPage:
         )
 
 
-def _row(found: Comparison, arm: Arm, longest: float, unit: str) -> ArmRow:
+def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float, unit: str) -> ArmRow:
     several = len([a for a in found.arms if a.costs]) > 1
     return ArmRow(
         title=arm.title,
         family=arm.family,
         hollow=arm.hollow,
         is_reference=arm.is_reference,
-        settings=settings(arm),
+        settings=settings(arm, model),
         score=arm.score,
         difference=difference(arm),
         word=_(WORDS[kind(arm)]) if kind(arm) is not VerdictKind.NONE else "",

@@ -1,14 +1,20 @@
 """What a study's arms were run under: what differed, and what was the same."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from app.domain.comparison import Comparison
+from app.domain.models import ModelFacts
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.i18n import gettext as _
-from app.web.numbers import count, rate
+from app.web.i18n import ngettext
+from app.web.numbers import NOTHING, count, rate
 from app.web.words.arms import condition, condition_value, trains
 
 VERSIONS = ("torch", "transformers", "peft")
+TOLD = ("kind", "target_modules")
+"""Fields of a method that the arms' names and what they train say already."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class StudyConditions:
         titles = tuple(arm.title for arm in found.arms)
         return cls(
             arms=titles,
-            own=_own(found),
+            own=_own(found, model.facts if model else None),
             differing=tuple(
                 Setting(condition(c.name), False, tuple(condition_value(c.values.get(title, "")) for title in titles))
                 for c in found.conditions
@@ -49,16 +55,30 @@ class StudyConditions:
         )
 
 
-def _own(found: Comparison) -> tuple[Setting, ...]:
-    settings = [
-        Setting(_("trains"), False, tuple(trains(arm) for arm in found.arms)),
+def _own(found: Comparison, model: ModelFacts | None) -> tuple[Setting, ...]:
+    return (
+        Setting(_("trains"), False, tuple(trains(arm, model) for arm in found.arms)),
+        *_method_fields(found),
         Setting("learning_rate", True, tuple(rate(arm.learning_rate) for arm in found.arms)),
-    ]
-    if any(arm.spec.weight_decay is not None for arm in found.arms):
-        usual = found.spec.training.weight_decay
-        decays = (usual if arm.spec.weight_decay is None else arm.spec.weight_decay for arm in found.arms)
-        settings.append(Setting("weight_decay", True, tuple(rate(decay) for decay in decays)))
-    return tuple(settings)
+    )
+
+
+def _method_fields(found: Comparison) -> Iterator[Setting]:
+    """Fields of the methods that differ between the arms that have them, or are not as usual."""
+    methods = [arm.spec.method for arm in found.arms]
+    usual: dict[str, Any] = {}
+    for method in methods:
+        usual |= {name: field.default for name, field in type(method).model_fields.items()}
+    for name in usual:
+        values = [getattr(method, name, None) for method in methods]
+        if name not in TOLD and {v for v in values if v is not None} - {usual[name]}:
+            yield Setting(name, True, tuple(_written(value) for value in values))
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return rate(value) if isinstance(value, float) else NOTHING if value is None else str(value)
 
 
 def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> list[tuple[str, str]]:
@@ -79,8 +99,10 @@ def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow
             test=count(counts["test"]),
         )
     length = (
-        _("%(steps)s steps", steps=count(training.max_steps))
+        ngettext("%(num)s step", "%(num)s steps", training.max_steps)
         if training.max_steps
+        else _("1 epoch")
+        if training.num_train_epochs == 1
         else _("%(epochs)s epochs", epochs=f"{training.num_train_epochs:g}")
     )
     budget = _(

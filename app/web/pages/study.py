@@ -81,19 +81,17 @@ def _page(session: Session, study_id: int, cost: Cost, curve: Curve) -> StudyPag
     evidence = evidence_of_study(session, study_id)
     found = evidence.comparison
     figures = study_figures(evidence)
+    model = base_models.by_id(session, advance.study.base_model_id)
     shown = ("verdict", f"accuracy-{cost}", curve, "memory", "time")
     return StudyPage.of(
         study_id,
         found,
+        model=model.facts if model else None,
         figures={name: drawn(figures[name], f"/studies/{study_id}/charts") for name in shown},
         cost=cost,
         curve=curve,
         advance=StudyAdvance.of(advance, found),
-        conditions=StudyConditions.of(
-            found,
-            base_models.by_id(session, advance.study.base_model_id),
-            datasets.by_id(session, advance.study.dataset_id),
-        ),
+        conditions=StudyConditions.of(found, model, datasets.by_id(session, advance.study.dataset_id)),
     )
 
 

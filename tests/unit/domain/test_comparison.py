@@ -103,6 +103,22 @@ def test_times_are_not_compared_between_devices() -> None:
     assert [c.name for c in found.conditions if not c.equal] == ["device"]
 
 
+def test_a_condition_is_equal_only_where_all_runs_of_all_arms_had_one_value() -> None:
+    other = result(0.9).model_dump() | {"environment": result().environment.model_dump() | {"device_name": "other"}}
+    elsewhere = RunResult.model_validate(other)
+    runs = [outcome(arm, 0, 0.9, place) for place, arm in enumerate(["full", "LoRA r=8"])]
+    runs += [outcome(arm, 1, 0.9, 10 + place, result=elsewhere) for place, arm in enumerate(["full", "LoRA r=8"])]
+    [device] = [c for c in compare(SPEC, runs).conditions if c.name == "device"]
+    assert len(set(device.values.values())) == 1 and not device.equal
+
+
+def test_arms_with_weight_decays_of_their_own_were_not_held_equal() -> None:
+    full, lora, head = SPEC.arms
+    spec = SPEC.model_copy(update={"arms": [full, lora.model_copy(update={"weight_decay": 0.1}), head]})
+    unequal = {c.name: c.values for c in compare(spec, []).conditions if not c.equal}
+    assert unequal == {"weight decay": {"full": "0", "LoRA r=8": "0.1", "head only": "0"}}
+
+
 def test_times_are_not_compared_when_runs_shared_the_device() -> None:
     runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 0)]
     found = compare(SPEC, runs)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.methods import LoraSpec
 from app.domain.runs import FailureCode
+from app.domain.studies import ArmSpec
 from app.main import create_app
 from app.settings import Settings
 from app.store.session import Database
 from app.store.tables import Base
 from tests import filled
-from tests.factories import ALL, MANY, STATES, seed_study
+from tests.factories import ALL, FULL, LORA, MANY, STATES, seed_study
 from tests.fakes import SilentBell
 
 
@@ -118,6 +121,17 @@ def test_a_lost_seed_is_named_with_its_reason_and_a_link(client: TestClient) -> 
     assert '<a class="lost" href="/runs/5">seed 1: diverged</a>' in text
     assert "2 of 3 seeds" in text
     assert "1 run failed: diverged" in text
+
+
+def test_what_differed_has_a_row_for_each_field_of_a_method_that_did(client: TestClient) -> None:
+    arms = (FULL, LORA, ArmSpec(method=LoraSpec(r=64, use_dora=True, lora_dropout=0.1)))
+    text = client.get(f"/studies/{study(client, arms=arms)}").text
+    rows = [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in text.split("<tr>")]
+    assert "r – 8 64" in rows
+    assert "use_dora – no yes" in rows
+    assert "lora_dropout – 0 0.1" in rows
+    assert "trains every weight query, value, and the head query, value, and the head" in rows
+    assert not [row for row in rows if row.startswith(("lora_alpha", "bias"))]
 
 
 def test_names_are_text(client: TestClient) -> None:

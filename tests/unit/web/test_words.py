@@ -138,6 +138,14 @@ def test_a_study_without_tuning_always_says_so() -> None:
         assert "learning rates were not tuned" in [c.text for c in caveats(found(state))]
 
 
+def test_nothing_is_said_to_have_differed_but_the_method_only_where_that_is_so() -> None:
+    nothing = "nothing differed but the method and its learning rate"
+    assert nothing in [c.text for c in caveats(found("within"))]
+    decayed = [c.text for c in caveats(weighed(arms=(FULL, LORA.model_copy(update={"weight_decay": 0.1}))))]
+    assert nothing not in decayed
+    assert "what differed: weight decay" in decayed
+
+
 def test_one_seed_and_lost_runs_are_kept_in_mind() -> None:
     assert caveats(found("hint"))[0].text == "an arm has one seed: what another seed would change is unknown"
     lost = weighed(failed={("LoRA r=8", 1): FailureCode.DIVERGED}, cancelled=[("head only", 2)])
