@@ -1,5 +1,6 @@
 """The doorbell: names of the tasks, and how to ring for one. The database is the queue; a ring carries an id alone."""
 
+import time
 from typing import Any
 
 import structlog
@@ -23,7 +24,10 @@ log = structlog.get_logger()
 
 
 def celery_app(settings: Settings) -> Celery:
-    """The Celery application, for those who ring and those who answer alike. Reasons: docs/decisions/0004-celery.md."""
+    """The Celery application, for those who ring and those who answer alike.
+
+    The reasons are in docs/decisions/0001-database-is-the-queue.md.
+    """
     app = Celery("vezna", broker=settings.broker)
     app.conf.update(
         task_acks_late=False,  # a job that runs can't be delivered again; the lease covers a lost worker
@@ -60,19 +64,31 @@ def celery_app(settings: Settings) -> Celery:
     return app
 
 
+QUIET_SECONDS = 5.0
+"""After a ring that failed the next ones are not tried for so long: a study's hundred runs shall not wait for each."""
+
+
 class Doorbell:
     """Rings for tasks. Made once a process and handed to whoever rings."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = celery_app(settings)
-        options = self._app.conf.broker_transport_options
-        self._app.conf.broker_transport_options = options | {"socket_timeout": 5, "socket_connect_timeout": 2}
+        # One try and two seconds: whoever rings has an answer to give, and the sweeper rings again.
+        self._app.conf.broker_transport_options = self._app.conf.broker_transport_options | {
+            "socket_timeout": 2,
+            "socket_connect_timeout": 2,
+            "max_retries": 0,
+        }
+        self._quiet_until = 0.0
 
     def ring(self, task: str, *args: Any) -> bool:
         """Ring for a task. False if the broker is away: nothing is lost, the sweeper rings again."""
+        if time.monotonic() < self._quiet_until:
+            return False
         try:
             self._app.send_task(task, args=args, retry=False)
         except BROKER_ERRORS as error:
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
             log.warning("the broker is away; the sweeper will ring again", task=task, error=str(error))
             return False
         return True

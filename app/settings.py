@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=45.0, gt=0)
     """A running run whose lease was not renewed for this long is taken from its worker."""
     heartbeat_seconds: float = Field(default=10.0, gt=0)
-    """A worker renews its lease at least this often."""
+    """A worker gives a sign of life this often, also when it is idle."""
     report_seconds: float = Field(default=1.0, gt=0)
     """Progress is written to the database this often; a cancel is seen as fast."""
     sweep_seconds: float = Field(default=20.0, gt=0)

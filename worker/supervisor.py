@@ -6,30 +6,33 @@ attempt, the trainer is ended and nothing more is written.
 """
 
 import errno
-import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.domain.errors import VeznaError
-from app.domain.jobs import EXIT_STOPPED, FailureReport, Report, ResultReport, TrainJob
+from app.domain.errors import NotFound, RunFailed, Unavailable
+from app.domain.jobs import EXIT_ABANDONED, EXIT_STOPPED, FailureReport, Report, ResultReport, TrainJob
 from app.domain.metrics import RunResult
-from app.domain.runs import FAILURES, Failure, FailureCode
+from app.domain.runs import FAILURES, Failure, FailureCode, RunStatus
 from app.services import attempts
 from app.services.attempts import Claim, Fenced, Orders
 from app.services.models import location_of
+from app.store.queries import runs
 from worker.context import Context
 from worker.trainer_process import COMMAND, TrainerProcess
+from worker.workdir import workdir
 
 log = structlog.get_logger()
 
 CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
+STORE_AGAIN_SECONDS = (1.0, 4.0, 15.0)
 LINGER_SECONDS = 10.0
 """A trainer that has reported its end may take so long to go."""
 
@@ -41,13 +44,19 @@ class LeaseLost(Exception):
 def supervise(context: Context, claim: Claim, command: Sequence[str] = COMMAND) -> None:
     """Execute a claimed run to whatever end it comes to, and write that end once. `command` starts a trainer."""
     logger = log.bind(run_id=claim.run_id, epoch=claim.epoch)
-    with _workdir(context) as folder:
+    with workdir(context.settings.home) as folder:
+        attempt = _Attempt(context, claim, folder, command)
         try:
-            _Attempt(context, claim, folder, command).run()
+            attempt.run()
         except Fenced as fenced:
             logger.warning("the attempt is no longer ours, nothing more is written", reason=fenced.message)
         except LeaseLost:
             logger.error("the database was away longer than the lease; the sweeper will queue the run again")
+        except Exception as error:
+            logger.exception("the attempt could not be supervised")
+            with suppress(Fenced, LeaseLost):
+                attempt.fail(_failure_of(error))
+        attempt.remove_unused_files()
 
 
 class _Attempt:
@@ -57,6 +66,9 @@ class _Attempt:
         self.context, self.claim, self.folder, self.command = context, claim, folder, command
         self.settings = context.settings
         self.pending: list[Report] = []
+        self.sending: list[Report] | None = None
+        """Reports on their way, until the database has answered: sent again under the same number, they count once."""
+        self.number = 0
         self.orders = Orders(cancel=False, drain=False)
         self.renewed_at = time.monotonic()
         self.progress_at = time.monotonic()
@@ -68,9 +80,6 @@ class _Attempt:
         """From the job file to the run's end."""
         oom_before = _oom_kills()
         job = self._prepare()
-        if isinstance(job, Failure):
-            self._fail(job)
-            return
         trainer = TrainerProcess(job, self.folder, self.settings.lease_seconds, self.command)
         log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
         try:
@@ -81,23 +90,23 @@ class _Attempt:
             status = trainer.exit_status(LINGER_SECONDS)
         finally:
             trainer.kill()
-        self._persist(self._flush)
+        while self.pending or self.sending is not None:
+            self._persist(self._flush)
         self._conclude(status, trainer, oom_killed=_oom_kills() > oom_before)
 
-    def _prepare(self) -> TrainJob | Failure:
-        """Fetch the dataset and write down what the trainer needs."""
+    def _prepare(self) -> TrainJob:
+        """Fetch the dataset and write down what the trainer needs. Raises RunFailed."""
         dataset = self.folder / "dataset.parquet"
         try:
-            self.context.files.get(self.claim.dataset_file, dataset)
-        except (OSError, VeznaError) as error:
-            return Failure(
-                code=FailureCode.DATASET_UNAVAILABLE,
-                message=f"{FAILURES[FailureCode.DATASET_UNAVAILABLE]} ({error})",
-            )
+            self._while_renewing(lambda: self.context.files.get(self.claim.dataset_file, dataset))
+        except (NotFound, OSError) as error:
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            code = FailureCode.DISK_FULL if full else FailureCode.DATASET_UNAVAILABLE
+            raise RunFailed(code, f"{FAILURES[code]} ({error})") from error
         try:
             location = location_of(self.claim.model_source, self.claim.model_location)
-        except VeznaError as error:
-            return Failure(code=FailureCode.MODEL_UNAVAILABLE, message=error.message)
+        except Unavailable as error:
+            raise RunFailed(FailureCode.MODEL_UNAVAILABLE, error.message) from error
         output = self.folder / "output"
         output.mkdir()
         return TrainJob(
@@ -135,9 +144,13 @@ class _Attempt:
                     raise LeaseLost from error
 
     def _flush(self) -> None:
+        if self.sending is None:
+            self.sending, self.pending = self.pending, []
+            self.number += 1
+        lease = self.settings.lease_seconds
         with self.context.database.transaction() as session:
-            self.orders = attempts.report(session, self.claim, self.pending, self.settings.lease_seconds)
-        self.pending.clear()
+            self.orders = attempts.report(session, self.claim, self.number, self.sending, lease)
+        self.sending = None
         self.renewed_at = time.monotonic()
 
     def _enforce(self, trainer: TrainerProcess) -> None:
@@ -159,38 +172,67 @@ class _Attempt:
             self._store_result(self.end.result)
         elif isinstance(self.end, FailureReport):
             self._keep_errors(trainer)
-            self._fail(self.end.failure)
+            self.fail(self.end.failure)
         elif self.orders.cancel:
             self._write(lambda session: attempts.stop(session, claim))
-        elif self.orders.drain or status == EXIT_STOPPED:
+        elif self.orders.drain:
             why = f"{claim.worker} is shutting down"
             self._write(lambda session: attempts.hand_back(session, bell, claim, why))
         elif self.stalled:
-            self._fail(Failure(code=FailureCode.STALLED, message=FAILURES[FailureCode.STALLED]))
-        elif status == -signal.SIGKILL:
+            self.fail(Failure(code=FailureCode.STALLED, message=FAILURES[FailureCode.STALLED]))
+        elif status < 0 or status in (EXIT_STOPPED, EXIT_ABANDONED):  # ended from outside, not by its own doing
             code = FailureCode.HOST_OOM if oom_killed else FailureCode.KILLED
             failure, most = Failure(code=code, message=FAILURES[code]), self.settings.max_attempts
             self._write(lambda session: attempts.retry(session, bell, claim, failure, most))
         else:
             self._keep_errors(trainer)
             message = f"The trainer ended with status {status}. {FAILURES[FailureCode.INTERNAL]}"
-            self._fail(Failure(code=FailureCode.INTERNAL, message=message))
+            self.fail(Failure(code=FailureCode.INTERNAL, message=message))
 
     def _store_result(self, result: RunResult) -> None:
         """Store the artifacts under this attempt's own prefix, then write the result that names them."""
-        prefix = f"runs/{self.claim.run_id}/{self.claim.epoch}"
-        stored = {file.name: f"{prefix}/{file.name}" for file in result.artifacts}
-        try:
-            for name, place in stored.items():
-                self.context.files.put(self.folder / "output" / name, place)
-                self._persist(self._flush)  # a large file may take longer than the lease
-        except OSError as error:
-            code = FailureCode.DISK_FULL if error.errno == errno.ENOSPC else FailureCode.INTERNAL
-            self._fail(Failure(code=code, message=f"The run's files could not be stored: {error}. {FAILURES[code]}"))
-            return
+        stored = {file.name: f"{self._prefix(self.claim.epoch)}/{file.name}" for file in result.artifacts}
+        for name, place in stored.items():
+            self._store(self.folder / "output" / name, place)
         self._write(lambda session: attempts.finish(session, self.claim, result, stored))
 
-    def _fail(self, failure: Failure) -> None:
+    def _store(self, file: Path, place: str) -> None:
+        """Put a file into the store; a store that is busy is asked again."""
+        for pause in (*STORE_AGAIN_SECONDS, None):
+            try:
+                self._while_renewing(lambda: self.context.files.put(file, place))
+                return
+            except OSError as error:
+                if pause is None or error.errno == errno.ENOSPC:
+                    raise
+                log.warning("a file could not be stored; trying again", file=place, error=str(error))
+                self._while_renewing(partial(time.sleep, pause))
+
+    def _while_renewing(self, transfer: Callable[[], None]) -> None:
+        """Do what may take longer than the lease, and keep the lease meanwhile."""
+        with ThreadPoolExecutor(1) as pool:
+            moving = pool.submit(transfer)
+            while not wait([moving], timeout=self.settings.report_seconds).done:
+                self._persist(self._flush)
+        moving.result()
+
+    def remove_unused_files(self) -> None:
+        """Of a run's attempts only the one that succeeded keeps its files; the database says which."""
+        try:
+            with self.context.database.reading() as session:
+                run = runs.get(session, self.claim.run_id)
+            kept = run.epoch if run.status == RunStatus.SUCCEEDED else None
+            for epoch in range(1, self.claim.epoch + 1):
+                if epoch != kept:
+                    self.context.files.remove(self._prefix(epoch))
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("files of lost attempts could not be removed", run_id=self.claim.run_id, error=str(error))
+
+    def _prefix(self, epoch: int) -> str:
+        return f"runs/{self.claim.run_id}/{epoch}"
+
+    def fail(self, failure: Failure) -> None:
+        """Write why the run failed. Raises Fenced, LeaseLost."""
         self._write(lambda session: attempts.fail(session, self.claim, failure))
 
     def _write(self, change: Callable[[Session], None]) -> None:
@@ -216,12 +258,13 @@ class _Attempt:
         log.error("trainer failed", run_id=self.claim.run_id, stderr=trainer.last_errors())
 
 
-@contextmanager
-def _workdir(context: Context) -> Iterator[Path]:
-    parent = context.settings.home / "work"
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="run-", dir=parent, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+def _failure_of(error: Exception) -> Failure:
+    """What an exception in the supervisor means for its run."""
+    if isinstance(error, RunFailed):
+        return Failure(code=error.code, message=error.message)
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    code = FailureCode.DISK_FULL if full else FailureCode.INTERNAL
+    return Failure(code=code, message=f"{FAILURES[code]} ({type(error).__name__}: {error})")
 
 
 def _oom_kills() -> int:

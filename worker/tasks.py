@@ -3,23 +3,24 @@
 import json
 import subprocess
 import sys
+from tempfile import TemporaryDirectory
 
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from app.domain.errors import Unavailable
 from app.domain.models import ModelFacts
 from app.services import attempts, models
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
-from app.store.queries import base_models, workers
+from app.store.queries import workers
 from app.store.tables import now
-from worker import device
+from worker import device, workdir
+from worker.child_environment import child_environment
 from worker.context import Context, context
 from worker.supervisor import supervise
 
 log = structlog.get_logger()
-
-INSPECTION_SECONDS = 300
 
 
 def train(run_id: int) -> None:
@@ -40,12 +41,14 @@ def train(run_id: int) -> None:
 def inspect(model_id: int) -> None:
     """Inspect a base model in a process of its own, and note what was found."""
     here = context()
-    with here.database.reading() as session:
-        row = base_models.by_id(session, model_id)
-        if row is None or row.status != "inspecting":
-            return
-        location, revision = models.location_of(row.source, row.location), row.revision
-    found = _inspect(location, revision)
+    with here.database.transaction() as session:
+        row = models.begin_inspection(session, model_id)
+    if row is None:
+        return
+    try:
+        found = _inspect(models.location_of(row.source, row.location), row.revision)
+    except Unavailable as error:
+        found = error.message
     with here.database.transaction() as session:
         if isinstance(found, ModelFacts):
             models.inspected(session, model_id, found)
@@ -63,7 +66,8 @@ def sweep() -> None:
 
 
 def sign_on(here: Context) -> None:
-    """Make this worker known with its device."""
+    """Make this worker known with its device, and remove what a worker of this home that was killed has left."""
+    workdir.remove_abandoned(here.settings.home)
     found = device.find(here.settings.device)
     with here.database.transaction() as session:
         worker_service.sign_on(
@@ -85,9 +89,18 @@ def beat(here: Context) -> None:
 def _inspect(location: str, revision: str) -> ModelFacts | str:
     command = [sys.executable, "-m", "worker.inspection", location, *([revision] if revision else [])]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSPECTION_SECONDS, check=False)  # noqa: S603
+        with TemporaryDirectory() as nowhere:  # a hub id shall never be taken for a directory that happens to lie here
+            done = subprocess.run(  # noqa: S603
+                command,
+                capture_output=True,
+                text=True,
+                timeout=models.INSPECTION_SECONDS,
+                check=False,
+                env=child_environment(),
+                cwd=nowhere,
+            )
     except subprocess.TimeoutExpired:
-        return f"the inspection took longer than {INSPECTION_SECONDS} s"
+        return f"the inspection took longer than {models.INSPECTION_SECONDS} s"
     if done.returncode == 0:
         return ModelFacts.model_validate_json(done.stdout)
     log.error("inspection failed", location=location, stderr=done.stderr[-2000:])

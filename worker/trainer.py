@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ValidationError
 
 from app.domain.jobs import (
+    EXIT_ABANDONED,
     EXIT_STOPPED,
     EvaluationReport,
     FailureReport,
@@ -45,8 +46,6 @@ from app.domain.runs import Failure, FailureCode, Phase
 if TYPE_CHECKING:
     from worker.engine.attempt import Attempt
 
-EXIT_ABANDONED = 76
-"""Exit status of a trainer that ended itself because its supervisor was gone. Nobody is there to read it."""
 _PR_SET_PDEATHSIG = 1
 
 

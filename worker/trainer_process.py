@@ -14,10 +14,7 @@ from typing import IO
 from pydantic import TypeAdapter, ValidationError
 
 from app.domain.jobs import LogReport, Report, TrainJob
-from worker.trainer_env import TRAINER_ENV
-
-SECRET_ENV = ("VEZNA_DATABASE_URL", "VEZNA_BROKER_URL", "VEZNA_DATABASE_URL_FILE", "VEZNA_BROKER_URL_FILE")
-"""A trainer reads no database and rings no doorbell, so it gets neither address."""
+from worker.child_environment import child_environment
 
 COMMAND = (sys.executable, "-m", "worker.trainer")
 
@@ -31,14 +28,16 @@ class TrainerProcess:
         path = folder / "job.json"
         path.write_text(job.model_dump_json())
         self.stderr = folder / "stderr.txt"
-        environment = {k: v for k, v in os.environ.items() if k not in SECRET_ENV} | TRAINER_ENV
+        nowhere = folder / "empty"  # a hub id shall never be taken for a directory that happens to lie here
+        nowhere.mkdir()
         with self.stderr.open("wb") as errors:
             self._process = subprocess.Popen(  # noqa: S603
                 [*command, str(path), "--lease-seconds", str(lease_seconds)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=environment,
+                env=child_environment(),
+                cwd=nowhere,
                 start_new_session=True,
             )
         self._lines: queue.SimpleQueue[Report | None] = queue.SimpleQueue()

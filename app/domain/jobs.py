@@ -87,3 +87,5 @@ Report = Annotated[
 
 EXIT_STOPPED = 75
 """Exit status of a trainer that was told to stop and did (EX_TEMPFAIL)."""
+EXIT_ABANDONED = 76
+"""Exit status of a trainer that ended itself because its supervisor or its lease was gone."""

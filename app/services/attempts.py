@@ -26,12 +26,18 @@ class Fenced(VeznaError):
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A run that this worker may execute, and what it needs for it."""
+class Attempt:
+    """One execution of a run, and whose it is."""
 
     run_id: int
     epoch: int
     worker: str
+
+
+@dataclass(frozen=True)
+class Claim(Attempt):
+    """A run that this worker may execute, and what it needs for it."""
+
     spec: RunSpec
     model_source: str
     model_location: str
@@ -98,8 +104,12 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     )
 
 
-def report(session: Session, claimed: Claim, reports: Sequence[Report], lease_seconds: float) -> Orders:
-    """Renew the lease and write what the trainer has reported since. Raises Fenced."""
+def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:
+    """Renew the lease and write the attempt's report of that number, once. Raises Fenced.
+
+    Numbers rise from 1. A report that was written already, because only the answer to its commit was lost, renews the
+    lease and nothing else.
+    """
     at = now()
     values: dict[str, Any] = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
     for item in reports:
@@ -120,11 +130,14 @@ def report(session: Session, claimed: Claim, reports: Sequence[Report], lease_se
                 values["validation_accuracy"] = found.accuracy
             case _:
                 pass
-    if not runs.write(session, claimed.run_id, claimed.epoch, **values):
-        raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")
-    for item in reports:
-        _keep(session, claimed.run_id, item)
-    steps.append(session, claimed.run_id, to_array([s for r in reports if isinstance(r, StepsReport) for s in r.steps]))
+    lease = {"lease_expires_at": values["lease_expires_at"]}
+    if runs.write(session, claimed.run_id, claimed.epoch, runs.not_reported(number), reported=number, **values):
+        for item in reports:
+            _keep(session, claimed.run_id, item)
+        done = [step for item in reports if isinstance(item, StepsReport) for step in item.steps]
+        steps.append(session, claimed.run_id, to_array(done))
+    elif not runs.write(session, claimed.run_id, claimed.epoch, **lease):
+        raise _fenced(claimed)
     workers.beat(session, claimed.worker, at)
     return Orders(
         cancel=runs.cancel_requested(session, claimed.run_id), drain=workers.draining(session, claimed.worker)
@@ -165,11 +178,10 @@ def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str
     """Write a result, once. `stored` gives each artifact's place in the files store. Raises Fenced."""
     test, base = result.evaluation("adapted", "test"), result.evaluation("base", "test")
     train = result.clocks.train
-    _end(
+    ended = end(
         session,
         claimed,
         RunStatus.SUCCEEDED,
-        phase=None,
         step=result.steps,
         accuracy=test.accuracy if test else None,
         macro_f1=test.macro_f1 if test else None,
@@ -185,6 +197,8 @@ def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str
         device_name=result.environment.device_name,
         result_json=result.model_dump(mode="json"),
     )
+    if not ended:
+        raise _fenced(claimed)
     for file in result.artifacts:
         session.add(
             ArtifactRow(
@@ -196,67 +210,86 @@ def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str
                 file=stored[file.name],
             )
         )
-    steps.compact(session, claimed.run_id)
     accuracy = f": test accuracy {test.accuracy:.3f}" if test else ""
     events.add(session, claimed.run_id, "status", f"succeeded{accuracy}")
 
 
 def fail(session: Session, claimed: Claim, failure: Failure) -> None:
     """End a run as failed. Raises Fenced."""
-    _end(session, claimed, RunStatus.FAILED, failure_code=failure.code.value, failure_message=failure.message)
-    steps.compact(session, claimed.run_id)
-    events.add(session, claimed.run_id, "status", f"failed, {failure.code}: {failure.message}")
+    message = failure.message.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if not end(session, claimed, RunStatus.FAILED, failure_code=failure.code.value, failure_message=message):
+        raise _fenced(claimed)
+    events.add(session, claimed.run_id, "status", f"failed, {failure.code}: {message}")
 
 
 def stop(session: Session, claimed: Claim) -> None:
     """End a run that was cancelled while it ran. Raises Fenced."""
-    _end(session, claimed, RunStatus.CANCELLED)
-    steps.compact(session, claimed.run_id)
+    if not end(session, claimed, RunStatus.CANCELLED):
+        raise _fenced(claimed)
     events.add(session, claimed.run_id, "status", "cancelled")
 
 
 def hand_back(session: Session, bell: Doorbell, claimed: Claim, why: str) -> None:
     """Queue a run again because its worker stops; this attempt does not count. Raises Fenced."""
-    if not back_to_queue(session, bell, claimed.run_id, claimed.epoch, claimed.worker, why, counted=False):
-        raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")
+    if not back_to_queue(session, bell, claimed, why, counted=False):
+        _end_if_cancelled(session, claimed)
 
 
 def retry(session: Session, bell: Doorbell, claimed: Claim, failure: Failure, max_attempts: int) -> None:
-    """Try a run again whose trainer was ended from outside, or fail it when it was tried often enough."""
-    run = runs.get(session, claimed.run_id)
-    if run.cancel_requested_at is not None:
-        stop(session, claimed)
-    elif run.attempts >= max_attempts:
+    """Try a run again whose trainer was ended from outside, or fail it when it was tried often enough.
+
+    Raises Fenced.
+    """
+    if runs.get(session, claimed.run_id).attempts >= max_attempts:
         fail(session, claimed, failure)
-    elif not back_to_queue(session, bell, claimed.run_id, claimed.epoch, claimed.worker, failure.message, counted=True):
-        raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")
+    elif not back_to_queue(session, bell, claimed, failure.message, counted=True):
+        _end_if_cancelled(session, claimed)
 
 
 def back_to_queue(
-    session: Session, bell: Doorbell, run_id: int, epoch: int, worker: str, why: str, *, counted: bool
+    session: Session, bell: Doorbell, lost: Attempt, why: str, *conditions: runs.Condition, counted: bool
 ) -> bool:
-    """Queue a running run again and ring for it. False if the attempt is no longer the run's."""
-    values: dict[str, Any] = {} if counted else runs.uncounted_attempt()
+    """Queue a running run again and ring for it, unless someone wants it cancelled.
+
+    False if the attempt is no longer the run's, or it is to be cancelled, or a condition does not hold.
+    """
     moved = runs.move(
         session,
-        run_id,
+        lost.run_id,
         RunStatus.RUNNING,
         RunStatus.QUEUED,
-        of_epoch=epoch,
+        runs.in_attempt(lost.epoch),
+        runs.cancel_not_wanted(),
+        *conditions,
         phase=None,
         lease_expires_at=None,
         rung_at=now(),
-        **values,
+        **({} if counted else runs.uncounted_attempt()),
     )
     if moved:
-        workers.release(session, worker, run_id)
-        events.add(session, run_id, "status", f"queued again: {why}")
-        after_commit(session, lambda: bell.ring(TRAIN, run_id))
+        workers.release(session, lost.worker, lost.run_id)
+        events.add(session, lost.run_id, "status", f"queued again: {why}")
+        after_commit(session, lambda: bell.ring(TRAIN, lost.run_id))
     return moved
 
 
-def _end(session: Session, claimed: Claim, status: RunStatus, **values: Any) -> None:
+def end(session: Session, lost: Attempt, status: RunStatus, *conditions: runs.Condition, **values: Any) -> bool:
+    """End an attempt in a terminal state. False if it is no longer the run's, or a condition does not hold."""
     values = {"phase": None, "lease_expires_at": None, "finished_at": now(), **values}
-    workers.release(session, claimed.worker, claimed.run_id)
-    if not runs.move(session, claimed.run_id, RunStatus.RUNNING, status, of_epoch=claimed.epoch, **values):
-        raise Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")
+    ended = runs.move(
+        session, lost.run_id, RunStatus.RUNNING, status, runs.in_attempt(lost.epoch), *conditions, **values
+    )
+    if ended:
+        workers.release(session, lost.worker, lost.run_id)
+        steps.compact(session, lost.run_id)
+    return ended
+
+
+def _end_if_cancelled(session: Session, claimed: Claim) -> None:
+    if not end(session, claimed, RunStatus.CANCELLED, runs.cancel_wanted()):
+        raise _fenced(claimed)
+    events.add(session, claimed.run_id, "status", "cancelled")
+
+
+def _fenced(claimed: Claim) -> Fenced:
+    return Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")

@@ -1,6 +1,7 @@
 """Base models: register under a name, have a worker inspect them, note what it found."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -11,7 +12,10 @@ from app.domain.models import ModelFacts, ModelRegistration
 from app.queue import INSPECT, Doorbell
 from app.store.queries import base_models
 from app.store.session import after_commit
-from app.store.tables import BaseModelRow
+from app.store.tables import BaseModelRow, now
+
+INSPECTION_SECONDS = 120
+"""An inspection is given up after so long."""
 
 
 def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots: Sequence[Path]) -> BaseModelRow:
@@ -25,7 +29,7 @@ def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots:
         if (known.source, known.location) != (wanted.source, location):
             raise Conflict(f"the base model {wanted.name!r} is there already, from {known.source}: choose another name")
         if known.status == "failed":
-            known.status = "inspecting"
+            known.status, known.inspection_started_at = "inspecting", None
             after_commit(session, lambda: bell.ring(INSPECT, known.id))
         return known
     row = BaseModelRow(name=wanted.name, source=wanted.source, location=location, revision=wanted.revision)
@@ -38,6 +42,14 @@ def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots:
 def location_of(source: str, location: str) -> str:
     """Where a worker loads a base model from: a directory, or a hub id."""
     return str(sample.model_directory()) if source == "sample" else location
+
+
+def begin_inspection(session: Session, model_id: int) -> BaseModelRow | None:
+    """Claim a base model's inspection. None if it is inspected already, or is being inspected elsewhere."""
+    at = now()
+    if not base_models.begin_inspection(session, model_id, at, at - timedelta(seconds=INSPECTION_SECONDS)):
+        return None
+    return base_models.by_id(session, model_id)
 
 
 def inspected(session: Session, model_id: int, facts: ModelFacts) -> None:

@@ -64,11 +64,15 @@ def cancel(session: Session, run_id: int) -> RunRow:
     """Cancel a queued run at once, a running one with its worker's next report. Raises NotFound, Conflict."""
     run = runs.get(session, run_id)
     at = now()
-    if runs.move(session, run_id, RunStatus.QUEUED, RunStatus.CANCELLED, finished_at=at, cancel_requested_at=at):
-        events.add(session, run_id, "status", "cancelled while it was queued")
-    elif runs.ask_to_cancel(session, run_id, at):
-        events.add(session, run_id, "status", "asked to cancel")
+    for _ in range(2):  # it may be claimed, or handed back, between the two looks
+        if runs.move(session, run_id, RunStatus.QUEUED, RunStatus.CANCELLED, finished_at=at, cancel_requested_at=at):
+            events.add(session, run_id, "status", "cancelled while it was queued")
+            break
+        if runs.ask_to_cancel(session, run_id, at):
+            events.add(session, run_id, "status", "asked to cancel")
+            break
     else:
+        session.refresh(run)
         raise Conflict(f"run {run_id} has already ended: it is {run.status}")
     session.refresh(run)
     return run

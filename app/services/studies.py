@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count as naturals
+from itertools import islice
 
 from sqlalchemy.orm import Session
 
@@ -41,12 +43,13 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
             f"{count} more seeds are not possible: the study has {len(spec.seeds)}",
             f"add from 1 to {MOST_SEEDS - len(spec.seeds)}",
         )
-    first = max(spec.seeds) + 1
-    more = spec.model_copy(update={"seeds": list(range(first, first + count))})
+    seeds = list(islice((seed for seed in naturals() if seed not in spec.seeds), count))
+    more = StudySpec.model_validate(spec.model_dump() | {"seeds": seeds})
     model, dataset = check_study(session, more)
     for owed in more.owed():
         run_service.enqueue(session, bell, owed.spec, model, dataset, study_id=study.id, arm=owed.arm)
-    study.spec_json = spec.model_copy(update={"seeds": [*spec.seeds, *more.seeds]}).model_dump(mode="json")
+    whole = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
+    study.spec_json = whole.model_dump(mode="json")
     session.flush()
     return study
 

@@ -5,7 +5,6 @@ Names inside the store are made by Vezna (`runs/46/2/predictions.parquet`), neve
 
 import hashlib
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -23,7 +22,6 @@ class Files:
 
     def __init__(self, url: str) -> None:
         self.fs, self.root = fsspec.core.url_to_fs(url)
-        self.local = isinstance(self.fs, fsspec.get_filesystem_class("file"))
 
     def put(self, source: Path, name: str) -> None:
         """Copy a local file into the store, replacing what is there."""
@@ -52,13 +50,6 @@ class Files:
         path = self._path(prefix)
         if self.fs.exists(path):
             self.fs.rm(path, recursive=True)
-
-    def free_bytes(self) -> int | None:
-        """Free bytes of a local store's disk; None where the store has no such number."""
-        if not self.local:
-            return None
-        self.fs.makedirs(self.root, exist_ok=True)
-        return shutil.disk_usage(self.root).free
 
     def _path(self, name: str) -> str:
         if not SAFE.fullmatch(name):

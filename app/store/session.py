@@ -51,8 +51,8 @@ class Database:
             yield session
 
     def dispose(self) -> None:
-        """Close every pooled connection; a forked process must call it before its first query."""
-        self.engine.dispose(close=False)
+        """Close every pooled connection."""
+        self.engine.dispose()
 
 
 def after_commit(session: Session, call: Callable[[], object]) -> None:

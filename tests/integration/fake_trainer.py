@@ -56,6 +56,10 @@ elif behaviour == "fails":
 elif behaviour == "crashes":
     print("Traceback: something unforeseen", file=sys.stderr)
     sys.exit(3)
+elif behaviour == "abandons":
+    sys.exit(76)
+elif behaviour == "stops-unasked":
+    sys.exit(EXIT_STOPPED)
 elif behaviour == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 elif behaviour == "babbles":

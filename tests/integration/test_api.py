@@ -54,7 +54,7 @@ def finish(db: Database, run_id: int, accuracy: float) -> None:
                 evaluation=evaluation(accuracy=accuracy), items=items, scores=[1] * right + [0] * (8 - right)
             ),
         ]
-        attempts.report(session, mine, reports, 45)
+        attempts.report(session, mine, 1, reports, 45)
         attempts.finish(session, mine, result(accuracy), {})
 
 
@@ -179,6 +179,12 @@ def test_seeds_are_added_to_every_arm(api: TestClient) -> None:
     assert len(more["runs"]) == 8
     assert api.post(f"studies/{study['id']}/seeds", json={"count": 99}).status_code == 422
     assert len(api.get(f"studies/{study['id']}").json()["runs"]) == 8
+
+
+def test_new_seeds_are_the_smallest_that_the_study_lacks(api: TestClient) -> None:
+    study = api.post("studies", json=STUDY | {"seeds": [0, 2**32 - 1]}).json()
+    more = api.post(f"studies/{study['id']}/seeds", json={"count": 2}).json()
+    assert more["spec"]["seeds"] == [0, 2**32 - 1, 1, 2]
 
 
 def test_a_study_is_cancelled_once(api: TestClient) -> None:

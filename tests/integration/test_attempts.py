@@ -10,11 +10,12 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
-from app.domain.jobs import EvaluationReport, LogReport, PhaseReport, StepsReport
+from app.domain.jobs import EvaluationReport, LogReport, PhaseReport, Report, StepsReport
 from app.domain.methods import METHODS, FullSpec, LoraSpec
+from app.domain.models import ModelRegistration
 from app.domain.runs import Failure, FailureCode, Phase, RunSpec, RunStatus
 from app.queue import TRAIN
-from app.services import attempts, runs, sweep, workers
+from app.services import attempts, models, runs, sweep, workers
 from app.services.attempts import Claim, Fenced
 from app.settings import Settings
 from app.store.queries import evaluations, events, steps
@@ -103,7 +104,7 @@ def test_a_report_renews_the_lease_and_keeps_what_was_reported(registered: Datab
         LogReport(message="a line"),
     ]
     with registered.transaction() as session:
-        orders = attempts.report(session, mine, reports, LEASE)
+        orders = attempts.report(session, mine, 1, reports, LEASE)
     assert not orders.cancel and not orders.drain
     after = row(registered, mine.run_id)
     assert before and after.lease_expires_at and after.lease_expires_at > before
@@ -114,6 +115,33 @@ def test_a_report_renews_the_lease_and_keeps_what_was_reported(registered: Datab
         assert steps.read(session, mine.run_id)["step"].tolist() == [1, 2]
         assert evaluations.test_scores(session, [mine.run_id])[mine.run_id, "base"].scores.tolist() == [1.0, 0.0]
         assert "a line" in [e.message for e in events.after(session, mine.run_id)]
+
+
+def test_a_report_whose_answer_was_lost_is_written_once_and_renews_the_lease(
+    registered: Database, bell: SilentBell
+) -> None:
+    mine = claimed(registered, bell)
+    sent: list[Report] = [
+        StepsReport(steps=[step(1)]),
+        EvaluationReport(evaluation=evaluation("base"), items=["a"], scores=[1.0]),
+        LogReport(message="once"),
+    ]
+    for _ in range(2):
+        let_lease_expire(registered, mine.run_id)
+        in_transaction(registered, lambda s: attempts.report(s, mine, 1, sent, LEASE))
+        expires = row(registered, mine.run_id).lease_expires_at
+        assert expires is not None and expires > now()
+    with registered.reading() as session:
+        assert steps.read(session, mine.run_id)["step"].tolist() == [1]
+        assert len(evaluations.of_run(session, mine.run_id)) == 1
+        assert [e.message for e in events.after(session, mine.run_id)].count("once") == 1
+
+
+def test_a_nul_in_a_log_line_harms_nothing(registered: Database, bell: SilentBell) -> None:
+    mine = claimed(registered, bell)
+    in_transaction(registered, lambda s: attempts.report(s, mine, 1, [LogReport(message="a\0b")], LEASE))
+    in_transaction(registered, lambda s: attempts.fail(s, mine, Failure(code=FailureCode.INTERNAL, message="c\0d")))
+    assert row(registered, mine.run_id).status == "failed"
 
 
 def test_a_result_is_written_once_and_names_what_came_out(registered: Database, bell: SilentBell) -> None:
@@ -135,7 +163,7 @@ def test_a_zombie_of_an_older_attempt_writes_no_row(registered: Database, bell: 
     second = claim(registered, zombie.run_id, "w2")
     assert second is not None and second.epoch == 2
     for act in (
-        lambda s: attempts.report(s, zombie, [StepsReport(steps=[step(9)])], LEASE),
+        lambda s: attempts.report(s, zombie, 1, [StepsReport(steps=[step(9)])], LEASE),
         lambda s: attempts.finish(s, zombie, result(), {}),
         lambda s: attempts.fail(s, zombie, Failure(code=FailureCode.INTERNAL, message="x")),
         lambda s: attempts.stop(s, zombie),
@@ -153,7 +181,7 @@ def test_a_new_attempt_begins_without_what_the_lost_one_left(
 ) -> None:
     lost = claimed(registered, bell)
     reports = [StepsReport(steps=[step(1)]), EvaluationReport(evaluation=evaluation("base"), items=["a"], scores=[1.0])]
-    in_transaction(registered, lambda s: attempts.report(s, lost, reports, LEASE))
+    in_transaction(registered, lambda s: attempts.report(s, lost, 1, reports, LEASE))
     let_lease_expire(registered, lost.run_id)
     swept = in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
     assert swept.requeued == 1
@@ -209,7 +237,7 @@ def test_a_queued_run_is_cancelled_at_once(registered: Database, bell: SilentBel
 def test_a_running_run_hears_of_its_cancellation_with_its_next_report(registered: Database, bell: SilentBell) -> None:
     mine = claimed(registered, bell)
     in_transaction(registered, lambda s: runs.cancel(s, mine.run_id))
-    assert in_transaction(registered, lambda s: attempts.report(s, mine, [], LEASE)).cancel
+    assert in_transaction(registered, lambda s: attempts.report(s, mine, 1, [], LEASE)).cancel
     in_transaction(registered, lambda s: attempts.stop(s, mine))
     assert row(registered, mine.run_id).status == "cancelled"
 
@@ -244,6 +272,57 @@ def test_a_cancelled_run_whose_worker_is_lost_ends_as_cancelled(
     assert row(registered, mine.run_id).status == "cancelled"
 
 
+def test_a_run_that_is_handed_back_while_it_is_to_be_cancelled_ends_as_cancelled(
+    registered: Database, bell: SilentBell
+) -> None:
+    for act in (
+        lambda s, m: attempts.hand_back(s, bell, m, "shutting down"),
+        lambda s, m: attempts.retry(s, bell, m, Failure(code=FailureCode.KILLED, message="x"), 3),
+    ):
+        mine = claimed(registered, bell)
+        in_transaction(registered, lambda s, m=mine: runs.cancel(s, m.run_id))
+        in_transaction(registered, lambda s, m=mine, a=act: a(s, m))
+        assert row(registered, mine.run_id).status == "cancelled"
+
+
+def test_the_sweeper_leaves_a_lease_that_was_renewed_after_it_had_looked(
+    registered: Database, bell: SilentBell, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = claimed(registered, bell)
+    let_lease_expire(registered, mine.run_id)
+    stale = row(registered, mine.run_id)
+    in_transaction(registered, lambda s: attempts.report(s, mine, 1, [], LEASE))
+    monkeypatch.setattr(run_queries, "expired", lambda session, at: [stale])
+    swept = in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    assert (swept.requeued, swept.ended) == (0, 0)
+    assert row(registered, mine.run_id).status == "running"
+
+
+def test_a_worker_whose_run_the_sweeper_ended_is_idle_again(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    in_transaction(
+        registered, lambda s: workers.sign_on(s, "w1", device="cpu", device_name="CPU", memory_bytes=1, cores=2)
+    )
+    mine = claimed(registered, bell)
+    in_transaction(registered, lambda s: runs.cancel(s, mine.run_id))
+    let_lease_expire(registered, mine.run_id)
+    in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    with registered.reading() as session:
+        assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("idle", None)]
+
+
+def test_of_two_that_would_inspect_a_model_one_does(registered: Database, bell: SilentBell, settings: Settings) -> None:
+    wanted = ModelRegistration(name="other", source="hub", location="a/b")
+    model = in_transaction(registered, lambda s: models.register(s, bell, wanted, []).id)
+    first = in_transaction(registered, lambda s: models.begin_inspection(s, model))
+    second = in_transaction(registered, lambda s: models.begin_inspection(s, model))
+    assert first is not None and second is None
+    bell.rung.clear()
+    in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    assert bell.rung == []  # it is under way
+
+
 def test_the_sweeper_rings_again_only_while_a_worker_is_idle(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
@@ -270,7 +349,7 @@ def test_a_worker_that_drains_is_told_so_and_shown_so(
     with registered.reading() as session:
         assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("running", mine.run_id)]
     in_transaction(registered, lambda s: attempts.workers.drain(s, "w1"))
-    assert in_transaction(registered, lambda s: attempts.report(s, mine, [], LEASE)).drain
+    assert in_transaction(registered, lambda s: attempts.report(s, mine, 1, [], LEASE)).drain
     in_transaction(registered, lambda s: attempts.hand_back(s, bell, mine, "bye"))
     with registered.reading() as session:
         assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("draining", None)]
@@ -290,7 +369,7 @@ def test_eight_writers_on_one_database_meet_no_lock_error(registered: Database, 
         assert mine is not None
         for number in range(1, 26):
             in_transaction(
-                registered, lambda s, n=number: attempts.report(s, mine, [StepsReport(steps=[step(n)])], LEASE)
+                registered, lambda s, n=number: attempts.report(s, mine, n, [StepsReport(steps=[step(n)])], LEASE)
             )
         in_transaction(registered, lambda s: attempts.finish(s, mine, result(), {}))
 

@@ -1,5 +1,6 @@
 """An attempt supervised, with a fake trainer: every end that it can come to. On SQLite and on PostgreSQL."""
 
+import errno
 import os
 import sys
 import threading
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.methods import FullSpec
 from app.domain.runs import RunSpec
-from app.services import attempts, runs
+from app.services import attempts, runs, sweep
 from app.services import workers as worker_service
 from app.services.attempts import Claim
 from app.settings import Settings
@@ -24,6 +25,7 @@ from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import RunRow
 from tests.fakes import SilentBell
+from worker import workdir
 from worker.context import Context
 from worker.supervisor import supervise
 
@@ -112,8 +114,11 @@ def test_what_a_library_prints_harms_nothing(here: Context, claim: Claim) -> Non
     assert any("unreadable report" in line for line in log_of(here, run.id))
 
 
-def test_a_trainer_that_is_killed_is_tried_again(here: Context, claim: Claim) -> None:
-    run = attempt(here, claim, "killed")
+@pytest.mark.parametrize("behaviour", ["killed", "abandons", "stops-unasked"])
+def test_a_trainer_that_is_ended_from_outside_is_tried_again_and_counted(
+    here: Context, claim: Claim, behaviour: str
+) -> None:
+    run = attempt(here, claim, behaviour)
     assert (run.status, run.attempts, run.failure_code) == ("queued", 1, None)
 
 
@@ -198,3 +203,76 @@ def test_a_trainer_is_told_no_secret(here: Context, claim: Claim, monkeypatch: p
     assert "postgresql://secret" not in seen.read_text()
     assert "MALLOC_MMAP_THRESHOLD_" in seen.read_text()
     assert "VEZNA_DATABASE_URL" in os.environ
+
+
+class SlowFiles(Files):
+    """A store that takes longer than the lease, and is busy at first."""
+
+    def __init__(self, url: str, seconds: float, refusals: int = 0) -> None:
+        super().__init__(url)
+        self.seconds, self.refusals = seconds, refusals
+
+    def put(self, source: Path, name: str) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EBUSY, "slow down")
+        time.sleep(self.seconds)
+        super().put(source, name)
+
+
+def test_an_upload_that_takes_longer_than_the_lease_loses_nothing(here: Context, claim: Claim) -> None:
+    slow = SlowFiles(here.settings.files, here.settings.lease_seconds * 1.5, refusals=1)
+    here = Context(here.settings, here.database, slow, here.bell)
+    stop = threading.Event()
+
+    def sweep_often() -> None:
+        while not stop.wait(0.2):
+            with here.database.transaction() as session:
+                sweep.sweep(session, here.bell, here.settings)
+
+    sweeper = threading.Thread(target=sweep_often)
+    sweeper.start()
+    run = attempt(here, claim, "succeeds")
+    stop.set()
+    sweeper.join()
+    assert (run.status, run.epoch) == ("succeeded", 1)
+
+
+def test_a_disk_that_is_full_is_said_so(here: Context, claim: Claim) -> None:
+    class Full(Files):
+        def put(self, source: Path, name: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = attempt(Context(here.settings, here.database, Full(here.settings.files), here.bell), claim, "succeeds")
+    assert (run.status, run.failure_code) == ("failed", "disk_full")
+
+
+def test_whatever_goes_wrong_in_the_supervisor_ends_the_run(here: Context, claim: Claim) -> None:
+    class Strange(Files):
+        def put(self, source: Path, name: str) -> None:
+            raise RuntimeError("nobody foresaw this")
+
+    run = attempt(Context(here.settings, here.database, Strange(here.settings.files), here.bell), claim, "succeeds")
+    assert (run.status, run.failure_code) == ("failed", "internal")
+    assert "nobody foresaw this" in (run.failure_message or "")
+
+
+def test_only_the_attempt_that_succeeded_keeps_its_files(here: Context, claim: Claim) -> None:
+    stray = here.settings.home / "stray"
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(b"left by a lost attempt")
+    here.files.put(stray, f"runs/{claim.run_id}/1/model/model.safetensors")
+    with here.database.transaction() as session:
+        attempts.hand_back(session, here.bell, claim, "a test")
+        again = attempts.claim(session, claim.run_id, "w1", here.settings.lease_seconds)
+    assert again is not None and again.epoch == 2
+    attempt(here, again, "succeeds")
+    kept = sorted(p.name for p in (here.settings.home / "files" / "runs" / str(claim.run_id)).iterdir())
+    assert kept == ["2"]
+
+
+def test_a_folder_that_a_killed_worker_left_is_removed_and_one_in_use_is_not(tmp_path: Path) -> None:
+    (tmp_path / "work" / "run-left").mkdir(parents=True)
+    with workdir.workdir(tmp_path) as used:
+        workdir.remove_abandoned(tmp_path)
+        assert list((tmp_path / "work").iterdir()) == [used]

@@ -1,6 +1,9 @@
 """Base models."""
 
-from sqlalchemy import select
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from app.store.tables import BaseModelRow
@@ -26,6 +29,18 @@ def names(session: Session) -> dict[int, str]:
     return {i: name for i, name in session.execute(select(BaseModelRow.id, BaseModelRow.name))}
 
 
-def uninspected(session: Session) -> list[BaseModelRow]:
-    """Base models that wait for their inspection."""
-    return list(session.scalars(select(BaseModelRow).where(BaseModelRow.status == "inspecting")))
+def uninspected(session: Session, started_before: datetime) -> list[BaseModelRow]:
+    """Base models whose inspection has not begun, or began so long ago that its worker must be lost."""
+    return list(session.scalars(select(BaseModelRow).where(*_waits(started_before))))
+
+
+def begin_inspection(session: Session, model_id: int, at: datetime, started_before: datetime) -> bool:
+    """Claim an inspection: of two that ask at once one gets it."""
+    query = update(BaseModelRow).where(BaseModelRow.id == model_id, *_waits(started_before))
+    result = session.execute(query.values(inspection_started_at=at).execution_options(synchronize_session=False))
+    return bool(cast(CursorResult[Any], result).rowcount == 1)
+
+
+def _waits(started_before: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    began = BaseModelRow.inspection_started_at
+    return BaseModelRow.status == "inspecting", began.is_(None) | (began < started_before)

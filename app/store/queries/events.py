@@ -7,8 +7,8 @@ from app.store.tables import RunEventRow
 
 
 def add(session: Session, run_id: int, kind: str, message: str) -> None:
-    """Write a line."""
-    session.add(RunEventRow(run_id=run_id, kind=kind, message=message))
+    """Write a line. PostgreSQL keeps no NUL in a text, and a library may print one."""
+    session.add(RunEventRow(run_id=run_id, kind=kind, message=message.replace("\0", "\N{REPLACEMENT CHARACTER}")))
 
 
 def after(session: Session, run_id: int, event_id: int = 0, *, limit: int = 500) -> list[RunEventRow]:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.runs import TRANSITIONS, RunStatus
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow
+
+Condition = ColumnElement[bool]
 
 
 def get(session: Session, run_id: int) -> RunRow:
@@ -67,23 +69,41 @@ def expired(session: Session, at: datetime) -> list[RunRow]:
 
 
 def move(
-    session: Session, run_id: int, source: RunStatus, target: RunStatus, *, of_epoch: int | None = None, **values: Any
+    session: Session, run_id: int, source: RunStatus, target: RunStatus, *conditions: Condition, **values: Any
 ) -> bool:
-    """Compare and set: take a run from one state to another, only if it is still there (and in that attempt).
+    """Compare and set: take a run from one state to another, only if it is still there and the conditions hold.
 
     True if this call moved it. An illegal change is a mistake in the code, and raises ValueError.
     """
     if target not in TRANSITIONS[source]:
         raise ValueError(f"a run never goes from {source} to {target}")
-    query = update(RunRow).where(RunRow.id == run_id, RunRow.status == source.value)
-    if of_epoch is not None:
-        query = query.where(RunRow.epoch == of_epoch)
+    query = update(RunRow).where(RunRow.id == run_id, RunRow.status == source.value, *conditions)
     return _changed(session, query.values(status=target.value, **values))
+
+
+def in_attempt(epoch: int) -> Condition:
+    """The attempt is still the run's."""
+    return RunRow.epoch == epoch
+
+
+def lease_over(at: datetime) -> Condition:
+    """The lease has run out."""
+    return RunRow.lease_expires_at < at
+
+
+def cancel_wanted() -> Condition:
+    """Someone wants the run cancelled."""
+    return RunRow.cancel_requested_at.is_not(None)
+
+
+def cancel_not_wanted() -> Condition:
+    """Nobody wants the run cancelled."""
+    return RunRow.cancel_requested_at.is_(None)
 
 
 def next_attempt() -> dict[str, Any]:
     """Values that begin a new attempt."""
-    return {"epoch": RunRow.epoch + 1, "attempts": RunRow.attempts + 1}
+    return {"epoch": RunRow.epoch + 1, "attempts": RunRow.attempts + 1, "reported": 0}
 
 
 def uncounted_attempt() -> dict[str, Any]:
@@ -96,10 +116,17 @@ def cancel_requested(session: Session, run_id: int) -> bool:
     return session.scalar(select(RunRow.cancel_requested_at).where(RunRow.id == run_id)) is not None
 
 
-def write(session: Session, run_id: int, epoch: int, **values: Any) -> bool:
+def write(session: Session, run_id: int, epoch: int, *conditions: Condition, **values: Any) -> bool:
     """Fenced write: change a running run's columns, only for the attempt `epoch`. False if it is another's now."""
-    query = update(RunRow).where(RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value, RunRow.epoch == epoch)
+    query = update(RunRow).where(
+        RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value, RunRow.epoch == epoch, *conditions
+    )
     return _changed(session, query.values(**values))
+
+
+def not_reported(number: int) -> Condition:
+    """The attempt's report of that number has not been written yet."""
+    return RunRow.reported < number
 
 
 def ask_to_cancel(session: Session, run_id: int, at: datetime) -> bool:

@@ -23,6 +23,7 @@ class BaseModelRow(Base):
     status: Mapped[str] = mapped_column(String(20), default="inspecting")
     message: Mapped[str] = mapped_column(default="")
     facts_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    inspection_started_at: Mapped[datetime | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property

@@ -32,6 +32,8 @@ class RunRow(Base):
     """Number of the attempt; a write that carries an older one finds no row."""
     attempts: Mapped[int] = mapped_column(default=0)
     """Attempts that count against `max_attempts`; one that was drained does not."""
+    reported: Mapped[int] = mapped_column(default=0)
+    """Number of the attempt's last report: one whose answer was lost is not written twice."""
     worker: Mapped[str | None] = mapped_column(String(120), default=None)
     lease_expires_at: Mapped[datetime | None] = mapped_column(default=None)
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
