@@ -16,7 +16,17 @@ from app.domain.methods import METHODS, Family
 from app.domain.metrics import Clocks, Memory, RunResult
 from app.domain.runs import Failure, RunStatus
 from app.domain.studies import ArmSpec, StudySpec
-from app.domain.verdict import Estimate, Verdict, best_indistinguishable, estimate, judge, smallest_difference
+from app.domain.verdict import (
+    Difference,
+    Estimate,
+    Verdict,
+    VerdictKind,
+    best_indistinguishable,
+    difference,
+    estimate,
+    judge,
+    smallest_difference,
+)
 
 POINT = 0.01
 """A percentage point, as a fraction."""
@@ -146,11 +156,13 @@ class Comparison:
     """In the order of the study."""
     base: Estimate | None
     """The untouched model."""
+    base_difference: Difference | None
+    """The untouched model against the reference."""
     items: int | None
     """Test items."""
     conditions: tuple[Condition, ...]
     best_scores: frozenset[str]
-    """Arms that cannot be told apart from the best mean."""
+    """Arms that cannot be told apart from the best mean; not one whose single seed hints that it is worse."""
     smallest_difference: float | None
     """What this test set and these seeds can show, as a fraction; from assumed variances."""
     times_comparable: bool
@@ -187,13 +199,16 @@ def compare(spec: StudySpec, runs: Sequence[RunOutcome], *, test_items: int | No
     done = [r for r in runs if r.result is not None]
     items = next((matrix.shape[1] for matrix in scores.values()), test_items)
     arms = _arms(spec, by_arm, scores, verdicts)
+    hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
+    base, reference = _untouched(done, items), scores.get(spec.reference_arm)
     return Comparison(
         spec=spec,
         arms=arms,
-        base=_untouched(done),
+        base=estimate(base) if base is not None else None,
+        base_difference=difference(base, reference) if base is not None and reference is not None else None,
         items=items,
         conditions=_conditions(spec, by_arm),
-        best_scores=frozenset(best_indistinguishable(scores)) if scores else frozenset(),
+        best_scores=frozenset(name for name in best_indistinguishable(scores) if name not in hinted_worse),
         smallest_difference=_can_show(spec, arms, items),
         times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not _overlap(done),
         memory_comparable=len({r.environment for r in done}) <= 1,
@@ -242,11 +257,10 @@ def _matrices(by_arm: Mapping[str, Sequence[RunOutcome]]) -> dict[str, NDArray[n
     return {title: np.stack(parts) for title, parts in rows.items() if parts}
 
 
-def _untouched(done: Sequence[RunOutcome]) -> Estimate | None:
-    """The untouched model differs between seeds only by its new head: one run a seed is enough."""
-    by_seed = {r.seed: r.base_scores for r in done if r.base_scores is not None}
-    sizes = {len(scores) for scores in by_seed.values()}
-    return estimate(np.stack(list(by_seed.values()))) if len(sizes) == 1 else None
+def _untouched(done: Sequence[RunOutcome], items: int | None) -> NDArray[np.float64] | None:
+    """Scores of the untouched model, [S, N]: it differs between seeds only by its new head, so one run a seed."""
+    by_seed = {r.seed: r.base_scores for r in done if r.base_scores is not None and len(r.base_scores) == items}
+    return np.stack(list(by_seed.values())) if by_seed else None
 
 
 def _costs(results: Sequence[RunResult]) -> Costs:

@@ -17,7 +17,7 @@ from app.web.i18n import gettext as _
 from app.web.numbers import GIB, NOTHING, decimal, mib
 from app.web.words import Caveat, Fact, caveats, facts, headline, lead
 from app.web.words.arms import settings
-from app.web.words.parts import WORDS, difference, failures, kind, remedy, why
+from app.web.words.parts import WORDS, difference, failures, kind, remedy, why, with_doubt
 
 Cost = Literal["memory", "time"]
 Curve = Literal["loss", "validation"]
@@ -76,8 +76,8 @@ class Arms:
     rows: tuple[ArmRow, ...]
     reference: ArmRow
     untouched: Estimate | None
-    untouched_difference: float | None
-    """Of the means, to the reference; a fraction."""
+    untouched_difference: str
+    """To the reference; empty where that has no result."""
     unit: str
     """Of the column of peaks."""
     key: tuple[Key, ...]
@@ -98,12 +98,11 @@ class Arms:
         unit = "GiB" if longest >= GIB else "MiB"
         rows = tuple(_row(found, arm, model, longest, unit) for arm in found.arms)
         reference = next(row for row in rows if row.is_reference)
-        base = found.base
         return cls(
             rows=rows,
             reference=reference,
-            untouched=base,
-            untouched_difference=base.mean - reference.score.mean if base and reference.score else None,
+            untouched=found.base,
+            untouched_difference=with_doubt(found.base_difference) if found.base_difference else "",
             unit=unit,
             key=owner_key(),
             memory_comparable=found.memory_comparable,

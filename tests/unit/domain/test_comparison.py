@@ -119,6 +119,18 @@ def test_arms_with_weight_decays_of_their_own_were_not_held_equal() -> None:
     assert unequal == {"weight decay": {"full": "0", "LoRA r=8": "0.1", "head only": "0"}}
 
 
+def test_an_arm_whose_one_seed_hints_that_it_is_worse_is_not_among_the_best() -> None:
+    runs = [outcome("full", seed, 0.9, seed) for seed in SPEC.seeds]
+    found = compare(SPEC, [*runs, outcome("LoRA r=8", 0, 0.9, 10), outcome("head only", 0, 0.5, 11)])
+    assert [arm.verdict.hint for arm in found.others if arm.verdict] == [VerdictKind.WITHIN, VerdictKind.WORSE]
+    assert found.best_scores == {"full", "LoRA r=8"}
+
+
+def test_the_untouched_model_is_held_against_the_reference_with_an_interval() -> None:
+    seen = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.7}).base_difference
+    assert seen and seen.delta == pytest.approx(-0.7) and 0 < seen.half_width < 0.1
+
+
 def test_times_are_not_compared_when_runs_shared_the_device() -> None:
     runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 0)]
     found = compare(SPEC, runs)
