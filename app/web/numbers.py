@@ -4,6 +4,7 @@ A number never parts from its unit at the end of a line, and minus is a minus. N
 """
 
 from datetime import UTC, datetime
+from math import isfinite
 
 from babel.dates import format_datetime
 from babel.numbers import format_decimal
@@ -59,8 +60,10 @@ def points(difference: float | None, digits: int = 1) -> str:
 
 
 def plus_minus(half: float | None, digits: int = 1) -> str:
-    """The half-width of an interval of fractions, in points: `± 0.8`."""
-    return "" if half is None else f"±{NBSP}{decimal(half * 100, digits)}"
+    """The half-width of an interval of fractions, in points: `± 0.8`; `± ?` where the interval has no end."""
+    if half is None:
+        return ""
+    return f"±{NBSP}{decimal(half * 100, digits) if isfinite(half) else '?'}"
 
 
 def share(part: float | None, whole: float | None) -> str:

@@ -15,6 +15,8 @@ from app.web.i18n import gettext as _
 
 POINTS = 180
 RAW_POINTS = 120
+THIN = 5
+"""Seeds of an arm that are drawn one by one; the band holds the rest."""
 Pairs = tuple[tuple[float, float], ...]
 
 
@@ -27,7 +29,7 @@ class Curve:
     band: tuple[tuple[float, float, float], ...]
     """(step, smallest, largest); empty with one seed."""
     raw: tuple[Pairs, ...]
-    """Each seed's own."""
+    """The first seeds' own."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def loss_curve(look: Look, seeds: Sequence[tuple[Floats, Floats]]) -> Curve:
         look=look,
         mean=_pairs(shared[at], mean[at]),
         band=tuple(band) if len(seeds) > 1 else (),
-        raw=tuple(_pairs(s[i := lttb(s, loss, RAW_POINTS)], loss[i]) for s, loss in seeds),
+        raw=tuple(_pairs(s[i := lttb(s, loss, RAW_POINTS)], loss[i]) for s, loss in seeds[:THIN]),
     )
 
 
@@ -72,7 +74,7 @@ def point_curve(look: Look, seeds: Sequence[tuple[Floats, Floats]]) -> Curve:
         look=look,
         mean=_pairs(steps, mean),
         band=tuple(band) if len(seeds) > 1 else (),
-        raw=tuple(_pairs(s, value) for s, value in seeds),
+        raw=tuple(_pairs(s, value) for s, value in seeds[:THIN]),
     )
 
 

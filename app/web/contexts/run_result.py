@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from app.domain.metrics import Audit, Clocks, Environment, Memory, Parameters, RunResult
 from app.domain.verdict import Estimate
 from app.store.tables import EvaluationRow
+from app.web.figures.costs import OWNERS, owners
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 
@@ -88,10 +89,5 @@ def _clocks(clocks: Clocks) -> tuple[Row, ...]:
 
 
 def _memory(memory: Memory) -> tuple[Row, ...]:
-    computed = _("computed")
-    return (
-        Row(_("weights"), memory.weights_bytes, computed),
-        Row(_("gradients"), memory.gradients_bytes, computed),
-        Row(_("optimizer state"), memory.optimizer_bytes, computed),
-        Row(_("activations and the rest"), memory.rest_bytes, _("what is left")),
-    )
+    *computed, rest = ((_(name), size) for (_css, name, _colour), size in zip(OWNERS, owners(memory), strict=True))
+    return (*(Row(name, size, _("computed")) for name, size in computed), Row(*rest, _("what is left")))

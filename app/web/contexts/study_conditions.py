@@ -101,9 +101,12 @@ def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow
     length = (
         ngettext("%(num)s step", "%(num)s steps", training.max_steps)
         if training.max_steps
-        else _("1 epoch")
-        if training.num_train_epochs == 1
-        else _("%(epochs)s epochs", epochs=f"{training.num_train_epochs:g}")
+        else ngettext(
+            "%(epochs)s epoch",
+            "%(epochs)s epochs",
+            1 if training.num_train_epochs == 1 else 2,
+            epochs=f"{training.num_train_epochs:g}",
+        )
     )
     budget = _(
         "%(length)s, batch %(batch)s, at most %(tokens)s tokens a row, seeds %(seeds)s",

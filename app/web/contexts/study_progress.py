@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from app.domain.comparison import Comparison
 from app.domain.methods import METHODS, Family
 from app.domain.runs import RunStatus
-from app.domain.verdict import VerdictKind
 from app.services.studies import StudyProgress
 from app.store.tables import RunRow
+from app.web.contexts.run_live import NAMES
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import count, duration, percent
-from app.web.words import what_would_decide
-from app.web.words.parts import kind
+from app.web.words import more_seeds_help, seeds_needed, what_would_decide
 
 MORE_SEEDS = 2
 
@@ -48,7 +47,7 @@ class StudyAdvance:
     cost: tuple[tuple[str, str], ...]
     """Name and value."""
     would_decide: str
-    """What would decide the undecided arms; empty where there are none."""
+    """What would decide the arm that needs the most seeds; empty where more of them decide nothing."""
     more_seeds: int
     more_runs: int
     more_time: str
@@ -57,7 +56,7 @@ class StudyAdvance:
     def of(cls, progress: StudyProgress, found: Comparison) -> "StudyAdvance":
         """From the runs' rows and the comparison."""
         hollow = {arm.title: arm.hollow for arm in found.arms}
-        open_arms = [a for a in found.others if kind(a) in (VerdictKind.UNDECIDED, VerdictKind.HINT)]
+        helped = [arm for arm in found.others if more_seeds_help(arm)]
         pace = _pace(progress.runs)
         arms = {arm.title for arm in found.arms}
         return cls(
@@ -68,7 +67,7 @@ class StudyAdvance:
             left=_left(progress.runs, pace),
             runs=tuple(_run(run, hollow.get(run.arm, 0)) for run in progress.runs),
             cost=_cost(progress.runs, found),
-            would_decide=what_would_decide(open_arms[0]) if open_arms else "",
+            would_decide=what_would_decide(max(helped, key=seeds_needed)) if helped else "",
             more_seeds=MORE_SEEDS,
             more_runs=MORE_SEEDS * len(arms),
             more_time=duration(MORE_SEEDS * sum(pace[a] for a in arms)) if arms <= set(pace) else "",
@@ -97,7 +96,7 @@ def _where(run: RunRow) -> str:
                 return step
             return _("%(step)s, validation %(accuracy)s", step=step, accuracy=percent(run.validation_accuracy))
         case RunStatus.RUNNING:
-            return run.phase or _("starting")
+            return _(NAMES[run.phase or "start"])
         case RunStatus.SUCCEEDED:
             return percent(run.accuracy)
         case _:

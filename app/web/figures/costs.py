@@ -1,20 +1,21 @@
 """Memory by owner and time by phase."""
 
 from app.domain.comparison import Arm, Comparison, Costs
+from app.domain.metrics import Memory
 from app.web.charts import stacks
 from app.web.charts.stacks import Bar, Part, Stacks
 from app.web.figures.figure import Column, Figure, Key, Table
 from app.web.i18n import gettext as _
-from app.web.i18n import marked, ngettext
+from app.web.i18n import marked
 from app.web.numbers import MIB, decimal, duration, mib
 from app.web.numbers import memory as in_memory
-from app.web.words.parts import focus, said, sentence
+from app.web.words.parts import focus, said, seeds, sentence
 
 OWNERS = (
     ("weights", marked("weights"), "var(--o-weights)"),
     ("gradients", marked("gradients"), "var(--o-gradients)"),
     ("optimizer", marked("optimizer state"), "var(--o-optimizer)"),
-    ("activations", marked("activations and rest"), "var(--o-activations)"),
+    ("activations", marked("activations and the rest"), "var(--o-activations)"),
 )
 """Class, name, colour. The first three are computed; the last is what they leave of the measured peak."""
 
@@ -31,9 +32,9 @@ PHASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 WIDTHS = (556, 356)
 
 
-def owners(costs: Costs) -> tuple[float, ...]:
+def owners(found: Costs | Memory) -> tuple[float, ...]:
     """Bytes of each of OWNERS."""
-    return (costs.weights_bytes, costs.gradients_bytes, costs.optimizer_bytes, costs.rest_bytes)
+    return (found.weights_bytes, found.gradients_bytes, found.optimizer_bytes, found.rest_bytes)
 
 
 def phases(clocks: dict[str, float]) -> tuple[float, ...]:
@@ -86,12 +87,11 @@ def time(found: Comparison) -> Figure:
     """The seconds of an attempt, by phase."""
     done = [(arm, arm.costs) for arm in found.arms if arm.costs]
     bars = tuple(phase_bar(arm.title, phases(costs.clocks), costs.wall_seconds.mean) for arm, costs in done)
-    seeds = max((len(arm.succeeded) for arm, _costs in done), default=0)
     return Figure(
         name="time",
         title=_time_title(found),
         label=_("Seconds by phase, a bar an arm"),
-        note=_time_note(seeds, comparable=found.times_comparable),
+        note=_time_note(done, comparable=found.times_comparable),
         data=Stacks(bars, _("seconds, from claim to result →")),
         draw=stacks.chart,
         widths=WIDTHS,
@@ -180,10 +180,13 @@ def _time_title(found: Comparison) -> str:
     return sentence(text)
 
 
-def _time_note(seeds: int, *, comparable: bool) -> str:
-    if not seeds:
+def _time_note(done: list[tuple[Arm, Costs]], *, comparable: bool) -> str:
+    if not done:
         return ""
-    text = ngettext("Seconds by phase, %(num)s seed.", "Seconds by phase, mean of %(num)s seeds.", seeds)
+    counts = [len(arm.succeeded) for arm, _costs in done]
+    over = seeds(counts)
+    several = max(counts) > 1
+    text = _("Seconds by phase, mean of %(seeds)s.", seeds=over) if several else _("Seconds by phase, one seed.")
     text += " " + _(
         "Palest: set-up (start, load, tokenize, untouched model), making batches, and evaluate, save, audit."
     )

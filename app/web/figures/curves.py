@@ -9,14 +9,14 @@ from app.domain.comparison import Arm, Comparison
 from app.domain.metrics import Steps
 from app.domain.runs import RunStatus
 from app.web.charts import curves
-from app.web.charts.curves import Curve, Curves, loss_curve, point_curve
+from app.web.charts.curves import THIN, Curve, Curves, loss_curve, point_curve
 from app.web.charts.thin import Floats, bands, smooth, window_for
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.verdict import look
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import count, decimal, hundred
-from app.web.words.parts import listed, sentence
+from app.web.words.parts import listed, seeds, sentence
 
 ENOUGH_STEPS = 50
 """Fewer say nothing of a trend."""
@@ -40,15 +40,15 @@ Seeds = list[tuple[Floats, Floats]]
 
 def loss(found: Comparison, steps: Mapping[int, Steps]) -> Figure:
     """Training loss by optimizer step."""
-    seeds = {arm.title: _losses(arm, steps) for arm in found.arms}
-    drawn = [loss_curve(look(arm), seeds[arm.title]) for arm in found.arms if seeds[arm.title]]
-    means = {title: _mean(those) for title, those in seeds.items() if those}
+    runs = {arm.title: _losses(arm, steps) for arm in found.arms}
+    drawn = [loss_curve(look(arm), runs[arm.title]) for arm in found.arms if runs[arm.title]]
+    means = {title: _mean(those) for title, those in runs.items() if those}
     return Figure(
         name="loss",
         title=_loss_title(found, means),
         label=_("Training loss by optimizer step, a line an arm"),
-        note=_loss_note(found, seeds),
-        data=Curves(tuple(drawn), _last_step(found, seeds), _("Training loss, nats per row"), marked=False, least=0.0),
+        note=_loss_note(runs),
+        data=Curves(tuple(drawn), _last_step(found, runs), _("Training loss, nats per row"), marked=False, least=0.0),
         draw=curves.chart,
         widths=WIDTHS,
         table=_loss_table(means),
@@ -60,7 +60,7 @@ def loss(found: Comparison, steps: Mapping[int, Steps]) -> Figure:
 
 def validation(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]]) -> Figure:
     """Accuracy on the validation split by optimizer step."""
-    seeds = {
+    runs = {
         arm.title: [
             (np.array([float(c.step) for c in seen]), np.array([100 * c.accuracy for c in seen]))
             for run in _drawable(arm)
@@ -68,13 +68,13 @@ def validation(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]
         ]
         for arm in found.arms
     }
-    drawn: list[Curve] = [point_curve(look(arm), seeds[arm.title]) for arm in found.arms if seeds[arm.title]]
-    steps = _last_step(found, seeds)
+    drawn: list[Curve] = [point_curve(look(arm), runs[arm.title]) for arm in found.arms if runs[arm.title]]
+    steps = _last_step(found, runs)
     return Figure(
         name="validation",
         title=_validation_title(found),
         label=_("Validation accuracy by optimizer step, a line an arm"),
-        note=_validation_note(checkpoints),
+        note=_validation_note(checkpoints, [len(those) for those in runs.values() if those]),
         data=Curves(tuple(drawn), steps, _("↑ Accuracy on the validation split, %"), marked=True, most=100.0),
         draw=curves.chart,
         widths=WIDTHS,
@@ -104,9 +104,9 @@ def _mean(seeds: Seeds) -> tuple[Floats, Floats]:
     return seeds[0][0][: len(mean)], mean
 
 
-def _last_step(found: Comparison, seeds: Mapping[str, Seeds]) -> int:
+def _last_step(found: Comparison, runs: Mapping[str, Seeds]) -> int:
     planned = [run.result.steps for run in found.runs if run.result]
-    return int(max([*planned, *(steps[-1] for those in seeds.values() for steps, _values in those)], default=1))
+    return int(max([*planned, *(steps[-1] for those in runs.values() for steps, _values in those)], default=1))
 
 
 def still_falling(mean: Floats) -> bool | None:
@@ -134,17 +134,24 @@ def _loss_title(found: Comparison, means: Mapping[str, tuple[Floats, Floats]]) -
     return sentence(text)
 
 
-def _loss_note(found: Comparison, seeds: Mapping[str, Seeds]) -> str:
-    most = max((len(those) for those in seeds.values()), default=0)
-    window = window_for(max((len(v) for those in seeds.values() for _s, v in those), default=0))
-    if not most:
+def _loss_note(runs: Mapping[str, Seeds]) -> str:
+    counts = [len(those) for those in runs.values() if those]
+    if not counts:
         return ""
-    line = ngettext("Line: %(num)s seed", "Line: mean of %(num)s seeds", most)
+    window = window_for(max(len(v) for those in runs.values() for _s, v in those))
+    line = _("Line: mean of %(seeds)s", seeds=seeds(counts)) if max(counts) > 1 else _("Line: one seed")
     parts = [_("%(line)s, running mean over %(window)s steps.", line=line, window=window)]
-    if most > 1:
+    if max(counts) > 1:
         parts.append(_("Band: smallest to largest seed."))
-    parts.append(_("Thin: each seed, step by step. Every arm sees the same rows in the same order."))
+    parts.append(_thin(counts))
+    parts.append(_("Every arm sees the same rows in the same order."))
     return " ".join(parts)
+
+
+def _thin(counts: Sequence[int]) -> str:
+    if max(counts) > THIN:
+        return _("Thin: the first %(thin)s seeds.", thin=THIN)
+    return _("Thin: each seed.")
 
 
 def _loss_table(means: Mapping[str, tuple[Floats, Floats]]) -> Table:
@@ -179,22 +186,24 @@ def _validation_title(found: Comparison) -> str:
     if not early:
         return _("Every run was at its best on validation at its end")
     return ngettext(
-        "In %(num)s of %(total)s runs an earlier checkpoint was best on validation, and was kept",
-        "In %(num)s of %(total)s runs an earlier checkpoint was best on validation, and was kept",
-        early,
-        total=len(results),
+        "In %(early)s of %(num)s run an earlier checkpoint was best on validation, and was kept",
+        "In %(early)s of %(num)s runs an earlier checkpoint was best on validation, and was kept",
+        len(results),
+        early=early,
     )
 
 
-def _validation_note(checkpoints: Mapping[int, Sequence[Checkpoint]]) -> str:
+def _validation_note(checkpoints: Mapping[int, Sequence[Checkpoint]], counts: Sequence[int]) -> str:
     items = next((c.n for seen in checkpoints.values() for c in seen), None)
-    if items is None:
+    if items is None or not counts:
         return ""
-    return _(
-        "Line: mean over seeds, on %(items)s validation items. Band and thin lines: the seeds. The best checkpoint of "
-        "each run was kept for the test.",
-        items=count(items),
-    )
+    line = _("Line: mean of %(seeds)s", seeds=seeds(counts)) if max(counts) > 1 else _("Line: one seed")
+    parts = [_("%(line)s, on %(items)s validation items.", line=line, items=count(items))]
+    if max(counts) > 1:
+        parts.append(_("Band: smallest to largest seed."))
+    parts.append(_thin(counts))
+    parts.append(_("The best checkpoint of each run was kept for the test."))
+    return " ".join(parts)
 
 
 def _validation_table(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]]) -> Table:

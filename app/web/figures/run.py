@@ -14,7 +14,7 @@ from app.web.charts.live import Live, Mark
 from app.web.charts.stacks import Stacks
 from app.web.charts.style import FAMILIES
 from app.web.charts.thin import Floats, smooth, window_for
-from app.web.figures.costs import owner_bar, owner_key, phase_bar, phase_key, phases
+from app.web.figures.costs import OWNERS, owner_bar, owner_key, owners, phase_bar, phase_key, phases
 from app.web.figures.curves import still_falling
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.i18n import gettext as _
@@ -85,7 +85,7 @@ def _memory(run: RunEvidence) -> Figure:
         name="memory",
         title=title,
         label=_("Memory by optimizer step"),
-        note=_("MiB above the process before the model was loaded, after each step; the peak lies within a step."),
+        note=_("MiB above the idle process, after each step; the peak lies within a step."),
         data=_live(run, steps, held, held, _("Memory, MiB"), limit=limit),
         draw=live.chart,
         widths=WIDTHS,
@@ -97,8 +97,8 @@ def _memory(run: RunEvidence) -> Figure:
 
 def _owners(result: RunResult) -> Figure:
     found = result.memory
-    sizes = (found.weights_bytes, found.gradients_bytes, found.optimizer_bytes, found.rest_bytes)
-    names = (_("weights"), _("gradients"), _("optimizer state"), _("activations and rest"))
+    sizes = owners(found)
+    names = (_(name) for _css, name, _colour in OWNERS)
     rows: tuple[tuple[Cell, ...], ...] = (*zip(names, sizes, strict=True), (_("measured peak"), found.peak_bytes))
     return Figure(
         name="owners",
@@ -109,7 +109,7 @@ def _owners(result: RunResult) -> Figure:
             "measured peak."
         ),
         data=Stacks(
-            (owner_bar(_("measured"), tuple(map(float, sizes)), found.peak_bytes),),
+            (owner_bar(_("measured"), sizes, found.peak_bytes),),
             _("MiB above the idle process, at the peak →"),
         ),
         draw=stacks.chart,

@@ -12,7 +12,7 @@ from app.web.figures.verdict import look
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import MIB, decimal, duration, hundred, memory, mib
-from app.web.words.parts import distance, focus, kind, margin, said, sentence, why
+from app.web.words.parts import distance, focus, kind, margin, said, seeds, sentence, why
 
 SECOND = 1.0
 
@@ -156,11 +156,11 @@ def _trade(found: Comparison, arm: Arm, *, cheaper: bool, values: dict[str, str]
 
 
 def _note(found: Comparison, comparable: bool) -> str:
-    seeds = [a.score.seeds for a in found.arms if a.score]
-    if not seeds:
+    counts = [a.score.seeds for a in found.arms if a.score]
+    if not counts:
         return ""
     items = ngettext("%(num)s test item", "%(num)s test items", found.items or 0)
-    runs = ngettext("%(num)s seed", "Mean of %(num)s seeds", max(seeds))
+    runs = _("Mean of %(seeds)s", seeds=seeds(counts)) if max(counts) > 1 else _("One seed")
     parts = [
         _(
             "%(runs)s, %(items)s; upright lines are 95 %% intervals, level ones the range of the seeds.",
@@ -168,11 +168,11 @@ def _note(found: Comparison, comparable: bool) -> str:
             items=items,
         )
     ]
-    if comparable and len(seeds) > 1:
+    if comparable and len(counts) > 1:
         parts.append(_("Dashed: the arms that no other beats on both."))
     if not comparable:
         parts.append(_("Not measured under the same conditions, so no winner is drawn."))
-    if len(seeds) > 1:
+    if len(counts) > 1:
         parts.append(
             _("An arm's own interval is wider than that of its difference, because all arms answer the same items.")
         )

@@ -8,7 +8,7 @@ from app.web.figures.figure import Column, Figure, Table
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import count, percent, points
-from app.web.words.parts import WORDS, kind
+from app.web.words.parts import WORDS, kind, listed, seeds
 
 
 def look(arm: Arm) -> Look:
@@ -51,17 +51,18 @@ def _note(found: Comparison) -> str:
     if not seen:
         return ""
     items = ngettext("%(num)s test item", "%(num)s test items", found.items or 0)
-    seeds = ngettext("%(num)s seed", "%(num)s seeds", min(min(d.seeds, d.reference_seeds) for d in seen))
-    text = _("Lines are 95 %% intervals: %(items)s, the same for every arm, %(seeds)s.", items=items, seeds=seeds)
+    scored = [(arm, arm.score.seeds) for arm in found.arms if arm.score]
+    over = seeds(count for _arm, count in scored)
+    text = _("Lines are 95 %% intervals: %(items)s, the same for every arm, %(seeds)s.", items=items, seeds=over)
     if len(seen) > 1:
         text = _(
             "Lines are 95 %% intervals: %(items)s, the same for every arm, %(seeds)s, corrected for %(n)s comparisons.",
             items=items,
-            seeds=seeds,
+            seeds=over,
             n=len(seen),
         )
-    if any(d.one_seed for d in seen):
-        text += " " + _("With one seed they cover the test items only.")
+    if single := [arm.title for arm, count in scored if count == 1]:
+        text += " " + _("With one seed (%(arms)s) they cover the test items only.", arms=listed(single))
     return text
 
 

@@ -3,7 +3,20 @@
 from app.web.words.caveats import Caveat, caveats
 from app.web.words.facts import Fact, facts
 from app.web.words.headline import headline, phrase
-from app.web.words.lead import lead, what_would_decide
+from app.web.words.lead import lead, more_seeds_help, seeds_needed, what_would_decide
 from app.web.words.parts import WORDS, focus
 
-__all__ = ["WORDS", "Caveat", "Fact", "caveats", "facts", "focus", "headline", "lead", "phrase", "what_would_decide"]
+__all__ = [
+    "WORDS",
+    "Caveat",
+    "Fact",
+    "caveats",
+    "facts",
+    "focus",
+    "headline",
+    "lead",
+    "more_seeds_help",
+    "phrase",
+    "seeds_needed",
+    "what_would_decide",
+]

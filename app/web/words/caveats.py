@@ -9,7 +9,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.words.arms import condition
 from app.web.words.lead import can_show
-from app.web.words.parts import failures, kind, why
+from app.web.words.parts import failures, kind, listed, why
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,18 @@ def _partial(found: Comparison) -> Caveat | None:
     if found.complete:
         return None
     done, total = sum(run.status.terminal for run in found.runs), len(found.runs)
-    return Caveat(_("partial: %(done)s of %(total)s runs have ended", done=done, total=total), "progress")
+    text = ngettext(
+        "partial: %(done)s of %(num)s run has ended", "partial: %(done)s of %(num)s runs have ended", total, done=done
+    )
+    return Caveat(text, "progress")
 
 
 def _seeds(found: Comparison) -> Caveat | None:
-    scored = [a.score for a in found.arms if a.score is not None]
-    if scored and min(s.seeds for s in scored) < 2:
-        return Caveat(_("an arm has one seed: what another seed would change is unknown"), "arms")
-    return None
+    single = [arm.title for arm in found.arms if arm.score is not None and arm.score.seeds == 1]
+    if not single:
+        return None
+    text = _("one seed of %(arms)s: what another seed would change is unknown", arms=listed(single))
+    return Caveat(text, "arms")
 
 
 def _failed(found: Comparison) -> list[Caveat]:

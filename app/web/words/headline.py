@@ -4,6 +4,7 @@ from app.domain.comparison import Arm, Comparison
 from app.domain.runs import RunStatus
 from app.domain.verdict import VerdictKind
 from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
 from app.web.words.parts import distance, failures, focus, kind, margin, said, score, sentence, why
 
 
@@ -42,16 +43,16 @@ def _waiting(found: Comparison) -> str:
     """A study that is not done."""
     done, total = sum(run.status.terminal for run in found.runs), len(found.runs)
     if all(run.status is RunStatus.QUEUED for run in found.runs):
-        return _("queued, %(total)s runs", total=total)
-    return _("running, %(done)s of %(total)s runs", done=done, total=total)
+        return ngettext("queued, %(num)s run", "queued, %(num)s runs", total)
+    return ngettext("running, %(done)s of %(num)s run", "running, %(done)s of %(num)s runs", total, done=done)
 
 
 def _under_way(found: Comparison) -> str:
     """The same as a heading."""
     done, total = sum(run.status.terminal for run in found.runs), len(found.runs)
     if all(run.status is RunStatus.QUEUED for run in found.runs):
-        return _("Queued: %(total)s runs wait for a worker", total=total)
-    return _("Running: %(done)s of %(total)s runs done", done=done, total=total)
+        return ngettext("Queued: %(num)s run waits for a worker", "Queued: %(num)s runs wait for a worker", total)
+    return ngettext("Running: %(done)s of %(num)s run done", "Running: %(done)s of %(num)s runs done", total, done=done)
 
 
 def _missing(found: Comparison) -> str:
@@ -68,7 +69,7 @@ def _nothing(found: Comparison) -> str:
         return _("Cancelled before a run had ended")
     reason, times = reasons[0]
     if times == total:
-        return _("All %(total)s runs failed: %(why)s", total=total, why=why(reason))
+        return ngettext("The run failed: %(why)s", "All %(num)s runs failed: %(why)s", total, why=why(reason))
     return _("No run succeeded: %(why)s, %(times)s of %(total)s", why=why(reason), times=times, total=total)
 
 
@@ -96,7 +97,7 @@ def _verdict_headline(found: Comparison, arm: Arm) -> str:
         case VerdictKind.BETTER:
             words = _("%(arm)s is %(by)s better than %(reference)s", by=distance(arm), **values)
         case VerdictKind.WORSE if len(found.others) > 1 and all(kind(a) is VerdictKind.WORSE for a in found.others):
-            words = _("No arm reaches %(reference)s: %(arm)s comes closest, %(by)s below", by=distance(arm), **values)
+            words = _("no arm reaches %(reference)s: %(arm)s comes closest, %(by)s below", by=distance(arm), **values)
         case VerdictKind.WORSE:
             words = _("%(arm)s is %(by)s worse than %(reference)s", by=distance(arm), **values)
         case VerdictKind.UNDECIDED:

@@ -37,6 +37,17 @@ def lead(found: Comparison) -> str:
     return " ".join(part for part in parts if part)
 
 
+def seeds_needed(arm: Arm) -> int:
+    """Seeds that would decide about an arm; 0 where it is decided, or no number of them would."""
+    return (arm.verdict.needs.seeds or 0) if arm.verdict and arm.verdict.needs else 0
+
+
+def more_seeds_help(arm: Arm) -> bool:
+    """A number of seeds would decide, or a second one would show what seeds change at all."""
+    seen = arm.verdict.difference if arm.verdict and arm.verdict.needs else None
+    return seeds_needed(arm) > 0 or (seen is not None and seen.one_seed)
+
+
 def what_would_decide(arm: Arm) -> str:
     """The seeds, or the items, that would decide if the difference stayed as seen; empty where it is decided."""
     needs = arm.verdict.needs if arm.verdict else None
@@ -45,15 +56,21 @@ def what_would_decide(arm: Arm) -> str:
         return ""
     have = min(seen.seeds, seen.reference_seeds)
     if seen.one_seed and needs.seeds is None:
-        return _("What another seed would change is unknown: add seeds.")
+        return _("What another seed would change of %(arm)s is unknown: add seeds.", arm=said(arm))
     ways = []
     if needs.seeds is not None:
         ways.append(_("%(need)s seeds for each arm instead of %(have)s", need=needs.seeds, have=have))
     if needs.items is not None:
         ways.append(_("%(need)s test items instead of %(have)s", need=count(needs.items), have=count(seen.items)))
     if not ways:
-        return _("Neither 100 seeds nor a million items would decide at this difference: it is too near to the margin.")
-    text = _("About %(ways)s would decide in half of such cases.", ways=_(" or ").join(ways))
+        return _(
+            "Neither 100 seeds nor a million items would decide about %(arm)s at this difference: it is too near to "
+            "the margin.",
+            arm=said(arm),
+        )
+    text = _(
+        "About %(ways)s would decide about %(arm)s in half of such cases.", ways=_(" or ").join(ways), arm=said(arm)
+    )
     if needs.assumed:
         text += " " + _("What seeds change is assumed here, not seen yet.")
     return text

@@ -1,14 +1,14 @@
 """Parts of sentences about a study: names, differences with their doubt, shares, and which arm a sentence is about."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from app.domain.comparison import Arm, Comparison, Costs
 from app.domain.runs import FAILURES, Failure, FailureCode
-from app.domain.verdict import VerdictKind
+from app.domain.verdict import Difference, VerdictKind
 from app.web.i18n import gettext as _
-from app.web.i18n import marked
-from app.web.numbers import NBSP, decimal, points, share
+from app.web.i18n import marked, ngettext
+from app.web.numbers import NBSP, decimal, plus_minus, points, share
 
 WORDS = {
     VerdictKind.WITHIN: marked("within margin"),
@@ -95,6 +95,14 @@ def listed(names: Sequence[str]) -> str:
     return _("%(first)s and %(last)s", first=", ".join(names[:-1]), last=names[-1])
 
 
+def seeds(counts: Iterable[int]) -> str:
+    """Over how many seeds arms stand: `3 seeds`, `1 to 3 seeds`."""
+    seen = sorted(counts)
+    if seen[0] == seen[-1]:
+        return ngettext("%(num)s seed", "%(num)s seeds", seen[0])
+    return _("%(fewest)s to %(most)s seeds", fewest=seen[0], most=seen[-1])
+
+
 def margin(found: Comparison) -> str:
     """`2 points`, `1 point`, `0.5 points`."""
     size = found.spec.margin_points
@@ -103,15 +111,15 @@ def margin(found: Comparison) -> str:
     return _("%(number)s point", number=number) if size == 1 else _("%(number)s points", number=number)
 
 
-def doubt(half: float) -> str:
-    """`± 1.2`; `± ?` where an interval has no end."""
-    return f"±{NBSP}{decimal(half * 100)}" if half < float("inf") else f"±{NBSP}?"
-
-
 def difference(arm: Arm) -> str:
     """`+0.3 ± 1.2`, in points; empty without an interval."""
     seen = arm.verdict.difference if arm.verdict else None
-    return f"{points(seen.delta)}{NBSP}{doubt(seen.half_width)}" if seen else ""
+    return with_doubt(seen) if seen else ""
+
+
+def with_doubt(seen: Difference) -> str:
+    """`+0.3 ± 1.2`, in points."""
+    return f"{points(seen.delta)}{NBSP}{plus_minus(seen.half_width)}"
 
 
 def distance(arm: Arm) -> str:
@@ -119,14 +127,14 @@ def distance(arm: Arm) -> str:
     seen = arm.verdict.difference if arm.verdict else None
     if seen is None:
         return ""
-    return _("%(number)s points", number=f"{decimal(abs(seen.delta) * 100)}{NBSP}{doubt(seen.half_width)}")
+    return _("%(number)s points", number=f"{decimal(abs(seen.delta) * 100)}{NBSP}{plus_minus(seen.half_width)}")
 
 
 def score(arm: Arm) -> str:
     """`89.8 ± 2.1 %`."""
     if arm.score is None:
         return ""
-    return f"{decimal(arm.score.mean * 100)}{NBSP}{doubt((arm.score.high - arm.score.low) / 2)}{NBSP}%"
+    return f"{decimal(arm.score.mean * 100)}{NBSP}{plus_minus((arm.score.high - arm.score.low) / 2)}{NBSP}%"
 
 
 def memory_share(found: Comparison, arm: Arm) -> str | None:

@@ -80,6 +80,13 @@ def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
     assert titles["time"] == "LoRA r=8 saves 26 s of 54 s of training, 14 s of it in the backward pass"
 
 
+def test_every_figure_counts_the_seeds_alike_where_arms_have_unlike_numbers(session: Session) -> None:
+    found = figures(session, failed={("LoRA r=8", seed): FailureCode.DIVERGED for seed in (1, 2)})
+    notes = {name: figure.note for name, figure in found.items()}
+    assert all("1 to 3 seeds" in notes[name] for name in ("verdict", "accuracy-memory", "loss", "time"))
+    assert "With one seed (LoRA r=8) they cover the test items only." in notes["verdict"]
+
+
 def test_an_undecided_arm_is_not_said_to_reach_anything(session: Session) -> None:
     titles = {name: plain(figure.title) for name, figure in figures(session, luck=0.5, seed_sd=0.012).items()}
     assert titles["accuracy-memory"] == (

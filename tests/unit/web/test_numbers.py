@@ -21,6 +21,7 @@ SPACE = "\N{NO-BREAK SPACE}"
         (numbers.percent(0.9012), "90.1 %"),
         (numbers.points(-0.086), "−8.6"),
         (numbers.plus_minus(0.0081), "± 0.8"),
+        (numbers.plus_minus(float("inf")), "± ?"),
         (numbers.share(75_653, 22_715_141), "0.33 %"),
         (numbers.share(37, 100), "37 %"),
         (numbers.share(1, 0), "–"),

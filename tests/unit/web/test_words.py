@@ -8,8 +8,8 @@ from app.domain.comparison import Comparison
 from app.domain.methods import LoraSpec
 from app.domain.runs import FailureCode
 from app.domain.studies import ArmSpec
-from app.web.words import caveats, facts, focus, headline, lead, phrase
-from app.web.words.parts import listed, times_smaller
+from app.web.words import caveats, facts, focus, headline, lead, phrase, seeds_needed, what_would_decide
+from app.web.words.parts import listed, seeds, times_smaller
 from tests.factories import ALL, FULL, LORA, plain, weighed
 
 STATES: dict[str, dict[str, Any]] = {
@@ -90,6 +90,7 @@ def test_an_undecided_study_says_what_would_decide() -> None:
     words = plain(lead(found("undecided")))
     assert words.startswith("The difference in accuracy is −0.4 ± 3.2 points: it may be nothing, and it may be more")
     assert "seeds for each arm instead of 3" in words
+    assert "would decide about LoRA r=8 in half of such cases" in words
     assert "Use it here" not in words
 
 
@@ -103,6 +104,8 @@ def test_a_partial_verdict_is_called_partial() -> None:
     assert "this can change" in lead(study)
     assert "Use it here" not in lead(study)
     assert caveats(study)[0].text == "partial: 6 of 9 runs have ended"
+    worse = weighed(accuracy={"LoRA r=8": 0.85}, queued=ALL[8:])
+    assert headline(worse).startswith("So far, no arm reaches full fine-tuning")
 
 
 def test_a_failed_study_says_what_to_do_next() -> None:
@@ -147,7 +150,8 @@ def test_nothing_is_said_to_have_differed_but_the_method_only_where_that_is_so()
 
 
 def test_one_seed_and_lost_runs_are_kept_in_mind() -> None:
-    assert caveats(found("hint"))[0].text == "an arm has one seed: what another seed would change is unknown"
+    one = "one seed of full and LoRA r=8: what another seed would change is unknown"
+    assert caveats(found("hint"))[0].text == one
     lost = weighed(failed={("LoRA r=8", 1): FailureCode.DIVERGED}, cancelled=[("head only", 2)])
     assert [c.text for c in caveats(lost)][:2] == ["1 run failed (diverged)", "1 run was cancelled"]
 
@@ -164,6 +168,24 @@ def test_without_a_verdict_there_is_no_arm_to_speak_of() -> None:
     assert focus(found("queued")) is None
     assert facts(found("queued")) == ()
     assert caveats(found("queued")) == ()
+
+
+def test_one_is_one() -> None:
+    one = {"arms": (LORA,), "seeds": (0,)}
+    alone = [("LoRA r=8", 0)]
+    assert headline(weighed(**one, queued=alone)) == "Queued: 1 run waits for a worker"
+    assert headline(weighed(**one, failed=dict.fromkeys(alone, FailureCode.DIVERGED))) == "The run failed: diverged"
+    assert phrase(weighed(**one, running=alone)) == "running, 0 of 1 run"
+    assert [seeds(counts) for counts in ([1, 1], [3, 3], [3, 1])] == ["1 seed", "3 seeds", "1 to 3 seeds"]
+
+
+def test_more_seeds_are_counted_for_the_arm_that_needs_the_most() -> None:
+    study = weighed(luck=0.5, seed_sd=0.012, accuracy={"head only": 0.88})
+    needed = {arm.title: seeds_needed(arm) for arm in study.others}
+    assert all(needed.values())
+    most = max(study.others, key=seeds_needed)
+    assert f"About {needed[most.title]} seeds for each arm instead of 3" in plain(what_would_decide(most))
+    assert f"would decide about {most.title}" in plain(what_would_decide(most))
 
 
 def test_lists_and_ratios_read_as_one_says_them() -> None:
