@@ -56,9 +56,9 @@ def content_hash(*parts: object) -> str:
 def svg(chart: alt.LayerChart, label: str, name: str) -> str:
     """Inline SVG named `label`: colours by CSS, size left to the page, ids unique by `name`."""
     text = vl_convert.vegalite_to_svg(_specification(chart))
-    text = re.sub(r"\bclip(\d+)", rf"{name}-clip\1", text[text.index("<svg") :])
-    text = re.sub(r' (aria-\w+|role)="[^"]*"', "", text)  # one label for the picture, the numbers are in its table
-    text = text.replace(f'font-family="{FONT}"', "")  # the page's own font, by CSS
+    text = _in_tags(r"\bclip(\d+)", rf"{name}-clip\1", text[text.index("<svg") :])
+    text = _in_tags(r' (aria-\w+|role)="[^"]*"', "", text)
+    text = _in_tags(f' font-family="{re.escape(FONT)}"', "", text)  # the page's own font, by CSS
     attributes = f'role="img" aria-label="{escape(label)}"'
     return re.sub(r"<svg ([^>]*)>", lambda m: f"<svg {m[1]} {attributes}>", text, count=1)
 
@@ -77,7 +77,12 @@ def png(chart: alt.LayerChart, theme: Theme, scale: float = 2) -> bytes:
 def resolve(text: str, theme: Theme, css: Path = CSS) -> str:
     """Put in the value of every `var(--token)`; KeyError for a token that the stylesheet lacks."""
     values = tokens(css)
-    return re.sub(r"var\(--([\w-]+)\)", lambda m: values[m[1]][theme], text)
+    return _in_tags(r"var\(--([\w-]+)\)", lambda m: values[m[1]][theme], text)
+
+
+def _in_tags(pattern: str, by: str | Callable[[re.Match[str]], str], text: str) -> str:
+    """Replace within tags only. What stands between them is words, an arm's name perhaps, and stays as it is."""
+    return re.sub(r"<[^<>]*>", lambda tag: re.sub(pattern, by, tag[0]), text)
 
 
 @cache

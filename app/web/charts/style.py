@@ -23,6 +23,7 @@ NAME, SMALL = 13, 12
 """Font sizes: an arm's name; everything else."""
 
 CONFIG: dict[str, Any] = {
+    "aria": False,  # one label for the picture, the numbers are in its table
     "background": "transparent",
     "font": FONT,
     "view": {"stroke": None},

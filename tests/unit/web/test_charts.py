@@ -21,7 +21,7 @@ from app.web.evidence import of_run as evidence_of_run
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, drawn, run_figures, study_figures
 from app.web.figures.curves import still_falling
-from tests.factories import ALL, STATES, empty_database, plain, seed_study
+from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 NAMES = {"verdict", "accuracy-memory", "accuracy-time", "loss", "validation", "memory", "time"}
 
@@ -138,6 +138,17 @@ def test_an_inline_drawing_has_one_label_the_pages_font_and_ids_of_its_own(sessi
     assert found.address == "/studies/1/charts/verdict"
 
 
+def test_an_arms_name_is_words_whatever_it_looks_like(session: Session) -> None:
+    arms = [
+        arm.model_copy(update={"name": n}) for arm, n in zip(ARMS[1:], ("var(--nope)", 'clip1 role=""'), strict=True)
+    ]
+    figure = figures(session, arms=(FULL, *arms))["verdict"]
+    for drawing in (render.svg_file(figure.chart(), "dark"), drawn(figure, "/studies/1/charts").wide):
+        assert ">var(--nope)</text>" in drawing
+        assert '>clip1 role=""</text>' in drawing
+    assert render.png(figure.chart(), "light").startswith(b"\x89PNG")
+
+
 def test_a_drawing_of_the_same_numbers_is_made_once(session: Session) -> None:
     study_id = seed_study(session)
     first, second = (drawn(study_figures(evidence_of_study(session, study_id))["time"], "") for _ in range(2))
@@ -166,7 +177,7 @@ def test_a_file_carries_the_colours_of_its_theme(session: Session, theme: render
 
 def test_a_token_that_the_stylesheet_lacks_is_an_error() -> None:
     with pytest.raises(KeyError):
-        render.resolve('fill="var(--no-such-token)"', "light")
+        render.resolve('<path fill="var(--no-such-token)"/>', "light")
 
 
 def test_a_hostile_name_stays_text() -> None:
