@@ -35,6 +35,8 @@ class ArmPlan:
     total: int | None
     seconds: float | None
     """Estimate for one run; None where no like run has ended yet."""
+    device: str
+    """Where those like runs were made."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,6 @@ class Plan:
     accuracy: float = ASSUMED_ACCURACY
     accuracy_seen: bool = False
     """The accuracy is from past runs, not assumed."""
-    device: str = ""
-    """Where the past runs were made that the times are from."""
     enough_seeds: int | None = None
     """This many would show a difference as small as the margin."""
     spec: StudySpec | None = None
@@ -76,8 +76,13 @@ class Plan:
         return ceil(round(self.shows / POINT * 10, 6)) / 10
 
     @property
+    def devices(self) -> frozenset[str]:
+        """Where the past runs were made that the times are from."""
+        return frozenset(arm.device for arm in self.arms if arm.device)
+
+    @property
     def seconds(self) -> float | None:
-        """All runs, one after the other."""
+        """All runs, one after the other; None where that is not known of each, and of one device."""
         return self._seconds(self.seeds)
 
     @property
@@ -87,7 +92,8 @@ class Plan:
 
     def _seconds(self, seeds: int) -> float | None:
         each = [arm.seconds for arm in self.arms]
-        return seeds * sum(s for s in each if s is not None) if None not in each else None
+        known = [s for s in each if s is not None]
+        return seeds * sum(known) if len(known) == len(each) and len(self.devices) == 1 else None
 
 
 def plan(session: Session, form: StudyForm) -> Plan:
@@ -114,11 +120,11 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
     return Plan(
         arms=tuple(
             ArmPlan(
-                title=arm.title,
-                family=METHODS[arm.method.kind].family,
-                trainable=facts.trainable_parameters(arm.method, labels) if facts else None,
-                total=facts.parameters + facts.head_parameters(labels) if facts else None,
-                seconds=_seconds(owed[arm.title], past),
+                arm.title,
+                METHODS[arm.method.kind].family,
+                facts.trainable_parameters(arm.method, labels) if facts else None,
+                facts.parameters + facts.head_parameters(labels) if facts else None,
+                *_seconds(owed[arm.title], past),
             )
             for arm in spec.arms
         ),
@@ -128,14 +134,16 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
         shows=shows(seeds),
         accuracy=accuracy,
         accuracy_seen=bool(past),
-        device=past[0].device_name if past else "",
         enough_seeds=next((count for count in more if shows(count) <= margin), None),
         spec=spec,
     )
 
 
-def _seconds(spec: RunSpec, past: Sequence[PastRun]) -> float | None:
-    """From runs of the same method in batches of the same size and length: the training grows with the epochs."""
+def _seconds(spec: RunSpec, past: Sequence[PastRun]) -> tuple[float | None, str]:
+    """Of a run, and where: from runs of the same method in batches of the same size and length on the newest device.
+
+    The training grows with the epochs.
+    """
     wanted = spec.training
     like = [
         run
@@ -146,9 +154,11 @@ def _seconds(spec: RunSpec, past: Sequence[PastRun]) -> float | None:
         and run.spec.training.max_steps is None
     ]
     if not like or wanted.max_steps is not None:
-        return None
-    newest = [run for run in like if run.device_name == like[0].device_name]
-    return fmean(
+        return None, ""
+    device = like[0].device_name
+    seconds = fmean(
         run.wall_seconds + run.train_seconds * (wanted.num_train_epochs / run.spec.training.num_train_epochs - 1)
-        for run in newest
+        for run in like
+        if run.device_name == device
     )
+    return seconds, device

@@ -31,7 +31,7 @@ HEADINGS = {
     "tokenize": marked("Tokenizing"),
     "baseline": marked("Evaluating the untouched model"),
     "train": marked("Training"),
-    "evaluate": marked("Evaluating on the test split"),
+    "evaluate": marked("Evaluating"),
     "save": marked("Saving"),
 }
 BY_MESSAGE = {message: phase.value for phase, message in PHASES.items()}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 from starlette.datastructures import FormData
 
 from app import sample
@@ -15,6 +16,7 @@ from app.domain.models import SAMPLE_MODEL
 from app.domain.runs import TrainingArguments
 from app.domain.studies import ArmSpec
 from app.store.queries import runs, studies
+from app.store.tables import RunRow
 from app.web.forms.study import StudyForm
 from tests.unit.web.conftest import database_of
 
@@ -169,6 +171,17 @@ def test_times_are_estimated_from_past_runs_of_the_same_kind(full: TestClient) -
     assert "about 4 min 50" in text.replace("\xa0", " ")
     assert "times from past runs on x86, 2 cores" in text
     assert "not known yet" in full.post("/studies/plan", data=FORM | {"training.max_length": "99"}).text
+
+
+def test_times_of_different_devices_are_not_added_up(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        for run in session.scalars(select(RunRow).where(RunRow.method_kind == "lora")):
+            run.device_name = "NVIDIA L4"
+    text = full.post("/studies/plan", data=FORM).text
+    assert "not known yet" in text
+    assert "times from past runs on different devices" in text
+    unlike = full.post("/studies/plan", data=FORM | {"training.max_length": "99"}).text
+    assert "times will be known once a run like these has ended" in unlike
 
 
 def test_a_study_that_would_end_undecided_is_warned_of_with_two_ways_out(registered_only: TestClient) -> None:
