@@ -7,14 +7,16 @@ LoRA's fields keep PEFT's names (`peft.LoraConfig`).
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.domain.names import wrong
 
 Family = Literal["full", "lora", "head"]
 """What a colour and a marker stand for on pages and in charts."""
 
 
 class _Method(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FullSpec(_Method):
@@ -35,7 +37,7 @@ class LoraSpec(_Method):
     kind: Literal["lora"] = "lora"
     r: int = Field(default=8, ge=1, le=4096)
     """Rank of the update: A is [r, in], B is [out, r]."""
-    lora_alpha: int = Field(default=16, ge=1)
+    lora_alpha: int = Field(default=16, ge=1, le=1_000_000)
     """The update is scaled by lora_alpha / r (by lora_alpha / √r with `use_rslora`)."""
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the inputs of A that is dropped while training."""
@@ -50,11 +52,15 @@ class LoraSpec(_Method):
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which bias vectors train too."""
 
-    @model_validator(mode="after")
-    def _targets_are_named(self) -> "LoraSpec":
-        if isinstance(self.target_modules, list) and not [t for t in self.target_modules if t.strip()]:
-            raise ValueError('name at least one module, or say "all-linear"')
-        return self
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _targets_are_named(cls, targets: object) -> object:
+        """One error for the field; pydantic would give one for each way in which it may be written."""
+        names = targets if isinstance(targets, list) else []
+        named = bool(names) and all(isinstance(n, str) and n.strip() and n.isprintable() for n in names)
+        if not named and targets not in (None, "all-linear"):
+            raise wrong("", "name at least one module", 'a list such as ["query", "value"], or "all-linear"')
+        return [name.strip() for name in names] or targets
 
 
 MethodSpec = Annotated[FullSpec | LoraSpec | HeadOnlySpec, Field(discriminator="kind")]

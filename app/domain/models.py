@@ -1,15 +1,19 @@
 """Base models: where they come from, and what an inspection found in them."""
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.errors import FieldError
 from app.domain.methods import FullSpec, HeadOnlySpec, LinearFacts, LoraSpec, matching, short_names
+from app.domain.names import Line, wrong
 
 ModelSource = Literal["sample", "hub", "directory"]
 ModelStatus = Literal["inspecting", "ready", "failed"]
 SAMPLE_MODEL = "all-MiniLM-L6-v2"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+"""`owner/name`, or a name alone: nothing that could lead out of a folder."""
 
 
 class ModelFacts(BaseModel):
@@ -62,18 +66,20 @@ class ModelFacts(BaseModel):
 
     def unfit(self, spec: FullSpec | LoraSpec | HeadOnlySpec) -> FieldError | None:
         """Why a method does not fit this model, or None. Names the real modules."""
-        if not isinstance(spec, LoraSpec) or spec.target_modules == "all-linear":
+        if not isinstance(spec, LoraSpec):
             return None
+        return self._no_target(spec) or self._too_high_rank(spec)
+
+    def _no_target(self, spec: LoraSpec) -> FieldError | None:
         real = ", ".join(short_names(self.linear_modules))
-        if spec.target_modules is None:
-            if self.default_target_modules:
-                return None
+        if spec.target_modules is None and not self.default_target_modules:
             return FieldError(
                 "target_modules",
                 f"PEFT has no default target modules for {self.model_type}",
                 f'choose from: {real}, or "all-linear"',
             )
-        missing = [t for t in spec.target_modules if not matching([t], self.linear_modules)]
+        named = spec.target_modules if isinstance(spec.target_modules, list) else []
+        missing = [t for t in named if not matching([t], self.linear_modules)]
         if missing:
             return FieldError(
                 "target_modules",
@@ -81,6 +87,14 @@ class ModelFacts(BaseModel):
                 f'choose from: {real}, or "all-linear"',
             )
         return None
+
+    def _too_high_rank(self, spec: LoraSpec) -> FieldError | None:
+        """B·A has at most the rank of the matrix beside it; a higher r costs memory and adds nothing."""
+        thinnest = min(self.targets(spec), key=lambda m: min(m.in_features, m.out_features), default=None)
+        if thinnest is None or spec.r <= (most := min(thinnest.in_features, thinnest.out_features)):
+            return None
+        shape = f"{thinnest.out_features} × {thinnest.in_features}"
+        return FieldError("r", f"{thinnest.name} is {shape}, so a rank of {spec.r} adds nothing", f"at most {most}")
 
 
 class ModelRegistration(BaseModel):
@@ -90,6 +104,12 @@ class ModelRegistration(BaseModel):
 
     name: str = Field(min_length=1, max_length=120, pattern=r"^[\w.\-/]+$")
     source: ModelSource = "hub"
-    location: str = Field(default="", max_length=500)
+    location: Line = Field(default="", max_length=500)
     """Hub id, or a directory under an allowed root; empty for the packaged sample."""
-    revision: str = Field(default="", max_length=120)
+    revision: Line = Field(default="", max_length=120)
+
+    @model_validator(mode="after")
+    def _hub_id_is_no_path(self) -> "ModelRegistration":
+        if self.source == "hub" and (not HUB_ID.fullmatch(self.location) or ".." in self.location):
+            raise wrong("location", f"{self.location!r} is no id of a hub model", "such as google-t5/t5-small")
+        return self

@@ -1,38 +1,49 @@
 """A run: one fine-tuning, what it is asked to do, the states it passes and the ways it can fail."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.domain.datasets import Task
 from app.domain.methods import MethodSpec
+from app.domain.names import Name, wrong
+
+
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise wrong("", "a whole number is wanted, not true or false", "a whole number from 0 to 4294967295")
+    return value
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_no_truth)]
+MOST_STEPS = 10_000_000
 
 
 class TrainingArguments(BaseModel):
     """How a run trains. Names and meanings are those of `transformers.TrainingArguments`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float | None = Field(default=None, gt=0, le=10)
     """Peak rate of AdamW; None takes the method's default."""
     num_train_epochs: float = Field(default=3, gt=0, le=1000)
-    max_steps: int | None = Field(default=None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     """Optimizer steps; overrides the epochs."""
     per_device_train_batch_size: int = Field(default=16, ge=1, le=4096)
     per_device_eval_batch_size: int = Field(default=64, ge=1, le=4096)
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=4096)
-    warmup_steps: float = Field(default=0.06, ge=0)
+    warmup_steps: float = Field(default=0.06, ge=0, le=MOST_STEPS)
     """Steps; a value below 1 is a share of all steps."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: float = Field(default=0.0, ge=0, le=10)
-    max_grad_norm: float = Field(default=1.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0, le=1_000_000)
     """Gradients are scaled down to this norm; 0 leaves them."""
     bf16: bool = False
     """Autocast to bfloat16; False is float32 throughout."""
     max_length: int = Field(default=128, ge=2, le=131072)
     """Tokens a text is cut to."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0
     """Fixes the head's initial weights, dropout and the order of the data."""
 
 
@@ -41,9 +52,9 @@ class RunSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_model: str = Field(min_length=1, max_length=200)
+    base_model: Name = Field(max_length=200)
     """Name of a registered base model."""
-    dataset: str = Field(min_length=1, max_length=200)
+    dataset: Name = Field(max_length=200)
     """Name of a registered dataset."""
     task: Task = "sequence-classification"
     method: MethodSpec

@@ -1,23 +1,23 @@
 """A study: a fair comparison, spelled out as the runs that it owes."""
 
-from collections import Counter
 from collections.abc import Collection
 from enum import StrEnum
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.domain.datasets import Task
 from app.domain.methods import METHODS, MethodSpec, label
-from app.domain.runs import RunSpec, RunStatus, TrainingArguments
+from app.domain.names import Line, Name, wrong
+from app.domain.runs import RunSpec, RunStatus, Seed, TrainingArguments
 
 
 class ArmSpec(BaseModel):
     """A method with its configuration. What is not said here is the study's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(default="", max_length=60, pattern=r"^[^\x00-\x1f]*$")
+    name: Line = Field(default="", max_length=60)
     """Unique in the study; empty takes the method's label, such as `LoRA r=8`."""
     method: MethodSpec
     learning_rate: float | None = Field(default=None, gt=0, le=10)
@@ -66,35 +66,54 @@ def status_of(runs: Collection[RunStatus]) -> StudyStatus:
 class StudySpec(BaseModel):
     """One base model, one dataset, one budget, several arms × seeds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f]*$")
-    base_model: str = Field(min_length=1, max_length=200)
-    dataset: str = Field(min_length=1, max_length=200)
+    name: Name = Field(max_length=120)
+    base_model: Name = Field(max_length=200)
+    dataset: Name = Field(max_length=200)
     task: Task = "sequence-classification"
     arms: list[ArmSpec] = Field(min_length=1, max_length=32)
-    seeds: list[int] = Field(default=[0, 1, 2], min_length=1, max_length=100)
+    seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=100)
     training: TrainingArguments = TrainingArguments()
     """The budget that all arms share; its seed and learning rate are set by the study."""
-    reference: str = ""
+    reference: Line = ""
     """The arm that the others are held against; empty takes the first `full` arm, else the first arm."""
     margin_points: float = Field(default=1.0, gt=0, le=100)
     """The difference in accuracy, in percentage points, that one would accept for a cheaper method."""
 
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        for place, seed in enumerate(seeds):
+            if seed in seeds[:place]:
+                raise wrong(
+                    str(place), "a seed is there twice", "change or remove it: repeated, it adds no information"
+                )
+        return seeds
+
+    @field_validator("training")
+    @classmethod
+    def _budget_leaves_seed_and_rate_to_the_study(cls, training: TrainingArguments) -> TrainingArguments:
+        if training.learning_rate is not None:
+            raise wrong("learning_rate", "a study's arms have learning rates of their own", "give it to each arm")
+        if training.seed != TrainingArguments().seed:
+            raise wrong("seed", "a study's runs have seeds of their own", "list them as the study's seeds")
+        return training
+
     @model_validator(mode="after")
     def _arms_differ(self) -> "StudySpec":
-        twice = [name for name, n in Counter(a.title for a in self.arms).items() if n > 1]
-        if twice:
-            raise ValueError(f"arm {twice[0]!r} is there twice: give one of them another name or another method")
-        if len({a.model_copy(update={"name": ""}).model_dump_json() for a in self.arms}) < len(self.arms):
-            raise ValueError("two arms are the same but for their names: change or remove one")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("a seed is there twice: a repeated seed adds no information")
-        if any(not 0 <= seed < 2**32 for seed in self.seeds):
-            raise ValueError("a seed is a whole number from 0 to 4294967295")
-        if self.reference and self.reference not in [a.title for a in self.arms]:
-            raise ValueError(
-                f"the reference {self.reference!r} is not an arm: name one of {', '.join(a.title for a in self.arms)}"
+        titles = [arm.title for arm in self.arms]
+        owed = [self._run(arm, self.seeds[0]) for arm in self.arms]
+        for place, title in enumerate(titles):
+            path = f"arms.{place}"
+            if title in titles[:place]:
+                raise wrong(f"{path}.name", f"arm {title!r} is there twice", "give it another name or another method")
+            if owed[place] in owed[:place]:
+                first = titles[owed.index(owed[place])]
+                raise wrong(path, f"arm {title!r} is the same as {first!r} but for its name", "change or remove it")
+        if self.reference and self.reference not in titles:
+            raise wrong(
+                "reference", f"the reference {self.reference!r} is not an arm", f"name one of {', '.join(titles)}"
             )
         return self
 

@@ -28,6 +28,9 @@ def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots:
     if known is not None:
         if (known.source, known.location) != (wanted.source, location):
             raise Conflict(f"the base model {wanted.name!r} is there already, from {known.source}: choose another name")
+        if wanted.revision not in ("", known.revision):  # an inspection fills in a revision that was left open
+            at = known.revision or "its newest revision"
+            raise Conflict(f"the base model {wanted.name!r} is there already, at {at}: choose another name")
         if known.status == "failed":
             known.status, known.inspection_started_at = "inspecting", None
             after_commit(session, lambda: bell.ring(INSPECT, known.id))
@@ -72,9 +75,7 @@ def _allowed(wanted: ModelRegistration, roots: Sequence[Path]) -> str:
     if wanted.source == "sample":
         return ""
     if wanted.source == "hub":
-        if not wanted.location:
-            raise Invalid.field("location", "a hub model needs its id", "such as google-t5/t5-small")
-        return wanted.location
+        return wanted.location  # an id, by the registration's own check
     place = Path(wanted.location).expanduser().resolve()
     if not any(place.is_relative_to(root.expanduser().resolve()) for root in roots):
         allowed = ", ".join(str(root) for root in roots) or "none: set VEZNA_MODEL_ROOTS"

@@ -1,6 +1,6 @@
 """From exceptions to answers: problem+json (RFC 9457) for programs, a page for people. Nowhere else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -73,17 +73,48 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _mistake)
 
 
+REMEDIES = {
+    "missing": "give it",
+    "extra_forbidden": "remove it, or look up its spelling in /api/v1/openapi.json",
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "too_short": "at least {min_length}",
+    "too_long": "at most {max_length}",
+    "literal_error": "choose from: {expected}",
+    "enum": "choose from: {expected}",
+    "finite_number": "a number such as 0.01",
+    "float_type": "a number such as 0.01",
+    "float_parsing": "a number such as 0.01",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text, in quotes",
+    "list_type": "a list, in brackets",
+    "json_invalid": "send JSON",
+}
+"""What to do, by pydantic's type of error; its context fills the braces."""
+
+
 def field_errors(errors: Sequence[Any]) -> tuple[FieldError, ...]:
     """Pydantic's errors with paths as a person would write them: no `body`, no name of a union's branch."""
-    found = []
-    for error in errors:
-        kinds = ", ".join(METHODS)
-        remedy = f"choose from: {kinds}" if error["type"].startswith("union_tag") else ""
-        message = str(error["msg"]).removeprefix("Value error, ")
-        if error["type"] == "union_tag_invalid":
-            message = f"there is no method {error['ctx']['tag']!r}"
-        found.append(FieldError(_path(error["loc"]), message, remedy))
-    return tuple(found)
+    return tuple(_field_error(error["type"], error["loc"], str(error["msg"]), error.get("ctx", {})) for error in errors)
+
+
+def _field_error(kind: str, loc: Sequence[str | int], message: str, context: Mapping[str, Any]) -> FieldError:
+    if kind == "wrong":  # one of ours: see domain.names
+        return FieldError(_path([*loc, *filter(None, [context["path"]])]), message, context["remedy"])
+    if kind == "union_tag_invalid":
+        message = f"there is no method {context['tag']!r}"
+    if kind.startswith("union_tag"):
+        return FieldError(_path(loc), message, f"choose from: {', '.join(METHODS)}")
+    values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+    return FieldError(_path(loc), message.removeprefix("Value error, "), REMEDIES.get(kind, "").format(**values))
 
 
 def _path(loc: Sequence[str | int]) -> str:

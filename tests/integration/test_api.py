@@ -1,7 +1,6 @@
 """The REST API, by HTTP, on SQLite and on PostgreSQL."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,15 +28,6 @@ STUDY: dict[str, Any] = {
     "seeds": [0, 1],
     "margin_points": 5,
 }
-
-
-@pytest.fixture
-def api(registered: Database, settings: Settings, bell: SilentBell) -> Iterator[TestClient]:
-    """A client of an application on a registered database, with a doorbell that nobody hears."""
-    app = create_app(settings)
-    app.state.doorbell = bell
-    with TestClient(app, base_url="http://127.0.0.1/api/v1") as client:
-        yield client
 
 
 def finish(db: Database, run_id: int, accuracy: float) -> None:
@@ -91,7 +81,7 @@ def test_pages_follow_a_key(api: TestClient) -> None:
         ({"method": {"kind": "lorra"}}, "method", "lorra"),
         ({"method": {"kind": "lora", "r": 0}}, "method.r", "greater than or equal to 1"),
         ({"method": {"kind": "lora", "rank": 4}}, "method.rank", "Extra inputs"),
-        ({"method": {"kind": "lora", "target_modules": []}}, "method", "name at least one module"),
+        ({"method": {"kind": "lora", "target_modules": []}}, "method.target_modules", "name at least one module"),
         ({"training": {"learning_rate": -1}}, "training.learning_rate", "greater than 0"),
         ({"training": {"max_length": 513}}, "training.max_length", "has 512 positions"),
         ({"base_model": "gone"}, "base_model", "there is no base model 'gone'"),
@@ -128,14 +118,18 @@ def test_a_module_that_the_model_lacks_is_answered_with_the_real_names(api: Test
     ("change", "path", "says"),
     [
         ({"arms": []}, "arms", "at least 1 item"),
-        ({"arms": [{"method": {"kind": "full"}}, {"method": {"kind": "full"}}]}, "", "arm 'full' is there twice"),
+        (
+            {"arms": [{"method": {"kind": "full"}}, {"method": {"kind": "full"}}]},
+            "arms.1.name",
+            "arm 'full' is there twice",
+        ),
         (
             {"arms": [{"name": "a", "method": {"kind": "full"}}, {"name": "b", "method": {"kind": "full"}}]},
-            "",
+            "arms.1",
             "the same",
         ),
-        ({"seeds": [1, 1]}, "", "a seed is there twice"),
-        ({"reference": "nobody"}, "", "is not an arm"),
+        ({"seeds": [1, 1]}, "seeds.1", "a seed is there twice"),
+        ({"reference": "nobody"}, "reference", "is not an arm"),
         ({"margin_points": 0}, "margin_points", "greater than 0"),
         (
             {"arms": [{"method": {"kind": "lora", "target_modules": ["q"]}}]},

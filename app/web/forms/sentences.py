@@ -43,7 +43,8 @@ def sentences(errors: Sequence[Any]) -> tuple[FieldError, ...]:
         values = {name: f"{v:g}" if isinstance(v, float) else v for name, v in error.get("ctx", {}).items()}
         words = _(message, **values) if message else field.message[:1].upper() + field.message[1:]
         path = "seeds" if field.path.startswith("seeds.") else _shown(field.path)
-        found.setdefault((path, words), replace(field, path=path, message=words))
+        remedy = "" if message else field.remedy  # our sentence says it already
+        found.setdefault((path, words), replace(field, path=path, message=words, remedy=remedy))
     return tuple(found.values())
 
 

@@ -1,0 +1,20 @@
+"""An application to talk to."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from app.store.session import Database
+from tests.fakes import SilentBell
+
+
+@pytest.fixture
+def api(registered: Database, settings: Settings, bell: SilentBell) -> Iterator[TestClient]:
+    """A client of an application on a registered database, with a doorbell that nobody hears."""
+    app = create_app(settings)
+    app.state.doorbell = bell
+    with TestClient(app, base_url="http://127.0.0.1/api/v1") as client:
+        yield client
