@@ -132,7 +132,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_runs_dataset_id"), ["dataset_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_method_kind"), ["method_kind"], unique=False)
         batch_op.create_index("ix_runs_peak_bytes_id", ["peak_bytes", "id"], unique=False)
-        batch_op.create_index("ix_runs_status_queued_at", ["status", "queued_at"], unique=False)
+        batch_op.create_index("ix_runs_status_id", ["status", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_study_id"), ["study_id"], unique=False)
         batch_op.create_index("ix_runs_train_seconds_id", ["train_seconds", "id"], unique=False)
 
@@ -206,7 +206,7 @@ def downgrade() -> None:
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.drop_index("ix_runs_train_seconds_id")
         batch_op.drop_index(batch_op.f("ix_runs_study_id"))
-        batch_op.drop_index("ix_runs_status_queued_at")
+        batch_op.drop_index("ix_runs_status_id")
         batch_op.drop_index("ix_runs_peak_bytes_id")
         batch_op.drop_index(batch_op.f("ix_runs_method_kind"))
         batch_op.drop_index(batch_op.f("ix_runs_dataset_id"))

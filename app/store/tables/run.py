@@ -68,7 +68,7 @@ class RunRow(Base):
     failure_message: Mapped[str | None] = mapped_column(default=None)
 
     __table_args__ = (
-        Index("ix_runs_status_queued_at", "status", "queued_at"),
+        Index("ix_runs_status_id", "status", "id"),
         Index("ix_runs_accuracy_id", "accuracy", "id"),
         Index("ix_runs_peak_bytes_id", "peak_bytes", "id"),
         Index("ix_runs_train_seconds_id", "train_seconds", "id"),
