@@ -1,4 +1,4 @@
-"""The web application: `uvicorn --factory app.main:create_app`."""
+"""The web application: `create_app` makes it, `vezna web` serves it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,7 +6,6 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from app import logs
 from app.queue import Doorbell
@@ -15,14 +14,17 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
 from app.web import api, errors, pages
-from app.web.api.health import Timed
-from app.web.security import SafeHeaders, SameOrigin
+from app.web.security import KnownHost, SafeHeaders, SameOrigin
 from app.web.static import mount
+from app.web.timing import Timed
 
 DESCRIPTION = """Weighs full fine-tuning against LoRA and the other parameter-efficient methods.
 
 Submit a *study* (arms × seeds) or a single *run*; watch its events; read the comparison. Bytes and seconds throughout;
 accuracies and differences are fractions. Errors are `application/problem+json` and name the field and the remedy."""
+
+MOST_BODY_BYTES = 1 << 20
+"""A study of 32 arms and 100 seeds takes some ten thousand; there are no uploads."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -42,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        max_body_size=MOST_BODY_BYTES,
         lifespan=lifespan,
     )
     app.state.settings = settings
@@ -55,9 +58,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     mount(app)
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
-    app.add_middleware(SafeHeaders)
     app.add_middleware(SameOrigin)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(KnownHost, names=settings.allowed_hosts)
+    app.add_middleware(SafeHeaders)
     app.add_middleware(Timed)
     return app
 

@@ -4,7 +4,6 @@
     ├── Invalid          422  the request is understood and wrong; names the fields and the remedy
     ├── NotFound         404  no such run, study, dataset, …
     ├── Conflict         409  the thing is not in a state that allows it
-    ├── Refused          403  understood, and not done for reasons of safety
     ├── Unavailable      503  a part that is needed is away (database, broker, files)
     └── RunFailed             a run's end, with a code of the closed list `runs.FailureCode`
 
@@ -55,10 +54,6 @@ class NotFound(VeznaError):
 
 class Conflict(VeznaError):
     """The thing is there, and not in a state that allows this."""
-
-
-class Refused(VeznaError):
-    """Understood, and not done for reasons of safety."""
 
 
 class Unavailable(VeznaError):

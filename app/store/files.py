@@ -40,10 +40,8 @@ class Files:
         return cast(IO[bytes], self.fs.open(self._existing(name), "rb"))
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """A file's bytes, a megabyte at a time."""
-        with self.open(name) as file:
-            while block := file.read(CHUNK):
-                yield block
+        """A file's bytes, a megabyte at a time. Raises NotFound at once, not when the first one is asked for."""
+        return _blocks(self.open(name))
 
     def remove(self, prefix: str) -> None:
         """Remove a folder and what is in it; nothing happens if it is not there."""
@@ -61,6 +59,12 @@ class Files:
         if not self.fs.exists(path):
             raise NotFound(f"the file {name} is no longer in the store")
         return path
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while block := file.read(CHUNK):
+            yield block
 
 
 def sha256(path: Path) -> str:

@@ -8,9 +8,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Refused, Unavailable, VeznaError
+from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable, VeznaError
 from app.domain.methods import METHODS
 from app.web.templating import error_page
 
@@ -20,7 +22,6 @@ STATUS: dict[type[VeznaError], tuple[int, str]] = {
     Invalid: (422, "This cannot be done as asked"),
     NotFound: (404, "There is no such thing"),
     Conflict: (409, "Not in its present state"),
-    Refused: (403, "Refused"),
     Unavailable: (503, "Not available for now"),
 }
 
@@ -68,6 +69,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Answer every exception of the tree, and every mistake in a request, in one shape."""
     app.add_exception_handler(VeznaError, _known)
+    for away in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(away, _database_away)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _mistake)
@@ -130,7 +133,20 @@ def _known(request: Request, error: Exception) -> Response:
     kind = next((k for k in STATUS if isinstance(error, k)), None)
     status, title = STATUS[kind] if kind else (500, "Vezna made a mistake")
     fields = error.fields if isinstance(error, Invalid) else ()
-    return _answer(request, status, kind.__name__.lower() if kind else "mistake", title, str(error), fields)
+    answer = _answer(request, status, kind.__name__.lower() if kind else "mistake", title, str(error), fields)
+    return _later(answer) if status == 503 else answer
+
+
+def _database_away(request: Request, error: Exception) -> Response:
+    log.warning("the database is away", path=request.url.path, error=str(error))
+    status, title = STATUS[Unavailable]
+    detail = "The database does not answer. Nothing that was accepted is lost; try again in a few seconds."
+    return _later(_answer(request, status, "unavailable", title, detail))
+
+
+def _later(answer: Response) -> Response:
+    answer.headers["Retry-After"] = "5"
+    return answer
 
 
 def _malformed(request: Request, error: Exception) -> Response:
@@ -164,6 +180,11 @@ def _answer(
 ) -> Response:
     if not wants_json(request):
         return error_page(request, status=status, title=title, message=detail)
+    return problem(status, kind, title, detail, fields)
+
+
+def problem(status: int, kind: str, title: str, detail: str, fields: Sequence[FieldError] = ()) -> Response:
+    """An answer for a program."""
     errors = [{"path": f.path, "message": f.message, "remedy": f.remedy} for f in fields]
     body = {"type": f"urn:vezna:{kind}", "title": title, "status": status, "detail": detail, "errors": errors}
     return JSONResponse(body, status_code=status, media_type="application/problem+json")

@@ -1,10 +1,15 @@
 """Two gates before every route: the name by which the server is called, and where a writing request comes from."""
 
+import re
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.web.errors import problem, wants_json
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
@@ -15,6 +20,26 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
 }
+
+
+class KnownHost:
+    """Refuses a request that calls the server by a name that is not its own (DNS rebinding). Ports do not count."""
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self.app = app
+        self.names = frozenset(name.lower() for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 400."""
+        if scope["type"] == "http" and (name := self._name(Headers(scope=scope))) not in self.names:
+            detail = f"This server is not called {name!r}. If it should be, add the name to VEZNA_ALLOWED_HOSTS."
+            await _refusal(scope, 400, "Another server's name", detail)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    def _name(headers: Headers) -> str:
+        return re.sub(r":\d*$", "", headers.get("host", "")).lower()
 
 
 class SameOrigin:
@@ -29,8 +54,8 @@ class SameOrigin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 403."""
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._foreign(Headers(scope=scope)):
-            refusal = PlainTextResponse("This request came from another site, so it was refused.", status_code=403)
-            await refusal(scope, receive, send)
+            detail = "This request came from another site, so it was refused."
+            await _refusal(scope, 403, "Refused", detail)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -41,6 +66,13 @@ class SameOrigin:
             return site not in ("same-origin", "none")
         origin = headers.get("origin")
         return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+
+
+def _refusal(scope: Scope, status: int, title: str, detail: str) -> Response:
+    """A problem for programs; a line for browsers, since a page would name addresses of a site that it is not on."""
+    if wants_json(Request(scope)):
+        return problem(status, "refused", title, detail)
+    return PlainTextResponse(detail, status)
 
 
 class SafeHeaders:

@@ -2,16 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from time import perf_counter
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.domain.errors import Unavailable
 from app.services import workers as worker_service
@@ -20,16 +18,9 @@ from app.store import migrate
 from app.store.queries import runs
 from app.store.session import Database
 from app.web.dependencies import Bell, Config, Db
+from app.web.timing import REGISTRY
 
 router = APIRouter(tags=["health"])
-
-REGISTRY = CollectorRegistry()
-REQUESTS = Histogram(
-    "vezna_http_request_duration_seconds",
-    "Time to answer, by operation (its operationId, or a page's name) and status",
-    ["operation", "status"],
-    registry=REGISTRY,
-)
 
 
 class Readiness(BaseModel):
@@ -89,26 +80,3 @@ class _States(Collector):
         for state in ("idle", "running", "draining", "lost"):
             workers.add_metric([state], by_state[state])
         yield workers
-
-
-class Timed:
-    """Measures the time to answer, by operation; a stream counts until its headers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on and measure."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began = perf_counter()
-
-        async def timed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = scope.get("route")
-                operation = getattr(route, "operation_id", None) or getattr(route, "name", "none")
-                REQUESTS.labels(operation, str(message["status"])).observe(perf_counter() - began)
-            await send(message)
-
-        await self.app(scope, receive, timed)

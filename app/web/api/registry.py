@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from app.domain.datasets import DatasetFacts
 from app.domain.errors import NotFound
 from app.domain.models import ModelFacts, ModelRegistration, ModelSource, ModelStatus
+from app.domain.names import Name
 from app.services import models as model_service
 from app.services import workers as worker_service
 from app.services.workers import WorkerState
@@ -89,8 +90,8 @@ def list_models(session: Reading) -> list[ModelOut]:
     return [ModelOut.of(row) for row in base_models.everyone(session)]
 
 
-@router.get("/models/{name:path}", tags=["models"], operation_id="getModel", responses=problems(404))
-def get_model(session: Reading, name: str) -> ModelOut:
+@router.get("/models/{name:path}", tags=["models"], operation_id="getModel", responses=problems(404, 422))
+def get_model(session: Reading, name: Name) -> ModelOut:
     """A base model: its architecture, its linear modules, its parameters."""
     row = base_models.by_name(session, name)
     if row is None:
@@ -104,8 +105,8 @@ def list_datasets(session: Reading) -> list[DatasetOut]:
     return [DatasetOut.of(row) for row in datasets.everyone(session)]
 
 
-@router.get("/datasets/{name:path}", tags=["datasets"], operation_id="getDataset", responses=problems(404))
-def get_dataset(session: Reading, name: str) -> DatasetOut:
+@router.get("/datasets/{name:path}", tags=["datasets"], operation_id="getDataset", responses=problems(404, 422))
+def get_dataset(session: Reading, name: Name) -> DatasetOut:
     """A dataset: its labels, its splits, its hash."""
     row = datasets.by_name(session, name)
     if row is None:

@@ -5,9 +5,11 @@ from typing import Annotated, Self
 
 import numpy as np
 from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
+from app.domain.methods import METHODS
 from app.domain.metrics import RunResult
+from app.domain.names import wrong
 from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
 from app.domain.thinning import lttb
 from app.services import runs as run_service
@@ -25,6 +27,15 @@ After = Annotated[
     int | None,
     Query(ge=1, le=LARGEST_ID, description="Give `next_after` of the page before; rows older than it follow."),
 ]
+
+
+def _known_method(kind: str) -> str:
+    if kind not in METHODS:
+        raise wrong("", f"there is no method {kind!r}", f"choose from: {', '.join(METHODS)}")
+    return kind
+
+
+Method = Annotated[Annotated[str, AfterValidator(_known_method)] | None, Query(json_schema_extra={"enum": [*METHODS]})]
 Limit = Annotated[int, Query(ge=1, le=500, description="Rows a page.")]
 
 
@@ -122,7 +133,7 @@ def listing(
     limit: Limit = 50,
     status: RunStatus | None = None,
     study: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
-    method: str | None = None,
+    method: Method = None,
 ) -> RunPage:
     """Runs, newest first."""
     page = run_list.page(session, RunFilter(status, method, study), after=after, limit=limit)

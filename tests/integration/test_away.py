@@ -1,0 +1,100 @@
+"""What the web answers when a part is away, when it is called by another's name, and when a request is no request."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.domain.metrics import ArtifactFile
+from app.main import MOST_BODY_BYTES, create_app
+from app.services import attempts
+from app.settings import Settings
+from app.store.files import Files
+from app.store.session import Database
+from tests.fakes import SilentBell
+from tests.integration.test_api import RUN
+from tests.results import result
+
+ROOT = "http://127.0.0.1"
+
+
+@pytest.fixture
+def orphan(registered: Database, settings: Settings, bell: SilentBell, tmp_path: Path) -> Iterator[TestClient]:
+    """A client of an application whose database has gone away since it started."""
+    app = create_app(settings)
+    app.state.doorbell = bell
+    with TestClient(app, base_url=ROOT, raise_server_exceptions=False) as client:
+        whole = app.state.database
+        whole.dispose()
+        gone = f"sqlite:///{tmp_path}" if whole.url.get_backend_name() == "sqlite" else "postgresql://127.0.0.1:9/gone"
+        app.state.database = Database(gone)
+        yield client
+        app.state.database = whole
+
+
+@pytest.mark.parametrize("path", ["/api/v1/runs", "/api/v1/studies/1/events", "/metrics"])
+def test_a_database_that_is_away_is_a_503_that_says_when_to_try_again(orphan: TestClient, path: str) -> None:
+    answer = orphan.get(path)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "database does not answer" in answer.json()["detail"]
+
+
+def test_the_same_is_a_page_for_people(orphan: TestClient) -> None:
+    answer = orphan.get("/studies")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "database does not answer" in answer.text and "<html" in answer.text
+
+
+def test_nothing_is_accepted_while_the_database_is_away(orphan: TestClient, bell: SilentBell) -> None:
+    assert orphan.post("/api/v1/runs", json=RUN).status_code == 503
+    assert bell.rung == []
+
+
+def test_an_artifact_whose_file_is_gone_is_a_404(api: TestClient, registered: Database, files: Files) -> None:
+    run_id = api.post("runs", json=RUN).json()["id"]
+    file = ArtifactFile(name="metrics.json", kind="metrics", bytes=7, sha256="ab")
+    with registered.transaction() as session:
+        mine = attempts.claim(session, run_id, "w1", 45)
+        assert mine is not None
+        found = result().model_copy(update={"artifacts": [file]})
+        attempts.finish(session, mine, found, {file.name: f"runs/{run_id}/1/{file.name}"})
+    [artifact] = api.get(f"runs/{run_id}/artifacts").json()
+    answer = api.get(f"artifacts/{artifact['id']}/content")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_a_nul_in_an_address_is_no_mistake_of_ours(api: TestClient) -> None:
+    assert api.get("models/a%00b").status_code == 422
+    assert api.get("datasets/a%00b").status_code == 422
+    assert api.get("runs?method=a%00b").status_code == 422
+    assert api.get(f"{ROOT}/runs?method=a%00b&status=%00&study=%00&sort=%00").status_code == 200
+    assert api.get(f"{ROOT}/a%00b").status_code == 404
+
+
+def test_runs_of_an_unknown_method_are_not_an_empty_list(api: TestClient) -> None:
+    [error] = api.get("runs", params={"method": "lorra"}).json()["errors"]
+    assert (error["path"], error["remedy"]) == ("method", "choose from: full, lora, head-only")
+    assert api.get("runs", params={"method": "lora"}).json()["items"] == []
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "127.0.0.1:8000", "TESTSERVER", "[::1]", "[::1]:8000"])
+def test_the_server_answers_to_its_names_at_any_port(settings: Settings, registered: Database, name: str) -> None:
+    known = settings.model_copy(update={"allowed_hosts": [*settings.allowed_hosts, "[::1]"]})
+    assert TestClient(create_app(known)).get("/livez", headers={"Host": name}).status_code == 200
+
+
+def test_a_foreign_name_and_a_foreign_site_are_problems_for_programs_and_lines_for_people(api: TestClient) -> None:
+    answer = api.get("runs", headers={"Host": "rebound.example:80"})
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert "VEZNA_ALLOWED_HOSTS" in answer.json()["detail"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    answer = api.post("runs", json=RUN, headers={"Origin": "http://evil.example"})
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:vezna:refused")
+    page = api.get(f"{ROOT}/studies", headers={"Host": "rebound.example"})
+    assert (page.status_code, page.headers["content-type"]) == (400, "text/plain; charset=utf-8")
+
+
+def test_a_body_that_no_spec_needs_is_not_read_to_its_end(api: TestClient) -> None:
+    assert api.post("runs", content=b" " * (MOST_BODY_BYTES + 1)).status_code == 413
