@@ -56,14 +56,10 @@ class Renderer:
         self.shell = shell
 
     def page(self, template: str, page: object, *, status: int = 200) -> HTMLResponse:
-        """A whole page."""
+        """A whole page, or a part of one for htmx; the context is the page's own."""
         text = render_text(template, page=page, shell=self.shell, path=self.request.url.path)
         # kept pages are asked for again: what htmx swaps in must never be a browser's old copy
         return HTMLResponse(text, status, {"Cache-Control": "no-cache", "Vary": "HX-Request"})
-
-    def partial(self, template: str, page: object) -> HTMLResponse:
-        """A part of a page, for htmx; the context is the page's own."""
-        return self.page(template, page)
 
 
 def renderer(request: Request, session: Reading, settings: Config) -> Renderer:

@@ -29,7 +29,6 @@ class Bar:
     parts: tuple[Part, ...]
     total: float
     label: str
-    pale: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,6 @@ class Stacks:
 
     bars: tuple[Bar, ...]
     axis: str
-    named: bool = True
-    """Name the parts above the first bar."""
 
 
 def chart(data: Stacks, width: int) -> alt.LayerChart:
@@ -51,7 +48,7 @@ def chart(data: Stacks, width: int) -> alt.LayerChart:
         height=ROW * max(len(data.bars), 1),
         left=widest([bar.name for bar in data.bars], NAME, most=150 if width > 420 else 100) + 12,
         right=12,
-        top=26 if data.named else 6,
+        top=26,
         bottom=46,
     )
     most = max(ends, default=1.0) or 1.0
@@ -61,7 +58,7 @@ def chart(data: Stacks, width: int) -> alt.LayerChart:
         _bars(data, x),
         _totals(data, x),
         _names(data, paper),
-        *(_heads(data, x, paper) if data.named and data.bars else []),
+        *(_heads(data, x, paper) if data.bars else []),
     )
 
 
@@ -86,7 +83,6 @@ def _bars(data: Stacks, x: Domain) -> alt.Chart:
                         "top": _top(i),
                         "bottom": _top(i) + BAR,
                         "colour": part.colour,
-                        "opacity": 0.5 if bar.pale else 1.0,
                     }
                 )
             at += part.size
@@ -99,7 +95,6 @@ def _bars(data: Stacks, x: Domain) -> alt.Chart:
             y=alt.Y("top:Q", scale=_y(len(data.bars)), axis=None),
             y2=alt.Y2("bottom:Q"),
             color=alt.Color("colour:N", scale=None, legend=None),
-            opacity=alt.Opacity("opacity:Q", scale=None, legend=None),
         )
     )
     return found
@@ -117,13 +112,10 @@ def _totals(data: Stacks, x: Domain) -> alt.Chart:
 
 
 def _names(data: Stacks, paper: Paper) -> alt.Chart:
-    rows = [
-        {"y": _top(i) + BAR / 2, "name": bar.name, "ink": MUTED if bar.pale else INK} for i, bar in enumerate(data.bars)
-    ]
-    text = values(rows).mark_text(align="right", dx=-10, fontSize=NAME, limit=paper.left - 12)
+    rows = [{"y": _top(i) + BAR / 2, "name": bar.name} for i, bar in enumerate(data.bars)]
+    text = values(rows).mark_text(align="right", dx=-10, fontSize=NAME, limit=paper.left - 12, color=INK)
     y = alt.Y("y:Q", scale=_y(len(data.bars)), axis=None)
-    ink = alt.Color("ink:N", scale=None, legend=None)
-    found: alt.Chart = text.encode(x=at_x(0), y=y, text=alt.Text("name:N"), color=ink)
+    found: alt.Chart = text.encode(x=at_x(0), y=y, text=alt.Text("name:N"))
     return found
 
 
