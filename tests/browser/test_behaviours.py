@@ -1,11 +1,12 @@
 """What scripts add to pages, and that nothing is lost without them."""
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
+from app.domain.runs import RunStatus
 from app.services import attempts
 from app.store.queries import runs
-from tests import filled
+from tests import factories, filled
 from tests.browser.conftest import Site
 
 pytestmark = pytest.mark.slow
@@ -89,6 +90,53 @@ def test_a_queued_run_begins_before_ones_eyes(page: Page, site: Site) -> None:
         attempts.claim(session, QUEUED, "gpu-1", 3600)
     expect(page.locator("#progress")).to_contain_text("Starting", timeout=10_000)
     expect(page.locator("#live-log")).to_contain_text("claimed by gpu-1")
+    expect(page.locator("#byline")).to_contain_text("running")
+    expect(page.locator("#byline")).to_contain_text("on gpu-1")
+
+
+@pytest.mark.parametrize("address", [f"/runs/{RUNNING}", "/studies/2"])
+def test_what_ended_before_its_page_listened_is_shown_ended(page: Page, site: Site, address: str) -> None:
+    def late(route: Route) -> None:
+        with site.database.transaction() as session:
+            for run in runs.of_study(session, 2):
+                if not RunStatus(run.status).terminal:
+                    filled.succeed(session, run)
+        route.continue_()
+
+    page.route("**/events", late)
+    page.goto(address)
+    expect(page.locator("[sse-connect]")).to_have_count(0, timeout=15_000)
+    expect(page.locator("#progress")).to_have_count(0)
+
+
+def test_the_keyboard_stays_where_a_form_was_edited(page: Page) -> None:
+    page.goto("/studies/new")
+    page.fill("#margin_points", "0.5")
+    page.press("#margin_points", "Tab")
+    page.click("#widen")
+    expect(page.locator("#margin_points")).to_be_focused()
+    page.click("#remove-2")
+    expect(page.locator("#add")).to_be_focused()
+
+
+def test_the_keyboard_stays_on_a_link_of_a_study_that_goes_on(page: Page, site: Site) -> None:
+    page.goto("/studies/2")
+    page.focus("#scroll-Arms")
+    with site.database.transaction() as session:
+        filled.succeed(session, runs.get(session, RUNNING))
+    expect(page.locator("#progress")).to_contain_text("7 of 15 runs done", timeout=10_000)
+    expect(page.locator("#scroll-Arms")).to_be_focused()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_make_no_page_scroll_sideways(page: Page, site: Site, width: int) -> None:
+    with site.database.transaction() as session:
+        long = [arm.model_copy(update={"name": f"{n}{'_unbroken' * 6} name"}) for n, arm in enumerate(factories.ARMS)]
+        study = factories.seed_study(session, arms=long)
+    page.set_viewport_size({"width": width, "height": 900})
+    for address in ("/studies", f"/studies/{study}", "/runs", f"/studies/new?from_study={study}"):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
 def test_a_queued_run_is_cancelled(page: Page) -> None:

@@ -64,6 +64,8 @@ class NewStudyPage:
     plan: Plan
     errors: tuple[FieldError, ...] = ()
     yaml: str = ""
+    focus: str = ""
+    """Where the keyboard goes: the button that was pressed may be gone."""
 
     @property
     def methods(self) -> Sequence[MethodFacts]:

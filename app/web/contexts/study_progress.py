@@ -15,6 +15,8 @@ from app.web.numbers import count, duration, percent
 from app.web.words import more_seeds_help, seeds_needed, what_would_decide
 
 MORE_SEEDS = 2
+LISTED = 12
+"""With more runs than this, those that have ended are folded away."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class RunProgress:
     total_steps: int
     where: str
     """`step 153 of 246, validation 84.3 %`."""
+
+    @property
+    def ended(self) -> bool:
+        """Well or not."""
+        return RunStatus(self.status).terminal
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,16 @@ class StudyAdvance:
     more_seeds: int
     more_runs: int
     more_time: str
+
+    @property
+    def folded(self) -> tuple[RunProgress, ...]:
+        """Runs that have ended, where there are too many to list them all."""
+        return tuple(run for run in self.runs if run.ended) if len(self.runs) > LISTED else ()
+
+    @property
+    def listed(self) -> tuple[RunProgress, ...]:
+        """The others."""
+        return tuple(run for run in self.runs if not run.ended) if self.folded else self.runs
 
     @classmethod
     def of(cls, progress: StudyProgress, found: Comparison) -> "StudyAdvance":

@@ -20,6 +20,8 @@ from app.web.templating import Render
 router = APIRouter(include_in_schema=False)
 
 TEMPLATE = "pages/studies/new.html"
+FOCUS = {"seeds": "seeds", "margin": "margin_points", "remove": "add"}
+"""Where an edit leaves the keyboard: at the field that it changed, or where an arm would be added again."""
 
 
 class Sent(NamedTuple):
@@ -53,7 +55,7 @@ def blank(session: Reading, render: Render, from_study: Annotated[int | None, Qu
 @router.post("/studies/new")
 def edit(session: Reading, render: Render, sent: Typed) -> HTMLResponse:
     """The form with an arm more or less, with what it would take worked out, or as YAML."""
-    page = _page(session, sent.form.edited(sent.action))
+    page = replace(_page(session, sent.form.edited(sent.action)), focus=FOCUS.get(sent.action.partition(":")[0], ""))
     if sent.action == "yaml" and page.plan.errors:
         page = replace(page, errors=page.plan.errors)
     elif sent.action == "yaml" and page.plan.spec is not None:
@@ -64,7 +66,7 @@ def edit(session: Reading, render: Render, sent: Typed) -> HTMLResponse:
 @router.post("/studies/plan")
 def estimate(session: Reading, render: Render, sent: Typed) -> HTMLResponse:
     """What it would take, for a form that is being filled in."""
-    return render.partial("partials/new_study/plan.html", _page(session, sent.form))
+    return render.page("partials/new_study/plan.html", _page(session, sent.form))
 
 
 @router.post("/studies")

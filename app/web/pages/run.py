@@ -30,14 +30,14 @@ def live(request: Request, session: Reading, render: Render, run_id: int) -> HTM
     page = _page(request, session, run_id, "yaml", figures={})
     if page.live is None:
         return HTMLResponse("", headers={"HX-Refresh": "true", "Cache-Control": "no-cache"})
-    return render.partial("partials/run/live.html", page)
+    return render.page("partials/run/update.html", page)
 
 
 @router.get("/figures")
 def figures(request: Request, session: Reading, render: Render, run_id: int) -> HTMLResponse:
     """The curves so far, for htmx: less often than the rest, because they are drawn on the machine that may train."""
     page = _page(request, session, run_id, "yaml", figures=_figures(session, run_id))
-    return render.partial("partials/run/curves.html", page)
+    return render.page("partials/run/curves.html", page)
 
 
 @router.post("/cancel")

@@ -35,7 +35,7 @@ def live(
 ) -> HTMLResponse:
     """What changes when a run has ended, for htmx; when the last one has, the browser is told to ask for the page."""
     page = _page(session, study_id, cost, curve)
-    answer = render.partial("partials/study/body.html", page)
+    answer = render.page("partials/study/body.html", page)
     if not page.live and "hx-request" in request.headers:
         answer.headers["HX-Refresh"] = "true"
     return answer
@@ -45,7 +45,7 @@ def live(
 def progress(session: Reading, render: Render, study_id: int) -> HTMLResponse:
     """Where the runs stand, for htmx."""
     found = study_service.comparison(session, study_id)
-    return render.partial("partials/study/runs.html", StudyAdvance.of(study_service.progress(session, study_id), found))
+    return render.page("partials/study/update.html", StudyAdvance.of(study_service.progress(session, study_id), found))
 
 
 @router.post("/seeds")

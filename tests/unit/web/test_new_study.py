@@ -203,6 +203,14 @@ def test_an_unfinished_form_is_planned_as_far_as_it_goes(registered_only: TestCl
     assert "Not complete yet" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("action", "where"), [("seeds:5", 'id="seeds"'), ("margin:2.5", 'id="margin_points"'), ("remove:1", 'id="add"')]
+)
+def test_an_edit_leaves_the_keyboard_at_what_it_changed(registered_only: TestClient, action: str, where: str) -> None:
+    text = registered_only.post("/studies/new", data=FORM | {"do": action}).text
+    assert [where in tag for tag in re.findall(r"<[^>]*\sautofocus[^>]*>", text)] == [True]
+
+
 def test_the_yaml_starts_the_same_study(registered_only: TestClient) -> None:
     text = registered_only.post("/studies/new", data=FORM | {"do": "yaml"}).text
     assert "vezna submit study.yaml" in text

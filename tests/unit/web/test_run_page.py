@@ -73,7 +73,9 @@ def test_a_running_run_is_followed(full: TestClient) -> None:
     assert "epoch 2 of 3" in text
     assert "of training left" in text
     assert re.search(r'<li aria-current="step">train<small>\d', text)
-    assert full.get(f"/runs/{RUNNING}/live").status_code == 200
+    update = " ".join(full.get(f"/runs/{RUNNING}/live").text.split())
+    assert 'id="byline" hx-swap-oob="true"' in update
+    assert 'id="worker-state" hx-swap-oob="true"' in update
     assert "<svg" in full.get(f"/runs/{RUNNING}/figures").text
 
 

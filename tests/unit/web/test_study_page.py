@@ -92,7 +92,21 @@ def test_the_live_part_is_a_part_and_the_last_one_asks_for_the_page(client: Test
     assert "<html" not in part.text
     assert "HX-Refresh" not in part.headers
     assert client.get(f"/studies/{finished}/live", headers={"HX-Request": "true"}).headers["HX-Refresh"] == "true"
-    assert "step 153 of 246" in client.get(f"/studies/{running}/progress").text
+    progress = client.get(f"/studies/{running}/progress").text
+    assert "step 153 of 246" in progress
+    assert 'id="worker-state" hx-swap-oob="true"' in " ".join(progress.split())
+
+
+def test_ended_runs_are_folded_away_where_there_are_many(client: TestClient) -> None:
+    few = client.get(f"/studies/{study(client, queued=ALL[4:])}").text
+    seeds = range(5)
+    many = client.get(f"/studies/{study(client, seeds=seeds, queued=[('full', seed) for seed in seeds])}").text
+    assert "ended-runs" not in few
+    listed, folded = many[many.index('id="progress"') :].split('<details id="ended-runs"')
+    assert listed.count("runs-progress") == 1
+    assert listed.count("<tr data-status") == 5
+    assert folded.count("<tr data-status") == 10
+    assert "10 runs that have ended" in folded
 
 
 def test_an_undecided_study_offers_seeds_and_the_offer_works(client: TestClient) -> None:
@@ -118,7 +132,7 @@ def test_cancel_ends_what_has_not_ended(client: TestClient) -> None:
 
 def test_a_lost_seed_is_named_with_its_reason_and_a_link(client: TestClient) -> None:
     text = client.get(f"/studies/{study(client, failed={('LoRA r=8', 1): FailureCode.DIVERGED})}").text
-    assert '<a class="lost" href="/runs/5">seed 1: diverged</a>' in text
+    assert '<a class="lost" id="lost-5" href="/runs/5">seed 1: diverged</a>' in text
     assert "2 of 3 seeds" in text
     assert "1 run failed: diverged" in text
 
