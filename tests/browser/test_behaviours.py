@@ -26,6 +26,15 @@ def test_the_estimate_follows_the_form(page: Page) -> None:
     expect(page.locator("#start")).to_have_text("Start 15 runs")
 
 
+def test_the_estimate_follows_a_field_that_is_left_for_a_button(page: Page) -> None:
+    page.goto("/studies/new")
+    page.fill("#arms-0-name", "mine")
+    page.press("#arms-0-name", "Tab")
+    expect(page.locator("#copy-1")).to_be_focused()
+    expect(page.locator("#arm-0-title")).to_contain_text("mine")
+    expect(page.locator("h1")).to_have_count(1)
+
+
 def test_an_arm_is_copied_in_place_and_what_was_typed_stays(page: Page) -> None:
     page.goto("/studies/new")
     page.fill("#name", "Mine")
