@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
+from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
 from app.queue import Doorbell
 from app.settings import Settings
 from app.store.files import Files
+from app.store.queries.page import LARGEST_ID
 from app.store.session import Database
 
 
@@ -43,3 +45,6 @@ Db = Annotated[Database, Depends(database)]
 Reading = Annotated[Session, Depends(reading, scope="function")]
 Bell = Annotated[Doorbell, Depends(doorbell)]
 Store = Annotated[Files, Depends(files)]
+RowId = Annotated[int, Field(ge=0, le=LARGEST_ID)]
+After = Annotated[RowId | None, BeforeValidator(lambda text: text or None), Query()]
+"""Where a list goes on; an empty word in an address asks for its beginning."""

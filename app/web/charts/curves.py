@@ -105,7 +105,8 @@ def _domain(data: Curves) -> Domain:
     seen = [v for c in data.curves for pairs in (c.mean, *c.raw) for _s, v in pairs]
     if not data.marked:  # a single wild batch must not flatten everything else
         lines = [v for c in data.curves for _s, v in c.mean] + [v for c in data.curves for b in c.band for v in b[1:]]
-        seen = [v for v in seen if v <= 1.15 * max(lines, default=1.0)]
+        most = 1.15 * max(lines, default=1.0)
+        seen = [v for v in seen if v <= most]
     return Domain.covering([*seen, *([data.least] if data.least is not None else [])], least=data.least, most=data.most)
 
 

@@ -56,8 +56,8 @@ def chart(data: Live, width: int) -> alt.LayerChart:
 
 def _domain(data: Live) -> Domain:
     calm = [v for _s, v in data.smooth] + [m.value for m in data.marks] + ([data.limit[0]] if data.limit else [])
-    seen = [v for _s, v in data.raw if v <= 1.4 * max(calm, default=v)]
-    return Domain.covering([0.0, *seen, *calm], ticks=4, least=0.0)
+    most = 1.4 * max(calm, default=1.0)
+    return Domain.covering([0.0, *(v for _s, v in data.raw if v <= most), *calm], ticks=4, least=0.0)
 
 
 def _now(data: Live, x: Domain, paper: Paper) -> list[alt.Chart]:

@@ -1,7 +1,5 @@
 """Every figure by its address: SVG and PNG in the colours of either theme, and its numbers as CSV."""
 
-import csv
-import io
 from typing import Literal
 
 from fastapi import APIRouter
@@ -9,6 +7,7 @@ from fastapi.responses import Response
 
 from app.domain.errors import NotFound
 from app.web.charts import render
+from app.web.csv_file import csv_file
 from app.web.dependencies import Reading
 from app.web.evidence import of_run as evidence_of_run
 from app.web.evidence import of_study as evidence_of_study
@@ -38,9 +37,7 @@ def _file(figures: dict[str, Figure], name: str, ending: Ending, theme: render.T
     figure = figures[name]
     file = f"{stem}-{name}.{ending}"
     if ending == "csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(csv_rows(figure.numbers))
-        return _answer(text.getvalue(), "text/csv", f'attachment; filename="{file}"')
+        return csv_file(csv_rows(figure.numbers), file)
     if figure.empty:
         raise NotFound(figure.empty)
     disposition = f'inline; filename="{file}"'

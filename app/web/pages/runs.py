@@ -8,10 +8,11 @@ from fastapi.responses import HTMLResponse
 from app.domain.methods import METHODS
 from app.domain.runs import RunStatus
 from app.store.queries import run_list, studies
+from app.store.queries.page import LARGEST_ID
 from app.store.queries.run_list import COLUMNS, RunFilter, Sort
 from app.web.contexts.runs import RunLine, RunsPage
 from app.web.contexts.shell import Option
-from app.web.dependencies import Reading
+from app.web.dependencies import After, Reading
 from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
@@ -30,14 +31,14 @@ def index(
     method: Word = "",
     study: Word = "",
     sort: Word = "newest",
-    after: Annotated[int | None, Query(ge=0)] = None,
+    after: After = None,
 ) -> HTMLResponse:
     """Runs, newest first or by a number. A word that means nothing asks for nothing: an old link still shows runs."""
     order: Sort = sort if sort in COLUMNS else "newest"
     which = RunFilter(
         status=RunStatus(status) if status in set(RunStatus) else None,
         method=method if method in METHODS else None,
-        study_id=int(study) if study.isdecimal() else None,
+        study_id=int(study) if study.isdecimal() and int(study) <= LARGEST_ID else None,
     )
     query = {
         "status": which.status.value if which.status else "",

@@ -1,14 +1,12 @@
 """The list of studies."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.services import studies as study_service
 from app.store.queries import base_models, datasets, studies
 from app.web.contexts.studies import StudiesPage, StudyLine
-from app.web.dependencies import Reading
+from app.web.dependencies import After, Reading
 from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
@@ -23,7 +21,7 @@ def home() -> RedirectResponse:
 
 
 @router.get("/studies")
-def index(session: Reading, render: Render, after: Annotated[int | None, Query(ge=0)] = None) -> HTMLResponse:
+def index(session: Reading, render: Render, after: After = None) -> HTMLResponse:
     """Studies, newest first, each with its verdict."""
     found = studies.page(session, after=after, limit=PAGE)
     weighed = study_service.comparisons(session, found.rows)

@@ -1,7 +1,5 @@
 """A study's page: its verdict, its evidence, and what one can do with it."""
 
-import csv
-import io
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
@@ -15,6 +13,7 @@ from app.store.queries import base_models, datasets
 from app.web.contexts.study import Cost, Curve, StudyPage
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_progress import StudyAdvance
+from app.web.csv_file import csv_file
 from app.web.dependencies import Bell, Db, Reading
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import drawn, study_figures
@@ -67,13 +66,7 @@ def cancel(db: Db, study_id: int) -> RedirectResponse:
 @router.get("/runs.csv")
 def runs_csv(session: Reading, study_id: int) -> Response:
     """One row a run: what it reached and what it cost. Fractions, bytes and seconds."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(_rows(study_service.comparison(session, study_id)))
-    name = f"study-{study_id}-runs.csv"
-    return Response(
-        text.getvalue(), media_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'}
-    )
+    return csv_file(_rows(study_service.comparison(session, study_id)), f"study-{study_id}-runs.csv")
 
 
 def _page(session: Session, study_id: int, cost: Cost, curve: Curve) -> StudyPage:

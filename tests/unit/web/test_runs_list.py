@@ -58,6 +58,14 @@ def test_a_filter_that_fits_nothing_offers_all_runs(full: TestClient) -> None:
     assert 'href="/runs"' in text
 
 
+def test_an_empty_place_asks_for_the_beginning(full: TestClient) -> None:
+    for address in ("/runs", "/studies"):
+        assert full.get(f"{address}?after=").status_code == 200
+        assert full.get(f"{address}?after=x").status_code == 422
+        assert full.get(f"{address}?after={10**30}").status_code == 422
+    assert full.get(f"/runs?study={10**30}").status_code == 200
+
+
 def test_counts_follow_the_filter(full: TestClient) -> None:
     with database_of(full).reading() as session:
         assert count(session, RunFilter()) == 37

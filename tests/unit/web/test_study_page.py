@@ -189,3 +189,14 @@ def test_the_csv_of_runs_has_a_row_a_run(client: TestClient) -> None:
     assert len(rows) == 9
     assert rows[0]["failure"] == "out_of_memory"
     assert rows[1]["peak_bytes"] == str(403 * filled.MIB)
+
+
+def test_no_name_is_a_formula_in_a_csv_and_numbers_stay_numbers(client: TestClient) -> None:
+    arms = (FULL, LORA.model_copy(update={"name": '=HYPERLINK("http://x")'}))
+    address = f"/studies/{study(client, arms=arms)}"
+    for file in ("runs.csv", "charts/verdict.csv", "charts/loss.csv"):
+        text = client.get(f"{address}/{file}").text
+        assert "'=HYPERLINK" in text
+        assert not [cell for row in csv.reader(io.StringIO(text)) for cell in row if cell.startswith("=")]
+    [row] = csv.DictReader(io.StringIO(client.get(f"{address}/charts/verdict.csv").text))
+    assert float(row["difference"]) < 0
