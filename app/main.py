@@ -14,6 +14,7 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
 from app.web import api, errors, pages
+from app.web.charts import render
 from app.web.security import KnownHost, SafeHeaders, SameOrigin
 from app.web.static import mount
 from app.web.timing import Timed
@@ -69,4 +70,5 @@ def serve() -> FastAPI:
     """The application of a server process: as `create_app`, with logging set up."""
     settings = Settings()
     logs.configure(settings)
+    render.warm()
     return create_app(settings)

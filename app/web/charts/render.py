@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from html import escape
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Literal
 
 import altair as alt
@@ -46,6 +46,12 @@ class Drawings:
             while len(self._kept) > self.most:
                 self._kept.popitem(last=False)
         return drawing
+
+
+def warm() -> None:
+    """Have the renderer ready before the first page asks for it: its first drawing in a process takes a second."""
+    nothing = {"data": {"values": []}, "mark": "text"}
+    Thread(target=vl_convert.vegalite_to_svg, args=(nothing,), name="warm-charts", daemon=True).start()
 
 
 def content_hash(*parts: object) -> str:
