@@ -14,16 +14,19 @@ from starlette.exceptions import HTTPException
 
 from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable, VeznaError
 from app.domain.methods import METHODS
+from app.web.i18n import gettext, marked
 from app.web.templating import error_page
 
 log = structlog.get_logger()
 
 STATUS: dict[type[VeznaError], tuple[int, str]] = {
-    Invalid: (422, "This cannot be done as asked"),
-    NotFound: (404, "There is no such thing"),
-    Conflict: (409, "Not in its present state"),
-    Unavailable: (503, "Not available for now"),
+    Invalid: (422, marked("This cannot be done as asked")),
+    NotFound: (404, marked("There is no such thing")),
+    Conflict: (409, marked("Not in its present state")),
+    Unavailable: (503, marked("Not available for now")),
 }
+MISTAKE = marked("Vezna made a mistake")
+"""Titles are English for programs, and in the reader's language on a page."""
 
 
 class Problem(BaseModel):
@@ -131,7 +134,7 @@ def _path(loc: Sequence[str | int]) -> str:
 
 def _known(request: Request, error: Exception) -> Response:
     kind = next((k for k in STATUS if isinstance(error, k)), None)
-    status, title = STATUS[kind] if kind else (500, "Vezna made a mistake")
+    status, title = STATUS[kind] if kind else (500, MISTAKE)
     fields = error.fields if isinstance(error, Invalid) else ()
     answer = _answer(request, status, kind.__name__.lower() if kind else "mistake", title, str(error), fields)
     return _later(answer) if status == 503 else answer
@@ -158,7 +161,7 @@ def _malformed(request: Request, error: Exception) -> Response:
 
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    title = "There is no such page" if error.status_code == 404 else str(error.detail)
+    title = marked("There is no such page") if error.status_code == 404 else str(error.detail)
     answer = _answer(request, error.status_code, "http", title, f"{request.method} {request.url.path}: {error.detail}")
     answer.headers.update(error.headers or {})
     return answer
@@ -170,7 +173,7 @@ def _mistake(request: Request, error: Exception) -> Response:
         request,
         500,
         "mistake",
-        "Vezna made a mistake",
+        MISTAKE,
         "The server's log says more. Nothing that was accepted is lost.",
     )
 
@@ -179,7 +182,7 @@ def _answer(
     request: Request, status: int, kind: str, title: str, detail: str, fields: Sequence[FieldError] = ()
 ) -> Response:
     if not wants_json(request):
-        return error_page(request, status=status, title=title, message=detail)
+        return error_page(request, status=status, title=gettext(title), message=detail)
     return problem(status, kind, title, detail, fields)
 
 

@@ -42,7 +42,7 @@ def sentences(errors: Sequence[Any]) -> tuple[FieldError, ...]:
         message = BY_PATH.get((field.path, error["type"])) or SENTENCES.get(error["type"])
         values = {name: f"{v:g}" if isinstance(v, float) else v for name, v in error.get("ctx", {}).items()}
         words = _(message, **values) if message else field.message[:1].upper() + field.message[1:]
-        path = "seeds" if field.path.startswith("seeds.") else _shown(field.path)
+        path = _shown(field.path)
         remedy = "" if message else field.remedy  # our sentence says it already
         found.setdefault((path, words), replace(field, path=path, message=words, remedy=remedy))
     return tuple(found.values())
@@ -51,6 +51,4 @@ def sentences(errors: Sequence[Any]) -> tuple[FieldError, ...]:
 def _shown(path: str) -> str:
     """A list's item is shown in the list's own field."""
     head, _dot, last = path.rpartition(".")
-    if head.endswith("target_modules") and last.isdecimal():
-        return head
-    return path
+    return head if last.isdecimal() else path

@@ -211,6 +211,29 @@ def test_an_edit_leaves_the_keyboard_at_what_it_changed(registered_only: TestCli
     assert [where in tag for tag in re.findall(r"<[^>]*\sautofocus[^>]*>", text)] == [True]
 
 
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        ({"arms.0.name": "LoRA r=8"}, "arms-1-name", "is there twice"),
+        ({"seeds": "0, 1, 1"}, "seeds", "A seed is there twice"),
+        ({"arms.0.learning_rate": "nan"}, "arms-0-learning_rate", "Write a number"),
+    ],
+)
+def test_what_does_not_go_together_is_said_at_a_field(
+    registered_only: TestClient, change: dict[str, str], path: str, words: str
+) -> None:
+    text = registered_only.post("/studies", data=FORM | change).text
+    assert f'<a href="#{path}">' in text
+    assert words in text.split(f'id="{path}-error-1"')[1][:200]
+
+
+def test_two_arms_that_are_the_same_are_said_at_the_arms(registered_only: TestClient) -> None:
+    twin = {name.replace("arms.1.", "arms.2."): text for name, text in FORM.items() if name.startswith("arms.1.")}
+    text = registered_only.post("/studies", data=FORM | twin | {"arms.2.name": "twin"}).text
+    assert '<a href="#arms">' in text
+    assert "but for its name" in text
+
+
 def test_the_yaml_starts_the_same_study(registered_only: TestClient) -> None:
     text = registered_only.post("/studies/new", data=FORM | {"do": "yaml"}).text
     assert "vezna submit study.yaml" in text

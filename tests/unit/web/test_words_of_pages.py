@@ -27,7 +27,13 @@ def test_every_language_is_in_step_with_the_template() -> None:
 
 def test_words_of_templates_python_and_the_domain_are_in_the_template() -> None:
     messages = {message.id for message in read_po(io.BytesIO(TEMPLATE.read_bytes()))}
-    assert {"No studies yet", "Must be above %(gt)s", *FAILURES.values()} <= messages
+    assert {
+        "No studies yet",
+        "There is no such page",
+        "Not in its present state",
+        "Must be above %(gt)s",
+        *FAILURES.values(),
+    } <= messages
 
 
 def test_a_missing_catalogue_means_english() -> None:
