@@ -6,7 +6,7 @@ import altair as alt
 
 from app.web.charts.labels import text_width
 from app.web.charts.scales import Domain
-from app.web.charts.style import INK, MUTED, STRONG, Paper, at_x, at_y, values
+from app.web.charts.style import INK, MUTED, STRONG, SURFACE, Paper, at_x, at_y, values
 from app.web.i18n import gettext as _
 
 
@@ -17,6 +17,8 @@ class Mark:
     step: float
     value: float
     text: str
+    kept: bool = False
+    """Of the checkpoint that was kept: it is named before the others."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +91,33 @@ def _limit(data: Live, paper: Paper) -> list[alt.Chart]:
 
 
 def _marks(data: Live, x: Domain, paper: Paper) -> list[alt.Chart]:
-    """Diamonds; each is named if its name does not run into the next one."""
+    """Diamonds; each is named, over a halo, if its name does not run into one that stands already."""
     if not data.marks:
         return []
     rows = [{"step": m.step, "value": m.value} for m in data.marks]
     point = values(rows).mark_point(filled=True, size=70, opacity=1, color=INK, shape="diamond")
     layers = [point.encode(x=alt.X("step:Q"), y=alt.Y("value:Q"))]
-    free = -1.0
-    for mark in data.marks:
+    taken: list[tuple[float, float]] = []
+    for mark in sorted(data.marks, key=lambda mark: not mark.kept):
         at, wide = x.pixel(mark.step, paper.plot), text_width(mark.text)
         left = at + 8 + wide < paper.plot + paper.right
         start = at + 8 if left else at - 8 - wide
-        if start < free:
+        if any(start < end and begin < start + wide + 4 for begin, end in taken):
             continue
-        free = start + wide + 4
+        taken.append((start, start + wide + 4))
         below = mark.value < _at(data.smooth, mark.step)
-        text = values([{"step": mark.step, "value": mark.value, "text": mark.text}]).mark_text(
-            align="left" if left else "right", dx=8 if left else -8, dy=11 if below else -9, color=INK
-        )
-        layers.append(text.encode(x=alt.X("step:Q"), y=alt.Y("value:Q"), text=alt.Text("text:N")))
+        row = values([{"step": mark.step, "value": mark.value, "text": mark.text}])
+        for stroke in (SURFACE, "transparent"):
+            text = row.mark_text(
+                align="left" if left else "right",
+                dx=8 if left else -8,
+                dy=11 if below else -9,
+                color=INK,
+                stroke=stroke,
+                strokeWidth=4,
+                strokeJoin="round",
+            )
+            layers.append(text.encode(x=alt.X("step:Q"), y=alt.Y("value:Q"), text=alt.Text("text:N")))
     return layers
 
 

@@ -46,7 +46,10 @@ def run_figures(run: RunEvidence) -> dict[str, Figure]:
 def _loss(run: RunEvidence) -> Figure:
     steps, losses = _column(run.steps, "loss")
     calm = smooth(losses, window_for(len(losses)))
-    marks = [Mark(float(s), v, _("validation %(loss)s", loss=decimal(v, 2))) for s, v in run.validation]
+    marks = [
+        _mark(step, value, kept=run.result is not None and step == run.result.best_step)
+        for step, value in run.validation
+    ]
     title = _("Training loss")
     if len(calm):
         falls = still_falling(calm)
@@ -69,6 +72,11 @@ def _loss(run: RunEvidence) -> Figure:
         everything=lambda: _every_step(run.steps),
         empty="" if len(losses) else _("No step has been reported yet."),
     )
+
+
+def _mark(step: int, loss: float, *, kept: bool) -> Mark:
+    text = _("kept: validation %(loss)s") if kept else _("validation %(loss)s")
+    return Mark(float(step), loss, text % {"loss": decimal(loss, 2)}, kept)
 
 
 def _memory(run: RunEvidence) -> Figure:

@@ -127,6 +127,14 @@ def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session
         json.dumps(specification(figure.chart(narrow=True)), allow_nan=False)
 
 
+def test_the_kept_checkpoint_is_named_whatever_else_has_room(session: Session) -> None:
+    study = evidence_of_study(session, seed_study(session)).comparison
+    text = json.dumps(
+        specification(run_figures(evidence_of_run(session, study.runs[0].run_id))["loss"].chart(narrow=True))
+    )
+    assert "kept: validation 0.37" in text
+
+
 def test_an_inline_drawing_has_one_label_the_pages_font_and_ids_of_its_own(session: Session) -> None:
     found = drawn(figures(session)["verdict"], "/studies/1/charts")
     for drawing in (found.wide, found.narrow):
