@@ -94,6 +94,7 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == "Arm" else "right", no_wrap=True)
