@@ -1,11 +1,17 @@
 """A client of the REST API, for the command line."""
 
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
 import httpx2
 
 from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable, VeznaError
+
+PATIENCE_SECONDS = 30.0
+"""A stream that breaks is taken up again for so long: a server that is started anew takes some seconds."""
+LONGEST_PAUSE = 5.0
+AWAY = (502, 503, 504)
 
 KINDS: dict[int, type[VeznaError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
 
@@ -26,23 +32,33 @@ class Client:
         return self._answer("POST", path, json=body)
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
-        """The `progress` snapshots of a stream of events, until it ends; after a break it goes on by itself."""
-        failures = 0
+        """The `progress` snapshots of a stream of events until its `end`; after a break it goes on by itself."""
+        pause, broken_at = 0.5, 0.0
         while True:
             try:
                 with self._http.stream("GET", path) as answer:
-                    if not answer.is_success:
+                    if answer.is_success:
+                        for event in httpx2.EventSource(answer):
+                            pause, broken_at = 0.5, 0.0
+                            if event.event == "progress":
+                                yield cast(dict[str, Any], event.json())
+                            elif event.event == "end":
+                                return
+                        why = "the stream broke off"
+                    else:
                         answer.read()
-                        raise _error(answer)
-                    for event in httpx2.EventSource(answer):
-                        failures = 0
-                        if event.event == "progress":
-                            yield cast(dict[str, Any], event.json())
-                    return
+                        if answer.status_code not in AWAY:
+                            raise _error(answer)
+                        why = f"it answered {answer.status_code}"
+            except (httpx2.SSEError, httpx2.InvalidURL, ValueError) as error:
+                raise self._stranger() from error
             except httpx2.TransportError as error:
-                failures += 1
-                if failures > 3:
-                    raise Unavailable(f"the server at {self.url} no longer answers: {error}") from error
+                why = str(error)
+            broken_at = broken_at or time.monotonic()
+            if time.monotonic() - broken_at > PATIENCE_SECONDS:
+                raise Unavailable(f"the server at {self.url} no longer answers: {why}")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _answer(self, method: str, path: str, **options: Any) -> Any:
         try:
@@ -51,18 +67,26 @@ class Client:
             raise Unavailable(
                 f"No server answers at {self.url} ({error}). Start one with: vezna up, or name another with VEZNA_URL."
             ) from error
-        if answer.is_success:
+        except httpx2.InvalidURL as error:
+            raise self._stranger() from error
+        if not answer.is_success:
+            raise _error(answer)
+        try:
             return answer.json()
-        raise _error(answer)
+        except ValueError as error:
+            raise self._stranger() from error
+
+    def _stranger(self) -> VeznaError:
+        return VeznaError(f"What is at {self.url} does not answer as Vezna does: is the address right?")
 
 
 def _error(answer: httpx2.Response) -> VeznaError:
     try:
         problem = answer.json()
-    except ValueError:
-        return VeznaError(f"the server answered {answer.status_code}")
-    fields = [FieldError(e["path"], e["message"], e["remedy"]) for e in problem.get("errors", [])]
-    detail = problem.get("detail", "")
+        fields = [FieldError(e["path"], e["message"], e["remedy"]) for e in problem.get("errors", [])]
+        detail = problem["detail"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return VeznaError(f"{answer.url} answered {answer.status_code}, and not as Vezna does: is the address right?")
     if answer.status_code == 422:
         return Invalid(detail, fields)
     return KINDS.get(answer.status_code, VeznaError)(detail)

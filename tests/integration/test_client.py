@@ -1,0 +1,71 @@
+"""The command line's client before servers that break off, start anew, or are somebody else's."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from app import client as clients
+from app.client import Client
+from app.domain.errors import Unavailable, VeznaError
+
+PROGRESS = 'event: progress\ndata: {"n": 1}\n\n'
+END = "event: end\ndata: {}\n\n"
+Answer = tuple[int, str, str]
+
+
+@contextmanager
+def serving(answer: Callable[[int], Answer]) -> Iterator[str]:
+    """URL of a server that gives its n-th answer: status, type, text."""
+    asked = iter(range(1000))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, kind, text = answer(next(asked))
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_stream_is_over_when_it_says_so_and_not_when_it_breaks() -> None:
+    answers: list[Answer] = [
+        (200, "text/event-stream", PROGRESS),
+        (503, "application/problem+json", '{"detail": "away", "errors": []}'),
+        (200, "text/event-stream", PROGRESS + END),
+    ]
+    with serving(lambda n: answers[n]) as url:
+        assert list(Client(url).events("/studies/1/events")) == [{"n": 1}, {"n": 1}]
+
+
+def test_a_server_that_stays_away_is_given_up_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "PATIENCE_SECONDS", 0.2)
+    with pytest.raises(Unavailable, match="no longer answers"):
+        list(Client("http://127.0.0.1:9").events("/studies/1/events"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, "text/html", "<html>"),
+        (404, "text/html", "<html>"),
+        (404, "application/json", '["no problem"]'),
+        (422, "application/json", '{"detail": [], "errors": [1]}'),
+    ],
+)
+def test_what_is_not_vezna_is_told_from_it(answer: Answer) -> None:
+    with serving(lambda _: answer) as url:
+        with pytest.raises(VeznaError, match="is the address right"):
+            Client(url).get("/studies/1")
+        with pytest.raises(VeznaError, match="is the address right"):
+            list(Client(url).events("/studies/1/events"))
