@@ -63,7 +63,7 @@ EXPOSE 8000
 # Whether the process answers. /readyz asks for database and broker too, whose absence no restart of this would cure.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
-CMD ["uvicorn", "--factory", "app.main:serve", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "3"]
+CMD ["vezna", "web"]
 
 FROM runtime AS worker
 COPY --from=environment-worker /opt/vezna /opt/vezna

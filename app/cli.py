@@ -4,29 +4,33 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import uvicorn
 import yaml
-from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import sample, terminal
 from app.client import Client
 from app.domain.datasets import SAMPLE_DATASET
 from app.domain.errors import Invalid, Unavailable, VeznaError
 from app.domain.models import SAMPLE_MODEL, ModelRegistration
-from app.embedded import check, stack
+from app.domain.runs import RunStatus
+from app.embedded import Stack, check, locked, stack
 from app.queue import Doorbell
 from app.services import datasets as dataset_service
 from app.services import models as model_service
 from app.services import studies as study_service
-from app.settings import Settings
+from app.settings import Settings, load
 from app.store import migrate
 from app.store.files import Files
-from app.store.queries import base_models, studies
+from app.store.queries import base_models, runs, studies
 from app.store.session import Database
 
 cli = typer.Typer(
@@ -43,16 +47,15 @@ Url = Annotated[str, typer.Option("--url", envvar="VEZNA_URL", help="Where the s
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 LOCAL = "http://127.0.0.1:8000"
 INSPECTION_SECONDS = 180.0
+GRACE_SECONDS = 3
+"""A stopping web server waits so long for answers that are under way; streams of events would never end."""
 
 
 @cli.command()
 def up(port: Port = None) -> None:
     """Start everything on this machine: database, broker, worker and web server."""
-    settings = _settings(port)
-    check(settings)
-    _migrate(settings)
-    with stack(settings) as running:
-        console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {settings.home}. Stop with Ctrl+C.")
+    with _everything(port) as running:
+        console.print("Stop with Ctrl+C.")
         running.serve_forever()
 
 
@@ -64,20 +67,29 @@ def demo(
     ] = False,
 ) -> None:
     """Start everything and run the sample study: full fine-tuning, LoRA and a linear probe on BBC headlines."""
-    settings = _settings(port)
-    check(settings)
-    _migrate(settings)
-    with stack(settings) as running:
-        console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {settings.home}.")
+    with _everything(port) as running:
         study_id = _sample_study(running.settings, running.require_alive)
         console.print(f"Study {study_id}, live: {running.url}/studies/{study_id}")
         client = Client(running.url)
-        terminal.follow_study(console, client.events(f"/studies/{study_id}/events"))
+        terminal.follow_study(console, running.while_alive(client.events(f"/studies/{study_id}/events")))
         succeeded = _show_comparison(client, study_id)
         if exit_after:
             raise typer.Exit(0 if succeeded else 1)
         console.print(f"The page: [bold]{running.url}/studies/{study_id}[/bold]. Stop with Ctrl+C.")
         running.serve_forever()
+
+
+@cli.command()
+def web() -> None:
+    """Start the web server alone, where VEZNA_HOST and VEZNA_PORT say."""
+    settings = _settings(None)
+    database = Database(settings.database)
+    migrate.require_current(database)
+    database.dispose()
+    # By its name: the other commands need nothing of the web, and start sooner without it.
+    uvicorn.run(
+        "app.main:serve", factory=True, host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_SECONDS
+    )
 
 
 @cli.command(name="sample")
@@ -105,7 +117,8 @@ def submit(
         _print_json(answer)
     else:
         console.print(
-            f"{'Study' if kind == 'studies' else 'Run'} {answer['id']} is queued: {url}/{kind}/{answer['id']}"
+            f"{'Study' if kind == 'studies' else 'Run'} {answer['id']} is queued: {url}/{kind}/{answer['id']}",
+            markup=False,
         )
     if watch:
         _watch(client, kind, answer["id"], as_json)
@@ -149,10 +162,12 @@ def migrate_database() -> None:
 def main() -> None:
     """Entry point: an error of ours is one sentence on standard error and exit status 1."""
     signal.signal(signal.SIGTERM, _leave)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it stays ignored
+        signal.signal(signal.SIGHUP, _leave)
     try:
         cli(standalone_mode=True)
     except Invalid as error:
-        errors.print(f"[red]{error.message}[/red]", highlight=False)
+        errors.print(error.message, style="red", highlight=False, markup=False)
         for field in error.fields:
             remedy = f" ({field.remedy})" if field.remedy else ""
             errors.print(f"  {field.path}: {field.message}{remedy}", highlight=False, markup=False)
@@ -160,26 +175,37 @@ def main() -> None:
     except VeznaError as error:
         errors.print(error.message, style="red", highlight=False, markup=False)
         sys.exit(1)
+    except SQLAlchemyError as error:
+        why = " ".join(str(getattr(error, "orig", None) or error).split())
+        errors.print(f"The database does not answer: {why}", style="red", highlight=False, markup=False)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        errors.print(f"{where}{error.strerror or error}", style="red", highlight=False, markup=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _leave(_number: int, _frame: object) -> None:
-    """SIGTERM ends a command as Ctrl+C does: what it has started is stopped first."""
+    """SIGTERM, and SIGHUP of a closed terminal, end a command as Ctrl+C does: what it has started is stopped first."""
     raise KeyboardInterrupt
 
 
 def _settings(port: int | None) -> Settings:
-    try:
-        return Settings() if port is None else Settings(port=port)
-    except ValidationError as error:
-        raise Invalid("; ".join(_setting_error(e) for e in error.errors())) from error
+    return load() if port is None else load(port=port)
 
 
-def _setting_error(error: Any) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
-    name = "_".join(str(part) for part in error["loc"]).upper()
-    return f"VEZNA_{name}: {message}" if name else message
+@contextmanager
+def _everything(port: int | None) -> Iterator[Stack]:
+    """All of Vezna, running, in a home that no other process has."""
+    settings = _settings(port)
+    check(settings)
+    with locked(settings.home):
+        _migrate(settings)
+        with stack(settings) as running:
+            console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {escape(str(settings.home))}.")
+            yield running
 
 
 def _migrate(settings: Settings) -> None:
@@ -194,20 +220,28 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise Invalid(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Invalid(f"{path} is not YAML: {error}") from error
+        raise Invalid(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(body, dict):
         raise Invalid(f"{path} holds no run and no study: see examples/run.yaml and examples/study.yaml")
+    try:
+        json.dumps(body, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise Invalid(
+            f"{path} says something that JSON cannot ({error}): put quotes around a date, and no .nan"
+        ) from error
     return body
 
 
 def _sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
-    """The sample study of this database: the one that is there, else a new one, once the model is inspected."""
+    """The sample study of this database: the one that is there and not spoilt, else a new one."""
     labels, rows = sample.headlines()
     database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
     with database.transaction() as session:
         known = studies.by_name(session, sample.STUDY_NAME)
-        if known is not None:
-            return known.id
+        if known is not None and known.spec == sample.study():
+            spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
+            if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
+                return known.id
         dataset_service.register(
             session,
             files,
@@ -245,13 +279,13 @@ def _watch(client: Client, kind: str, ident: int, as_json: bool) -> None:
         last: dict[str, Any] = {}
         for last in snapshots:
             print(json.dumps(last, ensure_ascii=False), flush=True)
-        runs = last.get("runs", [last])
+        ended = last.get("runs", [last])
     elif kind == "studies":
-        runs = terminal.follow_study(console, snapshots)["runs"]
+        ended = terminal.follow_study(console, snapshots)["runs"]
         _show_comparison(client, ident)
     else:
-        runs = terminal.follow_run(console, snapshots)["runs"]
-    if any(run.get("status") != "succeeded" for run in runs):
+        ended = terminal.follow_run(console, snapshots)["runs"]
+    if any(run.get("status") != "succeeded" for run in ended):
         raise typer.Exit(1)
 
 

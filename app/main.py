@@ -9,7 +9,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from app import logs
 from app.queue import Doorbell
-from app.settings import Settings
+from app.settings import Settings, load
 from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
@@ -67,8 +67,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def serve() -> FastAPI:
-    """The application of a server process: as `create_app`, with logging set up."""
-    settings = Settings()
+    """The application of `vezna web`, which names it to uvicorn: as `create_app`, with logging set up."""
+    settings = load()
     logs.configure(settings)
     render.warm()
     return create_app(settings)

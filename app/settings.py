@@ -3,17 +3,32 @@
 A secret may also be given as a file: `VEZNA_DATABASE_URL_FILE=/run/secrets/database_url`.
 """
 
+import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.domain.errors import Invalid
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
 
 SECRETS = ("database_url", "broker_url")
+
+
+def _listed(value: object) -> object:
+    """A JSON list, or what stands between commas; `[::1]` alone is no JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value) if value.startswith("[") else value.replace(",", " ").split()
+    except ValueError:
+        return value.replace(",", " ").split()
 
 
 class Settings(BaseSettings):
@@ -31,17 +46,19 @@ class Settings(BaseSettings):
     """Put before every key in Redis, so that several installations can share a server."""
     files_url: str = ""
     """Place of artifacts and datasets: an fsspec URL (`s3://bucket/prefix`) or a directory; empty is `home`/files."""
-    model_roots: list[Path] = Field(default_factory=list)
-    """Directories below which base models may be registered by path (JSON list)."""
+    model_roots: Annotated[list[Path], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
+    """Directories below which base models may be registered by path (a JSON list, or with commas)."""
 
     host: str = "127.0.0.1"
-    """Address that the web server of `vezna up` answers at."""
-    port: int = Field(default=8000, ge=0, le=65535)
+    """Address that the web server answers at."""
+    port: int = Field(default=8000, ge=1, le=65535)
     """Its port."""
     published: bool = False
     """Set where something else guards the address (a container's published port): `host` may then be any."""
-    allowed_hosts: list[str] = Field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
-    """Names by which the server may be called; anything else is refused, against DNS rebinding (JSON list)."""
+    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
+        default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"]
+    )
+    """Names by which the server may be called; anything else is refused, against DNS rebinding (as `model_roots`)."""
 
     worker_name: str = ""
     """Name of this worker; empty takes the host's."""
@@ -77,16 +94,35 @@ class Settings(BaseSettings):
         for name in SECRETS:
             path = os.environ.get(f"VEZNA_{name.upper()}_FILE")
             if path and not values.get(name):
-                values[name] = Path(path).read_text().strip()
+                try:
+                    values[name] = Path(path).read_text().strip()
+                except OSError as error:
+                    raise ValueError(f"VEZNA_{name.upper()}_FILE={path} cannot be read: {error.strerror}") from error
         return values
 
     @field_validator("home")
     @classmethod
     def _home_is_absolute(cls, home: Path) -> Path:
-        return home.expanduser().resolve()
+        home = home.expanduser().resolve()
+        there = next(place for place in (home, *home.parents) if place.exists())
+        if not there.is_dir():
+            raise ValueError(f"{there} is a file: name a directory")
+        return home
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_one_that_we_speak(cls, url: SecretStr) -> SecretStr:
+        wanted = "say postgresql://user:password@host:5432/name, or leave it empty for SQLite"
+        try:
+            kind = make_url(url.get_secret_value()).get_backend_name() if url.get_secret_value() else "sqlite"
+        except (ArgumentError, ValueError):
+            raise ValueError(f"this is no database's URL: {wanted}") from None  # it may hold a password
+        if kind not in ("sqlite", "postgresql"):
+            raise ValueError(f"{kind} is not supported: {wanted}")
+        return url
 
     @model_validator(mode="after")
-    def _only_loopback(self) -> "Settings":
+    def _they_agree(self) -> "Settings":
         if not self.published and self.host not in ("127.0.0.1", "localhost", "::1"):
             raise ValueError(
                 f"VEZNA_HOST={self.host} would open the server to the network, and it has no login yet. "
@@ -94,6 +130,10 @@ class Settings(BaseSettings):
             )
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("VEZNA_LEASE_SECONDS must be at least twice VEZNA_HEARTBEAT_SECONDS")
+        if self.report_seconds * 2 > self.lease_seconds:
+            raise ValueError(
+                "VEZNA_LEASE_SECONDS must be at least twice VEZNA_REPORT_SECONDS: a report renews the lease"
+            )
         return self
 
     @property
@@ -110,3 +150,17 @@ class Settings(BaseSettings):
     def files(self) -> str:
         """The place of artifacts and datasets in force."""
         return self.files_url or str(self.home / "files")
+
+
+def load(**given: Any) -> Settings:
+    """The settings of this process. Raises Invalid, with a sentence for each variable that is wrong."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise Invalid("; ".join(_sentence(e) for e in error.errors())) from error
+
+
+def _sentence(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    name = "_".join(str(part) for part in error["loc"][:1]).upper()
+    return f"VEZNA_{name}: {message}" if name else message

@@ -12,12 +12,16 @@ import uvicorn
 import yaml
 
 from app import cli
+from app.domain.models import SAMPLE_MODEL
 from app.domain.runs import Failure, FailureCode, RunSpec
 from app.domain.studies import StudySpec
 from app.main import create_app
 from app.services import attempts
-from app.settings import Settings
+from app.services import studies as study_service
+from app.settings import Settings, load
 from app.store.session import Database
+from app.store.tables import BaseModelRow
+from tests.conftest import TINY_FACTS as SAMPLE_FACTS
 from tests.fakes import SilentBell
 from tests.integration.test_api import RUN, STUDY, finish
 
@@ -137,6 +141,97 @@ def test_a_setting_that_is_wrong_is_named(
     monkeypatch.setenv("VEZNA_PORT", "many")
     assert vezna(monkeypatch, "up") == 1
     assert "VEZNA_PORT: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("[/x].yaml", "a: [", "is not YAML"),
+        ("date.yaml", "name: 2026-01-01", "put quotes around a date"),
+        ("nan.yaml", "margin_points: .nan", "no .nan"),
+    ],
+)
+def test_a_file_that_is_no_spec_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    text: str,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = tmp_path / name
+    where.parent.mkdir(exist_ok=True)
+    where.write_text(text)
+    assert vezna(monkeypatch, "submit", name) == 1
+    told = capsys.readouterr().err.strip()
+    assert name in told and says in told and "\n" not in told
+
+
+def test_a_file_with_brackets_in_its_name_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vezna(monkeypatch, "submit", "[/x].yaml") == 1
+    assert capsys.readouterr().err == "[/x].yaml cannot be read: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("VEZNA_DATABASE_URL", "mysql://u@h/d", "VEZNA_DATABASE_URL: mysql is not supported"),
+        ("VEZNA_DATABASE_URL", "nonsense", "VEZNA_DATABASE_URL: this is no database's URL"),
+        ("VEZNA_DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/d", "The database does not answer: "),
+        ("VEZNA_DATABASE_URL_FILE", "/nowhere", "VEZNA_DATABASE_URL_FILE=/nowhere cannot be read: No such file"),
+        ("VEZNA_HOME", __file__, "test_cli.py is a file: name a directory"),
+        ("VEZNA_PORT", "0", "VEZNA_PORT: Input should be greater than or equal to 1"),
+        ("VEZNA_REPORT_SECONDS", "30", "at least twice VEZNA_REPORT_SECONDS"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_sentence_for_every_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    value: str,
+    says: str,
+) -> None:
+    monkeypatch.setenv("VEZNA_HOME", str(tmp_path))
+    monkeypatch.setenv(variable, value)
+    for command in ("migrate", "web"):
+        assert vezna(monkeypatch, command) == 1
+        told = capsys.readouterr().err.strip()
+        assert says in told and "\n" not in told and "secret" not in told
+
+
+def test_the_web_server_alone_does_not_start_on_an_empty_database_nor_on_an_open_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VEZNA_HOME", str(tmp_path / "empty"))
+    assert vezna(monkeypatch, "web") == 1
+    assert "Run: vezna migrate" in capsys.readouterr().err
+    monkeypatch.setenv("VEZNA_HOST", "0.0.0.0")
+    assert vezna(monkeypatch, "web") == 1
+    assert "would open the server to the network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["localhost, vezna.example,[::1]", '["localhost", "vezna.example", "[::1]"]'])
+def test_a_list_is_json_or_has_commas(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("VEZNA_ALLOWED_HOSTS", given)
+    assert load().allowed_hosts == ["localhost", "vezna.example", "[::1]"]
+    monkeypatch.setenv("VEZNA_ALLOWED_HOSTS", "[::1]")
+    assert load().allowed_hosts == ["[::1]"]
+
+
+def test_a_spoilt_sample_study_is_submitted_anew(registered: Database, settings: Settings) -> None:
+    with registered.transaction() as session:
+        session.add(
+            BaseModelRow(name=SAMPLE_MODEL, source="sample", status="ready", facts_json=SAMPLE_FACTS.model_dump())
+        )
+    first = cli._sample_study(settings, lambda: None)
+    assert cli._sample_study(settings, lambda: None) == first
+    with registered.transaction() as session:
+        study_service.cancel(session, first)
+    assert cli._sample_study(settings, lambda: None) == first + 1
 
 
 def test_a_port_in_use_is_said_before_anything_is_started(

@@ -1,0 +1,74 @@
+"""Everything on one machine: one process has a home, and what it starts does not outlive it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.domain.errors import Unavailable
+from app.embedded import Child, Stack, locked
+from app.settings import ROOT, Settings
+from tests.whole import free_port, until
+
+
+def test_a_home_has_one_process_and_the_other_is_told_which(tmp_path: Path) -> None:
+    with locked(tmp_path / "home"), pytest.raises(Unavailable, match=f"in use by process {os.getpid()}"):  # noqa: SIM117
+        with locked(tmp_path / "home"):
+            pass
+    with locked(tmp_path / "home"):
+        pass
+
+
+def test_waiting_ends_with_a_process_that_has_ended(tmp_path: Path) -> None:
+    child = Child("worker", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ), tmp_path / "log")
+    stack = Stack("", [child], Settings(home=tmp_path))
+
+    def silent() -> Iterator[int]:
+        yield 1
+        time.sleep(60)
+
+    came = stack.while_alive(silent())
+    assert next(came) == 1
+    with pytest.raises(Unavailable, match="worker ended with status 3"):
+        next(came)
+
+
+def test_what_comes_and_what_goes_wrong_is_passed_on(tmp_path: Path) -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise Unavailable("gone")
+
+    stack = Stack("", [], Settings(home=tmp_path))
+    assert list(stack.while_alive(iter([1, 2]))) == [1, 2]
+    with pytest.raises(Unavailable, match="gone"):
+        list(stack.while_alive(broken()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGHUP, signal.SIGKILL, signal.SIGINT])
+def test_nothing_outlives_vezna_up(tmp_path: Path, ending: signal.Signals) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "app.cli", "up", "--port", str(port)]
+    environment = os.environ | {"VEZNA_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with (tmp_path / "told").open("wb") as told:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=told, stderr=told, start_new_session=True)
+    until(lambda: "Stop with Ctrl+C" in (tmp_path / "told").read_text(), 60)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert {"valkey-server"} <= {p.name() for p in family} and len(family) >= 6
+
+    second = subprocess.run(
+        [*command[:-1], str(free_port())], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 1
+    assert f"in use by process {process.pid}" in " ".join(second.stderr.split())
+
+    os.killpg(process.pid, ending)  # as a terminal does
+    process.wait(40)
+    _, left = psutil.wait_procs(family, 40)
+    assert left == []
