@@ -3,6 +3,7 @@
 It names the tasks and reacts to the life of the worker process; it never imports the ML libraries.
 """
 
+import sys
 import threading
 from typing import Any
 
@@ -11,6 +12,7 @@ from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
+from app.domain.errors import Unavailable
 from app.queue import INSPECT, SWEEP, TRAIN, TRAIN_QUEUE, celery_app
 from app.store import migrate
 from app.store.queries import workers
@@ -37,8 +39,16 @@ def set_up_logging(**_: Any) -> None:
 
 @signals.worker_init.connect
 def check_database(**_: Any) -> None:
-    """Refuse to start on a database that this code does not know."""
-    migrate.require_current(context().database)
+    """Refuse to start on a database that this code does not know, or that is away.
+
+    By SystemExit, since Celery logs any other exception of a signal's receiver and goes on.
+    """
+    try:
+        migrate.require_current(context().database)
+    except Unavailable as error:
+        sys.exit(error.message)
+    except SQLAlchemyError as error:
+        sys.exit(f"The database does not answer: {getattr(error, 'orig', error)}")
 
 
 @signals.worker_ready.connect

@@ -2,11 +2,13 @@
 
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 
+from app.domain.errors import Invalid
 from app.queue import Doorbell
-from app.settings import Settings
+from app.settings import Settings, load
 from app.store.files import Files
 from app.store.session import Database
 
@@ -33,5 +35,8 @@ def context() -> Context:
 
 @lru_cache(maxsize=1)
 def _of_process(_pid: int) -> Context:
-    settings = Settings()
+    try:
+        settings = load()
+    except Invalid as error:
+        sys.exit(error.message)  # a sentence instead of a traceback through Celery's start
     return Context(settings, Database(settings.database), Files(settings.files), Doorbell(settings))
