@@ -24,6 +24,7 @@ def test_a_study_is_submitted_by_the_form_and_watched_to_its_verdict(whole: Whol
     page.get_by_label("Name of the study").fill("By the form")
     page.get_by_label("max_length").fill("16")
     page.get_by_label("Seeds").fill("2")
+    page.get_by_label("Seeds").press("Tab")
     page.get_by_role("button", name="Start 6 runs").click()
     page.wait_for_url("**/studies/1")
     expect(page.get_by_role("region", name="Progress")).to_be_visible()
