@@ -193,8 +193,8 @@ def stack(settings: Settings) -> Iterator[Stack]:
     }
     commands = {
         "broker": broker,
-        "control": [*_celery(CONTROL_QUEUE), "-B", "-s", str(settings.home / "beat-schedule")],
-        "worker": _celery(TRAIN_QUEUE),
+        "control": [*_celery(CONTROL_QUEUE, 2), "-B", "-s", str(settings.home / "beat-schedule")],
+        "worker": _celery(TRAIN_QUEUE, 1),
         "web": [sys.executable, "-m", "app.cli", "web"],
     }
     children: list[Child] = []
@@ -216,7 +216,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
             child.end(deadline)
 
 
-def _celery(queue: str) -> list[str]:
+def _celery(queue: str, processes: int) -> list[str]:
     return [
         sys.executable,
         "-m",
@@ -229,7 +229,7 @@ def _celery(queue: str) -> list[str]:
         "-n",
         f"{queue}@%h",
         "-c",
-        "1",
+        str(processes),
     ]
 
 
