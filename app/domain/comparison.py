@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.conditions import Condition, conditions
 from app.domain.methods import METHODS, Family
 from app.domain.metrics import Clocks, Memory, RunResult
 from app.domain.runs import Failure, RunStatus
@@ -126,28 +127,6 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Condition:
-    """Something that runs were made under, and its value by arm."""
-
-    name: str
-    values: dict[str, str]
-    """By arm title; several values within an arm are joined by a comma."""
-    equal: bool
-    """All runs of all arms had one value."""
-
-    @classmethod
-    def of(cls, name: str, seen: Mapping[str, set[str]]) -> "Condition":
-        """From the values that an arm's runs had."""
-        joined = {title: ", ".join(sorted(values)) for title, values in seen.items()}
-        return cls(name, joined, equal=len(set().union(*seen.values())) <= 1)
-
-    @property
-    def value(self) -> str:
-        """The value of the first arm: all arms' where they are equal."""
-        return next(iter(self.values.values()), "")
-
-
-@dataclass(frozen=True)
 class Comparison:
     """A study weighed."""
 
@@ -197,8 +176,9 @@ def compare(spec: StudySpec, runs: Sequence[RunOutcome], *, test_items: int | No
     scores = _matrices(by_arm)
     verdicts = judge(scores, spec.reference_arm, spec.margin_points * POINT) if spec.reference_arm in scores else {}
     done = [r for r in runs if r.result is not None]
+    results = {title: [r.result for r in those if r.result is not None] for title, those in by_arm.items()}
     items = next((matrix.shape[1] for matrix in scores.values()), test_items)
-    arms = _arms(spec, by_arm, scores, verdicts)
+    arms = _arms(spec, by_arm, results, scores, verdicts)
     hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
     base, reference = _untouched(done, items), scores.get(spec.reference_arm)
     return Comparison(
@@ -207,7 +187,7 @@ def compare(spec: StudySpec, runs: Sequence[RunOutcome], *, test_items: int | No
         base=estimate(base) if base is not None else None,
         base_difference=difference(base, reference) if base is not None and reference is not None else None,
         items=items,
-        conditions=_conditions(spec, by_arm),
+        conditions=conditions(spec, results),
         best_scores=frozenset(name for name in best_indistinguishable(scores) if name not in hinted_worse),
         smallest_difference=_can_show(spec, arms, items),
         times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not _overlap(done),
@@ -218,6 +198,7 @@ def compare(spec: StudySpec, runs: Sequence[RunOutcome], *, test_items: int | No
 def _arms(
     spec: StudySpec,
     by_arm: Mapping[str, tuple[RunOutcome, ...]],
+    results: Mapping[str, Sequence[RunResult]],
     scores: Mapping[str, NDArray[np.float64]],
     verdicts: Mapping[str, Verdict],
 ) -> tuple[Arm, ...]:
@@ -225,7 +206,6 @@ def _arms(
     arms = []
     for arm in spec.arms:
         facts = METHODS[arm.method.kind]
-        results = [r.result for r in by_arm[arm.title] if r.result is not None]
         arms.append(
             Arm(
                 spec=arm,
@@ -237,7 +217,7 @@ def _arms(
                 runs=by_arm[arm.title],
                 score=estimate(scores[arm.title]) if arm.title in scores else None,
                 verdict=verdicts.get(arm.title),
-                costs=_costs(results) if results else None,
+                costs=_costs(results[arm.title]) if results[arm.title] else None,
             )
         )
         seen[facts.family] += 1
@@ -281,34 +261,6 @@ def _costs(results: Sequence[RunResult]) -> Costs:
         trainable_parameters=first.parameters.trainable,
         total_parameters=first.parameters.total,
         artifact_bytes=first.artifact_bytes,
-    )
-
-
-CONDITIONS: dict[str, Callable[[RunResult], str]] = {
-    "device": lambda r: r.environment.device_name,
-    "threads": lambda r: str(r.environment.threads),
-    "precision": lambda r: r.environment.precision,
-    "attention": lambda r: r.environment.attention,
-    "steps": lambda r: str(r.steps),
-    "tokens trained on": lambda r: str(r.tokens),
-    "torch": lambda r: r.environment.versions.get("torch", ""),
-    "transformers": lambda r: r.environment.versions.get("transformers", ""),
-    "peft": lambda r: r.environment.versions.get("peft", ""),
-}
-"""What is held against each other; seen in results, not promised by specs."""
-
-
-def _conditions(spec: StudySpec, by_arm: Mapping[str, Sequence[RunOutcome]]) -> tuple[Condition, ...]:
-    """What an arm may set for itself beside its method and its rate, then what its results were seen under."""
-    usual = spec.training.weight_decay
-    decays = {arm.title: {f"{usual if arm.weight_decay is None else arm.weight_decay:g}"} for arm in spec.arms}
-    results = {title: [r.result for r in runs if r.result is not None] for title, runs in by_arm.items()}
-    return (
-        Condition.of("weight decay", decays),
-        *(
-            Condition.of(name, {title: {read(result) for result in seen} for title, seen in results.items() if seen})
-            for name, read in CONDITIONS.items()
-        ),
     )
 
 
