@@ -55,18 +55,11 @@ class Child:
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.name, self.log = name, log
-        self._command, self._environment = command, environment
+        self.command, self.environment = command, environment
         self._file: IO[bytes] = log.open("ab")
-        self.process = self._start()
-
-    def restart(self) -> None:
-        """Start it again, once it has ended."""
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603
-            self._command,
-            env=self._environment,
+        self.process = subprocess.Popen(  # noqa: S603
+            command,
+            env=environment,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._file,
@@ -216,7 +209,8 @@ def stack(settings: Settings) -> Iterator[Stack]:
             child.end(deadline)
 
 
-def _celery(queue: str, processes: int) -> list[str]:
+def _celery(tasks: str, processes: int) -> list[str]:
+    """A Celery node for one queue."""
     return [
         sys.executable,
         "-m",
@@ -225,9 +219,9 @@ def _celery(queue: str, processes: int) -> list[str]:
         "worker.celery",
         "worker",
         "-Q",
-        queue,
+        tasks,
         "-n",
-        f"{queue}@%h",
+        f"{tasks}@%h",
         "-c",
         str(processes),
     ]

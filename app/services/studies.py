@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison import Comparison, RunOutcome, compare
 from app.domain.errors import Conflict, Invalid
-from app.domain.runs import Failure, FailureCode, RunStatus
+from app.domain.runs import RunStatus
 from app.domain.studies import StudySpec, StudyStatus, status_of
 from app.queue import Doorbell
 from app.services import runs as run_service
@@ -116,16 +116,13 @@ def _outcome(run: RunRow, scores: dict[tuple[int, str], evaluations.ItemScores])
     succeeded = run.status == RunStatus.SUCCEEDED
     adapted = scores.get((run.id, "adapted")) if succeeded else None
     base = scores.get((run.id, "base")) if succeeded else None
-    failure = None
-    if run.failure_code:
-        failure = Failure(code=FailureCode(run.failure_code), message=run.failure_message or "")
     return RunOutcome(
         run_id=run.id,
         arm=run.arm,
         seed=run.seed,
         status=RunStatus(run.status),
         result=run.result,
-        failure=failure,
+        failure=run.failure,
         scores=adapted.scores if adapted else None,
         base_scores=base.scores if base else None,
         items_hash=adapted.items_hash if adapted else None,

@@ -1,11 +1,11 @@
 """Base models."""
 
 from datetime import datetime
-from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from app.store.queries.compare_and_set import changed
 from app.store.tables import BaseModelRow
 
 
@@ -37,8 +37,7 @@ def uninspected(session: Session, started_before: datetime) -> list[BaseModelRow
 def begin_inspection(session: Session, model_id: int, at: datetime, started_before: datetime) -> bool:
     """Claim an inspection: of two that ask at once one gets it."""
     query = update(BaseModelRow).where(BaseModelRow.id == model_id, *_waits(started_before))
-    result = session.execute(query.values(inspection_started_at=at).execution_options(synchronize_session=False))
-    return bool(cast(CursorResult[Any], result).rowcount == 1)
+    return changed(session, query.values(inspection_started_at=at))
 
 
 def _waits(started_before: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.runs import TRANSITIONS, RunStatus
+from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow
 
@@ -78,7 +79,7 @@ def move(
     if target not in TRANSITIONS[source]:
         raise ValueError(f"a run never goes from {source} to {target}")
     query = update(RunRow).where(RunRow.id == run_id, RunRow.status == source.value, *conditions)
-    return _changed(session, query.values(status=target.value, **values))
+    return changed(session, query.values(status=target.value, **values))
 
 
 def in_attempt(epoch: int) -> Condition:
@@ -121,7 +122,7 @@ def write(session: Session, run_id: int, epoch: int, *conditions: Condition, **v
     query = update(RunRow).where(
         RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value, RunRow.epoch == epoch, *conditions
     )
-    return _changed(session, query.values(**values))
+    return changed(session, query.values(**values))
 
 
 def not_reported(number: int) -> Condition:
@@ -132,7 +133,7 @@ def not_reported(number: int) -> Condition:
 def ask_to_cancel(session: Session, run_id: int, at: datetime) -> bool:
     """Leave a cancel request with a running run; its worker sees it with its next report."""
     query = update(RunRow).where(RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value)
-    return _changed(session, query.values(cancel_requested_at=func.coalesce(RunRow.cancel_requested_at, at)))
+    return changed(session, query.values(cancel_requested_at=func.coalesce(RunRow.cancel_requested_at, at)))
 
 
 def rung(session: Session, run_ids: Sequence[int], at: datetime) -> None:
@@ -142,9 +143,3 @@ def rung(session: Session, run_ids: Sequence[int], at: datetime) -> None:
             update(RunRow).where(RunRow.id.in_(run_ids)).values(rung_at=at),
             execution_options={"synchronize_session": False},
         )
-
-
-def _changed(session: Session, query: Any) -> bool:
-    result = session.execute(query.execution_options(synchronize_session=False))
-    assert isinstance(result, CursorResult)  # noqa: S101
-    return bool(result.rowcount == 1)

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.metrics import RunResult
-from app.domain.runs import RunSpec, RunStatus
+from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
 from app.store.tables.base import Base, now
 
 
@@ -83,6 +83,13 @@ class RunRow(Base):
     def result(self) -> RunResult | None:
         """What came out, once it succeeded."""
         return RunResult.model_validate(self.result_json) if self.result_json else None
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it failed, if it did."""
+        if self.failure_code is None:
+            return None
+        return Failure(code=FailureCode(self.failure_code), message=self.failure_message or "")
 
     @property
     def eta_seconds(self) -> float | None:

@@ -12,7 +12,7 @@ from app.domain.models import ModelFacts, ModelRegistration, ModelSource, ModelS
 from app.domain.names import Name
 from app.services import models as model_service
 from app.services import workers as worker_service
-from app.services.workers import WorkerState
+from app.services.workers import WorkerView
 from app.store.queries import base_models, datasets
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.dependencies import Bell, Config, Db, Reading
@@ -51,19 +51,6 @@ class DatasetOut(BaseModel):
     def of(cls, row: DatasetRow) -> Self:
         """From the store."""
         return cls.model_validate(row, from_attributes=True)
-
-
-class WorkerOut(BaseModel):
-    """A worker and its device."""
-
-    name: str
-    device: str
-    device_name: str
-    memory_bytes: int | None
-    cores: int
-    state: WorkerState
-    run_id: int | None
-    seconds_since_heartbeat: float
 
 
 REGISTRATION = {
@@ -115,6 +102,6 @@ def get_dataset(session: Reading, name: Name) -> DatasetOut:
 
 
 @router.get("/workers", tags=["workers"], operation_id="listWorkers")
-def list_workers(session: Reading, settings: Config) -> list[WorkerOut]:
+def list_workers(session: Reading, settings: Config) -> list[WorkerView]:
     """Workers seen in the last day."""
-    return [WorkerOut.model_validate(view, from_attributes=True) for view in worker_service.live(session, settings)]
+    return worker_service.live(session, settings)

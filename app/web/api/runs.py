@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel
 from app.domain.methods import METHODS
 from app.domain.metrics import RunResult
 from app.domain.names import wrong
-from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
+from app.domain.runs import Failure, RunSpec, RunStatus
 from app.domain.thinning import lttb
 from app.services import runs as run_service
 from app.store.queries import run_list, runs, steps
@@ -68,9 +68,6 @@ class RunOut(BaseModel):
     @classmethod
     def of(cls, row: RunRow) -> Self:
         """From the store."""
-        failure = None
-        if row.failure_code:
-            failure = Failure(code=FailureCode(row.failure_code), message=row.failure_message or "")
         return cls(
             id=row.id,
             study_id=row.study_id,
@@ -90,7 +87,7 @@ class RunOut(BaseModel):
             queued_at=row.queued_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
-            failure=failure,
+            failure=row.failure,
             result=row.result,
         )
 
