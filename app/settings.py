@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """What this worker trains on; `auto` is the first CUDA card if there is one, else the CPU."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of a trainer; None leaves it to torch."""
+    warm_spare: bool = True
+    """Keep the next run's trainer waiting with its libraries imported, in some 450 MiB of main memory."""
     lease_seconds: float = Field(default=45.0, gt=0)
     """A running run whose lease was not renewed for this long is taken from its worker."""
     heartbeat_seconds: float = Field(default=10.0, gt=0)

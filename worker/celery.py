@@ -52,9 +52,9 @@ def check_database(**_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def sign_on(sender: Any, **_: Any) -> None:
+def sign_on(**_: Any) -> None:
     """A worker that trains makes itself known and gives signs of life from its main process."""
-    if TRAIN_QUEUE in sender.app.amqp.queues.consume_from:
+    if _trains():
         tasks.sign_on(context())
         _signed_on.set()
         threading.Thread(target=_beat, daemon=True, name="heartbeat").start()
@@ -69,6 +69,24 @@ def drain(**_: Any) -> None:
     here = context()
     with here.database.transaction() as session:
         workers.drain(session, here.worker)
+
+
+@signals.worker_process_init.connect
+def warm_up(**_: Any) -> None:
+    """A pool child that will train has its first trainer import the libraries before there is anything to do."""
+    if _trains():
+        context().trainers.warm_up()
+
+
+@signals.worker_process_shutdown.connect
+def end_spare(**_: Any) -> None:
+    """A pool child that ends takes the trainer that waits with it; one that is killed leaves that to the kernel."""
+    context().trainers.end()
+
+
+def _trains() -> bool:
+    """Whether this node takes runs. True in its pool children alike: they are forked when the queues are chosen."""
+    return TRAIN_QUEUE in app.amqp.queues.consume_from
 
 
 def _beat() -> None:

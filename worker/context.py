@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from app.domain.errors import Invalid
@@ -11,16 +11,18 @@ from app.queue import Doorbell
 from app.settings import Settings, load
 from app.store.files import Files
 from app.store.session import Database
+from worker.spare import Trainers
 
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, database, files, doorbell, and this worker's name."""
+    """Settings, database, files, doorbell, trainers, and this worker's name."""
 
     settings: Settings
     database: Database
     files: Files
     bell: Doorbell
+    trainers: Trainers = field(default_factory=Trainers)
 
     @property
     def worker(self) -> str:
@@ -39,4 +41,5 @@ def _of_process(_pid: int) -> Context:
         settings = load()
     except Invalid as error:
         sys.exit(error.message)  # a sentence instead of a traceback through Celery's start
-    return Context(settings, Database(settings.database), Files(settings.files), Doorbell(settings))
+    trainers = Trainers(keep_spare=settings.warm_spare)
+    return Context(settings, Database(settings.database), Files(settings.files), Doorbell(settings), trainers)

@@ -7,7 +7,7 @@ attempt, the trainer is ended and nothing more is written.
 
 import errno
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
@@ -26,7 +26,7 @@ from app.services.attempts import Claim, Fenced, Orders
 from app.services.models import location_of
 from app.store.queries import runs
 from worker.context import Context
-from worker.trainer_process import COMMAND, TrainerProcess
+from worker.trainer_process import TrainerProcess
 from worker.workdir import workdir
 
 log = structlog.get_logger()
@@ -41,11 +41,11 @@ class LeaseLost(Exception):
     """The database did not answer for as long as the lease lasts."""
 
 
-def supervise(context: Context, claim: Claim, command: Sequence[str] = COMMAND) -> None:
-    """Execute a claimed run to whatever end it comes to, and write that end once. `command` starts a trainer."""
+def supervise(context: Context, claim: Claim) -> None:
+    """Execute a claimed run to whatever end it comes to, and write that end once."""
     logger = log.bind(run_id=claim.run_id, epoch=claim.epoch)
     with workdir(context.settings.home) as folder:
-        attempt = _Attempt(context, claim, folder, command)
+        attempt = _Attempt(context, claim, folder)
         try:
             attempt.run()
         except Fenced as fenced:
@@ -62,8 +62,8 @@ def supervise(context: Context, claim: Claim, command: Sequence[str] = COMMAND) 
 class _Attempt:
     """The state of one supervised attempt."""
 
-    def __init__(self, context: Context, claim: Claim, folder: Path, command: Sequence[str]) -> None:
-        self.context, self.claim, self.folder, self.command = context, claim, folder, command
+    def __init__(self, context: Context, claim: Claim, folder: Path) -> None:
+        self.context, self.claim, self.folder = context, claim, folder
         self.settings = context.settings
         self.pending: list[Report] = []
         self.sending: list[Report] | None = None
@@ -80,7 +80,7 @@ class _Attempt:
         """From the job file to the run's end."""
         oom_before = _oom_kills()
         job = self._prepare()
-        trainer = TrainerProcess(job, self.folder, self.settings.lease_seconds, self.command)
+        trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds)
         log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
         try:
             while not trainer.finished_reporting:

@@ -1,21 +1,24 @@
-"""The trainer process: one attempt at one run. `python -m worker.trainer JOB.json [--lease-seconds S]`.
+"""The trainer process: one attempt at one run. `python -m worker.trainer`, which then waits for its job.
 
+    stdin    the job first (`worker.handover.Handover`, JSON on one line); then `alive` renews the lease and `stop` asks
+             to stop after the present step; its end means that the supervisor is gone
     stdout   reports (`app.domain.jobs.Report`), one JSON object a line; nothing else ever gets there
-    stderr   what libraries print, and tracebacks
-    stdin    `alive` renews the lease, `stop` asks to stop after the present step; its end means that the
-             supervisor is gone
+    stderr   what libraries print, and tracebacks; from the job on in the file that the job names
     exit     0 after a result or a failure was reported, 75 when it stopped as asked, 76 when it lost its supervisor
 
+It imports the ML libraries before it has a job, so it may be started long before (`worker.spare`). Until then it has no
+lease, no model, no CUDA context, and no file of any run.
+
 A trainer must never outlive its supervisor: a second attempt may be running by then. So it ends at once when stdin
-ends, when no `alive` has come for S seconds, and, on Linux, by a signal from the kernel when its parent dies.
-SIGTERM is the same as `stop`.
+ends, when no `alive` has come for as long as its lease lasts, and, on Linux, by a signal from the kernel when its
+parent dies. SIGTERM is the same as `stop`.
 """
 
-import argparse
 import ctypes
 import importlib
 import json
 import os
+import queue
 import select
 import signal
 import sys
@@ -23,7 +26,6 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -42,9 +44,16 @@ from app.domain.jobs import (
 )
 from app.domain.metrics import Evaluation, StepMetrics
 from app.domain.runs import Failure, FailureCode, Phase
+from worker.handover import Handover
 
 if TYPE_CHECKING:
     from worker.engine.attempt import Attempt
+
+ENGINE = ("worker.engine.attempt", "worker.engine.progress", "worker.engine.failures")
+"""Imported by name, once the supervisor is heard: it takes seconds, and whatever is printed must not be a report."""
+FIRST_USED_LATER = ("pyarrow.dataset", "peft.utils.transformers_weight_conversion")
+"""What the libraries import at their first use, in the first second of an attempt; what belongs to one architecture
+is imported when it is known."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -96,23 +105,63 @@ class Reports:
             raise self._stopped
 
 
-def watch(stop: threading.Event, lease_seconds: float | None) -> None:
-    """Follow stdin until the process ends. Runs in a thread of its own; `os._exit` because nobody would hear more."""
-    renewed = time.monotonic()
-    pending = b""
-    while True:
-        left = None if lease_seconds is None else renewed + lease_seconds - time.monotonic()
-        readable, _, _ = select.select([0], [], [], None if left is None else max(0.0, left))
-        if not readable:
-            os._exit(EXIT_ABANDONED)
-        data = os.read(0, 4096)
-        if not data:
-            os._exit(EXIT_ABANDONED)
-        *lines, pending = (pending + data).split(b"\n")
-        if b"alive" in lines:
-            renewed = time.monotonic()
-        if b"stop" in lines:
-            stop.set()
+class Supervisor:
+    """What the supervisor says on stdin. A thread of its own hears it, since imports and steps take their time."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self._handed: queue.SimpleQueue[Handover] = queue.SimpleQueue()
+        self._has_job = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        threading.Thread(target=self._listen, daemon=True, name="supervisor").start()
+
+    def job(self) -> Handover:
+        """Wait for the job."""
+        return self._handed.get()
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        if not self._has_job:
+            os._exit(EXIT_STOPPED)
+        self.stop.set()
+
+    def _listen(self) -> None:
+        """Until the process ends; by `os._exit`, because nobody would hear more."""
+        try:
+            self._follow()
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)
+
+    def _follow(self) -> None:
+        lease_seconds: float | None = None
+        renewed = time.monotonic()
+        pending = b""
+        while True:
+            left = None if lease_seconds is None else max(0.0, renewed + lease_seconds - time.monotonic())
+            readable, _, _ = select.select([0], [], [], left)
+            data = os.read(0, 4096) if readable else b""
+            if not data:  # the lease has run out, or stdin has ended
+                os._exit(EXIT_ABANDONED)
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                if lease_seconds is None:
+                    lease_seconds, renewed = self._take(line), time.monotonic()
+                elif line == b"alive":
+                    renewed = time.monotonic()
+                elif line == b"stop":
+                    self.stop.set()
+
+    def _take(self, line: bytes) -> float:
+        """The job has come; returns its lease. What a thread of imports prints meanwhile belongs to the job already."""
+        handover = Handover.model_validate_json(line)
+        errors = os.open(handover.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.dup2(errors, 2)
+        os.dup2(errors, 1)  # see Channel
+        os.close(errors)
+        os.chdir(handover.directory)
+        self._has_job = True
+        self._handed.put(handover)
+        return handover.lease_seconds
 
 
 def die_with_parent() -> None:
@@ -126,38 +175,26 @@ def die_with_parent() -> None:
         os._exit(EXIT_ABANDONED)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one job; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m worker.trainer", description="Execute one run from a job file.")
-    parser.add_argument("job", type=Path, help="a JSON file: app.domain.jobs.TrainJob")
-    parser.add_argument("--lease-seconds", type=float, help="end if no `alive` line comes for so long")
-    options = parser.parse_args(arguments)
-    stop = threading.Event()
-
-    def on_sigterm(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_sigterm)
+def main() -> int:
+    """Import the libraries, wait for a job, and run it; returns the exit status."""
     die_with_parent()
-    channel = Channel()
-    threading.Thread(target=watch, args=(stop, options.lease_seconds), daemon=True, name="supervisor-watch").start()
+    channel, supervisor = Channel(), Supervisor()
+    for name in (*ENGINE, *FIRST_USED_LATER):
+        importlib.import_module(name)
+    handover = supervisor.job()
     try:
-        job = TrainJob.model_validate_json(options.job.read_bytes())
+        job = TrainJob.model_validate_json(handover.job.read_bytes())
     except (OSError, ValidationError) as error:
         traceback.print_exc()
         failure = Failure(code=FailureCode.INTERNAL, message=f"The job file is wrong: {error}")
         channel.send(FailureReport(failure=failure))
         return 0
-    return execute(job, channel, stop)
+    return execute(job, channel, supervisor.stop)
 
 
 def execute(job: TrainJob, channel: Channel, stop: threading.Event) -> int:
-    """Import the engine, run the attempt, and report how it ended."""
-    # Imported here and by name: torch and transformers take seconds, during which a stop must be heard already, and
-    # whatever they print must not reach the reports.
-    engine = importlib.import_module("worker.engine.attempt")
-    progress = importlib.import_module("worker.engine.progress")
-    failures = importlib.import_module("worker.engine.failures")
+    """Run the attempt, and report how it ended."""
+    engine, progress, failures = map(importlib.import_module, ENGINE)
     attempt: Attempt | None = None
     try:
         attempt = engine.Attempt(job, Reports(channel, stop, progress.Stopped))

@@ -15,35 +15,52 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.domain.jobs import LogReport, Report, TrainJob
 from worker.child_environment import child_environment
+from worker.handover import Handover
 
-COMMAND = (sys.executable, "-m", "worker.trainer")
+COMMAND = (sys.executable, "-P", "-m", "worker.trainer")
+"""`-P`: nothing is imported from the directory that it is started in."""
 
 _reports: TypeAdapter[Report] = TypeAdapter(Report)
 
 
 class TrainerProcess:
-    """One trainer, in its own session, with `folder` for its job file and its standard error."""
+    """One trainer, in its own session: started, then handed one job."""
 
-    def __init__(self, job: TrainJob, folder: Path, lease_seconds: float, command: Sequence[str] = COMMAND) -> None:
-        path = folder / "job.json"
-        path.write_text(job.model_dump_json())
-        self.stderr = folder / "stderr.txt"
-        nowhere = folder / "empty"  # a hub id shall never be taken for a directory that happens to lie here
-        nowhere.mkdir()
-        with self.stderr.open("wb") as errors:
-            self._process = subprocess.Popen(  # noqa: S603
-                [*command, str(path), "--lease-seconds", str(lease_seconds)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=child_environment(),
-                cwd=nowhere,
-                start_new_session=True,
-            )
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        """Raises OSError if no process can be started."""
+        self.environment = child_environment()
+        """What it was started with."""
+        self._process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self.environment,
+            cwd="/",  # until it has a job it keeps no directory from being removed
+            start_new_session=True,
+        )
         self._lines: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, daemon=True, name="trainer-reports")
-        self._reader.start()
         self.finished_reporting = False
+        self._stderr: Path | None = None
+
+    def hand(self, job: TrainJob, folder: Path, lease_seconds: float) -> bool:
+        """Give it its job; `folder` takes the job file and its standard error. False if it has ended already."""
+        handover = Handover(
+            job=folder / "job.json",
+            directory=folder / "empty",
+            stderr=folder / "stderr.txt",
+            lease_seconds=lease_seconds,
+        )
+        handover.job.write_text(job.model_dump_json())
+        handover.directory.mkdir(exist_ok=True)
+        self._stderr = handover.stderr
+        heard = self._say(f"{handover.model_dump_json()}\n".encode())
+        threading.Thread(target=self._read, daemon=True, name="trainer-reports").start()
+        return heard
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -73,7 +90,7 @@ class TrainerProcess:
 
     def kill(self) -> None:
         """End it and its children at once; nothing happens if it has ended."""
-        if self._process.poll() is None:  # once it is reaped, its id may be another's
+        if self.alive:  # once it is reaped, its id may be another's
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
@@ -87,19 +104,24 @@ class TrainerProcess:
 
     def last_errors(self, lines: int = 30) -> str:
         """The end of its standard error."""
+        if self._stderr is None:
+            return ""
         try:
-            return "\n".join(self.stderr.read_text(errors="replace").splitlines()[-lines:])
+            return "\n".join(self._stderr.read_text(errors="replace").splitlines()[-lines:])
         except OSError:
             return ""
 
-    def _say(self, line: bytes) -> None:
+    def _say(self, line: bytes) -> bool:
+        """False if it has ended; its exit status tells how."""
         stdin = self._process.stdin
-        if stdin is not None:
-            try:
-                stdin.write(line)
-                stdin.flush()
-            except OSError:
-                pass  # it has ended; its exit status tells how
+        if stdin is None:
+            return False
+        try:
+            stdin.write(line)
+            stdin.flush()
+        except OSError:
+            return False
+        return True
 
     def _read(self) -> None:
         stdout: IO[bytes] | None = self._process.stdout

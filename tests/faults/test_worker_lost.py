@@ -44,7 +44,9 @@ def running(settings: Settings) -> Iterator[Whole]:
 
 
 def trainers(parent: int) -> list[psutil.Process]:
-    return [p for p in psutil.Process(parent).children(recursive=True) if "worker.trainer" in " ".join(p.cmdline())]
+    """Those at work: the one that waits for a job is in no run's folder."""
+    children = psutil.Process(parent).children(recursive=True)
+    return [p for p in children if "worker.trainer" in " ".join(p.cmdline()) and p.cwd() != "/"]
 
 
 def finished(api: httpx2.Client, study: int) -> bool:

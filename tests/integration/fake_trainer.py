@@ -1,6 +1,6 @@
 """A trainer that trains nothing: it speaks the protocol of `worker.trainer` and behaves as the seed says.
 
-`python fake_trainer.py BEHAVIOUR JOB.json --lease-seconds S`
+`python fake_trainer.py BEHAVIOUR`
 """
 
 import os
@@ -22,9 +22,12 @@ from app.domain.jobs import (
 from app.domain.metrics import ArtifactFile
 from app.domain.runs import Failure, FailureCode, Phase
 from tests.results import evaluation, result, step
+from worker.handover import Handover
 
-behaviour, path = sys.argv[1], Path(sys.argv[2])
-job = TrainJob.model_validate_json(path.read_text())
+behaviour = sys.argv[1]
+handover = Handover.model_validate_json(sys.stdin.readline() or sys.exit(76))
+os.dup2(os.open(handover.stderr, os.O_WRONLY | os.O_CREAT), 2)
+job = TrainJob.model_validate_json(handover.job.read_text())
 stop = threading.Event()
 
 

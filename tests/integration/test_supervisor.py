@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from app.store.tables import RunRow
 from tests.fakes import SilentBell
 from worker import workdir
 from worker.context import Context
+from worker.spare import Trainers
 from worker.supervisor import supervise
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
@@ -52,7 +54,7 @@ def claim(here: Context) -> Claim:
 
 
 def attempt(here: Context, claim: Claim, behaviour: str) -> RunRow:
-    supervise(here, claim, (sys.executable, str(FAKE), behaviour))
+    supervise(replace(here, trainers=Trainers((sys.executable, str(FAKE), behaviour))), claim)
     with here.database.reading() as session:
         return run_queries.get(session, claim.run_id)
 
@@ -199,7 +201,7 @@ def test_a_trainer_is_told_no_secret(here: Context, claim: Claim, monkeypatch: p
     monkeypatch.setenv("VEZNA_DATABASE_URL", "postgresql://secret")
     seen = here.settings.home / "environment"
     script = f"import os; open({str(seen)!r}, 'w').write(repr(dict(os.environ)))"
-    supervise(here, claim, (sys.executable, "-c", script))
+    supervise(replace(here, trainers=Trainers((sys.executable, "-c", script))), claim)
     assert "postgresql://secret" not in seen.read_text()
     assert "MALLOC_MMAP_THRESHOLD_" in seen.read_text()
     assert "VEZNA_DATABASE_URL" in os.environ

@@ -19,12 +19,15 @@ from app.domain.jobs import (
     Report,
     ResultReport,
     StepsReport,
+    TrainJob,
 )
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.runs import FailureCode, TrainingArguments
 from tests import tiny
+from worker.handover import Handover
 from worker.trainer import EXIT_ABANDONED
 from worker.trainer_env import TRAINER_ENV
+from worker.trainer_process import COMMAND
 
 pytestmark = pytest.mark.slow
 
@@ -40,23 +43,42 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def trainer(
-    directory: Path, model: Path, method: MethodSpec, training: TrainingArguments = tiny.FAST, *arguments: str
+    directory: Path,
+    model: Path,
+    method: MethodSpec,
+    training: TrainingArguments = tiny.FAST,
+    lease_seconds: float = 300.0,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A running trainer; killed at the end if it still runs."""
-    job = tiny.job(directory, model, method, training)
-    file = directory / "job.json"
-    file.write_text(job.model_dump_json())
+    """A trainer with a job; killed at the end if it still runs."""
+    with waiting_trainer() as process:
+        hand(process, tiny.job(directory, model, method, training), directory, lease_seconds)
+        yield process
+
+
+@contextmanager
+def waiting_trainer() -> Iterator[subprocess.Popen[str]]:
+    """A trainer that has no job yet; killed at the end if it still runs."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "worker.trainer", str(file), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=(directory / "stderr.txt").open("w"),
-        text=True,
-        env=os.environ | TRAINER_ENV,
+        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | TRAINER_ENV
     )
     with process:
         yield process
         process.kill()
+
+
+def hand(process: subprocess.Popen[str], job: TrainJob, directory: Path, lease_seconds: float = 300.0) -> None:
+    """Give it its job."""
+    file, empty, errors = directory / "job.json", directory / "empty", directory / "stderr.txt"
+    file.write_text(job.model_dump_json())
+    empty.mkdir()
+    handover = Handover(job=file, directory=empty, stderr=errors, lease_seconds=lease_seconds)
+    say(process, handover.model_dump_json())
+
+
+def say(process: subprocess.Popen[str], *lines: str) -> None:
+    assert process.stdin
+    process.stdin.write("".join(f"{line}\n" for line in lines))
+    process.stdin.flush()
 
 
 def until_steps(process: subprocess.Popen[str]) -> None:
@@ -96,9 +118,7 @@ def test_a_whole_run_is_reported_line_by_line(tmp_path: Path, model: Path) -> No
 def test_told_to_stop_it_stops(tmp_path: Path, model: Path) -> None:
     with trainer(tmp_path, model, LORA, ENDLESS) as process:
         until_steps(process)
-        assert process.stdin
-        process.stdin.write("alive\nstop\n")
-        process.stdin.flush()
+        say(process, "alive", "stop")
         assert process.stdout
         rest = [REPORT.validate_json(line) for line in process.stdout]
         assert process.wait(10) == EXIT_STOPPED
@@ -123,11 +143,9 @@ def test_when_its_supervisor_is_gone_it_ends_at_once(tmp_path: Path, model: Path
 
 
 def test_without_a_renewed_lease_it_ends(tmp_path: Path, model: Path) -> None:
-    with trainer(tmp_path, model, LORA, ENDLESS, "--lease-seconds", "3") as process:
-        assert process.stdin
+    with trainer(tmp_path, model, LORA, ENDLESS, lease_seconds=3.0) as process:
         for _ in range(5):  # 5 seconds, which the lease alone would not have lasted
-            process.stdin.write("alive\n")
-            process.stdin.flush()
+            say(process, "alive")
             time.sleep(1)
         assert process.poll() is None
         assert process.stdout
