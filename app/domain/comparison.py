@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.conditions import Condition, conditions
-from app.domain.methods import METHODS, Family
+from app.domain.methods import Family
 from app.domain.metrics import Clocks, Memory, RunResult
 from app.domain.runs import Failure, RunStatus
 from app.domain.studies import ArmSpec, StudySpec
@@ -205,7 +205,7 @@ def _arms(
     seen: Counter[Family] = Counter()
     arms = []
     for arm in spec.arms:
-        facts = METHODS[arm.method.kind]
+        facts = arm.method.facts
         arms.append(
             Arm(
                 spec=arm,

@@ -33,6 +33,7 @@ CONDITIONS: dict[str, Callable[[RunResult], str]] = {
     "device": lambda r: r.environment.device_name,
     "threads": lambda r: str(r.environment.threads),
     "precision": lambda r: r.environment.precision,
+    "frozen weights": lambda r: r.environment.frozen_dtype,
     "attention": lambda r: r.environment.attention,
     "steps": lambda r: str(r.steps),
     "tokens trained on": lambda r: str(r.tokens),

@@ -1,19 +1,28 @@
-"""Datasets: registered rows with a content hash, a task, labels and fixed splits."""
+"""Datasets: registered rows with a content hash, a format and fixed splits.
+
+format              columns beside `item` and `split`     tasks
+labelled            text, label                           sequence-classification
+text                text                                  causal-lm
+prompt-completion   prompt, completion                    causal-lm, seq2seq-lm
+messages            messages: [{role, content}, …]        causal-lm, by the tokenizer's chat template
+"""
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.tasks import TASKS, Format, Task
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-Task = Literal["sequence-classification"]
 SAMPLE_DATASET = "bbc-headlines"
 
 
-class Row(NamedTuple):
-    """One labelled text. `item` is a hash of the text: the same row has the same name everywhere."""
+class LabelledRow(NamedTuple):
+    """One labelled text. `item` is a hash of the row's content: the same row has the same name everywhere."""
 
     item: str
     split: Split
@@ -22,17 +31,64 @@ class Row(NamedTuple):
     """Index into the dataset's labels."""
 
 
+class TextRow(NamedTuple):
+    """One text to continue."""
+
+    item: str
+    split: Split
+    text: str
+
+
+class PairRow(NamedTuple):
+    """A prompt and the completion that is wanted for it."""
+
+    item: str
+    split: Split
+    prompt: str
+    completion: str
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class ChatRow(NamedTuple):
+    """A conversation; what the assistant says in it is what is learnt."""
+
+    item: str
+    split: Split
+    messages: list[Message]
+
+
+Row = LabelledRow | TextRow | PairRow | ChatRow
+ROWS: dict[Format, type[Row]] = {
+    "labelled": LabelledRow,
+    "text": TextRow,
+    "prompt-completion": PairRow,
+    "messages": ChatRow,
+}
+
+
 class DatasetFacts(BaseModel):
     """What is known of a dataset without opening its file."""
 
     model_config = ConfigDict(frozen=True)
 
-    task: Task
-    labels: list[str]
+    format: Format = "labelled"
+    labels: list[str] = Field(default_factory=list)
+    """Of labelled rows."""
     counts: dict[Split, int]
-    label_counts: dict[str, int]
+    label_counts: dict[str, int] = Field(default_factory=dict)
     content_hash: str
     """SHA-256 over every row in order."""
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that its rows can serve."""
+        return [task.name for task in TASKS.values() if self.format in task.formats]
 
 
 def item_name(text: str) -> str:
@@ -40,7 +96,7 @@ def item_name(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def split_by_hash(rows: Iterable[tuple[str, str]], train: int, validation: int) -> tuple[list[str], list[Row]]:
+def split_by_hash(rows: Iterable[tuple[str, str]], train: int, validation: int) -> tuple[list[str], list[LabelledRow]]:
     """Drop repeated texts, order by hash, and cut: `train` rows, `validation` rows, the rest is the test split.
 
     The order depends on the texts alone, so the splits are the same on every machine. A text that stands under
@@ -54,22 +110,40 @@ def split_by_hash(rows: Iterable[tuple[str, str]], train: int, validation: int) 
     labels = sorted(set(distinct.values()))
     index = {name: i for i, name in enumerate(labels)}
     ordered = sorted((item_name(text), text, index[label]) for text, label in distinct.items())
-    placed: list[Row] = []
-    for place, (item, text, number) in enumerate(ordered):
-        split: Split = "train" if place < train else "validation" if place < train + validation else "test"
-        placed.append(Row(item, split, text, number))
-    return labels, placed
+    return labels, [
+        LabelledRow(item, split_at(place, train, validation), text, number)
+        for place, (item, text, number) in enumerate(ordered)
+    ]
 
 
-def facts(task: Task, labels: Sequence[str], rows: Sequence[Row]) -> DatasetFacts:
+def split_at(place: int, train: int, validation: int) -> Split:
+    """The split of the row at a place of the order: `train` rows, then `validation` rows, then the test split."""
+    return "train" if place < train else "validation" if place < train + validation else "test"
+
+
+def facts(form: Format, labels: Sequence[str], rows: Sequence[Row]) -> DatasetFacts:
     """Count and hash the rows."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(f"{row.split}\x1f{row.text}\x1f{labels[row.label]}\x1e".encode())
+        digest.update(f"{row.split}\x1f{_content(row, labels)}\x1e".encode())
     return DatasetFacts(
-        task=task,
+        format=form,
         labels=list(labels),
         counts={split: sum(row.split == split for row in rows) for split in SPLITS},
-        label_counts={name: sum(row.label == i for row in rows) for i, name in enumerate(labels)},
+        label_counts={
+            name: sum(isinstance(row, LabelledRow) and row.label == i for row in rows) for i, name in enumerate(labels)
+        },
         content_hash=digest.hexdigest(),
     )
+
+
+def _content(row: Row, labels: Sequence[str]) -> str:
+    match row:
+        case LabelledRow():
+            return f"{row.text}\x1f{labels[row.label]}"
+        case TextRow():
+            return row.text
+        case PairRow():
+            return f"{row.prompt}\x1f{row.completion}"
+        case ChatRow():
+            return json.dumps(row.messages, ensure_ascii=False)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.metrics import Evaluation, RunResult, StepMetrics
 from app.domain.runs import Failure, Phase, RunSpec
+from app.domain.tasks import Format
 
 
 class _Message(BaseModel):
@@ -22,10 +23,23 @@ class TrainJob(_Message):
     """A directory, or a hub id."""
     model_revision: str = ""
     dataset_file: str
-    """A local Parquet file with the columns of `datasets.Row`."""
-    labels: list[str]
+    """A local Parquet file with the columns of the format (`datasets.ROWS`)."""
+    dataset_format: Format = "labelled"
+    dataset_hash: str = ""
+    """Names the rows, for what is kept of them from run to run."""
+    labels: list[str] = Field(default_factory=list)
+    general_file: str | None = None
+    """A local Parquet file of plain texts, where forgetting is to be measured."""
     output: str
     """An empty local directory; what the trainer leaves in it becomes the run's artifacts."""
+    cache: str | None = None
+    """A local directory for what later runs can use again; None keeps nothing."""
+    cache_bytes: int = 0
+    """How large that directory may grow."""
+    resume: str | None = None
+    """A local directory with a checkpoint to go on from."""
+    checkpoint_seconds: float | None = None
+    """Leave a checkpoint so often; None leaves one only when stopped."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     """CPU threads; None takes torch's own choice."""
@@ -66,6 +80,16 @@ class LogReport(_Message):
     message: str
 
 
+class CheckpointReport(_Message):
+    """A checkpoint lies ready to be stored; it stays until the next one is reported."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    """Optimizer steps behind it."""
+    folder: str
+    """A local directory; its files are `worker.engine.checkpoint`'s."""
+
+
 class ResultReport(_Message):
     """The attempt succeeded; nothing follows."""
 
@@ -81,7 +105,7 @@ class FailureReport(_Message):
 
 
 Report = Annotated[
-    PhaseReport | StepsReport | EvaluationReport | LogReport | ResultReport | FailureReport,
+    PhaseReport | StepsReport | EvaluationReport | LogReport | CheckpointReport | ResultReport | FailureReport,
     Field(discriminator="type"),
 ]
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.datasets import Split
+from app.domain.tasks import MetricName
 
 METRICS_VERSION = 1
 """Raised when a definition below changes; old values keep their version."""
@@ -63,7 +64,7 @@ class Evaluation(_Value):
     """A model's quality on one split."""
 
     subject: Literal["base", "adapted"]
-    """The untouched model with its new head, or the one that trained."""
+    """The untouched model, with its new head if the task adds one, or the model that trained."""
     split: Split
     step: int
     """Optimizer steps behind the model; 0 for the untouched one."""
@@ -71,9 +72,32 @@ class Evaluation(_Value):
     n: int
     """Items."""
     loss: float
-    """Mean cross-entropy, nats per item."""
-    accuracy: float
-    macro_f1: float
+    """Mean cross-entropy in nats, per item or per completion token as the task says."""
+    metric: MetricName
+    """The one that a verdict rests on."""
+    metrics: dict[MetricName, float]
+    """By name; definitions in `app.domain.tasks.METRICS`. Generated text is judged on the test split only."""
+
+    @property
+    def score(self) -> float | None:
+        """The metric that a verdict rests on, from 0 to 1; None where it was not computed on this split."""
+        return self.metrics.get(self.metric)
+
+
+class Forgetting(_Value):
+    """What the adapted model has lost on general text: its loss minus the untouched model's, on the same tokens."""
+
+    dataset: str
+    tokens: int
+    """Predicted tokens, the same for both."""
+    base_loss: float
+    """Nats per token."""
+    adapted_loss: float
+
+    @property
+    def change(self) -> float:
+        """Nats per token; positive if something was forgotten."""
+        return self.adapted_loss - self.base_loss
 
 
 class Parameters(_Value):
@@ -152,6 +176,8 @@ class Clocks(_Value):
     save: float = 0.0
     audit: float = 0.0
     """Hashing tensors before and after."""
+    cache: float = 0.0
+    """Computing the activations of the frozen prefix, where another run has not left them."""
     start: float = 0.0
     """From the claim to a process that has imported its libraries."""
     wall: float = 0.0
@@ -166,7 +192,15 @@ class Clocks(_Value):
     def accounted(self) -> float:
         """The sum of the phases, to hold against `wall`."""
         return (
-            self.start + self.load + self.tokenize + self.baseline + self.train + self.evaluate + self.save + self.audit
+            self.start
+            + self.load
+            + self.tokenize
+            + self.baseline
+            + self.cache
+            + self.train
+            + self.evaluate
+            + self.save
+            + self.audit
         )
 
 
@@ -178,6 +212,9 @@ class Environment(_Value):
     device_name: str
     threads: int
     precision: Literal["fp32", "bf16"]
+    """What is computed in; what trains is float32 always."""
+    frozen_dtype: Literal["float32", "bfloat16", "nf4"] = "float32"
+    """What frozen weights are held in: a part of the method, like the rank."""
     attention: str
     """`sdpa`, `eager`, …"""
     versions: dict[str, str]
@@ -200,7 +237,7 @@ class RunResult(_Value):
     metrics_version: int = METRICS_VERSION
     steps: int
     best_step: int
-    """The step whose weights were kept: best validation accuracy, then lowest loss, then earliest."""
+    """The step whose weights were kept: the best on validation, then the earliest."""
     tokens: int
     """Real tokens trained on."""
     parameters: Parameters
@@ -208,6 +245,9 @@ class RunResult(_Value):
     memory: Memory
     clocks: Clocks
     evaluations: list[Evaluation]
+    forgetting: Forgetting | None = None
+    resumed_from: int | None = None
+    """The step of the checkpoint that this attempt went on from."""
     environment: Environment
     artifacts: list[ArtifactFile] = Field(default_factory=list)
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.domain.datasets import Task
-from app.domain.methods import METHODS, MethodSpec, label
+from app.domain.methods import MethodSpec
 from app.domain.names import Line, Name, wrong
-from app.domain.runs import RunSpec, RunStatus, Seed, TrainingArguments
+from app.domain.runs import RunSpec, RunStatus, Seed, TrainingArguments, check_metric
+from app.domain.tasks import TASKS, MetricName, Task
 
 
 class ArmSpec(BaseModel):
@@ -27,7 +27,7 @@ class ArmSpec(BaseModel):
     @property
     def title(self) -> str:
         """The arm's name for people."""
-        return self.name or label(self.method)
+        return self.name or self.method.label
 
 
 class OwedRun(NamedTuple):
@@ -79,7 +79,11 @@ class StudySpec(BaseModel):
     reference: Line = ""
     """The arm that the others are held against; empty takes the first `full` arm, else the first arm."""
     margin_points: float = Field(default=1.0, gt=0, le=100)
-    """The difference in accuracy, in percentage points, that one would accept for a cheaper method."""
+    """The difference in the metric, in percentage points, that one would accept for a cheaper method."""
+    metric: MetricName | None = None
+    """What the verdict rests on; None takes the task's own."""
+    general_text: Name | None = Field(default=None, max_length=200)
+    """Name of a registered dataset of plain texts on which forgetting is measured."""
 
     @field_validator("seeds")
     @classmethod
@@ -99,6 +103,11 @@ class StudySpec(BaseModel):
         if training.seed != TrainingArguments().seed:
             raise wrong("seed", "a study's runs have seeds of their own", "list them as the study's seeds")
         return training
+
+    @model_validator(mode="after")
+    def _metric_is_the_tasks(self) -> "StudySpec":
+        check_metric(self.task, self.metric, self.general_text)
+        return self
 
     @model_validator(mode="after")
     def _arms_differ(self) -> "StudySpec":
@@ -123,6 +132,11 @@ class StudySpec(BaseModel):
         full = [a.title for a in self.arms if a.method.kind == "full"]
         return self.reference or (full[0] if full else self.arms[0].title)
 
+    @property
+    def verdict_metric(self) -> MetricName:
+        """The metric that the verdict rests on."""
+        return self.metric or TASKS[self.task].metric
+
     def arm(self, title: str) -> ArmSpec:
         """The arm of that name."""
         return next(a for a in self.arms if a.title == title)
@@ -132,7 +146,7 @@ class StudySpec(BaseModel):
         return [OwedRun(arm.title, seed, self._run(arm, seed)) for seed in self.seeds for arm in self.arms]
 
     def _run(self, arm: ArmSpec, seed: int) -> RunSpec:
-        rate = arm.learning_rate or METHODS[arm.method.kind].learning_rate
+        rate = arm.learning_rate or arm.method.facts.learning_rate
         update: dict[str, object] = {"seed": seed, "learning_rate": rate}
         if arm.weight_decay is not None:
             update["weight_decay"] = arm.weight_decay
@@ -140,6 +154,8 @@ class StudySpec(BaseModel):
             base_model=self.base_model,
             dataset=self.dataset,
             task=self.task,
+            metric=self.metric,
+            general_text=self.general_text,
             method=arm.method,
             training=self.training.model_copy(update=update),
         )

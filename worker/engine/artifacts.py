@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,21 +25,16 @@ _KINDS: dict[str, Kind] = {
 def write_predictions(
     file: Path, examples: Examples, labels: Sequence[str], base: Predictions, adapted: Predictions
 ) -> None:
-    """One row a test item: `item`, `text`, `label` (the true one), `base_prediction` (untouched model),
-    `prediction` (adapted model), `scores` (the adapted model's probability of each label). Labels by index; their
-    names are in the file's metadata under `labels`."""
-    table = pa.table(
-        {
-            "item": [row.item for row in examples.rows],
-            "text": [row.text for row in examples.rows],
-            "label": pa.array(adapted.labels, pa.int32()),
-            "base_prediction": pa.array(base.predicted, pa.int32()),
-            "prediction": pa.array(adapted.predicted, pa.int32()),
-            "scores": pa.array(list(adapted.probabilities), pa.list_(pa.float32())),
-        }
-    )
+    """One row a test item: the dataset's own columns; what the untouched model (`base_…`) and the adapted one made of
+    it, as the task says; and every metric that has a value an item. Labels are indices; their names are in the file's
+    metadata under `labels`."""
+    fields = [name for name in examples.rows[0]._fields if name != "split"]
+    columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in examples.rows] for name in fields}
+    for prefix, predictions in (("base_", base), ("", adapted)):
+        columns |= {f"{prefix}{name}": values for name, values in predictions.columns.items()}
+        columns |= {f"{prefix}{name}": values.tolist() for name, values in predictions.per_item.items()}
     names = "\n".join(labels)
-    pq.write_table(table.replace_schema_metadata({"labels": names}), file)
+    pq.write_table(pa.table(columns).replace_schema_metadata({"labels": names}), file)
 
 
 def collect(output: Path) -> list[ArtifactFile]:

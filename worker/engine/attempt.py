@@ -1,26 +1,28 @@
 """One attempt from beginning to end: load, tokenize, weigh the untouched model, adapt, audit, train, evaluate, save."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from app.domain.datasets import Split
+from app.domain.errors import RunFailed
 from app.domain.jobs import TrainJob
-from app.domain.methods import METHODS as FACTS
 from app.domain.metrics import Parameters, RunResult
-from app.domain.runs import Phase
+from app.domain.runs import FailureCode, Phase
 from worker.engine import audit
+from worker.engine.architecture import describe as describe_model
 from worker.engine.artifacts import collect, write_predictions
 from worker.engine.clocks import Stopwatch
-from worker.engine.data import Examples, check_length, read, tokenize
-from worker.engine.environment import choose_device, describe, prepare
+from worker.engine.data import Examples, check_length, read
+from worker.engine.environment import choose_device, computes_in_bf16, describe, prepare
 from worker.engine.evaluate import Evaluator, Predictions
 from worker.engine.memory import MemoryMeter
-from worker.engine.methods import METHODS, Method
-from worker.engine.model import load
+from worker.engine.methods import MECHANISMS
+from worker.engine.model import Loaded, freeze_in_bf16, load
 from worker.engine.progress import Instruments, ProgressSink
+from worker.engine.tasks import TASKS
 from worker.engine.train import Loop, Trained
 
 
@@ -32,8 +34,12 @@ class Attempt:
         prepare(job.threads)
         self.job = job
         self.device = choose_device(job.device)
-        self.method = METHODS[job.spec.method.kind]
+        self.method = job.spec.method
+        self.task = TASKS[job.spec.task]
+        self.mechanism = MECHANISMS[self.method.mechanism]
         self.output = Path(job.output)
+        wanted = job.spec.training.bf16
+        self.bf16 = computes_in_bf16(self.device) if wanted is None else wanted
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
 
     def run(self) -> RunResult:
@@ -41,25 +47,30 @@ class Attempt:
 
         The test split is read twice: by the untouched model before training and by the adapted one after it.
         """
-        job, training, instruments = self.job, self.job.spec.training, self.instruments
+        job, spec, training, instruments = self.job, self.job.spec, self.job.spec.training, self.instruments
         clocks, memory, sink = instruments.clocks, instruments.memory, instruments.sink
 
         instruments.enter(Phase.LOAD)
-        base = load(job.model_location, job.model_revision, job.labels, training.seed)
+        base = load(job.model_location, job.model_revision, spec.task, job.labels, training.seed)
         if base.missing:
             sink.log(f"The checkpoint lacks {', '.join(base.missing)}: they start from random weights.")
-        expected = self.method.expected_trainable(base.model, job.spec.method)
+        facts = describe_model(base.model, spec.task)
+        if unfit := self.method.unfit(facts):
+            raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
+        expected = self.method.trains(facts)
         nn.Module.to(base.model, self.device)
 
         instruments.enter(Phase.TOKENIZE)
         check_length(training.max_length, base.model, base.tokenizer)
-        splits = self._splits(base.tokenizer)
+        splits = self._splits(base)
         evaluate = Evaluator(
             self.device,
             training.per_device_eval_batch_size,
             base.tokenizer.pad_token_id,
-            training.bf16,
+            self.bf16,
             sink.raise_if_stopped,
+            self.task.collate,
+            training.max_new_tokens,
         )
 
         instruments.enter(Phase.BASELINE)
@@ -67,61 +78,78 @@ class Attempt:
 
         clocks.enter("audit")
         torch.manual_seed(training.seed)  # the method's own weights, such as LoRA's A
-        model = self.method.apply(base.model, job.spec.method).to(self.device)
+        model = self.mechanism.apply(base.model, self.method, facts).to(self.device)
+        if training.gradient_checkpointing:
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+        frozen_dtype = freeze_in_bf16(model) if self.bf16 else "float32"
         audit.check_trainable(model, expected)
         before = audit.hashes(model)
         memory.loaded()
 
-        rate = training.learning_rate or FACTS[job.spec.method.kind].learning_rate
-        loop = Loop(training, rate, splits["train"], splits["validation"], evaluate, instruments, self.output)
+        loop = Loop(
+            task=spec.task,
+            metric=spec.verdict_metric,
+            arguments=training,
+            bf16=self.bf16,
+            learning_rate=training.learning_rate or self.method.facts.learning_rate,
+            rate_factor=self.method.rate_factor,
+            train=splits["train"],
+            validation=splits["validation"],
+            evaluate=evaluate,
+            companion=lambda model, steps: self.mechanism.companion(model, self.method, steps),
+            instruments=instruments,
+            output=self.output,
+        )
         trained = loop.run(model)
         clocks.enter("audit")
-        audited = audit.compare(before, model, self.method.group, trained.without_gradient)
+        groups = {tensor.name: tensor.group for tensor in expected}
+        audited = audit.compare(before, model, groups, trained.without_gradient)
 
         instruments.enter(Phase.EVALUATE)
         epoch = trained.best_step / loop.steps_per_epoch
         adapted = self._test(evaluate, model, splits["test"], trained, epoch)
 
         instruments.enter(Phase.SAVE)
-        self.method.save(model, base.tokenizer, job.spec, self.output)
+        self.mechanism.save(model, base.tokenizer, spec, self.output)
         write_predictions(self.output / "predictions.parquet", splits["test"], job.labels, untouched, adapted)
         artifacts = collect(self.output)
         return RunResult(
             steps=trained.steps,
             best_step=trained.best_step,
             tokens=trained.tokens,
-            parameters=count(model, self.method),
+            parameters=count(model, groups),
             audit=audited,
             memory=memory.read(model, trained.optimizer_bytes),
             evaluations=instruments.evaluations,
-            environment=describe(self.device, training.bf16, base.model.config._attn_implementation),
+            environment=describe(self.device, self.bf16, frozen_dtype, base.model.config._attn_implementation),
             artifacts=artifacts,
             clocks=clocks.read(),
         )
 
-    def _splits(self, tokenizer: PreTrainedTokenizerBase) -> dict[Split, Examples]:
-        rows = read(self.job.dataset_file, len(self.job.labels))
-        max_length, between = self.job.spec.training.max_length, self.instruments.sink.raise_if_stopped
-        return {split: tokenize(rows[split], tokenizer, max_length, between) for split in rows}
+    def _splits(self, base: Loaded) -> dict[Split, Examples]:
+        rows = read(self.job.dataset_file, self.job.dataset_format)
+        between = self.instruments.sink.raise_if_stopped
+        return {
+            split: self.task.encode(rows[split], split, base.tokenizer, base.model, self.job, between) for split in rows
+        }
 
     def _test(
         self, evaluate: Evaluator, model: nn.Module, test: Examples, trained: Trained | None, epoch: float
     ) -> Predictions:
         """Evaluate on the test split and report each item's score. `trained`: None for the untouched model."""
-        found = evaluate(model, test)
-        evaluation = found.evaluation(
-            "adapted" if trained else "base", "test", trained.best_step if trained else 0, epoch
-        )
-        self.instruments.evaluated(evaluation, [row.item for row in test.rows], found.scores.tolist())
+        metric = self.job.spec.verdict_metric
+        found = self.task.evaluate(model, test, evaluate, generate=True)
+        step = trained.best_step if trained else 0
+        evaluation = found.evaluation("adapted" if trained else "base", "test", metric, step, epoch)
+        self.instruments.evaluated(evaluation, [row.item for row in test.rows], found.per_item[metric].tolist())
         return found
 
 
-def count(model: nn.Module, method: Method) -> Parameters:
-    """Parameters of the model that trains; a tied one counts once."""
+def count(model: nn.Module, groups: Mapping[str, str]) -> Parameters:
+    """Parameters of the model that trains; a tied one counts once. `groups` names the group of each trainable one."""
     by_group: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            group = method.group(name)
-            by_group[group] = by_group.get(group, 0) + parameter.numel()
+            by_group[groups[name]] = by_group.get(groups[name], 0) + parameter.numel()
     total = sum(p.numel() for p in model.parameters())
     return Parameters(total=total, trainable=sum(by_group.values()), by_module=by_group)

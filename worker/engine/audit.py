@@ -11,11 +11,12 @@ problems, as long as most of what should train did change.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import nn
 
+from app.domain.architecture import Tensor
 from app.domain.errors import RunFailed
 from app.domain.metrics import Audit, AuditGroup
 from app.domain.runs import FailureCode
@@ -23,12 +24,15 @@ from app.domain.runs import FailureCode
 _SHOWN = 3
 
 
-def check_trainable(model: nn.Module, expected: Collection[str]) -> None:
-    """Before training: raise `RunFailed(audit)` unless exactly the expected parameters require a gradient."""
-    actual = {name for name, p in model.named_parameters() if p.requires_grad}
-    problems = _sentences(actual - set(expected), "is trainable, but the method does not train it")
-    problems += _sentences(set(expected) - actual, "is frozen or absent, but the method trains it")
-    _fail(problems)
+def check_trainable(model: nn.Module, expected: Collection[Tensor]) -> None:
+    """Before training: raise `RunFailed(audit)` unless exactly the expected parameters, in their shapes, require a
+    gradient."""
+    actual = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+    wanted = {tensor.name: tensor.shape for tensor in expected}
+    problems = _sentences(actual.keys() - wanted.keys(), "is trainable, but the method does not train it")
+    problems += _sentences(wanted.keys() - actual.keys(), "is frozen or absent, but the method trains it")
+    other = {name for name in actual.keys() & wanted.keys() if actual[name] != wanted[name]}
+    _fail(problems + _sentences(other, "has another shape than the method says"))
 
 
 def hashes(model: nn.Module) -> dict[str, bytes]:
@@ -39,12 +43,12 @@ def hashes(model: nn.Module) -> dict[str, bytes]:
 def compare(
     before: dict[str, bytes],
     model: nn.Module,
-    group: Callable[[str], str],
+    groups: Mapping[str, str],
     without_gradient: Collection[str],
 ) -> Audit:
     """After training: hold every parameter against its hash before.
 
-    `group` names the group of a trainable parameter; `without_gradient` are those that never received one. Raises
+    `groups` names the group of each trainable parameter; `without_gradient` are those that never received one. Raises
     `RunFailed(audit)` if a frozen parameter changed, or a trainable one with a gradient did not, or less than half of
     the trainable parameters changed.
     """
@@ -62,7 +66,7 @@ def compare(
     _fail(problems)
     members: dict[str, list[str]] = {}
     for name in parameters:
-        members.setdefault(group(name) if name in trainable else "frozen", []).append(name)
+        members.setdefault(groups[name] if name in trainable else "frozen", []).append(name)
     members["frozen"] = members.pop("frozen", [])
     return Audit(
         passed=True,

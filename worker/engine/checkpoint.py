@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -15,13 +16,17 @@ from worker.engine.memory import tensor_bytes
 
 
 class BestCheckpoint:
-    """Keeps the weights with the best validation accuracy, then the lowest loss, then the earliest."""
+    """Keeps the weights that are the best on validation, then the earliest."""
 
-    def __init__(self, directory: Path, model: nn.Module) -> None:
-        """Raises `RunFailed(disk_full)` unless the disk has room for a checkpoint and its successor."""
+    def __init__(self, directory: Path, model: nn.Module, by: Literal["metric", "loss"]) -> None:
+        """`by`: the highest metric and then the lowest loss, or the lowest loss alone. Raises
+        `RunFailed(disk_full)` unless the disk has room for a checkpoint and its successor."""
         self._file = directory / ".best.safetensors"
         self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._by = by
         self._best: Evaluation | None = None
+        self.since_best = 0
+        """Evaluations in a row that were no better."""
         self._stored = False
         needed, free = 2 * tensor_bytes(self._trainable.values()), shutil.disk_usage(directory).free
         if needed > free:
@@ -37,9 +42,10 @@ class BestCheckpoint:
 
     def consider(self, evaluation: Evaluation, last: bool) -> None:
         """Keep the present weights if they are the best so far. Those of the `last` evaluation need no file."""
-        if self._best is not None and _rank(evaluation) <= _rank(self._best):
+        if self._best is not None and self._rank(evaluation) <= self._rank(self._best):
+            self.since_best += 1
             return
-        self._best = evaluation
+        self._best, self.since_best = evaluation, 0
         self._stored = not last
         if self._stored:
             # Beside the old file and then over it: a full disk leaves the old one whole.
@@ -55,6 +61,6 @@ class BestCheckpoint:
                     parameter.copy_(stored.get_tensor(name))
         self._file.unlink(missing_ok=True)
 
-
-def _rank(evaluation: Evaluation) -> tuple[float, float]:
-    return evaluation.accuracy, -evaluation.loss
+    def _rank(self, evaluation: Evaluation) -> tuple[float, float]:
+        metric = evaluation.score if self._by == "metric" else None
+        return metric or 0.0, -evaluation.loss

@@ -1,13 +1,14 @@
-"""Rows to batches: read once, tokenize once, then group texts of like length so that little is spent on padding.
+"""Rows to batches: read once, tokenize once, then group rows of like length so that little is spent on padding.
 
-The order of training depends on the seed, the epoch, the batch size and the texts, and on nothing else: every arm
+The order of training depends on the seed, the epoch, the batch size and the rows, and on nothing else: every arm
 with the same seed sees the same rows in the same order.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +17,16 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.datasets import SPLITS, Row, Split
+from app.domain.datasets import ROWS, SPLITS, Row, Split
 from app.domain.errors import RunFailed
 from app.domain.runs import FailureCode
+from app.domain.tasks import Format
 
+IGNORED = -100
+"""A target that no loss is taken of: padding, and a prompt's tokens."""
 _CHUNK = 1000
 _WINDOW = 50
-"""Batches sorted among each other: enough that a batch's texts are alike, few enough that the order stays random."""
+"""Batches sorted among each other: enough that a batch's rows are alike, few enough that the order stays random."""
 
 
 @dataclass(frozen=True)
@@ -31,50 +35,54 @@ class Examples:
 
     rows: Sequence[Row]
     tokens: Sequence[NDArray[np.int32]]
+    """Input ids of each row."""
+    targets: Sequence[NDArray[np.int64]]
+    """What each row should lead to: its label [1], or token ids with IGNORED where nothing is learnt."""
+    lengths: Sequence[int]
+    """Tokens that the model reads for each row."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each row."""
-        return [len(t) for t in self.tokens]
+    def units(self, indices: Sequence[int]) -> int:
+        """What the loss of some rows is a mean over: items, or completion tokens."""
+        return sum(int(np.count_nonzero(self.targets[i] != IGNORED)) for i in indices)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right to the longest of them."""
+    """Rows as the model takes them."""
 
-    input_ids: torch.Tensor
-    """[B, T], int64."""
-    attention_mask: torch.Tensor
-    """[B, T], int64: 1 for a real token, 0 for padding."""
+    inputs: dict[str, torch.Tensor]
+    """Keyword arguments of the model's forward pass; [B, T] each, unless the task says otherwise."""
     labels: torch.Tensor
-    """[B], int64."""
+    """Targets as the task's loss takes them, int64."""
     tokens: int
-    """Real tokens."""
+    """Real tokens, without padding."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
         if device.type == "cpu":
             return self
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device), self.tokens)
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
+        return Batch(moved, self.labels.to(device, non_blocking=True), self.tokens)
 
 
-def read(file: str, labels: int) -> dict[Split, list[Row]]:
+def read(file: str, form: Format) -> dict[Split, list[Row]]:
     """The rows of a dataset's Parquet file by split. Raises `RunFailed` if it cannot be used."""
+    row_type = ROWS[form]
     try:
-        table = pq.read_table(Path(file), columns=list(Row._fields))
+        table = pq.read_table(Path(file), columns=list(row_type._fields))
     except (OSError, pa.ArrowException) as error:
         reason = str(error).split("\n")[0].replace(file, "the file")
         raise RunFailed(FailureCode.DATASET_UNAVAILABLE, f"The dataset's file could not be read: {reason}.") from error
     rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
-    for row in map(Row._make, zip(*(table.column(name).to_pylist() for name in Row._fields), strict=True)):
-        if row.split not in rows or row.text is None or row.label is None or not 0 <= row.label < labels:
+    for values in zip(*(table.column(name).to_pylist() for name in row_type._fields), strict=True):
+        row: Row = row_type._make(values)
+        if row.split not in rows:
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,
-                f"Row {row.item} of the dataset has label {row.label} in split {row.split!r}: "
-                f"labels go from 0 to {labels - 1} and splits are {', '.join(SPLITS)}.",
+                f"Row {row.item} of the dataset is in split {row.split!r}: splits are {', '.join(SPLITS)}.",
             )
         rows[row.split].append(row)
     for split in ("train", "test"):
@@ -85,22 +93,11 @@ def read(file: str, labels: int) -> dict[Split, list[Row]]:
     return rows
 
 
-def tokenize(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int, between: Callable[[], None]
-) -> Examples:
-    """Tokens of every row, cut to `max_length` with the special tokens included. Calls `between` now and then."""
-    tokens: list[NDArray[np.int32]] = []
+def in_chunks(rows: Sequence[Row], between: Callable[[], None]) -> Iterator[Sequence[Row]]:
+    """Rows a thousand at a time, with `between` called before each: tokenizing can be stopped there."""
     for start in range(0, len(rows), _CHUNK):
         between()
-        encoded = tokenizer(
-            [row.text for row in rows[start : start + _CHUNK]],
-            truncation=True,
-            max_length=max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        tokens += [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
-    return Examples(rows, tokens)
+        yield rows[start : start + _CHUNK]
 
 
 def check_length(max_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -120,17 +117,15 @@ def check_length(max_length: int, model: PreTrainedModel, tokenizer: PreTrainedT
         )
 
 
-def collate(examples: Examples, indices: Sequence[int], pad_token: int) -> Batch:
-    """Some rows as a batch."""
-    chosen = [examples.tokens[i] for i in indices]
-    longest = max(len(t) for t in chosen)
-    ids = np.full((len(chosen), longest), pad_token, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for row, tokens in enumerate(chosen):
-        ids[row, : len(tokens)] = tokens
-        mask[row, : len(tokens)] = 1
-    labels = torch.tensor([examples.rows[i].label for i in indices])
-    return Batch(torch.from_numpy(ids), torch.from_numpy(mask), labels, sum(len(t) for t in chosen))
+def padded(sequences: Sequence[NDArray[np.integer[Any]]], fill: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequences side by side, padded on the right to the longest: values [B, T] and mask [B, T], both int64."""
+    longest = max(len(s) for s in sequences)
+    values = np.full((len(sequences), longest), fill, dtype=np.int64)
+    mask = np.zeros_like(values)
+    for row, sequence in enumerate(sequences):
+        values[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = 1
+    return torch.from_numpy(values), torch.from_numpy(mask)
 
 
 def training_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -38,13 +38,23 @@ def prepare(threads: int | None) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def describe(device: torch.device, bf16: bool, attention: str) -> Environment:
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 arithmetic of its own, rather than converting to float32 and back."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def describe(
+    device: torch.device, bf16: bool, frozen_dtype: Literal["float32", "bfloat16", "nf4"], attention: str
+) -> Environment:
     """The environment of an attempt; `attention` as transformers names it."""
     return Environment(
         device=str(device),
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         threads=torch.get_num_threads(),
         precision="bf16" if bf16 else "fp32",
+        frozen_dtype=frozen_dtype,
         attention=attention,
         versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
     )

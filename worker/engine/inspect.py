@@ -5,58 +5,88 @@ import json
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
+from app.domain.architecture import LABELS, ParameterFacts, TaskModel
+from app.domain.errors import RunFailed
 from app.domain.models import ModelFacts
-from worker.engine.architecture import base_of, default_target_modules, head_of, linear_modules
-from worker.engine.model import load_config, weight_files
+from app.domain.runs import FailureCode
+from app.domain.tasks import Task
+from worker.engine.architecture import describe
+from worker.engine.model import check_task, load_config, weight_files
+from worker.engine.tasks import TASKS
 
 _SAMPLE_BYTES = 65536
 
 
 def inspect(location: str, revision: str = "") -> ModelFacts:
     """Facts of the model in a directory or on the hub. Raises `RunFailed` as `model.load_config` does."""
-    config = load_config(location, revision, num_labels=2)
-    facts = describe(config)
+    config = load_config(location, revision)
+    facts = facts_of(config)
     if Path(location).is_dir():
-        revision = fingerprint(Path(location))
+        found = fingerprint(Path(location))
     else:
-        revision = getattr(config, "_commit_hash", None) or revision
-    return facts.model_copy(update={"revision": revision})
+        found = getattr(config, "_commit_hash", None) or revision
+    template = _has_chat_template(location, revision)
+    return facts.model_copy(update={"revision": found, "chat_template": template})
 
 
-def describe(config: PreTrainedConfig) -> ModelFacts:
-    """Facts that the configuration alone decides. The head over 2 and over 3 labels tells its two kinds of parameters
-    apart: those that each label adds, and the rest."""
-    two, three = _on_meta(config, 2), _on_meta(config, 3)
-    head, base = _parameters(head_of(two)), _parameters(two) - _parameters(head_of(two))
-    per_label = _parameters(three) - _parameters(two)
+def facts_of(config: PreTrainedConfig) -> ModelFacts:
+    """Facts that the configuration alone decides. Raises `RunFailed(bad_configuration)` if it can do no task."""
+    able: dict[Task, TaskModel] = {}
+    unable: dict[Task, str] = {}
+    for task in TASKS:
+        try:
+            able[task] = on_task(config, task)
+        except RunFailed as error:
+            unable[task] = error.message
+    if not able:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"A model of type {config.model_type!r} can do none of {', '.join(TASKS)}: choose another.",
+        )
+    with torch.device("meta"):
+        base: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
     positions = getattr(config, "max_position_embeddings", None)
     return ModelFacts(
-        architecture=type(base_of(two)).__name__,
+        architecture=type(base).__name__,
         model_type=config.model_type,
-        parameters=base,
-        head_fixed_parameters=head - 2 * per_label,
-        head_parameters_per_label=per_label,
+        parameters=sum(p.numel() for p in base.parameters()),
         hidden_size=config.hidden_size,
         layers=config.num_hidden_layers,
         max_positions=positions if positions and positions > 0 else None,
-        linear_modules=linear_modules(two),
-        default_target_modules=default_target_modules(config.model_type),
+        tasks=able,
+        unable=unable,
     )
 
 
-def _on_meta(config: PreTrainedConfig, labels: int) -> PreTrainedModel:
+def on_task(config: PreTrainedConfig, task: Task) -> TaskModel:
+    """The model with the task's head. Where a shape of the head differs over 2 and over 3 labels, that side is LABELS.
+
+    Raises `RunFailed(bad_configuration)` if the architecture cannot do the task.
+    """
+    check_task(config, task)
+    two, three = describe(_on_meta(config, task, 2), task), describe(_on_meta(config, task, 3), task)
+    marked = [
+        ParameterFacts(name=p.name, shape=tuple(LABELS if a != b else a for a, b in zip(p.shape, q.shape, strict=True)))
+        for p, q in zip(two.parameters, three.parameters, strict=True)
+    ]
+    return two.model_copy(update={"parameters": marked})
+
+
+def _on_meta(config: PreTrainedConfig, task: Task, labels: int) -> PreTrainedModel:
     config.num_labels = labels
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        model: PreTrainedModel = TASKS[task].AUTO.from_config(config)
     return model
 
 
-def _parameters(module: nn.Module) -> int:
-    """Parameters of a module; tied ones count once."""
-    return sum(p.numel() for p in module.parameters())
+def _has_chat_template(location: str, revision: str) -> bool:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or None, trust_remote_code=False)
+    except (OSError, ValueError, ImportError):
+        return False  # said when a run needs the tokenizer
+    return bool(tokenizer.chat_template)
 
 
 def fingerprint(directory: Path) -> str:

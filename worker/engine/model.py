@@ -1,4 +1,4 @@
-"""Load a base model and put a new classification head on it.
+"""Load a base model for a task; where the task adds a head, put a new one on it.
 
 Only safetensors weights and only code that transformers itself ships: unpickling a `.bin` file and importing a
 repository's Python both run a stranger's program.
@@ -6,23 +6,24 @@ repository's Python both run a stranger's program.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from app.domain.errors import RunFailed
 from app.domain.runs import FailureCode
+from app.domain.tasks import Task
 from worker.engine.architecture import head_names
+from worker.engine.tasks import TASKS
 
 
 class Loaded(NamedTuple):
@@ -34,17 +35,18 @@ class Loaded(NamedTuple):
     """Tensors of the base model, not of its head, that the checkpoint lacks: they start from random weights."""
 
 
-def load(location: str, revision: str, labels: Sequence[str], seed: int) -> Loaded:
-    """Base model, tokenizer and a new head over `labels`, in float32 on the CPU.
+def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: int) -> Loaded:
+    """Base model and tokenizer for a task, in float32 on the CPU, with a new head over `labels` where it needs one.
 
     The head's weights depend on the seed alone, so all arms of a comparison start from the same ones; a head that
     the checkpoint brings along is replaced. Weights stay mapped from their file until something writes to them, so
     loading costs no second copy. Raises `RunFailed` with `model_unavailable` or `bad_configuration`.
     """
-    config = load_config(location, revision, len(labels))
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: i for i, label in enumerate(labels)}
-    model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    config = load_config(location, revision)
+    check_task(config, task)
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: i for i, label in enumerate(labels)}
     directory = Path(location)
     if directory.is_dir() and not weight_files(directory):
         raise RunFailed(
@@ -55,7 +57,7 @@ def load(location: str, revision: str, labels: Sequence[str], seed: int) -> Load
     torch.manual_seed(seed)
     try:
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or None, trust_remote_code=False)
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = TASKS[task].AUTO.from_pretrained(
             location,
             config=config,
             revision=revision or None,
@@ -64,43 +66,64 @@ def load(location: str, revision: str, labels: Sequence[str], seed: int) -> Load
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # a head over another number of labels; anything else is checked below
             output_loading_info=True,
-            # Named, so that a configuration cannot name a kernel to be fetched from the hub.
-            attn_implementation="sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager",
+            attn_implementation=attention(config, task),
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _unavailable(error) from error
-    heads = tuple(f"{name}." for name in head_names(model))
+    names = head_names(model, task)
+    heads = tuple(f"{name}." for name in names)
     wrong = [key for key, *_ in report["mismatched_keys"] if not key.startswith(heads)]
     if wrong:
         raise RunFailed(
             FailureCode.MODEL_UNAVAILABLE,
             f"The weights do not fit the model's config.json: {wrong[0]} has another shape.",
         )
-    _new_head(model, seed)
+    _new_head(model, names, seed)
     _give_padding(model, tokenizer)
     return Loaded(model, tokenizer, sorted(k for k in report["missing_keys"] if not k.startswith(heads)))
 
 
-def load_config(location: str, revision: str, num_labels: int) -> PreTrainedConfig:
-    """The configuration alone. Raises `RunFailed`: `model_unavailable` if it cannot be read or asks for code of its
-    own, `bad_configuration` if transformers has no classification head for the architecture."""
+def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
+    """Hold the frozen matrices in bfloat16, in place; says what frozen weights are held in then.
+
+    Autocast would convert them for every use anyway. Vectors stay as they are: they weigh nothing, and a normalisation
+    wants them exact.
+    """
+    frozen = [p for p in model.parameters() if not p.requires_grad and p.ndim > 1 and p.dtype == torch.float32]
+    for parameter in frozen:
+        parameter.data = parameter.data.to(torch.bfloat16)
+    return "bfloat16" if frozen else "float32"
+
+
+def load_config(location: str, revision: str) -> PreTrainedConfig:
+    """The configuration alone. Raises `RunFailed(model_unavailable)` if it cannot be read or asks for code of its
+    own."""
     if Path(location).is_absolute() and not Path(location).is_dir():
         raise RunFailed(FailureCode.MODEL_UNAVAILABLE, "The base model's directory does not exist on this worker.")
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
-            location, revision=revision or None, num_labels=num_labels, trust_remote_code=False
+            location, revision=revision or None, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         raise _unavailable(error) from error
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"transformers has no sequence classification model of type {config.model_type!r}: "
-            "choose another base model.",
-        )
     if hasattr(config, "auto_map"):
         del config.auto_map  # transformers has the architecture itself; the repository's code must not travel on
     return config
+
+
+def check_task(config: PreTrainedConfig, task: Task) -> None:
+    """Raise `RunFailed(bad_configuration)` if transformers has no model of the architecture for the task."""
+    if type(config) not in TASKS[task].ARCHITECTURES:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"transformers has no {task} model of type {config.model_type!r}: choose another base model or task.",
+        )
+
+
+def attention(config: PreTrainedConfig, task: Task) -> str:
+    """torch's own attention where the architecture can use it. Named, so that a configuration cannot name a kernel to
+    be fetched from the hub."""
+    return "sdpa" if getattr(TASKS[task].ARCHITECTURES[type(config)], "_supports_sdpa", False) else "eager"
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -108,10 +131,10 @@ def weight_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.safetensors"))
 
 
-def _new_head(model: PreTrainedModel, seed: int) -> None:
+def _new_head(model: PreTrainedModel, names: Sequence[str], seed: int) -> None:
     """Initialise the head as its architecture says, from the seed alone."""
     torch.manual_seed(seed)
-    for name in head_names(model):
+    for name in names:
         for module in model.get_submodule(name).modules():
             for parameter in module.parameters(recurse=False):
                 # transformers leaves alone what it has marked as loaded or initialised.
@@ -122,7 +145,13 @@ def _new_head(model: PreTrainedModel, seed: int) -> None:
 def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Decoders such as GPT-2 have no padding token; the mask hides it, so any token will do."""
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            "The tokenizer has no padding token, no end-of-text token and no unknown token to pad with: set pad_token "
+            "in its tokenizer_config.json.",
+        )
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
 

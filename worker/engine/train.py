@@ -5,24 +5,27 @@ off biases and normalisation weights, which are the parameters with one dimensio
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from app.domain.runs import Phase, TrainingArguments
+from app.domain.tasks import TASKS as FACTS
+from app.domain.tasks import MetricName, Task
 from worker.engine.checkpoint import BestCheckpoint
-from worker.engine.data import Examples, collate, training_order
+from worker.engine.data import Examples, training_order
 from worker.engine.evaluate import Evaluator
 from worker.engine.memory import tensor_bytes
+from worker.engine.methods import Companion
 from worker.engine.progress import Instruments
 from worker.engine.schedule import factor, warmup
 from worker.engine.steplog import StepLog
+from worker.engine.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,21 @@ class Trained:
 class Loop:
     """How to train: everything but the model."""
 
+    task: Task
+    metric: MetricName
+    """What a verdict rests on."""
     arguments: TrainingArguments
+    bf16: bool
+    """Compute in bfloat16."""
     learning_rate: float
     """The peak rate."""
+    rate_factor: Callable[[str], float]
+    """By what to multiply it for a parameter, by name."""
     train: Examples
     validation: Examples
     evaluate: Evaluator
+    companion: Callable[[nn.Module, int], Companion | None]
+    """What the method does beside the optimizer, from the model and the number of steps."""
     instruments: Instruments
     output: Path
     """Directory of metrics.jsonl and of the checkpoint."""
@@ -69,63 +81,82 @@ class Loop:
         """
         arguments, clocks, total = self.arguments, self.instruments.clocks, self.total_steps
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        optimizer = adamw(named.values(), self.learning_rate, arguments.weight_decay)
+        optimizer = adamw(named, self.learning_rate, arguments.weight_decay, self.rate_factor)
         warmup_steps = warmup(arguments.warmup_steps, total)
-        best = BestCheckpoint(self.output, model)
+        best = BestCheckpoint(self.output, model, FACTS[self.task].best_by)
         # The same dropout for the same seed, whatever a method drew for its own weights.
         torch.manual_seed(arguments.seed)
         self.instruments.enter(Phase.TRAIN, total)
+        companion = self.companion(model, total)
+        step = 0
         with StepLog(self.output / "metrics.jsonl", self.steps_per_epoch, self.instruments) as log:
             model.train()
             for step, batches in enumerate(islice(self._steps(), total), start=1):
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
                 loss, tokens = self._gradients(model, batches)
+                if companion is not None:
+                    companion.penalty().backward()  # type: ignore[no-untyped-call]
                 clocks.enter("optimizer")
                 norm = clip(named.values(), arguments.max_grad_norm)
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group["factor"]
                 optimizer.step()
+                if companion is not None:
+                    companion.after_step(step)
                 clocks.enter("data")
                 log.add(step, loss, rate, norm, tokens)
                 optimizer.zero_grad(set_to_none=True)
-                if step % self.steps_per_epoch == 0 or step == total:
+                if self._evaluates(step):
                     log.flush()
                     self._validate(model, best, step)
+                    if best.since_best == arguments.early_stopping_patience:
+                        self.instruments.sink.log(
+                            f"Stopped early at step {step}: {best.since_best} evaluations were no better than step "
+                            f"{best.step}."
+                        )
+                        break
         clocks.enter("save")
         state_bytes = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
         without_gradient = frozenset(name for name, p in named.items() if not _had_gradient(optimizer, p))
         del optimizer  # before the best weights are read back: the peak is training's own
         best.restore()
-        return Trained(total, best.step or total, log.tokens, state_bytes, without_gradient)
+        return Trained(step, best.step or step, log.tokens, state_bytes, without_gradient)
 
     def _gradients(self, model: nn.Module, batches: Sequence[Sequence[int]]) -> tuple[torch.Tensor, int]:
         """Forward and backward over the batches of one step. Returns the mean loss (a scalar on the device) and the
         number of real tokens.
 
-        The mean is over the rows of the step, not over its batches: uneven batches weigh by their rows.
+        The mean is over the units of the step (items, or completion tokens), not over its batches: uneven batches weigh
+        by their units.
         """
-        clocks, device = self.instruments.clocks, self.evaluate.device
-        rows, tokens, losses = sum(map(len, batches)), 0, torch.zeros((), device=device)
+        clocks, evaluate, task = self.instruments.clocks, self.evaluate, TASKS[self.task]
+        units = sum(self.train.units(indices) for indices in batches)
+        tokens, losses = 0, torch.zeros((), device=evaluate.device)
         for indices in batches:
             self.instruments.sink.raise_if_stopped()
             clocks.enter("data")
-            batch = collate(self.train, indices, self.evaluate.pad_token).to(device)
+            batch = task.collate(self.train, indices, evaluate.pad_token).to(evaluate.device)
             clocks.enter("forward")
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.arguments.bf16):
-                logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-            loss = functional.cross_entropy(logits.float(), batch.labels, reduction="sum") / rows
+            with torch.autocast(evaluate.device.type, torch.bfloat16, enabled=self.bf16):
+                loss = task.loss(model, batch) / units
             clocks.enter("backward")
             loss.backward()  # type: ignore[no-untyped-call]
             losses, tokens = losses + loss.detach(), tokens + batch.tokens
         return losses, tokens
+
+    def _evaluates(self, step: int) -> bool:
+        """Whether an evaluation follows a step."""
+        every = self.arguments.eval_steps if self.arguments.eval_strategy == "steps" else self.steps_per_epoch
+        return step == self.total_steps or step % (every or self.steps_per_epoch) == 0
 
     def _validate(self, model: nn.Module, best: BestCheckpoint, step: int) -> None:
         """Evaluate, keep the weights if they are the best, and go on training."""
         last = step == self.total_steps
         if len(self.validation):
             self.instruments.enter(Phase.EVALUATE)
-            predictions = self.evaluate(model, self.validation)
-            found = predictions.evaluation("adapted", "validation", step, step / self.steps_per_epoch)
+            predictions = TASKS[self.task].evaluate(model, self.validation, self.evaluate, generate=False)
+            epoch = step / self.steps_per_epoch
+            found = predictions.evaluation("adapted", "validation", self.metric, step, epoch)
             self.instruments.evaluated(found)
             self.instruments.clocks.enter("save")
             best.consider(found, last)
@@ -142,14 +173,23 @@ class Loop:
                 yield batches[start : start + together]
 
 
-def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only."""
-    parameters = list(parameters)
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+def adamw(
+    parameters: Mapping[str, nn.Parameter],
+    learning_rate: float,
+    weight_decay: float,
+    rate_factor: Callable[[str], float],
+) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only. Parameters whose rate has another factor are a group of their own, with it
+    under `factor`."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate_factor(name), decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": members, "weight_decay": decay, "factor": factor} for (factor, decay), members in groups.items()],
+        lr=learning_rate,
+        fused=True,
+    )
 
 
 def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:

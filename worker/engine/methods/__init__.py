@@ -1,38 +1,46 @@
-"""The methods, one file each. To add one: its spec in `app.domain.methods`, a file here, and a line in the table."""
+"""The mechanisms by which methods are carried out. What a method is and what it trains stands in `app.domain.methods`.
+
+To add a method that PEFT carries out, or that only selects parameters, nothing is needed here.
+"""
 
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from app.domain.architecture import TaskModel
+from app.domain.methods import Mechanism
 from app.domain.runs import RunSpec
-from worker.engine.methods import full, head, lora
+from worker.engine.methods import peft, selection
 
 
-class Method(Protocol):
+class Companion(Protocol):
+    """What a method does beside the optimizer, once for each of its steps (AdaLoRA moves ranks about)."""
+
+    def penalty(self) -> torch.Tensor:
+        """Added to the loss of a step, once: a scalar with a gradient."""
+
+    def after_step(self, step: int) -> None:
+        """Called after the optimizer's step `step`, from 1, while the gradients are still there."""
+
+
+class MechanismFile(Protocol):
     """What a file in this package holds."""
 
-    def expected_trainable(self, model: PreTrainedModel, spec: Any) -> frozenset[str]:
-        """Names that the trainable parameters will have once `spec` is applied to the untouched `model`.
+    def apply(self, model: PreTrainedModel, spec: Any, facts: TaskModel) -> nn.Module:
+        """The model that trains, with `requires_grad` set; the forward pass is still the base model's. `facts` describe
+        the untouched `model`. Raises `RunFailed(bad_configuration)`."""
 
-        Written from the method's definition, not from what `apply` did: the audit holds one against the other.
-        Raises `RunFailed(bad_configuration)` if the method does not fit the model.
-        """
-
-    def apply(self, model: PreTrainedModel, spec: Any) -> nn.Module:
-        """The model that trains, with `requires_grad` set; the forward pass is still the base model's."""
-
-    def group(self, name: str) -> str:
-        """The readable group that a trainable parameter belongs to, for counts and for the audit."""
+    def companion(self, model: Any, spec: Any, total_steps: int) -> Companion | None:
+        """What goes along with the training of `model`, or None."""
 
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
         """Write what one keeps, into a folder of `directory` called `adapter` or `model`; returns that folder."""
 
 
-METHODS: dict[str, Method] = {
-    "full": full,
-    "lora": lora,
-    "head-only": head,
+MECHANISMS: dict[Mechanism, MechanismFile] = {
+    "selection": selection,
+    "peft": peft,
 }
-"""Keyed by `kind`, like `app.domain.methods.METHODS`."""

@@ -1,0 +1,140 @@
+"""A base model with the head of a task, as the methods see it: parameters, linear layers, blocks. No weights.
+
+An inspection fills it in from tensors on torch's `meta` device, which have shapes and no memory. From it follows,
+before anything is loaded, what each method would touch and train; the freeze audit holds the model that trains against
+the same answer.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.tasks import Task
+
+LABELS = -1
+"""Stands in a shape for the number of labels."""
+
+
+class Tensor(NamedTuple):
+    """A parameter that trains."""
+
+    name: str
+    """As `named_parameters()` of the model that trains calls it."""
+    shape: tuple[int, ...]
+    group: str
+    """A readable group for counts and for the audit: `lora_A of query`, `classifier`."""
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return prod(self.shape)
+
+
+class ParameterFacts(BaseModel):
+    """One parameter of the untouched model; tied ones occur once."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return prod(self.shape)
+
+
+class LinearFacts(BaseModel):
+    """One linear layer of a base model: y [out] = W [out, in] · x [in]."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """Full dotted name, `bert.encoder.layer.0.attention.self.query`."""
+    in_features: int
+    out_features: int
+    bias: bool = True
+    transposed: bool = False
+    """The weight is stored as [in, out] (GPT-2's Conv1D)."""
+
+
+class TaskModel(BaseModel):
+    """A base model and what a task puts on top of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: Task
+    architecture: str
+    """Class of the whole, `BertForSequenceClassification`."""
+    model_type: str
+    parameters: list[ParameterFacts]
+    head: list[str]
+    """Parts that the task adds and that start from random weights, by attribute name: `classifier`. Empty for language
+    models, whose head comes with the checkpoint."""
+    linear: list[LinearFacts]
+    """Every linear layer of the base model, in order; neither the head nor the projection onto the vocabulary."""
+    blocks: list[str]
+    """Transformer blocks in the order of the forward pass (`bert.encoder.layer.0`); an encoder's come first."""
+    hidden_size: int
+    """Width of a token's vector; of the decoder where the two differ."""
+    layers: int
+    """Blocks of the decoder, or of the encoder where there is no decoder."""
+    attention_heads: int
+    key_value_width: int
+    """Numbers that one token's keys have in one layer: key-value heads × width of a head."""
+    encoder_decoder: bool = False
+    default_targets: dict[str, list[str]]
+    """PEFT's own choice of modules for this architecture, by PEFT type in lower case (`lora`, `ia3`, `vera`, …) and
+    `ia3_feedforward`; a type without a choice is missing."""
+
+    def with_labels(self, labels: int) -> "TaskModel":
+        """The same with the number of labels filled in."""
+        if not self.head:
+            return self
+        filled = [
+            p.model_copy(update={"shape": tuple(labels if d == LABELS else d for d in p.shape)})
+            for p in self.parameters
+        ]
+        return self.model_copy(update={"parameters": filled})
+
+    @property
+    def total(self) -> int:
+        """Parameters of the whole."""
+        return sum(p.size for p in self.parameters)
+
+    def in_head(self, name: str) -> bool:
+        """Whether a parameter or module belongs to the new head."""
+        return name.split(".")[0] in self.head
+
+    @property
+    def head_parameters(self) -> list[ParameterFacts]:
+        """The new head's."""
+        return [p for p in self.parameters if self.in_head(p.name)]
+
+    def block_of(self, name: str) -> int | None:
+        """Which block a parameter or module belongs to, from 0."""
+        return next((i for i, block in enumerate(self.blocks) if name.startswith(f"{block}.")), None)
+
+    def follows_blocks(self, name: str) -> bool:
+        """Whether a parameter stands behind the last block in the model's order, outside of all of them: a final norm,
+        a pooler. Embeddings stand before; a projection onto the vocabulary that is tied to them is listed there."""
+        names = [p.name for p in self.parameters]
+        last = max((i for i, n in enumerate(names) if self.block_of(n) is not None), default=-1)
+        return self.block_of(name) is None and names.index(name) > last
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether anything below the head has a bias vector."""
+        return any(p.name.endswith(".bias") for p in self.parameters if not self.in_head(p.name))
+
+
+def matching(targets: Sequence[str], modules: Iterable[LinearFacts]) -> list[LinearFacts]:
+    """The modules that a list of targets names, by PEFT's rule: the whole name, or its end after a dot."""
+    return [m for m in modules if any(m.name == t or m.name.endswith(f".{t}") for t in targets)]
+
+
+def short_names(modules: Iterable[LinearFacts]) -> list[str]:
+    """The distinct last parts of module names, in order of appearance: what one would write as a target."""
+    return list(dict.fromkeys(m.name.rsplit(".", 1)[-1] for m in modules))

@@ -1,0 +1,38 @@
+"""The methods: how a base model is adapted, as a union of small specs tagged by `kind`, one file a family.
+
+To add one: its file here, and its place in the union below. A method that PEFT carries out, or that only selects
+parameters of the model itself, needs nothing else; one with modules of its own has a file in `worker/engine/methods/`.
+"""
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from app.domain.methods.base import Family, Mechanism, Method, MethodFacts, PeftMethod, Targeted
+from app.domain.methods.lora import LoraSpec
+from app.domain.methods.selection import BitFitSpec, FullSpec, HeadOnlySpec, LastLayersSpec
+
+AnyMethod = FullSpec | LoraSpec | HeadOnlySpec | LastLayersSpec | BitFitSpec
+MethodSpec = Annotated[AnyMethod, Field(discriminator="kind")]
+
+SPECS: dict[str, type[AnyMethod]] = {spec.facts.kind: spec for spec in get_args(AnyMethod)}
+METHODS: dict[str, MethodFacts] = {kind: spec.facts for kind, spec in SPECS.items()}
+"""In the order in which a form offers them."""
+
+__all__ = [
+    "METHODS",
+    "SPECS",
+    "AnyMethod",
+    "BitFitSpec",
+    "Family",
+    "FullSpec",
+    "HeadOnlySpec",
+    "LastLayersSpec",
+    "LoraSpec",
+    "Mechanism",
+    "Method",
+    "MethodFacts",
+    "MethodSpec",
+    "PeftMethod",
+    "Targeted",
+]

@@ -1,0 +1,175 @@
+"""What every method says of itself: its fields, what it would train on a model, and why it would not fit.
+
+A method is one frozen pydantic model, tagged by `kind`. It says from its own definition which parameters train
+(`trains`); the count before queueing and the freeze audit of the model that really trains both come from there.
+
+How the engine carries it out is its `mechanism`:
+
+    selection    parameters of the model itself train, and nothing is added      `worker/engine/methods/selection.py`
+    peft         PEFT puts modules or virtual tokens into the model              `worker/engine/methods/peft.py`
+    bottleneck   adapter layers between the model's own (Houlsby, Pfeiffer)      `worker/engine/methods/bottleneck.py`
+    scratch      LoRA written out, to be read                                    `worker/engine/methods/scratch.py`
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.architecture import LinearFacts, TaskModel, Tensor, matching, short_names
+from app.domain.errors import FieldError
+from app.domain.names import wrong
+from app.domain.tasks import TASKS, Task
+
+Family = Literal["full", "partial", "head", "lora", "low-rank", "scaling", "prompt", "adapter"]
+"""What a colour and a marker stand for on pages and in charts."""
+Mechanism = Literal["selection", "peft", "bottleneck", "scratch"]
+EVERY_TASK: tuple[Task, ...] = tuple(TASKS)
+
+
+class MethodFacts(BaseModel):
+    """What a form, a chart and the docs need to know of a method."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    family: Family
+    name: str
+    summary: str
+    learning_rate: float
+    """Where to start; a study may tune it."""
+    paper: str
+    formula: str
+    """How many parameters it trains, beside the new head."""
+    tasks: tuple[Task, ...] = EVERY_TASK
+
+
+class Method(BaseModel):
+    """Base of the specs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    facts: ClassVar[MethodFacts]
+    mechanism: ClassVar[Mechanism]
+    freezes_base: ClassVar[bool] = True
+    """The base model's own weights stay as they are, so they may be held in a coarser number format."""
+
+    @property
+    def label(self) -> str:
+        """A short name for people: `full`, `LoRA r=8`."""
+        return self.facts.name
+
+    def trains(self, model: TaskModel) -> list[Tensor]:
+        """Every parameter that trains, with the name and the shape that it has in the model that trains."""
+        raise NotImplementedError
+
+    def touches(self, model: TaskModel) -> list[str]:
+        """Names of the modules of the untouched model that the method changes or wraps."""
+        return list(dict.fromkeys(t.name.rpartition(".")[0] for t in self.trains(model)))
+
+    def unfit(self, model: TaskModel) -> FieldError | None:
+        """Why the method does not fit this model and task, or None. Names the real modules."""
+        if model.task in self.facts.tasks:
+            return None
+        able = ", ".join(self.facts.tasks)
+        return FieldError("kind", f"{self.facts.name} does not fit the task {model.task}", f"it fits {able}")
+
+    def advice(self, model: TaskModel) -> list[FieldError]:
+        """What one should know before queueing though it works: a rank too high, for instance."""
+        return []
+
+    def rate_factor(self, name: str) -> float:
+        """By what to multiply the learning rate for a parameter that trains."""
+        return 1.0
+
+    def trainable(self, model: TaskModel) -> int:
+        """How many parameters train."""
+        return sum(t.size for t in self.trains(model))
+
+
+class PeftMethod(Method):
+    """A method that PEFT carries out. `peft_type` is PEFT's name for it; the fields keep the names of its config."""
+
+    mechanism: ClassVar[Mechanism] = "peft"
+    peft_type: ClassVar[str]
+
+    def peft_options(self, model: TaskModel) -> dict[str, Any]:
+        """Arguments of PEFT's config class, without `task_type`."""
+        raise NotImplementedError
+
+    def head_copy(self, model: TaskModel) -> list[Tensor]:
+        """PEFT trains a copy of the head (`modules_to_save`) and keeps it in the adapter."""
+        copied = []
+        for p in model.head_parameters:
+            part, _, rest = p.name.partition(".")
+            copied.append(Tensor(f"{WRAPPED}.{part}.modules_to_save.default.{rest}", p.shape, part))
+        return copied
+
+
+WRAPPED = "base_model.model"
+"""PEFT's name for the model that it wraps."""
+
+Targets = list[str] | str | None
+
+
+def checked_targets(targets: object) -> object:
+    """One error for the field; pydantic would give one for each way in which it may be written."""
+    names = targets if isinstance(targets, list) else []
+    named = bool(names) and all(isinstance(n, str) and n.strip() and n.isprintable() for n in names)
+    if not named and not (targets is None or (isinstance(targets, str) and targets.strip() and targets.isprintable())):
+        raise wrong("", "name at least one module", 'a list such as ["query", "value"], a pattern, or "all-linear"')
+    if isinstance(targets, str):
+        try:
+            re.compile(targets)
+        except re.error as error:
+            raise wrong("", f"the pattern {targets!r} cannot be read: {error}", "a regular expression") from error
+        if len(targets) > 200 or re.search(r"[+*}][^(]*\)[+*{]", targets):
+            raise wrong("", "the pattern may take for ever to match", "a shorter one, without a repeat inside a repeat")
+        return targets.strip()
+    return [name.strip() for name in names] or targets
+
+
+class Targeted(PeftMethod):
+    """A method of PEFT that adapts some of the linear layers, as its `target_modules` says.
+
+    A list gives ends of module names; a string other than "all-linear" is a regular expression for whole names, as in
+    PEFT; None takes PEFT's choice for the architecture.
+    """
+
+    target_modules: Targets = None
+
+    def targets(self, model: TaskModel) -> list[LinearFacts]:
+        """The linear layers that are adapted, in the order of the model; never the head's."""
+        wanted = self.target_modules
+        if wanted is None:
+            wanted = model.default_targets.get(self.peft_type.lower(), [])
+        if wanted == "all-linear":
+            return list(model.linear)
+        if isinstance(wanted, str):
+            return [m for m in model.linear if re.fullmatch(wanted, m.name)]
+        return matching(wanted, model.linear)
+
+    def touches(self, model: TaskModel) -> list[str]:
+        """The adapted layers and the head."""
+        return [m.name for m in self.targets(model)] + model.head
+
+    def unfit(self, model: TaskModel) -> FieldError | None:
+        """No target at all, or a named one that is not there."""
+        return super().unfit(model) or self._no_target(model)
+
+    def _no_target(self, model: TaskModel) -> FieldError | None:
+        real = ", ".join(short_names(model.linear))
+        remedy = f'choose from: {real}, or "all-linear"'
+        if self.target_modules is None and not model.default_targets.get(self.peft_type.lower()):
+            what = f"PEFT has no default target modules for {model.model_type}"
+            return FieldError("target_modules", what, remedy)
+        named: Sequence[str] = self.target_modules if isinstance(self.target_modules, list) else []
+        missing = [t for t in named if not matching([t], model.linear)]
+        if missing:
+            listed = ", ".join(repr(m) for m in missing)
+            return FieldError("target_modules", f"{model.architecture} has no linear module {listed}", remedy)
+        if not self.targets(model):
+            what = f"no linear module of {model.architecture} matches {self.target_modules!r}"
+            return FieldError("target_modules", what, remedy)
+        return None

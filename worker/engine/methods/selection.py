@@ -1,0 +1,63 @@
+"""Some of the model's own parameters train, the others are frozen; nothing is added.
+
+    W ← W − η · AdamW(∂L/∂W)      for every W that the method selects
+
+Of full fine-tuning the whole model is kept. Of a selection only what trained is kept; load it into a fresh model with
+the same labels:
+
+    model = AutoModelForSequenceClassification.from_pretrained(base_model, num_labels=…)
+    model.load_state_dict(safetensors.torch.load_file("adapter/selection.safetensors"), strict=False)
+"""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from app.domain.architecture import TaskModel
+from app.domain.methods.selection import Selection
+from app.domain.runs import RunSpec
+
+
+def apply(model: PreTrainedModel, spec: Selection, facts: TaskModel) -> PreTrainedModel:
+    """The model itself, frozen but for what the method selects."""
+    chosen = {tensor.name for tensor in spec.trains(facts)}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name in chosen
+    return model
+
+
+def companion(model: PreTrainedModel, spec: Selection, total_steps: int) -> None:
+    """Nothing."""
+    return None
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
+    """The whole model if all of it trained, else the tensors that did."""
+    if all(p.requires_grad for p in model.parameters()):
+        return _save_model(model, tokenizer, run, directory / "model")
+    return _save_selection(model, run, directory / "adapter")
+
+
+def _save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, folder: Path) -> Path:
+    # A machine's own path would otherwise travel in config.json.
+    model.config._name_or_path = run.base_model
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _save_selection(model: PreTrainedModel, run: RunSpec, folder: Path) -> Path:
+    folder.mkdir()
+    tensors = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    save_file(tensors, folder / "selection.safetensors", metadata={"format": "pt"})
+    about = {
+        "format": f"tensors of {type(model).__name__}, load with strict=False",
+        "base_model": run.base_model,
+        "task": run.task,
+        "method": run.method.model_dump(),
+        "labels": list((model.config.id2label or {}).values()),
+    }
+    (folder / "selection.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder

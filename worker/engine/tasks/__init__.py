@@ -1,0 +1,53 @@
+"""The tasks, one file each. To add one: its row in `app.domain.tasks`, a file here, and a line in the table."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from app.domain.datasets import Row, Split
+from app.domain.jobs import TrainJob
+from app.domain.tasks import Task
+from worker.engine.data import Batch, Examples
+from worker.engine.evaluate import Evaluator, Predictions
+from worker.engine.tasks import sequence_classification
+
+
+class TaskFile(Protocol):
+    """What a file in this package holds."""
+
+    AUTO: Any
+    """The class of transformers that loads a model for the task: `AutoModelForSequenceClassification`."""
+    ARCHITECTURES: Any
+    """transformers' table from configuration to model class; an architecture that is not in it cannot do the task."""
+    PEFT_TYPE: str
+    """PEFT's name for the task: `SEQ_CLS`."""
+
+    def encode(
+        self,
+        rows: Sequence[Row],
+        split: Split,
+        tokenizer: PreTrainedTokenizerBase,
+        model: PreTrainedModel,
+        job: TrainJob,
+        between: Callable[[], None],
+    ) -> Examples:
+        """Tokens and targets of every row of a split. Calls `between` now and then. Raises `RunFailed` with the row's
+        name and what to do where a row cannot be used."""
+
+    def collate(self, examples: Examples, indices: Sequence[int], pad_token: int) -> Batch:
+        """Some rows as one batch, padded."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """The sum of the losses over the batch's units (items, or completion tokens), a scalar in float32."""
+
+    def evaluate(self, model: nn.Module, examples: Examples, evaluator: Evaluator, *, generate: bool) -> Predictions:
+        """Judge a model on a split, without dropout; `generate`: also by the text that it writes."""
+
+
+TASKS: dict[Task, TaskFile] = {
+    "sequence-classification": sequence_classification,
+}
+"""Keyed like `app.domain.tasks.TASKS`."""
