@@ -130,8 +130,8 @@ def checked_targets(targets: object) -> object:
     return [name.strip() for name in names] or targets
 
 
-class Targeted(PeftMethod):
-    """A method of PEFT that adapts some of the linear layers, as its `target_modules` says.
+class LinearMethod(Method):
+    """A method that adapts some of the linear layers, as its `target_modules` says.
 
     A list gives ends of module names; a string other than "all-linear" is a regular expression for whole names, as in
     PEFT; None takes PEFT's choice for the architecture.
@@ -139,11 +139,13 @@ class Targeted(PeftMethod):
 
     target_modules: Targets = None
 
+    def defaults(self, model: TaskModel) -> list[str]:
+        """PEFT's choice for the architecture; empty where it has none."""
+        raise NotImplementedError
+
     def targets(self, model: TaskModel) -> list[LinearFacts]:
         """The linear layers that are adapted, in the order of the model; never the head's."""
-        wanted = self.target_modules
-        if wanted is None:
-            wanted = model.default_targets.get(self.peft_type.lower(), [])
+        wanted = self.defaults(model) if self.target_modules is None else self.target_modules
         if wanted == "all-linear":
             return list(model.linear)
         if isinstance(wanted, str):
@@ -161,7 +163,7 @@ class Targeted(PeftMethod):
     def _no_target(self, model: TaskModel) -> FieldError | None:
         real = ", ".join(short_names(model.linear))
         remedy = f'choose from: {real}, or "all-linear"'
-        if self.target_modules is None and not model.default_targets.get(self.peft_type.lower()):
+        if self.target_modules is None and not self.defaults(model):
             what = f"PEFT has no default target modules for {model.model_type}"
             return FieldError("target_modules", what, remedy)
         named: Sequence[str] = self.target_modules if isinstance(self.target_modules, list) else []
@@ -173,3 +175,11 @@ class Targeted(PeftMethod):
             what = f"no linear module of {model.architecture} matches {self.target_modules!r}"
             return FieldError("target_modules", what, remedy)
         return None
+
+
+class Targeted(LinearMethod, PeftMethod):
+    """A method of PEFT that adapts some of the linear layers."""
+
+    def defaults(self, model: TaskModel) -> list[str]:
+        """From PEFT's table for the method."""
+        return model.default_targets.get(self.peft_type.lower(), [])

@@ -13,14 +13,70 @@ from pydantic import BeforeValidator, Field
 
 from app.domain.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.errors import FieldError
-from app.domain.methods.base import WRAPPED, MethodFacts, Targeted, Targets, checked_targets
+from app.domain.methods.base import WRAPPED, LinearMethod, MethodFacts, Targeted, Targets, checked_targets
 
 InitLora = bool | Literal["gaussian", "pissa", "pissa_niter_16", "olora", "orthogonal"]
 RANK_SHARE = 4
 """A rank above a quarter of a matrix's smaller side is warned about."""
 
 
-class LoraSpec(Targeted):
+class LowRank(LinearMethod):
+    """What every form of LoRA has: a rank, a scale, and layers that it is put beside."""
+
+    r: int = Field(default=8, ge=1, le=4096)
+    """Rank of the update: A is [r, in], B is [out, r]."""
+    lora_alpha: int = Field(default=16, ge=1, le=1_000_000)
+    """The update is scaled by lora_alpha / r."""
+    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the inputs of A that is dropped while training."""
+    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
+
+    def pair(self, m: LinearFacts) -> list[Tensor]:
+        """A and B beside one layer, as PEFT calls them."""
+        layer, group = f"{WRAPPED}.{m.name}", f"lora_A, lora_B of {m.name.rsplit('.', 1)[-1]}"
+        return [
+            Tensor(f"{layer}.lora_A.default.weight", (self.r, m.in_features), group),
+            Tensor(f"{layer}.lora_B.default.weight", (m.out_features, self.r), group),
+        ]
+
+    def unfit(self, model: TaskModel) -> FieldError | None:
+        """A rank above the matrix's."""
+        return super().unfit(model) or self._impossible_rank(model)
+
+    def _thinnest(self, model: TaskModel) -> LinearFacts | None:
+        return min(self.targets(model), key=lambda m: min(m.in_features, m.out_features), default=None)
+
+    def _impossible_rank(self, model: TaskModel) -> FieldError | None:
+        """B·A has at most the rank of the matrix beside it; a higher r costs memory and adds nothing."""
+        thinnest = self._thinnest(model)
+        if thinnest is None or self.r <= (most := min(thinnest.in_features, thinnest.out_features)):
+            return None
+        shape = f"{thinnest.out_features} × {thinnest.in_features}"
+        return FieldError("r", f"{thinnest.name} is {shape}, so a rank of {self.r} adds nothing", f"at most {most}")
+
+    def advice(self, model: TaskModel) -> list[FieldError]:
+        """A rank above a quarter of the smaller side: what it costs, and the rank that would do."""
+        thinnest = self._thinnest(model)
+        if thinnest is None:
+            return []
+        side = min(thinnest.in_features, thinnest.out_features)
+        enough = max(1, side // RANK_SHARE)
+        if self.r <= enough:
+            return []
+        cost, full = (
+            self.r * (thinnest.in_features + thinnest.out_features),
+            thinnest.in_features * thinnest.out_features,
+        )
+        what = (
+            f"a rank of {self.r} is high for {thinnest.name} ({thinnest.out_features} × {thinnest.in_features}): its "
+            f"A and B hold {cost:,} numbers, {cost / full:.0%} of the matrix itself"
+        )
+        return [
+            FieldError("r", what, f"the updates of fine-tuning are nearly of low rank: try r = 8, or at most {enough}")
+        ]
+
+
+class LoraSpec(LowRank, Targeted):
     """Low-rank adaptation: W·x + (lora_alpha / r)·B·A·x with W frozen."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
@@ -34,13 +90,6 @@ class LoraSpec(Targeted):
     )
     peft_type: ClassVar[str] = "LORA"
     kind: Literal["lora"] = "lora"
-    r: int = Field(default=8, ge=1, le=4096)
-    """Rank of the update: A is [r, in], B is [out, r]."""
-    lora_alpha: int = Field(default=16, ge=1, le=1_000_000)
-    """The update is scaled by lora_alpha / r (by lora_alpha / √r with `use_rslora`)."""
-    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the inputs of A that is dropped while training."""
-    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
     layers_to_transform: list[int] | None = Field(default=None, min_length=1)
     """Numbers of the blocks to adapt, from 0; None adapts all."""
     use_rslora: bool = False
@@ -76,13 +125,10 @@ class LoraSpec(Targeted):
         tensors = []
         adapted = {m.name: m for m in self.targets(model)}
         for m in adapted.values():
-            short = m.name.rsplit(".", 1)[-1]
-            layer, group = f"{WRAPPED}.{m.name}", f"lora_A, lora_B of {short}"
-            tensors.append(Tensor(f"{layer}.lora_A.default.weight", (self.r, m.in_features), group))
-            tensors.append(Tensor(f"{layer}.lora_B.default.weight", (m.out_features, self.r), group))
+            tensors += self.pair(m)
             if self.use_dora:
-                magnitude = f"{layer}.lora_magnitude_vector.default.weight"
-                tensors.append(Tensor(magnitude, (m.out_features,), f"magnitude of {short}"))
+                magnitude = f"{WRAPPED}.{m.name}.lora_magnitude_vector.default.weight"
+                tensors.append(Tensor(magnitude, (m.out_features,), f"magnitude of {m.name.rsplit('.', 1)[-1]}"))
         for p in model.parameters:
             owner, _, last = p.name.rpartition(".")
             if last != "bias" or model.in_head(p.name) or self.bias == "none":
@@ -103,42 +149,10 @@ class LoraSpec(Targeted):
         return (self.loraplus_lr_ratio or 1.0) if ".lora_B." in name else 1.0
 
     def unfit(self, model: TaskModel) -> FieldError | None:
-        """Blocks that are not there, or a rank above the matrix's."""
+        """Blocks that are not there."""
         if self.layers_to_transform is not None:
             beyond = [i for i in self.layers_to_transform if not 0 <= i < len(model.blocks)]
             if beyond:
                 what = f"{model.architecture} has no block {beyond[0]}"
                 return FieldError("layers_to_transform", what, f"from 0 to {len(model.blocks) - 1}")
-        return super().unfit(model) or self._impossible_rank(model)
-
-    def _thinnest(self, model: TaskModel) -> LinearFacts | None:
-        return min(self.targets(model), key=lambda m: min(m.in_features, m.out_features), default=None)
-
-    def _impossible_rank(self, model: TaskModel) -> FieldError | None:
-        """B·A has at most the rank of the matrix beside it; a higher r costs memory and adds nothing."""
-        thinnest = self._thinnest(model)
-        if thinnest is None or self.r <= (most := min(thinnest.in_features, thinnest.out_features)):
-            return None
-        shape = f"{thinnest.out_features} × {thinnest.in_features}"
-        return FieldError("r", f"{thinnest.name} is {shape}, so a rank of {self.r} adds nothing", f"at most {most}")
-
-    def advice(self, model: TaskModel) -> list[FieldError]:
-        """A rank above a quarter of the smaller side: what it costs, and the rank that would do."""
-        thinnest = self._thinnest(model)
-        if thinnest is None:
-            return []
-        side = min(thinnest.in_features, thinnest.out_features)
-        enough = max(1, side // RANK_SHARE)
-        if self.r <= enough:
-            return []
-        cost, full = (
-            self.r * (thinnest.in_features + thinnest.out_features),
-            thinnest.in_features * thinnest.out_features,
-        )
-        what = (
-            f"a rank of {self.r} is high for {thinnest.name} ({thinnest.out_features} × {thinnest.in_features}): its "
-            f"A and B hold {cost:,} numbers, {cost / full:.0%} of the matrix itself"
-        )
-        return [
-            FieldError("r", what, f"the updates of fine-tuning are nearly of low rank: try r = 8, or at most {enough}")
-        ]
+        return super().unfit(model)
