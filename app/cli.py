@@ -243,14 +243,13 @@ def _sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
             if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
                 return known.id
         dataset_service.register(
-            session,
-            files,
-            name=SAMPLE_DATASET,
-            title=sample.TITLE,
-            task="sequence-classification",
-            labels=labels,
-            rows=rows,
+            session, files, name=SAMPLE_DATASET, title=sample.TITLE, form="labelled", labels=labels, rows=rows
         )
+        for name, title, form, more in (
+            (sample.SUMMARIES, sample.SUMMARIES_TITLE, "prompt-completion", sample.summaries()),
+            (sample.GENERAL_TEXT, sample.GENERAL_TEXT_TITLE, "text", sample.general_text()),
+        ):
+            dataset_service.register(session, files, name=name, title=title, form=form, rows=more)
         wanted = ModelRegistration(name=SAMPLE_MODEL, source="sample")
         model_service.register(session, bell, wanted, settings.model_roots)
     with console.status("Inspecting the base model"):

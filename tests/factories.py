@@ -145,5 +145,5 @@ def _score(session: Session, run: RunRow, accuracy: float, luck: float) -> None:
     order = np.argsort((1 - luck) * hard + luck * own)
     scores = np.zeros(row.n, dtype="<f4")
     scores[order[: round(accuracy * row.n)]] = 1
-    row.scores, row.accuracy = scores.tobytes(), float(scores.mean())
-    run.accuracy = row.accuracy
+    row.scores, row.score = scores.tobytes(), float(scores.mean())
+    run.score = row.score

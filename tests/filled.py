@@ -9,8 +9,10 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from app import sample
+from app.domain.architecture import LABELS as LABELS_SIDE
+from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.datasets import SAMPLE_DATASET, DatasetFacts
-from app.domain.methods import FullSpec, LinearFacts, LoraSpec
+from app.domain.methods import FullSpec, LoraSpec
 from app.domain.metrics import (
     STEP_DTYPE,
     ArtifactFile,
@@ -80,7 +82,6 @@ def register(session: Session) -> None:
     session.add(BaseModelRow(name=SAMPLE_MODEL, source="sample", status="ready", facts_json=model_facts().model_dump()))
     session.add(BaseModelRow(name="distilbert-base", source="hub", location="distilbert/distilbert-base-uncased"))
     facts = DatasetFacts(
-        task="sequence-classification",
         labels=LABELS,
         counts={"train": 1300, "validation": 150, "test": ITEMS},
         label_counts=dict(zip(LABELS, [490, 370, 405, 495, 336], strict=True)),
@@ -100,30 +101,66 @@ def register(session: Session) -> None:
 
 def model_facts() -> ModelFacts:
     """all-MiniLM-L6-v2: six layers of width 384."""
-    linear = [
-        LinearFacts(name=f"encoder.layer.{n}.{part}", in_features=i, out_features=o)
-        for n in range(6)
-        for part, i, o in (
-            ("attention.self.query", 384, 384),
-            ("attention.self.key", 384, 384),
-            ("attention.self.value", 384, 384),
-            ("attention.output.dense", 384, 384),
-            ("intermediate.dense", 384, 1536),
-            ("output.dense", 1536, 384),
-        )
-    ]
     return ModelFacts(
         architecture="BertModel",
         model_type="bert",
         parameters=22_713_216,
-        head_fixed_parameters=0,
-        head_parameters_per_label=385,
         hidden_size=384,
         layers=6,
         max_positions=512,
-        linear_modules=linear,
-        default_target_modules=["query", "value"],
+        tasks={"sequence-classification": bert(layers=6, width=384, inner=1536, words=30522, positions=512, heads=12)},
+        unable={
+            "causal-lm": "a model of type 'bert' reads in both directions: choose another base model or task.",
+            "seq2seq-lm": "transformers has no seq2seq-lm model of type 'bert': choose another base model or task.",
+        },
         revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+    )
+
+
+def bert(*, layers: int, width: int, inner: int, words: int, positions: int, heads: int) -> TaskModel:
+    """A BERT classifier as an inspection describes it."""
+    blocks = [f"bert.encoder.layer.{n}" for n in range(layers)]
+    linear = [
+        LinearFacts(name=f"{block}.{part}", in_features=i, out_features=o)
+        for block in blocks
+        for part, i, o in (
+            ("attention.self.query", width, width),
+            ("attention.self.key", width, width),
+            ("attention.self.value", width, width),
+            ("attention.output.dense", width, width),
+            ("intermediate.dense", width, inner),
+            ("output.dense", inner, width),
+        )
+    ] + [LinearFacts(name="bert.pooler.dense", in_features=width, out_features=width)]
+    shapes: dict[str, tuple[int, ...]] = {
+        "bert.embeddings.word_embeddings.weight": (words, width),
+        "bert.embeddings.position_embeddings.weight": (positions, width),
+        "bert.embeddings.token_type_embeddings.weight": (2, width),
+    }
+    norms = ["bert.embeddings.LayerNorm"]
+    norms += [f"{block}.{part}.LayerNorm" for block in blocks for part in ("attention.output", "output")]
+    for norm in norms:
+        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+    for m in linear:
+        shapes |= {f"{m.name}.weight": (m.out_features, m.in_features), f"{m.name}.bias": (m.out_features,)}
+    shapes |= {"classifier.weight": (LABELS_SIDE, width), "classifier.bias": (LABELS_SIDE,)}
+    return TaskModel(
+        task="sequence-classification",
+        architecture="BertForSequenceClassification",
+        model_type="bert",
+        parameters=[ParameterFacts(name=name, shape=shape) for name, shape in shapes.items()],
+        head=["classifier"],
+        linear=linear,
+        blocks=blocks,
+        hidden_size=width,
+        layers=layers,
+        attention_heads=heads,
+        key_value_width=width,
+        default_targets={
+            "lora": ["query", "value"],
+            "ia3": ["key", "value", "output.dense"],
+            "ia3_feedforward": ["output.dense"],
+        },
     )
 
 
@@ -151,6 +188,7 @@ def _queued(study: StudyRow, owed: OwedRun, at: object) -> RunRow:
         arm=owed.arm,
         seed=owed.seed,
         method_kind=owed.spec.method.kind,
+        metric=owed.spec.verdict_metric,
         base_model_id=1,
         dataset_id=1,
         learning_rate=owed.spec.training.learning_rate,
@@ -166,7 +204,7 @@ def start(session: Session, run: RunRow, step: int = 153) -> None:
     run.lease_expires_at = now() + timedelta(seconds=40)
     run.phase, run.step, run.total_steps = "train", step, TOTAL_STEPS
     run.train_loss, run.train_seconds, run.memory_bytes = 0.24, 18.1, 149 * MIB
-    run.validation_accuracy = 0.843
+    run.validation_score = 0.843
     steps.append(session, run.id, _steps(run, step))
     log: list[tuple[float, str, str]] = [(0.0, "status", "claimed by cpu-1, attempt 1")]
     log += [(after, "phase", PHASES[phase]) for after, phase in zip((0.8, 1.7, 2.1, 4.3), Phase, strict=False)]
@@ -189,7 +227,7 @@ def succeed(session: Session, run: RunRow) -> None:
     run.finished_at = run.started_at + timedelta(seconds=result.clocks.wall)
     run.step = run.total_steps = TOTAL_STEPS
     run.phase, run.train_loss, run.train_seconds = None, 0.11, result.clocks.train
-    run.base_accuracy, run.macro_f1, run.loss = 0.292, accuracy - 0.003, 0.37
+    run.base_score, run.loss = 0.292, 0.37
     run.trainable_parameters, run.total_parameters = TRAINABLE[kind], 22_715_141
     run.peak_bytes, run.wall_seconds, run.artifact_bytes = PEAK[kind] * MIB, result.clocks.wall, SIZE[kind]
     run.tokens_per_second, run.device_name = 42_000 / result.clocks.train, "x86, 2 cores"
@@ -201,7 +239,7 @@ def succeed(session: Session, run: RunRow) -> None:
     for epoch, reached in enumerate((0.843, 0.884, 0.893), start=1):
         _evaluate(session, run, "adapted", "validation", 82 * epoch, reached, 150)
     right = _evaluate(session, run, "adapted", "test", TOTAL_STEPS, accuracy, ITEMS)
-    run.accuracy = right
+    run.score = right
     for artifact in result.artifacts:
         session.add(ArtifactRow(run_id=run.id, file=f"runs/{run.id}/1/{artifact.name}", **artifact.model_dump()))
 
@@ -238,8 +276,8 @@ def _evaluate(session: Session, run: RunRow, subject: str, split: str, step: int
             "epoch": step / 82,
             "n": n,
             "loss": 0.37,
-            "accuracy": reached,
-            "macro_f1": max(0.0, reached - 0.003),
+            "metric": "accuracy",
+            "metrics": {"accuracy": reached, "macro_f1": max(0.0, reached - 0.003)},
         }
     )
     evaluations.add(session, run.id, evaluation, items, scores.tolist() if items else [])

@@ -37,8 +37,8 @@ def evaluation(subject: str = "adapted", split: str = "test", accuracy: float = 
             "epoch": 0 if subject == "base" else 1,
             "n": n,
             "loss": 0.5,
-            "accuracy": accuracy,
-            "macro_f1": accuracy,
+            "metric": "accuracy",
+            "metrics": {"accuracy": accuracy, "macro_f1": accuracy},
         }
     )
 

@@ -46,7 +46,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
             Files(settings.files),
             name="small",
             title="Small",
-            task="sequence-classification",
+            form="labelled",
             labels=labels,
             rows=rows,
         )

@@ -96,13 +96,8 @@ class _Attempt:
 
     def _prepare(self) -> TrainJob:
         """Fetch the dataset and write down what the trainer needs. Raises RunFailed."""
-        dataset = self.folder / "dataset.parquet"
-        try:
-            self._while_renewing(lambda: self.context.files.get(self.claim.dataset_file, dataset))
-        except (NotFound, OSError) as error:
-            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-            code = FailureCode.DISK_FULL if full else FailureCode.DATASET_UNAVAILABLE
-            raise RunFailed(code, f"{FAILURES[code]} ({error})") from error
+        dataset = self._fetch(self.claim.dataset_file, "dataset.parquet")
+        general = self._fetch(self.claim.general_file, "general.parquet") if self.claim.general_file else None
         try:
             location = location_of(self.claim.model_source, self.claim.model_location)
         except Unavailable as error:
@@ -115,13 +110,27 @@ class _Attempt:
             spec=self.claim.spec,
             model_location=location,
             model_revision=self.claim.model_revision if self.claim.model_source == "hub" else "",
-            dataset_file=str(dataset),
+            dataset_file=dataset,
+            dataset_format=self.claim.dataset_format,
+            dataset_hash=self.claim.dataset_hash,
             labels=self.claim.labels,
+            general_file=general,
             output=str(output),
             device=self.settings.device,
             threads=self.settings.threads,
             claimed_at=self.claim.claimed_at.timestamp(),
         )
+
+    def _fetch(self, file: str, name: str) -> str:
+        """A dataset's file out of the store, into the attempt's folder; its path. Raises RunFailed."""
+        here = self.folder / name
+        try:
+            self._while_renewing(lambda: self.context.files.get(file, here))
+        except (NotFound, OSError) as error:
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            code = FailureCode.DISK_FULL if full else FailureCode.DATASET_UNAVAILABLE
+            raise RunFailed(code, f"{FAILURES[code]} ({error})") from error
+        return str(here)
 
     def _take(self, reports: list[Report]) -> None:
         for report in reports:

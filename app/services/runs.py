@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
-from app.domain.methods import METHODS, label
 from app.domain.runs import RunSpec, RunStatus
 from app.queue import TRAIN, Doorbell
 from app.services.fit import check_run
@@ -39,13 +38,14 @@ def enqueue(
     arm: str = "",
 ) -> RunRow:
     """Insert a checked run as `queued`, and ring once it is committed."""
-    rate = spec.training.learning_rate or METHODS[spec.method.kind].learning_rate
+    rate = spec.training.learning_rate or spec.method.facts.learning_rate
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": rate})})
     run = RunRow(
         study_id=study_id,
-        arm=arm or label(spec.method),
+        arm=arm or spec.method.label,
         seed=spec.training.seed,
         method_kind=spec.method.kind,
+        metric=spec.verdict_metric,
         base_model_id=model.id,
         dataset_id=dataset.id,
         learning_rate=rate,

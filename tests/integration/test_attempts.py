@@ -109,7 +109,7 @@ def test_a_report_renews_the_lease_and_keeps_what_was_reported(registered: Datab
     after = row(registered, mine.run_id)
     assert before and after.lease_expires_at and after.lease_expires_at > before
     assert (after.phase, after.step, after.total_steps, after.train_loss) == ("train", 2, 10, 0.5)
-    assert after.validation_accuracy == pytest.approx(0.9)
+    assert after.validation_score == pytest.approx(0.9)
     assert after.eta_seconds == pytest.approx(4.0)
     with registered.reading() as session:
         assert steps.read(session, mine.run_id)["step"].tolist() == [1, 2]
@@ -148,12 +148,12 @@ def test_a_result_is_written_once_and_names_what_came_out(registered: Database, 
     mine = claimed(registered, bell)
     in_transaction(registered, lambda s: attempts.finish(s, mine, result(0.75), {}))
     done = row(registered, mine.run_id)
-    assert (done.status, done.accuracy, done.base_accuracy, done.peak_bytes) == ("succeeded", 0.75, 0.25, 900)
+    assert (done.status, done.score, done.base_score, done.peak_bytes) == ("succeeded", 0.75, 0.25, 900)
     assert done.tokens_per_second == pytest.approx(1000 / 3.5)
     assert done.result == result(0.75)
     with pytest.raises(Fenced):
         in_transaction(registered, lambda s: attempts.finish(s, mine, result(0.1), {}))
-    assert row(registered, mine.run_id).accuracy == 0.75
+    assert row(registered, mine.run_id).score == 0.75
 
 
 def test_a_zombie_of_an_older_attempt_writes_no_row(registered: Database, bell: SilentBell, settings: Settings) -> None:

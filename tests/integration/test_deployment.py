@@ -92,7 +92,7 @@ def _register_dataset(found: Deployment) -> None:
             Files(environment["VEZNA_FILES_URL"]),
             name="words",
             title="Words",
-            task="sequence-classification",
+            form="labelled",
             labels=tiny.LABELS,
             rows=tiny.rows(),
         )

@@ -24,6 +24,7 @@ def many(registered: Database) -> Database:
         "arm": "full",
         "seed": 0,
         "method_kind": "full",
+                    "metric": "accuracy",
         "base_model_id": 1,
         "dataset_id": 1,
         "learning_rate": 1e-4,
@@ -37,7 +38,7 @@ def many(registered: Database) -> Database:
             [
                 usual
                 | {
-                    "accuracy": n,
+                    "score": n,
                     "peak_bytes": n,
                     "train_seconds": n,
                     "status": "queued" if place < 50 else "succeeded",
@@ -66,7 +67,7 @@ def plans(database: Database) -> Iterator[list[str]]:
     event.remove(database.engine, "before_cursor_execute", explained)
 
 
-@pytest.mark.parametrize("sort", ["newest", "accuracy", "peak", "train"])
+@pytest.mark.parametrize("sort", ["newest", "score", "peak", "train"])
 def test_no_order_sorts_the_table(many: Database, sort: Sort) -> None:
     with many.reading() as session, plans(many) as found:
         first = page(session, RunFilter(), sort=sort)
@@ -86,7 +87,7 @@ def test_the_queue_is_read_along_its_index(many: Database) -> None:
     assert "ix_runs_status_id" in found[0]
 
 
-@pytest.mark.parametrize("sort", ["accuracy", "peak"])
+@pytest.mark.parametrize("sort", ["score", "peak"])
 def test_runs_without_the_number_come_last_and_equal_ones_once(many: Database, sort: Sort) -> None:
     with many.reading() as session:
         seen: list[RunRow] = []
@@ -95,10 +96,10 @@ def test_runs_without_the_number_come_last_and_equal_ones_once(many: Database, s
             part = page(session, RunFilter(), sort=sort, after=after, limit=500)
             seen += part.rows
             after = part.next_after
-    numbers = [run.accuracy for run in seen]
+    numbers = [run.score for run in seen]
     known = [n for n in numbers if n is not None]
     assert len({run.id for run in seen}) == RUNS
-    assert known == sorted(known, reverse=sort == "accuracy") and numbers[: len(known)] == known
+    assert known == sorted(known, reverse=sort == "score") and numbers[: len(known)] == known
 
 
 def test_an_unknown_run_is_no_place_to_go_on_from(many: Database) -> None:
@@ -107,4 +108,4 @@ def test_an_unknown_run_is_no_place_to_go_on_from(many: Database) -> None:
         assert page(session, RunFilter(), after=10**22).rows[0].id == RUNS
         assert page(session, RunFilter(study_id=10**22)).rows == []
         with pytest.raises(NotFound):
-            page(session, RunFilter(), sort="accuracy", after=RUNS + 10)
+            page(session, RunFilter(), sort="score", after=RUNS + 10)

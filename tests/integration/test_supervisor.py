@@ -90,7 +90,7 @@ def meanwhile(here: Context) -> Iterator[Callable[..., None]]:
 
 def test_a_success_is_stored_with_its_files(here: Context, claim: Claim) -> None:
     run = attempt(here, claim, "succeeds")
-    assert (run.status, run.accuracy, run.step, run.phase) == ("succeeded", 0.75, 10, None)
+    assert (run.status, run.score, run.step, run.phase) == ("succeeded", 0.75, 10, None)
     with here.database.reading() as session:
         assert steps.read(session, run.id)["step"].tolist() == list(range(1, 11))
         [file] = artifacts.of_run(session, run.id)

@@ -23,7 +23,8 @@ class ItemScores:
 
 def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[str], scores: Sequence[float]) -> None:
     """Keep an evaluation, with its items' scores if it has them."""
-    row = EvaluationRow(run_id=run_id, **evaluation.model_dump())
+    values = evaluation.model_dump(exclude={"metrics"})
+    row = EvaluationRow(run_id=run_id, score=evaluation.score, metrics_json=dict(evaluation.metrics), **values)
     if items:
         row.items_hash = hashlib.sha256("\n".join(items).encode()).hexdigest()
         row.scores = np.asarray(scores, dtype="<f4").tobytes()

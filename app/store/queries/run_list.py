@@ -11,10 +11,10 @@ from app.store.queries import runs
 from app.store.queries.page import LARGEST_ID, Page, cut
 from app.store.tables import RunRow
 
-Sort = Literal["newest", "accuracy", "peak", "train"]
+Sort = Literal["newest", "score", "peak", "train"]
 COLUMNS: dict[Sort, tuple[InstrumentedAttribute[Any], bool]] = {
     "newest": (RunRow.id, True),
-    "accuracy": (RunRow.accuracy, True),
+    "score": (RunRow.score, True),
     "peak": (RunRow.peak_bytes, False),
     "train": (RunRow.train_seconds, False),
 }

@@ -1,5 +1,7 @@
 """Evaluations: a model's quality on a split, with its score on every item where a verdict needs it."""
 
+from typing import Any
+
 from sqlalchemy import ForeignKey, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -19,8 +21,11 @@ class EvaluationRow(Base):
     epoch: Mapped[float]
     n: Mapped[int]
     loss: Mapped[float]
-    accuracy: Mapped[float]
-    macro_f1: Mapped[float]
+    metric: Mapped[str] = mapped_column(String(20))
+    """The one that a verdict rests on: what `score` and `scores` are."""
+    score: Mapped[float | None] = mapped_column(default=None)
+    metrics_json: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """All of them by name."""
     items_hash: Mapped[str | None] = mapped_column(String(64), default=None)
     """SHA-256 of the items' names in order: scores are compared item by item only where it is the same."""
     scores: Mapped[bytes | None] = mapped_column(LargeBinary, default=None)

@@ -49,13 +49,19 @@ class RunRow(Base):
     train_loss: Mapped[float | None] = mapped_column(default=None)
     train_seconds: Mapped[float | None] = mapped_column(default=None)
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
-    validation_accuracy: Mapped[float | None] = mapped_column(default=None)
+    validation_score: Mapped[float | None] = mapped_column(default=None)
+    """The metric of the verdict on the validation split; None where it needs generated text."""
+    checkpoints_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    """The newest checkpoints, oldest first, as `app.domain.checkpoints.StoredCheckpoint`."""
 
     # what came out
-    accuracy: Mapped[float | None] = mapped_column(default=None)
-    macro_f1: Mapped[float | None] = mapped_column(default=None)
+    metric: Mapped[str] = mapped_column(String(20))
+    """What the three scores are."""
+    score: Mapped[float | None] = mapped_column(default=None)
+    """Of the adapted model on the test split, from 0 to 1."""
+    base_score: Mapped[float | None] = mapped_column(default=None)
+    """Of the untouched model."""
     loss: Mapped[float | None] = mapped_column(default=None)
-    base_accuracy: Mapped[float | None] = mapped_column(default=None)
     trainable_parameters: Mapped[int | None] = mapped_column(BigInteger, default=None)
     total_parameters: Mapped[int | None] = mapped_column(BigInteger, default=None)
     peak_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
@@ -69,7 +75,7 @@ class RunRow(Base):
 
     __table_args__ = (
         Index("ix_runs_status_id", "status", "id"),
-        Index("ix_runs_accuracy_id", "accuracy", "id"),
+        Index("ix_runs_score_id", "score", "id"),
         Index("ix_runs_peak_bytes_id", "peak_bytes", "id"),
         Index("ix_runs_train_seconds_id", "train_seconds", "id"),
     )

@@ -19,6 +19,8 @@ class WorkerRow(Base):
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     """Of the device: the host's memory for a CPU, the card's for CUDA."""
     cores: Mapped[int] = mapped_column(default=1)
+    capabilities: Mapped[list[str]] = mapped_column(default=list)
+    """What not every worker can do: `qlora`."""
     run_id: Mapped[int | None] = mapped_column(default=None)
     """The run that it is at; None when idle."""
     draining: Mapped[bool] = mapped_column(default=False)
