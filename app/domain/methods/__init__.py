@@ -8,11 +8,23 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from app.domain.methods.adapters import BottleneckAdapterSpec
 from app.domain.methods.base import Family, Mechanism, Method, MethodFacts, PeftMethod, Targeted
 from app.domain.methods.lora import LoraSpec
+from app.domain.methods.quantized import QloraSpec
+from app.domain.methods.scratch import LoraFromScratchSpec
 from app.domain.methods.selection import BitFitSpec, FullSpec, HeadOnlySpec, LastLayersSpec
 
-AnyMethod = FullSpec | LoraSpec | HeadOnlySpec | LastLayersSpec | BitFitSpec
+AnyMethod = (
+    FullSpec
+    | LoraSpec
+    | QloraSpec
+    | LoraFromScratchSpec
+    | BottleneckAdapterSpec
+    | HeadOnlySpec
+    | LastLayersSpec
+    | BitFitSpec
+)
 MethodSpec = Annotated[AnyMethod, Field(discriminator="kind")]
 
 SPECS: dict[str, type[AnyMethod]] = {spec.facts.kind: spec for spec in get_args(AnyMethod)}
@@ -24,15 +36,18 @@ __all__ = [
     "SPECS",
     "AnyMethod",
     "BitFitSpec",
+    "BottleneckAdapterSpec",
     "Family",
     "FullSpec",
     "HeadOnlySpec",
     "LastLayersSpec",
+    "LoraFromScratchSpec",
     "LoraSpec",
     "Mechanism",
     "Method",
     "MethodFacts",
     "MethodSpec",
     "PeftMethod",
+    "QloraSpec",
     "Targeted",
 ]

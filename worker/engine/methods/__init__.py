@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from app.domain.architecture import TaskModel
 from app.domain.methods import Mechanism
 from app.domain.runs import RunSpec
-from worker.engine.methods import peft, selection
+from worker.engine.methods import bottleneck, peft, scratch, selection
 
 
 class Companion(Protocol):
@@ -43,4 +43,6 @@ class MechanismFile(Protocol):
 MECHANISMS: dict[Mechanism, MechanismFile] = {
     "selection": selection,
     "peft": peft,
+    "bottleneck": bottleneck,
+    "scratch": scratch,
 }

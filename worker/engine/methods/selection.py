@@ -9,15 +9,14 @@ the same labels:
     model.load_state_dict(safetensors.torch.load_file("adapter/selection.safetensors"), strict=False)
 """
 
-import json
 from pathlib import Path
 
-from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.architecture import TaskModel
 from app.domain.methods.selection import Selection
 from app.domain.runs import RunSpec
+from worker.engine.methods import tensors
 
 
 def apply(model: PreTrainedModel, spec: Selection, facts: TaskModel) -> PreTrainedModel:
@@ -30,14 +29,15 @@ def apply(model: PreTrainedModel, spec: Selection, facts: TaskModel) -> PreTrain
 
 def companion(model: PreTrainedModel, spec: Selection, total_steps: int) -> None:
     """Nothing."""
-    return None
+    return
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
     """The whole model if all of it trained, else the tensors that did."""
     if all(p.requires_grad for p in model.parameters()):
         return _save_model(model, tokenizer, run, directory / "model")
-    return _save_selection(model, run, directory / "adapter")
+    usage = f"tensors of {type(model).__name__}, load with strict=False"
+    return tensors.save(model, run, directory / "adapter", "selection", usage)
 
 
 def _save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, folder: Path) -> Path:
@@ -45,19 +45,4 @@ def _save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run:
     model.config._name_or_path = run.base_model
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
-
-
-def _save_selection(model: PreTrainedModel, run: RunSpec, folder: Path) -> Path:
-    folder.mkdir()
-    tensors = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    save_file(tensors, folder / "selection.safetensors", metadata={"format": "pt"})
-    about = {
-        "format": f"tensors of {type(model).__name__}, load with strict=False",
-        "base_model": run.base_model,
-        "task": run.task,
-        "method": run.method.model_dump(),
-        "labels": list((model.config.id2label or {}).values()),
-    }
-    (folder / "selection.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder

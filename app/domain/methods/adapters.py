@@ -1,0 +1,133 @@
+"""Adapter layers: small networks between the frozen layers of a block (Houlsby et al. 2019, arXiv 1902.00751).
+
+    y = x + W_up·f(W_down·x + b_down) + b_up        W_down [m, d],  b_down [m],  W_up [d, m],  b_up [d]
+
+x [d] is what a projection gives, d the width of the model, m `bottleneck_size`, f a non-linearity. One adapter holds
+2·m·d + d + m numbers (section 2.1 there). W_up and both biases start at zero, so training starts at the base model.
+
+    houlsby     after the attention's output projection and after the feed-forward's
+    pfeiffer    after the feed-forward's only (Pfeiffer et al. 2020, arXiv 2005.00247): half as many
+
+Both stand before the residual addition, directly behind the projection. The papers go further in one thing each, which
+is left out here so that the base model stays as it is: Houlsby trains the layer norms too, and Pfeiffer runs the
+adapter's result through the block's layer norm a second time.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from app.domain.architecture import LinearFacts, TaskModel, Tensor, short_names
+from app.domain.errors import FieldError
+from app.domain.methods.base import Mechanism, Method, MethodFacts
+
+Place = Literal["attention", "feed-forward"]
+
+PROJECTIONS = (
+    *("output.dense", "attention.dense", "self_attention.dense", "self_attn.dense"),  # BERT; ALBERT, NeoX; Bloom; Phi
+    *("out_lin", "lin2", "ffn_output", "dense_4h_to_h"),  # DistilBERT, XLM; ALBERT; NeoX, Bloom, Falcon
+    *("c_proj", "out_proj", "fc_out", "fc2"),  # GPT-2; OPT, BART, GPT-Neo; GPT-J; OPT, BART, Phi
+    *("o_proj", "down_proj", "o", "wo", "Wo"),  # Llama, Mistral, Qwen, Gemma; T5, MPNet; ModernBERT
+)
+"""Ends of the names of linear layers whose output is added to the residual stream."""
+
+
+def place(name: str) -> Place | None:
+    """Which projection a linear layer is, by its name within the block (`attention.output.dense`), or None.
+
+    One expert of several is none: its output is not the feed-forward's.
+    """
+    if not any(name == end or name.endswith(f".{end}") for end in PROJECTIONS) or "expert" in name:
+        return None
+    above = name.rpartition(".")[0].lower()
+    return "attention" if "attention" in above or "attn" in above else "feed-forward"
+
+
+class BottleneckAdapterSpec(Method):
+    """Adapter layers: x + W_up·f(W_down·x + b_down) + b_up behind the projections of every block."""
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="bottleneck-adapter",
+        family="adapter",
+        name="adapter layers",
+        summary="a small network behind each projection of a block trains",
+        learning_rate=1e-3,
+        paper="Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2020, arXiv 2005.00247",
+        formula="Σ 2·m·d + d + m over the adapters; one a block (pfeiffer), or one more for each attention (houlsby)",
+    )
+    mechanism: ClassVar[Mechanism] = "bottleneck"
+    kind: Literal["bottleneck-adapter"] = "bottleneck-adapter"
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    bottleneck_size: int = Field(default=64, ge=1, le=65536)
+    """m: the width between W_down and W_up."""
+    non_linearity: Literal["relu", "gelu", "silu"] = "gelu"
+    """f."""
+    adapter_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of f's results that is dropped while training."""
+
+    @property
+    def label(self) -> str:
+        """`adapters m=64 (houlsby)`."""
+        return f"adapters m={self.bottleneck_size} ({self.placement})"
+
+    def places(self, model: TaskModel) -> list[tuple[LinearFacts, Place]]:
+        """The linear layers that an adapter comes behind, in the order of the model."""
+        wanted: tuple[Place, ...] = ("attention", "feed-forward") if self.placement == "houlsby" else ("feed-forward",)
+        return [(m, found) for m, found in _projections(model) if found in wanted]
+
+    def trains(self, model: TaskModel) -> list[Tensor]:
+        """Both matrices and both biases of every adapter, and the head."""
+        m, tensors = self.bottleneck_size, []
+        for layer, found in self.places(model):
+            adapter, d, group = f"{layer.name}.adapter", layer.out_features, f"adapters after {found}"
+            tensors += [
+                Tensor(f"{adapter}.down.weight", (m, d), group),
+                Tensor(f"{adapter}.down.bias", (m,), group),
+                Tensor(f"{adapter}.up.weight", (d, m), group),
+                Tensor(f"{adapter}.up.bias", (d,), group),
+            ]
+        return tensors + [Tensor(p.name, p.shape, p.name.split(".")[0]) for p in model.head_parameters]
+
+    def touches(self, model: TaskModel) -> list[str]:
+        """The layers that an adapter comes behind, and the head."""
+        return [layer.name for layer, _ in self.places(model)] + model.head
+
+    def unfit(self, model: TaskModel) -> FieldError | None:
+        """A block without the projections that the placement needs."""
+        return super().unfit(model) or self._no_place(model)
+
+    def _no_place(self, model: TaskModel) -> FieldError | None:
+        if not model.blocks:
+            return FieldError(
+                "kind", f"{model.architecture} has no transformer blocks to put adapters into", "use LoRA"
+            )
+        found = {(model.block_of(m.name), which) for m, which in _projections(model)}
+        for number, block in enumerate(model.blocks):
+            if (number, "feed-forward") not in found:
+                inside = [m for m in model.linear if model.block_of(m.name) == number]
+                what = (
+                    f"no output projection of a feed-forward is known in {block} of {model.architecture}"
+                    f" (its linear layers: {', '.join(short_names(inside)) or 'none'})"
+                )
+                return FieldError("kind", what, "use LoRA, which fits any linear layer")
+            if self.placement == "houlsby" and (number, "attention") not in found:
+                what = f"no output projection of an attention is known in {block} of {model.architecture}"
+                return FieldError("placement", what, '"pfeiffer", which needs the feed-forward alone')
+        return None
+
+    def advice(self, model: TaskModel) -> list[FieldError]:
+        """A bottleneck that is none."""
+        narrow = min((layer.out_features for layer, _ in self.places(model)), default=0)
+        if not narrow or self.bottleneck_size < narrow:
+            return []
+        what = f"a bottleneck of {self.bottleneck_size} is no narrower than the model, whose width is {narrow}"
+        return [FieldError("bottleneck_size", what, f"the paper takes 8 to 256 of 1,024: try {max(1, narrow // 16)}")]
+
+
+def _projections(model: TaskModel) -> list[tuple[LinearFacts, Place]]:
+    found = []
+    for m in model.linear:
+        number = model.block_of(m.name)
+        if number is not None and (which := place(m.name.removeprefix(f"{model.blocks[number]}."))):
+            found.append((m, which))
+    return found

@@ -1,0 +1,50 @@
+"""QLoRA: LoRA on a base model held in four bits (Dettmers et al. 2023, arXiv 2305.14314), by bitsandbytes and PEFT.
+
+    y = dequantize(W₄)·x + (lora_alpha / r)·B·A·x        W₄ [out, in] in NF4, frozen,  A [r, in],  B [out, r]
+
+NF4 has sixteen values, the quantiles of a normal distribution, for 64 weights at a time with the largest of them in
+absolute value as their scale (section 3). The scales are quantized again, to 8 bits ("double quantization"): 4.127 bits
+a weight in all. Every linear layer of the base model is held so, but for those that an architecture keeps in float32
+(T5's `wo`); embeddings, norms, the head and the projection onto the vocabulary are not. Training starts at the
+quantized model, which is a little off the base model. Paged optimizers, of which the paper speaks too, are not used:
+the optimizer's state belongs to A and B alone.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator
+
+from app.domain.architecture import TaskModel, Tensor
+from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets
+from app.domain.methods.lora import LowRank
+
+
+class QloraSpec(LowRank, Targeted):
+    """LoRA beside a frozen base model in 4-bit NF4."""
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="qlora",
+        family="lora",
+        name="QLoRA",
+        summary="LoRA on a base model held in four bits",
+        learning_rate=2e-3,
+        paper="Dettmers et al. 2023, arXiv 2305.14314",
+        formula="Σ r·(in + out) over the adapted layers",
+    )
+    peft_type: ClassVar[str] = "LORA"
+    kind: Literal["qlora"] = "qlora"
+    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = "all-linear"
+    """The paper adapts every linear layer: without, it does not reach full fine-tuning (section 4, figure 2)."""
+
+    @property
+    def label(self) -> str:
+        """`QLoRA r=8`."""
+        return f"{self.facts.name} r={self.r}"
+
+    def trains(self, model: TaskModel) -> list[Tensor]:
+        """A and B of every target, and the head's copy."""
+        return [tensor for m in self.targets(model) for tensor in self.pair(m)] + self.head_copy(model)
+
+    def peft_options(self, model: TaskModel) -> dict[str, Any]:
+        """LoRA's, with full names of the targets."""
+        return self.model_dump(exclude={"kind"}) | {"target_modules": [m.name for m in self.targets(model)]}

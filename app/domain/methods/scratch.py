@@ -1,0 +1,47 @@
+"""LoRA written out, to be read (Hu et al. 2021, arXiv 2106.09685): `worker/engine/methods/scratch.py`.
+
+    y = W·x + (lora_alpha / r)·B·A·x        W [out, in] frozen,  A [r, in],  B [out, r]
+
+The arithmetic of `lora` without PEFT, and nothing but it. The targets follow the same rules, and what is kept is an
+adapter in PEFT's format.
+"""
+
+from typing import ClassVar, Literal
+
+from app.domain.architecture import TaskModel, Tensor
+from app.domain.methods.base import Mechanism, MethodFacts
+from app.domain.methods.lora import LowRank
+
+
+class LoraFromScratchSpec(LowRank):
+    """Low-rank adaptation in sixty lines: the same numbers as LoRA by PEFT, in a file to learn from."""
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="lora-from-scratch",
+        family="lora",
+        name="LoRA from scratch",
+        summary="LoRA without PEFT, written to be read",
+        learning_rate=2e-3,
+        paper="Hu et al. 2021, arXiv 2106.09685",
+        formula="Σ r·(in + out) over the adapted layers",
+    )
+    mechanism: ClassVar[Mechanism] = "scratch"
+    kind: Literal["lora-from-scratch"] = "lora-from-scratch"
+
+    @property
+    def label(self) -> str:
+        """`LoRA from scratch r=8`."""
+        return f"{self.facts.name} r={self.r}"
+
+    def defaults(self, model: TaskModel) -> list[str]:
+        """As PEFT's LoRA."""
+        return model.default_targets.get("lora", [])
+
+    def trains(self, model: TaskModel) -> list[Tensor]:
+        """A and B of every target, and the head itself."""
+        tensors = []
+        for m in self.targets(model):
+            group = f"A, B of {m.name.rsplit('.', 1)[-1]}"
+            tensors.append(Tensor(f"{m.name}.A", (self.r, m.in_features), group))
+            tensors.append(Tensor(f"{m.name}.B", (m.out_features, self.r), group))
+        return tensors + [Tensor(p.name, p.shape, p.name.split(".")[0]) for p in model.head_parameters]

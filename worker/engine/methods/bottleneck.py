@@ -1,0 +1,106 @@
+"""Adapter layers behind the projections of every block (Houlsby et al. 2019, Pfeiffer et al. 2020).
+
+    y = x + W_up·f(W_down·x + b_down) + b_up        x, y [..., d]    W_down [m, d]    W_up [d, m]
+
+The places, the shapes and the papers stand in `app.domain.methods.adapters`. An adapter is a child of the projection
+that it follows, and a hook passes the projection's output through it: the base model keeps its classes and the names
+of its tensors. To load what is kept into a fresh model with the same labels:
+
+    from worker.engine.methods.bottleneck import load
+    model = load(AutoModelForSequenceClassification.from_pretrained(base_model, num_labels=…), "adapter")
+"""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from app.domain.architecture import TaskModel
+from app.domain.methods.adapters import BottleneckAdapterSpec
+from app.domain.runs import RunSpec
+from app.domain.tasks import Task
+from worker.engine.architecture import describe
+from worker.engine.methods import tensors
+
+NON_LINEARITIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+}
+
+
+class Adapter(nn.Module):
+    """y = x + up(dropout(f(down(x)))), in float32 but for autocast; y has x's type."""
+
+    def __init__(self, width: int, spec: BottleneckAdapterSpec, device: torch.device) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, spec.bottleneck_size, device=device)
+        self.up = nn.Linear(spec.bottleneck_size, width, device=device)
+        self.f = NON_LINEARITIES[spec.non_linearity]
+        self.dropout = nn.Dropout(spec.adapter_dropout)
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        # With W_up and b_up at zero the first forward pass is the base model's, to the bit.
+        for parameter in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., d] -> y [..., d]."""
+        h = x if torch.is_autocast_enabled(x.device.type) else x.to(self.down.weight.dtype)
+        change: torch.Tensor = self.up(self.dropout(self.f(self.down(h))))
+        return x + change.to(x.dtype)
+
+
+def apply(model: PreTrainedModel, spec: BottleneckAdapterSpec, facts: TaskModel) -> PreTrainedModel:
+    """The model itself, frozen, with an adapter in every place; adapters and head train."""
+    model.requires_grad_(False)
+    for layer, _ in spec.places(facts):
+        projection = model.get_submodule(layer.name)
+        device = next(projection.parameters()).device
+        projection.add_module("adapter", Adapter(layer.out_features, spec, device))
+        projection.register_forward_hook(_through_adapter)
+    for name, parameter in model.named_parameters():
+        if facts.in_head(name):
+            parameter.requires_grad = True
+    return model
+
+
+def _through_adapter(projection: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = projection.get_submodule("adapter")(output)
+    return found
+
+
+def companion(model: PreTrainedModel, spec: BottleneckAdapterSpec, total_steps: int) -> None:
+    """Nothing."""
+    return
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
+    """Adapters and head in `adapter/bottleneck.safetensors`, what they belong to in `adapter/bottleneck.json`."""
+    usage = f"adapters and head of {type(model).__name__}, load with worker.engine.methods.bottleneck.load"
+    return tensors.save(model, run, directory / "adapter", "bottleneck", usage)
+
+
+def load(base_model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
+    """Put saved adapters, and the head that trained with them, into a fresh base model with the same labels.
+
+    Raises ValueError if a tensor of the one is not in the other, and RuntimeError if its shape differs.
+    """
+    about = json.loads((Path(folder) / "bottleneck.json").read_text(encoding="utf-8"))
+    task: Task = TypeAdapter(Task).validate_python(about["task"])
+    spec = BottleneckAdapterSpec.model_validate(about["method"])
+    model = apply(base_model, spec, describe(base_model, task))
+    stored = load_file(Path(folder) / "bottleneck.safetensors")
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    if odd := sorted(stored.keys() ^ trained):
+        raise ValueError(
+            f"{type(base_model).__name__} and the saved adapters differ in {odd[0]}: choose the base model"
+        )
+    model.load_state_dict(stored, strict=False)
+    return model

@@ -1,0 +1,133 @@
+"""LoRA from scratch (Hu et al. 2021, arXiv 2106.09685), to be read beside the paper's section 4.1.
+
+    y = W·x + s·B·A·x      W [out, in] frozen,  A [r, in],  B [out, r],  s = lora_alpha / r
+
+Where a first sketch of it usually goes wrong:
+
+    B starts at zero, A does not    so that training starts at the base model; were both zero, neither had a gradient
+    s divides by r                  so that another rank needs no other learning rate
+    A and B are float32             updates below half a step of bfloat16 would be lost; W may be coarser
+    dropout is on A's input only    the frozen path sees every x
+    the bias stays with W           B·A has none of its own
+    merged, B·A is in W             and must not be added again; unmerging restores W's own bits
+
+What is kept is PEFT's adapter format: `PeftModel.from_pretrained(base_model, "adapter")` loads it, with the head.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from app.domain.architecture import TaskModel
+from app.domain.methods.base import WRAPPED
+from app.domain.methods.scratch import LoraFromScratchSpec
+from app.domain.runs import RunSpec
+from worker.engine.architecture import head_names
+from worker.engine.tasks import TASKS
+
+
+class LoRALayer(nn.Module):
+    """A frozen linear layer and the product of two thin matrices beside it."""
+
+    def __init__(self, original: nn.Linear | Conv1D, r: int, alpha: int, dropout: float) -> None:
+        super().__init__()
+        self.original = original
+        self.transposed = isinstance(original, Conv1D)  # GPT-2 stores W as [in, out]
+        rows, columns = original.weight.shape
+        inputs, outputs = (rows, columns) if self.transposed else (columns, rows)
+        device = original.weight.device
+        self.A = nn.Parameter(torch.empty(r, inputs, device=device))
+        self.B = nn.Parameter(torch.zeros(outputs, r, device=device))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+        self.scaling = alpha / r
+        self.dropout = nn.Dropout(dropout)
+        self.unmerged: torch.Tensor | None = None
+        """W as it was, while B·A is merged into it."""
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """W; some models look at its type."""
+        return self.original.weight
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The original's."""
+        return self.original.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., in] -> y [..., out], in the type of W·x."""
+        y: torch.Tensor = self.original(x)
+        if self.unmerged is not None:
+            return y
+        h = x if torch.is_autocast_enabled(x.device.type) else x.to(self.A.dtype)
+        change = functional.linear(functional.linear(self.dropout(h), self.A), self.B)
+        return (y + change * self.scaling).to(y.dtype)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """W ← W + s·B·A, summed in float32 and then rounded to W's type. Nothing trains while it is merged."""
+        if self.unmerged is None:
+            weight = self.original.weight
+            self.unmerged = weight.detach().clone()
+            change = self.B @ self.A * self.scaling  # [out, in]
+            weight.copy_(weight.float() + (change.T if self.transposed else change))
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Put W back. To subtract s·B·A would leave a rounding error in every number."""
+        if self.unmerged is not None:
+            self.original.weight.copy_(self.unmerged)
+            self.unmerged = None
+
+
+def apply(model: PreTrainedModel, spec: LoraFromScratchSpec, facts: TaskModel) -> PreTrainedModel:
+    """The model itself, frozen, with each target inside a `LoRALayer`; A, B and the head train."""
+    model.requires_grad_(False)
+    for target in spec.targets(facts):
+        original = model.get_submodule(target.name)
+        assert isinstance(original, nn.Linear | Conv1D)  # noqa: S101 that is what `facts` lists
+        model.set_submodule(target.name, LoRALayer(original, spec.r, spec.lora_alpha, spec.lora_dropout))
+    for name, parameter in model.named_parameters():
+        if facts.in_head(name):
+            parameter.requires_grad = True
+    return model
+
+
+def companion(model: PreTrainedModel, spec: LoraFromScratchSpec, total_steps: int) -> None:
+    """Nothing."""
+    return
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
+    """A, B and the head under PEFT's names, with a `LoraConfig` that describes them."""
+    folder, spec = directory / "adapter", run.method
+    assert isinstance(spec, LoraFromScratchSpec)  # noqa: S101 the mechanism is chosen by the method
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALayer)}
+    head = head_names(model, run.task)
+    tensors = {}
+    for name, layer in layers.items():
+        tensors[f"{WRAPPED}.{name}.lora_A.weight"] = layer.A.detach().contiguous()
+        tensors[f"{WRAPPED}.{name}.lora_B.weight"] = layer.B.detach().contiguous()
+    for name, parameter in model.named_parameters():
+        if name.split(".")[0] in head:
+            tensors[f"{WRAPPED}.{name}"] = parameter.detach().contiguous()
+    LoraConfig(
+        task_type=TASKS[run.task].PEFT_TYPE,
+        base_model_name_or_path=run.base_model,
+        inference_mode=True,
+        r=spec.r,
+        lora_alpha=spec.lora_alpha,
+        lora_dropout=spec.lora_dropout,
+        target_modules=list(layers),
+        modules_to_save=head or None,
+        fan_in_fan_out=all(layer.transposed for layer in layers.values()),
+    ).save_pretrained(str(folder))
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return folder

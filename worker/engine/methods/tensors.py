@@ -1,0 +1,26 @@
+"""Keep what trained and nothing else: the tensors by name in safetensors, and what they belong to in JSON."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from app.domain.runs import RunSpec
+
+
+def save(model: PreTrainedModel, run: RunSpec, folder: Path, name: str, usage: str) -> Path:
+    """Write `name.safetensors` and `name.json` into a new folder and return it; `usage` tells people how to load
+    them."""
+    folder.mkdir()
+    tensors = {key: p.detach().contiguous() for key, p in model.named_parameters() if p.requires_grad}
+    save_file(tensors, folder / f"{name}.safetensors", metadata={"format": "pt"})
+    about = {
+        "format": usage,
+        "base_model": run.base_model,
+        "task": run.task,
+        "method": run.method.model_dump(),
+        "labels": list((model.config.id2label or {}).values()),
+    }
+    (folder / f"{name}.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder
