@@ -69,6 +69,7 @@ class Attempt:
             base.tokenizer.pad_token_id,
             self.bf16,
             sink.raise_if_stopped,
+            sink.log,
             self.task.collate,
             training.max_new_tokens,
         )
@@ -128,9 +129,9 @@ class Attempt:
 
     def _splits(self, base: Loaded) -> dict[Split, Examples]:
         rows = read(self.job.dataset_file, self.job.dataset_format)
-        between = self.instruments.sink.raise_if_stopped
+        sink = self.instruments.sink
         return {
-            split: self.task.encode(rows[split], split, base.tokenizer, base.model, self.job, between) for split in rows
+            split: self.task.encode(rows[split], split, base.tokenizer, base.model, self.job, sink) for split in rows
         }
 
     def _test(

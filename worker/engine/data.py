@@ -31,15 +31,16 @@ _WINDOW = 50
 
 @dataclass(frozen=True)
 class Examples:
-    """One split, tokenized. All sequences have the length of the split."""
+    """One split as the engine sees it. All sequences have the length of the split.
+
+    A task derives its own from it, with what its `collate` and its `evaluate` need beside.
+    """
 
     rows: Sequence[Row]
-    tokens: Sequence[NDArray[np.int32]]
-    """Input ids of each row."""
     targets: Sequence[NDArray[np.int64]]
     """What each row should lead to: its label [1], or token ids with IGNORED where nothing is learnt."""
     lengths: Sequence[int]
-    """Tokens that the model reads for each row."""
+    """What each row costs, in tokens that the model reads: rows of like length come together."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -47,6 +48,14 @@ class Examples:
     def units(self, indices: Sequence[int]) -> int:
         """What the loss of some rows is a mean over: items, or completion tokens."""
         return sum(int(np.count_nonzero(self.targets[i] != IGNORED)) for i in indices)
+
+
+@dataclass(frozen=True)
+class Texts(Examples):
+    """A split of texts."""
+
+    tokens: Sequence[NDArray[np.int32]]
+    """Input ids of each row."""
 
 
 @dataclass(frozen=True)

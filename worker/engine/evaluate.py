@@ -57,7 +57,10 @@ class Evaluator:
     bf16: bool
     between: Callable[[], None]
     """Called before each batch; may raise to stop."""
-    collate: Callable[[Examples, Sequence[int], int], Batch]
+    log: Callable[[str], None]
+    """A line for the run's log."""
+    collate: Callable[[Any, Sequence[int], int], Batch]
+    """The task's."""
     max_new_tokens: int = 64
 
     @contextmanager
@@ -67,9 +70,9 @@ class Evaluator:
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
 
-    def batches(self, examples: Examples) -> Iterator[tuple[list[int], Batch]]:
-        """Indices of rows and their batch, the longest rows first."""
-        for indices in evaluation_order(examples.lengths, self.batch_size):
+    def batches(self, examples: Examples, most: int | None = None) -> Iterator[tuple[list[int], Batch]]:
+        """Indices of rows and their batch, the longest rows first; no more than `most` rows at once."""
+        for indices in evaluation_order(examples.lengths, min(self.batch_size, most or self.batch_size)):
             self.between()
             yield indices, self.collate(examples, indices, self.pad_token).to(self.device)
 

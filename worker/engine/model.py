@@ -112,12 +112,15 @@ def load_config(location: str, revision: str) -> PreTrainedConfig:
 
 
 def check_task(config: PreTrainedConfig, task: Task) -> None:
-    """Raise `RunFailed(bad_configuration)` if transformers has no model of the architecture for the task."""
+    """Raise `RunFailed(bad_configuration)` if transformers has no model of the architecture for the task, or one that
+    cannot do it."""
     if type(config) not in TASKS[task].ARCHITECTURES:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
             f"transformers has no {task} model of type {config.model_type!r}: choose another base model or task.",
         )
+    if unfit := TASKS[task].unfit(config):
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, unfit)
 
 
 def attention(config: PreTrainedConfig, task: Task) -> str:

@@ -1,17 +1,18 @@
 """The tasks, one file each. To add one: its row in `app.domain.tasks`, a file here, and a line in the table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.datasets import Row, Split
 from app.domain.jobs import TrainJob
 from app.domain.tasks import Task
 from worker.engine.data import Batch, Examples
 from worker.engine.evaluate import Evaluator, Predictions
+from worker.engine.progress import ProgressSink
 from worker.engine.tasks import sequence_classification
 
 
@@ -25,6 +26,10 @@ class TaskFile(Protocol):
     PEFT_TYPE: str
     """PEFT's name for the task: `SEQ_CLS`."""
 
+    def unfit(self, config: PreTrainedConfig) -> str | None:
+        """Why a model that transformers has for the task cannot do it as this file does it, and what to do: a sentence.
+        None if it can."""
+
     def encode(
         self,
         rows: Sequence[Row],
@@ -32,18 +37,18 @@ class TaskFile(Protocol):
         tokenizer: PreTrainedTokenizerBase,
         model: PreTrainedModel,
         job: TrainJob,
-        between: Callable[[], None],
+        sink: ProgressSink,
     ) -> Examples:
-        """Tokens and targets of every row of a split. Calls `between` now and then. Raises `RunFailed` with the row's
-        name and what to do where a row cannot be used."""
+        """Tokens and targets of every row of a split. Can be stopped, and logs what it cut. Raises `RunFailed` with the
+        row's name and what to do where a row cannot be used."""
 
-    def collate(self, examples: Examples, indices: Sequence[int], pad_token: int) -> Batch:
-        """Some rows as one batch, padded."""
+    def collate(self, examples: Any, indices: Sequence[int], pad_token: int) -> Batch:
+        """Some rows of what `encode` returned as one batch, padded."""
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """The sum of the losses over the batch's units (items, or completion tokens), a scalar in float32."""
 
-    def evaluate(self, model: nn.Module, examples: Examples, evaluator: Evaluator, *, generate: bool) -> Predictions:
+    def evaluate(self, model: nn.Module, examples: Any, evaluator: Evaluator, *, generate: bool) -> Predictions:
         """Judge a model on a split, without dropout; `generate`: also by the text that it writes."""
 
 

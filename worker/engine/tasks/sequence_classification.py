@@ -3,26 +3,32 @@
 logits [B, labels] = head(base(x))        loss = cross-entropy, summed over the rows
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from sklearn.metrics import f1_score
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from app.domain.datasets import LabelledRow, Row, Split
 from app.domain.errors import RunFailed
 from app.domain.jobs import TrainJob
 from app.domain.runs import FailureCode
-from worker.engine.data import Batch, Examples, in_chunks, padded
+from worker.engine.data import Batch, Texts, in_chunks, padded
 from worker.engine.evaluate import Evaluator, Predictions
+from worker.engine.progress import ProgressSink
 
 AUTO = AutoModelForSequenceClassification
 ARCHITECTURES = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 PEFT_TYPE = "SEQ_CLS"
+
+
+def unfit(config: PreTrainedConfig) -> None:
+    """Nothing more is asked than a class of transformers."""
+    return None
 
 
 def encode(
@@ -31,11 +37,11 @@ def encode(
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     job: TrainJob,
-    between: Callable[[], None],
-) -> Examples:
+    sink: ProgressSink,
+) -> Texts:
     """Tokens of every text, cut to `max_length` with the special tokens included; targets are [1], the label."""
     tokens, targets = [], []
-    for chunk in in_chunks(rows, between):
+    for chunk in in_chunks(rows, sink.raise_if_stopped):
         labelled = [_checked(row, len(job.labels)) for row in chunk]
         encoded = tokenizer(
             [row.text for row in labelled],
@@ -46,7 +52,7 @@ def encode(
         )
         tokens += [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
         targets += [np.asarray([row.label], dtype=np.int64) for row in labelled]
-    return Examples(rows, tokens, targets, [len(t) for t in tokens])
+    return Texts(rows, targets, [len(t) for t in tokens], tokens)
 
 
 def _checked(row: Row, labels: int) -> LabelledRow:
@@ -59,7 +65,7 @@ def _checked(row: Row, labels: int) -> LabelledRow:
     return row
 
 
-def collate(examples: Examples, indices: Sequence[int], pad_token: int) -> Batch:
+def collate(examples: Texts, indices: Sequence[int], pad_token: int) -> Batch:
     """Rows padded on the right to the longest of them; labels are [B]."""
     ids, mask = padded([examples.tokens[i] for i in indices], pad_token)
     labels = torch.from_numpy(np.concatenate([examples.targets[i] for i in indices]))
@@ -71,7 +77,7 @@ def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     return functional.cross_entropy(model(**batch.inputs).logits.float(), batch.labels, reduction="sum")
 
 
-def evaluate(model: nn.Module, examples: Examples, evaluator: Evaluator, *, generate: bool) -> Predictions:
+def evaluate(model: nn.Module, examples: Texts, evaluator: Evaluator, *, generate: bool) -> Predictions:
     """Accuracy, macro-F1 and each label's probability."""
     logits: list[torch.Tensor] = []
     rows: list[int] = []
