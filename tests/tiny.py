@@ -130,6 +130,7 @@ class Recorder:
         self.seen: list[StepMetrics] = []
         self.evaluations: list[tuple[Evaluation, Sequence[str], Sequence[float]]] = []
         self.logs: list[str] = []
+        self.checkpoints: list[tuple[int, Path]] = []
         self.stop_at = stop_at
         self.total_steps: int | None = None
         self._calls_in_training = 0
@@ -146,6 +147,9 @@ class Recorder:
 
     def log(self, message: str) -> None:
         self.logs.append(message)
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        self.checkpoints.append((step, folder))
 
     def raise_if_stopped(self) -> None:
         if self.phases and self.phases[-1] is Phase.TRAIN:

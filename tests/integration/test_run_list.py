@@ -24,7 +24,7 @@ def many(registered: Database) -> Database:
         "arm": "full",
         "seed": 0,
         "method_kind": "full",
-                    "metric": "accuracy",
+        "metric": "accuracy",
         "base_model_id": 1,
         "dataset_id": 1,
         "learning_rate": 1e-4,

@@ -22,6 +22,8 @@ from worker.engine.memory import MemoryMeter
 from worker.engine.methods import MECHANISMS
 from worker.engine.model import Loaded, freeze_in_bf16, load
 from worker.engine.progress import Instruments, ProgressSink
+from worker.engine.resume import Checkpoint
+from worker.engine.stored_prefix import stored_prefix
 from worker.engine.tasks import TASKS
 from worker.engine.train import Loop, Trained
 
@@ -86,6 +88,8 @@ class Attempt:
         audit.check_trainable(model, expected)
         before = audit.hashes(model)
         memory.loaded()
+        prefix = stored_prefix(model, before, job, splits["train"], evaluate, instruments)
+        resume = Checkpoint(Path(job.resume)) if job.resume else None
 
         loop = Loop(
             task=spec.task,
@@ -98,8 +102,11 @@ class Attempt:
             validation=splits["validation"],
             evaluate=evaluate,
             companion=lambda model, steps: self.mechanism.companion(model, self.method, steps),
+            prefix=prefix,
             instruments=instruments,
             output=self.output,
+            checkpoint_seconds=job.checkpoint_seconds,
+            resume=resume,
         )
         trained = loop.run(model)
         clocks.enter("audit")
@@ -122,6 +129,7 @@ class Attempt:
             audit=audited,
             memory=memory.read(model, trained.optimizer_bytes),
             evaluations=instruments.evaluations,
+            resumed_from=resume.state.step if resume else None,
             environment=describe(self.device, self.bf16, frozen_dtype, base.model.config._attn_implementation),
             artifacts=artifacts,
             clocks=clocks.read(),

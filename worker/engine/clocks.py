@@ -1,14 +1,25 @@
 """Seconds by phase. Exactly one clock runs at any moment, so they sum to the wall time by construction."""
 
 import time
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, cast
 
 import torch
 
 from app.domain.metrics import Clocks
 
 ClockName = Literal[
-    "load", "tokenize", "baseline", "forward", "backward", "optimizer", "data", "evaluate", "save", "audit"
+    "load",
+    "tokenize",
+    "baseline",
+    "forward",
+    "backward",
+    "optimizer",
+    "data",
+    "evaluate",
+    "save",
+    "audit",
+    "cache",
 ]
 
 _TRAIN: tuple[ClockName, ...] = ("forward", "backward", "optimizer", "data")
@@ -43,6 +54,17 @@ class Stopwatch:
         now = time.perf_counter()
         self._seconds[self._running] = self._seconds.get(self._running, 0.0) + now - self._entered
         self._running, self._entered = clock, now
+
+    def of_training(self) -> dict[str, float]:
+        """Seconds that training and its evaluations have taken, for a checkpoint."""
+        self.enter(self._running)
+        return {clock: self._seconds.get(clock, 0.0) for clock in (*_TRAIN, "evaluate", "save")}
+
+    def carry(self, seconds: Mapping[str, float]) -> None:
+        """Add what the attempts before this one took; their time counts as wall time too."""
+        for clock, value in seconds.items():
+            self._seconds[cast(ClockName, clock)] = self._seconds.get(cast(ClockName, clock), 0.0) + value
+            self._began -= value
 
     @property
     def train_seconds(self) -> float:

@@ -12,7 +12,7 @@ Where /proc is missing (macOS), `ru_maxrss` is all there is: phases then show th
 
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -100,6 +100,15 @@ class MemoryMeter:
     def used(self) -> int:
         """Bytes now, above `before`."""
         return self._now() - self.before
+
+    def peaks(self) -> dict[str, int]:
+        """The largest number of bytes by phase so far, for a checkpoint."""
+        self.enter(self._phase)
+        return dict(self._peaks)
+
+    def carry(self, peaks: Mapping[str, int]) -> None:
+        """Count what the attempts before this one needed."""
+        self._peaks = {phase: max(self._peaks.get(phase, 0), peaks.get(phase, 0)) for phase in {**self._peaks, **peaks}}
 
     def peak(self) -> int:
         """The largest number of bytes so far, above `before`."""

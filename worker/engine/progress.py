@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from app.domain.metrics import Evaluation, StepMetrics
@@ -28,6 +29,9 @@ class ProgressSink(Protocol):
 
     def log(self, message: str) -> None:
         """A line for the run's log."""
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        """A checkpoint of so many steps lies in a folder; it stays until the one after the next is written."""
 
     def raise_if_stopped(self) -> None:
         """Raise `Stopped` if somebody asked for it. Called before every batch: must cost nothing."""

@@ -16,6 +16,8 @@ from app.domain.runs import FailureCode
 from worker.engine.progress import Instruments
 
 FLUSH_SECONDS = 0.25
+_CHUNK = 1000
+"""Steps to report at once."""
 
 
 class StepLog:
@@ -24,6 +26,7 @@ class StepLog:
     def __init__(self, file: Path, steps_per_epoch: int, instruments: Instruments) -> None:
         self._instruments = instruments
         self._steps_per_epoch = steps_per_epoch
+        self.file = file
         self._lines = file.open("w", encoding="utf-8")
         self._waiting: list[StepMetrics] = []
         self._values: list[torch.Tensor] = []
@@ -38,6 +41,16 @@ class StepLog:
         with self._lines:
             if kind is None:
                 self.flush()
+
+    def resume(self, file: Path | None, tokens: int) -> None:
+        """Take over the steps of an attempt that was stopped, and report them again."""
+        lines = file.read_text(encoding="utf-8").splitlines() if file else []
+        self._lines.writelines(f"{line}\n" for line in lines)
+        for start in range(0, len(lines), _CHUNK):
+            self._instruments.sink.steps(
+                [StepMetrics.model_validate_json(line) for line in lines[start : start + _CHUNK]]
+            )
+        self.tokens = tokens
 
     def add(self, step: int, loss: torch.Tensor, rate: float, norm: torch.Tensor, tokens: int) -> None:
         """Note a step. Loss and norm are scalars on the device; `tokens` are those of this step."""
@@ -71,6 +84,7 @@ class StepLog:
         self._waiting, self._values = [], []
         finite = [s for s in steps if math.isfinite(s.loss) and math.isfinite(s.grad_norm)]
         self._lines.writelines(f"{s.model_dump_json()}\n" for s in finite)
+        self._lines.flush()
         self._instruments.sink.steps(finite)
         for step in steps:
             for name, value in (("loss", step.loss), ("norm of the gradient", step.grad_norm)):

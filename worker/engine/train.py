@@ -23,8 +23,11 @@ from worker.engine.evaluate import Evaluator
 from worker.engine.memory import tensor_bytes
 from worker.engine.methods import Companion
 from worker.engine.progress import Instruments
+from worker.engine.resumable import Resumable
+from worker.engine.resume import Checkpoint
 from worker.engine.schedule import factor, warmup
 from worker.engine.steplog import StepLog
+from worker.engine.stored_prefix import StoredPrefix
 from worker.engine.tasks import TASKS
 
 
@@ -59,9 +62,14 @@ class Loop:
     evaluate: Evaluator
     companion: Callable[[nn.Module, int], Companion | None]
     """What the method does beside the optimizer, from the model and the number of steps."""
+    prefix: StoredPrefix
     instruments: Instruments
     output: Path
-    """Directory of metrics.jsonl and of the checkpoint."""
+    """Directory of metrics.jsonl and of the checkpoints."""
+    checkpoint_seconds: float | None = None
+    """Leave a checkpoint so often; None leaves one only when stopped."""
+    resume: Checkpoint | None = None
+    """Where another attempt stopped."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -75,23 +83,36 @@ class Loop:
         return self.arguments.max_steps or math.ceil(self.arguments.num_train_epochs * self.steps_per_epoch)
 
     def run(self, model: nn.Module) -> Trained:
-        """Train, evaluate after every epoch and at the end, and put the best weights back into the model.
+        """Train, evaluate as `eval_strategy` says and at the end, and put the best weights back into the model.
 
-        Without validation rows the last weights are the best. Raises `RunFailed(diverged)` if a loss is not finite.
+        Without validation rows the last weights are the best. Raises `RunFailed(diverged)` if a loss is not finite, and
+        `Stopped`, having left a checkpoint, if asked to stop.
         """
         arguments, clocks, total = self.arguments, self.instruments.clocks, self.total_steps
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         optimizer = adamw(named, self.learning_rate, arguments.weight_decay, self.rate_factor)
         warmup_steps = warmup(arguments.warmup_steps, total)
+        companion = self.companion(model, total)
         best = BestCheckpoint(self.output, model, FACTS[self.task].best_by)
         # The same dropout for the same seed, whatever a method drew for its own weights.
         torch.manual_seed(arguments.seed)
+        log = StepLog(self.output / "metrics.jsonl", self.steps_per_epoch, self.instruments)
+        state = Resumable(named, optimizer, companion, best, log, self.instruments, self.evaluate.device, self.output)
         self.instruments.enter(Phase.TRAIN, total)
-        companion = self.companion(model, total)
-        step = 0
-        with StepLog(self.output / "metrics.jsonl", self.steps_per_epoch, self.instruments) as log:
-            model.train()
-            for step, batches in enumerate(islice(self._steps(), total), start=1):
+        with log, state.left_when_stopped():
+            if self.resume is not None:
+                state.restore(self.resume)
+                if state.evaluation_due:
+                    self._validate(model, best, state)
+            self.prefix.train_mode()
+            for batches in islice(self._steps(), state.step, total):
+                if best.since_best == arguments.early_stopping_patience:
+                    self.instruments.sink.log(
+                        f"Stopped early at step {state.step}: {best.since_best} evaluations in a row were no better "
+                        f"than that of step {best.step}."
+                    )
+                    break
+                step = state.step + 1
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
                 loss, tokens = self._gradients(model, batches)
                 if companion is not None:
@@ -106,21 +127,18 @@ class Loop:
                 clocks.enter("data")
                 log.add(step, loss, rate, norm, tokens)
                 optimizer.zero_grad(set_to_none=True)
-                if self._evaluates(step):
+                state.end_step(evaluation_due=self._evaluates(step))
+                if state.evaluation_due:
                     log.flush()
-                    self._validate(model, best, step)
-                    if best.since_best == arguments.early_stopping_patience:
-                        self.instruments.sink.log(
-                            f"Stopped early at step {step}: {best.since_best} evaluations were no better than step "
-                            f"{best.step}."
-                        )
-                        break
+                    self._validate(model, best, state)
+                if self.checkpoint_seconds is not None:
+                    state.checkpoint_every(self.checkpoint_seconds)
         clocks.enter("save")
         state_bytes = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
         without_gradient = frozenset(name for name, p in named.items() if not _had_gradient(optimizer, p))
-        del optimizer  # before the best weights are read back: the peak is training's own
+        del optimizer, state.optimizer  # before the best weights are read back: the peak is training's own
         best.restore()
-        return Trained(step, best.step or step, log.tokens, state_bytes, without_gradient)
+        return Trained(state.step, best.step or state.step, log.tokens, state_bytes, without_gradient)
 
     def _gradients(self, model: nn.Module, batches: Sequence[Sequence[int]]) -> tuple[torch.Tensor, int]:
         """Forward and backward over the batches of one step. Returns the mean loss (a scalar on the device) and the
@@ -137,7 +155,10 @@ class Loop:
             clocks.enter("data")
             batch = task.collate(self.train, indices, evaluate.pad_token).to(evaluate.device)
             clocks.enter("forward")
-            with torch.autocast(evaluate.device.type, torch.bfloat16, enabled=self.bf16):
+            with (
+                self.prefix.feeding(indices, batch),
+                torch.autocast(evaluate.device.type, torch.bfloat16, enabled=self.bf16),
+            ):
                 loss = task.loss(model, batch) / units
             clocks.enter("backward")
             loss.backward()  # type: ignore[no-untyped-call]
@@ -149,8 +170,9 @@ class Loop:
         every = self.arguments.eval_steps if self.arguments.eval_strategy == "steps" else self.steps_per_epoch
         return step == self.total_steps or step % (every or self.steps_per_epoch) == 0
 
-    def _validate(self, model: nn.Module, best: BestCheckpoint, step: int) -> None:
+    def _validate(self, model: nn.Module, best: BestCheckpoint, state: Resumable) -> None:
         """Evaluate, keep the weights if they are the best, and go on training."""
+        step = state.step
         last = step == self.total_steps
         if len(self.validation):
             self.instruments.enter(Phase.EVALUATE)
@@ -160,9 +182,10 @@ class Loop:
             self.instruments.evaluated(found)
             self.instruments.clocks.enter("save")
             best.consider(found, last)
+        state.evaluated()
         if not last:
             self.instruments.enter(Phase.TRAIN, self.total_steps)
-            model.train()
+            self.prefix.train_mode()
 
     def _steps(self) -> Iterator[list[list[int]]]:
         """The batches of each optimizer step, for ever."""

@@ -25,6 +25,12 @@ class Companion(Protocol):
     def after_step(self, step: int) -> None:
         """Called after the optimizer's step `step`, from 1, while the gradients are still there."""
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint must hold of it."""
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from there."""
+
 
 class MechanismFile(Protocol):
     """What a file in this package holds."""

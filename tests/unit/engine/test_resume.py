@@ -1,0 +1,141 @@
+"""A training that was stopped and goes on is the one that was never stopped, to the last digit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.domain.errors import RunFailed
+from app.domain.methods import FullSpec, LoraSpec, MethodSpec
+from app.domain.metrics import RunResult
+from app.domain.runs import TrainingArguments
+from tests import tiny
+from worker.engine.attempt import Attempt
+from worker.engine.progress import Stopped
+from worker.engine.resume import Checkpoint
+
+TRAINING = tiny.FAST.model_copy(update={"num_train_epochs": 2, "gradient_accumulation_steps": 2})
+LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # With dropout: the generators' state is part of what must be kept.
+    return tiny.save_model(tmp_path_factory.mktemp("model"), hidden_dropout_prob=0.1)
+
+
+def whole(directory: Path, model: Path, method: MethodSpec, training: TrainingArguments = TRAINING) -> RunResult:
+    """A run from beginning to end."""
+    recorder = tiny.Recorder()
+    result = Attempt(tiny.job(directory, model, method, training), recorder).run()
+    assert len(recorder.seen) == result.steps
+    return result
+
+
+def stopped(directory: Path, model: Path, method: MethodSpec, at: int, training: TrainingArguments = TRAINING) -> Path:
+    """Run until it is stopped before the batch `at` (from 0) of its training; its checkpoint, moved to safety."""
+    recorder = tiny.Recorder(stop_at=at)
+    with pytest.raises(Stopped):
+        Attempt(tiny.job(directory, model, method, training), recorder).run()
+    [(step, folder)] = recorder.checkpoints
+    assert step == at // 2
+    return Path(shutil.copytree(folder, directory / "kept"))
+
+
+def losses(directory: Path) -> list[tuple[float, float]]:
+    """Loss and norm of the gradient of every step, as the attempt's own log has them."""
+    lines = (directory / "output" / "metrics.jsonl").read_text().splitlines()
+    return [(json.loads(line)["loss"], json.loads(line)["grad_norm"]) for line in lines]
+
+
+def predictions(result: RunResult) -> list[tuple[str, float]]:
+    """What every evaluation found."""
+    return [(e.split, e.loss) for e in result.evaluations]
+
+
+@pytest.mark.parametrize("method", [FullSpec(), LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("at", [2, 3, 8, 11, 15], ids=lambda at: f"before batch {at}")
+def test_a_run_stopped_at_any_batch_has_the_same_losses_as_one_that_was_not(
+    tmp_path: Path, model: Path, method: MethodSpec, at: int
+) -> None:
+    expected = whole(tmp_path / "whole", model, method)
+    kept = stopped(tmp_path / "first", model, method, at)
+
+    recorder = tiny.Recorder()
+    job = tiny.job(tmp_path / "second", model, method, TRAINING).model_copy(update={"resume": str(kept)})
+    result = Attempt(job, recorder).run()
+
+    assert result.resumed_from == at // 2
+    assert losses(tmp_path / "second") == losses(tmp_path / "whole")
+    assert [step.step for step in recorder.seen] == list(range(1, STEPS + 1))  # reported again: the record is whole
+    assert predictions(result) == predictions(expected)
+    assert (result.tokens, result.best_step) == (expected.tokens, expected.best_step)
+    weights = [f for f in expected.artifacts if f.kind in ("model", "adapter") and f.name.endswith(".safetensors")]
+    assert weights
+    assert {f.sha256 for f in weights} <= {f.sha256 for f in result.artifacts}
+
+
+def test_a_stop_in_the_evaluation_does_not_lose_it(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = whole(tmp_path / "whole", model, LORA)
+    recorder = tiny.Recorder()
+    attempt = Attempt(tiny.job(tmp_path / "first", model, LORA, TRAINING), recorder)
+
+    def stop_in_the_first_validation() -> None:
+        if recorder.phases[-1].value == "evaluate":
+            raise Stopped
+
+    monkeypatch.setattr(recorder, "raise_if_stopped", stop_in_the_first_validation)
+    with pytest.raises(Stopped):
+        attempt.run()
+    [(step, folder)] = recorder.checkpoints
+    assert step == 4 and Checkpoint(folder).state.evaluation_due
+
+    job = tiny.job(tmp_path / "second", model, LORA, TRAINING).model_copy(update={"resume": str(folder)})
+    assert predictions(Attempt(job, tiny.Recorder()).run()) == predictions(expected)
+
+
+def test_checkpoints_are_left_as_often_as_asked_and_two_stay(tmp_path: Path, model: Path) -> None:
+    recorder = tiny.Recorder()
+    job = tiny.job(tmp_path, model, LORA, TRAINING).model_copy(update={"checkpoint_seconds": 0.0})
+    Attempt(job, recorder).run()
+    assert [step for step, _ in recorder.checkpoints] == list(range(1, STEPS + 1))
+    assert [folder.exists() for _, folder in recorder.checkpoints] == [False] * (STEPS - 2) + [True] * 2
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.engine.resume.Checkpoints.room", lambda self, trainable: False)
+    recorder = tiny.Recorder()
+    job = tiny.job(tmp_path, model, LORA, TRAINING).model_copy(update={"checkpoint_seconds": 0.0})
+    assert Attempt(job, recorder).run().steps == STEPS
+    assert not recorder.checkpoints
+    assert "No checkpoint at step 1: the disk is nearly full." in recorder.logs
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, model: Path) -> None:
+    kept = stopped(tmp_path, model, LORA, at=6)
+    damaged = kept / "optimizer.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(RunFailed, match=r"optimizer\.safetensors is not as it was written"):
+        Checkpoint(kept)
+
+
+def test_a_checkpoint_holds_no_pickle(tmp_path: Path, model: Path) -> None:
+    kept = stopped(tmp_path, model, FullSpec(), at=6)
+    assert {path.suffix for path in kept.iterdir()} == {".safetensors", ".json", ".jsonl"}
+
+
+def test_time_before_the_stop_counts(tmp_path: Path, model: Path) -> None:
+    kept = stopped(tmp_path / "first", model, LORA, at=14)
+    before = Checkpoint(kept).state.seconds
+    job = tiny.job(tmp_path / "second", model, LORA, TRAINING).model_copy(update={"resume": str(kept)})
+    clocks = Attempt(job, tiny.Recorder()).run().clocks
+    assert clocks.forward > before["forward"]
+    assert clocks.accounted == pytest.approx(clocks.wall, rel=0.01)
