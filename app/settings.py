@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     """A trainer that reports no progress for this long is ended as `stalled`."""
     stop_seconds: float = Field(default=15.0, gt=0)
     """A trainer that was told to stop is ended by force after this long."""
+    checkpoint_seconds: float = Field(default=300.0, gt=0)
+    """A training that takes longer leaves a checkpoint this often; a run that is interrupted goes on from its last."""
+    cache_bytes: int = Field(default=20 * 2**30, ge=0)
+    """How large `home`/cache may grow, where activations of frozen blocks are kept from run to run."""
     max_attempts: int = Field(default=3, ge=1)
     """A run is tried this often when its worker is lost."""
 

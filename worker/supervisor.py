@@ -18,13 +18,23 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound, RunFailed, Unavailable
-from app.domain.jobs import EXIT_ABANDONED, EXIT_STOPPED, FailureReport, Report, ResultReport, TrainJob
+from app.domain.jobs import (
+    EXIT_ABANDONED,
+    EXIT_STOPPED,
+    CheckpointReport,
+    FailureReport,
+    LogReport,
+    Report,
+    ResultReport,
+    TrainJob,
+)
 from app.domain.metrics import RunResult
 from app.domain.runs import FAILURES, Failure, FailureCode, RunStatus
 from app.services import attempts
 from app.services.attempts import Claim, Fenced, Orders
 from app.services.models import location_of
 from app.store.queries import runs
+from worker.checkpoints import Checkpoints
 from worker.context import Context
 from worker.trainer_process import TrainerProcess
 from worker.workdir import workdir
@@ -56,6 +66,7 @@ def supervise(context: Context, claim: Claim) -> None:
             logger.exception("the attempt could not be supervised")
             with suppress(Fenced, LeaseLost):
                 attempt.fail(_failure_of(error))
+        attempt.checkpoints.close()
         attempt.remove_unused_files()
 
 
@@ -75,6 +86,7 @@ class _Attempt:
         self.stop_asked_at: float | None = None
         self.stalled = False
         self.end: ResultReport | FailureReport | None = None
+        self.checkpoints = Checkpoints(context.files, claim, self._write)
 
     def run(self) -> None:
         """From the job file to the run's end."""
@@ -86,6 +98,7 @@ class _Attempt:
             while not trainer.finished_reporting:
                 self._take(trainer.reports(self.settings.report_seconds))
                 self._exchange(trainer)
+                self.checkpoints.tend()
                 self._enforce(trainer)
             status = trainer.exit_status(LINGER_SECONDS)
         finally:
@@ -102,6 +115,10 @@ class _Attempt:
             location = location_of(self.claim.model_source, self.claim.model_location)
         except Unavailable as error:
             raise RunFailed(FailureCode.MODEL_UNAVAILABLE, error.message) from error
+        found: list[tuple[Path | None, list[str]]] = []
+        self._while_renewing(lambda: found.append(self.checkpoints.fetch(self.folder)))
+        [(resume, notes)] = found
+        self.pending += [LogReport(message=note) for note in notes]
         output = self.folder / "output"
         output.mkdir()
         return TrainJob(
@@ -116,6 +133,10 @@ class _Attempt:
             labels=self.claim.labels,
             general_file=general,
             output=str(output),
+            cache=str(self.settings.home / "cache"),
+            cache_bytes=self.settings.cache_bytes,
+            resume=str(resume) if resume else None,
+            checkpoint_seconds=self.settings.checkpoint_seconds,
             device=self.settings.device,
             threads=self.settings.threads,
             claimed_at=self.claim.claimed_at.timestamp(),
@@ -137,6 +158,8 @@ class _Attempt:
             self.progress_at = time.monotonic()
             if isinstance(report, ResultReport | FailureReport):
                 self.end = report
+            elif isinstance(report, CheckpointReport):
+                self.checkpoints.take(report)
             else:
                 self.pending.append(report)
 
@@ -185,6 +208,7 @@ class _Attempt:
         elif self.orders.cancel:
             self._write(lambda session: attempts.stop(session, claim))
         elif self.orders.drain:
+            self._while_renewing(self.checkpoints.settle)
             why = f"{claim.worker} is shutting down"
             self._write(lambda session: attempts.hand_back(session, bell, claim, why))
         elif self.stalled:
@@ -231,6 +255,8 @@ class _Attempt:
             with self.context.database.reading() as session:
                 run = runs.get(session, self.claim.run_id)
             kept = run.epoch if run.status == RunStatus.SUCCEEDED else None
+            if RunStatus(run.status).terminal:
+                self.context.files.remove(attempts.checkpoint_prefix(self.claim.run_id))
             for epoch in range(1, self.claim.epoch + 1):
                 if epoch != kept:
                     self.context.files.remove(self._prefix(epoch))

@@ -26,6 +26,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from pydantic import BaseModel, ValidationError
 from app.domain.jobs import (
     EXIT_ABANDONED,
     EXIT_STOPPED,
+    CheckpointReport,
     EvaluationReport,
     FailureReport,
     LogReport,
@@ -98,6 +100,10 @@ class Reports:
     def log(self, message: str) -> None:
         """A line for the run's log."""
         self._channel.send(LogReport(message=message))
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        """A checkpoint lies in a folder."""
+        self._channel.send(CheckpointReport(step=step, folder=str(folder)))
 
     def raise_if_stopped(self) -> None:
         """Raise the engine's `Stopped` once a stop was asked for."""

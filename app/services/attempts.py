@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.domain.checkpoints import KEPT, StoredCheckpoint
 from app.domain.errors import VeznaError
 from app.domain.jobs import EvaluationReport, LogReport, PhaseReport, Report, StepsReport
 from app.domain.metrics import Evaluation, RunResult, to_array
@@ -50,6 +51,8 @@ class Claim(Attempt):
     labels: list[str]
     general_file: str | None
     """The same for the text on which forgetting is measured."""
+    checkpoints: tuple[StoredCheckpoint, ...]
+    """What earlier attempts have left to go on from, oldest first."""
     claimed_at: datetime
 
 
@@ -109,6 +112,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         dataset_hash=dataset.content_hash,
         labels=dataset.facts.labels,
         general_file=general.file if general else None,
+        checkpoints=run.checkpoints,
         claimed_at=at,
     )
 
@@ -188,6 +192,25 @@ PHASES = {
     Phase.EVALUATE: "evaluating",
     Phase.SAVE: "saving",
 }
+
+
+def checkpoint_prefix(run_id: int) -> str:
+    """The folder of a run's checkpoints in the files store."""
+    return f"runs/{run_id}/checkpoints"
+
+
+def checkpointed(session: Session, claimed: Claim, stored: StoredCheckpoint) -> list[StoredCheckpoint]:
+    """Note a stored checkpoint; returns those that are older than the last two and not needed any more.
+
+    Raises Fenced.
+    """
+    run = runs.get(session, claimed.run_id)
+    every = [*(c for c in run.checkpoints if c.prefix != stored.prefix), stored]
+    kept = [c.model_dump() for c in every[-KEPT:]]
+    if not runs.write(session, claimed.run_id, claimed.epoch, checkpoints_json=kept):
+        raise _fenced(claimed)
+    events.add(session, claimed.run_id, "log", f"checkpoint of step {stored.step} stored")
+    return every[:-KEPT]
 
 
 def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str, str]) -> None:

@@ -3,6 +3,8 @@
 `python fake_trainer.py BEHAVIOUR`
 """
 
+import hashlib
+import json
 import os
 import signal
 import sys
@@ -12,8 +14,10 @@ from pathlib import Path
 
 from app.domain.jobs import (
     EXIT_STOPPED,
+    CheckpointReport,
     EvaluationReport,
     FailureReport,
+    LogReport,
     PhaseReport,
     ResultReport,
     StepsReport,
@@ -74,6 +78,28 @@ elif behaviour == "steps-forever":
         number += 1
         say(StepsReport(steps=[step(number)]))
     sys.exit(EXIT_STOPPED)
+elif behaviour == "leaves-a-checkpoint":
+
+    def leave(number: int) -> None:
+        folder = Path(job.output) / ".checkpoints" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "weights.safetensors").write_bytes(b"weights of step %d" % number)
+        digest = hashlib.sha256(b"weights of step %d" % number).hexdigest()
+        (folder / "state.json").write_text(json.dumps({"step": number, "files": {"weights.safetensors": digest}}))
+        say(CheckpointReport(step=number, folder=str(folder)))
+
+    if job.resume:
+        state = json.loads((Path(job.resume) / "state.json").read_text())
+        say(LogReport(message=f"going on from step {state['step']}"))
+        say(ResultReport(result=result()))
+    else:
+        for number in (3, 6, 9):
+            say(StepsReport(steps=[step(number)]))
+            leave(number)
+            time.sleep(0.6)
+        stop.wait()
+        leave(10)
+        sys.exit(EXIT_STOPPED)
 elif behaviour == "deaf":
     while True:
         say(PhaseReport(phase=Phase.TRAIN))

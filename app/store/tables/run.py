@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.domain.checkpoints import StoredCheckpoint
 from app.domain.metrics import RunResult
 from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
 from app.store.tables.base import Base, now
@@ -89,6 +90,11 @@ class RunRow(Base):
     def result(self) -> RunResult | None:
         """What came out, once it succeeded."""
         return RunResult.model_validate(self.result_json) if self.result_json else None
+
+    @property
+    def checkpoints(self) -> tuple[StoredCheckpoint, ...]:
+        """The newest, oldest first."""
+        return tuple(StoredCheckpoint.model_validate(c) for c in self.checkpoints_json)
 
     @property
     def failure(self) -> Failure | None:
