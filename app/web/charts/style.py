@@ -54,15 +54,14 @@ CONFIG: dict[str, Any] = {
     "text": {"color": INK, "fontSize": SMALL},
 }
 
-MarkerName = Literal["square", "circle", "triangle-up", "cross"]
-
 
 @dataclass(frozen=True)
 class FamilyStyle:
     """What stands for a family of methods, everywhere the same."""
 
     colour: str
-    marker: MarkerName
+    marker: str
+    """Vega's name of a shape, or an SVG path in the square from −1 to 1."""
     half: str
     """SVG path of the marker's left half, in the square from −1 to 1: a family's third arm."""
     dash: tuple[int, ...]
@@ -70,8 +69,13 @@ class FamilyStyle:
 
 FAMILIES: dict[Family | Literal["base"], FamilyStyle] = {
     "full": FamilyStyle("var(--m-full)", "square", "M-1,-1H0V1H-1Z", (1, 0)),
-    "lora": FamilyStyle("var(--m-lora)", "circle", "M0,-1A1,1,0,0,0,0,1Z", (1, 0)),
+    "partial": FamilyStyle("var(--m-partial)", "M-1.1,-0.55H1.1V0.55H-1.1Z", "M-1.1,-0.55H0V0.55H-1.1Z", (12, 3)),
     "head": FamilyStyle("var(--m-head)", "triangle-up", "M0,-0.866L-1,0.866H0Z", (6, 3)),
+    "lora": FamilyStyle("var(--m-lora)", "circle", "M0,-1A1,1,0,0,0,0,1Z", (1, 0)),
+    "low-rank": FamilyStyle("var(--m-low-rank)", "M-1,-1H1L-1,1H1Z", "M-1,-1H0V1H-1L0,0Z", (7, 2, 2, 2)),
+    "scaling": FamilyStyle("var(--m-scaling)", "triangle-right", "M-0.866,-1L0,-0.5V0.5L-0.866,1Z", (3, 2)),
+    "prompt": FamilyStyle("var(--m-prompt)", "triangle-down", "M0,0.866L-1,-0.866H0Z", (9, 4)),
+    "adapter": FamilyStyle("var(--m-adapter)", "diamond", "M-1,0L0,-1V1Z", (5, 2, 2, 2, 2, 2)),
     "base": FamilyStyle("var(--m-base)", "cross", "", (2, 3)),
 }
 LATER_DASHES = ((8, 2), (4, 2), (2, 2))
