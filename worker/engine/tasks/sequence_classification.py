@@ -28,7 +28,6 @@ PEFT_TYPE = "SEQ_CLS"
 
 def unfit(config: PreTrainedConfig) -> None:
     """Nothing more is asked than a class of transformers."""
-    return None
 
 
 def encode(
