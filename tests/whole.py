@@ -19,7 +19,13 @@ from app.store.session import Database
 from tests import tiny
 from tests.conftest import small_dataset
 
-TIMES = {"LEASE_SECONDS": "6", "HEARTBEAT_SECONDS": "2", "SWEEP_SECONDS": "2", "RING_AGAIN_SECONDS": "4"}
+TIMES = {
+    "LEASE_SECONDS": "6",
+    "HEARTBEAT_SECONDS": "2",
+    "SWEEP_SECONDS": "2",
+    "RING_AGAIN_SECONDS": "4",
+    "CHECKPOINT_SECONDS": "0.5",
+}
 """A lease of seconds, so that a loss is noticed soon."""
 
 

@@ -14,6 +14,8 @@ import pytest
 from app.domain.metrics import Clocks
 from app.embedded import Child
 from app.settings import Settings
+from app.store.queries import runs
+from app.store.session import Database
 from tests.whole import Whole, prepare, start, until
 
 pytestmark = pytest.mark.slow
@@ -82,12 +84,21 @@ def test_a_study_by_http_ends_in_a_verdict_and_leaves_what_it_promised(
     assert len(api.get(f"/artifacts/{weights['id']}/content").content) == weights["bytes"]
 
 
+def checkpoints(settings: Settings, run_id: int) -> int:
+    """How many of a run's checkpoints are stored."""
+    database = Database(settings.database)
+    with database.reading() as session:
+        found = len(runs.get(session, run_id).checkpoints)
+    database.dispose()
+    return found
+
+
 def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(running: Whole, settings: Settings) -> None:
     found, api = running
     longer = STUDY | {"training": STUDY["training"] | {"num_train_epochs": 100}}
     study = api.post("/studies", json=longer).json()
     first = study["runs"][0]
-    until(lambda: api.get(f"/runs/{first}").json()["step"] > 0, 90)
+    until(lambda: checkpoints(settings, first) > 0, 90)
     worker = next(child for child in found.children if child.name == "worker")
     [trainer] = trainers(worker.process.pid)
     pool = psutil.Process(worker.process.pid).children()
@@ -103,6 +114,7 @@ def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(running: Whol
     weighed(api, study["id"])
     run = api.get(f"/runs/{first}").json()
     assert run["attempt"] == 2
+    assert 0 < run["result"]["resumed_from"] < run["result"]["steps"]
     assert run["result"]["steps"] == len(api.get(f"/runs/{first}/steps", params={"points": 100_000}).json()["step"])
 
 
