@@ -46,7 +46,10 @@ class Trainers:
         `folder` holds the attempt's files. Raises OSError if no process can be started.
         """
         trainer = self._take()
-        if trainer is None or not trainer.hand(job, folder, lease_seconds):
+        if trainer is not None and not trainer.hand(job, folder, lease_seconds):
+            trainer.kill()
+            trainer = None
+        if trainer is None:
             trainer = TrainerProcess(self._command)
             trainer.hand(job, folder, lease_seconds)
         self.warm_up()

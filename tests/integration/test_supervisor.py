@@ -133,6 +133,21 @@ def test_a_cancelled_run_stops_after_its_present_step(
     assert run.step > 0
 
 
+def test_a_run_in_a_trainer_that_waited_for_it_is_cancelled_like_any_other(
+    here: Context, claim: Claim, meanwhile: Callable[..., None]
+) -> None:
+    trainers = Trainers((sys.executable, str(FAKE), "steps-forever"), keep_spare=True)
+    trainers.warm_up()
+    waiting = trainers.spare
+    meanwhile(claim.run_id, lambda session: runs.cancel(session, claim.run_id))
+    supervise(replace(here, trainers=trainers), claim)
+    with here.database.reading() as session:
+        assert run_queries.get(session, claim.run_id).status == "cancelled"
+    assert waiting is not None and not waiting.alive
+    assert trainers.spare is not None and trainers.spare.alive
+    trainers.end()
+
+
 def test_a_deaf_trainer_is_ended_by_force(here: Context, claim: Claim, meanwhile: Callable[..., None]) -> None:
     here = Context(here.settings.model_copy(update={"stop_seconds": 0.5}), here.database, here.files, here.bell)
     meanwhile(claim.run_id, lambda session: runs.cancel(session, claim.run_id))

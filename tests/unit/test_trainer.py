@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import TypeAdapter
 
@@ -68,11 +69,19 @@ def waiting_trainer() -> Iterator[subprocess.Popen[str]]:
 
 def hand(process: subprocess.Popen[str], job: TrainJob, directory: Path, lease_seconds: float = 300.0) -> None:
     """Give it its job."""
-    file, empty, errors = directory / "job.json", directory / "empty", directory / "stderr.txt"
-    file.write_text(job.model_dump_json())
-    empty.mkdir()
-    handover = Handover(job=file, directory=empty, stderr=errors, lease_seconds=lease_seconds)
-    say(process, handover.model_dump_json())
+    (directory / "job.json").write_text(job.model_dump_json())
+    (directory / "empty").mkdir()
+    say(process, handover(directory, lease_seconds).model_dump_json())
+
+
+def handover(directory: Path, lease_seconds: float = 300.0) -> Handover:
+    """The line that tells of a job in a directory."""
+    return Handover(
+        job=directory / "job.json",
+        directory=directory / "empty",
+        stderr=directory / "stderr.txt",
+        lease_seconds=lease_seconds,
+    )
 
 
 def say(process: subprocess.Popen[str], *lines: str) -> None:
@@ -151,6 +160,79 @@ def test_without_a_renewed_lease_it_ends(tmp_path: Path, model: Path) -> None:
         assert process.stdout
         process.stdout.read()
         assert process.wait(10) == EXIT_ABANDONED
+
+
+def until_imported(process: subprocess.Popen[str]) -> psutil.Process:
+    """Wait until a trainer without a job has nothing left to do."""
+    seen, used, idle_since = psutil.Process(process.pid), -1.0, time.monotonic()
+    while time.monotonic() - idle_since < 1.0:
+        time.sleep(0.1)
+        times = seen.cpu_times()
+        if times.user + times.system != used or seen.status() != psutil.STATUS_SLEEPING:
+            used, idle_since = times.user + times.system, time.monotonic()
+    assert used > 1.0, "torch, transformers and peft take longer"
+    return seen
+
+
+def test_a_trainer_that_waited_counts_time_from_the_claim_and_memory_above_its_libraries(
+    tmp_path: Path, model: Path
+) -> None:
+    with waiting_trainer() as process:
+        libraries = until_imported(process).memory_info().rss
+        job = tiny.job(tmp_path, model, LORA)
+        hand(process, job, tmp_path)
+        assert process.stdout
+        first = REPORT.validate_json(process.stdout.readline())
+        ready = time.time() - job.claimed_at
+        assert isinstance(first, PhaseReport)
+        last = REPORT.validate_json(process.stdout.readlines()[-1])
+    assert isinstance(last, ResultReport)
+    assert 0 < last.result.clocks.start <= ready
+    assert last.result.memory.before_bytes == pytest.approx(libraries, abs=2**24)
+
+
+def test_a_trainer_that_waits_holds_no_file_and_no_device_and_can_be_told_to_go() -> None:
+    with waiting_trainer() as process:
+        seen = until_imported(process)
+        assert seen.open_files() == []
+        held = [link.readlink().as_posix() for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+        assert not [name for name in held if "nvidia" in name]
+        process.terminate()
+        assert process.wait(5) == EXIT_STOPPED
+
+
+def test_a_trainer_that_waits_ends_with_its_supervisor() -> None:
+    with waiting_trainer() as process:
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(10) == EXIT_ABANDONED
+
+
+def test_a_job_that_is_none_is_our_mistake_and_the_trace_is_in_its_file(tmp_path: Path) -> None:
+    with waiting_trainer() as process:
+        (tmp_path / "job.json").write_text("{}")
+        (tmp_path / "empty").mkdir()
+        say(process, handover(tmp_path).model_dump_json())
+        failure = failure_of(process).failure
+    assert failure.code is FailureCode.INTERNAL and "job file is wrong" in failure.message
+    assert "ValidationError" in (tmp_path / "stderr.txt").read_text()
+
+
+def test_what_is_imported_ahead_opens_no_device_and_starts_no_threads_for_mathematics() -> None:
+    program = (
+        "import importlib, os\n"
+        "from worker.trainer import ENGINE, FIRST_USED_LATER\n"
+        "for name in (*ENGINE, *FIRST_USED_LATER):\n"
+        "    importlib.import_module(name)\n"
+        "import torch\n"
+        "assert not torch.cuda.is_initialized()\n"
+        "threads = lambda: len(os.listdir('/proc/self/task'))\n"
+        "before = threads()\n"
+        "torch.rand(2000, 2000).exp()\n"
+        "assert torch.get_num_threads() == 2 and threads() == before + 1, (before, threads())\n"
+    )
+    environment = os.environ | TRAINER_ENV | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
 
 
 def test_a_target_that_the_model_lacks_is_a_bad_configuration_with_the_real_names(tmp_path: Path, model: Path) -> None:
