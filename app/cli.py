@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,10 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import sample, terminal
 from app.client import Client
-from app.domain.datasets import SAMPLE_DATASET
+from app.domain.datasets import SAMPLE_DATASET, Row
 from app.domain.errors import Invalid, Unavailable, VeznaError
 from app.domain.models import SAMPLE_MODEL, ModelRegistration
 from app.domain.runs import RunStatus
+from app.domain.tasks import Format
 from app.embedded import Stack, check, locked, stack
 from app.queue import Doorbell
 from app.services import datasets as dataset_service
@@ -245,10 +246,11 @@ def _sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
         dataset_service.register(
             session, files, name=SAMPLE_DATASET, title=sample.TITLE, form="labelled", labels=labels, rows=rows
         )
-        for name, title, form, more in (
+        others: tuple[tuple[str, str, Format, Sequence[Row]], ...] = (
             (sample.SUMMARIES, sample.SUMMARIES_TITLE, "prompt-completion", sample.summaries()),
             (sample.GENERAL_TEXT, sample.GENERAL_TEXT_TITLE, "text", sample.general_text()),
-        ):
+        )
+        for name, title, form, more in others:
             dataset_service.register(session, files, name=name, title=title, form=form, rows=more)
         wanted = ModelRegistration(name=SAMPLE_MODEL, source="sample")
         model_service.register(session, bell, wanted, settings.model_roots)

@@ -70,7 +70,7 @@ def _advance(progress: Progress, task: TaskID, run: dict[str, Any]) -> None:
 
 def _state(run: dict[str, Any]) -> str:
     if run["status"] == "succeeded":
-        return f"accuracy {run['accuracy']:.3f}" if run["accuracy"] is not None else "succeeded"
+        return f"accuracy {run['score']:.3f}" if run["score"] is not None else "succeeded"
     if run["status"] == "failed":
         return f"failed: {run['failure_code']}"
     if run["status"] != "running":
@@ -78,8 +78,8 @@ def _state(run: dict[str, Any]) -> str:
     parts = [run["phase"] or "starting"]
     if run["train_loss"] is not None:
         parts.append(f"loss {run['train_loss']:.3f}")
-    if run["validation_accuracy"] is not None:
-        parts.append(f"validation {run['validation_accuracy']:.3f}")
+    if run["validation_score"] is not None:
+        parts.append(f"validation {run['validation_score']:.3f}")
     return ", ".join(parts)
 
 
@@ -113,7 +113,7 @@ def _row(arm: dict[str, Any]) -> list[str]:
         return [name, missing or "–", _against(arm), "", "", "", ""]
     return [
         f"{name} ({missing})" if missing else name,
-        _estimate(arm["accuracy"]),
+        _estimate(arm["score"]),
         _against(arm),
         f"{costs['peak_bytes'] / 2**20:.0f}",
         f"{costs['train_seconds']:.1f}",

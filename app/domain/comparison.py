@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from app.domain.conditions import Condition, conditions
 from app.domain.methods import Family
 from app.domain.metrics import Clocks, Memory, RunResult
+from app.domain.planning import GRADED_SCORE, SCORE
 from app.domain.runs import Failure, RunStatus
 from app.domain.studies import ArmSpec, StudySpec
+from app.domain.tasks import METRICS, MetricName
 from app.domain.verdict import (
     Difference,
     Estimate,
@@ -26,13 +28,12 @@ from app.domain.verdict import (
     difference,
     estimate,
     judge,
+    seen_disagreement,
     smallest_difference,
 )
 
 POINT = 0.01
 """A percentage point, as a fraction."""
-ASSUMED_ACCURACY = 0.9
-"""Before a run has ended."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Arm:
     runs: tuple[RunOutcome, ...]
     """Every run that the study owes to it, by seed."""
     score: Estimate | None
-    """Mean test accuracy with its own 95 % interval; None until a seed has succeeded."""
+    """Mean of the metric on the test split with its own 95 % interval; None until a seed has succeeded."""
     verdict: Verdict | None
     """Against the reference; None for the reference itself."""
     costs: Costs | None
@@ -143,11 +144,17 @@ class Comparison:
     best_scores: frozenset[str]
     """Arms that cannot be told apart from the best mean; not one whose single seed hints that it is worse."""
     smallest_difference: float | None
-    """What this test set and these seeds can show, as a fraction; from assumed variances."""
+    """What this test set and these seeds can show, as a fraction. Until two arms have runs the variances are assumed;
+    what seeds change is assumed throughout."""
     times_comparable: bool
     """All succeeded runs had the same device, and no other run of the study ran beside them on it."""
     memory_comparable: bool
     """All succeeded runs were measured on the same kind of device in the same precision."""
+
+    @property
+    def metric(self) -> MetricName:
+        """What every score is, and the verdict rests on."""
+        return self.spec.verdict_metric
 
     @property
     def reference(self) -> Arm:
@@ -189,7 +196,7 @@ def compare(spec: StudySpec, runs: Sequence[RunOutcome], *, test_items: int | No
         items=items,
         conditions=conditions(spec, results),
         best_scores=frozenset(name for name in best_indistinguishable(scores) if name not in hinted_worse),
-        smallest_difference=_can_show(spec, arms, items),
+        smallest_difference=_can_show(spec, scores, items),
         times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not _overlap(done),
         memory_comparable=len({r.environment for r in done}) <= 1,
     )
@@ -264,12 +271,18 @@ def _costs(results: Sequence[RunResult]) -> Costs:
     )
 
 
-def _can_show(spec: StudySpec, arms: Sequence[Arm], items: int | None) -> float | None:
-    if not items:
+def _can_show(spec: StudySpec, scores: Mapping[str, NDArray[np.float64]], items: int | None) -> float | None:
+    if not items or items < 2:
         return None
-    reached = [a.score.mean for a in arms if a.score is not None]
-    accuracy = max(reached, default=ASSUMED_ACCURACY)
-    return smallest_difference(items, len(spec.seeds), accuracy, comparisons=len(arms) - 1)
+    graded = METRICS[spec.verdict_metric].graded
+    return smallest_difference(
+        items,
+        len(spec.seeds),
+        max((float(matrix.mean()) for matrix in scores.values()), default=GRADED_SCORE if graded else SCORE),
+        graded=graded,
+        disagreement=seen_disagreement(scores.values()),
+        comparisons=len(spec.arms) - 1,
+    )
 
 
 def _overlap(done: Sequence[RunOutcome]) -> bool:

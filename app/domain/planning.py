@@ -4,20 +4,28 @@ Both put variances into the interval of `app.domain.intervals`: the ones seen, o
 ones below. How the parts shrink: the seeds' own part with S, the items' own part with N, the residual with both.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from math import sqrt
 
 import numpy as np
 
-from app.domain.intervals import CONFIDENCE, Difference, spread, student
+from app.domain.intervals import CONFIDENCE, Difference, Scores, spread, student
 
 MOST_SEEDS = 100
 MOST_ITEMS = 1_000_000
 
+SCORE = 0.9
+"""Assumed of a metric whose items are right or wrong."""
+GRADED_SCORE = 0.5
+"""Assumed of a metric whose items have values from 0 to 1."""
 SEED_SD = 0.004
-"""Assumed: sd over seeds of an arm's accuracy on endless items. On 650 items that makes 0.7 points from run to run."""
+"""Assumed: sd over seeds of an arm's score on endless items. On 650 items that makes 0.7 points from run to run."""
 DISAGREEMENT = 0.6
 """Assumed: a run of one arm and a run of another disagree on this many items for each that one of them gets wrong."""
+GRADED = 1 / 3
+"""Assumed: values from 0 to 1 vary so much as right and wrong do. If all values are as likely: 1/12 against 1/4."""
 LASTING = 0.35
 """Assumed: the share of that disagreement that is between the methods, and stays however many seeds there are."""
 
@@ -69,8 +77,9 @@ def needs(seen: Difference, margin: float) -> Needs:
 def smallest_difference(
     items: int,
     seeds: int,
-    accuracy: float,
+    score: float,
     *,
+    graded: bool = False,
     disagreement: float | None = None,
     seed_sd: float | None = None,
     comparisons: int = 1,
@@ -84,15 +93,17 @@ def smallest_difference(
     A true difference of this size is found in half of the studies; one of 1.4 times this size in about 80 %. And an
     arm can only be within a margin that is wider than this.
 
-    `accuracy` is a guess at the arms' (0.89). Until runs have shown them, the rest is assumed: `disagreement`, the
-    share of items on which a run of one arm and a run of the other disagree, is DISAGREEMENT × (1 − accuracy), of which
-    LASTING stays whatever the seeds; `seed_sd`, the sd over seeds of one run's accuracy on these items, is SEED_SD and
-    the rest of the disagreement. With one seed it is the items' part only. ValueError if the numbers make no study.
+    `score` is a guess at the arms' (0.89). Until runs have shown them, the rest is assumed: `disagreement`, the
+    variance over items of the difference between a run of one arm and a run of the other, is the share of items on
+    which the two disagree, DISAGREEMENT × (1 − score), or GRADED times that where the metric is `graded`; LASTING of it
+    stays whatever the seeds. `seed_sd`, the sd over seeds of one run's score on these items, is SEED_SD and the rest of
+    the disagreement. With one seed it is the items' part only. ValueError if the numbers make no study.
     """
-    if items < 2 or seeds < 1 or not 0 <= accuracy <= 1:
-        raise ValueError("a plan needs two items and one seed at least, and an accuracy between 0 and 1")
+    if items < 2 or seeds < 1 or not 0 <= score <= 1:
+        raise ValueError("a plan needs two items and one seed at least, and a score between 0 and 1")
     confidence = 1 - (1 - confidence) / max(comparisons, 1)
-    disagree = max(DISAGREEMENT * (1 - accuracy) if disagreement is None else disagreement, 1 / items)
+    assumed = DISAGREEMENT * (1 - score) * (GRADED if graded else 1)
+    disagree = max(assumed if disagreement is None else disagreement, 1 / items)
     if seeds == 1:
         return student(confidence, items - 1) * sqrt(disagree / items)
     # Two runs of one arm disagree on the rest of it, and each brings half.
@@ -100,6 +111,14 @@ def smallest_difference(
     seed = SEED_SD**2 if seed_sd is None else max(seed_sd**2 - residual / items, 0.0)
     parts = _Parts(LASTING * disagree, seed, seed, residual, residual)
     return _half_width(parts, seeds, seeds, items, confidence)
+
+
+def seen_disagreement(arms: Iterable[Scores]) -> float | None:
+    """`disagreement` from [S, N] scores of arms on the same items: the mean over pairs of arms, and over seeds that
+    both have. None unless two arms have runs."""
+    seen = [np.asarray(scores, dtype=np.float64) for scores in arms if len(scores)]
+    pairs = [np.var(a[s] - b[s], ddof=1) for a, b in combinations(seen, 2) for s in range(min(len(a), len(b)))]
+    return float(np.mean(pairs)) if pairs else None
 
 
 def _parts(seen: Difference) -> tuple[_Parts, bool]:

@@ -24,6 +24,8 @@ class MetricFacts(BaseModel):
     per_item: bool
     """Every test item has a value from 0 to 1, whose mean the metric is: a verdict can rest on it."""
     definition: str
+    graded: bool = False
+    """That value may lie between 0 and 1; else an item is right or wrong."""
     higher_is_better: bool = True
 
 
@@ -46,6 +48,7 @@ METRICS: dict[MetricName, MetricFacts] = {
             name="token_accuracy",
             title="token accuracy",
             per_item=True,
+            graded=True,
             definition="share of completion tokens that are the most probable one, given the true tokens before them; "
             "first within an item, then over items",
         ),
@@ -59,6 +62,7 @@ METRICS: dict[MetricName, MetricFacts] = {
             name="rouge_l",
             title="ROUGE-L",
             per_item=True,
+            graded=True,
             definition="F1 of the longest common subsequence of words between the generated text and the completion "
             "(Lin 2004, ROUGE, section 3)",
         ),

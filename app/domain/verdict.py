@@ -35,7 +35,7 @@ from app.domain.intervals import (
     pool_seed_variance,
 )
 from app.domain.pareto import Better, pareto_front
-from app.domain.planning import Needs, needs, smallest_difference
+from app.domain.planning import Needs, needs, seen_disagreement, smallest_difference
 
 __all__ = [
     "Better",
@@ -53,6 +53,7 @@ __all__ = [
     "mcnemar",
     "pareto_front",
     "pool_seed_variance",
+    "seen_disagreement",
     "smallest_difference",
 ]
 

@@ -18,8 +18,9 @@ from app.settings import ROOT
 from app.web.i18n import LOCALES
 
 TEMPLATE = LOCALES / "messages.pot"
-DOMAIN_CONSTANTS = {"FAILURES"}
-"""Dictionaries of the domain whose values are sentences for people."""
+DOMAIN_CONSTANTS = {"FAILURES", "METRICS", "TASKS"}
+"""Dictionaries of the domain that hold words for people: as their values, or in these arguments of them."""
+DOMAIN_ARGUMENTS = {"title", "definition"}
 METHODS = [
     ("app/domain/**.py", "app.web.catalogue:domain_sentences"),
     ("app/**.py", "python"),
@@ -33,14 +34,22 @@ HEADER = "# Words of Vezna's pages. Kept in step with the sources by: python -m 
 def domain_sentences(
     fileobj: IO[bytes], keywords: Collection[str], comment_tags: Collection[str], options: Mapping[str, Any]
 ) -> Iterator[tuple[int, str, str, list[str]]]:
-    """An extractor for Babel: the strings in the values of the constants that hold sentences."""
+    """An extractor for Babel: the words in the constants of the domain that hold some."""
     for node in ast.parse(fileobj.read()).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id in DOMAIN_CONSTANTS and isinstance(node, ast.AnnAssign):
-            value = node.value
-            for sentence in value.values if isinstance(value, ast.Dict) else []:
-                if isinstance(sentence, ast.Constant) and isinstance(sentence.value, str):
-                    yield sentence.lineno, "gettext", sentence.value, []
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
+            continue
+        if node.target.id in DOMAIN_CONSTANTS:
+            for found in _words(node.value):
+                if isinstance(found, ast.Constant) and isinstance(found.value, str):
+                    yield found.lineno, "gettext", found.value, []
+
+
+def _words(value: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(value, ast.Dict):
+        yield from value.values
+    for call in ast.walk(value):
+        if isinstance(call, ast.Call):
+            yield from (k.value for k in call.keywords if k.arg in DOMAIN_ARGUMENTS)
 
 
 def extracted() -> Catalog:

@@ -15,7 +15,7 @@ def of_study(session: Session, study_id: int) -> StudyEvidence:
     ids = [run.run_id for run in found.runs]
     checkpoints: dict[int, list[Checkpoint]] = {}
     for row in evaluations.of_runs(session, ids, "validation"):
-        checkpoints.setdefault(row.run_id, []).append(Checkpoint(row.step, row.epoch, row.n, row.accuracy))
+        checkpoints.setdefault(row.run_id, []).append(Checkpoint(row.step, row.epoch, row.n, row.loss, row.score))
     return StudyEvidence(found, steps.read_many(session, ids), checkpoints)
 
 
@@ -25,6 +25,7 @@ def of_run(session: Session, run_id: int) -> RunEvidence:
     seen = evaluations.of_runs(session, [run_id], "validation")
     return RunEvidence(
         method_kind=run.method_kind,
+        task=run.spec.task,
         status=RunStatus(run.status),
         total_steps=run.total_steps,
         steps=steps.read(session, run_id),

@@ -10,19 +10,26 @@ from statistics import fmean
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison import ASSUMED_ACCURACY, POINT
+from app.domain.comparison import POINT
 from app.domain.errors import FieldError, Invalid
-from app.domain.methods import METHODS, Family
+from app.domain.methods import Family
+from app.domain.planning import GRADED_SCORE, SCORE, seen_disagreement, smallest_difference
 from app.domain.runs import RunSpec
 from app.domain.studies import StudySpec
-from app.domain.verdict import smallest_difference
+from app.domain.tasks import METRICS, MetricName
 from app.services.fit import check_study
-from app.store.queries import past_runs
+from app.store.queries import evaluations, past_runs
 from app.store.queries.past_runs import PastRun
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.forms.study import StudyForm
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.numbers import percent
+from app.web.words.metrics import title
 
 MOST_SEEDS_OFFERED = 20
+MOST_HELD_AGAINST = 6
+"""Past runs, of as many methods, whose items are held against each other."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,48 @@ class ArmPlan:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """What is known of the metric beforehand: seen in past runs, else assumed."""
+
+    metric: MetricName
+    score: float
+    disagreement: float | None = None
+    """As `smallest_difference` takes it; None where it is assumed."""
+    runs: int = 0
+    """Past runs that these are from."""
+
+    @classmethod
+    def of(cls, session: Session, metric: MetricName, past: Sequence[PastRun]) -> "Chance":
+        """From the newest runs of each method that were judged by the metric."""
+        newest = {run.spec.method.label: run for run in reversed(past) if run.spec.verdict_metric == metric}
+        if not newest:
+            return cls(metric, GRADED_SCORE if METRICS[metric].graded else SCORE)
+        ids = [run.id for run in newest.values()][-MOST_HELD_AGAINST:]
+        scores = evaluations.test_scores(session, ids)
+        found = [scores[run_id, "adapted"] for run_id in ids if (run_id, "adapted") in scores]
+        alike = [one.scores[None, :] for one in found if one.items_hash == found[-1].items_hash and len(one.scores) > 1]
+        return cls(metric, max(run.score for run in newest.values()), seen_disagreement(alike), len(alike))
+
+    @property
+    def words(self) -> str:
+        """What a smallest difference is worked out from."""
+        values = {"metric": title(self.metric), "score": percent(self.score, 0)}
+        if self.disagreement is not None:
+            return ngettext(
+                "the difference from how items varied in %(num)s past run, and what seeds usually change;",
+                "the difference from how items varied in %(num)s past runs, and what seeds usually change;",
+                self.runs,
+            )
+        if METRICS[self.metric].graded:
+            return _(
+                "the difference from %(metric)s %(score)s, items that vary a third as much as right and wrong do, and "
+                "what seeds usually change;",
+                **values,
+            )
+        return _("the difference from %(metric)s %(score)s and usual variances;", **values)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a study would take, or why that cannot be told."""
 
@@ -51,9 +100,8 @@ class Plan:
     """A fraction, as are the differences."""
     shows: float = 0.0
     """The smallest difference that the test set and the seeds can show."""
-    accuracy: float = ASSUMED_ACCURACY
-    accuracy_seen: bool = False
-    """The accuracy is from past runs, not assumed."""
+    basis: str = ""
+    """What that difference was worked out from, as a part of a sentence."""
     enough_seeds: int | None = None
     """This many would show a difference as small as the margin."""
     spec: StudySpec | None = None
@@ -103,17 +151,25 @@ def plan(session: Session, form: StudyForm) -> Plan:
         model, dataset = check_study(session, spec)
     except Invalid as error:
         return Plan(errors=error.fields or (FieldError("", error.message),))
-    return _plan(spec, model, dataset, past_runs.succeeded(session, model.id, dataset.id))
+    past = past_runs.succeeded(session, model.id, dataset.id)
+    return _plan(spec, model, dataset, past, Chance.of(session, spec.verdict_metric, past))
 
 
-def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Sequence[PastRun]) -> Plan:
+def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Sequence[PastRun], chance: Chance) -> Plan:
     items, seeds = dataset.facts.counts["test"], len(spec.seeds)
-    accuracy = max((run.accuracy for run in past), default=ASSUMED_ACCURACY)
     facts, labels = model.facts, len(dataset.facts.labels)
+    total = facts.task_model(spec.task, labels).total if facts else None
     owed = {run.arm: run.spec for run in spec.owed()}
 
     def shows(count: int) -> float:
-        return smallest_difference(items, count, accuracy, comparisons=len(spec.arms) - 1)
+        return smallest_difference(
+            items,
+            count,
+            chance.score,
+            graded=METRICS[chance.metric].graded,
+            disagreement=chance.disagreement,
+            comparisons=len(spec.arms) - 1,
+        )
 
     more = range(max(2, seeds + 1), MOST_SEEDS_OFFERED + 1)
     margin = spec.margin_points * POINT
@@ -121,9 +177,9 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
         arms=tuple(
             ArmPlan(
                 arm.title,
-                METHODS[arm.method.kind].family,
-                facts.trainable_parameters(arm.method, labels) if facts else None,
-                facts.parameters + facts.head_parameters(labels) if facts else None,
+                arm.method.facts.family,
+                facts.trainable_parameters(arm.method, spec.task, labels) if facts else None,
+                total,
                 *_seconds(owed[arm.title], past),
             )
             for arm in spec.arms
@@ -132,8 +188,7 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
         items=items,
         margin=margin,
         shows=shows(seeds),
-        accuracy=accuracy,
-        accuracy_seen=bool(past),
+        basis=chance.words,
         enough_seeds=next((count for count in more if shows(count) <= margin), None),
         spec=spec,
     )

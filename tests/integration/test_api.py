@@ -159,7 +159,7 @@ def test_a_study_owes_arms_times_seeds_and_is_weighed_as_they_end(api: TestClien
     assert api.get(f"studies/{study['id']}").json()["status"] == "finished"
     found = api.get(f"studies/{study['id']}/comparison").json()
     full, lora = found["arms"]
-    assert full["reference"] and full["accuracy"]["mean"] == pytest.approx(0.9375)
+    assert full["reference"] and full["score"]["mean"] == pytest.approx(0.9375)
     assert lora["verdict"]["delta"] == pytest.approx(0.25 - 0.9375)
     assert lora["verdict"]["low"] < lora["verdict"]["delta"] < lora["verdict"]["high"]
     assert found["untouched"]["mean"] == pytest.approx(0.25)

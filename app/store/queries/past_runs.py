@@ -14,6 +14,7 @@ MOST = 200
 class PastRun(NamedTuple):
     """A succeeded run."""
 
+    id: int
     spec: RunSpec
     train_seconds: float
     wall_seconds: float
@@ -23,7 +24,7 @@ class PastRun(NamedTuple):
 
 def succeeded(session: Session, base_model_id: int, dataset_id: int) -> list[PastRun]:
     """The newest succeeded runs of a base model on a dataset."""
-    columns = (RunRow.spec_json, RunRow.train_seconds, RunRow.wall_seconds, RunRow.score, RunRow.device_name)
+    columns = (RunRow.id, RunRow.spec_json, RunRow.train_seconds, RunRow.wall_seconds, RunRow.score, RunRow.device_name)
     query = (
         select(*columns)
         .where(RunRow.base_model_id == base_model_id, RunRow.dataset_id == dataset_id)
@@ -32,6 +33,6 @@ def succeeded(session: Session, base_model_id: int, dataset_id: int) -> list[Pas
         .limit(MOST)
     )
     return [
-        PastRun(RunSpec.model_validate(spec), train or 0.0, wall or 0.0, score or 0.0, device or "")
-        for spec, train, wall, score, device in session.execute(query)
+        PastRun(run_id, RunSpec.model_validate(spec), train or 0.0, wall or 0.0, score or 0.0, device or "")
+        for run_id, spec, train, wall, score, device in session.execute(query)
     ]

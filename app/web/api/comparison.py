@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import BaseModel
 
 from app.domain.comparison import Arm, Comparison, Costs
+from app.domain.tasks import MetricName
 from app.domain.verdict import Estimate, Verdict, VerdictKind
 from app.web.words import phrase
 
@@ -87,7 +88,8 @@ class ArmOut(BaseModel):
     learning_rate: float
     runs: dict[str, int]
     """How many runs are in each state."""
-    accuracy: EstimateOut | None
+    score: EstimateOut | None
+    """Of the comparison's metric."""
     verdict: VerdictOut | None
     costs: CostsOut | None
 
@@ -101,7 +103,7 @@ class ArmOut(BaseModel):
             reference=arm.is_reference,
             learning_rate=arm.learning_rate,
             runs={state: states.count(state) for state in dict.fromkeys(states)},
-            accuracy=EstimateOut.of(arm.score) if arm.score else None,
+            score=EstimateOut.of(arm.score) if arm.score else None,
             verdict=VerdictOut.of(arm.verdict) if arm.verdict else None,
             costs=CostsOut.of(arm.costs) if arm.costs else None,
         )
@@ -115,6 +117,8 @@ class ComparisonOut(BaseModel):
     phrase: str
     """The verdict in a phrase."""
     complete: bool
+    metric: MetricName
+    """What every score is, and the verdict rests on."""
     margin: float
     """As a fraction: 0.02 is two points."""
     items: int | None
@@ -133,6 +137,7 @@ class ComparisonOut(BaseModel):
             name=found.spec.name,
             phrase=phrase(found),
             complete=found.complete,
+            metric=found.metric,
             margin=found.spec.margin_points / 100,
             items=found.items,
             untouched=EstimateOut.of(found.base) if found.base else None,

@@ -127,8 +127,9 @@ def _snapshot(run: RunRow) -> dict[str, Any]:
         "total_steps": run.total_steps,
         "eta_seconds": run.eta_seconds,
         "train_loss": run.train_loss,
-        "validation_accuracy": run.validation_accuracy,
-        "accuracy": run.accuracy,
+        "validation_score": run.validation_score,
+        "metric": run.metric,
+        "score": run.score,
         "memory_bytes": run.memory_bytes,
         "failure_code": run.failure_code,
     }

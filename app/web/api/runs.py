@@ -11,6 +11,7 @@ from app.domain.methods import METHODS
 from app.domain.metrics import RunResult
 from app.domain.names import wrong
 from app.domain.runs import Failure, RunSpec, RunStatus
+from app.domain.tasks import MetricName
 from app.domain.thinning import lttb
 from app.services import runs as run_service
 from app.store.queries import run_list, runs, steps
@@ -56,7 +57,14 @@ class RunOut(BaseModel):
     eta_seconds: float | None
     """Estimated seconds of training that are left."""
     train_loss: float | None
-    validation_accuracy: float | None
+    metric: MetricName
+    """What the three scores are, from 0 to 1."""
+    validation_score: float | None
+    """None where the metric needs generated text, which is judged on the test split only."""
+    score: float | None
+    """Of the adapted model on the test split."""
+    base_score: float | None
+    """Of the untouched model."""
     memory_bytes: int | None
     cancel_requested: bool
     queued_at: datetime
@@ -81,7 +89,10 @@ class RunOut(BaseModel):
             total_steps=row.total_steps,
             eta_seconds=row.eta_seconds,
             train_loss=row.train_loss,
-            validation_accuracy=row.validation_accuracy,
+            metric=row.spec.verdict_metric,
+            validation_score=row.validation_score,
+            score=row.score,
+            base_score=row.base_score,
             memory_bytes=row.memory_bytes,
             cancel_requested=row.cancel_requested_at is not None,
             queued_at=row.queued_at,

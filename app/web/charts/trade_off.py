@@ -1,4 +1,4 @@
-"""Accuracy over what it costs: one point an arm, whiskers for doubt, a line along the arms that no other beats."""
+"""The score over what it costs: one point an arm, whiskers for doubt, a line along the arms that no other beats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from app.web.charts.style import COLOUR, MUTED, NAME, SMALL, STRONG, Look, Paper
 from app.web.i18n import gettext as _
 
 ROOM_FOR_BASE = 0.6
-"""The untouched model is drawn in if the accuracy axis grows by at most this share for it; else it is named."""
+"""The untouched model is drawn in if the axis of scores grows by at most this share for it; else it is named."""
 NAME_LIMIT = 150
 """Pixels; a longer name ends in an ellipsis."""
 MOST_NOTES = 5
@@ -22,11 +22,11 @@ MOST_NOTES = 5
 
 @dataclass(frozen=True)
 class Point:
-    """An arm. Accuracy in percent with its interval; cost in the axis's unit with its smallest and largest seed."""
+    """An arm. Its score in percent with its interval; cost in the axis's unit with its smallest and largest seed."""
 
     look: Look
     note: str
-    accuracy: float
+    score: float
     low: float
     high: float
     cost: float
@@ -49,7 +49,9 @@ class TradeOff:
     points: tuple[Point, ...]
     missing: tuple[Missing, ...]
     untouched: float | None
-    """Accuracy of the untouched model in percent."""
+    """Score of the untouched model in percent."""
+    measure: str
+    """Title of the axis of scores, with its unit."""
     axis: str
     """The cost and its unit."""
     comparable: bool
@@ -59,10 +61,10 @@ class TradeOff:
 def chart(data: TradeOff, width: int) -> alt.LayerChart:
     """Points with whiskers and names, the front, the untouched model, and arms without a result at the right edge."""
     x = Domain.covering([0.0, *(p.cost_high for p in data.points)], ticks=5, air=0.12, least=0.0)
-    y, base_inside = _accuracies(data)
+    y, base_inside = _scores(data)
     paper = Paper(width=width, height=270 if width > 420 else 250, left=40, right=12, top=30, bottom=46)
     x_axis = alt.X("cost:Q", scale=x.scale(), axis=x.axis(title=data.axis))
-    y_axis = alt.Y("accuracy:Q", scale=y.scale(), axis=y.axis(title=_("↑ Accuracy on the test split, %"), titleX=-38))
+    y_axis = alt.Y("score:Q", scale=y.scale(), axis=y.axis(title=data.measure, titleX=-38))
     rows = [_row(point) for point in data.points]
     front = _front(data, x)
     whiskers = values(rows).mark_rule(strokeWidth=2).encode(x=alt.X("cost:Q"), color=COLOUR)
@@ -73,8 +75,8 @@ def chart(data: TradeOff, width: int) -> alt.LayerChart:
         whiskers.encode(y=alt.Y("low:Q", scale=y.scale()), y2=alt.Y2("high:Q")),
         values(rows)
         .mark_rule(strokeWidth=2)
-        .encode(x=alt.X("cost_low:Q", scale=x.scale()), x2=alt.X2("cost_high:Q"), y=alt.Y("accuracy:Q"), color=COLOUR),
-        *markers(rows, 120, x=alt.X("cost:Q"), y=alt.Y("accuracy:Q")),
+        .encode(x=alt.X("cost_low:Q", scale=x.scale()), x2=alt.X2("cost_high:Q"), y=alt.Y("score:Q"), color=COLOUR),
+        *markers(rows, 120, x=alt.X("cost:Q"), y=alt.Y("score:Q")),
         *_names(data, front, x, y, paper),
         *_untouched(data, paper, inside=base_inside),
         *_missing(data, paper),
@@ -82,15 +84,15 @@ def chart(data: TradeOff, width: int) -> alt.LayerChart:
 
 
 def on_front(points: Sequence[Point]) -> list[bool]:
-    """For each point: no other is as accurate and as cheap, and better in one of them."""
+    """For each point: no other is as good and as cheap, and better in one of them."""
     return pareto_front(
-        [{"accuracy": p.accuracy, "cost": p.cost} for p in points],
-        {"accuracy": Better.HIGHER, "cost": Better.LOWER},
+        [{"score": p.score, "cost": p.cost} for p in points],
+        {"score": Better.HIGHER, "cost": Better.LOWER},
     )
 
 
-def _accuracies(data: TradeOff) -> tuple[Domain, bool]:
-    seen = [v for p in data.points for v in (p.low, p.high, p.accuracy)]
+def _scores(data: TradeOff) -> tuple[Domain, bool]:
+    seen = [v for p in data.points for v in (p.low, p.high, p.score)]
     y = Domain.covering(seen, air=0.14, least=0.0, most=100.5, at_least=6.0)
     if data.untouched is None or not seen:
         return y, False
@@ -101,7 +103,7 @@ def _accuracies(data: TradeOff) -> tuple[Domain, bool]:
 
 def _row(point: Point) -> dict[str, object]:
     return point.look.fields | {
-        "accuracy": point.accuracy,
+        "score": point.score,
         "low": point.low,
         "high": point.high,
         "cost": point.cost,
@@ -115,33 +117,33 @@ def _front(data: TradeOff, x: Domain) -> list[dict[str, object]]:
     if not data.comparable or len(data.points) < 2:
         return []
     best = [p for p, on in zip(data.points, on_front(data.points), strict=True) if on]
-    corners = [(p.cost, p.accuracy) for p in sorted(best, key=lambda p: p.cost)]
-    return [{"cost": cost, "accuracy": accuracy} for cost, accuracy in [*corners, (x.high, corners[-1][1])]]
+    corners = [(p.cost, p.score) for p in sorted(best, key=lambda p: p.cost)]
+    return [{"cost": cost, "score": score} for cost, score in [*corners, (x.high, corners[-1][1])]]
 
 
 def _names(data: TradeOff, front: list[dict[str, object]], x: Domain, y: Domain, paper: Paper) -> list[alt.Chart]:
     """Names where nothing else is. Where it is tight the notes go first, then the names, those on the front last."""
 
-    def at(cost: float, accuracy: float) -> tuple[float, float]:
-        return x.pixel(cost, paper.plot), paper.height - y.pixel(accuracy, paper.height)
+    def at(cost: float, score: float) -> tuple[float, float]:
+        return x.pixel(cost, paper.plot), paper.height - y.pixel(score, paper.height)
 
     obstacles = []
     for p in data.points:
-        (left, middle), (right, _m) = at(p.cost_low, p.accuracy), at(p.cost_high, p.accuracy)
+        (left, middle), (right, _m) = at(p.cost_low, p.score), at(p.cost_high, p.score)
         (centre, top), (_c, bottom) = at(p.cost, p.high), at(p.cost, p.low)
         obstacles += [
             Box(centre - 8, middle - 8, centre + 8, middle + 8),
             Box(left, middle - 2, right, middle + 2),
             Box(centre - 2, top, centre + 2, bottom),
         ]
-    corners = [at(float(str(c["cost"])), float(str(c["accuracy"]))) for c in front]
+    corners = [at(float(str(c["cost"])), float(str(c["score"]))) for c in front]
     for (x1, y1), (x2, y2) in pairwise(corners):
         obstacles += [Box(x1, y1 - 3, x2, y1 + 3), Box(x2 - 3, min(y1, y2), x2 + 3, max(y1, y2))]
     obstacles += [_missing_box(place, paper) for place in range(len(data.missing))]
     chosen = [p for _on, p in sorted(zip(on_front(data.points), data.points, strict=True), key=lambda one: not one[0])]
     few = len(chosen) <= MOST_NOTES
     places = beside(
-        [at(p.cost, p.accuracy) for p in chosen],
+        [at(p.cost, p.score) for p in chosen],
         [[(_label_width(p, lines), lines) for lines in ((2, 1) if few else (1,))] for p in chosen],
         obstacles,
         Box(0, -8, paper.plot + paper.right, paper.height),
@@ -172,7 +174,7 @@ def _label(point: Point, place: Placed) -> list[alt.Chart]:
 
 
 def _untouched(data: TradeOff, paper: Paper, *, inside: bool) -> list[alt.Chart]:
-    """A line at the untouched model's accuracy, or a note where that is far below."""
+    """A line at the untouched model's score, or a note where that is far below."""
     if data.untouched is None:
         return []
     if not inside:
@@ -180,11 +182,11 @@ def _untouched(data: TradeOff, paper: Paper, *, inside: bool) -> list[alt.Chart]
         note = values([{"text": text}]).mark_text(align="right", baseline="bottom", dy=-6, color=MUTED)
         return [note.encode(x=at_x(paper.plot), y=at_y(paper.height), text=alt.Text("text:N"))]
     text = _("untouched model %(value)s %%", value=f"{data.untouched:.1f}")
-    row = values([{"accuracy": data.untouched, "text": text}])
+    row = values([{"score": data.untouched, "text": text}])
     return [
-        row.mark_rule(color="var(--m-base)", strokeDash=[2, 3]).encode(y=alt.Y("accuracy:Q")),
+        row.mark_rule(color="var(--m-base)", strokeDash=[2, 3]).encode(y=alt.Y("score:Q")),
         row.mark_text(align="right", baseline="bottom", dy=-4, color=MUTED).encode(
-            x=at_x(paper.plot), y=alt.Y("accuracy:Q"), text=alt.Text("text:N")
+            x=at_x(paper.plot), y=alt.Y("score:Q"), text=alt.Text("text:N")
         ),
     ]
 

@@ -15,6 +15,7 @@ from app.web.contexts.run_result import RunOutcomePage
 from app.web.figures import Drawn
 from app.web.i18n import gettext as _
 from app.web.numbers import percent
+from app.web.words.metrics import title
 from app.web.words.parts import FAILURE_WORDS
 
 SpecFormat = Literal["yaml", "json", "curl"]
@@ -74,7 +75,7 @@ class RunPage:
         row = view.row
         status = RunStatus(row.status)
         found = row.result
-        result = RunOutcomePage.of(found, view.evaluations, interval) if found else None
+        result = RunOutcomePage.of(row, found, view.evaluations, interval) if found else None
         failure = _failure(row.failure_code, row.failure_message) if status is RunStatus.FAILED else None
         return cls(
             id=row.id,
@@ -123,13 +124,19 @@ def _title(view: RunView, result: RunOutcomePage | None, failure: RunFailure | N
         return _("%(run)s was cancelled", run=run)
     if result is None:
         return _("%(run)s: %(arm)s, seed %(seed)s", run=run, arm=view.row.arm, seed=view.row.seed)
-    reached = percent(result.accuracy)
-    if result.base_accuracy is None:
-        return _("%(run)s: %(arm)s gets %(reached)s right", run=run, arm=view.row.arm, reached=reached)
-    return _(
-        "%(run)s: %(arm)s gets %(reached)s right, the untouched model %(base)s",
-        run=run,
-        arm=view.row.arm,
-        reached=reached,
-        base=percent(result.base_accuracy),
-    )
+    values = {
+        "run": run,
+        "arm": view.row.arm,
+        "metric": title(result.metric),
+        "reached": percent(result.score),
+        "base": percent(result.base_score),
+    }
+    match result.right is not None, result.base_score is not None:
+        case True, True:
+            return _("%(run)s: %(arm)s gets %(reached)s right, the untouched model %(base)s", **values)
+        case True, False:
+            return _("%(run)s: %(arm)s gets %(reached)s right", **values)
+        case False, True:
+            return _("%(run)s: %(arm)s reaches %(metric)s %(reached)s, the untouched model %(base)s", **values)
+        case _:
+            return _("%(run)s: %(arm)s reaches %(metric)s %(reached)s", **values)

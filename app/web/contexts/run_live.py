@@ -11,6 +11,7 @@ from app.services.attempts import PHASES
 from app.store.tables import RunEventRow, RunRow, now
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
+from app.web.words.metrics import title, written
 
 Stand = Literal["done", "now", "ahead"]
 
@@ -59,8 +60,8 @@ class RunLive:
     epochs: float
     left_seconds: float | None
     """Estimated, of the training."""
-    accuracy: float | None
-    """On the validation split, at the last look."""
+    validation: str
+    """`validation accuracy 84.3 %`, at the last look; empty before the first, and where it needs generated text."""
     phases: tuple[PhaseLine, ...]
     cancelling: bool
     worker: str | None
@@ -80,12 +81,19 @@ class RunLive:
             epoch=min(int(seen) + 1, max(1, round(epochs))) if seen is not None else None,
             epochs=epochs,
             left_seconds=row.eta_seconds if phase == "train" else None,
-            accuracy=row.validation_accuracy,
+            validation=_validation(row),
             phases=_lines(row, phase, _spans(row, events)),
             cancelling=row.cancel_requested_at is not None,
             worker=row.worker,
             attempt=row.epoch,
         )
+
+
+def _validation(row: RunRow) -> str:
+    if row.validation_score is None:
+        return ""
+    metric = row.spec.verdict_metric
+    return _("validation %(metric)s %(value)s", metric=title(metric), value=written(metric, row.validation_score))
 
 
 def _spans(row: RunRow, events: Sequence[RunEventRow]) -> dict[str, float]:

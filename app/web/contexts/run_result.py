@@ -1,19 +1,24 @@
 """What a run reached and what it cost: the tables of a finished run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.domain.metrics import Audit, Clocks, Environment, Memory, Parameters, RunResult
+from app.domain.metrics import Audit, Clocks, Environment, Forgetting, Memory, Parameters, RunResult
+from app.domain.tasks import TASKS, MetricName, Task
 from app.domain.verdict import Estimate
-from app.store.tables import EvaluationRow
+from app.store.tables import EvaluationRow, RunRow
 from app.web.figures.costs import OWNERS, owners
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
+from app.web.numbers import NOTHING, decimal
+from app.web.words.metrics import COUNTED, definition, heading, loss_unit, written
 
 CLOCKS = {
     "start": marked("start: process and libraries"),
     "load": marked("load the base model"),
     "tokenize": marked("tokenize"),
     "baseline": marked("evaluate the untouched model"),
+    "cache": marked("compute what the frozen part gives"),
     "forward": marked("train: forward"),
     "backward": marked("train: backward"),
     "optimizer": marked("train: optimizer"),
@@ -23,6 +28,7 @@ CLOCKS = {
     "audit": marked("audit"),
 }
 """In the order of time."""
+SELDOM = ("cache",)
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,47 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """A metric of both models on the test split, as it is written."""
+
+    name: str
+    unit: str
+    """Of a loss; the others carry theirs."""
+    untouched: str
+    adapted: str
+    definition: str
+    decides: bool
+    """The verdict rests on it."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An evaluation in the list of all."""
+
+    subject: str
+    split: str
+    step: int
+    score: str
+    loss: float
+    items: int
+    here: bool
+    """Of the result."""
+
+
+@dataclass(frozen=True)
 class RunOutcomePage:
     """A result, as its page shows it. Bytes, seconds, fractions."""
 
-    accuracy: float
+    metric: MetricName
+    score: float | None
+    base_score: float | None
     items: int
-    right: int
-    macro_f1: float
-    base_accuracy: float | None
+    right: int | None
+    """Items that were right, where an item is right or wrong."""
     interval: Estimate | None
     """Over the test items, for this one seed."""
+    measures: tuple[Measure, ...]
+    forgetting: Forgetting | None
     clocks: tuple[Row, ...]
     wall_seconds: float
     train_seconds: float
@@ -53,23 +90,44 @@ class RunOutcomePage:
     parameters: Parameters
     audit: Audit
     environment: Environment
-    evaluations: tuple[EvaluationRow, ...]
+    evaluations: tuple[Checked, ...]
     best_step: int
+    best_by: str
+    """`metric` or `loss`: what the best checkpoint was chosen by."""
+    steps: int
+    planned_steps: int
+    resumed_from: int | None
     tokens_per_second: float | None
 
+    @property
+    def stopped_early(self) -> bool:
+        """It took fewer steps than it was given."""
+        return self.steps < self.planned_steps
+
+    @property
+    def score_heading(self) -> str:
+        """Of the metric that the verdict rests on."""
+        return heading(self.metric)
+
     @classmethod
-    def of(cls, result: RunResult, evaluations: list[EvaluationRow], interval: Estimate | None) -> "RunOutcomePage":
-        """From the stored result and its evaluations."""
-        tests = {row.subject: row for row in evaluations if row.split == "test"}
+    def of(
+        cls, row: RunRow, result: RunResult, evaluations: Sequence[EvaluationRow], interval: Estimate | None
+    ) -> "RunOutcomePage":
+        """From the row, its stored result and its evaluations."""
+        spec = row.spec
+        metric = spec.verdict_metric
+        tests = {evaluation.subject: evaluation for evaluation in evaluations if evaluation.split == "test"}
         test, base = tests["adapted"], tests.get("base")
         train = result.clocks.train
         return cls(
-            accuracy=test.accuracy,
+            metric=metric,
+            score=test.score,
+            base_score=base.score if base else None,
             items=test.n,
-            right=round(test.accuracy * test.n),
-            macro_f1=test.macro_f1,
-            base_accuracy=base.accuracy if base else None,
+            right=round(test.score * test.n) if metric in COUNTED and test.score is not None else None,
             interval=interval,
+            measures=_measures(spec.task, metric, test, base),
+            forgetting=result.forgetting,
             clocks=_clocks(result.clocks),
             wall_seconds=result.clocks.wall,
             train_seconds=train,
@@ -78,14 +136,57 @@ class RunOutcomePage:
             parameters=result.parameters,
             audit=result.audit,
             environment=result.environment,
-            evaluations=tuple(evaluations),
+            evaluations=tuple(_checked(evaluation, metric) for evaluation in evaluations),
             best_step=result.best_step,
+            best_by=TASKS[spec.task].best_by,
+            steps=result.steps,
+            planned_steps=row.total_steps or result.steps,
+            resumed_from=result.resumed_from,
             tokens_per_second=result.tokens / train if train else None,
         )
 
 
+def _measures(task: Task, metric: MetricName, test: EvaluationRow, base: EvaluationRow | None) -> tuple[Measure, ...]:
+    """The metrics that were computed, the one that decides first; the loss last."""
+    known = [name for name in TASKS[task].metrics if name in test.metrics_json]
+    rows = [
+        Measure(
+            name=heading(name),
+            unit="",
+            untouched=written(name, base.metrics_json.get(name)) if base else NOTHING,
+            adapted=written(name, test.metrics_json[name]),
+            definition=definition(name),
+            decides=name == metric,
+        )
+        for name in sorted(known, key=lambda name: name != metric)
+    ]
+    loss = Measure(
+        name=_("Loss"),
+        unit=loss_unit(task),
+        untouched=decimal(base.loss, 3) if base else NOTHING,
+        adapted=decimal(test.loss, 3),
+        definition=_("Mean cross-entropy."),
+        decides=False,
+    )
+    return (*rows, loss)
+
+
+def _checked(row: EvaluationRow, metric: MetricName) -> Checked:
+    return Checked(
+        subject=row.subject,
+        split=row.split,
+        step=row.step,
+        score=written(metric, row.score),
+        loss=row.loss,
+        items=row.n,
+        here=row.split == "test" and row.subject == "adapted",
+    )
+
+
 def _clocks(clocks: Clocks) -> tuple[Row, ...]:
-    return tuple(Row(_(words), getattr(clocks, name)) for name, words in CLOCKS.items())
+    """Without the one that most runs do not have."""
+    ran = {name: float(getattr(clocks, name)) for name in CLOCKS}
+    return tuple(Row(_(CLOCKS[name]), seconds) for name, seconds in ran.items() if seconds or name not in SELDOM)
 
 
 def _memory(memory: Memory) -> tuple[Row, ...]:

@@ -8,9 +8,12 @@ from urllib.parse import urlencode
 
 from app.domain.methods import METHODS, Family, MethodFacts
 from app.domain.runs import RunStatus
+from app.domain.tasks import MetricName
 from app.store.queries.run_list import COLUMNS, Sort
 from app.store.tables import RunRow, now
 from app.web.contexts.shell import Option
+from app.web.i18n import gettext as _
+from app.web.words.metrics import heading, title
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,18 @@ class RunLine:
     status: str
     seed: int
     learning_rate: float
-    accuracy: float | None
+    metric: MetricName
+    """What the score is."""
+    score: float | None
     peak_bytes: int | None
     train_seconds: float | None
     queued_at: datetime
     started_at: datetime | None
+
+    @property
+    def measure(self) -> str:
+        """The metric's title."""
+        return title(self.metric)
 
     @property
     def waits_seconds(self) -> float:
@@ -48,7 +58,8 @@ class RunLine:
             status=row.status,
             seed=row.seed,
             learning_rate=row.learning_rate,
-            accuracy=row.accuracy,
+            metric=row.spec.verdict_metric,
+            score=row.score,
             peak_bytes=row.peak_bytes,
             train_seconds=row.train_seconds if row.status == RunStatus.SUCCEEDED else None,
             queued_at=row.queued_at,
@@ -68,6 +79,16 @@ class RunsPage:
     """The address's own words: status, method, study, sort."""
     studies: tuple[Option, ...]
     next_after: int | None
+
+    @property
+    def mixed(self) -> bool:
+        """The runs shown are judged by different metrics."""
+        return len({run.metric for run in self.runs}) > 1
+
+    @property
+    def measure(self) -> str:
+        """The head of the column of scores."""
+        return _("Score") if self.mixed else heading(self.runs[0].metric)
 
     @property
     def statuses(self) -> Sequence[str]:

@@ -17,6 +17,7 @@ from app.web.i18n import gettext as _
 from app.web.numbers import GIB, NOTHING, decimal, mib
 from app.web.words import Caveat, Fact, caveats, facts, headline, lead
 from app.web.words.arms import settings
+from app.web.words.metrics import heading
 from app.web.words.parts import WORDS, difference, failures, kind, remedy, why, with_doubt
 
 Cost = Literal["memory", "time"]
@@ -78,6 +79,8 @@ class Arms:
     untouched: Estimate | None
     untouched_difference: str
     """To the reference; empty where that has no result."""
+    measure: str
+    """The metric, at the head of its column."""
     unit: str
     """Of the column of peaks."""
     key: tuple[Key, ...]
@@ -103,6 +106,7 @@ class Arms:
             reference=reference,
             untouched=found.base,
             untouched_difference=with_doubt(found.base_difference) if found.base_difference else "",
+            measure=heading(found.metric),
             unit=unit,
             key=owner_key(),
             memory_comparable=found.memory_comparable,
@@ -152,8 +156,8 @@ class StudyPage:
 
     @property
     def trade_off(self) -> Drawn:
-        """The figure of accuracy over what one asked for."""
-        return self.figures[f"accuracy-{self.cost}"]
+        """The figure of the score over what one asked for."""
+        return self.figures[f"score-{self.cost}"]
 
     @property
     def curves(self) -> Drawn:

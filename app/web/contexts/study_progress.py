@@ -109,13 +109,13 @@ def _where(run: RunRow) -> str:
     match RunStatus(run.status):
         case RunStatus.RUNNING if run.step and run.total_steps:
             step = _("step %(step)s of %(total)s", step=count(run.step), total=count(run.total_steps))
-            if run.validation_accuracy is None:
+            if run.validation_score is None:
                 return step
-            return _("%(step)s, validation %(accuracy)s", step=step, accuracy=percent(run.validation_accuracy))
+            return _("%(step)s, validation %(score)s", step=step, score=percent(run.validation_score))
         case RunStatus.RUNNING:
             return _(NAMES[run.phase or "start"])
         case RunStatus.SUCCEEDED:
-            return percent(run.accuracy)
+            return percent(run.score)
         case _:
             return ""
 

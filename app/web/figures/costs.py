@@ -20,7 +20,7 @@ OWNERS = (
 """Class, name, colour. The first three are computed; the last is what they leave of the measured peak."""
 
 PHASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    ("idle", marked("set-up"), "var(--p-idle)", ("start", "load", "tokenize", "baseline")),
+    ("idle", marked("set-up"), "var(--p-idle)", ("start", "load", "tokenize", "baseline", "cache")),
     ("forward", marked("forward"), "var(--p-forward)", ("forward",)),
     ("backward", marked("backward"), "var(--p-backward)", ("backward",)),
     ("step-time", marked("optimizer"), "var(--p-optimizer)", ("optimizer",)),
@@ -188,7 +188,7 @@ def _time_note(done: list[tuple[Arm, Costs]], *, comparable: bool) -> str:
     several = max(counts) > 1
     text = _("Seconds by phase, mean of %(seeds)s.", seeds=over) if several else _("Seconds by phase, one seed.")
     text += " " + _(
-        "Palest: set-up (start, load, tokenize, untouched model), making batches, and evaluate, save, audit."
+        "Palest: set-up (start, load, tokenize, untouched model, cache), making batches, and evaluate, save, audit."
     )
     return text if comparable else text + " " + _("Not one device, or runs side by side: the times do not compare.")
 

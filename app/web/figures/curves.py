@@ -1,4 +1,4 @@
-"""Training loss and validation accuracy by step."""
+"""Training loss and validation score by step; the validation loss where the score needs generated text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 from app.domain.comparison import Arm, Comparison
 from app.domain.metrics import Steps
 from app.domain.runs import RunStatus
+from app.domain.tasks import TASKS, generates
 from app.web.charts import curves
 from app.web.charts.curves import THIN, Curve, Curves, loss_curve, point_curve
 from app.web.charts.thin import Floats, bands, smooth, window_for
@@ -16,6 +17,7 @@ from app.web.figures.verdict import look
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import count, decimal, hundred
+from app.web.words.metrics import heading, loss_unit, title
 from app.web.words.parts import listed, seeds, sentence
 
 ENOUGH_STEPS = 50
@@ -32,7 +34,9 @@ class Checkpoint:
     step: int
     epoch: float
     n: int
-    accuracy: float
+    loss: float
+    score: float | None
+    """None where the metric needs generated text."""
 
 
 Seeds = list[tuple[Floats, Floats]]
@@ -48,40 +52,57 @@ def loss(found: Comparison, steps: Mapping[int, Steps]) -> Figure:
         title=_loss_title(found, means),
         label=_("Training loss by optimizer step, a line an arm"),
         note=_loss_note(runs),
-        data=Curves(tuple(drawn), _last_step(found, runs), _("Training loss, nats per row"), marked=False, least=0.0),
+        data=Curves(
+            tuple(drawn),
+            _last_step(found, runs),
+            _("Training loss, %(unit)s", unit=loss_unit(found.spec.task)),
+            marked=False,
+            least=0.0,
+        ),
         draw=curves.chart,
         widths=WIDTHS,
         table=_loss_table(means),
         everything=lambda: _every_step(found, steps),
-        other=("validation", _("validation accuracy instead")),
+        other=("validation", _("validation %(measure)s instead", measure=_measure(found))),
         empty="" if drawn else _("No step has been reported yet."),
     )
 
 
 def validation(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]]) -> Figure:
-    """Accuracy on the validation split by optimizer step."""
+    """Score on the validation split by optimizer step; the loss where the score needs generated text."""
+    by_loss = generates(found.metric)
     runs = {
-        arm.title: [
-            (np.array([float(c.step) for c in seen]), np.array([100 * c.accuracy for c in seen]))
-            for run in _drawable(arm)
-            if (seen := checkpoints.get(run, ()))
-        ]
+        arm.title: [_points(seen, by_loss=by_loss) for run in _drawable(arm) if (seen := checkpoints.get(run, ()))]
         for arm in found.arms
     }
     drawn: list[Curve] = [point_curve(look(arm), runs[arm.title]) for arm in found.arms if runs[arm.title]]
-    steps = _last_step(found, runs)
+    if by_loss:
+        axis = _("Loss on the validation split, %(unit)s", unit=loss_unit(found.spec.task))
+    else:
+        axis = _("↑ %(metric)s on the validation split, %%", metric=heading(found.metric))
     return Figure(
         name="validation",
         title=_validation_title(found),
-        label=_("Validation accuracy by optimizer step, a line an arm"),
-        note=_validation_note(checkpoints, [len(those) for those in runs.values() if those]),
-        data=Curves(tuple(drawn), steps, _("↑ Accuracy on the validation split, %"), marked=True, most=100.0),
+        label=_("Validation %(measure)s by optimizer step, a line an arm", measure=_measure(found)),
+        note=_validation_note(found, checkpoints, [len(those) for those in runs.values() if those]),
+        data=Curves(tuple(drawn), _last_step(found, runs), axis, marked=True, most=None if by_loss else 100.0),
         draw=curves.chart,
         widths=WIDTHS,
         table=_validation_table(found, checkpoints),
         other=("loss", _("training loss instead")),
         empty="" if drawn else _("No run has been validated yet."),
     )
+
+
+def _measure(found: Comparison) -> str:
+    """What is drawn of the validation split."""
+    return _("loss") if generates(found.metric) else title(found.metric)
+
+
+def _points(seen: Sequence[Checkpoint], *, by_loss: bool) -> tuple[Floats, Floats]:
+    """Steps, and losses or scores in percent."""
+    pairs = [(float(c.step), c.loss if by_loss else 100 * (c.score or 0.0)) for c in seen]
+    return np.array([step for step, _value in pairs]), np.array([value for _step, value in pairs])
 
 
 def _drawable(arm: Arm) -> list[int]:
@@ -181,8 +202,10 @@ def _every_step(found: Comparison, steps: Mapping[int, Steps]) -> Table:
 def _validation_title(found: Comparison) -> str:
     results = [run.result for run in found.runs if run.result]
     if not results or not found.complete:
-        return _("Validation accuracy so far")
+        return _("Validation %(measure)s so far", measure=_measure(found))
     early = sum(r.best_step < r.steps for r in results)
+    if TASKS[found.spec.task].best_by == "loss":
+        return _lowest_loss_title(early, len(results))
     if not early:
         return _("Every run was at its best on validation at its end")
     return ngettext(
@@ -193,7 +216,19 @@ def _validation_title(found: Comparison) -> str:
     )
 
 
-def _validation_note(checkpoints: Mapping[int, Sequence[Checkpoint]], counts: Sequence[int]) -> str:
+def _lowest_loss_title(early: int, runs: int) -> str:
+    """Where the best checkpoint is that of the lowest loss."""
+    if not early:
+        return _("Every run had its lowest validation loss at its end")
+    return ngettext(
+        "In %(early)s of %(num)s run an earlier checkpoint had the lowest validation loss, and was kept",
+        "In %(early)s of %(num)s runs an earlier checkpoint had the lowest validation loss, and was kept",
+        runs,
+        early=early,
+    )
+
+
+def _validation_note(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]], counts: Sequence[int]) -> str:
     items = next((c.n for seen in checkpoints.values() for c in seen), None)
     if items is None or not counts:
         return ""
@@ -203,20 +238,26 @@ def _validation_note(checkpoints: Mapping[int, Sequence[Checkpoint]], counts: Se
         parts.append(_("Band: smallest to largest seed."))
     parts.append(_thin(counts))
     parts.append(_("The best checkpoint of each run was kept for the test."))
+    if generates(found.metric):
+        parts.append(
+            _("Text is generated for the test only, so there is no %(metric)s here.", metric=title(found.metric))
+        )
     return " ".join(parts)
 
 
 def _validation_table(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]]) -> Table:
+    by_loss = generates(found.metric)
     columns = (
         Column("arm", _("arm")),
         Column("seed", _("seed"), str),
         Column("run", _("run"), str),
         Column("step", _("step"), count),
         Column("epoch", _("epoch"), decimal),
-        Column("accuracy", _("accuracy, %"), hundred),
+        *(() if by_loss else (Column("score", _("%(metric)s, %%", metric=title(found.metric)), hundred),)),
+        Column("loss", _("loss"), lambda v: decimal(v, 3)),
     )
     rows = tuple(
-        (run.arm, run.seed, run.run_id, c.step, c.epoch, c.accuracy)
+        (run.arm, run.seed, run.run_id, c.step, c.epoch, *(() if by_loss else (c.score,)), c.loss)
         for run in found.runs
         for c in checkpoints.get(run.run_id, ())
     )

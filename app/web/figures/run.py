@@ -8,6 +8,7 @@ import numpy as np
 from app.domain.methods import METHODS
 from app.domain.metrics import Clocks, RunResult, Steps
 from app.domain.runs import RunStatus
+from app.domain.tasks import Task
 from app.domain.thinning import lttb
 from app.web.charts import live, stacks
 from app.web.charts.live import Live, Mark
@@ -19,6 +20,7 @@ from app.web.figures.curves import still_falling
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.i18n import gettext as _
 from app.web.numbers import MIB, decimal, duration, memory, mib, share
+from app.web.words.metrics import loss_unit
 
 POINTS = 320
 WIDTHS = (556, 356)
@@ -29,6 +31,7 @@ class RunEvidence:
     """What the figures of a run are made of."""
 
     method_kind: str
+    task: Task
     status: RunStatus
     total_steps: int | None
     steps: Steps
@@ -65,7 +68,9 @@ def _loss(run: RunEvidence) -> Figure:
             "Line: running mean over %(window)s steps. Diamonds: loss on the validation split.",
             window=window_for(len(losses)),
         ),
-        data=_live(run, steps, losses, calm, _("Training loss, nats per row"), marks=tuple(marks)),
+        data=_live(
+            run, steps, losses, calm, _("Training loss, %(unit)s", unit=loss_unit(run.task)), marks=tuple(marks)
+        ),
         draw=live.chart,
         widths=WIDTHS,
         table=_table(run.steps, "loss", _("loss"), 3),
@@ -135,7 +140,9 @@ def _clocks(result: RunResult) -> Figure:
         name="clocks",
         title=_("%(wall)s, of which %(train)s training", wall=duration(clocks.wall), train=duration(clocks.train)),
         label=_("Seconds by phase"),
-        note=_("Palest: set-up (start, load, tokenize, untouched model), making batches, and evaluate, save, audit."),
+        note=_(
+            "Palest: set-up (start, load, tokenize, untouched model, cache), making batches, and evaluate, save, audit."
+        ),
         data=Stacks((phase_bar(_("attempt"), phases(seconds), clocks.wall),), _("seconds, from claim to result →")),
         draw=stacks.chart,
         widths=WIDTHS,
@@ -167,7 +174,7 @@ def _live(
         smooth=_thin(steps, calm),
         colour=FAMILIES[METHODS[run.method_kind].family].colour,
         title=title,
-        steps=max(run.total_steps or 0, seen or 1),
+        steps=run.result.steps if run.result else max(run.total_steps or 0, seen or 1),
         seen=seen if run.status is RunStatus.RUNNING else None,
         marks=marks,
         limit=limit,

@@ -8,7 +8,7 @@ from app.domain.metrics import Steps
 from app.web.figures.costs import memory, time
 from app.web.figures.curves import Checkpoint, loss, validation
 from app.web.figures.figure import Figure
-from app.web.figures.trade_off import accuracy_memory, accuracy_time
+from app.web.figures.trade_off import score_memory, score_time
 from app.web.figures.verdict import verdict
 
 
@@ -28,8 +28,8 @@ def study_figures(evidence: StudyEvidence) -> dict[str, Figure]:
     found = evidence.comparison
     figures = (
         verdict(found),
-        accuracy_memory(found),
-        accuracy_time(found),
+        score_memory(found),
+        score_time(found),
         loss(found, evidence.steps),
         validation(found, evidence.checkpoints),
         memory(found),

@@ -1,4 +1,4 @@
-"""Accuracy against memory, and against time."""
+"""The score against memory, and against time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,42 +12,43 @@ from app.web.figures.verdict import look
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import MIB, decimal, duration, hundred, memory, mib
+from app.web.words.metrics import heading, title
 from app.web.words.parts import distance, focus, kind, margin, said, seeds, sentence, why
 
 SECOND = 1.0
 
 
-def accuracy_memory(found: Comparison) -> Figure:
+def score_memory(found: Comparison) -> Figure:
     """Over the measured peak."""
     return _figure(
         found,
-        name="accuracy-memory",
+        name="score-memory",
         cost=lambda costs: costs.peak_bytes,
         unit=MIB,
         say=memory,
         comparable=found.memory_comparable,
         axis=_("Peak memory above the idle process, MiB →"),
         title=_memory_title(found),
-        label=_("Accuracy against peak memory, one point an arm"),
+        label=_("%(metric)s against peak memory, one point an arm", metric=heading(found.metric)),
         column=("peak_bytes", _("peak, MiB"), partial(mib, digits=0)),
-        other=("accuracy-time", _("over train time instead")),
+        other=("score-time", _("over train time instead")),
     )
 
 
-def accuracy_time(found: Comparison) -> Figure:
+def score_time(found: Comparison) -> Figure:
     """Over the train clock."""
     return _figure(
         found,
-        name="accuracy-time",
+        name="score-time",
         cost=lambda costs: costs.train_seconds,
         unit=SECOND,
         say=duration,
         comparable=found.times_comparable,
         axis=_("Train time, s →"),
         title=_time_title(found),
-        label=_("Accuracy against train time, one point an arm"),
+        label=_("%(metric)s against train time, one point an arm", metric=heading(found.metric)),
         column=("train_seconds", _("train time, s"), decimal),
-        other=("accuracy-memory", _("over peak memory instead")),
+        other=("score-memory", _("over peak memory instead")),
     )
 
 
@@ -70,6 +71,7 @@ def _figure(
         points=points,
         missing=tuple(Missing(look(arm), _failure(arm)) for arm in found.arms if not arm.score and arm.failed),
         untouched=100 * found.base.mean if found.base else None,
+        measure=_("↑ %(metric)s on the test split, %%", metric=heading(found.metric)),
         axis=axis,
         comparable=comparable,
     )
@@ -93,7 +95,7 @@ def _point(arm: Arm, cost: Spread, unit: float, say: Callable[[float], str]) -> 
     return Point(
         look=look(arm),
         note=f"{hundred(score.mean)} %, {say(cost.mean)}",
-        accuracy=100 * score.mean,
+        score=100 * score.mean,
         low=max(0.0, 100 * score.low),
         high=min(100.0, 100 * score.high),
         cost=cost.mean / unit,
@@ -111,7 +113,7 @@ def _memory_title(found: Comparison) -> str:
     arm = focus(found)
     own, its = (arm.costs if arm else None), found.reference.costs
     if arm is None or own is None or its is None or not found.memory_comparable:
-        return _("Accuracy against peak memory")
+        return _("%(metric)s against peak memory", metric=heading(found.metric))
     values = {
         "arm": said(arm),
         "reference": said(found.reference),
@@ -125,7 +127,7 @@ def _time_title(found: Comparison) -> str:
     arm = focus(found)
     own, its = (arm.costs if arm else None), found.reference.costs
     if arm is None or own is None or its is None or not found.times_comparable:
-        return _("Accuracy against train time")
+        return _("%(metric)s against train time", metric=heading(found.metric))
     values = {
         "arm": said(arm),
         "reference": said(found.reference),
@@ -141,7 +143,7 @@ def _trade(found: Comparison, arm: Arm, *, cheaper: bool, values: dict[str, str]
         case VerdictKind.WITHIN if cheaper:
             text = _("%(reference)s takes %(its)s for what %(arm)s reaches with %(own)s", **values)
         case VerdictKind.BETTER if cheaper:
-            text = _("%(arm)s is more accurate with %(own)s than %(reference)s with %(its)s", **values)
+            text = _("%(arm)s is better with %(own)s than %(reference)s with %(its)s", **values)
         case VerdictKind.WORSE if cheaper:
             text = _("%(arm)s takes %(own)s instead of %(its)s, and loses %(by)s", by=distance(arm), **values)
         case VerdictKind.UNDECIDED | VerdictKind.HINT if cheaper:
@@ -183,9 +185,9 @@ def _table(found: Comparison, cost: Callable[[Costs], Spread], column: tuple[str
     name, heading, show = column
     columns = (
         Column("arm", _("arm")),
-        Column("accuracy", _("accuracy, %"), hundred),
-        Column("accuracy_low", _("from"), hundred),
-        Column("accuracy_high", _("to"), hundred),
+        Column("score", _("%(metric)s, %%", metric=title(found.metric)), hundred),
+        Column("score_low", _("from"), hundred),
+        Column("score_high", _("to"), hundred),
         Column(name, heading, show),
         Column(f"{name}_least", _("least"), show),
         Column(f"{name}_most", _("most"), show),

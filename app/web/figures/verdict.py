@@ -8,6 +8,7 @@ from app.web.figures.figure import Column, Figure, Table
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import count, percent, points
+from app.web.words.metrics import title
 from app.web.words.parts import WORDS, kind, listed, seeds
 
 
@@ -18,15 +19,16 @@ def look(arm: Arm) -> Look:
 
 def verdict(found: Comparison) -> Figure:
     """Each arm's difference to the reference, its interval, and the margin."""
-    reference = found.reference.title
+    reference, metric = found.reference.title, title(found.metric)
     data = Differences(tuple(_row(arm) for arm in found.others), found.spec.margin_points, reference)
     known = [row for row in data.rows if row.delta is not None]
     return Figure(
         name="verdict",
-        title=_("Difference in accuracy from %(reference)s, points", reference=reference),
+        title=_("Difference in %(metric)s from %(reference)s, points", metric=metric, reference=reference),
         label=_(
-            "Difference in accuracy between each arm and %(reference)s, with intervals, over the margin of "
+            "Difference in %(metric)s between each arm and %(reference)s, with intervals, over the margin of "
             "± %(margin)s points",
+            metric=metric,
             reference=reference,
             margin=f"{found.spec.margin_points:g}",
         ),

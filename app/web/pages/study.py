@@ -75,7 +75,7 @@ def _page(session: Session, study_id: int, cost: Cost, curve: Curve) -> StudyPag
     found = evidence.comparison
     figures = study_figures(evidence)
     model = base_models.by_id(session, advance.study.base_model_id)
-    shown = ("verdict", f"accuracy-{cost}", curve, "memory", "time")
+    shown = ("verdict", f"score-{cost}", curve, "memory", "time")
     return StudyPage.of(
         study_id,
         found,

@@ -1,10 +1,11 @@
-"""The four facts below the verdict: accuracy, memory, time, file."""
+"""The four facts below the verdict: score, memory, time, file."""
 
 from dataclasses import dataclass
 
 from app.domain.comparison import Arm, Comparison
 from app.web.i18n import gettext as _
 from app.web.numbers import NBSP, NOTHING, duration, file_size, hundred, mib, short_count, significant
+from app.web.words.metrics import title
 from app.web.words.parts import both_costs, difference, focus, memory_share, score, time_share, times_smaller
 
 
@@ -21,15 +22,20 @@ def facts(found: Comparison) -> tuple[Fact, ...]:
     """Of the headline's arm against the reference; of the first arm with a result where nothing was weighed."""
     arm = focus(found)
     if arm is not None and both_costs(found, arm) is not None:
-        return (_accuracy(found, arm), _memory(found, arm), _time(found, arm), _file(found, arm))
+        return (_score(found, arm), _memory(found, arm), _time(found, arm), _file(found, arm))
     done = next((a for a in found.arms if a.score is not None and a.costs is not None), None)
-    return _alone(done) if done is not None else ()
+    return _alone(found, done) if done is not None else ()
 
 
-def _accuracy(found: Comparison, arm: Arm) -> Fact:
+def _score(found: Comparison, arm: Arm) -> Fact:
     reference = found.reference
     reached = hundred(arm.score.mean if arm.score else None), hundred(reference.score.mean if reference.score else None)
-    what = _("accuracy, %(own)s against %(reference)s", own=reached[0], reference=f"{reached[1]}{NBSP}%")
+    what = _(
+        "%(metric)s, %(own)s against %(reference)s",
+        metric=title(found.metric),
+        own=reached[0],
+        reference=f"{reached[1]}{NBSP}%",
+    )
     return Fact(difference(arm) or NOTHING, _("points"), what)
 
 
@@ -63,13 +69,13 @@ def _file(found: Comparison, arm: Arm) -> Fact:
     return Fact(f"{significant(own / reference, 2)}×", _("the size"), what)
 
 
-def _alone(arm: Arm) -> tuple[Fact, ...]:
+def _alone(found: Comparison, arm: Arm) -> tuple[Fact, ...]:
     """An arm that was not weighed."""
     costs = arm.costs
     if costs is None:
         return ()
     return (
-        Fact(score(arm) or NOTHING, "", _("accuracy of %(arm)s", arm=arm.title)),
+        Fact(score(arm) or NOTHING, "", _("%(metric)s of %(arm)s", metric=title(found.metric), arm=arm.title)),
         Fact(f"{mib(costs.peak_bytes.mean)}{NBSP}MiB", "", _("peak memory")),
         Fact(duration(costs.train_seconds.mean), "", _("train time, a seed")),
         Fact(

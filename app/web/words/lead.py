@@ -5,6 +5,7 @@ from app.domain.verdict import VerdictKind
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import count, decimal, percent
+from app.web.words.metrics import title
 from app.web.words.parts import (
     both_costs,
     burden,
@@ -78,7 +79,12 @@ def what_would_decide(arm: Arm) -> str:
 
 def _meaning(found: Comparison, arm: Arm) -> str:
     """What the verdict's word stands on."""
-    values = {"difference": difference(arm), "margin": margin(found), "reference": said(found.reference)}
+    values = {
+        "metric": title(found.metric),
+        "difference": difference(arm),
+        "margin": margin(found),
+        "reference": said(found.reference),
+    }
     match kind(arm):
         case VerdictKind.WITHIN:
             return _(
@@ -92,14 +98,15 @@ def _meaning(found: Comparison, arm: Arm) -> str:
             return _("The whole interval of the difference, %(difference)s points, lies below zero.", **values)
         case VerdictKind.UNDECIDED:
             text = _(
-                "The difference in accuracy is %(difference)s points: it may be nothing, and it may be more than the "
+                "The difference in %(metric)s is %(difference)s points: it may be nothing, and it may be more than the "
                 "margin of %(margin)s.",
                 **values,
             )
             return f"{text} {what_would_decide(arm)}"
         case _:
             text = _(
-                "The difference in accuracy is %(difference)s points, and that interval knows nothing of other seeds.",
+                "The difference in %(metric)s is %(difference)s points, and that interval knows nothing of other "
+                "seeds.",
                 **values,
             )
             return f"{text} {what_would_decide(arm)}"

@@ -10,7 +10,7 @@ FULL_PAGES = [
     *PAGES,
     "/studies?after=3",
     "/studies/new?from_study=3",
-    "/runs?sort=accuracy&status=succeeded&method=lora&study=1",
+    "/runs?sort=score&status=succeeded&method=lora&study=1",
     "/runs?sort=nonsense&status=nonsense&method=nonsense&study=nonsense",
     "/runs?status=queued&sort=peak",
     "/runs/1",

@@ -44,12 +44,12 @@ def test_filters_join_and_stay_when_the_order_changes(full: TestClient) -> None:
     assert shown(text) == [8, 5, 2]
     assert "3 runs" in text
     links = {unquote(link) for link in re.findall(r'href="(/runs\?[^"]+)"', text.replace("&amp;", "&"))}
-    assert "/runs?status=succeeded&method=lora&study=1&sort=accuracy" in links
+    assert "/runs?status=succeeded&method=lora&study=1&sort=score" in links
 
 
 def test_the_order_in_force_is_told_to_a_screen_reader(full: TestClient) -> None:
-    assert full.get("/runs?sort=accuracy").text.count("aria-sort=") == 1
-    assert 'aria-sort="descending"><a href="/runs?sort=accuracy">' in full.get("/runs?sort=accuracy").text
+    assert full.get("/runs?sort=score").text.count("aria-sort=") == 1
+    assert 'aria-sort="descending"><a href="/runs?sort=score">' in full.get("/runs?sort=score").text
 
 
 def test_a_filter_that_fits_nothing_offers_all_runs(full: TestClient) -> None:
@@ -76,7 +76,7 @@ def test_numbers_are_in_the_units_of_their_columns(full: TestClient) -> None:
     with database_of(full).reading() as session:
         run = page(session, RunFilter(study_id=1, method="lora"), limit=1).rows[0]
     row = full.get("/runs?study=1&method=lora").text.split("</tr>")[1]
-    assert f'<td class="num">{hundred(run.accuracy)}</td>' in row
+    assert f'<td class="num">{hundred(run.score)}</td>' in row
     assert '<td class="num">150</td>' in row
     assert '<td class="num">28.0</td>' in row
     assert f'<td class="num">{rate(run.learning_rate)}</td>' in row

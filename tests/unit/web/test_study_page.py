@@ -70,9 +70,9 @@ def test_best_is_shaded_also_where_it_cannot_be_told_apart(client: TestClient) -
 def test_what_is_drawn_is_in_the_address(client: TestClient) -> None:
     address = f"/studies/{study(client)}"
     plain, other = client.get(address).text, client.get(f"{address}?cost=time&curve=validation").text
-    assert "charts/accuracy-memory.csv" in plain
+    assert "charts/score-memory.csv" in plain
     assert "charts/loss.csv" in plain
-    assert "charts/accuracy-time.csv" in other
+    assert "charts/score-time.csv" in other
     assert "charts/validation.csv" in other
     assert client.get(f"{address}?cost=money").status_code == 422
 
@@ -156,7 +156,7 @@ def test_names_are_text(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["verdict", "accuracy-memory", "accuracy-time", "loss", "validation", "memory", "time"]
+    "name", ["verdict", "score-memory", "score-time", "loss", "validation", "memory", "time"]
 )
 def test_every_chart_has_its_files(client: TestClient, name: str) -> None:
     address = f"/studies/{study(client)}/charts/{name}"
