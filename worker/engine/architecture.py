@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.tasks import Task
+from worker.engine.quantization import shape
 
 _TARGETS = "TRANSFORMERS_MODELS_TO_"
 
@@ -28,7 +29,7 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
         task=task,
         architecture=type(model).__name__,
         model_type=config.model_type,
-        parameters=[ParameterFacts(name=name, shape=tuple(p.shape)) for name, p in model.named_parameters()],
+        parameters=[ParameterFacts(name=name, shape=shape(p)) for name, p in model.named_parameters()],
         head=head,
         linear=_linear(model, head),
         blocks=[block for blocks in lists for block in blocks],

@@ -1,6 +1,7 @@
 """One attempt from beginning to end: load, tokenize, weigh the untouched model, adapt, audit, train, evaluate, save."""
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from app.domain.datasets import Split
 from app.domain.errors import RunFailed
 from app.domain.jobs import TrainJob
+from app.domain.methods import QloraSpec
 from app.domain.metrics import Parameters, RunResult
 from app.domain.runs import FailureCode, Phase
 from worker.engine import audit
@@ -22,6 +24,7 @@ from worker.engine.memory import MemoryMeter
 from worker.engine.methods import MECHANISMS
 from worker.engine.model import Loaded, freeze_in_bf16, load
 from worker.engine.progress import Instruments, ProgressSink
+from worker.engine.quantization import NF4, shape
 from worker.engine.resume import Checkpoint
 from worker.engine.stored_prefix import stored_prefix
 from worker.engine.tasks import TASKS
@@ -53,7 +56,10 @@ class Attempt:
         clocks, memory, sink = instruments.clocks, instruments.memory, instruments.sink
 
         instruments.enter(Phase.LOAD)
-        base = load(job.model_location, job.model_revision, spec.task, job.labels, training.seed)
+        nf4 = None
+        if isinstance(self.method, QloraSpec):
+            nf4 = NF4(torch.bfloat16 if self.bf16 else torch.float32, self.device)
+        base = load(job.model_location, job.model_revision, spec.task, job.labels, training.seed, nf4)
         if base.missing:
             sink.log(f"The checkpoint lacks {', '.join(base.missing)}: they start from random weights.")
         facts = describe_model(base.model, spec.task)
@@ -130,7 +136,9 @@ class Attempt:
             memory=memory.read(model, trained.optimizer_bytes),
             evaluations=instruments.evaluations,
             resumed_from=resume.state.step if resume else None,
-            environment=describe(self.device, self.bf16, frozen_dtype, base.model.config._attn_implementation),
+            environment=describe(
+                self.device, self.bf16, "nf4" if nf4 else frozen_dtype, base.model.config._attn_implementation
+            ),
             artifacts=artifacts,
             clocks=clocks.read(),
         )
@@ -155,10 +163,11 @@ class Attempt:
 
 
 def count(model: nn.Module, groups: Mapping[str, str]) -> Parameters:
-    """Parameters of the model that trains; a tied one counts once. `groups` names the group of each trainable one."""
+    """Parameters of the model that trains; a tied one counts once, a packed one as if it were not. `groups` names the
+    group of each trainable one."""
     by_group: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             by_group[groups[name]] = by_group.get(groups[name], 0) + parameter.numel()
-    total = sum(p.numel() for p in model.parameters())
+    total = sum(prod(shape(p)) for p in model.parameters())
     return Parameters(total=total, trainable=sum(by_group.values()), by_module=by_group)

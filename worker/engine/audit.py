@@ -12,6 +12,7 @@ problems, as long as most of what should train did change.
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
+from math import prod
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from app.domain.architecture import Tensor
 from app.domain.errors import RunFailed
 from app.domain.metrics import Audit, AuditGroup
 from app.domain.runs import FailureCode
+from worker.engine.quantization import shape, stored
 
 _SHOWN = 3
 
@@ -84,13 +86,15 @@ def compare(
 
 
 def _sha256(parameter: torch.Tensor) -> bytes:
-    # By way of bytes, since numpy has no bfloat16.
-    data = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(data.data).digest()
+    digest = hashlib.sha256()
+    for tensor in stored(parameter):
+        # By way of bytes, since numpy has no bfloat16.
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.digest()
 
 
 def _count(parameters: dict[str, nn.Parameter], names: Iterable[str]) -> int:
-    return sum(parameters[name].numel() for name in names)
+    return sum(prod(shape(parameters[name])) for name in names)
 
 
 def _sentences(names: Collection[str], what: str) -> list[str]:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from app.domain.metrics import Memory
+from worker.engine.quantization import stored
 
 _PROC = Path("/proc/self")
 _LINUX = (_PROC / "statm").exists()
@@ -128,7 +129,7 @@ class MemoryMeter:
             peak_bytes=max(self._peaks.values()),
             train_peak_bytes=self._peaks.get("train", 0),
             phase_peak_bytes=self._peaks,
-            weights_bytes=tensor_bytes([*model.parameters(), *model.buffers()]),
+            weights_bytes=tensor_bytes([*(t for p in model.parameters() for t in stored(p)), *model.buffers()]),
             gradients_bytes=tensor_bytes(p for p in model.parameters() if p.requires_grad),
             optimizer_bytes=optimizer_bytes,
             reserved_bytes=self._reserved if self._cuda else None,

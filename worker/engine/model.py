@@ -4,9 +4,10 @@ Only safetensors weights and only code that transformers itself ships: unpicklin
 repository's Python both run a stranger's program.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -18,11 +19,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.pytorch_utils import Conv1D
 
 from app.domain.errors import RunFailed
 from app.domain.runs import FailureCode
 from app.domain.tasks import Task
-from worker.engine.architecture import head_names
+from worker.engine.architecture import describe, head_names
+from worker.engine.quantization import NF4
 from worker.engine.tasks import TASKS
 
 
@@ -35,8 +38,9 @@ class Loaded(NamedTuple):
     """Tensors of the base model, not of its head, that the checkpoint lacks: they start from random weights."""
 
 
-def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: int) -> Loaded:
+def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: int, nf4: NF4 | None = None) -> Loaded:
     """Base model and tokenizer for a task, in float32 on the CPU, with a new head over `labels` where it needs one.
+    With `nf4`, its linear layers are held in four bits, and all but the head is on the device that `nf4` names.
 
     The head's weights depend on the seed alone, so all arms of a comparison start from the same ones; a head that
     the checkpoint brings along is replaced. Weights stay mapped from their file until something writes to them, so
@@ -67,6 +71,7 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
             ignore_mismatched_sizes=True,  # a head over another number of labels; anything else is checked below
             output_loading_info=True,
             attn_implementation=attention(config, task),
+            **(_held_in(nf4, config, task) if nf4 else {}),
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _unavailable(error) from error
@@ -78,6 +83,8 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
             FailureCode.MODEL_UNAVAILABLE,
             f"The weights do not fit the model's config.json: {wrong[0]} has another shape.",
         )
+    if nf4:
+        nf4.settle(model)
     _new_head(model, names, seed)
     _give_padding(model, tokenizer)
     return Loaded(model, tokenizer, sorted(k for k in report["missing_keys"] if not k.startswith(heads)))
@@ -134,11 +141,22 @@ def weight_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.safetensors"))
 
 
+def _held_in(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]:
+    """What `from_pretrained` needs to hold the base model's linear layers in four bits, and no others: neither the
+    head's nor the projection onto the vocabulary."""
+    with torch.device("meta"):
+        model = TASKS[task].AUTO.from_config(config)
+    base = {layer.name: layer.in_features for layer in describe(model, task).linear}
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    return nf4.options(base.values(), [f"{re.escape(name)}$" for name in linear if name not in base])
+
+
 def _new_head(model: PreTrainedModel, names: Sequence[str], seed: int) -> None:
     """Initialise the head as its architecture says, from the seed alone."""
     torch.manual_seed(seed)
     for name in names:
-        for module in model.get_submodule(name).modules():
+        # On the CPU, whatever the device: another generator would draw other numbers.
+        for module in model.get_submodule(name).to("cpu").modules():
             for parameter in module.parameters(recurse=False):
                 # transformers leaves alone what it has marked as loaded or initialised.
                 parameter._is_hf_initialized = False  # type: ignore[attr-defined]
