@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +24,20 @@ from app.domain.tasks import Format
 
 IGNORED = -100
 """A target that no loss is taken of: padding, and a prompt's tokens."""
+_R = TypeVar("_R")
 _CHUNK = 1000
 _WINDOW = 50
 """Batches sorted among each other: enough that a batch's rows are alike, few enough that the order stays random."""
+
+
+class Listener(Protocol):
+    """Who hears of what is done to rows, and may stop it. Every `ProgressSink` is one."""
+
+    def log(self, message: str) -> None:
+        """A line for the run's log."""
+
+    def raise_if_stopped(self) -> None:
+        """Raise to stop."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +88,9 @@ class Batch:
         return Batch(moved, self.labels.to(device, non_blocking=True), self.tokens)
 
 
-def read(file: str, form: Format) -> dict[Split, list[Row]]:
-    """The rows of a dataset's Parquet file by split. Raises `RunFailed` if it cannot be used."""
+def read(file: str, form: Format, needed: Sequence[Split] = ("train", "test")) -> dict[Split, list[Row]]:
+    """The rows of a dataset's Parquet file by split. Raises `RunFailed` if it cannot be used: a split that is needed
+    has no row, for instance."""
     row_type = ROWS[form]
     try:
         table = pq.read_table(Path(file), columns=list(row_type._fields))
@@ -94,7 +106,7 @@ def read(file: str, form: Format) -> dict[Split, list[Row]]:
                 f"Row {row.item} of the dataset is in split {row.split!r}: splits are {', '.join(SPLITS)}.",
             )
         rows[row.split].append(row)
-    for split in ("train", "test"):
+    for split in needed:
         if not rows[split]:
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION, f"The dataset has no row in its {split} split: register it with one."
@@ -102,38 +114,52 @@ def read(file: str, form: Format) -> dict[Split, list[Row]]:
     return rows
 
 
-def in_chunks(rows: Sequence[Row], between: Callable[[], None]) -> Iterator[Sequence[Row]]:
+def in_chunks(rows: Sequence[_R], between: Callable[[], None]) -> Iterator[Sequence[_R]]:
     """Rows a thousand at a time, with `between` called before each: tokenizing can be stopped there."""
     for start in range(0, len(rows), _CHUNK):
         between()
         yield rows[start : start + _CHUNK]
 
 
-def check_length(max_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise `RunFailed(bad_configuration)` if the model has no positions for texts of this length.
+def most_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """How many tokens a model has positions for; None if it knows no limit.
 
     The tokenizer knows better than the configuration where both say something: RoBERTa has 514 positions for 512
     tokens.
     """
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is None or positions < 0:
-        return
-    limit = min(positions, tokenizer.model_max_length)
-    if max_length > limit:
+        return None
+    return int(min(positions, tokenizer.model_max_length))
+
+
+def check_length(
+    max_length: int, virtual_tokens: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raise `RunFailed(bad_configuration)` if the model has no positions for texts of this length, with what the method
+    puts before them."""
+    limit = most_tokens(model, tokenizer)
+    if limit is not None and max_length + virtual_tokens > limit:
+        taken = f", of which the method takes {virtual_tokens}" if virtual_tokens else ""
+        remedy = f"lower it to {limit - virtual_tokens}" if limit - virtual_tokens > 1 else "lower num_virtual_tokens"
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"max_length is {max_length}, but the base model reads at most {limit} tokens: lower it to that.",
+            f"max_length is {max_length}, but the base model reads at most {limit} tokens{taken}: {remedy}.",
         )
 
 
-def padded(sequences: Sequence[NDArray[np.integer[Any]]], fill: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences side by side, padded on the right to the longest: values [B, T] and mask [B, T], both int64."""
+def padded(
+    sequences: Sequence[NDArray[np.integer[Any]]], fill: int, *, left: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequences one below the other, padded on the right, or on the left, to the longest: values [B, T] and mask
+    [B, T], both int64."""
     longest = max(len(s) for s in sequences)
     values = np.full((len(sequences), longest), fill, dtype=np.int64)
     mask = np.zeros_like(values)
     for row, sequence in enumerate(sequences):
-        values[row, : len(sequence)] = sequence
-        mask[row, : len(sequence)] = 1
+        place = slice(longest - len(sequence), None) if left else slice(len(sequence))
+        values[row, place] = sequence
+        mask[row, place] = 1
     return torch.from_numpy(values), torch.from_numpy(mask)
 
 

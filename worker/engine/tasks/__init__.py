@@ -10,10 +10,9 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from app.domain.datasets import Row, Split
 from app.domain.jobs import TrainJob
 from app.domain.tasks import Task
-from worker.engine.data import Batch, Examples
+from worker.engine.data import Batch, Examples, Listener
 from worker.engine.evaluate import Evaluator, Predictions
-from worker.engine.progress import ProgressSink
-from worker.engine.tasks import sequence_classification
+from worker.engine.tasks import causal_lm, seq2seq_lm, sequence_classification
 
 
 class TaskFile(Protocol):
@@ -37,7 +36,7 @@ class TaskFile(Protocol):
         tokenizer: PreTrainedTokenizerBase,
         model: PreTrainedModel,
         job: TrainJob,
-        sink: ProgressSink,
+        sink: Listener,
     ) -> Examples:
         """Tokens and targets of every row of a split. Can be stopped, and logs what it cut. Raises `RunFailed` with the
         row's name and what to do where a row cannot be used."""
@@ -54,5 +53,7 @@ class TaskFile(Protocol):
 
 TASKS: dict[Task, TaskFile] = {
     "sequence-classification": sequence_classification,
+    "causal-lm": causal_lm,
+    "seq2seq-lm": seq2seq_lm,
 }
 """Keyed like `app.domain.tasks.TASKS`."""

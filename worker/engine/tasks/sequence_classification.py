@@ -17,9 +17,8 @@ from app.domain.datasets import LabelledRow, Row, Split
 from app.domain.errors import RunFailed
 from app.domain.jobs import TrainJob
 from app.domain.runs import FailureCode
-from worker.engine.data import Batch, Texts, in_chunks, padded
+from worker.engine.data import Batch, Listener, Texts, in_chunks, padded
 from worker.engine.evaluate import Evaluator, Predictions
-from worker.engine.progress import ProgressSink
 
 AUTO = AutoModelForSequenceClassification
 ARCHITECTURES = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
@@ -36,7 +35,7 @@ def encode(
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     job: TrainJob,
-    sink: ProgressSink,
+    sink: Listener,
 ) -> Texts:
     """Tokens of every text, cut to `max_length` with the special tokens included; targets are [1], the label."""
     tokens, targets = [], []

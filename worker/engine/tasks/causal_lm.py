@@ -1,0 +1,139 @@
+"""Language modelling: a decoder learns to go on where a prompt ends (supervised fine-tuning), or to write texts.
+
+    row      x_1 … x_p  y_1 … y_c  EOS        prompt and completion; how a row becomes that: `worker.engine.lines`
+    reads    x_1 … x_p  y_1 … y_c             tokens [T]
+    target   –   …  y_1 y_2 …  EOS            targets [T], shifted already: position t is held against token t + 1
+    loss     −log p(target), summed over the positions that have one
+
+Since tokens and targets of a row are of one length, rows can lie side by side (`packing`) and none is held against
+another's first token.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+from app.domain.datasets import Row, Split
+from app.domain.errors import RunFailed
+from app.domain.jobs import TrainJob
+from app.domain.runs import FailureCode
+from app.domain.tasks import generates
+from worker.engine.completions import Completions, check_vocabulary, judge, longest_prompt, unusable
+from worker.engine.data import IGNORED, Batch, Listener, in_chunks, padded
+from worker.engine.evaluate import Evaluator, Predictions
+from worker.engine.generation import stop_tokens
+from worker.engine.lines import LineWriter, report
+from worker.engine.packing import check_packing, packed
+from worker.engine.token_loss import logits_at, token_losses
+
+AUTO = AutoModelForCausalLM
+ARCHITECTURES = MODEL_FOR_CAUSAL_LM_MAPPING
+PEFT_TYPE = "CAUSAL_LM"
+
+
+def unfit(config: PreTrainedConfig) -> str | None:
+    """Encoders, which see what they should predict, and encoder-decoders."""
+    if getattr(config, "is_encoder_decoder", False):
+        return f"A model of type {config.model_type!r} is an encoder-decoder: choose the task seq2seq-lm."
+    one_way = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
+    return _encoder(config) if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not one_way else None
+
+
+def _encoder(config: PreTrainedConfig) -> str:
+    return (
+        f"A model of type {config.model_type!r} is an encoder, which sees the words that a language model should "
+        "predict: choose a decoder such as GPT-2, or another task."
+    )
+
+
+def encode(
+    rows: Sequence[Row],
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    job: TrainJob,
+    sink: Listener,
+) -> Completions:
+    """Tokens of every row, shifted targets, and prompts to write after."""
+    training = job.spec.training
+    packs = training.packing and split == "train"
+    _check_metric(job)
+    if split == "train":
+        _check_direction(model)
+    if packs:
+        check_packing(model, training.max_length)
+    writer = LineWriter(tokenizer, stop_tokens(model, tokenizer), training.completion_only_loss)
+    whole = [line for chunk in in_chunks(rows, sink.raise_if_stopped) for line in writer.lines(chunk)]
+    lines = [line.cut(training.max_length) for line in whole]
+    for sentence in report(whole, lines, writer.apart, split, training.max_length):
+        sink.log(sentence)
+    ids = [np.asarray(line.ids, dtype=np.int32) for line in lines]
+    check_vocabulary(rows, ids, model)
+    targets = [
+        np.where(line.learnt[1:], row[1:], IGNORED).astype(np.int64) for line, row in zip(lines, ids, strict=True)
+    ]
+    for row, target in zip(rows, targets, strict=True):
+        if not np.any(target != IGNORED):
+            raise unusable(row, "has no token to predict", "Raise max_length, or leave the row out")
+    prompts = []
+    if any(line.start for line in lines):
+        most = longest_prompt(job, model, tokenizer)
+        prompts = [np.asarray(line.tail(most), dtype=np.int32) for line in whole]
+    return Completions(
+        rows=rows,
+        targets=targets,
+        lengths=[len(target) for target in targets],
+        tokens=[row[:-1] for row in ids],
+        tokenizer=tokenizer,
+        prompts=prompts,
+        wanted=[line.wanted for line in lines],
+        capacity=training.max_length if packs else 0,
+    )
+
+
+def _check_metric(job: TrainJob) -> None:
+    metric = job.spec.verdict_metric
+    if generates(metric) and job.dataset_format == "text":
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"metric: {metric} judges what a model writes after a prompt, and rows of plain text have none: choose "
+            "token_accuracy, or a dataset of prompts and completions.",
+        )
+
+
+def _check_direction(model: PreTrainedModel) -> None:
+    """By trial, since no configuration says it for sure: another last token must not change what comes before."""
+    ids = torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=model.device)
+    model.eval()  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        first, second = model(input_ids=ids, use_cache=False).logits[:, :3].float()
+    if not torch.allclose(first, second, rtol=1e-2, atol=1e-2 * float(first.abs().max())):
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, _encoder(model.config))
+
+
+def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Batch:
+    """Rows padded on the right to the longest of them, or packed; labels [B, T] are the shifted targets."""
+    tokens, targets = [examples.tokens[i] for i in indices], [examples.targets[i] for i in indices]
+    if examples.capacity:
+        return packed(tokens, targets, examples.capacity, pad_token)
+    ids, mask = padded(tokens, pad_token)
+    labels, _ = padded(targets, IGNORED)
+    return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()))
+
+
+def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Cross-entropy, summed over the completion tokens."""
+    return token_losses(_logits(model, batch), batch.labels[batch.labels != IGNORED]).sum()
+
+
+def evaluate(model: nn.Module, examples: Completions, evaluator: Evaluator, *, generate: bool) -> Predictions:
+    """By the true completions and, with `generate`, by what the model writes after the prompts."""
+    return judge(model, examples, evaluator, _logits, generate=generate)
+
+
+def _logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    return logits_at(model, batch.inputs, batch.labels != IGNORED)

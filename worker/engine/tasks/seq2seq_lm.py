@@ -1,0 +1,162 @@
+"""Text to text: an encoder reads the prompt, a decoder learns to write the completion (T5, BART and their like).
+
+    encoder reads    x_1 … x_p  EOS            tokens, with the special tokens of the tokenizer
+    decoder reads    START  y_1 … y_c          by the model's own rule, from the targets
+    target           y_1 … y_c  EOS            targets, with the special tokens of the tokenizer for targets
+    loss             −log p(target), summed over all of them
+
+Both are cut at their end to `max_length`: of a prompt the beginning is kept, because that is where such models are told
+what to do ("summarize: …"), and its special tokens; of a completion that is cut the EOS is not, for the text does not
+end there.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+from app.domain.datasets import PairRow, Row, Split
+from app.domain.errors import RunFailed
+from app.domain.jobs import TrainJob
+from app.domain.runs import FailureCode
+from worker.engine.completions import Completions, check_vocabulary, judge, longest_prompt, special_tokens, unusable
+from worker.engine.data import IGNORED, Batch, Listener, in_chunks, padded
+from worker.engine.evaluate import Evaluator, Predictions
+from worker.engine.token_loss import logits_at, token_losses
+
+AUTO = AutoModelForSeq2SeqLM
+ARCHITECTURES = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+PEFT_TYPE = "SEQ_2_SEQ_LM"
+
+
+def unfit(config: PreTrainedConfig) -> str | None:
+    """Models that listen instead of reading."""
+    model = ARCHITECTURES[type(config)]
+    if not config.is_encoder_decoder or "audio" in getattr(model, "input_modalities", ()):
+        return f"A model of type {config.model_type!r} does not turn texts into texts: choose one such as T5 or BART."
+    return None
+
+
+def encode(
+    rows: Sequence[Row],
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    job: TrainJob,
+    sink: Listener,
+) -> Completions:
+    """Tokens of prompts and completions, both cut to `max_length`."""
+    training = job.spec.training
+    if training.packing:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            "packing: rows lie side by side for causal-lm only, not for seq2seq-lm: leave packing out.",
+        )
+    _check_start(model)
+    pairs = [_checked(row) for row in rows]
+    _, ending = special_tokens(*(_ids(tokenizer, "text", ["a"], special)[0] for special in (False, True)))
+    prompts: list[list[int]] = []
+    completions: list[list[int]] = []
+    for chunk in in_chunks(pairs, sink.raise_if_stopped):
+        prompts += _ids(tokenizer, "text", [row.prompt or "" for row in chunk])
+        completions += _ids(tokenizer, "text_target", [row.completion for row in chunk])
+    most = training.max_length
+    long = [sum(len(side) > most for side in sides) for sides in (prompts, completions)]
+    if any(long):
+        sink.log(
+            f"{split} split, {len(rows)} rows: {long[0]} prompts and {long[1]} completions are longer than max_length "
+            f"{most} and lost their end."
+        )
+    tokens = [np.asarray(_cut(ids, ending, most), dtype=np.int32) for ids in prompts]
+    targets = [np.asarray(ids[:most], dtype=np.int64) for ids in completions]
+    for row, prompt in zip(rows, tokens, strict=True):
+        if not len(prompt):
+            raise unusable(row, "has a prompt without a token", "Write one")
+    check_vocabulary(rows, tokens, model)
+    check_vocabulary(rows, targets, model)
+    longest_prompt(job, model, tokenizer)
+    return Completions(
+        rows=rows,
+        targets=targets,
+        lengths=[len(prompt) + len(target) for prompt, target in zip(tokens, targets, strict=True)],
+        tokens=tokens,
+        tokenizer=tokenizer,
+        prompts=tokens,
+        wanted=[row.completion for row in pairs],
+    )
+
+
+def _checked(row: Row) -> PairRow:
+    if not isinstance(row, PairRow):
+        raise unusable(row, "has no prompt and completion", "Choose a dataset of prompts and completions")
+    if not row.completion or not row.completion.strip():
+        raise unusable(row, "has an empty completion: there is nothing to learn", "Leave it out")
+    return row
+
+
+def _ids(
+    tokenizer: PreTrainedTokenizerBase, side: Literal["text", "text_target"], texts: list[str], special: bool = True
+) -> list[list[int]]:
+    call: Any = tokenizer
+    found: list[list[int]] = call(
+        **{side: texts},
+        add_special_tokens=special,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )["input_ids"]
+    return found
+
+
+def _cut(ids: list[int], ending: list[int], most: int) -> list[int]:
+    """The beginning, with the special tokens at the end."""
+    return ids if len(ids) <= most else [*ids[: max(0, most - len(ending))], *ending]
+
+
+def _check_start(model: PreTrainedModel) -> None:
+    try:
+        _decoder_reads(model, torch.tensor([[1, 2]]))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            "The base model's config.json does not say with which token its decoder starts: set "
+            "decoder_start_token_id and pad_token_id in it.",
+        ) from error
+
+
+def _decoder_reads(model: nn.Module, targets: torch.Tensor) -> torch.Tensor:
+    """Targets [B, T] one place to the right, behind a start token: by the model's own rule where it has one."""
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if rule := getattr(inner, "prepare_decoder_input_ids_from_labels", None):
+        shifted: torch.Tensor = rule(targets)
+        return shifted
+    start, pad = inner.config.decoder_start_token_id, inner.config.pad_token_id
+    moved = torch.cat([torch.full_like(targets[:, :1], start), targets[:, :-1]], dim=1)
+    return moved.masked_fill(moved == IGNORED, pad)
+
+
+def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Batch:
+    """Prompts padded on the right for the encoder; labels [B, T] are the targets, IGNORED where padded."""
+    ids, mask = padded([examples.tokens[i] for i in indices], pad_token)
+    labels, learnt = padded([examples.targets[i] for i in indices], IGNORED)
+    return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum() + learnt.sum()))
+
+
+def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Cross-entropy, summed over the completion tokens."""
+    return token_losses(_logits(model, batch), batch.labels[batch.labels != IGNORED]).sum()
+
+
+def evaluate(model: nn.Module, examples: Completions, evaluator: Evaluator, *, generate: bool) -> Predictions:
+    """By the true completions and, with `generate`, by what the model writes for the prompts."""
+    return judge(model, examples, evaluator, _logits, generate=generate)
+
+
+def _logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    inputs = {**batch.inputs, "decoder_input_ids": _decoder_reads(model, batch.labels)}
+    return logits_at(model, inputs, batch.labels != IGNORED)
