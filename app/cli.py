@@ -35,7 +35,7 @@ from app.store.queries import base_models, runs, studies
 from app.store.session import Database
 
 cli = typer.Typer(
-    help="Weighs full fine-tuning against LoRA: memory, time, accuracy, and how sure.",
+    help="Weighs full fine-tuning against LoRA: memory, time, quality, and how sure.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

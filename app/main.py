@@ -22,7 +22,7 @@ from app.web.timing import Timed
 DESCRIPTION = """Weighs full fine-tuning against LoRA and the other parameter-efficient methods.
 
 Submit a *study* (arms × seeds) or a single *run*; watch its events; read the comparison. Bytes and seconds throughout;
-accuracies and differences are fractions. Errors are `application/problem+json` and name the field and the remedy."""
+scores and differences are fractions. Errors are `application/problem+json` and name the field and the remedy."""
 
 MOST_BODY_BYTES = 1 << 20
 """A study of 32 arms and 100 seeds takes some ten thousand; there are no uploads."""

@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.domain.tasks import METRICS, MetricName
+
 MINUS = "−"
 WORDS = {
     "within": "within margin",
@@ -19,7 +21,8 @@ WORDS = {
     "none": "no verdict",
 }
 ENDED = ("succeeded", "failed", "cancelled")
-COLUMNS = ("Arm", "Accuracy %", "Against ref.", "Peak MiB", "Train s", "Trainable", "File MB")
+COLUMNS = ("Against ref.", "Peak MiB", "Train s", "Trainable", "File MB")
+"""What follows the arm and its score."""
 
 
 def bars(console: Console) -> Progress:
@@ -70,7 +73,7 @@ def _advance(progress: Progress, task: TaskID, run: dict[str, Any]) -> None:
 
 def _state(run: dict[str, Any]) -> str:
     if run["status"] == "succeeded":
-        return f"accuracy {run['score']:.3f}" if run["score"] is not None else "succeeded"
+        return f"{_title(run)} {run['score']:.3f}" if run["score"] is not None else "succeeded"
     if run["status"] == "failed":
         return f"failed: {run['failure_code']}"
     if run["status"] != "running":
@@ -85,10 +88,11 @@ def _state(run: dict[str, Any]) -> str:
 
 def verdict_table(comparison: dict[str, Any]) -> Table:
     """The study page's table, for a terminal."""
-    margin = comparison["margin"] * 100
+    margin, items = comparison["margin"] * 100, comparison["items"] or "no"
+    forgetting = any(arm["forgetting"] for arm in comparison["arms"])
     table = Table(
         title=f"{escape(comparison['name'])}: {escape(comparison['phrase'])}",
-        caption=f"{comparison['items'] or 'no'} test items; ± is a 95 % interval; margin {margin:g} points",
+        caption=f"{_title(comparison)} on {items} test items; ± is a 95 % interval; margin {margin:g} points",
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -96,13 +100,22 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "Arm" else "right", no_wrap=True)
+    table.add_column("Arm", no_wrap=True)
+    measure = _title(comparison)
+    heads = [f"{measure[:1].upper()}{measure[1:]} %".replace(" ", "\n", measure.count(" ")), *COLUMNS]
+    for head in [*heads, "Forgot\nnats"] if forgetting else heads:
+        table.add_column(head, justify="right", no_wrap=True)
     for arm in comparison["arms"]:
-        table.add_row(*_row(arm))
+        table.add_row(*_row(arm), *([_forgot(arm)] if forgetting else []))
     if comparison["untouched"]:
-        table.add_row("untouched", _estimate(comparison["untouched"]), *[""] * 5, style="dim")
+        table.add_row("untouched", _estimate(comparison["untouched"]), style="dim")
     return table
+
+
+def _title(judged: dict[str, Any]) -> str:
+    """Of the metric by which a run or a study is judged."""
+    metric: MetricName = judged["metric"]
+    return METRICS[metric].title
 
 
 def _row(arm: dict[str, Any]) -> list[str]:
@@ -127,6 +140,11 @@ def _estimate(found: dict[str, Any] | None) -> str:
         return "–"
     half = (found["high"] - found["low"]) / 2
     return f"{found['mean'] * 100:.1f} ± {half * 100:.1f}"
+
+
+def _forgot(arm: dict[str, Any]) -> str:
+    """What it lost on general text, nats per token."""
+    return f"{arm['forgetting']['mean']:+.3f}".replace("-", MINUS) if arm["forgetting"] else ""
 
 
 def _against(arm: dict[str, Any]) -> str:

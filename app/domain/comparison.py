@@ -65,7 +65,7 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class Spread:
-    """A cost over seeds."""
+    """A number over seeds."""
 
     mean: float
     low: float
@@ -115,6 +115,8 @@ class Arm:
     verdict: Verdict | None
     """Against the reference; None for the reference itself."""
     costs: Costs | None
+    forgetting: Spread | None
+    """What its runs have lost on general text, nats per token, positive if something; None where it was not measured."""
 
     @property
     def succeeded(self) -> tuple[RunOutcome, ...]:
@@ -172,6 +174,11 @@ class Comparison:
         return tuple(r for a in self.arms for r in a.runs)
 
     @property
+    def forgetting_measured(self) -> bool:
+        """An arm has a run that looked for it."""
+        return any(a.forgetting is not None for a in self.arms)
+
+    @property
     def complete(self) -> bool:
         """Nothing is queued or running."""
         return all(r.status.terminal for r in self.runs)
@@ -225,6 +232,7 @@ def _arms(
                 score=estimate(scores[arm.title]) if arm.title in scores else None,
                 verdict=verdicts.get(arm.title),
                 costs=_costs(results[arm.title]) if results[arm.title] else None,
+                forgetting=_forgetting(results[arm.title]),
             )
         )
         seen[facts.family] += 1
@@ -269,6 +277,12 @@ def _costs(results: Sequence[RunResult]) -> Costs:
         total_parameters=first.parameters.total,
         artifact_bytes=first.artifact_bytes,
     )
+
+
+def _forgetting(results: Sequence[RunResult]) -> Spread | None:
+    """Over the seeds that measured it."""
+    changes = [r.forgetting.change for r in results if r.forgetting is not None]
+    return Spread.of(changes) if changes else None
 
 
 def _can_show(spec: StudySpec, scores: Mapping[str, NDArray[np.float64]], items: int | None) -> float | None:

@@ -33,7 +33,6 @@ CONDITIONS: dict[str, Callable[[RunResult], str]] = {
     "device": lambda r: r.environment.device_name,
     "threads": lambda r: str(r.environment.threads),
     "precision": lambda r: r.environment.precision,
-    "frozen weights": lambda r: r.environment.frozen_dtype,
     "attention": lambda r: r.environment.attention,
     "steps": lambda r: str(r.steps),
     "tokens trained on": lambda r: str(r.tokens),
@@ -41,7 +40,8 @@ CONDITIONS: dict[str, Callable[[RunResult], str]] = {
     "transformers": lambda r: r.environment.versions.get("transformers", ""),
     "peft": lambda r: r.environment.versions.get("peft", ""),
 }
-"""What is held against each other; seen in results, not promised by specs."""
+"""What is held against each other; seen in results, not promised by specs. What frozen weights are held in is not
+among them: it is a part of the method, like its rank."""
 
 
 def conditions(spec: StudySpec, results: Mapping[str, Sequence[RunResult]]) -> tuple[Condition, ...]:

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from app.domain.comparison import Arm, Comparison, Costs
+from app.domain.comparison import Arm, Comparison, Costs, Spread
 from app.domain.tasks import MetricName
 from app.domain.verdict import Estimate, Verdict, VerdictKind
 from app.web.words import phrase
@@ -55,6 +55,19 @@ class VerdictOut(BaseModel):
         )
 
 
+class SpreadOut(BaseModel):
+    """A number over the succeeded seeds."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: Spread) -> Self:
+        """From the domain."""
+        return cls(mean=found.mean, low=found.low, high=found.high)
+
+
 class CostsOut(BaseModel):
     """What an arm cost, mean over its succeeded seeds."""
 
@@ -92,6 +105,8 @@ class ArmOut(BaseModel):
     """Of the comparison's metric."""
     verdict: VerdictOut | None
     costs: CostsOut | None
+    forgetting: SpreadOut | None
+    """Loss on general text less the untouched model's, nats per token: above zero, something was forgotten."""
 
     @classmethod
     def of(cls, arm: Arm) -> Self:
@@ -106,6 +121,7 @@ class ArmOut(BaseModel):
             score=EstimateOut.of(arm.score) if arm.score else None,
             verdict=VerdictOut.of(arm.verdict) if arm.verdict else None,
             costs=CostsOut.of(arm.costs) if arm.costs else None,
+            forgetting=SpreadOut.of(arm.forgetting) if arm.forgetting else None,
         )
 
 

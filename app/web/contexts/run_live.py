@@ -54,6 +54,8 @@ class RunLive:
     heading: str
     place: int | None
     """In the queue; None once it has begun."""
+    goes_on_from: int | None
+    """The step of the checkpoint at which its next attempt begins; None where it begins anew, or has begun."""
     step: int
     total_steps: int | None
     epoch: int | None
@@ -76,6 +78,7 @@ class RunLive:
         return cls(
             heading=_("Queued") if phase == "queue" else _(HEADINGS[phase]),
             place=place,
+            goes_on_from=row.checkpoints[-1].step if phase == "queue" and row.checkpoints else None,
             step=row.step,
             total_steps=row.total_steps,
             epoch=min(int(seen) + 1, max(1, round(epochs))) if seen is not None else None,

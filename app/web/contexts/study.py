@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from app.domain.comparison import Arm, Comparison, Costs, RunOutcome
+from app.domain.comparison import Arm, Comparison, Costs, RunOutcome, Spread
 from app.domain.methods import Family
 from app.domain.models import ModelFacts
 from app.domain.runs import RunStatus
@@ -57,6 +57,8 @@ class ArmRow:
     difference: str
     word: str
     costs: Costs | None
+    forgetting: Spread | None
+    """Nats per token."""
     peak: str
     """In the column's unit."""
     split: tuple[Segment, ...]
@@ -68,6 +70,7 @@ class ArmRow:
     best_time: bool
     best_trainable: bool
     best_file: bool
+    best_forgetting: bool
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Arms:
     key: tuple[Key, ...]
     memory_comparable: bool
     times_comparable: bool
+    forgetting: bool
+    """It was measured, so there is a column for it."""
 
     @property
     def owner_rows(self) -> list[tuple[str, list[float]]]:
@@ -111,6 +116,7 @@ class Arms:
             key=owner_key(),
             memory_comparable=found.memory_comparable,
             times_comparable=found.times_comparable,
+            forgetting=found.forgetting_measured,
         )
 
 
@@ -215,6 +221,7 @@ def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float, 
         difference=difference(arm),
         word=_(WORDS[kind(arm)]) if kind(arm) is not VerdictKind.NONE else "",
         costs=arm.costs,
+        forgetting=arm.forgetting,
         peak=_peak(arm.costs.peak_bytes.mean, unit) if arm.costs else NOTHING,
         split=_split(arm.costs, longest) if arm.costs else (),
         lost=tuple(_lost(run) for run in arm.failed),
@@ -229,6 +236,7 @@ def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float, 
         and _least(found, arm, lambda c: (c.train_seconds.low, c.train_seconds.high)),
         best_trainable=several and _least(found, arm, lambda c: (c.trainable_parameters, c.trainable_parameters)),
         best_file=several and _least(found, arm, lambda c: (c.artifact_bytes, c.artifact_bytes)),
+        best_forgetting=several and _forgets_least(found, arm),
     )
 
 
@@ -242,6 +250,12 @@ def _least(found: Comparison, arm: Arm, span: Callable[[Costs], tuple[float, flo
         return False
     low, _high = span(arm.costs)
     return all(low <= span(other.costs)[1] for other in found.arms if other.costs)
+
+
+def _forgets_least(found: Comparison, arm: Arm) -> bool:
+    """The same for what was forgotten."""
+    own, seen = arm.forgetting, [a.forgetting for a in found.arms if a.forgetting]
+    return own is not None and len(seen) > 1 and all(own.low <= other.high for other in seen)
 
 
 def _lost(run: RunOutcome) -> LostRun:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from app.domain.comparison import Comparison
+from app.domain.comparison import Arm, Comparison
 from app.domain.models import ModelFacts
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.i18n import gettext as _
@@ -60,7 +60,24 @@ def _own(found: Comparison, model: ModelFacts | None) -> tuple[Setting, ...]:
         Setting(_("trains"), False, tuple(trains(arm, model) for arm in found.arms)),
         *_method_fields(found),
         Setting("learning_rate", True, tuple(rate(arm.learning_rate) for arm in found.arms)),
+        *_frozen(found),
     )
+
+
+def _frozen(found: Comparison) -> Iterator[Setting]:
+    """What frozen weights were held in, where that was not float32 throughout."""
+    seen = [{r.result.environment.frozen_dtype for r in arm.runs if r.result} for arm in found.arms]
+    if set().union(*seen) - {"float32"}:
+        held = (
+            ", ".join(sorted(dtypes)) if _freezes(arm) else NOTHING
+            for arm, dtypes in zip(found.arms, seen, strict=True)
+        )
+        yield Setting(_("frozen weights"), False, tuple(held))
+
+
+def _freezes(arm: Arm) -> bool:
+    """It has results, and something in them that did not train."""
+    return arm.costs is not None and arm.costs.trainable_parameters < arm.costs.total_parameters
 
 
 def _method_fields(found: Comparison) -> Iterator[Setting]:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison import Comparison
 from app.domain.metrics import Clocks
+from app.domain.tasks import TASKS
 from app.services import studies as study_service
 from app.store.queries import base_models, datasets
 from app.web.contexts.study import Cost, Curve, StudyPage
@@ -65,7 +66,7 @@ def cancel(db: Db, study_id: int) -> RedirectResponse:
 
 @router.get("/runs.csv")
 def runs_csv(session: Reading, study_id: int) -> Response:
-    """One row a run: what it reached and what it cost. Fractions, bytes and seconds."""
+    """One row a run: what it reached and what it cost. Fractions, nats, bytes and seconds."""
     return csv_file(_rows(study_service.comparison(session, study_id)), f"study-{study_id}-runs.csv")
 
 
@@ -91,14 +92,21 @@ def _page(session: Session, study_id: int, cost: Cost, curve: Curve) -> StudyPag
 def _rows(found: Comparison) -> list[list[object]]:
     clocks = list(Clocks.model_fields)
     memory = ("peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "rest_bytes")
-    head = ["arm", "seed", "run", "status", "failure", "accuracy", "trainable_parameters", "artifact_bytes"]
+    measures = list(TASKS[found.spec.task].metrics)
+    head = ["arm", "seed", "run", "status", "failure", "metric", "score", *measures, "loss", "forgetting"]
+    head += ["trainable_parameters", "artifact_bytes"]
     rows: list[list[object]] = [[*head, *memory, *(f"{name}_seconds" for name in ("train", *clocks))]]
     for run in found.runs:
-        accuracy = float(run.scores.mean()) if run.scores is not None else None
-        row = [run.arm, run.seed, run.run_id, run.status.value, run.failure.code.value if run.failure else "", accuracy]
+        score = float(run.scores.mean()) if run.scores is not None else None
+        failure = run.failure.code.value if run.failure else ""
+        row = [run.arm, run.seed, run.run_id, run.status.value, failure, found.metric, score]
         if run.result is not None:
             result = run.result
+            test = result.evaluation("adapted", "test")
             row += [
+                *(test.metrics.get(name) if test else None for name in measures),
+                test.loss if test else None,
+                result.forgetting.change if result.forgetting else None,
                 result.parameters.trainable,
                 result.artifact_bytes,
                 *(getattr(result.memory, name) for name in memory),
