@@ -1,0 +1,180 @@
+"""How much time it saves to store the frozen prefix: a BERT of 12 blocks of width 384 of which the last 2 train.
+
+    python benchmarks/prefix.py [rows, 384] [epochs, 8] [threads, 1]
+
+Weights are random, for time does not depend on them. Two copies of a model train on the same batches, one that computes
+its prefix and one that reads it, in turns, an epoch each, so that whatever else the machine does meets both.
+
+What to expect, in forward passes F of one block, t of L blocks trained:
+
+    backward pass through a block whose weights all train: 2·F, the gradient of its input and of its weights
+    the same with LoRA, which needs no gradient of the frozen weights: 1·F
+    all weights of the last t blocks:  (L + 2t) / 3t = 16/6 = 2.67
+    LoRA on the last t blocks:         (L + t) / 2t  = 14/4 = 3.5
+
+What both copies do keeps the quotient below that: the optimizer, LoRA's own small products, and above all dropout, which
+the trained blocks have and the frozen ones have not (on a CPU it also takes attention off its fast kernel). The head
+alone (t = 0) has no such limit. Filling costs (L − t)·F a row, once, for all epochs, arms and seeds.
+"""
+
+import random
+import statistics
+import sys
+import tempfile
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model
+from torch import nn
+from torch.nn import functional
+from transformers import BertConfig, BertForSequenceClassification
+
+from worker.engine.activations import Activations, PrefixCache
+from worker.engine.prefix import frozen_prefix
+
+BLOCKS, TRAINED, BATCH, LABELS = 12, 2, 32, 4
+VOCABULARY = 30_522
+LIMITS = {
+    "last layers": (BLOCKS + 2 * TRAINED) / (3 * TRAINED),
+    "LoRA": (BLOCKS + TRAINED) / (2 * TRAINED),
+    "head": float("inf"),
+}
+CASES = [("last layers", 0.1), ("last layers", 0.0), ("LoRA", 0.1), ("LoRA", 0.0), ("head", 0.1)]
+"""What trains, with which dropout; BERT's own is 0.1."""
+
+Rows = list[torch.Tensor]
+
+
+def texts(count: int) -> Rows:
+    """Rows of 8 to 128 tokens; half of them are shorter than 33."""
+    rng = random.Random(0)
+    lengths = [min(128, max(8, round(rng.lognormvariate(3.5, 0.6)))) for _ in range(count)]
+    return [torch.tensor([rng.randrange(1000, VOCABULARY) for _ in range(length)]) for length in lengths]
+
+
+def model_of(kind: str, dropout: float) -> nn.Module:
+    """A model in which what `kind` says trains."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=384,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=12,
+        intermediate_size=1536,
+        num_labels=LABELS,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    model = BertForSequenceClassification(config)
+    if kind == "LoRA":
+        layers = [*range(BLOCKS - TRAINED, BLOCKS)]
+        lora = LoraConfig(
+            task_type=TaskType.SEQ_CLS, r=8, target_modules=["query", "value"], layers_to_transform=layers
+        )
+        return get_peft_model(model, lora)
+    model.requires_grad_(False)
+    model.classifier.requires_grad_(True)
+    if kind == "last layers":
+        model.bert.encoder.layer[-TRAINED:].requires_grad_(True)
+    return model
+
+
+def inputs_of(rows: Rows, indices: list[int]) -> dict[str, torch.Tensor]:
+    """A batch, padded on the right."""
+    ids = nn.utils.rnn.pad_sequence([rows[i] for i in indices], batch_first=True)
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(rows[i]) for i in indices], batch_first=True)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def batches_of(rows: Rows, epoch: int) -> list[list[int]]:
+    """Rows of like length together, the batches in an order of the epoch's own."""
+    rng = random.Random(epoch)
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), rng.random()))
+    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    rng.shuffle(batches)
+    return batches
+
+
+class Copy:
+    """A model that trains, with its optimizer; `stored` are the activations of its prefix, or None."""
+
+    def __init__(self, model: nn.Module, stored: Activations | None) -> None:
+        self.prefix, self.stored = frozen_prefix(model), stored
+        self.optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+        self.losses: list[float] = []
+
+    def epoch(self, rows: Rows, number: int) -> float:
+        """Train on every row once. Returns seconds."""
+        torch.manual_seed(number)
+        began = time.perf_counter()
+        self.prefix.train_mode()
+        if self.stored is None:
+            for indices in batches_of(rows, number):
+                self._step(indices, inputs_of(rows, indices))
+        else:
+            with self.prefix.fed() as feed:
+                for indices in batches_of(rows, number):
+                    inputs = inputs_of(rows, indices)
+                    feed(self.stored.read(indices, inputs["attention_mask"]))
+                    self._step(indices, inputs)
+        return time.perf_counter() - began
+
+    def _step(self, indices: list[int], inputs: dict[str, torch.Tensor]) -> None:
+        logits = self.prefix.model(**inputs).logits
+        loss = functional.cross_entropy(logits, torch.tensor([i % LABELS for i in indices]))
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.losses.append(loss.item())
+
+
+def fill(model: nn.Module, rows: Rows, directory: Path) -> tuple[Activations, float]:
+    """Store the activations of every row. Returns them, and seconds."""
+    began = time.perf_counter()
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    groups = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    batches = ((indices, inputs_of(rows, indices)) for indices in groups)
+    stored = frozen_prefix(model).fill(PrefixCache(directory, "rows", 2**34), batches, len(rows), sum(map(len, rows)))
+    return stored, time.perf_counter() - began
+
+
+def compare(kind: str, dropout: float, rows: Rows, epochs: int, directory: Path) -> str:
+    """A line of the table."""
+    model = model_of(kind, dropout)
+    stored, filling = fill(model, rows, directory)
+    with stored:
+        computing, reading = Copy(deepcopy(model), None), Copy(model, stored)
+        for copy in (computing, reading):
+            copy.epoch(rows[:BATCH], -1)  # the first steps pay for memory and kernels
+        times = [(computing.epoch(rows, i), reading.epoch(rows, i)) for i in range(epochs)]
+    slow, fast = zip(*times, strict=True)
+    quotients = sorted(a / b for a, b in times)
+    whole = sum(slow) / (filling + sum(fast))
+    apart = max(abs(a - b) for a, b in zip(computing.losses, reading.losses, strict=True))
+    return (
+        f"| {kind} | {dropout} | {statistics.median(slow):.2f} | {statistics.median(fast):.2f} "
+        f"| {statistics.median(quotients):.2f} ({quotients[0]:.2f} to {quotients[-1]:.2f}) | {LIMITS[kind]:.2f} "
+        f"| {filling:.2f} | {whole:.2f} | {apart:.1e} |"
+    )
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    count, epochs, threads = (int(a) for a in [*sys.argv[1:], *["384", "8", "1"][len(sys.argv) - 1 :]])
+    torch.set_num_threads(threads)
+    rows = texts(count)
+    print(
+        f"{count} rows, {sum(map(len, rows))} tokens, {epochs} epochs, {threads} threads, torch {torch.__version__}\n"
+    )
+    print(
+        "| trains | dropout | epoch, computed (s) | epoch, read (s) | quotient (smallest to largest) | limit "
+        "| filling (s) | whole run, filling included | largest difference of a loss |\n|" + "---|" * 9
+    )
+    for kind, dropout in CASES:
+        with tempfile.TemporaryDirectory() as directory:
+            print(compare(kind, dropout, rows, epochs, Path(directory)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
