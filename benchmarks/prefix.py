@@ -12,9 +12,9 @@ What to expect, in forward passes F of one block, t of L blocks trained:
     all weights of the last t blocks:  (L + 2t) / 3t = 16/6 = 2.67
     LoRA on the last t blocks:         (L + t) / 2t  = 14/4 = 3.5
 
-What both copies do keeps the quotient below that: the optimizer, LoRA's own small products, and above all dropout, which
-the trained blocks have and the frozen ones have not (on a CPU it also takes attention off its fast kernel). The head
-alone (t = 0) has no such limit. Filling costs (L − t)·F a row, once, for all epochs, arms and seeds.
+What both copies do keeps the quotient below that: the optimizer, LoRA's own small products, and above all dropout,
+which the trained blocks have and the frozen ones have not (on a CPU it also takes attention off its fast kernel). The
+head alone (t = 0) has no such limit. Filling costs (L − t)·F a row, once, for all epochs, arms and seeds.
 """
 
 import random
