@@ -116,14 +116,13 @@ def save_model(directory: Path, kind: str, *, chat_template: str | None = None, 
 
 
 def pairs(train: int = 40, validation: int = 8, test: int = 12) -> list[PairRow]:
-    """Count on from a number: prompts of different lengths, completions that follow from them."""
+    """Count on from a number, one word more than there are words `and`: 18 different rows, in turn."""
     found = []
     for i in range(train + validation + test):
-        first, many = i % 6, 1 + i // 6 % 3
-        prompt = f"{'and ' * (i % 4)}count from {NUMBERS[first]} :"
-        completion = " " + " ".join(NUMBERS[(first + k) % 6] for k in range(1, many + 1))
-        split = split_at(i, train, validation)
-        found.append(PairRow(item_name(f"{i} {prompt}{completion}"), split, prompt, completion))
+        first, more = i % 6, i // 6 % 3
+        prompt = f"{'and ' * more}count from {NUMBERS[first]} :"
+        completion = " " + " ".join(NUMBERS[(first + k) % 6] for k in range(1, more + 2))
+        found.append(PairRow(item_name(f"{i} {prompt}"), split_at(i, train, validation), prompt, completion))
     return found
 
 
