@@ -1,13 +1,19 @@
 """What this machine can train on, found without the ML libraries."""
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from app.domain.capabilities import Capability
+
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+BITSANDBYTES = (0, 48)
+"""The oldest version whose four-bit weights are right on a CPU too; 0.46 crashes there."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,15 @@ def find(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
         name, mebibytes = card
         return Device("cuda", name, mebibytes << 20, cores)
     return Device("cpu", _cpu_name(), _host_memory(), cores)
+
+
+def capabilities() -> list[Capability]:
+    """What this machine can do that not every worker can."""
+    try:
+        major, minor = re.findall(r"\d+", version("bitsandbytes"))[:2]
+    except (PackageNotFoundError, ValueError):
+        return []
+    return ["qlora"] if (int(major), int(minor)) >= BITSANDBYTES else []
 
 
 def _first_card() -> tuple[str, int] | None:

@@ -77,6 +77,7 @@ def sign_on(here: Context) -> None:
             device_name=found.name,
             memory_bytes=found.memory_bytes,
             cores=found.cores,
+            capabilities=device.capabilities(),
         )
 
 

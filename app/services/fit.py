@@ -3,10 +3,12 @@
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid
+from app.domain.methods import AnyMethod
 from app.domain.models import ModelFacts
 from app.domain.runs import RunSpec
 from app.domain.studies import StudySpec
-from app.domain.tasks import TASKS, generates
+from app.domain.tasks import TASKS, Task, generates
+from app.services import workers
 from app.store.queries import base_models, datasets
 from app.store.tables import BaseModelRow, DatasetRow
 
@@ -14,23 +16,26 @@ from app.store.tables import BaseModelRow, DatasetRow
 def check_run(session: Session, spec: RunSpec) -> tuple[BaseModelRow, DatasetRow]:
     """The base model and the dataset of a run. Raises Invalid."""
     model, dataset, problems = _look_up(session, spec)
-    if model and (facts := model.facts) and (unfit := facts.unfit(spec.method, spec.task)):
-        problems.append(_below("method", unfit))
+    problems += _method_problems(session, model, spec.method, spec.task, "method")
     return _all_or_nothing(model, dataset, problems)
 
 
 def check_study(session: Session, spec: StudySpec) -> tuple[BaseModelRow, DatasetRow]:
     """The base model and the dataset of a study, every arm checked. Raises Invalid."""
     model, dataset, problems = _look_up(session, spec)
-    if model and (facts := model.facts):
-        for place, arm in enumerate(spec.arms):
-            if unfit := facts.unfit(arm.method, spec.task):
-                problems.append(_below(f"arms.{place}.method", unfit))
+    for place, arm in enumerate(spec.arms):
+        problems += _method_problems(session, model, arm.method, spec.task, f"arms.{place}.method")
     return _all_or_nothing(model, dataset, problems)
 
 
-def _below(path: str, error: FieldError) -> FieldError:
-    return FieldError(f"{path}.{error.path}", error.message, error.remedy)
+def _method_problems(
+    session: Session, model: BaseModelRow | None, method: AnyMethod, task: Task, path: str
+) -> list[FieldError]:
+    """Why the method does not fit the base model, and why no worker could carry it out."""
+    found = [workers.lacking(session, method.needs)]
+    if model and (facts := model.facts):
+        found.append(facts.unfit(method, task))
+    return [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in found if error]
 
 
 def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: RunSpec | StudySpec) -> list[FieldError]:

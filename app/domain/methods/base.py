@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.architecture import LinearFacts, TaskModel, Tensor, matching, short_names
+from app.domain.capabilities import Capability
 from app.domain.errors import FieldError
 from app.domain.names import wrong
 from app.domain.tasks import TASKS, Task
@@ -54,6 +55,8 @@ class Method(BaseModel):
     mechanism: ClassVar[Mechanism]
     freezes_base: ClassVar[bool] = True
     """The base model's own weights stay as they are, so they may be held in a coarser number format."""
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+    """What a worker must be able to do."""
 
     @property
     def label(self) -> str:

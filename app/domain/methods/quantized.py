@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator
 
 from app.domain.architecture import TaskModel, Tensor
+from app.domain.capabilities import Capability
 from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets
 from app.domain.methods.lora import LowRank
 
@@ -32,6 +33,7 @@ class QloraSpec(LowRank, Targeted):
         formula="Σ r·(in + out) over the adapted layers",
     )
     peft_type: ClassVar[str] = "LORA"
+    needs: ClassVar[frozenset[Capability]] = frozenset({"qlora"})
     kind: Literal["qlora"] = "qlora"
     target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = "all-linear"
     """The paper adapts every linear layer: without, it does not reach full fine-tuning (section 4, figure 2)."""

@@ -16,9 +16,14 @@ from app.store.tables import RunRow
 Condition = ColumnElement[bool]
 
 
+def find(session: Session, run_id: int) -> RunRow | None:
+    """A run, if there is one."""
+    return session.get(RunRow, run_id) if run_id <= LARGEST_ID else None
+
+
 def get(session: Session, run_id: int) -> RunRow:
     """A run. Raises NotFound."""
-    row = session.get(RunRow, run_id) if run_id <= LARGEST_ID else None
+    row = find(session, run_id)
     if row is None:
         raise NotFound(f"there is no run {run_id}")
     return row

@@ -1,0 +1,130 @@
+"""A method that not every worker can carry out: refused where none can, and left to one that can."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+from sqlalchemy import update
+
+from app.domain.capabilities import CAPABILITIES, Capability
+from app.domain.errors import Invalid
+from app.domain.methods import SPECS, FullSpec, LoraSpec, QloraSpec
+from app.domain.runs import RunSpec
+from app.domain.studies import ArmSpec, StudySpec
+from app.services import attempts, fit, runs, workers
+from app.settings import Settings
+from app.store.queries import runs as run_queries
+from app.store.session import Database
+from app.store.tables import WorkerRow, now
+from tests.fakes import SilentBell
+from worker import device
+
+QLORA = RunSpec(base_model="tiny", dataset="small", method=QloraSpec(r=2))
+LORA = QLORA.model_copy(update={"method": LoraSpec(r=2)})
+
+
+def _sign_on(db: Database, name: str, capabilities: Sequence[Capability] = ()) -> None:
+    with db.transaction() as session:
+        workers.sign_on(
+            session, name, device="cpu", device_name="CPU", memory_bytes=1, cores=2, capabilities=capabilities
+        )
+
+
+def _submit(db: Database, bell: SilentBell, spec: RunSpec) -> int:
+    with db.transaction() as session:
+        return runs.submit(session, bell, spec).id
+
+
+def _claims(db: Database, run_id: int, worker: str) -> bool:
+    with db.transaction() as session:
+        return attempts.claim(session, run_id, worker, 45) is not None
+
+
+def test_a_run_that_no_worker_can_execute_is_refused_with_the_reason_and_the_remedy(
+    registered: Database, bell: SilentBell
+) -> None:
+    _sign_on(registered, "small")
+    _sign_on(registered, "large")
+    with pytest.raises(Invalid) as refused:
+        _submit(registered, bell, QLORA)
+    error = refused.value.fields[0]
+    assert error.path == "method.kind"
+    assert error.message == "none of the workers (large, small) has bitsandbytes, which holds weights in four bits"
+    assert 'pip install "vezna[qlora]"' in error.remedy
+    assert _submit(registered, bell, LORA)
+
+
+def test_of_a_study_the_arm_is_named(registered: Database) -> None:
+    _sign_on(registered, "small")
+    spec = StudySpec(
+        name="four bits",
+        base_model="tiny",
+        dataset="small",
+        arms=[ArmSpec(method=FullSpec()), ArmSpec(method=QloraSpec(r=2))],
+    )
+    with registered.reading() as session, pytest.raises(Invalid) as refused:
+        fit.check_study(session, spec)
+    assert [error.path for error in refused.value.fields] == ["arms.1.method.kind"]
+
+
+def test_before_any_worker_has_reported_a_run_is_accepted(registered: Database, bell: SilentBell) -> None:
+    assert _submit(registered, bell, QLORA)
+
+
+def test_a_worker_that_is_away_for_a_while_counts_and_one_long_gone_does_not(
+    registered: Database, bell: SilentBell
+) -> None:
+    _sign_on(registered, "small")
+    _sign_on(registered, "able", ["qlora"])
+    for age in (timedelta(hours=1), workers.REMEMBER + timedelta(hours=1)):
+        with registered.transaction() as session:
+            session.execute(update(WorkerRow).where(WorkerRow.name == "able").values(heartbeat_at=now() - age))
+        if age < workers.REMEMBER:
+            assert _submit(registered, bell, QLORA)
+        else:
+            with pytest.raises(Invalid, match=r"None of the workers \(small\)"):
+                _submit(registered, bell, QLORA)
+
+
+def test_a_worker_leaves_what_it_cannot_do_to_one_that_can(registered: Database, bell: SilentBell) -> None:
+    _sign_on(registered, "small")
+    _sign_on(registered, "able", ["qlora"])
+    run_id = _submit(registered, bell, QLORA)
+    assert not _claims(registered, run_id, "small")
+    with registered.reading() as session:
+        assert run_queries.get(session, run_id).status == "queued"
+    assert _claims(registered, run_id, "able")
+    assert _claims(registered, _submit(registered, bell, LORA), "small")
+
+
+def test_what_a_worker_can_do_is_shown_and_is_that_of_its_last_start(registered: Database, settings: Settings) -> None:
+    _sign_on(registered, "w1", ["qlora"])
+    with registered.reading() as session:
+        assert workers.live(session, settings)[0].capabilities == ["qlora"]
+    _sign_on(registered, "w1")
+    with registered.reading() as session:
+        assert workers.live(session, settings)[0].capabilities == []
+
+
+@pytest.mark.parametrize(
+    ("installed", "found"),
+    [("0.48.0", ["qlora"]), ("0.50.2", ["qlora"]), ("1.0.0.dev0", ["qlora"]), ("0.47.0", []), ("unknown", [])],
+)
+def test_four_bits_need_a_bitsandbytes_that_is_right_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, installed: str, found: list[str]
+) -> None:
+    monkeypatch.setattr(device, "version", lambda _: installed)
+    assert device.capabilities() == found
+
+
+def test_without_bitsandbytes_a_machine_has_no_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(device, "version", absent)
+    assert device.capabilities() == []
+
+
+def test_whatever_a_method_needs_has_a_reason_and_a_remedy() -> None:
+    assert {need for spec in SPECS.values() for need in spec.needs} == set(CAPABILITIES)
