@@ -6,40 +6,75 @@ is `pre_classifier` and `classifier`, DeBERTa's is `pooler` and `classifier`. Al
 all of them must train. A language model's head is its projection onto the vocabulary, which its checkpoint brings.
 """
 
+from typing import Any
+
 import peft.utils.constants as peft_tables
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel
+from app.domain.errors import RunFailed
+from app.domain.runs import FailureCode
 from app.domain.tasks import Task
 from worker.engine.quantization import shape
 
 _TARGETS = "TRANSFORMERS_MODELS_TO_"
+_OF_TEXT = {"text_config", "encoder", "decoder"}
+"""Parts of a configuration that may stand for a text model's own."""
 
 
 def describe(model: PreTrainedModel, task: Task) -> TaskModel:
-    """A model as the methods see it; real or on `meta`, before any method is applied to it."""
-    config = model.config
-    head = head_names(model, task)
-    lists = _block_lists(model)
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or config.hidden_size // heads
+    """A model as the methods see it; real or on `meta`, before any method is applied to it.
+
+    Raises `RunFailed(bad_configuration)` if it reads more than texts, or its configuration lacks what methods need.
+    """
+    more = sorted(set(model.config.sub_configs) - _OF_TEXT)
+    if more:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"A model of type {model.config.model_type!r} has parts beside its text model ({', '.join(more)}): choose "
+            "one of the same family that reads texts alone.",
+        )
+    config = model.config.get_text_config(decoder=True)  # an encoder-decoder's configuration speaks of its encoder
+    head, lists, heads = head_names(model, task), _block_lists(model), _number(config, "num_attention_heads")
+    hidden = _number(config, "hidden_size")
+    width = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or hidden // heads
     return TaskModel(
         task=task,
         architecture=type(model).__name__,
-        model_type=config.model_type,
+        model_type=model.config.model_type,
         parameters=[ParameterFacts(name=name, shape=shape(p)) for name, p in model.named_parameters()],
         head=head,
         linear=_linear(model, head),
         blocks=[block for blocks in lists for block in blocks],
-        hidden_size=config.hidden_size,
+        hidden_size=hidden,
         layers=len(lists[-1]) if lists else 0,
         attention_heads=heads,
-        key_value_width=(getattr(config, "num_key_value_heads", None) or heads) * width,
-        encoder_decoder=bool(config.is_encoder_decoder),
-        default_targets=default_targets(config.model_type),
+        key_value_width=_key_value_heads(config, heads) * width,
+        encoder_decoder=bool(model.config.is_encoder_decoder),
+        default_targets=default_targets(model.config.model_type),
     )
+
+
+def _number(config: Any, name: str) -> int:
+    """A size that every configuration should have, under its common name."""
+    found = getattr(config, name, None)
+    if not isinstance(found, int):
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"The configuration of a model of type {config.model_type!r} gives no single {name}, as a transformer has "
+            "it: choose another base model.",
+        )
+    return found
+
+
+def _key_value_heads(config: Any, heads: int) -> int:
+    """Heads may share keys and values: some of them (Ainslie et al. 2023, arXiv 2305.13245), or all (Shazeer 2019,
+    arXiv 1911.02150)."""
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        return 1
+    return getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None) or heads
 
 
 def head_names(model: PreTrainedModel, task: Task) -> list[str]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.datasets import ROWS, SPLITS, Row, Split
 from app.domain.errors import RunFailed
@@ -127,10 +127,16 @@ def most_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> i
     The tokenizer knows better than the configuration where both say something: RoBERTa has 514 positions for 512
     tokens.
     """
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is None or positions < 0:
-        return None
-    return int(min(positions, tokenizer.model_max_length))
+    limits = positions(model.config)
+    return min(limits, tokenizer.model_max_length) if limits else None
+
+
+def positions(config: PreTrainedConfig) -> int | None:
+    """How many positions a configuration speaks of; None if it speaks of none."""
+    config = config.get_text_config()
+    names = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
+    found = [getattr(config, name, None) for name in names]
+    return min((n for n in found if isinstance(n, int) and n > 0), default=None)
 
 
 def check_length(

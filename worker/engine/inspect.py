@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
@@ -13,6 +14,7 @@ from app.domain.models import ModelFacts
 from app.domain.runs import FailureCode
 from app.domain.tasks import Task
 from worker.engine.architecture import describe
+from worker.engine.data import positions
 from worker.engine.model import check_task, load_config, weight_files
 from worker.engine.tasks import TASKS
 
@@ -41,20 +43,20 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
         except RunFailed as error:
             unable[task] = error.message
     if not able:
+        reasons = " ".join(dict.fromkeys(unable.values()))
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"A model of type {config.model_type!r} can do none of {', '.join(TASKS)}: choose another.",
+            f"A model of type {config.model_type!r} can do none of {', '.join(TASKS)}. {reasons}",
         )
-    with torch.device("meta"):
-        base: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-    positions = getattr(config, "max_position_embeddings", None)
+    base = _on_meta(config, AutoModel)
+    described = next(iter(able.values()))
     return ModelFacts(
         architecture=type(base).__name__,
         model_type=config.model_type,
         parameters=sum(p.numel() for p in base.parameters()),
-        hidden_size=config.hidden_size,
-        layers=config.num_hidden_layers,
-        max_positions=positions if positions and positions > 0 else None,
+        hidden_size=described.hidden_size,
+        layers=getattr(config.get_text_config(decoder=True), "num_hidden_layers", described.layers),
+        max_positions=positions(config),
         tasks=able,
         unable=unable,
     )
@@ -66,7 +68,7 @@ def on_task(config: PreTrainedConfig, task: Task) -> TaskModel:
     Raises `RunFailed(bad_configuration)` if the architecture cannot do the task.
     """
     check_task(config, task)
-    two, three = describe(_on_meta(config, task, 2), task), describe(_on_meta(config, task, 3), task)
+    two, three = (describe(_on_meta(config, TASKS[task].AUTO, labels), task) for labels in (2, 3))
     marked = [
         ParameterFacts(name=p.name, shape=tuple(LABELS if a != b else a for a, b in zip(p.shape, q.shape, strict=True)))
         for p, q in zip(two.parameters, three.parameters, strict=True)
@@ -74,10 +76,18 @@ def on_task(config: PreTrainedConfig, task: Task) -> TaskModel:
     return two.model_copy(update={"parameters": marked})
 
 
-def _on_meta(config: PreTrainedConfig, task: Task, labels: int) -> PreTrainedModel:
+def _on_meta(config: PreTrainedConfig, auto: Any, labels: int = 2) -> PreTrainedModel:
+    """A model without memory. Raises `RunFailed(bad_configuration)` if transformers cannot build it."""
     config.num_labels = labels
-    with torch.device("meta"):
-        model: PreTrainedModel = TASKS[task].AUTO.from_config(config)
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = auto.from_config(config)
+    except Exception as error:  # whatever an architecture raises at a configuration that it does not like
+        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"transformers cannot build this model of type {config.model_type!r}: {reason}. Choose another base model.",
+        ) from error
     return model
 
 

@@ -1,0 +1,156 @@
+"""What is read off a model, for every kind of architecture: held against what the model does."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, BartConfig, Gemma3Config, MambaConfig, PreTrainedConfig, PreTrainedModel
+
+from app.domain.architecture import TaskModel
+from app.domain.errors import RunFailed
+from app.domain.tasks import Task
+from worker.engine.architecture import describe
+from worker.engine.inspect import facts_of, on_task
+from worker.engine.tasks import TASKS
+
+# Two layers (three in BART's and T5's encoders), width 48, three heads of 16 or as the architecture has it.
+WIDE = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 64,
+        "max_position_embeddings": 40, "vocab_size": 64, "pad_token_id": 0}  # fmt: skip
+SHARED = {**WIDE, "num_attention_heads": 6, "num_key_value_heads": 2}
+NARROW = {**SHARED, "head_dim": 12}
+GPT2 = {"n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 40, "vocab_size": 64}
+T5 = {"d_model": 48, "d_kv": 10, "d_ff": 64, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 3, "vocab_size": 64,
+      "decoder_start_token_id": 0}  # fmt: skip
+BART = {"d_model": 48, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 3,
+        "decoder_attention_heads": 6, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 40,
+        "vocab_size": 64, "pad_token_id": 1}  # fmt: skip
+OPT = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "ffn_dim": 64, "vocab_size": 64,
+       "max_position_embeddings": 40, "word_embed_proj_dim": 48}  # fmt: skip
+FALCON = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "vocab_size": 64}
+DISTILBERT = {"dim": 48, "n_layers": 2, "n_heads": 3, "hidden_dim": 64, "vocab_size": 64, "max_position_embeddings": 40}
+
+Expected = tuple[int, int, list[str], list[str]]
+"""Heads, width of a token's keys, the first block and the last of each stack, linear layers of the first block."""
+DECODERS: dict[str, tuple[dict[str, Any], Expected]] = {
+    "gpt2": (GPT2, (3, 48, ["transformer.h.0", "transformer.h.1"], ["attn.c_attn", "attn.c_proj", "mlp.c_fc",
+                                                                   "mlp.c_proj"])),
+    "llama": (SHARED, (6, 16, ["model.layers.0", "model.layers.1"], [
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+        "mlp.down_proj"])),
+    "qwen2": (SHARED, (6, 16, ["model.layers.0", "model.layers.1"], [
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+        "mlp.down_proj"])),
+    "gemma": (NARROW, (6, 24, ["model.layers.0", "model.layers.1"], [
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+        "mlp.down_proj"])),
+    "gemma2": (NARROW, (6, 24, ["model.layers.0", "model.layers.1"], [
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+        "mlp.down_proj"])),
+    "gemma3_text": (NARROW, (6, 24, ["model.layers.0", "model.layers.1"], [
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+        "mlp.down_proj"])),
+    "opt": (OPT, (3, 48, ["model.decoder.layers.0", "model.decoder.layers.1"], [
+        "self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj", "fc1", "fc2"])),
+    "phi": (WIDE, (3, 48, ["model.layers.0", "model.layers.1"], [
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.dense", "mlp.fc1", "mlp.fc2"])),
+    "gpt_neox": (WIDE, (3, 48, ["gpt_neox.layers.0", "gpt_neox.layers.1"], [
+        "attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h"])),
+    "falcon": (FALCON, (3, 16, ["transformer.h.0", "transformer.h.1"], [
+        "self_attention.query_key_value", "self_attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h"])),
+    "t5": (T5, (3, 30, ["encoder.block.0", "encoder.block.2", "decoder.block.0", "decoder.block.1"], [
+        "layer.0.SelfAttention.q", "layer.0.SelfAttention.k", "layer.0.SelfAttention.v", "layer.0.SelfAttention.o",
+        "layer.1.DenseReluDense.wi", "layer.1.DenseReluDense.wo"])),
+    "bart": (BART, (6, 48, ["model.encoder.layers.0", "model.encoder.layers.2", "model.decoder.layers.0",
+                            "model.decoder.layers.1"], [
+        "self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj", "fc1", "fc2"])),
+}  # fmt: skip
+ENCODERS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    "bert": (WIDE, ["classifier"], ["bert.encoder.layer.0", "bert.encoder.layer.1"]),
+    "roberta": (WIDE, ["classifier"], ["roberta.encoder.layer.0", "roberta.encoder.layer.1"]),
+    "distilbert": (DISTILBERT, ["pre_classifier", "classifier"],
+                   ["distilbert.transformer.layer.0", "distilbert.transformer.layer.1"]),
+    "deberta-v2": (WIDE, ["pooler", "classifier"], ["deberta.encoder.layer.0", "deberta.encoder.layer.1"]),
+}  # fmt: skip
+
+
+def config(kind: str, sizes: dict[str, Any]) -> PreTrainedConfig:
+    made: PreTrainedConfig = CONFIG_MAPPING[kind](**sizes)
+    return made
+
+
+def task_of(kind: str) -> Task:
+    return "seq2seq-lm" if kind in ("t5", "bart") else "causal-lm"
+
+
+def ends(facts: TaskModel) -> list[str]:
+    """The first and the last block of each stack."""
+    stacks: dict[str, list[str]] = {}
+    for block in facts.blocks:
+        stacks.setdefault(block.rpartition(".")[0], []).append(block)
+    return [block for stack in stacks.values() for block in (stack[0], stack[-1])]
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_model_that_writes_is_described_as_it_is(kind: str) -> None:
+    sizes, (heads, width, blocks, linear) = DECODERS[kind]
+    task = task_of(kind)
+    model: PreTrainedModel = TASKS[task].AUTO.from_config(config(kind, sizes))
+    facts = describe(model, task)
+    assert (facts.attention_heads, facts.hidden_size, facts.layers) == (heads, 48, 2)
+    assert ends(facts) == blocks
+    assert [m.name.removeprefix(f"{blocks[0]}.") for m in facts.linear if m.name.startswith(f"{blocks[0]}.")] == linear
+    assert not facts.head
+    assert not any("lm_head" in m.name or "embed_out" in m.name for m in facts.linear)
+    assert facts.encoder_decoder == (task == "seq2seq-lm")
+    assert facts.total == sum(p.numel() for p in model.parameters())
+    # What a layer really keeps of a token's keys.
+    ids = torch.tensor([[3, 4, 5]])
+    inputs = {"input_ids": ids, "decoder_input_ids": ids} if facts.encoder_decoder else {"input_ids": ids}
+    with torch.inference_mode():
+        cache = model.eval()(**inputs, use_cache=True).past_key_values
+    keys = (cache.self_attention_cache if facts.encoder_decoder else cache).layers[0].keys
+    assert facts.key_value_width == width == keys.shape[1] * keys.shape[3]
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_an_inspection_sees_what_a_run_sees(kind: str) -> None:
+    sizes, _ = DECODERS[kind]
+    task = task_of(kind)
+    made = TASKS[task].AUTO.from_config(config(kind, sizes))
+    assert on_task(config(kind, sizes), task) == describe(made, task)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_an_encoder_is_described_as_it_is(kind: str) -> None:
+    sizes, head, blocks = ENCODERS[kind]
+    facts = facts_of(config(kind, sizes))
+    assert facts.tasks.keys() == {"sequence-classification"}
+    described = facts.tasks["sequence-classification"]
+    assert (described.head, described.blocks) == (head, blocks)
+    assert (facts.layers, facts.hidden_size, described.attention_heads) == (2, 48, 3)
+    assert facts.unable.keys() == {"causal-lm", "seq2seq-lm"}
+
+
+def test_t5_and_bart_classify_and_write() -> None:
+    for kind in ("t5", "bart"):
+        facts = facts_of(config(kind, DECODERS[kind][0]))
+        assert facts.tasks.keys() == {"sequence-classification", "seq2seq-lm"}
+        assert facts.unable.keys() == {"causal-lm"}
+        assert facts.tasks["sequence-classification"].head == ["classification_head"]
+
+
+def test_the_decoder_of_an_encoder_decoder_is_what_is_told_of() -> None:
+    facts = facts_of(BartConfig(**BART))
+    assert (facts.layers, facts.hidden_size, facts.max_positions) == (2, 48, 40)
+    assert len(facts.tasks["seq2seq-lm"].blocks) == 5
+
+
+def test_what_is_no_transformer_of_texts_is_refused_in_a_sentence() -> None:
+    with pytest.raises(RunFailed, match="'mamba' gives no single num_attention_heads"):
+        facts_of(MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=64))
+    with pytest.raises(RunFailed, match=r"'gemma3' has parts beside its text model \(vision_config\)"):
+        facts_of(Gemma3Config())
+    with pytest.raises(RunFailed, match="'vit' can do none of sequence-classification, causal-lm, seq2seq-lm"):
+        facts_of(config("vit", {}))
+    with pytest.raises(RunFailed, match="transformers cannot build this model of type 'bert'"):
+        facts_of(config("bert", {**WIDE, "hidden_act": "none of them"}))
