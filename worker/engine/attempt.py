@@ -20,6 +20,7 @@ from worker.engine.clocks import Stopwatch
 from worker.engine.data import Examples, check_length, read
 from worker.engine.environment import choose_device, computes_in_bf16, describe, prepare
 from worker.engine.evaluate import Evaluator, Predictions
+from worker.engine.forgetting import GeneralText
 from worker.engine.memory import MemoryMeter
 from worker.engine.methods import MECHANISMS
 from worker.engine.model import Loaded, freeze_in_bf16, load
@@ -69,8 +70,9 @@ class Attempt:
         nn.Module.to(base.model, self.device)
 
         instruments.enter(Phase.TOKENIZE)
-        check_length(training.max_length, base.model, base.tokenizer)
+        check_length(training.max_length, self.method.virtual_tokens, base.model, base.tokenizer)
         splits = self._splits(base)
+        general = GeneralText(job, base.tokenizer, base.model, sink) if job.general_file else None
         evaluate = Evaluator(
             self.device,
             training.per_device_eval_batch_size,
@@ -84,6 +86,7 @@ class Attempt:
 
         instruments.enter(Phase.BASELINE)
         untouched = self._test(evaluate, base.model, splits["test"], None, 0.0)
+        before_loss = general.loss(base.model, evaluate) if general else 0.0
 
         clocks.enter("audit")
         torch.manual_seed(training.seed)  # the method's own weights, such as LoRA's A
@@ -122,6 +125,7 @@ class Attempt:
         instruments.enter(Phase.EVALUATE)
         epoch = trained.best_step / loop.steps_per_epoch
         adapted = self._test(evaluate, model, splits["test"], trained, epoch)
+        forgetting = general.forgetting(before_loss, general.loss(model, evaluate)) if general else None
 
         instruments.enter(Phase.SAVE)
         self.mechanism.save(model, base.tokenizer, spec, self.output)
@@ -135,6 +139,7 @@ class Attempt:
             audit=audited,
             memory=memory.read(model, trained.optimizer_bytes),
             evaluations=instruments.evaluations,
+            forgetting=forgetting,
             resumed_from=resume.state.step if resume else None,
             environment=describe(
                 self.device, self.bf16, "nf4" if nf4 else frozen_dtype, base.model.config._attn_implementation
