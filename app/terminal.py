@@ -21,7 +21,7 @@ WORDS = {
     "none": "no verdict",
 }
 ENDED = ("succeeded", "failed", "cancelled")
-COLUMNS = ("Against ref.", "Peak MiB", "Train s", "Trainable", "File MB")
+COLUMNS = ("Against ref.", "Peak MiB", "Train s", "Trains", "File MB")
 """What follows the arm and its score."""
 
 
@@ -92,7 +92,7 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     forgetting = any(arm["forgetting"] for arm in comparison["arms"])
     table = Table(
         title=f"{escape(comparison['name'])}: {escape(comparison['phrase'])}",
-        caption=f"{_title(comparison)} on {items} test items; ± is a 95 % interval; margin {margin:g} points",
+        caption=f"{_title(comparison)} on {items} test items; ± is a 95 % interval; margin {margin:g} {'point' if margin == 1 else 'points'}",
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -100,11 +100,11 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("Arm", no_wrap=True)
+    table.add_column("Arm")
     measure = _title(comparison)
-    heads = [f"{measure[:1].upper()}{measure[1:]} %".replace(" ", "\n", measure.count(" ")), *COLUMNS]
-    for head in [*heads, "Forgot\nnats"] if forgetting else heads:
-        table.add_column(head, justify="right", no_wrap=True)
+    heads = [f"{measure[:1].upper()}{measure[1:]} %", *COLUMNS, *(["Forgot nats"] if forgetting else [])]
+    for head in heads:  # in two lines, so that all of them fit
+        table.add_column(head.replace(" ", "\n", 1), justify="right", no_wrap=True)
     for arm in comparison["arms"]:
         table.add_row(*_row(arm), *([_forgot(arm)] if forgetting else []))
     if comparison["untouched"]:
@@ -130,9 +130,17 @@ def _row(arm: dict[str, Any]) -> list[str]:
         _against(arm),
         f"{costs['peak_bytes'] / 2**20:.0f}",
         f"{costs['train_seconds']:.1f}",
-        f"{costs['trainable_parameters']:,}",
+        _short(costs["trainable_parameters"]),
         f"{costs['artifact_bytes'] / 1e6:.2f}",
     ]
+
+
+def _short(number: float) -> str:
+    """`134 M`, `75.7 k`."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:g}"
 
 
 def _estimate(found: dict[str, Any] | None) -> str:

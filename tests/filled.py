@@ -29,7 +29,7 @@ from app.domain.models import SAMPLE_MODEL, ModelFacts
 from app.domain.runs import FAILURES, FailureCode, Phase, TrainingArguments
 from app.domain.studies import ArmSpec, OwedRun, StudySpec
 from app.services.attempts import PHASES
-from app.store.queries import evaluations, events, steps
+from app.store.queries import base_models, datasets, evaluations, events, steps
 from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunEventRow, RunRow, StudyRow, WorkerRow, now
 
 MIB = 1024**2
@@ -167,10 +167,12 @@ def bert(*, layers: int, width: int, inner: int, words: int, positions: int, hea
 def add_study(session: Session, spec: StudySpec, *, hours_ago: float) -> list[RunRow]:
     """A study with the runs that it owes, queued."""
     at = now() - timedelta(hours=hours_ago)
+    model, dataset = base_models.by_name(session, spec.base_model), datasets.by_name(session, spec.dataset)
+    assert model is not None and dataset is not None
     study = StudyRow(
         name=spec.name,
-        base_model_id=1,
-        dataset_id=1,
+        base_model_id=model.id,
+        dataset_id=dataset.id,
         spec_json=spec.model_dump(mode="json"),
         created_at=at,
     )
@@ -189,8 +191,8 @@ def _queued(study: StudyRow, owed: OwedRun, at: object) -> RunRow:
         seed=owed.seed,
         method_kind=owed.spec.method.kind,
         metric=owed.spec.verdict_metric,
-        base_model_id=1,
-        dataset_id=1,
+        base_model_id=study.base_model_id,
+        dataset_id=study.dataset_id,
         learning_rate=owed.spec.training.learning_rate,
         spec_json=owed.spec.model_dump(mode="json"),
         queued_at=at,
@@ -231,15 +233,15 @@ def succeed(session: Session, run: RunRow) -> None:
     run.trainable_parameters, run.total_parameters = TRAINABLE[kind], 22_715_141
     run.peak_bytes, run.wall_seconds, run.artifact_bytes = PEAK[kind] * MIB, result.clocks.wall, SIZE[kind]
     run.tokens_per_second, run.device_name = 42_000 / result.clocks.train, "x86, 2 cores"
-    run.result_json = result.model_dump(mode="json")
     steps.append(session, run.id, _steps(run, TOTAL_STEPS))
     for line in ("claimed by cpu-1, attempt 1", "loaded all-MiniLM-L6-v2", "succeeded"):
         events.add(session, run.id, "log", line)
-    _evaluate(session, run, "base", "test", 0, 0.292, ITEMS)
+    base = _evaluate(session, run, "base", "test", 0, 0.292, ITEMS)
     for epoch, reached in enumerate((0.843, 0.884, 0.893), start=1):
         _evaluate(session, run, "adapted", "validation", 82 * epoch, reached, 150)
-    right = _evaluate(session, run, "adapted", "test", TOTAL_STEPS, accuracy, ITEMS)
-    run.score = right
+    test = _evaluate(session, run, "adapted", "test", TOTAL_STEPS, accuracy, ITEMS)
+    run.score = test.score
+    run.result_json = result.model_copy(update={"evaluations": [base, test]}).model_dump(mode="json")
     for artifact in result.artifacts:
         session.add(ArtifactRow(run_id=run.id, file=f"runs/{run.id}/1/{artifact.name}", **artifact.model_dump()))
 
@@ -262,7 +264,9 @@ def add_workers(session: Session, run_id: int) -> None:
     session.add(WorkerRow(name="cpu-2", heartbeat_at=now() - timedelta(minutes=20), **host))
 
 
-def _evaluate(session: Session, run: RunRow, subject: str, split: str, step: int, accuracy: float, n: int) -> float:
+def _evaluate(
+    session: Session, run: RunRow, subject: str, split: str, step: int, accuracy: float, n: int
+) -> Evaluation:
     items = [f"item-{i}" for i in range(n)] if split == "test" else []
     hard = np.random.default_rng(0).uniform(size=n)
     luck = np.random.default_rng(run.id * 7 + step).uniform(size=n)
@@ -281,7 +285,7 @@ def _evaluate(session: Session, run: RunRow, subject: str, split: str, step: int
         }
     )
     evaluations.add(session, run.id, evaluation, items, scores.tolist() if items else [])
-    return reached
+    return evaluation
 
 
 def _steps(run: RunRow, count: int) -> np.ndarray:

@@ -116,7 +116,7 @@ class Arm:
     """Against the reference; None for the reference itself."""
     costs: Costs | None
     forgetting: Spread | None
-    """What its runs have lost on general text, nats per token, positive if something; None where it was not measured."""
+    """What its runs have lost on general text, nats per token; above 0 if something. None where it was not measured."""
 
     @property
     def succeeded(self) -> tuple[RunOutcome, ...]:

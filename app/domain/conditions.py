@@ -43,15 +43,19 @@ CONDITIONS: dict[str, Callable[[RunResult], str]] = {
 """What is held against each other; seen in results, not promised by specs. What frozen weights are held in is not
 among them: it is a part of the method, like its rank."""
 
+FOUND = ("steps", "tokens trained on")
+"""With early stopping these are what came of a run, not what it was given."""
+
 
 def conditions(spec: StudySpec, results: Mapping[str, Sequence[RunResult]]) -> tuple[Condition, ...]:
     """What an arm may set for itself beside its method and its rate, then what its results were seen under."""
     usual = spec.training.weight_decay
+    read_from = {n: r for n, r in CONDITIONS.items() if n not in FOUND or not spec.training.early_stopping_patience}
     decays = {arm.title: {f"{usual if arm.weight_decay is None else arm.weight_decay:g}"} for arm in spec.arms}
     return (
         Condition.of("weight decay", decays),
         *(
             Condition.of(name, {title: {read(result) for result in seen} for title, seen in results.items() if seen})
-            for name, read in CONDITIONS.items()
+            for name, read in read_from.items()
         ),
     )

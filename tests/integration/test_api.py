@@ -160,10 +160,13 @@ def test_a_study_owes_arms_times_seeds_and_is_weighed_as_they_end(api: TestClien
     found = api.get(f"studies/{study['id']}/comparison").json()
     full, lora = found["arms"]
     assert full["reference"] and full["score"]["mean"] == pytest.approx(0.9375)
+    assert found["metric"] == "accuracy" and full["forgetting"] is None
     assert lora["verdict"]["delta"] == pytest.approx(0.25 - 0.9375)
     assert lora["verdict"]["low"] < lora["verdict"]["delta"] < lora["verdict"]["high"]
     assert found["untouched"]["mean"] == pytest.approx(0.25)
     assert found["items"] == 8 and found["complete"]
+    best = api.get(f"runs/{study['runs'][0]}").json()
+    assert (best["metric"], best["score"], best["base_score"]) == ("accuracy", 1.0, 0.25)
 
 
 def test_seeds_are_added_to_every_arm(api: TestClient) -> None:

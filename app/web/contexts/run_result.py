@@ -165,7 +165,7 @@ def _measures(task: Task, metric: MetricName, test: EvaluationRow, base: Evaluat
         unit=loss_unit(task),
         untouched=decimal(base.loss, 3) if base else NOTHING,
         adapted=decimal(test.loss, 3),
-        definition=_("Mean cross-entropy."),
+        definition=_("mean cross-entropy"),
         decides=False,
     )
     return (*rows, loss)

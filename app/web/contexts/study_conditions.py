@@ -1,6 +1,6 @@
 """What a study's arms were run under: what differed, and what was the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,10 +57,11 @@ class StudyConditions:
 
 def _own(found: Comparison, model: ModelFacts | None) -> tuple[Setting, ...]:
     return (
-        Setting(_("trains"), False, tuple(trains(arm, model) for arm in found.arms)),
+        Setting(_("trains"), False, tuple(trains(arm, model, found.spec.task) for arm in found.arms)),
         *_method_fields(found),
         Setting("learning_rate", True, tuple(rate(arm.learning_rate) for arm in found.arms)),
         *_frozen(found),
+        *_stopped(found),
     )
 
 
@@ -73,6 +74,19 @@ def _frozen(found: Comparison) -> Iterator[Setting]:
             for arm, dtypes in zip(found.arms, seen, strict=True)
         )
         yield Setting(_("frozen weights"), False, tuple(held))
+
+
+def _stopped(found: Comparison) -> Iterator[Setting]:
+    """Where early stopping ended the runs."""
+    if found.spec.training.early_stopping_patience and any(arm.costs for arm in found.arms):
+        taken = ([run.result.steps for run in arm.runs if run.result] for arm in found.arms)
+        yield Setting(_("steps until early stopping"), False, tuple(_range(steps) for steps in taken))
+
+
+def _range(numbers: Sequence[int]) -> str:
+    if len(set(numbers)) > 1:
+        return _("%(least)s to %(most)s", least=count(min(numbers)), most=count(max(numbers)))
+    return count(numbers[0]) if numbers else NOTHING
 
 
 def _freezes(arm: Arm) -> bool:

@@ -84,7 +84,7 @@ def validation(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]
         name="validation",
         title=_validation_title(found),
         label=_("Validation %(measure)s by optimizer step, a line an arm", measure=_measure(found)),
-        note=_validation_note(found, checkpoints, [len(those) for those in runs.values() if those]),
+        note=_validation_note(found, checkpoints, runs),
         data=Curves(tuple(drawn), _last_step(found, runs), axis, marked=True, most=None if by_loss else 100.0),
         draw=curves.chart,
         widths=WIDTHS,
@@ -165,6 +165,7 @@ def _loss_note(runs: Mapping[str, Seeds]) -> str:
     if max(counts) > 1:
         parts.append(_("Band: smallest to largest seed."))
     parts.append(_thin(counts))
+    parts += _ends(runs)
     parts.append(_("Every arm sees the same rows in the same order."))
     return " ".join(parts)
 
@@ -173,6 +174,12 @@ def _thin(counts: Sequence[int]) -> str:
     if max(counts) > THIN:
         return _("Thin: the first %(thin)s seeds.", thin=THIN)
     return _("Thin: each seed.")
+
+
+def _ends(runs: Mapping[str, Seeds]) -> list[str]:
+    """Said where an arm's seeds took different numbers of steps."""
+    uneven = any(len({len(steps) for steps, _values in those}) > 1 for those in runs.values())
+    return [_("A line ends where the first of its seeds stopped.")] if uneven else []
 
 
 def _loss_table(means: Mapping[str, tuple[Floats, Floats]]) -> Table:
@@ -228,8 +235,11 @@ def _lowest_loss_title(early: int, runs: int) -> str:
     )
 
 
-def _validation_note(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]], counts: Sequence[int]) -> str:
+def _validation_note(
+    found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]], runs: Mapping[str, Seeds]
+) -> str:
     items = next((c.n for seen in checkpoints.values() for c in seen), None)
+    counts = [len(those) for those in runs.values() if those]
     if items is None or not counts:
         return ""
     line = _("Line: mean of %(seeds)s", seeds=seeds(counts)) if max(counts) > 1 else _("Line: one seed")
@@ -237,6 +247,7 @@ def _validation_note(found: Comparison, checkpoints: Mapping[int, Sequence[Check
     if max(counts) > 1:
         parts.append(_("Band: smallest to largest seed."))
     parts.append(_thin(counts))
+    parts += _ends(runs)
     parts.append(_("The best checkpoint of each run was kept for the test."))
     if generates(found.metric):
         parts.append(

@@ -27,8 +27,8 @@ def heading(metric: MetricName) -> str:
 
 
 def definition(metric: MetricName) -> str:
-    """What it is."""
-    return sentence(_(METRICS[metric].definition))
+    """What it is, behind its name."""
+    return _(METRICS[metric].definition)
 
 
 def written(metric: MetricName, value: float | None) -> str:

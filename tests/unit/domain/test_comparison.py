@@ -7,7 +7,7 @@ import pytest
 
 from app.domain.comparison import Comparison, RunOutcome, compare
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.metrics import RunResult
+from app.domain.metrics import Forgetting, RunResult
 from app.domain.runs import Failure, FailureCode, RunStatus
 from app.domain.studies import ArmSpec, StudySpec
 from app.domain.verdict import VerdictKind
@@ -147,3 +147,57 @@ def test_a_run_over_other_test_items_is_left_out_of_the_verdict() -> None:
 def test_a_second_arm_of_a_family_is_drawn_hollow() -> None:
     spec = SPEC.model_copy(update={"arms": [ArmSpec(method=LoraSpec(r=r)) for r in (2, 4, 8)]})
     assert [arm.hollow for arm in compare(spec, []).arms] == [0, 1, 2]
+
+
+def changed(**environment: object) -> RunResult:
+    """A result that was made under other conditions."""
+    where = result().environment.model_copy(update=environment)
+    return result(0.9).model_copy(update={"environment": where})
+
+
+def test_the_number_format_of_frozen_weights_is_the_methods_own_and_forbids_no_comparison() -> None:
+    full, lora = changed(precision="bf16"), changed(precision="bf16", frozen_dtype="bfloat16")
+    found = compare(SPEC, [outcome("full", 0, 0.9, 0, result=full), outcome("LoRA r=8", 0, 0.9, 1, result=lora)])
+    assert found.memory_comparable and found.times_comparable
+    assert [c.name for c in found.conditions if not c.equal] == []
+
+
+def test_what_is_computed_in_is_a_condition() -> None:
+    runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 1, result=changed(precision="bf16"))]
+    found = compare(SPEC, runs)
+    assert not found.memory_comparable and not found.times_comparable
+    assert [c.name for c in found.conditions if not c.equal] == ["precision"]
+
+
+def test_steps_are_a_condition_unless_early_stopping_was_to_end_the_runs() -> None:
+    shorter = result(0.9).model_copy(update={"steps": 7, "tokens": 700})
+    runs = [outcome("full", 0, 0.9, 0), outcome("LoRA r=8", 0, 0.9, 1, result=shorter)]
+    stopping = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"early_stopping_patience": 1})})
+    assert [c.name for c in compare(SPEC, runs).conditions if not c.equal] == ["steps", "tokens trained on"]
+    assert [c.name for c in compare(stopping, runs).conditions if not c.equal] == []
+
+
+def test_forgetting_is_the_mean_over_the_seeds_that_measured_it() -> None:
+    def forgot(change: float) -> RunResult:
+        measured = Forgetting(dataset="general", tokens=1000, base_loss=3.0, adapted_loss=3.0 + change)
+        return result(0.9).model_copy(update={"forgetting": measured})
+
+    runs = [outcome("full", seed, 0.9, seed, result=forgot(change)) for seed, change in enumerate((0.2, 0.4))]
+    runs += [outcome("full", 2, 0.9, 2), outcome("LoRA r=8", 0, 0.9, 3)]
+    full, lora, head = compare(SPEC, runs).arms
+    assert full.forgetting and full.forgetting.mean == pytest.approx(0.3)
+    assert (full.forgetting.low, full.forgetting.high) == pytest.approx((0.2, 0.4))
+    assert lora.forgetting is None and head.forgetting is None
+    assert compare(SPEC, runs).forgetting_measured and not compare(SPEC, runs[2:]).forgetting_measured
+
+
+def test_what_a_study_can_show_follows_from_the_items_that_were_seen() -> None:
+    assumed = compare(SPEC, [], test_items=ITEMS).smallest_difference
+    alike = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.9}).smallest_difference
+    unlike = weighed({"full": 0.9, "LoRA r=8": 0.5, "head only": 0.2}).smallest_difference
+    assert assumed and alike and unlike
+    assert alike < assumed < unlike
+
+
+def test_a_single_test_item_can_show_nothing() -> None:
+    assert compare(SPEC, [], test_items=1).smallest_difference is None

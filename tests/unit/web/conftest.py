@@ -12,6 +12,7 @@ from app.store.session import Database
 from app.store.tables import Base
 from tests.fakes import SilentBell
 from tests.filled import fill, register
+from tests.filled_language import fill_language
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def full(empty: TestClient) -> TestClient:
     """… that has one of everything."""
     with database_of(empty).transaction() as session:
         fill(session)
+        fill_language(session)
     return empty
 
 

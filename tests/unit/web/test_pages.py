@@ -19,6 +19,12 @@ FULL_PAGES = [
     "/runs/17?spec=curl",
     "/runs/25",
     "/runs/30",
+    "/studies/5",
+    "/studies/6?curve=validation&cost=time",
+    "/runs?study=6",
+    "/runs/46",
+    "/runs/54",
+    "/runs/55",
 ]
 
 

@@ -1,0 +1,69 @@
+"""What the command line shows of a comparison and of a run."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from app.services import studies as study_service
+from app.terminal import follow_study, verdict_table
+from app.web.api.comparison import ComparisonOut
+from tests.factories import empty_database, plain, seed_study
+from tests.filled_language import fill_language
+
+
+def shown(study_id: int, *, language: bool) -> str:
+    """A study's table on a terminal of 80 columns."""
+    with empty_database() as session:
+        if language:
+            fill_language(session)
+        else:
+            seed_study(session)
+        found = study_service.comparison(session, study_id)
+        comparison = ComparisonOut.of(study_id, found).model_dump(mode="json")
+    console = Console(file=io.StringIO(), width=80)
+    console.print(verdict_table(comparison))
+    return plain(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_the_table_names_its_metric_and_fits_a_terminal() -> None:
+    text = shown(1, language=False)
+    assert "Accuracy" in text and "Forgot" not in text
+    assert "accuracy on 646 test items; ± is a 95 % interval; margin 2 points" in " ".join(text.split())
+    assert "…" not in text
+
+
+def test_a_language_models_table_has_its_metric_and_what_was_forgotten() -> None:
+    lines = shown(1, language=True).splitlines()
+    assert any("accuracy %" in line and "nats" in line for line in lines)
+    assert "…" not in "".join(lines)
+    assert any(line.startswith("full") and line.rstrip().endswith(("+0.310", "+0.311", "+0.312")) for line in lines)
+    assert any(line.startswith("prompt") and "−0.00" in line for line in lines)
+    assert "token accuracy on 640 test items" in "\n".join(lines)
+
+
+def run(**changes: Any) -> dict[str, Any]:
+    """A run as a stream of events tells it."""
+    usual: dict[str, Any] = {
+        "id": 1,
+        "arm": "LoRA r=8",
+        "seed": 0,
+        "status": "succeeded",
+        "phase": None,
+        "step": 205,
+        "total_steps": 246,
+        "train_loss": 1.9,
+        "metric": "rouge_l",
+        "validation_score": None,
+        "score": 0.381,
+        "failure_code": None,
+    }
+    return usual | changes
+
+
+def test_a_run_that_has_ended_says_its_score_by_name() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    follow_study(console, [{"runs": [run()], "status": "finished"}])
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "run 1 (LoRA r=8, seed 0): ROUGE-L 0.381" in text
+    assert "100 %" in text
