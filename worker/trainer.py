@@ -26,6 +26,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -53,9 +54,11 @@ if TYPE_CHECKING:
 
 ENGINE = ("worker.engine.attempt", "worker.engine.progress", "worker.engine.failures")
 """Imported by name, once the supervisor is heard: it takes seconds, and whatever is printed must not be a report."""
-FIRST_USED_LATER = ("pyarrow.dataset", "peft.utils.transformers_weight_conversion")
-"""What the libraries import at their first use, in the first second of an attempt; what belongs to one architecture
-is imported when it is known."""
+FIRST_USED_LATER = ("pyarrow.dataset",)
+"""What the libraries import at their first use, in the first second of an attempt. The code of one architecture is left:
+which one it is the job says."""
+MODEST_NICENESS = 10
+"""A tenth of the ordinary share of a busy core; what is idle is there for anyone."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -181,12 +184,22 @@ def die_with_parent() -> None:
         os._exit(EXIT_ABANDONED)
 
 
+def import_libraries(*, modestly: bool) -> None:
+    """Import what a run needs. `modestly`: with nobody waiting for it, and perhaps a run beside it whose steps are
+    timed, let others go first. Where priorities are not a thread's own, as only on Linux, all is as usual."""
+    if modestly and sys.platform.startswith("linux"):
+        os.nice(MODEST_NICENESS)
+    for name in (*ENGINE, *FIRST_USED_LATER):
+        importlib.import_module(name)
+
+
 def main() -> int:
     """Import the libraries, wait for a job, and run it; returns the exit status."""
     die_with_parent()
+    ahead = not select.select([0], [], [], 0)[0]
     channel, supervisor = Channel(), Supervisor()
-    for name in (*ENGINE, *FIRST_USED_LATER):
-        importlib.import_module(name)
+    with ThreadPoolExecutor(1) as pool:  # a thread's priority is its own: the run will have the ordinary one
+        pool.submit(import_libraries, modestly=ahead).result()
     handover = supervisor.job()
     try:
         job = TrainJob.model_validate_json(handover.job.read_bytes())

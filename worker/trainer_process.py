@@ -24,7 +24,7 @@ _reports: TypeAdapter[Report] = TypeAdapter(Report)
 
 
 class TrainerProcess:
-    """One trainer, in its own session: started, then handed one job."""
+    """One trainer, in its own process group: started, then handed one job."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         """Raises OSError if no process can be started."""
@@ -36,7 +36,9 @@ class TrainerProcess:
             stdout=subprocess.PIPE,
             env=self.environment,
             cwd="/",  # until it has a job it keeps no directory from being removed
-            start_new_session=True,
+            # To be ended with its children. No session of its own: between sessions Linux may share the cores evenly,
+            # and a trainer that imports modestly would take as much as the one that trains (man 7 sched, autogroup).
+            process_group=0,
         )
         self._lines: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
         self.finished_reporting = False
