@@ -11,7 +11,10 @@ from pydantic import Field
 from app.domain.methods.adapters import BottleneckAdapterSpec
 from app.domain.methods.base import Family, Mechanism, Method, MethodFacts, PeftMethod, Targeted
 from app.domain.methods.lora import LoraSpec
+from app.domain.methods.lowrank import AdaLoraSpec, LohaSpec, LokrSpec, VeraSpec
+from app.domain.methods.prompts import PrefixSpec, PromptSpec, PTuningSpec
 from app.domain.methods.quantized import QloraSpec
+from app.domain.methods.scaling import Ia3Spec, OftSpec
 from app.domain.methods.scratch import LoraFromScratchSpec
 from app.domain.methods.selection import BitFitSpec, FullSpec, HeadOnlySpec, LastLayersSpec
 
@@ -21,6 +24,15 @@ AnyMethod = (
     | QloraSpec
     | LoraFromScratchSpec
     | BottleneckAdapterSpec
+    | AdaLoraSpec
+    | LohaSpec
+    | LokrSpec
+    | VeraSpec
+    | OftSpec
+    | Ia3Spec
+    | PrefixSpec
+    | PromptSpec
+    | PTuningSpec
     | HeadOnlySpec
     | LastLayersSpec
     | BitFitSpec
@@ -34,20 +46,29 @@ METHODS: dict[str, MethodFacts] = {kind: spec.facts for kind, spec in SPECS.item
 __all__ = [
     "METHODS",
     "SPECS",
+    "AdaLoraSpec",
     "AnyMethod",
     "BitFitSpec",
     "BottleneckAdapterSpec",
     "Family",
     "FullSpec",
     "HeadOnlySpec",
+    "Ia3Spec",
     "LastLayersSpec",
+    "LohaSpec",
+    "LokrSpec",
     "LoraFromScratchSpec",
     "LoraSpec",
     "Mechanism",
     "Method",
     "MethodFacts",
     "MethodSpec",
+    "OftSpec",
+    "PTuningSpec",
     "PeftMethod",
+    "PrefixSpec",
+    "PromptSpec",
     "QloraSpec",
     "Targeted",
+    "VeraSpec",
 ]

@@ -12,7 +12,7 @@ How the engine carries it out is its `mechanism`:
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -26,6 +26,8 @@ from app.domain.tasks import TASKS, Task
 Family = Literal["full", "partial", "head", "lora", "low-rank", "scaling", "prompt", "adapter"]
 """What a colour and a marker stand for on pages and in charts."""
 Mechanism = Literal["selection", "peft", "bottleneck", "scratch"]
+WRAPPED = "base_model.model"
+"""PEFT's name for a model into which it puts modules."""
 EVERY_TASK: tuple[Task, ...] = tuple(TASKS)
 
 
@@ -57,6 +59,13 @@ class Method(BaseModel):
     """The base model's own weights stay as they are, so they may be held in a coarser number format."""
     needs: ClassVar[frozenset[Capability]] = frozenset()
     """What a worker must be able to do."""
+    without: ClassVar[Mapping[str, str]] = {}
+    """Training arguments that do not go with the method, with the reason: `packing`, `gradient_checkpointing`."""
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions that it takes from the model's, beside the text's own."""
+        return 0
 
     @property
     def label(self) -> str:
@@ -96,6 +105,14 @@ class PeftMethod(Method):
 
     mechanism: ClassVar[Mechanism] = "peft"
     peft_type: ClassVar[str]
+    wrapped: ClassVar[str] = WRAPPED
+    """PEFT's name for the model that it wraps."""
+
+    @property
+    def moves_base(self) -> bool:
+        """The adapter starts as a part of the base model's weights, which is taken out of them, so that it does not fit
+        the unchanged base model."""
+        return False
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
         """Arguments of PEFT's config class, without `task_type`."""
@@ -106,12 +123,9 @@ class PeftMethod(Method):
         copied = []
         for p in model.head_parameters:
             part, _, rest = p.name.partition(".")
-            copied.append(Tensor(f"{WRAPPED}.{part}.modules_to_save.default.{rest}", p.shape, part))
+            copied.append(Tensor(f"{self.wrapped}.{part}.modules_to_save.default.{rest}", p.shape, part))
         return copied
 
-
-WRAPPED = "base_model.model"
-"""PEFT's name for the model that it wraps."""
 
 Targets = list[str] | str | None
 
@@ -140,6 +154,8 @@ class LinearMethod(Method):
     PEFT; None takes PEFT's choice for the architecture.
     """
 
+    transposed: ClassVar[bool] = True
+    """It can adapt layers whose weight is stored as [in, out] too: GPT-2's Conv1D."""
     target_modules: Targets = None
 
     def defaults(self, model: TaskModel) -> list[str]:
@@ -148,12 +164,7 @@ class LinearMethod(Method):
 
     def targets(self, model: TaskModel) -> list[LinearFacts]:
         """The linear layers that are adapted, in the order of the model; never the head's."""
-        wanted = self.defaults(model) if self.target_modules is None else self.target_modules
-        if wanted == "all-linear":
-            return list(model.linear)
-        if isinstance(wanted, str):
-            return [m for m in model.linear if re.fullmatch(wanted, m.name)]
-        return matching(wanted, model.linear)
+        return chosen(self.defaults(model) if self.target_modules is None else self.target_modules, model.linear)
 
     def touches(self, model: TaskModel) -> list[str]:
         """The adapted layers and the head."""
@@ -161,7 +172,7 @@ class LinearMethod(Method):
 
     def unfit(self, model: TaskModel) -> FieldError | None:
         """No target at all, or a named one that is not there."""
-        return super().unfit(model) or self._no_target(model)
+        return super().unfit(model) or self._no_target(model) or self._wrong_layer(model)
 
     def _no_target(self, model: TaskModel) -> FieldError | None:
         real = ", ".join(short_names(model.linear))
@@ -179,6 +190,34 @@ class LinearMethod(Method):
             return FieldError("target_modules", what, remedy)
         return None
 
+    def _wrong_layer(self, model: TaskModel) -> FieldError | None:
+        """GPT-2's linear layers where a method cannot adapt them."""
+        wrong_ones = [] if self.transposed else [m.name for m in self.targets(model) if m.transposed]
+        if not wrong_ones:
+            return None
+        able = ", ".join(short_names(m for m in model.linear if not m.transposed))
+        what = f"{wrong_ones[0]} is a Conv1D layer (weight [in, out]), which {self.facts.name} cannot adapt"
+        return FieldError("target_modules", what, f"choose from: {able}" if able else "use LoRA or (IA)³")
+
+
+def chosen(wanted: list[str] | str, modules: Sequence[LinearFacts]) -> list[LinearFacts]:
+    """Those of some linear layers that targets name: a list, a pattern, or "all-linear"."""
+    if wanted == "all-linear":
+        return list(modules)
+    if isinstance(wanted, str):
+        return [m for m in modules if re.fullmatch(wanted, m.name)]
+    return matching(wanted, modules)
+
+
+def layer(m: LinearFacts) -> str:
+    """PEFT's name of a layer that it has adapted."""
+    return f"{WRAPPED}.{m.name}"
+
+
+def short(m: LinearFacts) -> str:
+    """The last part of a module's name, for groups."""
+    return short_names([m])[0]
+
 
 class Targeted(LinearMethod, PeftMethod):
     """A method of PEFT that adapts some of the linear layers."""
@@ -186,3 +225,16 @@ class Targeted(LinearMethod, PeftMethod):
     def defaults(self, model: TaskModel) -> list[str]:
         """From PEFT's table for the method."""
         return model.default_targets.get(self.peft_type.lower(), [])
+
+    def beside(self, m: LinearFacts) -> list[Tensor]:
+        """What trains beside one of the targets."""
+        raise NotImplementedError
+
+    def trains(self, model: TaskModel) -> list[Tensor]:
+        """What stands beside every target, and the head's copy."""
+        return [tensor for m in self.targets(model) for tensor in self.beside(m)] + self.head_copy(model)
+
+    def peft_options(self, model: TaskModel) -> dict[str, Any]:
+        """The fields, and full names of the targets: the end of a name, such as `dense`, could also be a layer of the
+        head."""
+        return self.model_dump(exclude={"kind"}) | {"target_modules": [m.name for m in self.targets(model)]}

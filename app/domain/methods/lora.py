@@ -3,24 +3,89 @@
     y = W·x + s·B·A·x      W [out, in] frozen,  A [r, in],  B [out, r],  s = lora_alpha / r
 
 Each adapted layer trains r·(in + out) numbers instead of in·out. A starts random and B at zero, so training starts at
-the base model. `use_rslora`: s = lora_alpha / √r. `use_dora`: the columns of W + s·B·A are rescaled to a trained
-magnitude m [out], which adds `out` numbers. `loraplus_lr_ratio`: B learns faster than A by that factor.
+the base model. Variants, which can be combined:
+
+    use_rslora            s = lora_alpha / √r, so that the update does not shrink as r grows
+    use_dora              the rows of W + s·B·A, each divided by its norm, times a trained magnitude m [out]
+    loraplus_lr_ratio     B learns faster than A by that factor
+    init_lora_weights     A and B start from W's own directions, and what stays frozen is W − s·B·A
+    bias                  bias vectors train too
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from app.domain.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.errors import FieldError
-from app.domain.methods.base import WRAPPED, LinearMethod, MethodFacts, Targeted, Targets, checked_targets
+from app.domain.methods.base import (
+    WRAPPED,
+    LinearMethod,
+    MethodFacts,
+    Targeted,
+    Targets,
+    checked_targets,
+    layer,
+    short,
+)
+from app.domain.names import wrong
 
 InitLora = bool | Literal["gaussian", "pissa", "pissa_niter_16", "olora", "orthogonal"]
 RANK_SHARE = 4
 """A rank above a quarter of a matrix's smaller side is warned about."""
 
 
-class LowRank(LinearMethod):
+class Ranked(LinearMethod):
+    """A method whose update of a layer is a product of a thin and a flat matrix."""
+
+    rank_field: ClassVar[str] = "r"
+    """The field that holds the rank."""
+
+    @property
+    def rank(self) -> int:
+        """Rank of the update."""
+        found: int = getattr(self, self.rank_field)
+        return found
+
+    def unfit(self, model: TaskModel) -> FieldError | None:
+        """A rank above the matrix's."""
+        return super().unfit(model) or self._impossible_rank(model)
+
+    def _thinnest(self, model: TaskModel) -> LinearFacts | None:
+        return min(self.targets(model), key=lambda m: min(m.in_features, m.out_features), default=None)
+
+    def _impossible_rank(self, model: TaskModel) -> FieldError | None:
+        """B·A has at most the rank of the matrix beside it; a higher one costs memory and adds nothing."""
+        thinnest = self._thinnest(model)
+        if thinnest is None or self.rank <= (most := min(thinnest.in_features, thinnest.out_features)):
+            return None
+        what = f"{thinnest.name} is {shape(thinnest)}, so a rank of {self.rank} adds nothing"
+        return FieldError(self.rank_field, what, f"at most {most}")
+
+    def advice(self, model: TaskModel) -> list[FieldError]:
+        """A rank above a quarter of the smaller side: what it costs, and the rank that would do."""
+        thinnest = self._thinnest(model)
+        if thinnest is None:
+            return []
+        inputs, outputs = thinnest.in_features, thinnest.out_features
+        enough = max(1, min(inputs, outputs) // RANK_SHARE)
+        if self.rank <= enough:
+            return []
+        cost = self.rank * (inputs + outputs)
+        what = (
+            f"a rank of {self.rank} is high for {thinnest.name} ({shape(thinnest)}): its A and B hold {cost:,} "
+            f"numbers, {cost / (inputs * outputs):.0%} of the matrix itself"
+        )
+        remedy = f"the updates of fine-tuning are nearly of low rank: try {min(8, enough)}, or at most {enough}"
+        return [FieldError(self.rank_field, what, remedy)]
+
+
+def shape(m: LinearFacts) -> str:
+    """Of a layer's matrix: `768 × 3072`, out × in."""
+    return f"{m.out_features} × {m.in_features}"
+
+
+class LowRank(Ranked):
     """What every form of LoRA has: a rank, a scale, and layers that it is put beside."""
 
     r: int = Field(default=8, ge=1, le=4096)
@@ -33,46 +98,10 @@ class LowRank(LinearMethod):
 
     def pair(self, m: LinearFacts) -> list[Tensor]:
         """A and B beside one layer, as PEFT calls them."""
-        layer, group = f"{WRAPPED}.{m.name}", f"lora_A, lora_B of {m.name.rsplit('.', 1)[-1]}"
+        group = f"lora_A, lora_B of {short(m)}"
         return [
-            Tensor(f"{layer}.lora_A.default.weight", (self.r, m.in_features), group),
-            Tensor(f"{layer}.lora_B.default.weight", (m.out_features, self.r), group),
-        ]
-
-    def unfit(self, model: TaskModel) -> FieldError | None:
-        """A rank above the matrix's."""
-        return super().unfit(model) or self._impossible_rank(model)
-
-    def _thinnest(self, model: TaskModel) -> LinearFacts | None:
-        return min(self.targets(model), key=lambda m: min(m.in_features, m.out_features), default=None)
-
-    def _impossible_rank(self, model: TaskModel) -> FieldError | None:
-        """B·A has at most the rank of the matrix beside it; a higher r costs memory and adds nothing."""
-        thinnest = self._thinnest(model)
-        if thinnest is None or self.r <= (most := min(thinnest.in_features, thinnest.out_features)):
-            return None
-        shape = f"{thinnest.out_features} × {thinnest.in_features}"
-        return FieldError("r", f"{thinnest.name} is {shape}, so a rank of {self.r} adds nothing", f"at most {most}")
-
-    def advice(self, model: TaskModel) -> list[FieldError]:
-        """A rank above a quarter of the smaller side: what it costs, and the rank that would do."""
-        thinnest = self._thinnest(model)
-        if thinnest is None:
-            return []
-        side = min(thinnest.in_features, thinnest.out_features)
-        enough = max(1, side // RANK_SHARE)
-        if self.r <= enough:
-            return []
-        cost, full = (
-            self.r * (thinnest.in_features + thinnest.out_features),
-            thinnest.in_features * thinnest.out_features,
-        )
-        what = (
-            f"a rank of {self.r} is high for {thinnest.name} ({thinnest.out_features} × {thinnest.in_features}): its "
-            f"A and B hold {cost:,} numbers, {cost / full:.0%} of the matrix itself"
-        )
-        return [
-            FieldError("r", what, f"the updates of fine-tuning are nearly of low rank: try r = 8, or at most {enough}")
+            Tensor(f"{layer(m)}.lora_A.default.weight", (self.r, m.in_features), group),
+            Tensor(f"{layer(m)}.lora_B.default.weight", (m.out_features, self.r), group),
         ]
 
 
@@ -99,10 +128,24 @@ class LoraSpec(LowRank, Targeted):
     loraplus_lr_ratio: float | None = Field(default=None, ge=1.0, le=1000)
     """LoRA+ (Hayou et al. 2024, arXiv 2402.12354): B's learning rate is A's times this; the authors advise 16."""
     init_lora_weights: InitLora = True
-    """True: A is random and B zero. `pissa` (Meng et al. 2024, arXiv 2404.02948): A and B are the r largest singular
-    directions of W, and W keeps the rest. `olora` (Büyükakyüz 2024, arXiv 2406.01775): of a QR decomposition."""
+    """True: A is random and B zero; `gaussian`: A is drawn from a normal distribution; False: B is random too.
+    `pissa` (Meng et al. 2024, arXiv 2404.02948): A and B are the r largest singular directions of W, which keeps the
+    rest; `pissa_niter_16` finds them faster, by randomised iteration. `olora` (Büyükakyüz 2024, arXiv 2406.01775): the
+    first r of a QR decomposition. `orthogonal`: A and B are random with B·A = 0. What PiSSA and OLoRA train is kept as
+    a LoRA of twice the rank, which fits the unchanged base model."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which bias vectors train too."""
+
+    @model_validator(mode="after")
+    def _halves(self) -> Self:
+        if self.init_lora_weights == "orthogonal" and self.r % 2:
+            raise wrong("r", f"orthogonal matrices are made in pairs of rows, and r is {self.r}", "an even r")
+        return self
+
+    @property
+    def moves_base(self) -> bool:
+        """PiSSA and OLoRA: A and B start as a part of W."""
+        return isinstance(self.init_lora_weights, str) and self.init_lora_weights.startswith(("pissa", "olora"))
 
     @property
     def label(self) -> str:
@@ -120,15 +163,21 @@ class LoraSpec(LowRank, Targeted):
             return found
         return [m for m in found if model.block_of(m.name) in self.layers_to_transform]
 
+    def beside(self, m: LinearFacts) -> list[Tensor]:
+        """A and B; m with DoRA."""
+        tensors = self.pair(m)
+        if self.use_dora:
+            magnitude = f"{layer(m)}.lora_magnitude_vector.default.weight"
+            tensors.append(Tensor(magnitude, (m.out_features,), f"magnitude of {short(m)}"))
+        return tensors
+
     def trains(self, model: TaskModel) -> list[Tensor]:
-        """A and B of every target, m with DoRA, the biases that `bias` names, and the head's copy."""
+        """What stands beside every target, the head's copy, and the biases that `bias` names."""
+        return super().trains(model) + self._biases(model)
+
+    def _biases(self, model: TaskModel) -> list[Tensor]:
+        adapted = {m.name for m in self.targets(model)}
         tensors = []
-        adapted = {m.name: m for m in self.targets(model)}
-        for m in adapted.values():
-            tensors += self.pair(m)
-            if self.use_dora:
-                magnitude = f"{WRAPPED}.{m.name}.lora_magnitude_vector.default.weight"
-                tensors.append(Tensor(magnitude, (m.out_features,), f"magnitude of {m.name.rsplit('.', 1)[-1]}"))
         for p in model.parameters:
             owner, _, last = p.name.rpartition(".")
             if last != "bias" or model.in_head(p.name) or self.bias == "none":
@@ -137,22 +186,32 @@ class LoraSpec(LowRank, Targeted):
                 tensors.append(Tensor(f"{WRAPPED}.{owner}.base_layer.bias", p.shape, "bias"))
             elif self.bias == "all":
                 tensors.append(Tensor(f"{WRAPPED}.{p.name}", p.shape, "bias"))
-        return tensors + self.head_copy(model)
+        return tensors
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """PEFT gets full names: the end of a name, such as `dense`, could also be a layer of the head."""
-        options = self.model_dump(exclude={"kind", "layers_to_transform", "loraplus_lr_ratio"})
-        return options | {"target_modules": [m.name for m in self.targets(model)]}
+        """The blocks are chosen by the targets' full names, and the optimizer knows LoRA+."""
+        options = super().peft_options(model)
+        return {name: options[name] for name in options.keys() - {"layers_to_transform", "loraplus_lr_ratio"}}
 
     def rate_factor(self, name: str) -> float:
         """LoRA+: B's rate is a multiple of A's."""
         return (self.loraplus_lr_ratio or 1.0) if ".lora_B." in name else 1.0
 
     def unfit(self, model: TaskModel) -> FieldError | None:
-        """Blocks that are not there."""
-        if self.layers_to_transform is not None:
-            beyond = [i for i in self.layers_to_transform if not 0 <= i < len(model.blocks)]
-            if beyond:
-                what = f"{model.architecture} has no block {beyond[0]}"
-                return FieldError("layers_to_transform", what, f"from 0 to {len(model.blocks) - 1}")
-        return super().unfit(model)
+        """Blocks that are not there, or a start that PEFT cannot find for GPT-2's layers."""
+        return self._no_block(model) or super().unfit(model) or self._no_start(model)
+
+    def _no_block(self, model: TaskModel) -> FieldError | None:
+        beyond = [i for i in self.layers_to_transform or [] if not 0 <= i < len(model.blocks)]
+        if not beyond:
+            return None
+        what = f"{model.architecture} has no block {beyond[0]}"
+        return FieldError("layers_to_transform", what, f"from 0 to {len(model.blocks) - 1}")
+
+    def _no_start(self, model: TaskModel) -> FieldError | None:
+        """PEFT's OLoRA decomposes the weight as it is stored, which is the wrong way round for a Conv1D."""
+        stored = [m.name for m in self.targets(model) if m.transposed]
+        if self.init_lora_weights != "olora" or not stored:
+            return None
+        what = f"{stored[0]} is a Conv1D layer (weight [in, out]), which OLoRA cannot decompose"
+        return FieldError("init_lora_weights", what, '"pissa"')

@@ -4,16 +4,23 @@ The new head trains beside the adapter, as in PEFT's `modules_to_save`: a traine
 original stays in the model and is not used.
 """
 
+import copy
+import math
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from peft import PeftConfig, PeftModel, PeftType, get_peft_model
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, PeftType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.architecture import TaskModel
 from app.domain.errors import RunFailed
-from app.domain.methods import PeftMethod
+from app.domain.methods import AdaLoraSpec, PeftMethod
 from app.domain.runs import FailureCode, RunSpec
+from worker.engine.methods.adalora import RankBudget, ranks_left
+from worker.engine.methods.virtual_tokens import generate
 from worker.engine.tasks import TASKS
 
 
@@ -21,7 +28,7 @@ def config(spec: PeftMethod, facts: TaskModel) -> PeftConfig:
     """PEFT's config of a method for a model and its task."""
     options = spec.peft_options(facts) | {"task_type": TASKS[facts.task].PEFT_TYPE}
     if facts.head:
-        options["modules_to_save"] = facts.head
+        options["modules_to_save"] = list(facts.head)
     config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(spec.peft_type)]
     return config_class(**options)
 
@@ -29,25 +36,62 @@ def config(spec: PeftMethod, facts: TaskModel) -> PeftConfig:
 def apply(model: PreTrainedModel, spec: PeftMethod, facts: TaskModel) -> PeftModel:
     """The model inside PEFT's wrapper. What PEFT refuses is said in its own words."""
     try:
-        return get_peft_model(model, config(spec, facts))
+        adapted: Any = get_peft_model(model, config(spec, facts))
     except (ValueError, TypeError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         what = f"PEFT cannot put {spec.label} on {facts.architecture}: {reason}."
         raise RunFailed(FailureCode.BAD_CONFIGURATION, what) from error
+    if spec.virtual_tokens:
+        adapted.generate = partial(generate, adapted)
+    if spec.moves_base:
+        adapted.first = {name: p.detach().cpu().clone() for name, p in adapted.named_parameters() if _thin(name)}
+    wrapped: PeftModel = adapted
+    return wrapped
 
 
-def companion(model: PeftModel, spec: PeftMethod, total_steps: int) -> None:
-    """Nothing."""
-    return None
+def companion(model: PeftModel, spec: PeftMethod, total_steps: int) -> RankBudget | None:
+    """AdaLoRA's; the others have none."""
+    return RankBudget(model, spec, total_steps) if isinstance(spec, AdaLoraSpec) else None
 
 
-def save(model: PeftModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
     """PEFT's own format: `PeftModel.from_pretrained(base, folder)` loads it, with the head."""
     folder = directory / "adapter"
+    kept, tensors = model.peft_config["default"], model.state_dict()
     # The base model by its registered name: a directory's path would tell of this machine and be wrong on others.
-    model.peft_config["default"].base_model_name_or_path = run.base_model
+    kept.base_model_name_or_path = run.base_model
+    if isinstance(run.method, AdaLoraSpec):
+        kept.rank_pattern = ranks_left(model)
+    if hasattr(model, "first"):
+        kept, tensors = plain_lora(kept, tensors, model.first)
+    trained, model.peft_config["default"] = model.peft_config["default"], kept
     # "auto" would ask the hub whether the vocabulary has grown; it cannot have.
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=tensors)
+    model.peft_config["default"] = trained
     # PEFT's model card is a form with nothing filled in.
     (folder / "README.md").unlink(missing_ok=True)
     return folder
+
+
+def plain_lora(
+    config: LoraConfig, tensors: dict[str, torch.Tensor], first: dict[str, torch.Tensor]
+) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+    """A LoRA for the unchanged base model, of one that was trained on W₀ = W − s·B₀·A₀, as PiSSA and OLoRA do:
+
+        W₀ + s·B·A = W + s·[B, −B₀]·[A; A₀]        rank 2r, with lora_alpha such that s stays
+
+    PEFT has a conversion of its own, which forgets the head.
+    """
+    plain = copy.deepcopy(config)
+    plain.r, plain.init_lora_weights = 2 * config.r, True
+    # PEFT divides by √r with rsLoRA, and takes a broken number too.
+    plain.lora_alpha = config.lora_alpha * (math.sqrt(2) if config.use_rslora else 2)  # type: ignore[assignment]
+    wide = dict(tensors)
+    for name, start in first.items():
+        now, start = tensors[name], start.to(tensors[name].device)
+        wide[name] = torch.cat([now, start], dim=0) if ".lora_A." in name else torch.cat([now, -start], dim=1)
+    return plain, wide
+
+
+def _thin(name: str) -> bool:
+    return ".lora_A." in name or ".lora_B." in name

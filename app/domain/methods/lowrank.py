@@ -1,0 +1,264 @@
+"""Updates of low rank that are no plain LoRA, by PEFT. W [out, in] stays frozen; with s = alpha / r:
+
+    AdaLoRA   W + s·B·diag(E)·A             A [r, in],  E [r],  B [out, r]; ranks move to where they matter
+    LoHa      W + s·(A₁·B₁) ⊙ (A₂·B₂)       A [out, r],  B [r, in]; the element-wise product reaches rank r²
+    LoKr      W + s·C ⊗ (A·B)               Kronecker product: C [a, c],  A [b, r],  B [r, d]; out = a·b,  in = c·d
+    VeRA      W + diag(b)·B·diag(d)·A       A [r, in] and B [out, r] random and shared; only b [out] and d [r] train
+
+All start at the base model: E, B₂, C and b begin at zero.
+"""
+
+from math import isqrt
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from app.domain.architecture import LinearFacts, TaskModel, Tensor
+from app.domain.errors import FieldError
+from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets, layer, short
+from app.domain.methods.lora import Ranked, shape
+from app.domain.names import wrong
+
+
+class AdaLoraSpec(Ranked, Targeted):
+    """AdaLoRA: every layer starts with `init_r` directions; the least important of all layers are dropped until
+    `target_r` a layer are left on average (Zhang et al. 2023, arXiv 2303.10512).
+
+    The importance of a direction is the smoothed |weight · gradient| of its entries, times its smoothed variation
+    (section 3.2). A penalty keeps the rows of A and the columns of B near an orthonormal system (equation 4).
+    """
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="adalora",
+        family="low-rank",
+        name="AdaLoRA",
+        summary="LoRA whose ranks move to the layers where they matter",
+        learning_rate=5e-3,
+        paper="Zhang et al. 2023, arXiv 2303.10512",
+        formula="Σ init_r·(in + out + 1) over the adapted layers",
+    )
+    peft_type: ClassVar[str] = "ADALORA"
+    rank_field: ClassVar[str] = "init_r"
+    kind: Literal["adalora"] = "adalora"
+    init_r: int = Field(default=12, ge=2, le=4096)
+    """Directions of each layer at the start."""
+    target_r: int = Field(default=8, ge=1, le=4096)
+    """Directions that are left, on average over the layers."""
+    lora_alpha: int = Field(default=32, ge=1, le=1_000_000)
+    """The update is scaled by lora_alpha / init_r."""
+    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the inputs of A that is dropped while training."""
+    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
+    tinit: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps before the first direction is dropped. PEFT counts steps here."""
+    tfinal: float = Field(default=0.3, ge=0, lt=1)
+    """Share of the steps that follow the last drop."""
+    deltaT: int = Field(default=1, ge=1, le=100_000)  # noqa: N815 - PEFT's name
+    """Steps from one choice to the next."""
+    beta1: float = Field(default=0.85, gt=0, lt=1)
+    """How slowly the importance follows the present step's."""
+    beta2: float = Field(default=0.85, gt=0, lt=1)
+    """How slowly its variation does."""
+    orth_reg_weight: float = Field(default=0.5, ge=0, le=1000)
+    """Weight of the penalty: the mean of ‖A·Aᵀ − I‖ and ‖Bᵀ·B − I‖ over all A and B (Frobenius norms)."""
+
+    @model_validator(mode="after")
+    def _there_is_something_to_drop(self) -> Self:
+        if self.target_r >= self.init_r:
+            remedy = f"below init_r, which is {self.init_r}"
+            raise wrong("target_r", f"of {self.init_r} directions, {self.target_r} cannot be left", remedy)
+        if self.tinit + self.tfinal >= 1:
+            what = (
+                f"tinit and tfinal take {self.tinit + self.tfinal:g} of the steps, which leaves none to drop ranks in"
+            )
+            raise wrong("tfinal", what, "shares that sum to less than 1")
+        return self
+
+    @property
+    def label(self) -> str:
+        """`AdaLoRA r=12→8`."""
+        return f"{self.facts.name} r={self.init_r}→{self.target_r}"
+
+    def beside(self, m: LinearFacts) -> list[Tensor]:
+        """A, E and B."""
+        name, r, group = layer(m), self.init_r, f"lora_A, lora_E, lora_B of {short(m)}"
+        return [
+            Tensor(f"{name}.lora_A.default", (r, m.in_features), group),
+            Tensor(f"{name}.lora_E.default", (r, 1), group),
+            Tensor(f"{name}.lora_B.default", (m.out_features, r), group),
+        ]
+
+    def peft_options(self, model: TaskModel) -> dict[str, Any]:
+        """The schedule is counted in steps, which the loop knows: until then it has none."""
+        return super().peft_options(model) | {"tinit": 0, "tfinal": 0, "total_step": 1}
+
+    def schedule(self, total: int) -> tuple[int, int]:
+        """`tinit` and `tfinal` in steps, out of `total`, at least two: one to see a gradient, one to choose by it."""
+        return int(self.tinit * total), min(int(self.tfinal * total), total - 2)
+
+
+class LohaSpec(Targeted):
+    """LoHa: the element-wise product of two low-rank matrices (Hyeon-Woo et al. 2021, arXiv 2108.06098, FedPara; as an
+    adapter in LyCORIS, Yeh et al. 2023, arXiv 2309.14859)."""
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="loha",
+        family="low-rank",
+        name="LoHa",
+        summary="the element-wise product of two low-rank matrices trains",
+        learning_rate=5e-3,
+        paper="Hyeon-Woo et al. 2021, arXiv 2108.06098",
+        formula="Σ 2·r·(in + out) over the adapted layers",
+    )
+    peft_type: ClassVar[str] = "LOHA"
+    transposed: ClassVar[bool] = False
+    kind: Literal["loha"] = "loha"
+    r: int = Field(default=4, ge=1, le=4096)
+    """Rank of each factor; the product reaches r²."""
+    alpha: int = Field(default=8, ge=1, le=1_000_000)
+    """The update is scaled by alpha / r."""
+    rank_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the update's rows that is dropped while training."""
+    module_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the layers that go without their update at a training step."""
+    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
+
+    @property
+    def label(self) -> str:
+        """`LoHa r=4`."""
+        return f"{self.facts.name} r={self.r}"
+
+    def beside(self, m: LinearFacts) -> list[Tensor]:
+        """Both pairs."""
+        name, group = layer(m), f"hada_w1, hada_w2 of {short(m)}"
+        return [
+            Tensor(f"{name}.hada_w{i}_{part}.default", size, group)
+            for i in (1, 2)
+            for part, size in (("a", (m.out_features, self.r)), ("b", (self.r, m.in_features)))
+        ]
+
+    def advice(self, model: TaskModel) -> list[FieldError]:
+        """An r whose square is above the rank of the matrix (FedPara, proposition 1)."""
+        for m in self.targets(model):
+            enough = isqrt(min(m.in_features, m.out_features) - 1) + 1
+            if self.r > enough:
+                what = f"the product reaches rank {self.r**2}, and {m.name} is {shape(m)}"
+                return [FieldError("r", what, f"{enough} reaches every rank it can have")]
+        return []
+
+
+def _factor(value: int) -> int:
+    if value == 0:
+        raise wrong("", "a width has no factor 0", "−1, or how large the smaller factor may be")
+    return value
+
+
+class LokrSpec(Targeted):
+    """LoKr: the Kronecker product of a small matrix and a low-rank one (Edalati et al. 2022, arXiv 2212.10650, KronA;
+    with a low-rank second factor in LyCORIS, Yeh et al. 2023, arXiv 2309.14859)."""
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="lokr",
+        family="low-rank",
+        name="LoKr",
+        summary="the Kronecker product of a small and a low-rank matrix trains",
+        learning_rate=1e-2,
+        paper="Edalati et al. 2022, arXiv 2212.10650; Yeh et al. 2023, arXiv 2309.14859",
+        formula="Σ a·c + r·(b + d), where out = a·b and in = c·d; b·d instead of r·(b + d) where r ≥ max(b, d) / 2",
+    )
+    peft_type: ClassVar[str] = "LOKR"
+    transposed: ClassVar[bool] = False
+    kind: Literal["lokr"] = "lokr"
+    r: int = Field(default=8, ge=1, le=4096)
+    """Rank of the second factor."""
+    alpha: int = Field(default=16, ge=1, le=1_000_000)
+    """The update is scaled by alpha / r."""
+    rank_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the update's rows that is dropped while training."""
+    module_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the layers that go without their update at a training step."""
+    decompose_both: bool = False
+    """The first factor is of rank r too."""
+    decompose_factor: Annotated[int, AfterValidator(_factor)] = Field(default=-1, ge=-1)
+    """How large the first factor's sides may be; −1: as near to the square root of the width as its divisors allow."""
+    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
+
+    @property
+    def label(self) -> str:
+        """`LoKr r=8`."""
+        return f"{self.facts.name} r={self.r}"
+
+    def beside(self, m: LinearFacts) -> list[Tensor]:
+        """Both factors, each whole or as a product."""
+        (a, b), (c, d) = factors(m.out_features, self.decompose_factor), factors(m.in_features, self.decompose_factor)
+        first = self._matrix("w1", a, c, self.decompose_both)
+        second = self._matrix("w2", b, d, True)
+        group = f"lokr_w1, lokr_w2 of {short(m)}"
+        return [Tensor(f"{layer(m)}.lokr_{name}.default", size, group) for name, size in first + second]
+
+    def _matrix(self, name: str, rows: int, columns: int, thin: bool) -> list[tuple[str, tuple[int, int]]]:
+        """A matrix whole, or as a product of rank r where that is allowed and r is small enough to be worth it."""
+        if thin and 2 * self.r < max(rows, columns):
+            return [(f"{name}_a", (rows, self.r)), (f"{name}_b", (self.r, columns))]
+        return [(name, (rows, columns))]
+
+    def advice(self, model: TaskModel) -> list[FieldError]:
+        """An r that decides nothing, because the second factor is whole."""
+        for m in self.targets(model):
+            b, d = (factors(n, self.decompose_factor)[1] for n in (m.out_features, m.in_features))
+            if 2 * self.r >= max(b, d):
+                what = f"the second factor of {m.name} is {b} × {d} and trains whole, so r only scales the update"
+                largest = (max(b, d) - 1) // 2
+                return [FieldError("r", what, f"at most {largest}" if largest else "a smaller decompose_factor")]
+        return []
+
+
+def factors(n: int, factor: int) -> tuple[int, int]:
+    """A width as a product, the smaller first: `factor` itself where it divides n, else the divisor nearest to √n from
+    below and, unless `factor` is −1, no larger than it."""
+    if factor > 0 and n % factor == 0:
+        return factor, n // factor
+    most = isqrt(n) if factor == -1 else min(isqrt(n), factor)
+    small = next(d for d in range(most, 0, -1) if n % d == 0)
+    return small, n // small
+
+
+class VeraSpec(Targeted):
+    """VeRA: one pair of frozen random matrices for all layers; each layer trains two vectors that scale their rows
+    (Kopiczko et al. 2023, arXiv 2310.11454)."""
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="vera",
+        family="low-rank",
+        name="VeRA",
+        summary="two vectors a layer train, around random matrices that all layers share",
+        learning_rate=1e-2,
+        paper="Kopiczko et al. 2023, arXiv 2310.11454",
+        formula="Σ r + out over the adapted layers",
+    )
+    peft_type: ClassVar[str] = "VERA"
+    kind: Literal["vera"] = "vera"
+    r: int = Field(default=256, ge=1, le=65536)
+    """Rank of the shared matrices, A [r, the largest in] and B [the largest out, r]; a layer takes a part of them."""
+    projection_prng_key: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the shared matrices; not the run's, so that another seed has the same."""
+    save_projection: bool = True
+    """Keep the shared matrices in the adapter: r·(in + out) numbers more, and it loads the same everywhere."""
+    vera_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the inputs of A that is dropped while training."""
+    d_initial: float = Field(default=0.1, gt=0, le=100)
+    """What d starts from."""
+    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
+
+    @property
+    def label(self) -> str:
+        """`VeRA r=256`."""
+        return f"{self.facts.name} r={self.r}"
+
+    def beside(self, m: LinearFacts) -> list[Tensor]:
+        """b and d."""
+        group = f"vera_lambda_b, vera_lambda_d of {short(m)}"
+        return [
+            Tensor(f"{layer(m)}.vera_lambda_b.default", (m.out_features,), group),
+            Tensor(f"{layer(m)}.vera_lambda_d.default", (self.r,), group),
+        ]

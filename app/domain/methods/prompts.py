@@ -1,0 +1,208 @@
+"""Virtual tokens: trained vectors before the text, in front of a model that stays as it is, by PEFT.
+
+    prompt     [p₁ … pₙ, x₁ … x_L]                      n vectors p of the width of an embedding
+    p-tuning   [f(p₁) … f(pₙ), x₁ … x_L]                f: a small network that trains too and is not kept
+    prefix     attention over [k₁ … kₙ, K], [v₁ … vₙ, V]   a key and a value for each virtual token and layer
+
+Virtual tokens take positions of the model's, beside the text's. In an encoder-decoder a prompt stands before the
+encoder's text, and a prefix before the decoder's.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from app.domain.architecture import TaskModel, Tensor
+from app.domain.errors import FieldError
+from app.domain.methods.base import MethodFacts, PeftMethod
+
+_LAST = "score"
+"""transformers' name for the head of classifiers that read a text's last token."""
+
+
+class VirtualTokens(PeftMethod):
+    """What these methods have in common."""
+
+    wrapped: ClassVar[str] = "base_model"
+    without: ClassVar[Mapping[str, str]] = {"packing": "virtual tokens stand before a row, and packed rows have one"}
+    num_virtual_tokens: int = Field(default=20, ge=1, le=4096)
+    """n."""
+
+    @property
+    def virtual_tokens(self) -> int:
+        """n."""
+        return self.num_virtual_tokens
+
+    @property
+    def label(self) -> str:
+        """`prompt n=20`."""
+        return f"{self.facts.name} n={self.num_virtual_tokens}"
+
+    def touches(self, model: TaskModel) -> list[str]:
+        """Nothing of the model but its head."""
+        return model.head
+
+    def peft_options(self, model: TaskModel) -> dict[str, Any]:
+        """The sizes are said, since PEFT would guess them from the configuration."""
+        return self.model_dump(exclude={"kind"}) | {
+            "token_dim": width(model),
+            "num_transformer_submodules": 1,
+            "num_attention_heads": model.attention_heads,
+            "num_layers": model.layers,
+        }
+
+
+def width(model: TaskModel) -> int:
+    """Of a token's embedding, which comes first in a model; ALBERT's is narrower than its layers."""
+    return next(p.shape[1] for p in model.parameters if len(p.shape) == 2)
+
+
+class BeforeText(VirtualTokens):
+    """A prompt: the model reads vectors instead of ids."""
+
+    def unfit(self, model: TaskModel) -> FieldError | None:
+        """Classifiers that need the ids: those that classify by a text's last token find it by its id."""
+        fault = super().unfit(model)
+        if fault or not (model.encoder_decoder or model.head == [_LAST]):
+            return fault
+        if model.task != "sequence-classification":
+            return None
+        what = f"{model.architecture} finds the token that it classifies by its id, and virtual tokens have none"
+        return FieldError("kind", what, "use LoRA or (IA)³")
+
+
+class PromptSpec(BeforeText):
+    """Prompt tuning: vectors before the text's embeddings train (Lester et al. 2021, arXiv 2104.08691)."""
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="prompt",
+        family="prompt",
+        name="prompt tuning",
+        summary="vectors before the text train",
+        learning_rate=3e-2,
+        paper="Lester et al. 2021, arXiv 2104.08691",
+        formula="n·d",
+    )
+    peft_type: ClassVar[str] = "PROMPT_TUNING"
+    kind: Literal["prompt"] = "prompt"
+    prompt_tuning_init: Literal["SAMPLE_VOCAB", "RANDOM"] = "SAMPLE_VOCAB"
+    """Start from the embeddings of random words, which the paper found better than random vectors (section 3.2)."""
+
+    def trains(self, model: TaskModel) -> list[Tensor]:
+        """The vectors, and the head's copy."""
+        size = (self.num_virtual_tokens, width(model))
+        return [Tensor("prompt_encoder.default.embedding.weight", size, "prompt"), *self.head_copy(model)]
+
+
+class PTuningSpec(BeforeText):
+    """P-tuning: a small network gives the vectors before the text (Liu et al. 2021, arXiv 2103.10385).
+
+    MLP: three layers, d → h → h → d. LSTM, as in the paper: `encoder_num_layers` bidirectional layers of width h, then
+    two layers 2h → 2h → d.
+    """
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="p-tuning",
+        family="prompt",
+        name="p-tuning",
+        summary="a small network trains that gives vectors before the text",
+        learning_rate=1e-3,
+        paper="Liu et al. 2021, arXiv 2103.10385",
+        formula="n·d + the network; n·d of it are kept",
+    )
+    peft_type: ClassVar[str] = "P_TUNING"
+    kind: Literal["p-tuning"] = "p-tuning"
+    encoder_reparameterization_type: Literal["MLP", "LSTM"] = "MLP"
+    encoder_hidden_size: int | None = Field(default=None, ge=1, le=65536)
+    """h; None is the width of an embedding."""
+    encoder_num_layers: int = Field(default=2, ge=1, le=16)
+    """Layers of the LSTM."""
+    encoder_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the results of each of the LSTM's layers but the last that is dropped while training."""
+
+    def trains(self, model: TaskModel) -> list[Tensor]:
+        """The network's input and its matrices, and the head's copy."""
+        d = width(model)
+        h = self.encoder_hidden_size or d
+        if self.encoder_reparameterization_type == "MLP":
+            sizes = _lines("mlp_head.0", h, d) | _lines("mlp_head.2", h, h) | _lines("mlp_head.4", d, h)
+        else:
+            sizes = _lstm(self.encoder_num_layers, h, d)
+            sizes |= _lines("mlp_head.0", 2 * h, 2 * h) | _lines("mlp_head.2", d, 2 * h)
+        sizes["embedding.weight"] = (self.num_virtual_tokens, d)
+        return [*_encoder(sizes), *self.head_copy(model)]
+
+    def peft_options(self, model: TaskModel) -> dict[str, Any]:
+        """With the number of layers where it means something."""
+        options = super().peft_options(model)
+        if self.encoder_reparameterization_type == "MLP":
+            del options["encoder_num_layers"]
+        return options
+
+
+class PrefixSpec(VirtualTokens):
+    """Prefix tuning: every attention layer sees trained keys and values before its own (Li & Liang 2021,
+    arXiv 2101.00190).
+
+    Directly, or by `prefix_projection` through a network d' → h → 2·layers·d', which the paper found steadier (section
+    4.3); d' is the width of the keys of one token and layer. An encoder-decoder has them before its decoder's own
+    words.
+    """
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="prefix",
+        family="prompt",
+        name="prefix tuning",
+        summary="keys and values before the text's train, in every layer",
+        learning_rate=1e-2,
+        paper="Li & Liang 2021, arXiv 2101.00190",
+        formula="n·2·layers·d', where d' is the width of a layer's keys; with prefix_projection, the network's instead",
+        tasks=("causal-lm", "seq2seq-lm"),
+    )
+    peft_type: ClassVar[str] = "PREFIX_TUNING"
+    without: ClassVar[Mapping[str, str]] = {
+        **VirtualTokens.without,
+        "gradient_checkpointing": "layers that are computed again have no place for keys that come from outside",
+    }
+    kind: Literal["prefix"] = "prefix"
+    prefix_projection: bool = False
+    encoder_hidden_size: int | None = Field(default=None, ge=1, le=65536)
+    """h; None is the width of a layer's keys."""
+
+    def trains(self, model: TaskModel) -> list[Tensor]:
+        """The keys and values themselves, or the network that gives them; and the head's copy."""
+        d, every = model.key_value_width, 2 * model.layers * model.key_value_width
+        if not self.prefix_projection:
+            return _encoder({"embedding.weight": (self.num_virtual_tokens, every)})
+        h = self.encoder_hidden_size or d
+        sizes = {"embedding.weight": (self.num_virtual_tokens, d)}
+        return _encoder(sizes | _lines("transform.0", h, d) | _lines("transform.2", every, h))
+
+    def peft_options(self, model: TaskModel) -> dict[str, Any]:
+        """Two submodules are PEFT's sign for keys and values of a decoder that has an encoder too."""
+        submodules = 2 if model.encoder_decoder else 1
+        sizes = {"token_dim": model.key_value_width, "num_transformer_submodules": submodules}
+        return super().peft_options(model) | sizes
+
+
+def _encoder(sizes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
+    """Tensors of PEFT's module for virtual tokens."""
+    return [Tensor(f"prompt_encoder.default.{name}", size, "virtual tokens") for name, size in sizes.items()]
+
+
+def _lines(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:
+    """A linear layer with a bias."""
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def _lstm(layers: int, h: int, d: int) -> dict[str, tuple[int, ...]]:
+    """A bidirectional LSTM [d → 2h], whose four gates of a direction are one matrix."""
+    sizes: dict[str, tuple[int, ...]] = {}
+    for number in range(layers):
+        for direction in ("", "_reverse"):
+            end = f"l{number}{direction}"
+            sizes[f"lstm_head.weight_ih_{end}"] = (4 * h, 2 * h if number else d)
+            sizes[f"lstm_head.weight_hh_{end}"] = (4 * h, h)
+            sizes[f"lstm_head.bias_ih_{end}"] = sizes[f"lstm_head.bias_hh_{end}"] = (4 * h,)
+    return sizes

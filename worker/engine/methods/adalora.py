@@ -1,0 +1,77 @@
+"""AdaLoRA's schedule: which directions of which layers are dropped, and when (Zhang et al. 2023, arXiv 2303.10512).
+
+PEFT's tuner judges and drops; here it is told how many steps there are, its penalty is taken outside of the model's
+own loss, and its memory can be kept in a checkpoint.
+"""
+
+from typing import Any
+
+import torch
+
+from app.domain.methods.lowrank import AdaLoraSpec
+
+_KEPT = "rank_pattern|"
+
+
+class RankBudget:
+    """Goes along with the training of an AdaLoRA model."""
+
+    def __init__(self, model: Any, spec: AdaLoraSpec, total_steps: int) -> None:
+        self._tuner = model.base_model
+        self._config = model.peft_config["default"]
+        self._spec, self._total = spec, total_steps
+        self._matrices = [p for name, p in model.named_parameters() if ".lora_A." in name or ".lora_B." in name]
+        if self._drops:
+            self._config.total_step = total_steps
+            self._config.tinit, self._config.tfinal = spec.schedule(total_steps)
+
+    @property
+    def _drops(self) -> bool:
+        """One step alone sees no gradient before it has to choose."""
+        return self._total > 1
+
+    def penalty(self) -> torch.Tensor:
+        """orth_reg_weight · mean of ‖A·Aᵀ − I‖ and ‖Bᵀ·B − I‖ (Frobenius): of the smaller Gram matrix, [r, r]."""
+        norms = []
+        for p in self._matrices:
+            gram = p @ p.T if p.shape[0] < p.shape[1] else p.T @ p
+            norms.append(torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=p.device)))
+        return self._spec.orth_reg_weight * torch.stack(norms).mean()
+
+    def after_step(self, step: int) -> None:
+        """Judge by the gradients, which are still there, and drop what the schedule says."""
+        if self._drops:
+            self._tuner.update_and_allocate(step)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The smoothed importance and variation of every entry, and which directions are left."""
+        allocator = self._tuner.rankallocator
+        kept = {f"{_KEPT}{name}": torch.tensor(left) for name, left in (self._config.rank_pattern or {}).items()}
+        smoothed = {f"{part}|{name}": t for part in _SMOOTHED for name, t in getattr(allocator, part).items()}
+        return kept | smoothed
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from there."""
+        allocator = self._tuner.rankallocator
+        patterns: dict[str, list[bool]] = {}
+        allocator.reset_ipt()
+        for key, tensor in state.items():
+            part, _, name = key.partition("|")
+            if key.startswith(_KEPT):
+                patterns[name] = tensor.tolist()
+            else:
+                getattr(allocator, part)[name] = tensor
+                allocator.ipt[name] = tensor  # present, so that the others are not begun anew; overwritten before use
+        self._config.rank_pattern = patterns or None
+
+
+_SMOOTHED = ("exp_avg_ipt", "exp_avg_unc")
+
+
+def ranks_left(model: Any) -> dict[str, list[bool]]:
+    """Which directions of each layer the present weights use, under PEFT's names: the others have E = 0.
+
+    The best weights may be older than the last drop, so the schedule's own memory of it may be wrong for them.
+    """
+    inside = model.base_model.model
+    return {name: (p != 0).view(-1).tolist() for name, p in inside.named_parameters() if ".lora_E." in name}
