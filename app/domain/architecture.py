@@ -25,6 +25,8 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     group: str
     """A readable group for counts and for the audit: `lora_A of query`, `classifier`."""
+    may_return: bool = False
+    """The method may set it back to where it began."""
 
     @property
     def size(self) -> int:

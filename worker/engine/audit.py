@@ -47,21 +47,24 @@ def compare(
     model: nn.Module,
     groups: Mapping[str, str],
     without_gradient: Collection[str],
+    may_return: Collection[str] = (),
 ) -> Audit:
     """After training: hold every parameter against its hash before.
 
-    `groups` names the group of each trainable parameter; `without_gradient` are those that never received one. Raises
-    `RunFailed(audit)` if a frozen parameter changed, or a trainable one with a gradient did not, or less than half of
-    the trainable parameters changed.
+    `groups` names the group of each trainable parameter; `without_gradient` are those that never received one, and
+    `may_return` those that the method may set back. Raises `RunFailed(audit)` if a frozen parameter changed, or another
+    trainable one with a gradient did not, or less than half of the trainable parameters changed.
     """
     parameters = dict(model.named_parameters())
     after = hashes(model)
     changed = {name for name in parameters if after[name] != before[name]}
     trainable = {name for name, p in parameters.items() if p.requires_grad}
     still = trainable - changed
+    returned = still.intersection(may_return) - set(without_gradient)
     problems = _sentences(changed - trainable, "is frozen, but it changed")
     problems += _sentences(
-        still - set(without_gradient), "had a gradient and did not change (or the learning rate is below its precision)"
+        still - set(without_gradient) - returned,
+        "had a gradient and did not change (or the learning rate is below its precision)",
     )
     if _count(parameters, trainable & changed) * 2 < _count(parameters, trainable):
         problems.append("Less than half of the trainable parameters changed.")
@@ -81,7 +84,10 @@ def compare(
             )
             for name, names in members.items()
         ],
-        notes=_sentences(still, "trains, but never had a gradient: the forward pass does not use it, or it was zero"),
+        notes=_sentences(returned, "trained, and the method set it back to where it began")
+        + _sentences(
+            still - returned, "trains, but never had a gradient: the forward pass does not use it, or it was zero"
+        ),
     )
 
 

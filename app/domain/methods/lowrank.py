@@ -80,11 +80,11 @@ class AdaLoraSpec(Ranked, Targeted):
         return f"{self.facts.name} r={self.init_r}→{self.target_r}"
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
-        """A, E and B."""
+        """A, E and B. E begins at zero, and is zero again where all directions of a layer were dropped."""
         name, r, group = layer(m), self.init_r, f"lora_A, lora_E, lora_B of {short(m)}"
         return [
             Tensor(f"{name}.lora_A.default", (r, m.in_features), group),
-            Tensor(f"{name}.lora_E.default", (r, 1), group),
+            Tensor(f"{name}.lora_E.default", (r, 1), group, may_return=True),
             Tensor(f"{name}.lora_B.default", (m.out_features, r), group),
         ]
 
