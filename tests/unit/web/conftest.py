@@ -39,8 +39,15 @@ def full(empty: TestClient) -> TestClient:
     """… that has one of everything."""
     with database_of(empty).transaction() as session:
         fill(session)
-        fill_language(session)
     return empty
+
+
+@pytest.fixture
+def with_language(full: TestClient) -> TestClient:
+    """… and studies of language models."""
+    with database_of(full).transaction() as session:
+        fill_language(session)
+    return full
 
 
 def database_of(client: TestClient) -> Database:

@@ -44,133 +44,139 @@ def figures(client: TestClient, study_id: int) -> dict[str, Figure]:
 
 
 @pytest.mark.parametrize(("study_id", "title"), [(1, "accuracy"), (CAUSAL, "token accuracy"), (SEQ2SEQ, "ROUGE-L")])
-def test_a_study_speaks_of_its_metric_and_of_no_other(full: TestClient, study_id: int, title: str) -> None:
-    text = read(full, f"/studies/{study_id}?curve=validation").lower()
+def test_a_study_speaks_of_its_metric_and_of_no_other(with_language: TestClient, study_id: int, title: str) -> None:
+    text = read(with_language, f"/studies/{study_id}?curve=validation").lower()
     assert f"difference in {title.lower()} from full, points" in text
     others = {facts.title.lower() for facts in METRICS.values()} - {title.lower()}
     if title == "token accuracy":
         text = text.replace(title, "")
     assert [other for other in others if other in text] == []
-    drawn = figures(full, study_id)
+    drawn = figures(with_language, study_id)
     assert plain(drawn["score-memory"].label).lower().startswith(f"{title.lower()} against peak memory")
     assert drawn["score-time"].table.columns[1].heading == f"{title}, %"
 
 
-def test_the_curve_of_validation_is_of_the_loss_where_the_metric_needs_generated_text(full: TestClient) -> None:
-    by_score, by_loss = (figures(full, study_id)["validation"] for study_id in (CAUSAL, SEQ2SEQ))
+def test_the_curve_of_validation_is_of_the_loss_where_the_metric_needs_generated_text(
+    with_language: TestClient,
+) -> None:
+    by_score, by_loss = (figures(with_language, study_id)["validation"] for study_id in (CAUSAL, SEQ2SEQ))
     assert by_loss.title == "Validation loss so far"
     assert by_loss.note.endswith("Text is generated for the test only, so there is no ROUGE-L here.")
     assert [c.name for c in by_loss.table.columns][-2:] == ["epoch", "loss"]
     assert [c.name for c in by_score.table.columns][-2:] == ["score", "loss"]
-    assert figures(full, SEQ2SEQ)["loss"].other == ("validation", "validation loss instead")
-    assert figures(full, CAUSAL)["loss"].other == ("validation", "validation token accuracy instead")
+    assert figures(with_language, SEQ2SEQ)["loss"].other == ("validation", "validation loss instead")
+    assert figures(with_language, CAUSAL)["loss"].other == ("validation", "validation token accuracy instead")
 
 
-def test_a_checkpoint_that_was_chosen_by_its_loss_is_said_to_be(full: TestClient) -> None:
-    assert figures(full, CAUSAL)["validation"].title == (
+def test_a_checkpoint_that_was_chosen_by_its_loss_is_said_to_be(with_language: TestClient) -> None:
+    assert figures(with_language, CAUSAL)["validation"].title == (
         "In 4 of 12 runs an earlier checkpoint had the lowest validation loss, and was kept"
     )
-    assert "The weights of step 246 were kept: the lowest loss on the validation split." in read(full, "/runs/38")
-    assert "The weights of step 246 were kept: the best on the validation split." in read(full, "/runs/1")
+    assert "The weights of step 246 were kept: the lowest loss on the validation split." in read(
+        with_language, "/runs/38"
+    )
+    assert "The weights of step 246 were kept: the best on the validation split." in read(with_language, "/runs/1")
 
 
-def test_what_was_forgotten_has_a_column_where_it_was_measured(full: TestClient) -> None:
-    text = full.get(f"/studies/{CAUSAL}").text
+def test_what_was_forgotten_has_a_column_where_it_was_measured(with_language: TestClient) -> None:
+    text = with_language.get(f"/studies/{CAUSAL}").text
     assert "Forgetting<span>nats per token</span>" in text
-    found = {arm.title: arm.forgetting for arm in weighed(full, CAUSAL).arms}
+    found = {arm.title: arm.forgetting for arm in weighed(with_language, CAUSAL).arms}
     assert found["full"] and found["full"].mean == pytest.approx(0.311, abs=0.005)
     marked = re.findall(r'<td class="num( best)?"><b>([+−]0\.\d{3})</b></td>', text)
     assert [sign for _best, value in marked for sign in value[:1]] == ["+", "+", "+", "−"]
     assert [bool(best) for best, _value in marked] == [False, False, False, True]
-    assert "Forgetting" not in full.get("/studies/1").text
+    assert "Forgetting" not in with_language.get("/studies/1").text
 
 
-def test_the_number_format_of_frozen_weights_is_the_methods_and_forbids_no_comparison(full: TestClient) -> None:
-    found = weighed(full, CAUSAL)
+def test_the_number_format_of_frozen_weights_is_the_methods_and_forbids_no_comparison(
+    with_language: TestClient,
+) -> None:
+    found = weighed(with_language, CAUSAL)
     assert {r.result.environment.frozen_dtype for r in found.runs if r.result} == {"float32", "bfloat16", "nf4"}
     assert found.memory_comparable
     assert "nothing differed but the method and its learning rate" in [c.text for c in caveats(found)]
-    assert "frozen weights – bfloat16 nf4 bfloat16" in rows(full, f"/studies/{CAUSAL}")
-    assert not [row for row in rows(full, "/studies/1") if row.startswith("frozen weights")]
+    assert "frozen weights – bfloat16 nf4 bfloat16" in rows(with_language, f"/studies/{CAUSAL}")
+    assert not [row for row in rows(with_language, "/studies/1") if row.startswith("frozen weights")]
 
 
-def test_steps_that_early_stopping_left_are_told_with_the_arms_and_are_no_condition(full: TestClient) -> None:
-    assert "optimizer steps" not in read(full, f"/studies/{CAUSAL}")
-    assert f"steps until early stopping {' '.join(['205 to 246'] * 4)}" in rows(full, f"/studies/{CAUSAL}")
-    assert "Optimizer steps 246" in read(full, "/studies/1")
-    assert "A line ends where the first of its seeds stopped." in figures(full, CAUSAL)["loss"].note
+def test_steps_that_early_stopping_left_are_told_with_the_arms_and_are_no_condition(with_language: TestClient) -> None:
+    assert "optimizer steps" not in read(with_language, f"/studies/{CAUSAL}")
+    assert f"steps until early stopping {' '.join(['205 to 246'] * 4)}" in rows(with_language, f"/studies/{CAUSAL}")
+    assert "Optimizer steps 246" in read(with_language, "/studies/1")
+    assert "A line ends where the first of its seeds stopped." in figures(with_language, CAUSAL)["loss"].note
 
 
-def test_a_run_shows_every_metric_of_its_test_with_what_it_is(full: TestClient) -> None:
-    found = rows(full, "/runs/38")
+def test_a_run_shows_every_metric_of_its_test_with_what_it_is(with_language: TestClient) -> None:
+    found = rows(with_language, "/runs/38")
     start = found.index("Metric untouched adapted")
     names = [row.split(" 0.")[0].split(" 2")[0].split(" 3")[0].split(" 4")[0] for row in found[start + 1 : start + 6]]
     assert names == ["Token accuracy", "ROUGE-L", "Exact match", "Perplexity", "Loss nats per token"]
     assert found[start + 4] == "Perplexity 30.3 9.06"
     assert found[start + 5] == "Loss nats per token 3.412 2.204"
-    text = read(full, "/runs/38")
+    text = read(with_language, "/runs/38")
     assert METRICS["rouge_l"].definition in text
     assert "Run 38: full reaches token accuracy 56." in text
     assert "Mean of 640 test items. 95 % interval" in text
 
 
-def test_a_run_of_a_classifier_counts_the_items_that_are_right(full: TestClient) -> None:
-    text = read(full, "/runs/1")
+def test_a_run_of_a_classifier_counts_the_items_that_are_right(with_language: TestClient) -> None:
+    text = read(with_language, "/runs/1")
     assert re.search(r"Run 1: full gets 8\d\.\d % right, the untouched model 29\.\d %", text)
     assert re.search(r"57\d of 646 test items\.", text)
     assert "Loss nats per item" in text
     assert "Forgetting" not in text
 
 
-def test_a_run_says_what_it_has_forgotten_of_which_text(full: TestClient) -> None:
-    found = rows(full, "/runs/38")
+def test_a_run_says_what_it_has_forgotten_of_which_text(with_language: TestClient) -> None:
+    found = rows(with_language, "/runs/38")
     assert "untouched 3.214" in found
     assert re.fullmatch(r"change \+0\.31\d", next(row for row in found if row.startswith("change")))
-    text = read(full, "/runs/38")
+    text = read(with_language, "/runs/38")
     assert "On the same 81,920 tokens of bbc-text. Above zero: something of what the model knew was forgotten." in text
 
 
-def test_a_run_that_stopped_early_or_went_on_says_where(full: TestClient) -> None:
-    assert "Stopped early, at step 205 of 246." in read(full, f"/runs/{STOPPED}")
-    assert "Stopped early" not in read(full, "/runs/38")
-    assert "attempt 2, which went on from step 120" in read(full, f"/runs/{RESUMED}")
-    assert "Queued , goes on from step 120" in read(full, f"/runs/{HANDED_BACK}")
+def test_a_run_that_stopped_early_or_went_on_says_where(with_language: TestClient) -> None:
+    assert "Stopped early, at step 205 of 246." in read(with_language, f"/runs/{STOPPED}")
+    assert "Stopped early" not in read(with_language, "/runs/38")
+    assert "attempt 2, which went on from step 120" in read(with_language, f"/runs/{RESUMED}")
+    assert "Queued , goes on from step 120" in read(with_language, f"/runs/{HANDED_BACK}")
 
 
-def test_the_bar_of_a_run_that_stopped_early_is_full(full: TestClient) -> None:
+def test_the_bar_of_a_run_that_stopped_early_is_full(with_language: TestClient) -> None:
     bars = re.findall(
-        r'<progress class="progress" value="(\d+)" max="(\d+)" aria', full.get(f"/studies/{SEQ2SEQ}").text
+        r'<progress class="progress" value="(\d+)" max="(\d+)" aria', with_language.get(f"/studies/{SEQ2SEQ}").text
     )
     assert ("246", "246") in bars
     assert ("205", "246") not in bars
     assert ("96", "246") in bars
 
 
-def test_a_run_at_work_says_a_validation_score_only_where_there_is_one(full: TestClient) -> None:
-    assert "validation accuracy 84.3 %" in read(full, "/runs/16")
-    working = read(full, f"/runs/{RUNNING}")
+def test_a_run_at_work_says_a_validation_score_only_where_there_is_one(with_language: TestClient) -> None:
+    assert "validation accuracy 84.3 %" in read(with_language, "/runs/16")
+    working = read(with_language, f"/runs/{RUNNING}")
     assert "Training, step 96 of 246" in working
     assert "validation ROUGE-L" not in working
 
 
-def test_the_list_names_the_metric_beside_a_score_where_runs_have_several(full: TestClient) -> None:
-    mixed, alike = full.get("/runs").text, full.get(f"/runs?study={SEQ2SEQ}").text
+def test_the_list_names_the_metric_beside_a_score_where_runs_have_several(with_language: TestClient) -> None:
+    mixed, alike = with_language.get("/runs").text, with_language.get(f"/runs?study={SEQ2SEQ}").text
     assert ">Score</a>" in mixed or ">Score <" in mixed
     assert re.search(r'<td class="num">38\.\d<small>ROUGE-L</small></td>', mixed)
     assert re.search(r'<td class="num">5\d\.\d<small>token accuracy</small></td>', mixed)
     assert ">ROUGE-L</a>" in alike
     assert "<small>ROUGE-L</small>" not in alike
-    assert "Scores on the test split; those of different metrics do not compare." in read(full, "/runs")
-    assert "ROUGE-L on the test split." in read(full, f"/runs?study={SEQ2SEQ}")
+    assert "Scores on the test split; those of different metrics do not compare." in read(with_language, "/runs")
+    assert "ROUGE-L on the test split." in read(with_language, f"/runs?study={SEQ2SEQ}")
 
 
-def test_the_csv_of_runs_has_every_metric(full: TestClient) -> None:
-    found = list(csv.DictReader(io.StringIO(full.get(f"/studies/{CAUSAL}/runs.csv").text)))
+def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:
+    found = list(csv.DictReader(io.StringIO(with_language.get(f"/studies/{CAUSAL}/runs.csv").text)))
     assert {row["metric"] for row in found} == {"token_accuracy"}
     for row in found:
         assert float(row["score"]) == pytest.approx(float(row["token_accuracy"]), abs=1e-6)
         assert 0 < float(row["rouge_l"]) < 1 < float(row["perplexity"])
     assert float(found[0]["forgetting"]) > 0.3
-    classifier = list(csv.DictReader(io.StringIO(full.get("/studies/1/runs.csv").text)))
+    classifier = list(csv.DictReader(io.StringIO(with_language.get("/studies/1/runs.csv").text)))
     assert "macro_f1" in classifier[0] and "rouge_l" not in classifier[0]
     assert classifier[0]["forgetting"] == ""

@@ -19,9 +19,13 @@ FULL_PAGES = [
     "/runs/17?spec=curl",
     "/runs/25",
     "/runs/30",
+]
+LANGUAGE_PAGES = [
+    "/studies",
     "/studies/5",
     "/studies/6?curve=validation&cost=time",
-    "/runs?study=6",
+    "/studies/new?from_study=6",
+    "/runs",
     "/runs/46",
     "/runs/54",
     "/runs/55",
@@ -50,6 +54,13 @@ def test_a_page_of_an_empty_database_says_what_to_do_next(empty: TestClient, pat
 @pytest.mark.parametrize("path", FULL_PAGES)
 def test_a_page_of_a_filled_database_answers(full: TestClient, path: str) -> None:
     answer = full.get(path)
+    assert answer.status_code == 200
+    check_page(answer.text)
+
+
+@pytest.mark.parametrize("path", LANGUAGE_PAGES)
+def test_a_page_about_language_models_answers(with_language: TestClient, path: str) -> None:
+    answer = with_language.get(path)
     assert answer.status_code == 200
     check_page(answer.text)
 
