@@ -155,6 +155,7 @@ def bert(*, layers: int, width: int, inner: int, words: int, positions: int, hea
         hidden_size=width,
         layers=layers,
         attention_heads=heads,
+        key_value_heads=heads,
         key_value_width=width,
         default_targets={
             "lora": ["query", "value"],

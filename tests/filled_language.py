@@ -354,6 +354,7 @@ def llama() -> TaskModel:
         hidden_size=576,
         layers=30,
         attention_heads=9,
+        key_value_heads=3,
         key_value_width=192,
         default_targets={"lora": ["q_proj", "v_proj"], "ia3": ["k_proj", "v_proj", "down_proj"]},
     )
@@ -385,6 +386,7 @@ def t5() -> TaskModel:
         hidden_size=512,
         layers=6,
         attention_heads=8,
+        key_value_heads=8,
         key_value_width=512,
         encoder_decoder=True,
         default_targets={"lora": ["q", "v"], "ia3": ["k", "v", "wo"], "ia3_feedforward": ["wo"]},

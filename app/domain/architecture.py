@@ -84,6 +84,8 @@ class TaskModel(BaseModel):
     layers: int
     """Blocks of the decoder, or of the encoder where there is no decoder."""
     attention_heads: int
+    key_value_heads: int
+    """Heads with keys and values of their own; several heads of attention may share one."""
     key_value_width: int
     """Numbers that one token's keys have in one layer: key-value heads × width of a head."""
     encoder_decoder: bool = False

@@ -38,7 +38,7 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
         )
     config = model.config.get_text_config(decoder=True)  # an encoder-decoder's configuration speaks of its encoder
     head, lists, heads = head_names(model, task), _block_lists(model), _number(config, "num_attention_heads")
-    hidden = _number(config, "hidden_size")
+    hidden, shared = _number(config, "hidden_size"), _key_value_heads(config, heads)
     width = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or hidden // heads
     return TaskModel(
         task=task,
@@ -51,7 +51,8 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
         hidden_size=hidden,
         layers=len(lists[-1]) if lists else 0,
         attention_heads=heads,
-        key_value_width=_key_value_heads(config, heads) * width,
+        key_value_heads=shared,
+        key_value_width=shared * width,
         encoder_decoder=bool(model.config.is_encoder_decoder),
         default_targets=default_targets(model.config.model_type),
     )

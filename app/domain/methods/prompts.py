@@ -180,10 +180,13 @@ class PrefixSpec(VirtualTokens):
         return _encoder(sizes | _lines("transform.0", h, d) | _lines("transform.2", every, h))
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """Two submodules are PEFT's sign for keys and values of a decoder that has an encoder too."""
-        submodules = 2 if model.encoder_decoder else 1
-        sizes = {"token_dim": model.key_value_width, "num_transformer_submodules": submodules}
-        return super().peft_options(model) | sizes
+        """Two submodules are PEFT's sign for keys and values of a decoder that has an encoder too. The heads are those
+        that have keys of their own."""
+        return super().peft_options(model) | {
+            "token_dim": model.key_value_width,
+            "num_attention_heads": model.key_value_heads,
+            "num_transformer_submodules": 2 if model.encoder_decoder else 1,
+        }
 
 
 def _encoder(sizes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:

@@ -37,6 +37,7 @@ def _model(inside: list[tuple[str, int]] = BERT) -> TaskModel:
         hidden_size=WIDTH,
         layers=BLOCKS,
         attention_heads=2,
+        key_value_heads=2,
         key_value_width=WIDTH,
         default_targets={},
     )

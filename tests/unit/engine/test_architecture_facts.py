@@ -109,6 +109,7 @@ def test_a_model_that_writes_is_described_as_it_is(kind: str) -> None:
     with torch.inference_mode():
         cache = model.eval()(**inputs, use_cache=True).past_key_values
     keys = (cache.self_attention_cache if facts.encoder_decoder else cache).layers[0].keys
+    assert facts.key_value_heads == keys.shape[1]
     assert facts.key_value_width == width == keys.shape[1] * keys.shape[3]
 
 
