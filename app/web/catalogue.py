@@ -18,9 +18,9 @@ from app.settings import ROOT
 from app.web.i18n import LOCALES
 
 TEMPLATE = LOCALES / "messages.pot"
-DOMAIN_CONSTANTS = {"FAILURES", "METRICS", "TASKS"}
-"""Dictionaries of the domain that hold words for people: as their values, or in these arguments of them."""
-DOMAIN_ARGUMENTS = {"title", "definition"}
+DOMAIN_CONSTANTS = {"FAILURES", "METRICS", "TASKS", "facts"}
+"""Constants of the domain that hold words for people: as a dictionary's values, or in these arguments."""
+DOMAIN_ARGUMENTS = {"title", "definition", "summary"}
 METHODS = [
     ("app/domain/**.py", "app.web.catalogue:domain_sentences"),
     ("app/**.py", "python"),
@@ -35,7 +35,7 @@ def domain_sentences(
     fileobj: IO[bytes], keywords: Collection[str], comment_tags: Collection[str], options: Mapping[str, Any]
 ) -> Iterator[tuple[int, str, str, list[str]]]:
     """An extractor for Babel: the words in the constants of the domain that hold some."""
-    for node in ast.parse(fileobj.read()).body:
+    for node in ast.walk(ast.parse(fileobj.read())):
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
             continue
         if node.target.id in DOMAIN_CONSTANTS:

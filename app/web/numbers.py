@@ -4,7 +4,7 @@ A number never parts from its unit at the end of a line, and minus is a minus. N
 """
 
 from datetime import UTC, datetime
-from math import isfinite
+from math import floor, isfinite, log10
 
 from babel.dates import format_datetime
 from babel.numbers import format_decimal
@@ -67,11 +67,11 @@ def plus_minus(half: float | None, digits: int = 1) -> str:
 
 
 def share(part: float | None, whole: float | None) -> str:
-    """Part of a whole: `100 %`, `37 %`, `0.33 %`, `0.01 %`."""
+    """Part of a whole: `100 %`, `37 %`, `0.33 %`, `0.01 %`, `0.0002 %`."""
     if part is None or not whole:
         return NOTHING
     per_cent = 100 * part / whole
-    digits = 0 if per_cent >= 9.95 else 1 if per_cent >= 0.995 else 2
+    digits = 0 if per_cent >= 9.95 or not part else 1 if per_cent >= 0.995 else max(2, -floor(log10(per_cent)))
     return f"{decimal(per_cent, digits)}{NBSP}%"
 
 

@@ -1,26 +1,40 @@
 """The context of the form of a new study."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.domain.datasets import DatasetFacts
 from app.domain.errors import FieldError
-from app.domain.methods import METHODS, MethodFacts
 from app.domain.models import ModelFacts
+from app.domain.tasks import METRICS, TASKS, MetricName, generates
 from app.store.tables import BaseModelRow, DatasetRow
-from app.web.forms.study import StudyForm
+from app.web.contexts.fields import Fields, view
+from app.web.contexts.new_arm import FamilyOffer, NewArm
+from app.web.forms.study import TRAINING, StudyForm
+from app.web.forms.task import TaskChoices
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.plan import Plan
+from app.web.words.fields import ARM_FIELDS, METHOD_FIELDS, TRAINING_FIELDS, words
+from app.web.words.metrics import definition, title
+from app.web.words.parts import sentence
 
 OWN_NAMES = {
     "name": marked("Name of the study"),
     "base_model": marked("Model"),
     "dataset": marked("Data"),
+    "task": marked("Task"),
+    "metric": marked("Metric"),
+    "general_text": marked("General text"),
     "arms": marked("Arms"),
     "margin_points": marked("Margin"),
     "seeds": marked("Seeds"),
     "reference": marked("Reference"),
+}
+FORMATS = {
+    "labelled": marked("texts with a label"),
+    "text": marked("plain texts"),
+    "prompt-completion": marked("prompts and completions"),
+    "messages": marked("conversations"),
 }
 
 
@@ -53,6 +67,41 @@ class DataChoice:
         """From its row."""
         return cls(row.name, row.title or row.name, row.facts)
 
+    @property
+    def rows(self) -> str:
+        """What its rows are."""
+        return _(FORMATS[self.facts.format])
+
+
+@dataclass(frozen=True)
+class TaskStep:
+    """What the model is to do with the data, and how that is judged."""
+
+    choices: TaskChoices
+    metrics: tuple[MetricName, ...]
+    texts: tuple[DataChoice, ...]
+    """Datasets of plain texts on which forgetting can be measured; none where nothing could be forgotten."""
+
+    @property
+    def able(self) -> list[tuple[str, str]]:
+        """The tasks to choose from, with their titles."""
+        return [(task, sentence(_(TASKS[task].title))) for task in self.choices.able]
+
+    @property
+    def unable(self) -> list[tuple[str, str]]:
+        """Tasks that the data could serve, and why the model cannot do them."""
+        return [(_(TASKS[task].title), why) for task, why in self.choices.unable]
+
+    @property
+    def metric_options(self) -> list[tuple[str, str]]:
+        """The metrics that a verdict can rest on; the task's own is what an empty choice means."""
+        return [("" if place == 0 else name, title(name)) for place, name in enumerate(self.metrics)]
+
+    @property
+    def text_options(self) -> list[tuple[str, str]]:
+        """The general texts to choose from."""
+        return [("", _("none: forgetting is not measured")), *((text.name, text.title) for text in self.texts)]
+
 
 @dataclass(frozen=True)
 class NewStudyPage:
@@ -61,6 +110,9 @@ class NewStudyPage:
     form: StudyForm
     models: tuple[ModelChoice, ...]
     data: tuple[DataChoice, ...]
+    task: TaskStep
+    arms: tuple[NewArm, ...]
+    offers: tuple[FamilyOffer, ...]
     plan: Plan
     errors: tuple[FieldError, ...] = ()
     yaml: str = ""
@@ -68,9 +120,35 @@ class NewStudyPage:
     """Where the keyboard goes: the button that was pressed may be gone."""
 
     @property
-    def methods(self) -> Sequence[MethodFacts]:
-        """What an arm may be."""
-        return list(METHODS.values())
+    def metric(self) -> MetricName:
+        """What the verdict will rest on."""
+        chosen = self.form.values["metric"]
+        return next((name for name in self.task.metrics if name == chosen), TASKS[self.form.task].metric)
+
+    @property
+    def metric_title(self) -> str:
+        """Its name within a sentence."""
+        return title(self.metric)
+
+    @property
+    def metric_definition(self) -> str:
+        """What it is, within a sentence."""
+        return _(METRICS[self.metric].definition)
+
+    @property
+    def metric_hint(self) -> str:
+        """What it is, as a sentence."""
+        return f"{definition(self.metric)}."
+
+    @property
+    def budget(self) -> Fields:
+        """The fields that all arms share."""
+        views = (
+            view(TRAINING_FIELDS, TRAINING, field, self.form.budget_value(field.name), self.errors_of)
+            for field in self.form.budget
+            if field.name != "max_new_tokens" or generates(self.metric)
+        )
+        return Fields.of(views, TRAINING_FIELDS)
 
     @property
     def reference_options(self) -> list[tuple[str, str]]:
@@ -83,20 +161,20 @@ class NewStudyPage:
         return [error for error in self.errors if error.path == path]
 
     def has_field(self, path: str) -> bool:
-        """An error of that path has a field that can be gone to."""
-        arms = {f"arms.{place}.{name}" for place, arm in enumerate(self.form.arms) for name in arm.shown}
-        return path in self.form.values or path == "arms" or path in arms
+        """An error of that path has a place on the page that can be gone to."""
+        arms = {path for arm in self.arms for path in (*arm.fields.paths, f"arms.{arm.place}.method.kind")}
+        return path in OWN_NAMES or path in arms or path in self.budget.paths
 
     def name_of(self, path: str) -> str:
-        """A field as one would say it: `LoRA r=8, learning_rate`; empty where an error is about no single field."""
+        """A field as one would say it: `LoRA r=8, rank`; empty where an error is about no single field."""
         head, _dot, last = path.rpartition(".")
-        if head.startswith("arms."):
-            place = head.split(".")[1]
-            return f"{self.form.arms[int(place)].title}, {last}" if place.isdecimal() else last
-        return _(OWN_NAMES[path]) if path in OWN_NAMES else last
-
-    @property
-    def default_targets(self) -> str:
-        """What LoRA adapts in the chosen model unless modules are named."""
-        facts = next((m.facts for m in self.models if m.name == self.form.values["base_model"]), None)
-        return ", ".join(facts.default_target_modules) if facts else ""
+        if path in OWN_NAMES:
+            return _(OWN_NAMES[path])
+        if head == TRAINING.rstrip("."):
+            return words(TRAINING_FIELDS, last).label
+        if not head.startswith("arms."):
+            return last
+        place, _dot, rest = head.removeprefix("arms.").partition(".")
+        arm = self.form.arms[int(place)].title if place.isdecimal() and int(place) < len(self.form.arms) else ""
+        label = words(METHOD_FIELDS if rest.startswith("method.") else ARM_FIELDS, last).label
+        return arm if last == "kind" else f"{arm}, {label[:1].lower()}{label[1:]}" if arm else label

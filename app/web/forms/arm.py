@@ -1,20 +1,21 @@
-"""An arm of a study's form."""
+"""An arm of a study's form. Which fields it has is said by its method's spec and by `ArmSpec`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import ValidationError
 
-from app.domain.methods import METHODS, Family, FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.methods import METHODS, SPECS, AnyMethod, Family
 from app.domain.studies import ArmSpec
+from app.web.forms.fields import Field, fields_of
 from app.web.numbers import rate
 
-SPECS: dict[str, type[BaseModel]] = {"full": FullSpec, "lora": LoraSpec, "head-only": HeadOnlySpec}
-METHOD_FIELDS = {"lora": ("method.r", "method.lora_alpha", "method.target_modules")}
-"""What the form shows of a method besides the rate and the decay."""
-SHARED_FIELDS = ("learning_rate", "weight_decay", "name")
+METHOD = "method."
+"""Before the names of the method's own fields."""
+SHARED = {field.name: field for field in fields_of(ArmSpec)}
+"""What every arm has: its learning rate, its weight decay, its name."""
 
 
 @dataclass(frozen=True)
@@ -27,31 +28,27 @@ class ArmForm:
     @classmethod
     def new(cls, kind: str) -> "ArmForm":
         """An arm with its method's defaults."""
-        values = {"learning_rate": rate(METHODS[kind].learning_rate), "weight_decay": ""}
-        if kind == "lora":
-            values |= {"method.r": "8", "method.lora_alpha": "16"}
-        return cls(kind, values)
+        values = {f"{METHOD}{field.name}": field.default for field in fields_of(SPECS[kind])}
+        return cls(kind, values | dict.fromkeys(SHARED, "") | {"learning_rate": rate(METHODS[kind].learning_rate)})
 
     @classmethod
     def of(cls, spec: ArmSpec) -> "ArmForm":
-        """From a spec; fields that the form does not show are carried along."""
+        """From a spec."""
         arm = cls.new(spec.method.kind)
-        values = dict(arm.values)
-        if spec.name:
-            values["name"] = spec.name
-        if spec.learning_rate is not None:
-            values["learning_rate"] = rate(spec.learning_rate)
-        if spec.weight_decay is not None:
-            values["weight_decay"] = rate(spec.weight_decay)
-        for name, value in spec.method.model_dump(mode="json", exclude_defaults=True, exclude={"kind"}).items():
-            values[f"method.{name}"] = _written(value)
-        return cls(spec.method.kind, values)
+        own = {f"{METHOD}{field.name}": field.written(getattr(spec.method, field.name)) for field in arm.fields}
+        shared = {name: field.written(getattr(spec, name)) for name, field in SHARED.items()}
+        return replace(arm, values=dict(arm.values) | own | {name: text for name, text in shared.items() if text})
 
     @classmethod
     def typed(cls, kind: str, values: Mapping[str, str]) -> "ArmForm":
         """From a request; fields that no such arm has are dropped."""
-        fields = {f"method.{name}" for name in SPECS[kind].model_fields if name != "kind"} | set(SHARED_FIELDS)
-        return cls(kind, {name: value for name, value in values.items() if name in fields})
+        arm = cls.new(kind)
+        return cls(kind, {name: value for name, value in values.items() if name in arm.values})
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The method's own."""
+        return fields_of(SPECS[self.kind])
 
     @property
     def family(self) -> Family:
@@ -61,49 +58,38 @@ class ArmForm:
     @property
     def title(self) -> str:
         """Its name as far as it can be told from what was typed."""
-        if name := self.values.get("name"):
-            return name
-        known = METHODS[self.kind].name
-        if self.kind != "lora":
-            return known
-        variant = (
-            "DoRA" if "method.use_dora" in self.values else "rsLoRA" if "method.use_rslora" in self.values else known
-        )
-        return f"{variant} r={self.values.get('method.r', '')}"
+        method = self.method
+        return self.values.get("name") or (method.label if method else METHODS[self.kind].name)
 
     @property
-    def shown(self) -> tuple[str, ...]:
-        """Fields that the form shows, in order."""
-        return METHOD_FIELDS.get(self.kind, ()) + SHARED_FIELDS
+    def method(self) -> AnyMethod | None:
+        """What the method's fields mean; None while one of them is wrong."""
+        try:
+            return SPECS[self.kind].model_validate(self.body()["method"])
+        except ValidationError:
+            return None
 
-    @property
-    def carried(self) -> dict[str, str]:
-        """Fields that it does not show and must not lose."""
-        return {name: value for name, value in self.values.items() if name not in self.shown}
+    def value(self, name: str) -> str:
+        """What stands in a field; one that was not sent stands at its default."""
+        known = {f"{METHOD}{field.name}": field.default for field in self.fields}
+        return self.values.get(name, known.get(name, ""))
 
-    def unlike(self, others: tuple["ArmForm", ...]) -> "ArmForm":
-        """The same arm made different from the others: twice the rank of LoRA, another name for the rest."""
+    def unlike(self, others: Iterable["ArmForm"]) -> "ArmForm":
+        """The same arm made different from the others: twice the rank where it has one, another name for the rest."""
         titles = {arm.title for arm in others}
         arm = self
         while arm.title in titles:
-            arm = (
-                arm._doubled()
-                if self.kind == "lora" and self._rank and not self.values.get("name")
-                else arm._renamed(titles)
-            )
+            doubled = arm._doubled()
+            arm = doubled if doubled.method and doubled.title != arm.title else arm._renamed(titles)
         return arm
 
-    @property
-    def _rank(self) -> int:
-        text = self.values.get("method.r", "")
-        return int(text) if text.isdecimal() else 0
-
     def _doubled(self) -> "ArmForm":
-        alpha = self.values.get("method.lora_alpha", "")
-        change = {"method.r": str(2 * self._rank)} | (
-            {"method.lora_alpha": str(2 * int(alpha))} if alpha.isdecimal() else {}
-        )
-        return replace(self, values=dict(self.values) | change)
+        """Rank and scale doubled, so that their ratio stays."""
+        doubled: dict[str, str] = {}
+        for name in ("method.r", "method.lora_alpha", "method.alpha"):
+            text = self.values.get(name, "")
+            doubled |= {name: str(2 * int(text))} if text.isdecimal() else {}
+        return replace(self, values=dict(self.values) | doubled)
 
     def _renamed(self, titles: set[str]) -> "ArmForm":
         stem = re.sub(r" \d+$", "", self.title)
@@ -111,26 +97,7 @@ class ArmForm:
         return replace(self, values=dict(self.values) | {"name": f"{stem} {number}"})
 
     def body(self) -> dict[str, Any]:
-        """What is checked: texts as they are, empty ones left out, lists taken apart."""
-        arm: dict[str, Any] = {"method": {"kind": self.kind}}
-        for name, text in self.values.items():
-            if not text:
-                continue
-            if name.startswith("method."):
-                arm["method"][name.removeprefix("method.")] = (
-                    _modules(text) if name.endswith("target_modules") else text
-                )
-            else:
-                arm[name] = text if name == "name" else text.replace(",", ".")
-        return arm
-
-
-def _modules(text: str) -> str | list[str]:
-    names = text.replace(",", " ").split()
-    return names[0] if names == ["all-linear"] else names
-
-
-def _written(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        """What is checked: what was typed as its field reads it, empty ones left out."""
+        method = {f.name: f.read(text) for f in self.fields if (text := self.values.get(f"{METHOD}{f.name}"))}
+        shared = {name: field.read(text) for name, field in SHARED.items() if (text := self.values.get(name))}
+        return shared | {"method": {"kind": self.kind} | method}

@@ -1,7 +1,7 @@
 """The form of a new study: kept exactly as it was typed, edited by named buttons, and read as a StudySpec."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,15 +12,25 @@ from app.domain.errors import Invalid
 from app.domain.methods import METHODS
 from app.domain.runs import TrainingArguments
 from app.domain.studies import StudySpec
+from app.domain.tasks import TASKS, Task
 from app.web.forms.arm import ArmForm
+from app.web.forms.fields import Field, fields_of
 from app.web.forms.sentences import sentences
 from app.web.i18n import gettext as _
 from app.web.numbers import rate
 
-TRAINING_FIELDS = ("num_train_epochs", "per_device_train_batch_size", "max_length")
-"""What the form shows of the budget."""
-BUDGET_FIELDS = frozenset(f"training.{name}" for name in TrainingArguments.model_fields)
-OWN_FIELDS = ("name", "base_model", "dataset", "margin_points", "seeds", "reference")
+TRAINING = "training."
+"""Before the names of the budget's fields."""
+BUDGET = {f.name: f for f in fields_of(TrainingArguments) if f.name not in ("learning_rate", "seed")}
+"""Fields of the budget; rates and seeds are the study's own."""
+BUDGET_PATHS = frozenset(f"{TRAINING}{name}" for name in BUDGET)
+OF_TASKS: Mapping[str, tuple[Task, ...]] = {
+    "packing": ("causal-lm",),
+    "completion_only_loss": ("causal-lm", "seq2seq-lm"),
+    "max_new_tokens": ("causal-lm", "seq2seq-lm"),
+}
+"""Fields that say something for some tasks only."""
+OWN_FIELDS = ("name", "base_model", "dataset", "task", "metric", "general_text", "margin_points", "seeds", "reference")
 ARM_FIELD = re.compile(r"arms\.(\d{1,3})\.(.+)")
 MOST_ARMS = 32
 LONGEST = 500
@@ -35,44 +45,34 @@ class StudyForm:
 
     @classmethod
     def new(cls, base_model: str, dataset: str, dataset_title: str) -> "StudyForm":
-        """Full fine-tuning against LoRA and a linear probe, with the defaults of each."""
-        training = TrainingArguments()
-        values = {
-            "name": _("%(data)s on %(model)s", data=dataset_title, model=base_model) if base_model and dataset else "",
+        """A study with the defaults of everything, and no arm yet."""
+        values = dict.fromkeys(OWN_FIELDS, "") | {
+            "name": usual_name(base_model, dataset_title) if base_model and dataset else "",
             "base_model": base_model,
             "dataset": dataset,
             "margin_points": "1",
             "seeds": "3",
-            "reference": "",
-        } | {f"training.{name}": rate(getattr(training, name)) for name in TRAINING_FIELDS}
-        return cls(values, tuple(ArmForm.new(kind) for kind in METHODS))
+        }
+        budget = {f"{TRAINING}{name}": field.default for name, field in BUDGET.items()}
+        return cls(values | budget, ())
 
     @classmethod
     def of(cls, spec: StudySpec) -> "StudyForm":
-        """A study again; what the form does not show is carried along."""
+        """A study again."""
         plain = spec.seeds == list(range(len(spec.seeds)))
         listed = ", ".join(map(str, spec.seeds)) + ("," if len(spec.seeds) == 1 else "")
-        training = spec.training.model_dump(mode="json", exclude={"seed", "learning_rate"}, exclude_none=True)
-        usual = TrainingArguments().model_dump(mode="json")
-        values = {
-            "name": spec.name,
-            "base_model": spec.base_model,
-            "dataset": spec.dataset,
+        values = {name: str(getattr(spec, name) or "") for name in OWN_FIELDS} | {
             "margin_points": rate(spec.margin_points),
             "seeds": str(len(spec.seeds)) if plain else listed,
-            "reference": spec.reference,
-        } | {
-            f"training.{name}": rate(value) if isinstance(value, float) else str(value)
-            for name, value in training.items()
-            if name in TRAINING_FIELDS or value != usual[name]
         }
-        return cls(values, tuple(ArmForm.of(arm) for arm in spec.arms))
+        budget = {f"{TRAINING}{name}": field.written(getattr(spec.training, name)) for name, field in BUDGET.items()}
+        return cls(values | budget, tuple(ArmForm.of(arm) for arm in spec.arms))
 
     @classmethod
     def typed(cls, form: FormData) -> "StudyForm":
         """From a request's form. Unknown names are dropped, arms keep their order, too much is cut."""
         texts = {name: value.strip()[:LONGEST] for name, value in form.multi_items() if isinstance(value, str)}
-        known = {n: v for n, v in texts.items() if n in OWN_FIELDS or n in BUDGET_FIELDS}
+        known = {n: v for n, v in texts.items() if n in OWN_FIELDS or n in BUDGET_PATHS}
         by_arm: dict[int, dict[str, str]] = {}
         for name, value in texts.items():
             if match := ARM_FIELD.fullmatch(name):
@@ -84,14 +84,17 @@ class StudyForm:
         ]
         return cls(dict.fromkeys(OWN_FIELDS, "") | known, tuple(arms[:MOST_ARMS]))
 
-    def edited(self, action: str) -> "StudyForm":
-        """What a named button does: `add:lora`, `copy:1`, `remove:1`, `seeds:5`, `margin:1.5`. Others do nothing."""
+    def edited(self, action: str, new: Callable[[str], ArmForm] = ArmForm.new) -> "StudyForm":
+        """What a named button does: `add:lora`, `copy:1`, `remove:1`, `seeds:5`, `margin:1.5`. Others do nothing.
+
+        `new` makes an arm of a kind.
+        """
         verb, _colon, what = action.partition(":")
         if verb in ("seeds", "margin"):
             field = "margin_points" if verb == "margin" else "seeds"
             return replace(self, values=dict(self.values) | {field: what[:LONGEST]})
         if verb == "add" and what in METHODS and len(self.arms) < MOST_ARMS:
-            return replace(self, arms=(*self.arms, ArmForm.new(what).unlike(self.arms)))
+            return replace(self, arms=(*self.arms, new(what).unlike(self.arms)))
         if verb not in ("copy", "remove") or not what.isdecimal() or int(what) >= len(self.arms):
             return self
         before, arm, after = self.arms[: int(what)], self.arms[int(what)], self.arms[int(what) + 1 :]
@@ -99,11 +102,29 @@ class StudyForm:
             return replace(self, arms=(*before, arm, arm.unlike(self.arms), *after))
         return replace(self, arms=before + after)
 
+    def named(self, name: str) -> "StudyForm":
+        """The form with another name."""
+        return replace(self, values=dict(self.values) | {"name": name})
+
+    def within(self, field: str, choices: Collection[str], otherwise: str = "") -> "StudyForm":
+        """With a field as it is if that is one of the choices, otherwise as said: other data may rule a metric out."""
+        kept = self.values[field] if self.values[field] in choices else otherwise
+        return replace(self, values=dict(self.values) | {field: kept})
+
     @property
-    def carried(self) -> dict[str, str]:
-        """Fields of the budget that are not shown and must not be lost."""
-        shown = {f"training.{name}" for name in TRAINING_FIELDS} | set(OWN_FIELDS)
-        return {name: value for name, value in self.values.items() if name not in shown}
+    def task(self) -> Task:
+        """The chosen task; the usual one until one is chosen."""
+        chosen = self.values["task"]
+        return chosen if chosen in TASKS else next(iter(TASKS))
+
+    @property
+    def budget(self) -> tuple[Field, ...]:
+        """Fields of the budget that say something for the task."""
+        return tuple(f for name, f in BUDGET.items() if self.task in OF_TASKS.get(name, (self.task,)))
+
+    def budget_value(self, name: str) -> str:
+        """What stands in a field of the budget; one that was not sent stands at its default."""
+        return self.values.get(f"{TRAINING}{name}", BUDGET[name].default)
 
     @property
     def reference_title(self) -> str:
@@ -123,16 +144,20 @@ class StudyForm:
             raise Invalid("; ".join(field.message for field in fields), fields) from None
 
     def _body(self) -> dict[str, Any]:
-        own = {name: self.values[name] for name in ("name", "base_model", "dataset", "reference")}
-        body: dict[str, Any] = own | {"arms": [arm.body() for arm in self.arms], "training": {}}
+        body: dict[str, Any] = {name: self.values[name] for name in ("name", "base_model", "dataset", "reference")}
+        body |= {name: text for name in ("task", "metric", "general_text") if (text := self.values[name])}
         if margin := self.values["margin_points"]:
             body["margin_points"] = margin.replace(",", ".")
         if seeds := self.values["seeds"]:
             body["seeds"] = _seeds(seeds)
-        for name, text in self.values.items():
-            if name.startswith("training.") and text:
-                body["training"][name.removeprefix("training.")] = text.replace(",", ".")
-        return body
+        typed = {f: self.values.get(f"{TRAINING}{f.name}", "") for f in self.budget}
+        budget = {field.name: field.read(text) for field, text in typed.items() if text}
+        return body | {"arms": [arm.body() for arm in self.arms], "training": budget}
+
+
+def usual_name(base_model: str, dataset_title: str) -> str:
+    """What a study is called until somebody gives it a name."""
+    return _("%(data)s on %(model)s", data=dataset_title, model=base_model)
 
 
 def _seeds(text: str) -> list[Any] | str:

@@ -1,11 +1,13 @@
 """What an arm is, in a few words: what it trains, and with which settings."""
 
 from app.domain.comparison import Arm
-from app.domain.methods import FullSpec, LoraSpec
+from app.domain.methods import FullSpec, HeadOnlySpec
+from app.domain.methods.base import LinearMethod
 from app.domain.models import ModelFacts
+from app.domain.tasks import Task
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.numbers import count, rate
+from app.web.numbers import NBSP, count, rate
 
 CONDITIONS = {
     "weight decay": marked("weight decay"),
@@ -21,6 +23,23 @@ CONDITIONS = {
 }
 """Names of a comparison's conditions as a page says them."""
 
+SCALES = ("lora_alpha", "alpha")
+SAID = (
+    "kind",
+    "target_modules",
+    "r",
+    "init_r",
+    "target_r",
+    "use_dora",
+    "use_rslora",
+    "layers",
+    "num_virtual_tokens",
+    "bottleneck_size",
+    "placement",
+    "oft_block_size",
+)
+"""Fields of methods that an arm's name or the layers beside it say already."""
+
 
 def condition(name: str) -> str:
     """A condition's name."""
@@ -32,33 +51,50 @@ def condition_value(value: str) -> str:
     return ", ".join(count(int(part)) if part.isdecimal() else part for part in value.split(", ")) or "–"
 
 
-def trains(arm: Arm, model: ModelFacts | None) -> str:
-    """`every weight`, `query, value, and the head`, `the head`."""
+def trains(arm: Arm, model: ModelFacts | None, task: Task) -> str:
+    """`every weight`, `query, value, and the head`, `the head`; of the rest, what the method says of itself."""
     match arm.spec.method:
         case FullSpec():
             return _("every weight")
-        case LoraSpec() as spec:
-            return _("%(targets)s, and the head", targets=targets(spec, model))
-        case _:
+        case HeadOnlySpec():
             return _("the head")
+        case LinearMethod() as spec:
+            found = targets(spec, model, task)
+            return _("%(targets)s, and the head", targets=found) if _has_head(model, task) else found
+        case spec:
+            return _(spec.facts.summary)
 
 
-def settings(arm: Arm, model: ModelFacts | None) -> str:
+def settings(arm: Arm, model: ModelFacts | None, task: Task) -> str:
     """The second line of a row: `query, value, α 16, lr 5e-4`."""
-    learning_rate = _("lr %(rate)s", rate=rate(arm.learning_rate))
-    match arm.spec.method:
-        case FullSpec():
-            parts = [_("every weight")]
-        case LoraSpec() as spec:
-            parts = [targets(spec, model), f"α\N{NO-BREAK SPACE}{spec.lora_alpha}"]
-        case _:
-            parts = [_("the head")]
-    return ", ".join([*parts, learning_rate])
+    spec = arm.spec.method
+    parts = [targets(spec, model, task) if isinstance(spec, LinearMethod) else trains(arm, model, task)]
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        if name in SCALES:
+            parts.append(f"α{NBSP}{value}")
+        elif name not in SAID and value != field.default:
+            parts.append(name if value is True else f"{name}{NBSP}{_written(value)}")
+    return ", ".join([*parts, _("lr %(rate)s", rate=rate(arm.learning_rate))])
 
 
-def targets(spec: LoraSpec, model: ModelFacts | None) -> str:
-    """The layers that LoRA stands beside; where the spec names none they are PEFT's choice for the model."""
+def targets(spec: LinearMethod, model: ModelFacts | None, task: Task) -> str:
+    """The layers that a method stands beside; where the spec names none they are PEFT's choice for the model."""
     if spec.target_modules == "all-linear":
         return _("all linear layers")
-    names = spec.target_modules or (model.default_target_modules if model else [])
+    if isinstance(spec.target_modules, str):
+        return spec.target_modules
+    known = model.tasks.get(task) if model else None
+    names = spec.target_modules or (spec.defaults(known) if known else [])
     return ", ".join(names) or _("PEFT's choice of layers")
+
+
+def _has_head(model: ModelFacts | None, task: Task) -> bool:
+    known = model.tasks.get(task) if model else None
+    return bool(known.head) if known else task == "sequence-classification"
+
+
+def _written(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return rate(value) if isinstance(value, float) else str(value)

@@ -67,7 +67,7 @@ def test_a_form_becomes_a_study_with_its_runs_queued(registered_only: TestClient
         ("training.per_device_train_batch_size", "2.5", "Write a whole number"),
         ("arms.0.learning_rate", "-1", "Must be above 0"),
         ("arms.1.method.r", "0", "Must be 1 or more"),
-        ("arms.1.method.target_modules", "q_proj", "BertModel has no linear module &#39;q_proj&#39;"),
+        ("arms.1.method.target_modules", "q_proj", "BertForSequenceClassification has no linear module &#39;q_proj&#39;"),
         ("base_model", "nothing", "there is no base model &#39;nothing&#39;"),
     ],
 )

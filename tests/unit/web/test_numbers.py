@@ -24,6 +24,8 @@ SPACE = "\N{NO-BREAK SPACE}"
         (numbers.plus_minus(float("inf")), "± ?"),
         (numbers.share(75_653, 22_715_141), "0.33 %"),
         (numbers.share(37, 100), "37 %"),
+        (numbers.share(2_000, 1_034_512_384), "0.0002 %"),
+        (numbers.share(0, 100), "0 %"),
         (numbers.share(1, 0), "–"),
         (numbers.memory(150 * MIB), "150 MiB"),
         (numbers.memory(2.31 * MIB), "2.3 MiB"),

@@ -6,6 +6,7 @@ import pytest
 from babel.messages.pofile import read_po
 from babel.support import Translations
 
+from app.domain.methods import METHODS
 from app.domain.runs import FAILURES
 from app.web import i18n
 from app.web.catalogue import TEMPLATE, extracted, languages, text, updated
@@ -33,6 +34,7 @@ def test_words_of_templates_python_and_the_domain_are_in_the_template() -> None:
         "Not in its present state",
         "Must be above %(gt)s",
         *FAILURES.values(),
+        *(facts.summary for facts in METHODS.values()),
     } <= messages
 
 

@@ -1,0 +1,82 @@
+"""What is registered, as the form of a new study sees it: which choices rule which others out."""
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy.orm import Session
+
+from app.domain.architecture import TaskModel
+from app.store.queries import base_models, datasets
+from app.web.contexts.new_arm import new_arm, offers
+from app.web.contexts.new_study import DataChoice, ModelChoice, TaskStep
+from app.web.forms.study import StudyForm, usual_name
+from app.web.forms.task import metric_choices, task_choices
+
+FIRST_ARMS = ("full", "lora", "head-only")
+"""What a new study begins with, as far as they fit."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Base models and datasets, by name."""
+
+    models: tuple[ModelChoice, ...]
+    data: tuple[DataChoice, ...]
+
+    @classmethod
+    def of(cls, session: Session) -> "Registered":
+        """Everything that is there now."""
+        return cls(
+            tuple(ModelChoice.of(row) for row in base_models.everyone(session)),
+            tuple(DataChoice.of(row) for row in datasets.everyone(session)),
+        )
+
+    def first_form(self) -> StudyForm:
+        """A blank form: the sample or another model that is ready, and the first data that it can do something with."""
+        model = next((m for m in sorted(self.models, key=lambda m: m.source != "sample") if m.facts), None)
+        served = (d for d in self.data if task_choices(model.facts if model else None, d.facts).able)
+        data = next(served, next(iter(self.data), None))
+        form = StudyForm.new(model.name if model else "", data.name if data else "", data.title if data else "")
+        found = self.task_model(self.settled(form))
+        able = {offer.facts.kind for family in offers(found) for offer in family.methods if not offer.unfit}
+        return replace(form, arms=tuple(new_arm(kind, found) for kind in FIRST_ARMS if kind in able))
+
+    def model(self, form: StudyForm) -> ModelChoice | None:
+        """The chosen base model."""
+        return next((m for m in self.models if m.name == form.values["base_model"]), None)
+
+    def dataset(self, form: StudyForm) -> DataChoice | None:
+        """The chosen dataset."""
+        return next((d for d in self.data if d.name == form.values["dataset"]), None)
+
+    def settled(self, form: StudyForm) -> StudyForm:
+        """The form with a task, a metric and general texts that the chosen model and data allow, and named after them
+        unless it has a name of its own."""
+        found = self.step(form).choices
+        tasks = found.able or tuple(task for task, _why in found.unable)
+        form = form.within("task", tasks, next(iter(tasks), ""))
+        model, data = self.model(form), self.dataset(form)
+        if model and data and form.values["name"] in self._usual_names():
+            form = form.named(usual_name(model.name, data.title))
+        step = self.step(form)
+        return form.within("metric", step.metrics).within("general_text", [text.name for text in step.texts])
+
+    def step(self, form: StudyForm) -> TaskStep:
+        """Which tasks, metrics and general texts there are to choose from."""
+        model, data = self.model(form), self.dataset(form)
+        facts = data.facts if data else None
+        texts = tuple(d for d in self.data if d.facts.format == "text" and d != data)
+        return TaskStep(
+            choices=task_choices(model.facts if model else None, facts),
+            metrics=metric_choices(form.task, facts),
+            texts=() if form.task == "sequence-classification" else texts,
+        )
+
+    def task_model(self, form: StudyForm) -> TaskModel | None:
+        """The chosen model as the task sees it, with as many labels as the data has; None until that can be told."""
+        model, data = self.model(form), self.dataset(form)
+        if model is None or model.facts is None or form.task not in model.facts.tasks:
+            return None
+        return model.facts.task_model(form.task, len(data.facts.labels) if data else 2)
+
+    def _usual_names(self) -> set[str]:
+        return {usual_name(model.name, data.title) for model in self.models for data in self.data}

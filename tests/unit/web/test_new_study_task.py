@@ -1,0 +1,152 @@
+"""Model and data decide the task; the task decides the metric, what can be forgotten, and which settings there are."""
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.datastructures import FormData
+
+from app import sample
+from app.domain.datasets import SAMPLE_DATASET
+from app.domain.models import SAMPLE_MODEL
+from app.store.queries import studies
+from app.web.forms.study import StudyForm
+from tests.filled_language import CAUSAL, SEQ2SEQ, register_language
+from tests.unit.web.conftest import database_of
+
+FORM: dict[str, str] = {
+    "name": "Headlines",
+    "base_model": CAUSAL,
+    "dataset": sample.SUMMARIES,
+    "seeds": "3",
+    "margin_points": "2",
+    "arms.0.method.kind": "full",
+    "arms.1.method.kind": "lora",
+}
+SAMPLE_TASK = "sequence-classification"
+
+
+@pytest.fixture
+def language(registered_only: TestClient) -> TestClient:
+    """A browser before an application that knows language models too."""
+    with database_of(registered_only).transaction() as session:
+        register_language(session)
+    return registered_only
+
+
+def fields(text: str) -> set[str]:
+    """Names of the inputs of a page."""
+    return set(re.findall(r'<(?:input|select) [^>]*name="([^"]+)"', text))
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "task"),
+    [
+        (SAMPLE_MODEL, SAMPLE_DATASET, "sequence-classification"),
+        (CAUSAL, sample.SUMMARIES, "causal-lm"),
+        (SEQ2SEQ, sample.SUMMARIES, "seq2seq-lm"),
+        (CAUSAL, sample.GENERAL_TEXT, "causal-lm"),
+    ],
+)
+def test_model_and_data_decide_the_task(language: TestClient, model: str, data: str, task: str) -> None:
+    text = language.post("/studies/new", data=FORM | {"base_model": model, "dataset": data}).text
+    assert f'<input type="hidden" name="task" value="{task}">' in text
+
+
+def test_a_task_is_chosen_where_several_are_possible(language: TestClient) -> None:
+    text = language.post("/studies/new", data={"dataset": sample.SUMMARIES}).text
+    assert re.findall(r'<input type="radio" id="task-[^>]* value="([^"]+)"( checked)?>', text) == [
+        ("causal-lm", " checked"),
+        ("seq2seq-lm", ""),
+    ]
+
+
+def test_a_model_that_cannot_serve_the_data_says_why(language: TestClient) -> None:
+    text = language.post("/studies/new", data=FORM | {"base_model": SAMPLE_MODEL}).text
+    assert "Not possible here: text to text." in text.replace("\n", " ")
+    assert "reads in both directions" in text
+    answer = language.post("/studies", data=FORM | {"base_model": SAMPLE_MODEL})
+    assert answer.status_code == 422
+    assert '<a href="#task">' in answer.text
+
+
+def test_a_study_of_a_language_model_is_started(language: TestClient) -> None:
+    said = {"metric": "exact_match", "general_text": sample.GENERAL_TEXT, "training.max_new_tokens": "32"}
+    answer = language.post("/studies", data=FORM | said | {"training.packing": "true", "training.bf16": "false"})
+    assert answer.status_code == 303
+    with database_of(language).reading() as session:
+        spec = studies.get(session, 1).spec
+    assert (spec.task, spec.metric, spec.general_text) == ("causal-lm", "exact_match", sample.GENERAL_TEXT)
+    assert (spec.training.max_new_tokens, spec.training.packing, spec.training.bf16) == (32, True, False)
+
+
+def test_what_the_task_has_no_use_for_is_not_asked_and_not_sent(language: TestClient) -> None:
+    causal = fields(language.post("/studies/new", data=FORM).text)
+    pairs = fields(language.post("/studies/new", data=FORM | {"base_model": SEQ2SEQ}).text)
+    classes = fields(
+        language.post("/studies/new", data=FORM | {"base_model": SAMPLE_MODEL, "dataset": SAMPLE_DATASET}).text
+    )
+    assert {"training.packing", "training.completion_only_loss", "metric", "general_text"} <= causal
+    assert causal - pairs == {"training.packing"}
+    assert not {"training.packing", "training.completion_only_loss", "metric", "general_text"} & classes
+    answer = language.post("/studies", data=FORM | {"base_model": SEQ2SEQ, "training.packing": "true"})
+    assert answer.status_code == 303
+
+
+def test_the_longest_answer_is_asked_where_text_is_generated(language: TestClient) -> None:
+    name = "training.max_new_tokens"
+    assert name not in fields(language.post("/studies/new", data=FORM).text)
+    assert name in fields(language.post("/studies/new", data=FORM | {"metric": "rouge_l"}).text)
+
+
+def test_plain_texts_are_not_judged_by_what_is_generated(language: TestClient) -> None:
+    text = language.post("/studies/new", data=FORM | {"dataset": sample.GENERAL_TEXT, "metric": "rouge_l"}).text
+    assert "judged by token accuracy" in text
+    assert "ROUGE-L" not in text
+
+
+def test_methods_that_do_not_fit_the_task_say_so_and_are_not_hidden(language: TestClient) -> None:
+    text = language.post("/studies/new", data=FORM | {"arms.2.method.kind": "head-only"}).text
+    assert "Not here: head only does not fit the task causal-lm" in text
+    assert 'value="add:prefix"' in text
+    assert '<p class="error">Head only does not fit the task causal-lm; it fits sequence-classification.</p>' in text
+
+
+def test_a_blank_form_has_only_arms_that_fit(language: TestClient) -> None:
+    assert re.findall(r'method\.kind" value="([^"]+)"', language.get("/studies/new").text) == [
+        "full",
+        "lora",
+        "head-only",
+    ]
+
+
+def test_a_study_is_called_after_its_model_and_data_until_it_has_a_name(language: TestClient) -> None:
+    blank = f"BBC headlines on {SAMPLE_MODEL}"
+    text = language.post("/studies/new", data=FORM | {"name": blank}).text
+    assert re.search(rf'name="name"\s+value="{sample.SUMMARIES_TITLE} on {CAUSAL}"', text)
+    kept = language.post("/studies/new", data=FORM | {"name": "Mine"}).text
+    assert re.search(r'name="name"\s+value="Mine"', kept)
+
+
+def test_a_study_of_a_language_model_is_repeated_with_all_that_it_said(with_language: TestClient) -> None:
+    with database_of(with_language).reading() as session:
+        found = [row for row in studies.page(session, after=None, limit=50).rows if row.spec.task != SAMPLE_TASK]
+    assert len(found) == 2
+    for row in found:
+        assert StudyForm.of(row.spec).spec().owed() == row.spec.owed()
+        sent = FormData(list(inputs(with_language.get(f"/studies/new?from_study={row.id}").text).items()))
+        assert StudyForm.typed(sent).spec().owed() == row.spec.owed()
+
+
+def inputs(text: str) -> dict[str, str]:
+    """What a browser would send of a page's form."""
+    found = {}
+    for tag in re.findall(r"<input\s[^>]*>", text):
+        attributes = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+        choosing = attributes.get("type") in ("radio", "checkbox")
+        if "name" in attributes and (not choosing or re.search(r"\schecked\b", tag)):
+            found[attributes["name"]] = attributes.get("value", "")
+    for name, body in re.findall(r'<select[^>]* name="([^"]+)"[^>]*>(.*?)</select>', text, re.DOTALL):
+        chosen = re.findall(r'<option value="([^"]*)" selected>', body) or re.findall(r'<option value="([^"]*)"', body)
+        found[name] = chosen[0]
+    return found
