@@ -103,14 +103,14 @@ def test_a_wrong_run_is_refused_with_the_field_and_nothing_is_queued(
 
 def test_an_unknown_method_is_answered_with_the_known_ones(api: TestClient) -> None:
     errors = api.post("runs", json=RUN | {"method": {"kind": "lorra"}}).json()["errors"]
-    assert errors[0]["remedy"] == "choose from: full, lora, head-only"
+    assert errors[0]["remedy"] == f"choose from: {', '.join(METHODS)}"
 
 
 def test_a_module_that_the_model_lacks_is_answered_with_the_real_names(api: TestClient) -> None:
     answer = api.post("runs", json=RUN | {"method": {"kind": "lora", "target_modules": ["q_proj", "query"]}})
     [error] = answer.json()["errors"]
     assert error["path"] == "method.target_modules"
-    assert error["message"] == "BertModel has no linear module 'q_proj'"
+    assert error["message"] == "BertForSequenceClassification has no linear module 'q_proj'"
     assert error["remedy"] == 'choose from: query, key, value, or "all-linear"'
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.methods import METHODS
 from app.domain.metrics import ArtifactFile
 from app.main import MOST_BODY_BYTES, create_app
 from app.services import attempts
@@ -75,7 +76,7 @@ def test_a_nul_in_an_address_is_no_mistake_of_ours(api: TestClient) -> None:
 
 def test_runs_of_an_unknown_method_are_not_an_empty_list(api: TestClient) -> None:
     [error] = api.get("runs", params={"method": "lorra"}).json()["errors"]
-    assert (error["path"], error["remedy"]) == ("method", "choose from: full, lora, head-only")
+    assert (error["path"], error["remedy"]) == ("method", f"choose from: {', '.join(METHODS)}")
     assert api.get("runs", params={"method": "lora"}).json()["items"] == []
 
 
