@@ -12,6 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
+from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, T5Config
 
 from app.domain.errors import RunFailed
 from app.domain.methods import LoraSpec, QloraSpec
@@ -22,8 +23,10 @@ from worker.engine import audit
 from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
 from worker.engine.inspect import on_task
+from worker.engine.methods import peft
 from worker.engine.model import load
 from worker.engine.quantization import NF4, is_packed, shape, stored
+from worker.engine.tasks import TASKS
 
 TASK: Task = "sequence-classification"
 CPU = torch.device("cpu")
@@ -102,6 +105,44 @@ def test_linear_layers_are_packed_and_everything_else_is_as_it_was(base: Path) -
     assert weight.dtype is torch.uint8
     assert weight.numel() == 64 * 64 // 2
     assert sum(t.numel() * t.element_size() for t in stored(weight)) == 2048 + 64 + 4 + 4
+
+
+T5 = T5Config(
+    d_model=64, num_layers=2, num_heads=2, d_ff=128, d_kv=32, vocab_size=32, pad_token_id=0, decoder_start_token_id=0
+)
+LLAMA = LlamaConfig(**WIDE, num_hidden_layers=2, num_attention_heads=2, vocab_size=32, pad_token_id=0)
+GPT2 = GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=32, bos_token_id=2, eos_token_id=3)
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize(
+    ("config", "task", "plain"),
+    [(LLAMA, "causal-lm", 0), (GPT2, "causal-lm", 0), (T5, "seq2seq-lm", 4)],  # T5 keeps its `wo` in float32
+    ids=["llama", "gpt2", "t5"],
+)
+def test_language_models_are_packed_but_for_their_vocabulary(
+    tmp_path: Path, config: PreTrainedConfig, task: Task, plain: int
+) -> None:
+    torch.manual_seed(0)
+    TASKS[task].AUTO.from_config(config).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    exact, model = load(str(tmp_path), "", task, [], 0).model, load(str(tmp_path), "", task, [], 0, FLOAT32).model
+    facts = describe(exact, task)
+    packed = [name for name, p in model.named_parameters() if is_packed(p)]
+    assert len(packed) == len(facts.linear) - plain
+    assert set(packed) <= {f"{m.name}.weight" for m in facts.linear}
+    assert torch.equal(model.get_output_embeddings().weight, exact.get_output_embeddings().weight)
+    assert describe(model, task).total == facts.total
+
+    inputs = {"input_ids": IDS} | ({"decoder_input_ids": IDS} if task == "seq2seq-lm" else {})
+    adapted = peft.apply(model, QloraSpec(r=4), describe(model, task))
+    audit.check_trainable(adapted, QloraSpec(r=4).trains(facts))
+    before = audit.hashes(adapted)
+    adapted.train()(**inputs).logits.square().mean().backward()
+    with torch.inference_mode():
+        adapted.eval().generate(input_ids=IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=2)
+    assert audit.hashes(adapted) == before
+    assert all(p.grad is not None for p in adapted.parameters() if p.requires_grad)
 
 
 @needs_bitsandbytes
