@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from app.domain.datasets import Row
+from app.domain.datasets import LabelledRow
 from app.domain.errors import RunFailed
+from app.domain.methods import HeadOnlySpec
 from app.domain.runs import FailureCode
-from tests import tiny
-from worker.engine.data import check_length, collate, evaluation_order, read, tokenize, training_order
+from tests import tiny, tiny_lm
+from worker.engine.data import Texts, check_length, evaluation_order, padded, read, training_order
 from worker.engine.model import load
+from worker.engine.tasks import sequence_classification
 
 LENGTHS = [3 + (i * 37) % 50 for i in range(500)]
 
@@ -40,35 +43,60 @@ def test_evaluation_begins_with_the_longest() -> None:
     assert sorted(i for batch in order for i in batch) == list(range(500))
 
 
-def test_a_batch_is_padded_to_its_longest_row_and_counts_real_tokens() -> None:
-    table = [Row("a", "train", "cat", 0), Row("b", "train", "the red owl in blue", 1)]
-    examples = tokenize(table, tiny.tokenizer(), 6, lambda: None)
-    batch = collate(examples, [0, 1], pad_token=0)
-    assert batch.input_ids.shape == (2, 6), "cut to max_length, special tokens included"
-    assert batch.attention_mask.sum(1).tolist() == [3, 6]
-    assert (batch.input_ids[0, 3:] == 0).all()
+def encode(directory: Path, base: Path, table: list[LabelledRow]) -> Texts:
+    loaded = load(str(base), "", "sequence-classification", tiny.LABELS, 0)
+    training = tiny.FAST.model_copy(update={"max_length": 6})
+    job = tiny.job(directory / "job", base, HeadOnlySpec(), training, tiny.rows())
+    return sequence_classification.encode(table, "train", loaded.tokenizer, loaded.model, job, tiny.Recorder())
+
+
+def row(**changes: object) -> LabelledRow:
+    return LabelledRow("x", "train", "cat", 0)._replace(**changes)
+
+
+def test_a_batch_is_padded_to_its_longest_row_and_counts_real_tokens(base: Path, tmp_path: Path) -> None:
+    examples = encode(tmp_path, base, [row(), row(text="the red owl in blue", label=1)])
+    batch = sequence_classification.collate(examples, [0, 1], 0)
+    ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    assert ids.shape == (2, 6), "cut to max_length, special tokens included"
+    assert mask.sum(1).tolist() == [3, 6]
+    assert (ids[0, 3:] == 0).all()
     assert batch.tokens == 9
     assert batch.labels.tolist() == [0, 1]
+    assert examples.units([0, 1]) == 2
 
 
-def _row(**changes: object) -> Row:
-    return Row("x", "train", "cat", 0)._replace(**changes)
+def test_padding_stands_on_either_side() -> None:
+    sequences = [np.array([1]), np.array([2, 3])]
+    assert [t.tolist() for t in padded(sequences, 9)] == [[[1, 9], [2, 3]], [[1, 0], [1, 1]]]
+    assert [t.tolist() for t in padded(sequences, 9, left=True)] == [[[9, 1], [2, 3]], [[0, 1], [1, 1]]]
+
+
+@pytest.mark.parametrize(("label", "words"), [(3, "has label 3.*from 0 to 2"), (-1, "label -1"), (None, "label None")])
+def test_a_label_that_there_is_not_is_refused(base: Path, tmp_path: Path, label: int | None, words: str) -> None:
+    with pytest.raises(RunFailed, match=f"Row x of the dataset.*{words}"):
+        encode(tmp_path, base, [row(label=label)])
 
 
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ([_row(split="test")], "no row in its train split"),
-        ([_row()], "no row in its test split"),
-        ([_row(label=3)], "Row x of the dataset has label 3.*from 0 to 2"),
-        ([_row(label=-1)], "label -1"),
-        ([_row(split="dev")], "split 'dev'"),
+        ([row(split="test")], "no row in its train split"),
+        ([row()], "no row in its test split"),
+        ([row(split="dev")], "split 'dev'"),
     ],
 )
-def test_a_dataset_that_does_not_fit_is_refused(tmp_path: Path, table: list[Row], words: str) -> None:
+def test_a_dataset_that_does_not_fit_is_refused(tmp_path: Path, table: list[LabelledRow], words: str) -> None:
     with pytest.raises(RunFailed, match=words) as failed:
-        read(str(tiny.save_rows(tmp_path / "rows.parquet", table)), labels=3)
+        read(str(tiny.save_rows(tmp_path / "rows.parquet", table)), "labelled")
     assert failed.value.code is FailureCode.BAD_CONFIGURATION
+
+
+def test_every_format_is_read_back_as_it_was(tmp_path: Path) -> None:
+    for form, rows in tiny_lm.ROWS.items():
+        table = rows(2, 1, 1)
+        found = read(str(tiny_lm.save_rows(tmp_path / "rows.parquet", table)), form)
+        assert [row for split in found.values() for row in split] == table
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not parquet at all"])
@@ -77,13 +105,17 @@ def test_a_file_that_cannot_be_read_is_unavailable(tmp_path: Path, content: byte
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(RunFailed) as failed:
-        read(str(file), labels=3)
+        read(str(file), "labelled")
     assert failed.value.code is FailureCode.DATASET_UNAVAILABLE
     assert str(tmp_path) not in failed.value.message
 
 
 def test_texts_longer_than_the_model_reads_are_refused_beforehand(base: Path) -> None:
-    loaded = load(str(base), "", tiny.LABELS, 0)
-    check_length(32, loaded.model, loaded.tokenizer)
-    with pytest.raises(RunFailed, match=r"max_length is 33.*at most 32 tokens"):
-        check_length(33, loaded.model, loaded.tokenizer)
+    loaded = load(str(base), "", "sequence-classification", tiny.LABELS, 0)
+    check_length(32, 0, loaded.model, loaded.tokenizer)
+    with pytest.raises(RunFailed, match=r"max_length is 33.*at most 32 tokens: lower it to 32"):
+        check_length(33, 0, loaded.model, loaded.tokenizer)
+    with pytest.raises(RunFailed, match=r"at most 32 tokens, of which the method takes 20: lower it to 12"):
+        check_length(16, 20, loaded.model, loaded.tokenizer)
+    with pytest.raises(RunFailed, match="lower num_virtual_tokens"):
+        check_length(16, 40, loaded.model, loaded.tokenizer)

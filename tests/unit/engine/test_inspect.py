@@ -11,9 +11,10 @@ from transformers import DistilBertConfig, PreTrainedConfig, RobertaConfig, T5Co
 
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.models import ModelFacts
-from tests import tiny
-from worker.engine.inspect import describe, fingerprint, inspect
+from tests import tiny, tiny_lm
+from worker.engine.inspect import facts_of, fingerprint, inspect
 
+CLASSIFY = "sequence-classification"
 QUERY_VALUE = LoraSpec(r=8, target_modules=["query", "value"])
 
 
@@ -27,13 +28,13 @@ def minilm() -> Path:
 def test_minilm_is_counted_exactly(minilm: Path) -> None:
     facts = inspect(str(minilm))
     assert facts.parameters == 22_713_216
-    assert (facts.head_fixed_parameters, facts.head_parameters_per_label) == (0, 385)
-    assert facts.trainable_parameters(HeadOnlySpec(), 5) == 1_925
-    assert facts.trainable_parameters(QUERY_VALUE, 5) == 75_653
-    assert facts.trainable_parameters(FullSpec(), 5) == 22_715_141
+    assert facts.tasks.keys() == {CLASSIFY}
+    assert facts.trainable_parameters(HeadOnlySpec(), CLASSIFY, 5) == 1_925
+    assert facts.trainable_parameters(QUERY_VALUE, CLASSIFY, 5) == 75_653
+    assert facts.trainable_parameters(FullSpec(), CLASSIFY, 5) == 22_715_141
     assert (facts.architecture, facts.hidden_size, facts.layers, facts.max_positions) == ("BertModel", 384, 6, 512)
-    assert len(facts.linear_modules) == 37
-    assert facts.default_target_modules == ["query", "value"]
+    assert len(facts.tasks[CLASSIFY].linear) == 37
+    assert facts.tasks[CLASSIFY].default_targets["lora"] == ["query", "value"]
 
 
 ROBERTA = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
@@ -50,15 +51,33 @@ ROBERTA = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_voca
 def test_heads_of_several_parts_are_counted_whole(
     config: PreTrainedConfig, spec: LoraSpec | HeadOnlySpec, labels: int, trainable: int
 ) -> None:
-    assert describe(config).trainable_parameters(spec, labels) == trainable
+    assert facts_of(config).trainable_parameters(spec, CLASSIFY, labels) == trainable
 
 
-def test_t5_base_has_the_low_rank_parameters_of_the_literature() -> None:
-    facts = describe(T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12))
-    head = facts.head_parameters(2)
-    assert facts.trainable_parameters(LoraSpec(r=8, target_modules=["q", "v"]), 2) - head == 884_736
-    assert facts.trainable_parameters(LoraSpec(r=8, target_modules="all-linear"), 2) - head == 3_244_032
-    assert facts.parameters == 222_903_552
+@pytest.mark.parametrize(
+    ("config", "total", "query_value", "all_linear"),
+    [
+        (T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12), 222_903_552, 884_736, 3_244_032),
+        (T5Config(), 60_506_624, 294_912, None),
+    ],
+    ids=["base", "small"],
+)
+def test_t5_has_the_low_rank_parameters_of_the_literature(
+    config: PreTrainedConfig, total: int, query_value: int, all_linear: int | None
+) -> None:
+    facts = facts_of(config)
+    assert facts.parameters == facts.tasks["seq2seq-lm"].total == total
+    narrow, wide = (LoraSpec(r=8, target_modules=targets) for targets in (["q", "v"], "all-linear"))
+    assert facts.trainable_parameters(narrow, "seq2seq-lm", 0) == query_value
+    if all_linear:
+        assert facts.trainable_parameters(wide, "seq2seq-lm", 0) == all_linear
+
+
+def test_a_chat_template_is_noticed(tmp_path: Path) -> None:
+    plain = tiny_lm.save_model(tmp_path / "plain", "gpt2")
+    chat = tiny_lm.save_model(tmp_path / "chat", "gpt2", chat_template=tiny_lm.CHAT_TEMPLATE)
+    assert not inspect(str(plain)).chat_template
+    assert inspect(str(chat)).chat_template
 
 
 def test_a_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
