@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.errors import RunFailed
 from app.domain.runs import FailureCode
-from app.domain.tasks import Task
+from app.domain.tasks import TASKS, Task
 from worker.engine.quantization import shape
 
 _TARGETS = "TRANSFORMERS_MODELS_TO_"
@@ -80,7 +80,7 @@ def _key_value_heads(config: Any, heads: int) -> int:
 
 def head_names(model: PreTrainedModel, task: Task) -> list[str]:
     """The parts that the task adds and that have parameters, by attribute name; none for language models."""
-    if task != "sequence-classification":
+    if TASKS[task].unit == "completion token":
         return []
     return [
         name
