@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from tests.browser.conftest import Site
+from tests.filled_language import fill_language
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +23,9 @@ PAGES = {
     "running run": "/runs/16",
     "queued run": "/runs/17",
     "failed run": "/runs/25",
+    "study of a language model": "/studies/5",
+    "running study of a language model": "/studies/6?curve=validation",
+    "run of a language model": "/runs/46",
     "workers": "/workers",
     "not found": "/runs/9999",
 }
@@ -30,6 +34,8 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 def test_every_page_is_accessible_and_fits(site: Site, chromium: Browser) -> None:
+    with site.database.transaction() as session:
+        fill_language(session)
     found = []
     for theme, width in SCREENS:
         context = chromium.new_context(

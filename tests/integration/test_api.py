@@ -111,7 +111,7 @@ def test_a_module_that_the_model_lacks_is_answered_with_the_real_names(api: Test
     [error] = answer.json()["errors"]
     assert error["path"] == "method.target_modules"
     assert error["message"] == "BertForSequenceClassification has no linear module 'q_proj'"
-    assert error["remedy"] == 'choose from: query, key, value, or "all-linear"'
+    assert error["remedy"] == 'choose from: query, key, value, dense, or "all-linear"'
 
 
 @pytest.mark.parametrize(
