@@ -1,22 +1,122 @@
-"""The examples of the API's documentation: the same specs as in `examples/`, which a test submits."""
+"""The examples of the API's documentation: the same specs as in `examples/`, which a test holds against them."""
 
 from typing import Any
 
 from app import sample
-from app.domain.runs import RunSpec
+from app.domain.methods import FullSpec, Ia3Spec, LoraSpec, PrefixSpec
+from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.studies import ArmSpec, StudySpec
 
-_study = sample.study()
-_lora = _study.owed()[1].spec
+CAUSAL = StudySpec(
+    name="Headlines by SmolLM2-135M",
+    base_model="HuggingFaceTB/SmolLM2-135M",
+    dataset=sample.SUMMARIES,
+    task="causal-lm",
+    general_text=sample.GENERAL_TEXT,
+    arms=[
+        ArmSpec(method=FullSpec(), learning_rate=2e-5),
+        ArmSpec(method=LoraSpec(r=16, lora_alpha=32, target_modules="all-linear"), learning_rate=2e-4),
+        ArmSpec(method=Ia3Spec()),
+    ],
+    training=TrainingArguments(
+        num_train_epochs=2,
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=2,
+        max_length=256,
+        packing=True,
+        early_stopping_patience=2,
+    ),
+    reference="full",
+)
+SEQ2SEQ = StudySpec(
+    name="Headlines by T5-small",
+    base_model="google-t5/t5-small",
+    dataset=sample.SUMMARIES,
+    task="seq2seq-lm",
+    metric="rouge_l",
+    arms=[
+        ArmSpec(method=FullSpec(), learning_rate=3e-4),
+        ArmSpec(method=LoraSpec(r=8, lora_alpha=16), learning_rate=1e-3),
+        ArmSpec(method=PrefixSpec(num_virtual_tokens=20)),
+    ],
+    training=TrainingArguments(num_train_epochs=3, per_device_train_batch_size=8, max_length=256, max_new_tokens=32),
+    reference="full",
+    margin_points=2,
+)
+
+
+def _body(spec: StudySpec | RunSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude_defaults=True)
+
 
 STUDY: dict[str, Any] = {
     "sample": {
-        "summary": "Full fine-tuning against LoRA and a linear probe, three seeds",
-        "value": _study.model_dump(mode="json", exclude_defaults=True),
-    }
+        "summary": "Classification: full fine-tuning against LoRA and a linear probe, three seeds",
+        "value": _body(sample.study()),
+    },
+    "causal-lm": {
+        "summary": "A language model, with what it forgets of general text",
+        "value": _body(CAUSAL),
+    },
+    "seq2seq-lm": {
+        "summary": "An encoder-decoder, judged by the text that it generates",
+        "value": _body(SEQ2SEQ),
+    },
 }
 RUN: dict[str, Any] = {
     "lora": {
-        "summary": "One run of LoRA, r = 8 on query and value",
-        "value": RunSpec.model_validate(_lora).model_dump(mode="json", exclude_defaults=True),
+        "summary": "Classification by LoRA, r = 8 on query and value",
+        "value": _body(sample.study().owed()[1].spec),
+    },
+    "causal-lm": {
+        "summary": "A language model by LoRA on every linear layer",
+        "value": _body(CAUSAL.owed()[1].spec),
+    },
+}
+
+REGISTRATION: dict[str, Any] = {
+    "sample": {"summary": "The packaged sample", "value": {"name": "all-MiniLM-L6-v2", "source": "sample"}},
+    "hub": {
+        "summary": "From the Hugging Face hub",
+        "value": {"name": "roberta-base", "source": "hub", "location": "FacebookAI/roberta-base", "revision": "main"},
+    },
+}
+METHODS_OF_MODEL: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "application/json": {
+                "example": [
+                    {
+                        "kind": "lora",
+                        "family": "lora",
+                        "label": "LoRA r=8",
+                        "spec": {"kind": "lora", "r": 8, "lora_alpha": 16},
+                        "fits": True,
+                        "trainable_parameters": 75653,
+                        "total_parameters": 22715141,
+                        "touches": ["bert.encoder.layer.0.attention.self.query", "classifier"],
+                        "reason": None,
+                        "advice": [],
+                    },
+                    {
+                        "kind": "prefix",
+                        "family": "prompt",
+                        "label": "prefix tuning n=20",
+                        "spec": {"kind": "prefix", "num_virtual_tokens": 20},
+                        "fits": False,
+                        "trainable_parameters": None,
+                        "total_parameters": 22715141,
+                        "touches": [],
+                        "reason": {
+                            "path": "kind",
+                            "message": "prefix tuning does not fit the task sequence-classification",
+                            "remedy": "it fits causal-lm, seq2seq-lm",
+                        },
+                        "advice": [],
+                    },
+                ]
+            }
+        }
     }
 }
+"""Shortened: two of the methods, and two of what the first touches."""

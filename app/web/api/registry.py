@@ -1,42 +1,22 @@
-"""What is registered and who works: base models, datasets, workers."""
+"""What else is registered, and who works: datasets, workers."""
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Self
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.domain.datasets import DatasetFacts
 from app.domain.errors import NotFound
-from app.domain.models import ModelFacts, ModelRegistration, ModelSource, ModelStatus
 from app.domain.names import Name
-from app.services import models as model_service
 from app.services import workers as worker_service
 from app.services.workers import WorkerView
-from app.store.queries import base_models, datasets
-from app.store.tables import BaseModelRow, DatasetRow
-from app.web.dependencies import Bell, Config, Db, Reading
+from app.store.queries import datasets
+from app.store.tables import DatasetRow
+from app.web.dependencies import Config, Reading
 from app.web.errors import problems
 
 router = APIRouter()
-
-
-class ModelOut(BaseModel):
-    """A base model; `facts` is there once a worker has inspected it."""
-
-    name: str
-    source: ModelSource
-    location: str
-    revision: str
-    status: ModelStatus
-    message: str
-    facts: ModelFacts | None
-    created_at: datetime
-
-    @classmethod
-    def of(cls, row: BaseModelRow) -> Self:
-        """From the store."""
-        return cls.model_validate(row, from_attributes=True)
 
 
 class DatasetOut(BaseModel):
@@ -51,39 +31,6 @@ class DatasetOut(BaseModel):
     def of(cls, row: DatasetRow) -> Self:
         """From the store."""
         return cls.model_validate(row, from_attributes=True)
-
-
-REGISTRATION = {
-    "sample": {"summary": "The packaged sample", "value": {"name": "all-MiniLM-L6-v2", "source": "sample"}},
-    "hub": {
-        "summary": "From the Hugging Face hub",
-        "value": {"name": "roberta-base", "source": "hub", "location": "FacebookAI/roberta-base", "revision": "main"},
-    },
-}
-
-
-@router.post("/models", status_code=202, tags=["models"], operation_id="registerModel", responses=problems(409, 422))
-def register_model(
-    db: Db, bell: Bell, settings: Config, wanted: Annotated[ModelRegistration, Body(openapi_examples=REGISTRATION)]
-) -> ModelOut:
-    """Make a base model known under a name; a worker inspects it (no weights are loaded) and then it can be used."""
-    with db.transaction() as session:
-        return ModelOut.of(model_service.register(session, bell, wanted, settings.model_roots))
-
-
-@router.get("/models", tags=["models"], operation_id="listModels")
-def list_models(session: Reading) -> list[ModelOut]:
-    """Every registered base model."""
-    return [ModelOut.of(row) for row in base_models.everyone(session)]
-
-
-@router.get("/models/{name:path}", tags=["models"], operation_id="getModel", responses=problems(404, 422))
-def get_model(session: Reading, name: Name) -> ModelOut:
-    """A base model: its architecture, its linear modules, its parameters."""
-    row = base_models.by_name(session, name)
-    if row is None:
-        raise NotFound(f"there is no base model {name!r}")
-    return ModelOut.of(row)
 
 
 @router.get("/datasets", tags=["datasets"], operation_id="listDatasets")

@@ -21,6 +21,7 @@ class Place:
 NAV = (
     Place("studies", "/studies", marked("Studies")),
     Place("runs", "/runs", marked("Runs")),
+    Place("models", "/models", marked("Models")),
     Place("workers", "/workers", marked("Workers")),
 )
 

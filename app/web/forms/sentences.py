@@ -27,6 +27,7 @@ SENTENCES = {
 BY_PATH = {
     ("base_model", "string_too_short"): marked("Choose a base model"),
     ("dataset", "string_too_short"): marked("Choose a dataset"),
+    ("name", "string_pattern_mismatch"): marked("Write it with letters, digits and the characters . _ - / alone"),
     ("arms", "too_short"): marked("A study needs an arm: add one"),
     ("arms", "too_long"): marked("At most %(max_length)s arms"),
     ("seeds", "too_short"): marked("A study needs a seed"),

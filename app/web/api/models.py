@@ -1,0 +1,160 @@
+"""Base models over HTTP: register, list, get, and what each method would do to one."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Body, Query
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
+
+from app.domain.adaptations import Adaptation, adaptations
+from app.domain.errors import Conflict, FieldError, Invalid, NotFound
+from app.domain.methods import Family, MethodSpec
+from app.domain.models import ModelFacts, ModelRegistration, ModelSource, ModelStatus
+from app.domain.names import Name
+from app.domain.tasks import Task
+from app.services import models as model_service
+from app.store.queries import base_models
+from app.store.tables import BaseModelRow
+from app.web.api.examples import METHODS_OF_MODEL, REGISTRATION
+from app.web.dependencies import Bell, Config, Db, Reading
+from app.web.errors import problems
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+class ModelListed(BaseModel):
+    """A base model in a list; what is known of it is there once a worker has inspected it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    source: ModelSource
+    location: str
+    revision: str
+    status: ModelStatus
+    message: str
+    architecture: str | None = None
+    parameters: int | None = None
+    """Of the base model without any head."""
+    tasks: list[Task] = []
+    """What it can do."""
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: BaseModelRow) -> Self:
+        """From the store."""
+        found, facts = cls.model_validate(row), row.facts
+        if facts is None:
+            return found
+        known = {"architecture": facts.architecture, "parameters": facts.parameters, "tasks": list(facts.tasks)}
+        return found.model_copy(update=known)
+
+
+class ModelOut(BaseModel):
+    """A base model; `facts` is there once a worker has inspected it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    source: ModelSource
+    location: str
+    revision: str
+    status: ModelStatus
+    message: str
+    facts: ModelFacts | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: BaseModelRow) -> Self:
+        """From the store."""
+        return cls.model_validate(row)
+
+
+class MethodOut(BaseModel):
+    """A method held against a base model."""
+
+    kind: str
+    family: Family
+    label: str
+    spec: MethodSpec
+    """Its usual settings, as a run's or an arm's `method`."""
+    fits: bool
+    trainable_parameters: int | None
+    """None where it does not fit."""
+    total_parameters: int
+    """Of the model with its head."""
+    touches: list[str]
+    """Modules of the untouched model that it changes or wraps."""
+    reason: FieldError | None
+    """Why it does not fit: the field of `spec`, what is wrong, what to do."""
+    advice: list[FieldError]
+    """What one should know though it fits."""
+
+    @classmethod
+    def of(cls, adapted: Adaptation) -> Self:
+        """From the domain."""
+        return cls(
+            kind=adapted.facts.kind,
+            family=adapted.facts.family,
+            label=adapted.spec.label,
+            spec=adapted.spec,
+            fits=adapted.unfit is None,
+            trainable_parameters=adapted.trainable,
+            total_parameters=adapted.total,
+            touches=list(adapted.touches),
+            reason=adapted.unfit,
+            advice=list(adapted.advice),
+        )
+
+
+@router.post("", status_code=202, operation_id="registerModel", responses=problems(409, 422))
+def register_model(
+    db: Db, bell: Bell, settings: Config, wanted: Annotated[ModelRegistration, Body(openapi_examples=REGISTRATION)]
+) -> ModelOut:
+    """Make a base model known under a name; a worker inspects it (no weights are loaded) and then it can be used."""
+    with db.transaction() as session:
+        return ModelOut.of(model_service.register(session, bell, wanted, settings.model_roots))
+
+
+@router.get("", operation_id="listModels")
+def list_models(session: Reading) -> list[ModelListed]:
+    """Every registered base model, in short."""
+    return [ModelListed.of(row) for row in base_models.everyone(session)]
+
+
+@router.get(
+    "/{name:path}/methods",
+    operation_id="listMethodsOfModel",
+    responses=METHODS_OF_MODEL | problems(404, 409, 422),
+)
+def list_methods(
+    session: Reading,
+    name: Name,
+    task: Annotated[Task | None, Query(description="What for; the first that the model can do unless said")] = None,
+    labels: Annotated[int, Query(ge=1, le=100_000, description="Of a classifier's head")] = 2,
+) -> list[MethodOut]:
+    """What each method, with its usual settings, would touch and train in a base model, or why it does not fit."""
+    row = _model(session, name)
+    facts = row.facts
+    if facts is None:
+        raise Conflict(f"the base model {name!r} has not been inspected: {row.message or 'try again in a few seconds'}")
+    chosen = next(iter(facts.tasks)) if task is None else task
+    if chosen not in facts.tasks:
+        why, able = facts.unable.get(chosen, "it was not inspected for it"), ", ".join(facts.tasks)
+        raise Invalid.field("task", f"{name} cannot do {chosen}: {why}", f"choose from: {able}")
+    return [MethodOut.of(adapted) for adapted in adaptations(facts.task_model(chosen, labels))]
+
+
+@router.get("/{name:path}", operation_id="getModel", responses=problems(404, 422))
+def get_model(session: Reading, name: Name) -> ModelOut:
+    """A base model as each task that it can do sees it: its parameters, its linear layers, its blocks; and why it
+    cannot do the others."""
+    return ModelOut.of(_model(session, name))
+
+
+def _model(session: Session, name: str) -> BaseModelRow:
+    row = base_models.by_name(session, name)
+    if row is None:
+        raise NotFound(f"there is no base model {name!r}")
+    return row
