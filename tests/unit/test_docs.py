@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from app import sample
 from app.cli import cli
-from app.domain.methods import METHODS, FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.methods import METHODS, SPECS
+from app.domain.metrics import Clocks
 from app.domain.runs import FailureCode, RunSpec, TrainingArguments
 from app.domain.studies import StudySpec
+from app.domain.tasks import METRICS, TASKS
 from app.main import create_app
 from app.settings import ROOT, SECRETS, Settings
 
 DOCS = ROOT / "docs"
-SPECS: tuple[type[BaseModel], ...] = (FullSpec, LoraSpec, HeadOnlySpec)
 
 
 def rows(page: str) -> dict[str, list[str]]:
@@ -67,16 +68,32 @@ def test_every_failure_code_is_there_and_no_other() -> None:
     assert set(rows("failures.md")) == {code.value for code in FailureCode}
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_a_method_is_there_with_its_learning_rate_and_its_fields(spec: type[BaseModel]) -> None:
-    kind = spec.model_fields["kind"].default
-    _, rate, fields = rows("api.md")[kind]
-    assert float(rate) == METHODS[kind].learning_rate
-    assert re.findall(r"`(\w+)`", fields) == [name for name in spec.model_fields if name != "kind"]
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_method_is_there_with_its_learning_rate_and_its_fields(kind: str) -> None:
+    what, rate, fields = rows("api.md")[kind]
+    assert (what, float(rate)) == (METHODS[kind].summary, METHODS[kind].learning_rate)
+    assert re.findall(r"`(\w+)`", fields) == [name for name in SPECS[kind].model_fields if name != "kind"]
 
 
-def test_every_method_has_a_row() -> None:
-    assert {spec.model_fields["kind"].default for spec in SPECS} == set(METHODS)
+def test_a_task_is_there_with_its_rows_and_its_metrics() -> None:
+    told = {first: cells for first, cells in rows("api.md").items() if first in TASKS}
+    assert list(told) == list(TASKS)
+    for task in TASKS.values():
+        formats, usual, others = told[task.name]
+        assert formats == ", ".join(task.formats)
+        able = {name for name in task.metrics if METRICS[name].per_item}
+        assert {usual, *re.findall(r"`(\w+)`", others)} == {f"`{task.metric}`", *(able - {task.metric})}
+
+
+def test_every_metric_is_there_as_the_code_defines_it() -> None:
+    told = {first: cells for first, cells in rows("measuring.md").items() if first in METRICS}
+    assert {name: definition for name, (_of, definition) in told.items()} == {
+        name: facts.definition for name, facts in METRICS.items()
+    }
+
+
+def test_every_clock_is_there() -> None:
+    assert set(Clocks.model_fields) <= set(rows("measuring.md"))
 
 
 def test_every_training_argument_is_there() -> None:
