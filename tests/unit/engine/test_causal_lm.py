@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     T5Config,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from app.domain.datasets import ChatRow, LabelledRow, PairRow, Row, TextRow
 from app.domain.errors import RunFailed
@@ -38,6 +39,7 @@ from worker.engine.evaluate import Evaluator
 from worker.engine.generation import exact_match, rouge_l, write
 from worker.engine.methods import MECHANISMS
 from worker.engine.model import check_task
+from worker.engine.packing import check_packing, first_fit
 from worker.engine.progress import Stopped
 from worker.engine.tasks import causal_lm
 from worker.engine.token_loss import logits_at, token_losses
@@ -187,10 +189,6 @@ def test_a_prompt_leaves_room_for_what_is_written_after_it(tmp_path: Path) -> No
 # Bad input
 
 
-def marked(word: str) -> str:
-    return tiny_lm.CHAT_TEMPLATE.replace("message.role }}", f"message.role }} {{{{ messages[-1].content if {word} }}}}")
-
-
 CHANGING = "{% for m in messages %}{{ loop.revindex }} {{ m.content }} {% endfor %}"
 BAD: dict[str, tuple[Row, Format, dict[str, Any], str]] = {
     "an empty completion": (PAIR._replace(completion=" "), "prompt-completion", {}, "Row p1 .* empty completion"),
@@ -219,7 +217,7 @@ def test_a_row_that_cannot_be_learnt_from_is_named(tmp_path: Path, case: str) ->
 
 
 def test_a_tokenizer_of_another_model_is_found_out(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"Row p1 .* token \d+, and the base model has 8 embeddings: tokenizer and model do not"):
+    with pytest.raises(RunFailed, match=r"Row p1 .* token \d+, and the base model has 8 embeddings"):
         encode([PAIR], model=tiny_lm.model("gpt2", vocab_size=8), directory=tmp_path)
 
 
@@ -365,6 +363,55 @@ def test_packed_rows_have_the_losses_and_the_gradients_that_they_have_alone(tmp_
         assert packed_losses[target] == pytest.approx(values, abs=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(packed_gradients[name], gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_rows_of_one_length_are_not_packed(tmp_path: Path) -> None:
+    """Two of eight tokens do not fit into ten: nothing would be saved, and a mask by hand costs time."""
+    examples = encode([PAIR, PAIR], packing=True, max_length=10, directory=tmp_path)
+    assert causal_lm.collate(examples, [0, 1], 0).inputs.keys() == {"input_ids", "attention_mask"}
+
+
+def test_rows_fit_into_as_few_sequences_as_the_rule_finds() -> None:
+    lengths = [5, 9, 2, 2, 7, 1, 4]
+    bins = first_fit(lengths, 10)
+    assert sorted(i for members in bins for i in members) == list(range(7))
+    assert [[lengths[i] for i in members] for members in bins] == [[9, 1], [7, 2], [5, 4], [2]]
+    with pytest.raises(ValueError, match="Row 1 has 9 tokens, and a sequence takes 8"):
+        first_fit(lengths, 8)
+
+
+def refusing(kind: str) -> tuple[PreTrainedModel, str]:
+    sizes: dict[str, Any] = {"vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32}
+    cases: dict[str, tuple[dict[str, Any], str]] = {
+        "mistral": (
+            {**sizes, **heads, "sliding_window": 8},
+            "attends to a window of 8 tokens: lower max_length from 24",
+        ),
+        "bloom": ({"vocab_size": 32, "hidden_size": 32, "n_layer": 2, "n_head": 2}, "cannot read such a batch"),
+        "mpt": ({"vocab_size": 32, "d_model": 32, "n_layers": 2, "n_heads": 2}, "would change each other"),
+        "rwkv": ({**sizes, "attention_hidden_size": 32}, "would change each other"),
+    }
+    config, sentence = cases[kind]
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**config))
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.2)
+    return model, sentence
+
+
+@pytest.mark.parametrize("kind", ["mistral", "bloom", "mpt", "rwkv"])
+def test_packing_is_refused_where_rows_would_not_be_alone(kind: str) -> None:
+    model, sentence = refusing(kind)
+    with pytest.raises(
+        RunFailed, match=f"packing: rows cannot lie side by side in a model of type '{kind}'.*{sentence}"
+    ):
+        check_packing(model, 24)
+
+
+def test_a_window_that_is_long_enough_does_not_matter() -> None:
+    model, _ = refusing("mistral")
+    check_packing(model, 8)
 
 
 def test_packing_takes_the_same_steps_and_only_in_training(tmp_path: Path) -> None:

@@ -116,11 +116,14 @@ def _check_direction(model: PreTrainedModel) -> None:
 
 
 def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Batch:
-    """Rows padded on the right to the longest of them, or packed; labels [B, T] are the shifted targets."""
+    """Rows padded on the right to the longest of them, or packed where that takes less room; labels [B, T] are the
+    shifted targets."""
     tokens, targets = [examples.tokens[i] for i in indices], [examples.targets[i] for i in indices]
-    if examples.capacity:
-        return packed(tokens, targets, examples.capacity, pad_token)
     ids, mask = padded(tokens, pad_token)
+    if examples.capacity:
+        together = packed(tokens, targets, examples.capacity, pad_token)
+        if together.labels.numel() < ids.numel():
+            return together
     labels, _ = padded(targets, IGNORED)
     return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()))
 
