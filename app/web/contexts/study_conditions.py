@@ -6,11 +6,13 @@ from typing import Any
 
 from app.domain.comparison import Arm, Comparison
 from app.domain.models import ModelFacts
+from app.domain.tasks import TASKS
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import NOTHING, count, rate
 from app.web.words.arms import condition, condition_value, trains
+from app.web.words.metrics import title
 
 VERSIONS = ("torch", "transformers", "peft")
 TOLD = ("kind", "target_modules")
@@ -152,7 +154,15 @@ def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow
         warmup=f"{training.warmup_steps:g}",
         norm=f"{training.max_grad_norm:g}",
     )
-    return [(_("Base model"), base), (_("Data"), data), (_("Budget"), budget), (_("Schedule"), schedule)]
+    general = [(_("Forgetting on"), spec.general_text)] if spec.general_text else []
+    return [
+        (_("Base model"), base),
+        (_("Task"), _("%(task)s, by %(metric)s", task=_(TASKS[spec.task].title), metric=title(found.metric))),
+        (_("Data"), data),
+        *general,
+        (_("Budget"), budget),
+        (_("Schedule"), schedule),
+    ]
 
 
 def _seen(found: Comparison) -> list[tuple[str, str]]:
