@@ -111,11 +111,11 @@ def rouge_l(written: str, wanted: str) -> float:
 
         2·LCS / (m + n)        m and n: words of the two texts
 
-    Words are runs of letters, digits and underscores of any script, without regard to case; nothing is stemmed. Two
-    texts without a word agree. By rapidfuzz, as the similarity of insertions and deletions, which is the same number.
+    Words are runs of letters and digits of any script, without regard to case; nothing is stemmed. Two texts without a
+    word agree. By rapidfuzz, as the similarity of insertions and deletions, which is the same number.
     """
     return float(Indel.normalized_similarity(_words(written), _words(wanted)))
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
+    return re.findall(r"[^\W_]+", text.casefold())

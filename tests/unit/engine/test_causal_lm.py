@@ -539,6 +539,7 @@ def test_rouge_l_and_exact_match_are_as_defined() -> None:
     assert rouge_l("police kill the gunman", "police killed the gunman") == pytest.approx(3 / 4)
     assert rouge_l("the gunman kill police", "police killed the gunman") == pytest.approx(2 / 4)
     assert rouge_l("One, TWO!", "one two three") == pytest.approx(2 * 2 / 5)
+    assert rouge_l("snow_white", "snow white") == 1
     assert rouge_l("один", "два") == 0
     assert rouge_l("", "one") == 0
     assert rouge_l("…", "!") == 1
