@@ -259,7 +259,13 @@ def fail(session: Session, run: RunRow, code: FailureCode) -> None:
 def add_workers(session: Session, run_id: int) -> None:
     """One at work, one idle, one lost."""
     host = {"device": "cpu", "device_name": "x86, 2 cores", "memory_bytes": 8 * 1024 * MIB, "cores": 2}
-    card = {"device": "cuda", "device_name": "NVIDIA L4", "memory_bytes": 24 * 1024 * MIB, "cores": 8}
+    card = {
+        "device": "cuda",
+        "device_name": "NVIDIA L4",
+        "memory_bytes": 24 * 1024 * MIB,
+        "cores": 8,
+        "capabilities": ["qlora"],
+    }
     session.add(WorkerRow(name="cpu-1", run_id=run_id, **host))
     session.add(WorkerRow(name="gpu-1", **card))
     session.add(WorkerRow(name="cpu-2", heartbeat_at=now() - timedelta(minutes=20), **host))

@@ -46,6 +46,8 @@ class RunPage:
     study: str
     base_model: str
     dataset: str
+    by_peft: bool
+    """PEFT carries the method out."""
     status: str
     title: str
     worker: str | None
@@ -86,6 +88,7 @@ class RunPage:
             study=view.study_name or "",
             base_model=view.base_model,
             dataset=view.dataset,
+            by_peft=row.spec.method.mechanism == "peft",
             status=row.status,
             title=_title(view, result, failure),
             worker=row.worker,
@@ -101,6 +104,13 @@ class RunPage:
             result=result,
             failure=failure,
         )
+
+    @property
+    def adapter_words(self) -> str:
+        """What a file of the kind `adapter` is."""
+        if self.by_peft:
+            return _("what to load with PEFT")
+        return _("what trained; the .json beside it says how to load it")
 
     @property
     def download(self) -> ArtifactRow | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.domain.methods import METHODS
 from app.services.workers import WorkerView
 from app.web.contexts.runs import RunLine
 
@@ -17,3 +18,7 @@ class WorkersPage:
     """First come, first served."""
     queued: int
     """All that wait; the queue shows the first of them."""
+
+    def able(self, worker: WorkerView) -> str:
+        """What it can do that not every worker can, by the method that needs it: `QLoRA`."""
+        return ", ".join(METHODS[name].name if name in METHODS else name for name in worker.capabilities)

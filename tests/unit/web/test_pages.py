@@ -94,3 +94,8 @@ def test_a_static_file_may_be_kept_only_under_the_address_with_its_hash(empty: T
     address = next(iter(re.findall(r'href="(/static/css/tokens\.css\?v=\w+)"', empty.get("/studies").text)))
     assert "immutable" in empty.get(address).headers["cache-control"]
     assert empty.get(address.partition("?")[0]).headers["cache-control"] == "no-cache"
+
+
+def test_a_worker_says_what_not_every_worker_can_do(full: TestClient) -> None:
+    assert "<small>cuda, can do QLoRA</small>" in full.get("/workers").text
+    assert "<small>cpu</small>" in full.get("/workers").text

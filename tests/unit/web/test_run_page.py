@@ -126,3 +126,10 @@ def test_a_run_that_begins_again_counts_only_its_own_attempt(full: TestClient) -
     assert [line.stand for line in live.phases] == ["done", "now", *["ahead"] * 6]
     assert live.phases[1].seconds == pytest.approx(5, abs=1)
     assert RunStatus(run.status) is RunStatus.RUNNING
+
+
+def test_an_adapter_is_said_to_be_peft_s_only_where_it_is(full: TestClient) -> None:
+    assert "what to load with PEFT" in full.get("/runs/2").text
+    head_only = full.get("/runs/3").text
+    assert "what trained; the .json beside it says how to load it" in head_only
+    assert "PEFT" not in head_only.split("Spec")[0].replace("peft 0.18.1", "")

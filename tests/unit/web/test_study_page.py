@@ -155,9 +155,7 @@ def test_names_are_text(client: TestClient) -> None:
     assert "&lt;b&gt;1&lt;/b&gt;" in text
 
 
-@pytest.mark.parametrize(
-    "name", ["verdict", "score-memory", "score-time", "loss", "validation", "memory", "time"]
-)
+@pytest.mark.parametrize("name", ["verdict", "score-memory", "score-time", "loss", "validation", "memory", "time"])
 def test_every_chart_has_its_files(client: TestClient, name: str) -> None:
     address = f"/studies/{study(client)}/charts/{name}"
     svg, png = client.get(f"{address}.svg?theme=dark"), client.get(f"{address}.png")
