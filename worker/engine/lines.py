@@ -123,6 +123,8 @@ class LineWriter:
 
     def _line(self, row: Row, pieces: list[list[int]]) -> Line:
         chat, plain = isinstance(row, ChatRow), isinstance(row, TextRow)
+        if not pieces[-1]:
+            raise unusable(row, "has a text that the tokenizer makes no token of", "Leave it out")
         first = next(piece for piece in pieces if piece)
         if not chat and first[: len(self._lead)] != self._lead:  # a chat template writes its own
             pieces[0] = [*self._lead, *pieces[0]]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.pre_tokenizers import ByteLevel, Metaspace
+from tokenizers.processors import TemplateProcessing
 from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
@@ -163,6 +164,27 @@ def test_a_prompt_ends_where_generation_will_see_it_end(tmp_path: Path) -> None:
     assert read(examples, 1) == ("a Ġb", "Ġb </s>")
     assert len(recorder.logs) == 1
     assert recorder.logs[0].startswith("In 1 of 2 rows of the train split the tokenizer would join")
+
+
+def test_a_text_of_letters_that_the_tokenizer_drops_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"Row p1 .* no token of"):
+        encode([PairRow("p1", "train", "a", "z")], byte_pairs(), directory=tmp_path)
+
+
+def metaspace() -> PreTrainedTokenizerFast:
+    """As Llama's: a space is a part of the word after it, and a text begins with one that nobody wrote."""
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<s>", "<unk>", "</s>", "▁", "a", "b", "▁a", "▁b"])}
+    backend = Tokenizer(BPE(vocabulary, [("▁", "a"), ("▁", "b")], unk_token="<unk>"))
+    backend.pre_tokenizer = Metaspace(prepend_scheme="first", split=False)
+    backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+def test_a_completion_begins_with_no_space_that_nobody_wrote(tmp_path: Path) -> None:
+    rows = [PairRow("p1", "train", "a", " b"), PairRow("p2", "train", "a", "b")]
+    examples = encode(rows, metaspace(), directory=tmp_path)
+    assert read(examples, 0) == ("<s> ▁a ▁b", "- ▁b </s>")
+    assert read(examples, 1) == ("<s> ▁a b", "- b </s>")
 
 
 def test_a_long_prompt_loses_its_beginning_and_a_long_completion_its_end(tmp_path: Path) -> None:
