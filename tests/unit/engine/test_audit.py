@@ -1,82 +1,100 @@
 """The freeze audit must catch what it is there for."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from app.domain.errors import RunFailed
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.runs import FailureCode
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
+from app.domain.metrics import Audit
+from app.domain.runs import FailureCode, TrainingArguments
 from tests import tiny
-from worker.engine import attempt as attempt_module
+from worker.engine import audit
 from worker.engine.attempt import Attempt
-from worker.engine.methods import METHODS, head, lora
+from worker.engine.methods import MECHANISMS, peft, selection
 
 LORA = LoraSpec(r=4, target_modules=["query", "value"])
 ONE_STEP = tiny.FAST.model_copy(update={"max_steps": 1})
 
-
-def _broken(kind: str, apply) -> dict[str, object]:  # type: ignore[no-untyped-def]
-    real = METHODS[kind]
-    rest = {name: getattr(real, name) for name in ("expected_trainable", "group", "save")}
-    return {**METHODS, kind: SimpleNamespace(apply=apply, **rest)}
+Apply = Callable[[Any, Any, Any], nn.Module]
 
 
-def _audited(directory: Path, base: Path, method, training=tiny.FAST):  # type: ignore[no-untyped-def]
-    return Attempt(tiny.job(directory, base, method, training), tiny.Recorder()).run().audit
+def audited(
+    directory: Path, base: Path, method: MethodSpec, training: TrainingArguments = tiny.FAST, apply: Apply | None = None
+) -> Audit:
+    """The audit of a run; with `apply`, of one whose method is carried out by that instead."""
+    attempt = Attempt(tiny.job(directory, base, method, training), tiny.Recorder())
+    if apply is not None:
+        real = MECHANISMS[method.mechanism]
+        attempt.mechanism = SimpleNamespace(apply=apply, companion=real.companion, save=real.save)
+    return attempt.run().audit
 
 
-def test_a_base_parameter_left_trainable_is_caught_before_training(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forgetful(model, spec):  # type: ignore[no-untyped-def]
-        adapted = lora.apply(model, spec)
+def test_a_base_parameter_left_trainable_is_caught_before_training(base: Path, tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def forgetful(model, spec, facts):  # type: ignore[no-untyped-def]
+        adapted = peft.apply(model, spec, facts)
         adapted.get_parameter("base_model.model.bert.embeddings.LayerNorm.bias").requires_grad_(True)
+        adapted.register_forward_hook(lambda module, *_: steps.append(1) if module.training else None)
         return adapted
 
-    monkeypatch.setattr(attempt_module, "METHODS", _broken("lora", forgetful))
     with pytest.raises(RunFailed, match=r"embeddings.LayerNorm.bias is trainable, but the method does not") as failed:
-        _audited(tmp_path, base, LORA)
+        audited(tmp_path, base, LORA, apply=forgetful)
     assert failed.value.code is FailureCode.AUDIT
+    assert not steps
 
 
-def test_a_head_left_frozen_is_caught_before_training(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def frozen(model, spec):  # type: ignore[no-untyped-def]
-        return model.requires_grad_(False)
+def test_an_adapter_that_does_not_train_is_caught_before_training(base: Path, tmp_path: Path) -> None:
+    """The classic: the head trains, the loss falls, and the adapter is as it was."""
 
-    monkeypatch.setattr(attempt_module, "METHODS", _broken("head-only", frozen))
-    with pytest.raises(RunFailed, match=r"classifier.bias is frozen or absent"):
-        _audited(tmp_path, base, HeadOnlySpec())
-
-
-def test_a_frozen_parameter_that_changes_is_caught_after_training(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def leaking(model, spec):  # type: ignore[no-untyped-def]
-        adapted = head.apply(model, spec)
-        weight = adapted.get_parameter("bert.encoder.layer.1.output.dense.weight")
-
-        def nudge(*_: object) -> None:
-            if adapted.training:
-                weight.data[0, 0] += 1e-3
-
-        adapted.register_forward_hook(nudge)
+    def asleep(model, spec, facts):  # type: ignore[no-untyped-def]
+        adapted = peft.apply(model, spec, facts)
+        for name, parameter in adapted.named_parameters():
+            parameter.requires_grad = parameter.requires_grad and ".lora_" not in name
         return adapted
 
-    monkeypatch.setattr(attempt_module, "METHODS", _broken("head-only", leaking))
-    with pytest.raises(RunFailed, match=r"layer.1.output.dense.weight is frozen, but it changed") as failed:
-        _audited(tmp_path, base, HeadOnlySpec())
+    with pytest.raises(RunFailed, match=r"query.lora_A.default.weight is frozen or absent.*… and so 5 more") as failed:
+        audited(tmp_path, base, LORA, apply=asleep)
     assert failed.value.code is FailureCode.AUDIT
 
 
-def test_a_trainable_parameter_that_stays_although_it_has_a_gradient_is_caught(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def pinned(model, spec):  # type: ignore[no-untyped-def]
+def test_a_head_left_frozen_is_caught_before_training(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"classifier.bias is frozen or absent"):
+        audited(tmp_path, base, HeadOnlySpec(), apply=lambda model, spec, facts: model.requires_grad_(False))
+
+
+def test_another_shape_than_the_method_says_is_caught_before_training(base: Path, tmp_path: Path) -> None:
+    def narrower(model, spec, facts):  # type: ignore[no-untyped-def]
+        return peft.apply(model, spec.model_copy(update={"r": 2}), facts)
+
+    with pytest.raises(RunFailed, match=r"query.lora_A.default.weight has another shape than the method says"):
+        audited(tmp_path, base, LORA, apply=narrower)
+
+
+def test_a_frozen_parameter_that_changes_is_caught_after_training(base: Path, tmp_path: Path) -> None:
+    def leaking(model, spec, facts):  # type: ignore[no-untyped-def]
+        adapted = selection.apply(model, spec, facts)
+        weight = adapted.get_parameter("bert.encoder.layer.1.output.dense.weight")
+        adapted.register_forward_hook(lambda module, *_: nudge(weight) if module.training else None)
+        return adapted
+
+    def nudge(weight: torch.Tensor) -> None:
+        weight.data[0, 0] += 1e-3
+
+    training = tiny.FAST.model_copy(update={"cache_frozen_prefix": False})
+    with pytest.raises(RunFailed, match=r"layer.1.output.dense.weight is frozen, but it changed") as failed:
+        audited(tmp_path, base, HeadOnlySpec(), training, leaking)
+    assert failed.value.code is FailureCode.AUDIT
+
+
+def test_a_trainable_parameter_that_stays_although_it_has_a_gradient_is_caught(base: Path, tmp_path: Path) -> None:
+    def pinned(model, spec, facts):  # type: ignore[no-untyped-def]
         bias = model.get_parameter("classifier.bias")
         start = bias.detach().clone()
 
@@ -86,13 +104,12 @@ def test_a_trainable_parameter_that_stays_although_it_has_a_gradient_is_caught(
         model.register_forward_pre_hook(put_back)
         return model.requires_grad_(True)
 
-    monkeypatch.setattr(attempt_module, "METHODS", _broken("full", pinned))
     with pytest.raises(RunFailed, match=r"classifier.bias had a gradient and did not change"):
-        _audited(tmp_path, base, FullSpec())
+        audited(tmp_path, base, FullSpec(), apply=pinned)
 
 
 def test_groups_count_what_changed(base: Path, tmp_path: Path) -> None:
-    groups = {g.name: (g.tensors, g.changed) for g in _audited(tmp_path, base, LORA).groups}
+    groups = {g.name: (g.tensors, g.changed) for g in audited(tmp_path, base, LORA).groups}
     assert groups == {
         "lora_A, lora_B of query": (4, 4),
         "lora_A, lora_B of value": (4, 4),
@@ -103,33 +120,40 @@ def test_groups_count_what_changed(base: Path, tmp_path: Path) -> None:
 
 def test_matrices_without_a_gradient_are_noted_and_do_not_fail(base: Path, tmp_path: Path) -> None:
     """After one step LoRA's A is where it was: its gradient is a multiple of B, which began at zero."""
-    audited = _audited(tmp_path, base, LORA, ONE_STEP)
-    assert audited.passed
-    assert len(audited.notes) == 4  # three sentences, and how many more
-    assert "lora_A" in audited.notes[0] and "never had a gradient" in audited.notes[0]
-    assert {g.name: g.changed for g in audited.groups}["lora_A, lora_B of query"] == 2
+    found = audited(tmp_path, base, LORA, ONE_STEP)
+    assert found.passed
+    assert len(found.notes) == 4  # three sentences, and how many more
+    assert "lora_A" in found.notes[0] and "never had a gradient" in found.notes[0]
+    assert {g.name: g.changed for g in found.groups}["lora_A, lora_B of query"] == 2
 
 
-def test_a_model_most_of_which_gets_no_gradient_is_caught(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def detached(model, spec):  # type: ignore[no-untyped-def]
+def test_a_model_most_of_which_gets_no_gradient_is_caught(base: Path, tmp_path: Path) -> None:
+    def detached(model, spec, facts):  # type: ignore[no-untyped-def]
         def cut(module, inputs, output):  # type: ignore[no-untyped-def]
             output.pooler_output = output.pooler_output.detach()
 
         model.bert.register_forward_hook(cut)
         return model.requires_grad_(True)
 
-    monkeypatch.setattr(attempt_module, "METHODS", _broken("full", detached))
     with pytest.raises(RunFailed, match="Less than half of the trainable parameters changed"):
-        _audited(tmp_path, base, FullSpec())
+        audited(tmp_path, base, FullSpec(), apply=detached)
+
+
+def test_what_a_method_sets_back_is_noted_and_anything_else_that_comes_back_fails() -> None:
+    model = nn.Linear(3, 2)
+    before, groups = audit.hashes(model), {"weight": "layer", "bias": "layer"}
+    model.weight.data += 1
+    found = audit.compare(before, model, groups, (), may_return=["bias"])
+    assert found.notes == ["bias trained, and the method set it back to where it began."]
+    with pytest.raises(RunFailed, match="bias had a gradient and did not change"):
+        audit.compare(before, model, groups, ())
 
 
 def test_hashes_see_one_bit_of_any_type() -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        model = torch.nn.Linear(3, 3).to(dtype)
-        before = attempt_module.audit.hashes(model)
-        assert attempt_module.audit.hashes(model) == before
+        model = nn.Linear(3, 3).to(dtype)
+        before = audit.hashes(model)
+        assert audit.hashes(model) == before
         model.bias.data[1] += 1
-        after = attempt_module.audit.hashes(model)
+        after = audit.hashes(model)
         assert (after["weight"] == before["weight"]) and after["bias"] != before["bias"]

@@ -7,14 +7,30 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from transformers import DistilBertConfig, PreTrainedConfig, RobertaConfig, T5Config
+from transformers import DistilBertConfig, GPT2Config, LlamaConfig, PreTrainedConfig, RobertaConfig, T5Config
 
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.methods import (
+    AdaLoraSpec,
+    FullSpec,
+    HeadOnlySpec,
+    Ia3Spec,
+    LohaSpec,
+    LokrSpec,
+    LoraSpec,
+    MethodSpec,
+    OftSpec,
+    PrefixSpec,
+    PromptSpec,
+    PTuningSpec,
+    VeraSpec,
+)
 from app.domain.models import ModelFacts
+from app.domain.tasks import Task
 from tests import tiny, tiny_lm
-from worker.engine.inspect import facts_of, fingerprint, inspect
+from worker.engine.inspect import facts_of, fingerprint, inspect, on_task
 
-CLASSIFY = "sequence-classification"
+CLASSIFY: Task = "sequence-classification"
+T5_BASE = T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)
 QUERY_VALUE = LoraSpec(r=8, target_modules=["query", "value"])
 
 
@@ -57,7 +73,7 @@ def test_heads_of_several_parts_are_counted_whole(
 @pytest.mark.parametrize(
     ("config", "total", "query_value", "all_linear"),
     [
-        (T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12), 222_903_552, 884_736, 3_244_032),
+        (T5_BASE, 222_903_552, 884_736, 3_244_032),
         (T5Config(), 60_506_624, 294_912, None),
     ],
     ids=["base", "small"],
@@ -70,7 +86,39 @@ def test_t5_has_the_low_rank_parameters_of_the_literature(
     narrow, wide = (LoraSpec(r=8, target_modules=targets) for targets in (["q", "v"], "all-linear"))
     assert facts.trainable_parameters(narrow, "seq2seq-lm", 0) == query_value
     if all_linear:
+        assert total + query_value == 223_788_288
         assert facts.trainable_parameters(wide, "seq2seq-lm", 0) == all_linear
+
+
+PAPERS: list[tuple[MethodSpec, PreTrainedConfig, Task, int]] = [
+    (AdaLoraSpec(target_modules=["q", "v"]), T5_BASE, "seq2seq-lm", 36 * 2 * 12 * (768 + 768 + 1)),
+    (LohaSpec(r=4, target_modules=["q", "v"]), T5_BASE, "seq2seq-lm", 36 * 2 * 2 * 4 * (768 + 768)),
+    (LokrSpec(r=8, target_modules=["q", "v"]), T5_BASE, "seq2seq-lm", 36 * 2 * (24 * 24 + 8 * (32 + 32))),
+    # VeRA, table 2: RoBERTa-base with r = 1024 on queries and values, "0.043M" without the head.
+    (VeraSpec(r=1024, target_modules=["query", "value"]), ROBERTA, CLASSIFY, 24 * (1024 + 768) + 592_130),
+    (OftSpec(target_modules=["query", "value"]), ROBERTA, CLASSIFY, 24 * 24 * (32 * 31 // 2) + 592_130),
+    # (IA)³, section 3.3: d_k + d_v of each attention, d_ff of each feed-forward.
+    (Ia3Spec(), T5_BASE, "seq2seq-lm", 36 * (768 + 768) + 24 * 3072),
+    # Prompt tuning, section 2: n·e.
+    (PromptSpec(num_virtual_tokens=100), T5_BASE, "seq2seq-lm", 100 * 768),
+    (PrefixSpec(num_virtual_tokens=10), GPT2Config(), "causal-lm", 10 * 2 * 12 * 768),
+    (
+        PrefixSpec(num_virtual_tokens=10, prefix_projection=True, encoder_hidden_size=512),
+        GPT2Config(), "causal-lm", 10 * 768 + (768 + 1) * 512 + (512 + 1) * 2 * 12 * 768,
+    ),
+    (PTuningSpec(num_virtual_tokens=20), GPT2Config(), "causal-lm", 20 * 768 + 3 * (768 + 1) * 768),
+    (
+        # Keys and values that eight heads share: 32 layers, 8 · 128 numbers each.
+        PrefixSpec(num_virtual_tokens=1), LlamaConfig(num_key_value_heads=8), "causal-lm", 2 * 32 * 8 * 128,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "config", "task", "trainable"), PAPERS, ids=lambda value: getattr(value, "kind", ""))
+def test_other_methods_train_what_their_formulas_say(
+    spec: MethodSpec, config: PreTrainedConfig, task: Task, trainable: int
+) -> None:
+    assert spec.trainable(on_task(config, task).with_labels(2)) == trainable
 
 
 def test_a_chat_template_is_noticed(tmp_path: Path) -> None:
