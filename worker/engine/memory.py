@@ -5,6 +5,10 @@ resident set of this process: `VmHWM` of /proc/self/status, the kernel's high-wa
 /proc/self/clear_refs sets back to the present value (man 5 proc), so that each phase has a peak of its own.
 Everything is counted above the value before the model was loaded, that is, without the interpreter and its libraries.
 
+Resident memory follows live tensors only while the allocator is set so, which costs training up to a third of its
+speed. So the steps that need most are measured (`exact(True)`: the first, and the one with the largest batch), and the
+others run with a fast allocator, whose free blocks are no part of any number here.
+
 Weights that transformers maps from a safetensors file count from when they are first touched; the audit touches all
 of them before training. `VmHWM` and not `ru_maxrss`: the latter is inherited through exec from the parent.
 Where /proc is missing (macOS), `ru_maxrss` is all there is: phases then show the largest value so far.
@@ -19,6 +23,7 @@ import torch
 from torch import nn
 
 from app.domain.metrics import Memory
+from worker.engine import allocator
 from worker.engine.quantization import stored
 
 _PROC = Path("/proc/self")
@@ -63,6 +68,8 @@ class MemoryMeter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._cuda = device.type == "cuda"
+        self._exact = True
+        """Peaks are noted. On CUDA always: its allocator counts by itself."""
         self._phase = "load"
         self._peaks: dict[str, int] = {}
         self._loaded = 0
@@ -84,6 +91,8 @@ class MemoryMeter:
         return torch.cuda.max_memory_allocated(self._device) if self._cuda else high_water_bytes()
 
     def _close(self) -> None:
+        if not self._exact:
+            return
         peak = self._peak()
         if peak == self._mark:
             # Nothing rose above the mark. If the mark could not be reset it is an earlier phase's peak, not this one's.
@@ -94,13 +103,27 @@ class MemoryMeter:
 
     def enter(self, phase: str) -> None:
         """Note the peak of the phase that ends and begin another; a phase may be entered several times."""
+        self.exact(True)
         self._close()
         self._phase = phase
         self._reset()
 
+    def exact(self, wanted: bool) -> None:
+        """Measure what follows, or let it be fast. A phase begins measured."""
+        if self._cuda or not allocator.ADJUSTABLE or wanted == self._exact:
+            return
+        if wanted:
+            allocator.exact()
+            self._exact = True
+            self._reset()
+        else:
+            self._close()
+            self._exact = False
+            allocator.fast()
+
     def used(self) -> int:
         """Bytes now, above `before`."""
-        return self._now() - self.before
+        return self._now() - self.before - (0 if self._exact else allocator.free_bytes())
 
     def peaks(self) -> dict[str, int]:
         """The largest number of bytes by phase so far, for a checkpoint."""

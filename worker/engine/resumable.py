@@ -32,6 +32,8 @@ class Resumable:
         self.optimizer = optimizer
         self.step = 0
         """Optimizer steps done."""
+        self.first = 1
+        """The first step of this attempt."""
         self.evaluation_due = False
         """The evaluation that follows this step is still to come."""
         self._trainable, self._companion, self._best, self._log = trainable, companion, best, log
@@ -63,7 +65,7 @@ class Resumable:
         self._log.resume(checkpoint.file("metrics.jsonl"), state.tokens)
         for evaluation in state.evaluations:
             self._instruments.evaluated(evaluation)
-        self.step, self.evaluation_due = state.step, state.evaluation_due
+        self.step, self.first, self.evaluation_due = state.step, state.step + 1, state.evaluation_due
         self._instruments.sink.log(f"Going on from the checkpoint of step {state.step}.")
         checkpoint.restore_random()
         self._random = random_state(self._device)

@@ -105,6 +105,7 @@ class Loop:
                 if state.evaluation_due:
                     self._validate(model, best, state)
             self.prefix.train_mode()
+            measured = self._measured_steps()
             for batches in islice(self._steps(), state.step, total):
                 if best.since_best == arguments.early_stopping_patience:
                     self.instruments.sink.log(
@@ -113,6 +114,7 @@ class Loop:
                     )
                     break
                 step = state.step + 1
+                self.instruments.memory.exact(step in measured or step == state.first)
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
                 loss, tokens = self._gradients(model, batches)
                 if companion is not None:
@@ -164,6 +166,17 @@ class Loop:
             loss.backward()  # type: ignore[no-untyped-call]
             losses, tokens = losses + loss.detach(), tokens + batch.tokens
         return losses, tokens
+
+    def _measured_steps(self) -> frozenset[int]:
+        """Steps at which memory is measured: the first two, since AdamW's moments come with the first, and after them
+        the one with the largest batch, of which every epoch has one."""
+        steps = dict(enumerate(islice(self._steps(), min(self.total_steps, 2 * self.steps_per_epoch)), start=1))
+        later = {step: max(map(self._padded, batches)) for step, batches in steps.items() if step > 1}
+        return frozenset({1, 2, *([max(later, key=later.__getitem__)] if later else [])})
+
+    def _padded(self, indices: Sequence[int]) -> int:
+        """Tokens that a batch holds with its padding."""
+        return len(indices) * max(self.train.lengths[i] for i in indices)
 
     def _evaluates(self, step: int) -> bool:
         """Whether an evaluation follows a step."""

@@ -1,5 +1,7 @@
 """Peaks of memory by phase, on this process."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import torch
 
 from app.domain.methods import FullSpec, HeadOnlySpec
 from tests import tiny
+from worker.engine import allocator
 from worker.engine.attempt import Attempt
 from worker.engine.memory import MemoryMeter, resident_bytes, tensor_bytes
+from worker.trainer_env import TRAINER_ENV
 
 MIB = 2**20
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -56,3 +60,30 @@ def test_computed_bytes_are_those_of_weights_gradients_and_adams_two_moments(
         assert memory.weights_bytes >= 4 * full.parameters.total
         assert memory.peak_bytes == max(memory.phase_peak_bytes.values())
         assert memory.train_peak_bytes == memory.phase_peak_bytes["train"]
+
+
+@pytest.mark.skipif(not allocator.ADJUSTABLE, reason="the allocator cannot be told how to behave")
+def test_what_is_not_measured_leaves_no_peak_and_no_free_blocks_in_the_numbers() -> None:
+    """In a process of its own: allocators remember."""
+    program = """
+import torch
+from worker.engine.memory import MemoryMeter
+
+MIB = 2**20
+meter = MemoryMeter(torch.device("cpu"))
+meter.enter("train")
+kept = torch.zeros(20 * MIB, dtype=torch.uint8)
+meter.exact(False)
+for _ in range(3):
+    blocks = [torch.zeros(MIB, dtype=torch.uint8) for _ in range(200)]
+    del blocks
+assert 15 * MIB < meter.used() < 40 * MIB, meter.used()  # 200 MiB are free in the heap
+meter.exact(True)
+more = torch.zeros(50 * MIB, dtype=torch.uint8)
+del more
+meter.enter("save")
+peak = meter.peaks()["train"]
+assert 60 * MIB < peak < 95 * MIB, peak
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | TRAINER_ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
