@@ -14,7 +14,11 @@ from worker.engine.model import load
 
 
 def _head(directory: Path, seed: int) -> torch.Tensor:
-    return load(str(directory), "", tiny.LABELS, seed).model.get_parameter("classifier.weight").detach()
+    return (
+        load(str(directory), "", "sequence-classification", tiny.LABELS, seed)
+        .model.get_parameter("classifier.weight")
+        .detach()
+    )
 
 
 def test_the_head_depends_on_the_seed_alone(base: Path) -> None:
@@ -32,7 +36,7 @@ def test_a_head_that_the_checkpoint_brings_along_is_replaced(base: Path, tmp_pat
 
 
 def test_labels_are_in_the_configuration(base: Path) -> None:
-    loaded = load(str(base), "", tiny.LABELS, 0)
+    loaded = load(str(base), "", "sequence-classification", tiny.LABELS, 0)
     assert loaded.model.config.id2label == dict(enumerate(tiny.LABELS))
     assert loaded.model.dtype is torch.float32
     assert loaded.missing == []
@@ -42,7 +46,7 @@ def test_parts_of_the_base_model_that_the_checkpoint_lacks_are_named(tmp_path: P
     torch.manual_seed(0)
     tiny.BertModel(tiny.config(), add_pooling_layer=False).save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
-    loaded = load(str(tmp_path), "", tiny.LABELS, 0)
+    loaded = load(str(tmp_path), "", "sequence-classification", tiny.LABELS, 0)
     assert loaded.missing == ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
 
 
@@ -79,14 +83,14 @@ def _vision(directory: Path) -> None:
         (_broken, FailureCode.MODEL_UNAVAILABLE, "could not be read"),
         (_remote, FailureCode.MODEL_UNAVAILABLE, "never run"),
         (_mixture, FailureCode.MODEL_UNAVAILABLE, "another shape"),
-        (_vision, FailureCode.BAD_CONFIGURATION, "no sequence classification model of type 'vit'"),
+        (_vision, FailureCode.BAD_CONFIGURATION, "no sequence-classification model of type 'vit'"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused(tmp_path: Path, damage, code, words: str) -> None:
     directory = tiny.save_model(tmp_path / "model")
     damage(directory)
     with pytest.raises(RunFailed, match=words) as failed:
-        load(str(directory), "", tiny.LABELS, 0)
+        load(str(directory), "", "sequence-classification", tiny.LABELS, 0)
     assert failed.value.code is code
     assert str(tmp_path) not in failed.value.message
 
@@ -95,11 +99,11 @@ def test_a_known_architecture_is_used_without_its_repository_code(tmp_path: Path
     directory = tiny.save_model(tmp_path / "model")
     _change_config(directory, auto_map={"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.M"})
     (directory / "evil.py").write_text("raise SystemExit('executed')")
-    loaded = load(str(directory), "", tiny.LABELS, 0)
+    loaded = load(str(directory), "", "sequence-classification", tiny.LABELS, 0)
     assert "auto_map" not in loaded.model.config.to_dict()
 
 
 def test_a_hub_model_without_network_is_unavailable() -> None:
     with pytest.raises(RunFailed) as failed:
-        load("nobody/nothing", "", tiny.LABELS, 0)
+        load("nobody/nothing", "", "sequence-classification", tiny.LABELS, 0)
     assert failed.value.code is FailureCode.MODEL_UNAVAILABLE

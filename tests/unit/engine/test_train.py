@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -12,10 +13,10 @@ from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.metrics import Evaluation, RunResult
 from app.domain.runs import FailureCode, Phase, TrainingArguments
 from tests import tiny
-from worker.engine import attempt as attempt_module
 from worker.engine.attempt import Attempt
 from worker.engine.checkpoint import BestCheckpoint
 from worker.engine.progress import Stopped
+from worker.engine.tasks import sequence_classification
 from worker.engine.train import adamw, clip
 
 LORA = LoraSpec(r=4, target_modules=["query", "value"])
@@ -47,7 +48,7 @@ def test_an_attempt_learns_and_tells_everything(
     for evaluation, items, scores in recorder.evaluations:
         assert len(items) == len(scores) == (24 if evaluation.split == "test" else 0)
         if scores:
-            assert sum(scores) / len(scores) == pytest.approx(evaluation.accuracy)
+            assert sum(scores) / len(scores) == pytest.approx(evaluation.score)
     assert list(dict.fromkeys(recorder.phases)) == list(Phase)
     assert result.audit.passed
     lines = (tmp_path / "output" / "metrics.jsonl").read_text().splitlines()
@@ -59,7 +60,8 @@ def test_full_fine_tuning_solves_the_words(base: Path, tmp_path: Path, recorder:
     result = Attempt(job, recorder).run()
     before, after = result.evaluation("base", "test"), result.evaluation("adapted", "test")
     assert before and after
-    assert after.accuracy > 0.9 > before.accuracy
+    assert after.score and before.score is not None
+    assert after.score > 0.9 > before.score
 
 
 def test_every_arm_of_a_seed_starts_from_the_same_model_and_sees_the_same_tokens(base: Path, tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_clipping_scales_down_to_the_norm_and_zero_leaves_gradients() -> None:
 
 def test_weight_decay_is_for_matrices_only() -> None:
     matrix, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
-    optimizer = adamw([matrix, bias], learning_rate=0.1, weight_decay=0.5)
+    optimizer = adamw({"matrix": matrix, "bias": bias}, 0.1, 0.5, lambda name: 1.0)
     matrix.grad, bias.grad = torch.zeros(2, 2), torch.zeros(2)
     optimizer.step()
     assert matrix[0, 0].item() == pytest.approx(0.95)
@@ -121,28 +123,38 @@ def test_weight_decay_is_for_matrices_only() -> None:
 
 def evaluation(step: int, accuracy: float, loss: float) -> Evaluation:
     return Evaluation(
-        subject="adapted", split="validation", step=step, epoch=step, n=10, loss=loss, accuracy=accuracy, macro_f1=0.5
+        subject="adapted",
+        split="validation",
+        step=step,
+        epoch=step,
+        n=10,
+        loss=loss,
+        metric="accuracy",
+        metrics={"accuracy": accuracy, "macro_f1": 0.5},
     )
 
 
-def test_the_best_checkpoint_is_the_most_accurate_then_the_lowest_loss_then_the_earliest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("by", "step"), [("metric", 3), ("loss", 5)])
+def test_the_best_checkpoint_is_by_the_metric_then_the_loss_or_by_the_loss_alone_then_the_earliest(
+    tmp_path: Path, by: Literal["metric", "loss"], step: int
+) -> None:
     model = torch.nn.Linear(2, 1)
-    best = BestCheckpoint(tmp_path, model)
+    best = BestCheckpoint(tmp_path, model, by)
     history = [(1, 0.5, 1.0), (2, 0.7, 0.9), (3, 0.7, 0.8), (4, 0.7, 0.8), (5, 0.6, 0.1)]
-    for step, accuracy, loss in history:
+    for at, accuracy, loss in history:
         with torch.no_grad():
-            model.weight.fill_(step)
-        best.consider(evaluation(step, accuracy, loss), last=step == 5)
-    assert best.step == 3
+            model.weight.fill_(at)
+        best.consider(evaluation(at, accuracy, loss), last=at == 5)
+    assert best.step == step
     best.restore()
-    assert model.weight.tolist() == [[3.0, 3.0]]
+    assert model.weight.tolist() == [[float(step), float(step)]]
     assert not list(tmp_path.iterdir())
 
 
 def test_a_run_keeps_its_best_epoch(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
     result = attempt(tmp_path, base, recorder, FullSpec(), arguments(num_train_epochs=6, learning_rate=2e-2))
     validations = [e for e in result.evaluations if e.split == "validation"]
-    assert result.best_step == max(validations, key=lambda e: (e.accuracy, -e.loss)).step
+    assert result.best_step == max(validations, key=lambda e: (e.score, -e.loss)).step
     assert result.evaluations[-1].step == result.best_step
 
 
@@ -178,13 +190,13 @@ def test_the_test_split_is_read_twice(
     base: Path, tmp_path: Path, recorder: tiny.Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    original = attempt_module.Evaluator.__call__
+    original = sequence_classification.evaluate
 
-    def counting(self, model, examples):  # type: ignore[no-untyped-def]
+    def counting(model, examples, evaluator, *, generate):  # type: ignore[no-untyped-def]
         read.append(examples.rows[0].split)
-        return original(self, model, examples)
+        return original(model, examples, evaluator, generate=generate)
 
-    monkeypatch.setattr(attempt_module.Evaluator, "__call__", counting)
+    monkeypatch.setattr(sequence_classification, "evaluate", counting)
     attempt(tmp_path, base, recorder, HeadOnlySpec())
     assert read == ["test", "validation", "validation", "validation", "test"]
 
@@ -197,3 +209,39 @@ def test_the_clocks_sum_to_the_wall_time(
     assert clocks.accounted == pytest.approx(clocks.wall, rel=0.01)
     assert recorder.seen[-1].seconds == pytest.approx(clocks.train, abs=0.05)
     assert min(clocks.load, clocks.tokenize, clocks.baseline, clocks.forward, clocks.optimizer, clocks.evaluate) > 0
+
+
+def test_evaluations_come_every_so_many_steps_if_so_wanted(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
+    result = attempt(tmp_path, base, recorder, LORA, arguments(eval_strategy="steps", eval_steps=10))
+    assert [e.step for e in result.evaluations if e.split == "validation"] == [10, 20, 24]
+
+
+def test_training_stops_when_evaluations_get_no_better(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
+    training = arguments(num_train_epochs=50, learning_rate=2e-2, early_stopping_patience=2)
+    result = attempt(tmp_path, base, recorder, FullSpec(), training)
+    validations = [e for e in result.evaluations if e.split == "validation"]
+    assert result.steps < 50 * 8
+    assert validations[-1].step == result.steps
+    assert [e.step for e in validations][-3] == result.best_step
+    assert any(line.startswith(f"Stopped early at step {result.steps}") for line in recorder.logs)
+
+
+def test_gradient_checkpointing_changes_no_loss(base: Path, tmp_path: Path) -> None:
+    losses = []
+    for name, checkpointing in (("kept", False), ("computed again", True)):
+        recorder = tiny.Recorder()
+        attempt(tmp_path / name, base, recorder, LORA, arguments(gradient_checkpointing=checkpointing, max_steps=6))
+        losses.append([s.loss for s in recorder.seen])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-6)
+
+
+def test_b_learns_faster_than_a_with_lora_plus() -> None:
+    spec = LoraSpec(loraplus_lr_ratio=16)
+    a, b = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2, 2))
+    named = {"x.lora_A.default.weight": a, "x.lora_B.default.weight": b}
+    optimizer = adamw(named, 0.01, 0.0, spec.rate_factor)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01 * group["factor"]
+    a.grad, b.grad = torch.ones(2, 2), torch.ones(2, 2)
+    optimizer.step()
+    assert (1 - b[0, 0].item()) / (1 - a[0, 0].item()) == pytest.approx(16, rel=1e-3)
