@@ -29,8 +29,16 @@ def method(**changes: object) -> dict[str, Any]:
         (method(r=33), "method.r", "at most 32"),
         (method(r=33, target_modules="all-linear"), "method.r", "at most 32"),
         (method(lora_alpha=10**30), "method.lora_alpha", "at most 1000000"),
-        (method(target_modules="query"), "method.target_modules", 'a list such as ["query", "value"], or "all-linear"'),
-        (method(target_modules=[1]), "method.target_modules", 'a list such as ["query", "value"], or "all-linear"'),
+        (
+            method(target_modules="query"),  # a pattern, which no whole name matches
+            "method.target_modules",
+            'choose from: query, key, value, dense, or "all-linear"',
+        ),
+        (
+            method(target_modules=[1]),
+            "method.target_modules",
+            'a list such as ["query", "value"], a pattern, or "all-linear"',
+        ),
         (method(bias="some"), "method.bias", "choose from: 'none', 'all' or 'lora_only'"),
         (training(learning_rate=-1), "training.learning_rate", "above 0"),
         (training(learning_rate="nan"), "training.learning_rate", "a number such as 0.01"),
