@@ -19,8 +19,6 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound, RunFailed, Unavailable
 from app.domain.jobs import (
-    EXIT_ABANDONED,
-    EXIT_STOPPED,
     CheckpointReport,
     FailureReport,
     LogReport,
@@ -36,6 +34,7 @@ from app.services.models import location_of
 from app.store.queries import runs
 from worker.checkpoints import Checkpoints
 from worker.context import Context
+from worker.protocol import EXIT_ABANDONED, EXIT_STOPPED
 from worker.trainer_process import TrainerProcess
 from worker.workdir import workdir
 

@@ -1,13 +1,13 @@
 """The trainer process: one attempt at one run. `python -m worker.trainer`, which then waits for its job.
 
-    stdin    the job first (`worker.handover.Handover`, JSON on one line); then `alive` renews the lease and `stop` asks
+    stdin    the job first (`worker.protocol.Handover`, JSON on one line); then `alive` renews the lease and `stop` asks
              to stop after the present step; its end means that the supervisor is gone
     stdout   reports (`app.domain.jobs.Report`), one JSON object a line; nothing else ever gets there
     stderr   what libraries print, and tracebacks; from the job on in the file that the job names
     exit     0 after a result or a failure was reported, 75 when it stopped as asked, 76 when it lost its supervisor
 
-It imports the ML libraries before it has a job, so it may be started long before (`worker.spare`). Until then it has no
-lease, no model, no CUDA context, and no file of any run.
+It imports the ML libraries (`worker.execution`) before it has a job, so it may be started long before (`worker.spare`).
+Until then it has no lease, no model, no CUDA context, and no file of any run.
 
 A trainer must never outlive its supervisor: a second attempt may be running by then. So it ends at once when stdin
 ends, when no `alive` has come for as long as its lease lasts, and, on Linux, by a signal from the kernel when its
@@ -16,7 +16,6 @@ parent dies. SIGTERM is the same as `stop`.
 
 import ctypes
 import importlib
-import json
 import os
 import queue
 import select
@@ -25,93 +24,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
+from types import FrameType, ModuleType
 
-from pydantic import BaseModel, ValidationError
+from worker.protocol import EXIT_ABANDONED, EXIT_STOPPED, Channel, Handover
 
-from app.domain.jobs import (
-    EXIT_ABANDONED,
-    EXIT_STOPPED,
-    CheckpointReport,
-    EvaluationReport,
-    FailureReport,
-    LogReport,
-    PhaseReport,
-    ResultReport,
-    StepsReport,
-    TrainJob,
-)
-from app.domain.metrics import Evaluation, StepMetrics
-from app.domain.runs import Failure, FailureCode, Phase
-from worker.handover import Handover
-
-if TYPE_CHECKING:
-    from worker.engine.attempt import Attempt
-
-ENGINE = ("worker.engine.attempt", "worker.engine.progress", "worker.engine.failures")
-"""Imported by name, once the supervisor is heard: it takes seconds, and whatever is printed must not be a report."""
-FIRST_USED_LATER = ("pyarrow.dataset",)
-"""What the libraries import at their first use, in the first second of an attempt. The code of one architecture is left:
-which one it is the job says."""
 MODEST_NICENESS = 10
 """A tenth of the ordinary share of a busy core; what is idle is there for anyone."""
 
 _PR_SET_PDEATHSIG = 1
-
-
-class Channel:
-    """The real stdout, kept for reports. File descriptor 1 is pointed at stderr, so a library's print does no harm."""
-
-    def __init__(self) -> None:
-        sys.stdout.flush()
-        self._descriptor = os.dup(1)
-        os.dup2(2, 1)
-
-    def send(self, message: BaseModel) -> None:
-        """Write one line. Raises `ValueError` rather than write NaN, which is not JSON."""
-        line = json.dumps(message.model_dump(mode="json"), allow_nan=False, ensure_ascii=False)
-        left = f"{line}\n".encode()
-        while left:
-            left = left[os.write(self._descriptor, left) :]
-
-
-class Reports:
-    """The engine's `ProgressSink`: reports to the supervisor, and its wish to stop."""
-
-    def __init__(self, channel: Channel, stop: threading.Event, stopped: type[Exception]) -> None:
-        self._channel = channel
-        self._stop = stop
-        self._stopped = stopped
-
-    def phase(self, phase: Phase, total_steps: int | None = None) -> None:
-        """A phase begins."""
-        self._channel.send(PhaseReport(phase=phase, total_steps=total_steps))
-
-    def steps(self, steps: Sequence[StepMetrics]) -> None:
-        """Optimizer steps; the engine batches them."""
-        if steps:
-            self._channel.send(StepsReport(steps=list(steps)))
-
-    def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
-        """A finished evaluation."""
-        self._channel.send(EvaluationReport(evaluation=evaluation, items=list(items), scores=list(scores)))
-
-    def log(self, message: str) -> None:
-        """A line for the run's log."""
-        self._channel.send(LogReport(message=message))
-
-    def checkpoint(self, step: int, folder: Path) -> None:
-        """A checkpoint lies in a folder."""
-        self._channel.send(CheckpointReport(step=step, folder=str(folder)))
-
-    def raise_if_stopped(self) -> None:
-        """Raise the engine's `Stopped` once a stop was asked for."""
-        if self._stop.is_set():
-            raise self._stopped
 
 
 class Supervisor:
@@ -184,13 +105,12 @@ def die_with_parent() -> None:
         os._exit(EXIT_ABANDONED)
 
 
-def import_libraries(*, modestly: bool) -> None:
-    """Import what a run needs. `modestly`: with nobody waiting for it, and perhaps a run beside it whose steps are
+def import_execution(*, modestly: bool) -> ModuleType:
+    """Import all that a run needs. `modestly`: with nobody waiting for it, and perhaps a run beside it whose steps are
     timed, let others go first. Where priorities are not a thread's own, as only on Linux, all is as usual."""
     if modestly and sys.platform.startswith("linux"):
         os.nice(MODEST_NICENESS)
-    for name in (*ENGINE, *FIRST_USED_LATER):
-        importlib.import_module(name)
+    return importlib.import_module("worker.execution")
 
 
 def main() -> int:
@@ -198,35 +118,12 @@ def main() -> int:
     die_with_parent()
     ahead = not select.select([0], [], [], 0)[0]
     channel, supervisor = Channel(), Supervisor()
-    with ThreadPoolExecutor(1) as pool:  # a thread's priority is its own: the run will have the ordinary one
-        pool.submit(import_libraries, modestly=ahead).result()
-    handover = supervisor.job()
-    try:
-        job = TrainJob.model_validate_json(handover.job.read_bytes())
-    except (OSError, ValidationError) as error:
-        traceback.print_exc()
-        failure = Failure(code=FailureCode.INTERNAL, message=f"The job file is wrong: {error}")
-        channel.send(FailureReport(failure=failure))
-        return 0
-    return execute(job, channel, supervisor.stop)
-
-
-def execute(job: TrainJob, channel: Channel, stop: threading.Event) -> int:
-    """Run the attempt, and report how it ended."""
-    engine, progress, failures = map(importlib.import_module, ENGINE)
-    attempt: Attempt | None = None
-    try:
-        attempt = engine.Attempt(job, Reports(channel, stop, progress.Stopped))
-        channel.send(ResultReport(result=attempt.run()))
-    except progress.Stopped:
-        return EXIT_STOPPED
-    except BrokenPipeError:
-        return EXIT_ABANDONED
-    except Exception as error:
-        traceback.print_exc()
-        peak = attempt.instruments.memory.peak() if attempt else None
-        channel.send(FailureReport(failure=failures.failure(error, peak)))
-    return 0
+    # By name and so late: it takes seconds, during which the supervisor must be heard already, and whatever is printed
+    # must not be a report. In a thread, since its priority is its own: the run will have the ordinary one.
+    with ThreadPoolExecutor(1) as pool:
+        execution = pool.submit(import_execution, modestly=ahead).result()
+    status: int = execution.execute(supervisor.job().job, channel, supervisor.stop)
+    return status
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.domain.jobs import LogReport, Report, TrainJob
 from worker.child_environment import child_environment
-from worker.handover import Handover
+from worker.protocol import Handover
 
 COMMAND = (sys.executable, "-P", "-m", "worker.trainer")
 """`-P`: nothing is imported from the directory that it is started in."""

@@ -108,8 +108,3 @@ Report = Annotated[
     PhaseReport | StepsReport | EvaluationReport | LogReport | CheckpointReport | ResultReport | FailureReport,
     Field(discriminator="type"),
 ]
-
-EXIT_STOPPED = 75
-"""Exit status of a trainer that was told to stop and did (EX_TEMPFAIL)."""
-EXIT_ABANDONED = 76
-"""Exit status of a trainer that ended itself because its supervisor or its lease was gone."""

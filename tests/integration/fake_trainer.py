@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 from app.domain.jobs import (
-    EXIT_STOPPED,
     CheckpointReport,
     EvaluationReport,
     FailureReport,
@@ -26,7 +25,7 @@ from app.domain.jobs import (
 from app.domain.metrics import ArtifactFile
 from app.domain.runs import Failure, FailureCode, Phase
 from tests.results import evaluation, result, step
-from worker.handover import Handover
+from worker.protocol import EXIT_STOPPED, Handover
 
 behaviour = sys.argv[1]
 handover = Handover.model_validate_json(sys.stdin.readline() or sys.exit(76))

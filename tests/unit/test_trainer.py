@@ -13,7 +13,6 @@ import pytest
 from pydantic import TypeAdapter
 
 from app.domain.jobs import (
-    EXIT_STOPPED,
     EvaluationReport,
     FailureReport,
     PhaseReport,
@@ -25,8 +24,7 @@ from app.domain.jobs import (
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.runs import FailureCode, TrainingArguments
 from tests import tiny
-from worker.handover import Handover
-from worker.trainer import EXIT_ABANDONED
+from worker.protocol import EXIT_ABANDONED, EXIT_STOPPED, Handover
 from worker.trainer_env import TRAINER_ENV
 from worker.trainer_process import COMMAND
 
@@ -220,11 +218,9 @@ def test_a_job_that_is_none_is_our_mistake_and_the_trace_is_in_its_file(tmp_path
 
 def test_what_is_imported_ahead_opens_no_device_and_starts_no_threads_for_mathematics() -> None:
     program = (
-        "import importlib, os\n"
-        "from worker.trainer import ENGINE, FIRST_USED_LATER\n"
-        "for name in (*ENGINE, *FIRST_USED_LATER):\n"
-        "    importlib.import_module(name)\n"
+        "import os\n"
         "import torch\n"
+        "import worker.execution\n"
         "assert not torch.cuda.is_initialized()\n"
         "threads = lambda: len(os.listdir('/proc/self/task'))\n"
         "before = threads()\n"
@@ -248,7 +244,7 @@ def test_a_model_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_prints_of_libraries_do_not_reach_the_reports(tmp_path: Path) -> None:
-    program = "import os\nfrom app.domain.jobs import LogReport\nfrom worker.trainer import Channel\n"
+    program = "import os\nfrom app.domain.jobs import LogReport\nfrom worker.protocol import Channel\n"
     program += (
         "c = Channel()\nprint('noise', flush=True)\nos.system('echo more noise')\nc.send(LogReport(message='é'))\n"
     )

@@ -1,0 +1,83 @@
+"""What a trainer does with its job: the attempt, its reports, and how it ended. Imports all that it will need."""
+
+import threading
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.dataset  # noqa: F401 pyarrow.parquet would import it when it reads its first file
+from pydantic import ValidationError
+
+from app.domain.jobs import (
+    CheckpointReport,
+    EvaluationReport,
+    FailureReport,
+    LogReport,
+    PhaseReport,
+    ResultReport,
+    StepsReport,
+    TrainJob,
+)
+from app.domain.metrics import Evaluation, StepMetrics
+from app.domain.runs import Failure, FailureCode, Phase
+from worker.engine.attempt import Attempt
+from worker.engine.failures import failure
+from worker.engine.progress import Stopped
+from worker.protocol import EXIT_ABANDONED, EXIT_STOPPED, Channel
+
+
+class Reports:
+    """The engine's `ProgressSink`: reports to the supervisor, and its wish to stop."""
+
+    def __init__(self, channel: Channel, stop: threading.Event) -> None:
+        self._channel, self._stop = channel, stop
+
+    def phase(self, phase: Phase, total_steps: int | None = None) -> None:
+        """A phase begins."""
+        self._channel.send(PhaseReport(phase=phase, total_steps=total_steps))
+
+    def steps(self, steps: Sequence[StepMetrics]) -> None:
+        """Optimizer steps; the engine batches them."""
+        if steps:
+            self._channel.send(StepsReport(steps=list(steps)))
+
+    def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
+        """A finished evaluation."""
+        self._channel.send(EvaluationReport(evaluation=evaluation, items=list(items), scores=list(scores)))
+
+    def log(self, message: str) -> None:
+        """A line for the run's log."""
+        self._channel.send(LogReport(message=message))
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        """A checkpoint lies in a folder."""
+        self._channel.send(CheckpointReport(step=step, folder=str(folder)))
+
+    def raise_if_stopped(self) -> None:
+        """Raise `Stopped` once a stop was asked for."""
+        if self._stop.is_set():
+            raise Stopped
+
+
+def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
+    """Run the job of a file and report how it ended; returns the trainer's exit status."""
+    try:
+        job = TrainJob.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        traceback.print_exc()
+        wrong = Failure(code=FailureCode.INTERNAL, message=f"The job file is wrong: {error}")
+        channel.send(FailureReport(failure=wrong))
+        return 0
+    attempt: Attempt | None = None
+    try:
+        attempt = Attempt(job, Reports(channel, stop))
+        channel.send(ResultReport(result=attempt.run()))
+    except Stopped:
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        return EXIT_ABANDONED
+    except Exception as error:
+        traceback.print_exc()
+        peak = attempt.instruments.memory.peak() if attempt else None
+        channel.send(FailureReport(failure=failure(error, peak)))
+    return 0
