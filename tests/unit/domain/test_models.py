@@ -2,39 +2,82 @@
 
 import pytest
 
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.architecture import LinearFacts
+from app.domain.methods import FullSpec, HeadOnlySpec, Ia3Spec, LoraSpec, PrefixSpec
 from app.domain.models import ModelFacts
+from app.domain.tasks import Task
 from tests.conftest import TINY_FACTS
+
+TASK: Task = "sequence-classification"
+TINY = TINY_FACTS.tasks[TASK]
+HEAD = 5 * 33
 
 
 def test_trainable_parameters_follow_the_formulas() -> None:
-    head = 5 * 33
-    assert TINY_FACTS.trainable_parameters(HeadOnlySpec(), 5) == head
-    assert TINY_FACTS.trainable_parameters(FullSpec(), 5) == 10_000 + head
+    def count(spec: FullSpec | HeadOnlySpec | LoraSpec) -> int | None:
+        return TINY_FACTS.trainable_parameters(spec, TASK, 5)
+
+    assert count(HeadOnlySpec()) == HEAD
+    assert count(FullSpec()) == TINY_FACTS.parameters + HEAD
     two = LoraSpec(r=4, target_modules=["query", "value"])
-    assert TINY_FACTS.trainable_parameters(two, 5) == head + 2 * 4 * (32 + 32)
-    assert TINY_FACTS.trainable_parameters(LoraSpec(r=4, target_modules="all-linear"), 5) == head + 3 * 4 * 64
-    dora = two.model_copy(update={"use_dora": True})
-    assert TINY_FACTS.trainable_parameters(dora, 5) == head + 2 * 4 * 64 + 2 * 32
+    assert count(two) == HEAD + 2 * 4 * (32 + 32)
+    every = 5 * 4 * (32 + 32) + 2 * 4 * (32 + 64)
+    assert count(LoraSpec(r=4, target_modules="all-linear")) == HEAD + every
+    assert count(two.model_copy(update={"use_dora": True})) == HEAD + 2 * 4 * 64 + 2 * 32
+    assert count(two.model_copy(update={"bias": "lora_only"})) == HEAD + 2 * 4 * 64 + 2 * 32
+
+
+def test_what_does_not_fit_is_not_counted() -> None:
+    assert TINY_FACTS.trainable_parameters(LoraSpec(target_modules=["q_proj"]), TASK, 5) is None
+    assert TINY_FACTS.trainable_parameters(PrefixSpec(), TASK, 5) is None
+    assert TINY_FACTS.trainable_parameters(LoraSpec(), "causal-lm", 0) is None
 
 
 def test_no_targets_means_what_peft_chooses() -> None:
-    assert [m.name.rsplit(".", 1)[-1] for m in TINY_FACTS.targets(LoraSpec())] == ["query", "value"]
+    assert [m.name.rsplit(".", 1)[-1] for m in LoraSpec().targets(TINY)] == ["query", "value"]
 
 
-@pytest.mark.parametrize("targets", [["query"], ["self.query"], ["encoder.layer.0.attention.self.query"]])
+@pytest.mark.parametrize("targets", [["query"], ["self.query"], ["bert.encoder.layer.0.attention.self.query"]])
 def test_a_target_is_a_name_or_its_end_after_a_dot(targets: list[str]) -> None:
-    assert len(TINY_FACTS.targets(LoraSpec(target_modules=targets))) == 1
+    assert len(LoraSpec(target_modules=targets).targets(TINY)) == 1
+
+
+def test_a_pattern_is_for_whole_names() -> None:
+    assert [m.name for m in LoraSpec(target_modules=r".*\.(query|key)").targets(TINY)] == [
+        "bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.0.attention.self.key"
+    ]  # fmt: skip
+    assert LoraSpec(target_modules="query").targets(TINY) == []
 
 
 def test_a_target_that_is_only_part_of_a_name_fits_nothing() -> None:
-    problem = TINY_FACTS.unfit(LoraSpec(target_modules=["uery"]))
-    assert problem is not None and problem.remedy == 'choose from: query, key, value, or "all-linear"'
+    problem = TINY_FACTS.unfit(LoraSpec(target_modules=["uery"]), TASK)
+    assert problem is not None
+    assert problem.message == "BertForSequenceClassification has no linear module 'uery'"
+    assert problem.remedy == 'choose from: query, key, value, dense, or "all-linear"'
 
 
 def test_an_architecture_that_peft_does_not_know_needs_named_targets() -> None:
-    strange = ModelFacts.model_validate(TINY_FACTS.model_dump() | {"model_type": "odd", "default_target_modules": []})
-    problem = strange.unfit(LoraSpec())
-    assert problem is not None and "PEFT has no default" in problem.message
-    assert strange.unfit(LoraSpec(target_modules=["key"])) is None
-    assert strange.unfit(FullSpec()) is None
+    odd = TINY.model_copy(update={"model_type": "odd", "default_targets": {}})
+    strange = ModelFacts.model_validate(TINY_FACTS.model_copy(update={"tasks": {TASK: odd}}).model_dump())
+    problem = strange.unfit(LoraSpec(), TASK)
+    assert problem is not None and problem.message == "PEFT has no default target modules for odd"
+    assert strange.unfit(LoraSpec(target_modules=["key"]), TASK) is None
+    assert strange.unfit(FullSpec(), TASK) is None
+
+
+def test_of_a_task_that_the_model_cannot_do_nothing_is_said_twice() -> None:
+    assert TINY_FACTS.unfit(LoraSpec(target_modules=["nowhere"]), "causal-lm") is None
+
+
+def test_what_a_method_touches_are_modules_of_the_model() -> None:
+    attention = "bert.encoder.layer.0.attention.self"
+    assert LoraSpec().touches(TINY) == [f"{attention}.query", f"{attention}.value", "classifier"]
+    assert HeadOnlySpec().touches(TINY) == ["classifier"]
+    assert Ia3Spec(target_modules=["key"], feedforward_modules=["key"]).touches(TINY) == [
+        f"{attention}.key", "classifier"
+    ]  # fmt: skip
+
+
+def test_a_head_is_filled_in_with_its_labels() -> None:
+    assert TINY.with_labels(7).total - TINY.with_labels(2).total == 5 * 33
+    assert all(isinstance(m, LinearFacts) for m in TINY.linear)

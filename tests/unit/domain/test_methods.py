@@ -1,0 +1,259 @@
+"""What methods say of themselves: fields, faults with their remedies, advice, and the formulas behind the counts."""
+
+from math import prod
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from app.domain.architecture import LinearFacts, TaskModel
+from app.domain.errors import FieldError
+from app.domain.methods import (
+    METHODS,
+    SPECS,
+    AdaLoraSpec,
+    BitFitSpec,
+    Ia3Spec,
+    LastLayersSpec,
+    LohaSpec,
+    LokrSpec,
+    LoraSpec,
+    MethodSpec,
+    OftSpec,
+    PrefixSpec,
+    PromptSpec,
+    PTuningSpec,
+    VeraSpec,
+)
+from app.domain.methods.lowrank import factors
+from tests.filled import bert
+
+BERT = bert(layers=2, width=64, inner=256, words=100, positions=64, heads=2).with_labels(3)
+"""Two layers of width 64."""
+ANY: TypeAdapter[MethodSpec] = TypeAdapter(MethodSpec)
+
+
+def gpt2() -> TaskModel:
+    """A decoder whose linear layers are stored the other way round, as a classifier."""
+    shapes = {"attn.c_attn": (64, 192), "attn.c_proj": (64, 64), "mlp.c_fc": (64, 256), "mlp.c_proj": (256, 64)}
+    linear = [
+        LinearFacts(name=f"transformer.h.0.{name}", in_features=i, out_features=o, transposed=True)
+        for name, (i, o) in shapes.items()
+    ]
+    return BERT.model_copy(
+        update={
+            "architecture": "GPT2ForSequenceClassification",
+            "model_type": "gpt2",
+            "head": ["score"],
+            "linear": linear,
+            "blocks": ["transformer.h.0"],
+            "default_targets": {"lora": ["c_attn"], "loha": ["c_attn"], "lokr": ["c_attn"], "oft": ["c_attn"]},
+        }
+    )
+
+
+def refused(fields: dict[str, Any]) -> tuple[str, str, str]:
+    """Path, message and remedy of the only fault of a spec."""
+    with pytest.raises(ValidationError) as failed:
+        ANY.validate_python(fields)
+    (error,) = failed.value.errors()
+    found = error.get("ctx", {})
+    return str(found.get("path") or error["loc"][-1]), error["msg"], str(found.get("remedy", ""))
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_method_is_known_by_its_kind_and_travels_as_json(kind: str) -> None:
+    spec = SPECS[kind]()
+    assert isinstance(spec, BaseModel) and spec.kind == kind == spec.facts.kind == METHODS[kind].kind
+    assert ANY.validate_json(spec.model_dump_json()) == spec
+    assert spec.label
+    assert type(spec).__doc__
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_field_that_a_method_does_not_have_is_refused(kind: str) -> None:
+    with pytest.raises(ValidationError, match="unheard_of"):
+        ANY.validate_python({"kind": kind, "unheard_of": 1})
+
+
+def test_fields_that_contradict_each_other_are_refused_with_a_remedy() -> None:
+    assert refused({"kind": "adalora", "init_r": 4, "target_r": 4}) == (
+        "target_r", "of 4 directions, 4 cannot be left", "below init_r, which is 4"
+    )  # fmt: skip
+    assert refused({"kind": "adalora", "tinit": 0.6, "tfinal": 0.4})[0] == "tfinal"
+    assert refused({"kind": "lora", "r": 3, "init_lora_weights": "orthogonal"})[2] == "an even r"
+    assert refused({"kind": "lokr", "decompose_factor": 0})[1] == "a width has no factor 0"
+    assert refused({"kind": "lora", "target_modules": []})[0] == "target_modules"
+    assert "may take for ever" in refused({"kind": "ia3", "feedforward_modules": "(a+)+b"})[1]
+
+
+FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
+    (
+        LoraSpec(r=65), BERT,
+        FieldError(
+            "r", "bert.encoder.layer.0.attention.self.query is 64 × 64, so a rank of 65 adds nothing", "at most 64"
+        ),
+    ),
+    (
+        AdaLoraSpec(init_r=100, target_modules=["key"]), BERT,
+        FieldError(
+            "init_r", "bert.encoder.layer.0.attention.self.key is 64 × 64, so a rank of 100 adds nothing", "at most 64"
+        ),
+    ),
+    (
+        LoraSpec(layers_to_transform=[0, 5]), BERT,
+        FieldError("layers_to_transform", "BertForSequenceClassification has no block 5", "from 0 to 1"),
+    ),
+    (
+        LoraSpec(init_lora_weights="olora"), gpt2(),
+        FieldError(
+            "init_lora_weights",
+            "transformer.h.0.attn.c_attn is a Conv1D layer (weight [in, out]), which OLoRA cannot decompose",
+            '"pissa"',
+        ),
+    ),
+    *[
+        (
+            spec, gpt2(),
+            FieldError(
+                "target_modules",
+                f"transformer.h.0.attn.c_attn is a Conv1D layer (weight [in, out]), which {spec.facts.name} cannot "
+                "adapt",
+                "use LoRA or (IA)³",
+            ),
+        )
+        for spec in (LohaSpec(), LokrSpec(), OftSpec())
+    ],
+    (
+        OftSpec(oft_block_size=48, target_modules=["query"]), BERT,
+        FieldError(
+            "oft_block_size",
+            "bert.encoder.layer.0.attention.self.query has 64 inputs, which blocks of 48 do not divide",
+            "one of 2, 4, 8, 16, 32, 64",
+        ),
+    ),
+    (
+        Ia3Spec(target_modules=["key"], feedforward_modules=["dense"]), BERT,
+        FieldError(
+            "feedforward_modules", "none of the target modules is one of feedforward_modules ['dense']",
+            "choose from: key",
+        ),
+    ),
+    (
+        PrefixSpec(), BERT,
+        FieldError(
+            "kind", "prefix tuning does not fit the task sequence-classification", "it fits causal-lm, seq2seq-lm"
+        ),
+    ),
+    *[
+        (
+            spec, gpt2(),
+            FieldError(
+                "kind",
+                "GPT2ForSequenceClassification finds the token that it classifies by its id, and virtual tokens have "
+                "none",
+                "use LoRA or (IA)³",
+            ),
+        )
+        for spec in (PromptSpec(), PTuningSpec())
+    ],
+    (
+        LastLayersSpec(layers=3), BERT,
+        FieldError("layers", "BertForSequenceClassification has 2 blocks, fewer than 3", "at most 2"),
+    ),
+    (
+        BitFitSpec(),
+        BERT.model_copy(update={"parameters": [p for p in BERT.parameters if not p.name.endswith(".bias")]}),
+        FieldError("kind", "BertForSequenceClassification has no bias vectors, which BitFit trains", "use LoRA"),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "model", "fault"), FAULTS, ids=lambda value: getattr(value, "kind", ""))
+def test_what_does_not_fit_is_said_with_the_numbers_and_a_remedy(
+    spec: MethodSpec, model: TaskModel, fault: FieldError
+) -> None:
+    assert spec.unfit(model) == fault
+
+
+def test_prompts_fit_language_models_of_every_kind() -> None:
+    for spec in (PromptSpec(), PTuningSpec(), PrefixSpec()):
+        assert spec.unfit(gpt2().model_copy(update={"task": "causal-lm", "head": []})) is None
+        assert spec.unfit(BERT.model_copy(update={"task": "seq2seq-lm", "head": [], "encoder_decoder": True})) is None
+
+
+ADVICE: list[tuple[MethodSpec, str, str]] = [
+    (LoraSpec(r=32), "r", "try 8, or at most 16"),
+    (AdaLoraSpec(init_r=32, target_r=2, target_modules=["key"]), "init_r", "try 8, or at most 16"),
+    (LohaSpec(r=9, target_modules=["key"]), "r", "8 reaches every rank it can have"),
+    (LokrSpec(r=4, target_modules=["key"]), "r", "at most 3"),
+]
+
+
+@pytest.mark.parametrize(("spec", "path", "remedy"), ADVICE, ids=lambda value: getattr(value, "kind", ""))
+def test_a_rank_that_gains_nothing_is_warned_about(spec: MethodSpec, path: str, remedy: str) -> None:
+    assert spec.unfit(BERT) is None
+    (advice,) = spec.advice(BERT)
+    assert advice.path == path and remedy in advice.remedy
+    lower = spec.model_copy(update={path: 3})
+    assert lower.advice(BERT) == []
+
+
+def test_a_high_rank_is_told_what_it_costs() -> None:
+    (advice,) = LoraSpec(r=32, target_modules=["query"]).advice(BERT)
+    assert advice.message == (
+        "a rank of 32 is high for bert.encoder.layer.0.attention.self.query (64 × 64): its A and B hold 4,096 numbers, "
+        "100% of the matrix itself"
+    )
+    assert VeraSpec(r=512, target_modules=["query"]).advice(BERT) == [], (
+        "a row of the shared matrices costs a layer one number"
+    )
+
+
+@pytest.mark.parametrize("n", [1, 7, 64, 127, 384, 768, 1000])
+@pytest.mark.parametrize("factor", [-1, 1, 4, 6, 100])
+def test_a_width_is_a_product_of_two_factors(n: int, factor: int) -> None:
+    small, large = factors(n, factor)
+    assert small * large == n
+    if factor > 0 and n % factor == 0:
+        assert small == factor
+    else:
+        assert small <= large and (factor == -1 or small <= factor)
+
+
+def test_adaloras_schedule_leaves_steps_to_judge_and_to_drop_in() -> None:
+    assert AdaLoraSpec(tinit=0.1, tfinal=0.3).schedule(1000) == (100, 300)
+    for total in range(2, 60):
+        for tinit, tfinal in ((0, 0), (0.9, 0), (0, 0.9), (0.5, 0.49)):
+            first, last = AdaLoraSpec(tinit=tinit, tfinal=tfinal).schedule(total)
+            assert 0 <= first < total - last and total - last >= 2
+
+
+def test_labels_name_the_variant() -> None:
+    variants = {
+        "LoRA r=8": LoraSpec(),
+        "DoRA r=4": LoraSpec(r=4, use_dora=True),
+        "rsLoRA r=64": LoraSpec(r=64, use_rslora=True),
+        "PiSSA r=8": LoraSpec(init_lora_weights="pissa_niter_16"),
+        "OLoRA r=8": LoraSpec(init_lora_weights="olora"),
+        "LoRA+ r=8": LoraSpec(loraplus_lr_ratio=16),
+        "AdaLoRA r=12→8": AdaLoraSpec(),
+        "OFT b=32": OftSpec(),
+        "prompt tuning n=20": PromptSpec(),
+    }
+    assert {label: spec.label for label, spec in variants.items()} == {label: label for label in variants}
+
+
+def test_virtual_tokens_take_positions_and_refuse_what_they_cannot_go_with() -> None:
+    assert [s.virtual_tokens for s in (PromptSpec(num_virtual_tokens=7), PrefixSpec(), LoraSpec())] == [7, 20, 0]
+    assert set(PromptSpec.without) == {"packing"}
+    assert set(PrefixSpec.without) == {"packing", "gradient_checkpointing"}
+    assert not LoraSpec.without
+
+
+def test_p_tuning_counts_an_lstm_as_torch_does() -> None:
+    spec = PTuningSpec(encoder_reparameterization_type="LSTM", encoder_hidden_size=16, encoder_num_layers=2)
+    sizes = {t.name: t.shape for t in spec.trains(BERT) if ".lstm_head." in t.name}
+    h, d = 16, 64
+    first, second = 2 * 4 * h * (d + h + 2), 2 * 4 * h * (2 * h + h + 2)
+    assert sum(prod(shape) for shape in sizes.values()) == first + second
