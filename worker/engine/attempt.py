@@ -18,6 +18,7 @@ from worker.engine.architecture import describe as describe_model
 from worker.engine.artifacts import collect, write_predictions
 from worker.engine.clocks import Stopwatch
 from worker.engine.data import Examples, check_length, read
+from worker.engine.dropout import quicken
 from worker.engine.environment import choose_device, computes_in_bf16, describe, prepare
 from worker.engine.evaluate import Evaluator, Predictions
 from worker.engine.forgetting import GeneralText
@@ -68,6 +69,8 @@ class Attempt:
             raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
         expected = self.method.trains(facts)
         nn.Module.to(base.model, self.device)
+        if self.device.type == "cpu":
+            quicken(base.model)
 
         instruments.enter(Phase.TOKENIZE)
         check_length(training.max_length, self.method.virtual_tokens, base.model, base.tokenizer)

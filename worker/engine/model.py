@@ -99,6 +99,10 @@ def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
     frozen = [p for p in model.parameters() if not p.requires_grad and p.ndim > 1 and p.dtype == torch.float32]
     for parameter in frozen:
         parameter.data = parameter.data.to(torch.bfloat16)
+    for module in model.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            # PEFT would convert the inputs of each adapter to float32, for autocast to convert them back.
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
     return "bfloat16" if frozen else "float32"
 
 

@@ -1,0 +1,113 @@
+"""Dropout and attention with dropout: the formula, the share that is dropped, and torch's own attention beside it."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import BertConfig, BertForSequenceClassification
+
+from worker.engine import dropout
+from worker.engine.dropout import Dropout, attend, kept, quicken
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.013])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_share_and_the_mean_are_right(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    mask = kept(torch.Size([1000, 1001]), p, dtype)
+    assert (mask == 0).float().mean().item() == pytest.approx(p, abs=0.002)
+    assert mask.float().mean().item() == pytest.approx(1.0, abs=0.005)
+    assert mask.unique().numel() == 2
+
+
+def test_neighbours_are_dropped_independently() -> None:
+    torch.manual_seed(0)
+    dropped = (kept(torch.Size([1_000_000]), 0.5, torch.float32) == 0).float()
+    for distance in (1, 2, 3, 4, 7):
+        both = (dropped[:-distance] * dropped[distance:]).mean().item()
+        assert both == pytest.approx(0.25, abs=0.003)
+
+
+def test_the_same_seed_drops_the_same() -> None:
+    def draw() -> torch.Tensor:
+        torch.manual_seed(7)
+        return kept(torch.Size([50]), 0.3, torch.float32)
+
+    assert torch.equal(draw(), draw())
+
+
+def test_nothing_is_dropped_in_evaluation() -> None:
+    layer, x = Dropout(0.5), torch.randn(10)
+    assert torch.equal(layer.eval()(x), x)
+    assert torch.equal(Dropout(0.0).train()(x), x)
+
+
+class Causal(nn.Module):
+    is_causal = True
+    num_key_value_groups = 1
+
+
+class Both(nn.Module):
+    is_causal = False
+    num_key_value_groups = 1
+
+
+def padding(lengths: list[int], width: int) -> torch.Tensor:
+    return (torch.arange(width) < torch.tensor(lengths)[:, None])[:, None, None, :].expand(-1, 1, width, -1)
+
+
+MASKS: dict[str, Callable[[], tuple[nn.Module, torch.Tensor | None]]] = {
+    "everything": lambda: (Both(), None),
+    "causal": lambda: (Causal(), None),
+    "padding": lambda: (Both(), padding([10, 7, 4], 10)),
+    "added": lambda: (Both(), torch.randn(3, 1, 10, 10)),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("keys", [4, 2], ids=["own keys", "shared keys"])
+def test_it_is_torchs_attention_but_for_what_is_dropped(name: str, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dropout, "kept", lambda shape, p, dtype: torch.ones(shape, dtype=dtype))
+    torch.manual_seed(0)
+    module, mask = MASKS[name]()
+    query = torch.randn(3, 4, 10, 8, requires_grad=True)
+    key, value = (torch.randn(3, keys, 10, 8, requires_grad=True) for _ in range(2))
+    ours, _ = attend(module, query, key, value, mask, dropout=0.1, scaling=8**-0.5)
+    wide = [t.repeat_interleave(4 // keys, dim=1) for t in (key, value)]
+    causal = module.is_causal and mask is None
+    theirs = functional.scaled_dot_product_attention(query, *wide, attn_mask=mask, is_causal=causal).transpose(1, 2)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    upstream = torch.randn_like(ours)
+    for a, b in zip(
+        torch.autograd.grad(ours, (query, key, value), upstream, retain_graph=True),
+        torch.autograd.grad(theirs, (query, key, value), upstream),
+        strict=True,
+    ):
+        assert torch.allclose(a, b, atol=2e-6)
+
+
+def test_dropped_attention_has_the_same_mean() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 6, 8) for _ in range(3))
+    expected, _ = attend(Both(), query, key, value, None)
+    mean = torch.stack([attend(Both(), query, key, value, None, dropout=0.2)[0] for _ in range(4000)]).mean(0)
+    assert torch.allclose(mean, expected, atol=0.05)
+
+
+def test_a_model_takes_it_over_and_answers_as_before() -> None:
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=30, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    model = BertForSequenceClassification(config).eval()
+    ids, mask = torch.randint(0, 30, (3, 9)), torch.ones(3, 9, dtype=torch.int64)
+    mask[1, 5:] = 0
+    before = model(input_ids=ids, attention_mask=mask).logits
+    quicken(model)
+    assert torch.equal(model(input_ids=ids, attention_mask=mask).logits, before)
+    assert all(isinstance(m, Dropout) for m in model.modules() if isinstance(m, nn.Dropout))
+    model.train()
+    torch.manual_seed(1)
+    first = model(input_ids=ids, attention_mask=mask).logits
+    second = model(input_ids=ids, attention_mask=mask).logits
+    assert not torch.equal(first, second) and torch.isfinite(first).all()

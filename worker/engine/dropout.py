@@ -1,0 +1,95 @@
+"""Dropout (Srivastava et al. 2014, JMLR 15) for training on a CPU, where drawing it costs more than the arithmetic.
+
+    y = x · m / (1 − p)      m is 0 with probability p, else 1
+
+torch draws each decision as a number of its own. Here one draw of 64 bits decides for four: an element stays if its 16
+bits, as a signed number, are at least a limit. So p is rounded to a multiple of 1/65536, and the factor is that of the
+rounded p, which keeps the mean exact. The draws come from torch's own generator: seeds and checkpoints hold for them.
+
+Attention weights are dropped too in models such as BERT. torch's attention has no quick kernel for that on a CPU and
+falls back to one that goes over the B·H·T·T weights many times; `attend` is the same formula in four passes.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+_LEVELS = 2**16
+
+
+def kept(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
+    """m / (1 − p) of a shape, on the CPU."""
+    dropped = round(p * _LEVELS)
+    draws = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    decisions = draws.view(torch.int16)[: shape.numel()].view(shape) >= dropped - _LEVELS // 2
+    return decisions.to(dtype).mul_(_LEVELS / (_LEVELS - dropped))
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout` with the draws above."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """[…] to the same shape; unchanged in evaluation mode."""
+        if not self.training or not 0 < self.p < 1:
+            return super().forward(input)
+        return input * kept(input.shape, self.p, input.dtype)
+
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention as transformers calls it: query [B, H, T, D], key and value [B, H or fewer, S, D] to [B, T, H, D].
+
+    `attention_mask` [B, 1 or H, T, S] is True where a query sees a key, or is added to the scores. Without dropout, and
+    wherever there is more to it than the formula, torch's own attention does it.
+    """
+    special = any(option is not None for option in (options.get("position_bias"), options.get("softcap")))
+    if dropout == 0 or special or query.device.type != "cpu":
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, is_causal, **options)
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    batch, heads, queries, width = query.shape
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    scores = torch.baddbmm(
+        query.new_empty(()),
+        query.reshape(-1, queries, width),
+        key.reshape(-1, key.shape[2], width).transpose(1, 2),
+        beta=0,
+        alpha=width**-0.5 if scaling is None else scaling,
+    ).view(batch, heads, queries, key.shape[2])
+    bias = _bias(attention_mask, causal and queries > 1, scores)
+    weights = (scores if bias is None else scores + bias).softmax(-1)
+    weights = weights * kept(weights.shape, dropout, weights.dtype)
+    mixed = torch.bmm(weights.flatten(0, 1), value.reshape(-1, *value.shape[2:]))
+    return mixed.view(batch, heads, queries, -1).transpose(1, 2).contiguous(), None
+
+
+def _bias(mask: torch.Tensor | None, causal: bool, scores: torch.Tensor) -> torch.Tensor | None:
+    """What is added to the scores [B, H, T, S], so that a query sees what it may; None if it sees everything."""
+    if mask is None:
+        if not causal:
+            return None
+        queries, keys = scores.shape[2:]
+        mask = torch.ones(queries, keys, dtype=torch.bool).tril()
+    if mask.dtype != torch.bool:
+        return mask
+    return scores.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(scores.dtype).min)
+
+
+def quicken(model: nn.Module) -> None:
+    """Let a model that trains on a CPU drop as above, its attention too where transformers calls it by `sdpa`."""
+    ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            module.__class__ = Dropout
