@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable, VeznaError
 from app.domain.methods import METHODS
@@ -76,6 +77,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(away, _database_away)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _mistake)
 
 
@@ -165,6 +167,11 @@ def _http(request: Request, error: Exception) -> Response:
     answer = _answer(request, error.status_code, "http", title, f"{request.method} {request.url.path}: {error.detail}")
     answer.headers.update(error.headers or {})
     return answer
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    """Who asked left before the request was read: a form that was changed again. Nobody reads this answer."""
+    return Response(status_code=400)
 
 
 def _mistake(request: Request, error: Exception) -> Response:

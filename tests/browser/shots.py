@@ -34,6 +34,8 @@ def pages(url: str) -> dict[str, str]:
         "studies": "/studies",
         "study": f"/studies/{study['id']}",
         "new-study": "/studies/new",
+        "models": "/models",
+        "model": "/models/all-MiniLM-L6-v2",
         "runs": "/runs",
         "workers": "/workers",
         "not-found": "/studies/999999",

@@ -8,6 +8,7 @@ from app.services import attempts
 from app.store.queries import runs
 from tests import factories, filled
 from tests.browser.conftest import Site
+from tests.filled_language import register_language
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +29,7 @@ def test_the_estimate_follows_the_form(page: Page) -> None:
 
 def test_the_estimate_follows_a_field_that_is_left_for_a_button(page: Page) -> None:
     page.goto("/studies/new")
+    page.click("#arm-0-more summary")
     page.fill("#arms-0-name", "mine")
     page.press("#arms-0-name", "Tab")
     expect(page.locator("#copy-1")).to_be_focused()
@@ -44,6 +46,59 @@ def test_an_arm_is_copied_in_place_and_what_was_typed_stays(page: Page) -> None:
     expect(page.locator("#name")).to_have_value("Mine")
     page.click("#remove-0")
     expect(page.locator("fieldset.arm")).to_have_count(3)
+
+
+def test_another_model_and_other_data_draw_the_form_anew_and_what_was_typed_stays(page: Page, site: Site) -> None:
+    with site.database.transaction() as session:
+        register_language(session)
+    page.goto("/studies/new")
+    page.fill("#arms-1-method-r", "4")
+    page.check("input[value='SmolLM2-135M']")
+    expect(page.locator("#task")).to_contain_text("Not possible here: classification of texts")
+    page.check("input[value='bbc-summaries']")
+    expect(page.locator("#task")).to_contain_text("Language modelling")
+    expect(page.locator("[data-picks='arms-1-method-target_modules']")).to_contain_text("q_proj")
+    expect(page.locator("input[value='bbc-summaries']")).to_be_focused()
+    expect(page.locator("#arms-1-method-r")).to_have_value("4")
+    expect(page.locator("#name")).to_have_value("BBC first paragraphs and their headlines on SmolLM2-135M")
+    expect(page.locator("#arm-2-advice")).to_contain_text("does not fit the task causal-lm")
+    page.select_option("#metric", "rouge_l")
+    expect(page.locator("#training-max_new_tokens")).to_be_visible()
+
+
+def test_a_method_is_added_from_the_list_of_all(page: Page) -> None:
+    page.goto("/studies/new")
+    page.click("#add")
+    page.click("#add-adalora")
+    expect(page.locator("#arm-3-title")).to_contain_text("AdaLoRA")
+    expect(page.locator("#arm-3-trains")).to_contain_text("trains")
+    expect(page.locator("#methods")).to_have_attribute("open", "")
+    expect(page.locator("#methods")).to_contain_text("Not here: prefix tuning does not fit")
+
+
+def test_layers_are_picked_by_name(page: Page) -> None:
+    page.goto("/studies/new")
+    picks = page.locator("[data-picks='arms-1-method-target_modules']")
+    picks.get_by_role("button", name="key").click()
+    picks.get_by_role("button", name="dense").click()
+    expect(page.locator("#arms-1-method-target_modules")).to_have_value("key, dense")
+    expect(page.locator("#arm-1-trains")).to_contain_text("trains 2")
+    picks.get_by_role("button", name="key").click()
+    expect(page.locator("#arms-1-method-target_modules")).to_have_value("dense")
+    picks.get_by_role("button", name="all-linear").click()
+    expect(page.locator("#arms-1-method-target_modules")).to_have_value("all-linear")
+    expect(picks.get_by_role("button", name="all-linear")).to_have_attribute("aria-pressed", "true")
+    expect(picks.get_by_role("button", name="dense")).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_folded_part_of_the_form_stays_as_it_was(page: Page) -> None:
+    page.goto("/studies/new")
+    page.click("#budget-more summary")
+    page.check("#training-gradient_checkpointing")
+    page.click("#copy-1")
+    expect(page.locator("fieldset.arm")).to_have_count(4)
+    expect(page.locator("#training-gradient_checkpointing")).to_be_visible()
+    expect(page.locator("#training-gradient_checkpointing")).to_be_checked()
 
 
 def test_enter_in_a_field_copies_nothing_and_starts_nothing(page: Page, site: Site) -> None:

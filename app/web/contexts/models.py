@@ -15,7 +15,7 @@ from app.web.contexts.new_arm import said
 from app.web.forms.model import ModelForm
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.numbers import count
+from app.web.numbers import NBSP
 from app.web.words.families import by_family
 from app.web.words.outline import in_blocks, kinds
 from app.web.words.parts import sentence
@@ -25,6 +25,8 @@ USUAL_LABELS = 2
 MOST_LABELS = 100_000
 FEWEST_SHOWN = 1_000
 """Where the logarithmic scale of trainable parameters begins."""
+UNITS = ("", "k", "M", "G", "T")
+"""Of the powers of 1,000 on it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class Adapted:
     def ticks(self) -> list[tuple[float, str]]:
         """Powers of ten on the logarithmic scale: their places and names."""
         low, high = log10(FEWEST_SHOWN), log10(self.model.total)
-        return [((n - low) / (high - low), count(10**n)) for n in range(int(low), int(high) + 1)]
+        powers = range(int(low), int(high) + 1)
+        return [((n - low) / (high - low), f"{10 ** (n % 3)}{NBSP}{UNITS[n // 3]}") for n in powers]
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ METHOD_FIELDS: dict[str, Words] = {
 }
 
 ARM_FIELDS: dict[str, Words] = {
-    "learning_rate": Words(marked("Learning rate"), marked("The highest, after the warm-up."), usual=True),
+    "learning_rate": Words(marked("Learning rate"), marked("The highest, once warmed up."), usual=True),
     "weight_decay": Words(marked("Weight decay"), marked("Empty: as in the budget.")),
     "name": Words(marked("Name"), marked("Shown instead of the method's.")),
 }

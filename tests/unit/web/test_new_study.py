@@ -1,5 +1,6 @@
 """Planning a study: what was typed stays, errors land at their fields, and it works without scripts."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 from starlette.datastructures import FormData
+from starlette.types import Message
+from structlog.testing import capture_logs
 
 from app import sample
 from app.domain.datasets import SAMPLE_DATASET
@@ -38,6 +41,7 @@ FORM: dict[str, str] = {
     "arms.1.method.target_modules": "query, value",
     "arms.1.learning_rate": "1e-3",
 }
+NO_SUCH_LAYER = "BertForSequenceClassification has no linear module &#39;q_proj&#39;"
 
 
 def typed(**change: str) -> StudyForm:
@@ -67,7 +71,7 @@ def test_a_form_becomes_a_study_with_its_runs_queued(registered_only: TestClient
         ("training.per_device_train_batch_size", "2.5", "Write a whole number"),
         ("arms.0.learning_rate", "-1", "Must be above 0"),
         ("arms.1.method.r", "0", "Must be 1 or more"),
-        ("arms.1.method.target_modules", "q_proj", "BertForSequenceClassification has no linear module &#39;q_proj&#39;"),
+        ("arms.1.method.target_modules", "q_proj", NO_SUCH_LAYER),
         ("base_model", "nothing", "there is no base model &#39;nothing&#39;"),
     ],
 )
@@ -251,3 +255,20 @@ def test_markup_that_was_typed_is_only_text(registered_only: TestClient) -> None
     text = registered_only.post("/studies/new", data=FORM | change | {"do": "plan"}).text
     assert "<script>alert" not in text
     assert "<b>%(x)s" not in text
+
+
+def test_a_browser_that_asks_anew_before_it_was_read_is_no_mistake(registered_only: TestClient) -> None:
+    sent: list[Message] = []
+
+    async def left() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"testserver"), (b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {"type": "http", "method": "POST", "path": "/studies/plan", "query_string": b"", "headers": headers}
+    with capture_logs() as lines:
+        asyncio.run(registered_only.app(scope | {"app": registered_only.app}, left, send))
+    assert [message["status"] for message in sent if "status" in message] == [400]
+    assert [line for line in lines if line["log_level"] == "error"] == []
