@@ -75,6 +75,13 @@ def test_a_method_is_there_with_its_learning_rate_and_its_fields(kind: str) -> N
     assert re.findall(r"`(\w+)`", fields) == [name for name in SPECS[kind].model_fields if name != "kind"]
 
 
+def test_a_method_has_its_line_and_its_papers() -> None:
+    told, page = rows("methods.md"), (DOCS / "methods.md").read_text()
+    for kind, facts in METHODS.items():
+        assert kind in told
+        assert set(re.findall(r"arXiv \d{4}\.\d{5}", facts.paper)) <= set(re.findall(r"arXiv \d{4}\.\d{5}", page))
+
+
 def test_a_task_is_there_with_its_rows_and_its_metrics() -> None:
     told = {first: cells for first, cells in rows("api.md").items() if first in TASKS}
     assert list(told) == list(TASKS)
