@@ -87,6 +87,14 @@ class Method(BaseModel):
         able = ", ".join(self.facts.tasks)
         return FieldError("kind", f"{self.facts.name} does not fit the task {model.task}", f"it fits {able}")
 
+    def clash(self, training: BaseModel) -> FieldError | None:
+        """A training argument that is set and does not go with the method, or None."""
+        for name, why in self.without.items():
+            if getattr(training, name):
+                what = f"{self.facts.name} does not go with {name}: {why}"
+                return FieldError(f"training.{name}", what, "false, or another method")
+        return None
+
     def advice(self, model: TaskModel) -> list[FieldError]:
         """What one should know before queueing though it works: a rank too high, for instance."""
         return []

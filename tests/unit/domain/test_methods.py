@@ -26,6 +26,7 @@ from app.domain.methods import (
     VeraSpec,
 )
 from app.domain.methods.lowrank import factors
+from app.domain.runs import TrainingArguments
 from tests.filled import bert
 
 BERT = bert(layers=2, width=64, inner=256, words=100, positions=64, heads=2).with_labels(3)
@@ -246,9 +247,14 @@ def test_labels_name_the_variant() -> None:
 
 def test_virtual_tokens_take_positions_and_refuse_what_they_cannot_go_with() -> None:
     assert [s.virtual_tokens for s in (PromptSpec(num_virtual_tokens=7), PrefixSpec(), LoraSpec())] == [7, 20, 0]
-    assert set(PromptSpec.without) == {"packing"}
-    assert set(PrefixSpec.without) == {"packing", "gradient_checkpointing"}
-    assert not LoraSpec.without
+    packed, again = TrainingArguments(packing=True), TrainingArguments(gradient_checkpointing=True)
+    for spec in (PromptSpec(), PTuningSpec(), PrefixSpec()):
+        clash = spec.clash(packed)
+        assert clash is not None and clash.path == "training.packing"
+        assert f"{spec.facts.name} does not go with packing: " in clash.message
+        assert spec.clash(TrainingArguments()) is None
+    assert [spec.clash(again) is None for spec in (PromptSpec(), PTuningSpec(), PrefixSpec())] == [True, True, False]
+    assert LoraSpec().clash(packed) is LoraSpec().clash(again) is None
 
 
 def test_p_tuning_counts_an_lstm_as_torch_does() -> None:
