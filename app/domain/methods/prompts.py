@@ -133,6 +133,14 @@ class PTuningSpec(BeforeText):
         sizes["embedding.weight"] = (self.num_virtual_tokens, d)
         return [*_encoder(sizes), *self.head_copy(model)]
 
+    def unfit(self, model: TaskModel) -> FieldError | None:
+        """A head that PEFT cannot tell from the network: it knows a head by the end of its name (ModernBERT's)."""
+        alike = next((part for part in model.head if "mlp_head".endswith(part)), None)
+        if (fault := super().unfit(model)) or alike is None:
+            return fault
+        what = f"{model.architecture} calls a part of its head {alike!r}, which PEFT takes for p-tuning's own network"
+        return FieldError("kind", what, "use prompt tuning")
+
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
         """With the number of layers where it means something."""
         options = super().peft_options(model)

@@ -159,6 +159,15 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
         for spec in (PromptSpec(), PTuningSpec())
     ],
     (
+        PTuningSpec(), BERT.model_copy(update={"head": ["head", "classifier"]}),
+        FieldError(
+            "kind",
+            "BertForSequenceClassification calls a part of its head 'head', which PEFT takes for p-tuning's own "
+            "network",
+            "use prompt tuning",
+        ),
+    ),
+    (
         LastLayersSpec(layers=3), BERT,
         FieldError("layers", "BertForSequenceClassification has 2 blocks, fewer than 3", "at most 2"),
     ),

@@ -52,7 +52,7 @@ class RankBudget:
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Go on from there."""
-        allocator = self._tuner.rankallocator
+        allocator, device = self._tuner.rankallocator, self._matrices[0].device
         patterns: dict[str, list[bool]] = {}
         allocator.reset_ipt()
         for key, tensor in state.items():
@@ -60,8 +60,8 @@ class RankBudget:
             if key.startswith(_KEPT):
                 patterns[name] = tensor.tolist()
             else:
-                getattr(allocator, part)[name] = tensor
-                allocator.ipt[name] = tensor  # present, so that the others are not begun anew; overwritten before use
+                getattr(allocator, part)[name] = allocator.ipt[name] = tensor.to(device)
+                # ipt is present, so that the others are not begun anew; overwritten before use
         self._config.rank_pattern = patterns or None
 
 
