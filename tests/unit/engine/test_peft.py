@@ -28,6 +28,7 @@ from app.domain.methods import (
 from app.domain.runs import FailureCode
 from tests import tiny
 from tests.unit.engine import adapted as tried
+from tests.unit.engine import test_resume
 from tests.unit.engine.test_methods import put, save
 from worker.engine import audit
 from worker.engine.architecture import describe
@@ -230,6 +231,26 @@ def test_adalora_goes_on_from_a_checkpoint_as_if_nothing_had_been() -> None:
         for number in range(stop + 1, 13):
             step(second, after, number)
         assert audit.hashes(second) == audit.hashes(whole)
+
+
+@pytest.mark.parametrize("at", [3, 9, 13])
+@pytest.mark.parametrize(
+    "spec",
+    [AdaLoraSpec(init_r=6, target_r=5), LoraSpec(r=4, init_lora_weights="pissa_niter_16"), PromptSpec()],
+    ids=["adalora", "pissa", "prompt"],
+)
+def test_a_run_that_was_stopped_has_the_losses_and_keeps_the_adapter_of_one_that_was_not(
+    spec: PeftMethod, at: int, tmp_path: Path
+) -> None:
+    short = test_resume.TRAINING.model_copy(update={"max_length": 12})
+    model = tiny.save_model(tmp_path / "model")
+    expected = test_resume.whole(tmp_path / "whole", model, spec, short)
+    kept = test_resume.stopped(tmp_path / "first", model, spec, at, short)
+    job = tiny.job(tmp_path / "second", model, spec, short).model_copy(update={"resume": str(kept)})
+    result = Attempt(job, tiny.Recorder()).run()
+    assert test_resume.losses(tmp_path / "second") == test_resume.losses(tmp_path / "whole")
+    adapters = [next(f.sha256 for f in r.artifacts if f.name.endswith(".safetensors")) for r in (expected, result)]
+    assert adapters[0] == adapters[1]
 
 
 def test_a_layer_that_adalora_dropped_whole_is_noted_by_the_audit() -> None:

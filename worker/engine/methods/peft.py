@@ -84,7 +84,7 @@ def plain_lora(
     """
     plain = copy.deepcopy(config)
     plain.r, plain.init_lora_weights = 2 * config.r, True
-    # PEFT divides by √r with rsLoRA, and takes a broken number too.
+    # rsLoRA divides by √r; PEFT takes a fraction too.
     plain.lora_alpha = config.lora_alpha * (math.sqrt(2) if config.use_rslora else 2)  # type: ignore[assignment]
     wide = dict(tensors)
     for name, start in first.items():
