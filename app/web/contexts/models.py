@@ -11,7 +11,7 @@ from app.domain.models import ModelFacts
 from app.domain.outline import Group, Layer, folded, groups, layers
 from app.domain.tasks import TASKS, Task
 from app.store.tables import BaseModelRow
-from app.web.contexts.new_arm import said
+from app.web.contexts.new_arm import remark
 from app.web.forms.model import ModelForm
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
@@ -87,12 +87,12 @@ class MethodRow:
     @property
     def unfit(self) -> str:
         """Why it does not fit."""
-        return f"{sentence(said(self.adapted.unfit))}." if self.adapted.unfit else ""
+        return remark(self.adapted.unfit) if self.adapted.unfit else ""
 
     @property
     def advice(self) -> list[str]:
         """What one should know though it fits."""
-        return [f"{sentence(said(remark))}." for remark in self.adapted.advice]
+        return [remark(advice) for advice in self.adapted.advice]
 
     @property
     def touched(self) -> str:

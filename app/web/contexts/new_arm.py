@@ -59,12 +59,12 @@ class NewArm:
     @property
     def unfit(self) -> str:
         """Why its method does not fit the chosen model and task, as a sentence; empty where it does."""
-        return f"{sentence(said(self.adapted.unfit))}." if self.adapted and self.adapted.unfit else ""
+        return remark(self.adapted.unfit) if self.adapted and self.adapted.unfit else ""
 
     @property
     def advice(self) -> list[str]:
         """What one should know of it though it works, a sentence each."""
-        return [f"{sentence(said(remark))}." for remark in (self.adapted.advice if self.adapted else ())]
+        return [remark(advice) for advice in (self.adapted.advice if self.adapted else ())]
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,15 @@ def new_arm(kind: str, model: TaskModel | None) -> ArmForm:
     return ArmForm.of(ArmSpec(method=usual(kind, model))) if model else ArmForm.new(kind)
 
 
-def said(remark: FieldError) -> str:
+def said(error: FieldError) -> str:
     """What is the matter, and what to do."""
-    return f"{remark.message}; {remark.remedy}" if remark.remedy else remark.message
+    return f"{error.message}; {error.remedy}" if error.remedy else error.message
+
+
+def remark(error: FieldError) -> str:
+    """The same as a sentence; the name of a module that it begins with stays as it is."""
+    text = said(error)
+    return f"{text if '.' in text.split()[0] else sentence(text)}."
 
 
 def _impossible(kind: str, model: TaskModel | None) -> FieldError | None:

@@ -15,7 +15,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.plan import Plan
 from app.web.words.fields import ARM_FIELDS, METHOD_FIELDS, TRAINING_FIELDS, words
-from app.web.words.metrics import definition, title
+from app.web.words.metrics import title
 from app.web.words.parts import sentence
 
 OWN_NAMES = {
@@ -90,7 +90,7 @@ class TaskStep:
     @property
     def unable(self) -> list[tuple[str, str]]:
         """Tasks that the data could serve, and why the model cannot do them."""
-        return [(_(TASKS[task].title), why) for task, why in self.choices.unable]
+        return [(_(TASKS[task].title), sentence(why)) for task, why in self.choices.unable]
 
     @property
     def metric_options(self) -> list[tuple[str, str]]:
@@ -138,7 +138,7 @@ class NewStudyPage:
     @property
     def metric_hint(self) -> str:
         """What it is, as a sentence."""
-        return f"{definition(self.metric)}."
+        return f"{sentence(self.metric_definition)}."
 
     @property
     def budget(self) -> Fields:
