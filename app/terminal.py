@@ -89,10 +89,11 @@ def _state(run: dict[str, Any]) -> str:
 def verdict_table(comparison: dict[str, Any]) -> Table:
     """The study page's table, for a terminal."""
     margin, items = comparison["margin"] * 100, comparison["items"] or "no"
+    points = f"{margin:g} {'point' if margin == 1 else 'points'}"
     forgetting = any(arm["forgetting"] for arm in comparison["arms"])
     table = Table(
         title=f"{escape(comparison['name'])}: {escape(comparison['phrase'])}",
-        caption=f"{_title(comparison)} on {items} test items; ± is a 95 % interval; margin {margin:g} {'point' if margin == 1 else 'points'}",
+        caption=f"{_title(comparison)} on {items} test items; ± is a 95 % interval; margin {points}",
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

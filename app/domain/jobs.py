@@ -22,11 +22,11 @@ class TrainJob(_Message):
     model_location: str
     """A directory, or a hub id."""
     model_revision: str = ""
+    model_fingerprint: str = ""
+    """The commit, or the hash of the files, that was inspected: names the weights."""
     dataset_file: str
     """A local Parquet file with the columns of the format (`datasets.ROWS`)."""
     dataset_format: Format = "labelled"
-    dataset_hash: str = ""
-    """Names the rows, for what is kept of them from run to run."""
     labels: list[str] = Field(default_factory=list)
     general_file: str | None = None
     """A local Parquet file of plain texts, where forgetting is to be measured."""

@@ -48,7 +48,6 @@ class Claim(Attempt):
     dataset_file: str
     """Name in the files store."""
     dataset_format: Format
-    dataset_hash: str
     labels: list[str]
     general_file: str | None
     """The same for the text on which forgetting is measured."""
@@ -114,7 +113,6 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         model_revision=model.revision,
         dataset_file=dataset.file,
         dataset_format=dataset.facts.format,
-        dataset_hash=dataset.content_hash,
         labels=dataset.facts.labels,
         general_file=general.file if general else None,
         checkpoints=run.checkpoints,

@@ -96,6 +96,9 @@ class Attempt:
         model = self.mechanism.apply(base.model, self.method, facts).to(self.device)
         if training.gradient_checkpointing:
             base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+            # It has the embeddings' output require a gradient, which only re-entrant checkpointing needs: backward
+            # would run through frozen blocks too.
+            base.model.disable_input_require_grads()  # type: ignore[no-untyped-call]
         frozen_dtype = freeze_in_bf16(model) if self.bf16 else "float32"
         audit.check_trainable(model, expected)
         before = audit.hashes(model)

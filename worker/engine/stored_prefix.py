@@ -67,7 +67,7 @@ def stored_prefix(
     if not prefix.depth or not training.cache_frozen_prefix or training.packing or job.cache is None:
         return StoredPrefix(prefix)
     instruments.clocks.enter("cache")
-    key = _key(prefix, hashes, job, evaluator.bf16)
+    key = _key(prefix, hashes, job, train, evaluator)
     cache = PrefixCache(Path(job.cache) / "prefix", key, job.cache_bytes)
     found = cache.open()
     try:
@@ -85,17 +85,22 @@ def _batches(train: Examples, evaluator: Evaluator) -> Iterator[tuple[list[int],
         yield indices, batch.inputs
 
 
-def _key(prefix: Prefix, hashes: Mapping[str, bytes], job: TrainJob, bf16: bool) -> str:
+def _key(prefix: Prefix, hashes: Mapping[str, bytes], job: TrainJob, train: Examples, evaluator: Evaluator) -> str:
+    """Of the prefix's weights and of everything else that its activations depend on. The model's own identity is in it
+    for weights that feed a block without a module of their own, its configuration for what has no weights."""
     inside = {id(p) for module in (*prefix.around, *prefix.blocks) for p in module.parameters()}
-    weights = {name: hashes[name].hex() for name, p in prefix.model.named_parameters() if id(p) in inside}
+    weights = sorted(hashes[name].hex() for name, p in prefix.model.named_parameters() if id(p) in inside)
+    tokens = hashlib.sha256()
+    for _, batch in evaluator.batches(train):
+        tokens.update(batch.inputs["input_ids"].cpu().numpy().tobytes())
     parts = {
-        "weights": sorted(weights.values()),
+        "model": [job.model_location, job.model_fingerprint, str(getattr(prefix.model, "config", ""))],
+        "weights": weights,
         "depth": prefix.depth,
-        "rows": job.dataset_hash,
-        "task": job.spec.task,
-        "max_length": job.spec.training.max_length,
-        "batch": job.spec.training.per_device_eval_batch_size,
-        "bf16": bf16,
+        "tokens": tokens.hexdigest(),
+        "batch": evaluator.batch_size,
+        "device": evaluator.device.type,
+        "bf16": evaluator.bf16,
         "versions": [version("torch"), version("transformers")],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

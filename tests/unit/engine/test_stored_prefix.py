@@ -24,7 +24,7 @@ def run(
 ) -> tuple[RunResult, tiny.Recorder]:
     recorder = tiny.Recorder()
     job = tiny.job(directory, model, method, tiny.FAST.model_copy(update=training))
-    job = job.model_copy(update={"cache": str(cache), "cache_bytes": 10**8, "dataset_hash": "rows"})
+    job = job.model_copy(update={"cache": str(cache), "cache_bytes": 10**8})
     return Attempt(job, recorder).run(), recorder
 
 
@@ -68,6 +68,6 @@ def test_a_method_that_trains_the_lowest_block_stores_nothing(tmp_path: Path, mo
 def test_no_room_in_the_cache_is_said_and_the_run_goes_on(tmp_path: Path, model: Path) -> None:
     recorder = tiny.Recorder()
     job = tiny.job(tmp_path, model, HeadOnlySpec())
-    job = job.model_copy(update={"cache": str(tmp_path / "cache"), "cache_bytes": 100, "dataset_hash": "rows"})
+    job = job.model_copy(update={"cache": str(tmp_path / "cache"), "cache_bytes": 100})
     assert Attempt(job, recorder).run().steps == 24
     assert any("are frozen and computed every time" in line for line in recorder.logs)
