@@ -64,11 +64,15 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def start(settings: Settings) -> Iterator[Whole]:
     """Everything started, the tiny model registered and inspected."""
     with stack(settings) as found, httpx2.Client(base_url=f"{found.url}/api/v1") as api:
-        location = str(settings.model_roots[0] / "tiny")
-        answer = api.post("/models", json={"name": "tiny", "source": "directory", "location": location})
-        assert answer.status_code == 202, answer.text
-        until(lambda: api.get("/models/tiny").json()["status"] == "ready", 90)
+        register_model(api, "tiny", settings.model_roots[0] / "tiny")
         yield Whole(found, api)
+
+
+def register_model(api: httpx2.Client, name: str, directory: Path) -> None:
+    """Register a model's directory and wait for its inspection."""
+    answer = api.post("/models", json={"name": name, "source": "directory", "location": str(directory)})
+    assert answer.status_code == 202, answer.text
+    until(lambda: api.get(f"/models/{name}").json()["status"] == "ready", 90)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
