@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from app import sample
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, label
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs import TRANSITIONS, RunStatus
 from app.domain.studies import ArmSpec, StudySpec, StudyStatus, status_of
 
@@ -70,4 +70,4 @@ def test_nothing_follows_a_terminal_state() -> None:
 
 def test_methods_are_named_for_people() -> None:
     specs = [FullSpec(), HeadOnlySpec(), LoraSpec(r=4), LoraSpec(use_dora=True), LoraSpec(r=64, use_rslora=True)]
-    assert [label(s) for s in specs] == ["full", "head only", "LoRA r=4", "DoRA r=8", "rsLoRA r=64"]
+    assert [s.label for s in specs] == ["full", "head only", "LoRA r=4", "DoRA r=8", "rsLoRA r=64"]
