@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.datasets import Split
+from app.domain.ledger import Ledger
 from app.domain.tasks import MetricName
 
 METRICS_VERSION = 1
@@ -154,6 +155,13 @@ class Memory(_Value):
     """Computed: bytes of AdamW's state."""
     reserved_bytes: int | None = None
     """CUDA `max_memory_reserved`: plan capacity by it."""
+    ledgers: list[Ledger] = Field(default_factory=list)
+    """Who held what: in the first step, and in the one with the largest batch after it."""
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """Of the steady step: the one with the largest batch, with the optimizer's state."""
+        return self.ledgers[-1] if self.ledgers else None
 
     @property
     def rest_bytes(self) -> int:
@@ -219,6 +227,8 @@ class Environment(_Value):
     """`sdpa`, `eager`, …"""
     versions: dict[str, str]
     """python, torch, transformers, peft, vezna."""
+    matmul_flops: float | None = None
+    """Operations a second of the device's matrix product in `precision`, measured at the attempt's start."""
 
 
 class ArtifactFile(_Value):

@@ -1,0 +1,173 @@
+"""What a device adds to what is predicted for its runs, learnt from the runs that it has made.
+
+    measured peak = predicted peak + constant        constant: buffers of libraries, a workspace, rounding
+    train time    = predicted operations / rate      rate: operations a second that training reached there
+
+Both are a median over past runs on the same device in the same precision with the same library versions, with a band
+from their spread. Before a device has made a run, an assumed constant stands in, and it says so.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.prediction import DeviceKind
+
+MIB = 2**20
+ASSUMED: dict[tuple[DeviceKind, bool], tuple[int, int]] = {
+    ("cpu", False): (28 * MIB, 20 * MIB),
+    ("cpu", True): (38 * MIB, 25 * MIB),
+    ("cuda", False): (40 * MIB, 40 * MIB),
+    ("cuda", True): (40 * MIB, 40 * MIB),
+}
+"""Constant and half a band by device and whether it computes in bfloat16, where no run has been made. A CPU's are those
+of torch 2.13 on x86 (docs/benchmarks/ledger.md); CUDA's are a workspace of cuBLAS (8 × 4 MiB) and its rounding."""
+
+CONTEXT_BYTES = 600 * MIB
+"""Of a card: what CUDA's context and its kernels take beside the allocator. 300 to 700 MiB by card and driver."""
+RESERVED_SHARE = 0.05
+"""Of a card: what the allocator holds beyond what is allocated, because blocks do not fit together."""
+LEAST_BAND = 0.01
+"""Half a band is never narrower than this share of the estimate."""
+EVERY_RUN = 0.9
+"""Share of past runs that a band holds."""
+
+
+class PastNeed(NamedTuple):
+    """What was predicted for a run that succeeded, and what it needed."""
+
+    run_id: int
+    method: str
+    """Kind."""
+    predicted_bytes: int
+    measured_bytes: int
+    predicted_flops: int
+    train_seconds: float
+
+
+class Calibration(BaseModel):
+    """A device's constants in one precision."""
+
+    model_config = ConfigDict(frozen=True)
+
+    runs: int
+    """That it rests on; 0: assumed."""
+    constant_bytes: int
+    band_bytes: int
+    """Half the width of the band around the constant."""
+    rate: float | None = None
+    """Operations a second; None where no run has told."""
+    slowest_rate: float | None = None
+    fastest_rate: float | None = None
+
+
+class Estimate(BaseModel):
+    """Bytes or seconds with a band."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float
+    high: float
+    runs: int
+    """Past runs that the band rests on; 0: assumed."""
+
+
+def calibrate(device: DeviceKind, bf16: bool, past: Sequence[PastNeed]) -> Calibration:
+    """From past runs on one device in one precision; assumed where there are none."""
+    constant, band = ASSUMED[device, bf16]
+    if past:
+        residuals = np.array([p.measured_bytes - p.predicted_bytes for p in past], dtype=np.float64)
+        constant = int(np.median(residuals))
+        # Few runs do not know their own spread: the assumed band counts like two of them.
+        spread = float(np.quantile(np.abs(residuals - constant), EVERY_RUN))
+        band = int((len(past) * spread + 2 * band) / (len(past) + 2))
+    rates = np.array([p.predicted_flops / p.train_seconds for p in past if p.predicted_flops and p.train_seconds > 0])
+    known = bool(len(rates))
+    tail = (1 - EVERY_RUN) / 2
+    return Calibration(
+        runs=len(past),
+        constant_bytes=max(0, constant),
+        band_bytes=band,
+        rate=float(np.median(rates)) if known else None,
+        slowest_rate=float(np.quantile(rates, tail)) if known else None,
+        fastest_rate=float(np.quantile(rates, 1 - tail)) if known else None,
+    )
+
+
+def peak(predicted_bytes: int, calibration: Calibration) -> Estimate:
+    """What a run will need of a device's memory, above what its process needs without a model."""
+    value = predicted_bytes + calibration.constant_bytes
+    half = max(calibration.band_bytes, LEAST_BAND * value)
+    return Estimate(value=value, low=max(0.0, value - half), high=value + half, runs=calibration.runs)
+
+
+def train_seconds(train_flops: int, calibration: Calibration) -> Estimate | None:
+    """How long training will take; None where no run on the device has told its rate."""
+    if not train_flops or not (calibration.rate and calibration.slowest_rate and calibration.fastest_rate):
+        return None
+    value = train_flops / calibration.rate
+    return Estimate(
+        value=value,
+        low=train_flops / calibration.fastest_rate,
+        high=train_flops / calibration.slowest_rate,
+        runs=calibration.runs,
+    )
+
+
+def relative_error(predicted: float, measured: float) -> float:
+    """(predicted − measured) / measured."""
+    return (predicted - measured) / measured
+
+
+Fit = Literal["fits", "tight", "does not fit", "unknown"]
+
+
+def fit(need: Estimate, capacity_bytes: int | None, device: DeviceKind) -> Fit:
+    """Whether a need fits a device: `tight` where its band reaches the capacity, or the value alone would fit.
+
+    Of a card, its context and what its allocator holds beyond what is allocated are taken off; of a host, a tenth,
+    which the system and the trainer's own libraries need.
+    """
+    if capacity_bytes is None:
+        return "unknown"
+    room = usable(capacity_bytes, device)
+    if need.high <= room:
+        return "fits"
+    return "tight" if need.low <= room else "does not fit"
+
+
+def usable(capacity_bytes: int, device: DeviceKind) -> float:
+    """Of a device's memory, what tensors may take."""
+    if device == "cuda":
+        return (capacity_bytes - CONTEXT_BYTES) / (1 + RESERVED_SHARE)
+    return max(0.0, 0.9 * capacity_bytes - HOST_BYTES)
+
+
+HOST_BYTES = 700 * MIB
+"""Of a host: the trainer before its model is loaded (interpreter, torch, transformers)."""
+
+
+class Card(NamedTuple):
+    """A well-known accelerator."""
+
+    name: str
+    memory_bytes: int
+
+
+GIB = 2**30
+CARDS: tuple[Card, ...] = (
+    Card("RTX 3060", 12 * GIB),
+    Card("T4", 16 * GIB),
+    Card("RTX 4080", 16 * GIB),
+    Card("RTX 3090, 4090", 24 * GIB),
+    Card("L4, A10G", 24 * GIB),
+    Card("RTX 5090", 32 * GIB),
+    Card("A100 40 GB", 40 * GIB),
+    Card("L40S", 48 * GIB),
+    Card("A100 80 GB, H100", 80 * GIB),
+    Card("H200", 141 * GIB),
+)
+"""Memory as their makers state it (data sheets of NVIDIA); drivers show a little less."""
