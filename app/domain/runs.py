@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from app.domain.ledger import Ledger
 from app.domain.methods import MethodSpec
 from app.domain.names import Name, wrong
 from app.domain.tasks import METRICS, TASKS, MetricName, Task
@@ -52,7 +53,8 @@ class TrainingArguments(BaseModel):
     packing: bool = False
     """causal-lm: several rows side by side up to `max_length`, each blind to the others."""
     max_new_tokens: int = Field(default=64, ge=1, le=8192)
-    """Tokens to generate at most, where a metric needs generated text."""
+    """Tokens to generate at most after a prompt of the test split, whichever metric a verdict rests on; a decoder keeps
+    so many of its positions free for them."""
     eval_strategy: Literal["epoch", "steps"] = "epoch"
     eval_steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     """Optimizer steps from one evaluation to the next, with `eval_strategy: steps`."""
@@ -199,3 +201,5 @@ class Failure(BaseModel):
 
     code: FailureCode
     message: str
+    ledger: Ledger | None = None
+    """Who held what when memory ran out, where a step was being measured."""
