@@ -11,7 +11,6 @@ How the engine carries it out is its `mechanism`:
     scratch      LoRA written out, to be read                                    `worker/engine/methods/scratch.py`
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +20,7 @@ from app.domain.architecture import LinearFacts, TaskModel, Tensor, matching, sh
 from app.domain.capabilities import Capability
 from app.domain.errors import FieldError
 from app.domain.names import wrong
+from app.domain.patterns import LONGEST, matcher
 from app.domain.tasks import TASKS, Task
 
 Family = Literal["full", "partial", "head", "lora", "low-rank", "scaling", "prompt", "adapter"]
@@ -145,12 +145,13 @@ def checked_targets(targets: object) -> object:
     if not named and not (targets is None or (isinstance(targets, str) and targets.strip() and targets.isprintable())):
         raise wrong("", "name at least one module", 'a list such as ["query", "value"], a pattern, or "all-linear"')
     if isinstance(targets, str):
+        if len(targets) > LONGEST:
+            raise wrong("", f"the pattern has {len(targets)} characters", f"at most {LONGEST}, or a list of names")
         try:
-            re.compile(targets)
-        except re.error as error:
-            raise wrong("", f"the pattern {targets!r} cannot be read: {error}", "a regular expression") from error
-        if len(targets) > 200 or re.search(r"[+*}][^(]*\)[+*{]", targets):
-            raise wrong("", "the pattern may take for ever to match", "a shorter one, without a repeat inside a repeat")
+            matcher(targets.strip())
+        except ValueError as error:
+            what = f"the pattern {targets!r} cannot be read: {error}"
+            raise wrong("", what, "a regular expression, without look-around and references back") from error
         return targets.strip()
     return [name.strip() for name in names] or targets
 
@@ -159,7 +160,7 @@ class LinearMethod(Method):
     """A method that adapts some of the linear layers, as its `target_modules` says.
 
     A list gives ends of module names; a string other than "all-linear" is a regular expression for whole names, as in
-    PEFT; None takes PEFT's choice for the architecture.
+    PEFT (what it may hold: `app.domain.patterns`); None takes PEFT's choice for the architecture.
     """
 
     transposed: ClassVar[bool] = True
@@ -213,7 +214,8 @@ def chosen(wanted: list[str] | str, modules: Sequence[LinearFacts]) -> list[Line
     if wanted == "all-linear":
         return list(modules)
     if isinstance(wanted, str):
-        return [m for m in modules if re.fullmatch(wanted, m.name)]
+        matches = matcher(wanted)
+        return [m for m in modules if matches(m.name)]
     return matching(wanted, modules)
 
 
