@@ -104,13 +104,15 @@ def _method_fields(found: Comparison) -> Iterator[Setting]:
         usual |= {name: field.default for name, field in type(method).model_fields.items()}
     for name in usual:
         values = [getattr(method, name, None) for method in methods]
-        if name not in TOLD and {v for v in values if v is not None} - {usual[name]}:
+        if name not in TOLD and any(value is not None and value != usual[name] for value in values):
             yield Setting(name, True, tuple(_written(value) for value in values))
 
 
 def _written(value: object) -> str:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return rate(value) if isinstance(value, float) else NOTHING if value is None else str(value)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.methods import LoraSpec
+from app.domain.methods import Ia3Spec, LoraSpec
 from app.domain.runs import FailureCode
 from app.domain.studies import ArmSpec
 from app.main import create_app
@@ -146,6 +146,20 @@ def test_what_differed_has_a_row_for_each_field_of_a_method_that_did(client: Tes
     assert "lora_dropout – 0 0.1" in rows
     assert "trains every weight query, value, and the head query, value, and the head" in rows
     assert not [row for row in rows if row.startswith(("lora_alpha", "bias"))]
+
+
+def test_what_differed_lists_what_a_method_takes_as_a_list(client: TestClient) -> None:
+    arms = (
+        FULL,
+        ArmSpec(method=LoraSpec(layers_to_transform=[4, 5])),
+        ArmSpec(method=Ia3Spec(feedforward_modules=["output.dense", "intermediate.dense"])),
+    )
+    waiting = [(arm.title, 0) for arm in arms[1:]]
+    answer = client.get(f"/studies/{study(client, arms=arms, seeds=(0,), queued=waiting)}")
+    assert answer.status_code == 200
+    rows = [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in answer.text.split("<tr>")]
+    assert "layers_to_transform – 4, 5 –" in rows
+    assert "feedforward_modules – – output.dense, intermediate.dense" in rows
 
 
 def test_names_are_text(client: TestClient) -> None:
