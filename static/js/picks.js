@@ -1,7 +1,8 @@
 // Names below a text field become buttons that put the name into the field's list, or take it out again.
 (() => {
   const ALL = "all-linear";
-  const names = (input) => input.value.split(/[\s,]+/).filter(Boolean);
+  const PATTERN = /[\\*+?[\](){}|^$]/; // as in app/web/forms/fields.py: a pattern is no list, so a name replaces it
+  const names = (input) => (PATTERN.test(input.value) ? [] : input.value.split(/[\s,]+/).filter(Boolean));
   const inputOf = (group) => document.getElementById(group.dataset.picks);
 
   function press(group) {

@@ -5,7 +5,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from app.domain.runs import RunStatus
 from app.services import attempts
-from app.store.queries import runs
+from app.store.queries import base_models, runs
 from tests import factories, filled
 from tests.browser.conftest import Site
 from tests.filled_language import register_language
@@ -62,7 +62,6 @@ def test_another_model_and_other_data_draw_the_form_anew_and_what_was_typed_stay
     expect(page.locator("#arms-1-method-r")).to_have_value("4")
     expect(page.locator("#name")).to_have_value("BBC first paragraphs and their headlines on SmolLM2-135M")
     expect(page.locator("#arm-2-advice")).to_contain_text("does not fit the task causal-lm")
-    page.select_option("#metric", "rouge_l")
     expect(page.locator("#training-max_new_tokens")).to_be_visible()
 
 
@@ -89,6 +88,33 @@ def test_layers_are_picked_by_name(page: Page) -> None:
     expect(page.locator("#arms-1-method-target_modules")).to_have_value("all-linear")
     expect(picks.get_by_role("button", name="all-linear")).to_have_attribute("aria-pressed", "true")
     expect(picks.get_by_role("button", name="dense")).to_have_attribute("aria-pressed", "false")
+
+
+@pytest.mark.parametrize("target", [r".*layer\.[0-1,4]\..*(query|value)", "query|key"])
+def test_a_pattern_gives_way_to_a_layer_that_is_picked(page: Page, target: str) -> None:
+    page.goto("/studies/new")
+    page.fill("#arms-1-method-target_modules", target)
+    page.press("#arms-1-method-target_modules", "Tab")
+    picks = page.locator("[data-picks='arms-1-method-target_modules']")
+    expect(picks.locator("[aria-pressed='true']")).to_have_count(0)
+    picks.get_by_role("button", name="key").click()
+    expect(page.locator("#arms-1-method-target_modules")).to_have_value("key")
+
+
+def test_a_model_that_waits_is_shown_whole_once_it_was_inspected(page: Page, site: Site) -> None:
+    page.goto("/models/distilbert-base")
+    expect(page.locator("#inspection")).to_be_visible()
+    with page.expect_response("**/models/distilbert-base"):
+        pass  # it is looked at again, and still waits
+    expect(page.get_by_role("banner")).to_have_count(1)
+    with site.database.transaction() as session:
+        row = base_models.by_name(session, "distilbert-base")
+        assert row is not None
+        row.status, row.facts_json = "ready", filled.model_facts().model_dump(mode="json")
+    expect(page.locator("#methods")).to_be_visible(timeout=10_000)
+    expect(page.locator("#inspection")).to_have_count(0)
+    for part in ("banner", "main", "contentinfo"):
+        expect(page.get_by_role(part)).to_have_count(1)
 
 
 def test_a_folded_part_of_the_form_stays_as_it_was(page: Page) -> None:
