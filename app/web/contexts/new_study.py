@@ -93,6 +93,11 @@ class TaskStep:
         return [(_(TASKS[task].title), sentence(why)) for task, why in self.choices.unable]
 
     @property
+    def writes(self) -> bool:
+        """The model is tested by what it writes after a prompt too, whatever the verdict rests on."""
+        return any(generates(metric) for metric in self.metrics)
+
+    @property
     def metric_options(self) -> list[tuple[str, str]]:
         """The metrics that a verdict can rest on; the task's own is what an empty choice means."""
         return [("" if place == 0 else name, title(name)) for place, name in enumerate(self.metrics)]
@@ -146,7 +151,7 @@ class NewStudyPage:
         views = (
             view(TRAINING_FIELDS, TRAINING, field, self.form.budget_value(field.name), self.errors_of)
             for field in self.form.budget
-            if field.name != "max_new_tokens" or generates(self.metric)
+            if field.name != "max_new_tokens" or self.task.writes
         )
         return Fields.of(views, TRAINING_FIELDS)
 

@@ -23,6 +23,7 @@ SENTENCES = {
     "greater_than_equal": marked("Must be %(ge)s or more"),
     "less_than": marked("Must be below %(lt)s"),
     "less_than_equal": marked("Must be %(le)s or less"),
+    "multiple_of": marked("Must be a multiple of %(multiple_of)s"),
 }
 BY_PATH = {
     ("base_model", "string_too_short"): marked("Choose a base model"),

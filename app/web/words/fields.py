@@ -105,7 +105,9 @@ TRAINING_FIELDS: dict[str, Words] = {
     "num_train_epochs": Words(marked("Epochs"), marked("How often each row is seen."), usual=True),
     "per_device_train_batch_size": Words(marked("Batch"), marked("Rows at once: more takes more memory."), usual=True),
     "max_length": Words(marked("Longest row"), marked("In tokens; what is longer is cut."), usual=True),
-    "max_new_tokens": Words(marked("Longest answer"), marked("In tokens, where text is generated."), usual=True),
+    "max_new_tokens": Words(
+        marked("Longest answer"), marked("In tokens, of what it writes when it is tested."), usual=True
+    ),
     # steps
     "max_steps": Words(marked("Steps"), marked("Ends after so many, whatever the epochs say. Empty: by epochs.")),
     "gradient_accumulation_steps": Words(

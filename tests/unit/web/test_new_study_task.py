@@ -93,10 +93,28 @@ def test_what_the_task_has_no_use_for_is_not_asked_and_not_sent(language: TestCl
     assert answer.status_code == 303
 
 
-def test_the_longest_answer_is_asked_where_text_is_generated(language: TestClient) -> None:
-    name = "training.max_new_tokens"
-    assert name not in fields(language.post("/studies/new", data=FORM).text)
-    assert name in fields(language.post("/studies/new", data=FORM | {"metric": "rouge_l"}).text)
+@pytest.mark.parametrize(
+    ("model", "data", "writes"),
+    [
+        (CAUSAL, sample.SUMMARIES, True),
+        (SEQ2SEQ, sample.SUMMARIES, True),
+        (CAUSAL, sample.GENERAL_TEXT, False),
+        (SAMPLE_MODEL, SAMPLE_DATASET, False),
+    ],
+)
+def test_the_longest_answer_is_asked_wherever_there_is_a_prompt(
+    language: TestClient, model: str, data: str, writes: bool
+) -> None:
+    text = language.post("/studies/new", data=FORM | {"base_model": model, "dataset": data}).text
+    assert ("training.max_new_tokens" in fields(text)) is writes
+
+
+def test_the_longest_answer_of_a_study_is_kept_when_it_is_repeated(language: TestClient) -> None:
+    answer = language.post("/studies", data=FORM | {"training.max_new_tokens": "32"})
+    assert answer.status_code == 303
+    again = inputs(language.get("/studies/new?from_study=1").text)
+    assert again["metric"] == ""  # judged by token accuracy, which needs no written text
+    assert again["training.max_new_tokens"] == "32"
 
 
 def test_plain_texts_are_not_judged_by_what_is_generated(language: TestClient) -> None:
