@@ -1,18 +1,23 @@
 """Every method and every field of it is in the form, by its own definition: read, written, explained, refused."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from markupsafe import escape
 from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
 from app.domain.adaptations import usual
+from app.domain.capabilities import CAPABILITIES, Capability
 from app.domain.datasets import SAMPLE_DATASET
 from app.domain.methods import SPECS, AnyMethod, LoraSpec
 from app.domain.models import SAMPLE_MODEL
 from app.domain.runs import TrainingArguments
 from app.domain.studies import ArmSpec
+from app.services import workers
 from app.store.queries import studies
 from app.web.forms.arm import METHOD, SHARED, ArmForm
 from app.web.forms.fields import Field, fields_of
@@ -46,6 +51,18 @@ def arm_form(kind: str, method: AnyMethod) -> dict[str, str]:
     values = {f"arms.0.{name}": value for name, value in arm.values.items()}
     study = {"name": "Mine", "base_model": SAMPLE_MODEL, "dataset": SAMPLE_DATASET, "seeds": "1", "margin_points": "1"}
     return study | {"arms.0.method.kind": kind} | values
+
+
+def sign_on(session: Session, capabilities: Sequence[Capability]) -> None:
+    """A worker that can do these is there, and no other."""
+    workers.sign_on(
+        session, "cpu-9", device="cpu", device_name="CPU", memory_bytes=None, cores=2, capabilities=capabilities
+    )
+
+
+def errors(text: str) -> str:
+    """The list of what stands in the way, on a page."""
+    return text.split('id="errors"')[1].split("</div>")[0]
 
 
 @pytest.mark.parametrize("kind", SPECS)
@@ -84,15 +101,29 @@ def test_every_kind_is_added_with_all_its_fields_or_says_why_not(registered_only
 def test_every_kind_that_fits_is_started(registered_only: TestClient, kind: str) -> None:
     model = filled.model_facts().task_model("sequence-classification", 5)
     method = usual(kind, model)
+    with database_of(registered_only).transaction() as session:
+        sign_on(session, list(method.needs))
     answer = registered_only.post("/studies", data=arm_form(kind, method))
     if method.unfit(model):
         assert answer.status_code == 422
         assert '<a href="#arms-0-method-kind">' in answer.text
-    elif answer.status_code == 422:  # no worker that there is can do it
-        assert "worker" in answer.text
     else:
+        assert answer.status_code == 303, errors(answer.text)
         with database_of(registered_only).reading() as session:
             assert studies.get(session, 1).spec.arms[0].method == method
+
+
+@pytest.mark.parametrize("kind", [kind for kind, spec in SPECS.items() if spec.needs])
+def test_a_kind_that_no_worker_can_do_says_what_they_lack(registered_only: TestClient, kind: str) -> None:
+    with database_of(registered_only).transaction() as session:
+        sign_on(session, [])
+    method = usual(kind, filled.model_facts().task_model("sequence-classification", 5))
+    answer = registered_only.post("/studies", data=arm_form(kind, method))
+    assert answer.status_code == 422
+    for need in method.needs:
+        found = errors(answer.text)
+        assert f'<a href="#arms-0-method-kind">none of the workers (cpu-9) {CAPABILITIES[need].lacking}</a>' in found
+        assert escape(CAPABILITIES[need].remedy) in found
 
 
 @pytest.mark.parametrize("kind", SPECS)
