@@ -59,11 +59,11 @@ def judge(
     right, units, total = np.zeros(len(examples)), np.zeros(len(examples)), 0.0
     with evaluator.judging(model):
         for indices, batch in evaluator.batches(examples, max(1, _MOST_LOGITS // (vocabulary * int(longest)))):
-            learnt = batch.labels != IGNORED
-            found, targets = logits(model, batch), batch.labels[learnt]
+            found, targets = logits(model, batch), batch.targets
             total += token_losses(found, targets).double().sum().item()
-            hits = torch.zeros_like(batch.labels).masked_scatter_(learnt, (found.argmax(1) == targets).long())
-            right[indices], units[indices] = hits.sum(1).cpu().numpy(), learnt.sum(1).cpu().numpy()
+            hits = torch.zeros_like(batch.labels).index_put_(batch.places, (found.argmax(1) == targets).long())
+            right[indices] = hits.sum(1).cpu().numpy()
+            units[indices] = (batch.labels != IGNORED).sum(1).cpu().numpy()
     loss = evaluator.finite(total / units.sum())
     per_item: dict[MetricName, NDArray[np.float64]] = {"token_accuracy": right / units}
     columns: dict[str, Sequence[str]] = {}
@@ -81,7 +81,7 @@ def judge(
 def longest_prompt(job: TrainJob, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens that a prompt is cut to before a completion is written after it, so that both have room. Raises
     `RunFailed(bad_configuration)` if there is none."""
-    training, limit = job.spec.training, most_tokens(model, tokenizer)
+    training, limit = job.spec.training, most_tokens(model.config, tokenizer)
     if limit is None:
         return training.max_length
     room = limit - job.spec.method.virtual_tokens - (0 if model.config.is_encoder_decoder else training.max_new_tokens)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +69,18 @@ class Texts(Examples):
     """Input ids of each row."""
 
 
+class Places(NamedTuple):
+    """N positions of a batch, in order of row and column; int64 [N] each."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+
+def learnt(labels: torch.Tensor) -> Places:
+    """Where labels [B, T] are targets. Looked for on the CPU, since looking on a GPU waits for all of its work."""
+    return Places(*(labels != IGNORED).nonzero(as_tuple=True))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows as the model takes them."""
@@ -79,13 +91,22 @@ class Batch:
     """Targets as the task's loss takes them, int64."""
     tokens: int
     """Real tokens, without padding."""
+    places: Places | None = None
+    """Of a language model: where `labels` hold a target."""
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """[N]: the labels of a language model that are targets."""
+        assert self.places is not None  # noqa: S101 the tasks of language models give them
+        return self.labels[self.places]
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
         if device.type == "cpu":
             return self
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
-        return Batch(moved, self.labels.to(device, non_blocking=True), self.tokens)
+        places = self.places and Places(*(p.to(device, non_blocking=True) for p in self.places))
+        return Batch(moved, self.labels.to(device, non_blocking=True), self.tokens, places)
 
 
 def read(file: str, form: Format, needed: Sequence[Split] = ("train", "test")) -> dict[Split, list[Row]]:
@@ -121,13 +142,13 @@ def in_chunks(rows: Sequence[_R], between: Callable[[], None]) -> Iterator[Seque
         yield rows[start : start + _CHUNK]
 
 
-def most_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def most_tokens(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """How many tokens a model has positions for; None if it knows no limit.
 
     The tokenizer knows better than the configuration where both say something: RoBERTa has 514 positions for 512
     tokens.
     """
-    limits = positions(model.config)
+    limits = positions(config)
     return min(limits, tokenizer.model_max_length) if limits else None
 
 
@@ -144,7 +165,7 @@ def check_length(
 ) -> None:
     """Raise `RunFailed(bad_configuration)` if the model has no positions for texts of this length, with what the method
     puts before them."""
-    limit = most_tokens(model, tokenizer)
+    limit = most_tokens(model.config, tokenizer)
     if limit is not None and max_length + virtual_tokens > limit:
         taken = f", of which the method takes {virtual_tokens}" if virtual_tokens else ""
         remedy = f"lower it to {limit - virtual_tokens}" if limit - virtual_tokens > 1 else "lower num_virtual_tokens"

@@ -12,7 +12,6 @@ come about is the first-fit-decreasing rule of bin packing (Johnson 1973); it ne
 sequences, and one more.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +22,8 @@ from torch import nn
 
 from app.domain.errors import RunFailed
 from app.domain.runs import FailureCode
-from worker.engine.data import IGNORED, Batch
+from worker.engine.data import IGNORED, Batch, learnt
+from worker.engine.precision import alike, compute_type, computing
 
 _TRIED = (5, 3)
 """Lengths of the rows that a model is tried with."""
@@ -66,7 +66,8 @@ def packed(
     rows = torch.from_numpy(owner)
     mask = (rows.unsqueeze(2) == rows.unsqueeze(1)).tril_().unsqueeze(1)
     inputs = {"input_ids": torch.from_numpy(ids), "position_ids": torch.from_numpy(positions), "attention_mask": mask}
-    return Batch(inputs, torch.from_numpy(labels), sum(len(row) for row in tokens))
+    side_by_side = torch.from_numpy(labels)
+    return Batch(inputs, side_by_side, sum(len(row) for row in tokens), learnt(side_by_side))
 
 
 def check_packing(model: Any, max_length: int) -> None:
@@ -99,11 +100,10 @@ def _alike_packed(model: nn.Module) -> bool:
     device = next(model.parameters()).device
     rows = [np.arange(length, dtype=np.int32) + 4 * i for i, length in enumerate(_TRIED)]
     together = packed(rows, [row.astype(np.int64) for row in rows], sum(map(len, rows)), 0).to(device)
-    with torch.inference_mode():
+    with torch.inference_mode(), computing(model):
         found = model(**together.inputs, use_cache=False).logits[0]
         alone = torch.cat([model(input_ids=torch.from_numpy(row)[None].long().to(device)).logits[0] for row in rows])
-    tolerance = math.sqrt(torch.finfo(alone.dtype).eps)
-    return bool((found - alone).float().norm() <= tolerance * alone.float().norm())
+    return alike(found, alone, compute_type(model))
 
 
 def _refused(config: Any, why: str, remedy: str = "") -> RunFailed:

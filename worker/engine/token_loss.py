@@ -17,27 +17,28 @@ from typing import Any
 import torch
 from torch import nn
 
+from worker.engine.data import Places
+
 _PART = {"cpu": 2**20}
 """Numbers in float32 at a time, by device: what a CPU's cache holds."""
 _PART_ELSEWHERE = 2**26
 """256 MiB: on a GPU fewer kernels are worth more."""
 
 
-def logits_at(model: nn.Module, inputs: Mapping[str, torch.Tensor], where: torch.Tensor) -> torch.Tensor:
-    """Logits [N, V] at the positions where `where` [B, T] is true, in order of row and position.
+def logits_at(model: nn.Module, inputs: Mapping[str, torch.Tensor], places: Places, length: int) -> torch.Tensor:
+    """Logits [N, V] at N places of a batch whose rows have `length` positions, in their order.
 
-    A vector that a method puts in front of a row's own (a virtual token of prompt tuning) has no place in `where`.
+    A vector that a method puts in front of a row's own (a virtual token of prompt tuning) is not counted in `length`.
     """
     output = model.get_output_embeddings()  # type: ignore[operator]
-    with _only(output, where) as selected:
+    with _only(output, places, length) as selected:
         logits: torch.Tensor = model(**inputs, use_cache=False).logits
-    return logits[0] if selected else logits[:, -where.shape[1] :][where]
+    return logits[0] if selected else logits[:, -length:][places]
 
 
 @contextmanager
-def _only(projection: nn.Module | None, where: torch.Tensor) -> Iterator[list[bool]]:
-    """Give the projection only the vectors [1, N, H] where `where` [B, T] is true; what is yielded is filled if it was
-    called so.
+def _only(projection: nn.Module | None, places: Places, length: int) -> Iterator[list[bool]]:
+    """Give the projection only the vectors [1, N, H] at the places; what is yielded is filled if it was called so.
 
     By a hook, since the projection is not the end: some models scale or cap what comes out of it. transformers' own
     `logits_to_keep` takes the same positions of all rows.
@@ -46,10 +47,10 @@ def _only(projection: nn.Module | None, where: torch.Tensor) -> Iterator[list[bo
 
     def select(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         hidden = args[0] if args else None
-        if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3 or hidden.shape[1] < where.shape[1]:
+        if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3 or hidden.shape[1] < length:
             return None
         selected.append(True)
-        return (hidden[:, -where.shape[1] :][where].unsqueeze(0), *args[1:])
+        return (hidden[:, -length:][places].unsqueeze(0), *args[1:])
 
     if projection is None:
         yield selected

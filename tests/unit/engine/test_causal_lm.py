@@ -352,9 +352,8 @@ def test_only_what_has_a_target_reaches_the_projection(tmp_path: Path) -> None:
 
 def per_token(model: PreTrainedModel, batch: Any) -> dict[int, list[float]]:
     """Losses by target token, in order: packing changes the order of rows only."""
-    where = batch.labels != IGNORED
-    targets = batch.labels[where]
-    losses = token_losses(logits_at(model, batch.inputs, where), targets)
+    targets = batch.targets
+    losses = token_losses(logits_at(model, batch.inputs, batch.places, batch.labels.shape[1]), targets)
     losses.sum().backward()
     found: dict[int, list[float]] = {}
     for target, loss in zip(targets.tolist(), losses.tolist(), strict=True):
@@ -609,5 +608,5 @@ def test_a_verdict_can_rest_on_generated_text(tmp_path: Path) -> None:
 
 
 def test_positions_are_known(tmp_path: Path) -> None:
-    assert most_tokens(tiny_lm.model("gpt2"), tiny_lm.tokenizer()) == 64
-    assert most_tokens(tiny_lm.model("t5"), tiny_lm.tokenizer()) is None
+    assert most_tokens(tiny_lm.model("gpt2").config, tiny_lm.tokenizer()) == 64
+    assert most_tokens(tiny_lm.model("t5").config, tiny_lm.tokenizer()) is None

@@ -23,11 +23,12 @@ from app.domain.jobs import TrainJob
 from app.domain.runs import FailureCode
 from app.domain.tasks import generates
 from worker.engine.completions import Completions, check_vocabulary, judge, longest_prompt, unusable
-from worker.engine.data import IGNORED, Batch, Listener, in_chunks, padded
+from worker.engine.data import IGNORED, Batch, Listener, in_chunks, learnt, padded
 from worker.engine.evaluate import Evaluator, Predictions
 from worker.engine.generation import stop_tokens
 from worker.engine.lines import LineWriter, report
 from worker.engine.packing import check_packing, packed
+from worker.engine.precision import computing
 from worker.engine.token_loss import logits_at, token_losses
 
 AUTO = AutoModelForCausalLM
@@ -109,7 +110,7 @@ def _check_direction(model: PreTrainedModel) -> None:
     """By trial, since no configuration says it for sure: another last token must not change what comes before."""
     ids = torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=model.device)
     model.eval()  # type: ignore[no-untyped-call]
-    with torch.inference_mode():
+    with torch.inference_mode(), computing(model):
         first, second = model(input_ids=ids, use_cache=False).logits[:, :3].float()
     if not torch.allclose(first, second, rtol=1e-2, atol=1e-2 * float(first.abs().max())):
         raise RunFailed(FailureCode.BAD_CONFIGURATION, _encoder(model.config))
@@ -125,12 +126,12 @@ def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Ba
         if together.labels.numel() < ids.numel():
             return together
     labels, _ = padded(targets, IGNORED)
-    return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()))
+    return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()), learnt(labels))
 
 
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Cross-entropy, summed over the completion tokens."""
-    return token_losses(_logits(model, batch), batch.labels[batch.labels != IGNORED]).sum()
+    return token_losses(_logits(model, batch), batch.targets).sum()
 
 
 def evaluate(model: nn.Module, examples: Completions, evaluator: Evaluator, *, generate: bool) -> Predictions:
@@ -139,4 +140,5 @@ def evaluate(model: nn.Module, examples: Completions, evaluator: Evaluator, *, g
 
 
 def _logits(model: nn.Module, batch: Batch) -> torch.Tensor:
-    return logits_at(model, batch.inputs, batch.labels != IGNORED)
+    assert batch.places is not None  # noqa: S101 collate gives them
+    return logits_at(model, batch.inputs, batch.places, batch.labels.shape[1])

@@ -25,7 +25,7 @@ from app.domain.errors import RunFailed
 from app.domain.jobs import TrainJob
 from app.domain.runs import FailureCode
 from worker.engine.completions import Completions, check_vocabulary, judge, longest_prompt, special_tokens, unusable
-from worker.engine.data import IGNORED, Batch, Listener, in_chunks, padded
+from worker.engine.data import IGNORED, Batch, Listener, in_chunks, learnt, padded
 from worker.engine.evaluate import Evaluator, Predictions
 from worker.engine.token_loss import logits_at, token_losses
 
@@ -143,13 +143,13 @@ def _decoder_reads(model: nn.Module, targets: torch.Tensor) -> torch.Tensor:
 def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Batch:
     """Prompts padded on the right for the encoder; labels [B, T] are the targets, IGNORED where padded."""
     ids, mask = padded([examples.tokens[i] for i in indices], pad_token)
-    labels, learnt = padded([examples.targets[i] for i in indices], IGNORED)
-    return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum() + learnt.sum()))
+    labels, real = padded([examples.targets[i] for i in indices], IGNORED)
+    return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum() + real.sum()), learnt(labels))
 
 
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Cross-entropy, summed over the completion tokens."""
-    return token_losses(_logits(model, batch), batch.labels[batch.labels != IGNORED]).sum()
+    return token_losses(_logits(model, batch), batch.targets).sum()
 
 
 def evaluate(model: nn.Module, examples: Completions, evaluator: Evaluator, *, generate: bool) -> Predictions:
@@ -159,4 +159,5 @@ def evaluate(model: nn.Module, examples: Completions, evaluator: Evaluator, *, g
 
 def _logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     inputs = {**batch.inputs, "decoder_input_ids": _decoder_reads(model, batch.labels)}
-    return logits_at(model, inputs, batch.labels != IGNORED)
+    assert batch.places is not None  # noqa: S101 collate gives them
+    return logits_at(model, inputs, batch.places, batch.labels.shape[1])
