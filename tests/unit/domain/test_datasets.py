@@ -25,16 +25,14 @@ def test_no_text_stands_in_two_splits_nor_twice(rows: list[tuple[str, str]]) -> 
 
 def test_the_sample_is_what_its_description_says() -> None:
     labels, rows = sample.headlines()
-    found = facts("sequence-classification", labels, rows)
+    found = facts("labelled", labels, rows)
     assert labels == ["business", "entertainment", "politics", "sports", "tech"]
     assert found.counts == {"train": 1300, "validation": 150, "test": 646}
     assert all(len(row.text) < 120 for row in rows)
-    assert found.content_hash == facts("sequence-classification", labels, rows).content_hash
+    assert found.content_hash == facts("labelled", labels, rows).content_hash
 
 
 def test_another_label_makes_another_hash() -> None:
     labels, rows = split_by_hash([("x", "a"), ("y", "b")], 1, 0)
     other = [row._replace(label=0) for row in rows]
-    assert facts("sequence-classification", labels, rows).content_hash != (
-        facts("sequence-classification", labels, other).content_hash
-    )
+    assert facts("labelled", labels, rows).content_hash != (facts("labelled", labels, other).content_hash)
