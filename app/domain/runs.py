@@ -105,7 +105,7 @@ def check_metric(task: Task, metric: MetricName | None, general_text: str | None
     able = [name for name in TASKS[task].metrics if METRICS[name].per_item]
     if metric is not None and metric not in able:
         raise wrong("metric", f"a verdict on {task} cannot rest on {metric}", f"one of {', '.join(able)}")
-    if general_text is not None and task == "sequence-classification":
+    if general_text is not None and TASKS[task].adds_head:
         raise wrong("general_text", f"forgetting is measured on language models, not on {task}", "leave it out")
 
 

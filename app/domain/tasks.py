@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 Task = Literal["sequence-classification", "causal-lm", "seq2seq-lm"]
 Format = Literal["labelled", "text", "prompt-completion", "messages"]
 """Which columns a dataset's rows have; see `app.domain.datasets`."""
+Unit = Literal["item", "completion token"]
+"""What a loss is a mean over: one answer for an item, or one for each token of a completion."""
 MetricName = Literal["accuracy", "macro_f1", "token_accuracy", "exact_match", "rouge_l", "perplexity"]
 
 
@@ -89,10 +91,17 @@ class TaskFacts(BaseModel):
     metrics: tuple[MetricName, ...]
     formats: tuple[Format, ...]
     """Rows that it can learn from."""
-    unit: Literal["item", "completion token"]
+    unit: Unit
     """What its loss is a mean over."""
     best_by: Literal["metric", "loss"]
     """What the best checkpoint is chosen by, on validation."""
+    adds_head: bool
+    """It puts a new head on the base model; else the head comes with the checkpoint, and what the model could do
+    before can be measured, and forgotten."""
+
+    def writes(self, rows: Format) -> bool:
+        """Whether a model is also judged by what it writes: after a prompt, which plain texts have none of."""
+        return rows != "text" and any(generates(metric) for metric in self.metrics)
 
 
 _GENERATION: tuple[MetricName, ...] = ("rouge_l", "exact_match", "token_accuracy", "perplexity")
@@ -108,6 +117,7 @@ TASKS: dict[Task, TaskFacts] = {
             formats=("labelled",),
             unit="item",
             best_by="metric",
+            adds_head=True,
         ),
         TaskFacts(
             name="causal-lm",
@@ -117,6 +127,7 @@ TASKS: dict[Task, TaskFacts] = {
             formats=("prompt-completion", "messages", "text"),
             unit="completion token",
             best_by="loss",
+            adds_head=False,
         ),
         TaskFacts(
             name="seq2seq-lm",
@@ -126,6 +137,7 @@ TASKS: dict[Task, TaskFacts] = {
             formats=("prompt-completion",),
             unit="completion token",
             best_by="loss",
+            adds_head=False,
         ),
     )
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy.orm import Session
 
 from app.domain.architecture import TaskModel
+from app.domain.tasks import TASKS
 from app.store.queries import base_models, datasets
 from app.web.contexts.new_arm import new_arm, offers
 from app.web.contexts.new_study import DataChoice, ModelChoice, TaskStep
@@ -68,7 +69,7 @@ class Registered:
         return TaskStep(
             choices=task_choices(model.facts if model else None, facts),
             metrics=metric_choices(form.task, facts),
-            texts=() if form.task == "sequence-classification" else texts,
+            texts=() if TASKS[form.task].adds_head else texts,
         )
 
     def task_model(self, form: StudyForm) -> TaskModel | None:

@@ -80,7 +80,7 @@ def _key_value_heads(config: Any, heads: int) -> int:
 
 def head_names(model: PreTrainedModel, task: Task) -> list[str]:
     """The parts that the task adds and that have parameters, by attribute name; none for language models."""
-    if TASKS[task].unit == "completion token":
+    if not TASKS[task].adds_head:
         return []
     return [
         name

@@ -16,6 +16,7 @@ from pydantic import Field
 from app.domain.architecture import TaskModel, Tensor
 from app.domain.errors import FieldError
 from app.domain.methods.base import MethodFacts, PeftMethod
+from app.domain.tasks import TASKS
 
 _LAST = "score"
 """transformers' name for the head of classifiers that read a text's last token."""
@@ -66,7 +67,7 @@ class BeforeText(VirtualTokens):
         fault = super().unfit(model)
         if fault or not (model.encoder_decoder or model.head == [_LAST]):
             return fault
-        if model.task != "sequence-classification":
+        if TASKS[model.task].unit != "item":
             return None
         what = f"{model.architecture} finds the token that it classifies by its id, and virtual tokens have none"
         return FieldError("kind", what, "use LoRA or (IA)³")

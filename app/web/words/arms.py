@@ -4,7 +4,7 @@ from app.domain.comparison import Arm
 from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.methods.base import LinearMethod
 from app.domain.models import ModelFacts
-from app.domain.tasks import Task
+from app.domain.tasks import TASKS, Task
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.numbers import NBSP, count, rate
@@ -91,7 +91,7 @@ def targets(spec: LinearMethod, model: ModelFacts | None, task: Task) -> str:
 
 def _has_head(model: ModelFacts | None, task: Task) -> bool:
     known = model.tasks.get(task) if model else None
-    return bool(known.head) if known else task == "sequence-classification"
+    return bool(known.head) if known else TASKS[task].adds_head
 
 
 def _written(value: object) -> str:
