@@ -31,6 +31,7 @@ class ModelFacts(BaseModel):
     hidden_size: int
     layers: int
     max_positions: int | None
+    """Tokens that it reads at once, as its configuration and its tokenizer say; None if they know no limit."""
     tasks: dict[Task, TaskModel]
     """The model as each task that it can do sees it."""
     unable: dict[Task, str] = Field(default_factory=dict)

@@ -2,21 +2,26 @@
 
 from sqlalchemy.orm import Session
 
+from app.domain.datasets import Split
 from app.domain.errors import FieldError, Invalid
 from app.domain.methods import AnyMethod
 from app.domain.models import ModelFacts
+from app.domain.positions import crowded, too_long
 from app.domain.runs import RunSpec
 from app.domain.studies import StudySpec
-from app.domain.tasks import TASKS, Task, generates
+from app.domain.tasks import TASKS, generates
 from app.services import workers
 from app.store.queries import base_models, datasets
 from app.store.tables import BaseModelRow, DatasetRow
+
+NEEDED: tuple[Split, ...] = ("train", "test")
+"""Without a validation split the last weights are kept; without one of these there is nothing to do."""
 
 
 def check_run(session: Session, spec: RunSpec) -> tuple[BaseModelRow, DatasetRow]:
     """The base model and the dataset of a run. Raises Invalid."""
     model, dataset, problems = _look_up(session, spec)
-    problems += _method_problems(session, model, spec.method, spec.task, "method")
+    problems += _method_problems(session, model, dataset, spec, spec.method, "method")
     return _all_or_nothing(model, dataset, problems)
 
 
@@ -24,18 +29,30 @@ def check_study(session: Session, spec: StudySpec) -> tuple[BaseModelRow, Datase
     """The base model and the dataset of a study, every arm checked. Raises Invalid."""
     model, dataset, problems = _look_up(session, spec)
     for place, arm in enumerate(spec.arms):
-        problems += _method_problems(session, model, arm.method, spec.task, f"arms.{place}.method")
+        problems += _method_problems(session, model, dataset, spec, arm.method, f"arms.{place}.method")
     return _all_or_nothing(model, dataset, problems)
 
 
 def _method_problems(
-    session: Session, model: BaseModelRow | None, method: AnyMethod, task: Task, path: str
+    session: Session,
+    model: BaseModelRow | None,
+    dataset: DatasetRow | None,
+    spec: RunSpec | StudySpec,
+    method: AnyMethod,
+    path: str,
 ) -> list[FieldError]:
-    """Why the method does not fit the base model, and why no worker could carry it out."""
+    """Why the method fits neither the base model nor the budget, and why no worker could carry it out."""
     found = [workers.lacking(session, method.needs)]
     if model and (facts := model.facts):
-        found.append(facts.unfit(method, task))
-    return [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in found if error]
+        found.append(facts.unfit(method, spec.task))
+        found.append(crowded(facts, spec.task, spec.training, method, writes=_writes(spec, dataset)))
+    below = [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in found if error]
+    clash = method.clash(spec.training)  # its path is the budget's, which a study's arms share
+    return [*below, clash] if clash else below
+
+
+def _writes(spec: RunSpec | StudySpec, dataset: DatasetRow | None) -> bool:
+    return dataset is not None and TASKS[spec.task].writes(dataset.facts.format)
 
 
 def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: RunSpec | StudySpec) -> list[FieldError]:
@@ -45,12 +62,6 @@ def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: RunSpec | Study
         able = ", ".join(facts.tasks)
         why = facts.unable.get(spec.task, f"{model.name} was not inspected for it")
         problems.append(FieldError("task", why.rstrip("."), f"{model.name} can do: {able}"))
-    if facts.max_positions is not None and spec.training.max_length > facts.max_positions:
-        what = (
-            f"{facts.architecture} has {facts.max_positions} positions, so it cannot read "
-            f"{spec.training.max_length} tokens"
-        )
-        problems.append(FieldError("training.max_length", what, f"at most {facts.max_positions}"))
     return problems
 
 
@@ -61,7 +72,11 @@ def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: RunSpec 
         wanted, able = " or ".join(TASKS[spec.task].formats), " or ".join(dataset.facts.tasks)
         what = f"{spec.task} learns from rows of {wanted}, and {dataset.name} holds {form}"
         return [FieldError("task", what, f"with this dataset: {able}")]
-    problems = []
+    problems = [
+        FieldError("dataset", f"{dataset.name} has no row in its {split} split", "a dataset with one")
+        for split in NEEDED
+        if not dataset.facts.counts.get(split)
+    ]
     if form == "text" and generates(spec.verdict_metric):
         what = f"{spec.verdict_metric} judges generated text, and rows of plain text have no prompt to begin from"
         problems.append(FieldError("metric", what, "token_accuracy"))
@@ -73,17 +88,24 @@ def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: RunSpec 
     return problems
 
 
-def _general_text_problems(session: Session, name: str | None) -> list[FieldError]:
-    """Forgetting is measured on plain texts."""
+def _general_text_problems(session: Session, name: str | None, learnt: str) -> list[FieldError]:
+    """Forgetting is measured on plain texts that the model does not learn from."""
     if name is None:
         return []
+    texts = [d for d in datasets.everyone(session) if d.facts.format == "text" and d.facts.counts.get("test")]
+    able = ", ".join(d.name for d in texts if d.name != learnt) or "none yet"
+    remedy = f"datasets of plain text: {able}"
+    if name == learnt:
+        what = "forgetting is measured on other texts than the model learns from"
+        return [FieldError("general_text", what, f"{remedy}; or leave it out")]
     found = datasets.by_name(session, name)
-    texts = ", ".join(d.name for d in datasets.everyone(session) if d.facts.format == "text") or "none yet"
     if found is None:
-        return [FieldError("general_text", f"there is no dataset {name!r}", f"datasets of plain text: {texts}")]
+        return [FieldError("general_text", f"there is no dataset {name!r}", remedy)]
     if found.facts.format != "text":
-        what = f"{name!r} holds rows of {found.facts.format}, not plain text"
-        return [FieldError("general_text", what, f"datasets of plain text: {texts}")]
+        return [FieldError("general_text", f"{name!r} holds rows of {found.facts.format}, not plain text", remedy)]
+    if not found.facts.counts.get("test"):
+        what = f"{name!r} has no row in its test split, on which forgetting is measured"
+        return [FieldError("general_text", what, remedy)]
     return []
 
 
@@ -91,7 +113,7 @@ def _look_up(
     session: Session, spec: RunSpec | StudySpec
 ) -> tuple[BaseModelRow | None, DatasetRow | None, list[FieldError]]:
     model_name, dataset_name = spec.base_model, spec.dataset
-    problems = _general_text_problems(session, spec.general_text)
+    problems = _general_text_problems(session, spec.general_text, spec.dataset)
     model = base_models.by_name(session, model_name)
     if model is None:
         known = ", ".join(m.name for m in base_models.everyone(session)) or "none yet"
@@ -115,6 +137,7 @@ def _look_up(
     facts = model.facts if model else None
     if model and facts:
         problems += _task_problems(model, facts, spec)
+        problems += too_long(facts, spec.training, writes=_writes(spec, dataset))
     if dataset:
         problems += _data_problems(dataset, facts, spec)
     return model, dataset, problems
@@ -123,6 +146,7 @@ def _look_up(
 def _all_or_nothing(
     model: BaseModelRow | None, dataset: DatasetRow | None, problems: list[FieldError]
 ) -> tuple[BaseModelRow, DatasetRow]:
+    problems = list(dict.fromkeys(problems))  # two arms may have the same one with the budget
     if problems or model is None or dataset is None:
         message = "; ".join(p.message for p in problems)
         raise Invalid(message[:1].upper() + message[1:], problems)

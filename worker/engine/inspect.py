@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.architecture import LABELS, ParameterFacts, TaskModel
 from app.domain.errors import RunFailed
@@ -14,7 +14,7 @@ from app.domain.models import ModelFacts
 from app.domain.runs import FailureCode
 from app.domain.tasks import Task
 from worker.engine.architecture import describe
-from worker.engine.data import positions
+from worker.engine.data import most_tokens, positions
 from worker.engine.model import check_task, load_config, weight_files
 from worker.engine.tasks import TASKS
 
@@ -29,8 +29,13 @@ def inspect(location: str, revision: str = "") -> ModelFacts:
         found = fingerprint(Path(location))
     else:
         found = getattr(config, "_commit_hash", None) or revision
-    template = _has_chat_template(location, revision)
-    return facts.model_copy(update={"revision": found, "chat_template": template})
+    update: dict[str, object] = {"revision": found}
+    if tokenizer := _tokenizer(location, revision):
+        update |= {
+            "chat_template": bool(tokenizer.chat_template),
+            "max_positions": most_tokens(config, tokenizer),
+        }
+    return facts.model_copy(update=update)
 
 
 def facts_of(config: PreTrainedConfig) -> ModelFacts:
@@ -91,12 +96,14 @@ def _on_meta(config: PreTrainedConfig, auto: Any, labels: int = 2) -> PreTrained
     return model
 
 
-def _has_chat_template(location: str, revision: str) -> bool:
+def _tokenizer(location: str, revision: str) -> PreTrainedTokenizerBase | None:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or None, trust_remote_code=False)
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            location, revision=revision or None, trust_remote_code=False
+        )
     except (OSError, ValueError, ImportError):
-        return False  # said when a run needs the tokenizer
-    return bool(tokenizer.chat_template)
+        return None  # said when a run needs the tokenizer
+    return found
 
 
 def fingerprint(directory: Path) -> str:

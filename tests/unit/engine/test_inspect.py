@@ -128,6 +128,15 @@ def test_a_chat_template_is_noticed(tmp_path: Path) -> None:
     assert inspect(str(chat)).chat_template
 
 
+def test_of_positions_the_tokenizer_knows_better(tmp_path: Path) -> None:
+    """RoBERTa's configuration has 514 positions, of which a text can have 512."""
+    spared = tiny.save_model(tmp_path, max_position_embeddings=34)
+    assert inspect(str(spared)).max_positions == tiny.tokenizer().model_max_length == 32
+    (spared / "tokenizer.json").unlink()
+    (spared / "tokenizer_config.json").unlink()
+    assert inspect(str(spared)).max_positions == 34
+
+
 def test_a_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
     directory = tiny.save_model(tmp_path)
     before = fingerprint(directory)

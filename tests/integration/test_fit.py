@@ -1,0 +1,176 @@
+"""What language models and budgets rule out is refused at the door: of a run, and of a study with the arm's name."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session
+
+from app.domain.architecture import TaskModel
+from app.domain.datasets import DatasetFacts
+from app.domain.models import ModelFacts
+from app.domain.tasks import Format
+from app.store.session import Database
+from app.store.tables import BaseModelRow, DatasetRow
+from tests.fakes import SilentBell
+from tests.filled_language import llama, t5
+
+# What is refused does not depend on the database.
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
+
+POSITIONS = 256
+RUN: dict[str, Any] = {"base_model": "decoder", "dataset": "pairs", "task": "causal-lm", "method": {"kind": "full"}}
+PROMPT, PREFIX = {"kind": "prompt", "num_virtual_tokens": 20}, {"kind": "prefix", "num_virtual_tokens": 20}
+TOKEN_BY_TOKEN = {"dataset": "texts", "metric": "token_accuracy"}
+
+
+@pytest.fixture
+def language(registered: Database, api: TestClient) -> TestClient:
+    """The application with a decoder, an encoder-decoder, pairs and plain texts."""
+    with registered.transaction() as session:
+        _model(session, "decoder", llama())
+        _model(session, "encoder-decoder", t5())
+        _data(session, "pairs", "prompt-completion")
+        _data(session, "texts", "text")
+        _data(session, "other texts", "text")
+        _data(session, "texts to learn from", "text", test=0)
+        _data(session, "texts to judge by", "text", train=0)
+    return api
+
+
+def _model(session: Session, name: str, seen: TaskModel) -> None:
+    facts = ModelFacts(
+        architecture=seen.architecture,
+        model_type=seen.model_type,
+        parameters=seen.total,
+        hidden_size=seen.hidden_size,
+        layers=seen.layers,
+        max_positions=POSITIONS,
+        tasks={seen.task: seen},
+    )
+    row = BaseModelRow(name=name, source="directory", location="/nowhere", status="ready")
+    row.facts_json = facts.model_dump(mode="json")
+    session.add(row)
+
+
+def _data(session: Session, name: str, form: Format, *, train: int = 8, test: int = 8) -> None:
+    facts = DatasetFacts(format=form, counts={"train": train, "validation": 4, "test": test}, content_hash=name)
+    row = DatasetRow(name=name, title=name, content_hash=name, file="datasets/none.parquet")
+    row.facts_json = facts.model_dump(mode="json")
+    session.add(row)
+
+
+def training(**changes: object) -> dict[str, Any]:
+    return {"training": changes}
+
+
+def refused(api: TestClient, bell: SilentBell, run: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Path, message and remedy of what is wrong with a run. A study with it as its second arm is refused for the same,
+    at the arm, and nothing is queued."""
+    answers = [api.post("runs", json=run)]
+    study = {name: value for name, value in run.items() if name != "method"}
+    arms = [{"method": {"kind": "lora"}}, {"method": run["method"]}]
+    answers.append(api.post("studies", json=study | {"name": "study", "arms": arms}))
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert bell.rung == []
+    of_run, of_study = ([tuple(e.values()) for e in answer.json()["errors"]] for answer in answers)
+    assert of_study == [(path.replace("method.", "arms.1.method."), *rest) for path, *rest in of_run]
+    return of_run
+
+
+@pytest.mark.parametrize("kind", ["prompt", "p-tuning", "prefix"])
+def test_virtual_tokens_and_packed_rows_are_not_queued(language: TestClient, bell: SilentBell, kind: str) -> None:
+    [(path, message, remedy)] = refused(language, bell, RUN | {"method": {"kind": kind}} | training(packing=True))
+    assert path == "training.packing"
+    assert "does not go with packing: virtual tokens stand before a row" in message
+    assert remedy == "false, or another method"
+
+
+def test_a_prefix_and_layers_that_are_computed_again_are_not_queued(language: TestClient, bell: SilentBell) -> None:
+    [(path, message, _)] = refused(
+        language, bell, RUN | {"method": {"kind": "prefix"}} | training(gradient_checkpointing=True)
+    )
+    assert path == "training.gradient_checkpointing"
+    assert message.startswith("prefix tuning does not go with gradient_checkpointing: ")
+
+
+def test_what_two_arms_have_against_the_budget_is_said_once(language: TestClient) -> None:
+    study = {name: value for name, value in RUN.items() if name != "method"} | training(packing=True)
+    arms = [{"method": PROMPT}, {"method": PROMPT | {"num_virtual_tokens": 30}}, {"method": PREFIX}]
+    answer = language.post("studies", json=study | {"name": "study", "arms": arms})
+    assert [error["message"].split(" does")[0] for error in answer.json()["errors"]] == [
+        "prompt tuning", "prefix tuning"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "says", "remedy"),
+    [
+        (training(max_length=257), "training.max_length", "has 256 positions, so it cannot read 257", "at most 256"),
+        (
+            training(max_new_tokens=256), "training.max_new_tokens",
+            "256 new tokens leave none for a prompt", "at most 255",
+        ),
+        (
+            {"method": PROMPT} | training(max_length=250), "method.num_virtual_tokens",
+            "20 virtual tokens and a max_length of 250 are more than the 256 positions of LlamaForCausalLM",
+            "at most 6, or a smaller max_length",
+        ),
+        (
+            {"method": PREFIX} | training(max_length=256), "method.num_virtual_tokens",
+            "20 virtual tokens and a max_length of 256", "a smaller max_length",
+        ),
+        (
+            {"method": PROMPT} | training(max_new_tokens=240), "method.num_virtual_tokens",
+            "20 virtual tokens and 240 new tokens behind a prompt", "at most 15, or a smaller max_new_tokens",
+        ),
+        (
+            {"base_model": "encoder-decoder", "task": "seq2seq-lm", "method": PROMPT} | training(max_length=250),
+            "method.num_virtual_tokens", "are more than the 256 positions of T5", "at most 6, or a smaller max_length",
+        ),
+        (
+            {"general_text": "pairs"}, "general_text",
+            "forgetting is measured on other texts than the model learns from",
+            "datasets of plain text: other texts, texts, texts to judge by; or leave it out",
+        ),
+        (
+            TOKEN_BY_TOKEN | {"general_text": "texts"}, "general_text", "on other texts than the model learns from",
+            "datasets of plain text: other texts, texts to judge by; or leave it out",
+        ),
+        (
+            {"general_text": "texts to learn from"}, "general_text",
+            "'texts to learn from' has no row in its test split, on which forgetting is measured",
+            "datasets of plain text: other texts, texts, texts to judge by",
+        ),
+        (
+            TOKEN_BY_TOKEN | {"dataset": "texts to judge by"}, "dataset", "has no row in its train split",
+            "a dataset with one",
+        ),
+        (
+            TOKEN_BY_TOKEN | {"dataset": "texts to learn from"}, "dataset", "has no row in its test split",
+            "a dataset with one",
+        ),
+    ],
+)  # fmt: skip
+def test_what_finds_no_room_or_no_text_is_refused_with_the_numbers(
+    language: TestClient, bell: SilentBell, change: dict[str, Any], path: str, says: str, remedy: str
+) -> None:
+    [(found, message, offered)] = refused(language, bell, RUN | change)
+    assert (found, offered) == (path, remedy)
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        training(max_length=256, max_new_tokens=255),
+        {"method": PROMPT} | training(max_length=236, max_new_tokens=235),
+        # Plain texts have no prompt to write after, and a decoder beside an encoder has positions of its own.
+        TOKEN_BY_TOKEN | {"method": PROMPT} | training(max_length=236, max_new_tokens=4096),
+        {"base_model": "encoder-decoder", "task": "seq2seq-lm", "method": PROMPT} | training(max_new_tokens=255),
+        {"method": PREFIX, "general_text": "texts to judge by"},
+    ],
+)
+def test_what_just_fits_is_accepted(language: TestClient, change: dict[str, Any]) -> None:
+    answer = language.post("runs", json=RUN | change)
+    assert answer.status_code == 202, answer.json()
