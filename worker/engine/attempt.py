@@ -65,7 +65,7 @@ class Attempt:
         if base.missing:
             sink.log(f"The checkpoint lacks {', '.join(base.missing)}: they start from random weights.")
         facts = describe_model(base.model, spec.task)
-        if unfit := self.method.unfit(facts):
+        if unfit := self.method.unfit(facts) or self.method.clash(training):
             raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
         expected = self.method.trains(facts)
         nn.Module.to(base.model, self.device)
