@@ -230,6 +230,11 @@ class Environment(_Value):
     matmul_flops: float | None = None
     """Operations a second of the device's matrix product in `precision`, measured at the attempt's start."""
 
+    @property
+    def libraries(self) -> str:
+        """The versions on which memory and speed depend: `torch 2.13.0, transformers 5.1.0`."""
+        return ", ".join(f"{name} {self.versions[name]}" for name in ("torch", "transformers") if name in self.versions)
+
 
 class ArtifactFile(_Value):
     """A file that the attempt left."""

@@ -4,6 +4,7 @@ from app.store.tables.artifact import ArtifactRow
 from app.store.tables.base import Base, now
 from app.store.tables.base_model import BaseModelRow
 from app.store.tables.dataset import DatasetRow
+from app.store.tables.estimate import EstimateRow
 from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
 from app.store.tables.run import RunRow
@@ -16,6 +17,7 @@ __all__ = [
     "Base",
     "BaseModelRow",
     "DatasetRow",
+    "EstimateRow",
     "EvaluationRow",
     "RunEventRow",
     "RunRow",

@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.checkpoints import StoredCheckpoint
+from app.domain.ledger import Ledger
 from app.domain.metrics import RunResult
 from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
 from app.store.tables.base import Base, now
@@ -70,15 +71,29 @@ class RunRow(Base):
     artifact_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     tokens_per_second: Mapped[float | None] = mapped_column(default=None)
     device_name: Mapped[str | None] = mapped_column(String(200), default=None)
+    precision: Mapped[str | None] = mapped_column(String(10), default=None)
+    """`fp32` or `bf16`: what it computed in."""
+    libraries: Mapped[str | None] = mapped_column(String(100), default=None)
+    """Versions on which memory depends, as `app.domain.metrics.Environment.libraries` writes them."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     failure_code: Mapped[str | None] = mapped_column(String(40), default=None)
     failure_message: Mapped[str | None] = mapped_column(default=None)
+    failure_ledger_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """Who held what when memory ran out, as `app.domain.ledger.Ledger`."""
+
+    # what was predicted
+    estimate_id: Mapped[int | None] = mapped_column(ForeignKey("estimates.id"), default=None, index=True)
+    predicted_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    """The peak, copied from the estimate once it is ready: calibration is one query."""
+    predicted_flops: Mapped[float | None] = mapped_column(default=None)
+    """Of the whole training; of a large model, more than 64 bits hold."""
 
     __table_args__ = (
         Index("ix_runs_status_id", "status", "id"),
         Index("ix_runs_score_id", "score", "id"),
         Index("ix_runs_peak_bytes_id", "peak_bytes", "id"),
         Index("ix_runs_train_seconds_id", "train_seconds", "id"),
+        Index("ix_runs_device_name_precision_id", "device_name", "precision", "id"),
     )
 
     @property
@@ -101,7 +116,8 @@ class RunRow(Base):
         """Why it failed, if it did."""
         if self.failure_code is None:
             return None
-        return Failure(code=FailureCode(self.failure_code), message=self.failure_message or "")
+        ledger = Ledger.model_validate(self.failure_ledger_json) if self.failure_ledger_json else None
+        return Failure(code=FailureCode(self.failure_code), message=self.failure_message or "", ledger=ledger)
 
     @property
     def eta_seconds(self) -> float | None:

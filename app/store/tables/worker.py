@@ -21,6 +21,10 @@ class WorkerRow(Base):
     cores: Mapped[int] = mapped_column(default=1)
     capabilities: Mapped[list[str]] = mapped_column(default=list)
     """What not every worker can do: `qlora`."""
+    bf16: Mapped[bool] = mapped_column(default=False)
+    """The device has bfloat16 arithmetic."""
+    matmul_flops: Mapped[float | None] = mapped_column(default=None)
+    """Operations a second of its matrix product, as its last finished attempt measured it."""
     run_id: Mapped[int | None] = mapped_column(default=None)
     """The run that it is at; None when idle."""
     draining: Mapped[bool] = mapped_column(default=False)

@@ -1,0 +1,50 @@
+"""Estimates: what was asked to be predicted, and the answer. The same request is worked out once."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.prediction import MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.store.tables.base import Base, now
+
+
+class EstimateRow(Base):
+    """A prediction of a run, or a map of many."""
+
+    __tablename__ = "estimates"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the request."""
+    kind: Mapped[str] = mapped_column(String(10))
+    """`run` or `map`."""
+    request_json: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
+    """`queued`, `working`, `ready` or `failed`."""
+    message: Mapped[str] = mapped_column(default="")
+    """Why it failed."""
+    result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When the present try began; whoever writes its answer shows it, so that one who was given up writes nothing."""
+    rung_at: Mapped[datetime | None] = mapped_column(default=None)
+
+    @property
+    def request(self) -> PredictionRequest | MapRequest:
+        """What was asked for."""
+        kind = MapRequest if self.kind == "map" else PredictionRequest
+        return kind.model_validate(self.request_json)
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """The answer for a run, once it is ready."""
+        found = self.kind == "run" and self.result_json
+        return Prediction.model_validate(found) if found else None
+
+    @property
+    def map(self) -> MemoryMap | None:
+        """The map, once it is ready."""
+        found = self.kind == "map" and self.result_json
+        return MemoryMap.model_validate(found) if found else None
