@@ -24,7 +24,8 @@ from worker.engine.evaluate import Evaluator, Predictions
 from worker.engine.forgetting import GeneralText
 from worker.engine.memory import MemoryMeter
 from worker.engine.methods import MECHANISMS
-from worker.engine.model import Loaded, freeze_in_bf16, load
+from worker.engine.model import Loaded, checkpoint_blocks, load
+from worker.engine.precision import freeze_in_bf16, hold_in_bf16
 from worker.engine.progress import Instruments, ProgressSink
 from worker.engine.quantization import NF4, shape
 from worker.engine.resume import Checkpoint
@@ -68,6 +69,8 @@ class Attempt:
         if unfit := self.method.unfit(facts) or self.method.clash(training):
             raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
         expected = self.method.trains(facts)
+        if self.bf16:
+            hold_in_bf16(base.model, {t.name for t in expected} | {p.name for p in facts.head_parameters})
         nn.Module.to(base.model, self.device)
         if self.device.type == "cpu":
             quicken(base.model)
@@ -95,10 +98,7 @@ class Attempt:
         torch.manual_seed(training.seed)  # the method's own weights, such as LoRA's A
         model = self.mechanism.apply(base.model, self.method, facts).to(self.device)
         if training.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
-            # It has the embeddings' output require a gradient, which only re-entrant checkpointing needs: backward
-            # would run through frozen blocks too.
-            base.model.disable_input_require_grads()  # type: ignore[no-untyped-call]
+            checkpoint_blocks(base.model)
         frozen_dtype = freeze_in_bf16(model) if self.bf16 else "float32"
         audit.check_trainable(model, expected)
         before = audit.hashes(model)
@@ -126,7 +126,8 @@ class Attempt:
         trained = loop.run(model)
         clocks.enter("audit")
         groups = {tensor.name: tensor.group for tensor in expected}
-        audited = audit.compare(before, model, groups, trained.without_gradient)
+        may_return = [tensor.name for tensor in expected if tensor.may_return]
+        audited = audit.compare(before, model, groups, trained.without_gradient, may_return)
 
         instruments.enter(Phase.EVALUATE)
         epoch = trained.best_step / loop.steps_per_epoch

@@ -7,7 +7,7 @@ repository's Python both run a stranger's program.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -90,20 +90,22 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
     return Loaded(model, tokenizer, sorted(k for k in report["missing_keys"] if not k.startswith(heads)))
 
 
-def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
-    """Hold the frozen matrices in bfloat16, in place; says what frozen weights are held in then.
+def checkpoint_blocks(model: PreTrainedModel) -> None:
+    """Let backward compute the activations inside each block again (Chen et al. 2016, arXiv 1604.06174).
 
-    Autocast would convert them for every use anyway. Vectors stay as they are: they weigh nothing, and a normalisation
-    wants them exact.
+    Raises `RunFailed(bad_configuration)` if transformers cannot do that for the architecture.
     """
-    frozen = [p for p in model.parameters() if not p.requires_grad and p.ndim > 1 and p.dtype == torch.float32]
-    for parameter in frozen:
-        parameter.data = parameter.data.to(torch.bfloat16)
-    for module in model.modules():
-        if hasattr(module, "cast_input_dtype_enabled"):
-            # PEFT would convert the inputs of each adapter to float32, for autocast to convert them back.
-            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
-    return "bfloat16" if frozen else "float32"
+    try:
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"training.gradient_checkpointing: transformers has none for a model of type {model.config.model_type!r}: "
+            "leave it out, and lower per_device_train_batch_size if memory does not suffice.",
+        ) from error
+    # It has the embeddings' output require a gradient, which only re-entrant checkpointing needs: backward would run
+    # through frozen blocks too.
+    model.disable_input_require_grads()  # type: ignore[no-untyped-call]
 
 
 def load_config(location: str, revision: str) -> PreTrainedConfig:

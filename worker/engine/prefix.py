@@ -16,7 +16,6 @@ feed a block, and the model must give the same answer when it is fed what it has
 the prefix is empty and everything runs as usual.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ import torch
 from torch import nn
 
 from worker.engine.activations import Activations, NotCached, PrefixCache
+from worker.engine.precision import alike
 
 Batches = Iterable[tuple[Sequence[int], Mapping[str, torch.Tensor]]]
 """Indices of B rows, and the model's arguments for them: `input_ids` and `attention_mask` [B, T] among them."""
@@ -145,8 +145,10 @@ class Prefix:
                     vars(module)["forward"] = before
 
 
-def frozen_prefix(model: nn.Module) -> Prefix:
+def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], None] | None = None) -> Prefix:
     """The longest prefix that can be stored, given which parameters require a gradient. Changes nothing in the model.
+
+    `bf16`: training computes in bfloat16. `log` is told why a model with frozen blocks trains without.
 
     Costs a few forward passes over six tokens. Rows are taken to be padded on the right. Padded on the left, a model
     with absolute positions needs `position_ids` in its batches, or a row's activations depend on its neighbours.
@@ -164,9 +166,16 @@ def frozen_prefix(model: nn.Module) -> Prefix:
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode(False):
-            return _probe(model, blocks, device)
-    except Exception:  # whatever an unusual architecture raises when it is fed: it trains without
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            torch.inference_mode(False),
+            torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+        ):
+            return _probe(model, blocks, device, torch.bfloat16 if bf16 else torch.float32)
+    except Exception as error:  # whatever an unusual architecture raises when it is fed: it trains without
+        if log is not None:
+            reason = f"{type(error).__name__}: {error}".split("\n")[0]
+            log(f"Frozen blocks, if there are any, are computed every time: the model could not be tried ({reason}).")
         return Prefix(model)
     finally:
         for module, training in modes:
@@ -185,7 +194,7 @@ def _blocks(model: nn.Module) -> list[str]:
     return longest
 
 
-def _probe(model: nn.Module, blocks: Sequence[nn.Module], device: torch.device) -> Prefix:
+def _probe(model: nn.Module, blocks: Sequence[nn.Module], device: torch.device, compute: torch.dtype) -> Prefix:
     """Run the model on a row of three tokens and one of two, and see what may be stored."""
     pad = getattr(model.config, "pad_token_id", None)
     words = [token for token in range(4) if token != pad][:3]
@@ -207,14 +216,14 @@ def _probe(model: nn.Module, blocks: Sequence[nn.Module], device: torch.device) 
         prefix.train_mode()
         training = prefix.activations(inputs)
         model.eval()
-        if not (_alike(alone[0], stored[1, :2]) and _alike(training[real], stored[real])):
+        if not (alike(alone[0], stored[1, :2], compute) and alike(training[real], stored[real], compute)):
             return Prefix(model)
         for candidate in (prefix, replace(prefix, entry=None)):
             with candidate.fed() as feed:
                 feed(stored * mask.unsqueeze(-1))
                 again = _first(model(**inputs))
             by_token = answer.ndim == 3
-            if _alike(again[real], answer[real]) if by_token else _alike(again, answer):
+            if alike(again[real], answer[real], compute) if by_token else alike(again, answer, compute):
                 return candidate
     return Prefix(model)
 
@@ -285,9 +294,3 @@ def _first(output: Any) -> torch.Tensor:
     first = output if isinstance(output, torch.Tensor) else output[0]
     assert isinstance(first, torch.Tensor)  # noqa: S101 — else nothing can be stored, and `frozen_prefix` says so
     return first
-
-
-def _alike(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Equal in half of the type's digits."""
-    tolerance = math.sqrt(torch.finfo(expected.dtype).eps)
-    return bool((found - expected).float().norm() <= tolerance * expected.float().norm())

@@ -62,7 +62,7 @@ def stored_prefix(
 
     `hashes` are those of the model's parameters. What cannot be stored is said in the log, and computed every time.
     """
-    prefix = frozen_prefix(model)
+    prefix = frozen_prefix(model, bf16=evaluator.bf16, log=instruments.sink.log)
     training = job.spec.training
     if not prefix.depth or not training.cache_frozen_prefix or training.packing or job.cache is None:
         return StoredPrefix(prefix)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from app.domain.errors import RunFailed
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
+from app.domain.methods import AdaLoraSpec, FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.metrics import Audit
 from app.domain.runs import FailureCode, TrainingArguments
 from tests import tiny
@@ -147,6 +147,13 @@ def test_what_a_method_sets_back_is_noted_and_anything_else_that_comes_back_fail
     assert found.notes == ["bias trained, and the method set it back to where it began."]
     with pytest.raises(RunFailed, match="bias had a gradient and did not change"):
         audit.compare(before, model, groups, ())
+
+
+def test_adalora_may_drop_every_direction_of_a_layer(base: Path, tmp_path: Path) -> None:
+    spec = AdaLoraSpec(init_r=2, target_r=1, tinit=0, target_modules="all-linear")
+    found = audited(tmp_path, base, spec)
+    assert found.passed
+    assert any(".lora_E.default trained, and the method set it back" in note for note in found.notes)
 
 
 def test_hashes_see_one_bit_of_any_type() -> None:

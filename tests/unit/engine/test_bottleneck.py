@@ -35,7 +35,8 @@ from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
 from worker.engine.inspect import on_task
 from worker.engine.methods import bottleneck
-from worker.engine.model import freeze_in_bf16, load
+from worker.engine.model import load
+from worker.engine.precision import freeze_in_bf16
 
 SIZES = {
     "hidden_size": 32,

@@ -25,7 +25,7 @@ from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
 from worker.engine.inspect import on_task
 from worker.engine.methods import MECHANISMS, bottleneck
-from worker.engine.model import freeze_in_bf16
+from worker.engine.precision import freeze_in_bf16, hold_in_bf16
 
 
 def tries_on(*names: str, mechanisms: Sequence[str] = tuple(MECHANISMS)) -> pytest.MarkDecorator:
@@ -82,7 +82,11 @@ def test_it_learns_and_leaves_the_rest_as_it_was(spec: MethodSpec, name: str) ->
 
 @tries_on("bert", "t5")
 def test_it_learns_with_a_frozen_base_in_bfloat16(spec: MethodSpec, name: str) -> None:
-    adapted = put(spec, name)
+    model = tried.model(name)
+    facts = describe(model, tried.MODELS[name])
+    hold_in_bf16(model, {t.name for t in spec.trains(facts)} | {p.name for p in facts.head_parameters})
+    torch.manual_seed(0)
+    adapted = MECHANISMS[spec.mechanism].apply(model, spec, facts)
     kept = freeze_in_bf16(adapted)
     assert kept == ("bfloat16" if spec.freezes_base else "float32")
     assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}

@@ -6,10 +6,11 @@ import pytest
 
 from app.domain.methods import FullSpec, HeadOnlySpec, LastLayersSpec, LoraSpec, MethodSpec
 from app.domain.metrics import RunResult
-from tests import tiny
+from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
 
 UPPER_LORA = LoraSpec(r=4, target_modules=["query", "value"], layers_to_transform=[1])
+UPPER_PROJECTIONS = LoraSpec(r=4, target_modules=["q_proj", "v_proj"], layers_to_transform=[1])
 FROZEN_BELOW: list[MethodSpec] = [HeadOnlySpec(), LastLayersSpec(layers=1), UPPER_LORA]
 
 
@@ -44,6 +45,44 @@ def test_reading_it_back_changes_no_loss_in_float32(tmp_path: Path, model: Path,
     assert [e.metrics for e in filled.evaluations] == [e.metrics for e in computed.evaluations]
     assert any("are read from the cache" in line for line in first.logs)
     assert filled.clocks.cache > 0 and computed.clocks.cache == 0
+
+
+@pytest.mark.parametrize("method", FROZEN_BELOW, ids=lambda method: method.kind)
+def test_it_is_stored_and_read_back_in_bfloat16_too(tmp_path: Path, model: Path, method: MethodSpec) -> None:
+    _, plain = run(tmp_path / "computed", model, method, tmp_path / "none", cache_frozen_prefix=False, bf16=True)
+    result, first = run(tmp_path / "filled", model, method, tmp_path / "cache", bf16=True)
+    _, second = run(tmp_path / "read", model, method, tmp_path / "cache", bf16=True)
+    assert any("are read from the cache" in line for line in first.logs)
+    assert result.clocks.cache > 0
+    assert [s.loss for s in first.seen] == pytest.approx([s.loss for s in plain.seen], rel=0.05)
+    assert [s.loss for s in second.seen] == [s.loss for s in first.seen]
+
+
+@pytest.mark.parametrize("method", [LastLayersSpec(layers=1), UPPER_PROJECTIONS], ids=lambda method: method.kind)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_language_model_reads_it_back(tmp_path: Path, method: MethodSpec, bf16: bool) -> None:
+    llama = tiny_lm.save_model(tmp_path / "llama", "llama")
+    losses = []
+    for name in ("computed", "read"):
+        recorder = tiny.Recorder()
+        training = tiny_lm.FAST.model_copy(update={"bf16": bf16, "cache_frozen_prefix": name == "read"})
+        job = tiny_lm.job(tmp_path / name, llama, "causal-lm", tiny_lm.pairs(), method=method, training=training)
+        Attempt(job.model_copy(update={"cache": str(tmp_path / "cache"), "cache_bytes": 10**8}), recorder).run()
+        assert any("are read from the cache" in line for line in recorder.logs) == (name == "read")
+        losses.append([step.loss for step in recorder.seen])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05 if bf16 else 1e-4)
+
+
+def test_a_model_that_cannot_be_tried_says_so_and_trains(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("expected another shape")
+
+    monkeypatch.setattr("worker.engine.prefix._probe", broken)
+    result, recorder = run(tmp_path, model, HeadOnlySpec(), tmp_path / "cache")
+    assert result.steps == 24
+    assert any("could not be tried (RuntimeError: expected another shape)" in line for line in recorder.logs)
 
 
 def test_seeds_share_it_and_so_do_arms_that_are_frozen_as_deep(tmp_path: Path, model: Path) -> None:

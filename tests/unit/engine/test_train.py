@@ -3,10 +3,12 @@
 import json
 import math
 from pathlib import Path
+from statistics import mean
 from typing import Literal
 
 import pytest
 import torch
+from transformers.models.bert.modeling_bert import BertAttention, BertPreTrainedModel
 
 from app.domain.errors import RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
@@ -180,10 +182,19 @@ def test_a_stop_is_heard_between_two_batches(base: Path, tmp_path: Path) -> None
         attempt(tmp_path, base, tiny.Recorder(stop_at=5), LORA)
 
 
-def test_bfloat16_trains_too(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
-    result = attempt(tmp_path, base, recorder, LORA, arguments(bf16=True))
-    assert result.environment.precision == "bf16"
-    assert result.audit.passed
+@pytest.mark.parametrize("method", tiny.METHODS, ids=lambda m: m.kind)
+def test_bfloat16_learns_too(base: Path, tmp_path: Path, method: MethodSpec) -> None:
+    losses = []
+    for name, bf16 in (("float32", False), ("bfloat16", True)):
+        recorder = tiny.Recorder()
+        result = attempt(tmp_path / name, base, recorder, method, arguments(bf16=bf16, num_train_epochs=6))
+        assert result.environment.precision == ("bf16" if bf16 else "fp32")
+        assert result.audit.passed
+        losses.append([s.loss for s in recorder.seen])
+    whole, rounded = losses
+    assert rounded[:5] == pytest.approx(whole[:5], rel=0.03)
+    assert mean(rounded[-8:]) < mean(rounded[:8])
+    assert mean(rounded[-8:]) == pytest.approx(mean(whole[-8:]), rel=0.1)
 
 
 def test_the_test_split_is_read_twice(
@@ -226,13 +237,34 @@ def test_training_stops_when_evaluations_get_no_better(base: Path, tmp_path: Pat
     assert any(line.startswith(f"Stopped early at step {result.steps}") for line in recorder.logs)
 
 
-def test_gradient_checkpointing_changes_no_loss(base: Path, tmp_path: Path) -> None:
-    losses = []
+def test_gradient_checkpointing_runs_blocks_twice_and_changes_no_loss(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [0]
+    forward = BertAttention.forward  # inside of a block: transformers looks whether a block's own forward is its own
+
+    def counting(self, *arguments, **options):  # type: ignore[no-untyped-def]
+        calls[0] += self.training
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(BertAttention, "forward", counting)
+    losses, times = [], []
     for name, checkpointing in (("kept", False), ("computed again", True)):
-        recorder = tiny.Recorder()
+        recorder, calls[0] = tiny.Recorder(), 0
         attempt(tmp_path / name, base, recorder, LORA, arguments(gradient_checkpointing=checkpointing, max_steps=6))
         losses.append([s.loss for s in recorder.seen])
+        times.append(calls[0])
     assert losses[1] == pytest.approx(losses[0], abs=1e-6)
+    assert times == [2 * 6, 2 * 2 * 6], "two blocks, six steps; and each again for its backward pass"
+
+
+def test_a_model_that_cannot_checkpoint_is_refused_by_the_name_of_the_argument(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BertPreTrainedModel, "supports_gradient_checkpointing", False)
+    with pytest.raises(RunFailed, match=r"^training\.gradient_checkpointing: .*'bert'") as failed:
+        attempt(tmp_path, base, recorder, LORA, arguments(gradient_checkpointing=True))
+    assert failed.value.code is FailureCode.BAD_CONFIGURATION
 
 
 def test_b_learns_faster_than_a_with_lora_plus() -> None:

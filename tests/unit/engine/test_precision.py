@@ -1,0 +1,107 @@
+"""Frozen weights in bfloat16: how much memory they take from when on, and what they do to the numbers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.domain.methods import (
+    FullSpec,
+    HeadOnlySpec,
+    LastLayersSpec,
+    LoraSpec,
+    MethodSpec,
+)
+from app.domain.metrics import Memory, RunResult
+from tests import tiny
+from worker.engine.attempt import Attempt
+from worker.engine.precision import computing, hold_in_bf16
+from worker.trainer_env import TRAINER_ENV
+
+PROJECTIONS = ["query", "value"]
+METHODS: list[MethodSpec] = [
+    HeadOnlySpec(),
+    LastLayersSpec(layers=1),
+    LoraSpec(r=4, target_modules=PROJECTIONS),
+    LoraSpec(r=4, target_modules=PROJECTIONS, use_dora=True),
+    LoraSpec(r=4, target_modules=PROJECTIONS, init_lora_weights="pissa"),
+    LoraSpec(r=4, target_modules=PROJECTIONS, init_lora_weights="olora"),
+]
+
+
+def run(directory: Path, base: Path, method: MethodSpec) -> tuple[RunResult, list[float]]:
+    recorder = tiny.Recorder()
+    job = tiny.job(directory, base, method, tiny.FAST.model_copy(update={"bf16": True, "max_steps": 12}))
+    result = Attempt(job, recorder).run()
+    return result, [step.loss for step in recorder.seen]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.label)
+def test_losses_are_those_of_a_base_that_is_rounded_only_when_it_is_frozen(
+    base: Path, tmp_path: Path, method: MethodSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, losses = run(tmp_path / "held", base, method)
+    monkeypatch.setattr("worker.engine.attempt.hold_in_bf16", lambda model, kept: None)
+    late, expected = run(tmp_path / "late", base, method)
+    assert losses == pytest.approx(expected, rel=0.05)
+    assert held.evaluations[0].loss == pytest.approx(late.evaluations[0].loss, rel=0.02)
+    assert held.environment.frozen_dtype == late.environment.frozen_dtype == "bfloat16"
+    assert held.memory.weights_bytes == late.memory.weights_bytes
+
+
+def test_what_trains_and_what_is_tied_stay_as_they_are() -> None:
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in ("embedding", "projection", "head")})
+    model["projection"].weight = model["embedding"].weight
+    head = model["head"].weight.clone()
+    hold_in_bf16(model, {"head.weight"})
+    assert model["projection"].weight is model["embedding"].weight
+    assert {name: p.dtype for name, p in model.named_parameters()} == {
+        "embedding.weight": torch.bfloat16, "embedding.bias": torch.float32, "projection.bias": torch.float32,
+        "head.weight": torch.float32, "head.bias": torch.float32,
+    }  # fmt: skip
+    assert torch.equal(model["head"].weight, head)
+    with computing(model):
+        assert model["embedding"](torch.zeros(1, 4)).dtype is torch.bfloat16
+
+
+def test_full_fine_tuning_holds_nothing_in_it(base: Path, tmp_path: Path) -> None:
+    result, _ = run(tmp_path, base, FullSpec())
+    assert result.environment.frozen_dtype == "float32"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_no_phase_before_training_holds_a_frozen_base_in_four_bytes_a_number(tmp_path: Path) -> None:
+    """In a process of its own, whose allocator gives back what is free: 13 million numbers, 52 or 26 MB."""
+    large = tiny.save_model(
+        tmp_path / "large", hidden_size=512, intermediate_size=2048, num_hidden_layers=4, num_attention_heads=8
+    )
+    numbers = large.joinpath("model.safetensors").stat().st_size // 4
+    job = tiny.job(
+        tmp_path,
+        large,
+        LoraSpec(r=2, target_modules=PROJECTIONS),
+        tiny.FAST.model_copy(update={"bf16": True, "max_steps": 2, "per_device_train_batch_size": 1}),
+        tiny.rows(train=4, validation=2, test=4),
+    )
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    program = f"""
+from pathlib import Path
+from app.domain.jobs import TrainJob
+from tests import tiny
+from worker.engine.attempt import Attempt
+tiny.save_model(Path({str(tmp_path / "warm")!r}))
+job = TrainJob.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_bytes())
+warm = job.model_copy(update={{"model_location": {str(tmp_path / "warm")!r}, "output": {str(tmp_path / "other")!r}}})
+Path(warm.output).mkdir()
+Attempt(warm, tiny.Recorder()).run()  # what libraries take when they are first used is none of the model's
+print(Attempt(job, tiny.Recorder()).run().memory.model_dump_json())
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | TRAINER_ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    memory = Memory.model_validate_json(done.stdout.splitlines()[-1])
+    # Training needs more on a CPU: oneDNN keeps the kernels that it compiles for each shape of a batch.
+    for phase in ("load", "tokenize", "baseline"):
+        assert memory.phase_peak_bytes[phase] < 3.5 * numbers, (phase, memory.phase_peak_bytes, numbers)
