@@ -47,6 +47,20 @@ def location_of(source: str, location: str) -> str:
     return str(sample.model_directory()) if source == "sample" else location
 
 
+SAMPLE = "sample:"
+"""Refers to the packaged sample, wherever a machine has it; no hub id and no absolute path begins like this."""
+
+
+def reference_of(source: str, location: str) -> str:
+    """A base model's location as web and worker both write it."""
+    return SAMPLE if source == "sample" else location
+
+
+def located(reference: str) -> str:
+    """Where this machine loads it from. Raises Unavailable if the sample is not installed here."""
+    return location_of("sample", "") if reference == SAMPLE else reference
+
+
 def begin_inspection(session: Session, model_id: int) -> BaseModelRow | None:
     """Claim a base model's inspection. None if it is inspected already, or is being inspected elsewhere."""
     at = now()

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Conflict
 from app.domain.runs import RunSpec, RunStatus
 from app.queue import TRAIN, Doorbell
+from app.services import estimates
 from app.services.fit import check_run
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies
 from app.store.session import after_commit
@@ -37,7 +38,7 @@ def enqueue(
     study_id: int | None = None,
     arm: str = "",
 ) -> RunRow:
-    """Insert a checked run as `queued`, and ring once it is committed."""
+    """Insert a checked run as `queued`, have its needs predicted, and ring once it is committed."""
     rate = spec.training.learning_rate or spec.method.facts.learning_rate
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": rate})})
     run = RunRow(
@@ -57,6 +58,7 @@ def enqueue(
     session.flush()
     events.add(session, run.id, "status", "queued")
     after_commit(session, lambda: bell.ring(TRAIN, run.id))
+    estimates.for_submitted(session, bell, run, model, dataset)
     return run
 
 

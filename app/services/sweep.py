@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.runs import FAILURES, FailureCode, RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
+from app.services import estimates
 from app.services.attempts import Attempt, back_to_queue, end
 from app.services.models import INSPECTION_SECONDS
 from app.settings import Settings
@@ -37,6 +38,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
             after_commit(session, partial(bell.ring, TRAIN, run.id))
     for model in base_models.uninspected(session, at - timedelta(seconds=INSPECTION_SECONDS)):
         after_commit(session, partial(bell.ring, INSPECT, model.id))
+    estimates.ring_again(session, bell, at, at - timedelta(seconds=settings.ring_again_seconds))
     return Swept(
         len(waiting), became.count(RunStatus.QUEUED), len(became) - became.count(RunStatus.QUEUED) - became.count(None)
     )

@@ -1,0 +1,113 @@
+"""Estimates: what waits to be worked out, and the claims on it."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, case, delete, exists, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, aliased
+
+from app.domain.errors import NotFound
+from app.domain.prediction import Prediction
+from app.store.queries.compare_and_set import changed
+from app.store.queries.page import LARGEST_ID
+from app.store.tables import EstimateRow, RunRow
+
+
+class GivenUp(NamedTuple):
+    """A claim from before is of a worker that was lost."""
+
+    run: datetime
+    map: datetime
+
+
+def find(session: Session, estimate_id: int) -> EstimateRow | None:
+    """An estimate, if there is one."""
+    return session.get(EstimateRow, estimate_id) if estimate_id <= LARGEST_ID else None
+
+
+def get(session: Session, estimate_id: int) -> EstimateRow:
+    """An estimate. Raises NotFound."""
+    row = find(session, estimate_id)
+    if row is None:
+        raise NotFound(f"there is no estimate {estimate_id}")
+    return row
+
+
+def by_keys(session: Session, keys: Iterable[str]) -> dict[str, EstimateRow]:
+    """Those that have been asked for, by key."""
+    wanted = sorted(set(keys))
+    return {row.key: row for row in session.scalars(select(EstimateRow).where(EstimateRow.key.in_(wanted)))}
+
+
+def insert(session: Session, row: EstimateRow) -> EstimateRow:
+    """Add an estimate, or find the one that another process has added meanwhile."""
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        return session.scalars(select(EstimateRow).where(EstimateRow.key == row.key)).one()
+    return row
+
+
+def begin(session: Session, estimate_id: int, at: datetime, given_up: GivenUp) -> bool:
+    """Claim an estimate that nobody works on, if no other is being worked on either."""
+    other = aliased(EstimateRow)
+    busy = exists().where(
+        other.id != estimate_id,
+        other.status == "working",
+        other.started_at >= case((other.kind == "map", given_up.map), else_=given_up.run),
+    )
+    query = update(EstimateRow).where(EstimateRow.id == estimate_id, _waits(given_up), ~busy)
+    return changed(session, query.values(status="working", started_at=at))
+
+
+def end(session: Session, claimed: EstimateRow, status: str, **values: Any) -> bool:
+    """Write an answer, once, and only for the claim that is still the estimate's."""
+    query = update(EstimateRow).where(
+        EstimateRow.id == claimed.id, EstimateRow.status == "working", EstimateRow.started_at == claimed.started_at
+    )
+    return changed(session, query.values(status=status, **values))
+
+
+def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | None = None) -> EstimateRow | None:
+    """The one to work on next: runs before maps, which take long, and the newest first, which somebody looks at.
+
+    With `rung_before`, only one whose doorbell was not rung since.
+    """
+    query = select(EstimateRow).where(_waits(given_up))
+    if rung_before is not None:
+        query = query.where(EstimateRow.rung_at.is_(None) | (EstimateRow.rung_at < rung_before))
+    return session.scalars(query.order_by(EstimateRow.kind.desc(), EstimateRow.id.desc()).limit(1)).first()
+
+
+def fill_in(session: Session, estimate_id: int, prediction: Prediction) -> None:
+    """Copy a prediction to the runs that it is of, ended ones too."""
+    query = update(RunRow).where(RunRow.estimate_id == estimate_id)
+    session.execute(
+        query.values(predicted_bytes=prediction.peak_bytes, predicted_flops=float(prediction.train_flops)),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def forget(session: Session, created_before: datetime) -> None:
+    """Remove old estimates that no run is held against."""
+    used = exists().where(RunRow.estimate_id == EstimateRow.id)
+    session.execute(
+        delete(EstimateRow).where(EstimateRow.created_at < created_before, EstimateRow.status != "working", ~used),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def rung(session: Session, ids: Sequence[int], at: datetime) -> None:
+    """Note when doorbells were rung."""
+    session.execute(
+        update(EstimateRow).where(EstimateRow.id.in_(ids)).values(rung_at=at),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _waits(given_up: GivenUp) -> ColumnElement[bool]:
+    lost = EstimateRow.started_at < case((EstimateRow.kind == "map", given_up.map), else_=given_up.run)
+    return (EstimateRow.status == "queued") | ((EstimateRow.status == "working") & lost)
