@@ -13,7 +13,7 @@ from app.domain.models import ModelFacts
 from app.services import attempts, models
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
-from app.store.queries import workers
+from app.store.queries import runs, workers
 from app.store.tables import now
 from worker import device, workdir
 from worker.child_environment import child_environment
@@ -63,6 +63,7 @@ def sweep() -> None:
         swept = sweeping.sweep(session, here.bell, here.settings)
     if swept.rung or swept.requeued or swept.ended:
         log.info("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
+    _remove_checkpoints(here)
 
 
 def sign_on(here: Context) -> None:
@@ -85,6 +86,21 @@ def beat(here: Context) -> None:
     """A sign of life."""
     with here.database.transaction() as session:
         workers.beat(session, here.worker, now())
+
+
+def _remove_checkpoints(here: Context) -> None:
+    """Of runs that have ended: whoever cancels a queued run, and the sweep that ends a lost one, has no hand on files.
+    Outside of any transaction, since a store may be slow."""
+    with here.database.reading() as session:
+        ended = runs.ended_with_checkpoints(session)
+    for run_id in ended:
+        try:
+            here.files.remove(attempts.checkpoint_prefix(run_id))
+        except OSError as error:  # the next sweep tries again
+            log.warning("checkpoints of an ended run could not be removed", run_id=run_id, error=str(error))
+            continue
+        with here.database.transaction() as session:
+            runs.forget_checkpoints(session, run_id)
 
 
 def _inspect(location: str, revision: str) -> ModelFacts | str:

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from app.store.files import Files
 from app.store.queries import events, workers
 from app.store.queries import runs as run_queries
 from app.store.session import Database
-from app.store.tables import RunRow
+from app.store.tables import RunRow, now
 from tests.fakes import SilentBell
+from worker import tasks
 from worker.context import Context
 from worker.spare import Trainers
 from worker.supervisor import supervise
@@ -34,7 +36,9 @@ def here(
 ) -> Context:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     context = Context(settings.model_copy(update={"worker_name": "w1"}), registered, files, bell)
-    return replace(context, trainers=Trainers((sys.executable, str(FAKE), "leaves-a-checkpoint")))
+    found = replace(context, trainers=Trainers((sys.executable, str(FAKE), "leaves-a-checkpoint")))
+    monkeypatch.setattr(tasks, "context", lambda: found)
+    return found
 
 
 @pytest.fixture
@@ -81,18 +85,72 @@ def messages(here: Context, run_id: int) -> list[str]:
         return [event.message for event in events.after(session, run_id)]
 
 
+def stored(here: Context) -> list[str]:
+    return [name for name in here.files.fs.find(here.files.root) if "checkpoints" in name]
+
+
 def test_a_drained_run_goes_on_from_its_last_checkpoint_and_leaves_none_at_its_end(here: Context, run_id: int) -> None:
     run = drained(here, run_id)
     assert (run.status, run.attempts) == ("queued", 0)
     assert [c.step for c in run.checkpoints] == [9, 10]
-    stored = {name for name in here.files.fs.find(here.files.root) if "checkpoints" in name}
-    assert {Path(name).parent.name for name in stored} == {"1-9", "1-10"}  # older ones are gone
+    assert {Path(name).parent.name for name in stored(here)} == {"1-9", "1-10"}  # older ones are gone
 
     supervise(here, claimed(here, run_id))
 
     assert row(here, run_id).status == "succeeded"
     assert "going on from step 10" in messages(here, run_id)
-    assert not [name for name in here.files.fs.find(here.files.root) if "checkpoints" in name]
+    assert stored(here) == []
+
+
+def test_a_sweep_removes_what_a_cancelled_run_has_stored_though_no_worker_ends_it(here: Context, run_id: int) -> None:
+    assert drained(here, run_id).checkpoints
+    tasks.sweep()
+    assert stored(here)  # the run is queued, and will go on from there
+    with here.database.transaction() as session:
+        assert runs.cancel(session, run_id).status == "cancelled"
+
+    tasks.sweep()
+
+    assert stored(here) == []
+    assert row(here, run_id).checkpoints == ()
+
+
+@pytest.mark.parametrize(("cancelled", "ends"), [(False, "failed"), (True, "cancelled")])
+def test_a_sweep_removes_what_a_run_has_stored_whose_worker_is_lost(
+    here: Context, run_id: int, cancelled: bool, ends: str
+) -> None:
+    drained(here, run_id)
+    claimed(here, run_id)
+    with here.database.transaction() as session:
+        if cancelled:
+            runs.cancel(session, run_id)
+        lost = run_queries.get(session, run_id)
+        lost.lease_expires_at, lost.attempts = now() - timedelta(seconds=1), here.settings.max_attempts
+
+    tasks.sweep()
+
+    assert (row(here, run_id).status, stored(here)) == (ends, [])
+    assert row(here, run_id).checkpoints == ()
+
+
+def test_a_store_that_does_not_answer_is_asked_again_by_the_next_sweep(
+    here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drained(here, run_id)
+    with here.database.transaction() as session:
+        runs.cancel(session, run_id)
+
+    def away(_: str) -> None:
+        raise OSError("the store does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(here.files, "remove", away)
+        tasks.sweep()
+    assert stored(here) and row(here, run_id).checkpoints
+
+    tasks.sweep()
+
+    assert (stored(here), row(here, run_id).checkpoints) == ([], ())
 
 
 def test_a_damaged_checkpoint_makes_way_for_the_one_before_and_that_is_recorded(here: Context, run_id: int) -> None:

@@ -74,6 +74,18 @@ def expired(session: Session, at: datetime) -> list[RunRow]:
     return list(session.scalars(query.order_by(RunRow.id)))
 
 
+def ended_with_checkpoints(session: Session, *, limit: int = 100) -> list[int]:
+    """Ids of runs that have ended and whose checkpoints are still noted as stored."""
+    terminal = [status.value for status in RunStatus if status.terminal]
+    query = select(RunRow.id).where(RunRow.status.in_(terminal), RunRow.checkpoints_json != [])
+    return list(session.scalars(query.order_by(RunRow.id).limit(limit)))
+
+
+def forget_checkpoints(session: Session, run_id: int) -> None:
+    """Note that a run has no checkpoint stored any more."""
+    session.execute(update(RunRow).where(RunRow.id == run_id).values(checkpoints_json=[]))
+
+
 def move(
     session: Session, run_id: int, source: RunStatus, target: RunStatus, *conditions: Condition, **values: Any
 ) -> bool:
