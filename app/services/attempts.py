@@ -18,7 +18,7 @@ from app.domain.metrics import Evaluation, RunResult, to_array
 from app.domain.runs import Failure, Phase, RunSpec, RunStatus
 from app.domain.tasks import METRICS, Format
 from app.queue import TRAIN, Doorbell
-from app.services.workers import can
+from app.services.workers import unable
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, steps, workers
 from app.store.session import after_commit
 from app.store.tables import ArtifactRow, now
@@ -68,10 +68,13 @@ class Orders:
 
 def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> Claim | None:
     """Take a queued run for a new attempt. None if there is nothing to claim: it runs, has ended, or never was; or if
-    its method needs what this worker cannot do, and it waits for one that can."""
+    its method needs what this worker cannot do, and it waits for one that can, as its log then says."""
     at = now()
     wanted = runs.find(session, run_id)
-    if wanted and not can(session, worker, wanted.spec.method.needs):
+    if wanted is None or wanted.status != RunStatus.QUEUED:
+        return None
+    if waits_for := unable(session, worker, wanted.spec.method.needs):
+        events.add_once(session, run_id, "log", waits_for)
         return None
     taken = runs.move(
         session,

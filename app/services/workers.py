@@ -1,6 +1,6 @@
 """Workers: sign on, give signs of life, drain; and who is there."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -14,6 +14,8 @@ from app.store.queries import workers
 from app.store.tables import WorkerRow, now
 
 REMEMBER = timedelta(hours=24)
+AWAY = timedelta(minutes=5)
+"""A worker without a sign of life for so long is not counted on; one that is started anew is back sooner."""
 
 WorkerState = Literal["idle", "running", "draining", "lost"]
 
@@ -72,24 +74,38 @@ def live(session: Session, settings: Settings) -> list[WorkerView]:
 
 
 def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:
-    """Why no worker of the last day could execute a method that needs these, or None.
+    """Why a method that needs these would find no worker, or None.
 
-    None too where no worker has reported at all: a run may be queued before its worker is started, and one that cannot
-    execute it says so.
+    The workers that are there decide; where none is, those of the last day, of whom one may come back. None too where
+    none has ever reported: a run may be queued before its worker is started. Then a worker that cannot execute it says
+    so in the run's log (`unable`).
     """
-    known = workers.all_seen(session, now() - REMEMBER)
+    at = now()
+    known = workers.all_seen(session, at - REMEMBER)
+    present = [row for row in known if row.heartbeat_at >= at - AWAY] or known
     for need in sorted(needs):
-        if known and not any(need in row.capabilities for row in known):
+        if present and not any(need in row.capabilities for row in present):
             facts = CAPABILITIES[need]
-            names = ", ".join(row.name for row in known)
-            return FieldError("kind", f"none of the workers ({names}) {facts.lacking}", facts.remedy)
+            what = f"none of the workers ({_names(present)}) {facts.lacking}"
+            if able := [row for row in known if need in row.capabilities]:
+                what += f"; {_names(able)} could, and cannot be reached at the moment"
+            return FieldError("kind", what, facts.remedy)
     return None
 
 
-def can(session: Session, name: str, needs: Set[Capability]) -> bool:
-    """Whether a worker can execute a method that needs these."""
+def unable(session: Session, name: str, needs: Iterable[Capability]) -> str | None:
+    """What a run waits for that needs what this worker cannot do, and what to do about it: a line for its log. None if
+    it can."""
     row = workers.get(session, name)
-    return needs <= set(row.capabilities if row else ())
+    for need in sorted(needs):
+        if row is None or need not in row.capabilities:
+            facts = CAPABILITIES[need]
+            return f"waiting for a worker that {facts.lacking}: {facts.remedy}"
+    return None
+
+
+def _names(rows: Iterable[WorkerRow]) -> str:
+    return ", ".join(row.name for row in rows)
 
 
 def _view(row: WorkerRow, age: float, settings: Settings) -> WorkerView:

@@ -72,19 +72,56 @@ def test_before_any_worker_has_reported_a_run_is_accepted(registered: Database, 
     assert _submit(registered, bell, QLORA)
 
 
-def test_a_worker_that_is_away_for_a_while_counts_and_one_long_gone_does_not(
+def _away(db: Database, name: str, age: timedelta) -> None:
+    with db.transaction() as session:
+        session.execute(update(WorkerRow).where(WorkerRow.name == name).values(heartbeat_at=now() - age))
+
+
+def test_the_workers_that_are_there_decide_and_one_that_is_started_anew_is_there(
     registered: Database, bell: SilentBell
 ) -> None:
     _sign_on(registered, "small")
     _sign_on(registered, "able", ["qlora"])
-    for age in (timedelta(hours=1), workers.REMEMBER + timedelta(hours=1)):
-        with registered.transaction() as session:
-            session.execute(update(WorkerRow).where(WorkerRow.name == "able").values(heartbeat_at=now() - age))
-        if age < workers.REMEMBER:
-            assert _submit(registered, bell, QLORA)
-        else:
-            with pytest.raises(Invalid, match=r"None of the workers \(small\)"):
-                _submit(registered, bell, QLORA)
+    _away(registered, "able", timedelta(minutes=1))
+    assert _submit(registered, bell, QLORA)
+    _away(registered, "able", timedelta(hours=1))
+    with pytest.raises(Invalid, match=r"None of the workers \(small\) has .*; able could, and cannot be reached"):
+        _submit(registered, bell, QLORA)
+    _away(registered, "able", workers.REMEMBER + timedelta(hours=1))
+    with pytest.raises(Invalid, match=r"None of the workers \(small\) has [^;]*$"):
+        _submit(registered, bell, QLORA)
+
+
+def test_where_no_worker_is_there_one_of_the_last_day_may_come_back(registered: Database, bell: SilentBell) -> None:
+    _sign_on(registered, "able", ["qlora"])
+    _sign_on(registered, "small")
+    for name in ("able", "small"):
+        _away(registered, name, timedelta(hours=1))
+    assert _submit(registered, bell, QLORA)
+    _away(registered, "able", workers.REMEMBER + timedelta(hours=1))
+    with pytest.raises(Invalid, match=r"None of the workers \(small\)"):
+        _submit(registered, bell, QLORA)
+
+
+def test_a_run_that_waits_for_another_worker_says_so_once(registered: Database, bell: SilentBell) -> None:
+    run_id = _submit(registered, bell, QLORA)
+    for name in ("small", "large"):
+        _sign_on(registered, name)
+        for _ in range(2):  # the sweep rings again and again
+            assert not _claims(registered, run_id, name)
+    with registered.reading() as session:
+        shown = [event.message for event in runs.view(session, run_id).events]
+    assert shown == [
+        "queued",
+        "waiting for a worker that has bitsandbytes, which holds weights in four bits: install it beside a worker with "
+        'pip install "vezna[qlora]" and start the worker again, or choose LoRA',
+    ]
+    with registered.transaction() as session:
+        runs.cancel(session, run_id)
+    _sign_on(registered, "late")
+    assert not _claims(registered, run_id, "late")
+    with registered.reading() as session:
+        assert len(runs.view(session, run_id).events) == 3  # nothing more waits
 
 
 def test_a_worker_leaves_what_it_cannot_do_to_one_that_can(registered: Database, bell: SilentBell) -> None:

@@ -11,6 +11,15 @@ def add(session: Session, run_id: int, kind: str, message: str) -> None:
     session.add(RunEventRow(run_id=run_id, kind=kind, message=message.replace("\0", "\N{REPLACEMENT CHARACTER}")))
 
 
+def add_once(session: Session, run_id: int, kind: str, message: str) -> None:
+    """Write a line unless the run has the very same one already."""
+    known = select(RunEventRow.id).where(
+        RunEventRow.run_id == run_id, RunEventRow.kind == kind, RunEventRow.message == message
+    )
+    if session.scalar(known.limit(1)) is None:
+        add(session, run_id, kind, message)
+
+
 def after(session: Session, run_id: int, event_id: int = 0, *, limit: int = 500) -> list[RunEventRow]:
     """A run's lines after an event id, in order."""
     query = select(RunEventRow).where(RunEventRow.run_id == run_id, RunEventRow.id > event_id)
