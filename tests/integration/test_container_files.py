@@ -2,11 +2,12 @@
 
 import re
 import tomllib
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from app.cli import cli
+from app.domain.capabilities import Capability
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
 from tests.integration.container_files import Dockerfile, Missing, compose
@@ -49,9 +50,10 @@ def test_the_web_image_has_no_torch() -> None:
     assert not re.search(r"torch|transformers|peft|accelerate|minilm|sentence", named)
 
 
-def test_the_worker_image_has_the_ml_libraries_and_the_sample() -> None:
+def test_the_worker_image_has_the_ml_libraries_the_sample_and_all_that_a_method_may_need() -> None:
     installed = [value for name, value in Dockerfile().chain("environment-worker") if name == "RUN"]
-    assert '".[s3,worker,sample]"' in installed[-1]
+    [extras] = re.findall(r'"\.\[(.+?)\]"', installed[-1])
+    assert {"s3", "worker", "sample", *get_args(Capability)} == set(extras.split(","))
 
 
 def test_the_images_environment_is_one_that_the_settings_know() -> None:
