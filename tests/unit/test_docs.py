@@ -82,6 +82,20 @@ def test_a_method_has_its_line_and_its_papers() -> None:
         assert set(re.findall(r"arXiv \d{4}\.\d{5}", facts.paper)) <= set(re.findall(r"arXiv \d{4}\.\d{5}", page))
 
 
+def test_the_number_of_methods_is_told() -> None:
+    assert re.findall(r"\[(\d+) of them\]\(docs/methods\.md\)", (ROOT / "README.md").read_text()) == [str(len(METHODS))]
+
+
+def test_every_decision_is_in_the_index_by_its_number_and_its_title() -> None:
+    index = (DOCS / "decisions" / "README.md").read_text()
+    told = re.findall(r"^(\d+\.) \[(.+)\]\((.+)\)$", index, re.MULTILINE)
+    pages = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+    titles = [page.read_text().splitlines()[0].removeprefix("# ") for page in pages]
+    assert [(f"{number} {title}", page) for number, title, page in told] == [
+        (title, page.name) for title, page in zip(titles, pages, strict=True)
+    ]
+
+
 def test_a_task_is_there_with_its_rows_and_its_metrics() -> None:
     told = {first: cells for first, cells in rows("api.md").items() if first in TASKS}
     assert list(told) == list(TASKS)

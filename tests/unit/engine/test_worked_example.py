@@ -41,6 +41,16 @@ def spec(spec_class: Any) -> PeftMethod:
     return found
 
 
+def test_the_two_lines_beside_the_file_are_shown(spec_class: Any) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    _file, lines = re.findall(r"^ *```python\n(.*?)^ *```", page, re.DOTALL | re.MULTILINE)
+    imported, union = dedent(lines).strip().split("\n\n")
+    found: dict[str, Any] = {}
+    exec(imported, found)
+    assert found["HraSpec"] is spec_class
+    assert union.startswith("AnyMethod = ") and "| HraSpec |" in union
+
+
 def test_it_is_no_method_yet_and_has_a_place_in_the_union(spec_class: Any) -> None:
     kind = spec_class.facts.kind
     assert kind not in METHODS
