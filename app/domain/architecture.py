@@ -79,6 +79,8 @@ class TaskModel(BaseModel):
     """Every linear layer of the base model, in order; neither the head nor the projection onto the vocabulary."""
     blocks: list[str]
     """Transformer blocks in the order of the forward pass (`bert.encoder.layer.0`); an encoder's come first."""
+    behind: list[str] | None = None
+    """Modules that run only after the last block, the head's too; None where no forward pass could tell."""
     hidden_size: int
     """Width of a token's vector; of the decoder where the two differ."""
     layers: int
@@ -122,8 +124,11 @@ class TaskModel(BaseModel):
         return next((i for i, block in enumerate(self.blocks) if name.startswith(f"{block}.")), None)
 
     def follows_blocks(self, name: str) -> bool:
-        """Whether a parameter stands behind the last block in the model's order, outside of all of them: a final norm,
-        a pooler. Embeddings stand before; a projection onto the vocabulary that is tied to them is listed there."""
+        """Whether a parameter is used only behind the last block: a final norm's, a pooler's. A projection onto the
+        vocabulary that is tied to the embeddings is listed there. Where the forward pass is not known, the order in
+        which the model declares its parameters stands for it."""
+        if self.behind is not None:
+            return name.rpartition(".")[0] in self.behind
         names = [p.name for p in self.parameters]
         last = max((i for i, n in enumerate(names) if self.block_of(n) is not None), default=-1)
         return self.block_of(name) is None and names.index(name) > last

@@ -17,6 +17,7 @@ from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.errors import RunFailed
 from app.domain.runs import FailureCode
 from app.domain.tasks import TASKS, Task
+from worker.engine.forward_order import behind_blocks
 from worker.engine.quantization import shape
 
 _TARGETS = "TRANSFORMERS_MODELS_TO_"
@@ -39,6 +40,7 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
     config = model.config.get_text_config(decoder=True)  # an encoder-decoder's configuration speaks of its encoder
     head, lists, heads = head_names(model, task), _block_lists(model), _number(config, "num_attention_heads")
     hidden, shared = _number(config, "hidden_size"), _key_value_heads(config, heads)
+    blocks = [block for blocks in lists for block in blocks]
     width = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or hidden // heads
     return TaskModel(
         task=task,
@@ -47,7 +49,8 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
         parameters=[ParameterFacts(name=name, shape=shape(p)) for name, p in model.named_parameters()],
         head=head,
         linear=_linear(model, head),
-        blocks=[block for blocks in lists for block in blocks],
+        blocks=blocks,
+        behind=behind_blocks(model, blocks),
         hidden_size=hidden,
         layers=len(lists[-1]) if lists else 0,
         attention_heads=heads,

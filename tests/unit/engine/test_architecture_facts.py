@@ -8,6 +8,7 @@ from transformers import CONFIG_MAPPING, BartConfig, Gemma3Config, MambaConfig, 
 
 from app.domain.architecture import TaskModel
 from app.domain.errors import RunFailed
+from app.domain.methods import LastLayersSpec
 from app.domain.tasks import Task
 from worker.engine.architecture import describe
 from worker.engine.inspect import facts_of, on_task
@@ -130,6 +131,47 @@ def test_an_encoder_is_described_as_it_is(kind: str) -> None:
     assert (described.head, described.blocks) == (head, blocks)
     assert (facts.layers, facts.hidden_size, described.attention_heads) == (2, 48, 3)
     assert facts.unable.keys() == {"causal-lm", "seq2seq-lm"}
+
+
+MPNET = {**WIDE, "relative_attention_num_buckets": 8}
+DEBERTA = {**WIDE, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm",
+           "share_att_key": True, "pos_att_type": ["p2c", "c2p"]}  # fmt: skip
+BEHIND: list[tuple[str, dict[str, Any], Task, list[str]]] = [
+    ("bert", WIDE, "sequence-classification", ["bert.pooler.dense", "classifier"]),
+    ("deberta-v2", DEBERTA, "sequence-classification", ["pooler.dense", "classifier"]),
+    ("mpnet", MPNET, "sequence-classification", ["classifier.dense", "classifier.out_proj"]),
+    ("bart", BART, "seq2seq-lm", []),
+    ("bart", BART, "sequence-classification", ["classification_head.dense", "classification_head.out_proj"]),
+    ("opt", OPT, "causal-lm", ["model.decoder.final_layer_norm"]),
+    ("opt", OPT, "sequence-classification", ["model.decoder.final_layer_norm", "score"]),
+    ("t5", T5, "seq2seq-lm", ["decoder.final_layer_norm"]),
+    ("gpt2", GPT2, "causal-lm", ["transformer.ln_f"]),
+    ("llama", SHARED, "causal-lm", ["model.norm", "lm_head"]),
+]
+"""What runs after the last block and has parameters of its own: neither embeddings nor what is tied to them."""
+
+
+@pytest.mark.parametrize(("kind", "sizes", "task", "expected"), BEHIND, ids=[f"{b[0]}-{b[2]}" for b in BEHIND])
+def test_behind_the_last_block_is_what_the_forward_pass_reaches_after_it(
+    kind: str, sizes: dict[str, Any], task: Task, expected: list[str]
+) -> None:
+    facts = on_task(config(kind, sizes), task)
+    found = [p.name.rpartition(".")[0] for p in facts.parameters if facts.follows_blocks(p.name)]
+    if task == "sequence-classification" and kind == "bart":
+        # The head looks for a token's value, which there is none of on meta: it stands last, and trains as a head.
+        found += [p.name.rpartition(".")[0] for p in facts.head_parameters]
+    assert list(dict.fromkeys(found)) == expected
+    trained = {t.name for t in LastLayersSpec(layers=1).trains(facts)}
+    outside = {name.rpartition(".")[0] for name in trained if facts.block_of(name) is None}
+    assert outside == set(expected)
+
+
+def test_where_no_forward_pass_tells_the_order_of_declaration_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.engine.forward_order._inputs", lambda model: {"no_such_argument": 1})
+    facts = on_task(config("bert", WIDE), "sequence-classification")
+    assert facts.behind is None
+    assert facts.follows_blocks("bert.pooler.dense.weight")
+    assert not facts.follows_blocks("bert.embeddings.word_embeddings.weight")
 
 
 def test_t5_and_bart_classify_and_write() -> None:
