@@ -1,9 +1,12 @@
 """Alembic's environment. It runs inside `app.store.migrate` (which gives a connection) or by the `alembic` command."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import sqlalchemy as sa
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from app.settings import Settings
@@ -25,17 +28,35 @@ def render(kind: str, item: object, _autogen: object) -> str | Literal[False]:
 
 def run(connection: Connection) -> None:
     """Run the migrations in one transaction; two processes that start together take turns."""
+    sqlite = connection.dialect.name == "sqlite"
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
-        render_as_batch=connection.dialect.name == "sqlite",
+        render_as_batch=sqlite,
+        transactional_ddl=True,  # alembic does not expect it of SQLite, which can
         compare_type=True,
         render_item=render,
     )
-    with context.begin_transaction():
+    with tables_replaced(connection) if sqlite else nullcontext(), context.begin_transaction():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         context.run_migrations()
+        if sqlite and (lost := connection.execute(text("PRAGMA foreign_key_check")).all()):
+            raise CommandError(f"The migration would leave rows that belong to nothing: {lost[:3]}")
+
+
+@contextmanager
+def tables_replaced(connection: Connection) -> Iterator[None]:
+    """No foreign keys meanwhile. SQLite changes a table by making a new one and dropping the old one, and dropping it
+    deletes its rows, with all that hangs on them (https://sqlite.org/lang_altertable.html, section 7).
+
+    Below SQLAlchemy, which would begin a transaction, and within one SQLite takes no notice.
+    """
+    connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        connection.connection.cursor().execute("PRAGMA foreign_keys=ON")
 
 
 given = context.config.attributes.get("connection")

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
 
+from app.settings import ROOT
 from app.store import migrate
 from app.store.session import Database
 from app.store.tables import Base
@@ -21,6 +24,14 @@ def differences(database: Database) -> list[Any]:
     with database.engine.connect() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
+
+
+def config(connection: Connection) -> Config:
+    """Alembic's, for commands on a connection."""
+    found = Config()
+    found.set_main_option("script_location", str(ROOT / "migrations"))
+    found.attributes["connection"] = connection
+    return found
 
 
 def main() -> int:

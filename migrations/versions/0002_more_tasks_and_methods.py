@@ -3,13 +3,13 @@
 A base model's facts now describe it for every task: what was inspected before is inspected again.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 import sqlalchemy.dialects.postgresql
 from alembic import op
+from alembic.util import CommandError
 
 revision: str = "0002"
 down_revision: str | None = "0001"
@@ -71,12 +71,19 @@ def upgrade() -> None:
         )
         batch_op.alter_column("checkpoints_json", existing_type=JSON, existing_nullable=False, server_default=None)
         batch_op.create_index("ix_runs_score_id", ["score", "id"], unique=False)
-    _rewrite(RUNS, [RUNS.c.result_json], lambda row: _with(row.result_json, _named))
+    _rewrite(RUNS, [RUNS.c.result_json], lambda row: _renamed(row.result_json))
 
 
 def downgrade() -> None:
+    """Refused once there is a run or a study: 0001's code takes no field of a spec that it does not know."""
+    connection = op.get_bind()
+    for name in ("runs", "studies"):
+        if connection.scalar(sa.select(sa.func.count()).select_from(sa.table(name))):
+            raise CommandError(
+                f"The database holds {name} that the version before cannot read, so it is left as it is. Restore the "
+                "backup from before the upgrade."
+            )
     op.execute(sa.text("UPDATE base_models SET status = 'inspecting', facts_json = NULL WHERE status = 'ready'"))
-    _rewrite(RUNS, [RUNS.c.result_json], lambda row: _with(row.result_json, _plain))
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.drop_index("ix_runs_score_id")
         batch_op.add_column(sa.Column("macro_f1", sa.Float(), nullable=True))
@@ -92,7 +99,6 @@ def downgrade() -> None:
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.create_index("ix_runs_accuracy_id", ["accuracy", "id"], unique=False)
 
-    op.execute(sa.text("DELETE FROM evaluations WHERE score IS NULL"))
     with op.batch_alter_table("evaluations", schema=None) as batch_op:
         batch_op.add_column(sa.Column("macro_f1", sa.Float(), nullable=False, server_default="0"))
         batch_op.alter_column(
@@ -115,21 +121,14 @@ def _rewrite(table: sa.TableClause, read: list[sa.ColumnClause[Any]], change: Ca
             connection.execute(sa.update(table).where(table.c.id == row.id).values(values))
 
 
-def _with(result: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    """A run's result with its evaluations changed; nothing for a run without one."""
+def _renamed(result: dict[str, Any] | None) -> dict[str, Any]:
+    """A run's result with its evaluations' metrics by name; nothing for a run without one."""
     if not result:
         return {}
-    result = json.loads(result) if isinstance(result, str) else result
-    return {"result_json": {**result, "evaluations": [change(e) for e in result["evaluations"]]}}
+    return {"result_json": {**result, "evaluations": [_named(e) for e in result["evaluations"]]}}
 
 
 def _named(evaluation: dict[str, Any]) -> dict[str, Any]:
     values = {name: evaluation[name] for name in ("accuracy", "macro_f1")}
     kept = {name: value for name, value in evaluation.items() if name not in values}
     return {**kept, "metric": "accuracy", "metrics": values}
-
-
-def _plain(evaluation: dict[str, Any]) -> dict[str, Any]:
-    values = evaluation["metrics"]
-    kept = {name: value for name, value in evaluation.items() if name not in ("metric", "metrics")}
-    return {**kept, "accuracy": values.get("accuracy", 0.0), "macro_f1": values.get("macro_f1", 0.0)}

@@ -2,15 +2,13 @@
 
 import pytest
 from alembic import command
-from alembic.config import Config
 from sqlalchemy import inspect
 
 from app.domain.errors import Unavailable
-from app.settings import ROOT
 from app.store import migrate
 from app.store.session import Database
 from app.store.tables import Base
-from tests.migrations_in_step import differences
+from tests.migrations_in_step import config, differences
 
 
 def test_the_migrations_lead_to_the_tables_of_the_code(database: Database) -> None:
@@ -36,8 +34,5 @@ def test_doing_them_twice_changes_nothing(database: Database) -> None:
 
 
 def _downgrade(database: Database) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(ROOT / "migrations"))
     with database.engine.connect() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config(connection), "base")
