@@ -27,11 +27,6 @@ class Adaptation:
         """Of the method."""
         return self.spec.facts
 
-    @property
-    def impossible(self) -> bool:
-        """No setting of the method would make it fit."""
-        return self.unfit is not None and self.unfit.path == "kind"
-
 
 def adaptation(spec: AnyMethod, model: TaskModel) -> Adaptation:
     """Hold one method against a model whose number of labels is filled in."""

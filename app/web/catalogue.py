@@ -1,7 +1,7 @@
 """The catalogues in step with the sources: `python -m app.web.catalogue` writes the template and updates each language.
 
-Messages come from Python and from templates by gettext's names, and from the domain by the names of its constants:
-the domain speaks English and knows nothing of translation.
+Messages come from Python and from templates by gettext's names, and from the domain and the services by the names of
+constants and by how they refuse: both speak English and know nothing of translation.
 """
 
 import ast
@@ -16,13 +16,19 @@ from babel.messages.pofile import read_po, write_po
 
 from app.settings import ROOT
 from app.web.i18n import LOCALES
+from app.web.refusals import templates
 
 TEMPLATE = LOCALES / "messages.pot"
-DOMAIN_CONSTANTS = {"FAILURES", "METRICS", "TASKS", "facts"}
+DOMAIN_CONSTANTS: Mapping[str, Collection[str]] = {
+    "FAILURES": (),
+    "METRICS": ("title", "definition"),
+    "TASKS": ("title",),
+    "facts": ("name", "summary", "formula"),
+}
 """Constants of the domain that hold words for people: as a dictionary's values, or in these arguments."""
-DOMAIN_ARGUMENTS = {"title", "definition", "summary"}
 METHODS = [
     ("app/domain/**.py", "app.web.catalogue:domain_sentences"),
+    ("app/services/**.py", "app.web.catalogue:domain_sentences"),
     ("app/**.py", "python"),
     ("templates/**.html", "jinja2"),
 ]
@@ -34,22 +40,24 @@ HEADER = "# Words of Vezna's pages. Kept in step with the sources by: python -m 
 def domain_sentences(
     fileobj: IO[bytes], keywords: Collection[str], comment_tags: Collection[str], options: Mapping[str, Any]
 ) -> Iterator[tuple[int, str, str, list[str]]]:
-    """An extractor for Babel: the words in the constants of the domain that hold some."""
-    for node in ast.walk(ast.parse(fileobj.read())):
+    """An extractor for Babel: the words in the constants of the domain that hold some, and its refusals."""
+    tree = ast.parse(fileobj.read())
+    yield from ((line, "gettext", message, []) for line, message in templates(tree))
+    for node in ast.walk(tree):
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
             continue
         if node.target.id in DOMAIN_CONSTANTS:
-            for found in _words(node.value):
+            for found in _words(node.value, DOMAIN_CONSTANTS[node.target.id]):
                 if isinstance(found, ast.Constant) and isinstance(found.value, str):
                     yield found.lineno, "gettext", found.value, []
 
 
-def _words(value: ast.expr) -> Iterator[ast.expr]:
+def _words(value: ast.expr, arguments: Collection[str]) -> Iterator[ast.expr]:
     if isinstance(value, ast.Dict):
         yield from value.values
     for call in ast.walk(value):
         if isinstance(call, ast.Call):
-            yield from (k.value for k in call.keywords if k.arg in DOMAIN_ARGUMENTS)
+            yield from (k.value for k in call.keywords if k.arg in arguments)
 
 
 def extracted() -> Catalog:

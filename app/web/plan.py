@@ -25,6 +25,7 @@ from app.web.forms.study import StudyForm
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import percent
+from app.web.refusals import told
 from app.web.words.metrics import title
 
 MOST_SEEDS_OFFERED = 20
@@ -150,7 +151,7 @@ def plan(session: Session, form: StudyForm) -> Plan:
         spec = form.spec()
         model, dataset = check_study(session, spec)
     except Invalid as error:
-        return Plan(errors=error.fields or (FieldError("", error.message),))
+        return Plan(errors=tuple(map(told, error.fields or (FieldError("", error.message),))))
     past = past_runs.succeeded(session, model.id, dataset.id)
     return _plan(spec, model, dataset, past, Chance.of(session, spec.verdict_metric, past))
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app import sample
-from app.domain.methods import FullSpec, Ia3Spec, LoraSpec, PrefixSpec
+from app.domain.methods import METHODS, FullSpec, Ia3Spec, LoraSpec, PrefixSpec
 from app.domain.runs import RunSpec, TrainingArguments
 from app.domain.studies import ArmSpec, StudySpec
 
@@ -90,6 +90,8 @@ METHODS_OF_MODEL: dict[int | str, dict[str, Any]] = {
                         "kind": "lora",
                         "family": "lora",
                         "label": "LoRA r=8",
+                        "formula": METHODS["lora"].formula,
+                        "paper": METHODS["lora"].paper,
                         "spec": {"kind": "lora", "r": 8, "lora_alpha": 16},
                         "fits": True,
                         "trainable_parameters": 75653,
@@ -102,6 +104,8 @@ METHODS_OF_MODEL: dict[int | str, dict[str, Any]] = {
                         "kind": "prefix",
                         "family": "prompt",
                         "label": "prefix tuning n=20",
+                        "formula": METHODS["prefix"].formula,
+                        "paper": METHODS["prefix"].paper,
                         "spec": {"kind": "prefix", "num_virtual_tokens": 20},
                         "fits": False,
                         "trainable_parameters": None,

@@ -77,6 +77,10 @@ class MethodOut(BaseModel):
     kind: str
     family: Family
     label: str
+    formula: str
+    """How its trainable parameters are counted, beside a new head."""
+    paper: str
+    """Who proposed it; several with a semicolon between."""
     spec: MethodSpec
     """Its usual settings, as a run's or an arm's `method`."""
     fits: bool
@@ -98,6 +102,8 @@ class MethodOut(BaseModel):
             kind=adapted.facts.kind,
             family=adapted.facts.family,
             label=adapted.spec.label,
+            formula=adapted.facts.formula,
+            paper=adapted.facts.paper,
             spec=adapted.spec,
             fits=adapted.unfit is None,
             trainable_parameters=adapted.trainable,

@@ -16,6 +16,7 @@ from app.web.forms.model import ModelForm
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.numbers import NBSP
+from app.web.words import methods
 from app.web.words.families import by_family
 from app.web.words.outline import in_blocks, kinds
 from app.web.words.parts import sentence
@@ -95,6 +96,21 @@ class MethodRow:
         return [remark(advice) for advice in self.adapted.advice]
 
     @property
+    def summary(self) -> str:
+        """What it does."""
+        return methods.summary(self.adapted.facts)
+
+    @property
+    def formula(self) -> str:
+        """How its trainable parameters are counted."""
+        return methods.formula(self.adapted.facts)
+
+    @property
+    def papers(self) -> list[tuple[str, str]]:
+        """Who proposed it, and where that can be read."""
+        return methods.papers(self.adapted.facts)
+
+    @property
     def touched(self) -> str:
         """The modules that it changes or wraps, in a few words."""
         return kinds([line.name for line in folded(self.adapted.touches, self.model)])
@@ -125,7 +141,7 @@ class Adapted:
         """From the inspection."""
         model = facts.task_model(task, labels)
         found = {adapted.facts.kind: adapted for adapted in adaptations(model)}
-        ordered = (found[method.kind] for _family, _title, methods in by_family() for method in methods)
+        ordered = (found[method.kind] for _family, _title, offered in by_family() for method in offered)
         return cls(task, labels, model, tuple(MethodRow(adapted, model) for adapted in ordered))
 
     @property

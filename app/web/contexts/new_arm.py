@@ -11,7 +11,8 @@ from app.domain.methods.base import LinearMethod
 from app.domain.studies import ArmSpec
 from app.web.contexts.fields import ErrorsOf, Fields, FieldView, view
 from app.web.forms.arm import METHOD, SHARED, ArmForm
-from app.web.i18n import gettext as _
+from app.web.refusals import told
+from app.web.words import methods
 from app.web.words.families import by_family
 from app.web.words.fields import ARM_FIELDS, METHOD_FIELDS
 from app.web.words.parts import sentence
@@ -76,9 +77,14 @@ class MethodOffer:
     """Why no setting of it fits the chosen model and task."""
 
     @property
+    def name(self) -> str:
+        """What it is called."""
+        return methods.name(self.facts)
+
+    @property
     def summary(self) -> str:
         """What it does."""
-        return f"{sentence(_(self.facts.summary))}."
+        return methods.summary(self.facts)
 
     @property
     def why(self) -> str:
@@ -98,8 +104,8 @@ class FamilyOffer:
 def offers(model: TaskModel | None) -> tuple[FamilyOffer, ...]:
     """Every method, by family."""
     return tuple(
-        FamilyOffer(family, title, tuple(MethodOffer(facts, _impossible(facts.kind, model)) for facts in methods))
-        for family, title, methods in by_family()
+        FamilyOffer(family, title, tuple(MethodOffer(facts, _impossible(facts.kind, model)) for facts in found))
+        for family, title, found in by_family()
     )
 
 
@@ -110,7 +116,8 @@ def new_arm(kind: str, model: TaskModel | None) -> ArmForm:
 
 def said(error: FieldError) -> str:
     """What is the matter, and what to do."""
-    return f"{error.message}; {error.remedy}" if error.remedy else error.message
+    found = told(error)
+    return f"{found.message}; {found.remedy}" if found.remedy else found.message
 
 
 def remark(error: FieldError) -> str:

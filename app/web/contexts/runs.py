@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Literal
 from urllib.parse import urlencode
 
-from app.domain.methods import METHODS, Family, MethodFacts
+from app.domain.methods import METHODS, Family
 from app.domain.runs import RunStatus
 from app.domain.tasks import MetricName
 from app.store.queries.run_list import COLUMNS, Sort
 from app.store.tables import RunRow, now
 from app.web.contexts.shell import Option
 from app.web.i18n import gettext as _
+from app.web.words import methods
 from app.web.words.metrics import heading, title
 
 
@@ -96,9 +97,9 @@ class RunsPage:
         return [status.value for status in RunStatus]
 
     @property
-    def methods(self) -> Sequence[MethodFacts]:
-        """What one may filter by."""
-        return list(METHODS.values())
+    def methods(self) -> Sequence[tuple[str, str]]:
+        """What one may filter by: kinds and names."""
+        return [(kind, methods.name(facts)) for kind, facts in METHODS.items()]
 
     @property
     def filtered(self) -> bool:

@@ -8,6 +8,7 @@ from app.domain.errors import FieldError
 from app.web.errors import field_errors
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
+from app.web.refusals import told
 
 SENTENCES = {
     "missing": marked("Fill this in"),
@@ -43,9 +44,10 @@ def sentences(errors: Sequence[Any]) -> tuple[FieldError, ...]:
     for error, field in zip(errors, field_errors(errors), strict=True):
         message = BY_PATH.get((field.path, error["type"])) or SENTENCES.get(error["type"])
         values = {name: f"{v:g}" if isinstance(v, float) else v for name, v in error.get("ctx", {}).items()}
-        words = _(message, **values) if message else field.message[:1].upper() + field.message[1:]
+        theirs = told(field)
+        words = _(message, **values) if message else theirs.message[:1].upper() + theirs.message[1:]
         path = _shown(field.path)
-        remedy = "" if message else field.remedy  # our sentence says it already
+        remedy = "" if message else theirs.remedy  # our sentence says it already
         found.setdefault((path, words), replace(field, path=path, message=words, remedy=remedy))
     return tuple(found.values())
 

@@ -17,6 +17,7 @@ from app.store.queries import base_models
 from app.web.contexts.models import MOST_LABELS, USUAL_LABELS, Adapted, ModelLine, ModelPage, ModelsPage
 from app.web.dependencies import Bell, Config, Db, Reading
 from app.web.forms.model import ModelForm
+from app.web.refusals import told
 from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
@@ -46,7 +47,7 @@ def register(
         with db.transaction() as writing:
             model_service.register(writing, bell, wanted, settings.model_roots)
     except (Invalid, Conflict) as error:
-        fields = error.fields if isinstance(error, Invalid) else ()
+        fields = tuple(map(told, error.fields)) if isinstance(error, Invalid) else ()
         page = _list(session, settings, form)
         return render.page(LIST, replace(page, errors=fields or (FieldError("name", error.message),)), status=422)
     return RedirectResponse(f"/models/{quote(wanted.name)}", status_code=303)

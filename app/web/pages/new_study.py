@@ -16,6 +16,7 @@ from app.web.contexts.new_study import NewStudyPage
 from app.web.dependencies import Bell, Db, Reading
 from app.web.forms.study import StudyForm
 from app.web.plan import plan
+from app.web.refusals import told
 from app.web.registered import Registered
 from app.web.specs import as_yaml
 from app.web.templating import Render
@@ -99,7 +100,7 @@ def _page(
         arms=(),
         offers=offers(model),
         plan=plan(session, form),
-        errors=errors,
+        errors=tuple(map(told, errors)),
     )
     return replace(
         page,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from markupsafe import escape
 
 from app import sample
 from app.domain.methods import METHODS, SPECS
@@ -15,6 +16,8 @@ from app.domain.studies import StudySpec
 from app.settings import ROOT
 from app.store.queries import base_models
 from app.web.api import examples
+from app.web.words.families import by_family
+from app.web.words.methods import papers
 from app.web.words.outline import in_blocks, kinds, ranges
 from tests import filled
 from tests.factories import plain
@@ -69,9 +72,22 @@ def test_a_model_says_what_it_is_and_what_it_can_do(language: TestClient) -> Non
 
 def test_every_method_is_counted_or_says_why_it_does_not_fit(language: TestClient) -> None:
     text = plain(language.get(f"/models/{SAMPLE_MODEL}?labels=5").text)
-    assert len(re.findall(r"<code>[\w-]+</code></small>", text)) == len(METHODS)
+    assert re.findall(r"<summary><code>([\w-]+)</code>", text) == [
+        facts.kind for _, _, found in by_family() for facts in found
+    ]
     assert "75,653" in text
     assert "Prefix tuning does not fit the task sequence-classification; it fits causal-lm, seq2seq-lm." in text
+
+
+def test_every_method_shows_its_formula_and_leads_to_its_papers(language: TestClient) -> None:
+    text = language.get(f"/models/{SAMPLE_MODEL}").text
+    for facts in METHODS.values():
+        assert str(escape(f"Trainable, beside a new head: {facts.formula}.")) in text
+        for paper, address in papers(facts):
+            assert f'<a href="{address}">{escape(paper)}</a>' in text
+    assert papers(METHODS["lora"]) == [("Hu et al. 2021, arXiv 2106.09685", "https://arxiv.org/abs/2106.09685")]
+    every = [address for facts in METHODS.values() for _paper, address in papers(facts)]
+    assert [address for address in every if not re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", address)] == []
 
 
 def test_tasks_of_a_model_are_pages_of_their_own(language: TestClient) -> None:
@@ -149,6 +165,7 @@ def test_the_methods_of_a_model_over_http(language: TestClient) -> None:
     assert by_kind["lora"]["total_parameters"] == 22_715_141
     assert "bert.encoder.layer.5.attention.self.value" in by_kind["lora"]["touches"]
     assert by_kind["lora"]["fits"]
+    assert [(m["formula"], m["paper"]) for m in found] == [(facts.formula, facts.paper) for facts in METHODS.values()]
     assert by_kind["prefix"]["reason"] == {
         "path": "kind",
         "message": "prefix tuning does not fit the task sequence-classification",
