@@ -11,18 +11,20 @@ from app.queue import Doorbell
 from app.settings import Settings, load
 from app.store.files import Files
 from app.store.session import Database
+from worker.estimator import Estimator
 from worker.spare import Trainers
 
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, database, files, doorbell, trainers, and this worker's name."""
+    """Settings, database, files, doorbell, trainers, the process that predicts, and this worker's name."""
 
     settings: Settings
     database: Database
     files: Files
     bell: Doorbell
     trainers: Trainers = field(default_factory=Trainers)
+    estimator: Estimator = field(default_factory=Estimator)
 
     @property
     def worker(self) -> str:

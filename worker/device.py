@@ -1,6 +1,7 @@
 """What this machine can train on, found without the ML libraries."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -11,6 +12,10 @@ from typing import Literal
 
 from app.domain.capabilities import Capability
 
+CPU_INFO = Path("/proc/cpuinfo")
+BF16_FLAG = "avx512_bf16"
+AMPERE = (8, 0)
+"""The first compute capability with bfloat16 arithmetic."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 BITSANDBYTES = (0, 48)
 """The oldest version whose four-bit weights are right on a CPU too; 0.46 crashes there."""
@@ -24,15 +29,18 @@ class Device:
     name: str
     memory_bytes: int | None
     cores: int
+    bf16: bool
+    """It has bfloat16 arithmetic of its own: the same answer as `worker.engine.environment.computes_in_bf16`."""
 
 
 def find(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
     """The first CUDA card if there is one (and CPU is not asked for), else the CPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if wanted != "cpu" and (card := _first_card()):
-        name, mebibytes = card
-        return Device("cuda", name, mebibytes << 20, cores)
-    return Device("cpu", _cpu_name(), _host_memory(), cores)
+        name, mebibytes, capability = card
+        return Device("cuda", name, mebibytes << 20, cores, capability >= AMPERE)
+    name, flags = _processor()
+    return Device("cpu", name, _host_memory(), cores, BF16_FLAG in flags)
 
 
 def capabilities() -> list[Capability]:
@@ -44,25 +52,30 @@ def capabilities() -> list[Capability]:
     return ["qlora"] if (int(major), int(minor)) >= BITSANDBYTES else []
 
 
-def _first_card() -> tuple[str, int] | None:
+def _first_card() -> tuple[str, int, tuple[int, int]] | None:
+    """Name, MiB and compute capability."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    query = [program, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout  # noqa: S603
-        name, mebibytes = answer.splitlines()[0].rsplit(",", 1)
-        return name.strip(), int(mebibytes)
+        name, mebibytes, capability = answer.splitlines()[0].rsplit(",", 2)
+        major, minor = capability.strip().split(".")
+        return name.strip(), int(mebibytes), (int(major), int(minor))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
 
 
-def _cpu_name() -> str:
+def _processor() -> tuple[str, frozenset[str]]:
+    """Name, as an attempt's environment writes it, so that past runs are found by it; and what it can do."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = CPU_INFO.read_text().splitlines()
     except OSError:
         lines = []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    name = f"{facts['model name']}, {os.cpu_count()} CPUs" if "model name" in facts else ""
+    return name or platform.processor() or platform.machine(), frozenset(facts.get("flags", "").split())
 
 
 def _host_memory() -> int | None:

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from app.domain.errors import Unavailable
+from app.domain.errors import Unavailable, VeznaError
 from app.domain.models import ModelFacts
-from app.services import attempts, models
+from app.services import attempts, estimates, models
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.store.queries import runs, workers
@@ -30,6 +30,8 @@ def train(run_id: int) -> None:
         if workers.draining(session, here.worker):
             return  # the sweeper rings again for a worker that stays
         claim = attempts.claim(session, run_id, here.worker, here.settings.lease_seconds)
+        if claim is not None:
+            estimates.for_claimed(session, here.bell, run_id, workers.get(session, here.worker))
     if claim is None:
         return
     try:
@@ -56,6 +58,28 @@ def inspect(model_id: int) -> None:
             models.uninspectable(session, model_id, found)
 
 
+def estimate(estimate_id: int) -> None:
+    """Work out what runs will need, in the process that predicts, and note the answer, or a sentence why there is
+    none."""
+    here = context()
+    with here.database.transaction() as session:
+        row = estimates.begin(session, estimate_id)
+    if row is None:
+        return
+    try:
+        found = here.estimator.work_out(row.request, here.files)
+    except VeznaError as error:
+        found, why = None, error.message
+    except Exception as error:  # the sweep and everybody else's estimates wait behind this one
+        log.exception("an estimate went wrong", estimate_id=estimate_id)
+        found, why = None, f"Vezna could not work this out ({type(error).__name__}: {error})."
+    with here.database.transaction() as session:
+        if found is not None:
+            estimates.ready(session, here.bell, row, found)
+        else:
+            estimates.failed(session, here.bell, row, why)
+
+
 def sweep() -> None:
     """Ring again for what was lost, and end leases that ran out."""
     here = context()
@@ -78,6 +102,7 @@ def sign_on(here: Context) -> None:
             device_name=found.name,
             memory_bytes=found.memory_bytes,
             cores=found.cores,
+            bf16=found.bf16,
             capabilities=device.capabilities(),
         )
 

@@ -14,7 +14,6 @@ ends, when no `alive` has come for as long as its lease lasts, and, on Linux, by
 parent dies. SIGTERM is the same as `stop`.
 """
 
-import ctypes
 import importlib
 import os
 import queue
@@ -27,12 +26,8 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType, ModuleType
 
+from worker.parent import MODEST_NICENESS, die_with_parent
 from worker.protocol import EXIT_ABANDONED, EXIT_STOPPED, Channel, Handover
-
-MODEST_NICENESS = 10
-"""A tenth of the ordinary share of a busy core; what is idle is there for anyone."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Supervisor:
@@ -92,17 +87,6 @@ class Supervisor:
         self._has_job = True
         self._handed.put(handover)
         return handover.lease_seconds
-
-
-def die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the thread that started this process ends. Elsewhere than on Linux stdin's end
-    must do."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died in between, and the signal will not come
-        os._exit(EXIT_ABANDONED)
 
 
 def import_execution(*, modestly: bool) -> ModuleType:

@@ -239,10 +239,13 @@ def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str
         artifact_bytes=result.artifact_bytes,
         tokens_per_second=result.tokens / train if train else None,
         device_name=result.environment.device_name,
+        precision=result.environment.precision,
+        libraries=result.environment.libraries,
         result_json=result.model_dump(mode="json"),
     )
     if not ended:
         raise _fenced(claimed)
+    workers.measured(session, claimed.worker, result.environment.matmul_flops)
     for file in result.artifacts:
         session.add(
             ArtifactRow(
@@ -261,7 +264,9 @@ def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str
 def fail(session: Session, claimed: Claim, failure: Failure) -> None:
     """End a run as failed. Raises Fenced."""
     message = failure.message.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    if not end(session, claimed, RunStatus.FAILED, failure_code=failure.code.value, failure_message=message):
+    held = failure.ledger.model_dump(mode="json") if failure.ledger else None
+    told = {"failure_code": failure.code.value, "failure_message": message, "failure_ledger_json": held}
+    if not end(session, claimed, RunStatus.FAILED, **told):
         raise _fenced(claimed)
     events.add(session, claimed.run_id, "status", f"failed, {failure.code}: {message}")
 

@@ -29,6 +29,10 @@ class WorkerView:
     device_name: str
     memory_bytes: int | None
     cores: int
+    bf16: bool
+    """It has bfloat16 arithmetic."""
+    matmul_flops: float | None
+    """Operations a second of its matrix product, as its last finished attempt measured it."""
     capabilities: list[str]
     """What it can do that not every worker can: `qlora`."""
     state: WorkerState
@@ -44,10 +48,13 @@ def sign_on(
     device_name: str,
     memory_bytes: int | None,
     cores: int,
+    bf16: bool = False,
     capabilities: Sequence[Capability] = (),
 ) -> None:
     """Make a worker known, idle and undrained; its name is its identity."""
     at = now()
+    known = workers.get(session, name)
+    rate = known.matmul_flops if known and known.device_name == device_name else None
     session.merge(
         WorkerRow(
             name=name,
@@ -55,6 +62,8 @@ def sign_on(
             device_name=device_name,
             memory_bytes=memory_bytes,
             cores=cores,
+            bf16=bf16,
+            matmul_flops=rate,
             capabilities=list(capabilities),
             run_id=None,
             draining=False,
@@ -122,6 +131,8 @@ def _view(row: WorkerRow, age: float, settings: Settings) -> WorkerView:
         device_name=row.device_name,
         memory_bytes=row.memory_bytes,
         cores=row.cores,
+        bf16=row.bf16,
+        matmul_flops=row.matmul_flops,
         capabilities=row.capabilities,
         state=state,
         run_id=row.run_id,

@@ -19,7 +19,16 @@ def test_the_contracts_hold() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["app.main", "app.cli", "worker.celery", "worker.tasks", "worker.supervisor", "worker.trainer"],
+    [
+        "app.main",
+        "app.cli",
+        "worker.celery",
+        "worker.tasks",
+        "worker.supervisor",
+        "worker.trainer",
+        "worker.estimator",
+        "worker.estimation",
+    ],
 )
 def test_importing_it_brings_no_ml_library(module: str, tmp_path: Path) -> None:
     code = f"import {module}, sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"

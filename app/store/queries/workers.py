@@ -51,3 +51,9 @@ def draining(session: Session, name: str) -> bool:
 def drain(session: Session, name: str) -> None:
     """The worker was told to stop."""
     session.execute(update(WorkerRow).where(WorkerRow.name == name).values(draining=True))
+
+
+def measured(session: Session, name: str, matmul_flops: float | None) -> None:
+    """Note how fast a worker's device multiplies matrices, if an attempt has measured it."""
+    if matmul_flops is not None:
+        session.execute(update(WorkerRow).where(WorkerRow.name == name).values(matmul_flops=matmul_flops))

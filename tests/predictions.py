@@ -1,0 +1,67 @@
+"""Predictions and requests, for tests that predict nothing."""
+
+from typing import Any
+
+from app.domain.ledger import Ledger, owners
+from app.domain.methods import FullSpec
+from app.domain.prediction import (
+    Lengths,
+    MapCell,
+    MapRequest,
+    MemoryMap,
+    Prediction,
+    PredictionRequest,
+)
+from app.domain.runs import TrainingArguments
+
+MIB = 2**20
+
+
+def request(**update: Any) -> PredictionRequest:
+    """Full fine-tuning of a tiny classifier on a CPU."""
+    usual: dict[str, Any] = {
+        "location": "/nowhere",
+        "task": "sequence-classification",
+        "method": FullSpec(),
+        "training": TrainingArguments(),
+        "device": "cpu",
+        "bf16": False,
+    }
+    return PredictionRequest.model_validate(usual | update)
+
+
+def ledger(total: int = 100 * MIB, rows: int = 16, length: int = 128) -> Ledger:
+    """Half weights, half activations."""
+    found = owners({"weights": total - total // 2, "activations": total // 2})
+    return Ledger(kind="predicted", owners=found, moment="backward", rows=rows, length=length)
+
+
+def prediction(peak: int = 100 * MIB, flops: int = 10**12) -> Prediction:
+    """What a run needs."""
+    return Prediction(
+        ledger=ledger(peak),
+        phases={"load": peak // 4, "train": peak},
+        lengths=Lengths(source="dataset", rows=24, longest=12, mean=8.0),
+        step_flops=flops // 10,
+        train_flops=flops,
+        steps=10,
+        trainable=66,
+        total=10_066,
+        seconds=0.5,
+    )
+
+
+def memory_map(asked: MapRequest) -> MemoryMap:
+    """A MiB for each token, twice as much for the first method."""
+    cells = [
+        MapCell(
+            method=place,
+            length=length,
+            rows=rows,
+            ledger=ledger(MIB * length * rows * (2 if place == 0 else 1), rows, length),
+        )
+        for place in range(len(asked.methods))
+        for length in asked.lengths
+        for rows in asked.batch_sizes
+    ]
+    return MemoryMap(cells=cells, seconds=0.5)
