@@ -43,7 +43,8 @@ class PastNeed(NamedTuple):
     """Kind."""
     predicted_bytes: int
     measured_bytes: int
-    predicted_flops: int
+    predicted_flops: float
+    """Of the steps that it trained: fewer than predicted, if it stopped early."""
     train_seconds: float
 
 
@@ -120,6 +121,34 @@ def train_seconds(train_flops: int, calibration: Calibration) -> Estimate | None
 def relative_error(predicted: float, measured: float) -> float:
     """(predicted − measured) / measured."""
     return (predicted - measured) / measured
+
+
+class Missed(NamedTuple):
+    """How far a run's estimate was from what was measured: (estimated − measured) / measured."""
+
+    run_id: int
+    method: str
+    """Kind."""
+    bytes: float
+    seconds: float | None
+    """None where no other run has told a rate."""
+
+
+def missed(device: DeviceKind, bf16: bool, past: Sequence[PastNeed]) -> list[Missed]:
+    """Each past run on a device held against an estimate that rests on the other runs only."""
+    found = []
+    for place, run in enumerate(past):
+        others = calibrate(device, bf16, [*past[:place], *past[place + 1 :]])
+        seconds = train_seconds(int(run.predicted_flops), others) if run.train_seconds > 0 else None
+        found.append(
+            Missed(
+                run.run_id,
+                run.method,
+                relative_error(peak(run.predicted_bytes, others).value, run.measured_bytes),
+                relative_error(seconds.value, run.train_seconds) if seconds else None,
+            )
+        )
+    return found
 
 
 Fit = Literal["fits", "tight", "does not fit", "unknown"]

@@ -13,9 +13,10 @@
 Everything is frozen, for pages and for the API alike. Bytes and seconds throughout.
 """
 
-from typing import Any, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.calibration import Estimate, Fit
 from app.domain.capabilities import Capability
@@ -24,7 +25,7 @@ from app.domain.methods import MethodSpec
 from app.domain.names import Name, wrong
 from app.domain.prediction import DeviceKind, Prediction
 from app.domain.runs import TrainingArguments
-from app.domain.tasks import Task
+from app.domain.tasks import TASKS, MetricName, Task
 from app.domain.ways_out import WayName
 
 State = Literal["working", "ready", "failed"]
@@ -35,6 +36,22 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+LONGEST_CONFIG = 200_000
+"""Characters. The longest that is known is a tenth of that."""
+
+
+def _storable(config: dict[str, Any]) -> dict[str, Any]:
+    remedy = "give what the model's config.json holds"
+    try:
+        text = json.dumps(config, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, RecursionError) as error:
+        raise wrong("", f"the config holds what JSON cannot ({error})", remedy) from error
+    if len(text) > LONGEST_CONFIG or "\\u0000" in text:
+        raise wrong("", f"the config is longer than {LONGEST_CONFIG} characters, or holds NUL", remedy)
+    return config
+
+
 class EstimateRequest(BaseModel):
     """Ask what methods would need on a base model that may be nothing but a configuration."""
 
@@ -42,7 +59,7 @@ class EstimateRequest(BaseModel):
 
     base_model: Name | None = Field(default=None, max_length=200)
     """Name of a registered base model."""
-    config: dict[str, Any] | None = None
+    config: Annotated[dict[str, Any], AfterValidator(_storable)] | None = None
     """A model's config.json instead. Without a tokenizer every row counts as `max_length` tokens."""
     dataset: Name | None = Field(default=None, max_length=200)
     """Name of a registered dataset; without one every row counts as `max_length` tokens and no time is told."""
@@ -61,6 +78,16 @@ class EstimateRequest(BaseModel):
         if self.config is not None and not isinstance(self.config.get("model_type"), str):
             raise wrong("config.model_type", "the config does not say which architecture it is of", "such as llama")
         return self
+
+    @property
+    def general_text(self) -> None:
+        """Nothing is measured."""
+        return None
+
+    @property
+    def verdict_metric(self) -> MetricName:
+        """The task's own: nothing is judged."""
+        return "token_accuracy" if self.task == "causal-lm" else TASKS[self.task].metric
 
 
 class Machine(_Value):
@@ -119,7 +146,9 @@ class MachineFit(_Value):
     estimate_id: int | None
     state: State
     message: str
-    """Why there is no answer; a worker that cannot carry out the method is named here."""
+    """Why there is no answer, or what the worker lacks."""
+    able: bool = True
+    """The worker has what the method needs; where not, no run of it ever goes there."""
     peak: Estimate | None
     train_seconds: Estimate | None
     """None where no past run on the device has told its rate, or no dataset is known."""
@@ -154,7 +183,7 @@ class ArmFit(_Value):
     @property
     def misfit(self) -> bool:
         """It is known that no live worker that could carry it out has room for it."""
-        able = [found for found in self.workers if found.state != "failed"]
+        able = [found for found in self.workers if found.able]
         return bool(able) and all(found.fit == "does not fit" for found in able)
 
 
@@ -212,6 +241,10 @@ class RunFit(_Value):
     """As of a `MachineFit`."""
 
 
+Length = Annotated[int, Field(ge=2, le=131072)]
+Rows = Annotated[int, Field(ge=1, le=4096)]
+
+
 class MapQuestion(BaseModel):
     """Ask for a map."""
 
@@ -223,11 +256,11 @@ class MapQuestion(BaseModel):
     labels: int = Field(default=2, ge=1, le=100_000)
     machine: str = ""
     """A live worker's name, or a card's; empty takes the first worker, else the first card."""
-    methods: tuple[str, ...] = ("full", "lora")
+    methods: tuple[str, ...] = Field(default=("full", "lora"), min_length=1, max_length=8)
     """Kinds, each with its usual settings."""
     training: TrainingArguments = TrainingArguments()
-    lengths: tuple[int, ...] = (64, 128, 256, 512)
-    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    lengths: tuple[Length, ...] = Field(default=(64, 128, 256, 512), min_length=1, max_length=10)
+    batch_sizes: tuple[Rows, ...] = Field(default=(1, 2, 4, 8, 16, 32, 64), min_length=1, max_length=12)
 
 
 class MapCellFit(_Value):

@@ -7,7 +7,7 @@ saves.
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from app.domain.methods import FullSpec, LoraSpec, QloraSpec
+from app.domain.methods import AnyMethod, FullSpec, LoraSpec, QloraSpec
 from app.domain.prediction import PredictionRequest
 
 WayName = Literal["lora", "bf16", "checkpointing", "accumulation", "shorter", "qlora"]
@@ -22,6 +22,9 @@ WAYS: dict[WayName, str] = {
 """What each does, in words."""
 
 
+LORA = LoraSpec(r=8, lora_alpha=16)
+
+
 class WayOut(NamedTuple):
     """A changed request."""
 
@@ -31,12 +34,11 @@ class WayOut(NamedTuple):
     request: PredictionRequest
 
 
-def ways_out(request: PredictionRequest) -> Iterator[WayOut]:
-    """Every way out that changes something, in no order."""
+def ways_out(request: PredictionRequest, lora: LoraSpec = LORA) -> Iterator[WayOut]:
+    """Every way out that changes something, in no order. `lora`: of some models it must be told which layers."""
     method, training = request.method, request.training
     if isinstance(method, FullSpec):
-        lora = LoraSpec(r=8, lora_alpha=16)
-        yield WayOut("lora", {"method": lora.model_dump(exclude_defaults=True)}, _with(request, method=lora))
+        yield WayOut("lora", {"method": _shown(lora)}, _with(request, method=lora))
     if not request.bf16:
         yield WayOut("bf16", {"training.bf16": True}, _with(request, bf16=True))
     if not training.gradient_checkpointing and "gradient_checkpointing" not in method.without:
@@ -55,7 +57,11 @@ def ways_out(request: PredictionRequest) -> Iterator[WayOut]:
         yield WayOut("shorter", _paths(fields), _training(request, fields))
     if isinstance(method, LoraSpec | FullSpec) and request.device == "cuda":
         qlora = QloraSpec()
-        yield WayOut("qlora", {"method": qlora.model_dump(exclude_defaults=True)}, _with(request, method=qlora))
+        yield WayOut("qlora", {"method": _shown(qlora)}, _with(request, method=qlora))
+
+
+def _shown(method: AnyMethod) -> dict[str, object]:
+    return {"kind": method.kind, **method.model_dump(mode="json", exclude_defaults=True)}
 
 
 def _paths(fields: dict[str, object]) -> dict[str, object]:

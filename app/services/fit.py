@@ -1,9 +1,12 @@
 """Does a spec fit what is registered? Asked before anything is queued; answers with the fields and the remedies."""
 
+from typing import NoReturn
+
 from sqlalchemy.orm import Session
 
 from app.domain.datasets import Split
 from app.domain.errors import FieldError, Invalid
+from app.domain.fits import EstimateRequest
 from app.domain.methods import AnyMethod
 from app.domain.models import ModelFacts
 from app.domain.positions import crowded, too_long
@@ -18,31 +21,48 @@ NEEDED: tuple[Split, ...] = ("train", "test")
 """Without a validation split the last weights are kept; without one of these there is nothing to do."""
 
 
-def check_run(session: Session, spec: RunSpec) -> tuple[BaseModelRow, DatasetRow]:
-    """The base model and the dataset of a run. Raises Invalid."""
+Asked = RunSpec | StudySpec | EstimateRequest
+
+
+def check_run(session: Session, spec: RunSpec, *, queueing: bool = True) -> tuple[BaseModelRow, DatasetRow]:
+    """The base model and the dataset of a run. Raises Invalid. `queueing`: a worker must be able to carry it out."""
     model, dataset, problems = _look_up(session, spec)
-    problems += _method_problems(session, model, dataset, spec, spec.method, "method")
+    problems += _method_problems(session, model, dataset, spec, spec.method, "method", queueing=queueing)
     return _all_or_nothing(model, dataset, problems)
 
 
-def check_study(session: Session, spec: StudySpec) -> tuple[BaseModelRow, DatasetRow]:
-    """The base model and the dataset of a study, every arm checked. Raises Invalid."""
+def check_study(session: Session, spec: StudySpec, *, queueing: bool = True) -> tuple[BaseModelRow, DatasetRow]:
+    """The base model and the dataset of a study, every arm checked; otherwise as `check_run`."""
     model, dataset, problems = _look_up(session, spec)
     for place, arm in enumerate(spec.arms):
-        problems += _method_problems(session, model, dataset, spec, arm.method, f"arms.{place}.method")
+        path = f"arms.{place}.method"
+        problems += _method_problems(session, model, dataset, spec, arm.method, path, queueing=queueing)
     return _all_or_nothing(model, dataset, problems)
+
+
+def check_request(session: Session, asked: EstimateRequest) -> tuple[BaseModelRow | None, DatasetRow | None]:
+    """The base model and the dataset, as far as they are named. Raises Invalid; of a pasted config, little is known
+    before a worker has looked at it."""
+    model, dataset, problems = _look_up(session, asked)
+    for place, method in enumerate(asked.methods):
+        problems += _method_problems(session, model, dataset, asked, method, f"methods.{place}", queueing=False)
+    if problems:
+        _refuse(problems)
+    return model, dataset
 
 
 def _method_problems(
     session: Session,
     model: BaseModelRow | None,
     dataset: DatasetRow | None,
-    spec: RunSpec | StudySpec,
+    spec: Asked,
     method: AnyMethod,
     path: str,
+    *,
+    queueing: bool,
 ) -> list[FieldError]:
     """Why the method fits neither the base model nor the budget, and why no worker could carry it out."""
-    found = [workers.lacking(session, method.needs)]
+    found = [workers.lacking(session, method.needs) if queueing else None]
     if model and (facts := model.facts):
         found.append(facts.unfit(method, spec.task))
         found.append(crowded(facts, spec.task, spec.training, method, writes=_writes(spec, dataset)))
@@ -51,11 +71,11 @@ def _method_problems(
     return [*below, clash] if clash else below
 
 
-def _writes(spec: RunSpec | StudySpec, dataset: DatasetRow | None) -> bool:
+def _writes(spec: Asked, dataset: DatasetRow | None) -> bool:
     return dataset is not None and TASKS[spec.task].writes(dataset.facts.format)
 
 
-def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: RunSpec | StudySpec) -> list[FieldError]:
+def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: Asked) -> list[FieldError]:
     """What the task wants of the base model."""
     problems = []
     if spec.task not in facts.tasks:
@@ -65,7 +85,7 @@ def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: RunSpec | Study
     return problems
 
 
-def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: RunSpec | StudySpec) -> list[FieldError]:
+def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: Asked) -> list[FieldError]:
     """What the task and the metric want of the rows."""
     form = dataset.facts.format
     if form not in TASKS[spec.task].formats:
@@ -88,7 +108,7 @@ def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: RunSpec 
     return problems
 
 
-def _general_text_problems(session: Session, name: str | None, learnt: str) -> list[FieldError]:
+def _general_text_problems(session: Session, name: str | None, learnt: str | None) -> list[FieldError]:
     """Forgetting is measured on plain texts that the model does not learn from."""
     if name is None:
         return []
@@ -109,13 +129,11 @@ def _general_text_problems(session: Session, name: str | None, learnt: str) -> l
     return []
 
 
-def _look_up(
-    session: Session, spec: RunSpec | StudySpec
-) -> tuple[BaseModelRow | None, DatasetRow | None, list[FieldError]]:
+def _look_up(session: Session, spec: Asked) -> tuple[BaseModelRow | None, DatasetRow | None, list[FieldError]]:
     model_name, dataset_name = spec.base_model, spec.dataset
     problems = _general_text_problems(session, spec.general_text, spec.dataset)
-    model = base_models.by_name(session, model_name)
-    if model is None:
+    model = base_models.by_name(session, model_name) if model_name else None
+    if model is None and model_name:
         known = ", ".join(m.name for m in base_models.everyone(session)) or "none yet"
         problems.append(
             FieldError(
@@ -124,14 +142,14 @@ def _look_up(
                 f"registered: {known}; register another with POST /api/v1/models",
             )
         )
-    elif model.status != "ready":
+    elif model and model.status != "ready":
         remedy = (
             "try again in a few seconds" if model.status == "inspecting" else "register it again under another name"
         )
         what = "is still being inspected" if model.status == "inspecting" else f"cannot be used: {model.message}"
         problems.append(FieldError("base_model", f"the base model {model_name!r} {what}", remedy))
-    dataset = datasets.by_name(session, dataset_name)
-    if dataset is None:
+    dataset = datasets.by_name(session, dataset_name) if dataset_name else None
+    if dataset is None and dataset_name:
         known = ", ".join(d.name for d in datasets.everyone(session)) or "none yet"
         problems.append(FieldError("dataset", f"there is no dataset {dataset_name!r}", f"registered: {known}"))
     facts = model.facts if model else None
@@ -146,8 +164,12 @@ def _look_up(
 def _all_or_nothing(
     model: BaseModelRow | None, dataset: DatasetRow | None, problems: list[FieldError]
 ) -> tuple[BaseModelRow, DatasetRow]:
-    problems = list(dict.fromkeys(problems))  # two arms may have the same one with the budget
     if problems or model is None or dataset is None:
-        message = "; ".join(p.message for p in problems)
-        raise Invalid(message[:1].upper() + message[1:], problems)
+        _refuse(problems)
     return model, dataset
+
+
+def _refuse(problems: list[FieldError]) -> NoReturn:
+    problems = list(dict.fromkeys(problems))  # two arms may have the same one with the budget
+    message = "; ".join(p.message for p in problems)
+    raise Invalid(message[:1].upper() + message[1:], problems)

@@ -1,0 +1,74 @@
+"""The devices that a run could be made on, and what past runs have taught of each."""
+
+from sqlalchemy.orm import Session
+
+from app.domain.calibration import CARDS, Calibration, calibrate
+from app.domain.capabilities import CAPABILITIES, Capability
+from app.domain.fits import Machine
+from app.services.estimates import kind_of
+from app.services.workers import WorkerView, live
+from app.settings import Settings
+from app.store.queries import past_needs
+from app.store.queries.past_needs import Precision
+from app.store.tables import WorkerRow
+
+PRESENT = ("idle", "running")
+"""States of a worker that takes runs: not one that is lost or about to stop."""
+
+
+def present(session: Session, settings: Settings) -> tuple[Machine, ...]:
+    """Live workers by name, then the well-known cards by memory."""
+    workers = [of_worker(worker) for worker in live(session, settings) if worker.state in PRESENT]
+    return (*workers, *cards())
+
+
+def cards() -> tuple[Machine, ...]:
+    """The well-known cards. What computes in bfloat16 unless a spec says otherwise is worked out in bfloat16."""
+    return tuple(
+        Machine(
+            name=card.name,
+            worker=False,
+            kind="cuda",
+            device_name=card.name,
+            memory_bytes=card.memory_bytes,
+            bf16=True,
+        )
+        for card in CARDS
+    )
+
+
+def of_worker(worker: WorkerView | WorkerRow) -> Machine:
+    """A worker's device."""
+    return Machine(
+        name=worker.name,
+        worker=True,
+        kind=kind_of(worker.device),
+        device_name=worker.device_name,
+        memory_bytes=worker.memory_bytes,
+        bf16=worker.bf16,
+        capabilities=tuple(name for name in CAPABILITIES if name in worker.capabilities),
+    )
+
+
+def lacks(machine: Machine, needs: frozenset[Capability]) -> str:
+    """What a worker lacks for a method, as a sentence; empty for a card, which has whatever its worker has."""
+    missing = sorted(needs - set(machine.capabilities)) if machine.worker else []
+    facts = [CAPABILITIES[name] for name in missing]
+    return "; ".join(f"it takes a worker that {found.lacking}: {found.remedy}" for found in facts)
+
+
+class Calibrations:
+    """Of devices, each looked up once. `without`: a run that is to be held against the others."""
+
+    def __init__(self, session: Session, without: int | None = None) -> None:
+        self._session, self._without = session, without
+        self._known: dict[tuple[str, bool], Calibration] = {}
+
+    def of(self, machine: Machine, bf16: bool) -> Calibration:
+        """A device's constants when it computes in bfloat16, or in float32."""
+        key = (machine.device_name, bf16)
+        if key not in self._known:
+            precision: Precision = "bf16" if bf16 else "fp32"
+            past = past_needs.on_device(self._session, machine.device_name, precision, without=self._without)
+            self._known[key] = calibrate(machine.kind, bf16, past)
+        return self._known[key]

@@ -1,0 +1,77 @@
+"""What was predicted for past runs and what they needed: calibration and accuracy rest on it."""
+
+from typing import Literal, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.domain.calibration import PastNeed
+from app.domain.runs import RunStatus
+from app.store.tables import EstimateRow, RunRow
+
+MOST = 200
+"""The newest runs that are looked at."""
+
+Precision = Literal["fp32", "bf16"]
+
+
+_MEASURED = (
+    RunRow.estimate_id == EstimateRow.id,
+    # A prediction in another precision than the run turned out to compute in says nothing.
+    EstimateRow.request_json["bf16"].as_boolean() == (RunRow.precision == "bf16"),
+    RunRow.status == RunStatus.SUCCEEDED.value,
+    RunRow.predicted_bytes.is_not(None),
+    RunRow.peak_bytes > 0,
+)
+
+
+class Device(NamedTuple):
+    """On which runs were made in one precision."""
+
+    name: str
+    precision: Precision
+    kind: str
+    """`cpu` or `cuda`, as it was predicted for."""
+
+
+def devices(session: Session) -> list[Device]:
+    """Every device and precision that has a run with a prediction and a measurement."""
+    kind = EstimateRow.request_json["device"].as_string()
+    query = select(RunRow.device_name, RunRow.precision, kind).where(*_MEASURED).distinct()
+    rows = session.execute(query.order_by(RunRow.device_name, RunRow.precision))
+    return [Device(name, precision, kind) for name, precision, kind in rows if name]
+
+
+def on_device(
+    session: Session, device_name: str, precision: Precision, *, without: int | None = None
+) -> list[PastNeed]:
+    """The newest runs on a device in a precision, newest first: those with the library versions of the newest one.
+
+    `without` leaves a run out that is to be held against the others.
+    """
+    columns = (
+        RunRow.id,
+        RunRow.method_kind,
+        RunRow.predicted_bytes,
+        RunRow.peak_bytes,
+        RunRow.predicted_flops,
+        RunRow.train_seconds,
+        RunRow.step,
+        RunRow.total_steps,
+        RunRow.libraries,
+    )
+    query = select(*columns).where(*_MEASURED, RunRow.device_name == device_name, RunRow.precision == precision)
+    rows = session.execute(query.order_by(RunRow.id.desc()).limit(MOST)).all()
+    return [
+        PastNeed(
+            row.id,
+            row.method_kind,
+            row.predicted_bytes or 0,
+            row.peak_bytes or 0,
+            # One that stopped early has done a share of what was predicted.
+            (row.predicted_flops or 0.0) * (row.step / row.total_steps if row.total_steps else 1.0),
+            row.train_seconds or 0.0,
+        )
+        for row in rows
+        if row.libraries == rows[0].libraries and row.id != without
+    ]

@@ -1,0 +1,107 @@
+"""What a device adds to a prediction, whether that fits, and what to do where it does not."""
+
+import pytest
+
+from app.domain.calibration import (
+    ASSUMED,
+    CARDS,
+    GIB,
+    MIB,
+    Estimate,
+    PastNeed,
+    calibrate,
+    fit,
+    missed,
+    peak,
+    train_seconds,
+    usable,
+)
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.runs import TrainingArguments
+from app.domain.ways_out import WAYS, ways_out
+from tests.predictions import request
+
+
+def past(*extra: int, rate: float = 1e11) -> list[PastNeed]:
+    """Runs that needed so many MiB more than was predicted."""
+    return [
+        PastNeed(n, "full", 100 * MIB, (100 + more) * MIB, 1e12, 1e12 / rate) for n, more in enumerate(extra, start=1)
+    ]
+
+
+def test_before_a_device_has_made_a_run_a_constant_is_assumed_and_no_time_is_told() -> None:
+    found = calibrate("cpu", False, [])
+    assert (found.runs, found.constant_bytes, found.band_bytes) == (0, *ASSUMED["cpu", False])
+    assert train_seconds(10**12, found) is None
+
+
+def test_the_constant_is_the_median_of_what_past_runs_needed_on_top() -> None:
+    found = calibrate("cpu", False, past(30, 31, 32, 33, 90))
+    assert (found.runs, found.constant_bytes) == (5, 32 * MIB)
+    need = peak(100 * MIB, found)
+    assert need.value == 132 * MIB and need.runs == 5
+    assert need.low < need.value < need.high
+
+
+def test_many_runs_that_agree_make_the_band_narrow_but_never_narrower_than_a_hundredth() -> None:
+    few, many = (calibrate("cpu", False, past(*[30] * n)) for n in (2, 50))
+    assert few.band_bytes > many.band_bytes
+    large = peak(10 * GIB, many)
+    assert large.high - large.value == pytest.approx(0.01 * large.value)
+
+
+def test_time_follows_the_rate_that_training_reached_there() -> None:
+    found = calibrate("cpu", False, past(30, rate=1e11) + past(30, rate=2e11) + past(30, rate=4e11))
+    told = train_seconds(4 * 10**12, found)
+    assert told is not None
+    assert told.value == pytest.approx(20) and told.low < told.value < told.high
+
+
+def test_a_run_is_held_against_an_estimate_that_it_had_no_part_in() -> None:
+    alone, *_ = missed("cpu", False, past(30))
+    assert alone.bytes == pytest.approx((100 + ASSUMED["cpu", False][0] / MIB) / 130 - 1)
+    assert alone.seconds is None
+    last = missed("cpu", False, past(30, 30, 60))[-1]
+    assert last.bytes == pytest.approx((130 - 160) / 160)
+    assert last.seconds == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"), [(5, 6, "fits"), (5, 8, "tight"), (7.2, 9, "does not fit"), (6.4, 6.6, "tight")]
+)
+def test_it_is_tight_where_the_band_reaches_what_a_host_has_left(low: float, high: float, says: str) -> None:
+    need = Estimate(value=(low + high) / 2 * GIB, low=low * GIB, high=high * GIB, runs=1)
+    assert usable(8 * GIB, "cpu") == pytest.approx(7.2 * GIB - 700 * MIB)
+    assert fit(need, 8 * GIB, "cpu") == says
+    assert fit(need, None, "cpu") == "unknown"
+
+
+def test_a_cards_context_and_what_its_allocator_holds_are_taken_off() -> None:
+    for card in CARDS:
+        assert 0.9 < usable(card.memory_bytes, "cuda") / card.memory_bytes * (1.05) < 1
+    assert [card.memory_bytes for card in CARDS] == sorted(card.memory_bytes for card in CARDS)
+
+
+def test_each_way_out_changes_one_thing_and_says_which() -> None:
+    asked = request(training=TrainingArguments(max_length=128))
+    found = {way.name: way for way in ways_out(asked)}
+    assert set(found) == set(WAYS) - {"qlora"}  # QLoRA holds its base on a card
+    assert found["accumulation"].fields == {
+        "training.per_device_train_batch_size": 4,
+        "training.gradient_accumulation_steps": 4,
+    }
+    assert len({way.request.key for way in found.values()} | {asked.key}) == len(found) + 1
+    assert "qlora" in {way.name for way in ways_out(request(device="cuda"))}
+
+
+def test_what_a_run_has_already_is_no_way_out() -> None:
+    lean = TrainingArguments(gradient_checkpointing=True, per_device_train_batch_size=1, max_length=32)
+    assert [way.name for way in ways_out(request(method=HeadOnlySpec(), training=lean, bf16=True))] == []
+    assert "lora" not in {way.name for way in ways_out(request(method=LoraSpec()))}
+
+
+def test_lora_as_a_way_out_adapts_the_layers_that_the_model_has() -> None:
+    chosen = LoraSpec(r=8, target_modules="all-linear")
+    [way] = [way for way in ways_out(request(method=FullSpec()), chosen) if way.name == "lora"]
+    assert way.request.method == chosen
+    assert way.fields == {"method": {"kind": "lora", "target_modules": "all-linear"}}
