@@ -1,20 +1,23 @@
 """An attempt's checkpoints between its trainer's disk and the files store.
 
-A trainer leaves a checkpoint on its disk and reports it; it is stored in a thread of its own, so that cancel and lease
-do not wait for it, and counts once the database knows of it. The newest two stay: should one be damaged, the next
-attempt goes on from the other.
+A trainer leaves a checkpoint on its disk and reports it. Its folder is moved out of the trainer's way, so that it stays
+however long the store takes; it is stored in a thread of its own, so that cancel and lease do not wait for it, and
+counts once the database knows of it. The newest two stay in the store: should one be damaged, the next attempt goes on
+from the other.
+
+A checkpoint that cannot be stored or read costs no run, whatever the store raises: botocore's errors are no OSError.
 """
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.domain.checkpoints import STATE_FILE, StoredCheckpoint
-from app.domain.errors import NotFound
 from app.domain.jobs import CheckpointReport
 from app.services import attempts
 from app.services.attempts import Claim
@@ -26,13 +29,19 @@ Write = Callable[[Callable[[Session], None]], None]
 """Carry out a change of the database, waiting for it as long as the lease lasts."""
 
 
-class Checkpoints:
-    """Of one attempt."""
+class _Closed(Exception):
+    """No more is wanted."""
 
-    def __init__(self, files: Files, claim: Claim, write: Write) -> None:
-        self._files, self._claim, self._write = files, claim, write
-        self._waiting: CheckpointReport | None = None
+
+class Checkpoints:
+    """Of one attempt. `folder` is on the disk that its trainer writes to."""
+
+    def __init__(self, files: Files, claim: Claim, write: Write, folder: Path) -> None:
+        self._files, self._claim, self._write, self._folder = files, claim, write, folder
+        self._waiting: tuple[int, Path] | None = None
+        """Steps behind the one that waits, and where it lies."""
         self._storing: Future[StoredCheckpoint] | None = None
+        self._closed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
 
     def fetch(self, folder: Path) -> tuple[Path | None, list[str]]:
@@ -46,13 +55,25 @@ class Checkpoints:
                     if sha256(target / name) != digest:
                         raise ValueError(f"{name} is not as it was written")
                 return target, notes
-            except (NotFound, ValueError, OSError) as error:
+            except Exception as error:
+                log.warning(
+                    "a checkpoint cannot be used", run_id=self._claim.run_id, step=stored.step, error=str(error)
+                )
                 notes.append(f"The checkpoint of step {stored.step} cannot be used: {error}.")
         return None, notes
 
     def take(self, report: CheckpointReport) -> None:
         """A trainer has left a checkpoint. One that still waits for its turn is passed over."""
-        self._waiting = report
+        ours = self._folder / str(report.step)
+        try:
+            self._folder.mkdir(exist_ok=True)
+            Path(report.folder).rename(ours)
+        except OSError as error:  # the trainer has left two more since
+            log.warning("a checkpoint is gone", run_id=self._claim.run_id, step=report.step, error=str(error))
+            return
+        if self._waiting is not None:
+            shutil.rmtree(self._waiting[1], ignore_errors=True)
+        self._waiting = report.step, ours
 
     def tend(self) -> None:
         """Store what waits, one at a time; note what has been stored. Never waits itself."""
@@ -60,8 +81,8 @@ class Checkpoints:
             self._note(self._storing)
             self._storing = None
         if self._storing is None and self._waiting is not None:
-            report, self._waiting = self._waiting, None
-            self._storing = self._pool.submit(self._store, report)
+            (step, folder), self._waiting = self._waiting, None
+            self._storing = self._pool.submit(self._store, step, folder)
 
     def settle(self) -> None:
         """Store what is left, and wait for it: the attempt is over and will be gone on with."""
@@ -71,22 +92,25 @@ class Checkpoints:
                 self._storing.exception()
 
     def close(self) -> None:
-        """No more; what is under way is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """No more. Waits for the file that is under way: it must not appear when the others have been removed."""
+        self._closed = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _store(self, report: CheckpointReport) -> StoredCheckpoint:
-        folder = Path(report.folder)
-        prefix = f"{attempts.checkpoint_prefix(self._claim.run_id)}/{self._claim.epoch}-{report.step}"
+    def _store(self, step: int, folder: Path) -> StoredCheckpoint:
+        prefix = f"{attempts.checkpoint_prefix(self._claim.run_id)}/{self._claim.epoch}-{step}"
         names = {STATE_FILE: sha256(folder / STATE_FILE)}
         names |= _Names.model_validate_json((folder / STATE_FILE).read_bytes()).files
         for name in names:
+            if self._closed:
+                raise _Closed
             self._files.put(folder / name, f"{prefix}/{name}")
-        return StoredCheckpoint(step=report.step, prefix=prefix, files=names)
+        shutil.rmtree(folder, ignore_errors=True)
+        return StoredCheckpoint(step=step, prefix=prefix, files=names)
 
     def _note(self, storing: Future[StoredCheckpoint]) -> None:
         try:
             stored = storing.result()
-        except (OSError, ValidationError) as error:
+        except Exception as error:
             log.warning("a checkpoint could not be stored", run_id=self._claim.run_id, error=str(error))
             return
         dropped: list[StoredCheckpoint] = []
@@ -98,7 +122,7 @@ class Checkpoints:
         try:
             for old in dropped:
                 self._files.remove(old.prefix)
-        except OSError as error:  # they go with the run
+        except Exception as error:  # they go with the run
             log.warning("an old checkpoint could not be removed", run_id=self._claim.run_id, error=str(error))
 
 

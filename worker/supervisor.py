@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.domain.errors import NotFound, RunFailed, Unavailable
+from app.domain.errors import RunFailed, Unavailable
 from app.domain.jobs import (
     CheckpointReport,
     FailureReport,
@@ -85,7 +85,7 @@ class _Attempt:
         self.stop_asked_at: float | None = None
         self.stalled = False
         self.end: ResultReport | FailureReport | None = None
-        self.checkpoints = Checkpoints(context.files, claim, self._write)
+        self.checkpoints = Checkpoints(context.files, claim, self._write, folder / "checkpoints")
 
     def run(self) -> None:
         """From the job file to the run's end."""
@@ -146,7 +146,9 @@ class _Attempt:
         here = self.folder / name
         try:
             self._while_renewing(lambda: self.context.files.get(file, here))
-        except (NotFound, OSError) as error:
+        except (Fenced, LeaseLost):
+            raise
+        except Exception as error:  # whatever the store raises: botocore's are no OSError
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             code = FailureCode.DISK_FULL if full else FailureCode.DATASET_UNAVAILABLE
             raise RunFailed(code, f"{FAILURES[code]} ({error})") from error
@@ -215,6 +217,7 @@ class _Attempt:
         elif status < 0 or status in (EXIT_STOPPED, EXIT_ABANDONED):  # ended from outside, not by its own doing
             code = FailureCode.HOST_OOM if oom_killed else FailureCode.KILLED
             failure, most = Failure(code=code, message=FAILURES[code]), self.settings.max_attempts
+            self._while_renewing(self.checkpoints.settle)
             self._write(lambda session: attempts.retry(session, bell, claim, failure, most))
         else:
             self._keep_errors(trainer)
@@ -234,8 +237,10 @@ class _Attempt:
             try:
                 self._while_renewing(lambda: self.context.files.put(file, place))
                 return
-            except OSError as error:
-                if pause is None or error.errno == errno.ENOSPC:
+            except (Fenced, LeaseLost):
+                raise
+            except Exception as error:  # botocore's are no OSError
+                if pause is None or getattr(error, "errno", None) == errno.ENOSPC:
                     raise
                 log.warning("a file could not be stored; trying again", file=place, error=str(error))
                 self._while_renewing(partial(time.sleep, pause))
@@ -259,7 +264,7 @@ class _Attempt:
             for epoch in range(1, self.claim.epoch + 1):
                 if epoch != kept:
                     self.context.files.remove(self._prefix(epoch))
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # whatever database and store raise: the run has ended
             log.warning("files of lost attempts could not be removed", run_id=self.claim.run_id, error=str(error))
 
     def _prefix(self, epoch: int) -> str:

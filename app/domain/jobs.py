@@ -64,7 +64,8 @@ class StepsReport(_Message):
 
 
 class EvaluationReport(_Message):
-    """A finished evaluation. `scores` holds one number an item (1 right, 0 wrong), in the order of `items`."""
+    """A finished evaluation. `scores` holds one number an item, from 0 to 1, of the metric that a verdict rests on, in
+    the order of `items`."""
 
     type: Literal["evaluation"] = "evaluation"
     evaluation: Evaluation
@@ -81,13 +82,14 @@ class LogReport(_Message):
 
 
 class CheckpointReport(_Message):
-    """A checkpoint lies ready to be stored; it stays until the next one is reported."""
+    """A checkpoint lies ready to be stored: the supervisor moves its folder away. Until then it stays until the one
+    after the next is written."""
 
     type: Literal["checkpoint"] = "checkpoint"
     step: int
     """Optimizer steps behind it."""
     folder: str
-    """A local directory; its files are `worker.engine.checkpoint`'s."""
+    """A local directory; its files are `worker.engine.resume`'s."""
 
 
 class ResultReport(_Message):

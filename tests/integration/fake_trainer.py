@@ -77,7 +77,7 @@ elif behaviour == "steps-forever":
         number += 1
         say(StepsReport(steps=[step(number)]))
     sys.exit(EXIT_STOPPED)
-elif behaviour == "leaves-a-checkpoint":
+elif behaviour.startswith("leaves-"):
 
     def leave(number: int) -> None:
         folder = Path(job.output) / ".checkpoints" / str(number)
@@ -91,11 +91,17 @@ elif behaviour == "leaves-a-checkpoint":
         state = json.loads((Path(job.resume) / "state.json").read_text())
         say(LogReport(message=f"going on from step {state['step']}"))
         say(ResultReport(result=result()))
+    elif behaviour == "leaves-a-checkpoint-and-is-killed":
+        leave(3)
+        os.kill(os.getpid(), signal.SIGKILL)
     else:
-        for number in (3, 6, 9):
+        for number in (3, 6, 9) if behaviour == "leaves-a-checkpoint" else (3, 6):
             say(StepsReport(steps=[step(number)]))
             leave(number)
             time.sleep(0.6)
+        if behaviour == "leaves-checkpoints-and-succeeds":
+            say(ResultReport(result=result()))
+            sys.exit(0)
         stop.wait()
         leave(10)
         sys.exit(EXIT_STOPPED)

@@ -1,27 +1,33 @@
 """Checkpoints of an interrupted run: stored, checked, gone on from, and removed with the run. With a fake trainer."""
 
+import json
+import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
+from app.domain.jobs import CheckpointReport
 from app.domain.methods import FullSpec
 from app.domain.runs import RunSpec
 from app.services import attempts, runs
 from app.services import workers as worker_service
 from app.services.attempts import Claim
 from app.settings import Settings
-from app.store.files import Files
+from app.store.files import Files, sha256
 from app.store.queries import events, workers
 from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import RunRow, now
 from tests.fakes import SilentBell
 from worker import tasks
+from worker.checkpoints import Checkpoints
 from worker.context import Context
 from worker.spare import Trainers
 from worker.supervisor import supervise
@@ -165,19 +171,137 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_and_that_is_recorded(
     assert "going on from step 9" in said
 
 
+def behaving(here: Context, behaviour: str) -> Context:
+    return replace(here, trainers=Trainers((sys.executable, str(FAKE), behaviour)))
+
+
 def test_without_a_whole_checkpoint_the_run_begins_again(here: Context, run_id: int) -> None:
     for checkpoint in drained(here, run_id).checkpoints:
         here.files.remove(checkpoint.prefix)
-    found = claimed(here, run_id)
-    with here.database.transaction() as session:
-        runs.cancel(session, run_id)
 
-    supervise(here, found)
+    supervise(behaving(here, "succeeds"), claimed(here, run_id))
 
     said = messages(here, run_id)
-    assert row(here, run_id).status == "cancelled"
+    assert row(here, run_id).status == "succeeded"
     assert [m.partition(":")[0] for m in said if "cannot be used" in m] == [
         "The checkpoint of step 10 cannot be used",
         "The checkpoint of step 9 cannot be used",
     ]
     assert not any("going on" in m for m in said)
+
+
+class StoreError(Exception):
+    """As botocore's: no OSError."""
+
+
+def failing(names: str) -> Callable[..., None]:
+    """A way to or from the store that fails for names with `names` in them."""
+
+    def fail(*arguments: object) -> None:
+        if any(names in str(argument) for argument in arguments):
+            raise StoreError("Could not connect to the endpoint URL")
+
+    return fail
+
+
+def test_a_checkpoint_that_the_store_does_not_take_costs_no_run(
+    here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, put = failing("checkpoints/"), here.files.put
+
+    def sometimes(source: Path, name: str) -> None:
+        broken(name)
+        put(source, name)
+
+    monkeypatch.setattr(here.files, "put", sometimes)
+    supervise(behaving(here, "leaves-checkpoints-and-succeeds"), claimed(here, run_id))
+    run = row(here, run_id)
+    assert (run.status, run.checkpoints) == ("succeeded", ())
+
+
+def test_a_store_that_cannot_be_read_makes_the_run_begin_again(
+    here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drained(here, run_id)
+    broken, get = failing("checkpoints/"), here.files.get
+
+    def sometimes(name: str, target: Path) -> None:
+        broken(name)
+        get(name, target)
+
+    monkeypatch.setattr(here.files, "get", sometimes)
+    supervise(behaving(here, "succeeds"), claimed(here, run_id))
+    assert row(here, run_id).status == "succeeded"
+    assert "The checkpoint of step 10 cannot be used: Could not connect to the endpoint URL." in messages(here, run_id)
+
+
+def test_a_run_whose_trainer_was_killed_goes_on_from_what_it_had_just_left(here: Context, run_id: int) -> None:
+    supervise(behaving(here, "leaves-a-checkpoint-and-is-killed"), claimed(here, run_id))
+    run = row(here, run_id)
+    assert (run.status, [c.step for c in run.checkpoints]) == ("queued", [3])
+
+    supervise(here, claimed(here, run_id))
+
+    assert row(here, run_id).status == "succeeded"
+    assert "going on from step 3" in messages(here, run_id)
+
+
+def left(directory: Path, step: int) -> CheckpointReport:
+    """What a trainer leaves."""
+    folder = directory / str(step)
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(b"weights")
+    digest = sha256(folder / "weights.safetensors")
+    (folder / "state.json").write_text(json.dumps({"files": {"weights.safetensors": digest}}))
+    return CheckpointReport(step=step, folder=str(folder))
+
+
+def test_a_folder_stays_as_long_as_the_store_needs_though_the_trainer_goes_on(
+    here: Context, run_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, open_ = claimed(here, run_id), threading.Event()
+    put = here.files.put
+
+    def slow(source: Path, name: str) -> None:
+        assert open_.wait(20)
+        put(source, name)
+
+    monkeypatch.setattr(here.files, "put", slow)
+
+    def write(change: Callable[[Session], None]) -> None:
+        with here.database.transaction() as session:
+            change(session)
+
+    output, ours = tmp_path / "output", tmp_path / "ours"
+    checkpoints = Checkpoints(here.files, claim, write, ours)
+    for step in (1, 2, 3, 4):
+        checkpoints.take(left(output, step))
+        checkpoints.tend()
+    shutil.rmtree(output)  # a trainer removes its older ones
+    assert {path.name for path in ours.iterdir()} == {"1", "4"}, "of those that wait, only the newest"
+    open_.set()
+    checkpoints.settle()
+    checkpoints.close()
+    assert [c.step for c in row(here, run_id).checkpoints] == [1, 4]
+    assert list(ours.iterdir()) == []
+
+
+def test_after_the_end_nothing_more_appears_in_the_store(
+    here: Context, run_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, put = threading.Event(), here.files.put
+
+    def slow(source: Path, name: str) -> None:
+        begun.set()
+        time.sleep(0.3)
+        put(source, name)
+
+    monkeypatch.setattr(here.files, "put", slow)
+    checkpoints = Checkpoints(here.files, claimed(here, run_id), lambda change: None, tmp_path / "ours")
+    checkpoints.take(left(tmp_path / "output", 1))
+    checkpoints.tend()
+    assert begun.wait(20)
+    checkpoints.close()
+    here.files.remove(attempts.checkpoint_prefix(run_id))
+    time.sleep(0.5)
+    assert stored(here) == []
