@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from worker.engine.checkpoint import BestCheckpoint
@@ -28,6 +29,7 @@ class Resumable:
         instruments: Instruments,
         device: torch.device,
         output: Path,
+        bf16: bool | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.step = 0
@@ -37,7 +39,7 @@ class Resumable:
         self.evaluation_due = False
         """The evaluation that follows this step is still to come."""
         self._trainable, self._companion, self._best, self._log = trainable, companion, best, log
-        self._instruments, self._device = instruments, device
+        self._instruments, self._device, self._bf16 = instruments, device, bf16
         self._checkpoints = Checkpoints(output / ".checkpoints")
         self._random = random_state(device)
         self._saved_at = time.monotonic()
@@ -61,7 +63,13 @@ class Resumable:
             self._companion.restore(checkpoint.companion())
         self._best.resume(state.best, state.since_best, checkpoint.file("best.safetensors"))
         self._instruments.clocks.carry(state.seconds)
-        self._instruments.memory.carry(state.peaks)
+        if (state.device, state.bf16) == (self._device.type, self._bf16):
+            self._instruments.memory.carry(state.peaks)
+        else:
+            self._instruments.sink.log(
+                f"The checkpoint was written on {_named(state.device, state.bf16)} and training goes on on "
+                f"{_named(self._device.type, self._bf16)}: its peaks of memory are left out."
+            )
         self._log.resume(checkpoint.file("metrics.jsonl"), state.tokens)
         for evaluation in state.evaluations:
             self._instruments.evaluated(evaluation)
@@ -98,7 +106,7 @@ class Resumable:
                 self._state(), self._trainable, self.optimizer, self._random, self._left_by_companion(), self._files()
             )
             self._instruments.sink.checkpoint(self.step, folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter is what `save_file` says of a full disk
             self._instruments.sink.log(f"No checkpoint at step {self.step}: {error}.")
         finally:
             self._saved_at = time.monotonic()
@@ -114,6 +122,8 @@ class Resumable:
             evaluations=[e for e in self._instruments.evaluations if e.split == "validation"],
             seconds=self._instruments.clocks.of_training(),
             peaks=self._instruments.memory.peaks(),
+            device=self._device.type,
+            bf16=self._bf16,
         )
 
     def _left_by_companion(self) -> dict[str, torch.Tensor]:
@@ -122,3 +132,8 @@ class Resumable:
     def _files(self) -> dict[str, Path]:
         files = {"metrics.jsonl": self._log.file}
         return files | ({"best.safetensors": self._best.file} if self._best.stored else {})
+
+
+def _named(device: str | None, bf16: bool | None) -> str:
+    precision = {None: "", True: " in bfloat16", False: " in float32"}[bf16]
+    return f"{device or 'an unknown device'}{precision}"

@@ -32,7 +32,7 @@ from app.domain.runs import FailureCode
 from worker.engine.memory import tensor_bytes
 
 KEPT = 2
-"""Checkpoints that stay on this disk: the one that was just written, and the one that may still be on its way."""
+"""Checkpoints that stay if nobody moves them away, as the supervisor does a second after it has heard of one."""
 
 
 class State(BaseModel):
@@ -52,6 +52,10 @@ class State(BaseModel):
     """On the validation split, in order."""
     seconds: dict[str, float]
     """Clocks of the training so far."""
+    device: str | None = None
+    """`cpu` or `cuda`: what the peaks were measured on, each in its own way."""
+    bf16: bool | None = None
+    """Computed in bfloat16, with which every peak is another."""
     peaks: dict[str, int]
     """Bytes by phase so far."""
     files: dict[str, str] = {}
@@ -75,10 +79,30 @@ class Checkpoints:
     ) -> Path:
         """Write a whole checkpoint, and then give it its name: half of one is never seen. `files` are copied.
 
-        Raises OSError if the disk is full; the checkpoints before it stay.
+        Raises OSError or SafetensorError if the disk is full; the checkpoints before it stay, and nothing of this one.
         """
         whole, fresh = self._directory / str(state.step), self._directory / f"{state.step}.new"
-        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            self._write(fresh, state, trainable, optimizer, random, companion, files)
+            shutil.rmtree(whole, ignore_errors=True)
+            fresh.rename(whole)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        left = [folder for folder in self._directory.iterdir() if folder.name.isdigit()]
+        for old in sorted(left, key=lambda folder: int(folder.name))[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+        return whole
+
+    @staticmethod
+    def _write(
+        fresh: Path,
+        state: State,
+        trainable: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        random: Mapping[str, torch.Tensor],
+        companion: Mapping[str, torch.Tensor],
+        files: Mapping[str, Path],
+    ) -> None:
         fresh.mkdir(parents=True)
         _save(fresh / "weights.safetensors", {name: p.detach() for name, p in trainable.items()})
         _save(fresh / "optimizer.safetensors", _moments(trainable, optimizer))
@@ -89,11 +113,6 @@ class Checkpoints:
             shutil.copyfile(path, fresh / name)
         hashes = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
         (fresh / STATE_FILE).write_text(state.model_copy(update={"files": hashes}).model_dump_json(), encoding="utf-8")
-        shutil.rmtree(whole, ignore_errors=True)
-        fresh.rename(whole)
-        for old in sorted(self._directory.iterdir(), key=lambda folder: int(folder.name))[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
-        return whole
 
     def room(self, trainable: Mapping[str, nn.Parameter]) -> bool:
         """Whether the disk holds another checkpoint: weights, two moments, the best weights."""

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
+from app.domain.checkpoints import STATE_FILE
 from app.domain.errors import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.metrics import RunResult
 from app.domain.runs import TrainingArguments
-from tests import tiny
+from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
 from worker.engine.progress import Stopped
 from worker.engine.resume import Checkpoint
@@ -115,6 +119,84 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
     assert Attempt(job, recorder).run().steps == STEPS
     assert not recorder.checkpoints
     assert "No checkpoint at step 1: the disk is nearly full." in recorder.logs
+
+
+@pytest.mark.parametrize("error", [SafetensorError("No space left on device"), OSError(28, "No space left on device")])
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written_costs_that_checkpoint_alone(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    written = 0
+
+    def save_some(tensors: object, file: Path, **options: object) -> None:
+        nonlocal written
+        written += file.name == "optimizer.safetensors"
+        if written == 3 and file.name == "optimizer.safetensors":
+            file.write_bytes(b"half of it")
+            raise error
+        save_file(tensors, file, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("worker.engine.resume.save_file", save_some)
+    recorder = tiny.Recorder()
+    job = tiny.job(tmp_path, model, LORA, TRAINING).model_copy(update={"checkpoint_seconds": 0.0})
+    assert Attempt(job, recorder).run().steps == STEPS
+    assert [step for step, _ in recorder.checkpoints] == [1, 2, 4, 5, 6, 7, 8]
+    assert any(line.startswith("No checkpoint at step 3: ") and "No space left" in line for line in recorder.logs)
+    assert {path.name for path in (tmp_path / "output" / ".checkpoints").iterdir()} == {"7", "8"}
+
+
+def test_peaks_of_another_device_are_left_out_and_that_is_said(tmp_path: Path, model: Path) -> None:
+    kept = stopped(tmp_path / "first", model, LORA, at=6)
+    file = kept / STATE_FILE
+    state = json.loads(file.read_text()) | {"peaks": {"train": 10**15}}
+    assert state["device"] == "cpu"
+    for name, device in (("here", "cpu"), ("elsewhere", "cuda")):
+        file.write_text(json.dumps(state | {"device": device}))
+        recorder = tiny.Recorder()
+        job = tiny.job(tmp_path / name, model, LORA, TRAINING).model_copy(update={"resume": str(kept)})
+        peak = Attempt(job, recorder).run().memory.train_peak_bytes
+        left_out = any("written on cuda" in line and "peaks of memory are left out" in line for line in recorder.logs)
+        assert (peak == 10**15, left_out) == ((True, False) if name == "here" else (False, True))
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+def test_a_run_that_reads_a_stored_prefix_goes_on_to_the_last_digit(tmp_path: Path, model: Path, bf16: bool) -> None:
+    method = LORA.model_copy(update={"layers_to_transform": [1]})
+    training = TRAINING.model_copy(update={"bf16": bf16})
+
+    def run(name: str, stop_at: int | None = None, resume: Path | None = None) -> tiny.Recorder:
+        recorder = tiny.Recorder(stop_at)
+        job = tiny.job(tmp_path / name, model, method, training)
+        update = {"cache": str(tmp_path / "cache"), "cache_bytes": 10**8, "resume": str(resume) if resume else None}
+        with pytest.raises(Stopped) if stop_at else nullcontext():
+            Attempt(job.model_copy(update=update), recorder).run()
+        assert any("are read from the cache" in line for line in recorder.logs)
+        return recorder
+
+    run("whole")
+    [(_, folder)] = run("first", stop_at=7).checkpoints
+    run("second", resume=folder)
+    assert losses(tmp_path / "second") == losses(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["rows", "packed"])
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+def test_a_language_model_goes_on_to_the_last_digit(tmp_path: Path, packing: bool, bf16: bool) -> None:
+    llama = tiny_lm.save_model(tmp_path / "llama", "llama", attention_dropout=0.1)
+    method = LoraSpec(r=4, lora_dropout=0.1, target_modules=["q_proj", "v_proj"])
+    training = tiny_lm.FAST.model_copy(update={"packing": packing, "bf16": bf16})
+
+    def run(name: str, stop_at: int | None = None, resume: Path | None = None) -> list[tuple[int, Path]]:
+        recorder = tiny.Recorder(stop_at)
+        job = tiny_lm.job(tmp_path / name, llama, "causal-lm", tiny_lm.pairs(), method=method, training=training)
+        with pytest.raises(Stopped) if stop_at else nullcontext():
+            Attempt(job.model_copy(update={"resume": str(resume) if resume else None}), recorder).run()
+        return recorder.checkpoints
+
+    run("whole")
+    [(_, folder)] = run("first", stop_at=4)
+    run("second", resume=folder)
+    assert len(losses(tmp_path / "second")) == 10
+    assert losses(tmp_path / "second") == losses(tmp_path / "whole")
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, model: Path) -> None:
