@@ -119,3 +119,27 @@ def test_texts_longer_than_the_model_reads_are_refused_beforehand(base: Path) ->
         check_length(16, 20, loaded.model, loaded.tokenizer)
     with pytest.raises(RunFailed, match="lower num_virtual_tokens"):
         check_length(16, 40, loaded.model, loaded.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("max_length", "words", "said"),
+    [
+        (8, 6, []),
+        (8, 12, ["2 of 3 rows of the train split are longer than max_length 8 and lost their end, the longest has 14 "
+                 "tokens. Raise max_length to 14 to read all of them whole."]),
+        (8, 40, ["2 of 3 rows of the train split are longer than max_length 8 and lost their end, the longest has 42 "
+                 "tokens. Raise max_length to 32 to read as much as it can."]),
+        (32, 40, ["1 of 3 rows of the train split are longer than max_length 32 and lost their end, the longest has 42 "
+                  "tokens. The model reads no more."]),
+    ],
+)  # fmt: skip
+def test_rows_that_are_cut_are_counted_and_the_log_says_what_to_do(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder, max_length: int, words: int, said: list[str]
+) -> None:
+    loaded = load(str(base), "", "sequence-classification", tiny.LABELS, 0)
+    job = tiny.job(tmp_path, base, HeadOnlySpec(), tiny.FAST.model_copy(update={"max_length": max_length}))
+    lengths = [3, words, min(words, 10)]
+    rows = [LabelledRow(str(i), "train", "the " * n, 0) for i, n in enumerate(lengths)]
+    found = sequence_classification.encode(rows, "train", loaded.tokenizer, loaded.model, job, recorder)
+    assert recorder.logs == said
+    assert list(found.lengths) == [min(n + 2, max_length) for n in lengths]

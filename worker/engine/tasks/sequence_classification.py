@@ -4,6 +4,7 @@ logits [B, labels] = head(base(x))        loss = cross-entropy, summed over the 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from app.domain.datasets import LabelledRow, Row, Split
 from app.domain.errors import RunFailed
 from app.domain.jobs import TrainJob
 from app.domain.runs import FailureCode
-from worker.engine.data import Batch, Listener, Texts, in_chunks, padded
+from worker.engine.data import Batch, Listener, Texts, in_chunks, most_tokens, padded
 from worker.engine.evaluate import Evaluator, Predictions
 
 AUTO = AutoModelForSequenceClassification
@@ -38,19 +39,38 @@ def encode(
     sink: Listener,
 ) -> Texts:
     """Tokens of every text, cut to `max_length` with the special tokens included; targets are [1], the label."""
+    most, long = job.spec.training.max_length, []
     tokens, targets = [], []
     for chunk in in_chunks(rows, sink.raise_if_stopped):
         labelled = [_checked(row, len(job.labels)) for row in chunk]
-        encoded = tokenizer(
-            [row.text for row in labelled],
-            truncation=True,
-            max_length=job.spec.training.max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        tokens += [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+        texts = [row.text or "" for row in labelled]
+        encoded = _ids(tokenizer, texts, truncation=True, max_length=most)
+        # Only what fills max_length can have been cut, and is tokenized again to see.
+        full = [text for text, ids in zip(texts, encoded, strict=True) if len(ids) >= most]
+        long += [n for n in map(len, _ids(tokenizer, full)) if n > most] if full else []
+        tokens += [np.asarray(ids, dtype=np.int32) for ids in encoded]
         targets += [np.asarray([row.label], dtype=np.int64) for row in labelled]
+    if long:
+        sink.log(_cut(split, len(rows), long, job, most_tokens(model.config, tokenizer)))
     return Texts(rows, targets, [len(t) for t in tokens], tokens)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(
+        texts, return_attention_mask=False, return_token_type_ids=False, verbose=False, **options
+    )["input_ids"]
+    return found
+
+
+def _cut(split: Split, rows: int, long: list[int], job: TrainJob, limit: int | None) -> str:
+    """What was cut, and what to do. `long`: tokens of each row that was; `limit`: how many the model reads."""
+    most, longest = job.spec.training.max_length, max(long)
+    able = min(longest, limit - job.spec.method.virtual_tokens) if limit else longest
+    remedy = f"Raise max_length to {able} to read " + ("all of them whole" if able == longest else "as much as it can")
+    return (
+        f"{len(long)} of {rows} rows of the {split} split are longer than max_length {most} and lost their end, the "
+        f"longest has {longest} tokens. " + (f"{remedy}." if able > most else "The model reads no more.")
+    )
 
 
 def _checked(row: Row, labels: int) -> LabelledRow:
