@@ -82,9 +82,10 @@ def test_every_method_is_counted_or_says_why_it_does_not_fit(language: TestClien
 def test_every_method_shows_its_formula_and_leads_to_its_papers(language: TestClient) -> None:
     text = language.get(f"/models/{SAMPLE_MODEL}").text
     for facts in METHODS.values():
-        assert str(escape(f"Trainable, beside a new head: {facts.formula}.")) in text
+        assert str(escape(f"Trainable, beside the head: {facts.formula}.")) in text
         for paper, address in papers(facts):
             assert f'<a href="{address}">{escape(paper)}</a>' in text
+    assert "Trainable: Σ r + out over the adapted layers." in language.get(f"/models/{CAUSAL}").text
     assert papers(METHODS["lora"]) == [("Hu et al. 2021, arXiv 2106.09685", "https://arxiv.org/abs/2106.09685")]
     every = [address for facts in METHODS.values() for _paper, address in papers(facts)]
     assert [address for address in every if not re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", address)] == []
