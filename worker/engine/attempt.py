@@ -144,7 +144,7 @@ class Attempt:
             tokens=trained.tokens,
             parameters=count(model, groups),
             audit=audited,
-            memory=memory.read(model, trained.optimizer_bytes),
+            memory=memory.read(model, trained.optimizer_bytes, instruments.ledgers.taken),
             evaluations=instruments.evaluations,
             forgetting=forgetting,
             resumed_from=resume.state.step if resume else None,

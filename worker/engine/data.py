@@ -56,6 +56,12 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def weight(self, indices: Sequence[int]) -> tuple[int, int]:
+        """To order batches by what they need: tokens with padding, and then padding, for a mask that hides nothing is
+        left out."""
+        padded = len(indices) * max(self.lengths[i] for i in indices)
+        return padded, padded - sum(self.lengths[i] for i in indices)
+
     def units(self, indices: Sequence[int]) -> int:
         """What the loss of some rows is a mean over: items, or completion tokens."""
         return sum(int(np.count_nonzero(self.targets[i] != IGNORED)) for i in indices)

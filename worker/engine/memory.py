@@ -16,12 +16,13 @@ Where /proc is missing (macOS), `ru_maxrss` is all there is: phases then show th
 
 import resource
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from app.domain.ledger import Ledger
 from app.domain.metrics import Memory
 from worker.engine import allocator
 from worker.engine.quantization import stored
@@ -142,8 +143,9 @@ class MemoryMeter:
         """The model stands ready to train."""
         self._loaded = self.used()
 
-    def read(self, model: nn.Module, optimizer_bytes: int) -> Memory:
-        """Everything measured, with the computed bytes of weights, gradients and optimizer state beside it."""
+    def read(self, model: nn.Module, optimizer_bytes: int, ledgers: Sequence[Ledger]) -> Memory:
+        """Everything measured, with the computed bytes of weights, gradients and optimizer state beside it, and the
+        ledgers that were taken."""
         self.enter(self._phase)
         return Memory(
             device=f"cuda:{self._device.index or 0}" if self._cuda else "cpu",
@@ -156,4 +158,5 @@ class MemoryMeter:
             gradients_bytes=tensor_bytes(p for p in model.parameters() if p.requires_grad),
             optimizer_bytes=optimizer_bytes,
             reserved_bytes=self._reserved if self._cuda else None,
+            ledgers=list(ledgers),
         )

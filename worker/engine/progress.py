@@ -8,6 +8,7 @@ from typing import Protocol
 from app.domain.metrics import Evaluation, StepMetrics
 from app.domain.runs import Phase
 from worker.engine.clocks import ClockName, Stopwatch
+from worker.engine.ledger import Ledgers
 from worker.engine.memory import MemoryMeter
 
 
@@ -46,6 +47,7 @@ class Instruments:
     memory: MemoryMeter
     evaluations: list[Evaluation] = field(default_factory=list)
     """All of the attempt's, in order."""
+    ledgers: Ledgers = field(default_factory=Ledgers)
 
     def enter(self, phase: Phase, total_steps: int | None = None) -> None:
         """Begin a phase: tell the sink, start its clock, and measure its own peak of memory."""

@@ -1,23 +1,22 @@
-"""The training loop, the same for every method: arms differ in which parameters require a gradient, and in that only.
-
-AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) with torch's fused kernel. As in transformers, weight decay is kept
-off biases and normalisation weights, which are the parameters with one dimension.
-"""
+"""The training loop, the same for every method: arms differ in which parameters require a gradient, and in that
+alone."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from app.domain.ledger import Moment
 from app.domain.runs import Phase, TrainingArguments
 from app.domain.tasks import TASKS as FACTS
 from app.domain.tasks import MetricName, Task
 from worker.engine.checkpoint import BestCheckpoint
+from worker.engine.clocks import ClockName
 from worker.engine.data import Examples, training_order
 from worker.engine.evaluate import Evaluator
 from worker.engine.memory import tensor_bytes
@@ -26,6 +25,7 @@ from worker.engine.progress import Instruments
 from worker.engine.resumable import Resumable
 from worker.engine.resume import Checkpoint
 from worker.engine.schedule import factor, warmup
+from worker.engine.step import adamw, clip, forward_and_back
 from worker.engine.steplog import StepLog
 from worker.engine.stored_prefix import StoredPrefix
 from worker.engine.tasks import TASKS
@@ -105,7 +105,8 @@ class Loop:
                 if state.evaluation_due:
                     self._validate(model, best, state)
             self.prefix.train_mode()
-            measured = self._measured_steps()
+            followed = self._heaviest_steps()
+            measured = followed | {1, 2}  # AdamW's moments come with the first, and are there in the second
             for batches in islice(self._steps(), state.step, total):
                 if best.since_best == arguments.early_stopping_patience:
                     self.instruments.sink.log(
@@ -116,17 +117,18 @@ class Loop:
                 step = state.step + 1
                 self.instruments.memory.exact(step in measured or step == state.first)
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
-                loss, tokens = self._gradients(model, batches)
-                if companion is not None:
-                    companion.penalty().backward()  # type: ignore[no-untyped-call]
-                clocks.enter("optimizer")
-                norm = clip(named.values(), arguments.max_grad_norm)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group["factor"]
-                optimizer.step()
-                if companion is not None:
-                    companion.after_step(step)
-                clocks.enter("data")
+                with self._followed(step, batches, model, optimizer, step in followed or step == state.first):
+                    loss, tokens = self._gradients(model, batches)
+                    if companion is not None:
+                        companion.penalty().backward()  # type: ignore[no-untyped-call]
+                    clocks.enter("optimizer")
+                    norm = clip(named.values(), arguments.max_grad_norm)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate * group["factor"]
+                    optimizer.step()
+                    if companion is not None:
+                        companion.after_step(step)
+                    clocks.enter("data")
                 log.add(step, loss, rate, norm, tokens)
                 optimizer.zero_grad(set_to_none=True)
                 state.end_step(evaluation_due=self._evaluates(step))
@@ -156,27 +158,37 @@ class Loop:
             self.instruments.sink.raise_if_stopped()
             clocks.enter("data")
             batch = task.collate(self.train, indices, evaluate.pad_token).to(evaluate.device)
-            clocks.enter("forward")
-            with (
-                self.prefix.feeding(indices, batch),
-                torch.autocast(evaluate.device.type, torch.bfloat16, enabled=self.bf16),
-            ):
-                loss = task.loss(model, batch) / units
-            clocks.enter("backward")
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses, tokens = losses + loss.detach(), tokens + batch.tokens
+            with self.prefix.feeding(indices, batch):
+                loss = forward_and_back(task, model, batch, units, evaluate.device, self.bf16, clocks.enter)
+            losses, tokens = losses + loss, tokens + batch.tokens
         return losses, tokens
 
-    def _measured_steps(self) -> frozenset[int]:
-        """Steps at which memory is measured: the first two, since AdamW's moments come with the first, and after them
-        the one with the largest batch, of which every epoch has one."""
+    def _heaviest_steps(self) -> frozenset[int]:
+        """After the first, the step with the largest batch and the one whose batch has the most targets, for logits are
+        large: every epoch has one of each."""
         steps = dict(enumerate(islice(self._steps(), min(self.total_steps, 2 * self.steps_per_epoch)), start=1))
-        later = {step: max(map(self._padded, batches)) for step, batches in steps.items() if step > 1}
-        return frozenset({1, 2, *([max(later, key=later.__getitem__)] if later else [])})
+        later = {step: batches for step, batches in steps.items() if step > 1}
+        if not later:
+            return frozenset()
+        by_tokens = max(later, key=lambda step: max(map(self.train.weight, later[step])))
+        by_targets = max(later, key=lambda step: max(map(self.train.units, later[step])))
+        return frozenset({by_tokens, by_targets})
 
-    def _padded(self, indices: Sequence[int]) -> int:
-        """Tokens that a batch holds with its padding."""
-        return len(indices) * max(self.train.lengths[i] for i in indices)
+    def _followed(
+        self,
+        step: int,
+        batches: Sequence[Sequence[int]],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        wanted: bool,
+    ) -> AbstractContextManager[None]:
+        """A ledger of the step, if one is wanted."""
+        if not wanted:
+            return nullcontext()
+        largest = max(batches, key=self.train.weight)
+        size = (len(largest), max(self.train.lengths[i] for i in largest))
+        ledgers, clocks = self.instruments.ledgers, self.instruments.clocks
+        return ledgers.following(model, optimizer, lambda: _MOMENTS.get(clocks.running, "data"), step, size)
 
     def _evaluates(self, step: int) -> bool:
         """Whether an evaluation follows a step."""
@@ -209,33 +221,7 @@ class Loop:
                 yield batches[start : start + together]
 
 
-def adamw(
-    parameters: Mapping[str, nn.Parameter],
-    learning_rate: float,
-    weight_decay: float,
-    rate_factor: Callable[[str], float],
-) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only. Parameters whose rate has another factor are a group of their own, with it
-    under `factor`."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        decay = weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((rate_factor(name), decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": members, "weight_decay": decay, "factor": factor} for (factor, decay), members in groups.items()],
-        lr=learning_rate,
-        fused=True,
-    )
-
-
-def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
-    """Scale the gradients down to `max_norm` if their norm exceeds it; 0 leaves them. Returns the norm before."""
-    trained = [p for p in parameters if p.grad is not None]
-    norm = get_total_norm([p.grad for p in trained if p.grad is not None])
-    # On a CPU the norm is known, and gradients within it need no multiplication by one. On CUDA asking would wait.
-    if max_norm > 0 and (norm.device.type != "cpu" or norm > max_norm):
-        clip_grads_with_norm_(trained, max_norm, norm)
-    return norm
+_MOMENTS: dict[ClockName, Moment] = {"forward": "forward", "backward": "backward", "optimizer": "optimizer"}
 
 
 def _had_gradient(optimizer: torch.optim.AdamW, parameter: nn.Parameter) -> bool:

@@ -18,8 +18,8 @@ from tests import tiny
 from worker.engine.attempt import Attempt
 from worker.engine.checkpoint import BestCheckpoint
 from worker.engine.progress import Stopped
+from worker.engine.step import adamw, clip
 from worker.engine.tasks import sequence_classification
-from worker.engine.train import adamw, clip
 
 LORA = LoraSpec(r=4, target_modules=["query", "value"])
 

@@ -1,0 +1,352 @@
+"""What a run will need, before it: the train step on tensors without storage, and a ledger of it.
+
+    configuration → model on meta → method applied → fake tensors → two steps → ledger, operations
+
+Nothing is loaded and nothing is trained; the passes, the optimizer and the loss are those of the run itself. The
+second step is followed, since AdamW's moments come with the first. Seconds at most, for a model of any size.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from app.domain.architecture import TaskModel
+from app.domain.errors import RunFailed
+from app.domain.ledger import Ledger, Moment
+from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
+from app.domain.prediction import MapCell, MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.runs import FailureCode
+from worker.engine.architecture import describe
+from worker.engine.data import Batch, Places
+from worker.engine.dropout import quicken
+from worker.engine.fake import Answers, CudaKernels, Operations, no_rows_side_by_side, pack, replace_tensors
+from worker.engine.ledger import Journal, rounded_on_cuda, rounded_on_host
+from worker.engine.memory import tensor_bytes
+from worker.engine.methods import MECHANISMS
+from worker.engine.model import attention, check_task, checkpoint_blocks, load_config
+from worker.engine.precision import freeze_in_bf16, hold_in_bf16
+from worker.engine.shapes import Shapes, rows_of, shapes
+from worker.engine.step import adamw, clip, forward_and_back
+from worker.engine.tasks import TASKS
+
+_LAYERS = 1000
+"""More than any model has; a configuration that says so is a mistake."""
+
+
+def predict(request: PredictionRequest, dataset: Path | None) -> Prediction:
+    """One run's needs; `dataset` is a local Parquet file of its rows. Raises `RunFailed` with a sentence."""
+    began = time.perf_counter()
+    made = _make(request)
+    found = shapes(request, dataset, made.base)
+    steps = _steps(made, request)
+    ledger, flops = max((steps.step(batch) for batch in found.heaviest), key=lambda pair: pair[0].total)
+    evaluation = steps.evaluation(found.evaluated)
+    epoch_flops = steps.flops_of(found, flops) if found.padded else 0
+    optimizer = tensor_bytes(t for state in steps.optimizer.state.values() for t in state.values())
+    training = request.training
+    epochs = len(found.padded) * training.num_train_epochs / training.gradient_accumulation_steps
+    total_steps = training.max_steps or round(epochs)
+    share = total_steps / epochs if epochs else 0.0
+    return Prediction(
+        ledger=ledger,
+        phases={
+            "load": made.loaded_bytes,
+            "baseline": max(0, evaluation - optimizer),
+            "train": ledger.total,
+            "evaluate": evaluation,
+        },
+        lengths=found.lengths,
+        step_flops=flops,
+        train_flops=round(epoch_flops * training.num_train_epochs * share),
+        steps=total_steps if found.padded else 0,
+        trainable=request.method.trainable(made.facts),
+        total=made.facts.total,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def memory_map(request: MapRequest) -> MemoryMap:
+    """Each method at each length and batch size. Raises `RunFailed` with a sentence.
+
+    At one length the peak is nearly a line in the batch size, but for the moment at which it falls; each is worked out.
+    """
+    began = time.perf_counter()
+    cells = []
+    for place, method in enumerate(request.methods):
+        for length in request.lengths:
+            made = _make(request.cell(method, length, 1))
+            steps = _steps(made, request.cell(method, length, 1))
+            for rows in request.batch_sizes:
+                batch = shapes(request.cell(method, length, rows), None, made.base).heaviest[0]
+                cells.append(MapCell(method=place, length=length, rows=rows, ledger=steps.step(batch)[0]))
+    return MemoryMap(cells=cells, seconds=time.perf_counter() - began)
+
+
+class _Made(NamedTuple):
+    """A model without memory, with its method."""
+
+    base: PreTrainedModel
+    """On `meta`, as the task's encoding asks for it."""
+    model: nn.Module
+    facts: TaskModel
+    loaded_bytes: int
+    """Of the loaded base model on the host or, with CUDA, on the device."""
+
+
+def configuration(request: PredictionRequest) -> PreTrainedConfig:
+    """Of the request's model, with its number of labels. Raises `RunFailed` unless transformers knows it."""
+    pasted = request.config
+    config = load_config(request.location, request.revision) if pasted is None else _from_json(pasted)
+    check_task(config, request.task)
+    config.num_labels = request.labels
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > _LAYERS:
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"num_hidden_layers is {layers}: at most {_LAYERS}.")
+    return config
+
+
+def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        if "auto_map" in values:
+            why = "needs Python code from its own repository, which is never run"
+        else:
+            why = "is not known to the installed transformers"
+        what = f"model_type {kind!r}" if kind else "A configuration without model_type"
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{what} {why}: paste the config.json of a model such as T5.")
+    content = {name: value for name, value in values.items() if name not in ("model_type", "auto_map")}
+    try:
+        config: PreTrainedConfig = AutoConfig.for_model(kind, **content)
+    except Exception as error:  # whatever an architecture raises at values that it does not like
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"config: {_first_line(error)}.") from error
+    return config
+
+
+def _make(request: PredictionRequest) -> _Made:
+    config, task, method = configuration(request), TASKS[request.task], _without_values(request.method)
+    try:
+        with torch.device("meta"):
+            base: PreTrainedModel = task.AUTO.from_config(
+                config, attn_implementation=attention(config, request.task), dtype=torch.float32
+            )
+    except Exception as error:  # as above
+        what = f"transformers cannot build this model of type {config.model_type!r}: {_first_line(error)}."
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, what) from error
+    facts = describe(base, request.task)
+    if unfit := method.unfit(facts) or method.clash(request.training):
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
+    expected, whole = method.trains(facts), _bytes(base)
+    if request.bf16:
+        hold_in_bf16(base, {t.name for t in expected} | {p.name for p in facts.head_parameters})
+    with torch.device("meta"):
+        model = MECHANISMS[method.mechanism].apply(base, method, facts)
+    if request.training.gradient_checkpointing:
+        checkpoint_blocks(base)
+    if isinstance(method, QloraSpec):
+        pack(model, _packed(model, base, facts), torch.bfloat16 if request.bf16 else torch.float32)
+    if request.bf16:
+        freeze_in_bf16(model)
+    held = _bytes(model)
+    return _Made(base, model, facts, held if request.device == "cuda" else max(whole, held))
+
+
+def _without_values(method: AnyMethod) -> AnyMethod:
+    """A start that is worked out from weights, of which there are none, has the shapes of the usual one."""
+    if isinstance(method, LoraSpec) and isinstance(method.init_lora_weights, str):
+        return method.model_copy(update={"init_lora_weights": True})
+    return method
+
+
+def _packed(model: nn.Module, base: PreTrainedModel, facts: TaskModel) -> list[str]:
+    """Linear layers that bitsandbytes would pack; an architecture may keep some in float32 (T5's `wo`)."""
+    whole = set(getattr(base, "_keep_in_fp32_modules", None) or ())
+    names = {layer.name for layer in facts.linear if not whole.intersection(layer.name.split("."))}
+    return [name for name, _ in model.named_modules() if _bare(name) in names]
+
+
+def _bytes(model: nn.Module) -> int:
+    return tensor_bytes([*model.parameters(), *model.buffers()])
+
+
+@dataclass
+class _Steps:
+    """Passes over fake batches."""
+
+    request: PredictionRequest
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    companion: Any
+    mode: FakeTensorMode
+    rounded: Callable[[int], int]
+    moment: Moment = "data"
+    settle: Callable[[], None] | None = None
+
+    def step(self, real: Batch) -> tuple[Ledger, int]:
+        """An optimizer step over a batch: its ledger and its operations, without those of the optimizer.
+
+        With accumulation the batch comes twice: the second time gradients are there already.
+        """
+        with self._computing():
+            if not self.optimizer.state:
+                self._passes(self._fake(real, rows=1))
+                self._update()
+            with self._followed() as journal:
+                batch = self._fake(real)
+                with Operations() as operations:
+                    self._passes(batch)
+                if self.request.training.gradient_accumulation_steps > 1:
+                    self._passes(batch)
+                self._update()
+            return journal.ledger("predicted", None, *rows_of(real)), operations.total
+
+    def evaluation(self, real: Batch) -> int:
+        """The peak of an evaluation's batch, with the optimizer's state beside it."""
+        batch, task, bf16 = self._fake(real), TASKS[self.request.task], self.request.bf16
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        self.moment = "evaluate"
+        try:
+            with (
+                self._computing(),
+                torch.no_grad(),
+                torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+                self._followed() as journal,
+            ):
+                task.loss(self.model, batch)
+            return journal.ledger("predicted", None, *rows_of(real)).total
+        finally:
+            self.moment = "data"
+            for module in training:
+                module.training = True
+
+    def flops_of(self, found: Shapes, of_heaviest: int) -> float:
+        """Of an epoch: rows of T tokens need a·T + c·T² (attention), which two lengths tell."""
+        heaviest = found.heaviest[0]
+        rows, length = rows_of(heaviest)
+        half = max(1, length // 2)
+        short = self._fake(heaviest, length=half)
+        with self._computing(), Operations() as operations:
+            self._passes(short)
+        self.optimizer.zero_grad(set_to_none=True)
+        whole, part = of_heaviest / rows, operations.total / rows
+        quadratic = (whole / length - part / half) / (length - half) if length > half else 0.0
+        linear = whole / length - quadratic * length
+        scale = length / max(size for _, size in found.padded)  # an encoder-decoder's lengths are of both its texts
+        return sum(n * (linear * scale * size + quadratic * (scale * size) ** 2) for n, size in found.padded)
+
+    def _passes(self, batch: Batch) -> None:
+        units = max(1, batch.labels.numel())
+        device, task = torch.device("cpu"), TASKS[self.request.task]
+        forward_and_back(task, self.model, batch, units, device, self.request.bf16, self._enter)
+
+    def _update(self) -> None:
+        self._enter("optimizer")
+        if self.companion is not None:
+            self.companion.penalty().backward()
+        clip(self._trainable(), max_norm=0)  # scaling them is done in place
+        self.optimizer.step()
+        if self.settle is not None:
+            self.settle()
+        self._enter("data")
+        self.optimizer.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with ExitStack() as entered:
+            entered.enter_context(self.mode)
+            entered.enter_context(Answers())
+            entered.enter_context(no_rows_side_by_side())
+            if self.request.device == "cuda":
+                entered.enter_context(CudaKernels())
+            yield
+
+    @contextmanager
+    def _followed(self) -> Iterator[Journal]:
+        with Journal(self.model, self.optimizer, lambda: self.moment, self.rounded) as journal:
+            self.settle = journal.settle
+            try:
+                yield journal
+            finally:
+                self.settle = None
+
+    def _trainable(self) -> Iterator[nn.Parameter]:
+        return (p for p in self.model.parameters() if p.requires_grad)
+
+    def _enter(self, moment: Moment) -> None:
+        self.moment = moment
+
+    def _fake(self, batch: Batch, rows: int | None = None, length: int | None = None) -> Batch:
+        """A batch of the same shapes, or of fewer rows or tokens, without memory."""
+
+        def fake(tensor: torch.Tensor, kept: int | None = None) -> torch.Tensor:
+            shape = list(tensor.shape)
+            shape[0] = rows if rows and tensor.ndim > 1 else shape[0]
+            shape[1:] = [min(size, length) if length else size for size in shape[1:]]
+            with self.mode:  # again, where it is entered already
+                return torch.empty(shape if kept is None else [kept], dtype=tensor.dtype)
+
+        labels = fake(batch.labels) if batch.labels.ndim > 1 else fake(batch.labels, rows)
+        places = None
+        if batch.places is not None:
+            share = labels.numel() / batch.labels.numel()
+            kept = max(1, round(len(batch.places.rows) * share))
+            places = Places(*(fake(p, kept) for p in batch.places))
+        return Batch({name: fake(t) for name, t in batch.inputs.items()}, labels, batch.tokens, places)
+
+
+def _steps(made: _Made, request: PredictionRequest) -> _Steps:
+    """The model with fake tensors, ready to be stepped."""
+    cuda, method = request.device == "cuda", request.method
+    if not cuda:
+        quicken(made.base)
+    replace_tensors(made.model, mode := FakeTensorMode())
+    made.model.train()
+    _rest(made.model, made.facts)
+    named = {name: p for name, p in made.model.named_parameters() if p.requires_grad}
+    with mode:
+        optimizer = adamw(named, 1e-3, request.training.weight_decay, method.rate_factor)
+        companion = MECHANISMS[method.mechanism].companion(made.model, method, 2)
+    return _Steps(request, made.model, optimizer, companion, mode, rounded_on_cuda if cuda else rounded_on_host)
+
+
+def _rest(model: nn.Module, facts: TaskModel) -> None:
+    """No dropout in what lies below everything that trains, as `worker.engine.prefix` has it."""
+    if facts.encoder_decoder:
+        return
+    behind = {f"{p.name.rpartition('.')[0]}." for p in facts.parameters if facts.follows_blocks(p.name)}
+
+    def above(name: str) -> bool:
+        return facts.in_head(name) or f"{name}.".startswith(tuple(behind))
+
+    trains = [_bare(name) for name, p in model.named_parameters() if p.requires_grad]
+    within = [block for name in trains if (block := facts.block_of(name)) is not None]
+    if any(facts.block_of(name) is None and not above(name) for name in trains):
+        return  # something below the blocks trains
+    depth = min(within, default=len(facts.blocks))
+    for name, module in model.named_modules():
+        bare = _bare(name)
+        block = facts.block_of(f"{bare}.")
+        if block is not None:
+            module.training = block >= depth
+        elif not any(module.children()):  # the model itself and the list of its blocks go on training
+            module.training = above(bare)
+
+
+def _bare(name: str) -> str:
+    """A name as the untouched model has it."""
+    for wrapper in ("base_model.model.", "modules_to_save.default.", "original_module.", "base_layer."):
+        name = name.replace(wrapper, "")
+    return name
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__

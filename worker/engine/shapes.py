@@ -1,0 +1,149 @@
+"""What a run's batches will be like: their shapes, without their words."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from app.domain.datasets import Split
+from app.domain.jobs import TrainJob
+from app.domain.prediction import Lengths, PredictionRequest
+from app.domain.runs import RunSpec
+from app.domain.tasks import TASKS as FACTS
+from worker.engine.completions import Completions
+from worker.engine.data import Batch, check_length, evaluation_order, learnt, read, training_order
+from worker.engine.tasks import TASKS
+
+PAD = 0
+_SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The batches that decide what a run needs."""
+
+    heaviest: list[Batch]
+    """To train on: the one with the most tokens, and where another has the most targets, that one."""
+    evaluated: Batch
+    """The longest rows of the test split, as an evaluation takes them."""
+    lengths: Lengths
+    padded: list[tuple[int, int]]
+    """Rows and padded length of every batch of an epoch; empty where no dataset is known."""
+    prompt: int
+    """Tokens of the longest prompt that text is generated after; 0 where none is."""
+
+
+def shapes(request: PredictionRequest, dataset: Path | None, model: PreTrainedModel) -> Shapes:
+    """From the rows of a dataset, or, without one, as long as `max_length` lets them be. `model` may be on `meta`.
+
+    Raises `RunFailed` if a row or a length cannot be used.
+    """
+    found = _of_rows(request, dataset, model) if dataset is not None else _longest(request, model)
+    return replace(found, heaviest=[_looked_at(batch) for batch in found.heaviest])
+
+
+def _looked_at(batch: Batch) -> Batch:
+    """Without a mask that hides nothing: transformers leaves such a one out, once it has looked at it."""
+    mask = batch.inputs.get("attention_mask")
+    if mask is None or mask.ndim != 2 or not bool(mask.all()):
+        return batch
+    return replace(batch, inputs={name: t for name, t in batch.inputs.items() if name != "attention_mask"})
+
+
+def _of_rows(request: PredictionRequest, dataset: Path, model: PreTrainedModel) -> Shapes:
+    training, task = request.training, TASKS[request.task]
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        request.location, revision=request.revision or None, trust_remote_code=False
+    )
+    check_length(training.max_length, request.method.virtual_tokens, model, tokenizer)
+    rows = read(str(dataset), request.dataset_format)
+    job = _job(request, dataset)
+    # As rows of a test split: a model on `meta` cannot be tried, which only training rows ask for.
+    train, test = (task.encode(rows[split], "test", tokenizer, model, job, _Silent()) for split in _SPLITS)
+    if training.packing and isinstance(train, Completions):
+        train = replace(train, capacity=training.max_length)
+    batches = training_order(train.lengths, training.per_device_train_batch_size, training.seed, 0)
+    sizes = [(len(indices), max(train.lengths[i] for i in indices)) for indices in batches]
+    by_tokens = max(batches, key=train.weight)
+    by_targets = max(batches, key=train.units)
+    chosen = [by_tokens] if train.units(by_tokens) == train.units(by_targets) else [by_tokens, by_targets]
+    longest = evaluation_order(test.lengths, training.per_device_eval_batch_size)[0]
+    prompts = test.prompts if isinstance(test, Completions) else []
+    return Shapes(
+        heaviest=[task.collate(train, indices, PAD) for indices in chosen],
+        evaluated=task.collate(test, longest, PAD),
+        lengths=Lengths(
+            source="dataset",
+            rows=len(train),
+            longest=max(train.lengths),
+            mean=float(np.mean(train.lengths)),
+        ),
+        padded=sizes,
+        prompt=max(map(len, prompts), default=0),
+    )
+
+
+def _longest(request: PredictionRequest, model: PreTrainedModel) -> Shapes:
+    """Every row has `max_length` tokens, all of which are learnt; one of a batch is shorter, as in most batches."""
+    training = request.training
+    length = training.max_length
+    encoder_decoder = bool(model.config.is_encoder_decoder) and request.task == "seq2seq-lm"
+
+    def batch(rows: int) -> Batch:
+        ids = torch.zeros((rows, length), dtype=torch.int64)
+        mask = torch.ones_like(ids)
+        if rows > 1:
+            mask[0, -1] = 0
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if FACTS[request.task].unit == "item":
+            return Batch(inputs, torch.zeros(rows, dtype=torch.int64), rows * length)
+        labels = torch.zeros((rows, length), dtype=torch.int64)
+        return Batch(inputs, labels, rows * length, learnt(labels))
+
+    return Shapes(
+        heaviest=[batch(training.per_device_train_batch_size)],
+        evaluated=batch(training.per_device_eval_batch_size),
+        lengths=Lengths(source="max_length", rows=0, longest=length * (2 if encoder_decoder else 1), mean=length),
+        padded=[],
+        prompt=0,
+    )
+
+
+def _job(request: PredictionRequest, dataset: Path) -> TrainJob:
+    """What encoding rows asks of a job."""
+    spec = RunSpec(
+        base_model="predicted",
+        dataset="predicted",
+        task=request.task,
+        method=request.method,
+        training=request.training,
+    )
+    return TrainJob(
+        run_id=0,
+        epoch=0,
+        spec=spec,
+        model_location=request.location,
+        dataset_file=str(dataset),
+        dataset_format=request.dataset_format,
+        labels=[str(i) for i in range(request.labels)],
+        output="",
+        claimed_at=0.0,
+    )
+
+
+class _Silent:
+    """Nobody hears what is cut: the run itself will say it."""
+
+    def log(self, message: str) -> None:
+        """Said again by the run."""
+
+    def raise_if_stopped(self) -> None:
+        """A prediction is stopped by ending its process."""
+
+
+def rows_of(batch: Batch) -> tuple[int, int]:
+    """Rows and padded length of a batch."""
+    ids = batch.inputs["input_ids"]
+    return int(ids.shape[0]), int(ids.shape[1])
