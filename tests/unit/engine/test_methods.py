@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from app.domain.errors import RunFailed
 from app.domain.methods import METHODS, BottleneckAdapterSpec, MethodSpec, PrefixSpec, QloraSpec
@@ -25,6 +25,7 @@ from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
 from worker.engine.inspect import on_task
 from worker.engine.methods import MECHANISMS, bottleneck
+from worker.engine.model import checkpoint_blocks
 from worker.engine.precision import freeze_in_bf16, hold_in_bf16
 
 
@@ -95,14 +96,19 @@ def test_it_learns_with_a_frozen_base_in_bfloat16(spec: MethodSpec, name: str) -
 
 
 @tries_on("bert", "gpt2")
-def test_gradient_checkpointing_changes_no_number(spec: MethodSpec, name: str) -> None:
+def test_gradient_checkpointing_runs_blocks_again_and_changes_no_number(spec: MethodSpec, name: str) -> None:
     if "gradient_checkpointing" in spec.without:
         pytest.skip("it says that it cannot")
     plain = put(spec, name)
     again = put(spec, name)
-    inner = next(m for m in again.modules() if hasattr(m, "gradient_checkpointing_enable") and hasattr(m, "config"))
-    inner.gradient_checkpointing_enable({"use_reentrant": False})
+    inner = next(m for m in again.modules() if isinstance(m, PreTrainedModel))
+    checkpoint_blocks(inner)
+    calls: list[nn.Module] = []
+    last = inner.get_submodule(describe(tried.model(name), tried.MODELS[name]).blocks[-1])
+    next(last.children()).register_forward_pre_hook(lambda module, _: calls.append(module))
     assert list(tried.steps(again, spec, name, 3)) == pytest.approx(list(tried.steps(plain, spec, name, 3)), rel=1e-5)
+    # Nothing is computed again where no gradient goes.
+    assert len(calls) == 3 * (1 if spec.kind == "head-only" else 2)
 
 
 @tries_on(*tried.MODELS, mechanisms=("peft", "scratch"))

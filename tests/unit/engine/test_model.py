@@ -3,13 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from app.domain.errors import RunFailed
 from app.domain.runs import FailureCode
-from tests import tiny
+from app.domain.tasks import Task
+from tests import tiny, tiny_lm
+from worker.engine.attempt import Attempt
 from worker.engine.model import load
 
 
@@ -107,3 +112,42 @@ def test_a_hub_model_without_network_is_unavailable() -> None:
     with pytest.raises(RunFailed) as failed:
         load("nobody/nothing", "", "sequence-classification", tiny.LABELS, 0)
     assert failed.value.code is FailureCode.MODEL_UNAVAILABLE
+
+
+def test_a_tokenizer_without_anything_to_pad_with_is_refused_and_told_what_to_set(tmp_path: Path) -> None:
+    base = tiny.save_model(tmp_path / "base")
+    words = tiny.tokenizer()
+    PreTrainedTokenizerFast(tokenizer_object=words.backend_tokenizer).save_pretrained(base)
+    with pytest.raises(RunFailed, match=r"no padding token.*set pad_token in its tokenizer_config\.json") as failed:
+        load(str(base), "", "sequence-classification", tiny.LABELS, 0)
+    assert failed.value.code is FailureCode.BAD_CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "auto"),
+    [("causal-lm", "gpt2", AutoModelForCausalLM), ("seq2seq-lm", "t5", AutoModelForSeq2SeqLM)],
+)
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+def test_a_language_model_that_was_trained_whole_loads_by_from_pretrained_and_answers_the_same(
+    tmp_path: Path, task: Task, kind: str, auto: Any, bf16: bool
+) -> None:
+    base = tiny_lm.save_model(tmp_path / "base", kind)
+    training = tiny_lm.FAST.model_copy(update={"bf16": bf16})
+    job = tiny_lm.job(tmp_path, base, task, tiny_lm.pairs(), training=training)
+    attempt = Attempt(job, tiny.Recorder())
+    mechanism, seen = attempt.mechanism, []
+
+    def keep(model: Any, *arguments: Any) -> Path:
+        seen.append({name: p.detach().clone() for name, p in model.named_parameters()})
+        return mechanism.save(model, *arguments)
+
+    attempt.mechanism = SimpleNamespace(apply=mechanism.apply, companion=mechanism.companion, save=keep)
+    attempt.run()
+    found = auto.from_pretrained(tmp_path / "output" / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "output" / "model")
+    assert tokenizer("count from one :")["input_ids"]
+    loaded = dict(found.named_parameters())
+    assert loaded.keys() == seen[0].keys()
+    assert all(
+        torch.equal(loaded[name], value) and loaded[name].dtype is torch.float32 for name, value in seen[0].items()
+    )
