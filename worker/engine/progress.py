@@ -26,13 +26,14 @@ class ProgressSink(Protocol):
         """Optimizer steps, in order, each once."""
 
     def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
-        """A finished evaluation; items and their scores (1 right, 0 wrong) on the test split."""
+        """A finished evaluation; on the test split, items and their scores from 0 to 1 in the metric of the verdict."""
 
     def log(self, message: str) -> None:
         """A line for the run's log."""
 
     def checkpoint(self, step: int, folder: Path) -> None:
-        """A checkpoint of so many steps lies in a folder; it stays until the one after the next is written."""
+        """A checkpoint of so many steps lies in a folder; whoever wants to keep it moves it away before the one after the
+        next is written."""
 
     def raise_if_stopped(self) -> None:
         """Raise `Stopped` if somebody asked for it. Called before every batch: must cost nothing."""

@@ -29,7 +29,7 @@ class Resumable:
         instruments: Instruments,
         device: torch.device,
         output: Path,
-        bf16: bool | None = None,
+        bf16: bool,
     ) -> None:
         self.optimizer = optimizer
         self.step = 0

@@ -97,7 +97,9 @@ class Loop:
         # The same dropout for the same seed, whatever a method drew for its own weights.
         torch.manual_seed(arguments.seed)
         log = StepLog(self.output / "metrics.jsonl", self.steps_per_epoch, self.instruments)
-        state = Resumable(named, optimizer, companion, best, log, self.instruments, self.evaluate.device, self.output)
+        state = Resumable(
+            named, optimizer, companion, best, log, self.instruments, self.evaluate.device, self.output, self.bf16
+        )
         self.instruments.enter(Phase.TRAIN, total)
         with log, state.left_when_stopped():
             if self.resume is not None:

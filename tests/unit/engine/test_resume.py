@@ -149,12 +149,13 @@ def test_peaks_of_another_device_are_left_out_and_that_is_said(tmp_path: Path, m
     file = kept / STATE_FILE
     state = json.loads(file.read_text()) | {"peaks": {"train": 10**15}}
     assert state["device"] == "cpu"
-    for name, device in (("here", "cpu"), ("elsewhere", "cuda")):
-        file.write_text(json.dumps(state | {"device": device}))
+    assert state["bf16"] is False
+    for name, change in (("here", {}), ("elsewhere", {"device": "cuda"}), ("rounded", {"bf16": True})):
+        file.write_text(json.dumps(state | change))
         recorder = tiny.Recorder()
         job = tiny.job(tmp_path / name, model, LORA, TRAINING).model_copy(update={"resume": str(kept)})
         peak = Attempt(job, recorder).run().memory.train_peak_bytes
-        left_out = any("written on cuda" in line and "peaks of memory are left out" in line for line in recorder.logs)
+        left_out = any("The checkpoint was written on" in line and "are left out" in line for line in recorder.logs)
         assert (peak == 10**15, left_out) == ((True, False) if name == "here" else (False, True))
 
 
