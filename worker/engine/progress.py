@@ -32,8 +32,8 @@ class ProgressSink(Protocol):
         """A line for the run's log."""
 
     def checkpoint(self, step: int, folder: Path) -> None:
-        """A checkpoint of so many steps lies in a folder; whoever wants to keep it moves it away before the one after the
-        next is written."""
+        """A checkpoint of so many steps lies in a folder; whoever wants to keep it moves it away before the one
+        after the next is written."""
 
     def raise_if_stopped(self) -> None:
         """Raise `Stopped` if somebody asked for it. Called before every batch: must cost nothing."""
