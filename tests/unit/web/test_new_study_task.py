@@ -117,6 +117,13 @@ def test_the_longest_answer_of_a_study_is_kept_when_it_is_repeated(language: Tes
     assert again["training.max_new_tokens"] == "32"
 
 
+def test_an_answer_that_leaves_no_room_for_a_prompt_is_refused_at_its_field(language: TestClient) -> None:
+    answer = language.post("/studies", data=FORM | {"training.max_new_tokens": "8192"})
+    assert answer.status_code == 422
+    assert '<a href="#training-max_new_tokens">' in answer.text
+    assert re.search(r'name="training.max_new_tokens"\s+value="8192"', answer.text)
+
+
 def test_plain_texts_are_not_judged_by_what_is_generated(language: TestClient) -> None:
     text = language.post("/studies/new", data=FORM | {"dataset": sample.GENERAL_TEXT, "metric": "rouge_l"}).text
     assert "judged by token accuracy" in text
