@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import sample, terminal
+from app import sample, terminal, terminal_fits
 from app.client import Client
 from app.domain.datasets import SAMPLE_DATASET, Row
 from app.domain.errors import Invalid, Unavailable, VeznaError
@@ -48,6 +48,10 @@ Url = Annotated[str, typer.Option("--url", envvar="VEZNA_URL", help="Where the s
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 LOCAL = "http://127.0.0.1:8000"
 INSPECTION_SECONDS = 180.0
+WAIT_SECONDS = 20
+"""Of a server that works predictions out; it answers sooner if it has them."""
+ESTIMATE_SECONDS = 180.0
+"""If no prediction has been finished for so long, nobody is there to make them."""
 GRACE_SECONDS = 3
 """A stopping web server waits so long for answers that are under way; streams of events would never end."""
 
@@ -108,12 +112,15 @@ def submit(
     spec: Annotated[Path, typer.Argument(help="A run or a study, as YAML or JSON.")],
     url: Url = LOCAL,
     watch: Annotated[bool, typer.Option("--watch", help="Show its progress until it has ended.")] = False,
+    insist: Annotated[
+        bool, typer.Option("--insist", help="Queue it though no worker is predicted to have room for it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Submit a run or a study."""
     client, body = Client(url), _read(spec)
     kind = "studies" if "arms" in body else "runs"
-    answer = client.post(f"/{kind}", body)
+    answer = client.post(f"/{kind}", body, insist=insist)
     if as_json:
         _print_json(answer)
     else:
@@ -123,6 +130,30 @@ def submit(
         )
     if watch:
         _watch(client, kind, answer["id"], as_json)
+
+
+@cli.command()
+def estimate(
+    spec: Annotated[Path, typer.Argument(help="A run or a study, as YAML or JSON.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A model's config.json, instead of the spec's base model.")
+    ] = None,
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Predict memory and time of a run or a study on each worker and on well-known cards. Nothing is queued."""
+    client, body = Client(url), _read(spec)
+    if config is not None:
+        body = _on_config(body, _read(config))
+    with errors.status("Working it out"):
+        answer = _settled(client, body)
+    if as_json:
+        _print_json(answer)
+        return
+    console.print(terminal_fits.needs_table(answer))
+    console.print(terminal_fits.fits_table(answer))
+    for line in terminal_fits.remarks(answer):
+        console.print(line, markup=False, highlight=False)
 
 
 @cli.command()
@@ -231,6 +262,25 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} says something that JSON cannot ({error}): put quotes around a date, and no .nan"
         ) from error
     return body
+
+
+def _on_config(body: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The same methods on a model of which only the configuration is there."""
+    arms = body["arms"] if isinstance(body.get("arms"), list) else [body]
+    methods = body.get("methods") or [arm.get("method") for arm in arms if isinstance(arm, dict)]
+    kept = {name: value for name, value in body.items() if name in ("dataset", "task", "labels", "training")}
+    return kept | {"config": config, "methods": methods}
+
+
+def _settled(client: Client, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask until all is worked out, or nothing has changed for a while."""
+    left, changed_at = None, time.monotonic()
+    while True:
+        answer: dict[str, Any] = client.post("/estimates", body, wait=WAIT_SECONDS)
+        if answer["pending"] != left:
+            left, changed_at = answer["pending"], time.monotonic()
+        if answer["settled"] or time.monotonic() - changed_at > ESTIMATE_SECONDS:
+            return answer
 
 
 def _sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:

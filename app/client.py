@@ -27,9 +27,9 @@ class Client:
         """GET below /api/v1."""
         return self._answer("GET", path, params=query)
 
-    def post(self, path: str, body: Any = None) -> Any:
+    def post(self, path: str, body: Any = None, **query: Any) -> Any:
         """POST below /api/v1."""
-        return self._answer("POST", path, json=body)
+        return self._answer("POST", path, json=body, params=query)
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
         """The `progress` snapshots of a stream of events until its `end`; after a break it goes on by itself."""

@@ -240,6 +240,11 @@ class RunFit(_Value):
     unasked: int = Field(default=0, exclude=True)
     """As of a `MachineFit`."""
 
+    @property
+    def settled(self) -> bool:
+        """Nothing more will come."""
+        return not self.ways_pending and (self.need is None or self.need.state != "working")
+
 
 Length = Annotated[int, Field(ge=2, le=131072)]
 Rows = Annotated[int, Field(ge=1, le=4096)]
@@ -296,6 +301,16 @@ class MapReport(_Value):
     batch_sizes: tuple[int, ...]
     cells: tuple[MapCellFit, ...] = ()
     boundaries: tuple[Boundary, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more will come."""
+        return self.state != "working"
+
+    @property
+    def unasked(self) -> int:
+        """1 while nobody has asked for it."""
+        return int(self.state == "working" and self.estimate_id is None)
 
 
 class Error(_Value):

@@ -130,9 +130,13 @@ def _path(loc: Sequence[str | int]) -> str:
     parts = [str(part) for part in loc]
     if parts[:1] in (["body"], ["query"], ["path"], ["header"]):
         parts = parts[1:]
-    return ".".join(
-        part for place, part in enumerate(parts) if not (place and parts[place - 1] == "method" and part in METHODS)
-    )
+    return ".".join(part for place, part in enumerate(parts) if not (part in METHODS and _is_branch(parts, place)))
+
+
+def _is_branch(parts: Sequence[str], place: int) -> bool:
+    """Whether a part is the name of a union's branch: of `method`, or of an entry of `methods`."""
+    before = parts[:place]
+    return before[-1:] == ["method"] or before[-2:-1] == ["methods"]
 
 
 def _known(request: Request, error: Exception) -> Response:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import uvicorn
 import yaml
+from rich.console import Console
 
 from app import cli
+from app.domain.calibration import GIB
 from app.domain.models import SAMPLE_MODEL
 from app.domain.runs import Failure, FailureCode, RunSpec
 from app.domain.studies import StudySpec
@@ -24,6 +26,8 @@ from app.store.tables import BaseModelRow
 from tests.conftest import TINY_FACTS as SAMPLE_FACTS
 from tests.fakes import SilentBell
 from tests.integration.test_api import RUN, STUDY, finish
+from tests.integration.test_api_estimates import control_worker
+from tests.integration.test_estimates import sign_on
 
 # The command line does not know which database is behind the server.
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
@@ -247,3 +251,62 @@ def test_a_port_in_use_is_said_before_anything_is_started(
 def test_the_examples_are_specs() -> None:
     assert StudySpec.model_validate(yaml.safe_load((EXAMPLES / "study.yaml").read_text()))
     assert RunSpec.model_validate(yaml.safe_load((EXAMPLES / "run.yaml").read_text()))
+
+
+def test_an_estimate_is_a_table_of_owners_and_of_devices(
+    server: str,
+    registered: Database,
+    bell: SilentBell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cli, "WAIT_SECONDS", 5)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli, "console", Console(width=200))
+    sign_on(registered, memory_bytes=8 * GIB)
+    spec = write(tmp_path / "study.yaml", STUDY)
+    with control_worker(registered, bell):
+        assert vezna(monkeypatch, "estimate", spec, "--url", server) == 0
+        shown = capsys.readouterr().out
+        assert "Activations" in shown and "CUDA, bfloat16" in shown and "10.0 GiB" in shown
+        assert "worker w1" in shown and "does not fit" in shown and "A100 80 GB, H100" in shown
+        assert "full on w1: LoRA instead of full fine-tuning saves 5.0 GiB (fits)" in shown
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"model_type": "llama"}))
+        options = ("--config", str(config), "--json", "--url", server)
+        assert vezna(monkeypatch, "estimate", spec, *options) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["settled"] and [arm["name"] for arm in answer["arms"]] == ["full", "LoRA r=2"]
+
+
+def test_an_estimate_that_nobody_makes_is_given_up_with_what_there_is(
+    server: str,
+    registered: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cli, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(cli, "ESTIMATE_SECONDS", 0.2)
+    assert vezna(monkeypatch, "estimate", write(tmp_path / "run.yaml", RUN), "--url", server) == 0
+    assert "is the control worker running?" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_fits_nowhere_is_submitted_only_if_one_insists(
+    server: str,
+    registered: Database,
+    bell: SilentBell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    spec = write(tmp_path / "study.yaml", STUDY)
+    monkeypatch.setattr(cli, "WAIT_SECONDS", 5)
+    with control_worker(registered, bell):
+        assert vezna(monkeypatch, "estimate", spec, "--json", "--url", server) == 0
+    capsys.readouterr()
+    assert vezna(monkeypatch, "submit", spec, "--url", server) == 1
+    assert "arms.0.method: full is predicted to need 10.0 GiB" in capsys.readouterr().err
+    assert vezna(monkeypatch, "submit", spec, "--insist", "--url", server) == 0

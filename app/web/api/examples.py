@@ -124,3 +124,33 @@ METHODS_OF_MODEL: dict[int | str, dict[str, Any]] = {
     }
 }
 """Shortened: two of the methods, and two of what the first touches."""
+ESTIMATE: dict[str, Any] = {
+    "study": {"summary": "A study, as it would be submitted", "value": STUDY["sample"]["value"]},
+    "run": {"summary": "A run, as it would be submitted", "value": RUN["lora"]["value"]},
+    "methods": {
+        "summary": "Methods on a registered model, every row as long as max_length lets it be",
+        "value": {
+            "base_model": "HuggingFaceTB/SmolLM2-135M",
+            "task": "causal-lm",
+            "methods": [{"kind": "full"}, {"kind": "lora", "r": 16, "target_modules": "all-linear"}],
+            "training": {"max_length": 1024, "per_device_train_batch_size": 4},
+        },
+    },
+    "config": {
+        "summary": "A model that nobody has downloaded: 8 billion parameters by its config.json",
+        "value": {
+            "config": {
+                "model_type": "llama",
+                "hidden_size": 4096,
+                "intermediate_size": 14336,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "vocab_size": 128256,
+            },
+            "task": "causal-lm",
+            "methods": [{"kind": "full"}, {"kind": "lora", "r": 16}, {"kind": "qlora", "r": 16}],
+            "training": {"max_length": 512, "per_device_train_batch_size": 1, "gradient_checkpointing": True},
+        },
+    },
+}

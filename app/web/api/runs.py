@@ -6,20 +6,25 @@ from typing import Annotated, Self
 import numpy as np
 from fastapi import APIRouter, Body, Query
 from pydantic import AfterValidator, BaseModel
+from sqlalchemy.orm import Session
 
+from app.domain.fits import RunFit
 from app.domain.methods import METHODS
 from app.domain.metrics import RunResult
 from app.domain.names import wrong
 from app.domain.runs import Failure, RunSpec, RunStatus
 from app.domain.tasks import MetricName
 from app.domain.thinning import lttb
+from app.queue import Doorbell
 from app.services import runs as run_service
+from app.services import will_it_fit
 from app.store.queries import run_list, runs, steps
 from app.store.queries.page import LARGEST_ID
 from app.store.queries.run_list import RunFilter
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
-from app.web.dependencies import Bell, Db, Reading
+from app.web.api.waiting import look_or_ask
+from app.web.dependencies import Bell, Config, Db, Reading
 from app.web.errors import problems
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -37,6 +42,7 @@ def _known_method(kind: str) -> str:
 
 
 Method = Annotated[Annotated[str, AfterValidator(_known_method)] | None, Query(json_schema_extra={"enum": [*METHODS]})]
+Insist = Annotated[bool, Query(description="Queue it though no live worker is predicted to have room for it.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="Rows a page.")]
 
 
@@ -70,7 +76,12 @@ class RunOut(BaseModel):
     queued_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    estimate_id: int | None
+    """Of what was predicted for it: GET /api/v1/estimates/{id}."""
+    predicted_bytes: int | None
+    """Peak, without the device's own needs; GET /api/v1/runs/{id}/fit has those too."""
     failure: Failure | None
+    """Where memory ran out, with the ledger of that moment."""
     result: RunResult | None
 
     @classmethod
@@ -98,6 +109,8 @@ class RunOut(BaseModel):
             queued_at=row.queued_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
+            estimate_id=row.estimate_id,
+            predicted_bytes=row.predicted_bytes,
             failure=row.failure,
             result=row.result,
         )
@@ -128,8 +141,13 @@ class StepSeries(BaseModel):
 
 
 @router.post("", status_code=202, operation_id="submitRun", responses=problems(422))
-def submit(db: Db, bell: Bell, spec: Annotated[RunSpec, Body(openapi_examples=RUN)]) -> RunOut:
-    """Queue a run. What does not fit the base model or the dataset is refused here, with the field and the remedy."""
+def submit(
+    db: Db, bell: Bell, settings: Config, spec: Annotated[RunSpec, Body(openapi_examples=RUN)], insist: Insist = False
+) -> RunOut:
+    """Queue a run. What does not fit the base model or the dataset is refused here, with the field and the remedy; so
+    is what is predicted to need more memory than any live worker has, unless you insist."""
+    if not insist:
+        will_it_fit.refuse_misfit(db, bell, settings, spec)
     with db.transaction() as session:
         return RunOut.of(run_service.submit(session, bell, spec))
 
@@ -152,6 +170,17 @@ def listing(
 def get(session: Reading, run_id: int) -> RunOut:
     """A run."""
     return RunOut.of(runs.get(session, run_id))
+
+
+@router.get("/{run_id}/fit", operation_id="getRunFit", responses=problems(404))
+def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
+    """What was predicted for a run, beside what was measured; where memory ran out, or it does not fit, the ways out
+    with what each would save. Ask again while `ways_pending`."""
+
+    def of_run(session: Session, bell: Doorbell | None) -> RunFit:
+        return will_it_fit.of_submitted(session, bell, settings, runs.get(session, run_id))
+
+    return look_or_ask(db, bell, of_run)
 
 
 @router.post("/{run_id}/cancel", status_code=202, operation_id="cancelRun", responses=problems(404, 409))

@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.studies import StudySpec, StudyStatus
 from app.services import studies as study_service
+from app.services import will_it_fit
 from app.services.studies import StudyProgress
 from app.store.queries import studies
 from app.web.api.comparison import ComparisonOut
 from app.web.api.examples import STUDY
-from app.web.api.runs import After, Limit
-from app.web.dependencies import Bell, Db, Reading
+from app.web.api.runs import After, Insist, Limit
+from app.web.dependencies import Bell, Config, Db, Reading
 from app.web.errors import problems
 
 router = APIRouter(prefix="/studies", tags=["studies"])
@@ -64,8 +65,17 @@ class MoreSeeds(BaseModel):
 
 
 @router.post("", status_code=202, operation_id="submitStudy", responses=problems(422))
-def submit(db: Db, bell: Bell, spec: Annotated[StudySpec, Body(openapi_examples=STUDY)]) -> StudyOut:
-    """Queue every run that a study owes: arms × seeds. Nothing is queued unless every arm fits the base model."""
+def submit(
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    spec: Annotated[StudySpec, Body(openapi_examples=STUDY)],
+    insist: Insist = False,
+) -> StudyOut:
+    """Queue every run that a study owes: arms × seeds. Nothing is queued unless every arm fits the base model, nor if
+    one is predicted to need more memory than any live worker has, unless you insist."""
+    if not insist:
+        will_it_fit.refuse_misfit(db, bell, settings, spec)
     with db.transaction() as session:
         study = study_service.submit(session, bell, spec)
         return StudyOut.of(study_service.progress(session, study.id))

@@ -1,0 +1,119 @@
+"""Estimates over HTTP: will it fit, how one prediction stands, and how far estimates were off."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import APIRouter, Body, Response
+from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
+
+from app.domain.fits import Accuracy, ArmFit, EstimateRequest, FitReport, State
+from app.domain.names import wrong
+from app.domain.prediction import MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.runs import RunSpec
+from app.domain.studies import StudySpec
+from app.services import will_it_fit
+from app.services.machine_fits import state_of
+from app.store.queries import estimates
+from app.store.tables import EstimateRow
+from app.web.api.examples import ESTIMATE
+from app.web.api.waiting import Wait, answered, partial
+from app.web.dependencies import Bell, Config, Db, Reading
+from app.web.errors import problems
+
+router = APIRouter(prefix="/estimates", tags=["estimates"])
+
+KINDS: dict[str, type[BaseModel]] = {"arms": StudySpec, "method": RunSpec, "methods": EstimateRequest}
+"""What a body is, by the field that only it has."""
+
+
+def _told_apart(value: Any, _handler: ValidatorFunctionWrapHandler) -> Any:
+    found = [field for field in KINDS if field in value] if isinstance(value, dict) else []
+    if len(found) != 1:
+        what = "both " + " and ".join(found) if found else "none of arms, method and methods"
+        remedy = "give arms for a study, method for a run, methods for anything else"
+        raise wrong("", f"the body has {what}, so it cannot be told what is asked", remedy)
+    return KINDS[found[0]].model_validate(value)
+
+
+Asked = Annotated[StudySpec | RunSpec | EstimateRequest, WrapValidator(_told_apart)]
+
+
+class EstimateAnswer(BaseModel):
+    """What each arm needs, held against each live worker and the well-known cards."""
+
+    settled: bool
+    """Nothing more will come; else ask again."""
+    pending: int
+    """Predictions that are being worked out, ways out included."""
+    estimate_ids: list[int]
+    """Of the arms' predictions."""
+    arms: tuple[ArmFit, ...]
+
+    @classmethod
+    def of(cls, report: FitReport) -> Self:
+        """From the service."""
+        ids = [need.estimate_id for need in report.needs if need.estimate_id is not None]
+        return cls(settled=report.settled, pending=report.pending, estimate_ids=ids, arms=report.arms)
+
+
+class EstimateOut(BaseModel):
+    """One prediction, or one map, without any device's own needs."""
+
+    id: int
+    kind: Literal["run", "map"]
+    state: State
+    message: str
+    """A sentence, where it failed."""
+    request: PredictionRequest | MapRequest
+    prediction: Prediction | None
+    map: MemoryMap | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: EstimateRow) -> Self:
+        """From the store."""
+        return cls(
+            id=row.id,
+            kind="map" if row.kind == "map" else "run",
+            state=state_of(row),
+            message=row.message,
+            request=row.request,
+            prediction=row.prediction,
+            map=row.map,
+            created_at=row.created_at,
+        )
+
+
+@router.post(
+    "",
+    operation_id="estimate",
+    responses=partial(EstimateAnswer) | problems(422),
+)
+async def ask(
+    response: Response,
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    asked: Annotated[Asked, Body(openapi_examples=ESTIMATE)],
+    wait: Wait = 0,
+) -> EstimateAnswer:
+    """Will it fit? Of a study's arms, a run, or methods on a registered model or a pasted config: predicted memory and
+    time against each live worker and well-known cards, with ways out where a worker is too small.
+
+    200 once everything is worked out, 202 with what is ready before that. Nothing is queued, no weights are loaded."""
+    report = await answered(db, bell, lambda session, b: will_it_fit.of_any(session, b, settings, asked), wait)
+    response.status_code = 200 if report.settled else 202
+    return EstimateAnswer.of(report)
+
+
+@router.get("/accuracy", operation_id="getEstimateAccuracy")
+def accuracy(session: Reading) -> list[Accuracy]:
+    """How far estimates were from what was measured, by device, precision and method. Each run is held against an
+    estimate that rests on the other runs only."""
+    return will_it_fit.accuracy(session)
+
+
+@router.get("/{estimate_id}", operation_id="getEstimate", responses=problems(404))
+def get(session: Reading, estimate_id: int) -> EstimateOut:
+    """How one prediction stands."""
+    return EstimateOut.of(estimates.get(session, estimate_id))

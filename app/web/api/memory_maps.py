@@ -1,0 +1,59 @@
+"""Maps over HTTP: which method fits at which length and batch size."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from app.domain.fits import Length, MapQuestion, MapReport, Rows
+from app.domain.names import Name
+from app.domain.runs import TrainingArguments
+from app.domain.tasks import Task
+from app.services import memory_maps
+from app.web.api.waiting import Wait, answered, partial
+from app.web.dependencies import Bell, Config, Db
+from app.web.errors import problems
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+USUAL = MapQuestion(base_model="any")
+
+
+@router.get(
+    "/{name:path}/map",
+    operation_id="getMemoryMap",
+    responses=partial(MapReport) | problems(404, 422),
+)
+async def memory_map(
+    response: Response,
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    name: Name,
+    task: Annotated[Task, Query()] = USUAL.task,
+    labels: Annotated[int, Query(ge=1, le=100_000, description="Of a classifier's head.")] = USUAL.labels,
+    device: Annotated[str, Query(max_length=120, description="A live worker's name, or a card's.")] = "",
+    methods: Annotated[
+        list[str], Query(min_length=1, max_length=8, description="Kinds, each with its usual settings.")
+    ] = list(USUAL.methods),  # noqa: B006 FastAPI copies it
+    lengths: Annotated[list[Length], Query(min_length=1, max_length=10)] = list(USUAL.lengths),  # noqa: B006
+    batch_sizes: Annotated[list[Rows], Query(min_length=1, max_length=12)] = list(USUAL.batch_sizes),  # noqa: B006
+    gradient_checkpointing: bool = False,
+    bf16: Annotated[bool | None, Query(description="As in training; left out, as the device can.")] = None,
+    wait: Wait = 0,
+) -> MapReport:
+    """Method × length × batch on one device: fits, tight or does not fit, and the largest batch that fits.
+
+    200 once it is worked out, 202 before that."""
+    question = MapQuestion(
+        base_model=name,
+        task=task,
+        labels=labels,
+        machine=device,
+        methods=tuple(methods),
+        training=TrainingArguments(gradient_checkpointing=gradient_checkpointing, bf16=bf16),
+        lengths=tuple(lengths),
+        batch_sizes=tuple(batch_sizes),
+    )
+    found = await answered(db, bell, lambda session, b: memory_maps.map_of(session, b, settings, question), wait)
+    response.status_code = 200 if found.settled else 202
+    return found
