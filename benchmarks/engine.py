@@ -1,12 +1,12 @@
 """How fast the engine is, beside what one would write without it: transformers' Trainer and PEFT with their defaults.
 
-    python benchmarks/engine.py [texts.csv] [--only lora,full,overhead,prefix,start] [--rounds 5] [--quick] …
+    python benchmarks/engine.py [texts.csv] [--only lora,full,overhead,prefix,start,precision,gpu] [--quick] …
 
 `lora` and `full`: the same base model, rows, epochs, batch size and learning rate on both sides, each run in a process
 of its own, in turns. Ours is the trainer as a worker starts it, in its environment; theirs is
 benchmarks/speed/plain.py in the caller's. A side's seconds are those of training alone, its tokens real ones,
 without padding. A ratio counts only where the losses agree, so they stand beside it. `overhead` is what reporting takes
-of a step; `prefix` and `start` are prefix.py and job_start.py.
+of a step; `prefix`, `start`, `precision` and `gpu` are prefix.py, job_start.py, precision.py and gpu.py.
 
 Without a file of texts (columns `text` and `label`) the articles of the packaged sample serve. Run it on a machine that
 does nothing else: OpenMP's threads wait in a spin by default, so company costs the other side more than ours.
@@ -19,28 +19,25 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from speed.arithmetic import peak, training_flops
 from speed.reporting import reporting
+from speed.tables import over_seeds, spread
+from speed.trained import trained
 
 from app import sample
 from app.domain.datasets import LabelledRow, split_by_hash
-from app.domain.jobs import FailureReport, ResultReport, StepsReport, TrainJob
 from app.domain.methods import METHODS, FullSpec, LoraSpec
-from app.domain.metrics import StepMetrics
 from app.domain.runs import RunSpec, TrainingArguments
-from worker.trainer_process import TrainerProcess
+from worker.engine.environment import choose_device
 
 HERE = Path(__file__).parent
-SECTIONS = ("lora", "full", "overhead", "prefix", "start")
+SECTIONS = ("lora", "full", "overhead", "prefix", "start", "precision", "gpu")
 SPECS: dict[str, LoraSpec | FullSpec] = {
     "lora": LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]),
     "full": FullSpec(),
@@ -103,10 +100,6 @@ def articles() -> list[tuple[str, str]]:
 
 def ours(method: str, work: Workload, seed: int, directory: Path) -> Side:
     """A trainer's run, as a worker starts it."""
-    file, output = directory / "rows.parquet", directory / "output"
-    output.mkdir()
-    rows = [*work.train, *work.test]
-    pq.write_table(pa.table({name: [getattr(row, name) for row in rows] for name in LabelledRow._fields}), file)
     training = TrainingArguments(
         num_train_epochs=work.epochs,
         per_device_train_batch_size=work.batch_size,
@@ -114,40 +107,13 @@ def ours(method: str, work: Workload, seed: int, directory: Path) -> Side:
         warmup_steps=0,  # as the other side's default
         seed=seed,
     )
-    job = TrainJob(
-        run_id=1,
-        epoch=1,
-        spec=RunSpec(base_model="packaged", dataset="benchmark", method=SPECS[method], training=training),
-        model_location=str(sample.model_directory()),
-        dataset_file=str(file),
-        labels=work.labels,
-        output=str(output),
-        claimed_at=time.time(),
-    )
-    trainer, steps = TrainerProcess(), list[StepMetrics]()
-    trainer.hand(job, directory, lease_seconds=600.0)
-    try:
-        while not trainer.finished_reporting:
-            trainer.renew_lease()
-            for report in trainer.reports(wait=10.0):
-                match report:
-                    case StepsReport():
-                        steps += report.steps
-                    case FailureReport():
-                        raise RuntimeError(report.failure.message)
-                    case ResultReport(result=result):
-                        tested = result.evaluation("adapted", "test")
-                        assert tested is not None
-                        last = [s.loss for s in steps if s.epoch > work.epochs - 1]
-                        loss = statistics.fmean(last)
-                        score = tested.metrics["accuracy"]
-                        precision = result.environment.precision
-                        return Side(
-                            result.clocks.train, result.tokens, loss, tested.loss, score, result.steps, precision
-                        )
-        raise RuntimeError(f"the trainer ended without a result:\n{trainer.last_errors()}")
-    finally:
-        trainer.kill()
+    spec = RunSpec(base_model="packaged", dataset="benchmark", method=SPECS[method], training=training)
+    result, steps = trained(spec, sample.model_directory(), work.labels, [*work.train, *work.test], directory)
+    tested = result.evaluation("adapted", "test")
+    assert tested is not None
+    loss = statistics.fmean(step.loss for step in steps if step.epoch > work.epochs - 1)
+    score, precision = tested.metrics["accuracy"], result.environment.precision
+    return Side(result.clocks.train, result.tokens, loss, tested.loss, score, result.steps, precision)
 
 
 def theirs(method: str, work: Workload, seed: int, directory: Path) -> Side:
@@ -212,17 +178,6 @@ def in_turn(side: Callable[[str, Workload, int, Path], Side], method: str, work:
         return side(method, work, seed, Path(directory))
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """Median, smallest and largest."""
-    return f"{statistics.median(values):{form}} [{min(values):{form}}–{max(values):{form}}]"
-
-
-def over_seeds(values: Sequence[float]) -> str:
-    """Mean and sd."""
-    sd = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.4f}{sd}"
-
-
 def overhead(runs: Sequence[Side]) -> None:
     """Print what reporting takes of a step of these runs."""
     step_seconds = statistics.median(run.seconds / run.steps for run in runs)
@@ -264,11 +219,12 @@ def main() -> None:
         raise SystemExit(f"--only: no section {', '.join(sorted(wrong))}; there are {', '.join(SECTIONS)}")
     if {"lora", "full", "overhead"} & set(sections):
         work = workload(options)
-        peaks = {"fp32": peak(torch.float32), "bf16": peak(torch.bfloat16)}
+        device = choose_device("auto")
+        peaks = {"fp32": peak(torch.float32, device), "bf16": peak(torch.bfloat16, device)}
         print(
             f"{len(work.train)} rows to train, {len(work.test)} to test, {work.epochs} epochs, batch "
             f"{work.batch_size}, max_length {work.max_length}, {work.rounds} seeds, {torch.get_num_threads()} threads, "
-            f"torch {torch.__version__}\nmatmul peak: fp32 {peaks['fp32'] / 1e9:.0f}, bf16 "
+            f"torch {torch.__version__}\nmatmul peak of {device.type}: fp32 {peaks['fp32'] / 1e9:.0f}, bf16 "
             f"{peaks['bf16'] / 1e9:.0f} GFLOP/s",
             flush=True,
         )
@@ -279,6 +235,10 @@ def main() -> None:
         beside("prefix.py", *(["64", "1"] if options.quick else []))
     if "start" in sections:
         beside("job_start.py", *(["1"] if options.quick else []))
+    if "precision" in sections:
+        beside("precision.py", *(["--rounds", "2", "--rows", "96", "--epochs", "1"] if options.quick else []))
+    if "gpu" in sections:
+        beside("gpu.py", *(["--steps", "3"] if options.quick else []))
 
 
 if __name__ == "__main__":

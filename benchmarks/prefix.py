@@ -1,6 +1,6 @@
 """How much time it saves to store the frozen prefix: a BERT of 12 blocks of width 384 of which the last 2 train.
 
-    python benchmarks/prefix.py [rows, 256] [epochs, 8] [threads, 1]
+    python benchmarks/prefix.py [rows, 256] [epochs, 8] [threads, as many as torch takes]
 
 Weights are random, for time does not depend on them. Two copies of a model train on the same batches, one that computes
 its prefix and one that reads it, in turns, an epoch each, so that whatever else the machine does meets both. Seconds
@@ -184,7 +184,8 @@ def quotients(pairs: list[tuple[float, float]]) -> str:
 
 def main() -> None:
     """Print the table as Markdown."""
-    count, epochs, threads = (int(a) for a in [*sys.argv[1:], *["256", "8", "1"][len(sys.argv) - 1 :]])
+    defaults = ["256", "8", str(torch.get_num_threads())]
+    count, epochs, threads = (int(a) for a in [*sys.argv[1:], *defaults[len(sys.argv) - 1 :]])
     torch.set_num_threads(threads)
     rows = texts(count)
     print(

@@ -40,13 +40,21 @@ def training_flops(method: str, texts: Sequence[str], labels: int, max_length: i
     return float(np.polyval(np.polyfit(at, counted, 2), lengths).sum())
 
 
-def peak(dtype: torch.dtype, size: int = 4096) -> float:
-    """Operations a second of this device's best matrix product, of five."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    a @ b
+def peak(dtype: torch.dtype, device: torch.device, size: int = 4096) -> float:
+    """Operations a second of a device's best matrix product, of five: of the device that trains."""
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
+    product(a, b)
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
-        a @ b
+        product(a, b)
         seconds.append(time.perf_counter() - began)
     return 2 * size**3 / min(seconds)
+
+
+def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """A matrix product that is done: a GPU only takes note of it."""
+    found = a @ b
+    if found.device.type == "cuda":
+        torch.cuda.synchronize(found.device)
+    return found
