@@ -78,6 +78,8 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
         return EXIT_ABANDONED
     except Exception as error:
         traceback.print_exc()
-        peak = attempt.instruments.memory.peak() if attempt else None
-        channel.send(FailureReport(failure=failure(error, peak)))
+        instruments = attempt.instruments if attempt else None
+        peak = instruments.memory.peak() if instruments else None
+        ledger = instruments.ledgers.interrupted if instruments else None
+        channel.send(FailureReport(failure=failure(error, peak, ledger)))
     return 0

@@ -19,7 +19,7 @@ from worker.engine.artifacts import collect, write_predictions
 from worker.engine.clocks import Stopwatch
 from worker.engine.data import Examples, check_length, read
 from worker.engine.dropout import quicken
-from worker.engine.environment import choose_device, computes_in_bf16, describe, prepare
+from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
 from worker.engine.evaluate import Evaluator, Predictions
 from worker.engine.forgetting import GeneralText
 from worker.engine.memory import MemoryMeter
@@ -48,6 +48,7 @@ class Attempt:
         self.output = Path(job.output)
         wanted = job.spec.training.bf16
         self.bf16 = computes_in_bf16(self.device) if wanted is None else wanted
+        self.rate = matmul_flops(self.device, self.bf16)
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
 
     def run(self) -> RunResult:
@@ -149,7 +150,11 @@ class Attempt:
             forgetting=forgetting,
             resumed_from=resume.state.step if resume else None,
             environment=describe(
-                self.device, self.bf16, "nf4" if nf4 else frozen_dtype, base.model.config._attn_implementation
+                self.device,
+                self.bf16,
+                "nf4" if nf4 else frozen_dtype,
+                base.model.config._attn_implementation,
+                self.rate,
             ),
             artifacts=artifacts,
             clocks=clocks.read(),

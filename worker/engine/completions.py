@@ -54,11 +54,10 @@ def judge(
 
     `logits` gives a batch's [N, V] at its N targets, in their order.
     """
-    vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", 1))  # type: ignore[operator, union-attr]
     longest = max(np.count_nonzero(row != IGNORED) for row in examples.targets)
     right, units, total = np.zeros(len(examples)), np.zeros(len(examples)), 0.0
     with evaluator.judging(model):
-        for indices, batch in evaluator.batches(examples, max(1, _MOST_LOGITS // (vocabulary * int(longest)))):
+        for indices, batch in evaluator.batches(examples, most_rows(model, int(longest))):
             found, targets = logits(model, batch), batch.targets
             total += token_losses(found, targets).double().sum().item()
             hits = torch.zeros_like(batch.labels).index_put_(batch.places, (found.argmax(1) == targets).long())
@@ -76,6 +75,12 @@ def judge(
     metrics = {name: float(values.mean()) for name, values in per_item.items()}
     metrics["perplexity"] = math.exp(min(loss, _BIGGEST_LOSS))
     return Predictions(loss, metrics, per_item, columns)
+
+
+def most_rows(model: Any, targets: int) -> int:
+    """Rows with so many targets each that an evaluation takes at once."""
+    vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", 1))
+    return max(1, _MOST_LOGITS // (vocabulary * targets))
 
 
 def longest_prompt(job: TrainJob, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -1,7 +1,9 @@
 """What an attempt runs on: chosen once, reported beside its numbers."""
 
+import math
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -45,10 +47,31 @@ def computes_in_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
+def matmul_flops(device: torch.device, bf16: bool, size: int | None = None) -> float:
+    """Operations a second of the device's matrix product, in the type that is computed in: the best of five.
+
+    Some 50 ms. On a CPU it is also the libraries' first use, so what they keep is there before memory is counted.
+    """
+    n = size or (4096 if device.type == "cuda" else 1024)
+    a, b = torch.ones(2, n, n, dtype=torch.bfloat16 if bf16 else torch.float32, device=device)
+    best = math.inf
+    for _ in range(6):  # the first warms up
+        began = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * n**3 / best
+
+
 def describe(
-    device: torch.device, bf16: bool, frozen_dtype: Literal["float32", "bfloat16", "nf4"], attention: str
+    device: torch.device,
+    bf16: bool,
+    frozen_dtype: Literal["float32", "bfloat16", "nf4"],
+    attention: str,
+    rate: float | None = None,
 ) -> Environment:
-    """The environment of an attempt; `attention` as transformers names it."""
+    """The environment of an attempt; `attention` as transformers names it, `rate` as `matmul_flops` found it."""
     return Environment(
         device=str(device),
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
@@ -56,6 +79,7 @@ def describe(
         precision="bf16" if bf16 else "fp32",
         frozen_dtype=frozen_dtype,
         attention=attention,
+        matmul_flops=rate,
         versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
     )
 

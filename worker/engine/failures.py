@@ -7,19 +7,22 @@ import torch
 from safetensors import SafetensorError
 
 from app.domain.errors import RunFailed
+from app.domain.ledger import Ledger
 from app.domain.runs import FAILURES, Failure, FailureCode
 
 _ASKED = re.compile(r"[Tt]ried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)")
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def failure(error: BaseException, peak_bytes: int | None = None) -> Failure:
-    """What an exception means for its run. `peak_bytes`: the attempt's memory peak until then, above its start."""
+def failure(error: BaseException, peak_bytes: int | None = None, ledger: Ledger | None = None) -> Failure:
+    """What an exception means for its run. `peak_bytes`: the attempt's memory peak until then, above its start;
+    `ledger`: of the step that it ended in, if that was followed."""
     if isinstance(error, RunFailed):
         return Failure(code=error.code, message=error.message)
     text = str(error)
     if _out_of_memory(error, text):
-        return Failure(code=FailureCode.OUT_OF_MEMORY, message=_memory_sentence(text, peak_bytes))
+        message = _memory_sentence(text, peak_bytes)
+        return Failure(code=FailureCode.OUT_OF_MEMORY, message=message, ledger=ledger)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     # safetensors writes in Rust and has an exception of its own for everything that goes wrong.
     if full or (isinstance(error, SafetensorError) and "No space left" in text):

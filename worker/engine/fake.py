@@ -5,7 +5,7 @@ buffer is replaced by a fake tensor of a real device type. On plain `meta` atten
 other memory.
 
 A CPU stands in for CUDA where torch has none: a tensor's size is the same, and what CUDA does in one kernel and a CPU
-in several is asked of CUDA's kernel (`CudaKernels`).
+in several is asked of CUDA's kernel (`as_on_cuda`).
 """
 
 from collections.abc import Callable, Iterator
@@ -17,10 +17,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import masking_utils
+
+from worker.engine import token_loss
 
 _BLOCK, _SCALES = 64, 256
 """NF4: weights that share a scale, scales that share one of their own."""
@@ -88,8 +89,9 @@ def pack(model: nn.Module, names: list[str], compute: torch.dtype) -> None:
         if isinstance(layer, BaseTunerLayer):
             layer = _beside_adapter(layer)
         if type(layer) is nn.Linear:
-            layer.__class__ = PackedLinear
-            layer.pack(compute)
+            packed: Any = layer
+            packed.__class__ = PackedLinear
+            packed.pack(compute)
 
 
 def _beside_adapter(adapter: Any) -> Any:
@@ -128,23 +130,26 @@ def no_rows_side_by_side() -> Iterator[None]:
         masking_utils.find_packed_sequence_indices = look
 
 
-class CudaKernels(TorchFunctionMode):
-    """Attention and dropout by the operations that torch has for CUDA."""
+@contextmanager
+def as_on_cuda() -> Iterator[None]:
+    """Attention and dropout by the operations that torch has for CUDA, and the loss in as large parts as there.
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Stand in for two functions; all others are as they are."""
-        options = kwargs or {}
-        if func is functional.scaled_dot_product_attention:
-            return _attend(*args, **options)
-        if func in (functional.dropout, torch.dropout):
-            return _drop(*args, **options)
-        return func(*args, **options)
+    In place of torch's functions, and not by a TorchFunctionMode: such a mode rests within what it handles, and
+    checkpointed blocks are computed again within `backward`.
+    """
+    attend, drop, on_cpu = functional.scaled_dot_product_attention, functional.dropout, token_loss.PARTS["cpu"]
+    functional.scaled_dot_product_attention = _attend
+    functional.dropout = _drop
+    token_loss.PARTS["cpu"] = token_loss.PARTS["cuda"]
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention, functional.dropout = attend, drop
+        token_loss.PARTS["cpu"] = on_cpu
 
 
-def _drop(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    return torch.ops.aten.native_dropout(x, p, True)[0] if training and p > 0 else x
+def _drop(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    return torch.ops.aten.native_dropout(input, p, True)[0] if training and p > 0 else input
 
 
 def _attend(

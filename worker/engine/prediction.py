@@ -28,7 +28,14 @@ from app.domain.runs import FailureCode
 from worker.engine.architecture import describe
 from worker.engine.data import Batch, Places
 from worker.engine.dropout import quicken
-from worker.engine.fake import Answers, CudaKernels, Operations, no_rows_side_by_side, pack, replace_tensors
+from worker.engine.fake import (
+    Answers,
+    Operations,
+    as_on_cuda,
+    no_rows_side_by_side,
+    pack,
+    replace_tensors,
+)
 from worker.engine.ledger import Journal, rounded_on_cuda, rounded_on_host
 from worker.engine.memory import tensor_bytes
 from worker.engine.methods import MECHANISMS
@@ -266,7 +273,7 @@ class _Steps:
             entered.enter_context(Answers())
             entered.enter_context(no_rows_side_by_side())
             if self.request.device == "cuda":
-                entered.enter_context(CudaKernels())
+                entered.enter_context(as_on_cuda())
             yield
 
     @contextmanager

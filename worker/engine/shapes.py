@@ -12,7 +12,7 @@ from app.domain.jobs import TrainJob
 from app.domain.prediction import Lengths, PredictionRequest
 from app.domain.runs import RunSpec
 from app.domain.tasks import TASKS as FACTS
-from worker.engine.completions import Completions
+from worker.engine.completions import Completions, most_rows
 from worker.engine.data import Batch, check_length, evaluation_order, learnt, read, training_order
 from worker.engine.tasks import TASKS
 
@@ -69,7 +69,10 @@ def _of_rows(request: PredictionRequest, dataset: Path, model: PreTrainedModel) 
     by_tokens = max(batches, key=train.weight)
     by_targets = max(batches, key=train.units)
     chosen = [by_tokens] if train.units(by_tokens) == train.units(by_targets) else [by_tokens, by_targets]
-    longest = evaluation_order(test.lengths, training.per_device_eval_batch_size)[0]
+    at_once = training.per_device_eval_batch_size
+    if FACTS[request.task].unit != "item":
+        at_once = min(at_once, most_rows(model, max(map(test.units, ([i] for i in range(len(test)))))))
+    longest = evaluation_order(test.lengths, at_once)[0]
     prompts = test.prompts if isinstance(test, Completions) else []
     return Shapes(
         heaviest=[task.collate(train, indices, PAD) for indices in chosen],
@@ -102,9 +105,12 @@ def _longest(request: PredictionRequest, model: PreTrainedModel) -> Shapes:
         labels = torch.zeros((rows, length), dtype=torch.int64)
         return Batch(inputs, labels, rows * length, learnt(labels))
 
+    at_once = training.per_device_eval_batch_size
+    if FACTS[request.task].unit != "item":
+        at_once = min(at_once, most_rows(model, length))
     return Shapes(
         heaviest=[batch(training.per_device_train_batch_size)],
-        evaluated=batch(training.per_device_eval_batch_size),
+        evaluated=batch(at_once),
         lengths=Lengths(source="max_length", rows=0, longest=length * (2 if encoder_decoder else 1), mean=length),
         padded=[],
         prompt=0,

@@ -19,10 +19,9 @@ from torch import nn
 
 from worker.engine.data import Places
 
-_PART = {"cpu": 2**20}
-"""Numbers in float32 at a time, by device: what a CPU's cache holds."""
-_PART_ELSEWHERE = 2**26
-"""256 MiB: on a GPU fewer kernels are worth more."""
+PARTS = {"cpu": 2**20, "cuda": 2**26}
+"""Numbers in float32 at a time, by device: what a CPU's cache holds; 256 MiB, since on a GPU fewer kernels are worth
+more."""
 
 
 def logits_at(model: nn.Module, inputs: Mapping[str, torch.Tensor], places: Places, length: int) -> torch.Tensor:
@@ -87,5 +86,5 @@ class _TokenLosses(torch.autograd.Function):
 
 
 def _parts(logits: torch.Tensor) -> list[slice]:
-    size = max(1, _PART.get(logits.device.type, _PART_ELSEWHERE) // logits.shape[1])
+    size = max(1, PARTS.get(logits.device.type, PARTS["cuda"]) // logits.shape[1])
     return [slice(start, start + size) for start in range(0, len(logits), size)]

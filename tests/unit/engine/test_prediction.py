@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from app.domain.errors import RunFailed
 from app.domain.jobs import TrainJob
@@ -11,11 +12,12 @@ from app.domain.ledger import OWNERS, Ledger
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec, QloraSpec
 from app.domain.metrics import RunResult
 from app.domain.prediction import MapRequest, PredictionRequest
-from app.domain.runs import TrainingArguments
+from app.domain.runs import FailureCode, TrainingArguments
 from app.domain.tasks import Format
 from tests import tiny, tiny_lm
 from tests.unit.engine import adapted as tried
 from worker.engine.attempt import Attempt
+from worker.engine.failures import failure
 from worker.engine.prediction import memory_map, predict
 
 TRIES = [(spec, name) for spec, name in tried.TRIES if not isinstance(spec, QloraSpec)]
@@ -226,3 +228,24 @@ def test_a_map_has_a_ledger_for_every_method_length_and_batch() -> None:
     assert totals[0, 16, 4] > totals[0, 16, 1] and totals[0, 32, 4] > totals[0, 16, 4] > totals[1, 16, 4]
     alone = predict(asked.cell(LoraSpec(r=4), 32, 2), None)
     assert alone.ledger.total == totals[1, 32, 2]
+
+
+def test_memory_that_runs_out_leaves_the_ledger_of_that_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = job(tmp_path, "bert", FullSpec())
+    attempt = Attempt(run, tiny.Recorder())
+
+    def too_much(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("worker.engine.train.clip", too_much)
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        attempt.run()
+    found = failure(raised.value, attempt.instruments.memory.peak(), attempt.instruments.ledgers.interrupted)
+    assert found.code is FailureCode.OUT_OF_MEMORY and "2,048 MiB more" in found.message
+    assert found.ledger is not None and found.ledger.step == 1
+    assert found.ledger.owners["gradients"] > 0 and found.ledger.owners["optimizer"] == 0
+
+
+def test_the_device_is_told_by_what_it_multiplies(tmp_path: Path) -> None:
+    result = Attempt(job(tmp_path, "bert", FullSpec()), tiny.Recorder()).run()
+    assert result.environment.matmul_flops is not None and result.environment.matmul_flops > 1e8
