@@ -1,0 +1,304 @@
+"""What is predicted of a run's memory, against what the run then holds, beside two rules of thumb.
+
+    python benchmarks/ledger.py [--only bert,t5] [--steps 3] [--json FILE]
+
+Models of random weights in the shapes of BERT, RoBERTa, T5, GPT-2, Llama and Qwen2; each configuration is a run of the
+trainer as a worker starts it, in a process of its own with rows of many lengths. Measured: the largest resident set of
+that process above its value before the model was loaded (docs/measuring.md). Predicted before it, from the
+configuration file and the lengths of the rows.
+
+The device's constant is the median over the configurations marked `fit`, by precision, and the errors are those of
+the others. The rules: 16 bytes a parameter (accelerate's estimate-memory: four times the weights, for Adam), and 18
+(weights and gradients in 2 and 4 bytes, moments and a master copy in 4 each).
+"""
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from speed.trained import trained
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+from app.domain.datasets import ROWS, Row, Split
+from app.domain.methods import (
+    AdaLoraSpec,
+    BitFitSpec,
+    BottleneckAdapterSpec,
+    FullSpec,
+    HeadOnlySpec,
+    Ia3Spec,
+    LastLayersSpec,
+    LoraSpec,
+    MethodSpec,
+)
+from app.domain.metrics import RunResult
+from app.domain.prediction import Prediction, PredictionRequest
+from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.tasks import TASKS, Format, Task
+from worker.engine.prediction import predict
+
+MIB = 2**20
+WORDS = 2000
+SHAPES: dict[str, tuple[Task, dict[str, Any]]] = {
+    "bert": (
+        "sequence-classification",
+        {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 1536},
+    ),
+    "roberta": (
+        "sequence-classification",
+        {"hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8, "intermediate_size": 2048,
+         "max_position_embeddings": 514, "vocab_size": 50265},
+    ),
+    "t5": ("seq2seq-lm", {"d_model": 512, "d_kv": 64, "num_heads": 8, "d_ff": 2048, "num_layers": 6}),
+    "gpt2": ("causal-lm", {"n_embd": 512, "n_layer": 8, "n_head": 8}),
+    "llama": (
+        "causal-lm",
+        {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8,
+         "num_key_value_heads": 4, "vocab_size": 32000},
+    ),
+    "qwen2": (
+        "causal-lm",
+        {"hidden_size": 448, "intermediate_size": 1792, "num_hidden_layers": 10, "num_attention_heads": 7,
+         "num_key_value_heads": 1, "vocab_size": 50000, "tie_word_embeddings": True},
+    ),
+}  # fmt: skip
+"""Task and configuration by transformers' name of the architecture."""
+LORA = LoraSpec(r=8, lora_alpha=16)
+ALL = LoraSpec(r=16, lora_alpha=32, target_modules="all-linear")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration."""
+
+    shape: str
+    method: MethodSpec
+    rows: int
+    """Of a batch."""
+    length: int
+    """max_length, which the longest rows have."""
+    bf16: bool = False
+    more: dict[str, Any] = field(default_factory=dict)
+    """Other training arguments."""
+    fit: bool = False
+
+    @property
+    def words(self) -> str:
+        """In a table's row."""
+        extra = [name.replace("_", " ") for name, value in self.more.items() if value]
+        precision = "bf16" if self.bf16 else "fp32"
+        return f"{self.shape}, {self.method.label}, {self.rows} × {self.length}, {', '.join([precision, *extra])}"
+
+
+CHECKPOINTING = {"gradient_checkpointing": True}
+ACCUMULATION = {"gradient_accumulation_steps": 2}
+CASES = [
+    # The constant is fitted on these …
+    Case("bert", FullSpec(), 8, 96, fit=True),
+    Case("roberta", LORA, 8, 128, fit=True),
+    Case("t5", LORA, 8, 64, fit=True),
+    Case("gpt2", FullSpec(), 4, 96, fit=True),
+    Case("llama", LORA, 4, 96, fit=True),
+    Case("bert", LORA, 8, 96, True, fit=True),
+    Case("gpt2", LORA, 4, 128, True, fit=True),
+    Case("t5", FullSpec(), 4, 64, True, fit=True),
+    Case("llama", FullSpec(), 4, 64, True, fit=True),
+    Case("roberta", HeadOnlySpec(), 16, 64, True, fit=True),
+    # … and the errors are of these.
+    Case("bert", FullSpec(), 16, 128),
+    Case("bert", LORA, 32, 128),
+    Case("bert", LORA, 16, 256, True),
+    Case("bert", FullSpec(), 16, 256, True, CHECKPOINTING),
+    Case("bert", BitFitSpec(), 16, 128),
+    Case("bert", BottleneckAdapterSpec(), 16, 192, True),
+    Case("bert", LastLayersSpec(layers=2), 32, 256),
+    Case("roberta", FullSpec(), 16, 128, False, CHECKPOINTING),
+    Case("roberta", FullSpec(), 8, 256, True),
+    Case("roberta", ALL, 16, 192),
+    Case("roberta", AdaLoraSpec(), 16, 128),
+    Case("t5", FullSpec(), 8, 128),
+    Case("t5", LoraSpec(r=8, lora_alpha=32, target_modules=["q", "v"]), 16, 128),
+    Case("t5", LORA, 16, 192, True),
+    Case("t5", Ia3Spec(), 8, 128, False, CHECKPOINTING),
+    Case("gpt2", FullSpec(), 8, 128),
+    Case("gpt2", LORA, 8, 256),
+    Case("gpt2", FullSpec(), 8, 192, True, ACCUMULATION),
+    Case("gpt2", LORA, 16, 256, True, CHECKPOINTING),
+    Case("llama", FullSpec(), 8, 128),
+    Case("llama", ALL, 8, 256, True),
+    Case("llama", LORA, 8, 192, False, CHECKPOINTING),
+    Case("qwen2", FullSpec(), 4, 192),
+    Case("qwen2", LORA, 8, 192),
+    Case("qwen2", LoraSpec(r=8, use_dora=True), 8, 128, True),
+]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A configuration's numbers, in bytes."""
+
+    case: Case
+    predicted: Prediction
+    measured: RunResult
+    parameters: int
+
+    @property
+    def peak(self) -> int:
+        """Measured."""
+        return self.measured.memory.peak_bytes
+
+    def error(self, constant: float) -> float:
+        """(predicted − measured) / measured."""
+        return (self.predicted.peak_bytes + constant - self.peak) / self.peak
+
+
+def model_directory(shape: str, folder: Path) -> Path:
+    """A model of random weights with a tokenizer of WORDS words, `w0` to `w1999`."""
+    where = folder / shape
+    if where.exists():
+        return where
+    task, sizes = SHAPES[shape]
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    start = {"decoder_start_token_id": 0} if task == "seq2seq-lm" else {}
+    config = AutoConfig.for_model(shape, **sizes, **special, **start)
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(where)  # type: ignore[no-untyped-call]
+    words = ["<pad>", "<s>", "</s>", "<unk>", *(f"w{i}" for i in range(WORDS))]
+    backend = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(where)
+    return where
+
+
+def rows_of(case: Case) -> tuple[list[Row], Format]:
+    """Random words: in each split a batch of the longest, and batches of shorter ones."""
+    task, draw = SHAPES[case.shape][0], random.Random(0)
+    form: Format = "labelled" if TASKS[task].adds_head else "prompt-completion"
+    together = case.rows * case.more.get("gradient_accumulation_steps", 1)
+
+    def text(words: int) -> str:
+        return " ".join(f"w{draw.randrange(WORDS)}" for _ in range(max(1, words)))
+
+    rows: list[Row] = []
+    splits: tuple[tuple[Split, int], ...] = (("train", 4 * together), ("validation", 8), ("test", 8))
+    for split, count in splits:
+        for number in range(count):
+            words = 2 * case.length if number < count // 2 else draw.randrange(case.length // 4, case.length)
+            content = (text(words), number % 2) if form == "labelled" else (text(words // 2), text(words // 2))
+            rows.append(ROWS[form]._make((f"{split}{number}", split, *content)))
+    return rows, form
+
+
+def run(case: Case, models: Path, steps: int) -> Found:
+    """Predict a configuration's run, make it, and take both."""
+    task, model, (rows, form) = SHAPES[case.shape][0], model_directory(case.shape, models), rows_of(case)
+    training = TrainingArguments(
+        max_steps=steps,
+        per_device_train_batch_size=case.rows,
+        per_device_eval_batch_size=8,
+        max_length=case.length,
+        max_new_tokens=4,
+        bf16=case.bf16,
+        **case.more,
+    )
+    spec = RunSpec(base_model=case.shape, dataset="random", task=task, method=case.method, training=training)
+    labels = ["no", "yes"] if TASKS[task].adds_head else []
+    request = PredictionRequest(
+        location=str(model),
+        task=task,
+        labels=max(1, len(labels)),
+        method=case.method,
+        training=training,
+        dataset_format=form,
+        device="cpu",
+        bf16=case.bf16,
+    )
+    with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        pq.write_table(pa.table({name: [getattr(r, name) for r in rows] for name in rows[0]._fields}), file.name)
+        predicted = predict(request, Path(file.name))
+        result, _ = trained(spec, model, labels, rows, Path(folder), form)
+    return Found(case, predicted, result, predicted.total)
+
+
+def constants(found: Sequence[Found]) -> dict[bool, float]:
+    """By precision, from the configurations that are marked for it."""
+    return {
+        bf16: statistics.median(f.peak - f.predicted.peak_bytes for f in found if f.case.fit and f.case.bf16 is bf16)
+        for bf16 in {f.case.bf16 for f in found if f.case.fit}
+    }
+
+
+def table(found: Sequence[Found]) -> Iterator[str]:
+    """The report's lines, as Markdown."""
+    constant = constants(found)
+    yield "constant: " + ", ".join(
+        f"{'bf16' if bf16 else 'fp32'} {value / MIB:.1f} MiB" for bf16, value in sorted(constant.items())
+    )
+    yield ""
+    yield "| configuration | predicted (MiB) | measured (MiB) | error | phase | 16 B a parameter | 18 B |"
+    yield "|" + "---|" * 7
+    errors: dict[str, list[float]] = {"ledger": [], "16": [], "18": []}
+    for f in found:
+        own = f.error(constant[f.case.bf16])
+        rules = [(factor * f.parameters - f.peak) / f.peak for factor in (16, 18)]
+        if not f.case.fit:
+            for name, value in zip(errors, (own, *rules), strict=True):
+                errors[name].append(value)
+        predicted = (f.predicted.peak_bytes + constant[f.case.bf16]) / MIB
+        yield (
+            f"| {f.case.words}{' (fit)' if f.case.fit else ''} | {predicted:.1f} | {f.peak / MIB:.1f} | {own:+.2%} "
+            f"| {f.predicted.phase} | {rules[0]:+.0%} | {rules[1]:+.0%} |"
+        )
+    yield ""
+    yield f"| over the {len(errors['ledger'])} that were not fitted | mean error | worst |"
+    yield "|---|---|---|"
+    for name, values in errors.items():
+        what = "predicted" if name == "ledger" else f"{name} bytes a parameter"
+        sizes = [abs(value) for value in values]
+        yield f"| {what} | {statistics.fmean(sizes):.2%} | {max(sizes):.2%} |"
+
+
+def main() -> None:
+    """Run every configuration and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", default="", help="architectures, by comma")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--quick", action="store_true", help="two configurations: shows that it works")
+    parser.add_argument("--json", type=Path, help="leave the predictions and results here")
+    options = parser.parse_args()
+    cases = [case for case in CASES if not options.only or case.shape in options.only.split(",")]
+    if options.quick:
+        cases = [cases[0], next(c for c in cases if not c.fit and not c.bf16)]
+    found = []
+    with tempfile.TemporaryDirectory() as models:
+        for case in cases:
+            found.append(run(case, Path(models), options.steps))
+            last = found[-1]
+            off = (last.peak - last.predicted.peak_bytes) / MIB
+            print(f"{case.words}: measured {last.peak / MIB:.1f}, off by {off:.1f} MiB", flush=True)
+    print()
+    print("\n".join(table(found)))
+    if options.json:
+        content = [
+            {"case": f.case.words, "predicted": f.predicted.model_dump(), "measured": f.measured.memory.model_dump()}
+            for f in found
+        ]
+        options.json.write_text(json.dumps(content, indent=1))
+
+
+if __name__ == "__main__":
+    main()
