@@ -27,7 +27,7 @@ def test_a_peak_belongs_to_the_phase_in_which_it_was() -> None:
     del block
     meter.enter("train")
     meter.enter("save")
-    peaks = meter.read(torch.nn.Linear(2, 2), 0).phase_peak_bytes
+    peaks = meter.read(torch.nn.Linear(2, 2), 0, []).phase_peak_bytes
     assert 60 * MIB < peaks["load"] < 80 * MIB
     assert peaks["train"] < 20 * MIB
 
