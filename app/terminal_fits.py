@@ -15,7 +15,9 @@ STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red", "unknown": 
 
 def needs_table(answer: dict[str, Any]) -> Table:
     """An arm on each kind of device: parameters that train, the peak, and who holds it."""
-    table = Table(box=box.SIMPLE_HEAD, title="Predicted peak by owner", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, title="Predicted peak, and who holds it in the largest train step", title_justify="left"
+    )
     for title in ("Arm", "On", "Trains", "Peak", *(owner.capitalize() for owner in OWNERS)):
         table.add_column(title, justify="left" if title in ("Arm", "On") else "right")
     for arm in answer["arms"]:

@@ -3,8 +3,9 @@
     measured peak = predicted peak + constant        constant: buffers of libraries, a workspace, rounding
     train time    = predicted operations / rate      rate: operations a second that training reached there
 
-Both are a median over past runs on the same device in the same precision with the same library versions, with a band
-from their spread. Before a device has made a run, an assumed constant stands in, and it says so.
+Both are a median over past runs on the same device in the same precision with the same library versions, of the same
+method where there are any (`alike`), with a band from their spread. Before a device has made a run, an assumed constant
+stands in, and it says so.
 """
 
 from collections.abc import Sequence
@@ -123,6 +124,11 @@ def relative_error(predicted: float, measured: float) -> float:
     return (predicted - measured) / measured
 
 
+def alike(past: Sequence[PastNeed], method: str) -> Sequence[PastNeed]:
+    """Of past runs those of a method, where there are any: what is held where, and how fast, differs by method."""
+    return [run for run in past if run.method == method] or past
+
+
 class Missed(NamedTuple):
     """How far a run's estimate was from what was measured: (estimated − measured) / measured."""
 
@@ -138,7 +144,7 @@ def missed(device: DeviceKind, bf16: bool, past: Sequence[PastNeed]) -> list[Mis
     """Each past run on a device held against an estimate that rests on the other runs only."""
     found = []
     for place, run in enumerate(past):
-        others = calibrate(device, bf16, [*past[:place], *past[place + 1 :]])
+        others = calibrate(device, bf16, alike([*past[:place], *past[place + 1 :]], run.method))
         seconds = train_seconds(int(run.predicted_flops), others) if run.train_seconds > 0 else None
         found.append(
             Missed(

@@ -56,7 +56,7 @@ def state_of(row: EstimateRow | None) -> State:
 def machine_fit(machine: Machine, request: PredictionRequest, board: Board, calibrations: Calibrations) -> MachineFit:
     """An arm on a device, without ways out."""
     need, lacking = board.need(request), lacks(machine, request.method.needs)
-    found, calibration = need.prediction, calibrations.of(machine, request.bf16)
+    found, calibration = need.prediction, calibrations.of(machine, request.bf16, request.method.kind)
     estimate = peak(found.peak_bytes, calibration) if found else None
     return MachineFit(
         machine=machine,
@@ -86,7 +86,7 @@ def with_ways(found: MachineFit, ways: Sequence[WayOut], board: Board, calibrati
     for way, need in zip(possible, needs, strict=True):
         if need.prediction is None or now is None:
             continue
-        estimate = peak(need.prediction.peak_bytes, calibrations.of(machine, way.request.bf16))
+        estimate = peak(need.prediction.peak_bytes, calibrations.of(machine, way.request.bf16, way.request.method.kind))
         saved = int(now.value - estimate.value)
         if saved > 0:
             better.append(

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.calibration import CARDS, Calibration, calibrate
+from app.domain.calibration import CARDS, Calibration, PastNeed, alike, calibrate
 from app.domain.capabilities import CAPABILITIES, Capability
 from app.domain.fits import Machine
 from app.services.estimates import kind_of
@@ -58,17 +58,17 @@ def lacks(machine: Machine, needs: frozenset[Capability]) -> str:
 
 
 class Calibrations:
-    """Of devices, each looked up once. `without`: a run that is to be held against the others."""
+    """Of devices, whose past is looked up once. `without`: a run that is to be held against the others."""
 
     def __init__(self, session: Session, without: int | None = None) -> None:
         self._session, self._without = session, without
-        self._known: dict[tuple[str, bool], Calibration] = {}
+        self._past: dict[tuple[str, bool], list[PastNeed]] = {}
 
-    def of(self, machine: Machine, bf16: bool) -> Calibration:
-        """A device's constants when it computes in bfloat16, or in float32."""
+    def of(self, machine: Machine, bf16: bool, method: str) -> Calibration:
+        """A device's constants when it computes in bfloat16, or in float32; `method` is a kind."""
         key = (machine.device_name, bf16)
-        if key not in self._known:
+        if key not in self._past:
             precision: Precision = "bf16" if bf16 else "fp32"
-            past = past_needs.on_device(self._session, machine.device_name, precision, without=self._without)
-            self._known[key] = calibrate(machine.kind, bf16, past)
-        return self._known[key]
+            found = past_needs.on_device(self._session, machine.device_name, precision, without=self._without)
+            self._past[key] = found
+        return calibrate(machine.kind, bf16, alike(self._past[key], method))

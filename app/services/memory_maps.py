@@ -31,7 +31,7 @@ def map_of(session: Session, bell: Doorbell | None, settings: Settings, question
     else:
         row = estimates.wanted(session, bell, request)
     found = row.map if row else None
-    cells = _cells(found, machine, Calibrations(session), request.bf16) if found else ()
+    cells = _cells(found, machine, Calibrations(session), request) if found else ()
     return MapReport(
         estimate_id=row.id if row else None,
         state=state_of(row),
@@ -99,10 +99,13 @@ def _methods(facts: ModelFacts, question: MapQuestion) -> tuple[AnyMethod, ...]:
     return tuple(found)
 
 
-def _cells(found: MemoryMap, machine: Machine, calibrations: Calibrations, bf16: bool) -> tuple[MapCellFit, ...]:
-    calibration, cells = calibrations.of(machine, bf16), []
+def _cells(
+    found: MemoryMap, machine: Machine, calibrations: Calibrations, request: MapRequest
+) -> tuple[MapCellFit, ...]:
+    known = [calibrations.of(machine, request.bf16, method.kind) for method in request.methods]
+    cells = []
     for cell in found.cells:
-        need = peak(cell.ledger.total, calibration)
+        need = peak(cell.ledger.total, known[cell.method])
         cells.append(
             MapCellFit(
                 method=cell.method,

@@ -9,6 +9,7 @@ from app.domain.calibration import (
     MIB,
     Estimate,
     PastNeed,
+    alike,
     calibrate,
     fit,
     missed,
@@ -64,6 +65,13 @@ def test_a_run_is_held_against_an_estimate_that_it_had_no_part_in() -> None:
     last = missed("cpu", False, past(30, 30, 60))[-1]
     assert last.bytes == pytest.approx((130 - 160) / 160)
     assert last.seconds == pytest.approx(0)
+
+
+def test_runs_of_the_same_method_teach_more_than_others() -> None:
+    others = past(30, 40)
+    own = [PastNeed(9, "lora", 50 * MIB, 150 * MIB, 1e12, 1.0)]
+    assert alike([*others, *own], "lora") == own
+    assert alike(others, "lora") == others
 
 
 @pytest.mark.parametrize(
