@@ -55,6 +55,13 @@ def fast() -> None:
         _LIBC.mallopt(_TRIM_THRESHOLD, _FAST_TRIM)
 
 
+def trim() -> None:
+    """Give back what is free. A block that fits into a hole of the heap is put there, however large, and stays when it
+    is freed: with `exact` alone resident memory would follow live tensors only as far as the heap has no holes."""
+    if _LIBC is not None:
+        _LIBC.malloc_trim(0)
+
+
 def free_bytes() -> int:
     """Bytes that are free in the heap and not given back."""
     return int(_LIBC.mallinfo2().fordblks) if _LIBC is not None else 0

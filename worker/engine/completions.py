@@ -63,6 +63,7 @@ def judge(
             hits = torch.zeros_like(batch.labels).index_put_(batch.places, (found.argmax(1) == targets).long())
             right[indices] = hits.sum(1).cpu().numpy()
             units[indices] = (batch.labels != IGNORED).sum(1).cpu().numpy()
+            del found  # or two batches' logits would be there at once
     loss = evaluator.finite(total / units.sum())
     per_item: dict[MetricName, NDArray[np.float64]] = {"token_accuracy": right / units}
     columns: dict[str, Sequence[str]] = {}

@@ -167,11 +167,11 @@ def positions(config: PreTrainedConfig) -> int | None:
 
 
 def check_length(
-    max_length: int, virtual_tokens: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    max_length: int, virtual_tokens: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
 ) -> None:
     """Raise `RunFailed(bad_configuration)` if the model has no positions for texts of this length, with what the method
-    puts before them."""
-    limit = most_tokens(model.config, tokenizer)
+    puts before them. Without a tokenizer the configuration alone tells."""
+    limit = most_tokens(model.config, tokenizer) if tokenizer is not None else positions(model.config)
     if limit is not None and max_length + virtual_tokens > limit:
         taken = f", of which the method takes {virtual_tokens}" if virtual_tokens else ""
         remedy = f"lower it to {limit - virtual_tokens}" if limit - virtual_tokens > 1 else "lower num_virtual_tokens"

@@ -36,7 +36,11 @@ def write(
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     encoder_decoder, stops = bool(inner.config.is_encoder_decoder), stop_tokens(inner, tokenizer)
     texts, done, said = [""] * len(prompts), 0, monotonic()
-    with evaluator.judging(model), _greedy(inner, tokenizer, stops, evaluator.max_new_tokens) as config:
+    with (
+        evaluator.judging(model),
+        _last_together(inner),
+        _greedy(inner, tokenizer, stops, evaluator.max_new_tokens) as config,
+    ):
         for indices in evaluation_order([len(prompt) for prompt in prompts], evaluator.batch_size):
             evaluator.between()
             ids, mask = padded([prompts[i] for i in indices], evaluator.pad_token, left=not encoder_decoder)
@@ -88,6 +92,18 @@ def _greedy(model: Any, tokenizer: PreTrainedTokenizerBase, stops: set[int], mos
         yield model.generation_config
     finally:
         model.generation_config = own
+
+
+@contextmanager
+def _last_together(model: Any) -> Iterator[None]:
+    """The last positions' vectors [B, 1, H] side by side in memory before they are projected onto the vocabulary: as a
+    part of [B, T, H] torch would copy the projection's weight B times."""
+    projection = model.get_output_embeddings()
+    handle = projection.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class _Between(StoppingCriteria):

@@ -31,6 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from app.domain.ledger import Ledger, Moment, Owner, owners
+from worker.engine import allocator
 from worker.engine.quantization import stored
 
 _PAGE = 4096
@@ -38,6 +39,7 @@ _MAPPED = 64 * 2**10
 _HEADER = 80
 """What glibc puts before a block that it maps, with the alignment that torch asks for."""
 _CUDA_BLOCK = 512
+_TRIMMED = 4 * 2**20
 
 
 def rounded_on_host(size: int) -> int:
@@ -83,14 +85,18 @@ class Journal(TorchDispatchMode):
         optimizer: torch.optim.Optimizer,
         moment: Callable[[], Moment],
         rounded: Callable[[int], int],
+        trim: Callable[[], None] = lambda: None,
     ) -> None:
-        """`moment` says what is being done now; `rounded` what a storage of so many bytes takes."""
+        """`moment` says what is being done now; `rounded` what a storage of so many bytes takes; `trim` gives back what
+        was freed, now and then, so that resident memory is as large as what is live."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self._trim = trim
         self._model, self._optimizer, self._moment, self._rounded = model, optimizer, moment, rounded
         self._live: dict[int, _Entry] = {}
         self._lines: list[tuple[_Entry, int]] = []
         self._finalizers: list[weakref.finalize[..., torch.UntypedStorage]] = []
         self._pass, self._last = 0, moment()
+        self._freed = 0
         self._own((t for p in model.parameters() for t in stored(p)), "weights")
         self._own(model.buffers(), "weights")
         self.settle()
@@ -137,6 +143,9 @@ class Journal(TorchDispatchMode):
     ) -> Any:
         """Let the operation do its work, and write down what is new."""
         moment = self._moment()
+        if self._freed >= _TRIMMED:
+            self._freed = 0
+            self._trim()
         if moment != self._last:
             self._pass, self._last = self._pass + 1, moment
         found = func(*args, **(kwargs or {}))
@@ -169,6 +178,7 @@ class Journal(TorchDispatchMode):
         if self._live.get(key) is entry:
             del self._live[key]
         entry.died = self._pass
+        self._freed += entry.size
         self._lines.append((entry, -1))
 
 
@@ -198,7 +208,7 @@ class Ledgers:
         """Follow a step, up to before its gradients are dropped; `batch`: rows and padded length of its largest."""
         device = next(model.parameters()).device
         rounded = rounded_on_cuda if device.type == "cuda" else rounded_on_host
-        with Journal(model, optimizer, moment, rounded) as journal:
+        with Journal(model, optimizer, moment, rounded, allocator.trim) as journal:
             try:
                 yield
             except BaseException:

@@ -92,6 +92,7 @@ def _longest(request: PredictionRequest, model: PreTrainedModel) -> Shapes:
     """Every row has `max_length` tokens, all of which are learnt; one of a batch is shorter, as in most batches."""
     training = request.training
     length = training.max_length
+    check_length(length, request.method.virtual_tokens, model, None)
     encoder_decoder = bool(model.config.is_encoder_decoder) and request.task == "seq2seq-lm"
 
     def batch(rows: int) -> Batch:

@@ -108,7 +108,6 @@ class Loop:
                     self._validate(model, best, state)
             self.prefix.train_mode()
             followed = self._heaviest_steps()
-            measured = followed | {1, 2}  # AdamW's moments come with the first, and are there in the second
             for batches in islice(self._steps(), state.step, total):
                 if best.since_best == arguments.early_stopping_patience:
                     self.instruments.sink.log(
@@ -117,9 +116,9 @@ class Loop:
                     )
                     break
                 step = state.step + 1
-                self.instruments.memory.exact(step in measured or step == state.first)
+                self.instruments.memory.exact(watched := step in followed or step == state.first)
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
-                with self._followed(step, batches, model, optimizer, step in followed or step == state.first):
+                with self._followed(step, batches, model, optimizer, watched):
                     loss, tokens = self._gradients(model, batches)
                     if companion is not None:
                         companion.penalty().backward()  # type: ignore[no-untyped-call]
