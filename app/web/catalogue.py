@@ -23,6 +23,7 @@ DOMAIN_CONSTANTS: Mapping[str, Collection[str]] = {
     "FAILURES": (),
     "METRICS": ("title", "definition"),
     "TASKS": ("title",),
+    "WAYS": (),
     "facts": ("name", "summary", "formula"),
 }
 """Constants of the domain that hold words for people: as a dictionary's values, or in these arguments."""

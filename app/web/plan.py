@@ -3,34 +3,30 @@
 Parameters are computed; the smallest difference and the time are estimates. Nothing is said that is not known.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil
-from statistics import fmean
 
 from sqlalchemy.orm import Session
 
+from app.domain.calibration import Estimate
 from app.domain.comparison import POINT
 from app.domain.errors import FieldError, Invalid
 from app.domain.methods import Family
-from app.domain.planning import GRADED_SCORE, SCORE, seen_disagreement, smallest_difference
-from app.domain.runs import RunSpec
+from app.domain.planning import smallest_difference
 from app.domain.studies import StudySpec
-from app.domain.tasks import METRICS, MetricName
+from app.domain.tasks import METRICS
 from app.services.fit import check_study
-from app.store.queries import evaluations, past_runs
+from app.services.past_times import train_seconds
+from app.store.queries import past_runs
 from app.store.queries.past_runs import PastRun
 from app.store.tables import BaseModelRow, DatasetRow
+from app.web.chance import Chance
 from app.web.forms.study import StudyForm
-from app.web.i18n import gettext as _
-from app.web.i18n import ngettext
-from app.web.numbers import percent
 from app.web.refusals import told
-from app.web.words.metrics import title
+from app.web.words.fits import time_band
 
 MOST_SEEDS_OFFERED = 20
-MOST_HELD_AGAINST = 6
-"""Past runs, of as many methods, whose items are held against each other."""
 
 
 @dataclass(frozen=True)
@@ -42,51 +38,16 @@ class ArmPlan:
     trainable: int | None
     total: int | None
     seconds: float | None
-    """Estimate for one run; None where no like run has ended yet."""
+    """Of one run's training; None where neither an estimate nor a like run tells."""
     device: str
-    """Where those like runs were made."""
-
-
-@dataclass(frozen=True)
-class Chance:
-    """What is known of the metric beforehand: seen in past runs, else assumed."""
-
-    metric: MetricName
-    score: float
-    disagreement: float | None = None
-    """As `smallest_difference` takes it; None where it is assumed."""
-    runs: int = 0
-    """Past runs that these are from."""
-
-    @classmethod
-    def of(cls, session: Session, metric: MetricName, past: Sequence[PastRun]) -> "Chance":
-        """From the newest runs of each method that were judged by the metric."""
-        newest = {run.spec.method.label: run for run in reversed(past) if run.spec.verdict_metric == metric}
-        if not newest:
-            return cls(metric, GRADED_SCORE if METRICS[metric].graded else SCORE)
-        ids = [run.id for run in newest.values()][-MOST_HELD_AGAINST:]
-        scores = evaluations.test_scores(session, ids)
-        found = [scores[run_id, "adapted"] for run_id in ids if (run_id, "adapted") in scores]
-        alike = [one.scores[None, :] for one in found if one.items_hash == found[-1].items_hash and len(one.scores) > 1]
-        return cls(metric, max(run.score for run in newest.values()), seen_disagreement(alike), len(alike))
+    """Where the like runs were made, or the worker that it is estimated for."""
+    estimate: Estimate | None = None
+    """Of the same seconds, with a band; None where they are those of like runs."""
 
     @property
-    def words(self) -> str:
-        """What a smallest difference is worked out from."""
-        values = {"metric": title(self.metric), "score": percent(self.score, 0)}
-        if self.disagreement is not None:
-            return ngettext(
-                "the difference from how items varied in %(num)s past run, and what seeds usually change;",
-                "the difference from how items varied in %(num)s past runs, and what seeds usually change;",
-                self.runs,
-            )
-        if METRICS[self.metric].graded:
-            return _(
-                "the difference from %(metric)s %(score)s, items that vary a third as much as right and wrong do, and "
-                "what seeds usually change;",
-                **values,
-            )
-        return _("the difference from %(metric)s %(score)s and usual variances;", **values)
+    def band(self) -> str:
+        """Around the estimate; empty where there is none, or no width to it."""
+        return time_band(self.estimate) if self.estimate else ""
 
 
 @dataclass(frozen=True)
@@ -126,18 +87,33 @@ class Plan:
 
     @property
     def devices(self) -> frozenset[str]:
-        """Where the past runs were made that the times are from."""
+        """Where the times are from, or for."""
         return frozenset(arm.device for arm in self.arms if arm.device)
 
     @property
+    def estimated(self) -> bool:
+        """The times are estimates with a band, not those of like runs."""
+        return any(arm.estimate for arm in self.arms)
+
+    @property
     def seconds(self) -> float | None:
-        """All runs, one after the other; None where that is not known of each, and of one device."""
+        """Of all training, one run after the other; None where that is not known of each, and of one device."""
         return self._seconds(self.seeds)
 
     @property
     def more_seconds(self) -> float | None:
         """What the seeds would add that are needed to decide."""
         return self._seconds(self.enough_seeds - self.seeds) if self.enough_seeds else None
+
+    def timed(self, estimates: Mapping[str, Estimate], worker: str) -> "Plan":
+        """With the estimates of a worker, by arm, in the place of what like runs took."""
+        found = (
+            replace(arm, seconds=estimate.value, device=worker, estimate=estimate)
+            if (estimate := estimates.get(arm.title))
+            else replace(arm, seconds=None, device="")
+            for arm in self.arms
+        )
+        return replace(self, arms=tuple(found)) if estimates else self
 
     def _seconds(self, seeds: int) -> float | None:
         each = [arm.seconds for arm in self.arms]
@@ -181,7 +157,7 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
                 arm.method.facts.family,
                 facts.trainable_parameters(arm.method, spec.task, labels) if facts else None,
                 total,
-                *_seconds(owed[arm.title], past),
+                *train_seconds(owed[arm.title], past),
             )
             for arm in spec.arms
         ),
@@ -193,28 +169,3 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
         enough_seeds=next((count for count in more if shows(count) <= margin), None),
         spec=spec,
     )
-
-
-def _seconds(spec: RunSpec, past: Sequence[PastRun]) -> tuple[float | None, str]:
-    """Of a run, and where: from runs of the same method in batches of the same size and length on the newest device.
-
-    The training grows with the epochs.
-    """
-    wanted = spec.training
-    like = [
-        run
-        for run in past
-        if run.spec.method.kind == spec.method.kind
-        and run.spec.training.per_device_train_batch_size == wanted.per_device_train_batch_size
-        and run.spec.training.max_length == wanted.max_length
-        and run.spec.training.max_steps is None
-    ]
-    if not like or wanted.max_steps is not None:
-        return None, ""
-    device = like[0].device_name
-    seconds = fmean(
-        run.wall_seconds + run.train_seconds * (wanted.num_train_epochs / run.spec.training.num_train_epochs - 1)
-        for run in like
-        if run.device_name == device
-    )
-    return seconds, device

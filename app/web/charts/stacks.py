@@ -1,15 +1,19 @@
 """Horizontal stacks: memory by owner, time by phase. One row an arm (or a kind), parts labelled where there is room."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import altair as alt
 
 from app.web.charts.labels import text_width, widest
 from app.web.charts.scales import Domain
-from app.web.charts.style import INK, MUTED, NAME, SURFACE, Paper, at_x, at_y, values
+from app.web.charts.style import COLOUR, INK, MUTED, NAME, SURFACE, Paper, at_x, at_y, values
 
-ROW = 44
-BAR = 26
+BAR, PALE_BAR = 26, 18
+APART, CLOSE, EDGE = 18, 4, 9
+"""Between a bar and the next, between a measured bar and the predicted one below it, and around all of them."""
+PALE = 0.55
+"""Opacity of what was predicted."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Bar:
     parts: tuple[Part, ...]
     total: float
     label: str
+    pale: bool = False
+    """Predicted: paler and thinner, right below the bar that was measured."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def chart(data: Stacks, width: int) -> alt.LayerChart:
     total_width = widest([bar.label for bar in data.bars], bold=True) + 10
     paper = Paper(
         width=width,
-        height=ROW * max(len(data.bars), 1),
+        height=_height(data.bars),
         left=widest([bar.name for bar in data.bars], NAME, most=150 if width > 420 else 100) + 12,
         right=12,
         top=26,
@@ -62,17 +68,26 @@ def chart(data: Stacks, width: int) -> alt.LayerChart:
     )
 
 
-def _top(row: int) -> float:
-    return ROW * row + (ROW - BAR) / 2
+def _places(bars: Sequence[Bar]) -> list[tuple[int, int]]:
+    """Top and bottom of each bar."""
+    found: list[tuple[int, int]] = []
+    for bar in bars:
+        top = found[-1][1] + (CLOSE if bar.pale else APART) if found else EDGE
+        found.append((top, top + (PALE_BAR if bar.pale else BAR)))
+    return found
 
 
-def _y(paper_rows: int) -> alt.Scale:
-    return alt.Scale(domain=[ROW * max(paper_rows, 1), 0], nice=False, zero=False)
+def _height(bars: Sequence[Bar]) -> int:
+    return (_places(bars)[-1][1] if bars else EDGE + BAR) + EDGE
+
+
+def _y(bars: Sequence[Bar]) -> alt.Scale:
+    return alt.Scale(domain=[_height(bars), 0], nice=False, zero=False)
 
 
 def _bars(data: Stacks, x: Domain) -> alt.Chart:
     rows: list[dict[str, object]] = []
-    for i, bar in enumerate(data.bars):
+    for bar, (top, bottom) in zip(data.bars, _places(data.bars), strict=True):
         at = 0.0
         for part in bar.parts:
             if part.size > 0:
@@ -80,9 +95,10 @@ def _bars(data: Stacks, x: Domain) -> alt.Chart:
                     {
                         "from": at,
                         "to": at + part.size,
-                        "top": _top(i),
-                        "bottom": _top(i) + BAR,
+                        "top": top,
+                        "bottom": bottom,
                         "colour": part.colour,
+                        "opacity": PALE if bar.pale else 1.0,
                     }
                 )
             at += part.size
@@ -92,9 +108,10 @@ def _bars(data: Stacks, x: Domain) -> alt.Chart:
         .encode(
             x=alt.X("from:Q", scale=x.scale(), axis=x.axis(title=data.axis)),
             x2=alt.X2("to:Q"),
-            y=alt.Y("top:Q", scale=_y(len(data.bars)), axis=None),
+            y=alt.Y("top:Q", scale=_y(data.bars), axis=None),
             y2=alt.Y2("bottom:Q"),
-            color=alt.Color("colour:N", scale=None, legend=None),
+            color=COLOUR,
+            opacity=alt.Opacity("opacity:Q", scale=None, legend=None),
         )
     )
     return found
@@ -102,20 +119,23 @@ def _bars(data: Stacks, x: Domain) -> alt.Chart:
 
 def _totals(data: Stacks, x: Domain) -> alt.Chart:
     rows = [
-        {"end": max(bar.total, sum(p.size for p in bar.parts)), "y": _top(i) + BAR / 2, "label": bar.label}
-        for i, bar in enumerate(data.bars)
+        {"end": max(bar.total, sum(p.size for p in bar.parts)), "y": (top + bottom) / 2, "label": bar.label}
+        for bar, (top, bottom) in zip(data.bars, _places(data.bars), strict=True)
     ]
     text = values(rows).mark_text(align="left", dx=7, fontWeight="bold", fontSize=NAME, color=INK)
-    y = alt.Y("y:Q", scale=_y(len(data.bars)), axis=None)
+    y = alt.Y("y:Q", scale=_y(data.bars), axis=None)
     found: alt.Chart = text.encode(x=alt.X("end:Q", scale=x.scale()), y=y, text=alt.Text("label:N"))
     return found
 
 
 def _names(data: Stacks, paper: Paper) -> alt.Chart:
-    rows = [{"y": _top(i) + BAR / 2, "name": bar.name} for i, bar in enumerate(data.bars)]
-    text = values(rows).mark_text(align="right", dx=-10, fontSize=NAME, limit=paper.left - 12, color=INK)
-    y = alt.Y("y:Q", scale=_y(len(data.bars)), axis=None)
-    found: alt.Chart = text.encode(x=at_x(0), y=y, text=alt.Text("name:N"))
+    rows = [
+        {"y": (top + bottom) / 2, "name": bar.name, "colour": MUTED if bar.pale else INK}
+        for bar, (top, bottom) in zip(data.bars, _places(data.bars), strict=True)
+    ]
+    text = values(rows).mark_text(align="right", dx=-10, fontSize=NAME, limit=paper.left - 12)
+    y = alt.Y("y:Q", scale=_y(data.bars), axis=None)
+    found: alt.Chart = text.encode(x=at_x(0), y=y, text=alt.Text("name:N"), color=COLOUR)
     return found
 
 
@@ -133,6 +153,6 @@ def _heads(data: Stacks, x: Domain, paper: Paper) -> list[alt.Chart]:
         if left < free:
             continue
         text = values([{"text": part.name}]).mark_text(align="left", baseline="bottom", dy=-2, color=MUTED)
-        layers.append(text.encode(x=at_x(left), y=at_y(_top(0)), text=alt.Text("text:N")))
+        layers.append(text.encode(x=at_x(left), y=at_y(_places(data.bars)[0][0]), text=alt.Text("text:N")))
         free = left + text_width(part.name) + 8
     return layers

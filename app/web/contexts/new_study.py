@@ -1,5 +1,6 @@
 """The context of the form of a new study."""
 
+import json
 from dataclasses import dataclass
 
 from app.domain.datasets import DatasetFacts
@@ -8,6 +9,7 @@ from app.domain.models import ModelFacts
 from app.domain.tasks import METRICS, TASKS, MetricName, generates
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.contexts.fields import Fields, view
+from app.web.contexts.fits import StudyFits
 from app.web.contexts.new_arm import FamilyOffer, NewArm
 from app.web.forms.study import TRAINING, StudyForm
 from app.web.forms.task import TaskChoices
@@ -29,6 +31,7 @@ OWN_NAMES = {
     "margin_points": marked("Margin"),
     "seeds": marked("Seeds"),
     "reference": marked("Reference"),
+    "insist": marked("Memory"),
 }
 FORMATS = {
     "labelled": marked("texts with a label"),
@@ -119,10 +122,21 @@ class NewStudyPage:
     arms: tuple[NewArm, ...]
     offers: tuple[FamilyOffer, ...]
     plan: Plan
+    fits: StudyFits | None = None
+    """What each arm needs, and where it fits; None for a form that is not complete."""
+    insists: bool = False
+    """The box is ticked that queues what fits no worker."""
     errors: tuple[FieldError, ...] = ()
     yaml: str = ""
     focus: str = ""
     """Where the keyboard goes: the button that was pressed may be gone."""
+
+    @property
+    def snapshot(self) -> str:
+        """The form as it was planned, as JSON: what is asked again while estimates are worked out. What is being typed
+        meanwhile is no part of it."""
+        arms = {f"arms.{place}.{name}": text for place, arm in enumerate(self.form.arms) for name, text in arm.sent}
+        return json.dumps({"seen": self.fits.seen if self.fits else ""} | dict(self.form.values) | arms)
 
     @property
     def metric(self) -> MetricName:

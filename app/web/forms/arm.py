@@ -46,6 +46,11 @@ class ArmForm:
         return cls(kind, {name: value for name, value in values.items() if name in arm.values})
 
     @property
+    def sent(self) -> list[tuple[str, str]]:
+        """What a form sends of it, by field below `arms.N.`."""
+        return [(f"{METHOD}kind", self.kind), *self.values.items()]
+
+    @property
     def fields(self) -> tuple[Field, ...]:
         """The method's own."""
         return fields_of(SPECS[self.kind])

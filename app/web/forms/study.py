@@ -10,12 +10,13 @@ from starlette.datastructures import FormData
 
 from app.domain.errors import Invalid
 from app.domain.methods import METHODS
-from app.domain.runs import TrainingArguments
-from app.domain.studies import StudySpec
+from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.studies import ArmSpec, StudySpec
 from app.domain.tasks import TASKS, Task
 from app.web.forms.arm import ArmForm
 from app.web.forms.fields import Field, fields_of
 from app.web.forms.sentences import sentences
+from app.web.forms.ways import read_way
 from app.web.i18n import gettext as _
 from app.web.numbers import rate
 
@@ -69,6 +70,15 @@ class StudyForm:
         return cls(values | budget, tuple(ArmForm.of(arm) for arm in spec.arms))
 
     @classmethod
+    def of_run(cls, spec: RunSpec, name: str) -> "StudyForm":
+        """A run as a study of one arm."""
+        training = spec.training
+        arm = ArmSpec(method=spec.method, learning_rate=training.learning_rate)
+        shared = spec.model_dump(include={"base_model", "dataset", "task", "metric", "general_text"})
+        budget = training.model_copy(update={"learning_rate": None, "seed": 0})
+        return cls.of(StudySpec(**shared, name=name, arms=[arm], seeds=[training.seed], training=budget))
+
+    @classmethod
     def typed(cls, form: FormData) -> "StudyForm":
         """From a request's form. Unknown names are dropped, arms keep their order, too much is cut."""
         texts = {name: value.strip()[:LONGEST] for name, value in form.multi_items() if isinstance(value, str)}
@@ -85,11 +95,15 @@ class StudyForm:
         return cls(dict.fromkeys(OWN_FIELDS, "") | known, tuple(arms[:MOST_ARMS]))
 
     def edited(self, action: str, new: Callable[[str], ArmForm] = ArmForm.new) -> "StudyForm":
-        """What a named button does: `add:lora`, `copy:1`, `remove:1`, `seeds:5`, `margin:1.5`. Others do nothing.
+        """What a named button does: `add:lora`, `copy:1`, `remove:1`, `seeds:5`, `margin:1.5`, `set:1:{"…":…}`, which
+        takes a way out. Others do nothing.
 
         `new` makes an arm of a kind.
         """
         verb, _colon, what = action.partition(":")
+        if verb == "set":
+            place, _colon, fields = what.partition(":")
+            return self.with_way(int(place), fields) if place.isdecimal() and len(place) < 4 else self
         if verb in ("seeds", "margin"):
             field = "margin_points" if verb == "margin" else "seeds"
             return replace(self, values=dict(self.values) | {field: what[:LONGEST]})
@@ -101,6 +115,22 @@ class StudyForm:
         if verb == "copy" and len(self.arms) < MOST_ARMS:
             return replace(self, arms=(*before, arm, arm.unlike(self.arms), *after))
         return replace(self, arms=before + after)
+
+    def with_way(self, place: int, text: str) -> "StudyForm":
+        """With what a way out sets, as JSON by path: fields of the budget, or another method for an arm.
+
+        An arm that would then be there twice is left out. What no way out sets is dropped.
+        """
+        found = read_way(text)
+        budget = {f"{TRAINING}{name}": BUDGET[name].written(v) for name, v in found.training.items() if name in BUDGET}
+        form = replace(self, values=dict(self.values) | budget)
+        if found.method is None or place >= len(self.arms):
+            return form
+        others = (*self.arms[:place], *self.arms[place + 1 :])
+        arm = ArmForm.of(ArmSpec(method=found.method))
+        if any((other.kind, other.title) == (arm.kind, arm.title) for other in others):
+            return replace(form, arms=others)
+        return replace(form, arms=(*self.arms[:place], arm.unlike(others), *self.arms[place + 1 :]))
 
     def named(self, name: str) -> "StudyForm":
         """The form with another name."""

@@ -9,14 +9,15 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid
+from app.domain.studies import StudySpec
 from app.services import studies as study_service
-from app.store.queries import studies
-from app.web.contexts.new_arm import NewArm, new_arm, offers
-from app.web.contexts.new_study import NewStudyPage
-from app.web.dependencies import Bell, Db, Reading
+from app.services import will_it_fit
+from app.store.queries import runs, studies
+from app.web.contexts.new_arm import new_arm
+from app.web.dependencies import Bell, Config, Db, Reading, RowId
+from app.web.desk import Desk
 from app.web.forms.study import StudyForm
-from app.web.plan import plan
-from app.web.refusals import told
+from app.web.i18n import gettext as _
 from app.web.registered import Registered
 from app.web.specs import as_yaml
 from app.web.templating import Render
@@ -24,8 +25,10 @@ from app.web.templating import Render
 router = APIRouter(include_in_schema=False)
 
 TEMPLATE = "pages/studies/new.html"
-FOCUS = {"seeds": "seeds", "margin": "margin_points", "remove": "add"}
-"""Where an edit leaves the keyboard: at the field that it changed, or where an arm would be added again."""
+FOCUS = {"seeds": "seeds", "margin": "margin_points", "remove": "add", "set": "plan"}
+"""Where an edit leaves the keyboard: at the field that it changed, where an arm would be added again, or at what it
+would take now."""
+LONGEST_ACTION = 5000
 
 
 class Sent(NamedTuple):
@@ -34,75 +37,97 @@ class Sent(NamedTuple):
     form: StudyForm
     action: str
     """Of the button that sent it."""
+    insists: bool
+    """The study is to be queued though it fits no worker."""
+    seen: str
+    """Name of the estimate that the page shows, where it looks again."""
 
 
 async def typed(request: Request) -> Sent:
     """What was typed."""
     async with request.form(max_files=0, max_fields=2000) as form:
-        return Sent(StudyForm.typed(form), str(form.get("do", ""))[:100])
+        action, seen = str(form.get("do", ""))[:LONGEST_ACTION], str(form.get("seen", ""))[:100]
+        return Sent(StudyForm.typed(form), action, form.get("insist") == "true", seen)
 
 
 Typed = Annotated[Sent, Depends(typed)]
 
 
+def desk(db: Db, bell: Bell, settings: Config, session: Reading) -> Desk:
+    """The dependency behind `At`."""
+    return Desk(db, bell, settings, session, Registered.of(session))
+
+
+At = Annotated[Desk, Depends(desk)]
+
+
 @router.get("/studies/new")
-def blank(session: Reading, render: Render, from_study: Annotated[int | None, Query(ge=1)] = None) -> HTMLResponse:
-    """The form, prefilled with each method's defaults or with an earlier study."""
-    known = Registered.of(session)
-    form = known.first_form() if from_study is None else StudyForm.of(studies.get(session, from_study).spec)
-    return render.page(TEMPLATE, _page(session, known, form))
+def blank(
+    at: At,
+    render: Render,
+    from_study: Annotated[RowId | None, Query()] = None,
+    from_run: Annotated[RowId | None, Query()] = None,
+    take: Annotated[str, Query(alias="set", max_length=LONGEST_ACTION)] = "",
+) -> HTMLResponse:
+    """The form, prefilled with each method's defaults, with an earlier study, or with a run and a way out for it."""
+    if from_run is not None:
+        return render.page(TEMPLATE, at.page(_of_run(at.session, from_run, take)))
+    form = at.known.first_form() if from_study is None else StudyForm.of(studies.get(at.session, from_study).spec)
+    return render.page(TEMPLATE, at.page(form))
 
 
 @router.post("/studies/new")
-def edit(session: Reading, render: Render, sent: Typed) -> HTMLResponse:
+def edit(at: At, render: Render, sent: Typed) -> HTMLResponse:
     """The form with an arm more or less, with what it would take worked out, or as YAML."""
-    known = Registered.of(session)
-    form = sent.form.edited(sent.action, partial(new_arm, model=known.task_model(known.settled(sent.form))))
-    page = replace(_page(session, known, form), focus=FOCUS.get(sent.action.partition(":")[0], ""))
+    form = sent.form.edited(sent.action, partial(new_arm, model=at.known.task_model(at.known.settled(sent.form))))
+    page = replace(at.page(form, insists=sent.insists), focus=FOCUS.get(sent.action.partition(":")[0], ""))
     if sent.action == "yaml" and page.plan.errors:
-        page = _page(session, known, form, page.plan.errors)
+        page = at.page(form, page.plan.errors, insists=sent.insists)
     elif sent.action == "yaml" and page.plan.spec is not None:
         page = replace(page, yaml=as_yaml(page.plan.spec))
     return render.page(TEMPLATE, page)
 
 
 @router.post("/studies/plan")
-def estimate(session: Reading, render: Render, sent: Typed) -> HTMLResponse:
-    """What it would take, for a form that is being filled in."""
-    return render.page("partials/new_study/plan.html", _page(session, Registered.of(session), sent.form))
+def estimate(at: At, render: Render, sent: Typed) -> Response:
+    """What it would take, for a form that is being filled in; nothing where it is what the page shows already."""
+    page = at.page(sent.form, insists=sent.insists)
+    if page.fits and page.fits.seen == sent.seen:
+        return Response(status_code=204)
+    return render.page("partials/new_study/plan.html", page)
 
 
 @router.post("/studies")
-def submit(db: Db, bell: Bell, session: Reading, render: Render, sent: Typed) -> Response:
+def submit(at: At, render: Render, sent: Typed) -> Response:
     """Start the study, or show the form again with what is wrong at its fields."""
-    known = Registered.of(session)
     try:
-        spec = known.settled(sent.form).spec()
-        with db.transaction() as writing:
-            study = study_service.submit(writing, bell, spec)
+        spec = at.known.settled(sent.form).spec()
+        if not sent.insists:
+            _refuse_misfit(at, spec)
+        with at.db.transaction() as writing:
+            study = study_service.submit(writing, at.bell, spec)
     except Invalid as error:
         errors = error.fields or (FieldError("", error.message),)
-        return render.page(TEMPLATE, _page(session, known, sent.form, errors), status=422)
+        return render.page(TEMPLATE, at.page(sent.form, errors), status=422)
     return RedirectResponse(f"/studies/{study.id}", status_code=303)
 
 
-def _page(
-    session: Session, known: Registered, typed_form: StudyForm, errors: tuple[FieldError, ...] = ()
-) -> NewStudyPage:
-    form = known.settled(typed_form)
-    model = known.task_model(form)
-    budget = {"weight_decay": form.budget_value("weight_decay")}
-    page = NewStudyPage(
-        form=form,
-        models=known.models,
-        data=known.data,
-        task=known.step(form),
-        arms=(),
-        offers=offers(model),
-        plan=plan(session, form),
-        errors=tuple(map(told, errors)),
-    )
-    return replace(
-        page,
-        arms=tuple(NewArm.of(place, arm, model, budget, page.errors_of) for place, arm in enumerate(form.arms)),
-    )
+def _refuse_misfit(at: Desk, spec: StudySpec) -> None:
+    """As the API does; what to do about it is at the box that one ticks to have it queued all the same."""
+    try:
+        will_it_fit.refuse_misfit(at.db, at.bell, at.settings, spec)
+    except Invalid as error:
+        if any(not field.path.endswith(".method") for field in error.fields):
+            raise
+        raise Invalid.field("insist", _("It fits on no live worker"), _("take a way out, or tick the box")) from error
+
+
+def _of_run(session: Session, run_id: int, take: str) -> StudyForm:
+    """The study that a run belongs to, or the run alone; with what a way out sets for its arm."""
+    run = runs.get(session, run_id)
+    if run.study_id is None:
+        name = _("Run %(id)s, another way", id=run_id)
+        return StudyForm.of_run(run.spec, name).with_way(0, take)
+    form = StudyForm.of(studies.get(session, run.study_id).spec)
+    place = next((place for place, arm in enumerate(form.arms) if arm.title == run.arm), 0)
+    return form.with_way(place, take)

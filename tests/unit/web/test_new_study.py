@@ -172,7 +172,7 @@ def test_what_it_would_take_is_worked_out(registered_only: TestClient) -> None:
 
 def test_times_are_estimated_from_past_runs_of_the_same_kind(full: TestClient) -> None:
     text = full.post("/studies/plan", data=FORM).text
-    assert "about 4 min 50" in text.replace("\xa0", " ")
+    assert "about 4 min 6" in text.replace("\xa0", " ")
     assert "times from past runs on x86, 2 cores" in text
     assert "not known yet" in full.post("/studies/plan", data=FORM | {"training.max_length": "99"}).text
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.planning import GRADED_SCORE, SCORE
 from app.store.queries import past_runs
-from app.web.plan import Chance
+from app.web.chance import Chance
 from tests.factories import empty_database, plain, seed_study
 from tests.filled_language import fill_language
 

@@ -1,0 +1,63 @@
+"""Where a form of a new study is filled in: what is registered, and what the study would take."""
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import FieldError
+from app.domain.fits import FitReport
+from app.domain.studies import StudySpec
+from app.queue import Doorbell
+from app.services import will_it_fit
+from app.settings import Settings
+from app.store.session import Database
+from app.web.api.waiting import look_or_ask
+from app.web.contexts.fits import StudyFits, train_times
+from app.web.contexts.new_arm import NewArm, offers
+from app.web.contexts.new_study import NewStudyPage
+from app.web.forms.study import StudyForm
+from app.web.plan import plan
+from app.web.refusals import told
+from app.web.registered import Registered
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a form is filled in with: what is registered, and who works out what it would take."""
+
+    db: Database
+    bell: Doorbell
+    settings: Settings
+    session: Session
+    known: Registered
+
+    def page(
+        self, typed_form: StudyForm, errors: tuple[FieldError, ...] = (), *, insists: bool = False
+    ) -> NewStudyPage:
+        """The form with what it would take."""
+        form = self.known.settled(typed_form)
+        model = self.known.task_model(form)
+        budget = {"weight_decay": form.budget_value("weight_decay")}
+        planned = plan(self.session, form)
+        report = self._report(planned.spec)
+        worker, times = train_times(report) if report else ("", {})
+        page = NewStudyPage(
+            form=form,
+            models=self.known.models,
+            data=self.known.data,
+            task=self.known.step(form),
+            arms=(),
+            offers=offers(model),
+            plan=planned.timed(times, worker),
+            fits=StudyFits.of(report, [arm.family for arm in planned.arms]) if report else None,
+            insists=insists,
+            errors=tuple(map(told, errors)),
+        )
+        arms = (NewArm.of(place, arm, model, budget, page.errors_of) for place, arm in enumerate(form.arms))
+        return replace(page, arms=tuple(arms))
+
+    def _report(self, spec: StudySpec | None) -> FitReport | None:
+        """Worked out or asked for. None for a form that is not complete."""
+        if spec is None:
+            return None
+        return look_or_ask(self.db, self.bell, lambda s, bell: will_it_fit.of_study(s, bell, self.settings, spec))

@@ -1,0 +1,51 @@
+"""Memory by owner: what the parts of a ledger are called, their colours, and bars of them, measured or predicted."""
+
+from collections.abc import Mapping
+
+from app.domain.ledger import OWNERS, Owner
+from app.web.charts.stacks import Bar, Part
+from app.web.figures.figure import Key
+from app.web.i18n import gettext as _
+from app.web.i18n import marked
+from app.web.numbers import MIB, mib
+
+LEDGER: tuple[tuple[str, str], ...] = (
+    ("weights", marked("weights")),
+    ("gradients", marked("gradients")),
+    ("optimizer", marked("optimizer state")),
+    ("activations", marked("activations")),
+    ("temporaries", marked("temporaries")),
+    ("other", marked("other")),
+    ("beyond", marked("the device's own")),
+)
+"""Class and name: every owner of `app.domain.ledger`, then what a peak holds beyond the tensors of the step."""
+
+Sizes = tuple[float, ...]
+"""Bytes of each of LEDGER."""
+
+
+def ledger_sizes(found: Mapping[Owner, float], peak: float) -> Sizes:
+    """Bytes of each of LEDGER; the last is what the peak has beyond the tensors that are known."""
+    known = tuple(float(found.get(owner, 0)) for owner in OWNERS)
+    return (*known, max(0.0, peak - sum(known)))
+
+
+def colour(css: str) -> str:
+    """The token of a part."""
+    return f"var(--o-{css})"
+
+
+def ledger_bar(name: str, sizes: Sizes, peak: float, *, pale: bool = False) -> Bar:
+    """A bar of memory; `pale` where it was predicted."""
+    parts = tuple(Part(_(word), colour(css), size / MIB) for (css, word), size in zip(LEDGER, sizes, strict=True))
+    return Bar(name, parts, peak / MIB, mib(peak), pale=pale)
+
+
+def ledger_key() -> tuple[Key, ...]:
+    """The legend."""
+    return tuple(Key(css, _(name)) for css, name in LEDGER)
+
+
+def names() -> tuple[str, ...]:
+    """Of each of LEDGER, in the request's language."""
+    return tuple(_(name) for _css, name in LEDGER)

@@ -1,0 +1,153 @@
+"""Predictions by a rule of thumb, for pages: answers to whatever was asked for, and runs with their ledgers."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.domain.ledger import Ledger, Moment, owners
+from app.domain.methods import AnyMethod
+from app.domain.prediction import Lengths, MapCell, MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.runs import Failure
+from app.services import estimates
+from app.store.queries import base_models, datasets
+from app.store.session import Database
+from app.store.tables import EstimateRow, RunRow
+from tests.fakes import SilentBell
+from tests.filled import MIB, PEAK, SECONDS, TRAINABLE
+
+PARAMETERS = 22_715_141
+TOKEN = 24_000
+"""Bytes of activations that a token leaves."""
+RATE = 4e10
+"""Operations a second of the device that the runs of `tests.filled` were made on."""
+CONSTANT = 20 * MIB
+
+
+def answer(db: Database) -> int:
+    """Work out everything that has been asked for; how much that was."""
+    bell = SilentBell()
+    with db.transaction() as session:
+        waiting = list(session.scalars(select(EstimateRow.id).where(EstimateRow.status == "queued")))
+    for estimate_id in waiting:
+        with db.transaction() as session:
+            row = estimates.begin(session, estimate_id)
+            if row is not None:
+                asked = row.request
+                found = memory_map(asked) if isinstance(asked, MapRequest) else prediction(asked)
+                estimates.ready(session, bell, row, found)
+    return len(waiting)
+
+
+def prediction(asked: PredictionRequest) -> Prediction:
+    """Of MiniLM, whatever the model is."""
+    training = asked.training
+    ledger = ledger_of(
+        asked.method,
+        training.per_device_train_batch_size,
+        training.max_length,
+        checkpointing=training.gradient_checkpointing,
+        bf16=asked.bf16,
+    )
+    flops = int(SECONDS.get(asked.method.kind, 30.0) * RATE * 1.1)
+    return Prediction(
+        ledger=ledger,
+        phases={"load": 90 * MIB, "train": ledger.total},
+        lengths=Lengths(source="dataset", rows=1300, longest=training.max_length, mean=12.0),
+        step_flops=flops // 246,
+        train_flops=flops,
+        steps=246,
+        trainable=trainable(asked.method),
+        total=PARAMETERS,
+        seconds=1.5,
+    )
+
+
+def memory_map(asked: MapRequest) -> MemoryMap:
+    """Every cell."""
+    cells = [
+        MapCell(method=place, length=length, rows=rows, ledger=ledger_of(method, rows, length, bf16=asked.bf16))
+        for place, method in enumerate(asked.methods)
+        for length in asked.lengths
+        for rows in asked.batch_sizes
+    ]
+    return MemoryMap(cells=cells, seconds=8.0)
+
+
+def trainable(method: AnyMethod) -> int:
+    """Parameters."""
+    return TRAINABLE.get(method.kind, 100_000)
+
+
+def ledger_of(method: AnyMethod, rows: int, length: int, *, checkpointing: bool = False, bf16: bool = False) -> Ledger:
+    """Predicted: weights, twice what trains, and so much a token."""
+    trained = trainable(method)
+    frozen = (PARAMETERS - trained) * (2 if bf16 else 4)
+    kept = TOKEN * rows * length * (0.3 if checkpointing else 1.0) * (0.6 if bf16 else 1.0)
+    found = owners(
+        {
+            "weights": frozen + 4 * trained,
+            "gradients": 4 * trained,
+            "optimizer": 8 * trained,
+            "activations": int(kept),
+            "temporaries": int(kept * 0.15),
+            "other": 16 * rows * length,
+        }
+    )
+    return Ledger(kind="predicted", owners=found, moment="backward", rows=rows, length=length)
+
+
+def measured(kind: str, step: int = 4, moment: Moment = "backward", share: float = 1.0) -> Ledger:
+    """What a run of `tests.filled` held in a step, or had got hold of when memory ran out."""
+    trained = TRAINABLE[kind]
+    known = {"weights": 4 * PARAMETERS, "gradients": 4 * trained, "optimizer": 8 * trained, "other": 60_000}
+    left = PEAK[kind] * MIB - CONSTANT - sum(known.values())
+    found = owners({**known, "activations": int(left * 0.85 * share), "temporaries": int(left * 0.15 * share)})  # type: ignore[dict-item]
+    return Ledger(kind="measured", owners=found, moment=moment, operation="aten.mm", step=step, rows=16, length=14)
+
+
+def foresee(session: Session, study_id: int = 1, off: float = 1.006) -> None:
+    """Give the succeeded runs of a study a prediction and a measured ledger each, off by so much."""
+    bell = SilentBell()
+    for run in session.scalars(select(RunRow).where(RunRow.study_id == study_id, RunRow.status == "succeeded")):
+        asked = request_of(session, run)
+        found = measured(run.method_kind)
+        sizes = {owner: int(size * off) for owner, size in found.owners.items()}
+        ledger = found.model_copy(update={"kind": "predicted", "owners": sizes, "step": None, "length": 14})
+        guess = prediction(asked).model_copy(
+            update={"ledger": ledger, "phases": {"load": 90 * MIB, "train": ledger.total}}
+        )
+        _attach(session, bell, run, asked, guess)
+        run.precision, run.libraries = "fp32", "torch 2.9.0, transformers 5.1.0"
+        result = run.result
+        assert result is not None
+        memory = result.memory.model_copy(update={"ledgers": [found.model_copy(update={"step": 1}), found]})
+        run.result_json = result.model_copy(update={"memory": memory}).model_dump(mode="json")
+    session.flush()
+
+
+def died(session: Session, run: RunRow) -> None:
+    """A run of `tests.filled.fail` with what it held when memory ran out, and its prediction."""
+    asked = request_of(session, run)
+    _attach(session, SilentBell(), run, asked, prediction(asked))
+    ledger = measured("full", step=3, moment="forward", share=0.7)
+    run.failure_ledger_json = ledger.model_dump(mode="json")
+    run.failure_message = (
+        "The device had no memory left (128 MiB more were asked for; the peak until then was 380 MiB above the start). "
+        "Use a smaller batch with accumulation, a shorter max_length, or LoRA."
+    )
+    failure = run.failure
+    assert isinstance(failure, Failure) and failure.ledger == ledger
+    session.flush()
+
+
+def request_of(session: Session, run: RunRow) -> PredictionRequest:
+    """What the run's prediction follows from, on a CPU without bfloat16."""
+    model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
+    assert model is not None and dataset is not None
+    return estimates.request_of(run.spec, model, dataset, "cpu", False)
+
+
+def _attach(session: Session, bell: SilentBell, run: RunRow, asked: PredictionRequest, found: Prediction) -> None:
+    row = estimates.wanted(session, bell, asked)
+    row.status, row.result_json = "ready", found.model_dump(mode="json")
+    run.estimate_id, run.predicted_bytes = row.id, found.peak_bytes
+    run.predicted_flops = float(found.train_flops)
