@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.conditions import Condition, conditions
+from app.domain.ledger import OWNERS, Ledger, Owner
 from app.domain.methods import Family
 from app.domain.metrics import Clocks, Memory, RunResult
 from app.domain.planning import GRADED_SCORE, SCORE
@@ -95,6 +96,8 @@ class Costs:
     trainable_parameters: int
     total_parameters: int
     artifact_bytes: int
+    owner_bytes: dict[Owner, float] | None = None
+    """Mean bytes by owner at the peak of a steady step; None where a run has no ledger."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,15 @@ def _costs(results: Sequence[RunResult]) -> Costs:
         trainable_parameters=first.parameters.trainable,
         total_parameters=first.parameters.total,
         artifact_bytes=first.artifact_bytes,
+        owner_bytes=_owners([r.memory.ledger for r in results]),
     )
+
+
+def _owners(ledgers: Sequence[Ledger | None]) -> dict[Owner, float] | None:
+    known = [ledger.owners for ledger in ledgers if ledger is not None]
+    if len(known) < len(ledgers):
+        return None
+    return {owner: float(np.mean([owners.get(owner, 0) for owners in known])) for owner in OWNERS}
 
 
 def _forgetting(results: Sequence[RunResult]) -> Spread | None:

@@ -2,24 +2,36 @@
 
 from sqlalchemy.orm import Session
 
+from app.domain.comparison import Arm
 from app.domain.runs import RunStatus
 from app.services import studies as study_service
+from app.services import will_it_fit
+from app.settings import Settings
 from app.store.queries import evaluations, runs, steps
 from app.web.figures import RunEvidence, StudyEvidence
 from app.web.figures.curves import Checkpoint
+from app.web.figures.owners import Foreseen
 
 
-def of_study(session: Session, study_id: int) -> StudyEvidence:
+def of_study(session: Session, settings: Settings, study_id: int) -> StudyEvidence:
     """What a study's figures are made of. Raises NotFound."""
     found = study_service.comparison(session, study_id)
     ids = [run.run_id for run in found.runs]
     checkpoints: dict[int, list[Checkpoint]] = {}
     for row in evaluations.of_runs(session, ids, "validation"):
         checkpoints.setdefault(row.run_id, []).append(Checkpoint(row.step, row.epoch, row.n, row.loss, row.score))
-    return StudyEvidence(found, steps.read_many(session, ids), checkpoints)
+    foreseen = {arm.title: seen for arm in found.arms if (seen := _foreseen(session, settings, arm))}
+    return StudyEvidence(found, steps.read_many(session, ids), checkpoints, foreseen)
 
 
-def of_run(session: Session, run_id: int) -> RunEvidence:
+def _foreseen(session: Session, settings: Settings, arm: Arm) -> Foreseen | None:
+    """Of an arm's first run that succeeded: its seeds need the same."""
+    if not arm.succeeded:
+        return None
+    return Foreseen.of(will_it_fit.of_submitted(session, None, settings, runs.get(session, arm.succeeded[0].run_id)))
+
+
+def of_run(session: Session, settings: Settings, run_id: int) -> RunEvidence:
     """What a run's figures are made of. Raises NotFound."""
     run = runs.get(session, run_id)
     seen = evaluations.of_runs(session, [run_id], "validation")
@@ -31,4 +43,6 @@ def of_run(session: Session, run_id: int) -> RunEvidence:
         steps=steps.read(session, run_id),
         validation=[(row.step, row.loss) for row in seen if row.subject == "adapted"],
         result=run.result,
+        failure=run.failure,
+        fit=will_it_fit.of_submitted(session, None, settings, run),
     )

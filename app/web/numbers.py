@@ -49,6 +49,11 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return NOTHING if fraction is None else f"{decimal(fraction * 100, digits)}{NBSP}%"
 
 
+def signed_percent(fraction: float | None, digits: int = 1) -> str:
+    """A fraction that may lie on either side, as `+0.7 %`, `−1.2 %`."""
+    return NOTHING if fraction is None else f"{decimal(fraction * 100, digits, signed=True)}{NBSP}%"
+
+
 def hundred(fraction: float | None, digits: int = 1) -> str:
     """A fraction in percent without the sign, for a column that names it: `90.1`."""
     return NOTHING if fraction is None else decimal(fraction * 100, digits)
@@ -168,6 +173,7 @@ FILTERS = (
     count,
     short_count,
     percent,
+    signed_percent,
     hundred,
     points,
     plus_minus,

@@ -29,7 +29,8 @@ class Way:
     """A way out, and the button that takes it."""
 
     words: str
-    saves: str
+    size: str
+    """What it saves."""
     state: str
     fit: str
     fields: str
@@ -37,12 +38,17 @@ class Way:
     shared: bool
     """It sets a field of the budget, which all arms share."""
 
+    @property
+    def saves(self) -> str:
+        """The same in words."""
+        return _("saves %(size)s", size=self.size)
+
     @classmethod
     def of(cls, found: WayFound) -> "Way":
         """From the service."""
         return cls(
             words=words.way(found.name),
-            saves=words.saved(found.saved_bytes),
+            size=memory(found.saved_bytes),
             state=words.STATES[found.fit],
             fit=_(words.FITS[found.fit]),
             fields=json.dumps(found.fields, separators=(",", ":")),

@@ -5,33 +5,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from app.domain.fits import RunFit
 from app.domain.methods import METHODS, Family
-from app.domain.runs import FAILURES, FailureCode, RunStatus
+from app.domain.runs import RunStatus
 from app.domain.verdict import Estimate
 from app.services.runs import RunView
 from app.store.tables import ArtifactRow, RunEventRow
+from app.web.contexts.fits import Way
+from app.web.contexts.run_failure import NO_MEMORY, RunFailure
 from app.web.contexts.run_live import RunLive
 from app.web.contexts.run_result import RunOutcomePage
 from app.web.figures import Drawn
 from app.web.i18n import gettext as _
 from app.web.numbers import percent
 from app.web.words.metrics import title
-from app.web.words.parts import FAILURE_WORDS
 
 SpecFormat = Literal["yaml", "json", "curl"]
 KEPT = ("adapter", "model")
 """Kinds of artifacts that one keeps to use the result."""
-
-
-@dataclass(frozen=True)
-class RunFailure:
-    """Why a run failed, in words, and what to do."""
-
-    code: str
-    words: str
-    sentence: str
-    message: str
-    """What the worker said; empty where it is the same sentence."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +53,9 @@ class RunPage:
     live: RunLive | None
     result: RunOutcomePage | None
     failure: RunFailure | None
+    ways: tuple[Way, ...]
+    """Out of a failure for want of memory."""
+    ways_pending: int
 
     @classmethod
     def of(
@@ -72,13 +66,15 @@ class RunPage:
         spec_format: SpecFormat,
         spec: str,
         interval: Estimate | None,
+        fit: RunFit,
     ) -> "RunPage":
         """From what the service shows of it."""
         row = view.row
         status = RunStatus(row.status)
         found = row.result
-        result = RunOutcomePage.of(row, found, view.evaluations, interval) if found else None
-        failure = _failure(row.failure_code, row.failure_message) if status is RunStatus.FAILED else None
+        result = RunOutcomePage.of(row, found, view.evaluations, interval, fit) if found else None
+        failure = RunFailure.of(row.failure) if status is RunStatus.FAILED else None
+        no_memory = failure is not None and failure.code in NO_MEMORY
         return cls(
             id=row.id,
             family=METHODS[row.method_kind].family,
@@ -103,6 +99,8 @@ class RunPage:
             live=None if status.terminal else RunLive.of(row, view.events, view.place),
             result=result,
             failure=failure,
+            ways=tuple(map(Way.of, fit.ways_out)) if no_memory else (),
+            ways_pending=fit.ways_pending if no_memory else 0,
         )
 
     @property
@@ -117,13 +115,6 @@ class RunPage:
         """The file that one keeps: the largest of the adapter or the model."""
         kept = [artifact for artifact in self.artifacts if artifact.kind in KEPT]
         return max(kept, key=lambda artifact: artifact.bytes, default=None)
-
-
-def _failure(code: str | None, message: str | None) -> RunFailure:
-    known = FailureCode(code) if code else FailureCode.INTERNAL
-    sentence = FAILURES[known]
-    said = message if message and message != sentence else ""
-    return RunFailure(known.value, _(FAILURE_WORDS[known]), _(sentence), said)
 
 
 def _title(view: RunView, result: RunOutcomePage | None, failure: RunFailure | None) -> str:

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.domain.fits import RunFit
 from app.domain.metrics import Audit, Clocks, Environment, Forgetting, Memory, Parameters, RunResult
 from app.domain.tasks import TASKS, MetricName, Task
 from app.domain.verdict import Estimate
 from app.store.tables import EvaluationRow, RunRow
 from app.web.figures.costs import OWNERS, owners
+from app.web.figures.owners import Foreseen, ledger_sizes, names
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.numbers import NOTHING, decimal
+from app.web.words.fits import Confronted, peak_words
 from app.web.words.metrics import COUNTED, definition, heading, loss_unit, written
 
 CLOCKS = {
@@ -38,6 +41,15 @@ class Row:
     name: str
     value: float
     kind: str = ""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """An owner's bytes, measured and predicted."""
+
+    name: str
+    measured: float
+    predicted: float | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,12 @@ class RunOutcomePage:
     wall_seconds: float
     train_seconds: float
     memory: tuple[Row, ...]
+    """Where there is no ledger."""
+    owners: tuple[Owner, ...]
+    """By the ledger, where there is one."""
+    moment: str
+    """When a train step held most; empty without a ledger."""
+    confronted: Confronted
     measured: Memory
     parameters: Parameters
     audit: Audit
@@ -111,7 +129,12 @@ class RunOutcomePage:
 
     @classmethod
     def of(
-        cls, row: RunRow, result: RunResult, evaluations: Sequence[EvaluationRow], interval: Estimate | None
+        cls,
+        row: RunRow,
+        result: RunResult,
+        evaluations: Sequence[EvaluationRow],
+        interval: Estimate | None,
+        fit: RunFit,
     ) -> "RunOutcomePage":
         """From the row, its stored result and its evaluations."""
         spec = row.spec
@@ -132,6 +155,9 @@ class RunOutcomePage:
             wall_seconds=result.clocks.wall,
             train_seconds=train,
             memory=_memory(result.memory),
+            owners=_owners(result.memory, Foreseen.of(fit)),
+            moment=peak_words(result.memory.ledger) if result.memory.ledger else "",
+            confronted=Confronted.of(fit),
             measured=result.memory,
             parameters=result.parameters,
             audit=result.audit,
@@ -187,6 +213,14 @@ def _clocks(clocks: Clocks) -> tuple[Row, ...]:
     """Without the one that most runs do not have."""
     ran = {name: float(getattr(clocks, name)) for name in CLOCKS}
     return tuple(Row(_(CLOCKS[name]), seconds) for name, seconds in ran.items() if seconds or name not in SELDOM)
+
+
+def _owners(memory: Memory, guess: Foreseen | None) -> tuple[Owner, ...]:
+    if memory.ledger is None:
+        return ()
+    sizes = ledger_sizes(memory.ledger.owners, memory.peak_bytes)
+    guesses = guess.sizes if guess else (None,) * len(sizes)
+    return tuple(map(Owner, names(), sizes, guesses))
 
 
 def _memory(memory: Memory) -> tuple[Row, ...]:

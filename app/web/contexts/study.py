@@ -9,10 +9,12 @@ from app.domain.methods import Family
 from app.domain.models import ModelFacts
 from app.domain.runs import RunStatus
 from app.domain.verdict import Estimate, VerdictKind
+from app.web.contexts.bars import Segment, segments
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_progress import StudyAdvance
 from app.web.figures import Drawn, Key
-from app.web.figures.costs import OWNERS, owner_key, owners
+from app.web.figures.memory import OwnerRow, key, owner_rows, split
+from app.web.figures.owners import Foreseen
 from app.web.i18n import gettext as _
 from app.web.numbers import GIB, NOTHING, decimal, mib
 from app.web.words import Caveat, Fact, caveats, facts, headline, lead
@@ -22,17 +24,6 @@ from app.web.words.parts import WORDS, difference, failures, kind, remedy, why, 
 
 Cost = Literal["memory", "time"]
 Curve = Literal["loss", "validation"]
-GAP = 0.4
-"""Between the parts of a split bar, in hundredths of its full width."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A part of a split bar, in hundredths of the longest bar."""
-
-    css: str
-    x: float
-    width: float
 
 
 @dataclass(frozen=True)
@@ -92,17 +83,11 @@ class Arms:
     forgetting: bool
     """It was measured, so there is a column for it."""
 
-    @property
-    def owner_rows(self) -> list[tuple[str, list[float]]]:
-        """Bytes by owner over the arms that have costs, and the measured peak last."""
-        costs = [row.costs for row in self.rows if row.costs]
-        named = [(_(name), [owners(c)[place] for c in costs]) for place, (_css, name, _colour) in enumerate(OWNERS)]
-        return [*named, (_("measured peak"), [c.peak_bytes.mean for c in costs])]
-
     @classmethod
     def of(cls, found: Comparison, model: ModelFacts | None) -> "Arms":
         """From a comparison and its base model."""
-        longest = max((max(a.costs.peak_bytes.mean, sum(owners(a.costs))) for a in found.arms if a.costs), default=1.0)
+        costs = [arm.costs for arm in found.arms if arm.costs]
+        longest = max((max(c.peak_bytes.mean, sum(size for _css, size in split(found, c))) for c in costs), default=1.0)
         unit = "GiB" if longest >= GIB else "MiB"
         rows = tuple(_row(found, arm, model, longest, unit) for arm in found.arms)
         reference = next(row for row in rows if row.is_reference)
@@ -113,7 +98,7 @@ class Arms:
             untouched_difference=with_doubt(found.base_difference) if found.base_difference else "",
             measure=heading(found.metric),
             unit=unit,
-            key=owner_key(),
+            key=key(found),
             memory_comparable=found.memory_comparable,
             times_comparable=found.times_comparable,
             forgetting=found.forgetting_measured,
@@ -149,6 +134,8 @@ class StudyPage:
     troubles: tuple[Trouble, ...]
     margin: float
     """Points."""
+    owner_rows: tuple[OwnerRow, ...]
+    """Memory in numbers, over the arms that have costs."""
 
     @property
     def live(self) -> bool:
@@ -187,6 +174,7 @@ class StudyPage:
         curve: Curve,
         advance: StudyAdvance,
         conditions: StudyConditions,
+        foreseen: Mapping[str, Foreseen],
     ) -> "StudyPage":
         """From what was measured and drawn."""
         return cls(
@@ -206,6 +194,7 @@ class StudyPage:
                 Trouble(why(reason), times, reason.message, remedy(reason)) for reason, times in failures(found)
             ),
             margin=found.spec.margin_points,
+            owner_rows=owner_rows(found, foreseen),
         )
 
 
@@ -223,7 +212,7 @@ def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float, 
         costs=arm.costs,
         forgetting=arm.forgetting,
         peak=_peak(arm.costs.peak_bytes.mean, unit) if arm.costs else NOTHING,
-        split=_split(arm.costs, longest) if arm.costs else (),
+        split=segments(split(found, arm.costs), longest) if arm.costs else (),
         lost=tuple(_lost(run) for run in arm.failed),
         done=len(arm.succeeded),
         owed=len(arm.runs),
@@ -261,13 +250,3 @@ def _forgets_least(found: Comparison, arm: Arm) -> bool:
 def _lost(run: RunOutcome) -> LostRun:
     cancelled = run.status is RunStatus.CANCELLED or run.failure is None
     return LostRun(run.run_id, run.seed, _("cancelled") if cancelled or not run.failure else why(run.failure))
-
-
-def _split(costs: Costs, longest: float) -> tuple[Segment, ...]:
-    segments, at = [], 0.0
-    for (css, _name, _colour), size in zip(OWNERS, owners(costs), strict=True):
-        width = 100 * size / longest
-        if width > 0:
-            segments.append(Segment(css, round(at, 2), round(max(width - GAP, 0.3), 2)))
-        at += width
-    return tuple(segments)

@@ -1,4 +1,4 @@
-"""Memory by owner and time by phase."""
+"""Time by phase, and memory as it was split before runs had ledgers: three owners computed, and what is left."""
 
 from app.domain.comparison import Arm, Comparison, Costs
 from app.domain.metrics import Memory
@@ -8,7 +8,6 @@ from app.web.figures.figure import Column, Figure, Key, Table
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.numbers import MIB, decimal, duration, mib
-from app.web.numbers import memory as in_memory
 from app.web.words.parts import focus, said, seeds, sentence
 
 OWNERS = (
@@ -65,24 +64,6 @@ def phase_key() -> tuple[Key, ...]:
     return (Key("idle", _("set-up; batches; evaluate, save, audit")), *clocks)
 
 
-def memory(found: Comparison) -> Figure:
-    """The measured peak of each arm, and who owns it."""
-    done = [(arm, arm.costs) for arm in found.arms if arm.costs]
-    bars = tuple(owner_bar(arm.title, owners(costs), costs.peak_bytes.mean) for arm, costs in done)
-    return Figure(
-        name="memory",
-        title=_memory_title(found),
-        label=_("Peak memory by owner, a bar an arm"),
-        note=_memory_note(done, comparable=found.memory_comparable),
-        data=Stacks(bars, _("MiB above the idle process, at the peak →")),
-        draw=stacks.chart,
-        widths=WIDTHS,
-        table=_memory_table(done),
-        key=owner_key(),
-        empty="" if bars else _("No run has a result yet."),
-    )
-
-
 def time(found: Comparison) -> Figure:
     """The seconds of an attempt, by phase."""
     done = [(arm, arm.costs) for arm in found.arms if arm.costs]
@@ -99,61 +80,6 @@ def time(found: Comparison) -> Figure:
         key=phase_key(),
         empty="" if bars else _("No run has a result yet."),
     )
-
-
-def _memory_title(found: Comparison) -> str:
-    arm, its = focus(found), found.reference.costs
-    own = arm.costs if arm else None
-    if arm is None or own is None or its is None or not found.memory_comparable:
-        return _("Peak memory by owner")
-    kept = (its.gradients_bytes + its.optimizer_bytes) - (own.gradients_bytes + own.optimizer_bytes)
-    saved = its.peak_bytes.mean - own.peak_bytes.mean
-    if saved <= 0:
-        text = _(
-            "%(arm)s peaks at %(own)s, no less than %(reference)s",
-            arm=said(arm),
-            own=in_memory(own.peak_bytes.mean),
-            reference=said(found.reference),
-        )
-    elif kept >= saved / 2:
-        text = _(
-            "%(arm)s needs %(kept)s less for gradients and optimizer state; %(reference)s peaks at %(peak)s",
-            arm=said(arm),
-            kept=in_memory(kept),
-            reference=said(found.reference),
-            peak=in_memory(its.peak_bytes.mean),
-        )
-    else:
-        text = _(
-            "%(arm)s peaks %(saved)s lower than %(reference)s",
-            arm=said(arm),
-            saved=in_memory(saved),
-            reference=said(found.reference),
-        )
-    return sentence(text)
-
-
-def _memory_note(done: list[tuple[Arm, Costs]], *, comparable: bool) -> str:
-    if not done:
-        return ""
-    parts = [
-        _(
-            "The length of a bar is the peak that was measured, mean over seeds. Weights, gradients and optimizer "
-            "state are computed; activations and the rest are what they leave of it."
-        )
-    ]
-    if not comparable:
-        parts.append(_("Devices or precision differed, so the arms do not compare."))
-    return " ".join(parts)
-
-
-def _memory_table(done: list[tuple[Arm, Costs]]) -> Table:
-    columns = [Column("arm", _("arm"))]
-    names = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "rest_bytes")
-    for name, (_css, word, _colour) in zip(names, OWNERS, strict=True):
-        columns.append(Column(name, _(word), lambda v: mib(v, 1)))
-    columns.append(Column("peak_bytes", _("measured peak"), lambda v: mib(v, 1)))
-    return Table(tuple(columns), tuple((arm.title, *owners(costs), costs.peak_bytes.mean) for arm, costs in done))
 
 
 def _time_title(found: Comparison) -> str:

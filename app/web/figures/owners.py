@@ -1,7 +1,9 @@
 """Memory by owner: what the parts of a ledger are called, their colours, and bars of them, measured or predicted."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from app.domain.fits import RunFit
 from app.domain.ledger import OWNERS, Owner
 from app.web.charts.stacks import Bar, Part
 from app.web.figures.figure import Key
@@ -28,6 +30,23 @@ def ledger_sizes(found: Mapping[Owner, float], peak: float) -> Sizes:
     """Bytes of each of LEDGER; the last is what the peak has beyond the tensors that are known."""
     known = tuple(float(found.get(owner, 0)) for owner in OWNERS)
     return (*known, max(0.0, peak - sum(known)))
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What was predicted for a run, on the device that it was made on."""
+
+    sizes: Sizes
+    peak: float
+    """Bytes: the prediction and the device's constant."""
+
+    @classmethod
+    def of(cls, fit: RunFit | None) -> "Foreseen | None":
+        """None where there is no prediction, or no device that it is for."""
+        found = fit.need.prediction if fit and fit.need else None
+        if fit is None or found is None or fit.peak is None:
+            return None
+        return cls(ledger_sizes(found.ledger.owners, fit.peak.value), fit.peak.value)
 
 
 def colour(css: str) -> str:

@@ -5,21 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.domain.fits import RunFit
 from app.domain.methods import METHODS
-from app.domain.metrics import Clocks, RunResult, Steps
-from app.domain.runs import RunStatus
+from app.domain.metrics import RunResult, Steps
+from app.domain.runs import Failure, RunStatus
 from app.domain.tasks import Task
 from app.domain.thinning import lttb
-from app.web.charts import live, stacks
+from app.web.charts import live
 from app.web.charts.live import Live, Mark
-from app.web.charts.stacks import Stacks
 from app.web.charts.style import FAMILIES
 from app.web.charts.thin import Floats, smooth, window_for
-from app.web.figures.costs import OWNERS, owner_bar, owner_key, owners, phase_bar, phase_key, phases
 from app.web.figures.curves import still_falling
-from app.web.figures.figure import Cell, Column, Figure, Table
+from app.web.figures.figure import Column, Figure, Table
+from app.web.figures.run_costs import clocks, died, owners
 from app.web.i18n import gettext as _
-from app.web.numbers import MIB, decimal, duration, memory, mib, share
+from app.web.numbers import MIB, decimal, memory, mib
 from app.web.words.metrics import loss_unit
 
 POINTS = 320
@@ -38,11 +38,19 @@ class RunEvidence:
     validation: Sequence[tuple[int, float]]
     """(step, loss) on the validation split."""
     result: RunResult | None
+    failure: Failure | None = None
+    fit: RunFit | None = None
+    """What was predicted."""
 
 
 def run_figures(run: RunEvidence) -> dict[str, Figure]:
-    """Every figure by its name: loss and memory by step; memory by owner and clocks where there is a result."""
-    figures = [_loss(run), _memory(run), *([_owners(run.result), _clocks(run.result)] if run.result else [])]
+    """Every figure by its name: loss and memory by step; memory by owner and clocks where there is a result, memory by
+    owner alone where it ran out."""
+    figures = [_loss(run), _memory(run)]
+    if run.result:
+        figures += [owners(run.result.memory, run.fit), clocks(run.result.clocks, run.fit)]
+    elif run.failure and run.failure.ledger:
+        figures.append(died(run.failure.ledger, run.fit))
     return {figure.name: figure for figure in figures}
 
 
@@ -88,12 +96,16 @@ def _memory(run: RunEvidence) -> Figure:
     steps, held = _column(run.steps, "memory_bytes")
     held = held / MIB
     peak = run.result.memory.peak_bytes if run.result else None
-    title = _("Memory")
+    guess = run.fit.peak.value if run.fit and run.fit.peak else None
+    title, limit = _("Memory"), None
     if peak is not None:
         title = _("Memory, %(peak)s at the peak", peak=memory(peak))
+        limit = (peak / MIB, _("peak %(peak)s", peak=mib(peak)))
     elif len(held):
         title = _("Memory %(value)s", value=memory(float(held[-1]) * MIB))
-    limit = (peak / MIB, _("peak %(peak)s", peak=mib(peak))) if peak is not None else None
+    if guess is not None and peak is None:
+        title = _("%(title)s, predicted peak %(peak)s", title=title, peak=memory(guess))
+        limit = (guess / MIB, _("predicted peak %(peak)s", peak=mib(guess)))
     return Figure(
         name="memory",
         title=title,
@@ -105,51 +117,6 @@ def _memory(run: RunEvidence) -> Figure:
         table=_table(run.steps, "memory_bytes", _("memory, bytes"), 0),
         everything=lambda: _every_step(run.steps),
         empty="" if len(held) else _("No step has been reported yet."),
-    )
-
-
-def _owners(result: RunResult) -> Figure:
-    found = result.memory
-    sizes = owners(found)
-    names = (_(name) for _css, name, _colour in OWNERS)
-    rows: tuple[tuple[Cell, ...], ...] = (*zip(names, sizes, strict=True), (_("measured peak"), found.peak_bytes))
-    return Figure(
-        name="owners",
-        title=_("%(peak)s at the peak", peak=memory(found.peak_bytes)),
-        label=_("Peak memory by owner"),
-        note=_(
-            "Weights, gradients and optimizer state are computed; activations and the rest are what they leave of the "
-            "measured peak."
-        ),
-        data=Stacks(
-            (owner_bar(_("measured"), sizes, found.peak_bytes),),
-            _("MiB above the idle process, at the peak →"),
-        ),
-        draw=stacks.chart,
-        widths=WIDTHS,
-        table=Table((Column("owner", _("owner")), Column("bytes", _("MiB"), lambda v: mib(v, 1))), rows),
-        key=owner_key(),
-    )
-
-
-def _clocks(result: RunResult) -> Figure:
-    clocks = result.clocks
-    seconds = {name: float(getattr(clocks, name)) for name in Clocks.model_fields}
-    rows = tuple((name, value, share(value, clocks.wall)) for name, value in seconds.items())
-    return Figure(
-        name="clocks",
-        title=_("%(wall)s, of which %(train)s training", wall=duration(clocks.wall), train=duration(clocks.train)),
-        label=_("Seconds by phase"),
-        note=_(
-            "Palest: set-up (start, load, tokenize, untouched model, cache), making batches, and evaluate, save, audit."
-        ),
-        data=Stacks((phase_bar(_("attempt"), phases(seconds), clocks.wall),), _("seconds, from claim to result →")),
-        draw=stacks.chart,
-        widths=WIDTHS,
-        table=Table(
-            (Column("clock", _("clock")), Column("seconds", _("s"), decimal), Column("share", _("share"))), rows
-        ),
-        key=phase_key(),
     )
 
 

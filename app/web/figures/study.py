@@ -1,13 +1,15 @@
 """The figures of a study, from what was measured."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.domain.comparison import Comparison
 from app.domain.metrics import Steps
-from app.web.figures.costs import memory, time
+from app.web.figures.costs import time
 from app.web.figures.curves import Checkpoint, loss, validation
 from app.web.figures.figure import Figure
+from app.web.figures.memory import memory
+from app.web.figures.owners import Foreseen
 from app.web.figures.trade_off import score_memory, score_time
 from app.web.figures.verdict import verdict
 
@@ -21,6 +23,8 @@ class StudyEvidence:
     """By run."""
     checkpoints: Mapping[int, Sequence[Checkpoint]]
     """Evaluations on the validation split, by run."""
+    foreseen: Mapping[str, Foreseen] = field(default_factory=dict)
+    """What was predicted, by arm."""
 
 
 def study_figures(evidence: StudyEvidence) -> dict[str, Figure]:
@@ -32,7 +36,7 @@ def study_figures(evidence: StudyEvidence) -> dict[str, Figure]:
         score_time(found),
         loss(found, evidence.steps),
         validation(found, evidence.checkpoints),
-        memory(found),
+        memory(found, evidence.foreseen),
         time(found),
     )
     return {figure.name: figure for figure in figures}

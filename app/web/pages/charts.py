@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from app.domain.errors import NotFound
 from app.web.charts import render
 from app.web.csv_file import csv_file
-from app.web.dependencies import Reading
+from app.web.dependencies import Config, Reading
 from app.web.evidence import of_run as evidence_of_run
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, csv_rows, run_figures, study_figures
@@ -19,16 +19,20 @@ Ending = Literal["svg", "png", "csv"]
 
 
 @router.get("/studies/{study_id:int}/charts/{name}.{ending}")
-def of_study(session: Reading, study_id: int, name: str, ending: Ending, theme: render.Theme = "light") -> Response:
+def of_study(
+    session: Reading, settings: Config, study_id: int, name: str, ending: Ending, theme: render.Theme = "light"
+) -> Response:
     """A figure of a study."""
-    figures = study_figures(evidence_of_study(session, study_id))
+    figures = study_figures(evidence_of_study(session, settings, study_id))
     return _file(figures, name, ending, theme, f"study-{study_id}")
 
 
 @router.get("/runs/{run_id:int}/charts/{name}.{ending}")
-def of_run(session: Reading, run_id: int, name: str, ending: Ending, theme: render.Theme = "light") -> Response:
+def of_run(
+    session: Reading, settings: Config, run_id: int, name: str, ending: Ending, theme: render.Theme = "light"
+) -> Response:
     """A figure of a run."""
-    return _file(run_figures(evidence_of_run(session, run_id)), name, ending, theme, f"run-{run_id}")
+    return _file(run_figures(evidence_of_run(session, settings, run_id)), name, ending, theme, f"run-{run_id}")
 
 
 def _file(figures: dict[str, Figure], name: str, ending: Ending, theme: render.Theme, stem: str) -> Response:

@@ -1,15 +1,23 @@
 """A run's page: live while it works, then what it reached and what it cost."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated, NamedTuple
+
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
+from app.domain.fits import RunFit
 from app.domain.runs import RunStatus
 from app.domain.verdict import Estimate, estimate
+from app.queue import Doorbell
 from app.services import runs as run_service
+from app.services import will_it_fit
+from app.settings import Settings
 from app.store.queries import evaluations, runs
+from app.store.session import Database
+from app.web.api.waiting import look_or_ask
 from app.web.contexts.run import RunPage, SpecFormat
-from app.web.dependencies import Bell, Db, Reading
+from app.web.dependencies import Bell, Config, Db, Reading
 from app.web.evidence import of_run as evidence_of_run
 from app.web.figures import Drawn, drawn, run_figures
 from app.web.specs import as_curl, as_json, as_yaml
@@ -18,26 +26,57 @@ from app.web.templating import Render
 router = APIRouter(prefix="/runs/{run_id:int}", include_in_schema=False)
 
 
+class Look(NamedTuple):
+    """What a run's page is made of."""
+
+    request: Request
+    session: Session
+    settings: Settings
+    db: Database
+    bell: Doorbell
+
+    def fit(self, run_id: int) -> RunFit:
+        """What was predicted for a run; ways out of one that had no memory are asked for."""
+
+        def found(session: Session, bell: Doorbell | None) -> RunFit:
+            return will_it_fit.of_submitted(session, bell, self.settings, runs.get(session, run_id))
+
+        return look_or_ask(self.db, self.bell, found)
+
+
+def look(request: Request, session: Reading, settings: Config, db: Db, bell: Bell) -> Look:
+    """The dependency behind `At`."""
+    return Look(request, session, settings, db, bell)
+
+
+At = Annotated[Look, Depends(look)]
+
+
 @router.get("")
-def show(request: Request, session: Reading, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTMLResponse:
+def show(at: At, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTMLResponse:
     """The whole page; how the spec is written is in its address."""
-    return render.page("pages/runs/show.html", _page(request, session, run_id, spec, figures=_figures(session, run_id)))
+    return render.page("pages/runs/show.html", _page(at, run_id, spec, figures=_figures(at, run_id)))
 
 
 @router.get("/live")
-def live(request: Request, session: Reading, render: Render, run_id: int) -> HTMLResponse:
+def live(at: At, render: Render, run_id: int) -> HTMLResponse:
     """Where a run stands, for htmx; once it has ended, the browser is told to ask for the page."""
-    page = _page(request, session, run_id, "yaml", figures={})
+    page = _page(at, run_id, "yaml", figures={})
     if page.live is None:
         return HTMLResponse("", headers={"HX-Refresh": "true", "Cache-Control": "no-cache"})
     return render.page("partials/run/update.html", page)
 
 
 @router.get("/figures")
-def figures(request: Request, session: Reading, render: Render, run_id: int) -> HTMLResponse:
+def figures(at: At, render: Render, run_id: int) -> HTMLResponse:
     """The curves so far, for htmx: less often than the rest, because they are drawn on the machine that may train."""
-    page = _page(request, session, run_id, "yaml", figures=_figures(session, run_id))
-    return render.page("partials/run/curves.html", page)
+    return render.page("partials/run/curves.html", _page(at, run_id, "yaml", figures=_figures(at, run_id)))
+
+
+@router.get("/ways")
+def ways(at: At, render: Render, run_id: int) -> HTMLResponse:
+    """The ways out of a run that had no memory, for htmx, while they are worked out."""
+    return render.page("partials/run/ways.html", _page(at, run_id, "yaml", figures={}))
 
 
 @router.post("/cancel")
@@ -56,10 +95,8 @@ def clone(db: Db, bell: Bell, run_id: int) -> RedirectResponse:
     return RedirectResponse(f"/runs/{run.id}", status_code=303)
 
 
-def _page(
-    request: Request, session: Session, run_id: int, spec_format: SpecFormat, *, figures: dict[str, Drawn]
-) -> RunPage:
-    view = run_service.view(session, run_id)
+def _page(at: Look, run_id: int, spec_format: SpecFormat, *, figures: dict[str, Drawn]) -> RunPage:
+    view = run_service.view(at.session, run_id)
     spec = view.row.spec
     match spec_format:
         case "yaml":
@@ -67,21 +104,21 @@ def _page(
         case "json":
             text = as_json(spec)
         case "curl":
-            text = as_curl(spec, f"{request.base_url}api/v1/runs")
+            text = as_curl(spec, f"{at.request.base_url}api/v1/runs")
     succeeded = view.row.status == RunStatus.SUCCEEDED
     return RunPage.of(
         view,
         figures=figures,
         spec_format=spec_format,
         spec=text,
-        interval=_interval(session, run_id) if succeeded else None,
+        interval=_interval(at.session, run_id) if succeeded else None,
+        fit=at.fit(run_id),
     )
 
 
-def _figures(session: Session, run_id: int) -> dict[str, Drawn]:
-    return {
-        name: drawn(f, f"/runs/{run_id}/charts") for name, f in run_figures(evidence_of_run(session, run_id)).items()
-    }
+def _figures(at: Look, run_id: int) -> dict[str, Drawn]:
+    found = run_figures(evidence_of_run(at.session, at.settings, run_id))
+    return {name: drawn(f, f"/runs/{run_id}/charts") for name, f in found.items()}
 
 
 def _interval(session: Session, run_id: int) -> Estimate | None:

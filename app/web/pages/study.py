@@ -10,12 +10,13 @@ from app.domain.comparison import Comparison
 from app.domain.metrics import Clocks
 from app.domain.tasks import TASKS
 from app.services import studies as study_service
+from app.settings import Settings
 from app.store.queries import base_models, datasets
 from app.web.contexts.study import Cost, Curve, StudyPage
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_progress import StudyAdvance
 from app.web.csv_file import csv_file
-from app.web.dependencies import Bell, Db, Reading
+from app.web.dependencies import Bell, Config, Db, Reading
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import drawn, study_figures
 from app.web.templating import Render
@@ -24,17 +25,30 @@ router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)
 
 
 @router.get("")
-def show(session: Reading, render: Render, study_id: int, cost: Cost = "memory", curve: Curve = "loss") -> HTMLResponse:
+def show(
+    session: Reading,
+    settings: Config,
+    render: Render,
+    study_id: int,
+    cost: Cost = "memory",
+    curve: Curve = "loss",
+) -> HTMLResponse:
     """The whole page. Which trade-off and which curves are drawn is in its address."""
-    return render.page("pages/studies/show.html", _page(session, study_id, cost, curve))
+    return render.page("pages/studies/show.html", _page(session, settings, study_id, cost, curve))
 
 
 @router.get("/live")
 def live(
-    request: Request, session: Reading, render: Render, study_id: int, cost: Cost = "memory", curve: Curve = "loss"
+    request: Request,
+    session: Reading,
+    settings: Config,
+    render: Render,
+    study_id: int,
+    cost: Cost = "memory",
+    curve: Curve = "loss",
 ) -> HTMLResponse:
     """What changes when a run has ended, for htmx; when the last one has, the browser is told to ask for the page."""
-    page = _page(session, study_id, cost, curve)
+    page = _page(session, settings, study_id, cost, curve)
     answer = render.page("partials/study/body.html", page)
     if not page.live and "hx-request" in request.headers:
         answer.headers["HX-Refresh"] = "true"
@@ -70,9 +84,9 @@ def runs_csv(session: Reading, study_id: int) -> Response:
     return csv_file(_rows(study_service.comparison(session, study_id)), f"study-{study_id}-runs.csv")
 
 
-def _page(session: Session, study_id: int, cost: Cost, curve: Curve) -> StudyPage:
+def _page(session: Session, settings: Settings, study_id: int, cost: Cost, curve: Curve) -> StudyPage:
     advance = study_service.progress(session, study_id)
-    evidence = evidence_of_study(session, study_id)
+    evidence = evidence_of_study(session, settings, study_id)
     found = evidence.comparison
     figures = study_figures(evidence)
     model = base_models.by_id(session, advance.study.base_model_id)
@@ -86,6 +100,7 @@ def _page(session: Session, study_id: int, cost: Cost, curve: Curve) -> StudyPag
         curve=curve,
         advance=StudyAdvance.of(advance, found),
         conditions=StudyConditions.of(found, model, datasets.by_id(session, advance.study.dataset_id)),
+        foreseen=evidence.foreseen,
     )
 
 

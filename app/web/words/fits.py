@@ -1,11 +1,14 @@
 """Whether something fits, in words: states, bands and what they rest on, errors of estimates."""
 
+from dataclasses import dataclass
+
 from app.domain.calibration import Estimate, Fit
+from app.domain.fits import RunFit
 from app.domain.ledger import Ledger, Moment
 from app.domain.ways_out import WAYS, WayName
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
-from app.web.numbers import GIB, MIB, NBSP, count, decimal, duration, memory, mib, percent
+from app.web.numbers import GIB, MIB, NBSP, count, decimal, duration, mib, percent
 from app.web.words.parts import sentence
 
 STATES: dict[Fit, str] = {"fits": "fits", "tight": "tight", "does not fit": "misfit", "unknown": "unknown"}
@@ -61,14 +64,38 @@ def off(error: float) -> str:
     return _("%(size)s too much", size=size) if error > 0 else _("%(size)s too little", size=size)
 
 
-def confronted(predicted: float, measured: float, error: float) -> str:
+def confronted(predicted: str, measured: str, error: float) -> str:
     """`predicted 848 MiB, measured 842 MiB: 0.7 % too much`."""
     return _(
         "predicted %(predicted)s, measured %(measured)s: %(off)s",
-        predicted=exact(predicted),
-        measured=exact(measured),
+        predicted=predicted,
+        measured=measured,
         off=off(error),
     )
+
+
+@dataclass(frozen=True)
+class Confronted:
+    """What was predicted for a run beside what was measured; a sentence each, empty where one of the two is missing."""
+
+    peak: float | None
+    """Predicted."""
+    memory: str
+    time: str
+    basis: str
+    """What the prediction's band rests on."""
+
+    @classmethod
+    def of(cls, fit: RunFit) -> "Confronted":
+        """From the service."""
+        memory = time = ""
+        if fit.peak and fit.measured_bytes and fit.bytes_error is not None:
+            memory = confronted(exact(fit.peak.value), exact(fit.measured_bytes), fit.bytes_error)
+        if fit.train_seconds and fit.measured_seconds and fit.seconds_error is not None:
+            seconds, measured = duration(fit.train_seconds.value), duration(fit.measured_seconds)
+            time = confronted(seconds, measured, fit.seconds_error)
+        value = fit.peak.value if fit.peak else None
+        return cls(value, sentence(memory), time, basis(fit.peak.runs) if fit.peak else "")
 
 
 def exact(size: float) -> str:
@@ -89,8 +116,3 @@ def peak_words(found: Ledger) -> str:
     if found.step is None:
         return _("%(moment)s, with %(shape)s", moment=moment, shape=shape)
     return _("%(moment)s of step %(step)s, with %(shape)s", moment=moment, step=count(found.step), shape=shape)
-
-
-def saved(size: float) -> str:
-    """What a way out would save."""
-    return _("saves %(size)s", size=memory(size))

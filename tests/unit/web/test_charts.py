@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.domain.runs import FailureCode
+from app.settings import Settings
 from app.web.charts import render
 from app.web.charts.differences import Differences, Row
 from app.web.charts.differences import chart as differences_chart
@@ -23,6 +24,7 @@ from app.web.figures import Figure, drawn, run_figures, study_figures
 from app.web.figures.curves import still_falling
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
+SETTINGS = Settings()
 NAMES = {"verdict", "score-memory", "score-time", "loss", "validation", "memory", "time"}
 
 
@@ -35,7 +37,7 @@ def session() -> Iterator[Session]:
 
 def figures(session: Session, **options: Any) -> dict[str, Figure]:
     """The figures of a study made for a test."""
-    return study_figures(evidence_of_study(session, seed_study(session, **options)))
+    return study_figures(evidence_of_study(session, SETTINGS, seed_study(session, **options)))
 
 
 def specification(chart: alt.LayerChart) -> dict[str, Any]:
@@ -116,9 +118,9 @@ def test_the_csv_of_a_curve_holds_every_step(session: Session) -> None:
 
 
 def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session: Session) -> None:
-    study = evidence_of_study(session, seed_study(session, running=[("full", 0)])).comparison
-    working = run_figures(evidence_of_run(session, study.runs[0].run_id))
-    ended = run_figures(evidence_of_run(session, study.runs[1].run_id))
+    study = evidence_of_study(session, SETTINGS, seed_study(session, running=[("full", 0)])).comparison
+    working = run_figures(evidence_of_run(session, SETTINGS, study.runs[0].run_id))
+    ended = run_figures(evidence_of_run(session, SETTINGS, study.runs[1].run_id))
     assert set(working) == {"loss", "memory"}
     assert set(ended) == {"loss", "memory", "owners", "clocks"}
     assert "now, step 153" in json.dumps(specification(working["loss"].chart()))
@@ -128,9 +130,9 @@ def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session
 
 
 def test_the_kept_checkpoint_is_named_whatever_else_has_room(session: Session) -> None:
-    study = evidence_of_study(session, seed_study(session)).comparison
+    study = evidence_of_study(session, SETTINGS, seed_study(session)).comparison
     text = json.dumps(
-        specification(run_figures(evidence_of_run(session, study.runs[0].run_id))["loss"].chart(narrow=True))
+        specification(run_figures(evidence_of_run(session, SETTINGS, study.runs[0].run_id))["loss"].chart(narrow=True))
     )
     assert "kept: validation 0.37" in text
 
@@ -159,7 +161,7 @@ def test_an_arms_name_is_words_whatever_it_looks_like(session: Session) -> None:
 
 def test_a_drawing_of_the_same_numbers_is_made_once(session: Session) -> None:
     study_id = seed_study(session)
-    first, second = (drawn(study_figures(evidence_of_study(session, study_id))["time"], "") for _ in range(2))
+    first, second = (drawn(study_figures(evidence_of_study(session, SETTINGS, study_id))["time"], "") for _ in range(2))
     assert first.wide is second.wide
 
 

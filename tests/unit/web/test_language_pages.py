@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from app.domain.comparison import Comparison
 from app.domain.tasks import METRICS
 from app.services import studies as study_service
+from app.settings import Settings
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, study_figures
 from app.web.words import caveats
@@ -40,7 +41,7 @@ def weighed(client: TestClient, study_id: int) -> Comparison:
 
 def figures(client: TestClient, study_id: int) -> dict[str, Figure]:
     with database_of(client).reading() as session:
-        return study_figures(evidence_of_study(session, study_id))
+        return study_figures(evidence_of_study(session, Settings(), study_id))
 
 
 @pytest.mark.parametrize(("study_id", "title"), [(1, "accuracy"), (CAUSAL, "token accuracy"), (SEQ2SEQ, "ROUGE-L")])

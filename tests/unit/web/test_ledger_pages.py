@@ -1,0 +1,126 @@
+"""Ledgers on the pages of runs and studies: measured beside predicted, and what was held when memory ran out."""
+
+import csv
+import html
+import io
+import json
+import re
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.domain.runs import Failure, FailureCode
+from app.store.queries import runs
+from app.web.contexts.run_failure import RunFailure
+from app.web.words.fits import off
+from tests import foreseen
+from tests.factories import plain
+from tests.unit.web.conftest import database_of
+
+LORA, FAILED, OLD, RUNNING = 2, 25, 26, 16
+
+
+@pytest.fixture
+def ledgers(full: TestClient) -> TestClient:
+    """The first study has ledgers and predictions; a run of the third died with one."""
+    with database_of(full).transaction() as session:
+        foreseen.foresee(session)
+        foreseen.died(session, runs.get(session, FAILED))
+    return full
+
+
+def shown(client: TestClient, address: str) -> str:
+    """A page as one reads it."""
+    return plain(html.unescape(client.get(address).text))
+
+
+def test_a_run_shows_who_held_what_measured_beside_predicted(ledgers: TestClient) -> None:
+    text = shown(ledgers, f"/runs/{LORA}")
+    assert re.search(r"<figcaption>150 MiB at the peak, predicted 15\d MiB</figcaption>", text)
+    for owner in ("weights", "gradients", "optimizer state", "activations", "temporaries", "other", "device's own"):
+        assert owner in text
+    assert re.search(r"Predicted 15\d MiB, measured 150 MiB: 0\.\d % too much\.", text)
+    assert re.search(r"Train time: predicted \d\d s, measured 28 s: 5\.0 % too much", text)
+    assert "A train step held most in the backward pass of step 4, with 16 rows of 14 tokens." in text
+    assert "from 2 past runs" in text
+
+
+def test_the_parts_of_a_measured_peak_sum_to_it(ledgers: TestClient) -> None:
+    rows = list(csv.DictReader(io.StringIO(ledgers.get(f"/runs/{LORA}/charts/owners.csv").text)))
+    *parts, peak = [float(row["bytes"]) for row in rows]
+    assert sum(parts) == pytest.approx(peak)
+    *parts, peak = [float(row["predicted_bytes"]) for row in rows]
+    assert sum(parts) == pytest.approx(peak)
+
+
+def test_a_run_without_a_ledger_shows_what_can_be_computed(ledgers: TestClient) -> None:
+    text = shown(ledgers, f"/runs/{OLD}")
+    assert "activations and the rest" in text
+    assert "what is left" in text
+    assert "predicted" not in text.split('aria-label="What it cost"')[1].split("</section>")[0]
+
+
+def test_a_running_run_shows_the_peak_that_is_predicted(ledgers: TestClient) -> None:
+    with database_of(ledgers).transaction() as session:
+        run = runs.get(session, RUNNING)
+        run.estimate_id = runs.get(session, LORA if run.method_kind == "lora" else 1).estimate_id
+    text = shown(ledgers, f"/runs/{RUNNING}")
+    assert re.search(r"<figcaption>Memory \d+ MiB, predicted peak \d+ MiB</figcaption>", text)
+
+
+def test_a_run_that_had_no_memory_shows_what_it_held_and_the_ways_out(ledgers: TestClient) -> None:
+    text = shown(ledgers, f"/runs/{FAILED}")
+    assert "128 MiB more were asked for in the forward pass of step 3, with 16 rows of 14 tokens." in text
+    assert re.search(r"<figcaption>\d+ MiB were held when memory ran out, predicted peak \d+ MiB", text)
+    assert f'hx-get="/runs/{FAILED}/ways"' in text
+    foreseen.answer(database_of(ledgers))
+    settled = shown(ledgers, f"/runs/{FAILED}/ways")
+    assert "hx-get" not in settled
+    links = re.findall(r'href="(/studies/new\?[^"]*)"', settled)
+    assert len(links) > 3
+    found = parse_qs(urlparse(links[0]).query)
+    assert found["from_run"] == [str(FAILED)]
+    assert json.loads(found["set"][0])["method"]["kind"] == "lora"
+    form = shown(ledgers, links[0])
+    assert re.search(r'<legend class="hidden">Arm LoRA r=8</legend>', form)
+
+
+def test_a_failure_that_is_not_of_memory_has_no_ways_out(ledgers: TestClient) -> None:
+    with database_of(ledgers).transaction() as session:
+        run = runs.get(session, FAILED)
+        run.failure_code, run.failure_message, run.failure_ledger_json = "diverged", "step 3: nan", None
+    text = shown(ledgers, f"/runs/{FAILED}")
+    assert "Ways out" not in text
+    assert "step 3: nan" in text
+
+
+def test_what_was_asked_for_is_read_from_the_workers_sentence() -> None:
+    said = "The device had no memory left (2,048 MiB more were asked for). Use a smaller batch."
+    assert plain(RunFailure.of(Failure(code=FailureCode.OUT_OF_MEMORY, message=said)).asked) == "2.0 GiB"
+    assert RunFailure.of(Failure(code=FailureCode.OUT_OF_MEMORY, message="no")).asked == ""
+    assert RunFailure.of(None).code == "internal"
+
+
+def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledgers: TestClient) -> None:
+    text = shown(ledgers, "/studies/1").split('id="memory"')[1].split("</section>")[0]
+    for row in ("temporaries", "measured peak", "predicted peak", "error"):
+        assert f'<th scope="row">{row}</th>' in text
+    assert "Pale: predicted" in text
+    assert re.search(r"[+−]0\.\d %", text)
+    rows = list(csv.DictReader(io.StringIO(ledgers.get("/studies/1/charts/memory.csv").text)))
+    assert [row["arm"] for row in rows] == ["full", "LoRA r=8", "head only"]
+    assert 0 < abs(float(rows[1]["error"])) < 0.01
+
+
+def test_a_study_without_ledgers_keeps_the_old_split(ledgers: TestClient) -> None:
+    text = shown(ledgers, "/studies/3").split('id="memory"')[1].split("</section>")[0]
+    assert "activations and the rest" in text
+    assert "temporaries" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(0.007, "0.7 % too much"), (-0.012, "1.2 % too little"), (0.0001, "just as much")]
+)
+def test_an_error_is_said_in_words(error: float, words: str) -> None:
+    assert plain(off(error)) == words
