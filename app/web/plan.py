@@ -96,6 +96,11 @@ class Plan:
         return any(arm.estimate for arm in self.arms)
 
     @property
+    def assumed(self) -> bool:
+        """No past run on the worker has told how fast it trains: its share of the measured speed is assumed."""
+        return any(arm.estimate and not arm.estimate.runs for arm in self.arms)
+
+    @property
     def seconds(self) -> float | None:
         """Of all training, one run after the other; None where that is not known of each, and of one device."""
         return self._seconds(self.seeds)

@@ -1,10 +1,74 @@
 """The context of the workers' page."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from app.domain.methods import METHODS
+from app.domain.fits import Accuracy
+from app.domain.methods import METHODS, Family
+from app.services.calibrations import Known
 from app.services.workers import WorkerView
 from app.web.contexts.runs import RunLine
+from app.web.numbers import NBSP, memory, percent, signed_percent
+from app.web.words import methods
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """How far the estimates of a method were off on a device, and what is added to them there."""
+
+    method: str
+    family: Family
+    runs: int
+    peak_mean: str
+    peak_worst: str
+    time_mean: str
+    """An en dash where no rate is known, as of the worst."""
+    time_worst: str
+    constant: str
+    band: str
+
+    @classmethod
+    def of(cls, found: Accuracy, known: Known | None) -> "AccuracyRow":
+        """From the service."""
+        facts, its = METHODS[found.method], known.calibration if known else None
+        return cls(
+            method=methods.name(facts),
+            family=facts.family,
+            runs=found.peak.runs,
+            peak_mean=percent(found.peak.mean),
+            peak_worst=signed_percent(found.peak.worst),
+            time_mean=percent(found.train.mean if found.train else None),
+            time_worst=signed_percent(found.train.worst if found.train else None),
+            constant=memory(its.constant_bytes if its else None),
+            band=f"±{NBSP}{memory(its.band_bytes)}" if its else "",
+        )
+
+
+@dataclass(frozen=True)
+class DeviceAccuracy:
+    """A device in one precision."""
+
+    device: str
+    precision: str
+    rows: tuple[AccuracyRow, ...]
+
+    @classmethod
+    def each(cls, found: Sequence[Accuracy], known: Iterable[Known]) -> "tuple[DeviceAccuracy, ...]":
+        """By device."""
+        by_key = {(k.device_name, k.precision, k.method): k for k in known}
+        devices = dict.fromkeys((one.device_name, one.precision) for one in found)
+        return tuple(
+            cls(
+                device,
+                precision,
+                tuple(
+                    AccuracyRow.of(one, by_key.get((device, precision, one.method)))
+                    for one in found
+                    if (one.device_name, one.precision) == (device, precision)
+                ),
+            )
+            for device, precision in devices
+        )
 
 
 @dataclass(frozen=True)
@@ -18,6 +82,8 @@ class WorkersPage:
     """First come, first served."""
     queued: int
     """All that wait; the queue shows the first of them."""
+    accuracy: tuple[DeviceAccuracy, ...]
+    """Estimates against measurements; left out where htmx only asks who works."""
 
     def able(self, worker: WorkerView) -> str:
         """What it can do that not every worker can, by the method that needs it: `QLoRA`."""

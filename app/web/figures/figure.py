@@ -97,20 +97,21 @@ class Drawn:
     narrow: str
     base: str
     """Where its files are: `/studies/12/charts`."""
+    query: str = ""
+    """What their addresses end with: `?task=causal-lm`."""
 
-    @property
-    def address(self) -> str:
-        """Of its files, without the ending."""
-        return f"{self.base}/{self.figure.name}"
+    def file(self, ending: str) -> str:
+        """The address of one of its files."""
+        return f"{self.base}/{self.figure.name}.{ending}{self.query}"
 
 
 DRAWINGS = render.Drawings()
 
 
-def drawn(figure: Figure, base: str) -> Drawn:
+def drawn(figure: Figure, base: str, query: str = "") -> Drawn:
     """Draw a figure for a page, or take the drawings that were made of the same numbers."""
     wide, narrow = ("", "") if figure.empty else (_drawing(figure, narrow=False), _drawing(figure, narrow=True))
-    return Drawn(figure, wide, narrow, base)
+    return Drawn(figure, wide, narrow, base, query)
 
 
 def _drawing(figure: Figure, *, narrow: bool) -> str:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.web.pages import charts, models, new_study, run, runs, studies, study, workers
+from app.web.pages import charts, memory_map, models, new_study, run, runs, studies, study, workers
 
 ROUTERS: tuple[APIRouter, ...] = (
     studies.router,
@@ -10,6 +10,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     runs.router,
     run.router,
     workers.router,
+    memory_map.router,  # before the models, whose names may hold slashes
     models.router,
     study.router,
     charts.router,

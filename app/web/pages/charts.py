@@ -24,7 +24,7 @@ def of_study(
 ) -> Response:
     """A figure of a study."""
     figures = study_figures(evidence_of_study(session, settings, study_id))
-    return _file(figures, name, ending, theme, f"study-{study_id}")
+    return chart_file(figures, name, ending, theme, f"study-{study_id}")
 
 
 @router.get("/runs/{run_id:int}/charts/{name}.{ending}")
@@ -32,12 +32,13 @@ def of_run(
     session: Reading, settings: Config, run_id: int, name: str, ending: Ending, theme: render.Theme = "light"
 ) -> Response:
     """A figure of a run."""
-    return _file(run_figures(evidence_of_run(session, settings, run_id)), name, ending, theme, f"run-{run_id}")
+    return chart_file(run_figures(evidence_of_run(session, settings, run_id)), name, ending, theme, f"run-{run_id}")
 
 
-def _file(figures: dict[str, Figure], name: str, ending: Ending, theme: render.Theme, stem: str) -> Response:
+def chart_file(figures: dict[str, Figure], name: str, ending: Ending, theme: render.Theme, stem: str) -> Response:
+    """A figure in one of its endings; `stem` begins its file's name. Raises NotFound."""
     if name not in figures:
-        raise NotFound(f"there is no chart {name!r}: choose from {', '.join(figures)}")
+        raise NotFound(f"there is no chart {name!r}: choose from {', '.join(figures) or 'none yet'}")
     figure = figures[name]
     file = f"{stem}-{name}.{ending}"
     if ending == "csv":

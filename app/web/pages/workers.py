@@ -1,14 +1,15 @@
 """Workers: who works, on what; and what waits."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.domain.runs import RunStatus
-from app.services import workers
+from app.services import will_it_fit, workers
+from app.services.calibrations import known
 from app.store.queries import run_list, runs, studies
 from app.store.queries.run_list import RunFilter
 from app.web.contexts.runs import RunLine
-from app.web.contexts.workers import WorkersPage
+from app.web.contexts.workers import DeviceAccuracy, WorkersPage
 from app.web.dependencies import Config, Reading
 from app.web.templating import Render
 
@@ -19,8 +20,9 @@ MOST_RUNNING = 200
 
 
 @router.get("/workers")
-def index(session: Reading, settings: Config, render: Render) -> HTMLResponse:
-    """Workers and the queue."""
+def index(request: Request, session: Reading, settings: Config, render: Render) -> HTMLResponse:
+    """Workers and the queue, and how far estimates were off."""
+    looks_again = "hx-request" in request.headers
     queue = runs.queued(session, limit=SHOWN)
     running = run_list.page(session, RunFilter(status=RunStatus.RUNNING), limit=MOST_RUNNING).rows
     names = studies.names(session, {run.study_id for run in (*queue, *running) if run.study_id})
@@ -29,5 +31,6 @@ def index(session: Reading, settings: Config, render: Render) -> HTMLResponse:
         running={run.id: RunLine.of(run, names) for run in running},
         queue=tuple(RunLine.of(run, names) for run in queue),
         queued=run_list.count(session, RunFilter(status=RunStatus.QUEUED)),
+        accuracy=() if looks_again else DeviceAccuracy.each(will_it_fit.accuracy(session), known(session)),
     )
     return render.page("pages/workers/index.html", page)

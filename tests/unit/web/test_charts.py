@@ -145,7 +145,7 @@ def test_an_inline_drawing_has_one_label_the_pages_font_and_ids_of_its_own(sessi
         assert "font-family" not in drawing
         assert "var(--m-lora)" in drawing
         assert "NaN" not in drawing
-    assert found.address == "/studies/1/charts/verdict"
+    assert found.file("csv") == "/studies/1/charts/verdict.csv"
 
 
 def test_an_arms_name_is_words_whatever_it_looks_like(session: Session) -> None:

@@ -1,0 +1,42 @@
+"""The workers' page: predictions against measurements, by device and method."""
+
+import html
+import re
+
+from fastapi.testclient import TestClient
+
+from tests import foreseen
+from tests.factories import plain
+from tests.unit.web.conftest import database_of
+
+
+def test_before_any_run_it_says_that_the_constant_is_assumed_and_what_to_do(registered_only: TestClient) -> None:
+    text = registered_only.get("/workers").text
+    assert "estimates rest on an assumed constant" in text
+    assert 'href="/studies/new"' in text.split('id="accuracy"')[1]
+
+
+def test_each_method_on_each_device_has_its_errors_and_its_constant(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        foreseen.foresee(session)
+    text = plain(html.unescape(full.get("/workers").text)).split('id="accuracy"')[1]
+    assert "x86, 2 cores" in text
+    assert ">fp32<" in text
+    rows = [
+        re.findall(r'<td class="num">(.*?)</td>', row)
+        for row in re.findall(r"<tr>\s*<th scope=\"row\">.*?</tr>", text, re.DOTALL)
+    ]
+    assert len(rows) == 3
+    for runs, mean, worst, time_mean, time_worst, constant in rows:
+        assert runs == "3"
+        assert re.fullmatch(r"0\.\d %", mean)
+        assert re.fullmatch(r"\+0\.\d %", worst)
+        assert re.fullmatch(r"3\.\d %", time_mean)
+        assert time_worst == "+5.0 %"
+        assert re.fullmatch(r"\d\d MiB<small>± [\d.]+ MiB</small>", constant)
+
+
+def test_who_only_looks_for_workers_again_is_not_told_the_errors(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        foreseen.foresee(session)
+    assert "mean error" not in full.get("/workers", headers={"HX-Request": "true"}).text
