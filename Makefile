@@ -21,7 +21,7 @@ up: $(STAMP) ## Start everything, without the sample study
 	@$(BIN)/vezna up $(ARGS)
 
 test: $(DEV) ## Run the tests (ARGS are pytest's; ARGS="-m 'not slow'" is the quick half)
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(DEV) ## Lint, types, architecture, templates, migrations
 	$(BIN)/ruff check .

@@ -32,6 +32,10 @@ RESERVED_SHARE = 0.05
 """Of a card: what the allocator holds beyond what is allocated, because blocks do not fit together."""
 LEAST_BAND = 0.01
 """Half a band is never narrower than this share of the estimate."""
+USUAL_SHARE = 0.3
+"""Of a device's matrix product that training reaches: 0.1 to 0.9 by model, method and precision."""
+SHARE_FACTOR = 3.0
+"""How many times more or less it may be."""
 EVERY_RUN = 0.9
 """Share of past runs that a band holds."""
 
@@ -77,8 +81,11 @@ class Estimate(BaseModel):
     """Past runs that the band rests on; 0: assumed."""
 
 
-def calibrate(device: DeviceKind, bf16: bool, past: Sequence[PastNeed]) -> Calibration:
-    """From past runs on one device in one precision; assumed where there are none."""
+def calibrate(
+    device: DeviceKind, bf16: bool, past: Sequence[PastNeed], matmul_flops: float | None = None
+) -> Calibration:
+    """From past runs on one device in one precision; assumed where there are none. `matmul_flops`: operations a second
+    of the device's matrix product, of which training is assumed to reach a share where no run has told."""
     constant, band = ASSUMED[device, bf16]
     if past:
         residuals = np.array([p.measured_bytes - p.predicted_bytes for p in past], dtype=np.float64)
@@ -86,6 +93,15 @@ def calibrate(device: DeviceKind, bf16: bool, past: Sequence[PastNeed]) -> Calib
         # Few runs do not know their own spread: the assumed band counts like two of them.
         spread = float(np.quantile(np.abs(residuals - constant), EVERY_RUN))
         band = int((len(past) * spread + 2 * band) / (len(past) + 2))
+    if matmul_flops and not past:
+        return Calibration(
+            runs=0,
+            constant_bytes=constant,
+            band_bytes=band,
+            rate=matmul_flops * USUAL_SHARE,
+            slowest_rate=matmul_flops * USUAL_SHARE / SHARE_FACTOR,
+            fastest_rate=matmul_flops * USUAL_SHARE * SHARE_FACTOR,
+        )
     rates = np.array([p.predicted_flops / p.train_seconds for p in past if p.predicted_flops and p.train_seconds > 0])
     known = bool(len(rates))
     tail = (1 - EVERY_RUN) / 2
@@ -190,12 +206,14 @@ class Card(NamedTuple):
 
     name: str
     memory_bytes: int
+    bf16: bool = True
+    """It has bfloat16 arithmetic: cards since Ampere (2020) do."""
 
 
 GIB = 2**30
 CARDS: tuple[Card, ...] = (
     Card("RTX 3060", 12 * GIB),
-    Card("T4", 16 * GIB),
+    Card("T4", 16 * GIB, bf16=False),
     Card("RTX 4080", 16 * GIB),
     Card("RTX 3090, 4090", 24 * GIB),
     Card("L4, A10G", 24 * GIB),

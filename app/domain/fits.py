@@ -103,6 +103,8 @@ class Machine(_Value):
     memory_bytes: int | None
     bf16: bool
     """It has bfloat16 arithmetic."""
+    matmul_flops: float | None = None
+    """Operations a second of its matrix product, in bfloat16 where it has that; None until a run has measured it."""
     capabilities: tuple[Capability, ...] = ()
     """Of a worker."""
 

@@ -245,7 +245,8 @@ def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str
     )
     if not ended:
         raise _fenced(claimed)
-    workers.measured(session, claimed.worker, result.environment.matmul_flops)
+    found = result.environment
+    workers.measured(session, claimed.worker, found.matmul_flops, bf16=found.precision == "bf16")
     for file in result.artifacts:
         session.add(
             ArtifactRow(

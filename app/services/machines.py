@@ -23,7 +23,7 @@ def present(session: Session, settings: Settings) -> tuple[Machine, ...]:
 
 
 def cards() -> tuple[Machine, ...]:
-    """The well-known cards. What computes in bfloat16 unless a spec says otherwise is worked out in bfloat16."""
+    """The well-known cards."""
     return tuple(
         Machine(
             name=card.name,
@@ -31,7 +31,7 @@ def cards() -> tuple[Machine, ...]:
             kind="cuda",
             device_name=card.name,
             memory_bytes=card.memory_bytes,
-            bf16=True,
+            bf16=card.bf16,
         )
         for card in CARDS
     )
@@ -46,6 +46,7 @@ def of_worker(worker: WorkerView | WorkerRow) -> Machine:
         device_name=worker.device_name,
         memory_bytes=worker.memory_bytes,
         bf16=worker.bf16,
+        matmul_flops=worker.matmul_flops,
         capabilities=tuple(name for name in CAPABILITIES if name in worker.capabilities),
     )
 
@@ -71,4 +72,5 @@ class Calibrations:
             precision: Precision = "bf16" if bf16 else "fp32"
             found = past_needs.on_device(self._session, machine.device_name, precision, without=self._without)
             self._past[key] = found
-        return calibrate(machine.kind, bf16, alike(self._past[key], method))
+        rate = machine.matmul_flops if bf16 is machine.bf16 else None
+        return calibrate(machine.kind, bf16, alike(self._past[key], method), rate)

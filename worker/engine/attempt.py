@@ -48,7 +48,6 @@ class Attempt:
         self.output = Path(job.output)
         wanted = job.spec.training.bf16
         self.bf16 = computes_in_bf16(self.device) if wanted is None else wanted
-        self.rate = matmul_flops(self.device, self.bf16)
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
 
     def run(self) -> RunResult:
@@ -60,6 +59,8 @@ class Attempt:
         clocks, memory, sink = instruments.clocks, instruments.memory, instruments.sink
 
         instruments.enter(Phase.LOAD)
+        rate = matmul_flops(self.device, self.bf16)
+        memory.begin()
         nf4 = None
         if isinstance(self.method, QloraSpec):
             nf4 = NF4(torch.bfloat16 if self.bf16 else torch.float32, self.device)
@@ -154,7 +155,7 @@ class Attempt:
                 self.bf16,
                 "nf4" if nf4 else frozen_dtype,
                 base.model.config._attn_implementation,
-                self.rate,
+                rate,
             ),
             artifacts=artifacts,
             clocks=clocks.read(),

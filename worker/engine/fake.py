@@ -8,9 +8,9 @@ A CPU stands in for CUDA where torch has none: a tensor's size is the same, and 
 in several is asked of CUDA's kernel (`as_on_cuda`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+from torch.utils.hooks import RemovableHandle
 from transformers import masking_utils
 
 from worker.engine import token_loss
@@ -182,11 +183,26 @@ def _attend(
 
 class Operations(TorchDispatchMode):
     """Counts floating-point operations, by the formulas of torch.utils.flop_counter: matrix products, convolutions and
-    attention; a product of [m, k] and [k, n] has 2·m·k·n."""
+    attention; a product of [m, k] and [k, n] has 2·m·k·n. What is done within `apart` is left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Iterable[nn.Module] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
+        self._apart, self._handles, self._within = apart, list[RemovableHandle](), 0
+
+    def __enter__(self) -> Self:
+        """Count from here on."""
+        super().__enter__()  # type: ignore[no-untyped-call]
+        for module in self._apart:
+            self._handles.append(module.register_forward_pre_hook(lambda *_: self._go(1)))
+            self._handles.append(module.register_forward_hook(lambda *_: self._go(-1)))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Count no more."""
+        for handle in self._handles:
+            handle.remove()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -194,9 +210,12 @@ class Operations(TorchDispatchMode):
         """Let the operation do its work, and count it."""
         found = func(*args, **(kwargs or {}))
         formula: Callable[..., int] | None = flop_registry.get(_known_as(func._overloadpacket))
-        if formula is not None:
+        if formula is not None and not self._within:
             self.total += formula(*args, **(kwargs or {}), out_val=found)
         return found
+
+    def _go(self, step: int) -> None:
+        self._within += step
 
 
 def _known_as(operation: Any) -> Any:

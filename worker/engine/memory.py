@@ -64,7 +64,7 @@ def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 
 class MemoryMeter:
-    """Peaks by phase. Create it when the libraries are imported and the model is not yet loaded."""
+    """Peaks by phase, above what the process held when it was created, or at `begin`."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -101,6 +101,11 @@ class MemoryMeter:
         self._peaks[self._phase] = max(self._peaks.get(self._phase, 0), peak - self.before)
         if self._cuda:
             self._reserved = max(self._reserved, torch.cuda.max_memory_reserved(self._device))
+
+    def begin(self) -> None:
+        """Count from here on: what the process holds by now is its own."""
+        self.before = self._now()
+        self._reset()
 
     def enter(self, phase: str) -> None:
         """Note the peak of the phase that ends and begin another; a phase may be entered several times."""

@@ -194,6 +194,8 @@ class _Steps:
     companion: Any
     mode: FakeTensorMode
     rounded: Callable[[int], int]
+    stored: list[nn.Module]
+    """Blocks whose activations are computed once and read back: no step computes them."""
     moment: Moment = "data"
     settle: Callable[[], None] | None = None
 
@@ -208,7 +210,7 @@ class _Steps:
                 self._update()
             with self._followed() as journal:
                 batch = self._fake(real)
-                with Operations() as operations:
+                with Operations(self.stored) as operations:
                     self._passes(batch)
                 if self.request.training.gradient_accumulation_steps > 1:
                     self._passes(batch)
@@ -241,7 +243,7 @@ class _Steps:
         rows, length = rows_of(heaviest)
         half = max(1, length // 2)
         short = self._fake(heaviest, length=half)
-        with self._computing(), Operations() as operations:
+        with self._computing(), Operations(self.stored) as operations:
             self._passes(short)
         self.optimizer.zero_grad(set_to_none=True)
         whole, part = of_heaviest / rows, operations.total / rows
@@ -317,18 +319,20 @@ def _steps(made: _Made, request: PredictionRequest) -> _Steps:
         quicken(made.base)
     replace_tensors(made.model, mode := FakeTensorMode())
     made.model.train()
-    _rest(made.model, made.facts)
+    resting, training = _rest(made.model, made.facts), request.training
+    stored = resting if training.cache_frozen_prefix and not training.packing else []
     named = {name: p for name, p in made.model.named_parameters() if p.requires_grad}
     with mode:
         optimizer = adamw(named, 1e-3, request.training.weight_decay, method.rate_factor)
         companion = MECHANISMS[method.mechanism].companion(made.model, method, 2)
-    return _Steps(request, made.model, optimizer, companion, mode, rounded_on_cuda if cuda else rounded_on_host)
+    rounded = rounded_on_cuda if cuda else rounded_on_host
+    return _Steps(request, made.model, optimizer, companion, mode, rounded, stored)
 
 
-def _rest(model: nn.Module, facts: TaskModel) -> None:
-    """No dropout in what lies below everything that trains, as `worker.engine.prefix` has it."""
+def _rest(model: nn.Module, facts: TaskModel) -> list[nn.Module]:
+    """No dropout in what lies below everything that trains, as `worker.engine.prefix` has it; returns those blocks."""
     if facts.encoder_decoder:
-        return
+        return []
     behind = {f"{p.name.rpartition('.')[0]}." for p in facts.parameters if facts.follows_blocks(p.name)}
 
     def above(name: str) -> bool:
@@ -337,7 +341,7 @@ def _rest(model: nn.Module, facts: TaskModel) -> None:
     trains = [_bare(name) for name, p in model.named_parameters() if p.requires_grad]
     within = [block for name in trains if (block := facts.block_of(name)) is not None]
     if any(facts.block_of(name) is None and not above(name) for name in trains):
-        return  # something below the blocks trains
+        return []  # something below the blocks trains
     depth = min(within, default=len(facts.blocks))
     for name, module in model.named_modules():
         bare = _bare(name)
@@ -346,6 +350,8 @@ def _rest(model: nn.Module, facts: TaskModel) -> None:
             module.training = block >= depth
         elif not any(module.children()):  # the model itself and the list of its blocks go on training
             module.training = above(bare)
+    resting = set(facts.blocks[:depth])
+    return [module for name, module in model.named_modules() if _bare(name) in resting]
 
 
 def _bare(name: str) -> str:
@@ -356,4 +362,7 @@ def _bare(name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    """One that ends in a colon goes on in the next."""
+    said = " ".join(line.strip() for line in str(error).strip().split("\n")[:2])
+    first = str(error).strip().split("\n")[0].strip()
+    return (said if first.endswith(":") else first).rstrip(".:") or type(error).__name__

@@ -53,7 +53,9 @@ def drain(session: Session, name: str) -> None:
     session.execute(update(WorkerRow).where(WorkerRow.name == name).values(draining=True))
 
 
-def measured(session: Session, name: str, matmul_flops: float | None) -> None:
-    """Note how fast a worker's device multiplies matrices, if an attempt has measured it."""
+def measured(session: Session, name: str, matmul_flops: float | None, *, bf16: bool) -> None:
+    """Note how fast a worker's device multiplies matrices, if an attempt has measured it: in bfloat16 where the device
+    has that."""
     if matmul_flops is not None:
-        session.execute(update(WorkerRow).where(WorkerRow.name == name).values(matmul_flops=matmul_flops))
+        query = update(WorkerRow).where(WorkerRow.name == name, WorkerRow.bf16.is_(bf16))
+        session.execute(query.values(matmul_flops=matmul_flops))

@@ -7,6 +7,7 @@ from app.domain.calibration import (
     CARDS,
     GIB,
     MIB,
+    USUAL_SHARE,
     Estimate,
     PastNeed,
     alike,
@@ -34,6 +35,15 @@ def test_before_a_device_has_made_a_run_a_constant_is_assumed_and_no_time_is_tol
     found = calibrate("cpu", False, [])
     assert (found.runs, found.constant_bytes, found.band_bytes) == (0, *ASSUMED["cpu", False])
     assert train_seconds(10**12, found) is None
+
+
+def test_before_that_the_devices_matrix_product_tells_a_time_within_a_wide_band() -> None:
+    found = calibrate("cpu", False, [], matmul_flops=1e11)
+    told = train_seconds(3 * 10**11, found)
+    assert told is not None and told.runs == 0
+    assert told.value == pytest.approx(3 / USUAL_SHARE) and told.high == pytest.approx(9 * told.low)
+    known = calibrate("cpu", False, past(30, rate=5e10), matmul_flops=1e11)
+    assert known.rate == pytest.approx(5e10)
 
 
 def test_the_constant_is_the_median_of_what_past_runs_needed_on_top() -> None:

@@ -29,12 +29,20 @@ def test_the_order_depends_on_seed_and_epoch_only() -> None:
     assert training_order(LENGTHS, 16, 0, 0) != training_order(LENGTHS, 16, 0, 1)
 
 
-def test_batches_hold_texts_of_like_length_in_random_order() -> None:
-    order = training_order(LENGTHS, 16, 0, 0)
-    padded = sum(len(b) * max(LENGTHS[i] for i in b) for b in order)
-    assert padded < 1.1 * sum(LENGTHS)
-    longest = [max(LENGTHS[i] for i in b) for b in order]
+@pytest.mark.parametrize(("times", "waste"), [(1, 1.3), (20, 1.1)], ids=["few", "many"])
+def test_batches_hold_texts_of_like_length_in_random_order(times: int, waste: float) -> None:
+    lengths = LENGTHS * times
+    order = training_order(lengths, 16, 0, 0)
+    padded = sum(len(b) * max(lengths[i] for i in b) for b in order)
+    assert padded < waste * sum(lengths)
+    longest = [max(lengths[i] for i in b) for b in order]
     assert longest != sorted(longest)
+
+
+def test_a_short_epoch_is_not_sorted_as_a_whole() -> None:
+    lengths = list(range(160))
+    spans = [max(batch) - min(batch) for batch in training_order(lengths, 16, 0, 0)]
+    assert sum(spans) / len(spans) > 20  # sorted as a whole it would be 15
 
 
 def test_evaluation_begins_with_the_longest() -> None:

@@ -149,11 +149,21 @@ def test_operations_grow_with_rows_and_are_fewer_where_less_trains(tmp_path: Pat
     flops = {}
     for rows in (8, 16):
         for spec in (FullSpec(), HeadOnlySpec()):
-            training = TWO_STEPS.model_copy(update={"per_device_train_batch_size": rows})
+            training = TWO_STEPS.model_copy(update={"per_device_train_batch_size": rows, "cache_frozen_prefix": False})
             run = tiny.job(tmp_path / f"{rows}{spec.kind}", model, spec, training)
             flops[rows, spec.kind] = predict(asked(run, dataset_file=""), None).step_flops
     assert flops[16, "full"] == 2 * flops[8, "full"]
     assert flops[8, "full"] > 2.5 * flops[8, "head-only"]  # forward alone, against forward and twice as much back
+
+
+def test_blocks_that_are_computed_once_are_no_part_of_a_step(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    flops = {}
+    for cached in (True, False):
+        training = TWO_STEPS.model_copy(update={"cache_frozen_prefix": cached})
+        run = tiny.job(tmp_path / str(cached), model, HeadOnlySpec(), training)
+        flops[cached] = predict(asked(run, dataset_file=""), None).step_flops
+    assert 0 < flops[True] < flops[False] / 10
 
 
 def test_what_a_training_needs_is_the_sum_over_its_batches(tmp_path: Path) -> None:
