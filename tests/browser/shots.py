@@ -22,6 +22,8 @@ WIDTHS = (1280, 390)
 THEMES = ("light", "dark")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 STUDY_SECONDS = 1800
+WORKING_MILLISECONDS = 600_000
+"""What estimates and maps may take."""
 PORT = 8765
 
 
@@ -36,6 +38,8 @@ def pages(url: str) -> dict[str, str]:
         "new-study": "/studies/new",
         "models": "/models",
         "model": "/models/all-MiniLM-L6-v2",
+        "map": "/models/all-MiniLM-L6-v2/map",
+        "map-of-a-card": "/models/all-MiniLM-L6-v2/map?device=RTX+3060&batch_sizes=1+8+64+512+4096",
         "runs": "/runs",
         "workers": "/workers",
         "not-found": "/studies/999999",
@@ -56,6 +60,7 @@ def take(browser: Browser, url: str, output: Path) -> None:
         for name, path in pages(url).items():
             page.goto(url + path, wait_until="load")
             page.wait_for_timeout(150)
+            page.wait_for_function("!document.querySelector('.waits, #map[hx-get]')", timeout=WORKING_MILLISECONDS)
             page.screenshot(path=output / f"{name}-{width}-{theme}.png", full_page=True)
         context.close()
 

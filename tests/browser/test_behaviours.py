@@ -1,18 +1,37 @@
 """What scripts add to pages, and that nothing is lost without them."""
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
+from sqlalchemy import select
 
 from app.domain.runs import RunStatus
 from app.services import attempts
 from app.store.queries import base_models, runs
-from tests import factories, filled
+from app.store.tables import WorkerRow
+from tests import factories, filled, foreseen
 from tests.browser.conftest import Site
 from tests.filled_language import register_language
 
 pytestmark = pytest.mark.slow
 
 RUNNING, QUEUED = 16, 17
+
+
+def small_workers(site: Site, mebibytes: int) -> None:
+    """Workers with so little memory."""
+    with site.database.transaction() as session:
+        for worker in session.scalars(select(WorkerRow)):
+            worker.memory_bytes = mebibytes * 2**20
+
+
+def answered(site: Site, wanted: Locator) -> Locator:
+    """Answer whatever is asked for until something is shown."""
+    for _attempt in range(40):
+        foreseen.answer(site.database)
+        if wanted.count():
+            break
+        wanted.page.wait_for_timeout(300)
+    return wanted
 
 
 def test_the_estimate_follows_the_form(page: Page) -> None:
@@ -63,6 +82,91 @@ def test_another_model_and_other_data_draw_the_form_anew_and_what_was_typed_stay
     expect(page.locator("#name")).to_have_value("BBC first paragraphs and their headlines on SmolLM2-135M")
     expect(page.locator("#arm-2-advice")).to_contain_text("does not fit the task causal-lm")
     expect(page.locator("#training-max_new_tokens")).to_be_visible()
+
+
+def test_the_panel_waits_for_estimates_and_what_is_being_typed_is_left_alone(page: Page, site: Site) -> None:
+    page.goto("/studies/new")
+    expect(page.locator("#estimate .waits")).to_contain_text("being worked out")
+    page.fill("#arms-1-method-r", "")
+    page.type("#arms-1-method-r", "1")  # and not left: the form has not changed yet
+    with page.expect_response("**/studies/plan") as nothing_new:
+        pass
+    assert nothing_new.value.status == 204
+    foreseen.answer(site.database)
+    expect(page.locator("#estimate .waits")).to_have_count(0, timeout=10_000)
+    expect(page.locator("#estimate")).to_contain_text("MiB, assumed")
+    expect(page.locator("#arm-1-title")).to_contain_text("LoRA r=8")
+    expect(page.locator("#arms-1-method-r")).to_have_value("1")
+    expect(page.locator("#arms-1-method-r")).to_be_focused()
+
+
+def test_what_one_opened_in_the_panel_stays_open_and_keeps_the_keyboard(page: Page, site: Site) -> None:
+    page.goto("/studies/new")
+    page.click("#cards summary")
+    foreseen.answer(site.database)
+    expect(page.locator("#estimate .waits")).to_have_count(0, timeout=10_000)
+    expect(page.locator("#cards table")).to_be_visible()
+    expect(page.locator("#cards summary")).to_be_focused()
+
+
+def test_a_way_out_is_applied_by_its_button(page: Page, site: Site) -> None:
+    small_workers(site, 1000)
+    page.goto("/studies/new")
+    way = page.locator("#need-0-1-ways li", has_text="Gradient checkpointing")
+    expect(answered(site, way)).to_contain_text("saves")
+    expect(page.locator("#insist")).to_be_visible()
+    way.get_by_role("button").click()
+    expect(page.locator("#plan-head")).to_be_focused()
+    expect(page.locator("#training-gradient_checkpointing")).to_be_checked()
+    expect(page.locator("fieldset.arm")).to_have_count(3)
+    lora = page.locator("#need-0-1-ways li", has_text="LoRA instead of full fine-tuning")
+    answered(site, lora).get_by_role("button").click()
+    expect(page.locator("fieldset.arm")).to_have_count(2)
+    expect(page.locator("#insist")).to_have_count(0)
+    expect(page.locator("#training-gradient_checkpointing")).to_be_checked()
+
+
+def test_what_fits_nowhere_is_started_with_a_ticked_box_only(page: Page, site: Site) -> None:
+    small_workers(site, 1000)
+    page.goto("/studies/new")
+    answered(site, page.locator("#insist"))
+    page.click("#start")
+    expect(page.locator("#errors")).to_be_focused()
+    page.click("#errors a")
+    expect(page.locator("#insist")).to_be_focused()
+    page.keyboard.press("Space")
+    expect(page.locator("#insist")).to_be_checked()
+    page.fill("#name", "All the same")
+    page.press("#name", "Tab")
+    expect(page.locator("#insist")).to_be_checked()
+    page.click("#start")
+    page.wait_for_url("**/studies/5")
+
+
+def test_a_run_that_had_no_memory_leads_to_a_form_with_a_way_out(page: Page, site: Site) -> None:
+    with site.database.transaction() as session:
+        foreseen.died(session, runs.get(session, 25))
+    page.goto("/runs/25")
+    expect(page.locator("#ways")).to_contain_text("being worked out")
+    way = page.locator("#ways a", has_text="Gradient checkpointing")
+    answered(site, way).click()
+    page.wait_for_url("**/studies/new?**")
+    expect(page.locator("#training-gradient_checkpointing")).to_be_checked()
+    expect(page.locator("fieldset.arm")).to_have_count(4)
+
+
+def test_a_map_appears_once_it_is_worked_out(page: Page, site: Site) -> None:
+    page.goto("/models/all-MiniLM-L6-v2")
+    page.click("#to-map")
+    expect(page.locator("#map")).to_contain_text("It is being worked out")
+    foreseen.answer(site.database)
+    expect(page.locator("#map figure")).to_have_count(2, timeout=10_000)
+    page.click("#show-methods")
+    page.check("input[value='bitfit']")
+    page.click("#draw")
+    page.wait_for_url("**methods=bitfit**")
+    foreseen.answer(site.database)
+    expect(page.locator("#map figure")).to_have_count(3, timeout=10_000)
 
 
 def test_a_method_is_added_from_the_list_of_all(page: Page) -> None:

@@ -198,7 +198,7 @@ def _device(alike: list[MachineFit], longest: float) -> DeviceNeed:
         device=found.machine.device_name or found.machine.kind,
         workers=", ".join(names[:MOST_NAMED]) + (_(" and %(num)s more", num=more) if more > 0 else ""),
         state=words.STATES[found.fit],
-        fit=_("cannot do it") if not found.able else _(words.FITS[found.fit]),
+        fit=_fit(found),
         room=memory(room) if room is not None else "",
         message=translated(found.message),
         peak=peak,
@@ -211,6 +211,14 @@ def _device(alike: list[MachineFit], longest: float) -> DeviceNeed:
         ways=tuple(map(Way.of, found.ways_out)),
         ways_pending=found.ways_pending,
     )
+
+
+def _fit(found: MachineFit) -> str:
+    if not found.able:
+        return _("cannot do it")
+    if found.peak and found.machine.memory_bytes is None:
+        return _("its memory is not known")
+    return _("cannot be told") if found.state == "failed" else _(words.FITS[found.fit])
 
 
 def _split(found: MachineFit, longest: float) -> tuple[Segment, ...]:
