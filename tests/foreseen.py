@@ -123,7 +123,7 @@ def foresee(session: Session, study_id: int = 1) -> None:
         peak = int(PEAK[run.method_kind] * MIB * more)
         run.peak_bytes, run.train_seconds = peak, SECONDS[run.method_kind] * (1.0 if run.seed == 0 else 1.05)
         ledgers = [found.model_copy(update={"step": 1}), found]
-        memory = result.memory.model_copy(update={"ledgers": ledgers, "peak_bytes": peak})
+        memory = result.memory.model_copy(update={"ledgers": ledgers, "peak_bytes": peak, "train_peak_bytes": peak})
         run.result_json = result.model_copy(update={"memory": memory}).model_dump(mode="json")
     session.flush()
 

@@ -98,6 +98,8 @@ class Costs:
     artifact_bytes: int
     owner_bytes: dict[Owner, float] | None = None
     """Mean bytes by owner at the peak of a steady step; None where a run has no ledger."""
+    train_peak_bytes: float = 0.0
+    """Mean of the largest while training; `peak_bytes` is of all phases."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,7 @@ def _costs(results: Sequence[RunResult]) -> Costs:
         total_parameters=first.parameters.total,
         artifact_bytes=first.artifact_bytes,
         owner_bytes=_owners([r.memory.ledger for r in results]),
+        train_peak_bytes=memory(lambda m: m.train_peak_bytes),
     )
 
 

@@ -15,13 +15,15 @@ from itertools import product
 from pathlib import Path
 
 import httpx2
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 OUTPUT = Path("shots")
 WIDTHS = (1280, 390)
 THEMES = ("light", "dark")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 STUDY_SECONDS = 1800
+WORKING = ".waits, #map[hx-get]"
+"""What a page shows while something is worked out."""
 WORKING_MILLISECONDS = 600_000
 """What estimates and maps may take."""
 PORT = 8765
@@ -60,7 +62,7 @@ def take(browser: Browser, url: str, output: Path) -> None:
         for name, path in pages(url).items():
             page.goto(url + path, wait_until="load")
             page.wait_for_timeout(150)
-            page.wait_for_function("!document.querySelector('.waits, #map[hx-get]')", timeout=WORKING_MILLISECONDS)
+            expect(page.locator(WORKING)).to_have_count(0, timeout=WORKING_MILLISECONDS)
             page.screenshot(path=output / f"{name}-{width}-{theme}.png", full_page=True)
         context.close()
 

@@ -11,7 +11,7 @@ from app.domain.methods import Family
 from app.web.charts.render import content_hash
 from app.web.contexts.bars import Segment, segments
 from app.web.figures.figure import Key
-from app.web.figures.owners import LEDGER, ledger_key, ledger_sizes
+from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_key
 from app.web.i18n import gettext as _
 from app.web.numbers import memory
 from app.web.refusals import translated
@@ -224,7 +224,7 @@ def _fit(found: MachineFit) -> str:
 def _split(found: MachineFit, longest: float) -> tuple[Segment, ...]:
     if found.peak is None or found.need.prediction is None:
         return ()
-    sizes = ledger_sizes(found.need.prediction.ledger.owners, found.peak.value)
+    sizes = foreseen_sizes(found.need.prediction, found.peak.value)
     return segments(((css, size) for (css, _name), size in zip(LEDGER, sizes, strict=True)), longest)
 
 

@@ -90,4 +90,4 @@ def _named(machine: Machine) -> str:
     size = memory(machine.memory_bytes)
     if not machine.worker:
         return _("%(card)s, %(size)s", card=machine.name, size=size)
-    return _("%(worker)s (worker, %(device)s), %(size)s", worker=machine.name, device=machine.device_name, size=size)
+    return _("%(worker)s, %(size)s (worker: %(device)s)", worker=machine.name, device=machine.device_name, size=size)

@@ -9,7 +9,7 @@ from app.domain.tasks import TASKS, MetricName, Task
 from app.domain.verdict import Estimate
 from app.store.tables import EvaluationRow, RunRow
 from app.web.figures.costs import OWNERS, owners
-from app.web.figures.owners import Foreseen, ledger_sizes, names
+from app.web.figures.owners import Foreseen, memory_sizes, names
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.numbers import NOTHING, decimal
@@ -218,7 +218,7 @@ def _clocks(clocks: Clocks) -> tuple[Row, ...]:
 def _owners(memory: Memory, guess: Foreseen | None) -> tuple[Owner, ...]:
     if memory.ledger is None:
         return ()
-    sizes = ledger_sizes(memory.ledger.owners, memory.peak_bytes)
+    sizes = memory_sizes(memory)
     guesses = guess.sizes if guess else (None,) * len(sizes)
     return tuple(map(Owner, names(), sizes, guesses))
 

@@ -23,7 +23,7 @@ Done = list[tuple[Arm, Costs]]
 
 def measured(costs: Costs) -> Sizes | None:
     """Bytes of each of LEDGER at the measured peak; None where a run has no ledger."""
-    return ledger_sizes(costs.owner_bytes, costs.peak_bytes.mean) if costs.owner_bytes else None
+    return ledger_sizes(costs.owner_bytes, costs.train_peak_bytes, costs.peak_bytes.mean) if costs.owner_bytes else None
 
 
 def has_ledgers(found: Comparison) -> bool:
@@ -143,7 +143,7 @@ def _note(found: Comparison, done: Done, foreseen: Mapping[str, Foreseen]) -> st
         parts = [
             _(
                 "The length of a bar is the peak that was measured, mean over seeds; its parts are those of a train "
-                "step's peak, and what the device holds beside the tensors."
+                "step's peak, what the device holds beside the tensors, and what another phase held more than training."
             )
         ]
         parts += [_("Pale: predicted, before anything was loaded.")] if foreseen else []

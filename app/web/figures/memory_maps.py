@@ -73,7 +73,7 @@ def _heat(report: MapReport, method: int, cells: list[MapCellFit], unit: str, ro
 def _written(size: float, unit: str) -> str:
     if unit == "MiB":
         return mib(size)
-    return decimal(size / GIB, 1 if size < 100 * GIB else 0)
+    return decimal(size / GIB, 2 if size < GIB else 1 if size < 100 * GIB else 0)
 
 
 def _room(report: MapReport) -> float | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from app.domain.fits import RunFit
 from app.domain.ledger import OWNERS, Owner
+from app.domain.metrics import Memory
+from app.domain.prediction import Prediction
 from app.web.charts.stacks import Bar, Part
 from app.web.figures.figure import Key
 from app.web.i18n import gettext as _
@@ -18,18 +20,31 @@ LEDGER: tuple[tuple[str, str], ...] = (
     ("activations", marked("activations")),
     ("temporaries", marked("temporaries")),
     ("other", marked("other")),
-    ("beyond", marked("the device's own")),
+    ("device", marked("the device's own")),
+    ("phase", marked("another phase")),
 )
-"""Class and name: every owner of `app.domain.ledger`, then what a peak holds beyond the tensors of the step."""
+"""Class and name: every owner of `app.domain.ledger`; what training holds beyond the step's tensors; and what another
+phase held more than training, where the peak is not in training."""
 
 Sizes = tuple[float, ...]
 """Bytes of each of LEDGER."""
 
 
-def ledger_sizes(found: Mapping[Owner, float], peak: float) -> Sizes:
-    """Bytes of each of LEDGER; the last is what the peak has beyond the tensors that are known."""
+def ledger_sizes(found: Mapping[Owner, float], train_peak: float, peak: float) -> Sizes:
+    """Bytes of each of LEDGER: by owner, up to the peak of training, and up to the peak of all phases."""
     known = tuple(float(found.get(owner, 0)) for owner in OWNERS)
-    return (*known, max(0.0, peak - sum(known)))
+    return (*known, max(0.0, train_peak - sum(known)), max(0.0, peak - max(train_peak, sum(known))))
+
+
+def foreseen_sizes(found: Prediction, peak: float) -> Sizes:
+    """Of a prediction; what an estimated peak has beyond that of the largest phase is the device's constant."""
+    constant = peak - found.peak_bytes
+    return ledger_sizes(found.ledger.owners, found.ledger.total + constant, peak)
+
+
+def memory_sizes(found: Memory) -> Sizes:
+    """As it was measured; nothing by owner where there is no ledger."""
+    return ledger_sizes(found.ledger.owners if found.ledger else {}, found.train_peak_bytes, found.peak_bytes)
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,7 @@ class Foreseen:
         found = fit.need.prediction if fit and fit.need else None
         if fit is None or found is None or fit.peak is None:
             return None
-        return cls(ledger_sizes(found.ledger.owners, fit.peak.value), fit.peak.value)
+        return cls(foreseen_sizes(found, fit.peak.value), fit.peak.value)
 
 
 def colour(css: str) -> str:

@@ -8,7 +8,7 @@ from app.web.charts.stacks import Bar, Part, Stacks
 from app.web.figures.costs import OWNERS, WIDTHS, owner_bar, owner_key, phase_bar, phase_key, phases
 from app.web.figures.costs import owners as old_owners
 from app.web.figures.figure import Cell, Column, Figure, Table
-from app.web.figures.owners import Foreseen, Sizes, ledger_bar, ledger_key, ledger_sizes, names
+from app.web.figures.owners import Foreseen, Sizes, ledger_bar, ledger_key, ledger_sizes, memory_sizes, names
 from app.web.i18n import gettext as _
 from app.web.numbers import decimal, duration, memory, mib, share
 
@@ -24,10 +24,10 @@ def owners(found: Memory, fit: RunFit | None) -> Figure:
     return _figure(
         title,
         _(
-            "Parts: who held what when a train step held most. The device's own is what the peak had beyond these "
-            "tensors: buffers of libraries, rounding, and another phase where that held more."
+            "Parts: who held what when a train step held most. The device's own: what training held beyond these "
+            "tensors, such as buffers of libraries and rounding. Another phase: what that held more than training."
         ),
-        (_("measured"), ledger_sizes(found.ledger.owners, found.peak_bytes), float(found.peak_bytes)),
+        (_("measured"), memory_sizes(found), float(found.peak_bytes)),
         guess,
     )
 
@@ -41,7 +41,7 @@ def died(ledger: Ledger, fit: RunFit | None) -> Figure:
     return _figure(
         title,
         _("What tensors held at that moment, by owner; what was asked for then did not fit beside it."),
-        (_("when it died"), ledger_sizes(ledger.owners, ledger.total), float(ledger.total)),
+        (_("when it died"), ledger_sizes(ledger.owners, ledger.total, ledger.total), float(ledger.total)),
         guess,
     )
 

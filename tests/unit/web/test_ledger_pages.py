@@ -10,12 +10,15 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.methods import LoraSpec
 from app.domain.runs import Failure, FailureCode
 from app.store.queries import runs
 from app.web.contexts.run_failure import RunFailure
+from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_sizes
 from app.web.words.fits import off
 from tests import foreseen
 from tests.factories import plain
+from tests.predictions import request
 from tests.unit.web.conftest import database_of
 
 LORA, FAILED, OLD, RUNNING = 2, 25, 26, 16
@@ -52,6 +55,18 @@ def test_the_parts_of_a_measured_peak_sum_to_it(ledgers: TestClient) -> None:
     assert sum(parts) == pytest.approx(peak)
     *parts, peak = [float(row["predicted_bytes"]) for row in rows]
     assert sum(parts) == pytest.approx(peak)
+
+
+def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> None:
+    held = foreseen.measured("lora")
+    sizes = dict(
+        zip([css for css, _name in LEDGER], ledger_sizes(held.owners, held.total + 7, held.total + 12), strict=True)
+    )
+    assert (sizes["device"], sizes["phase"]) == (7, 5)
+    guess = foreseen.prediction(request(method=LoraSpec())).model_copy(update={"ledger": held})
+    larger = guess.model_copy(update={"phases": {"train": held.total, "evaluate": held.total + 30}})
+    sizes = dict(zip([css for css, _name in LEDGER], foreseen_sizes(larger, held.total + 50), strict=True))
+    assert (sizes["device"], sizes["phase"]) == (20, 30)
 
 
 def test_a_run_without_a_ledger_shows_what_can_be_computed(ledgers: TestClient) -> None:
