@@ -58,7 +58,7 @@ def test_what_is_not_ready_is_answered_at_once_with_the_ids_to_look_at(
     found = api.post("estimates", json=STUDY)
     assert found.status_code == 202
     body = found.json()
-    assert (body["settled"], body["pending"], len(body["estimate_ids"])) == (False, 4, 4)
+    assert (body["settled"], body["pending"], len(body["estimate_ids"])) == (False, 6, 6)
     one = api.get(f"estimates/{body['estimate_ids'][0]}").json()
     assert (one["kind"], one["state"], one["prediction"]) == ("run", "working", None)
     assert one["request"]["method"]["kind"] == "full"

@@ -302,7 +302,7 @@ def test_a_model_that_reads_both_ways_without_saying_so_is_found_out(tmp_path: P
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_loss_is_the_cross_entropy_and_so_is_its_gradient(dtype: torch.dtype, monkeypatch: Any) -> None:
-    monkeypatch.setattr("worker.engine.token_loss.PARTS", {"cpu": 50})
+    monkeypatch.setattr("worker.engine.token_loss.PARTS", {"cpu": 50, "cuda": 50})
     logits = torch.randn(7, 11, generator=torch.Generator().manual_seed(0)).to(dtype)
     targets, weights = torch.arange(7), torch.rand(7)
     found, expected = logits.clone().requires_grad_(), logits.clone().requires_grad_()
