@@ -2,14 +2,14 @@
 
     python benchmarks/ledger.py [--only bert,t5] [--steps 3] [--json FILE]
 
-Models of random weights in the shapes of BERT, RoBERTa, T5, GPT-2, Llama and Qwen2; each configuration is a run of the
+Models of random weights in the shapes of BERT, RoBERTa, T5, GPT-2 and Llama; each configuration is a run of the
 trainer as a worker starts it, in a process of its own with rows of many lengths. Measured: the largest resident set of
 that process above its value before the model was loaded (docs/measuring.md). Predicted before it, from the
 configuration file and the lengths of the rows.
 
-The device's constant is the median over the configurations marked `fit`, by precision, and the errors are those of
-the others. The rules: 16 bytes a parameter (accelerate's estimate-memory: four times the weights, for Adam), and 18
-(weights and gradients in 2 and 4 bytes, moments and a master copy in 4 each).
+The device's constant is the median over the configurations marked `fit`, by precision and kind of task, and the errors
+are those of the others. The rules: 16 bytes a parameter (accelerate's estimate-memory: four times the weights, for
+Adam), and 18 (weights and gradients in 2 and 4 bytes, moments and a master copy in 4 each).
 """
 
 import argparse
@@ -68,11 +68,6 @@ SHAPES: dict[str, tuple[Task, dict[str, Any]]] = {
         {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8,
          "num_key_value_heads": 4, "vocab_size": 32000},
     ),
-    "qwen2": (
-        "causal-lm",
-        {"hidden_size": 448, "intermediate_size": 1792, "num_hidden_layers": 10, "num_attention_heads": 7,
-         "num_key_value_heads": 1, "vocab_size": 50000, "tie_word_embeddings": True},
-    ),
 }  # fmt: skip
 """Task and configuration by transformers' name of the architecture."""
 LORA = LoraSpec(r=8, lora_alpha=16)
@@ -93,6 +88,11 @@ class Case:
     more: dict[str, Any] = field(default_factory=dict)
     """Other training arguments."""
     fit: bool = False
+
+    @property
+    def kind(self) -> tuple[bool, bool]:
+        """What the constant differs by: bfloat16 has kernels to keep, and language models the code that generates."""
+        return self.bf16, TASKS[SHAPES[self.shape][0]].adds_head
 
     @property
     def words(self) -> str:
@@ -139,9 +139,6 @@ CASES = [
     Case("llama", FullSpec(), 8, 128),
     Case("llama", ALL, 8, 256, True),
     Case("llama", LORA, 8, 192, False, CHECKPOINTING),
-    Case("qwen2", FullSpec(), 4, 192),
-    Case("qwen2", LORA, 8, 192),
-    Case("qwen2", LoraSpec(r=8, use_dora=True), 8, 128, True),
 ]
 
 
@@ -234,31 +231,33 @@ def run(case: Case, models: Path, steps: int) -> Found:
     return Found(case, predicted, result, predicted.total)
 
 
-def constants(found: Sequence[Found]) -> dict[bool, float]:
-    """By precision, from the configurations that are marked for it."""
-    return {
-        bf16: statistics.median(f.peak - f.predicted.peak_bytes for f in found if f.case.fit and f.case.bf16 is bf16)
-        for bf16 in {f.case.bf16 for f in found if f.case.fit}
-    }
+def constants(found: Sequence[Found]) -> dict[tuple[bool, bool], float]:
+    """By `kind`, from the configurations that are marked for it."""
+    fitted: dict[tuple[bool, bool], list[int]] = {}
+    for f in found:
+        if f.case.fit:
+            fitted.setdefault(f.case.kind, []).append(f.peak - f.predicted.peak_bytes)
+    return {kind: statistics.median(values) for kind, values in fitted.items()}
 
 
 def table(found: Sequence[Found]) -> Iterator[str]:
     """The report's lines, as Markdown."""
     constant = constants(found)
     yield "constant: " + ", ".join(
-        f"{'bf16' if bf16 else 'fp32'} {value / MIB:.1f} MiB" for bf16, value in sorted(constant.items())
+        f"{'classifiers' if head else 'language models'} in {'bf16' if bf16 else 'fp32'} {value / MIB:.1f} MiB"
+        for (bf16, head), value in sorted(constant.items())
     )
     yield ""
     yield "| configuration | predicted (MiB) | measured (MiB) | error | phase | 16 B a parameter | 18 B |"
     yield "|" + "---|" * 7
     errors: dict[str, list[float]] = {"ledger": [], "16": [], "18": []}
     for f in found:
-        own = f.error(constant[f.case.bf16])
+        own = f.error(constant[f.case.kind])
         rules = [(factor * f.parameters - f.peak) / f.peak for factor in (16, 18)]
         if not f.case.fit:
             for name, value in zip(errors, (own, *rules), strict=True):
                 errors[name].append(value)
-        predicted = (f.predicted.peak_bytes + constant[f.case.bf16]) / MIB
+        predicted = (f.predicted.peak_bytes + constant[f.case.kind]) / MIB
         yield (
             f"| {f.case.words}{' (fit)' if f.case.fit else ''} | {predicted:.1f} | {f.peak / MIB:.1f} | {own:+.2%} "
             f"| {f.predicted.phase} | {rules[0]:+.0%} | {rules[1]:+.0%} |"

@@ -18,8 +18,8 @@ from app.domain.prediction import DeviceKind
 
 MIB = 2**20
 ASSUMED: dict[tuple[DeviceKind, bool], tuple[int, int]] = {
-    ("cpu", False): (28 * MIB, 20 * MIB),
-    ("cpu", True): (38 * MIB, 25 * MIB),
+    ("cpu", False): (48 * MIB, 15 * MIB),
+    ("cpu", True): (64 * MIB, 20 * MIB),
     ("cuda", False): (40 * MIB, 40 * MIB),
     ("cuda", True): (40 * MIB, 40 * MIB),
 }

@@ -163,7 +163,10 @@ def _make(request: PredictionRequest) -> _Made:
     if request.bf16:
         freeze_in_bf16(model)
     held = _bytes(model)
-    return _Made(base, model, facts, held if request.device == "cuda" else max(whole, held))
+    # Tensors of a file in float32 lie in it until they are rounded, one by one; others are converted all together.
+    mapped = getattr(config, "dtype", None) in (None, torch.float32)
+    one_by_one = request.device == "cuda" or (request.bf16 and mapped)
+    return _Made(base, model, facts, held if one_by_one else max(whole, held))
 
 
 def _without_values(method: AnyMethod) -> AnyMethod:
