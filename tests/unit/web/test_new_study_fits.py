@@ -128,7 +128,7 @@ def test_what_fits_no_live_worker_is_queued_only_if_one_insists(registered_only:
     with database_of(registered_only).reading() as session:
         assert runs.count_by_status(session)["queued"] == 0
     ticked = registered_only.post("/studies/plan", data=FORM | {"insist": "true"}).text
-    assert re.search(r'<input type="checkbox" id="insist"[^>]*checked', ticked)
+    assert re.search(r'<input type="checkbox"\s+id="insist"[^>]*checked', ticked)
     assert registered_only.post("/studies", data=FORM | {"insist": "true"}).status_code == 303
 
 
