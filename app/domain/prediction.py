@@ -25,8 +25,8 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PredictionRequest(_Value):
-    """Everything that a prediction follows from. The same request has the same answer, so it is worked out once."""
+class _Asked(_Value):
+    """A model, its task and a kind of device."""
 
     version: int = PREDICTION_VERSION
     location: str = ""
@@ -38,15 +38,20 @@ class PredictionRequest(_Value):
     """A model's config.json instead."""
     task: Task
     labels: int = Field(default=2, ge=1, le=100_000)
+    device: DeviceKind
+    bf16: bool
+    """Whether that device computes in bfloat16, resolved: never left open."""
+
+
+class PredictionRequest(_Asked):
+    """Everything that a prediction follows from. The same request has the same answer, so it is worked out once."""
+
     method: MethodSpec
     training: TrainingArguments
     dataset_file: str = ""
     """Name of the rows in the files store; empty: every row is as long as `max_length` lets it be."""
     dataset_format: Format = "labelled"
     dataset_hash: str = ""
-    device: DeviceKind
-    bf16: bool
-    """Whether that device computes in bfloat16, resolved: never left open."""
 
     @property
     def key(self) -> str:
@@ -111,22 +116,13 @@ class Prediction(_Value):
         return max(self.phases, key=self.phases.__getitem__)
 
 
-class MapRequest(_Value):
+class MapRequest(_Asked):
     """Method × length × batch for one model on one kind of device."""
 
-    version: int = PREDICTION_VERSION
-    location: str = ""
-    revision: str = ""
-    fingerprint: str = ""
-    config: dict[str, Any] | None = None
-    task: Task
-    labels: int = Field(default=2, ge=1, le=100_000)
     methods: tuple[MethodSpec, ...] = Field(min_length=1, max_length=8)
     training: TrainingArguments = TrainingArguments()
     lengths: tuple[Annotated[int, Field(ge=2, le=131072)], ...] = Field(min_length=1, max_length=10)
     batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1, max_length=12)
-    device: DeviceKind
-    bf16: bool
 
     @property
     def key(self) -> str:
@@ -135,9 +131,9 @@ class MapRequest(_Value):
 
     def cell(self, method: AnyMethod, length: int, rows: int) -> PredictionRequest:
         """The request of one cell."""
-        shared = self.model_dump(include={"location", "revision", "fingerprint", "config", "task", "labels"})
+        shared = self.model_dump(include=set(_Asked.model_fields))
         training = self.training.model_copy(update={"max_length": length, "per_device_train_batch_size": rows})
-        return PredictionRequest(**shared, method=method, training=training, device=self.device, bf16=self.bf16)
+        return PredictionRequest(**shared, method=method, training=training)
 
 
 class MapCell(_Value):
