@@ -11,21 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from app.domain.architecture import TaskModel
-from app.domain.errors import RunFailed
 from app.domain.ledger import Ledger, Moment
-from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
 from app.domain.prediction import MapCell, MapRequest, MemoryMap, Prediction, PredictionRequest
-from app.domain.runs import FailureCode
-from worker.engine.architecture import describe
 from worker.engine.data import Batch, Places
 from worker.engine.dropout import quicken
 from worker.engine.fake import (
@@ -33,26 +27,21 @@ from worker.engine.fake import (
     Operations,
     as_on_cuda,
     no_rows_side_by_side,
-    pack,
     replace_tensors,
 )
 from worker.engine.ledger import Journal, rounded_on_cuda, rounded_on_host
 from worker.engine.memory import tensor_bytes
 from worker.engine.methods import MECHANISMS
-from worker.engine.model import attention, check_task, checkpoint_blocks, load_config
-from worker.engine.precision import freeze_in_bf16, hold_in_bf16
 from worker.engine.shapes import Shapes, rows_of, shapes
 from worker.engine.step import adamw, clip, forward_and_back
 from worker.engine.tasks import TASKS
-
-_LAYERS = 1000
-"""More than any model has; a configuration that says so is a mistake."""
+from worker.engine.unloaded import Unloaded, bare, unloaded
 
 
 def predict(request: PredictionRequest, dataset: Path | None) -> Prediction:
     """One run's needs; `dataset` is a local Parquet file of its rows. Raises `RunFailed` with a sentence."""
     began = time.perf_counter()
-    made = _make(request)
+    made = unloaded(request)
     found = shapes(request, dataset, made.base)
     steps = _steps(made, request)
     ledger, flops = max((steps.step(batch) for batch in found.heaviest), key=lambda pair: pair[0].total)
@@ -90,101 +79,12 @@ def memory_map(request: MapRequest) -> MemoryMap:
     cells = []
     for place, method in enumerate(request.methods):
         for length in request.lengths:
-            made = _make(request.cell(method, length, 1))
+            made = unloaded(request.cell(method, length, 1))
             steps = _steps(made, request.cell(method, length, 1))
             for rows in request.batch_sizes:
                 batch = shapes(request.cell(method, length, rows), None, made.base).heaviest[0]
                 cells.append(MapCell(method=place, length=length, rows=rows, ledger=steps.step(batch)[0]))
     return MemoryMap(cells=cells, seconds=time.perf_counter() - began)
-
-
-class _Made(NamedTuple):
-    """A model without memory, with its method."""
-
-    base: PreTrainedModel
-    """On `meta`, as the task's encoding asks for it."""
-    model: nn.Module
-    facts: TaskModel
-    loaded_bytes: int
-    """Of the loaded base model on the host or, with CUDA, on the device."""
-
-
-def configuration(request: PredictionRequest) -> PreTrainedConfig:
-    """Of the request's model, with its number of labels. Raises `RunFailed` unless transformers knows it."""
-    pasted = request.config
-    config = load_config(request.location, request.revision) if pasted is None else _from_json(pasted)
-    check_task(config, request.task)
-    config.num_labels = request.labels
-    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
-    if isinstance(layers, int) and layers > _LAYERS:
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"num_hidden_layers is {layers}: at most {_LAYERS}.")
-    return config
-
-
-def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
-    kind = values.get("model_type")
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        if "auto_map" in values:
-            why = "needs Python code from its own repository, which is never run"
-        else:
-            why = "is not known to the installed transformers"
-        what = f"model_type {kind!r}" if kind else "A configuration without model_type"
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{what} {why}: paste the config.json of a model such as T5.")
-    content = {name: value for name, value in values.items() if name not in ("model_type", "auto_map")}
-    try:
-        config: PreTrainedConfig = AutoConfig.for_model(kind, **content)
-    except Exception as error:  # whatever an architecture raises at values that it does not like
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"config: {_first_line(error)}.") from error
-    return config
-
-
-def _make(request: PredictionRequest) -> _Made:
-    config, task, method = configuration(request), TASKS[request.task], _without_values(request.method)
-    try:
-        with torch.device("meta"):
-            base: PreTrainedModel = task.AUTO.from_config(
-                config, attn_implementation=attention(config, request.task), dtype=torch.float32
-            )
-    except Exception as error:  # as above
-        what = f"transformers cannot build this model of type {config.model_type!r}: {_first_line(error)}."
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, what) from error
-    facts = describe(base, request.task)
-    if unfit := method.unfit(facts) or method.clash(request.training):
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
-    expected, whole = method.trains(facts), _bytes(base)
-    if request.bf16:
-        hold_in_bf16(base, {t.name for t in expected} | {p.name for p in facts.head_parameters})
-    with torch.device("meta"):
-        model = MECHANISMS[method.mechanism].apply(base, method, facts)
-    if request.training.gradient_checkpointing:
-        checkpoint_blocks(base)
-    if isinstance(method, QloraSpec):
-        pack(model, _packed(model, base, facts), torch.bfloat16 if request.bf16 else torch.float32)
-    if request.bf16:
-        freeze_in_bf16(model)
-    held = _bytes(model)
-    # Tensors of a file in float32 lie in it until they are rounded, one by one; others are converted all together.
-    mapped = getattr(config, "dtype", None) in (None, torch.float32)
-    one_by_one = request.device == "cuda" or (request.bf16 and mapped)
-    return _Made(base, model, facts, held if one_by_one else max(whole, held))
-
-
-def _without_values(method: AnyMethod) -> AnyMethod:
-    """A start that is worked out from weights, of which there are none, has the shapes of the usual one."""
-    if isinstance(method, LoraSpec) and isinstance(method.init_lora_weights, str):
-        return method.model_copy(update={"init_lora_weights": True})
-    return method
-
-
-def _packed(model: nn.Module, base: PreTrainedModel, facts: TaskModel) -> list[str]:
-    """Linear layers that bitsandbytes would pack; an architecture may keep some in float32 (T5's `wo`)."""
-    whole = set(getattr(base, "_keep_in_fp32_modules", None) or ())
-    names = {layer.name for layer in facts.linear if not whole.intersection(layer.name.split("."))}
-    return [name for name, _ in model.named_modules() if _bare(name) in names]
-
-
-def _bytes(model: nn.Module) -> int:
-    return tensor_bytes([*model.parameters(), *model.buffers()])
 
 
 @dataclass
@@ -315,7 +215,7 @@ class _Steps:
         return Batch({name: fake(t) for name, t in batch.inputs.items()}, labels, batch.tokens, places)
 
 
-def _steps(made: _Made, request: PredictionRequest) -> _Steps:
+def _steps(made: Unloaded, request: PredictionRequest) -> _Steps:
     """The model with fake tensors, ready to be stepped."""
     cuda, method = request.device == "cuda", request.method
     if not cuda:
@@ -341,31 +241,17 @@ def _rest(model: nn.Module, facts: TaskModel) -> list[nn.Module]:
     def above(name: str) -> bool:
         return facts.in_head(name) or f"{name}.".startswith(tuple(behind))
 
-    trains = [_bare(name) for name, p in model.named_parameters() if p.requires_grad]
+    trains = [bare(name) for name, p in model.named_parameters() if p.requires_grad]
     within = [block for name in trains if (block := facts.block_of(name)) is not None]
     if any(facts.block_of(name) is None and not above(name) for name in trains):
         return []  # something below the blocks trains
     depth = min(within, default=len(facts.blocks))
     for name, module in model.named_modules():
-        bare = _bare(name)
-        block = facts.block_of(f"{bare}.")
+        own = bare(name)
+        block = facts.block_of(f"{own}.")
         if block is not None:
             module.training = block >= depth
         elif not any(module.children()):  # the model itself and the list of its blocks go on training
-            module.training = above(bare)
+            module.training = above(own)
     resting = set(facts.blocks[:depth])
-    return [module for name, module in model.named_modules() if _bare(name) in resting]
-
-
-def _bare(name: str) -> str:
-    """A name as the untouched model has it."""
-    for wrapper in ("base_model.model.", "modules_to_save.default.", "original_module.", "base_layer."):
-        name = name.replace(wrapper, "")
-    return name
-
-
-def _first_line(error: Exception) -> str:
-    """One that ends in a colon goes on in the next."""
-    said = " ".join(line.strip() for line in str(error).strip().split("\n")[:2])
-    first = str(error).strip().split("\n")[0].strip()
-    return (said if first.endswith(":") else first).rstrip(".:") or type(error).__name__
+    return [module for name, module in model.named_modules() if bare(name) in resting]
