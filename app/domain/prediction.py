@@ -6,6 +6,7 @@ the estimate that a person sees.
 """
 
 import hashlib
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,7 +59,12 @@ class PredictionRequest(_Asked):
         """SHA-256 over all of it that the answer depends on: neither seed nor rate, nor how often is evaluated."""
         training = self.training.model_dump(exclude=set(_WITHOUT_EFFECT))
         content = self.model_copy(update={"training": TrainingArguments(**training)})
-        return hashlib.sha256(content.model_dump_json().encode()).hexdigest()
+        return _hash(content)
+
+
+def _hash(asked: _Asked) -> str:
+    """Of the fields by name, so that their order in this file is of no importance."""
+    return hashlib.sha256(json.dumps(asked.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
 _WITHOUT_EFFECT = (
@@ -127,7 +133,7 @@ class MapRequest(_Asked):
     @property
     def key(self) -> str:
         """SHA-256 over all of it."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        return _hash(self)
 
     def cell(self, method: AnyMethod, length: int, rows: int) -> PredictionRequest:
         """The request of one cell."""
