@@ -9,8 +9,10 @@ TRAINER_ENV: dict[str, str] = {
     # load of 5 on 2 cores a step took 15 times as long. Sleeping costs nothing measurable on an idle machine.
     "OMP_WAIT_POLICY": "passive",
     # oneDNN keeps the kernels that it has compiled, half a MiB each and one for every shape of a batch: with its usual
-    # 1,024 of them a LoRA run on texts of mixed lengths held 150 MiB of code. 32 are as fast.
+    # 1,024 of them a LoRA run on texts of mixed lengths held 150 MiB of code. 32 are as fast. torch's layer above it
+    # (ideep) keeps as many again, by a name of its own.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+    "LRU_CACHE_CAPACITY": "32",
     # The tokenizer's own threads would compete with torch's, and warn on every fork.
     "TOKENIZERS_PARALLELISM": "false",
     # cuBLAS is only deterministic with a fixed workspace (docs.pytorch.org/docs/stable/notes/randomness.html).
