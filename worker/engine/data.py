@@ -67,6 +67,15 @@ class Examples:
         padded = len(indices) * max(self.lengths[i] for i in indices)
         return padded, padded - sum(self.lengths[i] for i in indices)
 
+    def heaviest(self, batches: Sequence[Sequence[int]]) -> list[int]:
+        """Places of the batches that need most: of the one with the most tokens, and, where another has more targets,
+        of that one, for logits are large."""
+        places = range(len(batches))
+        by_tokens = max(places, key=lambda place: self.weight(batches[place]))
+        by_targets = max(places, key=lambda place: self.units(batches[place]))
+        more = self.units(batches[by_targets]) > self.units(batches[by_tokens])
+        return [by_tokens, by_targets] if more else [by_tokens]
+
     def units(self, indices: Sequence[int]) -> int:
         """What the loss of some rows is a mean over: items, or completion tokens."""
         return sum(int(np.count_nonzero(self.targets[i] != IGNORED)) for i in indices)

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.architecture import LABELS, ParameterFacts, TaskModel
@@ -17,6 +16,7 @@ from worker.engine.architecture import describe
 from worker.engine.data import most_tokens, positions
 from worker.engine.model import check_task, load_config, weight_files
 from worker.engine.tasks import TASKS
+from worker.engine.unloaded import on_meta
 
 _SAMPLE_BYTES = 65536
 
@@ -53,7 +53,7 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
             FailureCode.BAD_CONFIGURATION,
             f"A model of type {config.model_type!r} can do none of {', '.join(TASKS)}. {reasons}",
         )
-    base = _on_meta(config, AutoModel)
+    base = _labelled(config, AutoModel)
     described = next(iter(able.values()))
     return ModelFacts(
         architecture=type(base).__name__,
@@ -73,7 +73,7 @@ def on_task(config: PreTrainedConfig, task: Task) -> TaskModel:
     Raises `RunFailed(bad_configuration)` if the architecture cannot do the task.
     """
     check_task(config, task)
-    two, three = (describe(_on_meta(config, TASKS[task].AUTO, labels), task) for labels in (2, 3))
+    two, three = (describe(_labelled(config, TASKS[task].AUTO, labels), task) for labels in (2, 3))
     marked = [
         ParameterFacts(name=p.name, shape=tuple(LABELS if a != b else a for a, b in zip(p.shape, q.shape, strict=True)))
         for p, q in zip(two.parameters, three.parameters, strict=True)
@@ -81,19 +81,10 @@ def on_task(config: PreTrainedConfig, task: Task) -> TaskModel:
     return two.model_copy(update={"parameters": marked})
 
 
-def _on_meta(config: PreTrainedConfig, auto: Any, labels: int = 2) -> PreTrainedModel:
-    """A model without memory. Raises `RunFailed(bad_configuration)` if transformers cannot build it."""
+def _labelled(config: PreTrainedConfig, auto: Any, labels: int = 2) -> PreTrainedModel:
+    """A model without memory, over so many labels."""
     config.num_labels = labels
-    try:
-        with torch.device("meta"):
-            model: PreTrainedModel = auto.from_config(config)
-    except Exception as error:  # whatever an architecture raises at a configuration that it does not like
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"transformers cannot build this model of type {config.model_type!r}: {reason}. Choose another base model.",
-        ) from error
-    return model
+    return on_meta(config, auto)
 
 
 def _tokenizer(location: str, revision: str) -> PreTrainedTokenizerBase | None:

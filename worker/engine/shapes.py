@@ -31,8 +31,6 @@ class Shapes:
     lengths: Lengths
     padded: list[tuple[int, int]]
     """Rows and padded length of every batch of an epoch; empty where no dataset is known."""
-    prompt: int
-    """Tokens of the longest prompt that text is generated after; 0 where none is."""
 
 
 def shapes(request: PredictionRequest, dataset: Path | None, model: PreTrainedModel) -> Shapes:
@@ -66,16 +64,12 @@ def _of_rows(request: PredictionRequest, dataset: Path, model: PreTrainedModel) 
         train = replace(train, capacity=training.max_length)
     batches = training_order(train.lengths, training.per_device_train_batch_size, training.seed, 0)
     sizes = [(len(indices), max(train.lengths[i] for i in indices)) for indices in batches]
-    by_tokens = max(batches, key=train.weight)
-    by_targets = max(batches, key=train.units)
-    chosen = [by_tokens] if train.units(by_tokens) == train.units(by_targets) else [by_tokens, by_targets]
     at_once = training.per_device_eval_batch_size
     if FACTS[request.task].unit != "item":
         at_once = min(at_once, most_rows(model, max(map(test.units, ([i] for i in range(len(test)))))))
     longest = evaluation_order(test.lengths, at_once)[0]
-    prompts = test.prompts if isinstance(test, Completions) else []
     return Shapes(
-        heaviest=[task.collate(train, indices, PAD) for indices in chosen],
+        heaviest=[task.collate(train, batches[place], PAD) for place in train.heaviest(batches)],
         evaluated=task.collate(test, longest, PAD),
         lengths=Lengths(
             source="dataset",
@@ -84,7 +78,6 @@ def _of_rows(request: PredictionRequest, dataset: Path, model: PreTrainedModel) 
             mean=float(np.mean(train.lengths)),
         ),
         padded=sizes,
-        prompt=max(map(len, prompts), default=0),
     )
 
 
@@ -114,7 +107,6 @@ def _longest(request: PredictionRequest, model: PreTrainedModel) -> Shapes:
         evaluated=batch(at_once),
         lengths=Lengths(source="max_length", rows=0, longest=length * (2 if encoder_decoder else 1), mean=length),
         padded=[],
-        prompt=0,
     )
 
 

@@ -165,15 +165,13 @@ class Loop:
         return losses, tokens
 
     def _heaviest_steps(self) -> frozenset[int]:
-        """After the first, the step with the largest batch and the one whose batch has the most targets, for logits are
-        large: every epoch has one of each."""
-        steps = dict(enumerate(islice(self._steps(), min(self.total_steps, 2 * self.steps_per_epoch)), start=1))
-        later = {step: batches for step, batches in steps.items() if step > 1}
+        """Those with the heaviest batches, after the first: every epoch has one of each."""
+        until = min(self.total_steps, 2 * self.steps_per_epoch)
+        later = [(step, b) for step, bs in enumerate(islice(self._steps(), 1, until), start=2) for b in bs]
         if not later:
             return frozenset()
-        by_tokens = max(later, key=lambda step: max(map(self.train.weight, later[step])))
-        by_targets = max(later, key=lambda step: max(map(self.train.units, later[step])))
-        return frozenset({by_tokens, by_targets})
+        steps, batches = zip(*later, strict=True)
+        return frozenset(steps[place] for place in self.train.heaviest(batches))
 
     def _followed(
         self,

@@ -67,14 +67,7 @@ def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
 def unloaded(request: PredictionRequest) -> Unloaded:
     """Raises `RunFailed(bad_configuration)` where the model or the method cannot be."""
     config, task, method = configuration(request), TASKS[request.task], _without_values(request.method)
-    try:
-        with torch.device("meta"):
-            base: PreTrainedModel = task.AUTO.from_config(
-                config, attn_implementation=attention(config, request.task), dtype=torch.float32
-            )
-    except Exception as error:  # as above
-        what = f"transformers cannot build this model of type {config.model_type!r}: {_first_line(error)}."
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, what) from error
+    base = on_meta(config, task.AUTO, attn_implementation=attention(config, request.task), dtype=torch.float32)
     facts = describe(base, request.task)
     if unfit := method.unfit(facts) or method.clash(request.training):
         raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
@@ -94,6 +87,21 @@ def unloaded(request: PredictionRequest) -> Unloaded:
     mapped = getattr(config, "dtype", None) in (None, torch.float32)
     one_by_one = request.device == "cuda" or (request.bf16 and mapped)
     return Unloaded(base, model, facts, held if one_by_one else max(whole, held))
+
+
+def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedModel:
+    """The model of a configuration, by one of transformers' auto classes. Raises `RunFailed(bad_configuration)` if
+    transformers cannot build it."""
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = auto.from_config(config, **options)
+    except Exception as error:  # whatever an architecture raises at a configuration that it does not like
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"transformers cannot build this model of type {config.model_type!r}: {_first_line(error)}. Choose another "
+            "base model.",
+        ) from error
+    return model
 
 
 def _without_values(method: AnyMethod) -> AnyMethod:
