@@ -33,6 +33,8 @@ class FieldError:
     path: str
     message: str
     remedy: str = ""
+    column: int | None = None
+    """Where in a text that is read by a grammar, from 1."""
 
 
 class Invalid(VeznaError):
