@@ -12,13 +12,15 @@ from app.domain.tasks import TASKS
 from app.services import studies as study_service
 from app.settings import Settings
 from app.store.queries import base_models, datasets
-from app.web.contexts.study import Cost, Curve, StudyPage
+from app.web.address import Address
+from app.web.contexts.study import StudyPage
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_progress import StudyAdvance
 from app.web.csv_file import csv_file
 from app.web.dependencies import Bell, Config, Db, Reading
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import drawn, study_figures
+from app.web.forms.study_view import StudyView, View
 from app.web.templating import Render
 
 router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)
@@ -26,15 +28,16 @@ router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)
 
 @router.get("")
 def show(
+    request: Request,
     session: Reading,
     settings: Config,
     render: Render,
     study_id: int,
-    cost: Cost = "memory",
-    curve: Curve = "loss",
+    view: View,
 ) -> HTMLResponse:
-    """The whole page. Which trade-off and which curves are drawn is in its address."""
-    return render.page("pages/studies/show.html", _page(session, settings, study_id, cost, curve))
+    """The whole page. What one looks at, and in which order, is in its address."""
+    address = Address.of(request, f"/studies/{study_id}")
+    return render.page("pages/studies/show.html", _page(session, settings, study_id, view, address))
 
 
 @router.get("/live")
@@ -44,11 +47,10 @@ def live(
     settings: Config,
     render: Render,
     study_id: int,
-    cost: Cost = "memory",
-    curve: Curve = "loss",
+    view: View,
 ) -> HTMLResponse:
     """What changes when a run has ended, for htmx; when the last one has, the browser is told to ask for the page."""
-    page = _page(session, settings, study_id, cost, curve)
+    page = _page(session, settings, study_id, view, Address.of(request, f"/studies/{study_id}"))
     answer = render.page("partials/study/body.html", page)
     if not page.live and "hx-request" in request.headers:
         answer.headers["HX-Refresh"] = "true"
@@ -84,20 +86,20 @@ def runs_csv(session: Reading, study_id: int) -> Response:
     return csv_file(_rows(study_service.comparison(session, study_id)), f"study-{study_id}-runs.csv")
 
 
-def _page(session: Session, settings: Settings, study_id: int, cost: Cost, curve: Curve) -> StudyPage:
+def _page(session: Session, settings: Settings, study_id: int, view: StudyView, address: Address) -> StudyPage:
     advance = study_service.progress(session, study_id)
     evidence = evidence_of_study(session, settings, study_id)
     found = evidence.comparison
     figures = study_figures(evidence)
     model = base_models.by_id(session, advance.study.base_model_id)
-    shown = ("verdict", f"score-{cost}", curve, "memory", "time")
+    shown = ("verdict", f"score-{view.cost}", view.curve, "memory", "time")
     return StudyPage.of(
         study_id,
         found,
         model=model.facts if model else None,
         figures={name: drawn(figures[name], f"/studies/{study_id}/charts") for name in shown},
-        cost=cost,
-        curve=curve,
+        view=view,
+        address=address,
         advance=StudyAdvance.of(advance, found),
         conditions=StudyConditions.of(found, model, datasets.by_id(session, advance.study.dataset_id)),
         foreseen=evidence.foreseen,

@@ -81,7 +81,7 @@ def test_a_checkpoint_that_was_chosen_by_its_loss_is_said_to_be(with_language: T
 
 def test_what_was_forgotten_has_a_column_where_it_was_measured(with_language: TestClient) -> None:
     text = with_language.get(f"/studies/{CAUSAL}").text
-    assert "Forgetting<span>nats per token</span>" in text
+    assert "Forgetting</a><span>nats per token</span>" in text
     found = {arm.title: arm.forgetting for arm in weighed(with_language, CAUSAL).arms}
     assert found["full"] and found["full"].mean == pytest.approx(0.311, abs=0.005)
     marked = re.findall(r'<td class="num( best)?"><b>([+−]0\.\d{3})</b></td>', text)

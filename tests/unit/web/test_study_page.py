@@ -77,6 +77,24 @@ def test_what_is_drawn_is_in_the_address(client: TestClient) -> None:
     assert client.get(f"{address}?cost=money").status_code == 422
 
 
+def test_the_table_is_sorted_by_any_column_and_keeps_what_else_the_address_says(client: TestClient) -> None:
+    failed = {("LoRA r=8", seed): FailureCode.DIVERGED for seed in (0, 1, 2)}
+    address = f"/studies/{study(client, failed=failed)}"
+
+    def order(sort: str) -> list[str]:
+        rows = client.get(f"{address}?sort={sort}").text.split('<section class="section" id="arms">')[1]
+        return re.findall(r"</svg><span>([^<]+)</span></span><small>", rows.split("</section>")[0])
+
+    assert order("memory") == order("trainable") == ["head only", "full", "LoRA r=8", "untouched"]
+    assert order("-memory") == order("-score") == ["full", "head only", "LoRA r=8", "untouched"]
+    assert order("arm") == ["full", "head only", "LoRA r=8", "untouched"]
+    assert order("") == ["full", "LoRA r=8", "head only", "untouched"]
+    assert "curve=validation&amp;sort=-memory#arms" in client.get(f"{address}?curve=validation&sort=memory").text
+    refused = client.get(f"{address}?sort=money")
+    assert refused.status_code == 422
+    assert "sort: there is no &#39;money&#39;; choose from arm, score" in refused.text
+
+
 def test_a_finished_study_listens_to_nothing_and_a_running_one_does(client: TestClient) -> None:
     finished = client.get(f"/studies/{study(client)}").text
     running = client.get(f"/studies/{study(client, **STATES['running'])}").text

@@ -1,0 +1,49 @@
+"""What one can do with a study's table and charts: each control, its address, and no need of scripts."""
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Site
+
+pytestmark = pytest.mark.slow
+
+
+def arms(page: Page) -> list[str]:
+    """The arms of the table, from the top."""
+    return [name.strip() for name in page.locator("#arms tbody tr .method span").all_inner_texts()]
+
+
+def test_a_column_sorts_both_ways_and_the_untouched_model_stays_last(page: Page) -> None:
+    page.goto("/studies/1")
+    assert arms(page) == ["full", "LoRA r=8", "head only", "untouched"]
+    page.click("#sort-memory")
+    expect(page.locator("#arms tbody tr").first).to_contain_text("head only")
+    assert arms(page) == ["head only", "LoRA r=8", "full", "untouched"]
+    assert page.url.endswith("/studies/1?sort=memory")
+    expect(page.locator("#arms [aria-sort]")).to_have_attribute("aria-sort", "ascending")
+    expect(page.locator("#sort-memory")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#arms [aria-sort]")).to_have_attribute("aria-sort", "descending")
+    assert arms(page) == ["full", "LoRA r=8", "head only", "untouched"]
+    expect(page.locator("#arms tr.reference")).to_contain_text("full")
+    page.go_back()
+    expect(page.locator("#arms [aria-sort]")).to_have_attribute("aria-sort", "ascending")
+    page.click("#unsorted")
+    expect(page.locator("#arms [aria-sort]")).to_have_count(0)
+
+
+def test_columns_sort_without_scripts_on_a_narrow_screen_where_their_names_stay(site: Site, chromium: Browser) -> None:
+    context = chromium.new_context(base_url=site.url, java_script_enabled=False, viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    page.goto("/studies/3")
+    page.click("#sort-score")
+    assert page.url.endswith("/studies/3?sort=-score#arms")
+    assert arms(page)[-2:] == ["full", "untouched"]  # it has no result
+    region = page.locator("#scroll-Arms")
+    before = page.locator("#sort-score").bounding_box()
+    region.hover()
+    page.mouse.wheel(150, 0)
+    page.wait_for_timeout(200)
+    after = page.locator("#sort-score").bounding_box()
+    assert before is not None and after is not None and before["x"] == after["x"]
+    context.close()
