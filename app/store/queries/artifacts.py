@@ -1,5 +1,7 @@
 """Artifacts of runs."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -11,6 +13,12 @@ from app.store.tables import ArtifactRow
 def of_run(session: Session, run_id: int) -> list[ArtifactRow]:
     """A run's artifacts by name."""
     return list(session.scalars(select(ArtifactRow).where(ArtifactRow.run_id == run_id).order_by(ArtifactRow.name)))
+
+
+def predictions_of(session: Session, run_ids: Sequence[int]) -> dict[int, ArtifactRow]:
+    """The predictions file of each run that has one, by run."""
+    query = select(ArtifactRow).where(ArtifactRow.run_id.in_(run_ids), ArtifactRow.kind == "predictions")
+    return {row.run_id: row for row in session.scalars(query)}
 
 
 def get(session: Session, artifact_id: int) -> ArtifactRow:

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from app.web.api import artifacts, estimates, events, health, memory_maps, models, registry, runs, studies
+from app.web.api import artifacts, estimates, events, flips, health, memory_maps, models, registry, runs, studies
 
 router = APIRouter(prefix="/api/v1")
-for part in (studies, runs, events, artifacts, estimates, memory_maps, models, registry):
+for part in (studies, flips, runs, events, artifacts, estimates, memory_maps, models, registry):
     router.include_router(part.router)
 
 probes = health.router

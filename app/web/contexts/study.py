@@ -8,6 +8,7 @@ from app.domain.models import ModelFacts
 from app.web.address import Address
 from app.web.contexts.study_arms import Arms
 from app.web.contexts.study_conditions import StudyConditions
+from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
 from app.web.figures import Drawn
 from app.web.figures.memory import OwnerRow, owner_rows
@@ -43,6 +44,8 @@ class StudyPage:
     address: Address
     advance: StudyAdvance
     conditions: StudyConditions
+    flips: StudyFlips | None
+    """None until an arm has a result."""
     troubles: tuple[Trouble, ...]
     margin: float
     """Points."""
@@ -86,6 +89,7 @@ class StudyPage:
         address: Address,
         advance: StudyAdvance,
         conditions: StudyConditions,
+        flips: StudyFlips | None,
         foreseen: Mapping[str, Foreseen],
     ) -> "StudyPage":
         """From what was measured and drawn."""
@@ -102,6 +106,7 @@ class StudyPage:
             address=address,
             advance=advance,
             conditions=conditions,
+            flips=flips,
             troubles=tuple(
                 Trouble(why(reason), times, reason.message, remedy(reason)) for reason, times in failures(found)
             ),

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.web.pages import charts, memory_map, models, new_study, run, runs, studies, study, workers
+from app.web.pages import charts, flips, memory_map, models, new_study, run, runs, studies, study, workers
 
 ROUTERS: tuple[APIRouter, ...] = (
     studies.router,
@@ -13,5 +13,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     memory_map.router,  # before the models, whose names may hold slashes
     models.router,
     study.router,
+    flips.router,
     charts.router,
 )

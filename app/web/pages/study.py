@@ -11,13 +11,15 @@ from app.domain.metrics import Clocks
 from app.domain.tasks import TASKS
 from app.services import studies as study_service
 from app.settings import Settings
+from app.store.files import Files
 from app.store.queries import base_models, datasets
 from app.web.address import Address
 from app.web.contexts.study import StudyPage
 from app.web.contexts.study_conditions import StudyConditions
+from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
 from app.web.csv_file import csv_file
-from app.web.dependencies import Bell, Config, Db, Reading
+from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import drawn, study_figures
 from app.web.forms.study_view import StudyView, View
@@ -30,6 +32,7 @@ router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)
 def show(
     request: Request,
     session: Reading,
+    files: Store,
     settings: Config,
     render: Render,
     study_id: int,
@@ -37,20 +40,21 @@ def show(
 ) -> HTMLResponse:
     """The whole page. What one looks at, and in which order, is in its address."""
     address = Address.of(request, f"/studies/{study_id}")
-    return render.page("pages/studies/show.html", _page(session, settings, study_id, view, address))
+    return render.page("pages/studies/show.html", _page(session, files, settings, study_id, view, address))
 
 
 @router.get("/live")
 def live(
     request: Request,
     session: Reading,
+    files: Store,
     settings: Config,
     render: Render,
     study_id: int,
     view: View,
 ) -> HTMLResponse:
     """What changes when a run has ended, for htmx; when the last one has, the browser is told to ask for the page."""
-    page = _page(session, settings, study_id, view, Address.of(request, f"/studies/{study_id}"))
+    page = _page(session, files, settings, study_id, view, Address.of(request, f"/studies/{study_id}"))
     answer = render.page("partials/study/body.html", page)
     if not page.live and "hx-request" in request.headers:
         answer.headers["HX-Refresh"] = "true"
@@ -86,7 +90,9 @@ def runs_csv(session: Reading, study_id: int) -> Response:
     return csv_file(_rows(study_service.comparison(session, study_id)), f"study-{study_id}-runs.csv")
 
 
-def _page(session: Session, settings: Settings, study_id: int, view: StudyView, address: Address) -> StudyPage:
+def _page(
+    session: Session, files: Files, settings: Settings, study_id: int, view: StudyView, address: Address
+) -> StudyPage:
     advance = study_service.progress(session, study_id)
     evidence = evidence_of_study(session, settings, study_id)
     found = evidence.comparison
@@ -102,6 +108,7 @@ def _page(session: Session, settings: Settings, study_id: int, view: StudyView, 
         address=address,
         advance=StudyAdvance.of(advance, found),
         conditions=StudyConditions.of(found, model, datasets.by_id(session, advance.study.dataset_id)),
+        flips=StudyFlips.of(session, files, study_id, found),
         foreseen=evidence.foreseen,
     )
 

@@ -1,0 +1,156 @@
+"""What runs answered on single test items, read from the predictions files that they left.
+
+A file may be larger than the memory of a web server, so only its first rows are kept, and of each label's probability
+only those of the answer and of the true label. What was read last stays, under the file's SHA-256.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from app.domain.errors import Invalid
+from app.domain.tasks import METRICS
+from app.store.files import Files
+from app.store.tables import ArtifactRow
+
+MOST_ROWS = 100_000
+MOST_BYTES = 32 << 20
+"""Of one file, as it is kept."""
+KEPT_BYTES = 128 << 20
+TEXTS = ("text", "prompt", "completion", "messages")
+"""What the model read, and what was wanted."""
+BATCH = 256
+"""Rows read at once."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A run's answers on the first R items of the test split, in their order.
+
+    `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion that is wanted; `label`, an
+    index of `labels`; `answer`, an index or a text, with the probabilities `sure` (of the answer) and `of_label` (of
+    the true label); every metric that has a value an item. What begins with `base_` is the untouched model's.
+    """
+
+    table: pa.Table
+    labels: tuple[str, ...]
+    items_hash: str
+    """SHA-256 of all items' names in order, as evaluations have it."""
+
+    def column(self, name: str) -> NDArray[Any] | None:
+        """A column of numbers, [R]; None where the file has none."""
+        return self.table.column(name).to_numpy() if name in self.table.column_names else None
+
+    def at(self, name: str, row: int) -> Any:
+        """One value; None where the file has no such column."""
+        return self.table.column(name)[row].as_py() if name in self.table.column_names else None
+
+
+class Kept:
+    """What was read last, by name, up to so many bytes."""
+
+    def __init__(self, most: int = KEPT_BYTES) -> None:
+        self.most = most
+        self._kept: OrderedDict[str, Predictions] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, name: str, read: Callable[[], Predictions]) -> Predictions:
+        """What is kept under the name; `read` reads it if it is not there."""
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+        found = read()
+        with self._lock:
+            self._kept[name] = found
+            while len(self._kept) > 1 and sum(p.table.nbytes for p in self._kept.values()) > self.most:
+                self._kept.popitem(last=False)
+        return found
+
+
+KEPT = Kept()
+
+
+def of_artifact(files: Files, artifact: ArtifactRow, *, texts: bool) -> Predictions:
+    """A predictions file, with what the model read or without: that is the same in every run of a study, so one file's
+    is enough. Raises NotFound if it is no longer in the store, Invalid if it cannot be read."""
+    return KEPT.get(f"{artifact.sha256} {texts}", lambda: _opened(files, artifact.file, texts))
+
+
+def _opened(files: Files, name: str, texts: bool) -> Predictions:
+    with files.open(name) as file:
+        try:
+            return read(file, texts=texts)
+        except (OSError, KeyError, IndexError, ValueError, TypeError, pa.ArrowException) as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise Invalid(f"the file {name} is not what a run writes ({why[:200]})") from error
+
+
+def read(file: IO[bytes], *, texts: bool = True) -> Predictions:
+    """The first rows of a predictions file. Raises what pyarrow raises, and KeyError for a column that is missing."""
+    parquet = pq.ParquetFile(file)
+    digest = hashlib.sha256()
+    for number, batch in enumerate(parquet.iter_batches(1024, columns=["item"])):
+        names = "\n".join(batch.column("item").to_pylist())
+        digest.update((f"\n{names}" if number else names).encode())
+    labels = (parquet.schema_arrow.metadata or {}).get(b"labels", b"").decode()
+    columns = [name for name in parquet.schema_arrow.names if texts or name not in TEXTS]
+    parts: list[pa.Table] = []
+    rows = size = 0
+    for batch in parquet.iter_batches(BATCH, columns=columns):
+        part = _kept_of(batch)
+        rows, size = rows + part.num_rows, size + part.nbytes
+        if parts and (rows > MOST_ROWS or size > MOST_BYTES):
+            break
+        parts.append(part)
+    if not parts:
+        raise ValueError("it has no rows")
+    return Predictions(pa.concat_tables(parts), tuple(labels.split("\n")) if labels else (), digest.hexdigest())
+
+
+def _kept_of(batch: pa.RecordBatch) -> pa.Table:
+    found = {name: batch.column(name) for name in batch.schema.names}
+    kept: dict[str, Any] = {"item": found["item"]}
+    if (text := _text(found)) is not None:
+        kept["text"] = text
+    if "completion" in found:
+        kept["wanted"] = found["completion"]
+    if "label" in found:
+        kept["label"] = found["label"].cast(pa.int32())
+    for side in ("", "base_"):
+        kept |= {f"{side}{name}": found[f"{side}{name}"] for name in METRICS if f"{side}{name}" in found}
+        if (answer := found.get(f"{side}prediction")) is None:
+            continue
+        labelled = pa.types.is_integer(answer.type)
+        kept[f"{side}answer"] = answer.cast(pa.int32()) if labelled else answer
+        if labelled and f"{side}scores" in found:
+            chances = _chances(found[f"{side}scores"])
+            kept[f"{side}sure"] = _of(chances, answer)
+            kept[f"{side}of_label"] = _of(chances, found["label"])
+    return pa.table(kept)
+
+
+def _text(found: dict[str, Any]) -> Any:
+    """What the model read: a text, a prompt, or a conversation with a turn a line; None where not asked for."""
+    if "messages" in found:
+        turns = found["messages"].to_pylist()
+        return pa.array(["\n".join(f"{turn['role']}: {turn['content']}" for turn in those) for those in turns])
+    return found["prompt"].fill_null("") if "prompt" in found else found.get("text")
+
+
+def _chances(column: Any) -> NDArray[np.float64]:
+    """Each label's probability, [R, labels]."""
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1))
+
+
+def _of(chances: NDArray[np.float64], labels: Any) -> NDArray[np.float32]:
+    """The probability of one label a row, [R]."""
+    return np.asarray(chances[np.arange(len(chances)), labels.to_numpy(zero_copy_only=False)], dtype=np.float32)

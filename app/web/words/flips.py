@@ -1,0 +1,100 @@
+"""Flips in words: what a kind of item is called, by which rule items are sorted, and what a model answered."""
+
+from app.domain.comparison import Comparison
+from app.domain.flips import STEP, FlipKind, Flips
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.numbers import count, decimal, percent
+from app.web.words.metrics import title
+
+
+def kind_title(kind: FlipKind, arm: str, reference: str, *, graded: bool) -> str:
+    """`full right, LoRA r=8 wrong`: what happened to an item of that kind."""
+    names = {"arm": arm, "reference": reference}
+    match kind, graded:
+        case FlipKind.WORSE, False:
+            return _("%(reference)s right, %(arm)s wrong", **names)
+        case FlipKind.WORSE, True:
+            return _("%(arm)s worse than %(reference)s", **names)
+        case FlipKind.BETTER, False:
+            return _("%(reference)s wrong, %(arm)s right", **names)
+        case FlipKind.BETTER, True:
+            return _("%(arm)s better than %(reference)s", **names)
+        case FlipKind.GAINED, False:
+            return _("untouched wrong, %(arm)s right", **names)
+        case FlipKind.GAINED, True:
+            return _("%(arm)s better than untouched", **names)
+        case FlipKind.LOST, False:
+            return _("untouched right, %(arm)s wrong", **names)
+        case FlipKind.LOST, True:
+            return _("%(arm)s worse than untouched", **names)
+        case FlipKind.BOTH_WRONG, False:
+            return _("%(reference)s and %(arm)s wrong", **names)
+        case FlipKind.BOTH_WRONG, True:
+            return _("%(reference)s and %(arm)s at most half", **names)
+        case FlipKind.ALL_WRONG, False:
+            return _("every arm wrong")
+        case FlipKind.ALL_WRONG, True:
+            return _("every arm at most half")
+        case FlipKind.SEEDS_DIFFER, _graded:
+            return _("seeds of %(arm)s differ", **names)
+        case _:
+            return _("every item")
+
+
+def rule(found: Comparison, flips: Flips, seed: int | None) -> str:
+    """How it is decided where an item belongs: by which seeds, and what counts as right."""
+    metric = title(found.metric)
+    seeds = max((len(judged.runs) for judged in flips.arms.values()), default=0)
+    if flips.graded:
+        step = decimal(STEP * 100, 0)
+        by = (
+            _("of seed %(seed)s", seed=seed)
+            if seed is not None
+            else ngettext("of its one seed", "averaged over its %(num)s seeds", seeds)
+        )
+        return _(
+            "An item has a score of its own, %(metric)s %(by)s. Better and worse mean more than %(step)s points apart; "
+            "at most half means a score of 50 %% or less.",
+            metric=metric,
+            by=by,
+            step=step,
+        )
+    if seed is not None:
+        return _("Seed %(seed)s alone: an item is right or wrong by its %(metric)s.", seed=seed, metric=metric)
+    if seeds <= 1:
+        return _("One seed: an item is right or wrong by its %(metric)s.", metric=metric)
+    return _(
+        "An arm has an item right when more than half of its %(seeds)s seeds have; the untouched model likewise.",
+        seeds=seeds,
+    )
+
+
+def mcnemar_words(p: float, seed: int) -> str:
+    """The exact test of one seed's flips."""
+    value = "< 0.001" if p < 0.001 else decimal(p, 3)
+    return _(
+        "McNemar's exact test on these flips: p = %(p)s. It is about seed %(seed)s alone and says nothing of others.",
+        p=value,
+        seed=seed,
+    )
+
+
+def quarter_title(quarter: int, edges: tuple[int, int, int]) -> str:
+    """`up to 38 characters`, `39 to 62`, `over 88`."""
+    if quarter == 0:
+        return _("shortest quarter, up to %(most)s characters", most=count(edges[0]))
+    if quarter == 3:
+        return _("longest quarter, over %(least)s characters", least=count(edges[2]))
+    return _("%(least)s to %(most)s characters", least=count(edges[quarter - 1] + 1), most=count(edges[quarter]))
+
+
+def band_title(band: int, edges: tuple[float, ...]) -> str:
+    """`below 50 %`, `50 to 80 %`, `95 % and more`."""
+    if band < 0:
+        return _("not known")
+    if band == 0:
+        return _("below %(share)s", share=percent(edges[0], 0))
+    if band == len(edges):
+        return _("%(share)s and more", share=percent(edges[-1], 0))
+    return _("%(low)s to %(high)s", low=decimal(edges[band - 1] * 100, 0), high=percent(edges[band], 0))
