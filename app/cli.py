@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import uvicorn
@@ -47,6 +47,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 Url = Annotated[str, typer.Option("--url", envvar="VEZNA_URL", help="Where the server is.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 LOCAL = "http://127.0.0.1:8000"
+Form = Literal["csv", "json", "parquet"]
+Exported = Literal["runs", "items", "steps"]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The file; - is standard output. Left out: one named after the study."),
+]
 INSPECTION_SECONDS = 180.0
 WAIT_SECONDS = 20
 """Of a server that works predictions out; it answers sooner if it has them."""
@@ -181,6 +187,25 @@ def compare(
         return
     for comparison in found:
         console.print(terminal.verdict_table(comparison))
+
+
+@cli.command()
+def export(
+    study: Annotated[int, typer.Argument(metavar="ID", help="A study's number.")],
+    form: Annotated[Form, typer.Option("--format", help="Parquet and CSV are tables, JSON is the comparison.")] = "csv",
+    what: Annotated[
+        Exported, typer.Option(help="A row a run, a test item and run, or an optimizer step and run.")
+    ] = "runs",
+    output: Output = None,
+    url: Url = LOCAL,
+) -> None:
+    """Write a study to a file: runs, scores of test items or step metrics as a table, or the comparison as JSON."""
+    if form == "json":
+        if what != "runs":
+            raise Invalid(f"the {what} are a table: choose --format csv or --format parquet")
+        _fetch(url, f"/studies/{study}/comparison", output, f"study-{study}.json")
+        return
+    _fetch(url, f"/studies/{study}/tables/{what}.{form}", output, f"study-{study}-{what}.{form}")
 
 
 @cli.command(name="migrate")
@@ -345,6 +370,17 @@ def _show_comparison(client: Client, study_id: int) -> bool:
     comparison = client.get(f"/studies/{study_id}/comparison")
     console.print(terminal.verdict_table(comparison))
     return all(set(arm["runs"]) == {"succeeded"} for arm in comparison["arms"])
+
+
+def _fetch(url: str, path: str, output: Path | None, name: str) -> None:
+    """Write a file of the server's."""
+    client = Client(url)
+    if output == Path("-"):
+        client.download(path, sys.stdout.buffer)
+    else:
+        target = output or Path(name)
+        client.save(path, target)
+        console.print(f"{target} is written.", markup=False, highlight=False)
 
 
 def _print_json(value: Any) -> None:

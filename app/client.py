@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, cast
+from pathlib import Path
+from typing import IO, Any, cast
 
 import httpx2
 
@@ -30,6 +31,30 @@ class Client:
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         """POST below /api/v1."""
         return self._answer("POST", path, json=body, params=query)
+
+    def download(self, path: str, target: IO[bytes]) -> None:
+        """GET below /api/v1 a file, a piece at a time."""
+        try:
+            with self._http.stream("GET", path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _error(answer)
+                for piece in answer.iter_bytes():
+                    target.write(piece)
+        except httpx2.TransportError as error:
+            raise self._away(error) from error
+        except httpx2.InvalidURL as error:
+            raise self._stranger() from error
+
+    def save(self, path: str, target: Path) -> None:
+        """The same into a file, which is whole or not there at all."""
+        part = target.with_name(f".{target.name}.part")
+        try:
+            with part.open("wb") as file:
+                self.download(path, file)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
         """The `progress` snapshots of a stream of events until its `end`; after a break it goes on by itself."""
@@ -64,9 +89,7 @@ class Client:
         try:
             answer = self._http.request(method, path, **options)
         except httpx2.TransportError as error:
-            raise Unavailable(
-                f"No server answers at {self.url} ({error}). Start one with: vezna up, or name another with VEZNA_URL."
-            ) from error
+            raise self._away(error) from error
         except httpx2.InvalidURL as error:
             raise self._stranger() from error
         if not answer.is_success:
@@ -75,6 +98,11 @@ class Client:
             return answer.json()
         except ValueError as error:
             raise self._stranger() from error
+
+    def _away(self, error: Exception) -> Unavailable:
+        return Unavailable(
+            f"No server answers at {self.url} ({error}). Start one with: vezna up, or name another with VEZNA_URL."
+        )
 
     def _stranger(self) -> VeznaError:
         return VeznaError(f"What is at {self.url} does not answer as Vezna does: is the address right?")

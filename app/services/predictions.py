@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,8 @@ from app.domain.errors import Invalid
 from app.domain.tasks import METRICS
 from app.store.files import Files
 from app.store.tables import ArtifactRow
+
+What = TypeVar("What")
 
 MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
@@ -54,6 +56,23 @@ class Predictions:
         return self.table.column(name)[row].as_py() if name in self.table.column_names else None
 
 
+@dataclass(frozen=True)
+class ItemNames:
+    """The names of a predictions file's items, all of them, in order."""
+
+    names: list[str]
+
+    @classmethod
+    def of(cls, parquet: Any) -> "ItemNames":
+        """From a file; no other column is read."""
+        return cls(parquet.read(columns=["item"]).column("item").to_pylist())
+
+    @property
+    def items_hash(self) -> str:
+        """As evaluations have it."""
+        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
+
+
 class Kept:
     """What was read last, by name, up to so many bytes."""
 
@@ -82,13 +101,20 @@ KEPT = Kept()
 def of_artifact(files: Files, artifact: ArtifactRow, *, texts: bool) -> Predictions:
     """A predictions file, with what the model read or without: that is the same in every run of a study, so one file's
     is enough. Raises NotFound if it is no longer in the store, Invalid if it cannot be read."""
-    return KEPT.get(f"{artifact.sha256} {texts}", lambda: _opened(files, artifact.file, texts))
+    return KEPT.get(
+        f"{artifact.sha256} {texts}", lambda: _opened(files, artifact.file, lambda file: read(file, texts=texts))
+    )
 
 
-def _opened(files: Files, name: str, texts: bool) -> Predictions:
+def item_names(files: Files, artifact: ArtifactRow) -> "ItemNames":
+    """The names of all items of a predictions file. Raises as `of_artifact`."""
+    return _opened(files, artifact.file, lambda file: ItemNames.of(pq.ParquetFile(file)))
+
+
+def _opened(files: Files, name: str, read_it: Callable[[IO[bytes]], What]) -> What:
     with files.open(name) as file:
         try:
-            return read(file, texts=texts)
+            return read_it(file)
         except (OSError, KeyError, IndexError, ValueError, TypeError, pa.ArrowException) as error:
             why = " ".join(str(error).split()) or type(error).__name__
             raise Invalid(f"the file {name} is not what a run writes ({why[:200]})") from error
@@ -97,10 +123,6 @@ def _opened(files: Files, name: str, texts: bool) -> Predictions:
 def read(file: IO[bytes], *, texts: bool = True) -> Predictions:
     """The first rows of a predictions file. Raises what pyarrow raises, and KeyError for a column that is missing."""
     parquet = pq.ParquetFile(file)
-    digest = hashlib.sha256()
-    for number, batch in enumerate(parquet.iter_batches(1024, columns=["item"])):
-        names = "\n".join(batch.column("item").to_pylist())
-        digest.update((f"\n{names}" if number else names).encode())
     labels = (parquet.schema_arrow.metadata or {}).get(b"labels", b"").decode()
     columns = [name for name in parquet.schema_arrow.names if texts or name not in TEXTS]
     parts: list[pa.Table] = []
@@ -113,7 +135,9 @@ def read(file: IO[bytes], *, texts: bool = True) -> Predictions:
         parts.append(part)
     if not parts:
         raise ValueError("it has no rows")
-    return Predictions(pa.concat_tables(parts), tuple(labels.split("\n")) if labels else (), digest.hexdigest())
+    return Predictions(
+        pa.concat_tables(parts), tuple(labels.split("\n")) if labels else (), ItemNames.of(parquet).items_hash
+    )
 
 
 def _kept_of(batch: pa.RecordBatch) -> pa.Table:

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable
+from typing import TextIO
 
 from fastapi.responses import Response
 
@@ -12,9 +13,14 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def csv_file(rows: Iterable[Iterable[object]], name: str) -> Response:
     """Header and rows, to be kept under that name."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_plain, row) for row in rows)
+    write_csv(text, rows)
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-cache"}
     return Response(text.getvalue(), media_type="text/csv", headers=headers)
+
+
+def write_csv(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
+    """Rows behind those that are there."""
+    csv.writer(file, lineterminator="\n").writerows(map(_plain, row) for row in rows)
 
 
 def _plain(cell: object) -> object:

@@ -310,3 +310,38 @@ def test_what_fits_nowhere_is_submitted_only_if_one_insists(
     assert vezna(monkeypatch, "submit", spec, "--url", server) == 1
     assert "arms.0.method: full is predicted to need 10.0 GiB" in capsys.readouterr().err
     assert vezna(monkeypatch, "submit", spec, "--insist", "--url", server) == 0
+
+
+def test_export_writes_a_table_or_the_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    server: str,
+    registered: Database,
+    bell: SilentBell,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with registered.transaction() as session:
+        study = study_service.submit(session, bell, StudySpec.model_validate(STUDY)).id
+    assert vezna(monkeypatch, "export", str(study), "--url", server) == 0
+    assert f"study-{study}-runs.csv is written." in capsys.readouterr().out
+    assert Path(f"study-{study}-runs.csv").read_text().startswith("arm,seed,run,status")
+    steps = ("export", str(study), "--what", "steps", "--format", "parquet", "-o", "steps.parquet", "--url", server)
+    assert vezna(monkeypatch, *steps) == 0
+    assert Path("steps.parquet").read_bytes().startswith(b"PAR1")
+    assert vezna(monkeypatch, "export", str(study), "--format", "json", "-o", "study.json", "--url", server) == 0
+    assert json.loads(Path("study.json").read_text())["study_id"] == study
+
+
+def test_export_leaves_nothing_half_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, server: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    assert vezna(monkeypatch, "export", "99", "--url", server) == 1
+    assert "there is no study 99" in capsys.readouterr().err
+    assert vezna(monkeypatch, "export", "1", "--format", "json", "--what", "items", "--url", server) == 1
+    assert "choose --format csv or --format parquet" in capsys.readouterr().err
+    assert vezna(monkeypatch, "export", "1", "--url", "http://127.0.0.1:9") == 1
+    assert "No server answers" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []

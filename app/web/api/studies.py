@@ -4,18 +4,21 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.studies import StudySpec, StudyStatus
 from app.services import studies as study_service
 from app.services import will_it_fit
+from app.services.exports import TABLES, Table
 from app.services.studies import StudyProgress
 from app.store.queries import studies
 from app.web.api.comparison import ComparisonOut
 from app.web.api.examples import STUDY
 from app.web.api.runs import After, Insist, Limit
-from app.web.dependencies import Bell, Config, Db, Reading
+from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.errors import problems
+from app.web.table_file import TYPES, Ending, table_file
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -99,6 +102,19 @@ def get(session: Reading, study_id: int) -> StudyOut:
 def comparison(session: Reading, study_id: int) -> ComparisonOut:
     """A study weighed by the runs that it has so far: every arm's score, cost and verdict."""
     return ComparisonOut.of(study_id, study_service.comparison(session, study_id))
+
+
+@router.get(
+    "/{study_id}/tables/{table}.{ending}",
+    operation_id="exportStudy",
+    response_class=StreamingResponse,
+    responses={200: {"content": {kind: {} for kind in TYPES.values()}}, **problems(404, 422)},
+)
+def table(session: Reading, files: Store, study_id: int, table: Table, ending: Ending) -> StreamingResponse:
+    """A study as a file to go on working with: `runs` has a row a run, `items` a row a test item and run, `steps` a row
+    an optimizer step and run."""
+    found = study_service.comparison(session, study_id)
+    return table_file(TABLES[table](session, files, found), ending, f"study-{study_id}-{table}")
 
 
 @router.post("/{study_id}/seeds", status_code=202, operation_id="addSeeds", responses=problems(404, 422))

@@ -6,10 +6,8 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.comparison import Comparison
-from app.domain.metrics import Clocks
-from app.domain.tasks import TASKS
 from app.services import studies as study_service
+from app.services.exports import runs_table
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import base_models, datasets
@@ -18,11 +16,11 @@ from app.web.contexts.study import StudyPage
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
-from app.web.csv_file import csv_file
 from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import drawn, study_figures
 from app.web.forms.study_view import StudyView, View
+from app.web.table_file import table_file
 from app.web.templating import Render
 
 router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)
@@ -85,9 +83,10 @@ def cancel(db: Db, study_id: int) -> RedirectResponse:
 
 
 @router.get("/runs.csv")
-def runs_csv(session: Reading, study_id: int) -> Response:
+def runs_csv(session: Reading, files: Store, study_id: int) -> Response:
     """One row a run: what it reached and what it cost. Fractions, nats, bytes and seconds."""
-    return csv_file(_rows(study_service.comparison(session, study_id)), f"study-{study_id}-runs.csv")
+    found = study_service.comparison(session, study_id)
+    return table_file(runs_table(session, files, found), "csv", f"study-{study_id}-runs")
 
 
 def _page(
@@ -111,30 +110,3 @@ def _page(
         flips=StudyFlips.of(session, files, study_id, found),
         foreseen=evidence.foreseen,
     )
-
-
-def _rows(found: Comparison) -> list[list[object]]:
-    clocks = list(Clocks.model_fields)
-    memory = ("peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "rest_bytes")
-    measures = list(TASKS[found.spec.task].metrics)
-    head = ["arm", "seed", "run", "status", "failure", "metric", "score", *measures, "loss", "forgetting"]
-    head += ["trainable_parameters", "artifact_bytes"]
-    rows: list[list[object]] = [[*head, *memory, *(f"{name}_seconds" for name in ("train", *clocks))]]
-    for run in found.runs:
-        score = float(run.scores.mean()) if run.scores is not None else None
-        failure = run.failure.code.value if run.failure else ""
-        row = [run.arm, run.seed, run.run_id, run.status.value, failure, found.metric, score]
-        if run.result is not None:
-            result = run.result
-            test = result.evaluation("adapted", "test")
-            row += [
-                *(test.metrics.get(name) if test else None for name in measures),
-                test.loss if test else None,
-                result.forgetting.change if result.forgetting else None,
-                result.parameters.trainable,
-                result.artifact_bytes,
-                *(getattr(result.memory, name) for name in memory),
-            ]
-            row += [result.clocks.train, *(getattr(result.clocks, name) for name in clocks)]
-        rows.append(row)
-    return rows

@@ -1,0 +1,136 @@
+"""A study as tables to go on working with: a row a run, a row a test item and run, a row an optimizer step and run.
+
+Fractions, nats, bytes and seconds. Tables come in parts, so that a long study never lies in memory as a whole.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy.orm import Session
+
+from app.domain.comparison import Comparison, RunOutcome
+from app.domain.errors import Invalid, NotFound
+from app.domain.flips import Flips
+from app.domain.metrics import STEP_DTYPE, Clocks
+from app.domain.tasks import TASKS
+from app.services.predictions import item_names
+from app.store.files import Files
+from app.store.queries import artifacts, steps
+
+Table = Literal["runs", "items", "steps"]
+MEMORY = ("peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "rest_bytes")
+WHOSE = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
+"""The columns that every table begins with."""
+
+
+def runs_table(session: Session, files: Files, found: Comparison) -> Iterator[pa.Table]:
+    """A row a run: what it reached and what it cost; empty where it did not succeed."""
+    measures, clocks = list(TASKS[found.spec.task].metrics), list(Clocks.model_fields)
+    schema = pa.schema(
+        [
+            *WHOSE,
+            *((name, pa.string()) for name in ("status", "failure", "metric")),
+            *((name, pa.float64()) for name in ("score", *measures, "loss", "forgetting")),
+            *((name, pa.int64()) for name in ("trainable_parameters", "artifact_bytes", *MEMORY)),
+            *((f"{name}_seconds", pa.float64()) for name in ("train", *clocks)),
+        ]
+    )
+    yield pa.Table.from_pylist([_run(found, run) for run in found.runs], schema=schema)
+
+
+def _run(found: Comparison, run: RunOutcome) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "arm": run.arm,
+        "seed": run.seed,
+        "run": run.run_id,
+        "status": run.status.value,
+        "failure": run.failure.code.value if run.failure else "",
+        "metric": found.metric,
+        "score": float(run.scores.mean()) if run.scores is not None else None,
+    }
+    if run.result is None:
+        return row
+    result, test = run.result, run.result.evaluation("adapted", "test")
+    return (
+        row
+        | (dict(test.metrics) | {"loss": test.loss} if test else {})
+        | {
+            "forgetting": result.forgetting.change if result.forgetting else None,
+            "trainable_parameters": result.parameters.trainable,
+            "artifact_bytes": result.artifact_bytes,
+            "train_seconds": result.clocks.train,
+        }
+        | {name: getattr(result.memory, name) for name in MEMORY}
+        | {f"{name}_seconds": getattr(result.clocks, name) for name in Clocks.model_fields}
+    )
+
+
+def items_table(session: Session, files: Files, found: Comparison) -> Iterator[pa.Table]:
+    """A row a test item and run that has scores: the verdict's metric of the adapted and of the untouched model. The
+    item's name is empty where no predictions file can be read, or the run was over other items than most."""
+    scored = [run for run in found.runs if run.scores is not None]
+    names, usual = _names(session, files, found), Flips.of(found).items_hash
+    schema = pa.schema(
+        [
+            *WHOSE,
+            ("position", pa.int64()),
+            ("item", pa.string()),
+            ("metric", pa.string()),
+            ("score", pa.float64()),
+            ("base_score", pa.float64()),
+        ]
+    )
+    yield schema.empty_table()
+    for run in scored:
+        assert run.scores is not None  # noqa: S101 chosen above
+        n = len(run.scores)
+        known = run.base_scores is not None and len(run.base_scores) == n
+        columns = {
+            **_whose(run, n),
+            "position": np.arange(n),
+            "item": names if run.items_hash == usual and len(names) == n else pa.nulls(n, pa.string()),
+            "metric": [found.metric] * n,
+            "score": run.scores,
+            "base_score": run.base_scores if known else pa.nulls(n, pa.float64()),
+        }
+        yield pa.table(columns, schema=schema)
+
+
+def steps_table(session: Session, files: Files, found: Comparison) -> Iterator[pa.Table]:
+    """A row an optimizer step and run, every step."""
+    names = STEP_DTYPE.names or ()
+    fields = [(name, pa.from_numpy_dtype(STEP_DTYPE[name])) for name in names]
+    schema = pa.schema([*WHOSE, *fields])
+    yield schema.empty_table()
+    for run in found.runs:
+        seen = steps.read(session, run.run_id)
+        columns = {**_whose(run, len(seen)), **{name: np.ascontiguousarray(seen[name]) for name in names}}
+        yield pa.table(columns, schema=schema)
+
+
+TABLES: dict[Table, Callable[[Session, Files, Comparison], Iterator[pa.Table]]] = {
+    "runs": runs_table,
+    "items": items_table,
+    "steps": steps_table,
+}
+"""By name; each yields parts of one schema, at least one."""
+
+
+def _whose(run: RunOutcome, rows: int) -> dict[str, list[Any]]:
+    return {"arm": [run.arm] * rows, "seed": [run.seed] * rows, "run": [run.run_id] * rows}
+
+
+def _names(session: Session, files: Files, found: Comparison) -> list[str]:
+    """Of the items that most runs are over, from the first file that can be read and is of the same; else empty."""
+    flips = Flips.of(found)
+    runs = [run.run_id for judged in flips.arms.values() for run in judged.runs]
+    for artifact in artifacts.predictions_of(session, runs).values():
+        try:
+            names = item_names(files, artifact)
+        except (NotFound, Invalid):
+            continue
+        if names.items_hash == flips.items_hash:
+            return names.names
+    return []
