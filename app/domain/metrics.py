@@ -261,6 +261,9 @@ class RunResult(_Value):
     clocks: Clocks
     evaluations: list[Evaluation]
     forgetting: Forgetting | None = None
+    energy_joules: float | None = None
+    """What the whole device drew while the model trained and was validated, by its own counter; None where it has none,
+    or where an earlier attempt trained a part."""
     resumed_from: int | None = None
     """The step of the checkpoint that this attempt went on from."""
     environment: Environment

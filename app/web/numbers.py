@@ -104,6 +104,16 @@ def file_size(value: float | None) -> str:
     return f"{significant(value / 1000, 2)}{NBSP}kB" if value >= 1000 else f"{count(int(value))}{NBSP}B"
 
 
+def energy(joules: float | None) -> str:
+    """`840 J`, `12.5 kJ`, `1.3 kWh`."""
+    if joules is None:
+        return NOTHING
+    for unit, size in (("kWh", 3.6e6), ("kJ", 1e3)):
+        if joules >= size * (1 if unit == "kWh" else 10):
+            return f"{decimal(joules / size)}{NBSP}{unit}"
+    return f"{decimal(joules, 0)}{NBSP}J"
+
+
 def duration(seconds: float | None) -> str:
     """`0.2 s`, `28 s`, `2 min 14 s`, `1 h 5 min`, `3 d 2 h`."""
     if seconds is None:
@@ -181,6 +191,7 @@ FILTERS = (
     mib,
     memory,
     file_size,
+    energy,
     duration,
     age,
     rate,

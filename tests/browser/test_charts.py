@@ -47,3 +47,31 @@ def test_columns_sort_without_scripts_on_a_narrow_screen_where_their_names_stay(
     after = page.locator("#sort-score").bounding_box()
     assert before is not None and after is not None and before["x"] == after["x"]
     context.close()
+
+
+def test_the_trade_off_is_drawn_over_the_axes_that_one_chooses(page: Page) -> None:
+    page.goto("/studies/1?sort=memory")
+    page.focus("#axis-x")
+    page.select_option("#axis-x", "trainable")
+    expect(page.locator("#trade-off .chart .wide").first).to_contain_text("Trainable parameters")
+    expect(page.locator("#axis-x")).to_be_focused()
+    assert page.url.endswith("/studies/1?sort=memory&y=score&x=trainable")
+    page.select_option("#axis-y", "time")
+    expect(page.locator("#trade-off .chart .wide").first).to_contain_text("Train time, s")
+    assert arms(page)[0] == "head only"  # the table keeps its order
+    assert page.locator("#trade-off-csv").get_attribute("href") == "/studies/1/charts/trade-off.csv?x=trainable&y=time"
+    page.reload()
+    expect(page.locator("#axis-y")).to_have_value("time")
+    page.select_option("#axis-x", "time")
+    expect(page.locator("#trade-off")).to_contain_text("choose two that differ")
+
+
+def test_axes_are_chosen_without_scripts(site: Site, chromium: Browser) -> None:
+    context = chromium.new_context(base_url=site.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/studies/1?sort=memory")
+    page.select_option("#axis-x", "time")
+    page.locator("#trade-off form").first.get_by_role("button").click()
+    assert "x=time" in page.url and "sort=memory" in page.url
+    expect(page.locator("#trade-off")).to_contain_text("Train time, s")
+    context.close()

@@ -15,6 +15,15 @@ def text_width(text: str, size: float = 12, *, bold: bool = False) -> int:
     return round(ems * size * (1.06 if bold else 1.0)) + 2
 
 
+def clipped(text: str, most: float, size: float = 12) -> str:
+    """A text, or as much of its beginning as fits, with an ellipsis."""
+    if text_width(text, size) <= most:
+        return text
+    while text and text_width(text + "…", size) > most:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
 def widest(texts: Iterable[str], size: float = 12, *, bold: bool = False, most: int = 1000) -> int:
     """The widest of some texts, at most `most`."""
     return min(most, max((text_width(t, size, bold=bold) for t in texts), default=0))
@@ -74,8 +83,12 @@ class Placed:
     """Middle of the first line."""
     align: Align
     lines: int
+    far: bool = False
+    """So far from its point that a line should lead to it."""
 
 
+FAR = 16
+"""Pixels above or below a point from which on a label is far."""
 LINE_HEIGHT = 16
 TOO_MUCH = 0.3
 """A label that is covered by more than this share is left out."""
@@ -117,20 +130,18 @@ def _tries(
         left = {"left": x + dx, "right": x + dx - width, "center": x - width / 2}[align]
         box = Box(left, y + dy, left + width, y + dy + height)
         bad = sum(box.overlap(other) for other in taken) + 3 * box.outside(frame) + 2 * preference
-        yield bad, Placed(x + dx, y + dy + LINE_HEIGHT / 2, align, lines), box
+        far = dy > FAR or dy + height < -FAR
+        yield bad, Placed(x + dx, y + dy + LINE_HEIGHT / 2, align, lines, far), box
 
 
 def _candidates(height: float) -> list[tuple[float, float, Align]]:
-    """Offsets of a label's nearest top corner from its point, best first."""
-    return [
-        (11, -height - 3, "left"),
-        (11, 4, "left"),
-        (-11, -height - 3, "right"),
-        (-11, 4, "right"),
-        (11, -height - 22, "left"),
-        (11, 22, "left"),
-        (-11, -height - 22, "right"),
-        (-11, 22, "right"),
-        (0, -height - 12, "center"),
-        (0, 12, "center"),
-    ]
+    """Offsets of a label's nearest top corner from its point, best first: beside it, then ever farther above and below,
+    and a step to the side."""
+    found: list[tuple[float, float, Align]] = []
+    for away in range(6):
+        for side in (11, 44)[: 1 + (away > 0)]:
+            up, down = -height - 3 - 19 * away, 4 + 18 * away
+            found += [(side, up, "left"), (side, down, "left"), (-side, up, "right"), (-side, down, "right")]
+        if away == 1:
+            found += [(0, -height - 12, "center"), (0, 12, "center")]
+    return found

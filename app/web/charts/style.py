@@ -133,6 +133,16 @@ def at_y(pixels: float) -> alt.YValue:
     return alt.YValue(pixels)  # type: ignore[no-untyped-call]
 
 
+def to_x(pixels: float) -> alt.X2Value:
+    """Where something ends, in pixels from the plot's left edge."""
+    return alt.X2Value(pixels)  # type: ignore[no-untyped-call]
+
+
+def to_y(pixels: float) -> alt.Y2Value:
+    """Where something ends, in pixels from the plot's top edge."""
+    return alt.Y2Value(pixels)  # type: ignore[no-untyped-call]
+
+
 def markers(rows: Sequence[Mapping[str, object]], size: int, **position: Any) -> list[alt.Chart]:
     """Each row's marker, in the row's `shape`, `fill` and `colour`; a half over it where the row has one."""
     whole = (

@@ -11,11 +11,12 @@ from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
 from app.web.figures import Drawn
+from app.web.figures.axes import AXES, known
 from app.web.figures.memory import OwnerRow, owner_rows
 from app.web.figures.owners import Foreseen
-from app.web.forms.study_view import StudyView
+from app.web.view import StudyView
 from app.web.words import Caveat, Fact, caveats, facts, headline, lead
-from app.web.words.parts import failures, remedy, why
+from app.web.words.parts import failures, remedy, sentence, why
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class StudyPage:
     figures: Mapping[str, Drawn]
     view: StudyView
     address: Address
+    axes: tuple[tuple[str, str], ...]
+    """What the trade-off may be drawn over: names and titles."""
     advance: StudyAdvance
     conditions: StudyConditions
     flips: StudyFlips | None
@@ -61,11 +64,6 @@ class StudyPage:
     def has_results(self) -> bool:
         """An arm has a score."""
         return any(row.score for row in self.arms.rows)
-
-    @property
-    def trade_off(self) -> Drawn:
-        """The figure of the score over what one asked for."""
-        return self.figures[f"score-{self.view.cost}"]
 
     @property
     def curves(self) -> Drawn:
@@ -103,6 +101,7 @@ class StudyPage:
             arms=Arms.of(found, model, address, view.sort),
             figures=figures,
             view=view,
+            axes=tuple((name, sentence(AXES[name].title(found))) for name in known(found)),
             address=address,
             advance=advance,
             conditions=conditions,

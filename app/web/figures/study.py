@@ -10,8 +10,11 @@ from app.web.figures.curves import Checkpoint, loss, validation
 from app.web.figures.figure import Figure
 from app.web.figures.memory import memory
 from app.web.figures.owners import Foreseen
-from app.web.figures.trade_off import score_memory, score_time
+from app.web.figures.trade_off import trade_off
 from app.web.figures.verdict import verdict
+from app.web.view import StudyView
+
+AS_USUAL = StudyView()
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,12 @@ class StudyEvidence:
     """What was predicted, by arm."""
 
 
-def study_figures(evidence: StudyEvidence) -> dict[str, Figure]:
-    """Every figure by its name."""
+def study_figures(evidence: StudyEvidence, view: StudyView = AS_USUAL) -> dict[str, Figure]:
+    """Every figure by its name, as one looks at it."""
     found = evidence.comparison
     figures = (
         verdict(found),
-        score_memory(found),
-        score_time(found),
+        trade_off(found, view),
         loss(found, evidence.steps),
         validation(found, evidence.checkpoints),
         memory(found, evidence.foreseen),

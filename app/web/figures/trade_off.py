@@ -1,144 +1,191 @@
-"""The score against memory, and against time."""
+"""One axis over another: what one gets for what one pays, and which arms no other beats on both."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from app.domain.comparison import Arm, Comparison, Costs, Spread
+from app.domain.comparison import Arm, Comparison, Spread
+from app.domain.pareto import Better, pareto_front
 from app.domain.verdict import VerdictKind
-from app.web.charts import trade_off
-from app.web.charts.trade_off import Missing, Point, TradeOff
-from app.web.figures.figure import Column, Figure, Table
+from app.web.charts import trade_off as drawing
+from app.web.charts.trade_off import Missing, Point, Reach, Side, TradeOff
+from app.web.figures.axes import AXES, Axis
+from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.verdict import look
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import MIB, decimal, duration, hundred, memory, mib
-from app.web.words.metrics import heading, title
-from app.web.words.parts import distance, focus, kind, margin, said, seeds, sentence, why
+from app.web.numbers import NOTHING
+from app.web.view import StudyView
+from app.web.words.parts import distance, focus, kind, listed, margin, said, seeds, sentence, why
 
-SECOND = 1.0
-
-
-def score_memory(found: Comparison) -> Figure:
-    """Over the measured peak."""
-    return _figure(
-        found,
-        name="score-memory",
-        cost=lambda costs: costs.peak_bytes,
-        unit=MIB,
-        say=memory,
-        comparable=found.memory_comparable,
-        axis=_("Peak memory above the idle process, MiB →"),
-        title=_memory_title(found),
-        label=_("%(metric)s against peak memory, one point an arm", metric=heading(found.metric)),
-        column=("peak_bytes", _("peak, MiB"), partial(mib, digits=0)),
-        other=("score-time", _("over train time instead")),
-    )
+THIRD = ("score", "memory", "time")
+"""What may count besides the two axes: the first of these that is neither."""
+MOST_NAMED = 4
+"""A sentence names at most so many arms."""
+LOG = 10.0
+"""An axis whose largest value is more than so many times its smallest is logarithmic."""
 
 
-def score_time(found: Comparison) -> Figure:
-    """Over the train clock."""
-    return _figure(
-        found,
-        name="score-time",
-        cost=lambda costs: costs.train_seconds,
-        unit=SECOND,
-        say=duration,
-        comparable=found.times_comparable,
-        axis=_("Train time, s →"),
-        title=_time_title(found),
-        label=_("%(metric)s against train time, one point an arm", metric=heading(found.metric)),
-        column=("train_seconds", _("train time, s"), decimal),
-        other=("score-memory", _("over peak memory instead")),
-    )
+@dataclass(frozen=True)
+class Pair:
+    """The two axes of a study, and the arms that have a value on both."""
+
+    found: Comparison
+    x: Axis
+    y: Axis
+    arms: tuple[Arm, ...]
+
+    @classmethod
+    def of(cls, found: Comparison, view: StudyView) -> "Pair":
+        """As the address asks."""
+        x, y = AXES[view.x], AXES[view.y]
+        return cls(found, x, y, tuple(arm for arm in found.arms if x.spread(arm) and y.spread(arm)))
+
+    @property
+    def comparable(self) -> bool:
+        """The values of different arms may be held against each other."""
+        return self.x.comparable(self.found) and self.y.comparable(self.found)
+
+    @property
+    def front(self) -> list[Arm]:
+        """The arms that no other beats on both, by their means; none where there is nothing to beat."""
+        return self.unbeaten((self.x, self.y)) if self.comparable and len(self.arms) > 1 else []
+
+    def unbeaten(self, axes: Sequence[Axis]) -> list[Arm]:
+        """The arms that no other beats on all of some axes."""
+        points = [{a.column: spread.mean for a in axes if (spread := a.spread(arm))} for arm in self.arms]
+        front = pareto_front(points, {axis.column: axis.better for axis in axes})
+        return [arm for arm, on in zip(self.arms, front, strict=True) if on]
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The names of both."""
+        return {"x": self.x.title(self.found), "y": self.y.title(self.found)}
 
 
-def _figure(
-    found: Comparison,
-    *,
-    name: str,
-    cost: Callable[[Costs], Spread],
-    unit: float,
-    say: Callable[[float], str],
-    comparable: bool,
-    axis: str,
-    title: str,
-    label: str,
-    column: tuple[str, str, Callable[..., str]],
-    other: tuple[str, str],
-) -> Figure:
-    points = tuple(_point(arm, cost(arm.costs), unit, say) for arm in found.arms if arm.score and arm.costs)
+def trade_off(found: Comparison, view: StudyView) -> Figure:
+    """Over the two axes that one asked for."""
+    pair = Pair.of(found, view)
+    front = pair.front
     data = TradeOff(
-        points=points,
-        missing=tuple(Missing(look(arm), _failure(arm)) for arm in found.arms if not arm.score and arm.failed),
-        untouched=100 * found.base.mean if found.base else None,
-        measure=_("↑ %(metric)s on the test split, %%", metric=heading(found.metric)),
-        axis=axis,
-        comparable=comparable,
+        points=tuple(_points(pair)),
+        missing=tuple(_missing(pair)),
+        front=tuple(i for i, arm in enumerate(pair.arms) if arm in front),
+        x=_side(pair, pair.x, "%(title)s, %(unit)s →"),
+        y=_side(pair, pair.y, "↑ %(title)s, %(unit)s"),
+        untouched=100 * found.base.mean if found.base and view.y == "score" else None,
     )
     return Figure(
-        name=name,
-        title=title,
-        label=label,
-        note=_note(found, comparable),
+        name="trade-off",
+        title=_title(pair, front),
+        label=sentence(_("%(y)s against %(x)s, one point an arm", **pair.words)),
+        note=_note(pair, front, data) if pair.arms else "",
         data=data,
-        draw=trade_off.chart,
+        draw=drawing.chart,
         widths=(556, 356),
-        table=_table(found, cost, column),
-        other=other,
-        empty="" if points else _("No run has a result yet."),
+        table=_table(pair, front),
+        empty=_empty(pair, view),
     )
 
 
-def _point(arm: Arm, cost: Spread, unit: float, say: Callable[[float], str]) -> Point:
-    score = arm.score
-    assert score is not None  # noqa: S101  (the caller looks)
-    return Point(
-        look=look(arm),
-        note=f"{hundred(score.mean)} %, {say(cost.mean)}",
-        score=100 * score.mean,
-        low=max(0.0, 100 * score.low),
-        high=min(100.0, 100 * score.high),
-        cost=cost.mean / unit,
-        cost_low=cost.low / unit,
-        cost_high=cost.high / unit,
+def _empty(pair: Pair, view: StudyView) -> str:
+    if view.x == view.y:
+        return _("Both axes are %(x)s: choose two that differ.", **pair.words)
+    if pair.arms:
+        return ""
+    scored = any(arm.score for arm in pair.found.arms)
+    return _("No arm has both %(x)s and %(y)s.", **pair.words) if scored else _("No run has a result yet.")
+
+
+def _reach(pair: Pair, axis: Axis, arm: Arm) -> Reach:
+    size, _unit = _units(pair, axis)
+    spread = axis.spread(arm)
+    assert spread is not None  # noqa: S101  (arms of a pair have both)
+    return Reach(spread.mean / size, spread.low / size, spread.high / size)
+
+
+def _units(pair: Pair, axis: Axis) -> tuple[float, str]:
+    return axis.units(pair.found, max((s.high for arm in pair.arms if (s := axis.spread(arm))), default=1.0))
+
+
+def _side(pair: Pair, axis: Axis, text: str) -> Side:
+    _size, unit = _units(pair, axis)
+    title = sentence(axis.title(pair.found))
+    means = [spread.mean for arm in pair.arms if (spread := axis.spread(arm))]
+    lows = [spread.low for arm in pair.arms if (spread := axis.spread(arm))]
+    return Side(
+        title=text % {"title": title, "unit": unit} if unit else text.replace(", %(unit)s", "") % {"title": title},
+        higher=axis.better is Better.HIGHER,
+        zero=axis.zero,
+        log=axis.stretches and bool(means) and min(lows) > 0 and max(means) > LOG * min(means),
+        least=0.0 if axis.most else None,
+        most=axis.most,
+        span=axis.span,
     )
 
 
-def _failure(arm: Arm) -> str:
-    reason = next((run.failure for run in arm.failed if run.failure), None)
-    return why(reason) if reason else _("cancelled")
+def _points(pair: Pair) -> list[Point]:
+    return [
+        Point(
+            look(arm),
+            ", ".join(axis.say(spread.mean) for axis in (pair.y, pair.x) if (spread := axis.spread(arm))),
+            _reach(pair, pair.x, arm),
+            _reach(pair, pair.y, arm),
+        )
+        for arm in pair.arms
+    ]
 
 
-def _memory_title(found: Comparison) -> str:
-    arm = focus(found)
-    own, its = (arm.costs if arm else None), found.reference.costs
-    if arm is None or own is None or its is None or not found.memory_comparable:
-        return _("%(metric)s against peak memory", metric=heading(found.metric))
+def _missing(pair: Pair) -> list[Missing]:
+    """Arms that ended without a result, and those that have one without a value on an axis."""
+    found = []
+    for arm in pair.found.arms:
+        if arm in pair.arms:
+            continue
+        if not arm.score and arm.failed:
+            reason = next((run.failure for run in arm.failed if run.failure), None)
+            found.append(Missing(look(arm), why(reason) if reason else _("cancelled")))
+        elif arm.score:
+            lacks = [axis.title(pair.found) for axis in (pair.x, pair.y) if not axis.spread(arm)]
+            found.append(Missing(look(arm), _("%(axes)s not measured", axes=listed(lacks))))
+    return found
+
+
+def _title(pair: Pair, front: Sequence[Arm]) -> str:
+    """About the arms on the front; no more than the verdict says."""
+    if not pair.comparable:
+        return sentence(_("%(y)s against %(x)s: not measured under the same conditions, so nothing wins", **pair.words))
+    if len(pair.arms) < 2:
+        return sentence(_("%(y)s against %(x)s", **pair.words))
+    if len(front) == 1:
+        return sentence(_("%(arm)s is best on both %(y)s and %(x)s", arm=said(front[0]), **pair.words))
+    arm, score = focus(pair.found), AXES["score"]
+    cost = pair.x if pair.y is score else pair.y
+    scored = score in (pair.x, pair.y) and cost.is_cost and pair.found.reference in pair.arms
+    if scored and arm is not None and arm in front:
+        return _trade(pair.found, arm, cost)
+    if len(front) <= MOST_NAMED:
+        names = listed([said(arm) for arm in front])
+        return sentence(_("no other arm beats %(arms)s on both %(y)s and %(x)s", arms=names, **pair.words))
+    return _(
+        "%(some)s of %(all)s arms are beaten by no other on both %(y)s and %(x)s",
+        some=len(front),
+        all=len(pair.arms),
+        **pair.words,
+    )
+
+
+def _trade(found: Comparison, arm: Arm, cost: Axis) -> str:
+    """What one gets for what one pays."""
+    own, its = cost.spread(arm), cost.spread(found.reference)
+    assert own is not None and its is not None  # noqa: S101  (the caller looks)
+    cheaper = own.mean < its.mean
     values = {
         "arm": said(arm),
         "reference": said(found.reference),
-        "own": memory(own.peak_bytes.mean),
-        "its": memory(its.peak_bytes.mean),
+        "own": cost.say(own.mean),
+        "its": cost.say(its.mean),
     }
-    return _trade(found, arm, cheaper=own.peak_bytes.mean < its.peak_bytes.mean, values=values)
-
-
-def _time_title(found: Comparison) -> str:
-    arm = focus(found)
-    own, its = (arm.costs if arm else None), found.reference.costs
-    if arm is None or own is None or its is None or not found.times_comparable:
-        return _("%(metric)s against train time", metric=heading(found.metric))
-    values = {
-        "arm": said(arm),
-        "reference": said(found.reference),
-        "own": duration(own.train_seconds.mean),
-        "its": duration(its.train_seconds.mean),
-    }
-    return _trade(found, arm, cheaper=own.train_seconds.mean < its.train_seconds.mean, values=values)
-
-
-def _trade(found: Comparison, arm: Arm, *, cheaper: bool, values: dict[str, str]) -> str:
-    """What one gets for what one pays; no more than the verdict says."""
     match kind(arm):
         case VerdictKind.WITHIN if cheaper:
             text = _("%(reference)s takes %(its)s for what %(arm)s reaches with %(own)s", **values)
@@ -157,46 +204,65 @@ def _trade(found: Comparison, arm: Arm, *, cheaper: bool, values: dict[str, str]
     return sentence(text)
 
 
-def _note(found: Comparison, comparable: bool) -> str:
-    counts = [a.score.seeds for a in found.arms if a.score]
-    if not counts:
-        return ""
-    items = ngettext("%(num)s test item", "%(num)s test items", found.items or 0)
+def _note(pair: Pair, front: Sequence[Arm], data: TradeOff) -> str:
+    counts = [arm.score.seeds for arm in pair.arms if arm.score]
+    items = ngettext("%(num)s test item", "%(num)s test items", pair.found.items or 0)
     runs = _("Mean of %(seeds)s", seeds=seeds(counts)) if max(counts) > 1 else _("One seed")
-    parts = [
-        _(
-            "%(runs)s, %(items)s; upright lines are 95 %% intervals, level ones the range of the seeds.",
-            runs=runs,
-            items=items,
-        )
-    ]
-    if comparable and len(counts) > 1:
-        parts.append(_("Dashed: the arms that no other beats on both."))
-    if not comparable:
-        parts.append(_("Not measured under the same conditions, so no winner is drawn."))
-    if len(counts) > 1:
-        parts.append(
-            _("An arm's own interval is wider than that of its difference, because all arms answer the same items.")
-        )
-    return " ".join(parts)
+    parts = [_("%(runs)s, %(items)s.", runs=runs, items=items), _whiskers(pair)]
+    if front:
+        names = listed([arm.title for arm in front])
+        parts.append(_("Dashed: what no other arm beats on both, by the means: %(arms)s.", arms=names))
+        parts.append(_with_third(pair, front))
+    up = _("up") if data.y.higher else _("down")
+    parts.append(_("Better: %(up)s and to the %(side)s.", up=up, side=_("right") if data.x.higher else _("left")))
+    if data.x.log or data.y.log:
+        parts.append(_("A scale is logarithmic where its values lie more than ten times apart."))
+    return " ".join(part for part in parts if part)
 
 
-def _table(found: Comparison, cost: Callable[[Costs], Spread], column: tuple[str, str, Callable[..., str]]) -> Table:
-    name, heading, show = column
-    columns = (
-        Column("arm", _("arm")),
-        Column("score", _("%(metric)s, %%", metric=title(found.metric)), hundred),
-        Column("score_low", _("from"), hundred),
-        Column("score_high", _("to"), hundred),
-        Column(name, heading, show),
-        Column(f"{name}_least", _("least"), show),
-        Column(f"{name}_most", _("most"), show),
-    )
-    rows: list[tuple[str | float | None, ...]] = []
-    for arm in found.arms:
-        score = (arm.score.mean, arm.score.low, arm.score.high) if arm.score else (None, None, None)
-        spent = cost(arm.costs) if arm.costs else None
-        rows.append((arm.title, *score, *((spent.mean, spent.low, spent.high) if spent else (None, None, None))))
-    if found.base is not None:
-        rows.append((_("untouched"), found.base.mean, found.base.low, found.base.high, None, None, None))
-    return Table(columns, tuple(rows))
+def _whiskers(pair: Pair) -> str:
+    """What they are; an arm's own interval is not that of its difference."""
+    if AXES["score"] not in (pair.x, pair.y):
+        return _("Whiskers: smallest to largest seed.")
+    metric = AXES["score"].title(pair.found)
+    text = _("Whiskers: 95 %% interval of the %(metric)s, smallest to largest seed of the rest.", metric=metric)
+    if len(pair.arms) > 1:
+        text += " " + _("Intervals of differences are narrower, because all arms answer the same items.")
+    return text
+
+
+def _with_third(pair: Pair, front: Sequence[Arm]) -> str:
+    """Which arms join the front if another axis counts too."""
+    third = next(AXES[name] for name in THIRD if AXES[name] not in (pair.x, pair.y))
+    if len(front) == len(pair.arms) or not third.comparable(pair.found) or not all(map(third.spread, pair.arms)):
+        return ""
+    joined = [arm.title for arm in pair.unbeaten((pair.x, pair.y, third)) if arm not in front]
+    name = third.title(pair.found)
+    if not joined:
+        return _("None joins them when %(third)s counts too.", third=name)
+    return _("On the front also when %(third)s counts too: %(arms)s.", third=name, arms=listed(joined))
+
+
+def _table(pair: Pair, front: Sequence[Arm]) -> Table:
+    columns = [Column("arm", _("arm"))]
+    for axis in (pair.y, pair.x):
+        show = partial(_shown, axis)
+        columns += [
+            Column(axis.column, axis.title(pair.found), show),
+            Column(f"{axis.column}_low", _("from"), show),
+            Column(f"{axis.column}_high", _("to"), show),
+        ]
+    columns.append(Column("front", _("beaten by none")))
+    rows: list[tuple[Cell, ...]] = []
+    for arm in pair.found.arms:
+        ends = [end for axis in (pair.y, pair.x) for end in _ends(axis.spread(arm))]
+        rows.append((arm.title, *ends, _("yes") if arm in front else _("no") if front else NOTHING))
+    return Table(tuple(columns), tuple(rows))
+
+
+def _shown(axis: Axis, value: float | None) -> str:
+    return NOTHING if value is None else axis.say(value)
+
+
+def _ends(spread: Spread | None) -> tuple[float | None, float | None, float | None]:
+    return (spread.mean, spread.low, spread.high) if spread else (None, None, None)

@@ -1,34 +1,31 @@
 """What one looks at on a study's page, as its address has it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Depends
 
 from app.domain.errors import Invalid
 from app.web.contexts.study_arms import COLUMNS
+from app.web.figures.axes import AXES
 from app.web.i18n import gettext as _
+from app.web.view import StudyView
 
-Cost = Literal["memory", "time"]
-Curve = Literal["loss", "validation"]
-
-
-@dataclass(frozen=True)
-class StudyView:
-    """What is drawn, and in which order the arms stand."""
-
-    sort: str = ""
-    """A column's name, with `-` before it where it falls; empty for the order of the study."""
-    cost: Cost = "memory"
-    curve: Curve = "loss"
+CURVES = ("loss", "validation")
 
 
-def looked_at(sort: str = "", cost: Cost = "memory", curve: Curve = "loss") -> StudyView:
-    """From an address. Raises Invalid for a word that means nothing."""
-    if sort:
-        among("sort", sort.removeprefix("-"), COLUMNS)
-    return StudyView(sort=sort, cost=cost, curve=curve)
+def looked_at(sort: str = "", x: str = "", y: str = "", cost: str = "", curve: str = "") -> StudyView:
+    """From an address; an empty word asks for what is usual. Raises Invalid for one that means nothing.
+
+    `cost` is what `x` was called while scores alone were drawn over it.
+    """
+    usual = StudyView()
+    return StudyView(
+        sort=sort and among("sort", sort.removeprefix("-"), COLUMNS) and sort,
+        x=among("x", x, AXES) if x else among("cost", cost, ("memory", "time")) if cost else usual.x,
+        y=among("y", y, AXES) if y else usual.y,
+        curve=among("curve", curve, CURVES) if curve else usual.curve,
+    )
 
 
 def among(field: str, word: str, choices: Iterable[str]) -> str:

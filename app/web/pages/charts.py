@@ -2,28 +2,43 @@
 
 from typing import Literal
 
-from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import NotFound
+from app.web.address import Address
 from app.web.charts import render
 from app.web.csv_file import csv_file
 from app.web.dependencies import Config, Reading
 from app.web.evidence import of_run as evidence_of_run
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, csv_rows, run_figures, study_figures
+from app.web.forms.study_view import View
 
 router = APIRouter(include_in_schema=False)
 
 Ending = Literal["svg", "png", "csv"]
+FORMER = {"score-memory": ("trade-off", {"x": "memory"}), "score-time": ("trade-off", {"x": "time"})}
+"""Names that figures of a study once had, and what they are called now."""
 
 
 @router.get("/studies/{study_id:int}/charts/{name}.{ending}")
 def of_study(
-    session: Reading, settings: Config, study_id: int, name: str, ending: Ending, theme: render.Theme = "light"
+    request: Request,
+    session: Reading,
+    settings: Config,
+    study_id: int,
+    name: str,
+    ending: Ending,
+    view: View,
+    theme: render.Theme = "light",
 ) -> Response:
-    """A figure of a study."""
-    figures = study_figures(evidence_of_study(session, settings, study_id))
+    """A figure of a study, as its address asks for it."""
+    if name in FORMER:
+        now, words = FORMER[name]
+        address = Address.of(request, f"/studies/{study_id}/charts/{now}.{ending}")
+        return RedirectResponse(address.to(words), status_code=308)
+    figures = study_figures(evidence_of_study(session, settings, study_id), view)
     return chart_file(figures, name, ending, theme, f"study-{study_id}")
 
 

@@ -19,9 +19,10 @@ from app.web.contexts.study_progress import StudyAdvance
 from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import drawn, study_figures
-from app.web.forms.study_view import StudyView, View
+from app.web.forms.study_view import View
 from app.web.table_file import table_file
 from app.web.templating import Render
+from app.web.view import StudyView
 
 router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)
 
@@ -95,14 +96,14 @@ def _page(
     advance = study_service.progress(session, study_id)
     evidence = evidence_of_study(session, settings, study_id)
     found = evidence.comparison
-    figures = study_figures(evidence)
+    figures = study_figures(evidence, view)
     model = base_models.by_id(session, advance.study.base_model_id)
-    shown = ("verdict", f"score-{view.cost}", view.curve, "memory", "time")
+    queries = {"verdict": "", "trade-off": view.trade_off, view.curve: "", "memory": "", "time": ""}
     return StudyPage.of(
         study_id,
         found,
         model=model.facts if model else None,
-        figures={name: drawn(figures[name], f"/studies/{study_id}/charts") for name in shown},
+        figures={name: drawn(figures[name], f"/studies/{study_id}/charts", query) for name, query in queries.items()},
         view=view,
         address=address,
         advance=StudyAdvance.of(advance, found),

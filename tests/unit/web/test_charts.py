@@ -25,7 +25,7 @@ from app.web.figures.curves import still_falling
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 SETTINGS = Settings()
-NAMES = {"verdict", "score-memory", "score-time", "loss", "validation", "memory", "time"}
+NAMES = {"verdict", "trade-off", "loss", "validation", "memory", "time"}
 
 
 @pytest.fixture
@@ -63,8 +63,7 @@ def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
     found = figures(session, queued=ALL)
     assert {figure.name: figure.empty for figure in found.values()} == {
         "verdict": "No arm can be held against full yet.",
-        "score-memory": "No run has a result yet.",
-        "score-time": "No run has a result yet.",
+        "trade-off": "No run has a result yet.",
         "loss": "No step has been reported yet.",
         "validation": "No run has been validated yet.",
         "memory": "No run has a result yet.",
@@ -74,8 +73,7 @@ def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
 
 def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
     titles = {name: plain(figure.title) for name, figure in figures(session).items()}
-    assert titles["score-memory"] == "Full fine-tuning takes 403 MiB for what LoRA r=8 reaches with 150 MiB"
-    assert titles["score-time"] == "Full fine-tuning takes 54 s for what LoRA r=8 reaches with 28 s"
+    assert titles["trade-off"] == "Full fine-tuning takes 403 MiB for what LoRA r=8 reaches with 150 MiB"
     assert titles["memory"] == (
         "LoRA r=8 needs 259 MiB less for gradients and optimizer state; full fine-tuning peaks at 403 MiB"
     )
@@ -85,22 +83,15 @@ def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
 def test_every_figure_counts_the_seeds_alike_where_arms_have_unlike_numbers(session: Session) -> None:
     found = figures(session, failed={("LoRA r=8", seed): FailureCode.DIVERGED for seed in (1, 2)})
     notes = {name: figure.note for name, figure in found.items()}
-    assert all("1 to 3 seeds" in notes[name] for name in ("verdict", "score-memory", "loss", "time"))
+    assert all("1 to 3 seeds" in notes[name] for name in ("verdict", "trade-off", "loss", "time"))
     assert "With one seed (LoRA r=8) they cover the test items only." in notes["verdict"]
 
 
 def test_an_undecided_arm_is_not_said_to_reach_anything(session: Session) -> None:
     titles = {name: plain(figure.title) for name, figure in figures(session, luck=0.5, seed_sd=0.012).items()}
-    assert titles["score-memory"] == (
+    assert titles["trade-off"] == (
         "LoRA r=8 takes 150 MiB instead of 403 MiB; whether it stays within 2 points is undecided"
     )
-
-
-def test_a_failed_arm_stays_in_the_picture_at_its_boundary(session: Session) -> None:
-    failed = {("full", seed): FailureCode.OUT_OF_MEMORY for seed in (0, 1, 2)}
-    figure = figures(session, failed=failed)["score-memory"]
-    assert "full: out of memory" in json.dumps(specification(figure.chart()))
-    assert "full: out of memory" not in json.dumps(specification(figures(session)["score-memory"].chart()))
 
 
 def test_a_second_arm_of_a_family_is_hollow_and_a_third_half_filled() -> None:

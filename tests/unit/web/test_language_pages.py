@@ -53,8 +53,8 @@ def test_a_study_speaks_of_its_metric_and_of_no_other(with_language: TestClient,
         text = text.replace(title, "")
     assert [other for other in others if other in text] == []
     drawn = figures(with_language, study_id)
-    assert plain(drawn["score-memory"].label).lower().startswith(f"{title.lower()} against peak memory")
-    assert drawn["score-time"].table.columns[1].heading == f"{title}, %"
+    assert plain(drawn["trade-off"].label).lower().startswith(f"{title.lower()} against peak memory")
+    assert drawn["trade-off"].table.columns[1].heading == title
 
 
 def test_the_curve_of_validation_is_of_the_loss_where_the_metric_needs_generated_text(

@@ -69,12 +69,16 @@ def test_best_is_shaded_also_where_it_cannot_be_told_apart(client: TestClient) -
 
 def test_what_is_drawn_is_in_the_address(client: TestClient) -> None:
     address = f"/studies/{study(client)}"
-    plain, other = client.get(address).text, client.get(f"{address}?cost=time&curve=validation").text
-    assert "charts/score-memory.csv" in plain
+    plain, other = client.get(address).text, client.get(f"{address}?x=time&y=loss&curve=validation").text
+    assert "charts/trade-off.csv?x=memory&amp;y=score" in plain
     assert "charts/loss.csv" in plain
-    assert "charts/score-time.csv" in other
+    assert "charts/trade-off.csv?x=time&amp;y=loss" in other
     assert "charts/validation.csv" in other
-    assert client.get(f"{address}?cost=money").status_code == 422
+    assert "charts/trade-off.csv?x=time&amp;y=score" in client.get(f"{address}?cost=time").text
+    for words in ("x=money", "y=money", "cost=money", "curve=money", "sort=money"):
+        assert client.get(f"{address}?{words}").status_code == 422
+    former = client.get(f"{address}/charts/score-time.svg?theme=dark", follow_redirects=False)
+    assert former.headers["location"] == f"{address}/charts/trade-off.svg?theme=dark&x=time"
 
 
 def test_the_table_is_sorted_by_any_column_and_keeps_what_else_the_address_says(client: TestClient) -> None:
@@ -187,7 +191,7 @@ def test_names_are_text(client: TestClient) -> None:
     assert "&lt;b&gt;1&lt;/b&gt;" in text
 
 
-@pytest.mark.parametrize("name", ["verdict", "score-memory", "score-time", "loss", "validation", "memory", "time"])
+@pytest.mark.parametrize("name", ["verdict", "trade-off", "loss", "validation", "memory", "time"])
 def test_every_chart_has_its_files(client: TestClient, name: str) -> None:
     address = f"/studies/{study(client)}/charts/{name}"
     svg, png = client.get(f"{address}.svg?theme=dark"), client.get(f"{address}.png")

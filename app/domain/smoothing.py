@@ -1,0 +1,77 @@
+"""Curves over seeds: each debiased where one asks for it, all of them on one grid, with mean and band. On full data.
+
+    m_t = β·m_{t−1} + (1−β)·x_t        m̂_t = m_t / (1 − βᵗ)
+
+An exponential moving average that starts at zero leans towards zero until it has seen 1/(1−β) values; dividing by
+1 − βᵗ takes that away (Kingma & Ba 2015, arXiv 1412.6980, §3), so that a constant stays that constant from the first
+step on. A value that is not finite has no weight: both sums leave it out, and 1 − βᵗ becomes the sum of the weights
+that were given.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+Floats = NDArray[np.float64]
+
+
+def debiased(values: Floats, factor: float) -> Floats:
+    """The moving average of each of [T] values, of which `factor` (β, from 0 to below 1) says how far back it reaches;
+    0 leaves them as they are. Not finite until the first finite value."""
+    if factor == 0 or not len(values):
+        return values
+    finite = np.isfinite(values)
+    weighted = lfilter([1 - factor], [1, -factor], np.where(finite, values, 0.0))
+    weights = lfilter([1 - factor], [1, -factor], finite.astype(np.float64))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(weights > 0, weighted / weights, np.nan))
+
+
+@dataclass(frozen=True)
+class Band:
+    """Seeds on one grid, [G] each."""
+
+    x: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    seeds: NDArray[np.intp]
+    """How many have a value there."""
+
+    @property
+    def fewer_from(self) -> float | None:
+        """Where the first of the seeds ends, if one ends before the others."""
+        ended = np.flatnonzero(self.seeds < self.seeds[0]) if len(self.seeds) else []
+        return float(self.x[ended[0]]) if len(ended) else None
+
+
+def band(curves: Sequence[tuple[Floats, Floats]]) -> Band:
+    """Mean, smallest and largest over the seeds' (x, value), x rising, as far as the longest goes.
+
+    Where the seeds share their places (optimizer steps) these are the grid and nothing is changed. Else (epochs,
+    tokens, seconds) the grid has as many places as the longest seed, evenly from the first to the last, and each seed
+    is read there along straight lines between its values, not beyond its ends.
+    """
+    curves = [(x, value) for x, value in curves if len(x)]
+    if not curves:
+        nothing = np.zeros(0)
+        return Band(nothing, nothing, nothing, nothing, np.zeros(0, dtype=np.intp))
+    longest = max((x for x, _value in curves), key=len)
+    if all(np.array_equal(x, longest[: len(x)]) for x, _value in curves):
+        grid = longest
+        rows = np.full((len(curves), len(grid)), np.nan)
+        for row, (_x, value) in zip(rows, curves, strict=True):
+            row[: len(value)] = value
+    else:
+        grid = np.linspace(min(x[0] for x, _v in curves), max(x[-1] for x, _v in curves), len(longest))
+        rows = np.stack([np.interp(grid, x, value, left=np.nan, right=np.nan) for x, value in curves])
+    finite = np.isfinite(rows)
+    seeds = finite.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(seeds > 0, np.where(finite, rows, 0.0).sum(axis=0) / seeds, np.nan)
+    low = np.where(seeds > 0, np.where(finite, rows, np.inf).min(axis=0), np.nan)
+    high = np.where(seeds > 0, np.where(finite, rows, -np.inf).max(axis=0), np.nan)
+    return Band(grid, mean, low, high, seeds)

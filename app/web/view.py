@@ -1,0 +1,21 @@
+"""What one looks at on a study's page. Its words are those of the address, which `app.web.forms.study_view` reads."""
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """What is drawn, and in which order the arms stand."""
+
+    sort: str = ""
+    """A column's name, with `-` before it where it falls; empty for the order of the study."""
+    x: str = "memory"
+    y: str = "score"
+    """Axes of the trade-off, names of `app.web.figures.axes.AXES`."""
+    curve: str = "loss"
+
+    @property
+    def trade_off(self) -> str:
+        """The query of the trade-off's files."""
+        return f"?{urlencode({'x': self.x, 'y': self.y})}"

@@ -1,0 +1,167 @@
+"""The trade-off: over any two axes, what is on its front, and what keeps it from being one."""
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.domain.comparison import Comparison
+from app.domain.runs import FailureCode
+from app.settings import Settings
+from app.store.tables import RunRow
+from app.web.charts import render
+from app.web.charts.labels import clipped, text_width
+from app.web.charts.trade_off import TradeOff
+from app.web.evidence import of_study
+from app.web.figures import Figure
+from app.web.figures.axes import AXES, known
+from app.web.figures.trade_off import trade_off
+from app.web.view import StudyView
+from tests.factories import FULL, LORA, MANY, empty_database, plain, seed_study
+
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """A database of its own."""
+    with empty_database() as found:
+        yield found
+
+
+def weighed(session: Session, **options: Any) -> Comparison:
+    """A study made for a test."""
+    return of_study(session, Settings(), seed_study(session, **options)).comparison
+
+
+def drawn(found: Comparison, x: str = "memory", y: str = "score") -> tuple[Figure, TradeOff]:
+    """Its trade-off."""
+    figure = trade_off(found, StudyView(x=x, y=y))
+    assert isinstance(figure.data, TradeOff)
+    return figure, figure.data
+
+
+def specification(figure: Figure, *, narrow: bool = False) -> str:
+    """Checked against Vega-Lite's schema."""
+    return json.dumps(figure.chart(narrow=narrow).configure(**render.CONFIG).to_dict(validate=True), allow_nan=False)
+
+
+@pytest.mark.parametrize("x", AXES)
+@pytest.mark.parametrize("y", ["score", "trainable", "speed"])
+def test_any_two_axes_are_drawn_or_it_is_said_why_not(session: Session, x: str, y: str) -> None:
+    figure, _data = drawn(weighed(session, arms=MANY), x, y)
+    if figure.empty:
+        assert x == y or x in ("forgetting", "energy")
+    else:
+        assert "NaN" not in specification(figure, narrow=True)
+        assert all(len(row) == len(figure.table.columns) for row in figure.table.shown)
+
+
+def test_only_axes_that_were_measured_are_offered(session: Session) -> None:
+    assert known(weighed(session)) == [name for name in AXES if name not in ("forgetting", "energy")]
+
+
+def test_the_front_heeds_which_way_is_better_on_each_axis(session: Session) -> None:
+    found = weighed(session, accuracy={"full": 0.89, "LoRA r=8": 0.9, "head only": 0.85})
+    on = {
+        (x, y): [p.look.name for i, p in enumerate(d.points) if i in d.front]
+        for x, y in (("memory", "score"), ("speed", "score"), ("score", "memory"), ("speed", "trainable"))
+        for _f, d in [drawn(found, x, y)]
+    }
+    assert on == {
+        ("memory", "score"): ["LoRA r=8", "head only"],
+        ("speed", "score"): ["LoRA r=8", "head only"],
+        ("score", "memory"): ["LoRA r=8", "head only"],
+        ("speed", "trainable"): ["head only"],
+    }
+    assert plain(drawn(found, "speed", "trainable")[0].title) == (
+        "Head only is best on both trainable parameters and tokens per second"
+    )
+
+
+def test_the_front_is_stepped_from_the_best_to_the_worst_and_on_to_the_edge(session: Session) -> None:
+    for x in ("memory", "speed"):
+        _figure, data = drawn(weighed(session), x)
+        spec = json.loads(specification(_figure))
+        corners = next(iter(spec["datasets"].values())) if "datasets" in spec else spec["layer"][0]["data"]["values"]
+        xs, ys = [c["x"] for c in corners], [c["y"] for c in corners]
+        assert xs == sorted(xs, reverse=data.x.higher)
+        assert ys == sorted(ys)
+        assert all(a["x"] == b["x"] or a["y"] == b["y"] for a, b in pairwise(corners))
+
+
+def test_whiskers_are_the_interval_of_the_metric_and_the_range_of_the_seeds(session: Session) -> None:
+    found = weighed(session)
+    for run in session.scalars(select(RunRow).where(RunRow.arm == "full")):
+        run.result_json = run.result_json | {
+            "memory": run.result_json["memory"] | {"peak_bytes": 2**20 * (400 + run.seed)}
+        }
+    again = of_study(session, Settings(), 1).comparison
+    _figure, data = drawn(again)
+    full, score = data.points[0], again.arms[0].score
+    assert (full.x.low, full.x.at, full.x.high) == (400, 401, 402)
+    assert score is not None
+    assert (full.y.low, full.y.high) == (100 * score.low, 100 * score.high)
+    assert found.arms[0].title == "full"
+
+
+def test_a_scale_is_logarithmic_where_values_lie_far_apart(session: Session) -> None:
+    found = weighed(session)
+    assert drawn(found, "trainable")[1].x.log
+    assert not drawn(found, "memory")[1].x.log
+    assert not drawn(weighed(session, accuracy={"head only": 0.05}))[1].y.log
+    assert '"type": "log"' in specification(drawn(found, "file")[0])
+
+
+def test_a_failed_arm_stays_at_the_boundary_with_its_marker_and_its_reason(session: Session) -> None:
+    failed = {("full", seed): FailureCode.OUT_OF_MEMORY for seed in SEEDS}
+    figure, data = drawn(weighed(session, failed=failed))
+    assert [(arm.look.name, arm.why) for arm in data.missing] == [("full", "out of memory")]
+    text = specification(figure)
+    assert "full: out of memory" in text
+    assert '"shape": "square"' in text
+    assert [row[-1] for row in figure.table.shown] == ["no", "yes", "yes"]
+
+
+def test_an_arm_without_a_value_on_an_axis_is_named_too(session: Session) -> None:
+    weighed(session)
+    for run in session.scalars(select(RunRow).where(RunRow.arm != "full")):
+        run.result_json = run.result_json | {"energy_joules": 5000.0 + run.seed}
+    figure, data = drawn(of_study(session, Settings(), 1).comparison, "energy")
+    assert [(arm.look.name, arm.why) for arm in data.missing] == [("full", "energy not measured")]
+    assert "5001 J" in plain(data.points[0].note).replace(",", "")
+    assert not figure.empty
+
+
+def test_where_times_do_not_compare_nothing_wins(session: Session) -> None:
+    found = weighed(session)
+    run = session.scalars(select(RunRow).where(RunRow.arm == "full")).first()
+    assert run is not None
+    run.worker = "cpu-2"
+    figure, data = drawn(of_study(session, Settings(), 1).comparison, "time")
+    assert data.front == ()
+    assert figure.title == "Accuracy against train time: not measured under the same conditions, so nothing wins"
+    assert "Dashed" not in figure.note
+    assert drawn(found, "memory")[1].front != ()
+
+
+def test_what_a_third_axis_adds_to_the_front_is_said(session: Session) -> None:
+    arms = (FULL, LORA, MANY[2])
+    weighed(session, arms=arms, accuracy={"full": 0.9, "LoRA r=8": 0.89, "LoRA r=64": 0.87})
+    for run in session.scalars(select(RunRow).where(RunRow.arm == "LoRA r=64")):
+        clocks = {name: value / 2 for name, value in run.result_json["clocks"].items()}
+        memory = run.result_json["memory"] | {"peak_bytes": 200 * 2**20}
+        run.result_json = run.result_json | {"clocks": clocks, "memory": memory}
+    figure, _data = drawn(of_study(session, Settings(), 1).comparison)
+    assert "by the means: full and LoRA r=8." in figure.note
+    assert "On the front also when train time counts too: LoRA r=64." in figure.note
+
+
+def test_a_long_name_is_clipped_and_its_reason_is_not() -> None:
+    assert clipped("short", 100) == "short"
+    assert clipped("a name that goes on and on", 80).endswith("…")
+    assert text_width(clipped("a name that goes on and on", 80)) <= 80
