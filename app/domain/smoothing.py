@@ -44,7 +44,7 @@ class Band:
     @property
     def fewer_from(self) -> float | None:
         """Where the first of the seeds ends, if one ends before the others."""
-        ended = np.flatnonzero(self.seeds < self.seeds[0]) if len(self.seeds) else []
+        ended = np.flatnonzero(self.seeds < self.seeds[:1])
         return float(self.x[ended[0]]) if len(ended) else None
 
 
