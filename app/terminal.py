@@ -45,7 +45,9 @@ def follow_study(console: Console, snapshots: Iterable[dict[str, Any]]) -> dict[
         ended: set[int] = set()
         for last in snapshots:
             for run in last["runs"]:
-                name = f"{escape(run['arm'])}, seed {run['seed']}"
+                trial = run["trial_round"] is not None
+                what = f"trial at {run['learning_rate']:g}" if trial else f"seed {run['seed']}"
+                name = f"{escape(run['arm'])}, {what}"
                 if run["id"] not in tasks:
                     tasks[run["id"]] = progress.add_task(f"{name:<20}", total=1.0, start=False, state="")
                 _advance(progress, tasks[run["id"]], run)

@@ -130,6 +130,7 @@ class _Attempt:
             dataset_file=dataset,
             dataset_format=self.claim.dataset_format,
             labels=self.claim.labels,
+            trial=self.claim.trial,
             general_file=general,
             output=str(output),
             cache=str(self.settings.home / "cache"),
@@ -207,7 +208,7 @@ class _Attempt:
             self._keep_errors(trainer)
             self.fail(self.end.failure)
         elif self.orders.cancel:
-            self._write(lambda session: attempts.stop(session, claim))
+            self._write(lambda session: attempts.stop(session, bell, claim))
         elif self.orders.drain:
             self._while_renewing(self.checkpoints.settle)
             why = f"{claim.worker} is shutting down"
@@ -229,7 +230,7 @@ class _Attempt:
         stored = {file.name: f"{self._prefix(self.claim.epoch)}/{file.name}" for file in result.artifacts}
         for name, place in stored.items():
             self._store(self.folder / "output" / name, place)
-        self._write(lambda session: attempts.finish(session, self.claim, result, stored))
+        self._write(lambda session: attempts.finish(session, self.context.bell, self.claim, result, stored))
 
     def _store(self, file: Path, place: str) -> None:
         """Put a file into the store; a store that is busy is asked again."""
@@ -272,7 +273,7 @@ class _Attempt:
 
     def fail(self, failure: Failure) -> None:
         """Write why the run failed. Raises Fenced, LeaseLost."""
-        self._write(lambda session: attempts.fail(session, self.claim, failure))
+        self._write(lambda session: attempts.fail(session, self.context.bell, self.claim, failure))
 
     def _write(self, change: Callable[[Session], None]) -> None:
         def once() -> None:

@@ -4,7 +4,7 @@ Pure: runs in, comparison out. The statistics are in `verdict.py`; the words for
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.conditions import Condition, conditions
+from app.domain.conditions import Condition, Made, conditions
 from app.domain.ledger import OWNERS, Ledger, Owner
 from app.domain.methods import Family
 from app.domain.metrics import Clocks, Memory, RunResult
@@ -20,6 +20,8 @@ from app.domain.planning import GRADED_SCORE, SCORE
 from app.domain.runs import Failure, RunStatus
 from app.domain.studies import ArmSpec, StudySpec
 from app.domain.tasks import METRICS, MetricName
+from app.domain.tuned import ArmTuning
+from app.domain.tuning import Trial, trials_owed
 from app.domain.verdict import (
     Difference,
     Estimate,
@@ -113,8 +115,9 @@ class Arm:
     """0 for a family's first arm (filled marker), 1 for the second (hollow), 2 and more (half-filled)."""
     is_reference: bool
     learning_rate: float
+    """The one that tuning chose; its usual one until then."""
     runs: tuple[RunOutcome, ...]
-    """Every run that the study owes to it, by seed."""
+    """Every run that counts and that was queued for it, by seed."""
     score: Estimate | None
     """Mean of the metric on the test split with its own 95 % interval; None until a seed has succeeded."""
     verdict: Verdict | None
@@ -122,6 +125,32 @@ class Arm:
     costs: Costs | None
     forgetting: Spread | None
     """What its runs have lost on general text, nats per token; above 0 if something. None where it was not measured."""
+    tuning: ArmTuning | None = None
+    """None where its rate was not looked for."""
+    stopped: bool = False
+    """Somebody stopped it: what it has done stays, and nothing follows."""
+
+    @property
+    def awaits_rate(self) -> bool:
+        """Its runs are queued once tuning has chosen."""
+        return self.tuning is not None and not (self.tuning.hopeless or self.stopped or self.runs)
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why a run of it failed, or why it has none: its trials did."""
+        own = next((run.failure for run in self.failed if run.failure), None)
+        return own or (self.tuning.failure if self.tuning and self.tuning.hopeless else None)
+
+    @property
+    def over(self) -> bool:
+        """It has no result and will have none."""
+        gone = self.stopped or bool(self.tuning and self.tuning.hopeless)
+        return self.score is None and (gone or bool(self.failed))
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The runs that looked for its rate."""
+        return self.tuning.trials if self.tuning else ()
 
     @property
     def succeeded(self) -> tuple[RunOutcome, ...]:
@@ -175,8 +204,25 @@ class Comparison:
 
     @property
     def runs(self) -> tuple[RunOutcome, ...]:
-        """Every run of every arm."""
+        """Every run of every arm that counts."""
         return tuple(r for a in self.arms for r in a.runs)
+
+    @property
+    def statuses(self) -> tuple[RunStatus, ...]:
+        """Where everything that was queued stands, trials first."""
+        return (*(t.status for a in self.arms for t in a.trials), *(r.status for r in self.runs))
+
+    @property
+    def done(self) -> int:
+        """Runs that have ended, however, with trials."""
+        return sum(status.terminal for status in self.statuses)
+
+    @property
+    def total(self) -> int:
+        """Runs that there will be, with trials; of an arm whose rate is looked for, those that are still to come."""
+        most = trials_owed(self.spec.tuning)
+        to_come = (len(self.spec.seeds) + max(0, most - len(a.trials)) for a in self.arms if a.awaits_rate)
+        return len(self.statuses) + sum(to_come)
 
     @property
     def forgetting_measured(self) -> bool:
@@ -185,19 +231,35 @@ class Comparison:
 
     @property
     def complete(self) -> bool:
-        """Nothing is queued or running."""
-        return all(r.status.terminal for r in self.runs)
+        """Nothing is queued or running, and nothing will be."""
+        return all(status.terminal for status in self.statuses) and not any(a.awaits_rate for a in self.arms)
 
 
-def compare(spec: StudySpec, runs: Sequence[RunOutcome], *, test_items: int | None = None) -> Comparison:
-    """Weigh a study by the runs that it has so far; missing and failed ones are shown and block nothing else."""
+def compare(
+    spec: StudySpec,
+    runs: Sequence[RunOutcome],
+    *,
+    trials: Sequence[Trial] = (),
+    stopped: Collection[str] = (),
+    test_items: int | None = None,
+) -> Comparison:
+    """Weigh a study by the runs that it has so far; missing and failed ones are shown and block nothing else.
+
+    `trials` are told, and weighed nowhere; `stopped` names the arms that were stopped.
+    """
     by_arm = {arm.title: tuple(r for r in runs if r.arm == arm.title) for arm in spec.arms}
     scores = _matrices(by_arm)
     verdicts = judge(scores, spec.reference_arm, spec.margin_points * POINT) if spec.reference_arm in scores else {}
     done = [r for r in runs if r.result is not None]
     results = {title: [r.result for r in those if r.result is not None] for title, those in by_arm.items()}
     items = next((matrix.shape[1] for matrix in scores.values()), test_items)
-    arms = _arms(spec, by_arm, results, scores, verdicts)
+    found = {arm.title: ArmTuning.of(spec, arm, trials) for arm in spec.arms}
+    tuning = {title: tuned for title, tuned in found.items() if tuned is not None}
+    made = {
+        title: [Made(r.seed, r.result, r.items_hash) for r in those if r.result is not None]
+        for title, those in by_arm.items()
+    }
+    arms = _arms(spec, by_arm, results, scores, verdicts, tuning, stopped)
     hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
     base, reference = _untouched(done, items), scores.get(spec.reference_arm)
     return Comparison(
@@ -206,7 +268,7 @@ def compare(spec: StudySpec, runs: Sequence[RunOutcome], *, test_items: int | No
         base=estimate(base) if base is not None else None,
         base_difference=difference(base, reference) if base is not None and reference is not None else None,
         items=items,
-        conditions=conditions(spec, results),
+        conditions=conditions(spec, made, tuning),
         best_scores=frozenset(name for name in best_indistinguishable(scores) if name not in hinted_worse),
         smallest_difference=_can_show(spec, scores, items),
         times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not _overlap(done),
@@ -220,11 +282,13 @@ def _arms(
     results: Mapping[str, Sequence[RunResult]],
     scores: Mapping[str, NDArray[np.float64]],
     verdicts: Mapping[str, Verdict],
+    tuning: Mapping[str, ArmTuning],
+    stopped: Collection[str],
 ) -> tuple[Arm, ...]:
     seen: Counter[Family] = Counter()
     arms = []
     for arm in spec.arms:
-        facts = arm.method.facts
+        facts, tuned = arm.method.facts, tuning.get(arm.title)
         arms.append(
             Arm(
                 spec=arm,
@@ -232,12 +296,14 @@ def _arms(
                 family=facts.family,
                 hollow=seen[facts.family],
                 is_reference=arm.title == spec.reference_arm,
-                learning_rate=arm.learning_rate or facts.learning_rate,
+                learning_rate=(tuned.chosen if tuned else None) or arm.rate,
                 runs=by_arm[arm.title],
                 score=estimate(scores[arm.title]) if arm.title in scores else None,
                 verdict=verdicts.get(arm.title),
                 costs=_costs(results[arm.title]) if results[arm.title] else None,
                 forgetting=_forgetting(results[arm.title]),
+                tuning=tuned,
+                stopped=arm.title in stopped,
             )
         )
         seen[facts.family] += 1

@@ -28,6 +28,8 @@ class TrainJob(_Message):
     """A local Parquet file with the columns of the format (`datasets.ROWS`)."""
     dataset_format: Format = "labelled"
     labels: list[str] = Field(default_factory=list)
+    trial: bool = False
+    """It tries a learning rate: judged on the validation split, it reads no test split and leaves no weights."""
     general_file: str | None = None
     """A local Parquet file of plain texts, where forgetting is to be measured."""
     output: str

@@ -236,6 +236,15 @@ class Environment(_Value):
         return ", ".join(f"{name} {self.versions[name]}" for name in ("torch", "transformers") if name in self.versions)
 
 
+class DataSeen(_Value):
+    """What an attempt read, and in which order: the same for every arm of a seed, or named beside the verdict."""
+
+    splits: str
+    """SHA-256 of every row of every split, in order."""
+    order: str
+    """SHA-256 of the training rows in the order of the first epoch, batch by batch."""
+
+
 class ArtifactFile(_Value):
     """A file that the attempt left."""
 
@@ -264,6 +273,8 @@ class RunResult(_Value):
     energy_joules: float | None = None
     """What the whole device drew while the model trained and was validated, by its own counter; None where it has none,
     or where an earlier attempt trained a part."""
+    data: DataSeen | None = None
+    """None for runs from before it was looked at."""
     resumed_from: int | None = None
     """The step of the checkpoint that this attempt went on from."""
     environment: Environment

@@ -1,8 +1,9 @@
 """A study: a fair comparison, spelled out as the runs that it owes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from math import ceil
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -10,6 +11,10 @@ from app.domain.methods import MethodSpec
 from app.domain.names import Line, Name, wrong
 from app.domain.runs import RunSpec, RunStatus, Seed, TrainingArguments, check_metric
 from app.domain.tasks import TASKS, MetricName, Task
+from app.domain.tuning import MOST_RATES, NoTuning, TuningSpec, seeds_for
+
+MOST_ARMS = 32
+Rate = Annotated[float, Field(gt=0, le=10)]
 
 
 class ArmSpec(BaseModel):
@@ -21,8 +26,23 @@ class ArmSpec(BaseModel):
     """Unique in the study; empty takes the method's label, such as `LoRA r=8`."""
     method: MethodSpec
     learning_rate: float | None = Field(default=None, gt=0, le=10)
-    """None takes the method's default."""
+    """None takes the method's default. With tuning, the middle of the rates that are tried."""
+    learning_rates: list[Rate] | None = Field(default=None, min_length=2, max_length=MOST_RATES)
+    """With tuning, the rates that are tried, in place of those around `learning_rate`."""
     weight_decay: float | None = Field(default=None, ge=0, le=10)
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _rates_differ(cls, rates: list[float] | None) -> list[float] | None:
+        for place, rate in enumerate(rates or []):
+            if rate in (rates or [])[:place]:
+                raise wrong(str(place), f"the rate {rate:g} is there twice", "change or remove it")
+        return rates
+
+    @property
+    def rate(self) -> float:
+        """The usual rate: its own, or its method's."""
+        return self.learning_rate or self.method.facts.learning_rate
 
     @property
     def title(self) -> str:
@@ -36,6 +56,8 @@ class OwedRun(NamedTuple):
     arm: str
     seed: int
     spec: RunSpec
+    trial_round: int | None = None
+    """The round of tuning that it is a trial of; None for a run that counts in the verdict."""
 
 
 class StudyStatus(StrEnum):
@@ -72,8 +94,10 @@ class StudySpec(BaseModel):
     base_model: Name = Field(max_length=200)
     dataset: Name = Field(max_length=200)
     task: Task = "sequence-classification"
-    arms: list[ArmSpec] = Field(min_length=1, max_length=32)
+    arms: list[ArmSpec] = Field(min_length=1, max_length=MOST_ARMS)
     seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=100)
+    tuning: TuningSpec = NoTuning()
+    """How each arm's learning rate is looked for, with the same budget for each."""
     training: TrainingArguments = TrainingArguments()
     """The budget that all arms share; its seed and learning rate are set by the study."""
     reference: Line = ""
@@ -112,7 +136,7 @@ class StudySpec(BaseModel):
     @model_validator(mode="after")
     def _arms_differ(self) -> "StudySpec":
         titles = [arm.title for arm in self.arms]
-        owed = [self._run(arm, self.seeds[0]) for arm in self.arms]
+        owed = [(self._run(arm, self.seeds[0]), arm.learning_rates) for arm in self.arms]
         for place, title in enumerate(titles):
             path = f"arms.{place}"
             if title in titles[:place]:
@@ -124,6 +148,23 @@ class StudySpec(BaseModel):
             raise wrong(
                 "reference", f"the reference {self.reference!r} is not an arm", f"name one of {', '.join(titles)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _arms_try_as_many_rates(self) -> "StudySpec":
+        for place, arm in enumerate(self.arms):
+            path = f"arms.{place}.learning_rates"
+            if isinstance(self.tuning, NoTuning):
+                if arm.learning_rates:
+                    what = f"arm {arm.title!r} names rates to try, and the study tries none"
+                    raise wrong(path, what, "set tuning to grid, or give one learning_rate")
+            elif arm.learning_rates and len(arm.learning_rates) != self.tuning.rates:
+                what = f"arm {arm.title!r} tries {len(arm.learning_rates)} rates, where every arm tries "
+                remedy = f"name {self.tuning.rates}, or set tuning.rates to {len(arm.learning_rates)} for all"
+                raise wrong(path, f"{what}{self.tuning.rates}: no arm is to have more chances than another", remedy)
+            elif (most := max(self.rates(arm))) > 10:
+                what = f"the largest rate that arm {arm.title!r} would try is {most:g}"
+                raise wrong(f"arms.{place}.learning_rate", what, "at most 10: lower it, or name learning_rates")
         return self
 
     @property
@@ -141,21 +182,64 @@ class StudySpec(BaseModel):
         """The arm of that name."""
         return next(a for a in self.arms if a.title == title)
 
-    def owed(self) -> list[OwedRun]:
-        """The runs, seed by seed, so that the first partial verdict comes early."""
-        return [OwedRun(arm.title, seed, self._run(arm, seed)) for seed in self.seeds for arm in self.arms]
+    def rates(self, arm: ArmSpec) -> tuple[float, ...]:
+        """The rates that an arm begins with, smallest first; without tuning its own."""
+        if isinstance(self.tuning, NoTuning):
+            return (arm.rate,)
+        return tuple(sorted(arm.learning_rates or self.tuning.around(arm.rate)))
 
-    def _run(self, arm: ArmSpec, seed: int) -> RunSpec:
-        rate = arm.learning_rate or arm.method.facts.learning_rate
-        update: dict[str, object] = {"seed": seed, "learning_rate": rate}
+    def owed(self, chosen: Mapping[str, float] | None = None) -> list[OwedRun]:
+        """The runs that count, seed by seed, so that the first partial verdict comes early.
+
+        `chosen`: the rates that tuning has found, by arm; the runs of arms that it does not name are left out. None
+        takes the usual rates of all.
+        """
+        arms = [arm for arm in self.arms if chosen is None or arm.title in chosen]
+        return [
+            OwedRun(arm.title, seed, self._run(arm, seed, chosen[arm.title] if chosen else None))
+            for seed in self.seeds
+            for arm in arms
+        ]
+
+    def trials(self, arm: ArmSpec, round_: int, rates: Collection[float]) -> list[OwedRun]:
+        """The trials of an arm at some rates: runs with seeds of their own that do not measure forgetting, for the
+        share of the budget that the round has."""
+        share = self.tuning.rounds[round_].share
+        return [
+            OwedRun(arm.title, seed, self._run(arm, seed, rate, share), round_)
+            for seed in seeds_for(self.tuning, self.seeds)
+            for rate in rates
+        ]
+
+    def first_trials(self) -> list[OwedRun]:
+        """The trials that tuning begins with, rate by rate over the arms; none without tuning."""
+        if isinstance(self.tuning, NoTuning):
+            return []
+        by_arm = [self.trials(arm, 0, self.rates(arm)) for arm in self.arms]
+        return [owed for together in zip(*by_arm, strict=True) for owed in together]
+
+    def _run(self, arm: ArmSpec, seed: int, rate: float | None = None, share: float | None = None) -> RunSpec:
+        update: dict[str, object] = {"seed": seed, "learning_rate": rate or arm.rate}
         if arm.weight_decay is not None:
             update["weight_decay"] = arm.weight_decay
+        if share is not None:
+            update |= shortened(self.training, share)
         return RunSpec(
             base_model=self.base_model,
             dataset=self.dataset,
             task=self.task,
             metric=self.metric,
-            general_text=self.general_text,
+            general_text=self.general_text if share is None else None,
             method=arm.method,
             training=self.training.model_copy(update=update),
         )
+
+
+def shortened(training: TrainingArguments, share: float) -> dict[str, object]:
+    """What makes a share of a budget: epochs or steps, and a warm-up that is given in steps."""
+    found: dict[str, object] = {"num_train_epochs": training.num_train_epochs * share}
+    if training.max_steps is not None:
+        found["max_steps"] = ceil(training.max_steps * share)
+    if training.warmup_steps >= 1:
+        found["warmup_steps"] = max(1.0, training.warmup_steps * share)
+    return found

@@ -18,6 +18,7 @@ from app.domain.metrics import Evaluation, RunResult, to_array
 from app.domain.runs import Failure, Phase, RunSpec, RunStatus
 from app.domain.tasks import METRICS, Format
 from app.queue import TRAIN, Doorbell
+from app.services import tuning
 from app.services.workers import unable
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, steps, workers
 from app.store.session import after_commit
@@ -49,6 +50,8 @@ class Claim(Attempt):
     """Name in the files store."""
     dataset_format: Format
     labels: list[str]
+    trial: bool
+    """It tries a learning rate, and leaves the test split alone."""
     general_file: str | None
     """The same for the text on which forgetting is measured."""
     checkpoints: tuple[StoredCheckpoint, ...]
@@ -117,6 +120,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         dataset_file=dataset.file,
         dataset_format=dataset.facts.format,
         labels=dataset.facts.labels,
+        trial=run.trial_round is not None,
         general_file=general.file if general else None,
         checkpoints=run.checkpoints,
         claimed_at=at,
@@ -219,12 +223,13 @@ def checkpointed(session: Session, claimed: Claim, stored: StoredCheckpoint) -> 
     return every[:-KEPT]
 
 
-def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str, str]) -> None:
+def finish(session: Session, bell: Doorbell, claimed: Claim, result: RunResult, stored: dict[str, str]) -> None:
     """Write a result, once. `stored` gives each artifact's place in the files store. Raises Fenced."""
-    test, base = result.evaluation("adapted", "test"), result.evaluation("base", "test")
+    test, base = (None if claimed.trial else result.evaluation(subject, "test") for subject in ("adapted", "base"))
     train = result.clocks.train
     ended = end(
         session,
+        bell,
         claimed,
         RunStatus.SUCCEEDED,
         step=result.steps,
@@ -262,19 +267,19 @@ def finish(session: Session, claimed: Claim, result: RunResult, stored: dict[str
     events.add(session, claimed.run_id, "status", f"succeeded{reached}")
 
 
-def fail(session: Session, claimed: Claim, failure: Failure) -> None:
+def fail(session: Session, bell: Doorbell, claimed: Claim, failure: Failure) -> None:
     """End a run as failed. Raises Fenced."""
     message = failure.message.replace("\0", "\N{REPLACEMENT CHARACTER}")
     held = failure.ledger.model_dump(mode="json") if failure.ledger else None
     told = {"failure_code": failure.code.value, "failure_message": message, "failure_ledger_json": held}
-    if not end(session, claimed, RunStatus.FAILED, **told):
+    if not end(session, bell, claimed, RunStatus.FAILED, **told):
         raise _fenced(claimed)
     events.add(session, claimed.run_id, "status", f"failed, {failure.code}: {message}")
 
 
-def stop(session: Session, claimed: Claim) -> None:
+def stop(session: Session, bell: Doorbell, claimed: Claim) -> None:
     """End a run that was cancelled while it ran. Raises Fenced."""
-    if not end(session, claimed, RunStatus.CANCELLED):
+    if not end(session, bell, claimed, RunStatus.CANCELLED):
         raise _fenced(claimed)
     events.add(session, claimed.run_id, "status", "cancelled")
 
@@ -282,7 +287,7 @@ def stop(session: Session, claimed: Claim) -> None:
 def hand_back(session: Session, bell: Doorbell, claimed: Claim, why: str) -> None:
     """Queue a run again because its worker stops; this attempt does not count. Raises Fenced."""
     if not back_to_queue(session, bell, claimed, why, counted=False):
-        _end_if_cancelled(session, claimed)
+        _end_if_cancelled(session, bell, claimed)
 
 
 def retry(session: Session, bell: Doorbell, claimed: Claim, failure: Failure, max_attempts: int) -> None:
@@ -291,9 +296,9 @@ def retry(session: Session, bell: Doorbell, claimed: Claim, failure: Failure, ma
     Raises Fenced.
     """
     if runs.get(session, claimed.run_id).attempts >= max_attempts:
-        fail(session, claimed, failure)
+        fail(session, bell, claimed, failure)
     elif not back_to_queue(session, bell, claimed, failure.message, counted=True):
-        _end_if_cancelled(session, claimed)
+        _end_if_cancelled(session, bell, claimed)
 
 
 def back_to_queue(
@@ -323,8 +328,13 @@ def back_to_queue(
     return moved
 
 
-def end(session: Session, lost: Attempt, status: RunStatus, *conditions: runs.Condition, **values: Any) -> bool:
-    """End an attempt in a terminal state. False if it is no longer the run's, or a condition does not hold."""
+def end(
+    session: Session, bell: Doorbell, lost: Attempt, status: RunStatus, *conditions: runs.Condition, **values: Any
+) -> bool:
+    """End an attempt in a terminal state; of a trial, queue what follows from it. False if it is no longer the run's,
+    or a condition does not hold."""
+    run = runs.get(session, lost.run_id)
+    tuning.hold(session, run)
     values = {"phase": None, "lease_expires_at": None, "finished_at": now(), **values}
     ended = runs.move(
         session, lost.run_id, RunStatus.RUNNING, status, runs.in_attempt(lost.epoch), *conditions, **values
@@ -332,11 +342,12 @@ def end(session: Session, lost: Attempt, status: RunStatus, *conditions: runs.Co
     if ended:
         workers.release(session, lost.worker, lost.run_id)
         steps.compact(session, lost.run_id)
+        tuning.trial_ended(session, bell, run)
     return ended
 
 
-def _end_if_cancelled(session: Session, claimed: Claim) -> None:
-    if not end(session, claimed, RunStatus.CANCELLED, runs.cancel_wanted()):
+def _end_if_cancelled(session: Session, bell: Doorbell, claimed: Claim) -> None:
+    if not end(session, bell, claimed, RunStatus.CANCELLED, runs.cancel_wanted()):
         raise _fenced(claimed)
     events.add(session, claimed.run_id, "status", "cancelled")
 

@@ -37,6 +37,9 @@ def check_study(session: Session, spec: StudySpec, *, queueing: bool = True) -> 
     for place, arm in enumerate(spec.arms):
         path = f"arms.{place}.method"
         problems += _method_problems(session, model, dataset, spec, arm.method, path, queueing=queueing)
+    if spec.tuning.rounds and dataset and not dataset.facts.counts.get("validation"):
+        what = f"{dataset.name} has no row in its validation split, by which learning rates are chosen"
+        problems.append(FieldError("tuning", what, "a dataset with one, or tuning: none"))
     return _all_or_nothing(model, dataset, problems)
 
 

@@ -6,20 +6,12 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
 from app.domain.runs import RunSpec, RunStatus
-from app.queue import TRAIN, Doorbell
-from app.services import estimates
+from app.queue import Doorbell
+from app.services import tuning
 from app.services.fit import check_run
+from app.services.queueing import enqueue
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies
-from app.store.session import after_commit
-from app.store.tables import (
-    ArtifactRow,
-    BaseModelRow,
-    DatasetRow,
-    EvaluationRow,
-    RunEventRow,
-    RunRow,
-    now,
-)
+from app.store.tables import ArtifactRow, EvaluationRow, RunEventRow, RunRow, now
 
 
 def submit(session: Session, bell: Doorbell, spec: RunSpec) -> RunRow:
@@ -28,47 +20,15 @@ def submit(session: Session, bell: Doorbell, spec: RunSpec) -> RunRow:
     return enqueue(session, bell, spec, model, dataset)
 
 
-def enqueue(
-    session: Session,
-    bell: Doorbell,
-    spec: RunSpec,
-    model: BaseModelRow,
-    dataset: DatasetRow,
-    *,
-    study_id: int | None = None,
-    arm: str = "",
-) -> RunRow:
-    """Insert a checked run as `queued`, have its needs predicted, and ring once it is committed."""
-    rate = spec.training.learning_rate or spec.method.facts.learning_rate
-    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": rate})})
-    run = RunRow(
-        study_id=study_id,
-        arm=arm or spec.method.label,
-        seed=spec.training.seed,
-        method_kind=spec.method.kind,
-        metric=spec.verdict_metric,
-        base_model_id=model.id,
-        dataset_id=dataset.id,
-        learning_rate=rate,
-        spec_json=spec.model_dump(mode="json"),
-        status=RunStatus.QUEUED.value,
-        rung_at=now(),
-    )
-    session.add(run)
-    session.flush()
-    events.add(session, run.id, "status", "queued")
-    after_commit(session, lambda: bell.ring(TRAIN, run.id))
-    estimates.for_submitted(session, bell, run, model, dataset)
-    return run
-
-
-def cancel(session: Session, run_id: int) -> RunRow:
+def cancel(session: Session, bell: Doorbell, run_id: int) -> RunRow:
     """Cancel a queued run at once, a running one with its worker's next report. Raises NotFound, Conflict."""
     run = runs.get(session, run_id)
+    tuning.hold(session, run)
     at = now()
     for _ in range(2):  # it may be claimed, or handed back, between the two looks
         if runs.move(session, run_id, RunStatus.QUEUED, RunStatus.CANCELLED, finished_at=at, cancel_requested_at=at):
             events.add(session, run_id, "status", "cancelled while it was queued")
+            tuning.trial_ended(session, bell, run)
             break
         if runs.ask_to_cancel(session, run_id, at):
             events.add(session, run_id, "status", "asked to cancel")

@@ -1,4 +1,4 @@
-"""Studies: submit, watch, weigh, add seeds, cancel."""
+"""Studies: submit, watch, weigh, add seeds and arms, stop an arm, cancel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ from itertools import islice
 from sqlalchemy.orm import Session
 
 from app.domain.comparison import Comparison, RunOutcome, compare
-from app.domain.errors import Conflict, Invalid
+from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.runs import RunStatus
-from app.domain.studies import StudySpec, StudyStatus, status_of
+from app.domain.studies import MOST_ARMS, ArmSpec, OwedRun, StudySpec, StudyStatus, status_of
 from app.queue import Doorbell
 from app.services import runs as run_service
+from app.services import tuning
 from app.services.fit import check_study
+from app.services.queueing import enqueue_owed
 from app.store.queries import datasets, evaluations, runs, studies
 from app.store.tables import RunRow, StudyRow
 
@@ -21,20 +23,25 @@ MOST_SEEDS = 100
 
 
 def submit(session: Session, bell: Doorbell, spec: StudySpec) -> StudyRow:
-    """Accept a study and queue every run that it owes. Raises Invalid; then nothing is queued."""
+    """Accept a study and queue every run that it owes, or the trials that its tuning begins with. Raises Invalid; then
+    nothing is queued."""
     model, dataset = check_study(session, spec)
     study = StudyRow(
         name=spec.name, base_model_id=model.id, dataset_id=dataset.id, spec_json=spec.model_dump(mode="json")
     )
+    study.tuning = bool(spec.tuning.rounds)
     session.add(study)
     session.flush()
-    for owed in spec.owed():
-        run_service.enqueue(session, bell, owed.spec, model, dataset, study_id=study.id, arm=owed.arm)
+    enqueue_owed(session, bell, study, spec.first_trials() if study.tuning else spec.owed(), model, dataset)
     return study
 
 
 def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> StudyRow:
-    """Add `count` new seeds to every arm of a study. Raises NotFound, Invalid."""
+    """Add `count` new seeds to every arm of a study that has not been stopped. Raises NotFound, Invalid, and Conflict
+    if no arm could take them.
+
+    Arms whose rates are still being looked for get them with the others, once a rate is chosen.
+    """
     study = studies.get(session, study_id, lock=True)
     spec = study.spec
     if count < 1 or len(spec.seeds) + count > MOST_SEEDS:
@@ -46,25 +53,91 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     seeds = list(islice((seed for seed in naturals() if seed not in spec.seeds), count))
     more = StudySpec.model_validate(spec.model_dump() | {"seeds": seeds})
     model, dataset = check_study(session, more)
-    for owed in more.owed():
-        run_service.enqueue(session, bell, owed.spec, model, dataset, study_id=study.id, arm=owed.arm)
+    rates = _rates_in_use(session, study)
+    if not rates and not study.tuning:
+        raise Conflict(f"no arm of study {study_id} can take more seeds: each was stopped, or has no learning rate")
+    enqueue_owed(session, bell, study, more.owed(rates), model, dataset)
     whole = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = whole.model_dump(mode="json")
     session.flush()
     return study
 
 
-def cancel(session: Session, study_id: int) -> StudyRow:
-    """Cancel every run of a study that has not ended. Raises NotFound, and Conflict if all have."""
-    study = studies.get(session, study_id)
-    live = [run for run in runs.of_study(session, study_id) if not RunStatus(run.status).terminal]
-    if not live:
-        raise Conflict(f"every run of study {study_id} has already ended")
+def with_arm(spec: StudySpec, arm: ArmSpec) -> StudySpec:
+    """A study with one more arm, whose reference stays what it was. Raises pydantic's ValidationError."""
+    if len(spec.arms) >= MOST_ARMS:
+        raise Invalid.field("", f"the study has {MOST_ARMS} arms already", "start another study")
+    more = {"arms": [*spec.arms, arm], "reference": spec.reference_arm}
+    return StudySpec.model_validate(spec.model_dump() | more)
+
+
+def add_arm(session: Session, bell: Doorbell, study_id: int, arm: ArmSpec) -> StudyRow:
+    """Add an arm to a study, on the seeds that it has; with tuning, its own trials come first. Raises NotFound,
+    Invalid and pydantic's ValidationError."""
+    study = studies.get(session, study_id, lock=True)
+    whole = with_arm(study.spec, arm)
+    model, dataset = check_study(session, whole)
+    owed: list[OwedRun]
+    if whole.tuning.rounds:
+        owed = whole.trials(arm, 0, whole.rates(arm))
+        study.tuning = True
+    else:
+        owed = whole.owed({arm.title: arm.rate})
+    enqueue_owed(session, bell, study, owed, model, dataset)
+    study.spec_json = whole.model_dump(mode="json")
+    session.flush()
+    return study
+
+
+def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> StudyRow:
+    """Cancel what an arm still has to do; the others go on, and what it has done stays. Raises NotFound, and Conflict
+    if it has nothing left to do."""
+    study = studies.get(session, study_id, lock=True)
+    if title not in [arm.title for arm in study.spec.arms]:
+        raise NotFound(f"study {study_id} has no arm {title!r}: {', '.join(a.title for a in study.spec.arms)}")
+    live = [run for run in _live(session, study_id) if run.arm == title]
+    waits = study.tuning and title not in runs.arms_with_runs(session, study_id)
+    if title in study.stopped_json or not (live or waits):
+        raise Conflict(f"arm {title!r} of study {study_id} has nothing left to do")
+    study.stopped_json = [*study.stopped_json, title]
+    session.flush()
+    _cancel(session, bell, live)
+    tuning.advance(session, bell, study_id)
+    return study
+
+
+def _rates_in_use(session: Session, study: StudyRow) -> dict[str, float]:
+    """The rates of the arms that have runs which count, and were not stopped."""
+    rates = tuning.chosen_rates(study.spec, tuning.by_arm(runs.trials_of(session, study.id)))
+    going = runs.arms_with_runs(session, study.id) - set(study.stopped_json)
+    return {title: rate for title, rate in rates.items() if title in going}
+
+
+def _live(session: Session, study_id: int) -> list[RunRow]:
+    return [run for run in runs.of_study(session, study_id) if not RunStatus(run.status).terminal]
+
+
+def _cancel(session: Session, bell: Doorbell, live: Sequence[RunRow]) -> None:
     for run in live:
         try:
-            run_service.cancel(session, run.id)
+            run_service.cancel(session, bell, run.id)
         except Conflict:
             continue  # it ended in the meantime
+
+
+def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
+    """Cancel every run of a study that has not ended; no more will follow from its trials. Raises NotFound, and
+    Conflict if all have."""
+    study = studies.get(session, study_id, lock=True)
+    live = _live(session, study_id)
+    if not live:
+        raise Conflict(f"every run of study {study_id} has already ended")
+    if study.tuning:  # what an arm added later would set going again
+        unsettled = {arm.title for arm in study.spec.arms} - runs.arms_with_runs(session, study_id)
+        study.stopped_json = [*study.stopped_json, *sorted(unsettled - set(study.stopped_json))]
+        study.tuning = False
+    session.flush()
+    _cancel(session, bell, live)
     return study
 
 
@@ -100,13 +173,16 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, Compari
     of_study: dict[int, list[RunRow]] = {row.id: [] for row in rows}
     for run in runs.of_studies(session, list(of_study)):
         of_study[run.study_id or 0].append(run)
-    scores = evaluations.test_scores(session, [run.id for found in of_study.values() for run in found])
+    counting = [run.id for found in of_study.values() for run in found if run.trial_round is None]
+    scores = evaluations.test_scores(session, counting)
     found = {}
     for row in rows:
         dataset = datasets.by_id(session, row.dataset_id)
         found[row.id] = compare(
             row.spec,
-            [_outcome(run, scores) for run in of_study[row.id]],
+            [_outcome(run, scores) for run in of_study[row.id] if run.trial_round is None],
+            trials=[trial for those in tuning.by_arm(of_study[row.id]).values() for trial in those],
+            stopped=row.stopped_json,
             test_items=dataset.facts.counts["test"] if dataset else None,
         )
     return found

@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 
 from app.domain.runs import FAILURES, FailureCode, RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
-from app.services import estimates
+from app.services import estimates, tuning
 from app.services.attempts import Attempt, back_to_queue, end
 from app.services.models import INSPECTION_SECONDS
 from app.settings import Settings
-from app.store.queries import base_models, events, runs, workers
+from app.store.queries import base_models, events, runs, studies, workers
 from app.store.session import after_commit
 from app.store.tables import RunRow, now
 
@@ -30,6 +30,8 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     """End expired leases, and ring again for what waits while a worker has nothing to do."""
     at = now()
     became = [_expire(session, bell, run, at, settings.max_attempts) for run in runs.expired(session, at)]
+    for study_id in studies.being_tuned(session):  # whose last trial ended where nobody was left to say so
+        tuning.advance(session, bell, study_id)
     waiting: list[RunRow] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):
         waiting = runs.to_ring_again(session, at - timedelta(seconds=settings.ring_again_seconds))
@@ -49,13 +51,13 @@ def _expire(session: Session, bell: Doorbell, run: RunRow, at: datetime, max_att
     attempt = Attempt(run.id, run.epoch, run.worker or "")
     over = runs.lease_over(at)
     lost = f"the worker {run.worker} was lost in attempt {run.epoch}"
-    if end(session, attempt, RunStatus.CANCELLED, runs.cancel_wanted(), over):
+    if end(session, bell, attempt, RunStatus.CANCELLED, runs.cancel_wanted(), over):
         events.add(session, run.id, "status", f"cancelled; {lost}")
         return RunStatus.CANCELLED
     if run.attempts < max_attempts:
         return RunStatus.QUEUED if back_to_queue(session, bell, attempt, lost, over, counted=True) else None
     failure = {"failure_code": FailureCode.LOST.value, "failure_message": FAILURES[FailureCode.LOST]}
-    if end(session, attempt, RunStatus.FAILED, over, **failure):
+    if end(session, bell, attempt, RunStatus.FAILED, over, **failure):
         events.add(session, run.id, "status", f"failed, lost: {lost}")
         return RunStatus.FAILED
     return None

@@ -58,6 +58,8 @@ class Problem(BaseModel):
     errors: list[dict[str, str]] = []
 
 
+TUNINGS = ("none", "grid", "halving")
+
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": title, "content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}
     for status, title in STATUS.values()
@@ -118,10 +120,11 @@ def field_errors(errors: Sequence[Any]) -> tuple[FieldError, ...]:
 def _field_error(kind: str, loc: Sequence[str | int], message: str, context: Mapping[str, Any]) -> FieldError:
     if kind == "wrong":  # one of ours: see domain.names
         return FieldError(_path([*loc, *filter(None, [context["path"]])]), message, context["remedy"])
-    if kind == "union_tag_invalid":
-        message = f"there is no method {context['tag']!r}"
     if kind.startswith("union_tag"):
-        return FieldError(_path(loc), message, f"choose from: {', '.join(METHODS)}")
+        of_tuning = "tuning" in loc
+        if kind == "union_tag_invalid":
+            message = f"there is no {'tuning' if of_tuning else 'method'} {context['tag']!r}"
+        return FieldError(_path(loc), message, f"choose from: {', '.join(TUNINGS if of_tuning else METHODS)}")
     values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
     return FieldError(_path(loc), message.removeprefix("Value error, "), REMEDIES.get(kind, "").format(**values))
 
@@ -130,13 +133,15 @@ def _path(loc: Sequence[str | int]) -> str:
     parts = [str(part) for part in loc]
     if parts[:1] in (["body"], ["query"], ["path"], ["header"]):
         parts = parts[1:]
-    return ".".join(part for place, part in enumerate(parts) if not (part in METHODS and _is_branch(parts, place)))
+    return ".".join(part for place, part in enumerate(parts) if not _is_branch(parts, place))
 
 
 def _is_branch(parts: Sequence[str], place: int) -> bool:
-    """Whether a part is the name of a union's branch: of `method`, or of an entry of `methods`."""
-    before = parts[:place]
-    return before[-1:] == ["method"] or before[-2:-1] == ["methods"]
+    """Whether a part is the name of a union's branch: of `method`, of an entry of `methods`, or of `tuning`."""
+    part, before = parts[place], parts[:place]
+    if part in TUNINGS and before[-1:] == ["tuning"]:
+        return True
+    return part in METHODS and (before[-1:] == ["method"] or before[-2:-1] == ["methods"])
 
 
 def _known(request: Request, error: Exception) -> Response:

@@ -45,7 +45,7 @@ def finish(db: Database, run_id: int, accuracy: float) -> None:
             ),
         ]
         attempts.report(session, mine, 1, reports, 45)
-        attempts.finish(session, mine, result(accuracy), {})
+        attempts.finish(session, SilentBell(), mine, result(accuracy), {})
 
 
 def test_a_run_is_accepted_listed_and_read(api: TestClient) -> None:
@@ -264,7 +264,7 @@ def test_an_artifact_is_downloaded_as_an_attachment(
         mine = attempts.claim(session, run_id, "w1", 45)
         assert mine is not None
         name = "adapter/adapter_model.safetensors"
-        attempts.finish(session, mine, found, {name: f"runs/{run_id}/1/{name}"})
+        attempts.finish(session, SilentBell(), mine, found, {name: f"runs/{run_id}/1/{name}"})
     [artifact] = api.get(f"runs/{run_id}/artifacts").json()
     answer = api.get(f"artifacts/{artifact['id']}/content")
     assert answer.content == b"weights"

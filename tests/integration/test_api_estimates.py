@@ -166,7 +166,7 @@ def test_a_run_that_ran_out_of_memory_answers_with_its_ledger_and_the_ways_out(
     with registered.transaction() as session:
         mine = attempts.claim(session, run["id"], "w1", 45)
         assert mine is not None
-        attempts.fail(session, mine, Failure(code=FailureCode.OUT_OF_MEMORY, message="no room", ledger=held))
+        attempts.fail(session, bell, mine, Failure(code=FailureCode.OUT_OF_MEMORY, message="no room", ledger=held))
     run = api.get(f"runs/{run['id']}").json()
     assert run["failure"]["ledger"] == held.model_dump(mode="json")
     assert (run["estimate_id"], run["predicted_bytes"]) == (1, 10 * GIB)

@@ -140,19 +140,21 @@ def test_a_report_whose_answer_was_lost_is_written_once_and_renews_the_lease(
 def test_a_nul_in_a_log_line_harms_nothing(registered: Database, bell: SilentBell) -> None:
     mine = claimed(registered, bell)
     in_transaction(registered, lambda s: attempts.report(s, mine, 1, [LogReport(message="a\0b")], LEASE))
-    in_transaction(registered, lambda s: attempts.fail(s, mine, Failure(code=FailureCode.INTERNAL, message="c\0d")))
+    in_transaction(
+        registered, lambda s: attempts.fail(s, bell, mine, Failure(code=FailureCode.INTERNAL, message="c\0d"))
+    )
     assert row(registered, mine.run_id).status == "failed"
 
 
 def test_a_result_is_written_once_and_names_what_came_out(registered: Database, bell: SilentBell) -> None:
     mine = claimed(registered, bell)
-    in_transaction(registered, lambda s: attempts.finish(s, mine, result(0.75), {}))
+    in_transaction(registered, lambda s: attempts.finish(s, bell, mine, result(0.75), {}))
     done = row(registered, mine.run_id)
     assert (done.status, done.score, done.base_score, done.peak_bytes) == ("succeeded", 0.75, 0.25, 900)
     assert done.tokens_per_second == pytest.approx(1000 / 3.5)
     assert done.result == result(0.75)
     with pytest.raises(Fenced):
-        in_transaction(registered, lambda s: attempts.finish(s, mine, result(0.1), {}))
+        in_transaction(registered, lambda s: attempts.finish(s, bell, mine, result(0.1), {}))
     assert row(registered, mine.run_id).score == 0.75
 
 
@@ -164,9 +166,9 @@ def test_a_zombie_of_an_older_attempt_writes_no_row(registered: Database, bell: 
     assert second is not None and second.epoch == 2
     for act in (
         lambda s: attempts.report(s, zombie, 1, [StepsReport(steps=[step(9)])], LEASE),
-        lambda s: attempts.finish(s, zombie, result(), {}),
-        lambda s: attempts.fail(s, zombie, Failure(code=FailureCode.INTERNAL, message="x")),
-        lambda s: attempts.stop(s, zombie),
+        lambda s: attempts.finish(s, bell, zombie, result(), {}),
+        lambda s: attempts.fail(s, bell, zombie, Failure(code=FailureCode.INTERNAL, message="x")),
+        lambda s: attempts.stop(s, bell, zombie),
         lambda s: attempts.hand_back(s, bell, zombie, "x"),
     ):
         with pytest.raises(Fenced):
@@ -227,18 +229,18 @@ def test_a_trainer_that_was_killed_is_tried_again_and_then_fails(registered: Dat
 
 def test_a_queued_run_is_cancelled_at_once(registered: Database, bell: SilentBell) -> None:
     run_id = submit(registered, bell)
-    in_transaction(registered, lambda s: runs.cancel(s, run_id))
+    in_transaction(registered, lambda s: runs.cancel(s, bell, run_id))
     assert row(registered, run_id).status == "cancelled"
     assert claim(registered, run_id) is None
     with pytest.raises(Conflict, match="already ended"):
-        in_transaction(registered, lambda s: runs.cancel(s, run_id))
+        in_transaction(registered, lambda s: runs.cancel(s, bell, run_id))
 
 
 def test_a_running_run_hears_of_its_cancellation_with_its_next_report(registered: Database, bell: SilentBell) -> None:
     mine = claimed(registered, bell)
-    in_transaction(registered, lambda s: runs.cancel(s, mine.run_id))
+    in_transaction(registered, lambda s: runs.cancel(s, bell, mine.run_id))
     assert in_transaction(registered, lambda s: attempts.report(s, mine, 1, [], LEASE)).cancel
-    in_transaction(registered, lambda s: attempts.stop(s, mine))
+    in_transaction(registered, lambda s: attempts.stop(s, bell, mine))
     assert row(registered, mine.run_id).status == "cancelled"
 
 
@@ -254,8 +256,8 @@ def test_cancel_that_races_with_success_leaves_exactly_one_end(registered: Datab
             return "done"
 
         acts: list[Callable[[Session], Any]] = [
-            lambda s, m=mine: attempts.finish(s, m, result(), {}),
-            lambda s, m=mine: attempts.stop(s, m),
+            lambda s, m=mine: attempts.finish(s, bell, m, result(), {}),
+            lambda s, m=mine: attempts.stop(s, bell, m),
         ]
         with ThreadPoolExecutor(2) as pool:
             assert sorted(pool.map(end, acts)) == ["done", "refused"]
@@ -266,7 +268,7 @@ def test_a_cancelled_run_whose_worker_is_lost_ends_as_cancelled(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     mine = claimed(registered, bell)
-    in_transaction(registered, lambda s: runs.cancel(s, mine.run_id))
+    in_transaction(registered, lambda s: runs.cancel(s, bell, mine.run_id))
     let_lease_expire(registered, mine.run_id)
     in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
     assert row(registered, mine.run_id).status == "cancelled"
@@ -280,7 +282,7 @@ def test_a_run_that_is_handed_back_while_it_is_to_be_cancelled_ends_as_cancelled
         lambda s, m: attempts.retry(s, bell, m, Failure(code=FailureCode.KILLED, message="x"), 3),
     ):
         mine = claimed(registered, bell)
-        in_transaction(registered, lambda s, m=mine: runs.cancel(s, m.run_id))
+        in_transaction(registered, lambda s, m=mine: runs.cancel(s, bell, m.run_id))
         in_transaction(registered, lambda s, m=mine, a=act: a(s, m))
         assert row(registered, mine.run_id).status == "cancelled"
 
@@ -305,7 +307,7 @@ def test_a_worker_whose_run_the_sweeper_ended_is_idle_again(
         registered, lambda s: workers.sign_on(s, "w1", device="cpu", device_name="CPU", memory_bytes=1, cores=2)
     )
     mine = claimed(registered, bell)
-    in_transaction(registered, lambda s: runs.cancel(s, mine.run_id))
+    in_transaction(registered, lambda s: runs.cancel(s, bell, mine.run_id))
     let_lease_expire(registered, mine.run_id)
     in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
     with registered.reading() as session:
@@ -371,7 +373,7 @@ def test_eight_writers_on_one_database_meet_no_lock_error(registered: Database, 
             in_transaction(
                 registered, lambda s, n=number: attempts.report(s, mine, n, [StepsReport(steps=[step(n)])], LEASE)
             )
-        in_transaction(registered, lambda s: attempts.finish(s, mine, result(), {}))
+        in_transaction(registered, lambda s: attempts.finish(s, bell, mine, result(), {}))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, claims))

@@ -60,7 +60,7 @@ def test_an_artifact_whose_file_is_gone_is_a_404(api: TestClient, registered: Da
         mine = attempts.claim(session, run_id, "w1", 45)
         assert mine is not None
         found = result().model_copy(update={"artifacts": [file]})
-        attempts.finish(session, mine, found, {file.name: f"runs/{run_id}/1/{file.name}"})
+        attempts.finish(session, SilentBell(), mine, found, {file.name: f"runs/{run_id}/1/{file.name}"})
     [artifact] = api.get(f"runs/{run_id}/artifacts").json()
     answer = api.get(f"artifacts/{artifact['id']}/content")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")

@@ -117,7 +117,7 @@ def test_a_run_that_waits_for_another_worker_says_so_once(registered: Database, 
         'pip install "vezna[qlora]" and start the worker again, or choose LoRA',
     ]
     with registered.transaction() as session:
-        runs.cancel(session, run_id)
+        runs.cancel(session, bell, run_id)
     _sign_on(registered, "late")
     assert not _claims(registered, run_id, "late")
     with registered.reading() as session:

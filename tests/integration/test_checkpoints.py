@@ -113,7 +113,7 @@ def test_a_sweep_removes_what_a_cancelled_run_has_stored_though_no_worker_ends_i
     tasks.sweep()
     assert stored(here)  # the run is queued, and will go on from there
     with here.database.transaction() as session:
-        assert runs.cancel(session, run_id).status == "cancelled"
+        assert runs.cancel(session, here.bell, run_id).status == "cancelled"
 
     tasks.sweep()
 
@@ -129,7 +129,7 @@ def test_a_sweep_removes_what_a_run_has_stored_whose_worker_is_lost(
     claimed(here, run_id)
     with here.database.transaction() as session:
         if cancelled:
-            runs.cancel(session, run_id)
+            runs.cancel(session, here.bell, run_id)
         lost = run_queries.get(session, run_id)
         lost.lease_expires_at, lost.attempts = now() - timedelta(seconds=1), here.settings.max_attempts
 
@@ -144,7 +144,7 @@ def test_a_store_that_does_not_answer_is_asked_again_by_the_next_sweep(
 ) -> None:
     drained(here, run_id)
     with here.database.transaction() as session:
-        runs.cancel(session, run_id)
+        runs.cancel(session, here.bell, run_id)
 
     def away(_: str) -> None:
         raise OSError("the store does not answer")

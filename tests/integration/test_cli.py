@@ -97,7 +97,7 @@ def test_a_run_is_submitted_and_its_end_is_the_exit_status(
         mine = attempts.claim(session, run["id"], "w1", 45)
         assert mine is not None
         failure = Failure(code=FailureCode.DIVERGED, message="not finite")
-        attempts.fail(session, mine, failure)
+        attempts.fail(session, SilentBell(), mine, failure)
     assert vezna(monkeypatch, "watch", str(run["id"]), "--run", "--url", server) == 1
     assert "failed: diverged" in capsys.readouterr().out
 
@@ -234,7 +234,7 @@ def test_a_spoilt_sample_study_is_submitted_anew(registered: Database, settings:
     first = cli._sample_study(settings, lambda: None)
     assert cli._sample_study(settings, lambda: None) == first
     with registered.transaction() as session:
-        study_service.cancel(session, first)
+        study_service.cancel(session, SilentBell(), first)
     assert cli._sample_study(settings, lambda: None) == first + 1
 
 

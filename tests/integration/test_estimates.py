@@ -230,7 +230,7 @@ def test_an_answer_reaches_runs_that_wait_and_runs_that_have_ended(registered: D
     def finish(session: Session) -> None:
         mine = attempts.claim(session, ended.id, "w1", 45)
         assert mine is not None
-        attempts.finish(session, mine, result(), {})
+        attempts.finish(session, bell, mine, result(), {})
 
     within(registered, finish)
     assert run_row(registered, ended.id).predicted_bytes is None
@@ -254,7 +254,7 @@ def test_a_finished_attempt_tells_precision_libraries_and_its_workers_rate(
     def finish(session: Session) -> None:
         mine = attempts.claim(session, run.id, "w1", 45)
         assert mine is not None
-        attempts.finish(session, mine, found.model_copy(update={"environment": environment}), {})
+        attempts.finish(session, bell, mine, found.model_copy(update={"environment": environment}), {})
 
     within(registered, finish)
     assert run_row(registered, run.id).libraries == "torch 2.13, transformers 5.1"
@@ -276,7 +276,7 @@ def test_a_run_that_ran_out_of_memory_keeps_who_held_what(registered: Database, 
     def fail(session: Session) -> None:
         mine = attempts.claim(session, run.id, "w1", 45)
         assert mine is not None
-        attempts.fail(session, mine, failure)
+        attempts.fail(session, bell, mine, failure)
 
     within(registered, fail)
     assert run_row(registered, run.id).failure == failure

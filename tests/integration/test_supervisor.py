@@ -127,7 +127,7 @@ def test_a_trainer_that_is_ended_from_outside_is_tried_again_and_counted(
 def test_a_cancelled_run_stops_after_its_present_step(
     here: Context, claim: Claim, meanwhile: Callable[..., None]
 ) -> None:
-    meanwhile(claim.run_id, lambda session: runs.cancel(session, claim.run_id))
+    meanwhile(claim.run_id, lambda session: runs.cancel(session, here.bell, claim.run_id))
     run = attempt(here, claim, "steps-forever")
     assert run.status == "cancelled"
     assert run.step > 0
@@ -139,7 +139,7 @@ def test_a_run_in_a_trainer_that_waited_for_it_is_cancelled_like_any_other(
     trainers = Trainers((sys.executable, str(FAKE), "steps-forever"), keep_spare=True)
     trainers.warm_up()
     waiting = trainers.spare
-    meanwhile(claim.run_id, lambda session: runs.cancel(session, claim.run_id))
+    meanwhile(claim.run_id, lambda session: runs.cancel(session, here.bell, claim.run_id))
     supervise(replace(here, trainers=trainers), claim)
     with here.database.reading() as session:
         assert run_queries.get(session, claim.run_id).status == "cancelled"
@@ -150,7 +150,7 @@ def test_a_run_in_a_trainer_that_waited_for_it_is_cancelled_like_any_other(
 
 def test_a_deaf_trainer_is_ended_by_force(here: Context, claim: Claim, meanwhile: Callable[..., None]) -> None:
     here = Context(here.settings.model_copy(update={"stop_seconds": 0.5}), here.database, here.files, here.bell)
-    meanwhile(claim.run_id, lambda session: runs.cancel(session, claim.run_id))
+    meanwhile(claim.run_id, lambda session: runs.cancel(session, here.bell, claim.run_id))
     assert attempt(here, claim, "deaf").status == "cancelled"
 
 

@@ -174,7 +174,7 @@ def test_a_base_model_is_inspected_again_and_its_data_and_its_study_are_what_the
 
 def test_a_queued_run_of_before_can_still_be_cancelled(upgraded: Database, bell: SilentBell) -> None:
     with upgraded.transaction() as session:
-        assert run_service.cancel(session, 2).status == "cancelled"
+        assert run_service.cancel(session, bell, 2).status == "cancelled"
 
 
 def test_the_way_back_is_refused_where_it_would_leave_what_nobody_can_read(upgraded: Database) -> None:

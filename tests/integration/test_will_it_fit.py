@@ -215,7 +215,7 @@ def finished(db: Database, bell: SilentBell, peak: int, seconds: float, spec: Ru
     with db.transaction() as session:
         mine = attempts.claim(session, run_id, "w1", 45)
         assert mine is not None
-        attempts.finish(session, mine, found.model_copy(update={"memory": memory, "clocks": clocks}), {})
+        attempts.finish(session, bell, mine, found.model_copy(update={"memory": memory, "clocks": clocks}), {})
     return run_id
 
 
@@ -267,7 +267,7 @@ def test_a_run_that_ran_out_of_memory_has_the_ways_out_with_what_they_save(
     with registered.transaction() as session:
         mine = attempts.claim(session, run_id, "w1", 45)
         assert mine is not None
-        attempts.fail(session, mine, failure)
+        attempts.fail(session, bell, mine, failure)
     assert fit_of(registered, bell, settings, run_id).ways_pending > 0
     answer(registered, bell)
     found = fit_of(registered, bell, settings, run_id)

@@ -48,6 +48,8 @@ def run(**changes: Any) -> dict[str, Any]:
         "id": 1,
         "arm": "LoRA r=8",
         "seed": 0,
+        "trial_round": None,
+        "learning_rate": 2e-3,
         "status": "succeeded",
         "phase": None,
         "step": 205,

@@ -1,13 +1,13 @@
 """One attempt from beginning to end: load, tokenize, weigh the untouched model, adapt, audit, train, evaluate, save."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from app.domain.datasets import Split
+from app.domain.datasets import Row, Split
 from app.domain.errors import RunFailed
 from app.domain.jobs import TrainJob
 from app.domain.methods import QloraSpec
@@ -17,7 +17,7 @@ from worker.engine import audit
 from worker.engine.architecture import describe as describe_model
 from worker.engine.artifacts import collect, write_predictions
 from worker.engine.clocks import Stopwatch
-from worker.engine.data import Examples, check_length, read
+from worker.engine.data import Examples, check_length, read, seen
 from worker.engine.dropout import quicken
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
 from worker.engine.evaluate import Evaluator, Predictions
@@ -53,7 +53,8 @@ class Attempt:
     def run(self) -> RunResult:
         """The whole attempt. Raises `RunFailed` with a reason, or `Stopped`.
 
-        The test split is read twice: by the untouched model before training and by the adapted one after it.
+        The test split is read twice: by the untouched model before training and by the adapted one after it. A trial
+        does not read it at all.
         """
         job, spec, training, instruments = self.job, self.job.spec, self.job.spec.training, self.instruments
         clocks, memory, sink = instruments.clocks, instruments.memory, instruments.sink
@@ -79,7 +80,9 @@ class Attempt:
 
         instruments.enter(Phase.TOKENIZE)
         check_length(training.max_length, self.method.virtual_tokens, base.model, base.tokenizer)
-        splits = self._splits(base)
+        rows = read(self.job.dataset_file, self.job.dataset_format)
+        splits = self._splits(rows, base)
+        data = seen(rows, splits["train"], training.per_device_train_batch_size, training.seed)
         general = GeneralText(job, base.tokenizer, base.model, sink) if job.general_file else None
         evaluate = Evaluator(
             self.device,
@@ -92,8 +95,7 @@ class Attempt:
             training.max_new_tokens,
         )
 
-        instruments.enter(Phase.BASELINE)
-        untouched = self._test(evaluate, base.model, splits["test"], None, 0.0)
+        untouched = self._test(Phase.BASELINE, evaluate, base.model, splits, None, 0.0)
         before_loss = general.loss(base.model, evaluate) if general else 0.0
 
         clocks.enter("audit")
@@ -131,14 +133,14 @@ class Attempt:
         may_return = [tensor.name for tensor in expected if tensor.may_return]
         audited = audit.compare(before, model, groups, trained.without_gradient, may_return)
 
-        instruments.enter(Phase.EVALUATE)
         epoch = trained.best_step / loop.steps_per_epoch
-        adapted = self._test(evaluate, model, splits["test"], trained, epoch)
+        adapted = self._test(Phase.EVALUATE, evaluate, model, splits, trained, epoch)
         forgetting = general.forgetting(before_loss, general.loss(model, evaluate)) if general else None
 
         instruments.enter(Phase.SAVE)
-        self.mechanism.save(model, base.tokenizer, spec, self.output)
-        write_predictions(self.output / "predictions.parquet", splits["test"], job.labels, untouched, adapted)
+        if untouched and adapted:
+            self.mechanism.save(model, base.tokenizer, spec, self.output)
+            write_predictions(self.output / "predictions.parquet", splits["test"], job.labels, untouched, adapted)
         artifacts = collect(self.output)
         return RunResult(
             steps=trained.steps,
@@ -149,6 +151,7 @@ class Attempt:
             memory=memory.read(model, trained.optimizer_bytes, instruments.ledgers.taken),
             evaluations=instruments.evaluations,
             forgetting=forgetting,
+            data=data,
             resumed_from=resume.state.step if resume else None,
             environment=describe(
                 self.device,
@@ -161,17 +164,29 @@ class Attempt:
             clocks=clocks.read(),
         )
 
-    def _splits(self, base: Loaded) -> dict[Split, Examples]:
-        rows = read(self.job.dataset_file, self.job.dataset_format)
+    def _splits(self, rows: Mapping[Split, Sequence[Row]], base: Loaded) -> dict[Split, Examples]:
         sink = self.instruments.sink
         return {
-            split: self.task.encode(rows[split], split, base.tokenizer, base.model, self.job, sink) for split in rows
+            split: self.task.encode(rows[split], split, base.tokenizer, base.model, self.job, sink)
+            for split in rows
+            if split != "test" or not self.job.trial
         }
 
     def _test(
-        self, evaluate: Evaluator, model: nn.Module, test: Examples, trained: Trained | None, epoch: float
-    ) -> Predictions:
-        """Evaluate on the test split and report each item's score. `trained`: None for the untouched model."""
+        self,
+        phase: Phase,
+        evaluate: Evaluator,
+        model: nn.Module,
+        splits: Mapping[Split, Examples],
+        trained: Trained | None,
+        epoch: float,
+    ) -> Predictions | None:
+        """Evaluate on the test split and report each item's score. `trained`: None for the untouched model. A trial
+        leaves the split alone, and None comes back."""
+        if self.job.trial:
+            return None
+        self.instruments.enter(phase)
+        test = splits["test"]
         metric = self.job.spec.verdict_metric
         found = self.task.evaluate(model, test, evaluate, generate=True)
         step = trained.best_step if trained else 0

@@ -4,8 +4,10 @@ The order of training depends on the seed, the epoch, the batch size and the row
 with the same seed sees the same rows in the same order.
 """
 
+import hashlib
+import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -19,6 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from app.domain.datasets import ROWS, SPLITS, Row, Split
 from app.domain.errors import RunFailed
+from app.domain.metrics import DataSeen
 from app.domain.runs import FailureCode
 from app.domain.tasks import Format
 
@@ -226,6 +229,17 @@ def training_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: in
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     shuffle(batches)
     return batches
+
+
+def seen(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_size: int, seed: int) -> DataSeen:
+    """What an attempt reads and in which order, as hashes; two attempts have the same if they read the same."""
+    rows, order = hashlib.sha256(), hashlib.sha256()
+    for split in SPLITS:
+        for row in splits.get(split, ()):
+            rows.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    for batch in training_order(train.lengths, batch_size, seed, 0):
+        order.update(json.dumps([train.rows[i].item for i in batch], ensure_ascii=False).encode() + b"\n")
+    return DataSeen(splits=rows.hexdigest(), order=order.hexdigest())
 
 
 def evaluation_order(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

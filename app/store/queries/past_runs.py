@@ -23,12 +23,13 @@ class PastRun(NamedTuple):
 
 
 def succeeded(session: Session, base_model_id: int, dataset_id: int) -> list[PastRun]:
-    """The newest succeeded runs of a base model on a dataset."""
+    """The newest succeeded runs of a base model on a dataset, without trials."""
     columns = (RunRow.id, RunRow.spec_json, RunRow.train_seconds, RunRow.wall_seconds, RunRow.score, RunRow.device_name)
     query = (
         select(*columns)
         .where(RunRow.base_model_id == base_model_id, RunRow.dataset_id == dataset_id)
         .where(RunRow.status == RunStatus.SUCCEEDED.value, RunRow.wall_seconds.is_not(None))
+        .where(RunRow.trial_round.is_(None))  # it has no score, and may be shorter than the study's runs
         .order_by(RunRow.id.desc())
         .limit(MOST)
     )

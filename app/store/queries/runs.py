@@ -39,6 +39,18 @@ def of_studies(session: Session, study_ids: Sequence[int]) -> list[RunRow]:
     return list(session.scalars(select(RunRow).where(RunRow.study_id.in_(study_ids)).order_by(RunRow.id)))
 
 
+def trials_of(session: Session, study_id: int) -> list[RunRow]:
+    """A study's trials as they are now, whatever the session has seen of them before."""
+    query = select(RunRow).where(RunRow.study_id == study_id, RunRow.trial_round.is_not(None)).order_by(RunRow.id)
+    return list(session.scalars(query, execution_options={"populate_existing": True}))
+
+
+def arms_with_runs(session: Session, study_id: int) -> set[str]:
+    """The arms of a study that have runs which count in its verdict."""
+    query = select(RunRow.arm).where(RunRow.study_id == study_id, RunRow.trial_round.is_(None)).distinct()
+    return set(session.scalars(query))
+
+
 def count_by_status(session: Session) -> dict[str, int]:
     """How many runs are in each state."""
     rows = session.execute(select(RunRow.status, func.count()).group_by(RunRow.status)).all()

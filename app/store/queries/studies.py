@@ -10,10 +10,16 @@ from app.store.tables import StudyRow
 
 def get(session: Session, study_id: int, *, lock: bool = False) -> StudyRow:
     """A study, locked until the transaction ends if it is to be changed. Raises NotFound."""
-    row = session.get(StudyRow, study_id, with_for_update=lock) if study_id <= LARGEST_ID else None
+    known = study_id <= LARGEST_ID
+    row = session.get(StudyRow, study_id, with_for_update=lock, populate_existing=lock) if known else None
     if row is None:
         raise NotFound(f"there is no study {study_id}")
     return row
+
+
+def being_tuned(session: Session) -> list[int]:
+    """Ids of studies whose learning rates are being looked for."""
+    return list(session.scalars(select(StudyRow.id).where(StudyRow.tuning).order_by(StudyRow.id)))
 
 
 def page(session: Session, *, after: int | None = None, limit: int = 50) -> Page[StudyRow]:

@@ -22,6 +22,9 @@ class RunRow(Base):
     study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), default=None, index=True)
     arm: Mapped[str] = mapped_column(String(60), default="")
     seed: Mapped[int] = mapped_column(BigInteger)
+    trial_round: Mapped[int | None] = mapped_column(default=None)
+    """The round of tuning that it is a trial of, from 0; None for a run that counts in a verdict. A trial has no
+    score on the test split."""
     method_kind: Mapped[str] = mapped_column(String(40), index=True)
     base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id"), index=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)

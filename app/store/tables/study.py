@@ -20,6 +20,10 @@ class StudyRow(Base):
     base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id"), index=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)
     spec_json: Mapped[dict[str, Any]]
+    tuning: Mapped[bool] = mapped_column(default=False)
+    """Learning rates are still being looked for: when a trial ends, more is to be queued."""
+    stopped_json: Mapped[list[str]] = mapped_column(default=list)
+    """Arms that were stopped, by title."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property

@@ -1,11 +1,12 @@
 """A comparison as JSON: the same numbers as on the study page. Fractions, bytes and seconds."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel
 
 from app.domain.comparison import Arm, Comparison, Costs, Spread
 from app.domain.tasks import MetricName
+from app.domain.tuned import ArmTuning
 from app.domain.verdict import Estimate, Verdict, VerdictKind
 from app.web.words import phrase
 
@@ -92,6 +93,56 @@ class CostsOut(BaseModel):
         return cls(**means, **plain)
 
 
+class TriedOut(BaseModel):
+    """A rate that an arm tried in a round, mean over its seeds, on the validation split."""
+
+    learning_rate: float
+    round: int
+    score: float | None
+    """None where the metric needs generated text, or no trial ended well."""
+    loss: float | None
+    trials: list[int]
+    """Ids of the runs."""
+    failed: int
+
+
+class TuningOut(BaseModel):
+    """How an arm's rate was looked for."""
+
+    chosen: float | None
+    """None while there is none."""
+    edge: Literal["smallest", "largest"] | None
+    """The chosen rate is an end of those tried: a better one may lie beyond."""
+    failed: bool
+    """Every trial of a round failed: the arm has no runs."""
+    steps: int
+    tokens: int
+    tried: list[TriedOut]
+
+    @classmethod
+    def of(cls, found: ArmTuning) -> Self:
+        """From the domain."""
+        tried = [
+            TriedOut(
+                learning_rate=one.rate,
+                round=one.round,
+                score=one.score,
+                loss=one.loss,
+                trials=[trial.run_id for trial in one.trials],
+                failed=one.lost,
+            )
+            for one in found.tried
+        ]
+        return cls(
+            chosen=found.chosen,
+            edge=found.edge,
+            failed=found.hopeless,
+            steps=found.steps,
+            tokens=found.tokens,
+            tried=tried,
+        )
+
+
 class ArmOut(BaseModel):
     """An arm, its score, its costs and its verdict."""
 
@@ -99,6 +150,9 @@ class ArmOut(BaseModel):
     method: str
     reference: bool
     learning_rate: float
+    tuning: TuningOut | None
+    """None where rates were not looked for."""
+    stopped: bool
     runs: dict[str, int]
     """How many runs are in each state."""
     score: EstimateOut | None
@@ -117,6 +171,8 @@ class ArmOut(BaseModel):
             method=arm.spec.method.kind,
             reference=arm.is_reference,
             learning_rate=arm.learning_rate,
+            tuning=TuningOut.of(arm.tuning) if arm.tuning else None,
+            stopped=arm.stopped,
             runs={state: states.count(state) for state in dict.fromkeys(states)},
             score=EstimateOut.of(arm.score) if arm.score else None,
             verdict=VerdictOut.of(arm.verdict) if arm.verdict else None,

@@ -121,6 +121,8 @@ def _snapshot(run: RunRow) -> dict[str, Any]:
         "id": run.id,
         "arm": run.arm,
         "seed": run.seed,
+        "trial_round": run.trial_round,
+        "learning_rate": run.learning_rate,
         "status": run.status,
         "phase": run.phase,
         "step": run.step,

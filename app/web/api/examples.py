@@ -6,6 +6,7 @@ from app import sample
 from app.domain.methods import METHODS, FullSpec, Ia3Spec, LoraSpec, PrefixSpec
 from app.domain.runs import RunSpec, TrainingArguments
 from app.domain.studies import ArmSpec, StudySpec
+from app.domain.tuning import GridTuning
 
 CAUSAL = StudySpec(
     name="Headlines by SmolLM2-135M",
@@ -61,6 +62,30 @@ STUDY: dict[str, Any] = {
     "seq2seq-lm": {
         "summary": "An encoder-decoder, judged by the text that it generates",
         "value": _body(SEQ2SEQ),
+    },
+}
+TUNED = sample.study().model_copy(
+    update={
+        "name": "BBC headlines, rates tuned",
+        "tuning": GridTuning(),
+        "arms": [
+            ArmSpec(method=FullSpec()),
+            ArmSpec(method=LoraSpec(r=8, lora_alpha=16), learning_rates=[1e-3, 2e-3, 5e-3]),
+        ],
+    }
+)
+STUDY["tuned"] = {
+    "summary": "Learning rates looked for on the validation split: three for each arm, those of LoRA named",
+    "value": _body(TUNED),
+}
+ARM: dict[str, Any] = {
+    "lora": {
+        "summary": "LoRA of rank 64 on every linear layer",
+        "value": {"method": {"kind": "lora", "r": 64, "lora_alpha": 128, "target_modules": "all-linear"}},
+    },
+    "rate": {
+        "summary": "A linear probe at a rate of its own",
+        "value": {"method": {"kind": "head-only"}, "learning_rate": 0.01},
     },
 }
 RUN: dict[str, Any] = {

@@ -52,6 +52,8 @@ class RunOut(BaseModel):
     id: int
     study_id: int | None
     arm: str
+    trial_round: int | None
+    """The round of tuning that it is a trial of, from 0; None for a run that counts in a verdict."""
     status: RunStatus
     spec: RunSpec
     attempt: int
@@ -91,6 +93,7 @@ class RunOut(BaseModel):
             id=row.id,
             study_id=row.study_id,
             arm=row.arm,
+            trial_round=row.trial_round,
             status=RunStatus(row.status),
             spec=row.spec,
             attempt=row.epoch,
@@ -184,10 +187,10 @@ def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
 
 
 @router.post("/{run_id}/cancel", status_code=202, operation_id="cancelRun", responses=problems(404, 409))
-def cancel(db: Db, run_id: int) -> RunOut:
+def cancel(db: Db, bell: Bell, run_id: int) -> RunOut:
     """Cancel a run: at once if it is queued, within seconds if it runs; 409 if it has ended."""
     with db.transaction() as session:
-        return RunOut.of(run_service.cancel(session, run_id))
+        return RunOut.of(run_service.cancel(session, bell, run_id))
 
 
 @router.get("/{run_id}/steps", operation_id="getRunSteps", responses=problems(404))

@@ -1,4 +1,4 @@
-"""Studies over HTTP: submit, list, get, weigh, add seeds, cancel."""
+"""Studies over HTTP: submit, list, get, weigh, add seeds and arms, stop an arm, cancel."""
 
 from datetime import datetime
 from typing import Annotated, Self
@@ -7,14 +7,15 @@ from fastapi import APIRouter, Body
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.studies import StudySpec, StudyStatus
+from app.domain.studies import ArmSpec, StudySpec, StudyStatus
 from app.services import studies as study_service
 from app.services import will_it_fit
 from app.services.exports import TABLES, Table
 from app.services.studies import StudyProgress
 from app.store.queries import studies
+from app.web.added_arm import add_arm
 from app.web.api.comparison import ComparisonOut
-from app.web.api.examples import STUDY
+from app.web.api.examples import ARM, STUDY
 from app.web.api.runs import After, Insist, Limit
 from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.errors import problems
@@ -32,9 +33,13 @@ class StudyOut(BaseModel):
     spec: StudySpec
     created_at: datetime
     runs: list[int]
-    """Its runs' ids, in the order in which it owes them."""
+    """Ids of the runs that count, in the order in which it owes them."""
+    trials: list[int]
+    """Ids of the runs that look for learning rates."""
     done: int
-    """Runs that have ended."""
+    """Runs that have ended, with trials."""
+    stopped: list[str]
+    """Arms that were stopped."""
 
     @classmethod
     def of(cls, progress: StudyProgress) -> Self:
@@ -46,7 +51,9 @@ class StudyOut(BaseModel):
             status=progress.status,
             spec=study.spec,
             created_at=study.created_at,
-            runs=[run.id for run in progress.runs],
+            runs=[run.id for run in progress.runs if run.trial_round is None],
+            trials=[run.id for run in progress.runs if run.trial_round is not None],
+            stopped=study.stopped_json,
             done=progress.done,
         )
 
@@ -75,8 +82,9 @@ def submit(
     spec: Annotated[StudySpec, Body(openapi_examples=STUDY)],
     insist: Insist = False,
 ) -> StudyOut:
-    """Queue every run that a study owes: arms × seeds. Nothing is queued unless every arm fits the base model, nor if
-    one is predicted to need more memory than any live worker has, unless you insist."""
+    """Queue every run that a study owes: arms × seeds, or with `tuning` the trials of every arm. Nothing is queued
+    unless every arm fits the base model, nor if one is predicted to need more memory than any live worker has, unless
+    you insist."""
     if not insist:
         will_it_fit.refuse_misfit(db, bell, settings, spec)
     with db.transaction() as session:
@@ -125,9 +133,35 @@ def add_seeds(db: Db, bell: Bell, study_id: int, more: MoreSeeds) -> StudyOut:
         return StudyOut.of(study_service.progress(session, study_id))
 
 
+@router.post("/{study_id}/arms", status_code=202, operation_id="addArm", responses=problems(404, 422))
+def more_arms(
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    study_id: int,
+    arm: Annotated[ArmSpec, Body(openapi_examples=ARM)],
+    insist: Insist = False,
+) -> StudyOut:
+    """Add an arm to a study, done or not: it gets the same seeds, and with tuning its own trials first. What the others
+    are held against stays the same."""
+    add_arm(db, bell, settings, study_id, arm, insist=insist)
+    with db.reading() as session:
+        return StudyOut.of(study_service.progress(session, study_id))
+
+
+@router.post(
+    "/{study_id}/arms/{title:path}/stop", status_code=202, operation_id="stopArm", responses=problems(404, 409)
+)
+def stop_arm(db: Db, bell: Bell, study_id: int, title: str) -> StudyOut:
+    """Cancel what an arm still has to do; the others go on. What it has done stays; 409 if nothing is left to do."""
+    with db.transaction() as session:
+        study_service.stop_arm(session, bell, study_id, title)
+        return StudyOut.of(study_service.progress(session, study_id))
+
+
 @router.post("/{study_id}/cancel", status_code=202, operation_id="cancelStudy", responses=problems(404, 409))
-def cancel(db: Db, study_id: int) -> StudyOut:
+def cancel(db: Db, bell: Bell, study_id: int) -> StudyOut:
     """Cancel every run of a study that has not ended; 409 if all have."""
     with db.transaction() as session:
-        study_service.cancel(session, study_id)
+        study_service.cancel(session, bell, study_id)
         return StudyOut.of(study_service.progress(session, study_id))

@@ -17,7 +17,7 @@ from app.web.contexts.run_live import RunLive
 from app.web.contexts.run_result import RunOutcomePage
 from app.web.figures import Drawn
 from app.web.i18n import gettext as _
-from app.web.numbers import percent
+from app.web.numbers import percent, rate
 from app.web.words.metrics import title
 
 SpecFormat = Literal["yaml", "json", "curl"]
@@ -33,6 +33,8 @@ class RunPage:
     family: Family
     arm: str
     seed: int
+    trial_rate: str
+    """The learning rate that it tries; empty for a run that counts."""
     study_id: int | None
     study: str
     base_model: str
@@ -80,6 +82,7 @@ class RunPage:
             family=METHODS[row.method_kind].family,
             arm=row.arm,
             seed=row.seed,
+            trial_rate=rate(row.learning_rate) if row.trial_round is not None else "",
             study_id=row.study_id,
             study=view.study_name or "",
             base_model=view.base_model,

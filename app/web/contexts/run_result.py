@@ -85,6 +85,8 @@ class RunOutcomePage:
     """A result, as its page shows it. Bytes, seconds, fractions."""
 
     metric: MetricName
+    split: str
+    """What it was judged on: the test split, or of a trial the validation split."""
     score: float | None
     base_score: float | None
     items: int
@@ -140,10 +142,11 @@ class RunOutcomePage:
         spec = row.spec
         metric = spec.verdict_metric
         tests = {evaluation.subject: evaluation for evaluation in evaluations if evaluation.split == "test"}
-        test, base = tests["adapted"], tests.get("base")
+        test, base = tests.get("adapted") or _kept(evaluations, result.best_step), tests.get("base")
         train = result.clocks.train
         return cls(
             metric=metric,
+            split=test.split,
             score=test.score,
             base_score=base.score if base else None,
             items=test.n,
@@ -170,6 +173,12 @@ class RunOutcomePage:
             resumed_from=result.resumed_from,
             tokens_per_second=result.tokens / train if train else None,
         )
+
+
+def _kept(evaluations: Sequence[EvaluationRow], best_step: int) -> EvaluationRow:
+    """A trial's: of the weights that it kept, on the validation split."""
+    found = [e for e in evaluations if e.subject == "adapted" and e.split == "validation"]
+    return next((e for e in found if e.step == best_step), found[-1])
 
 
 def _measures(task: Task, metric: MetricName, test: EvaluationRow, base: EvaluationRow | None) -> tuple[Measure, ...]:

@@ -5,13 +5,13 @@ from datetime import datetime
 
 from app.domain.comparison import Arm, Comparison
 from app.domain.methods import Family
-from app.domain.runs import RunStatus
 from app.domain.studies import StudyStatus, status_of
 from app.store.tables import StudyRow
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import plus_minus, points
 from app.web.words import WORDS, phrase
+from app.web.words.parts import failures
 
 HALF_WIDTH = 60.0
 UNITS = 4.0
@@ -106,11 +106,10 @@ def _place(margins: float) -> float:
 
 def _state(found: Comparison) -> tuple[str, str]:
     """The icon, and the words where they say more than the state's own."""
-    statuses = [run.status for run in found.runs]
-    status = status_of(statuses)
-    failed, total = statuses.count(RunStatus.FAILED), len(statuses)
+    status, total = status_of(found.statuses), found.total
+    failed = sum(times for _reason, times in failures(found))
     if status is StudyStatus.RUNNING:
-        done = sum(s.terminal for s in statuses)
+        done = found.done
         return status.value, ngettext("%(done)s of %(num)s run", "%(done)s of %(num)s runs", total, done=done)
     if status is StudyStatus.FINISHED and failed:
         return "failed", ngettext(

@@ -11,7 +11,7 @@ from app.store.tables import RunRow
 from app.web.contexts.run_live import NAMES
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import count, duration, percent
+from app.web.numbers import count, duration, percent, rate
 from app.web.words import more_seeds_help, seeds_needed, what_would_decide
 
 MORE_SEEDS = 2
@@ -27,7 +27,8 @@ class RunProgress:
     arm: str
     family: Family
     hollow: int
-    seed: int
+    what: str
+    """`seed 0`, or `trial at 2e-05`."""
     status: str
     step: int
     total_steps: int
@@ -75,19 +76,21 @@ class StudyAdvance:
         hollow = {arm.title: arm.hollow for arm in found.arms}
         helped = [arm for arm in found.others if more_seeds_help(arm)]
         pace = _pace(progress.runs)
-        arms = {arm.title for arm in found.arms}
+        arms = [arm.title for arm in found.arms if not arm.stopped and (arm.runs or arm.awaits_rate)]
         return cls(
             id=progress.study.id,
             live=not found.complete,
-            done=progress.done,
-            total=len(progress.runs),
-            left=_left(progress.runs, pace),
+            done=found.done,
+            total=found.total,
+            left=_left(progress.runs, pace) if not any(arm.awaits_rate for arm in found.arms) else "",
             runs=tuple(_run(run, hollow.get(run.arm, 0)) for run in progress.runs),
             cost=_cost(progress.runs, found),
             would_decide=what_would_decide(max(helped, key=seeds_needed)) if helped else "",
             more_seeds=MORE_SEEDS,
             more_runs=MORE_SEEDS * len(arms),
-            more_time=duration(MORE_SEEDS * sum(pace[a] for a in arms)) if arms <= set(pace) else "",
+            more_time=duration(MORE_SEEDS * sum(pace[a, None] for a in arms))
+            if all((a, None) in pace for a in arms)
+            else "",
         )
 
 
@@ -97,7 +100,9 @@ def _run(run: RunRow, hollow: int) -> RunProgress:
         arm=run.arm,
         family=METHODS[run.method_kind].family,
         hollow=hollow,
-        seed=run.seed,
+        what=_("seed %(seed)s", seed=run.seed)
+        if run.trial_round is None
+        else _("trial at %(rate)s", rate=rate(run.learning_rate)),
         status=run.status,
         step=run.step if run.status != RunStatus.SUCCEEDED else run.total_steps or 1,
         total_steps=run.total_steps or 1,
@@ -114,34 +119,41 @@ def _where(run: RunRow) -> str:
             return _("%(step)s, validation %(score)s", step=step, score=percent(run.validation_score))
         case RunStatus.RUNNING:
             return _(NAMES[run.phase or "start"])
+        case RunStatus.SUCCEEDED if run.trial_round is not None:
+            return _("validation %(score)s", score=percent(run.validation_score)) if run.validation_score else ""
         case RunStatus.SUCCEEDED:
             return percent(run.score)
         case _:
             return ""
 
 
-def _pace(runs: Sequence[RunRow]) -> dict[str, float]:
-    """Mean seconds of a whole run, for each arm that has one behind it."""
-    seen: dict[str, list[float]] = {}
+Kind = tuple[str, int | None]
+"""An arm, and the round of a trial: runs of one kind take about as long."""
+
+
+def _pace(runs: Sequence[RunRow]) -> dict[Kind, float]:
+    """Mean seconds of a whole run, for each arm that has one behind it, and for each round of its trials."""
+    seen: dict[Kind, list[float]] = {}
     for run in runs:
         if run.status == RunStatus.SUCCEEDED and run.wall_seconds is not None:
-            seen.setdefault(run.arm, []).append(run.wall_seconds)
-    return {arm: sum(seconds) / len(seconds) for arm, seconds in seen.items()}
+            seen.setdefault((run.arm, run.trial_round), []).append(run.wall_seconds)
+    return {kind: sum(seconds) / len(seconds) for kind, seconds in seen.items()}
 
 
-def _left(runs: Sequence[RunRow], pace: Mapping[str, float]) -> str:
+def _left(runs: Sequence[RunRow], pace: Mapping[Kind, float]) -> str:
     """What queued runs take at their arm's pace, and running ones what they say, over the runs that are at work."""
     queued = [run for run in runs if run.status == RunStatus.QUEUED]
     working = [run for run in runs if run.status == RunStatus.RUNNING]
     etas = [run.eta_seconds for run in working]
     known = [eta for eta in etas if eta is not None]
-    if not working or len(known) < len(etas) or any(run.arm not in pace for run in queued):
+    if not working or len(known) < len(etas) or any((run.arm, run.trial_round) not in pace for run in queued):
         return ""
-    seconds = (sum(pace[run.arm] for run in queued) + sum(known)) / len(working)
+    seconds = (sum(pace[run.arm, run.trial_round] for run in queued) + sum(known)) / len(working)
     return _("about %(time)s left", time=duration(max(seconds, 1.0)))
 
 
-def _cost(runs: Sequence[RunRow], found: Comparison) -> tuple[tuple[str, str], ...]:
+def _cost(every: Sequence[RunRow], found: Comparison) -> tuple[tuple[str, str], ...]:
+    runs = [run for run in every if run.trial_round is None]
     done = [run for run in runs if run.status == RunStatus.SUCCEEDED]
     again = sum(run.epoch > 1 for run in done)
     text = ngettext("%(done)s of %(num)s succeeded", "%(done)s of %(num)s succeeded", len(runs), done=len(done))
@@ -154,7 +166,12 @@ def _cost(runs: Sequence[RunRow], found: Comparison) -> tuple[tuple[str, str], .
         wall, train = sum(r.clocks.wall for r in results), sum(r.clocks.train for r in results)
         spent = _("%(wall)s, of which training %(train)s", wall=duration(wall), train=duration(train))
         pairs.append((_("Time, all runs"), spent))
-    spans = [(run.started_at, run.finished_at) for run in runs if run.started_at and run.finished_at]
+    trials = [run for run in every if run.trial_round is not None]
+    if trials:
+        text = ngettext("%(num)s trial", "%(num)s trials", len(trials))
+        spent = duration(sum(run.wall_seconds or 0.0 for run in trials))
+        pairs.append((_("Learning rates"), _("%(trials)s, %(time)s", trials=text, time=spent)))
+    spans = [(run.started_at, run.finished_at) for run in every if run.started_at and run.finished_at]
     if spans and found.complete:
         elapsed = (max(end for _start, end in spans) - min(start for start, _end in spans)).total_seconds()
         pairs.append((_("From first to last"), duration(elapsed)))

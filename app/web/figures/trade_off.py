@@ -16,7 +16,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import NOTHING
 from app.web.view import StudyView
-from app.web.words.parts import distance, focus, kind, listed, margin, said, seeds, sentence, why
+from app.web.words.parts import distance, ended, focus, kind, listed, margin, said, seeds, sentence
 
 THIRD = ("score", "memory", "time")
 """What may count besides the two axes: the first of these that is neither."""
@@ -142,9 +142,8 @@ def _missing(pair: Pair) -> list[Missing]:
     for arm in pair.found.arms:
         if arm in pair.arms:
             continue
-        if not arm.score and arm.failed:
-            reason = next((run.failure for run in arm.failed if run.failure), None)
-            found.append(Missing(look(arm), why(reason) if reason else _("cancelled")))
+        if arm.over:
+            found.append(Missing(look(arm), ended(arm)))
         elif arm.score:
             lacks = [axis.title(pair.found) for axis in (pair.x, pair.y) if not axis.spread(arm)]
             found.append(Missing(look(arm), _("%(axes)s not measured", axes=listed(lacks))))

@@ -44,7 +44,7 @@ def verdict(found: Comparison) -> Figure:
 def _row(arm: Arm) -> Row:
     seen = arm.verdict.difference if arm.verdict else None
     if seen is None:
-        return Row(look(arm), _("no result yet") if not arm.failed else _("no result"))
+        return Row(look(arm), _("no result") if arm.over else _("no result yet"))
     return Row(look(arm), _(WORDS[kind(arm)]), 100 * seen.delta, 100 * seen.low, 100 * seen.high)
 
 

@@ -80,10 +80,10 @@ def ways(at: At, render: Render, run_id: int) -> HTMLResponse:
 
 
 @router.post("/cancel")
-def cancel(db: Db, run_id: int) -> RedirectResponse:
+def cancel(db: Db, bell: Bell, run_id: int) -> RedirectResponse:
     """Cancel it: at once while it is queued, with its worker's next report while it runs."""
     with db.transaction() as session:
-        run_service.cancel(session, run_id)
+        run_service.cancel(session, bell, run_id)
     return RedirectResponse(f"/runs/{run_id}", status_code=303)
 
 

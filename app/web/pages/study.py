@@ -76,10 +76,10 @@ def add_seeds(db: Db, bell: Bell, study_id: int, count: Annotated[int, Form(ge=1
 
 
 @router.post("/cancel")
-def cancel(db: Db, study_id: int) -> RedirectResponse:
+def cancel(db: Db, bell: Bell, study_id: int) -> RedirectResponse:
     """Cancel what has not ended."""
     with db.transaction() as session:
-        study_service.cancel(session, study_id)
+        study_service.cancel(session, bell, study_id)
     return RedirectResponse(f"/studies/{study_id}", status_code=303)
 
 

@@ -29,8 +29,9 @@ def caveats(found: Comparison) -> tuple[Caveat, ...]:
         _partial(found),
         _seeds(found),
         *_failed(found),
+        _stopped(found),
         _resolution(found),
-        Caveat(_("learning rates were not tuned"), "conditions"),
+        *_tuning(found),
         _times(found),
         _memory(found),
         _conditions(found),
@@ -41,7 +42,7 @@ def caveats(found: Comparison) -> tuple[Caveat, ...]:
 def _partial(found: Comparison) -> Caveat | None:
     if found.complete:
         return None
-    done, total = sum(run.status.terminal for run in found.runs), len(found.runs)
+    done, total = found.done, found.total
     text = ngettext(
         "partial: %(done)s of %(num)s run has ended", "partial: %(done)s of %(num)s runs have ended", total, done=done
     )
@@ -67,6 +68,29 @@ def _failed(found: Comparison) -> list[Caveat]:
     if cancelled:
         remarks.append(Caveat(ngettext("%(num)s run was cancelled", "%(num)s runs were cancelled", cancelled), "arms"))
     return remarks
+
+
+def _tuning(found: Comparison) -> list[Caveat]:
+    """Whether rates were looked for; where the best may lie elsewhere; arms that found none, or were stopped."""
+    if not found.spec.tuning.rounds:
+        return [Caveat(_("learning rates were not tuned"), "conditions")]
+    at_edge = [arm.title for arm in found.arms if arm.tuning and arm.tuning.edge]
+    lost = [arm.title for arm in found.arms if arm.tuning and arm.tuning.hopeless]
+    remarks = []
+    if at_edge:
+        text = _(
+            "the best rate of %(arms)s is at the end of those tried: a better one may lie beyond", arms=listed(at_edge)
+        )
+        remarks.append(Caveat(text, "tuning"))
+    if lost:
+        text = _("%(arms)s: no learning rate that was tried could be trained", arms=listed(lost))
+        remarks.append(Caveat(text, "tuning"))
+    return remarks
+
+
+def _stopped(found: Comparison) -> Caveat | None:
+    stopped = [arm.title for arm in found.arms if arm.stopped]
+    return Caveat(_("%(arms)s: stopped before the end", arms=listed(stopped)), "arms") if stopped else None
 
 
 def _resolution(found: Comparison) -> Caveat | None:

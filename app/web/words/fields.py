@@ -96,6 +96,9 @@ METHOD_FIELDS: dict[str, Words] = {
 
 ARM_FIELDS: dict[str, Words] = {
     "learning_rate": Words(marked("Learning rate"), marked("The highest, once warmed up."), usual=True),
+    "learning_rates": Words(
+        marked("Rates to try"), marked("Where rates are tuned. Empty: a row around the learning rate.")
+    ),
     "weight_decay": Words(marked("Weight decay"), marked("Empty: as in the budget.")),
     "name": Words(marked("Name"), marked("Shown instead of the method's.")),
 }

@@ -41,16 +41,16 @@ def headline(found: Comparison) -> str:
 
 def _waiting(found: Comparison) -> str:
     """A study that is not done."""
-    done, total = sum(run.status.terminal for run in found.runs), len(found.runs)
-    if all(run.status is RunStatus.QUEUED for run in found.runs):
+    done, total = found.done, found.total
+    if all(status is RunStatus.QUEUED for status in found.statuses):
         return ngettext("queued, %(num)s run", "queued, %(num)s runs", total)
     return ngettext("running, %(done)s of %(num)s run", "running, %(done)s of %(num)s runs", total, done=done)
 
 
 def _under_way(found: Comparison) -> str:
     """The same as a heading."""
-    done, total = sum(run.status.terminal for run in found.runs), len(found.runs)
-    if all(run.status is RunStatus.QUEUED for run in found.runs):
+    done, total = found.done, found.total
+    if all(status is RunStatus.QUEUED for status in found.statuses):
         return ngettext("Queued: %(num)s run waits for a worker", "Queued: %(num)s runs wait for a worker", total)
     return ngettext("Running: %(done)s of %(num)s run done", "Running: %(done)s of %(num)s runs done", total, done=done)
 
@@ -64,7 +64,7 @@ def _missing(found: Comparison) -> str:
 
 def _nothing(found: Comparison) -> str:
     """No run succeeded."""
-    reasons, total = failures(found), len(found.runs)
+    reasons, total = failures(found), found.total
     if not reasons:
         return _("Cancelled before a run had ended")
     reason, times = reasons[0]

@@ -164,8 +164,10 @@ def times_smaller(small: float, large: float) -> str | None:
 
 
 def failures(found: Comparison) -> list[tuple[Failure, int]]:
-    """Why runs failed, the most common reason first, with how often."""
+    """Why runs failed, the most common reason first, with how often; a trial counts where its arm has no run for it."""
     reasons = [run.failure for run in found.runs if run.failure]
+    lost = [arm for arm in found.arms if arm.tuning and arm.tuning.hopeless]
+    reasons += [trial.failure for arm in lost for trial in arm.trials if trial.failure]
     codes = Counter(f.code for f in reasons)
     return [(next(f for f in reasons if f.code is code), n) for code, n in codes.most_common()]
 
@@ -173,6 +175,11 @@ def failures(found: Comparison) -> list[tuple[Failure, int]]:
 def why(failure: Failure) -> str:
     """A failure in a few words."""
     return _(FAILURE_WORDS[failure.code])
+
+
+def ended(arm: Arm) -> str:
+    """Why an arm has no result and will have none, in a few words."""
+    return why(arm.failure) if arm.failure else _("stopped") if arm.stopped else _("cancelled")
 
 
 def remedy(failure: Failure) -> str:

@@ -12,7 +12,7 @@ from transformers.models.bert.modeling_bert import BertAttention, BertPreTrained
 
 from app.domain.errors import RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
-from app.domain.metrics import Evaluation, RunResult
+from app.domain.metrics import DataSeen, Evaluation, RunResult
 from app.domain.runs import FailureCode, Phase, TrainingArguments
 from tests import tiny
 from worker.engine.attempt import Attempt
@@ -210,6 +210,41 @@ def test_the_test_split_is_read_twice(
     monkeypatch.setattr(sequence_classification, "evaluate", counting)
     attempt(tmp_path, base, recorder, HeadOnlySpec())
     assert read == ["test", "validation", "validation", "validation", "test"]
+
+
+def test_a_trial_reads_no_test_split_and_leaves_no_weights(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = sequence_classification.evaluate
+
+    def counting(model, examples, evaluator, *, generate):  # type: ignore[no-untyped-def]
+        read.append(examples.rows[0].split)
+        return original(model, examples, evaluator, generate=generate)
+
+    monkeypatch.setattr(sequence_classification, "evaluate", counting)
+    job = tiny.job(tmp_path / "trial", base, HeadOnlySpec()).model_copy(update={"trial": True})
+    trial = Attempt(job, recorder).run()
+    assert read == ["validation"] * 3
+    assert {(e.subject, e.split) for e in trial.evaluations} == {("adapted", "validation")}
+    assert trial.audit.passed
+    assert [file.kind for file in trial.artifacts] == ["metrics"]
+
+    whole = attempt(tmp_path / "whole", base, tiny.Recorder(), HeadOnlySpec())
+    assert [e for e in whole.evaluations if e.split == "validation"] == trial.evaluations
+
+
+def test_what_was_read_and_in_which_order_is_the_same_for_every_arm_of_a_seed(base: Path, tmp_path: Path) -> None:
+    short = arguments(max_steps=1)
+
+    def data(name: str, method: MethodSpec, **changes: object) -> DataSeen:
+        found = attempt(tmp_path / name, base, tiny.Recorder(), method, short.model_copy(update=changes)).data
+        assert found is not None
+        return found
+
+    full, head, later = data("a", FullSpec()), data("b", HeadOnlySpec()), data("c", HeadOnlySpec(), seed=1)
+    assert full == head
+    assert (later.splits, later.order != full.order) == (full.splits, True)
 
 
 @pytest.mark.parametrize("method", tiny.METHODS, ids=lambda m: m.kind)

@@ -1,0 +1,62 @@
+"""The queue's only way in: a checked run, alone or one that a study owes."""
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import Session
+
+from app.domain.runs import RunSpec, RunStatus
+from app.domain.studies import OwedRun
+from app.queue import TRAIN, Doorbell
+from app.services import estimates
+from app.store.queries import events
+from app.store.session import after_commit
+from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow, now
+
+
+def enqueue_owed(
+    session: Session,
+    bell: Doorbell,
+    study: StudyRow,
+    owed: Iterable[OwedRun],
+    model: BaseModelRow,
+    dataset: DatasetRow,
+) -> None:
+    """Queue runs that a study owes, in their order."""
+    for run in owed:
+        enqueue(session, bell, run.spec, model, dataset, study_id=study.id, arm=run.arm, trial_round=run.trial_round)
+
+
+def enqueue(
+    session: Session,
+    bell: Doorbell,
+    spec: RunSpec,
+    model: BaseModelRow,
+    dataset: DatasetRow,
+    *,
+    study_id: int | None = None,
+    arm: str = "",
+    trial_round: int | None = None,
+) -> RunRow:
+    """Insert a checked run as `queued`, have its needs predicted, and ring once it is committed."""
+    rate = spec.training.learning_rate or spec.method.facts.learning_rate
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": rate})})
+    run = RunRow(
+        study_id=study_id,
+        arm=arm or spec.method.label,
+        seed=spec.training.seed,
+        trial_round=trial_round,
+        method_kind=spec.method.kind,
+        metric=spec.verdict_metric,
+        base_model_id=model.id,
+        dataset_id=dataset.id,
+        learning_rate=rate,
+        spec_json=spec.model_dump(mode="json"),
+        status=RunStatus.QUEUED.value,
+        rung_at=now(),
+    )
+    session.add(run)
+    session.flush()
+    events.add(session, run.id, "status", "queued")
+    after_commit(session, lambda: bell.ring(TRAIN, run.id))
+    estimates.for_submitted(session, bell, run, model, dataset)
+    return run

@@ -1,0 +1,95 @@
+"""Tuning while a study is under way: when a trial ends, what follows for its arm is queued in the same transaction.
+
+    trial ends → hold(): the study's row is locked → its end is written → trial_ended() → advance()
+
+Whoever ends a trial holds its study first, so of two trials that end at once the second sees the first as ended, and
+nothing is queued twice. A study that stands still all the same is advanced by the sweep: what follows is worked out
+from the trials that are there, never from what was done before.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy.orm import Session
+
+from app.domain.runs import RunStatus
+from app.domain.studies import StudySpec
+from app.domain.tuning import Chosen, NoTuning, Step, Trial, Try, Wait, next_step, reached
+from app.queue import Doorbell
+from app.services.queueing import enqueue_owed
+from app.store.queries import base_models, datasets, runs, studies
+from app.store.tables import RunRow
+
+
+def hold(session: Session, run: RunRow) -> None:
+    """Lock the study of a trial until the transaction ends; nothing for other runs. Before its state is changed: the
+    study first, then its runs, so that no two wait for each other."""
+    if run.trial_round is not None and run.study_id is not None:
+        studies.get(session, run.study_id, lock=True)
+
+
+def trial_ended(session: Session, bell: Doorbell, run: RunRow) -> None:
+    """Queue what follows from the end of a trial; nothing for other runs."""
+    if run.trial_round is not None and run.study_id is not None:
+        advance(session, bell, run.study_id)
+
+
+def advance(session: Session, bell: Doorbell, study_id: int) -> int:
+    """Queue the next round, or the runs that count, of every arm whose trials have ended. How many runs were queued.
+
+    Arms that have no rate to run at, and arms that were stopped, hold nothing up. Raises NotFound.
+    """
+    study = studies.get(session, study_id, lock=True)
+    if not study.tuning:
+        return 0
+    spec, trials = study.spec, by_arm(runs.trials_of(session, study_id))
+    done = {*runs.arms_with_runs(session, study_id), *study.stopped_json}
+    steps = {arm.title: _step(spec, arm.title, trials) for arm in spec.arms if arm.title not in done}
+    owed = spec.owed({title: step.rate for title, step in steps.items() if isinstance(step, Chosen)})
+    for title, step in steps.items():
+        if isinstance(step, Try):
+            owed += spec.trials(spec.arm(title), step.round, step.rates)
+    model, dataset = base_models.by_id(session, study.base_model_id), datasets.by_id(session, study.dataset_id)
+    assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
+    enqueue_owed(session, bell, study, owed, model, dataset)
+    study.tuning = any(isinstance(step, Wait | Try) for step in steps.values())
+    session.flush()
+    return len(owed)
+
+
+def chosen_rates(spec: StudySpec, trials: Mapping[str, Sequence[Trial]]) -> dict[str, float]:
+    """The rate of every arm that has one; without tuning, every arm's own."""
+    if isinstance(spec.tuning, NoTuning):
+        return {arm.title: arm.rate for arm in spec.arms}
+    steps = {arm.title: _step(spec, arm.title, trials) for arm in spec.arms}
+    return {title: step.rate for title, step in steps.items() if isinstance(step, Chosen)}
+
+
+def by_arm(rows: Sequence[RunRow]) -> dict[str, list[Trial]]:
+    """Trials by the arm that they are of; other runs are left out."""
+    found: dict[str, list[Trial]] = {}
+    for row in rows:
+        if row.trial_round is not None:
+            found.setdefault(row.arm, []).append(_trial(row, row.trial_round))
+    return found
+
+
+def _step(spec: StudySpec, title: str, trials: Mapping[str, Sequence[Trial]]) -> Step:
+    return next_step(spec.tuning, spec.rates(spec.arm(title)), trials.get(title, ()))
+
+
+def _trial(row: RunRow, round_: int) -> Trial:
+    result = row.result
+    score, loss = reached(result) if result else (None, None)
+    return Trial(
+        run_id=row.id,
+        arm=row.arm,
+        rate=row.learning_rate,
+        round=round_,
+        seed=row.seed,
+        status=RunStatus(row.status),
+        score=score,
+        loss=loss,
+        steps=result.steps if result else row.step,
+        tokens=result.tokens if result else None,
+        failure=row.failure,
+    )
