@@ -346,7 +346,8 @@ def _result(run: RunRow, accuracy: float) -> RunResult:
             evaluate=2.3,
             save=0.4,
             audit=0.3,
-            wall=train + 7.3,
+            updates=1.2,
+            wall=train + 8.5,
         ),
         evaluations=[],
         environment=Environment(

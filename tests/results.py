@@ -1,5 +1,7 @@
 """Results as a trainer would report them, for tests that train nothing."""
 
+import numpy as np
+
 from app.domain.metrics import (
     Audit,
     AuditGroup,
@@ -11,6 +13,8 @@ from app.domain.metrics import (
     RunResult,
     StepMetrics,
 )
+from app.domain.spectra import Spectrum
+from app.domain.updates import MatrixUpdate, RunUpdates
 
 
 def step(number: int, loss: float = 1.0) -> StepMetrics:
@@ -67,3 +71,25 @@ def result(accuracy: float = 0.75) -> RunResult:
             device="cpu", device_name="CPU", threads=2, precision="fp32", attention="sdpa", versions={"torch": "2"}
         ),
     )
+
+
+def updates(rank: int = 8, blocks: int = 1, side: int = 384) -> RunUpdates:
+    """Weight updates of query and value in some blocks, of a method of that rank, with one left out."""
+    whole = Spectrum.of(np.geomspace(8, 0.5, side))
+    matrices = [
+        MatrixUpdate(
+            name=f"bert.encoder.layer.{block}.attention.self.{part}",
+            block=block,
+            module=f"attention.self.{part}",
+            rows=side,
+            columns=side,
+            norm_ratio=0.02 * (1 + block),
+            delta=Spectrum.of(np.geomspace(1, 0.3 / (1 + block), rank)),
+            weight=whole,
+            top=10,
+            intruders=block % 2,
+        )
+        for block in range(blocks)
+        for part in ("query", "value")
+    ]
+    return RunUpdates(matrices=matrices, late=1, budget_seconds=10, seconds=0.5)

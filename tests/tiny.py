@@ -18,6 +18,7 @@ from app.domain.jobs import TrainJob
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.metrics import Evaluation, StepMetrics
 from app.domain.runs import Phase, RunSpec, TrainingArguments
+from app.domain.updates import RunUpdates
 from worker.engine.progress import Stopped
 
 LABELS = ["animal", "colour", "number"]
@@ -130,6 +131,7 @@ class Recorder:
         self.seen: list[StepMetrics] = []
         self.evaluations: list[tuple[Evaluation, Sequence[str], Sequence[float]]] = []
         self.logs: list[str] = []
+        self.updated: RunUpdates | None = None
         self.checkpoints: list[tuple[int, Path]] = []
         self.stop_at = stop_at
         self.total_steps: int | None = None
@@ -150,6 +152,9 @@ class Recorder:
 
     def checkpoint(self, step: int, folder: Path) -> None:
         self.checkpoints.append((step, folder))
+
+    def updates(self, updates: RunUpdates) -> None:
+        self.updated = updates
 
     def raise_if_stopped(self) -> None:
         if self.phases and self.phases[-1] is Phase.TRAIN:

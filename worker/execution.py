@@ -17,9 +17,11 @@ from app.domain.jobs import (
     ResultReport,
     StepsReport,
     TrainJob,
+    UpdatesReport,
 )
 from app.domain.metrics import Evaluation, StepMetrics
 from app.domain.runs import Failure, FailureCode, Phase
+from app.domain.updates import RunUpdates
 from worker.engine.attempt import Attempt
 from worker.engine.failures import failure
 from worker.engine.progress import Stopped
@@ -52,6 +54,10 @@ class Reports:
     def checkpoint(self, step: int, folder: Path) -> None:
         """A checkpoint lies in a folder."""
         self._channel.send(CheckpointReport(step=step, folder=str(folder)))
+
+    def updates(self, updates: RunUpdates) -> None:
+        """What training did to each matrix."""
+        self._channel.send(UpdatesReport(updates=updates))
 
     def raise_if_stopped(self) -> None:
         """Raise `Stopped` once a stop was asked for."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.metrics import Evaluation, RunResult, StepMetrics
 from app.domain.runs import Failure, Phase, RunSpec
 from app.domain.tasks import Format
+from app.domain.updates import RunUpdates
 
 
 class _Message(BaseModel):
@@ -42,6 +43,8 @@ class TrainJob(_Message):
     """A local directory with a checkpoint to go on from."""
     checkpoint_seconds: float | None = None
     """Leave a checkpoint so often; None leaves one only when stopped."""
+    updates_seconds: float = 10.0
+    """How long the weight updates may be looked at, where a tenth of the train clock is less; 0: not at all."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     """CPU threads; None takes torch's own choice."""
@@ -94,6 +97,13 @@ class CheckpointReport(_Message):
     """A local directory; its files are `worker.engine.resume`'s."""
 
 
+class UpdatesReport(_Message):
+    """What training did to each matrix."""
+
+    type: Literal["updates"] = "updates"
+    updates: RunUpdates
+
+
 class ResultReport(_Message):
     """The attempt succeeded; nothing follows."""
 
@@ -109,6 +119,13 @@ class FailureReport(_Message):
 
 
 Report = Annotated[
-    PhaseReport | StepsReport | EvaluationReport | LogReport | CheckpointReport | ResultReport | FailureReport,
+    PhaseReport
+    | StepsReport
+    | EvaluationReport
+    | LogReport
+    | CheckpointReport
+    | UpdatesReport
+    | ResultReport
+    | FailureReport,
     Field(discriminator="type"),
 ]

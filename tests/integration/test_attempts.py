@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
-from app.domain.jobs import EvaluationReport, LogReport, PhaseReport, Report, StepsReport
+from app.domain.jobs import EvaluationReport, LogReport, PhaseReport, Report, StepsReport, UpdatesReport
 from app.domain.methods import METHODS, FullSpec, LoraSpec
 from app.domain.models import ModelRegistration
 from app.domain.runs import Failure, FailureCode, Phase, RunSpec, RunStatus
@@ -18,12 +18,12 @@ from app.queue import TRAIN
 from app.services import attempts, models, runs, sweep, workers
 from app.services.attempts import Claim, Fenced
 from app.settings import Settings
-from app.store.queries import evaluations, events, steps
+from app.store.queries import evaluations, events, steps, weight_updates
 from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import RunRow, now
 from tests.fakes import SilentBell
-from tests.results import evaluation, result, step
+from tests.results import evaluation, result, step, updates
 
 SPEC = RunSpec(base_model="tiny", dataset="small", method=LoraSpec(r=2, target_modules=["query"]))
 LEASE = 45.0
@@ -156,6 +156,36 @@ def test_a_result_is_written_once_and_names_what_came_out(registered: Database, 
     with pytest.raises(Fenced):
         in_transaction(registered, lambda s: attempts.finish(s, bell, mine, result(0.1), {}))
     assert row(registered, mine.run_id).score == 0.75
+
+
+def test_weight_updates_are_kept_once_and_a_new_attempt_begins_without_them(
+    registered: Database, bell: SilentBell
+) -> None:
+    claim_ = claimed(registered, bell)
+    found = updates()
+    for number in (1, 1):  # the answer to the first was lost
+        in_transaction(
+            registered, lambda s, n=number: attempts.report(s, claim_, n, [UpdatesReport(updates=found)], LEASE)
+        )
+    with registered.reading() as session:
+        assert weight_updates.of_runs(session, [claim_.run_id]) == {claim_.run_id: found}
+        assert weight_updates.summaries(session, [claim_.run_id, 99]) == {claim_.run_id: found.summary}
+        log = [e.message for e in events.last(session, claim_.run_id, limit=9)]
+    assert "weight updates of 2 of 3 matrices in 0.5 s: for 1 there was no time" in log
+    in_transaction(registered, lambda s: attempts.hand_back(s, bell, claim_, "the worker stops"))
+    assert claim(registered, claim_.run_id) is not None
+    with registered.reading() as session:
+        assert weight_updates.of_runs(session, [claim_.run_id]) == {}
+
+
+def test_a_zombie_has_no_weight_updates_to_write(registered: Database, bell: SilentBell) -> None:
+    old = claimed(registered, bell)
+    in_transaction(registered, lambda s: attempts.hand_back(s, bell, old, "the worker stops"))
+    assert claim(registered, old.run_id) is not None
+    with pytest.raises(Fenced):
+        in_transaction(registered, lambda s: attempts.report(s, old, 1, [UpdatesReport(updates=updates())], LEASE))
+    with registered.reading() as session:
+        assert weight_updates.of_runs(session, [old.run_id]) == {}
 
 
 def test_a_zombie_of_an_older_attempt_writes_no_row(registered: Database, bell: SilentBell, settings: Settings) -> None:

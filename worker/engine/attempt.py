@@ -7,12 +7,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from app.domain.architecture import TaskModel
 from app.domain.datasets import Row, Split
 from app.domain.errors import RunFailed
 from app.domain.jobs import TrainJob
 from app.domain.methods import QloraSpec
-from app.domain.metrics import Parameters, RunResult
+from app.domain.metrics import Memory, Parameters, RunResult
 from app.domain.runs import FailureCode, Phase
+from app.domain.updates import RunUpdates
 from worker.engine import audit
 from worker.engine.architecture import describe as describe_model
 from worker.engine.artifacts import collect, write_predictions
@@ -32,6 +34,8 @@ from worker.engine.resume import Checkpoint
 from worker.engine.stored_prefix import stored_prefix
 from worker.engine.tasks import TASKS
 from worker.engine.train import Loop, Trained
+from worker.engine.untouched import Untouched
+from worker.engine.updates import FREE_BYTES, SHARE_OF_TRAINING, Analysis
 
 
 class Attempt:
@@ -66,6 +70,7 @@ class Attempt:
         if isinstance(self.method, QloraSpec):
             nf4 = NF4(torch.bfloat16 if self.bf16 else torch.float32, self.device)
         base = load(job.model_location, job.model_revision, spec.task, job.labels, training.seed, nf4)
+        untouched_model = Untouched(job, base.model)
         if base.missing:
             sink.log(f"The checkpoint lacks {', '.join(base.missing)}: they start from random weights.")
         facts = describe_model(base.model, spec.task)
@@ -142,13 +147,16 @@ class Attempt:
             self.mechanism.save(model, base.tokenizer, spec, self.output)
             write_predictions(self.output / "predictions.parquet", splits["test"], job.labels, untouched, adapted)
         artifacts = collect(self.output)
+        measured = memory.read(model, trained.optimizer_bytes, instruments.ledgers.taken)
+        clocks.enter("updates")
+        self._tell_updates(model, facts, untouched_model, measured)
         return RunResult(
             steps=trained.steps,
             best_step=trained.best_step,
             tokens=trained.tokens,
             parameters=count(model, groups),
             audit=audited,
-            memory=memory.read(model, trained.optimizer_bytes, instruments.ledgers.taken),
+            memory=measured,
             evaluations=instruments.evaluations,
             forgetting=forgetting,
             data=data,
@@ -193,6 +201,32 @@ class Attempt:
         evaluation = found.evaluation("adapted" if trained else "base", "test", metric, step, epoch)
         self.instruments.evaluated(evaluation, [row.item for row in test.rows], found.per_item[metric].tolist())
         return found
+
+    def _tell_updates(self, model: nn.Module, facts: TaskModel, base: Untouched, measured: Memory) -> None:
+        """Look at what training did to each matrix, unless the run is a trial. What goes wrong is logged: the run has
+        its result by now."""
+        job, method, instruments = self.job, self.method, self.instruments
+        if job.trial or not job.updates_seconds:
+            return
+        if method.unchanged:
+            instruments.sink.updates(RunUpdates(unchanged=method.unchanged))
+            return
+        free = max(FREE_BYTES, measured.peak_bytes - instruments.memory.used())
+        if method.mechanism == "selection" and self.device.type == "cpu":
+            free -= base.held_bytes
+        analysis = Analysis(
+            model=facts,
+            change=lambda layer: self.mechanism.change(model, method, layer, lambda: base.model),
+            budget_seconds=max(job.updates_seconds, SHARE_OF_TRAINING * instruments.clocks.train_seconds),
+            free_bytes=free,
+            device=self.device,
+            raise_if_stopped=instruments.sink.raise_if_stopped,
+        )
+        try:
+            instruments.sink.updates(analysis.run(method.updates(facts)))
+        except Exception as error:
+            why = str(error).strip().split("\n")[0].rstrip(".")
+            instruments.sink.log(f"The weight updates could not be looked at: {type(error).__name__}: {why}.")
 
 
 def count(model: nn.Module, groups: Mapping[str, str]) -> Parameters:

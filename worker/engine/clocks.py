@@ -20,6 +20,7 @@ ClockName = Literal[
     "save",
     "audit",
     "cache",
+    "updates",
 ]
 
 _TRAIN: tuple[ClockName, ...] = ("forward", "backward", "optimizer", "data")

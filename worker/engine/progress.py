@@ -7,6 +7,7 @@ from typing import Protocol
 
 from app.domain.metrics import Evaluation, StepMetrics
 from app.domain.runs import Phase
+from app.domain.updates import RunUpdates
 from worker.engine.clocks import ClockName, Stopwatch
 from worker.engine.ledger import Ledgers
 from worker.engine.memory import MemoryMeter
@@ -34,6 +35,9 @@ class ProgressSink(Protocol):
     def checkpoint(self, step: int, folder: Path) -> None:
         """A checkpoint of so many steps lies in a folder; whoever wants to keep it moves it away before the one
         after the next is written."""
+
+    def updates(self, updates: RunUpdates) -> None:
+        """What training did to each matrix."""
 
     def raise_if_stopped(self) -> None:
         """Raise `Stopped` if somebody asked for it. Called before every batch: must cost nothing."""

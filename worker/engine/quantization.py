@@ -102,6 +102,15 @@ def shape(parameter: torch.Tensor) -> tuple[int, ...]:
     return tuple(parameter.quant_state.shape if is_packed(parameter) else parameter.shape)  # type: ignore[attr-defined]
 
 
+def unpacked(parameter: torch.Tensor) -> torch.Tensor:
+    """A parameter itself; of a packed one, the numbers that it stands for."""
+    if not is_packed(parameter):
+        return parameter
+    functional = importlib.import_module("bitsandbytes").functional
+    numbers: torch.Tensor = functional.dequantize_4bit(parameter.data, parameter.quant_state)  # type: ignore[attr-defined]
+    return numbers
+
+
 def stored(parameter: torch.Tensor) -> list[torch.Tensor]:
     """The tensors in which a parameter is held: itself; of a packed one, its bytes and their scales."""
     if not is_packed(parameter):

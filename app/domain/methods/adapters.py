@@ -19,7 +19,7 @@ from pydantic import Field
 
 from app.domain.architecture import LinearFacts, TaskModel, Tensor, short_names
 from app.domain.errors import FieldError
-from app.domain.methods.base import Mechanism, Method, MethodFacts
+from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
 
 Place = Literal["attention", "feed-forward"]
 
@@ -56,6 +56,7 @@ class BottleneckAdapterSpec(Method):
         formula="Σ 2·m·d + d + m over the adapters; one a block (pfeiffer), or one more for each attention (houlsby)",
     )
     mechanism: ClassVar[Mechanism] = "bottleneck"
+    unchanged: ClassVar[Unchanged | None] = "networks"
     kind: Literal["bottleneck-adapter"] = "bottleneck-adapter"
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     bottleneck_size: int = Field(default=64, ge=1, le=65536)

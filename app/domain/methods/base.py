@@ -26,6 +26,8 @@ from app.domain.tasks import TASKS, Task
 Family = Literal["full", "partial", "head", "lora", "low-rank", "scaling", "prompt", "adapter"]
 """What a colour and a marker stand for on pages and in charts."""
 Mechanism = Literal["selection", "peft", "bottleneck", "scratch"]
+Unchanged = Literal["head", "biases", "tokens", "networks"]
+"""What trains where no matrix of the base model changes; the sentences are in `app.domain.updates`."""
 WRAPPED = "base_model.model"
 """PEFT's name for a model into which it puts modules."""
 EVERY_TASK: tuple[Task, ...] = tuple(TASKS)
@@ -59,6 +61,8 @@ class Method(BaseModel):
     """The base model's own weights stay as they are, so they may be held in a coarser number format."""
     needs: ClassVar[frozenset[Capability]] = frozenset()
     """What a worker must be able to do."""
+    unchanged: ClassVar[Unchanged | None] = None
+    """Why there is no ΔW: what trains instead of the base model's matrices. None: it changes some of them."""
     without: ClassVar[Mapping[str, str]] = {}
     """Training arguments that do not go with the method, with the reason: `packing`, `gradient_checkpointing`."""
 
@@ -79,6 +83,10 @@ class Method(BaseModel):
     def touches(self, model: TaskModel) -> list[str]:
         """Names of the modules of the untouched model that the method changes or wraps."""
         return list(dict.fromkeys(t.name.rpartition(".")[0] for t in self.trains(model)))
+
+    def updates(self, model: TaskModel) -> list[LinearFacts]:
+        """The base model's linear layers whose matrix is another one after training, in the order of the model."""
+        return []
 
     def unfit(self, model: TaskModel) -> FieldError | None:
         """Why the method does not fit this model and task, or None. Names the real modules."""
@@ -178,6 +186,10 @@ class LinearMethod(Method):
     def touches(self, model: TaskModel) -> list[str]:
         """The adapted layers and the head."""
         return [m.name for m in self.targets(model)] + model.head
+
+    def updates(self, model: TaskModel) -> list[LinearFacts]:
+        """The adapted layers."""
+        return self.targets(model)
 
     def unfit(self, model: TaskModel) -> FieldError | None:
         """No target at all, or a named one that is not there."""

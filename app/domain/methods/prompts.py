@@ -15,7 +15,7 @@ from pydantic import Field
 
 from app.domain.architecture import TaskModel, Tensor
 from app.domain.errors import FieldError
-from app.domain.methods.base import MethodFacts, PeftMethod
+from app.domain.methods.base import MethodFacts, PeftMethod, Unchanged
 from app.domain.tasks import TASKS
 
 _LAST = "score"
@@ -26,6 +26,7 @@ class VirtualTokens(PeftMethod):
     """What these methods have in common."""
 
     wrapped: ClassVar[str] = "base_model"
+    unchanged: ClassVar[Unchanged | None] = "tokens"
     without: ClassVar[Mapping[str, str]] = {"packing": "virtual tokens stand before a row, and packed rows have one"}
     num_virtual_tokens: int = Field(default=20, ge=1, le=4096)
     """n."""

@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.architecture import ParameterFacts, TaskModel, Tensor
+from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel, Tensor
 from app.domain.errors import FieldError
-from app.domain.methods.base import Mechanism, Method, MethodFacts
+from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
 
 
 class Selection(Method):
@@ -27,6 +27,11 @@ class Selection(Method):
     def trains(self, model: TaskModel) -> list[Tensor]:
         """The selected parameters, under their own names."""
         return [Tensor(p.name, p.shape, group(p.name)) for p in model.parameters if self.selects(p, model)]
+
+    def updates(self, model: TaskModel) -> list[LinearFacts]:
+        """The layers whose weight is selected."""
+        chosen = {p.name for p in model.parameters if self.selects(p, model)}
+        return [m for m in model.linear if f"{m.name}.weight" in chosen]
 
 
 def group(name: str) -> str:
@@ -68,6 +73,7 @@ class HeadOnlySpec(Selection):
         formula="0",
         tasks=("sequence-classification",),
     )
+    unchanged: ClassVar[Unchanged | None] = "head"
     kind: Literal["head-only"] = "head-only"
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
@@ -124,6 +130,7 @@ class BitFitSpec(Selection):
         paper="Ben Zaken et al. 2021, arXiv 2106.10199",
         formula="the sum of all bias vectors",
     )
+    unchanged: ClassVar[Unchanged | None] = "biases"
     kind: Literal["bitfit"] = "bitfit"
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:

@@ -10,6 +10,7 @@ from app.store.tables.event import RunEventRow
 from app.store.tables.run import RunRow
 from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
+from app.store.tables.weight_update import WeightUpdatesRow
 from app.store.tables.worker import WorkerRow
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "RunRow",
     "StepChunkRow",
     "StudyRow",
+    "WeightUpdatesRow",
     "WorkerRow",
     "now",
 ]

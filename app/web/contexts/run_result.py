@@ -29,9 +29,10 @@ CLOCKS = {
     "evaluate": marked("evaluate"),
     "save": marked("save"),
     "audit": marked("audit"),
+    "updates": marked("look at the weight updates"),
 }
 """In the order of time."""
-SELDOM = ("cache",)
+SELDOM = ("cache", "updates")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ PHASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("backward", marked("backward"), "var(--p-backward)", ("backward",)),
     ("step-time", marked("optimizer"), "var(--p-optimizer)", ("optimizer",)),
     ("idle", marked("batches"), "var(--p-idle)", ("data",)),
-    ("idle", marked("evaluate, save, audit"), "var(--p-idle)", ("evaluate", "save", "audit")),
+    ("idle", marked("evaluate, save, audit"), "var(--p-idle)", ("evaluate", "save", "audit", "updates")),
 )
 """Class, name, colour, and the clocks that it sums."""
 

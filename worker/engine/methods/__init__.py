@@ -3,6 +3,7 @@
 To add a method that PEFT carries out, or that only selects parameters, nothing is needed here.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,10 +11,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.architecture import TaskModel
+from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods import Mechanism
 from app.domain.runs import RunSpec
+from worker.engine.change import Change
 from worker.engine.methods import bottleneck, peft, scratch, selection
+
+Untouched = Callable[[], nn.Module]
 
 
 class Companion(Protocol):
@@ -44,6 +48,10 @@ class MechanismFile(Protocol):
 
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
         """Write what one keeps, into a folder of `directory` called `adapter` or `model`; returns that folder."""
+
+    def change(self, model: Any, spec: Any, layer: LinearFacts, untouched: Untouched) -> Change:
+        """How the matrix of one of `spec.updates` was changed. Leaves `model` as it is; `untouched` gives the base
+        model once more, which is loaded when it is first asked for."""
 
 
 MECHANISMS: dict[Mechanism, MechanismFile] = {

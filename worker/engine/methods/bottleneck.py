@@ -22,11 +22,12 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.architecture import TaskModel
+from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods.adapters import BottleneckAdapterSpec
 from app.domain.runs import RunSpec
 from app.domain.tasks import Task
 from worker.engine.architecture import describe
+from worker.engine.change import Change
 from worker.engine.methods import tensors
 
 NON_LINEARITIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -79,6 +80,13 @@ def _through_adapter(projection: nn.Module, _: object, output: torch.Tensor) -> 
 def companion(model: PreTrainedModel, spec: BottleneckAdapterSpec, total_steps: int) -> None:
     """Nothing."""
     return
+
+
+def change(
+    model: PreTrainedModel, spec: BottleneckAdapterSpec, layer: LinearFacts, untouched: Callable[[], nn.Module]
+) -> Change:
+    """There is none: `spec.updates` is empty."""
+    raise NotImplementedError
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:

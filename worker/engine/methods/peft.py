@@ -6,6 +6,7 @@ original stays in the model and is not used.
 
 import copy
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, PeftType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.architecture import TaskModel
+from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.errors import RunFailed
 from app.domain.methods import AdaLoraSpec, PeftMethod
+from app.domain.methods.base import layer as peft_name
 from app.domain.runs import FailureCode, RunSpec
+from worker.engine.change import Change, Product, matrix
 from worker.engine.methods.adalora import RankBudget, ranks_left
 from worker.engine.methods.virtual_tokens import generate
 from worker.engine.tasks import TASKS
@@ -52,6 +56,35 @@ def apply(model: PreTrainedModel, spec: PeftMethod, facts: TaskModel) -> PeftMod
 def companion(model: PeftModel, spec: PeftMethod, total_steps: int) -> RankBudget | None:
     """AdaLoRA's; the others have none."""
     return RankBudget(model, spec, total_steps) if isinstance(spec, AdaLoraSpec) else None
+
+
+def change(model: PeftModel, spec: PeftMethod, layer: LinearFacts, untouched: Callable[[], nn.Module]) -> Change:
+    """s·B·A of a plain LoRA; of everything else (DoRA's magnitude, a rotation, a Kronecker product) what merging a copy
+    of the layer in float64 makes of W."""
+    name = peft_name(layer)
+    adapted: Any = model.get_submodule(name)
+    before = matrix(adapted.base_layer.weight, layer.transposed)
+    thin = start = None
+    if spec.peft_type == "LORA":
+        a, b = (part["default"].weight.detach().double() for part in (adapted.lora_A, adapted.lora_B))
+        thin = Product(b * adapted.scaling["default"], a)
+        start = _start(model, name, adapted.scaling["default"]) if hasattr(model, "first") else None
+    if start is not None:
+        before = before + start.dense
+    if thin is None or adapted.lora_variant:
+        merged: Any = copy.deepcopy(adapted).double().eval()
+        merged.merge()
+        return Change(before, matrix(merged.get_base_layer().weight, layer.transposed) - before)
+    if start is not None:
+        thin = Product(torch.cat([thin.b, -start.b], dim=1), torch.cat([thin.a, start.a], dim=0))
+    return Change(before, thin)
+
+
+def _start(model: Any, name: str, scaling: float) -> Product:
+    """What PiSSA and OLoRA took out of W: s·B₀·A₀."""
+    b, a = (model.first[f"{name}.lora_{part}.default.weight"] for part in "BA")
+    device = next(model.parameters()).device
+    return Product(b.to(device).double() * scaling, a.to(device).double())
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:

@@ -15,6 +15,7 @@ What is kept is PEFT's adapter format: `PeftModel.from_pretrained(base_model, "a
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,11 +26,12 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.architecture import TaskModel
+from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods.base import WRAPPED
 from app.domain.methods.scratch import LoraFromScratchSpec
 from app.domain.runs import RunSpec
 from worker.engine.architecture import head_names
+from worker.engine.change import Change, Product, matrix
 from worker.engine.tasks import TASKS
 
 
@@ -103,6 +105,16 @@ def apply(model: PreTrainedModel, spec: LoraFromScratchSpec, facts: TaskModel) -
 def companion(model: PreTrainedModel, spec: LoraFromScratchSpec, total_steps: int) -> None:
     """Nothing."""
     return
+
+
+def change(
+    model: PreTrainedModel, spec: LoraFromScratchSpec, layer: LinearFacts, untouched: Callable[[], nn.Module]
+) -> Change:
+    """s·B·A."""
+    adapted = model.get_submodule(layer.name)
+    assert isinstance(adapted, LoRALayer)  # noqa: S101 it is a target
+    b, a = adapted.B.detach().double() * adapted.scaling, adapted.A.detach().double()
+    return Change(matrix(adapted.weight, layer.transposed), Product(b, a))
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:

@@ -9,13 +9,17 @@ the same labels:
     model.load_state_dict(safetensors.torch.load_file("adapter/selection.safetensors"), strict=False)
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.architecture import TaskModel
+from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods.selection import Selection
 from app.domain.runs import RunSpec
+from worker.engine.change import Change, matrix
 from worker.engine.methods import tensors
 
 
@@ -30,6 +34,14 @@ def apply(model: PreTrainedModel, spec: Selection, facts: TaskModel) -> PreTrain
 def companion(model: PreTrainedModel, spec: Selection, total_steps: int) -> None:
     """Nothing."""
     return
+
+
+def change(model: PreTrainedModel, spec: Selection, layer: LinearFacts, untouched: Callable[[], nn.Module]) -> Change:
+    """The difference to the base model's own weight."""
+    now, then = (whole.get_submodule(layer.name).weight for whole in (model, untouched()))
+    assert isinstance(now, torch.Tensor) and isinstance(then, torch.Tensor)  # noqa: S101 they are linear layers
+    before = matrix(then, layer.transposed).to(now.device)
+    return Change(before, matrix(now, layer.transposed) - before)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
