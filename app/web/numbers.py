@@ -149,6 +149,11 @@ def rate(value: float | None) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+def factor(value: float) -> str:
+    """A number as one writes it in an address: `0.6`, `0`."""
+    return f"{value:g}"
+
+
 def significant(value: float, digits: int) -> str:
     """So many significant digits, never in scientific notation: `22.7`, `0.31`, `134`."""
     whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
@@ -195,6 +200,7 @@ FILTERS = (
     duration,
     age,
     rate,
+    factor,
     when,
     clock,
     iso,

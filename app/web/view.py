@@ -14,8 +14,18 @@ class StudyView:
     y: str = "score"
     """Axes of the trade-off, names of `app.web.figures.axes.AXES`."""
     curve: str = "loss"
+    by: str = "step"
+    """What is drawn over training, and over what: names in `app.web.figures.quantities`."""
+    smooth: float = 0.0
+    """How much, from 0 (not at all) to below 1."""
 
     @property
     def trade_off(self) -> str:
         """The query of the trade-off's files."""
         return f"?{urlencode({'x': self.x, 'y': self.y})}"
+
+    @property
+    def curves(self) -> str:
+        """The query of the curves' files."""
+        words = {"curve": self.curve, "by": self.by} | ({"smooth": f"{self.smooth:g}"} if self.smooth else {})
+        return f"?{urlencode(words)}"

@@ -75,3 +75,31 @@ def test_axes_are_chosen_without_scripts(site: Site, chromium: Browser) -> None:
     assert "x=time" in page.url and "sort=memory" in page.url
     expect(page.locator("#trade-off")).to_contain_text("Train time, s")
     context.close()
+
+
+def test_curves_are_drawn_as_one_chooses(page: Page) -> None:
+    page.goto("/studies/1?x=time")
+    page.select_option("#by", "time")
+    expect(page.locator("#over-training .chart .wide")).to_contain_text("Train time, s")
+    page.select_option("#curve", "gradient")
+    expect(page.locator("#over-training figcaption")).to_contain_text("clipped")
+    page.select_option("#smooth", "0.9")
+    expect(page.locator("#over-training .note")).to_contain_text("Smoothed by 0.9")
+    assert page.url.endswith("/studies/1?x=time&curve=gradient&by=time&smooth=0.9")
+    expect(page.locator("#axis-x")).to_have_value("time")
+    page.select_option("#curve", "validation")
+    expect(page.locator("#smooth")).to_have_count(0)
+    page.select_option("#curve", "loss")
+    expect(page.locator("#smooth")).to_have_value("0.9")
+    page.click("#show-curves")
+    expect(page.locator("#numbers-curves table")).to_be_visible()
+    page.select_option("#by", "epoch")
+    expect(page.locator("#over-training .chart .wide")).to_contain_text("Epoch")
+    expect(page.locator("#numbers-curves table")).to_be_visible()
+
+
+def test_a_study_under_way_keeps_what_one_looks_at_when_a_run_ends(page: Page) -> None:
+    page.goto("/studies/2?sort=memory")
+    page.select_option("#curve", "memory")
+    expect(page.locator("#over-training .chart .wide")).to_contain_text("Memory after a step")
+    assert "/studies/2/live?sort=memory&curve=memory" in (page.locator("#study").get_attribute("hx-get") or "")

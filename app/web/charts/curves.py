@@ -1,4 +1,5 @@
-"""Curves over training: each arm's mean over seeds (line), smallest to largest seed (band), each seed (thin)."""
+"""Curves over training: each arm's mean over seeds (line), smallest to largest seed (band), evaluations (markers), what
+was measured behind a smoothed line, and where a run failed (cross)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +7,19 @@ from dataclasses import dataclass
 import altair as alt
 import numpy as np
 
-from app.domain.thinning import lttb
-from app.web.charts.labels import spread, widest
+from app.domain.smoothing import Band, Floats
+from app.domain.thinning import bucket_starts, extremes
+from app.web.charts.labels import clipped, spread, widest
 from app.web.charts.scales import Domain
 from app.web.charts.style import NAME, Look, Paper, at_x, at_y, markers, values
-from app.web.charts.thin import Floats, bands, extremes, smooth, window_for
-from app.web.i18n import gettext as _
 
-POINTS = 180
-RAW_POINTS = 120
-THIN = 5
-"""Seeds of an arm that are drawn one by one; the band holds the rest."""
+BUCKETS = 160
+"""Pixels: a line keeps the extremes of so many stretches, a band the smallest and the largest of each."""
+MARKS = 12
+"""Evaluations of an arm that are marked; of more, so many, evenly."""
+WILD = 1.5
+"""A value is cut off above so many times what 99.5 % of all lie below."""
+CROSS = "M-1,-1L1,1M-1,1L1,-1"
 Pairs = tuple[tuple[float, float], ...]
 
 
@@ -27,135 +30,155 @@ class Curve:
     look: Look
     mean: Pairs
     band: tuple[tuple[float, float, float], ...]
-    """(step, smallest, largest); empty with one seed."""
-    raw: tuple[Pairs, ...]
-    """The first seeds' own."""
+    """(place, smallest, largest); empty with one seed."""
+    raw: Pairs = ()
+    """What was measured, where `mean` is smoothed."""
+    marks: Pairs = ()
+    """Evaluations."""
+    failed: tuple[Pairs, ...] = ()
+    """Runs that failed, each to the last value that it reported."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What is drawn over the optimizer step."""
+    """What is drawn over training."""
 
     curves: tuple[Curve, ...]
-    steps: int
+    end: float
     """Where the axis ends."""
-    title: str
-    """Of the y axis."""
-    marked: bool
-    """Few points (one an epoch): each is marked."""
+    across: str
+    """Title of the x axis."""
+    up: str
+    """Title of the y axis."""
+    top: float
+    """Values above it are cut off."""
     least: float | None = None
     most: float | None = None
     """Ends of the scale where it has ends."""
+    noisy: bool = False
+    """Lines that jump from step to step are thinner."""
 
 
-def loss_curve(look: Look, seeds: Sequence[tuple[Floats, Floats]]) -> Curve:
-    """From each seed's (step, loss): calm each seed by a running mean, take mean and band over seeds, then thin."""
-    steps = [s for s, _loss in seeds]
-    calm = [smooth(loss, window_for(len(loss))) for _s, loss in seeds]
-    mean, low, high = bands(calm)
-    shared = steps[0][: len(mean)]
-    at = lttb(shared, mean, POINTS)
-    low, high = extremes(low, high, at)
-    band = [(float(s), float(a), float(b)) for s, a, b in zip(shared[at], low, high, strict=True)]
-    return Curve(
-        look=look,
-        mean=_pairs(shared[at], mean[at]),
-        band=tuple(band) if len(seeds) > 1 else (),
-        raw=tuple(_pairs(s[i := lttb(s, loss, RAW_POINTS)], loss[i]) for s, loss in seeds[:THIN]),
-    )
+def line_of(x: Floats, y: Floats) -> Pairs:
+    """A line for pixels: no more points than the picture can show, and every extreme."""
+    at = extremes(y, BUCKETS)
+    return pairs(x[at], y[at])
 
 
-def point_curve(look: Look, seeds: Sequence[tuple[Floats, Floats]]) -> Curve:
-    """From each seed's few (step, value): the same, with nothing smoothed or thinned."""
-    mean, low, high = bands([value for _s, value in seeds])
-    steps = seeds[0][0][: len(mean)]
-    band = [(float(s), float(a), float(b)) for s, a, b in zip(steps, low, high, strict=True)]
-    return Curve(
-        look=look,
-        mean=_pairs(steps, mean),
-        band=tuple(band) if len(seeds) > 1 else (),
-        raw=tuple(_pairs(s, value) for s, value in seeds[:THIN]),
-    )
+def band_of(found: Band) -> tuple[tuple[float, float, float], ...]:
+    """A band for pixels: the smallest and the largest of each stretch."""
+    starts = bucket_starts(len(found.x), 2 * BUCKETS)
+    if not len(starts):
+        return ()
+    low, high = np.fmin.reduceat(found.low, starts), np.fmax.reduceat(found.high, starts)
+    rows = [*zip(found.x[starts], low, high, strict=True), (found.x[-1], found.low[-1], found.high[-1])]
+    return tuple((float(x), float(a), float(b)) for x, a, b in rows if np.isfinite(a))
+
+
+def some_of(points: Pairs) -> Pairs:
+    """Evenly, at most so many as are marked."""
+    if len(points) <= MARKS:
+        return points
+    return tuple(points[i] for i in np.linspace(0, len(points) - 1, MARKS).round().astype(int))
+
+
+def pairs(x: Floats, y: Floats) -> Pairs:
+    """What of it is finite."""
+    return tuple((float(a), float(b)) for a, b in zip(x, y, strict=True) if np.isfinite(b))
+
+
+def top_of(lines: Sequence[Floats]) -> float:
+    """The largest value, or where the wild ones are cut off: one batch must not flatten everything else."""
+    seen = [line[np.isfinite(line)] for line in lines]
+    joined = np.concatenate(seen) if seen else np.zeros(0)
+    if not len(joined):
+        return 1.0
+    usual = float(np.quantile(joined, 0.995))
+    return float(min(joined.max(), WILD * usual)) if usual > 0 else float(joined.max())
 
 
 def chart(data: Curves, width: int) -> alt.LayerChart:
-    """Bands, thin seeds, means with each arm's marker colour and dash, names at the ends of the lines."""
+    """Bands, what is behind, means with each arm's colour and dash, markers, names at the ends of the lines."""
     names = [c.look.name for c in data.curves]
     paper = Paper(
         width=width,
         height=270 if width > 420 else 240,
         left=44,
-        right=widest(names, NAME, bold=True, most=130 if width > 420 else 96) + 16,
+        right=widest(names, NAME, bold=True, most=140 if width > 420 else 100) + 28,
         top=30,
         bottom=46,
     )
     y = _domain(data)
-    x = Domain.covering([0.0, float(max(data.steps, 1))], ticks=5 if width > 420 else 4, air=0.0)
-    x_axis = alt.X("step:Q", scale=x.scale(), axis=x.axis(title=_("Optimizer step →")))
-    y_axis = alt.Y("value:Q", scale=y.scale(), axis=y.axis(title=data.title, titleX=-42))
+    x = Domain.covering([0.0, data.end], ticks=5 if width > 420 else 4, air=0.0)
+    x_axis = alt.X("x:Q", scale=x.scale(), axis=x.axis(title=data.across))
+    y_axis = alt.Y("y:Q", scale=y.scale(), axis=y.axis(title=data.up, titleX=-42))
     return paper.draw(
         *[layer for curve in data.curves for layer in _behind(curve, y)],
-        *[_line(curve, x_axis, y_axis) for curve in data.curves],
-        *(_marks(data) if data.marked else []),
+        *[_line(curve, y, thin=data.noisy).encode(x=x_axis, y=y_axis) for curve in data.curves],
+        *_markers(data, y),
         *_ends(data, y, paper),
     )
 
 
 def _domain(data: Curves) -> Domain:
-    seen = [v for c in data.curves for pairs in (c.mean, *c.raw) for _s, v in pairs]
-    if not data.marked:  # a single wild batch must not flatten everything else
-        lines = [v for c in data.curves for _s, v in c.mean] + [v for c in data.curves for b in c.band for v in b[1:]]
-        most = 1.15 * max(lines, default=1.0)
-        seen = [v for v in seen if v <= most]
-    return Domain.covering([*seen, *([data.least] if data.least is not None else [])], least=data.least, most=data.most)
+    seen = [v for c in data.curves for _x, v in (*c.mean, *c.marks)]
+    seen += [v for c in data.curves for _x, *ends in c.band for v in ends]
+    seen += [pairs[-1][1] for c in data.curves for pairs in c.failed if pairs]
+    within = [min(v, data.top) for v in seen]
+    return Domain.covering(
+        [*within, *([data.least] if data.least is not None else [])], least=data.least, most=data.most
+    )
 
 
-def _behind(curve: Curve, y: Domain) -> list[alt.Chart]:
-    """The band and the single seeds."""
-    colour = curve.look.colour
-    seeds = [
-        {"step": step, "value": min(value, y.high), "seed": i}
-        for i, pairs in enumerate(curve.raw)
-        for step, value in pairs
-    ]
-    layers = []
-    if len(curve.raw) > 1:
-        band = values([{"step": s, "low": low, "high": high} for s, low, high in curve.band])
-        layers.append(
-            band.mark_area(opacity=0.16, color=colour).encode(
-                x=alt.X("step:Q"), y=alt.Y("low:Q", scale=y.scale()), y2=alt.Y2("high:Q")
-            )
-        )
-    thin = values(seeds).mark_line(strokeWidth=0.8, opacity=0.3, color=colour)
-    return [*layers, thin.encode(x=alt.X("step:Q"), y=alt.Y("value:Q"), detail=alt.Detail("seed:N"))]
+def _cut(points: Pairs, y: Domain) -> list[dict[str, float]]:
+    return [{"x": place, "y": y.within(value)} for place, value in points]
 
 
-def _line(curve: Curve, x: alt.X, y: alt.Y) -> alt.Chart:
-    rows = [{"step": step, "value": value} for step, value in curve.mean]
-    look = curve.look
-    line = values(rows).mark_line(strokeWidth=2.2, color=look.colour, strokeDash=look.dash)
-    found: alt.Chart = line.encode(x=x, y=y)
+def _line(curve: Curve, y: Domain, *, thin: bool) -> alt.Chart:
+    line = values(_cut(curve.mean, y))
+    found: alt.Chart = line.mark_line(
+        strokeWidth=1.2 if thin else 2.2, color=curve.look.colour, strokeDash=curve.look.dash
+    )
     return found
 
 
-def _marks(data: Curves) -> list[alt.Chart]:
-    rows = [c.look.fields | {"step": s, "value": v} for c in data.curves for s, v in c.mean]
-    return markers(rows, 60, x=alt.X("step:Q"), y=alt.Y("value:Q"))
-
-
-def _ends(data: Curves, y: Domain, paper: Paper) -> list[alt.Chart]:
-    """Names at the right edge, at the height of the last value, moved apart where they would collide."""
-    last = [(c.look, c.mean[-1][1]) for c in data.curves if c.mean]
-    wanted = [paper.height - y.pixel(value, paper.height) for _look, value in last]
-    places = spread(wanted, 16, 4, paper.height - 4)
-    layers = []
-    for (look, _value), place in zip(last, places, strict=True):
-        text = values([{"text": look.name}]).mark_text(
-            align="left", dx=10, fontWeight="bold", fontSize=NAME, limit=paper.right - 12, color=look.colour
-        )
-        layers.append(text.encode(x=at_x(paper.plot), y=at_y(place), text=alt.Text("text:N")))
+def _behind(curve: Curve, y: Domain) -> list[alt.Chart]:
+    """The band, what was measured behind a smoothed line, and runs that failed."""
+    colour, layers = curve.look.colour, []
+    if curve.band:
+        rows = [{"x": x, "low": y.within(low), "high": y.within(high)} for x, low, high in curve.band]
+        area = values(rows).mark_area(opacity=0.16, color=colour)
+        layers.append(area.encode(x=alt.X("x:Q"), y=alt.Y("low:Q", scale=y.scale()), y2=alt.Y2("high:Q")))
+    for points, opacity in ((curve.raw, 0.35), *((failed, 0.7) for failed in curve.failed)):
+        if points:
+            thin = values(_cut(points, y)).mark_line(strokeWidth=1, opacity=opacity, color=colour)
+            layers.append(thin.encode(x=alt.X("x:Q"), y=alt.Y("y:Q")))
     return layers
 
 
-def _pairs(x: Floats, y: Floats) -> Pairs:
-    return tuple((float(a), float(b)) for a, b in zip(x, y, strict=True) if np.isfinite(b))
+def _markers(data: Curves, y: Domain) -> list[alt.Chart]:
+    """Evaluations with each arm's marker; a cross where a run failed."""
+    where = {"x": alt.X("x:Q"), "y": alt.Y("y:Q")}
+    rows = [c.look.fields | point for c in data.curves for point in _cut(c.marks, y)]
+    ends = [c.look.fields | point for c in data.curves for failed in c.failed for point in _cut(failed[-1:], y)]
+    layers = markers(rows, 45, **where) if rows else []
+    if ends:
+        cross = values(ends).mark_point(shape=CROSS, size=110, strokeWidth=2.2, opacity=1, fill=None)
+        layers.append(cross.encode(**where, stroke=alt.Stroke("colour:N", scale=None, legend=None)))
+    return layers
+
+
+def _ends(data: Curves, y: Domain, paper: Paper) -> list[alt.Chart]:
+    """Markers and names at the right edge, at the height of the last value, moved apart where they would collide."""
+    last = [(c.look, (c.mean or c.failed[0])[-1][1]) for c in data.curves if c.mean or c.failed]
+    wanted = [paper.height - y.pixel(y.within(value), paper.height) for _look, value in last]
+    places = spread(wanted, 16, 4, paper.height - 4)
+    layers = []
+    for (look, _value), place in zip(last, places, strict=True):
+        name = clipped(look.name, (paper.right - 26) / 1.06, NAME)
+        text = values([{"text": name}]).mark_text(
+            align="left", dx=20, baseline="middle", fontWeight="bold", fontSize=NAME, color=look.colour
+        )
+        layers += markers([look.fields], 45, x=at_x(paper.plot + 11), y=at_y(place))
+        layers.append(text.encode(x=at_x(paper.plot), y=at_y(place), text=alt.Text("text:N")))
+    return layers

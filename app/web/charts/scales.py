@@ -90,6 +90,10 @@ class Domain:
             return log10(value / self.low) / log10(self.high / self.low) * length
         return (value - self.low) / (self.high - self.low) * length
 
+    def within(self, value: float) -> float:
+        """The value, or the end of the axis that it lies beyond."""
+        return min(max(value, self.low), self.high)
+
     def scale(self, **options: Any) -> alt.Scale:
         """For Vega: exactly this domain."""
         kind = {"type": "log"} if self.log else {"zero": False}

@@ -7,16 +7,16 @@ from app.domain.comparison import Comparison
 from app.domain.models import ModelFacts
 from app.web.address import Address
 from app.web.contexts.study_arms import Arms
+from app.web.contexts.study_choices import StudyChoices
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
 from app.web.figures import Drawn
-from app.web.figures.axes import AXES, known
 from app.web.figures.memory import OwnerRow, owner_rows
 from app.web.figures.owners import Foreseen
 from app.web.view import StudyView
 from app.web.words import Caveat, Fact, caveats, facts, headline, lead
-from app.web.words.parts import failures, remedy, sentence, why
+from app.web.words.parts import failures, remedy, why
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class StudyPage:
     figures: Mapping[str, Drawn]
     view: StudyView
     address: Address
-    axes: tuple[tuple[str, str], ...]
-    """What the trade-off may be drawn over: names and titles."""
+    choices: StudyChoices
     advance: StudyAdvance
     conditions: StudyConditions
     flips: StudyFlips | None
@@ -64,11 +63,6 @@ class StudyPage:
     def has_results(self) -> bool:
         """An arm has a score."""
         return any(row.score for row in self.arms.rows)
-
-    @property
-    def curves(self) -> Drawn:
-        """The curves that one asked for."""
-        return self.figures[self.view.curve]
 
     @property
     def undecided(self) -> bool:
@@ -101,7 +95,7 @@ class StudyPage:
             arms=Arms.of(found, model, address, view.sort),
             figures=figures,
             view=view,
-            axes=tuple((name, sentence(AXES[name].title(found))) for name in known(found)),
+            choices=StudyChoices.of(found, view),
             address=address,
             advance=advance,
             conditions=conditions,

@@ -1,30 +1,32 @@
-"""Training loss and validation score by step; the validation loss where the score needs generated text."""
+"""What training and validation reported over steps, epochs, tokens or time: a line an arm."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from app.domain.comparison import Arm, Comparison
+from app.domain.comparison import Arm, Comparison, RunOutcome
 from app.domain.metrics import Steps
 from app.domain.runs import RunStatus
-from app.domain.tasks import TASKS, generates
-from app.web.charts import curves
-from app.web.charts.curves import THIN, Curve, Curves, loss_curve, point_curve
-from app.web.charts.thin import Floats, bands, smooth, window_for
+from app.domain.smoothing import Band, Floats, band, debiased
+from app.domain.tasks import generates
+from app.web.charts import curves as drawing
+from app.web.charts.curves import Curve, Curves, band_of, line_of, pairs, some_of, top_of
+from app.web.figures.curve_titles import curve_title
 from app.web.figures.figure import Column, Figure, Table
+from app.web.figures.quantities import PLACES, QUANTITIES, Place, Quantity
 from app.web.figures.verdict import look
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import count, decimal, hundred
-from app.web.words.metrics import heading, loss_unit, title
-from app.web.words.parts import listed, seeds, sentence
+from app.web.numbers import count
+from app.web.view import StudyView
+from app.web.words.metrics import title
+from app.web.words.parts import listed, seeds, sentence, why
 
-ENOUGH_STEPS = 50
-"""Fewer say nothing of a trend."""
-LEVEL = 0.05
-"""Levelled off: over its last fifth the loss falls by less than this share of its whole fall."""
 WIDTHS = (556, 356)
+ROWS = 5
+"""Places of the table on the page; the CSV has every step."""
 
 
 @dataclass(frozen=True)
@@ -39,237 +41,284 @@ class Checkpoint:
     """None where the metric needs generated text."""
 
 
-Seeds = list[tuple[Floats, Floats]]
+@dataclass(frozen=True)
+class Reports:
+    """What the runs of a study reported, and how one looks at it."""
+
+    found: Comparison
+    steps: Mapping[int, Steps]
+    checkpoints: Mapping[int, Sequence[Checkpoint]]
+    view: StudyView
+
+    @property
+    def quantity(self) -> Quantity:
+        """What is drawn."""
+        return QUANTITIES[self.view.curve]
+
+    @property
+    def place(self) -> Place:
+        """Over what."""
+        return PLACES[self.view.by]
+
+    @property
+    def factor(self) -> float:
+        """Of smoothing; validation is not smoothed."""
+        return self.view.smooth if self.quantity.of else 0.0
+
+    def seed(self, run: RunOutcome) -> tuple[Floats, Floats]:
+        """A run's places and values, as they were reported."""
+        if self.quantity.of is None:
+            return self.evaluations(run, by_loss=generates(self.found.metric))
+        steps = self.steps.get(run.run_id)
+        if steps is None or not len(steps):
+            return np.zeros(0), np.zeros(0)
+        return self.place.of(steps), self.quantity.of(steps)
+
+    def evaluations(self, run: RunOutcome, *, by_loss: bool) -> tuple[Floats, Floats]:
+        """Where a run was validated, and its loss or score there."""
+        seen = [
+            (c.step, value) for c in self.checkpoints.get(run.run_id, ()) if (value := c.loss if by_loss else c.score)
+        ]
+        at, values = np.array([(float(step), value) for step, value in seen]).reshape(-1, 2).T
+        steps = self.steps.get(run.run_id)
+        if self.view.by != "step" and len(at):
+            if steps is None or not len(steps):
+                return np.zeros(0), np.zeros(0)
+            at = np.interp(at, steps["step"].astype(np.float64), self.place.of(steps))
+        return at, values
+
+    def line(self, arm: Arm) -> "Line":
+        """An arm's seeds on one grid. Those that ended well; until there are any, those at work; failing these, those
+        that failed."""
+        groups = (arm.succeeded, _in(arm, RunStatus.RUNNING), _in(arm, RunStatus.FAILED))
+        seen = next((those for runs in groups if (those := [s for run in runs if len((s := self.seed(run))[0])])), [])
+        calm = [(x, debiased(value, self.factor)) for x, value in seen]
+        failed = [(run, self.seed(run)) for run in _in(arm, RunStatus.FAILED)]
+        return Line(
+            arm=arm,
+            seeds=len(seen),
+            raw=band(seen),
+            calm=band(calm) if self.factor else band(seen),
+            failed=tuple((run, *seed) for run, seed in failed if np.isfinite(seed[1]).any()),
+            marks=self._marks(arm),
+        )
+
+    def _marks(self, arm: Arm) -> Band | None:
+        """The mean validation loss over the seeds, beside a training loss; None beside anything else."""
+        if self.view.curve != "loss":
+            return None
+        return band([self.evaluations(run, by_loss=True) for run in arm.succeeded or _in(arm, RunStatus.RUNNING)])
 
 
-def loss(found: Comparison, steps: Mapping[int, Steps]) -> Figure:
-    """Training loss by optimizer step."""
-    runs = {arm.title: _losses(arm, steps) for arm in found.arms}
-    drawn = [loss_curve(look(arm), runs[arm.title]) for arm in found.arms if runs[arm.title]]
-    means = {title: _mean(those) for title, those in runs.items() if those}
+@dataclass(frozen=True)
+class Line:
+    """An arm, on full data."""
+
+    arm: Arm
+    seeds: int
+    raw: Band
+    calm: Band
+    """Smoothed, where one asked for it."""
+    failed: tuple[tuple[RunOutcome, Floats, Floats], ...]
+    marks: Band | None
+
+
+def curves(
+    found: Comparison,
+    steps: Mapping[int, Steps],
+    checkpoints: Mapping[int, Sequence[Checkpoint]],
+    view: StudyView,
+) -> Figure:
+    """As the address asks."""
+    reports = Reports(found, steps, checkpoints, view)
+    lines = [line for arm in found.arms if len((line := reports.line(arm)).raw.x) or line.failed]
+    quantity, words = reports.quantity, {"what": sentence(reports.quantity.title(found)), "by": reports.place.name()}
     return Figure(
-        name="loss",
-        title=_loss_title(found, means),
-        label=_("Training loss by optimizer step, a line an arm"),
-        note=_loss_note(runs),
-        data=Curves(
-            tuple(drawn),
-            _last_step(found, runs),
-            _("Training loss, %(unit)s", unit=loss_unit(found.spec.task)),
-            marked=False,
-            least=0.0,
-        ),
-        draw=curves.chart,
+        name="curves",
+        title=curve_title(found, view.curve, _means(lines), words),
+        label=_("%(what)s by %(by)s, a line an arm", **words),
+        note=_note(reports, lines) if lines else "",
+        data=_data(reports, lines),
+        draw=drawing.chart,
         widths=WIDTHS,
-        table=_loss_table(means),
-        everything=lambda: _every_step(found, steps),
-        other=("validation", _("validation %(measure)s instead", measure=_measure(found))),
-        empty="" if drawn else _("No step has been reported yet."),
+        table=_table(reports, lines),
+        everything=lambda: _every_step(reports) if quantity.of else _every_evaluation(reports),
+        empty="" if lines else _nothing(quantity),
     )
 
 
-def validation(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]]) -> Figure:
-    """Score on the validation split by optimizer step; the loss where the score needs generated text."""
-    by_loss = generates(found.metric)
-    runs = {
-        arm.title: [_points(seen, by_loss=by_loss) for run in _drawable(arm) if (seen := checkpoints.get(run, ()))]
-        for arm in found.arms
-    }
-    drawn: list[Curve] = [point_curve(look(arm), runs[arm.title]) for arm in found.arms if runs[arm.title]]
-    if by_loss:
-        axis = _("Loss on the validation split, %(unit)s", unit=loss_unit(found.spec.task))
-    else:
-        axis = _("↑ %(metric)s on the validation split, %%", metric=heading(found.metric))
-    return Figure(
-        name="validation",
-        title=_validation_title(found),
-        label=_("Validation %(measure)s by optimizer step, a line an arm", measure=_measure(found)),
-        note=_validation_note(found, checkpoints, runs),
-        data=Curves(tuple(drawn), _last_step(found, runs), axis, marked=True, most=None if by_loss else 100.0),
-        draw=curves.chart,
-        widths=WIDTHS,
-        table=_validation_table(found, checkpoints),
-        other=("loss", _("training loss instead")),
-        empty="" if drawn else _("No run has been validated yet."),
+def _means(lines: Sequence[Line]) -> dict[str, Floats]:
+    """Of the arms that got through; of all, if none did."""
+    sound = [line for line in lines if line.arm.succeeded] or lines
+    return {line.arm.title: line.raw.mean for line in sound}
+
+
+def _nothing(quantity: Quantity) -> str:
+    return _("No step has been reported yet.") if quantity.of else _("No run has been validated yet.")
+
+
+def _in(arm: Arm, status: RunStatus) -> tuple[RunOutcome, ...]:
+    return tuple(run for run in arm.runs if run.status is status)
+
+
+def _data(reports: Reports, lines: Sequence[Line]) -> Curves:
+    """In the units of the axes, thinned."""
+    quantity = reports.quantity
+    bands = [line.calm for line in lines if len(line.calm.x)]
+    top = _top(lines)
+    size, unit = quantity.unit(reports.found, top)
+    ends = [float(b.x[-1]) for b in bands] + [float(x[-1]) for line in lines for _run, x, _y in line.failed]
+    if reports.view.by == "step":
+        ends += [float(run.result.steps) for run in reports.found.runs if run.result]
+    far, across = reports.place.title(max(ends, default=1.0))
+    up = sentence(quantity.title(reports.found))
+    if quantity.of is None and unit == "%":
+        up = f"↑ {up}"
+    return Curves(
+        curves=tuple(_curve(reports, line, far, size) for line in lines),
+        end=max(ends, default=1.0) / far or 1.0,
+        across=across,
+        up=_("%(what)s, %(unit)s", what=up, unit=unit) if unit else up,
+        top=top / size,
+        least=0.0 if quantity.zero else None,
+        most=100.0 if unit == "%" else None,
+        noisy=quantity.noisy and not reports.factor,
     )
 
 
-def _measure(found: Comparison) -> str:
-    """What is drawn of the validation split."""
-    return _("loss") if generates(found.metric) else title(found.metric)
+def _top(lines: Sequence[Line]) -> float:
+    """Where lines are cut off. A run that failed is followed as far as the others go, if there are others."""
+    sound = [line for line in lines if line.seeds > len(line.failed) or not line.failed] or lines
+    return top_of([line.calm.mean for line in sound] + [line.marks.mean for line in sound if line.marks])
 
 
-def _points(seen: Sequence[Checkpoint], *, by_loss: bool) -> tuple[Floats, Floats]:
-    """Steps, and losses or scores in percent."""
-    pairs = [(float(c.step), c.loss if by_loss else 100 * (c.score or 0.0)) for c in seen]
-    return np.array([step for step, _value in pairs]), np.array([value for _step, value in pairs])
-
-
-def _drawable(arm: Arm) -> list[int]:
-    """An arm's runs that ended well; until there are any, those at work."""
-    done = [run.run_id for run in arm.succeeded]
-    return done or [run.run_id for run in arm.runs if run.status is RunStatus.RUNNING]
-
-
-def _losses(arm: Arm, steps: Mapping[int, Steps]) -> Seeds:
-    return [
-        (steps[run]["step"].astype(float), steps[run]["loss"].astype(float))
-        for run in _drawable(arm)
-        if len(steps.get(run, ()))
-    ]
-
-
-def _mean(seeds: Seeds) -> tuple[Floats, Floats]:
-    """Steps, and the mean over seeds of the calmed loss."""
-    mean, _low, _high = bands([smooth(values, window_for(len(values))) for _steps, values in seeds])
-    return seeds[0][0][: len(mean)], mean
-
-
-def _last_step(found: Comparison, runs: Mapping[str, Seeds]) -> int:
-    planned = [run.result.steps for run in found.runs if run.result]
-    return int(max([*planned, *(steps[-1] for those in runs.values() for steps, _values in those)], default=1))
-
-
-def still_falling(mean: Floats) -> bool | None:
-    """Whether a loss still falls over its last fifth; None where there are too few steps to tell."""
-    if len(mean) < ENOUGH_STEPS or not np.isfinite(mean).all():
-        return None
-    fifth = len(mean) // 5
-    last, before, first = mean[-fifth:].mean(), mean[-2 * fifth : -fifth].mean(), mean[: fifth // 2].mean()
-    return bool(before - last > LEVEL * max(first - last, 1e-12))
-
-
-def _loss_title(found: Comparison, means: Mapping[str, tuple[Floats, Floats]]) -> str:
-    trends = {title: still_falling(mean) for title, (_steps, mean) in means.items()}
-    if not found.complete or not trends or None in trends.values():
-        return _("Training loss so far") if not found.complete else _("Training loss by step")
-    falling = [title for title, falls in trends.items() if falls]
-    level = [title for title, falls in trends.items() if not falls]
-    if not falling:
-        return _("The training loss has levelled off in every arm")
-    if not level:
-        return _("The training loss is still falling in every arm")
-    text = _(
-        "%(level)s: the loss has levelled off; %(falling)s: still falling", level=listed(level), falling=listed(falling)
+def _curve(reports: Reports, line: Line, far: float, size: float) -> Curve:
+    calm, raw = _scaled(line.calm, far, size), _scaled(line.raw, far, size)
+    every = reports.quantity.of is None
+    marks = pairs(calm.x, calm.mean) if every else ()
+    if line.marks is not None:
+        validated = _scaled(line.marks, far, size)
+        marks = pairs(validated.x, validated.mean)
+    return Curve(
+        look=look(line.arm),
+        mean=line_of(calm.x, calm.mean),
+        band=band_of(calm) if line.seeds > 1 else (),
+        raw=line_of(raw.x, raw.mean) if reports.factor else (),
+        marks=some_of(marks),
+        failed=tuple(line_of(x / far, y / size) for _run, x, y in line.failed),
     )
-    return sentence(text)
 
 
-def _loss_note(runs: Mapping[str, Seeds]) -> str:
-    counts = [len(those) for those in runs.values() if those]
-    if not counts:
-        return ""
-    window = window_for(max(len(v) for those in runs.values() for _s, v in those))
-    line = _("Line: mean of %(seeds)s", seeds=seeds(counts)) if max(counts) > 1 else _("Line: one seed")
-    parts = [_("%(line)s, running mean over %(window)s steps.", line=line, window=window)]
-    if max(counts) > 1:
+def _scaled(found: Band, far: float, size: float) -> Band:
+    return replace(found, x=found.x / far, mean=found.mean / size, low=found.low / size, high=found.high / size)
+
+
+def _note(reports: Reports, lines: Sequence[Line]) -> str:
+    counts = [line.seeds for line in lines if line.seeds]
+    parts = []
+    if counts:
+        parts.append(_("Line: mean of %(seeds)s.", seeds=seeds(counts)) if max(counts) > 1 else _("Line: one seed."))
+    if counts and max(counts) > 1:
         parts.append(_("Band: smallest to largest seed."))
-    parts.append(_thin(counts))
-    parts += _ends(runs)
-    parts.append(_("Every arm sees the same rows in the same order."))
-    return " ".join(parts)
+    if reports.factor:
+        parts.append(_smoothed(reports.factor))
+    parts += [_fewer(reports, line) for line in lines if line.calm.fewer_from is not None]
+    parts += [_validated(reports, lines), _failures(lines)]
+    if not reports.place.comparable(reports.found):
+        parts.append(_("Times were not measured under the same conditions, so places across do not compare."))
+    if reports.view.curve == "loss" and reports.view.by == "step":
+        parts.append(_("Every arm sees the same rows in the same order."))
+    return " ".join(part for part in parts if part)
 
 
-def _thin(counts: Sequence[int]) -> str:
-    if max(counts) > THIN:
-        return _("Thin: the first %(thin)s seeds.", thin=THIN)
-    return _("Thin: each seed.")
+def _smoothed(factor: float) -> str:
+    return _(
+        "Smoothed by %(factor)s, over about the last %(steps)s steps, debiased at the start. Pale: as measured.",
+        factor=f"{factor:g}",
+        steps=count(round(1 / (1 - factor))),
+    )
 
 
-def _ends(runs: Mapping[str, Seeds]) -> list[str]:
-    """Said where an arm's seeds took different numbers of steps."""
-    uneven = any(len({len(steps) for steps, _values in those}) > 1 for those in runs.values())
-    return [_("A line ends where the first of its seeds stopped.")] if uneven else []
+def _fewer(reports: Reports, line: Line) -> str:
+    """Said where seeds of an arm ended before the others."""
+    return _(
+        "%(arm)s: from %(at)s on %(left)s of %(seeds)s.",
+        arm=line.arm.title,
+        left=int(line.calm.seeds[-1]),
+        seeds=seeds([line.seeds]),
+        at=reports.place.say(line.calm.fewer_from or 0.0),
+    )
 
 
-def _loss_table(means: Mapping[str, tuple[Floats, Floats]]) -> Table:
-    steps = max((s for s, _mean in means.values()), key=len, default=np.zeros(0))
-    at = sorted({int(i) for i in np.linspace(0, len(steps) - 1, 5)}) if len(steps) else []
-    columns = [Column("arm", _("arm"))] + [
-        Column(f"step_{int(steps[i])}", _("step %(step)s", step=int(steps[i])), lambda v: decimal(v, 2)) for i in at
-    ]
-    rows = [
-        (title, *(float(mean[i]) if i < len(mean) else None for i in at)) for title, (_steps, mean) in means.items()
-    ]
+def _validated(reports: Reports, lines: Sequence[Line]) -> str:
+    """What the markers are."""
+    items = next((c.n for seen in reports.checkpoints.values() for c in seen), None)
+    if items is None:
+        return ""
+    if reports.quantity.of is None:
+        text = _("On %(items)s validation items. The best checkpoint of each run was kept.", items=count(items))
+        if generates(reports.found.metric):
+            metric = title(reports.found.metric)
+            text += " " + _("Text is generated for the test only, so there is no %(metric)s here.", metric=metric)
+        return text
+    marked = any(line.marks is not None and len(line.marks.x) for line in lines)
+    return _("Markers: loss on %(items)s validation items.", items=count(items)) if marked else ""
+
+
+def _failures(lines: Sequence[Line]) -> str:
+    """Who failed where a cross stands."""
+    ends = []
+    for line in lines:
+        reasons = dict.fromkeys(why(run.failure) for run, _x, _y in line.failed if run.failure)
+        if reasons:
+            many = ngettext("%(num)s run", "%(num)s runs", len(line.failed))
+            ends.append(_("%(arm)s: %(why)s, %(runs)s", arm=line.arm.title, why=listed([*reasons]), runs=many))
+    return _("Crosses: where runs failed (%(runs)s).", runs="; ".join(ends)) if ends else ""
+
+
+def _table(reports: Reports, lines: Sequence[Line]) -> Table:
+    """Each arm's mean at a few places, and how many seeds it is of at the last."""
+    size, _unit = reports.quantity.unit(reports.found, _top(lines))
+    end = max((float(line.raw.x[-1]) for line in lines if len(line.raw.x)), default=0.0)
+    start = min((float(line.raw.x[0]) for line in lines if len(line.raw.x)), default=0.0)
+    places = np.linspace(start, end, ROWS) if end > start else np.array([end])
+    columns = [Column("arm", _("arm")), Column("seeds", _("seeds"), count)]
+    for at in places:
+        columns.append(Column(f"at_{at:.6g}", reports.place.say(float(at)), partial(_shown, reports.quantity, size)))
+    rows = [(line.arm.title, line.seeds, *(_at(line.calm, at) for at in places)) for line in lines]
     return Table(tuple(columns), tuple(rows))
 
 
-def _every_step(found: Comparison, steps: Mapping[int, Steps]) -> Table:
-    """Every step of every run: what the CSV holds."""
+def _shown(quantity: Quantity, size: float, value: float | None) -> str:
+    return quantity.show(None if value is None else value / size)
+
+
+def _at(found: Band, place: float) -> float | None:
+    """The mean next to a place, within the line."""
+    if not len(found.x) or place > found.x[-1]:
+        return None
+    value = float(found.mean[np.abs(found.x - place).argmin()])
+    return value if np.isfinite(value) else None
+
+
+def _every_step(reports: Reports) -> Table:
+    """Every step of every run, unsmoothed: what the CSV holds."""
     names = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "seconds", "memory_bytes")
-    columns = tuple(Column(name, name) for name in ("arm", "seed", "run", *names))
-    rows = tuple(
-        (run.arm, run.seed, run.run_id, *(row[name].item() for name in names))
-        for run in found.runs
-        for row in steps.get(run.run_id, ())
+    rows = (
+        (run.arm, run.seed, run.run_id, *row)
+        for run in reports.found.runs
+        if (steps := reports.steps.get(run.run_id)) is not None
+        for row in steps[list(names)].tolist()
     )
-    return Table(columns, rows)
+    return Table(tuple(Column(name, name) for name in ("arm", "seed", "run", *names)), tuple(rows))
 
 
-def _validation_title(found: Comparison) -> str:
-    results = [run.result for run in found.runs if run.result]
-    if not results or not found.complete:
-        return _("Validation %(measure)s so far", measure=_measure(found))
-    early = sum(r.best_step < r.steps for r in results)
-    if TASKS[found.spec.task].best_by == "loss":
-        return _lowest_loss_title(early, len(results))
-    if not early:
-        return _("Every run was at its best on validation at its end")
-    return ngettext(
-        "In %(early)s of %(num)s run an earlier checkpoint was best on validation, and was kept",
-        "In %(early)s of %(num)s runs an earlier checkpoint was best on validation, and was kept",
-        len(results),
-        early=early,
+def _every_evaluation(reports: Reports) -> Table:
+    """Every evaluation of every run on the validation split."""
+    names = ("arm", "seed", "run", "step", "epoch", "score", "loss")
+    rows = (
+        (run.arm, run.seed, run.run_id, c.step, c.epoch, c.score, c.loss)
+        for run in reports.found.runs
+        for c in reports.checkpoints.get(run.run_id, ())
     )
-
-
-def _lowest_loss_title(early: int, runs: int) -> str:
-    """Where the best checkpoint is that of the lowest loss."""
-    if not early:
-        return _("Every run had its lowest validation loss at its end")
-    return ngettext(
-        "In %(early)s of %(num)s run an earlier checkpoint had the lowest validation loss, and was kept",
-        "In %(early)s of %(num)s runs an earlier checkpoint had the lowest validation loss, and was kept",
-        runs,
-        early=early,
-    )
-
-
-def _validation_note(
-    found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]], runs: Mapping[str, Seeds]
-) -> str:
-    items = next((c.n for seen in checkpoints.values() for c in seen), None)
-    counts = [len(those) for those in runs.values() if those]
-    if items is None or not counts:
-        return ""
-    line = _("Line: mean of %(seeds)s", seeds=seeds(counts)) if max(counts) > 1 else _("Line: one seed")
-    parts = [_("%(line)s, on %(items)s validation items.", line=line, items=count(items))]
-    if max(counts) > 1:
-        parts.append(_("Band: smallest to largest seed."))
-    parts.append(_thin(counts))
-    parts += _ends(runs)
-    parts.append(_("The best checkpoint of each run was kept for the test."))
-    if generates(found.metric):
-        parts.append(
-            _("Text is generated for the test only, so there is no %(metric)s here.", metric=title(found.metric))
-        )
-    return " ".join(parts)
-
-
-def _validation_table(found: Comparison, checkpoints: Mapping[int, Sequence[Checkpoint]]) -> Table:
-    by_loss = generates(found.metric)
-    columns = (
-        Column("arm", _("arm")),
-        Column("seed", _("seed"), str),
-        Column("run", _("run"), str),
-        Column("step", _("step"), count),
-        Column("epoch", _("epoch"), decimal),
-        *(() if by_loss else (Column("score", _("%(metric)s, %%", metric=title(found.metric)), hundred),)),
-        Column("loss", _("loss"), lambda v: decimal(v, 3)),
-    )
-    rows = tuple(
-        (run.arm, run.seed, run.run_id, c.step, c.epoch, *(() if by_loss else (c.score,)), c.loss)
-        for run in found.runs
-        for c in checkpoints.get(run.run_id, ())
-    )
-    return Table(columns, rows)
+    return Table(tuple(Column(name, name) for name in names), tuple(rows))

@@ -73,8 +73,6 @@ class Figure:
     """What the CSV holds, where that is more."""
     key: tuple[Key, ...] = ()
     """A legend, where the labels in the drawing do not do."""
-    other: tuple[str, str] | None = None
-    """Name and link text of a figure that shows the same in another way."""
     empty: str = ""
     """Why there is nothing to draw yet."""
 

@@ -15,7 +15,7 @@ from app.web.charts import live
 from app.web.charts.live import Live, Mark
 from app.web.charts.style import FAMILIES
 from app.web.charts.thin import Floats, smooth, window_for
-from app.web.figures.curves import still_falling
+from app.web.figures.curve_titles import still_falling
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.run_costs import clocks, died, owners
 from app.web.i18n import gettext as _

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from app.domain.comparison import Comparison
 from app.domain.metrics import Steps
 from app.web.figures.costs import time
-from app.web.figures.curves import Checkpoint, loss, validation
+from app.web.figures.curves import Checkpoint, curves
 from app.web.figures.figure import Figure
 from app.web.figures.memory import memory
 from app.web.figures.owners import Foreseen
@@ -36,8 +36,7 @@ def study_figures(evidence: StudyEvidence, view: StudyView = AS_USUAL) -> dict[s
     figures = (
         verdict(found),
         trade_off(found, view),
-        loss(found, evidence.steps),
-        validation(found, evidence.checkpoints),
+        curves(found, evidence.steps, evidence.checkpoints, view),
         memory(found, evidence.foreseen),
         time(found),
     )

@@ -8,13 +8,22 @@ from fastapi import Depends
 from app.domain.errors import Invalid
 from app.web.contexts.study_arms import COLUMNS
 from app.web.figures.axes import AXES
+from app.web.figures.quantities import PLACES, QUANTITIES
 from app.web.i18n import gettext as _
 from app.web.view import StudyView
 
-CURVES = ("loss", "validation")
+MOST_SMOOTH = 0.999
 
 
-def looked_at(sort: str = "", x: str = "", y: str = "", cost: str = "", curve: str = "") -> StudyView:
+def looked_at(
+    sort: str = "",
+    x: str = "",
+    y: str = "",
+    cost: str = "",
+    curve: str = "",
+    by: str = "",
+    smooth: str = "",
+) -> StudyView:
     """From an address; an empty word asks for what is usual. Raises Invalid for one that means nothing.
 
     `cost` is what `x` was called while scores alone were drawn over it.
@@ -24,8 +33,22 @@ def looked_at(sort: str = "", x: str = "", y: str = "", cost: str = "", curve: s
         sort=sort and among("sort", sort.removeprefix("-"), COLUMNS) and sort,
         x=among("x", x, AXES) if x else among("cost", cost, ("memory", "time")) if cost else usual.x,
         y=among("y", y, AXES) if y else usual.y,
-        curve=among("curve", curve, CURVES) if curve else usual.curve,
+        curve=among("curve", curve, QUANTITIES) if curve else usual.curve,
+        by=among("by", by, PLACES) if by else usual.by,
+        smooth=_factor(smooth) if smooth else usual.smooth,
     )
+
+
+def _factor(word: str) -> float:
+    """Of smoothing. Raises Invalid unless it is one."""
+    try:
+        factor = float(word)
+    except ValueError:
+        factor = -1.0
+    if not 0 <= factor <= MOST_SMOOTH:  # also what is not a number at all
+        text = _("smooth: %(word)s is no factor of smoothing; choose from 0 (not at all) to %(most)s")
+        raise Invalid(text % {"word": repr(word[:40]), "most": MOST_SMOOTH})
+    return factor
 
 
 def among(field: str, word: str, choices: Iterable[str]) -> str:

@@ -18,7 +18,12 @@ from app.web.forms.study_view import View
 router = APIRouter(include_in_schema=False)
 
 Ending = Literal["svg", "png", "csv"]
-FORMER = {"score-memory": ("trade-off", {"x": "memory"}), "score-time": ("trade-off", {"x": "time"})}
+FORMER = {
+    "score-memory": ("trade-off", {"x": "memory"}),
+    "score-time": ("trade-off", {"x": "time"}),
+    "loss": ("curves", {"curve": "loss"}),
+    "validation": ("curves", {"curve": "validation"}),
+}
 """Names that figures of a study once had, and what they are called now."""
 
 

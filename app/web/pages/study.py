@@ -98,7 +98,7 @@ def _page(
     found = evidence.comparison
     figures = study_figures(evidence, view)
     model = base_models.by_id(session, advance.study.base_model_id)
-    queries = {"verdict": "", "trade-off": view.trade_off, view.curve: "", "memory": "", "time": ""}
+    queries = {"verdict": "", "trade-off": view.trade_off, "curves": view.curves, "memory": "", "time": ""}
     return StudyPage.of(
         study_id,
         found,

@@ -17,15 +17,15 @@ from app.web.charts.differences import chart as differences_chart
 from app.web.charts.labels import LINE_HEIGHT, Box, beside, spread, text_width
 from app.web.charts.scales import Domain
 from app.web.charts.style import FAMILIES, Look
-from app.web.charts.thin import bands, extremes, smooth
+from app.web.charts.thin import smooth
 from app.web.evidence import of_run as evidence_of_run
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, drawn, run_figures, study_figures
-from app.web.figures.curves import still_falling
+from app.web.figures.curve_titles import still_falling
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 SETTINGS = Settings()
-NAMES = {"verdict", "trade-off", "loss", "validation", "memory", "time"}
+NAMES = {"verdict", "trade-off", "curves", "memory", "time"}
 
 
 @pytest.fixture
@@ -64,8 +64,7 @@ def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
     assert {figure.name: figure.empty for figure in found.values()} == {
         "verdict": "No arm can be held against full yet.",
         "trade-off": "No run has a result yet.",
-        "loss": "No step has been reported yet.",
-        "validation": "No run has been validated yet.",
+        "curves": "No step has been reported yet.",
         "memory": "No run has a result yet.",
         "time": "No run has a result yet.",
     }
@@ -83,7 +82,7 @@ def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
 def test_every_figure_counts_the_seeds_alike_where_arms_have_unlike_numbers(session: Session) -> None:
     found = figures(session, failed={("LoRA r=8", seed): FailureCode.DIVERGED for seed in (1, 2)})
     notes = {name: figure.note for name, figure in found.items()}
-    assert all("1 to 3 seeds" in notes[name] for name in ("verdict", "trade-off", "loss", "time"))
+    assert all("1 to 3 seeds" in notes[name] for name in ("verdict", "trade-off", "curves", "time"))
     assert "With one seed (LoRA r=8) they cover the test items only." in notes["verdict"]
 
 
@@ -103,7 +102,7 @@ def test_a_second_arm_of_a_family_is_hollow_and_a_third_half_filled() -> None:
 
 
 def test_the_csv_of_a_curve_holds_every_step(session: Session) -> None:
-    loss = figures(session)["loss"]
+    loss = figures(session)["curves"]
     assert len(loss.numbers.rows) == 9 * 246
     assert [c.name for c in loss.numbers.columns][:4] == ["arm", "seed", "run", "step"]
 
@@ -245,13 +244,6 @@ def test_a_domain_holds_its_values_and_marks_round_numbers(
 def test_smoothing_leaves_out_what_is_not_finite() -> None:
     curve = smooth(np.array([1.0, 1.0, np.inf, 1.0, 1.0]), 3)
     assert np.allclose(curve, 1.0)
-
-
-def test_a_band_loses_no_spike_when_it_is_thinned() -> None:
-    high = np.ones(100)
-    high[37] = 9.0
-    _mean, low, top = bands([np.ones(100), high])
-    assert extremes(low, top, np.array([0, 30, 60, 99]))[1].max() == 9.0
 
 
 def test_a_loss_that_falls_to_the_end_is_not_called_level() -> None:

@@ -13,6 +13,7 @@ from app.services import studies as study_service
 from app.settings import Settings
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, study_figures
+from app.web.view import StudyView
 from app.web.words import caveats
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
@@ -44,6 +45,12 @@ def figures(client: TestClient, study_id: int) -> dict[str, Figure]:
         return study_figures(evidence_of_study(session, Settings(), study_id))
 
 
+def validation(client: TestClient, study_id: int) -> Figure:
+    """A study's curves of validation."""
+    with database_of(client).reading() as session:
+        return study_figures(evidence_of_study(session, Settings(), study_id), StudyView(curve="validation"))["curves"]
+
+
 @pytest.mark.parametrize(("study_id", "title"), [(1, "accuracy"), (CAUSAL, "token accuracy"), (SEQ2SEQ, "ROUGE-L")])
 def test_a_study_speaks_of_its_metric_and_of_no_other(with_language: TestClient, study_id: int, title: str) -> None:
     text = read(with_language, f"/studies/{study_id}?curve=validation").lower()
@@ -60,17 +67,18 @@ def test_a_study_speaks_of_its_metric_and_of_no_other(with_language: TestClient,
 def test_the_curve_of_validation_is_of_the_loss_where_the_metric_needs_generated_text(
     with_language: TestClient,
 ) -> None:
-    by_score, by_loss = (figures(with_language, study_id)["validation"] for study_id in (CAUSAL, SEQ2SEQ))
+    by_score, by_loss = (validation(with_language, study_id) for study_id in (CAUSAL, SEQ2SEQ))
     assert by_loss.title == "Validation loss so far"
     assert by_loss.note.endswith("Text is generated for the test only, so there is no ROUGE-L here.")
-    assert [c.name for c in by_loss.table.columns][-2:] == ["epoch", "loss"]
-    assert [c.name for c in by_score.table.columns][-2:] == ["score", "loss"]
-    assert figures(with_language, SEQ2SEQ)["loss"].other == ("validation", "validation loss instead")
-    assert figures(with_language, CAUSAL)["loss"].other == ("validation", "validation token accuracy instead")
+    assert [c.name for c in by_score.numbers.columns][-2:] == ["score", "loss"]
+    assert (by_score.label, by_loss.label) == (
+        "Validation token accuracy by step, a line an arm",
+        "Validation loss by step, a line an arm",
+    )
 
 
 def test_a_checkpoint_that_was_chosen_by_its_loss_is_said_to_be(with_language: TestClient) -> None:
-    assert figures(with_language, CAUSAL)["validation"].title == (
+    assert validation(with_language, CAUSAL).title == (
         "In 4 of 12 runs an earlier checkpoint had the lowest validation loss, and was kept"
     )
     assert "The weights of step 246 were kept: the lowest loss on the validation split." in read(
@@ -105,7 +113,7 @@ def test_steps_that_early_stopping_left_are_told_with_the_arms_and_are_no_condit
     assert "optimizer steps" not in read(with_language, f"/studies/{CAUSAL}")
     assert f"steps until early stopping {' '.join(['205 to 246'] * 4)}" in rows(with_language, f"/studies/{CAUSAL}")
     assert "Optimizer steps 246" in read(with_language, "/studies/1")
-    assert "A line ends where the first of its seeds stopped." in figures(with_language, CAUSAL)["loss"].note
+    assert re.search(r": from step \d+ on [12] of 3 seeds\.", plain(figures(with_language, CAUSAL)["curves"].note))
 
 
 def test_a_run_shows_every_metric_of_its_test_with_what_it_is(with_language: TestClient) -> None:

@@ -71,11 +71,11 @@ def test_what_is_drawn_is_in_the_address(client: TestClient) -> None:
     address = f"/studies/{study(client)}"
     plain, other = client.get(address).text, client.get(f"{address}?x=time&y=loss&curve=validation").text
     assert "charts/trade-off.csv?x=memory&amp;y=score" in plain
-    assert "charts/loss.csv" in plain
+    assert "charts/curves.csv?curve=loss&amp;by=step" in plain
     assert "charts/trade-off.csv?x=time&amp;y=loss" in other
-    assert "charts/validation.csv" in other
+    assert "charts/curves.csv?curve=validation&amp;by=step" in other
     assert "charts/trade-off.csv?x=time&amp;y=score" in client.get(f"{address}?cost=time").text
-    for words in ("x=money", "y=money", "cost=money", "curve=money", "sort=money"):
+    for words in ("x=money", "y=money", "cost=money", "curve=money", "by=money", "smooth=1", "smooth=nan"):
         assert client.get(f"{address}?{words}").status_code == 422
     former = client.get(f"{address}/charts/score-time.svg?theme=dark", follow_redirects=False)
     assert former.headers["location"] == f"{address}/charts/trade-off.svg?theme=dark&x=time"
@@ -191,7 +191,7 @@ def test_names_are_text(client: TestClient) -> None:
     assert "&lt;b&gt;1&lt;/b&gt;" in text
 
 
-@pytest.mark.parametrize("name", ["verdict", "trade-off", "loss", "validation", "memory", "time"])
+@pytest.mark.parametrize("name", ["verdict", "trade-off", "curves", "memory", "time"])
 def test_every_chart_has_its_files(client: TestClient, name: str) -> None:
     address = f"/studies/{study(client)}/charts/{name}"
     svg, png = client.get(f"{address}.svg?theme=dark"), client.get(f"{address}.png")
@@ -228,7 +228,7 @@ def test_the_csv_of_runs_has_a_row_a_run(client: TestClient) -> None:
 def test_no_name_is_a_formula_in_a_csv_and_numbers_stay_numbers(client: TestClient) -> None:
     arms = (FULL, LORA.model_copy(update={"name": '=HYPERLINK("http://x")'}))
     address = f"/studies/{study(client, arms=arms)}"
-    for file in ("runs.csv", "charts/verdict.csv", "charts/loss.csv"):
+    for file in ("runs.csv", "charts/verdict.csv", "charts/curves.csv"):
         text = client.get(f"{address}/{file}").text
         assert "'=HYPERLINK" in text
         assert not [cell for row in csv.reader(io.StringIO(text)) for cell in row if cell.startswith("=")]

@@ -1,0 +1,127 @@
+"""What a curve says, in a sentence from its numbers."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from app.domain.comparison import Comparison
+from app.domain.smoothing import Floats
+from app.domain.tasks import TASKS
+from app.web.charts.thin import smooth, window_for
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.numbers import memory, rate, share
+from app.web.words.parts import listed, sentence
+
+ENOUGH_STEPS = 50
+"""Fewer say nothing of a trend."""
+LEVEL = 0.05
+"""Levelled off: over its last fifth the loss falls by less than this share of its whole fall."""
+MOST_NAMED = 3
+"""Arms in a sentence."""
+Means = Mapping[str, Floats]
+"""Mean over seeds by arm, unsmoothed, as it was measured."""
+
+
+def curve_title(found: Comparison, curve: str, means: Means, words: Mapping[str, str]) -> str:
+    """The takeaway; what is drawn, where there is nothing to say yet."""
+    say = TITLES.get(curve)
+    seen = {arm: mean for arm, mean in means.items() if np.isfinite(mean).any()}
+    text = say(found, seen) if say and seen and found.complete else ""
+    if text:
+        return text
+    plain = _("%(what)s by %(by)s", **words)
+    return plain if found.complete else _("%(what)s so far", what=words["what"])
+
+
+def still_falling(mean: Floats) -> bool | None:
+    """Whether a loss still falls over its last fifth; None where there are too few steps to tell."""
+    if len(mean) < ENOUGH_STEPS or not np.isfinite(mean).all():
+        return None
+    fifth = len(mean) // 5
+    last, before, first = mean[-fifth:].mean(), mean[-2 * fifth : -fifth].mean(), mean[: fifth // 2].mean()
+    return bool(before - last > LEVEL * max(first - last, 1e-12))
+
+
+def _loss(_found: Comparison, means: Means) -> str:
+    trends = {arm: still_falling(smooth(mean, window_for(len(mean)))) for arm, mean in means.items()}
+    if None in trends.values():
+        return ""
+    falling = [arm for arm, falls in trends.items() if falls]
+    level = [arm for arm, falls in trends.items() if not falls]
+    if not falling:
+        return _("The training loss has levelled off in every arm")
+    if not level:
+        return _("The training loss is still falling in every arm")
+    if len(trends) > 2 * MOST_NAMED:
+        return _("The training loss is still falling in %(some)s of %(all)s arms", some=len(falling), all=len(trends))
+    text = _("%(level)s: the loss has levelled off; %(falling)s: still falling")
+    return sentence(text % {"level": listed(level), "falling": listed(falling)})
+
+
+def _validation(found: Comparison, _means: Means) -> str:
+    results = [run.result for run in found.runs if run.result]
+    if not results:
+        return ""
+    early = sum(r.best_step < r.steps for r in results)
+    if TASKS[found.spec.task].best_by == "loss":
+        return _lowest_loss(early, len(results))
+    if not early:
+        return _("Every run was at its best on validation at its end")
+    return ngettext(
+        "In %(early)s of %(num)s run an earlier checkpoint was best on validation, and was kept",
+        "In %(early)s of %(num)s runs an earlier checkpoint was best on validation, and was kept",
+        len(results),
+        early=early,
+    )
+
+
+def _lowest_loss(early: int, runs: int) -> str:
+    """Where the best checkpoint is that of the lowest loss."""
+    if not early:
+        return _("Every run had its lowest validation loss at its end")
+    return ngettext(
+        "In %(early)s of %(num)s run an earlier checkpoint had the lowest validation loss, and was kept",
+        "In %(early)s of %(num)s runs an earlier checkpoint had the lowest validation loss, and was kept",
+        runs,
+        early=early,
+    )
+
+
+def _gradient(found: Comparison, means: Means) -> str:
+    """How often it lay above what it is clipped at; of the mean over seeds."""
+    limit = found.spec.training.max_grad_norm
+    shares = {arm: float((mean[np.isfinite(mean)] > limit).mean()) for arm, mean in means.items()}
+    if not limit:
+        return ""
+    if not any(shares.values()):
+        return _("The gradient's norm stays below %(limit)s, where it is clipped, in every arm", limit=f"{limit:g}")
+    most = max(shares, key=lambda arm: shares[arm])
+    text = _("%(arm)s is clipped most: its gradient's norm lies above %(limit)s in %(share)s of the steps")
+    return sentence(text % {"arm": most, "limit": f"{limit:g}", "share": share(shares[most], 1.0)})
+
+
+def _rate(_found: Comparison, means: Means) -> str:
+    return _highest(means, _("Highest learning rate: %(arms)s"), rate)
+
+
+def _memory(_found: Comparison, means: Means) -> str:
+    return _highest(means, _("Most memory after a step: %(arms)s"), memory)
+
+
+def _highest(means: Means, text: str, say: Callable[[float | None], str]) -> str:
+    """The largest of each arm; of many arms, the smallest and the largest of these."""
+    tops = {arm: float(np.nanmax(mean)) for arm, mean in means.items()}
+    named = sorted(tops, key=lambda arm: tops[arm], reverse=True)
+    if len(named) > MOST_NAMED:
+        named = [named[0], named[-1]]
+    return text % {"arms": listed([f"{arm} {say(tops[arm])}" for arm in named])}
+
+
+TITLES: dict[str, Callable[[Comparison, Means], str]] = {
+    "loss": _loss,
+    "validation": _validation,
+    "gradient": _gradient,
+    "rate": _rate,
+    "memory": _memory,
+}

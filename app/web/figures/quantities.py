@@ -1,0 +1,138 @@
+"""What is drawn over training, and over what.
+
+To add a quantity or a place, add it to `QUANTITIES` or `PLACES`: the selects, the address, the drawing and the table
+take it from there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.comparison import Comparison
+from app.domain.metrics import Steps
+from app.domain.tasks import generates
+from app.web.i18n import gettext as _
+from app.web.numbers import GIB, MIB, count, decimal, duration, rate, short_count
+from app.web.words.metrics import loss_unit, title
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number that training reports with each step, or validation now and then."""
+
+    title: Callable[[Comparison], str]
+    """Within a sentence: `training loss`."""
+    unit: Callable[[Comparison, float], tuple[float, str]]
+    """From the largest value: what one unit of the axis is of it, and its name."""
+    of: Callable[[Steps], Floats] | None
+    """From a run's steps; None for what validation finds."""
+    show: Callable[[float | None], str]
+    """A value in the axis's unit, for the table."""
+    zero: bool = True
+    """The scale begins at zero."""
+    noisy: bool = False
+    """It jumps from batch to batch, so smoothing it is of use."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far training has come."""
+
+    name: Callable[[], str]
+    """In the select, and within a sentence."""
+    title: Callable[[float], tuple[float, str]]
+    """From the largest value: what one unit is, and the axis's title."""
+    say: Callable[[float], str]
+    """One place: `step 120`, `19 s`."""
+    of: Callable[[Steps], Floats]
+    comparable: Callable[[Comparison], bool] = lambda found: True
+
+
+def column(name: str) -> Callable[[Steps], Floats]:
+    """A field of `STEP_DTYPE`."""
+    return lambda steps: steps[name].astype(np.float64)
+
+
+def _validation(found: Comparison) -> str:
+    name = _("loss") if generates(found.metric) else title(found.metric)
+    return _("validation %(measure)s", measure=name)
+
+
+def _validation_unit(found: Comparison, _most: float) -> tuple[float, str]:
+    return (1.0, loss_unit(found.spec.task)) if generates(found.metric) else (0.01, "%")
+
+
+def _memory_unit(_found: Comparison, most: float) -> tuple[float, str]:
+    return (GIB, "GiB") if most >= 10 * GIB else (MIB, "MiB")
+
+
+def _seconds(most: float) -> tuple[float, str]:
+    size, unit = (1.0, _("s")) if most < 600 else (60.0, _("min")) if most < 36_000 else (3600.0, _("h"))
+    return size, _("Train time, %(unit)s →", unit=unit)
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "loss": Quantity(
+        title=lambda found: _("training loss"),
+        unit=lambda found, most: (1.0, loss_unit(found.spec.task)),
+        of=column("loss"),
+        show=lambda value: decimal(value, 3),
+        noisy=True,
+    ),
+    "validation": Quantity(
+        title=_validation, unit=_validation_unit, of=None, show=lambda value: decimal(value, 2), zero=False
+    ),
+    "gradient": Quantity(
+        title=lambda found: _("norm of the gradient"),
+        unit=lambda found, most: (1.0, ""),
+        of=column("grad_norm"),
+        show=lambda value: decimal(value, 3),
+        noisy=True,
+    ),
+    "rate": Quantity(
+        title=lambda found: _("learning rate"),
+        unit=lambda found, most: (1.0, ""),
+        of=column("learning_rate"),
+        show=rate,
+    ),
+    "memory": Quantity(
+        title=lambda found: _("memory after a step"),
+        unit=_memory_unit,
+        of=column("memory_bytes"),
+        show=lambda value: decimal(value, 1),
+    ),
+}
+"""By their names in the address, in the order of the select."""
+
+PLACES: dict[str, Place] = {
+    "step": Place(
+        name=lambda: _("step"),
+        title=lambda most: (1.0, _("Optimizer step →")),
+        say=lambda at: _("step %(step)s", step=count(round(at))),
+        of=column("step"),
+    ),
+    "epoch": Place(
+        name=lambda: _("epoch"),
+        title=lambda most: (1.0, _("Epoch →")),
+        say=lambda at: _("epoch %(epoch)s", epoch=decimal(at, 2)),
+        of=column("epoch"),
+    ),
+    "tokens": Place(
+        name=lambda: _("tokens"),
+        title=lambda most: (1.0, _("Tokens trained on →")),
+        say=lambda at: _("%(tokens)s tokens", tokens=short_count(round(at))),
+        of=column("tokens"),
+    ),
+    "time": Place(
+        name=lambda: _("train time"),
+        title=_seconds,
+        say=duration,
+        of=column("seconds"),
+        comparable=lambda found: found.times_comparable,
+    ),
+}
+"""The same for what it is drawn over."""

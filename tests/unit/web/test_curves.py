@@ -1,0 +1,167 @@
+"""Curves over training: what, over what, how smooth; seeds that ended early, runs that failed, very long runs."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.domain.methods import LoraSpec
+from app.domain.runs import FailureCode
+from app.domain.studies import ArmSpec
+from app.settings import Settings
+from app.store.queries import steps
+from app.store.tables import RunRow
+from app.web.charts import render
+from app.web.charts.curves import BUCKETS, MARKS, Curves
+from app.web.charts.thin import smooth
+from app.web.evidence import of_study
+from app.web.figures import Figure, StudyEvidence
+from app.web.figures.curves import curves
+from app.web.figures.quantities import PLACES, QUANTITIES
+from app.web.view import StudyView
+from tests import filled
+from tests.factories import FULL, LORA, MANY, empty_database, plain, seed_study
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """A database of its own."""
+    with empty_database() as found:
+        yield found
+
+
+def evidence(session: Session, **options: Any) -> StudyEvidence:
+    """Of a study made for a test."""
+    return of_study(session, Settings(), seed_study(session, **options))
+
+
+def drawn(found: StudyEvidence, **view: Any) -> tuple[Figure, Curves]:
+    """Its curves."""
+    figure = curves(found.comparison, found.steps, found.checkpoints, StudyView(**view))
+    assert isinstance(figure.data, Curves)
+    return figure, figure.data
+
+
+@pytest.mark.parametrize("curve", QUANTITIES)
+@pytest.mark.parametrize("by", PLACES)
+def test_any_quantity_is_drawn_over_any_place(session: Session, curve: str, by: str) -> None:
+    figure, data = drawn(evidence(session), curve=curve, by=by)
+    assert len(data.curves) == 3
+    specification = figure.chart(narrow=True).configure(**render.CONFIG).to_dict(validate=True)
+    assert "NaN" not in json.dumps(specification, allow_nan=False)
+    assert figure.title
+    assert all(len(row) == len(figure.table.columns) for row in figure.table.shown)
+
+
+def test_smoothing_is_off_and_what_was_measured_stays_behind_it(session: Session) -> None:
+    found = evidence(session)
+    _figure, plainly = drawn(found)
+    figure, calm = drawn(found, smooth=0.9)
+    assert plainly.curves[0].raw == ()
+    assert plainly.curves[0].mean == calm.curves[0].raw
+    assert calm.curves[0].mean[0] == calm.curves[0].raw[0]  # debiased: it starts where the loss starts
+    assert np.ptp([y for _x, y in calm.curves[0].mean[-40:]]) < np.ptp([y for _x, y in plainly.curves[0].mean[-40:]])
+    assert "Smoothed by 0.9, over about the last 10 steps" in figure.note
+    assert drawn(found, curve="validation", smooth=0.9)[1] == drawn(found, curve="validation")[1]
+
+
+def test_the_mean_is_that_of_all_steps_and_the_table_is_not_thinned(session: Session) -> None:
+    found = evidence(session)
+    figure, _data = drawn(found, curve="gradient")
+    runs = [run.run_id for run in found.comparison.arms[0].succeeded]
+    last = np.mean([found.steps[run]["grad_norm"][-1] for run in runs])
+    assert figure.table.rows[0][-1] == pytest.approx(last, abs=1e-6)
+    assert len(figure.numbers.rows) == 9 * 246
+
+
+def test_over_time_an_arm_ends_where_its_training_ended(session: Session) -> None:
+    _figure, data = drawn(evidence(session), by="time")
+    ends = {curve.look.name: curve.mean[-1][0] for curve in data.curves}
+    assert ends == pytest.approx({"full": 54.0, "LoRA r=8": 28.0, "head only": 18.0})
+    assert data.across == "Train time, s →"
+
+
+def test_where_a_seed_ended_early_it_is_said_how_many_go_on(session: Session) -> None:
+    study = seed_study(session)
+    run = session.scalars(select(RunRow).where(RunRow.arm == "LoRA r=8")).first()
+    assert run is not None
+    kept = steps.read(session, run.id)[:100].copy()
+    steps.clear(session, run.id)
+    steps.append(session, run.id, kept)
+    figure, data = drawn(of_study(session, Settings(), study))
+    assert "LoRA r=8: from step 101 on 2 of 3 seeds." in figure.note
+    assert data.curves[1].mean[-1][0] == 246
+
+
+def test_a_run_that_diverged_ends_in_a_cross_and_flattens_nothing(session: Session) -> None:
+    study = seed_study(session, failed={("LoRA r=8", 0): FailureCode.DIVERGED})
+    run = session.scalars(select(RunRow).where(RunRow.status == "failed")).one()
+    made = filled._steps(run, 40).copy()
+    made["loss"] = np.exp(np.arange(40) / 2)
+    made["loss"][-1] = np.inf
+    steps.append(session, run.id, made)
+    figure, data = drawn(of_study(session, Settings(), study))
+    [failed] = data.curves[1].failed
+    assert failed[-1][0] == 39
+    assert data.top < 3
+    assert "Crosses: where runs failed (LoRA r=8: diverged, 1 run)." in figure.note
+    assert '"M-1,-1L1,1M-1,1L1,-1"' in json.dumps(figure.chart().to_dict(validate=False))
+
+
+def test_an_arm_whose_runs_all_failed_is_in_the_picture(session: Session) -> None:
+    study = seed_study(session, arms=(FULL, LORA), failed={("full", s): FailureCode.DIVERGED for s in (0, 1, 2)})
+    for run in session.scalars(select(RunRow).where(RunRow.status == "failed")):
+        steps.append(session, run.id, filled._steps(run, 40))
+    _figure, data = drawn(of_study(session, Settings(), study))
+    assert [curve.look.name for curve in data.curves] == ["full", "LoRA r=8"]
+    assert len(data.curves[0].failed) == 3
+
+
+def test_evaluations_are_marked_but_not_more_than_can_be_told_apart(session: Session) -> None:
+    found = evidence(session)
+    assert len(drawn(found)[1].curves[0].marks) == 3
+    for run, seen in found.checkpoints.items():
+        many = [replace(seen[0], step=step) for step in range(1, 200)]
+        found = replace(found, checkpoints=dict(found.checkpoints) | {run: many})
+    assert len(drawn(found)[1].curves[0].marks) == MARKS
+
+
+def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
+    found = evidence(session)
+    titles = {curve: plain(drawn(found, curve=curve)[0].title) for curve in QUANTITIES}
+    assert titles["loss"] == "The training loss has levelled off in every arm"
+    assert titles["validation"] == "Every run was at its best on validation at its end"
+    assert "is clipped most: its gradient's norm lies above 1 in" in titles["gradient"]
+    assert titles["memory"] == "Most memory after a step: full 403 MiB, LoRA r=8 150 MiB and head only 121 MiB"
+    assert titles["rate"].startswith("Highest learning rate: ")
+    many = evidence(session, arms=MANY)
+    assert plain(drawn(many, curve="memory")[0].title).count("MiB") == 2
+
+
+def test_fifteen_runs_of_a_hundred_thousand_steps_are_thinned_to_what_a_picture_shows(session: Session) -> None:
+    arms = (FULL, *(ArmSpec(method=LoraSpec(r=r)) for r in (4, 8, 16, 32)))
+    found = evidence(session, arms=arms)
+    number = np.arange(1, 100_001)
+    long = np.zeros(100_000, dtype=filled.STEP_DTYPE)
+    long["step"], long["seconds"] = number, number * 0.1
+    long["loss"] = 1 / np.sqrt(number) + np.random.default_rng(0).normal(1, 0.1, 100_000)
+    long["loss"][54_321] = 2.0
+    found = replace(found, steps=dict.fromkeys(found.steps, long))
+    began = time.perf_counter()
+    _figure, data = drawn(found, by="time", smooth=0.6)
+    print(f"statistics and thinning: {time.perf_counter() - began:.2f} s")
+    for curve in data.curves:
+        assert len(curve.mean) <= 2 * BUCKETS + 2
+        assert max(high for _x, _low, high in curve.band) == pytest.approx(max(y for _x, y in curve.mean))
+
+
+def test_a_running_mean_is_the_mean_of_its_window() -> None:
+    curve = np.random.default_rng(0).normal(size=50)
+    assert smooth(curve, 7)[10] == pytest.approx(curve[7:14].mean())
+    assert smooth(curve, 7)[0] == pytest.approx(curve[:4].mean())
