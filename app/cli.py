@@ -208,6 +208,16 @@ def export(
     _fetch(url, f"/studies/{study}/tables/{what}.{form}", output, f"study-{study}-{what}.{form}")
 
 
+@cli.command()
+def report(
+    study: Annotated[int, typer.Argument(metavar="ID", help="A study's number.")],
+    output: Output = None,
+    url: Url = LOCAL,
+) -> None:
+    """Write a study's page as one HTML file: it opens offline, and prints."""
+    _fetch(url, f"/studies/{study}/report", output, f"study-{study}.html")
+
+
 @cli.command(name="migrate")
 def migrate_database() -> None:
     """Bring the database up to date."""

@@ -169,6 +169,11 @@ def when(moment: datetime | None) -> str:
     return format_datetime(local, "d MMM HH:mm" if same_year else "d MMM y HH:mm", locale=language())
 
 
+def dated(moment: datetime) -> str:
+    """A point in time that is read anywhere and at any time later: `12 Nov 2026, 14:04 UTC`."""
+    return format_datetime(moment.astimezone(UTC), "d MMM y, HH:mm 'UTC'", locale=language())
+
+
 def clock(moment: datetime) -> str:
     """The time of day, in this machine's zone: `14:04:31`."""
     return format_datetime(moment.astimezone(), "HH:mm:ss", locale=language())
@@ -202,6 +207,7 @@ FILTERS = (
     rate,
     factor,
     when,
+    dated,
     clock,
     iso,
 )

@@ -11,6 +11,8 @@ from starlette.types import Scope
 from app.settings import ROOT
 
 STATIC = ROOT / "static"
+SHEETS = ("vezna", "tokens", "base", "components", "tables", "forms", "models", "study", "flips", "fits", "narrow")
+"""The stylesheets of every page, in the order in which they are read."""
 FOR_GOOD = "public, max-age=31536000, immutable"
 
 

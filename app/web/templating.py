@@ -19,7 +19,8 @@ from app.web.contexts.shell import NAV, Shell
 from app.web.dependencies import Config, Reading
 from app.web.i18n import gettext, language, looked_up, plural_looked_up
 from app.web.numbers import FILTERS
-from app.web.static import static
+from app.web.paper import on_paper
+from app.web.static import SHEETS, static
 
 TEMPLATES = ROOT / "templates"
 
@@ -34,8 +35,9 @@ def _environment() -> Environment:
         extensions=["jinja2.ext.i18n"],
     )
     env.filters |= {function.__name__: function for function in FILTERS}
+    env.filters["on_paper"] = on_paper
     # `translate` is for sentences that are only known while the page is made, such as those of the domain
-    env.globals |= {"static": static, "language": language, "translate": gettext, "NAV": NAV}
+    env.globals |= {"static": static, "language": language, "translate": gettext, "NAV": NAV, "SHEETS": SHEETS}
     env.install_gettext_callables(looked_up, plural_looked_up, newstyle=True)  # type: ignore[attr-defined]
     return env
 

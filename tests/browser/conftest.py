@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from app.main import create_app
 from app.settings import Settings
 from app.store import migrate
+from app.store.files import Files
 from app.store.session import Database
 from tests.fakes import SilentBell
 from tests.filled import fill
@@ -28,6 +29,7 @@ class Site:
 
     url: str
     database: Database
+    files: Files
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.05)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield Site(f"http://127.0.0.1:{port}", app.state.database)
+    yield Site(f"http://127.0.0.1:{port}", app.state.database, app.state.files)
     server.should_exit = True
     thread.join(timeout=10)
 

@@ -345,3 +345,19 @@ def test_export_leaves_nothing_half_written(
     assert vezna(monkeypatch, "export", "1", "--url", "http://127.0.0.1:9") == 1
     assert "No server answers" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_report_writes_one_file_of_html(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    server: str,
+    registered: Database,
+    bell: SilentBell,
+) -> None:
+    with registered.transaction() as session:
+        study = study_service.submit(session, bell, StudySpec.model_validate(STUDY)).id
+    target = tmp_path / "report.html"
+    assert vezna(monkeypatch, "report", str(study), "-o", str(target), "--url", server) == 0
+    assert "report.html is written." in capsys.readouterr().out.replace("\n", "")
+    assert target.read_text().startswith("<!DOCTYPE html>")

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body
-from fastapi.responses import StreamingResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.studies import ArmSpec, StudySpec, StudyStatus
@@ -19,6 +19,7 @@ from app.web.api.examples import ARM, STUDY
 from app.web.api.runs import After, Insist, Limit
 from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.errors import problems
+from app.web.pages.report import whole_report
 from app.web.table_file import TYPES, Ending, table_file
 
 router = APIRouter(prefix="/studies", tags=["studies"])
@@ -123,6 +124,17 @@ def table(session: Reading, files: Store, study_id: int, table: Table, ending: E
     an optimizer step and run."""
     found = study_service.comparison(session, study_id)
     return table_file(TABLES[table](session, files, found), ending, f"study-{study_id}-{table}")
+
+
+@router.get(
+    "/{study_id}/report",
+    operation_id="reportStudy",
+    response_class=HTMLResponse,
+    responses={200: {"content": {"text/html": {}}}, **problems(404)},
+)
+def report(session: Reading, files: Store, settings: Config, study_id: int) -> HTMLResponse:
+    """The study's page as one file of HTML that needs no server: it opens offline, and prints."""
+    return whole_report(session, files, settings, study_id)
 
 
 @router.post("/{study_id}/seeds", status_code=202, operation_id="addSeeds", responses=problems(404, 422))

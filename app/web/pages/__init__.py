@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.web.pages import charts, flips, memory_map, models, new_study, run, runs, studies, study, workers
+from app.web.pages import charts, flips, memory_map, models, new_study, report, run, runs, studies, study, workers
 
 ROUTERS: tuple[APIRouter, ...] = (
     studies.router,
@@ -14,5 +14,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     models.router,
     study.router,
     flips.router,
+    report.router,
     charts.router,
 )

@@ -39,7 +39,7 @@ def show(
 ) -> HTMLResponse:
     """The whole page. What one looks at, and in which order, is in its address."""
     address = Address.of(request, f"/studies/{study_id}")
-    return render.page("pages/studies/show.html", _page(session, files, settings, study_id, view, address))
+    return render.page("pages/studies/show.html", whole_page(session, files, settings, study_id, view, address))
 
 
 @router.get("/live")
@@ -53,7 +53,7 @@ def live(
     view: View,
 ) -> HTMLResponse:
     """What changes when a run has ended, for htmx; when the last one has, the browser is told to ask for the page."""
-    page = _page(session, files, settings, study_id, view, Address.of(request, f"/studies/{study_id}"))
+    page = whole_page(session, files, settings, study_id, view, Address.of(request, f"/studies/{study_id}"))
     answer = render.page("partials/study/body.html", page)
     if not page.live and "hx-request" in request.headers:
         answer.headers["HX-Refresh"] = "true"
@@ -90,9 +90,10 @@ def runs_csv(session: Reading, files: Store, study_id: int) -> Response:
     return table_file(runs_table(session, files, found), "csv", f"study-{study_id}-runs")
 
 
-def _page(
+def whole_page(
     session: Session, files: Files, settings: Settings, study_id: int, view: StudyView, address: Address
 ) -> StudyPage:
+    """Everything on the page of a study as it stands. Raises NotFound."""
     advance = study_service.progress(session, study_id)
     evidence = evidence_of_study(session, settings, study_id)
     found = evidence.comparison
