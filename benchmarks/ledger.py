@@ -97,13 +97,20 @@ class Case:
     @property
     def words(self) -> str:
         """In a table's row."""
-        extra = [name.replace("_", " ") for name, value in self.more.items() if value]
+        extra = [
+            f"{name.replace('_', ' ')}{'' if value is True else f' {value}'}"
+            for name, value in self.more.items()
+            if value
+        ]
         precision = "bf16" if self.bf16 else "fp32"
         return f"{self.shape}, {self.method.label}, {self.rows} × {self.length}, {', '.join([precision, *extra])}"
 
 
+EVALUATED = 8
+"""Rows of the test split, evaluated together."""
 CHECKPOINTING = {"gradient_checkpointing": True}
 ACCUMULATION = {"gradient_accumulation_steps": 2}
+WRITING = {"per_device_eval_batch_size": 48, "max_new_tokens": 160}
 CASES = [
     # The constant is fitted on these …
     Case("bert", FullSpec(), 8, 96, fit=True),
@@ -139,6 +146,10 @@ CASES = [
     Case("llama", FullSpec(), 8, 128),
     Case("llama", ALL, 8, 256, True),
     Case("llama", LORA, 8, 192, False, CHECKPOINTING),
+    # What is written after the test split's prompts is the peak of these.
+    Case("gpt2", LORA, 2, 96, False, WRITING),
+    Case("t5", LORA, 2, 96, False, WRITING),
+    Case("llama", ALL, 2, 96, True, WRITING),
 ]
 
 
@@ -191,7 +202,8 @@ def rows_of(case: Case) -> tuple[list[Row], Format]:
         return " ".join(f"w{draw.randrange(WORDS)}" for _ in range(max(1, words)))
 
     rows: list[Row] = []
-    splits: tuple[tuple[Split, int], ...] = (("train", 4 * together), ("validation", 8), ("test", 8))
+    tested = case.more.get("per_device_eval_batch_size", EVALUATED)
+    splits: tuple[tuple[Split, int], ...] = (("train", 4 * together), ("validation", 8), ("test", tested))
     for split, count in splits:
         for number in range(count):
             words = 2 * case.length if number < count // 2 else draw.randrange(case.length // 4, case.length)
@@ -206,11 +218,9 @@ def run(case: Case, models: Path, steps: int) -> Found:
     training = TrainingArguments(
         max_steps=steps,
         per_device_train_batch_size=case.rows,
-        per_device_eval_batch_size=8,
         max_length=case.length,
-        max_new_tokens=4,
         bf16=case.bf16,
-        **case.more,
+        **{"per_device_eval_batch_size": EVALUATED, "max_new_tokens": 4} | case.more,
     )
     spec = RunSpec(base_model=case.shape, dataset="random", task=task, method=case.method, training=training)
     labels = ["no", "yes"] if TASKS[task].adds_head else []

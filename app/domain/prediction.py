@@ -16,7 +16,7 @@ from app.domain.methods import AnyMethod, MethodSpec
 from app.domain.runs import RunSpec, TrainingArguments
 from app.domain.tasks import Format, Task
 
-PREDICTION_VERSION = 1
+PREDICTION_VERSION = 2
 """Raised when a prediction of the same request may differ; old ones keep theirs and are worked out again."""
 
 DeviceKind = Literal["cpu", "cuda"]

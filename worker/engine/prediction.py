@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -36,6 +37,7 @@ from worker.engine.shapes import Shapes, rows_of, shapes
 from worker.engine.step import adamw, clip, forward_and_back
 from worker.engine.tasks import TASKS
 from worker.engine.unloaded import Unloaded, bare, unloaded
+from worker.engine.written import writing_peak
 
 
 def predict(request: PredictionRequest, dataset: Path | None) -> Prediction:
@@ -46,6 +48,7 @@ def predict(request: PredictionRequest, dataset: Path | None) -> Prediction:
     steps = _steps(made, request)
     ledger, flops = max((steps.step(batch) for batch in found.heaviest), key=lambda pair: pair[0].total)
     evaluation = steps.evaluation(found.evaluated)
+    writing = steps.writing(found.prompts) if found.prompts is not None else 0
     epoch_flops = steps.flops_of(found, flops) if found.padded else 0
     optimizer = tensor_bytes(t for state in steps.optimizer.state.values() for t in state.values())
     training = request.training
@@ -56,9 +59,9 @@ def predict(request: PredictionRequest, dataset: Path | None) -> Prediction:
         ledger=ledger,
         phases={
             "load": made.loaded_bytes,
-            "baseline": max(0, evaluation - optimizer),
+            "baseline": max(0, evaluation - optimizer, writing),
             "train": ledger.total,
-            "evaluate": evaluation,
+            "evaluate": max(evaluation, writing),
         },
         lengths=found.lengths,
         step_flops=flops,
@@ -111,7 +114,7 @@ class _Steps:
             if not self.optimizer.state:
                 self._passes(self._fake(real, rows=1))
                 self._update()
-            with self._followed() as journal:
+            with self._followed(self.optimizer) as journal:
                 batch = self._fake(real)
                 with Operations(self.stored) as operations:
                     self._passes(batch)
@@ -122,23 +125,19 @@ class _Steps:
 
     def evaluation(self, real: Batch) -> int:
         """The peak of an evaluation's batch, with the optimizer's state beside it."""
-        batch, task, bf16 = self._fake(real), TASKS[self.request.task], self.request.bf16
-        training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
-        self.moment = "evaluate"
-        try:
-            with (
-                self._computing(),
-                torch.no_grad(),
-                torch.autocast("cpu", torch.bfloat16, enabled=bf16),
-                self._followed() as journal,
-            ):
-                task.loss(self.model, batch)
-            return journal.ledger("predicted", None, *rows_of(real)).total
-        finally:
-            self.moment = "data"
-            for module in training:
-                module.training = True
+        batch, task = self._fake(real), TASKS[self.request.task]
+        with self._evaluating(), self._followed(self.optimizer) as journal:
+            task.loss(self.model, batch)
+        return journal.ledger("predicted", None, *rows_of(real)).total
+
+    def writing(self, prompts: Batch) -> int:
+        """The peak of writing after prompts: before training or after it, without the optimizer's state."""
+        batch, model = self._fake(prompts), self.model
+        inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        ids, mask = batch.inputs["input_ids"], batch.inputs.get("attention_mask")
+        nothing = torch.optim.SGD(model.parameters())
+        with self._evaluating():
+            return writing_peak(inner, lambda: self._followed(nothing), ids, mask, self.request.training.max_new_tokens)
 
     def flops_of(self, found: Shapes, of_heaviest: int) -> float:
         """Of an epoch: rows of T tokens need a·T + c·T² (attention), which two lengths tell."""
@@ -182,8 +181,25 @@ class _Steps:
             yield
 
     @contextmanager
-    def _followed(self) -> Iterator[Journal]:
-        with Journal(self.model, self.optimizer, lambda: self.moment, self.rounded) as journal:
+    def _evaluating(self) -> Iterator[None]:
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        self.moment = "evaluate"
+        try:
+            with (
+                self._computing(),
+                torch.no_grad(),
+                torch.autocast("cpu", torch.bfloat16, enabled=self.request.bf16),
+            ):
+                yield
+        finally:
+            self.moment = "data"
+            for module in training:
+                module.training = True
+
+    @contextmanager
+    def _followed(self, optimizer: torch.optim.Optimizer) -> Iterator[Journal]:
+        with Journal(self.model, optimizer, lambda: self.moment, self.rounded) as journal:
             self.settle = journal.settle
             try:
                 yield journal

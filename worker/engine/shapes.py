@@ -13,7 +13,7 @@ from app.domain.prediction import Lengths, PredictionRequest
 from app.domain.runs import RunSpec
 from app.domain.tasks import TASKS as FACTS
 from worker.engine.completions import Completions, most_rows
-from worker.engine.data import Batch, check_length, evaluation_order, learnt, read, training_order
+from worker.engine.data import Batch, Examples, check_length, evaluation_order, learnt, padded, read, training_order
 from worker.engine.tasks import TASKS
 
 PAD = 0
@@ -28,6 +28,8 @@ class Shapes:
     """To train on: the one with the most tokens, and where another has the most targets, that one."""
     evaluated: Batch
     """The longest rows of the test split, as an evaluation takes them."""
+    prompts: Batch | None
+    """The longest prompts of it, together as something is written after them; None where nothing is."""
     lengths: Lengths
     padded: list[tuple[int, int]]
     """Rows and padded length of every batch of an epoch; empty where no dataset is known."""
@@ -39,7 +41,8 @@ def shapes(request: PredictionRequest, dataset: Path | None, model: PreTrainedMo
     Raises `RunFailed` if a row or a length cannot be used.
     """
     found = _of_rows(request, dataset, model) if dataset is not None else _longest(request, model)
-    return replace(found, heaviest=[_looked_at(batch) for batch in found.heaviest])
+    prompts = _looked_at(found.prompts) if found.prompts else None
+    return replace(found, heaviest=[_looked_at(batch) for batch in found.heaviest], prompts=prompts)
 
 
 def _looked_at(batch: Batch) -> Batch:
@@ -71,6 +74,7 @@ def _of_rows(request: PredictionRequest, dataset: Path, model: PreTrainedModel) 
     return Shapes(
         heaviest=[task.collate(train, batches[place], PAD) for place in train.heaviest(batches)],
         evaluated=task.collate(test, longest, PAD),
+        prompts=_prompts(test, training.per_device_eval_batch_size, request.method.virtual_tokens),
         lengths=Lengths(
             source="dataset",
             rows=len(train),
@@ -79,6 +83,15 @@ def _of_rows(request: PredictionRequest, dataset: Path, model: PreTrainedModel) 
         ),
         padded=sizes,
     )
+
+
+def _prompts(test: Examples, rows: int, virtual: int) -> Batch | None:
+    """Padded, each with the method's virtual tokens before it."""
+    if not isinstance(test, Completions) or not test.prompts:
+        return None
+    first = evaluation_order([len(prompt) for prompt in test.prompts], rows)[0]
+    ids, mask = padded([np.pad(test.prompts[i], (virtual, 0), constant_values=1) for i in first], PAD, left=True)
+    return Batch({"input_ids": ids, "attention_mask": mask}, torch.zeros(len(first), dtype=torch.int64), ids.numel())
 
 
 def _longest(request: PredictionRequest, model: PreTrainedModel) -> Shapes:
@@ -105,6 +118,7 @@ def _longest(request: PredictionRequest, model: PreTrainedModel) -> Shapes:
     return Shapes(
         heaviest=[batch(training.per_device_train_batch_size)],
         evaluated=batch(at_once),
+        prompts=None if FACTS[request.task].unit == "item" else batch(training.per_device_eval_batch_size),
         lengths=Lengths(source="max_length", rows=0, longest=length * (2 if encoder_decoder else 1), mean=length),
         padded=[],
     )
