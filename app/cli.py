@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import sample, terminal, terminal_fits
+from app import outside_files, sample, terminal, terminal_fits
 from app.client import Client
 from app.domain.datasets import SAMPLE_DATASET, Row
 from app.domain.errors import Invalid, Unavailable, VeznaError
@@ -216,6 +216,32 @@ def report(
 ) -> None:
     """Write a study's page as one HTML file: it opens offline, and prints."""
     _fetch(url, f"/studies/{study}/report", output, f"study-{study}.html")
+
+
+@cli.command(name="import")
+def import_results(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE|DIR…", help="Result files, or directories of .json files.")
+    ],
+    collection: Annotated[
+        str, typer.Option("--collection", help="The name under which they lie together; left out: the directory's.")
+    ] = "",
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Bring results from elsewhere in, as runs marked as imported. Exit status 1 if a file was refused."""
+    client, files = Client(url), outside_files.found(paths)
+    name = collection or (paths[0].resolve().name if len(paths) == 1 and paths[0].is_dir() else "imported")
+    total = outside_files.Total(name)
+    for part in outside_files.parts(files):
+        total.send(client, part)
+    if as_json:
+        _print_json(total.as_json)
+    else:
+        for line in total.lines(url):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if total.refused:
+        raise typer.Exit(1)
 
 
 @cli.command(name="migrate")

@@ -11,7 +11,7 @@ from app.services import tuning
 from app.services.fit import check_run
 from app.services.queueing import enqueue
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies
-from app.store.tables import ArtifactRow, EvaluationRow, RunEventRow, RunRow, now
+from app.store.tables import ArtifactRow, DatasetRow, EvaluationRow, RunEventRow, RunRow, now
 
 
 def submit(session: Session, bell: Doorbell, spec: RunSpec) -> RunRow:
@@ -64,10 +64,20 @@ def view(session: Session, run_id: int, *, log_lines: int = 200) -> RunView:
     return RunView(
         row=row,
         study_name=study.name if study else None,
-        base_model=model.name if model else row.spec.base_model,
-        dataset=(dataset.title or dataset.name) if dataset else row.spec.dataset,
+        base_model=model.name if model else _model(row),
+        dataset=_data(row, dataset),
         events=events.last(session, run_id, limit=log_lines),
         evaluations=evaluations.of_run(session, run_id),
         artifacts=artifacts.of_run(session, run_id),
         place=runs.place_in_queue(session, row) if row.status == RunStatus.QUEUED else None,
     )
+
+
+def _data(row: RunRow, dataset: DatasetRow | None) -> str:
+    if dataset is not None:
+        return dataset.title or dataset.name
+    return (row.outside.dataset or "") if row.outside else row.spec.dataset
+
+
+def _model(row: RunRow) -> str:
+    return (row.outside.base_model or "") if row.outside else row.spec.base_model

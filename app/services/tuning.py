@@ -78,6 +78,7 @@ def _step(spec: StudySpec, title: str, trials: Mapping[str, Sequence[Trial]]) ->
 
 
 def _trial(row: RunRow, round_: int) -> Trial:
+    assert row.learning_rate is not None  # noqa: S101  (only an imported run may lack one)
     result = row.result
     score, loss = reached(result) if result else (None, None)
     return Trial(

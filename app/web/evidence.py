@@ -19,6 +19,8 @@ def of_study(session: Session, settings: Settings, study_id: int) -> StudyEviden
     ids = [run.run_id for run in found.runs]
     checkpoints: dict[int, list[Checkpoint]] = {}
     for row in evaluations.of_runs(session, ids, "validation"):
+        if row.loss is None:
+            continue  # imported
         checkpoints.setdefault(row.run_id, []).append(Checkpoint(row.step, row.epoch, row.n, row.loss, row.score))
     foreseen = {arm.title: seen for arm in found.arms if (seen := _foreseen(session, settings, arm))}
     return StudyEvidence(found, steps.read_many(session, ids), checkpoints, foreseen)
@@ -41,7 +43,7 @@ def of_run(session: Session, settings: Settings, run_id: int) -> RunEvidence:
         status=RunStatus(run.status),
         total_steps=run.total_steps,
         steps=steps.read(session, run_id),
-        validation=[(row.step, row.loss) for row in seen if row.subject == "adapted"],
+        validation=[(row.step, row.loss) for row in seen if row.subject == "adapted" and row.loss is not None],
         result=run.result,
         failure=run.failure,
         fit=will_it_fit.of_submitted(session, None, settings, run),

@@ -23,6 +23,7 @@ from app.services import studies as study_service
 from app.settings import Settings, load
 from app.store.session import Database
 from app.store.tables import BaseModelRow
+from tests import outside
 from tests.conftest import TINY_FACTS as SAMPLE_FACTS
 from tests.fakes import SilentBell
 from tests.integration.test_api import RUN, STUDY, finish
@@ -361,3 +362,32 @@ def test_report_writes_one_file_of_html(
     assert vezna(monkeypatch, "report", str(study), "-o", str(target), "--url", server) == 0
     assert "report.html is written." in capsys.readouterr().out.replace("\n", "")
     assert target.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_results_from_elsewhere_are_imported_once_and_what_is_wrong_with_a_file_is_said(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "others"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.json").write_text(outside.as_file(outside.result()).text)
+    (folder / "deep" / "b.json").write_text(outside.as_file(outside.result(seed=1)).text)
+    assert vezna(monkeypatch, "import", str(folder), "--url", server) == 0
+    assert "2 results imported into others." in capsys.readouterr().out
+    (folder / "c.json").write_text('{"score": 47}')
+    assert vezna(monkeypatch, "import", str(folder), "--url", server) == 1
+    said = capsys.readouterr().out
+    assert f"{folder / 'c.json'}: nothing of it was taken" in said
+    assert (
+        "score: a score is a fraction from 0 to 1, not 47 (divide by its largest value: 47 % is written 0.47)" in said
+    )
+    assert "0 results imported into others, 2 were there already, 1 files refused." in said
+    assert vezna(monkeypatch, "import", str(folder / "a.json"), "--collection", "x", "--url", server, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["added"] == [3]
+
+
+@pytest.mark.parametrize(("name", "says"), [("gone", "gone is not there"), ("", "holds no .json file")])
+def test_an_import_of_nothing_is_a_sentence(
+    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vezna(monkeypatch, "import", str(tmp_path / name)) == 1
+    assert says in capsys.readouterr().err.replace("\n", "")

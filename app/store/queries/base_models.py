@@ -19,9 +19,9 @@ def by_name(session: Session, name: str) -> BaseModelRow | None:
     return session.scalars(select(BaseModelRow).where(BaseModelRow.name == name)).first()
 
 
-def by_id(session: Session, model_id: int) -> BaseModelRow | None:
-    """A base model by id."""
-    return session.get(BaseModelRow, model_id)
+def by_id(session: Session, model_id: int | None) -> BaseModelRow | None:
+    """A base model by id; an imported run has none."""
+    return session.get(BaseModelRow, model_id) if model_id is not None else None
 
 
 def names(session: Session) -> dict[int, str]:

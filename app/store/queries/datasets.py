@@ -16,9 +16,9 @@ def by_name(session: Session, name: str) -> DatasetRow | None:
     return session.scalars(select(DatasetRow).where(DatasetRow.name == name)).first()
 
 
-def by_id(session: Session, dataset_id: int) -> DatasetRow | None:
-    """A dataset by id."""
-    return session.get(DatasetRow, dataset_id)
+def by_id(session: Session, dataset_id: int | None) -> DatasetRow | None:
+    """A dataset by id; an imported run has none."""
+    return session.get(DatasetRow, dataset_id) if dataset_id is not None else None
 
 
 def names(session: Session) -> dict[int, str]:

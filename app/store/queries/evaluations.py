@@ -1,7 +1,7 @@
 """Evaluations and the scores of single items."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +26,32 @@ def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[s
     values = evaluation.model_dump(exclude={"metrics"})
     row = EvaluationRow(run_id=run_id, score=evaluation.score, metrics_json=dict(evaluation.metrics), **values)
     if items:
-        row.items_hash = hashlib.sha256("\n".join(items).encode()).hexdigest()
-        row.scores = np.asarray(scores, dtype="<f4").tobytes()
+        _keep(row, items, scores)
     session.add(row)
+
+
+def add_outside(
+    session: Session, run_id: int, metric: str, score: float, item_scores: Mapping[str, float], step: int
+) -> None:
+    """Keep the scores of an imported run's test items, by name and in order."""
+    row = EvaluationRow(
+        run_id=run_id,
+        subject="adapted",
+        split="test",
+        step=step,
+        epoch=0.0,
+        n=len(item_scores),
+        metric=metric,
+        score=score,
+        metrics_json={metric: score},
+    )
+    _keep(row, list(item_scores), list(item_scores.values()))
+    session.add(row)
+
+
+def _keep(row: EvaluationRow, items: Sequence[str], scores: Sequence[float]) -> None:
+    row.items_hash = hashlib.sha256("\n".join(items).encode()).hexdigest()
+    row.scores = np.asarray(scores, dtype="<f4").tobytes()
 
 
 def of_run(session: Session, run_id: int) -> list[EvaluationRow]:

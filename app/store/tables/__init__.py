@@ -3,6 +3,7 @@
 from app.store.tables.artifact import ArtifactRow
 from app.store.tables.base import Base, now
 from app.store.tables.base_model import BaseModelRow
+from app.store.tables.collection import CollectionRow
 from app.store.tables.dataset import DatasetRow
 from app.store.tables.estimate import EstimateRow
 from app.store.tables.evaluation import EvaluationRow
@@ -17,6 +18,7 @@ __all__ = [
     "ArtifactRow",
     "Base",
     "BaseModelRow",
+    "CollectionRow",
     "DatasetRow",
     "EstimateRow",
     "EvaluationRow",

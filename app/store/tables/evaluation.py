@@ -20,7 +20,8 @@ class EvaluationRow(Base):
     step: Mapped[int]
     epoch: Mapped[float]
     n: Mapped[int]
-    loss: Mapped[float]
+    loss: Mapped[float | None]
+    """None only of an imported run."""
     metric: Mapped[str] = mapped_column(String(20))
     """The one that a verdict rests on: what `score` and `scores` are."""
     score: Mapped[float | None] = mapped_column(default=None)

@@ -1,14 +1,21 @@
-"""Runs: one wide row each, so that the list of runs needs no join for what it shows and sorts by."""
+"""Runs: one wide row each, so that the list of runs needs no join for what it shows and sorts by.
+
+A run that was imported (`collection_id`) is one of them, so that it is listed, filtered, sorted and compared like the
+others. It has neither a base model nor a dataset of ours, belongs to no study, and its spec is asked for in vain.
+"""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.checkpoints import StoredCheckpoint
+from app.domain.errors import Conflict
 from app.domain.ledger import Ledger
+from app.domain.methods import METHODS, Family
 from app.domain.metrics import RunResult
+from app.domain.outside import OutsideResult
 from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
 from app.store.tables.base import Base, now
 
@@ -26,10 +33,20 @@ class RunRow(Base):
     """The round of tuning that it is a trial of, from 0; None for a run that counts in a verdict. A trial has no
     score on the test split."""
     method_kind: Mapped[str] = mapped_column(String(40), index=True)
-    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id"), index=True)
-    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)
-    learning_rate: Mapped[float]
+    base_model_id: Mapped[int | None] = mapped_column(ForeignKey("base_models.id"), index=True, default=None)
+    dataset_id: Mapped[int | None] = mapped_column(ForeignKey("datasets.id"), index=True, default=None)
+    learning_rate: Mapped[float | None]
+    """None only of an imported run whose file does not say."""
     spec_json: Mapped[dict[str, Any]]
+    """Empty of an imported run."""
+
+    # from elsewhere
+    collection_id: Mapped[int | None] = mapped_column(ForeignKey("collections.id"), default=None, index=True)
+    """Of an imported run; None of one that was trained here."""
+    outside_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """What the file says, as `app.domain.outside.OutsideResult`."""
+    outside_hash: Mapped[str | None] = mapped_column(String(64), default=None)
+    """Of what it says: within a collection a result is there once."""
 
     # the queue
     status: Mapped[str] = mapped_column(String(20), default=RunStatus.QUEUED.value)
@@ -97,11 +114,33 @@ class RunRow(Base):
         Index("ix_runs_peak_bytes_id", "peak_bytes", "id"),
         Index("ix_runs_train_seconds_id", "train_seconds", "id"),
         Index("ix_runs_device_name_precision_id", "device_name", "precision", "id"),
+        UniqueConstraint("collection_id", "outside_hash"),
     )
 
     @property
+    def imported(self) -> bool:
+        """It was trained elsewhere, and only its result is here."""
+        return self.collection_id is not None
+
+    @property
+    def outside(self) -> OutsideResult | None:
+        """What the file of an imported run says."""
+        return OutsideResult.model_validate(self.outside_json) if self.outside_json else None
+
+    @property
+    def family(self) -> Family:
+        """What its colour and its marker stand for."""
+        if self.method_kind in METHODS:
+            return METHODS[self.method_kind].family
+        found = self.outside
+        assert found is not None  # noqa: S101  (only an imported run has a method that is none of ours)
+        return found.its_family
+
+    @property
     def spec(self) -> RunSpec:
-        """What was asked for."""
+        """What was asked for. Raises Conflict for an imported run: there is nothing that could be run."""
+        if self.imported:
+            raise Conflict(f"run {self.id} was imported: it has a result, and no spec that could be run here")
         return RunSpec.model_validate(self.spec_json)
 
     @property

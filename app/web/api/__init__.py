@@ -2,10 +2,22 @@
 
 from fastapi import APIRouter
 
-from app.web.api import artifacts, estimates, events, flips, health, memory_maps, models, registry, runs, studies
+from app.web.api import (
+    artifacts,
+    estimates,
+    events,
+    flips,
+    health,
+    imports,
+    memory_maps,
+    models,
+    registry,
+    runs,
+    studies,
+)
 
 router = APIRouter(prefix="/api/v1")
-for part in (studies, flips, runs, events, artifacts, estimates, memory_maps, models, registry):
+for part in (studies, flips, runs, events, artifacts, estimates, memory_maps, models, imports, registry):
     router.include_router(part.router)
 
 probes = health.router

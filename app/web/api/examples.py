@@ -106,6 +106,40 @@ REGISTRATION: dict[str, Any] = {
         "value": {"name": "roberta-base", "source": "hub", "location": "FacebookAI/roberta-base", "revision": "main"},
     },
 }
+IMPORT: dict[str, Any] = {
+    "two": {
+        "summary": "Two results that someone else measured",
+        "value": {
+            "collection": "GSM8K by others",
+            "results": [
+                {
+                    "label": "full",
+                    "method": "full",
+                    "metric": "accuracy",
+                    "score": 0.4716,
+                    "items": 1319,
+                    "test_set": "GSM8K test",
+                    "seed": 0,
+                    "peak_bytes": 38868615168,
+                    "train_seconds": 2147.3,
+                    "device": "NVIDIA L40S",
+                    "settings": {"max_steps": 5000},
+                    "source": "https://example.org/full.json",
+                },
+                {
+                    "label": "LoRA r=32",
+                    "method": "lora",
+                    "metric": "accuracy",
+                    "score": 0.4784,
+                    "items": 1319,
+                    "test_set": "GSM8K test",
+                    "seed": 0,
+                    "source": "https://example.org/lora.json",
+                },
+            ],
+        },
+    },
+}
 METHODS_OF_MODEL: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {

@@ -12,8 +12,8 @@ from app.domain.fits import RunFit
 from app.domain.methods import METHODS
 from app.domain.metrics import RunResult
 from app.domain.names import wrong
+from app.domain.outside import OutsideResult
 from app.domain.runs import Failure, RunSpec, RunStatus
-from app.domain.tasks import MetricName
 from app.domain.thinning import lttb
 from app.queue import Doorbell
 from app.services import runs as run_service
@@ -55,7 +55,12 @@ class RunOut(BaseModel):
     trial_round: int | None
     """The round of tuning that it is a trial of, from 0; None for a run that counts in a verdict."""
     status: RunStatus
-    spec: RunSpec
+    spec: RunSpec | None
+    """None of an imported run."""
+    imported: OutsideResult | None
+    """What the file of an imported run says; None of one that was trained here."""
+    collection_id: int | None
+    """Of an imported run."""
     attempt: int
     """Number of the attempt, from 1; 0 while the run has never been claimed."""
     worker: str | None
@@ -65,7 +70,7 @@ class RunOut(BaseModel):
     eta_seconds: float | None
     """Estimated seconds of training that are left."""
     train_loss: float | None
-    metric: MetricName
+    metric: str
     """What the three scores are, from 0 to 1."""
     validation_score: float | None
     """None where the metric needs generated text, which is judged on the test split only."""
@@ -95,7 +100,9 @@ class RunOut(BaseModel):
             arm=row.arm,
             trial_round=row.trial_round,
             status=RunStatus(row.status),
-            spec=row.spec,
+            spec=None if row.imported else row.spec,
+            imported=row.outside,
+            collection_id=row.collection_id,
             attempt=row.epoch,
             worker=row.worker,
             phase=row.phase,
@@ -103,7 +110,7 @@ class RunOut(BaseModel):
             total_steps=row.total_steps,
             eta_seconds=row.eta_seconds,
             train_loss=row.train_loss,
-            metric=row.spec.verdict_metric,
+            metric=row.metric,
             validation_score=row.validation_score,
             score=row.score,
             base_score=row.base_score,

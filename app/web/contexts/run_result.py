@@ -75,7 +75,7 @@ class Checked:
     split: str
     step: int
     score: str
-    loss: float
+    loss: float | None
     items: int
     here: bool
     """Of the result."""

@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 
 from app.domain.methods import METHODS, Family
 from app.domain.runs import RunStatus
-from app.domain.tasks import MetricName
 from app.store.queries.run_list import COLUMNS, Sort
 from app.store.tables import RunRow, now
 from app.web.contexts.shell import Option
@@ -28,8 +27,8 @@ class RunLine:
     study: str
     status: str
     seed: int
-    learning_rate: float
-    metric: MetricName
+    learning_rate: float | None
+    metric: str
     """What the score is."""
     score: float | None
     peak_bytes: int | None
@@ -52,14 +51,14 @@ class RunLine:
         """From its row; `studies` has names by id."""
         return cls(
             id=row.id,
-            family=METHODS[row.method_kind].family,
+            family=row.family,
             arm=row.arm,
             study_id=row.study_id,
             study=studies.get(row.study_id or 0, ""),
             status=row.status,
             seed=row.seed,
             learning_rate=row.learning_rate,
-            metric=row.spec.verdict_metric,
+            metric=row.metric,
             score=row.score,
             peak_bytes=row.peak_bytes,
             train_seconds=row.train_seconds if row.status == RunStatus.SUCCEEDED else None,

@@ -2,12 +2,26 @@
 
 from fastapi import APIRouter
 
-from app.web.pages import charts, flips, memory_map, models, new_study, report, run, runs, studies, study, workers
+from app.web.pages import (
+    charts,
+    flips,
+    imports,
+    memory_map,
+    models,
+    new_study,
+    report,
+    run,
+    runs,
+    studies,
+    study,
+    workers,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     studies.router,
     new_study.router,
     runs.router,
+    imports.router,
     run.router,
     workers.router,
     memory_map.router,  # before the models, whose names may hold slashes

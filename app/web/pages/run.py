@@ -13,9 +13,10 @@ from app.queue import Doorbell
 from app.services import runs as run_service
 from app.services import will_it_fit
 from app.settings import Settings
-from app.store.queries import evaluations, runs
+from app.store.queries import collections, evaluations, runs
 from app.store.session import Database
 from app.web.api.waiting import look_or_ask
+from app.web.contexts.imported_run import ImportedRunPage
 from app.web.contexts.run import RunPage, SpecFormat
 from app.web.dependencies import Bell, Config, Db, Reading
 from app.web.evidence import of_run as evidence_of_run
@@ -54,7 +55,10 @@ At = Annotated[Look, Depends(look)]
 
 @router.get("")
 def show(at: At, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTMLResponse:
-    """The whole page; how the spec is written is in its address."""
+    """The whole page; how the spec is written is in its address. An imported run has a page of its own."""
+    if (row := runs.get(at.session, run_id)).imported:
+        name, scored = collections.named(at.session, row), bool(evaluations.of_run(at.session, run_id))
+        return render.page("pages/runs/imported.html", ImportedRunPage.of(row, name, by_item=scored))
     return render.page("pages/runs/show.html", _page(at, run_id, spec, figures=_figures(at, run_id)))
 
 

@@ -16,12 +16,13 @@ COUNTED: tuple[MetricName, ...] = ("accuracy", "exact_match")
 """An item is right or wrong, and the score says how many are right."""
 
 
-def title(metric: MetricName) -> str:
-    """`accuracy`, `ROUGE-L`: within a sentence."""
-    return _(METRICS[metric].title)
+def title(metric: str) -> str:
+    """`accuracy`, `ROUGE-L`: within a sentence; a metric that only an imported run has keeps its name."""
+    found = METRICS.get(metric)  # type: ignore[call-overload]
+    return _(found.title) if found else metric
 
 
-def heading(metric: MetricName) -> str:
+def heading(metric: str) -> str:
     """`Accuracy`, `ROUGE-L`: at the head of a column or an axis."""
     return sentence(title(metric))
 

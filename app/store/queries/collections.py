@@ -1,0 +1,68 @@
+"""Queries of collections and of the imported runs in them."""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.domain.errors import NotFound
+from app.store.queries.page import LARGEST_ID
+from app.store.tables import CollectionRow, RunRow
+
+
+class Stock(NamedTuple):
+    """A collection, and how many runs lie in it."""
+
+    row: CollectionRow
+    runs: int
+
+
+def by_name(session: Session, name: str, *, lock: bool = False) -> CollectionRow | None:
+    """A collection by name, locked until the transaction ends if something is to be put into it."""
+    query = select(CollectionRow).where(CollectionRow.name == name)
+    return session.scalars(query.with_for_update() if lock else query).first()
+
+
+def get(session: Session, collection_id: int) -> CollectionRow:
+    """A collection. Raises NotFound."""
+    row = session.get(CollectionRow, collection_id) if collection_id <= LARGEST_ID else None
+    if row is None:
+        raise NotFound(f"there is no collection {collection_id}")
+    return row
+
+
+def everyone(session: Session) -> list[Stock]:
+    """Every collection, newest first, with the number of its runs."""
+    query = (
+        select(CollectionRow, func.count(RunRow.id))
+        .join(RunRow, RunRow.collection_id == CollectionRow.id, isouter=True)
+        .group_by(CollectionRow.id)
+        .order_by(CollectionRow.id.desc())
+    )
+    return [Stock(row, runs) for row, runs in session.execute(query)]
+
+
+def named(session: Session, run: RunRow) -> str:
+    """The name of the collection that an imported run lies in."""
+    return get(session, run.collection_id).name if run.collection_id is not None else ""
+
+
+def names(session: Session, collection_ids: Collection[int]) -> dict[int, str]:
+    """Names by id."""
+    query = select(CollectionRow.id, CollectionRow.name).where(CollectionRow.id.in_(collection_ids))
+    return {i: name for i, name in session.execute(query)}
+
+
+def known(session: Session, collection_id: int, hashes: Sequence[str]) -> dict[str, int]:
+    """Of some results, those that are in the collection already: the run of each."""
+    query = select(RunRow.outside_hash, RunRow.id).where(
+        RunRow.collection_id == collection_id, RunRow.outside_hash.in_(hashes)
+    )
+    return {content: run for content, run in session.execute(query) if content is not None}
+
+
+def run_ids(session: Session, collection_id: int, *, limit: int) -> list[int]:
+    """The runs of a collection in the order in which they came."""
+    query = select(RunRow.id).where(RunRow.collection_id == collection_id).order_by(RunRow.id).limit(limit)
+    return list(session.scalars(query))

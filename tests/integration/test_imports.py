@@ -1,0 +1,181 @@
+"""Results from elsewhere, brought in by API and by page: once, whole, and in nobody's verdict."""
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select
+
+from app.domain.errors import Conflict, Invalid
+from app.domain.imports import MOST_FILES, NamedText
+from app.services import imports
+from app.services import runs as run_service
+from app.store.queries import evaluations, run_list
+from app.store.queries.run_list import RunFilter
+from app.store.session import Database
+from app.store.tables import CollectionRow, RunRow
+from tests.outside import as_file, peft_files, result
+
+ITEMS = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 1.0}
+
+
+def bring(database: Database, *files: NamedText, collection: str = "others") -> imports.Imported:
+    """Bring files in."""
+    with database.transaction() as session:
+        return imports.bring_in(session, files, collection)
+
+
+def count(database: Database) -> int:
+    """How many runs there are."""
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(RunRow)) or 0
+
+
+def test_a_result_becomes_a_run_that_is_marked_as_imported(database: Database) -> None:
+    found = bring(database, as_file(result(learning_rate=1e-3, tokens=2800, trainable_parameters=10)))
+    with database.reading() as session:
+        run = session.get_one(RunRow, found.added[0])
+        assert (run.imported, run.study_id, run.base_model_id, run.dataset_id) == (True, None, None, None)
+        assert (run.status, run.arm, run.family, run.score, run.peak_bytes) == (
+            "succeeded", "LoRA r=8", "lora", 0.75, 150 * 2**20
+        )  # fmt: skip
+        assert (run.tokens_per_second, run.device_name, run.learning_rate) == (100.0, "NVIDIA L4", 1e-3)
+        assert run.outside and run.outside.items == 400
+        with pytest.raises(Conflict, match="was imported: it has a result, and no spec"):
+            _ = run.spec
+
+
+def test_scores_of_items_are_kept_as_those_of_our_own_runs(database: Database) -> None:
+    found = bring(database, as_file(result(items=None, item_scores=ITEMS)))
+    with database.reading() as session:
+        scores = evaluations.test_scores(session, found.added)
+        run = session.get_one(RunRow, found.added[0])
+    assert scores[found.added[0], "adapted"].scores.tolist() == [1, 0, 1, 1]
+    assert run.outside and (run.outside.items, run.outside.item_scores) == (4, None)
+
+
+def test_the_same_file_twice_adds_nothing(database: Database) -> None:
+    first = bring(database, *peft_files())
+    again = bring(database, *peft_files(), as_file(result()))
+    assert (len(first.added), first.known) == (5, [])
+    assert (len(again.added), again.known) == (1, first.added)
+    assert count(database) == 6
+    twice = bring(database, as_file(result()), as_file(result(), name="copy.json"), collection="fresh")
+    assert (len(twice.added), twice.known) == (1, twice.added)
+
+
+def test_of_many_files_the_bad_ones_are_refused_whole_and_the_others_taken(database: Database) -> None:
+    bad = (
+        NamedText("../broken.json", "{"),
+        as_file(result(), result(score=47), name="half.json"),
+        NamedText("empty.json", b""),
+    )
+    found = bring(database, *bad, as_file(result(seed=3)))
+    assert [(one.file, one.place) for one in found.refused] == [("broken.json", 0), ("half.json", 1), ("empty.json", 2)]
+    assert (len(found.added), count(database)) == (1, 1)
+
+
+def test_where_no_file_can_be_taken_there_is_no_collection(database: Database) -> None:
+    assert bring(database, NamedText("x.json", "{}")).collection is None
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(CollectionRow)) == 0
+
+
+def test_no_file_and_too_many_are_refused(database: Database) -> None:
+    with pytest.raises(Invalid, match="there is no file"):
+        bring(database)
+    with pytest.raises(Invalid, match=f"there are {MOST_FILES + 1} files"):
+        bring(database, *[as_file(result())] * (MOST_FILES + 1))
+    assert count(database) == 0
+
+
+def test_it_is_listed_and_sorted_among_the_others(database: Database) -> None:
+    found = bring(database, as_file(result(score=0.5), result(score=0.7)))
+    with database.reading() as session:
+        page = run_list.page(session, RunFilter(), sort="score")
+    assert [run.id for run in page.rows] == found.added[::-1]
+
+
+def test_a_verdict_of_a_study_and_the_past_of_a_model_do_not_have_it(registered: Database) -> None:
+    found = bring(registered, as_file(result(base_model="tiny", dataset="small")))
+    with registered.reading() as session:
+        run = session.get_one(RunRow, found.added[0])
+        assert (run.study_id, run.base_model_id, run.estimate_id) == (None, None, None)
+        assert run_service.view(session, run.id).base_model == "tiny"
+
+
+def body(*files: NamedText, **more: Any) -> dict[str, Any]:
+    """A request."""
+    return {"files": [{"name": f.name, "text": f.text} for f in files]} | more
+
+
+def test_by_api_it_answers_with_what_became_of_each_file(api: TestClient) -> None:
+    answer = api.post("imports", json=body(as_file(result()), NamedText("bad.json", "[1]"), collection="mine"))
+    assert answer.status_code == 201
+    said = answer.json()
+    assert (said["collection"], said["added"], said["known"]) == ("mine", [1], [])
+    assert said["refused"] == [
+        {
+            "file": "bad.json",
+            "place": 1,
+            "errors": [
+                {
+                    "path": "0",
+                    "message": "Input should be a valid dictionary or instance of OutsideResult",
+                    "remedy": "an object with label, score, seed, source and what else is known",
+                }
+            ],
+        }
+    ]
+    assert api.get("collections").json()[0]["runs"] == 1
+    run = api.get("runs/1").json()
+    assert (run["spec"], run["collection_id"], run["imported"]["source"]) == (None, 1, "https://example.org/results")
+
+
+def test_by_api_results_may_stand_in_the_request_itself(api: TestClient) -> None:
+    answer = api.post("imports", json={"results": [result(), result(seed=1)]})
+    assert answer.json()["added"] == [1, 2]
+    wrong = api.post("imports", json={"results": [result(score=47)]})
+    assert wrong.status_code == 422
+    assert wrong.json()["errors"][0]["path"] == "results.0.score"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "says"),
+    [
+        ({"files": []}, 422, "there is no file"),
+        ({}, 422, "there is no file"),
+        ({"files": [{"name": "a"}]}, 422, "files.0.text: Field required"),
+        ({"file": []}, 422, "file: Extra inputs are not permitted"),
+        ({"results": [1], "collection": ""}, 422, "collection"),
+        ({"results": [result()], "collection": "a\u0000b"}, 422, "U+0000 cannot be printed"),
+    ],
+)
+def test_by_api_a_request_that_says_nothing_is_refused(
+    api: TestClient, sent: dict[str, Any], status: int, says: str
+) -> None:
+    answer = api.post("imports", json=sent)
+    assert answer.status_code == status
+    assert says in answer.json()["detail"]
+
+
+def test_by_api_a_request_that_is_too_large_is_refused(api: TestClient) -> None:
+    assert api.post("imports", content=b" " * ((16 << 20) + 1)).status_code == 413
+    long = json.dumps({"results": [result()]}) + " " * (2 << 20)
+    assert api.post("imports", content=long, headers={"content-type": "application/json"}).status_code == 201
+
+
+def test_it_has_ended_and_cannot_be_cancelled(api: TestClient) -> None:
+    api.post("imports", json={"results": [result()]})
+    assert api.post("runs/1/cancel").status_code == 409
+
+
+@pytest.mark.parametrize(
+    "address", ["/runs/1/charts/loss.svg", "/runs/1/live", "/runs/1/figures", "/studies/new?from_run=1"]
+)
+def test_parts_of_a_page_of_a_run_trained_here_are_refused(api: TestClient, address: str) -> None:
+    api.post("imports", json={"results": [result()]})
+    answer = api.get(f"http://127.0.0.1{address}")
+    assert answer.status_code == 409
+    assert "was imported" in answer.text

@@ -1,0 +1,149 @@
+"""Files of results: what is read, and the sentence for what is not."""
+
+import json
+from typing import Any
+
+import pytest
+
+from app.domain.imports import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown
+from tests.outside import as_file, result
+
+
+def refused(text: str | bytes) -> tuple[str, str, str]:
+    """Path, message and remedy of the first thing that is wrong."""
+    with pytest.raises(Refused) as error:
+        read(NamedText("results.json", text))
+    first = error.value.errors[0]
+    return first.path, first.message, first.remedy
+
+
+def wrong(**changes: Any) -> tuple[str, str, str]:
+    """The same of a result with something changed."""
+    return refused(json.dumps(result(**changes)))
+
+
+def test_a_file_holds_one_result_or_a_list_of_them() -> None:
+    [one] = read(as_file(result()))
+    assert (one.result.label, one.result.score, one.result.kind, one.result.its_family) == (
+        "LoRA r=8", 0.75, "lora", "lora"
+    )  # fmt: skip
+    assert [r.result.seed for r in read(as_file(result(), result(seed=1)))] == [0, 1]
+
+
+def test_a_method_of_another_name_says_its_family() -> None:
+    [one] = read(as_file(result(method="tiny-thing", family="low-rank")))
+    assert (one.result.kind, one.result.its_family) == ("tiny-thing", "low-rank")
+    [other] = read(as_file(result(method=None, family="scaling")))
+    assert (other.result.kind, other.result.its_family) == ("other scaling", "scaling")
+    path, _message, remedy = wrong(method="tiny-thing")
+    assert path == "method"
+    assert "give its family too" in remedy
+
+
+def test_settings_are_flattened_and_lists_are_words() -> None:
+    [one] = read(as_file(result(settings={"optimizer": {"lr": 0.1}, "targets": ["q", "v"], "amp": False})))
+    assert one.result.settings == {"optimizer.lr": 0.1, "targets": "q, v", "amp": False}
+
+
+def test_the_same_result_has_the_same_hash_and_another_has_another() -> None:
+    [one], [again] = read(as_file(result())), read(as_file(result(), name="copy.json"))
+    assert one.content_hash == again.content_hash
+    assert one.content_hash != read(as_file(result(seed=1)))[0].content_hash
+    there, back = ({"a": 1.0, "b": 0.5}, {"b": 0.5, "a": 1.0})
+    hashes = {read(as_file(result(items=None, item_scores=s)))[0].content_hash for s in (there, back)}
+    assert len(hashes) == 2  # the order of the items is which item is which
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        (" \n", "the file is empty"),
+        ("[]", "the list is empty"),
+        ("score: 1", "it is not JSON: Expecting value in line 1, column 1"),
+        ('{"score": 0.5', "it is not JSON: Expecting ',' delimiter in line 1, column 14"),
+        ('{"score": NaN}', "NaN is no number that JSON knows"),
+        ('{"score": -Infinity}', "-Infinity is no number that JSON knows"),
+        ('{"score": 1, "score": 0}', "it is there twice"),
+        (b"\xff\xfe\x00", "it is not UTF-8 text (byte 0)"),
+        ("[" * 100_000, "it cannot be read: too deep, or a number too long"),
+        ("9" * 10_000, "it cannot be read: too deep, or a number too long"),
+        ("47", "Input should be a valid dictionary or instance of OutsideResult"),
+        ("x" * (MOST_FILE_BYTES + 1), f"the file has {MOST_FILE_BYTES + 1} bytes"),
+    ],
+)
+def test_what_is_no_file_of_results_is_refused_with_a_sentence(text: str | bytes, message: str) -> None:
+    _path, said, remedy = refused(text)
+    assert said == message
+    assert remedy
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message"),
+    [
+        ({"score": None}, "score", "Field required"),
+        ({"source": None}, "source", "Field required"),
+        ({"seed": None}, "seed", "Field required"),
+        ({"score": 47}, "score", "a score is a fraction from 0 to 1, not 47"),
+        ({"score": -0.1}, "score", "a score is a fraction from 0 to 1, not -0.1"),
+        ({"score": "0.47"}, "score", "a number is wanted, not '0.47'"),
+        ({"score": True}, "score", "a number is wanted, not True"),
+        ({"items": 0}, "items", "Input should be greater than or equal to 1"),
+        ({"items": 1.5}, "items", "Input should be a valid integer, got a number with a fractional part"),
+        ({"peak_bytes": -1}, "peak_bytes", "Input should be greater than or equal to 0"),
+        ({"train_seconds": -2.0}, "train_seconds", "Input should be greater than or equal to 0"),
+        ({"accuracy": 0.5}, "accuracy", "this field is not known"),
+        ({"label": " "}, "label", "String should have at least 1 character"),
+        ({"label": "a\x00b"}, "label", "the character U+0000 cannot be printed"),
+        ({"label": "a\u202eb"}, "label", "the character U+202E cannot be printed"),
+        ({"metric": "a metric of a long name"}, "metric", "String should have at most 20 characters"),
+        ({"item_scores": {}}, "item_scores", "there are 0 items"),
+        ({"item_scores": {"a": 1, "b": 0}}, "items", "items says 400, and item_scores has 2"),
+        (
+            {"items": None, "item_scores": {"a": 1, "b": 0}},
+            "score",
+            "the score is 0.75, and the mean of item_scores 0.5",
+        ),
+        ({"items": None, "item_scores": {"a": 47}}, "item_scores.a", "a score is a fraction from 0 to 1, not 47"),
+        ({"items": None, "item_scores": {" ": 0.75}}, "item_scores", "the item name ' ' is empty or cannot be printed"),
+        ({"trainable_parameters": 9, "total_parameters": 8}, "trainable_parameters", "9 of 8 parameters cannot train"),
+        ({"family": "full"}, "family", "lora is of the family lora"),
+        ({"settings": {"a": {"b": {"c": {"d": {"e": 1}}}}}}, "settings.a.b.c.d", "objects are nested too deeply"),
+        ({"settings": {"a\x07": 1}}, "settings.a\x07", "the name of a setting cannot be printed or is too long"),
+        ({"settings": {str(n): n for n in range(301)}}, "settings", "there are 301 settings"),
+        ({"seed": -1}, "seed", "Input should be greater than or equal to 0"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_named_with_what_is_wrong_and_what_to_do(
+    changes: dict[str, Any], path: str, message: str
+) -> None:
+    where, said, remedy = wrong(**changes)
+    assert (where, said) == (path, message)
+    assert remedy
+
+
+def test_percent_is_told_how_it_is_written() -> None:
+    assert wrong(score=47)[2] == "divide by its largest value: 47 % is written 0.47"
+
+
+def test_an_entry_of_a_list_is_named_by_its_place_and_the_file_is_refused_whole() -> None:
+    with pytest.raises(Refused) as error:
+        read(as_file(result(), result(score=2), result(items=0)))
+    assert [e.path for e in error.value.errors] == ["1.score", "2.items"]
+    assert refused(json.dumps([result()] * (MOST_RESULTS + 1)))[1] == f"the list has {MOST_RESULTS + 1} results"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("lora.json", "lora.json"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\results\\a.json", "a.json"),
+        ("a\x00\n\u202eb.json", "a���b.json"),
+        ("", "unnamed"),
+        ("/", "unnamed"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_a_files_name_opens_nothing_and_is_shown_without_what_cannot_be_printed(name: str, kept: str) -> None:
+    assert shown(name) == kept

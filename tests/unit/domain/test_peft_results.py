@@ -1,0 +1,91 @@
+"""Result files of PEFT's method comparison: read as published, with names that a person would give."""
+
+import copy
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.imports import NamedText, Refused, read
+from app.domain.outside import OutsideResult
+from tests.outside import ALL, HERE, peft_files
+
+WHOLE = pytest.mark.skipif(not ALL, reason="VEZNA_TEST_PEFT_RESULTS names no directory with PEFT's result files")
+
+
+def results(folder: Path = HERE) -> dict[str, OutsideResult]:
+    """By file."""
+    return {file.name: read(file)[0].result for file in peft_files(folder)}
+
+
+def changed(path: str, value: Any) -> NamedText:
+    """The file of LoRA with one thing changed."""
+    document = json.loads((HERE / "lora--llama-3.2-3B-rank32.json").read_bytes())
+    whole = copy.deepcopy(document)
+    *parents, last = path.split(".")
+    place = whole
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    return NamedText("lora.json", json.dumps(whole))
+
+
+def test_a_file_says_what_was_reached_and_what_it_cost() -> None:
+    found = results()["lora--llama-3.2-3B-rank32.json"]
+    assert (found.label, found.method, found.family, found.seed) == ("LoRA r=32", "lora", "lora", 0)
+    assert (found.score, found.items, found.test_set) == (631 / 1319, 1319, "GSM8K test split, 740312add88f")
+    assert (found.base_model, found.dataset) == ("meta-llama/Llama-3.2-3B", "MetaMathQA, aa4f34d3d2d3")
+    assert (found.device, found.precision, found.learning_rate) == ("NVIDIA L40S", "bf16", 1e-4)
+    assert (found.steps, found.tokens, found.peak_bytes) == (5000, 4198051, 22292725760)
+    assert (found.trainable_parameters, found.total_parameters, found.file_bytes) == (9175040, 3221924864, 36715216)
+    assert found.train_seconds == pytest.approx(941.959, abs=1e-3)
+    assert found.libraries == "torch 2.13.0+cu130, transformers 5.13.1"
+    assert (found.settings["peft.target_modules"], found.settings["batch_size"]) == ("q_proj, v_proj", 4)
+    assert found.source == "PEFT method_comparison, MetaMathQA: lora/llama-3.2-3B-rank32, 2026-07-15"
+
+
+def test_its_names_are_those_that_a_person_would_give() -> None:
+    assert {found.label for found in results().values()} == {
+        "full", "LoRA r=32", "rsLoRA r=64", "MiSS-mini", "TinyLoRA tied"
+    }  # fmt: skip
+
+
+def test_a_score_that_is_no_whole_number_of_the_tests_items_leaves_their_number_unknown() -> None:
+    last = {"step": 5000, "test accuracy": 0.4783}
+    [found] = read(changed("train_info.metrics", [last]))
+    assert found.result.items is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where", "message"),
+    [
+        ("train_info.status", "failed", "train_info.status", "it is 'failed'"),
+        ("train_info.metrics", [], "train_info.metrics", "there are none"),
+        ("train_info.metrics", [{"step": 1}], "train_info.metrics.0.test accuracy", "it is not there"),
+        ("train_info.metrics", [{"test accuracy": 47.8}], "score", "a score is a fraction from 0 to 1, not 47.8"),
+        ("train_info.accelerator_memory_max", -5, "peak_bytes", "Input should be greater than or equal to 0"),
+        ("train_info", 3, "train_info", "it is no object"),
+        ("run_info.train_config", None, "run_info.train_config", "it is no object"),
+        ("run_info.peft_config", {"r": 4}, "run_info.peft_config.peft_type", "it is not there"),
+        ("run_info.peft_config", [4], "run_info.peft_config", "it is no object"),
+        ("meta_info", {"dataset_info": [1], "package_info": 3}, "meta_info.dataset_info", "it is no object"),
+        ("run_info.train_config.optimizer_kwargs", "x", "run_info.train_config.optimizer_kwargs", "it is no object"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_what_it_should_be_says_where(path: str, value: Any, where: str, message: str) -> None:
+    with pytest.raises(Refused) as error:
+        read(changed(path, value))
+    assert (error.value.errors[0].path, error.value.errors[0].message) == (where, message)
+
+
+@WHOLE
+def test_all_published_results_are_read() -> None:
+    found = results(Path(ALL))
+    assert len(found) == 63
+    assert all(r.items == 1319 and r.peak_bytes and r.train_seconds for r in found.values())
+    names = Counter(r.label for r in found.values())
+    assert {name: n for name, n in names.items() if n > 1} == {
+        "LLaMA-Adapter": 2, "FRoD": 2, "GLoRA": 2, "(IA)³": 3, "prefix n=200": 2, "prompt n=200": 3, "PSOFT": 2
+    }  # fmt: skip

@@ -1,0 +1,76 @@
+"""The page on which results are brought in, without JavaScript; and the page of a result."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.factories import plain
+from tests.outside import as_file, peft_files, result
+
+
+def send(client: TestClient, *files: tuple[str, str | bytes], collection: str = "") -> Any:
+    """Send files by the form."""
+    parts = [("files", (name, text, "application/json")) for name, text in files]
+    return client.post("/imports", data={"collection": collection}, files=parts)
+
+
+def test_the_page_says_what_to_do_where_nothing_was_imported(empty: TestClient) -> None:
+    text = empty.get("/imports").text
+    assert "Nothing was imported yet" in text
+    assert "vezna import results/" in text
+
+
+def test_files_are_taken_and_what_became_of_each_is_said(empty: TestClient) -> None:
+    answer = send(
+        empty, *((f.name, f.text) for f in peft_files()), ("../bad<b>.json", '{"score": NaN}'), collection="PEFT"
+    )
+    assert answer.status_code == 200
+    text = plain(answer.text)
+    assert "5 results were imported into PEFT" in text
+    assert "1 file was refused, and nothing of it was taken" in text
+    assert "bad&lt;b&gt;.json" in text
+    assert "NaN is no number that JSON knows (give the number, or leave the field out)" in text
+    again = plain(send(empty, *((f.name, f.text) for f in peft_files()), collection="PEFT").text)
+    assert "0 results were imported into PEFT" in again
+    assert "5 were there already." in again
+
+
+@pytest.mark.parametrize(
+    ("files", "collection", "says"),
+    [
+        ([("", b"")], "", "there is no file"),
+        ([("a.json", as_file(result()).text)], "a\x07b", "cannot be printed"),
+        ([("a.json", as_file(result()).text)], "x" * 121, "at most 120"),
+        ([("a.json", b"")], "", "the file is empty"),
+    ],
+)
+def test_what_cannot_be_taken_is_said_at_the_form(
+    empty: TestClient, files: list[tuple[str, str | bytes]], collection: str, says: str
+) -> None:
+    answer = send(empty, *files, collection=collection)
+    assert answer.status_code == 422
+    assert says in answer.text
+
+
+def test_ten_thousand_files_are_too_many_for_a_form(empty: TestClient) -> None:
+    answer = send(empty, *[("a.json", b"{}")] * 10_000)
+    assert answer.status_code == 400
+    assert "Maximum number of files is 1000" in answer.text
+
+
+def test_an_imported_run_has_a_page_that_says_what_it_is(empty: TestClient) -> None:
+    send(empty, *((f.name, f.text) for f in peft_files()), collection="PEFT")
+    text = plain(empty.get("/runs/2").text)
+    assert "LoRA r=32 reaches accuracy 47.8 %" in text
+    assert "95 % interval 45.2 to 50.5 % over 1,319 test items, for this one seed." in text
+    assert "judged as though their items were independent" in text
+    assert "20.8 GiB (accelerator_memory_max, as PEFT&#39;s suite writes it)" in text
+    assert "q_proj, v_proj" in text
+
+
+def test_runs_from_elsewhere_stand_in_the_list_of_runs(empty: TestClient) -> None:
+    send(empty, ("a.json", as_file(result(metric="pass@1", method=None, family="adapter")).text))
+    text = empty.get("/runs").text
+    assert "LoRA r=8" in text
+    assert "Pass@1" in text
