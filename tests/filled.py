@@ -27,9 +27,11 @@ from app.domain.metrics import (
 )
 from app.domain.models import SAMPLE_MODEL, ModelFacts
 from app.domain.runs import FAILURES, FailureCode, Phase, TrainingArguments
+from app.domain.spectra import Spectrum
 from app.domain.studies import ArmSpec, OwedRun, StudySpec
+from app.domain.updates import MatrixUpdate, RunUpdates
 from app.services.attempts import PHASES
-from app.store.queries import base_models, datasets, evaluations, events, steps
+from app.store.queries import base_models, datasets, evaluations, events, steps, weight_updates
 from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunEventRow, RunRow, StudyRow, WorkerRow, now
 
 MIB = 1024**2
@@ -222,6 +224,8 @@ def succeed(session: Session, run: RunRow) -> None:
     """A run that ended well, whatever it had done before."""
     evaluations.clear(session, run.id)
     steps.clear(session, run.id)
+    weight_updates.clear(session, run.id)
+    weight_updates.add(session, run.id, _updates(run))
     kind, chance = run.method_kind, np.random.default_rng(run.id)
     accuracy = ACCURACY[kind] + float(chance.normal(0, 0.006))
     result = _result(run, accuracy)
@@ -293,6 +297,37 @@ def _evaluate(
     )
     evaluations.add(session, run.id, evaluation, items, scores.tolist() if items else [])
     return evaluation
+
+
+def _updates(run: RunRow) -> RunUpdates:
+    """Of a linear probe none; of a LoRA query and value; of full fine-tuning all linear layers, with two left out."""
+    if run.method_kind == "head-only":
+        return RunUpdates(unchanged="head")
+    full, whole = run.method_kind == "full", Spectrum.of(np.geomspace(8, 0.5, 384))
+    facts = model_facts().tasks["sequence-classification"]
+    layers = [m for m in run.spec.method.updates(facts) if facts.block_of(m.name) is not None]
+    rank = getattr(run.spec.method, "r", 384)
+    matrices = [_matrix(m, place / len(layers), rank, whole, run.seed) for place, m in enumerate(layers)]
+    return RunUpdates(matrices=matrices[: -2 if full else None], late=2 if full else 0, budget_seconds=10, seconds=1.2)
+
+
+def _matrix(m: LinearFacts, depth: float, rank: int, whole: Spectrum, seed: int) -> MatrixUpdate:
+    """The deeper, the more it changed."""
+    steep = 0.4 + depth + 0.02 * seed + (0.3 if "output" in m.name else 0.0)
+    delta = Spectrum.of(0.3 * (1 + depth) * np.arange(1, rank + 1) ** -steep)
+    block, _, module = m.name.removeprefix("bert.encoder.layer.").partition(".")
+    return MatrixUpdate(
+        name=m.name,
+        block=int(block),
+        module=module,
+        rows=m.out_features,
+        columns=m.in_features,
+        norm_ratio=delta.norm / whole.norm,
+        delta=delta,
+        weight=whole,
+        top=10,
+        intruders=0 if rank == 384 else round(2 * depth),
+    )
 
 
 def _steps(run: RunRow, count: int) -> np.ndarray:

@@ -23,6 +23,7 @@ DOMAIN_CONSTANTS: Mapping[str, Collection[str]] = {
     "FAILURES": (),
     "METRICS": ("title", "definition"),
     "TASKS": ("title",),
+    "UNCHANGED": (),
     "WAYS": (),
     "facts": ("name", "summary", "formula"),
 }

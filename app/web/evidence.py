@@ -2,15 +2,16 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison import Arm
+from app.domain.comparison import Arm, Comparison
 from app.domain.runs import RunStatus
 from app.services import studies as study_service
 from app.services import will_it_fit
 from app.settings import Settings
-from app.store.queries import evaluations, runs, steps
+from app.store.queries import evaluations, runs, steps, weight_updates
 from app.web.figures import RunEvidence, StudyEvidence
 from app.web.figures.curves import Checkpoint
 from app.web.figures.owners import Foreseen
+from app.web.figures.updates import ArmUpdates
 
 
 def of_study(session: Session, settings: Settings, study_id: int) -> StudyEvidence:
@@ -23,7 +24,24 @@ def of_study(session: Session, settings: Settings, study_id: int) -> StudyEviden
             continue  # imported
         checkpoints.setdefault(row.run_id, []).append(Checkpoint(row.step, row.epoch, row.n, row.loss, row.score))
     foreseen = {arm.title: seen for arm in found.arms if (seen := _foreseen(session, settings, arm))}
-    return StudyEvidence(found, steps.read_many(session, ids), checkpoints, foreseen)
+    return StudyEvidence(found, steps.read_many(session, ids), checkpoints, foreseen, _updates(session, found))
+
+
+def _updates(session: Session, found: Comparison) -> dict[str, ArmUpdates]:
+    """Of each arm whose runs were looked at: the first seed's spectra, and every seed's summary."""
+    summaries = weight_updates.summaries(session, [run.run_id for run in found.runs])
+    looked_at = {arm.title: [run for run in arm.succeeded if run.run_id in summaries] for arm in found.arms}
+    first = {title: seen[0] for title, seen in looked_at.items() if seen}
+    whole = weight_updates.of_runs(session, [run.run_id for run in first.values()])
+    return {
+        title: ArmUpdates(
+            run_id=run.run_id,
+            seed=run.seed,
+            found=whole[run.run_id],
+            effective_ranks=tuple(s.effective_rank for r in looked_at[title] if (s := summaries[r.run_id])),
+        )
+        for title, run in first.items()
+    }
 
 
 def _foreseen(session: Session, settings: Settings, arm: Arm) -> Foreseen | None:
@@ -47,4 +65,6 @@ def of_run(session: Session, settings: Settings, run_id: int) -> RunEvidence:
         result=run.result,
         failure=run.failure,
         fit=will_it_fit.of_submitted(session, None, settings, run),
+        label=run.spec.method.label,
+        updates=weight_updates.of_runs(session, [run_id]).get(run_id),
     )

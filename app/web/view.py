@@ -18,6 +18,10 @@ class StudyView:
     """What is drawn over training, and over what: names in `app.web.figures.quantities`."""
     smooth: float = 0.0
     """How much, from 0 (not at all) to below 1."""
+    matrices: str = "effective-rank"
+    """Which number of each matrix is mapped, a name of `app.web.words.updates.MEASURES`."""
+    matrices_arm: str = ""
+    """Whose; empty for the first arm that has any."""
 
     @property
     def trade_off(self) -> str:
@@ -29,3 +33,8 @@ class StudyView:
         """The query of the curves' files."""
         words = {"curve": self.curve, "by": self.by} | ({"smooth": f"{self.smooth:g}"} if self.smooth else {})
         return f"?{urlencode(words)}"
+
+    @property
+    def matrix_map(self) -> str:
+        """The query of the map's files."""
+        return f"?{urlencode({'matrices': self.matrices, 'matrices_arm': self.matrices_arm})}"

@@ -14,10 +14,23 @@ from app.web.api import (
     registry,
     runs,
     studies,
+    weight_updates,
 )
 
 router = APIRouter(prefix="/api/v1")
-for part in (studies, flips, runs, events, artifacts, estimates, memory_maps, models, imports, registry):
+for part in (
+    studies,
+    flips,
+    runs,
+    weight_updates,
+    events,
+    artifacts,
+    estimates,
+    memory_maps,
+    models,
+    imports,
+    registry,
+):
     router.include_router(part.router)
 
 probes = health.router

@@ -213,3 +213,63 @@ ESTIMATE: dict[str, Any] = {
         },
     },
 }
+_SPECTRUM = {
+    "count": 8,
+    "norm": 1.21,
+    "effective_rank": 4.3,
+    "stable_rank": 1.6,
+    "rank_50": 1,
+    "rank_90": 2,
+    "rank_99": 5,
+    "energy": [0.62, 0.91, 0.95, 0.97, 0.99, 1.0],
+    "value_ranks": [1, 2, 3, 4, 5, 6, 7, 8],
+    "values": [0.953, 0.652, 0.242, 0.171, 0.142, 0.094, 0.067, 0.051],
+}
+UPDATES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "application/json": {
+                "example": {
+                    "run_id": 12,
+                    "unchanged": None,
+                    "reason": None,
+                    "summary": {
+                        "matrices": 12,
+                        "of": 12,
+                        "side": 384,
+                        "possible_rank": 8,
+                        "effective_rank": 4.3,
+                        "rank_90": 2,
+                        "energy_8": 1.0,
+                        "norm_ratio": 0.131,
+                        "weight_effective_rank": 270.1,
+                        "weight_rank_90": 156,
+                        "weight_energy_8": 0.146,
+                        "intruders": 9,
+                        "top": 120,
+                    },
+                    "matrices": [
+                        {
+                            "name": "bert.encoder.layer.0.attention.self.query",
+                            "block": 0,
+                            "module": "attention.self.query",
+                            "rows": 384,
+                            "columns": 384,
+                            "norm_ratio": 0.12,
+                            "delta": _SPECTRUM,
+                            "weight": _SPECTRUM | {"count": 384, "effective_rank": 268.2, "rank_90": 150},
+                            "top": 10,
+                            "intruders": 1,
+                        }
+                    ],
+                    "late": 0,
+                    "large": 0,
+                    "broken": [],
+                    "budget_seconds": 10.0,
+                    "seconds": 2.1,
+                }
+            }
+        }
+    }
+}
+"""Shortened: one of the matrices."""

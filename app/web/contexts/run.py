@@ -8,6 +8,7 @@ from typing import Literal
 from app.domain.fits import RunFit
 from app.domain.methods import METHODS, Family
 from app.domain.runs import RunStatus
+from app.domain.updates import RunUpdates
 from app.domain.verdict import Estimate
 from app.services.runs import RunView
 from app.store.tables import ArtifactRow, RunEventRow
@@ -15,6 +16,7 @@ from app.web.contexts.fits import Way
 from app.web.contexts.run_failure import NO_MEMORY, RunFailure
 from app.web.contexts.run_live import RunLive
 from app.web.contexts.run_result import RunOutcomePage
+from app.web.contexts.run_updates import RunUpdatesPage
 from app.web.figures import Drawn
 from app.web.i18n import gettext as _
 from app.web.numbers import percent, rate
@@ -55,6 +57,8 @@ class RunPage:
     live: RunLive | None
     result: RunOutcomePage | None
     failure: RunFailure | None
+    updates: RunUpdatesPage | None
+    """What it did to each matrix; None until it has a result."""
     ways: tuple[Way, ...]
     """Out of a failure for want of memory."""
     ways_pending: int
@@ -69,6 +73,7 @@ class RunPage:
         spec: str,
         interval: Estimate | None,
         fit: RunFit,
+        updates: RunUpdates | None,
     ) -> "RunPage":
         """From what the service shows of it."""
         row = view.row
@@ -102,6 +107,7 @@ class RunPage:
             live=None if status.terminal else RunLive.of(row, view.events, view.place),
             result=result,
             failure=failure,
+            updates=RunUpdatesPage.of(row.spec.method.label, updates) if result else None,
             ways=tuple(map(Way.of, fit.ways_out)) if no_memory else (),
             ways_pending=fit.ways_pending if no_memory else 0,
         )

@@ -11,6 +11,7 @@ from app.web.contexts.study_choices import StudyChoices
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
+from app.web.contexts.study_updates import StudyUpdates
 from app.web.figures import Drawn
 from app.web.figures.memory import OwnerRow, owner_rows
 from app.web.figures.owners import Foreseen
@@ -47,6 +48,7 @@ class StudyPage:
     advance: StudyAdvance
     conditions: StudyConditions
     flips: StudyFlips | None
+    updates: StudyUpdates | None
     """None until an arm has a result."""
     troubles: tuple[Trouble, ...]
     margin: float
@@ -82,6 +84,7 @@ class StudyPage:
         advance: StudyAdvance,
         conditions: StudyConditions,
         flips: StudyFlips | None,
+        updates: StudyUpdates | None,
         foreseen: Mapping[str, Foreseen],
     ) -> "StudyPage":
         """From what was measured and drawn."""
@@ -100,6 +103,7 @@ class StudyPage:
             advance=advance,
             conditions=conditions,
             flips=flips,
+            updates=updates,
             troubles=tuple(
                 Trouble(why(reason), times, reason.message, remedy(reason)) for reason, times in failures(found)
             ),

@@ -11,13 +11,15 @@ from app.domain.metrics import RunResult, Steps
 from app.domain.runs import Failure, RunStatus
 from app.domain.tasks import Task
 from app.domain.thinning import lttb
+from app.domain.updates import RunUpdates
 from app.web.charts import live
 from app.web.charts.live import Live, Mark
-from app.web.charts.style import FAMILIES
+from app.web.charts.style import FAMILIES, Look
 from app.web.charts.thin import Floats, smooth, window_for
 from app.web.figures.curve_titles import still_falling
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.run_costs import clocks, died, owners
+from app.web.figures.updates import run_energy
 from app.web.i18n import gettext as _
 from app.web.numbers import MIB, decimal, memory, mib
 from app.web.words.metrics import loss_unit
@@ -41,6 +43,10 @@ class RunEvidence:
     failure: Failure | None = None
     fit: RunFit | None = None
     """What was predicted."""
+    label: str = ""
+    """The method's."""
+    updates: RunUpdates | None = None
+    """What it did to each matrix."""
 
 
 def run_figures(run: RunEvidence) -> dict[str, Figure]:
@@ -49,6 +55,9 @@ def run_figures(run: RunEvidence) -> dict[str, Figure]:
     figures = [_loss(run), _memory(run)]
     if run.result:
         figures += [owners(run.result.memory, run.fit), clocks(run.result.clocks, run.fit)]
+        if run.updates and run.updates.matrices:
+            look = Look(_("ΔW"), METHODS[run.method_kind].family)
+            figures.append(run_energy(run.label, look, run.updates))
     elif run.failure and run.failure.ledger:
         figures.append(died(run.failure.ledger, run.fit))
     return {figure.name: figure for figure in figures}

@@ -11,6 +11,7 @@ from app.web.figures.figure import Figure
 from app.web.figures.memory import memory
 from app.web.figures.owners import Foreseen
 from app.web.figures.trade_off import trade_off
+from app.web.figures.updates import Updates, matrix_map, study_energy
 from app.web.figures.verdict import verdict
 from app.web.view import StudyView
 
@@ -28,6 +29,7 @@ class StudyEvidence:
     """Evaluations on the validation split, by run."""
     foreseen: Mapping[str, Foreseen] = field(default_factory=dict)
     """What was predicted, by arm."""
+    updates: Updates = field(default_factory=dict)
 
 
 def study_figures(evidence: StudyEvidence, view: StudyView = AS_USUAL) -> dict[str, Figure]:
@@ -39,5 +41,7 @@ def study_figures(evidence: StudyEvidence, view: StudyView = AS_USUAL) -> dict[s
         curves(found, evidence.steps, evidence.checkpoints, view),
         memory(found, evidence.foreseen),
         time(found),
+        study_energy(found, evidence.updates),
+        matrix_map(found, evidence.updates, view),
     )
     return {figure.name: figure for figure in figures}

@@ -11,6 +11,7 @@ from app.web.figures.axes import AXES
 from app.web.figures.quantities import PLACES, QUANTITIES
 from app.web.i18n import gettext as _
 from app.web.view import StudyView
+from app.web.words.updates import MEASURES
 
 MOST_SMOOTH = 0.999
 
@@ -23,6 +24,8 @@ def looked_at(
     curve: str = "",
     by: str = "",
     smooth: str = "",
+    matrices: str = "",
+    matrices_arm: str = "",
 ) -> StudyView:
     """From an address; an empty word asks for what is usual. Raises Invalid for one that means nothing.
 
@@ -36,6 +39,8 @@ def looked_at(
         curve=among("curve", curve, QUANTITIES) if curve else usual.curve,
         by=among("by", by, PLACES) if by else usual.by,
         smooth=_factor(smooth) if smooth else usual.smooth,
+        matrices=among("matrices", matrices, MEASURES) if matrices else usual.matrices,
+        matrices_arm=matrices_arm,
     )
 
 

@@ -13,7 +13,7 @@ from app.queue import Doorbell
 from app.services import runs as run_service
 from app.services import will_it_fit
 from app.settings import Settings
-from app.store.queries import collections, evaluations, runs
+from app.store.queries import collections, evaluations, runs, weight_updates
 from app.store.session import Database
 from app.web.api.waiting import look_or_ask
 from app.web.contexts.imported_run import ImportedRunPage
@@ -117,6 +117,7 @@ def _page(at: Look, run_id: int, spec_format: SpecFormat, *, figures: dict[str, 
         spec=text,
         interval=_interval(at.session, run_id) if succeeded else None,
         fit=at.fit(run_id),
+        updates=weight_updates.of_runs(at.session, [run_id]).get(run_id) if succeeded else None,
     )
 
 

@@ -16,6 +16,7 @@ from app.web.contexts.study import StudyPage
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
+from app.web.contexts.study_updates import StudyUpdates
 from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import drawn, study_figures
@@ -100,6 +101,7 @@ def whole_page(
     figures = study_figures(evidence, view)
     model = base_models.by_id(session, advance.study.base_model_id)
     queries = {"verdict": "", "trade-off": view.trade_off, "curves": view.curves, "memory": "", "time": ""}
+    queries |= {"updates": "", "matrices": view.matrix_map}
     return StudyPage.of(
         study_id,
         found,
@@ -109,6 +111,7 @@ def whole_page(
         address=address,
         advance=StudyAdvance.of(advance, found),
         conditions=StudyConditions.of(found, model, datasets.by_id(session, advance.study.dataset_id)),
+        updates=StudyUpdates.of(found, evidence.updates, view),
         flips=StudyFlips.of(session, files, study_id, found),
         foreseen=evidence.foreseen,
     )

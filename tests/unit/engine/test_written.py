@@ -6,7 +6,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests import tiny_lm
-from worker.engine.completions import Completions
 from worker.engine.evaluate import Evaluator
 from worker.engine.fake import Answers, no_rows_side_by_side, replace_tensors
 from worker.engine.generation import write
