@@ -11,7 +11,20 @@ from starlette.types import Scope
 from app.settings import ROOT
 
 STATIC = ROOT / "static"
-SHEETS = ("vezna", "tokens", "base", "components", "tables", "forms", "models", "study", "flips", "fits", "narrow")
+SHEETS = (
+    "vezna",
+    "tokens",
+    "base",
+    "components",
+    "tables",
+    "forms",
+    "models",
+    "study",
+    "flips",
+    "fits",
+    "keys",
+    "narrow",
+)
 """The stylesheets of every page, in the order in which they are read."""
 FOR_GOOD = "public, max-age=31536000, immutable"
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from app.services import workers
 from app.settings import ROOT
 from app.web.contexts.error import ErrorPage
-from app.web.contexts.shell import NAV, Shell
+from app.web.contexts.shell import GO, NAV, Shell
 from app.web.dependencies import Config, Reading
 from app.web.i18n import gettext, language, looked_up, plural_looked_up
 from app.web.numbers import FILTERS
@@ -37,7 +37,14 @@ def _environment() -> Environment:
     env.filters |= {function.__name__: function for function in FILTERS}
     env.filters["on_paper"] = on_paper
     # `translate` is for sentences that are only known while the page is made, such as those of the domain
-    env.globals |= {"static": static, "language": language, "translate": gettext, "NAV": NAV, "SHEETS": SHEETS}
+    env.globals |= {
+        "static": static,
+        "language": language,
+        "translate": gettext,
+        "NAV": NAV,
+        "GO": GO,
+        "SHEETS": SHEETS,
+    }
     env.install_gettext_callables(looked_up, plural_looked_up, newstyle=True)  # type: ignore[attr-defined]
     return env
 

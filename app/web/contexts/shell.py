@@ -26,6 +26,10 @@ NAV = (
 )
 
 
+GO = {"s": NAV[0], "r": NAV[1], "n": Place("studies", "/studies/new", marked("New study")), "m": NAV[2], "w": NAV[3]}
+"""Places by the key that follows g."""
+
+
 @dataclass(frozen=True)
 class Shell:
     """Frame of a page."""
