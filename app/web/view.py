@@ -1,7 +1,9 @@
 """What one looks at on a study's page. Its words are those of the address, which `app.web.forms.study_view` reads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
+
+from app.web.forms.prices import PricesForm
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class StudyView:
     """Which number of each matrix is mapped, a name of `app.web.words.updates.MEASURES`."""
     matrices_arm: str = ""
     """Whose; empty for the first arm that has any."""
+    prices: PricesForm = field(default_factory=PricesForm)
+    """What one says of the break-even."""
 
     @property
     def trade_off(self) -> str:

@@ -20,6 +20,8 @@ PAGES = {
     "studies": "/studies",
     "study": "/studies/1",
     "running study": "/studies/2",
+    "study looked at otherwise": "/studies/3?sort=-score&x=trainable&y=file&curve=gradient&by=time&smooth=0.9",
+    "study with a price that is none": "/studies/1?hour=cheap&gib_month=0.02&currency=EUR",
     "new study": "/studies/new",
     "undecided plan": "/studies/new?from_study=3",
     "new study of a language model": "/studies/new?from_study=5",

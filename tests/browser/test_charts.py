@@ -103,3 +103,21 @@ def test_a_study_under_way_keeps_what_one_looks_at_when_a_run_ends(page: Page) -
     page.select_option("#curve", "memory")
     expect(page.locator("#over-training .chart .wide")).to_contain_text("Memory after a step")
     assert "/studies/2/live?sort=memory&curve=memory" in (page.locator("#study").get_attribute("hx-get") or "")
+
+
+def test_prices_are_typed_in_and_a_mistake_is_named_beside_its_field(page: Page) -> None:
+    page.goto("/studies/1?sort=memory")
+    section = page.locator("#break-even")
+    expect(section.locator("figcaption")).to_contain_text("smaller to keep from 2 tasks on")
+    page.fill("#hour", "cheap")
+    page.fill("#currency", "EUR")
+    page.click("#break-even-go")
+    expect(page.locator("#hour-error-1")).to_contain_text("is no amount")
+    expect(page.locator("#currency")).to_have_value("EUR")
+    page.fill("#hour", "2.5")
+    page.press("#hour", "Enter")
+    expect(section.locator("figcaption")).to_contain_text("EUR")
+    expect(page.locator("#hour-error-1")).to_have_count(0)
+    assert arms(page)[0] == "head only"
+    assert "hour=2.5" in page.url and "currency=EUR" in page.url
+    assert "hour=2.5" in (page.locator("#break-even-csv").get_attribute("href") or "")

@@ -21,6 +21,7 @@ from worker.engine.artifacts import collect, write_predictions
 from worker.engine.clocks import Stopwatch
 from worker.engine.data import Examples, check_length, read, seen
 from worker.engine.dropout import quicken
+from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
 from worker.engine.evaluate import Evaluator, Predictions
 from worker.engine.forgetting import GeneralText
@@ -132,7 +133,9 @@ class Attempt:
             checkpoint_seconds=job.checkpoint_seconds,
             resume=resume,
         )
+        meter = EnergyMeter(self.device)
         trained = loop.run(model)
+        energy_joules = meter.joules() if resume is None else None  # what an earlier attempt drew is not known
         clocks.enter("audit")
         groups = {tensor.name: tensor.group for tensor in expected}
         may_return = [tensor.name for tensor in expected if tensor.may_return]
@@ -159,6 +162,7 @@ class Attempt:
             memory=measured,
             evaluations=instruments.evaluations,
             forgetting=forgetting,
+            energy_joules=energy_joules,
             data=data,
             resumed_from=resume.state.step if resume else None,
             environment=describe(

@@ -9,9 +9,9 @@ import numpy as np
 
 from app.domain.smoothing import Band, Floats
 from app.domain.thinning import bucket_starts, extremes
-from app.web.charts.labels import clipped, spread, widest
+from app.web.charts.line_ends import line_ends, room_for
 from app.web.charts.scales import Domain
-from app.web.charts.style import NAME, Look, Paper, at_x, at_y, markers, values
+from app.web.charts.style import Look, Paper, markers, values
 
 BUCKETS = 160
 """Pixels: a line keeps the extremes of so many stretches, a band the smallest and the largest of each."""
@@ -99,12 +99,11 @@ def top_of(lines: Sequence[Floats]) -> float:
 
 def chart(data: Curves, width: int) -> alt.LayerChart:
     """Bands, what is behind, means with each arm's colour and dash, markers, names at the ends of the lines."""
-    names = [c.look.name for c in data.curves]
     paper = Paper(
         width=width,
         height=270 if width > 420 else 240,
         left=44,
-        right=widest(names, NAME, bold=True, most=140 if width > 420 else 100) + 28,
+        right=room_for([c.look for c in data.curves], width),
         top=30,
         bottom=46,
     )
@@ -116,7 +115,7 @@ def chart(data: Curves, width: int) -> alt.LayerChart:
         *[layer for curve in data.curves for layer in _behind(curve, y)],
         *[_line(curve, y, thin=data.noisy).encode(x=x_axis, y=y_axis) for curve in data.curves],
         *_markers(data, y),
-        *_ends(data, y, paper),
+        *line_ends([(c.look, (c.mean or c.failed[0])[-1][1]) for c in data.curves if c.mean or c.failed], y, paper),
     )
 
 
@@ -165,20 +164,4 @@ def _markers(data: Curves, y: Domain) -> list[alt.Chart]:
     if ends:
         cross = values(ends).mark_point(shape=CROSS, size=110, strokeWidth=2.2, opacity=1, fill=None)
         layers.append(cross.encode(**where, stroke=alt.Stroke("colour:N", scale=None, legend=None)))
-    return layers
-
-
-def _ends(data: Curves, y: Domain, paper: Paper) -> list[alt.Chart]:
-    """Markers and names at the right edge, at the height of the last value, moved apart where they would collide."""
-    last = [(c.look, (c.mean or c.failed[0])[-1][1]) for c in data.curves if c.mean or c.failed]
-    wanted = [paper.height - y.pixel(y.within(value), paper.height) for _look, value in last]
-    places = spread(wanted, 16, 4, paper.height - 4)
-    layers = []
-    for (look, _value), place in zip(last, places, strict=True):
-        name = clipped(look.name, (paper.right - 26) / 1.06, NAME)
-        text = values([{"text": name}]).mark_text(
-            align="left", dx=20, baseline="middle", fontWeight="bold", fontSize=NAME, color=look.colour
-        )
-        layers += markers([look.fields], 45, x=at_x(paper.plot + 11), y=at_y(place))
-        layers.append(text.encode(x=at_x(paper.plot), y=at_y(place), text=alt.Text("text:N")))
     return layers

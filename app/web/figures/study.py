@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from app.domain.comparison import Comparison
 from app.domain.metrics import Steps
+from app.web.figures.break_even import break_even
 from app.web.figures.costs import time
 from app.web.figures.curves import Checkpoint, curves
 from app.web.figures.figure import Figure
@@ -43,5 +44,6 @@ def study_figures(evidence: StudyEvidence, view: StudyView = AS_USUAL) -> dict[s
         time(found),
         study_energy(found, evidence.updates),
         matrix_map(found, evidence.updates, view),
+        break_even(found, view.prices),
     )
     return {figure.name: figure for figure in figures}

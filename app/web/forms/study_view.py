@@ -9,6 +9,7 @@ from app.domain.errors import Invalid
 from app.web.contexts.study_arms import COLUMNS
 from app.web.figures.axes import AXES
 from app.web.figures.quantities import PLACES, QUANTITIES
+from app.web.forms.prices import PricesForm
 from app.web.i18n import gettext as _
 from app.web.view import StudyView
 from app.web.words.updates import MEASURES
@@ -26,6 +27,11 @@ def looked_at(
     smooth: str = "",
     matrices: str = "",
     matrices_arm: str = "",
+    hour: str = "",
+    currency: str = "",
+    gib_month: str = "",
+    months: str = "",
+    tasks: str = "",
 ) -> StudyView:
     """From an address; an empty word asks for what is usual. Raises Invalid for one that means nothing.
 
@@ -41,6 +47,7 @@ def looked_at(
         smooth=_factor(smooth) if smooth else usual.smooth,
         matrices=among("matrices", matrices, MEASURES) if matrices else usual.matrices,
         matrices_arm=matrices_arm,
+        prices=PricesForm(hour=hour, currency=currency, gib_month=gib_month, months=months, tasks=tasks),
     )
 
 

@@ -39,8 +39,10 @@ def show(
     view: View,
 ) -> HTMLResponse:
     """The whole page. What one looks at, and in which order, is in its address."""
-    address = Address.of(request, f"/studies/{study_id}")
-    return render.page("pages/studies/show.html", whole_page(session, files, settings, study_id, view, address))
+    page = whole_page(session, files, settings, study_id, view, Address.of(request, f"/studies/{study_id}"))
+    # a script takes the part with the mistake in it from any answer that is no error
+    wrong = bool(view.prices.errors) and "hx-request" not in request.headers
+    return render.page("pages/studies/show.html", page, status=422 if wrong else 200)
 
 
 @router.get("/live")
@@ -102,6 +104,7 @@ def whole_page(
     model = base_models.by_id(session, advance.study.base_model_id)
     queries = {"verdict": "", "trade-off": view.trade_off, "curves": view.curves, "memory": "", "time": ""}
     queries |= {"updates": "", "matrices": view.matrix_map}
+    queries["break-even"] = view.prices.query
     return StudyPage.of(
         study_id,
         found,

@@ -25,7 +25,7 @@ from app.web.figures.curve_titles import still_falling
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 SETTINGS = Settings()
-NAMES = {"verdict", "trade-off", "curves", "memory", "time"}
+NAMES = {"verdict", "trade-off", "curves", "memory", "time", "break-even"}
 
 
 @pytest.fixture
@@ -65,6 +65,7 @@ def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
         "verdict": "No arm can be held against full yet.",
         "trade-off": "No run has a result yet.",
         "curves": "No step has been reported yet.",
+        "break-even": "No arm has left a file yet.",
         "memory": "No run has a result yet.",
         "time": "No run has a result yet.",
     }
@@ -114,7 +115,7 @@ def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session
     assert set(working) == {"loss", "memory"}
     assert set(ended) == {"loss", "memory", "owners", "clocks"}
     assert "now, step 153" in json.dumps(specification(working["loss"].chart()))
-    assert plain(ended["clocks"].title) == "1 min 1 s, of which 54 s training"
+    assert plain(ended["clocks"].title) == "1 min 2 s, of which 54 s training"
     for figure in (*working.values(), *ended.values()):
         json.dumps(specification(figure.chart(narrow=True)), allow_nan=False)
 

@@ -57,7 +57,7 @@ def test_the_verdict_is_the_heading_and_the_order_is_kept(client: TestClient) ->
     text = client.get(f"/studies/{study(client)}").text
     assert "<h1>LoRA r=8 is within 2 points of full fine-tuning</h1>" in text
     marks = ['class="verdict"', 'class="facts"', 'class="caveats"', 'class="toc"', 'id="arms"', 'id="trade-off"']
-    places = [text.index(mark) for mark in [*marks, 'id="memory"', 'id="time"', 'id="conditions"']]
+    places = [text.index(mark) for mark in [*marks, 'id="memory"', 'id="time"', 'id="break-even"', 'id="conditions"']]
     assert places == sorted(places)
 
 
@@ -191,7 +191,7 @@ def test_names_are_text(client: TestClient) -> None:
     assert "&lt;b&gt;1&lt;/b&gt;" in text
 
 
-@pytest.mark.parametrize("name", ["verdict", "trade-off", "curves", "memory", "time"])
+@pytest.mark.parametrize("name", ["verdict", "trade-off", "curves", "memory", "time", "break-even"])
 def test_every_chart_has_its_files(client: TestClient, name: str) -> None:
     address = f"/studies/{study(client)}/charts/{name}"
     svg, png = client.get(f"{address}.svg?theme=dark"), client.get(f"{address}.png")

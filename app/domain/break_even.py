@@ -1,0 +1,70 @@
+"""From how many tasks on one way of adapting is cheaper to keep than another.
+
+A task is an adapted model that one trains once and keeps. What N of them cost is a straight line in N,
+
+    c(N) = once + N · each
+
+Whole models are kept N times and nothing once; adapters are kept N times too, and the base model that they need once.
+So an adapter's line starts higher and rises less, and the two cross at N = (once_a − once_b) / (each_b − each_a).
+"""
+
+from dataclasses import dataclass
+from math import floor
+
+HOUR = 3600.0
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Prices:
+    """In one currency, whichever. Zero: it costs nothing, or nobody said."""
+
+    hour: float = 0.0
+    """Of a device, for an hour."""
+    gib_month: float = 0.0
+    """Of storing 1024³ bytes for a month."""
+    months: float = 12.0
+    """How long the models are kept."""
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """What an arm needs for a task."""
+
+    seconds: float
+    """Of the device: one run, from claim to result."""
+    task_bytes: float
+    """Kept for each task."""
+    base_bytes: float = 0.0
+    """Kept once, for all of them; none where each task keeps a whole model."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What N tasks take together."""
+
+    once: float
+    each: float
+
+    def at(self, tasks: float) -> float:
+        """Of so many tasks."""
+        return self.once + self.each * tasks
+
+
+def stored(upkeep: Upkeep) -> Line:
+    """Bytes."""
+    return Line(upkeep.base_bytes, upkeep.task_bytes)
+
+
+def cost(upkeep: Upkeep, prices: Prices) -> Line:
+    """Training once and storing for so many months, in the currency of the prices."""
+    stay = prices.gib_month * prices.months / GIB
+    return Line(upkeep.base_bytes * stay, upkeep.seconds / HOUR * prices.hour + upkeep.task_bytes * stay)
+
+
+def cheaper_from(one: Line, other: Line) -> int | None:
+    """The least number of tasks, at least 1, from which on `one` takes less than `other`; None if it never stays so."""
+    ahead, gain = one.once - other.once, other.each - one.each
+    if gain < 0 or (gain == 0 and ahead >= 0):
+        return None
+    return 1 if gain == 0 else max(1, floor(ahead / gain) + 1)

@@ -1,0 +1,106 @@
+"""What one says of prices on a study's page, as it stands in the fields and in the address."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from urllib.parse import urlencode
+
+from app.domain.break_even import Prices
+from app.domain.errors import FieldError
+from app.web.i18n import gettext as _
+
+MOST = 1e9
+MOST_TASKS = 100_000
+CURRENCY = 8
+"""Characters of a currency's name."""
+FIELDS = ("hour", "currency", "gib_month", "months", "tasks")
+
+
+@dataclass(frozen=True)
+class PricesForm:
+    """Words as they were typed; empty where nobody said."""
+
+    hour: str = ""
+    currency: str = ""
+    gib_month: str = ""
+    months: str = ""
+    tasks: str = ""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields."""
+        return FIELDS
+
+    @property
+    def errors(self) -> Mapping[str, tuple[FieldError, ...]]:
+        """What is wrong, by field."""
+        found: dict[str, tuple[FieldError, ...]] = {}
+        for name in ("hour", "gib_month", "months"):
+            if (number := _number(getattr(self, name))) is None or number > MOST:
+                word = repr(getattr(self, name)[:20])
+                message = _("%(word)s is no amount", word=word)
+                found[name] = (FieldError(name, message, _("a number from 0 on, such as 1.50")),)
+        if self._tasks is None:
+            remedy = _("a whole number from 1 to %(most)s", most=MOST_TASKS)
+            message = _("%(word)s is no number of tasks", word=repr(self.tasks[:20]))
+            found["tasks"] = (FieldError("tasks", message, remedy),)
+        if len(self.currency) > CURRENCY:
+            remedy = _("at most %(most)s characters, such as EUR", most=CURRENCY)
+            message = _("%(word)s is too long", word=repr(self.currency[:20]))
+            found["currency"] = (FieldError("currency", message, remedy),)
+        return found
+
+    def errors_of(self, name: str) -> tuple[FieldError, ...]:
+        """Of one field."""
+        return self.errors.get(name, ())
+
+    @property
+    def prices(self) -> Prices:
+        """What they mean; what is wrong or empty is as usual."""
+        usual = Prices()
+        wrong = self.errors
+        said = {
+            name: number
+            for name in ("hour", "gib_month", "months")
+            if name not in wrong and getattr(self, name) and (number := _number(getattr(self, name))) is not None
+        }
+        return Prices(
+            hour=said.get("hour", usual.hour),
+            gib_month=said.get("gib_month", usual.gib_month),
+            months=said.get("months", usual.months),
+        )
+
+    @property
+    def priced(self) -> bool:
+        """Something has a price."""
+        return self.prices.hour > 0 or self.prices.gib_month > 0
+
+    @property
+    def money(self) -> str:
+        """The currency's name, cut where it is too long."""
+        return self.currency.strip()[:CURRENCY]
+
+    @property
+    def many(self) -> int:
+        """Tasks, 10 where nobody said."""
+        return self._tasks or 10
+
+    @property
+    def _tasks(self) -> int | None:
+        text = self.tasks.strip() or "10"
+        return int(text) if text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MOST_TASKS else None
+
+    @property
+    def query(self) -> str:
+        """The words that were said, for the address of the figure's files."""
+        words = {name: word for name in FIELDS if (word := getattr(self, name))}
+        return f"?{urlencode(words)}" if words else ""
+
+
+def _number(text: str) -> float | None:
+    """A number that is not negative, with a point or a comma; 0 where there is none."""
+    try:
+        number = float(text.strip().replace(",", ".") or 0)
+    except ValueError:
+        return None
+    return number if isfinite(number) and number >= 0 else None

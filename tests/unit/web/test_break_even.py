@@ -1,0 +1,129 @@
+"""The break-even on a study's page: in bytes, in money, and with words that are no prices."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from app.store.tables import RunRow
+from app.web.charts import render
+from app.web.charts.break_even import BreakEven
+from app.web.evidence import of_study
+from app.web.figures import Figure
+from app.web.figures.break_even import break_even, money
+from app.web.forms.prices import PricesForm
+from tests.factories import FULL, HEAD, LORA, MANY, empty_database, plain, seed_study
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """A database of its own."""
+    with empty_database() as found:
+        yield found
+
+
+def drawn(session: Session, study: int | None = None, options: dict[str, Any] | None = None, **words: str) -> Figure:
+    """The figure of a study made for a test, at some prices."""
+    study = study or seed_study(session, **(options or {}))
+    return break_even(of_study(session, Settings(), study).comparison, PricesForm(**words))
+
+
+def test_without_prices_bytes_are_held_against_each_other(session: Session) -> None:
+    figure = drawn(session)
+    # ten adapters and a base: 90.9 + 10 · 0.31 MB; ten whole models: 909 MB
+    assert plain(figure.title) == (
+        "LoRA r=8 is smaller to keep from 2 tasks on: 10 tasks take 94.0 MB against 0.91 GB of full fine-tuning"
+    )
+    assert [row[-1] for row in figure.table.rows] == [None, 2, 2]
+    assert [row[4] for row in figure.table.rows] == [909_000_000, 94_000_000, 90_984_000]
+    assert isinstance(figure.data, BreakEven)
+    assert [arm.cheaper_from for arm in figure.data.arms] == [None, 2, 2]
+
+
+def test_with_prices_money_is(session: Session) -> None:
+    figure = drawn(session, hour="3.6", gib_month="0,05", months="6", tasks="100", currency="EUR")
+    wall = {str(row[0]): float(row[1] or 0) for row in figure.table.rows}
+    assert wall["full"] > 54
+    gib, stay = 1024**3, 0.05 * 6
+    full = 100 * (wall["full"] * 0.001 + 90_900_000 / gib * stay)
+    lora = 90_900_000 / gib * stay + 100 * (wall["LoRA r=8"] * 0.001 + 310_000 / gib * stay)
+    costs = {row[0]: row[5] for row in figure.table.rows}
+    assert costs["full"] == pytest.approx(full)
+    assert costs["LoRA r=8"] == pytest.approx(lora)
+    assert plain(figure.title) == (
+        f"LoRA r=8 is cheaper from the first task on: 100 tasks take {lora:.2f} EUR against {full:.2f} EUR "
+        "of full fine-tuning"
+    )
+    assert "A device-hour: 3.60 EUR." in plain(figure.note)
+    specification = figure.chart(narrow=True).configure(**render.CONFIG).to_dict(validate=True)
+    assert "from the first task on" in json.dumps(specification, allow_nan=False)
+
+
+def test_hours_that_do_not_compare_are_not_priced(session: Session) -> None:
+    study = seed_study(session)
+    run = session.scalars(select(RunRow).where(RunRow.arm == "full")).first()
+    assert run is not None
+    run.worker = "cpu-2"
+    figure = drawn(session, study, hour="3", gib_month="0.02")
+    assert "hours are not priced" in figure.note
+    assert "MB" in figure.title
+
+
+def test_energy_is_told_where_the_device_counted_it(session: Session) -> None:
+    assert "energy_joules" not in [column.name for column in drawn(session).table.columns]
+    for run in session.scalars(select(RunRow)):
+        run.result_json = (run.result_json or {}) | {"energy_joules": 36_000.0}
+    figure = drawn(session, 1)
+    assert figure.table.columns[2].heading == "energy a task"
+    assert plain(figure.table.shown[0][2]) == "36.0 kJ"
+
+
+def test_without_whole_models_there_is_nothing_to_hold_adapters_against(session: Session) -> None:
+    figure = drawn(session, options={"arms": (LORA, HEAD), "reference": LORA.title})
+    assert figure.empty.startswith("No arm of this study keeps a whole model")
+    assert (
+        drawn(session, options={"arms": (FULL,)}).empty == "Every arm of this study keeps a whole model for each task."
+    )
+
+
+def test_many_arms_are_drawn_and_a_crossing_beyond_the_picture_is_not(session: Session) -> None:
+    figure = drawn(session, options={"arms": MANY}, tasks="1")
+    assert isinstance(figure.data, BreakEven)
+    assert len(figure.data.arms) == len(MANY)
+    json.dumps(figure.chart().configure(**render.CONFIG).to_dict(validate=True), allow_nan=False)
+
+
+def test_money_has_the_digits_that_it_needs() -> None:
+    assert plain(money(3.2, "EUR")) == "3.20 EUR"
+    assert plain(money(0.00123, "$")) == "0.0012 $"
+    assert money(0, "") == "0.00"
+
+
+def test_a_word_that_is_no_price_is_named_and_the_rest_counts(full: TestClient) -> None:
+    answer = full.get("/studies/1?hour=cheap&gib_month=0.02&tasks=0&currency=doubloons")
+    assert answer.status_code == 422
+    for said in (
+        "&#39;cheap&#39; is no amount",
+        "&#39;0&#39; is no number of tasks",
+        "&#39;doubloons&#39; is too long",
+    ):
+        assert said in answer.text
+    assert 'value="cheap"' in answer.text
+    assert full.get("/studies/1?hour=cheap", headers={"HX-Request": "true"}).status_code == 200
+    for word in ("-1", "nan", "inf", "1e99"):
+        assert full.get(f"/studies/1?hour={word}").status_code == 422
+
+
+def test_a_currency_is_text_and_the_csv_has_what_was_measured(full: TestClient) -> None:
+    page = full.get("/studies/1?hour=2&currency=%3Cb%3E")
+    assert page.status_code == 200
+    assert "<b></td>" not in page.text
+    rows = list(csv.DictReader(io.StringIO(full.get("/studies/1/charts/break-even.csv?gib_month=2&tasks=7").text)))
+    assert {"arm", "seconds", "base_bytes", "task_bytes", "bytes_of_7", "cost_of_7", "cheaper_from"} == set(rows[0])
