@@ -27,8 +27,9 @@ Value: TypeAlias = int | float | str | datetime
 DEEPEST = 30
 MOST_PARTS = 100
 MOST_VALUES = 200
-STATES = tuple(status.value for status in RunStatus)
-"""Words that stand alone."""
+STATES = (*(status.value for status in RunStatus), "trial", "imported")
+"""Words that stand alone. A trial is a run of a study's tuning, an imported run a result from elsewhere: they count in
+no verdict."""
 _ORDERED = ("<", "<=", ">", ">=")
 _ESCAPED = re.compile(r"\\(.)")
 

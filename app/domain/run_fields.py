@@ -34,6 +34,7 @@ FIELDS: dict[str, Field] = {
         Field("id", "count", ("run",)),
         Field("study", "count"),
         Field("study_name", "text"),
+        Field("collection", "text"),
         Field("arm", "text"),
         Field("method", "text"),
         Field("model", "text", ("base_model",)),

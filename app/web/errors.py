@@ -31,7 +31,7 @@ MISTAKE = marked("Vezna made a mistake")
 
 
 class Problem(BaseModel):
-    """An error as RFC 9457 has it; `errors` names the fields."""
+    """An error as RFC 9457 has it; `errors` names the fields, and of a text with a grammar the column, from 1."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -55,7 +55,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, str]] = []
+    errors: list[dict[str, str | int]] = []
 
 
 TUNINGS = ("none", "grid", "halving")
@@ -205,9 +205,13 @@ def _answer(
 
 def problem(status: int, kind: str, title: str, detail: str, fields: Sequence[FieldError] = ()) -> Response:
     """An answer for a program."""
-    errors = [{"path": f.path, "message": f.message, "remedy": f.remedy} for f in fields]
+    errors = [{"path": f.path, "message": f.message, "remedy": f.remedy} | _place(f) for f in fields]
     body = {"type": f"urn:vezna:{kind}", "title": title, "status": status, "detail": detail, "errors": errors}
     return JSONResponse(body, status_code=status, media_type="application/problem+json")
+
+
+def _place(error: FieldError) -> dict[str, int]:
+    return {"column": error.column} if error.column is not None else {}
 
 
 def wants_json(request: Request) -> bool:

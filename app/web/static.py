@@ -23,6 +23,7 @@ SHEETS = (
     "flips",
     "fits",
     "keys",
+    "runs",
     "narrow",
 )
 """The stylesheets of every page, in the order in which they are read."""

@@ -8,11 +8,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from app.domain.errors import Conflict, Invalid
+from app.domain.filters import parse
 from app.domain.imports import MOST_FILES, NamedText
 from app.services import imports
 from app.services import runs as run_service
-from app.store.queries import evaluations, run_list
-from app.store.queries.run_list import RunFilter
+from app.store.queries import evaluations, run_groups, run_list
+from app.store.queries.run_list import Order
 from app.store.session import Database
 from app.store.tables import CollectionRow, RunRow
 from tests.outside import as_file, peft_files, result
@@ -93,8 +94,20 @@ def test_no_file_and_too_many_are_refused(database: Database) -> None:
 def test_it_is_listed_and_sorted_among_the_others(database: Database) -> None:
     found = bring(database, as_file(result(score=0.5), result(score=0.7)))
     with database.reading() as session:
-        page = run_list.page(session, RunFilter(), sort="score")
+        page = run_list.page(session, parse("imported"), order=Order("score", True), fields=("model", "collection"))
     assert [run.id for run in page.rows] == found.added[::-1]
+    assert {(run.values["model"], run.values["collection"]) for run in page.rows} == {(None, "others")}
+
+
+def test_runs_from_elsewhere_are_found_by_what_they_say_of_themselves(database: Database) -> None:
+    found = bring(database, as_file(*(result(base_model="Llama 3", dataset="GSM8K", seed=s) for s in (0, 1))))
+    with database.reading() as session:
+        for text in ('model = "Llama 3"', 'data ~ gsm and collection = "others"', "imported and not trial"):
+            assert run_list.count(session, parse(text)) == 2
+        assert run_list.count(session, parse('model != "Llama 3"')) == 0
+        (group,) = run_groups.page(session, None, order=Order("score", True), fields=("score", "model")).rows
+    assert list(group.runs) == found.added
+    assert group.first.values["model"] == "Llama 3"
 
 
 def test_a_verdict_of_a_study_and_the_past_of_a_model_do_not_have_it(registered: Database) -> None:

@@ -13,6 +13,7 @@ from app import sample
 from app.cli import cli
 from app.domain.methods import METHODS, SPECS
 from app.domain.metrics import Clocks
+from app.domain.run_fields import FIELDS
 from app.domain.runs import FailureCode, RunSpec, TrainingArguments
 from app.domain.studies import StudySpec
 from app.domain.tasks import METRICS, TASKS
@@ -124,7 +125,7 @@ def test_every_training_argument_is_there() -> None:
 
 def test_every_route_is_there_and_no_other(tmp_path: Path) -> None:
     paths = create_app(Settings(home=tmp_path)).openapi()["paths"]
-    told = {first for first in rows("api.md") if first.startswith(("GET /", "POST /"))}
+    told = {first for first in rows("api.md") if first.startswith(("GET /", "PATCH /", "POST /"))}
     assert told == {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
 
 
@@ -146,3 +147,8 @@ def test_the_examples_are_those_of_the_api() -> None:
 def test_no_link_leads_nowhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://|mailto:)([^)#\s]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_field_of_a_filter_is_there_with_its_other_names_and_no_other() -> None:
+    told = {name: tuple(re.findall(r"`(\w+)`", cells[0])) for name, cells in rows("filters.md").items()}
+    assert told == {name: field.also for name, field in FIELDS.items()}

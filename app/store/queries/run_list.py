@@ -1,87 +1,141 @@
-"""The list of runs: filtered, sorted by any number that a run has, a page at a time by keyset."""
+"""The list of runs: filtered, sorted by any number that a run has, a page at a time by keyset.
 
+A page is found in two steps. First the ids: along an index (number, id) where one fits and nothing is filtered, else
+from `ix_runs_list`, which holds all that lists need and is a tenth of the table. Then what is shown of those few runs,
+without their wide columns. Why: docs/decisions/0011-one-index-for-lists.md.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import Select, false, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.domain.runs import RunStatus
-from app.store.queries import runs
-from app.store.queries.page import LARGEST_ID, Page, cut
+from app.domain.errors import NotFound
+from app.domain.filters import Condition
+from app.store.queries.page import LARGEST_ID, Page
+from app.store.queries.run_columns import SHOWN, Expression
+from app.store.queries.run_conditions import clause, read
 from app.store.tables import RunRow
 
-Sort = Literal["newest", "score", "peak", "train"]
-COLUMNS: dict[Sort, tuple[InstrumentedAttribute[Any], bool]] = {
-    "newest": (RunRow.id, True),
-    "score": (RunRow.score, True),
-    "peak": (RunRow.peak_bytes, False),
-    "train": (RunRow.train_seconds, False),
-}
-"""The column of each order, and whether it falls."""
+WALKED = ("id", "score", "peak", "train")
+"""Fields with an index (field, id)."""
+ALWAYS = ("id", "study", "arm", "method", "family", "metric", "status", "trial", "imported")
+"""What a row is told by, whatever its columns are."""
 
 
 @dataclass(frozen=True)
-class RunFilter:
-    """Which runs; None does not ask."""
+class Order:
+    """By which field, and whether it falls."""
 
-    status: RunStatus | None = None
-    method: str | None = None
-    study_id: int | None = None
+    field: str
+    falls: bool
+
+    def __str__(self) -> str:
+        return f"-{self.field}" if self.falls else self.field
 
 
-def count(session: Session, which: RunFilter) -> int:
-    """How many runs there are of that kind."""
-    return session.scalar(_filtered(select(func.count()).select_from(RunRow), which)) or 0
+NEWEST = Order("id", True)
+
+
+@dataclass(frozen=True)
+class RunValues:
+    """A run in a list: what was asked for of it, by field, in base units."""
+
+    id: int
+    values: Mapping[str, Any]
+
+
+def count(session: Session, condition: Condition | None) -> int:
+    """How many runs fulfil a condition."""
+    return session.scalar(select(func.count()).select_from(RunRow).where(clause(condition))) or 0
 
 
 def page(
-    session: Session, which: RunFilter, *, sort: Sort = "newest", after: int | None = None, limit: int = 50
-) -> Page[RunRow]:
+    session: Session,
+    condition: Condition | None = None,
+    *,
+    order: Order = NEWEST,
+    after: int | None = None,
+    limit: int = 50,
+    fields: Sequence[str] = (),
+) -> Page[RunValues]:
     """Runs in an order, those that follow the run of id `after`; runs without the number come last, newest first.
 
     Raises NotFound if an order by a number is to follow a run that is not there.
     """
-    if sort == "newest":
-        rows = _newest(session, _filtered(select(RunRow), which), after, limit + 1)
-    else:
-        rows = _by_number(session, which, sort, runs.get(session, after) if after is not None else None, limit + 1)
-    return cut(rows, [r.id for r in rows], limit)
+    ids = _ids(session, condition, order, after, limit + 1)
+    return Page(values(session, ids[:limit], fields), ids[limit - 1] if len(ids) > limit else None)
 
 
-def _newest(session: Session, query: Select[Any], after: int | None, most: int) -> list[RunRow]:
-    if after is not None and after <= LARGEST_ID:
-        query = query.where(RunRow.id < after)
-    return list(session.scalars(query.order_by(RunRow.id.desc()).limit(most)))
+def values(session: Session, ids: Sequence[int], fields: Sequence[str] = ()) -> list[RunValues]:
+    """What a list shows of runs, in the order of their ids."""
+    names = [name for name in dict.fromkeys((*ALWAYS, *fields)) if name in SHOWN]
+    query = select(*(SHOWN[name].label(name) for name in names)).where(RunRow.id.in_(ids))
+    found = {row[0]: RunValues(row[0], dict(zip(names, row, strict=True))) for row in session.execute(query)}
+    return [found[run_id] for run_id in ids if run_id in found]
 
 
-def _by_number(session: Session, which: RunFilter, sort: Sort, last: RunRow | None, most: int) -> list[RunRow]:
+def _ids(session: Session, condition: Condition | None, order: Order, after: int | None, most: int) -> list[int]:
+    if order.field == "id":
+        query = select(RunRow.id).where(clause(condition))
+        if after is not None and after <= LARGEST_ID:
+            query = query.where(RunRow.id < after if order.falls else RunRow.id > after)
+        query = query.order_by(RunRow.id.desc() if order.falls else RunRow.id).limit(most)
+        return list(session.scalars(query))
+    column = SHOWN[order.field]
+    last = _value(session, column, after) if after is not None else None
+    if condition is None and order.field in WALKED:
+        return _walked(session, column, order, after, last, most)
+    query = select(RunRow.id).where(clause(condition))
+    if after is not None:
+        query = query.where(following(read(column, condition), RunRow.id, order, last, after))
+    return list(session.scalars(query.order_by(*ordered(column, RunRow.id, order)).limit(most)))
+
+
+def _value(session: Session, column: Expression, run_id: int) -> Any:
+    found = session.execute(select(column).where(RunRow.id == run_id)).first() if run_id <= LARGEST_ID else None
+    if found is None:
+        raise NotFound(f"there is no run {run_id}")
+    return found[0]
+
+
+def _walked(session: Session, column: Expression, order: Order, after: int | None, last: Any, most: int) -> list[int]:
     """First the runs that have the number, then the others: each a walk along the index (number, id).
 
     One query for both would sort the whole table: no index has NULL at the same end on SQLite and PostgreSQL.
     """
-    column, falls = COLUMNS[sort]
-    value = getattr(last, column.key) if last is not None else None
-    found: list[RunRow] = []
-    if last is None or value is not None:
-        query, key = _filtered(select(RunRow), which).where(column.is_not(None)), tuple_(column, RunRow.id)
-        if last is not None:
-            here = tuple_(literal(value), literal(last.id))
-            query = query.where(key < here if falls else key > here)
-        order = (column.desc(), RunRow.id.desc()) if falls else (column.asc(), RunRow.id.asc())
-        found = list(session.scalars(query.order_by(*order).limit(most)))
+    found: list[int] = []
+    if after is None or last is not None:
+        query, key = select(RunRow.id).where(column.is_not(None)), tuple_(column, RunRow.id)
+        if after is not None:
+            here = tuple_(literal(last), literal(after))
+            query = query.where(key < here if order.falls else key > here)
+        ends = (column.desc(), RunRow.id.desc()) if order.falls else (column.asc(), RunRow.id.asc())
+        found = list(session.scalars(query.order_by(*ends).limit(most)))
     if len(found) < most:
-        others = _filtered(select(RunRow), which).where(column.is_(None))
-        after = last.id if last is not None and value is None else None
-        found += _newest(session, others, after, most - len(found))
+        query = select(RunRow.id).where(column.is_(None)).order_by(RunRow.id.desc()).limit(most - len(found))
+        if after is not None and last is None:
+            query = query.where(RunRow.id < after)
+        found += session.scalars(query)
     return found
 
 
-def _filtered(query: Select[Any], which: RunFilter) -> Select[Any]:
-    if which.status is not None:
-        query = query.where(RunRow.status == which.status.value)
-    if which.method is not None:
-        query = query.where(RunRow.method_kind == which.method)
-    if which.study_id is not None:
-        query = query.where(RunRow.study_id == which.study_id if which.study_id <= LARGEST_ID else false())
-    return query
+def ordered(
+    column: Expression, key: ColumnElement[int] | InstrumentedAttribute[int], order: Order
+) -> tuple[ColumnElement[Any], ...]:
+    """By a number; those without it last, newest first."""
+    if order.falls:
+        return column.is_(None), column.desc(), key.desc()
+    return column.is_(None), column.asc(), case((column.is_(None), -key), else_=key)
+
+
+def following(
+    column: Expression, key: ColumnElement[int] | InstrumentedAttribute[int], order: Order, last: Any, after: int
+) -> ColumnElement[bool]:
+    """What comes after a row in that order."""
+    if last is None:
+        return and_(column.is_(None), key < after)
+    beyond, tie = (column < last, key < after) if order.falls else (column > last, key > after)
+    return or_(beyond, and_(column == last, tie), column.is_(None))

@@ -69,6 +69,12 @@ def queued(session: Session, *, limit: int = 100) -> list[RunRow]:
     return list(session.scalars(query))
 
 
+def running(session: Session, *, limit: int) -> list[RunRow]:
+    """Runs at work, the newest first."""
+    query = select(RunRow).where(RunRow.status == RunStatus.RUNNING.value).order_by(RunRow.id.desc()).limit(limit)
+    return list(session.scalars(query))
+
+
 def to_ring_again(session: Session, rung_before: datetime) -> list[RunRow]:
     """Queued runs whose doorbell was never rung, or too long ago."""
     query = (

@@ -11,6 +11,7 @@ from app.store.tables.event import RunEventRow
 from app.store.tables.run import RunRow
 from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
+from app.store.tables.tag import RunTagRow, StudyTagRow
 from app.store.tables.weight_update import WeightUpdatesRow
 from app.store.tables.worker import WorkerRow
 
@@ -24,8 +25,10 @@ __all__ = [
     "EvaluationRow",
     "RunEventRow",
     "RunRow",
+    "RunTagRow",
     "StepChunkRow",
     "StudyRow",
+    "StudyTagRow",
     "WeightUpdatesRow",
     "WorkerRow",
     "now",

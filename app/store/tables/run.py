@@ -10,14 +10,55 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.domain import groups
 from app.domain.checkpoints import StoredCheckpoint
 from app.domain.errors import Conflict
 from app.domain.ledger import Ledger
-from app.domain.methods import METHODS, Family
+from app.domain.methods import Family
 from app.domain.metrics import RunResult
 from app.domain.outside import OutsideResult
 from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
 from app.store.tables.base import Base, now
+
+LISTED = (
+    "status",
+    "failure_code",
+    "trial_round",
+    "collection_id",
+    "metric",
+    "method_kind",
+    "arm",
+    "task",
+    "study_id",
+    "base_model_id",
+    "dataset_id",
+    "seed",
+    "rank",
+    "learning_rate",
+    "score",
+    "base_score",
+    "validation_score",
+    "loss",
+    "train_loss",
+    "peak_bytes",
+    "predicted_bytes",
+    "train_seconds",
+    "wall_seconds",
+    "tokens_per_second",
+    "trainable_parameters",
+    "total_parameters",
+    "artifact_bytes",
+    "step",
+    "started_at",
+    "finished_at",
+)
+"""Columns of the index of lists, after the group and the id."""
+
+
+def _about(context: Any) -> groups.About:
+    """What is asked of a row that is being inserted, or what it says from elsewhere."""
+    given = context.get_current_parameters()
+    return groups.About(given["method_kind"], given["spec_json"], given.get("outside_json"), given.get("trial_round"))
 
 
 class RunRow(Base):
@@ -47,6 +88,18 @@ class RunRow(Base):
     """What the file says, as `app.domain.outside.OutsideResult`."""
     outside_hash: Mapped[str | None] = mapped_column(String(64), default=None)
     """Of what it says: within a collection a result is there once."""
+
+    # what lists group, filter and sort by, read once from what was asked for
+    group_key: Mapped[str] = mapped_column(String(groups.DIGITS), default=lambda context: _about(context).key)
+    """Runs that are alike but for their seed have the same."""
+    family: Mapped[Family] = mapped_column(String(20), default=lambda context: _about(context).family)
+    """What its colour and its marker stand for."""
+    task: Mapped[str] = mapped_column(String(40), default=lambda context: _about(context).task)
+    """Empty of an imported run."""
+    rank: Mapped[int | None] = mapped_column(default=lambda context: _about(context).rank)
+
+    # what people wrote on it; its tags are in run_tags
+    note: Mapped[str] = mapped_column(default="")
 
     # the queue
     status: Mapped[str] = mapped_column(String(20), default=RunStatus.QUEUED.value)
@@ -115,6 +168,8 @@ class RunRow(Base):
         Index("ix_runs_train_seconds_id", "train_seconds", "id"),
         Index("ix_runs_device_name_precision_id", "device_name", "precision", "id"),
         UniqueConstraint("collection_id", "outside_hash"),
+        # all that a list filters, sorts and groups by, without the wide columns: docs/decisions/0011
+        Index("ix_runs_list", "group_key", "id", *LISTED),
     )
 
     @property
@@ -126,15 +181,6 @@ class RunRow(Base):
     def outside(self) -> OutsideResult | None:
         """What the file of an imported run says."""
         return OutsideResult.model_validate(self.outside_json) if self.outside_json else None
-
-    @property
-    def family(self) -> Family:
-        """What its colour and its marker stand for."""
-        if self.method_kind in METHODS:
-            return METHODS[self.method_kind].family
-        found = self.outside
-        assert found is not None  # noqa: S101  (only an imported run has a method that is none of ours)
-        return found.its_family
 
     @property
     def spec(self) -> RunSpec:

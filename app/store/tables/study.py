@@ -24,6 +24,8 @@ class StudyRow(Base):
     """Learning rates are still being looked for: when a trial ends, more is to be queued."""
     stopped_json: Mapped[list[str]] = mapped_column(default=list)
     """Arms that were stopped, by title."""
+    note: Mapped[str] = mapped_column(default="")
+    """What people wrote on it; its tags are in study_tags."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property

@@ -12,6 +12,7 @@ from app.web.api import (
     memory_maps,
     models,
     registry,
+    run_list,
     runs,
     studies,
     weight_updates,
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/api/v1")
 for part in (
     studies,
     flips,
+    run_list,
     runs,
     weight_updates,
     events,

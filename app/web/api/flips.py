@@ -14,7 +14,7 @@ from app.services import studies as study_service
 from app.services.flip_answers import Answer
 from app.services.flips import FlipItem, Found, Slice
 from app.store.queries.page import LARGEST_ID
-from app.web.api.runs import Limit
+from app.web.api.run_list import Limit
 from app.web.contexts.study_flips import usual
 from app.web.dependencies import Reading, Store
 from app.web.errors import problems

@@ -1,26 +1,24 @@
-"""Runs over HTTP: submit, list, get, cancel, step metrics."""
+"""Runs over HTTP: submit, get, annotate, cancel, step metrics. The list is in run_list.py."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 
 import numpy as np
 from fastapi import APIRouter, Body, Query
-from pydantic import AfterValidator, BaseModel
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app.domain.annotations import Annotation
 from app.domain.fits import RunFit
-from app.domain.methods import METHODS
 from app.domain.metrics import RunResult
-from app.domain.names import wrong
 from app.domain.outside import OutsideResult
 from app.domain.runs import Failure, RunSpec, RunStatus
 from app.domain.thinning import lttb
 from app.queue import Doorbell
+from app.services import annotations, will_it_fit
 from app.services import runs as run_service
-from app.services import will_it_fit
-from app.store.queries import run_list, runs, steps
-from app.store.queries.page import LARGEST_ID
-from app.store.queries.run_list import RunFilter
+from app.store.queries import runs, steps, tags
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
 from app.web.api.waiting import look_or_ask
@@ -29,21 +27,7 @@ from app.web.errors import problems
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
-After = Annotated[
-    int | None,
-    Query(ge=1, le=LARGEST_ID, description="Give `next_after` of the page before; rows older than it follow."),
-]
-
-
-def _known_method(kind: str) -> str:
-    if kind not in METHODS:
-        raise wrong("", f"there is no method {kind!r}", f"choose from: {', '.join(METHODS)}")
-    return kind
-
-
-Method = Annotated[Annotated[str, AfterValidator(_known_method)] | None, Query(json_schema_extra={"enum": [*METHODS]})]
 Insist = Annotated[bool, Query(description="Queue it though no live worker is predicted to have room for it.")]
-Limit = Annotated[int, Query(ge=1, le=500, description="Rows a page.")]
 
 
 class RunOut(BaseModel):
@@ -90,10 +74,12 @@ class RunOut(BaseModel):
     failure: Failure | None
     """Where memory ran out, with the ledger of that moment."""
     result: RunResult | None
+    note: str
+    tags: list[str]
 
     @classmethod
-    def of(cls, row: RunRow) -> Self:
-        """From the store."""
+    def of(cls, row: RunRow, tags: Sequence[str] = ()) -> Self:
+        """From the store; a new run has no tags yet."""
         return cls(
             id=row.id,
             study_id=row.study_id,
@@ -123,15 +109,9 @@ class RunOut(BaseModel):
             predicted_bytes=row.predicted_bytes,
             failure=row.failure,
             result=row.result,
+            note=row.note,
+            tags=list(tags),
         )
-
-
-class RunPage(BaseModel):
-    """Runs, newest first."""
-
-    items: list[RunOut]
-    has_more: bool
-    next_after: int | None
 
 
 class StepSeries(BaseModel):
@@ -162,24 +142,17 @@ def submit(
         return RunOut.of(run_service.submit(session, bell, spec))
 
 
-@router.get("", operation_id="listRuns")
-def listing(
-    session: Reading,
-    after: After = None,
-    limit: Limit = 50,
-    status: RunStatus | None = None,
-    study: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
-    method: Method = None,
-) -> RunPage:
-    """Runs, newest first."""
-    page = run_list.page(session, RunFilter(status, method, study), after=after, limit=limit)
-    return RunPage(items=[RunOut.of(r) for r in page.rows], has_more=page.has_more, next_after=page.next_after)
-
-
 @router.get("/{run_id}", operation_id="getRun", responses=problems(404))
 def get(session: Reading, run_id: int) -> RunOut:
     """A run."""
-    return RunOut.of(runs.get(session, run_id))
+    return _out(session, runs.get(session, run_id))
+
+
+@router.patch("/{run_id}", operation_id="annotateRun", responses=problems(404, 422))
+def annotate(db: Db, run_id: int, said: Annotation) -> RunOut:
+    """Change a run's note, its tags, or both; what is not given stays."""
+    with db.transaction() as session:
+        return _out(session, annotations.annotate_run(session, run_id, said))
 
 
 @router.get("/{run_id}/fit", operation_id="getRunFit", responses=problems(404))
@@ -197,7 +170,7 @@ def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
 def cancel(db: Db, bell: Bell, run_id: int) -> RunOut:
     """Cancel a run: at once if it is queued, within seconds if it runs; 409 if it has ended."""
     with db.transaction() as session:
-        return RunOut.of(run_service.cancel(session, bell, run_id))
+        return _out(session, run_service.cancel(session, bell, run_id))
 
 
 @router.get("/{run_id}/steps", operation_id="getRunSteps", responses=problems(404))
@@ -215,3 +188,7 @@ def series(
     for name in ("loss", "grad_norm"):
         columns[name] = [value if np.isfinite(value) else None for value in columns[name]]
     return StepSeries(run_id=run_id, total=len(found), thinned=len(kept) < len(found), **columns)
+
+
+def _out(session: Session, row: RunRow) -> RunOut:
+    return RunOut.of(row, tags.of_runs(session, [row.id]).get(row.id, ()))

@@ -1,22 +1,26 @@
 """Studies over HTTP: submit, list, get, weigh, add seeds and arms, stop an arm, cancel."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
+from app.domain.annotations import Annotation
 from app.domain.studies import ArmSpec, StudySpec, StudyStatus
+from app.services import annotations, will_it_fit
 from app.services import studies as study_service
-from app.services import will_it_fit
 from app.services.exports import TABLES, Table
 from app.services.studies import StudyProgress
-from app.store.queries import studies
+from app.store.queries import studies, tags
 from app.web.added_arm import add_arm
 from app.web.api.comparison import ComparisonOut
 from app.web.api.examples import ARM, STUDY
-from app.web.api.runs import After, Insist, Limit
+from app.web.api.run_list import After, Limit
+from app.web.api.runs import Insist
 from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.errors import problems
 from app.web.pages.report import whole_report
@@ -41,9 +45,11 @@ class StudyOut(BaseModel):
     """Runs that have ended, with trials."""
     stopped: list[str]
     """Arms that were stopped."""
+    note: str
+    tags: list[str]
 
     @classmethod
-    def of(cls, progress: StudyProgress) -> Self:
+    def of(cls, progress: StudyProgress, tags: Sequence[str]) -> Self:
         """From the store."""
         study = progress.study
         return cls(
@@ -56,6 +62,8 @@ class StudyOut(BaseModel):
             trials=[run.id for run in progress.runs if run.trial_round is not None],
             stopped=study.stopped_json,
             done=progress.done,
+            note=study.note,
+            tags=list(tags),
         )
 
 
@@ -90,21 +98,29 @@ def submit(
         will_it_fit.refuse_misfit(db, bell, settings, spec)
     with db.transaction() as session:
         study = study_service.submit(session, bell, spec)
-        return StudyOut.of(study_service.progress(session, study.id))
+        return _out(session, study.id)
 
 
 @router.get("", operation_id="listStudies")
 def listing(session: Reading, after: After = None, limit: Limit = 50) -> StudyPage:
     """Studies, newest first."""
     page = studies.page(session, after=after, limit=limit)
-    items = [StudyOut.of(study_service.progress(session, row.id)) for row in page.rows]
+    items = [_out(session, row.id) for row in page.rows]
     return StudyPage(items=items, has_more=page.has_more, next_after=page.next_after)
 
 
 @router.get("/{study_id}", operation_id="getStudy", responses=problems(404))
 def get(session: Reading, study_id: int) -> StudyOut:
     """A study."""
-    return StudyOut.of(study_service.progress(session, study_id))
+    return _out(session, study_id)
+
+
+@router.patch("/{study_id}", operation_id="annotateStudy", responses=problems(404, 422))
+def annotate(db: Db, study_id: int, said: Annotation) -> StudyOut:
+    """Change a study's note, its tags, or both; what is not given stays. Its runs have its tags too."""
+    with db.transaction() as session:
+        annotations.annotate_study(session, study_id, said)
+        return _out(session, study_id)
 
 
 @router.get("/{study_id}/comparison", operation_id="compareStudy", responses=problems(404))
@@ -142,7 +158,7 @@ def add_seeds(db: Db, bell: Bell, study_id: int, more: MoreSeeds) -> StudyOut:
     """Give every arm of a study more seeds; its verdict follows when they have run."""
     with db.transaction() as session:
         study_service.add_seeds(session, bell, study_id, more.count)
-        return StudyOut.of(study_service.progress(session, study_id))
+        return _out(session, study_id)
 
 
 @router.post("/{study_id}/arms", status_code=202, operation_id="addArm", responses=problems(404, 422))
@@ -158,7 +174,7 @@ def more_arms(
     are held against stays the same."""
     add_arm(db, bell, settings, study_id, arm, insist=insist)
     with db.reading() as session:
-        return StudyOut.of(study_service.progress(session, study_id))
+        return _out(session, study_id)
 
 
 @router.post(
@@ -168,7 +184,7 @@ def stop_arm(db: Db, bell: Bell, study_id: int, title: str) -> StudyOut:
     """Cancel what an arm still has to do; the others go on. What it has done stays; 409 if nothing is left to do."""
     with db.transaction() as session:
         study_service.stop_arm(session, bell, study_id, title)
-        return StudyOut.of(study_service.progress(session, study_id))
+        return _out(session, study_id)
 
 
 @router.post("/{study_id}/cancel", status_code=202, operation_id="cancelStudy", responses=problems(404, 409))
@@ -176,4 +192,9 @@ def cancel(db: Db, bell: Bell, study_id: int) -> StudyOut:
     """Cancel every run of a study that has not ended; 409 if all have."""
     with db.transaction() as session:
         study_service.cancel(session, bell, study_id)
-        return StudyOut.of(study_service.progress(session, study_id))
+        return _out(session, study_id)
+
+
+def _out(session: Session, study_id: int) -> StudyOut:
+    found = study_service.progress(session, study_id)
+    return StudyOut.of(found, tags.of_studies(session, [study_id]).get(study_id, ()))

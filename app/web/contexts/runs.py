@@ -1,127 +1,243 @@
 """The context of the list of runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
-from urllib.parse import urlencode
+from typing import Any, Literal
 
-from app.domain.methods import METHODS, Family
-from app.domain.runs import RunStatus
-from app.store.queries.run_list import COLUMNS, Sort
-from app.store.tables import RunRow, now
-from app.web.contexts.shell import Option
+from app.domain.methods import Family
+from app.domain.run_fields import FIELDS
+from app.store.queries.run_columns import SORTABLE
+from app.store.queries.run_groups import OWN, SUMMED, Group, Spread
+from app.store.queries.run_list import Order, RunValues
+from app.web.contexts.runs_head import RunsHead
+from app.web.forms.runs_view import RunsView, falls_first
 from app.web.i18n import gettext as _
-from app.web.words import methods
-from app.web.words.metrics import heading, title
+from app.web.i18n import ngettext
+from app.web.numbers import NBSP, hundred
+from app.web.words import metrics
+from app.web.words.run_fields import against, title, unit, written
+
+CellKind = Literal["number", "text", "study", "state", "moment", "tags"]
+KINDS: dict[str, CellKind] = {"study": "study", "status": "state", "tag": "tags"}
 
 
 @dataclass(frozen=True)
-class RunLine:
-    """A run in a list."""
+class Column:
+    """A column: its head, and where it leads."""
+
+    name: str
+    title: str
+    unit: str
+    number: bool
+    sort: str
+    """The address of the same runs in its order; empty where it has none."""
+    active: bool
+    direction: Literal["ascending", "descending"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a column. `doubt` is muted beside it, `small` below it."""
+
+    kind: CellKind
+    text: str = ""
+    doubt: str = ""
+    small: str = ""
+    moment: datetime | None = None
+    tags: tuple[str, ...] = ()
+    study: int | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: a run, or a group of them."""
 
     id: int
+    """Of the run; of a group's first."""
+    runs: str
+    """What is compared where it is ticked."""
     family: Family
     arm: str
-    study_id: int | None
-    study: str
-    status: str
-    seed: int
-    learning_rate: float | None
-    metric: str
-    """What the score is."""
-    score: float | None
-    peak_bytes: int | None
-    train_seconds: float | None
-    queued_at: datetime
-    started_at: datetime | None
+    what: str
+    """What a group was trained on."""
+    marks: tuple[str, ...]
+    """What it is beside a run: `trial`, `imported`."""
+    cells: tuple[Cell, ...]
+    pinned: bool
+    pin: str
+    """The address with it as the baseline, or without one."""
+    is_group: bool = False
+    inside: bool = False
+    """It is one of the group above it."""
+    toggle: str = ""
+    open: bool = False
 
-    @property
-    def measure(self) -> str:
-        """The metric's title."""
-        return title(self.metric)
 
-    @property
-    def waits_seconds(self) -> float:
-        """Since it was queued."""
-        return (now() - self.queued_at).total_seconds()
+@dataclass(frozen=True)
+class Around:
+    """What rows need beside their own values: names, tags, and the baseline's numbers."""
 
-    @classmethod
-    def of(cls, row: RunRow, studies: Mapping[int, str]) -> "RunLine":
-        """From its row; `studies` has names by id."""
-        return cls(
-            id=row.id,
-            family=row.family,
-            arm=row.arm,
-            study_id=row.study_id,
-            study=studies.get(row.study_id or 0, ""),
-            status=row.status,
-            seed=row.seed,
-            learning_rate=row.learning_rate,
-            metric=row.metric,
-            score=row.score,
-            peak_bytes=row.peak_bytes,
-            train_seconds=row.train_seconds if row.status == RunStatus.SUCCEEDED else None,
-            queued_at=row.queued_at,
-            started_at=row.started_at,
-        )
+    studies: Mapping[int, str]
+    tags: Mapping[int, Sequence[str]]
+    baseline: Mapping[str, Any]
+    """By field; empty where none is pinned. `metric` says what its score is."""
+    baseline_runs: tuple[int, ...]
+    mixed: bool
+    """The runs shown are judged by different metrics."""
 
 
 @dataclass(frozen=True)
 class RunsPage:
-    """Runs, and how they are chosen and ordered. All of it is in the address."""
+    """Runs, and how they are chosen and ordered."""
 
-    runs: tuple[RunLine, ...]
-    total: int
-    any: bool
-    """There is a run at all, whatever the filter says."""
-    query: Mapping[str, str]
-    """The address's own words: status, method, study, sort."""
-    studies: tuple[Option, ...]
-    next_after: int | None
+    head: RunsHead
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    mixed: bool
+    measure: str
+    """The metric that all of them are judged by."""
+    next_page: str
+    """The address of what follows, or nothing."""
 
-    @property
-    def mixed(self) -> bool:
-        """The runs shown are judged by different metrics."""
-        return len({run.metric for run in self.runs}) > 1
 
-    @property
-    def measure(self) -> str:
-        """The head of the column of scores."""
-        return _("Score") if self.mixed else heading(self.runs[0].metric)
+def columns_of(view: RunsView, measure: str) -> tuple[Column, ...]:
+    """The columns in force; groups have two more behind the score."""
+    names = list(view.columns)
+    if view.grouped:
+        names = [name for name in names if name == "seed" or name in SUMMED or FIELDS[name].kind == "text"]
+        place = names.index("score") + 1 if "score" in names else 0
+        names[place:place] = ["lower", "n"]
+        names = [name for name in names if name not in ("seed", "status", "failure", "tag", "note", "worker")]
+    return tuple(_column(view, name, measure if name == "score" else title(name)) for name in names)
 
-    @property
-    def statuses(self) -> Sequence[str]:
-        """What one may filter by."""
-        return [status.value for status in RunStatus]
 
-    @property
-    def methods(self) -> Sequence[tuple[str, str]]:
-        """What one may filter by: kinds and names."""
-        return [(kind, methods.name(facts)) for kind, facts in METHODS.items()]
+def _column(view: RunsView, name: str, head: str) -> Column:
+    sortable = name in ((*SUMMED, *OWN) if view.grouped else SORTABLE)
+    active = view.order.field == name or (name == "started_at" and view.order.field == "id" and not view.grouped)
+    order = Order(name, not view.order.falls if active else falls_first(name))
+    to = replace(view, order=order)
+    return Column(
+        name=name,
+        title=head,
+        unit=unit(name),
+        number=name in OWN or (FIELDS[name].kind != "text" and name != "study"),
+        sort=to.address().to({"sort": str(order), "open": ""}) if sortable else "",
+        active=active,
+        direction="descending" if view.order.falls else "ascending",
+    )
 
-    @property
-    def filtered(self) -> bool:
-        """A filter is in force."""
-        return bool({"status", "method", "study"} & set(self.query))
 
-    def sorted_by(self, sort: Sort) -> str:
-        """The address of the same runs in another order."""
-        return self._address({"sort": sort} if sort != "newest" else {"sort": ""})
+def line_of(run: RunValues, view: RunsView, columns: Sequence[Column], around: Around, *, inside: bool = False) -> Line:
+    """A run's row."""
+    found = run.values
+    pinned = run.id in around.baseline_runs and not view.grouped
+    return Line(
+        id=run.id,
+        runs=str(run.id),
+        family=found["family"],
+        arm=found["arm"],
+        what="",
+        marks=marks_of(run),
+        cells=tuple(_cell(column.name, run, around) for column in columns),
+        pinned=pinned,
+        pin=view.address().to({"baseline": "" if pinned else run.id}),
+        inside=inside,
+    )
 
-    def is_sorted_by(self, sort: Sort) -> bool:
-        """The order in force."""
-        return self.query.get("sort", "newest") == sort
 
-    def direction(self, sort: Sort) -> Literal["ascending", "descending"]:
-        """What that order does."""
-        return "descending" if COLUMNS[sort][1] else "ascending"
+def group_line(group: Group, view: RunsView, columns: Sequence[Column], around: Around) -> Line:
+    """A group's row."""
+    first = group.first
+    pinned = bool(set(group.runs) & set(around.baseline_runs))
+    is_open = first.id in view.open
+    others = tuple(n for n in view.open if n != first.id)
+    toggled = others if is_open else (*others, first.id)
+    return Line(
+        id=first.id,
+        runs=",".join(map(str, group.runs)),
+        family=first.values["family"],
+        arm=first.values["arm"],
+        what=_("%(data)s on %(model)s", data=first.values["data"] or "–", model=first.values["model"] or "–"),
+        marks=marks_of(first),
+        cells=tuple(_group_cell(column.name, group, around) for column in columns),
+        pinned=pinned,
+        pin=view.address().to({"baseline": "" if pinned else first.id}),
+        is_group=True,
+        toggle=view.address().to({"open": ",".join(map(str, toggled))}),
+        open=is_open,
+    )
 
-    @property
-    def next_page(self) -> str:
-        """The address of what follows."""
-        return self._address({"after": str(self.next_after)})
 
-    def _address(self, change: Mapping[str, str]) -> str:
-        words = {name: word for name, word in (dict(self.query) | dict(change)).items() if word}
-        return "/runs" + (f"?{urlencode(words)}" if words else "")
+def marks_of(run: RunValues) -> tuple[str, ...]:
+    """Why a run counts in no verdict."""
+    marks = {"trial": _("trial"), "imported": _("imported")}
+    return tuple(word for name, word in marks.items() if run.values[name])
+
+
+def _cell(name: str, run: RunValues, around: Around) -> Cell:
+    value = run.values.get(name)
+    if name in OWN:
+        return Cell("number")
+    field = FIELDS[name]
+    if name == "study":
+        return Cell("study", around.studies.get(value or 0, ""), study=value)
+    if name == "status":
+        return Cell("state", str(value))
+    if name == "tag":
+        return Cell("tags", tags=tuple(around.tags.get(run.id, ())))
+    if field.kind == "time":
+        return Cell("moment", moment=value)
+    if field.kind == "text":
+        return Cell("text", _text(name, value))
+    return Cell("number", written(field, value), small=_beside(name, value, run.values["metric"], around))
+
+
+def _group_cell(name: str, group: Group, around: Around) -> Cell:
+    values = group.first.values
+    if name == "n":
+        return Cell("number", str(len(group.runs)))
+    if name == "lower":
+        spread = group.spreads.get("score")
+        return Cell("number", hundred(spread.lower if spread else None))
+    field = FIELDS[name]
+    if name == "study":
+        return Cell("study", around.studies.get(values["study"] or 0, ""), study=values["study"])
+    if name not in group.spreads:
+        return Cell("text", _text(name, values.get(name)))
+    spread = group.spreads[name]
+    small = _beside(name, spread.mean, values["metric"], around)
+    return Cell("number", written(field, spread.mean), _doubt(name, spread), small)
+
+
+def _doubt(name: str, spread: Spread) -> str:
+    """A standard deviation that can be seen, in the unit of the mean."""
+    if not spread.sd or spread.mean is None:
+        return ""
+    words = written(FIELDS[name], spread.sd)
+    return f"±{NBSP}{words}" if words != written(FIELDS[name], 0.0) else ""
+
+
+def _beside(name: str, value: Any, metric: str, around: Around) -> str:
+    """Against the baseline, where that is judged by the same metric; and by which metric, where not all are."""
+    field = FIELDS[name]
+    scores = field.kind == "fraction"
+    alike = not scores or around.baseline.get("metric") == metric
+    told = against(field, value, around.baseline.get(name)) if around.baseline and alike else ""
+    if name == "score" and around.mixed and value is not None:
+        return f"{told} {metrics.title(metric)}".strip()
+    return told
+
+
+def _text(name: str, value: Any) -> str:
+    if name == "metric" and value in FIELDS:
+        return metrics.title(value)
+    return str(value) if value not in (None, "") else "–"
+
+
+def counted(total: int, groups: int | None) -> str:
+    """`15 runs`, `15 runs in 5 groups`."""
+    runs = ngettext("%(num)s run", "%(num)s runs", total)
+    if groups is None:
+        return runs
+    return _("%(runs)s in %(groups)s", runs=runs, groups=ngettext("%(num)s group", "%(num)s groups", groups))

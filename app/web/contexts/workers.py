@@ -1,15 +1,47 @@
 """The context of the workers' page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from app.domain.fits import Accuracy
 from app.domain.methods import METHODS, Family
 from app.services.calibrations import Known
 from app.services.workers import WorkerView
-from app.web.contexts.runs import RunLine
+from app.store.tables import RunRow, now
 from app.web.numbers import NBSP, memory, percent, signed_percent
 from app.web.words import methods
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run that a worker is at, or that waits for one."""
+
+    id: int
+    family: Family
+    arm: str
+    study_id: int | None
+    study: str
+    seed: int
+    queued_at: datetime
+
+    @property
+    def waits_seconds(self) -> float:
+        """Since it was queued."""
+        return (now() - self.queued_at).total_seconds()
+
+    @classmethod
+    def of(cls, row: RunRow, studies: Mapping[int, str]) -> "RunLine":
+        """From its row; `studies` has names by id."""
+        return cls(
+            id=row.id,
+            family=row.family,
+            arm=row.arm,
+            study_id=row.study_id,
+            study=studies.get(row.study_id or 0, ""),
+            seed=row.seed,
+            queued_at=row.queued_at,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,61 +1,124 @@
-"""The list of runs."""
+"""The list of runs, as a page and as a file; and the way from it to a comparison."""
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
 
-from app.domain.methods import METHODS
-from app.domain.runs import RunStatus
-from app.store.queries import run_list, studies
-from app.store.queries.page import LARGEST_ID
-from app.store.queries.run_list import COLUMNS, RunFilter, Sort
-from app.web.contexts.runs import RunLine, RunsPage
-from app.web.contexts.shell import Option
-from app.web.dependencies import After, Reading
+from app.domain.errors import Invalid
+from app.store.queries import run_groups, run_list, studies, tags
+from app.web import runs_found
+from app.web.contexts.filter_words import FilterWordsPage
+from app.web.contexts.runs import Around, Column, Line, RunsPage, columns_of, counted, group_line, line_of
+from app.web.contexts.runs_head import Baseline, RunsHead
+from app.web.dependencies import After, Db, Reading
+from app.web.forms.runs_view import RunsView
+from app.web.i18n import gettext as _
+from app.web.runs_file import runs_file
+from app.web.runs_found import Found
 from app.web.templating import Render
+from app.web.words import metrics
 
 router = APIRouter(include_in_schema=False)
 
 PAGE = 50
-OFFERED_STUDIES = 100
 
-Word = Annotated[str, Query(max_length=100)]
+Word = Annotated[str, Query(max_length=200)]
+Text = Annotated[str, Query(max_length=4000)]
 
 
-@router.get("/runs")
-def index(
-    session: Reading,
-    render: Render,
+def view_of(
+    filter: Text = "",
+    sort: Word = "",
+    columns: Annotated[list[Text], Query(max_length=100)] = [],  # noqa: B006 FastAPI copies it
+    group: Word = "",
+    baseline: Word = "",
+    open: Word = "",
     status: Word = "",
     method: Word = "",
     study: Word = "",
-    sort: Word = "newest",
-    after: After = None,
-) -> HTMLResponse:
-    """Runs, newest first or by a number. A word that means nothing asks for nothing: an old link still shows runs."""
-    order: Sort = sort if sort in COLUMNS else "newest"
-    which = RunFilter(
-        status=RunStatus(status) if status in set(RunStatus) else None,
-        method=method if method in METHODS else None,
-        study_id=int(study) if study.isdecimal() and int(study) <= LARGEST_ID else None,
+) -> RunsView:
+    """How the list is looked at; what older links ask for by words of their own becomes a part of the filter."""
+    older = {"status": status, "method": method, "study": study}
+    parts = [f"{name} = {word if name == 'study' else _quoted(word)}" for name, word in older.items() if word]
+    whole = " and ".join([*([f"({filter})"] if filter.strip() and parts else [filter] * bool(filter.strip())), *parts])
+    return RunsView.of(whole, sort, columns, group, baseline, open)
+
+
+def _quoted(word: str) -> str:
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+View = Annotated[RunsView, Depends(view_of)]
+
+
+@router.get("/runs")
+def index(session: Reading, render: Render, view: View, after: After = None) -> HTMLResponse:
+    """Runs, or groups of them, in any order."""
+    return render.page("pages/runs/index.html", _page(session, view, after))
+
+
+@router.get("/runs.csv")
+def as_csv(db: Db, view: View) -> Response:
+    """All that the filter lets through, in the columns and the order of the page."""
+    if view.error is not None:
+        raise view.error
+    return runs_file(db, view)
+
+
+@router.get("/runs/words")
+def words(render: Render) -> HTMLResponse:
+    """Everything that a filter may say."""
+    return render.page("pages/runs/words.html", FilterWordsPage())
+
+
+@router.get("/runs/selection")
+def selection(run: Annotated[list[Text], Query(max_length=1000)] = []) -> RedirectResponse:  # noqa: B006
+    """Ticked runs, and the runs of ticked groups, side by side."""
+    ids = dict.fromkeys(part for ticked in run for part in ticked.split(",") if part.isdecimal())
+    if not ids:
+        raise Invalid.field("run", _("no run is ticked"), _("go back and tick two or more"))
+    return RedirectResponse(f"/compare?runs={','.join(ids)}", status_code=303)
+
+
+def _page(session: Session, view: RunsView, after: int | None) -> RunsPage:
+    if view.error is not None:
+        head = RunsHead(view, words="", any=True, baseline=None)
+        return RunsPage(head, (), (), mixed=False, measure="", next_page="")
+    found = runs_found.page(session, view, after, PAGE)
+    baseline = runs_found.baseline(session, view)
+    total = run_list.count(session, view.condition)
+    groups = run_groups.count(session, view.condition) if view.grouped else None
+    measures = {run.values["metric"] for run in found.shown}
+    around = Around(
+        studies=studies.names(session, {run.values["study"] for run in found.shown if run.values["study"]}),
+        tags=tags.of_runs(session, [run.id for run in found.shown]) if "tag" in view.columns else {},
+        baseline=baseline.numbers if baseline else {},
+        baseline_runs=baseline.runs if baseline else (),
+        mixed=len(measures) > 1,
     )
-    query = {
-        "status": which.status.value if which.status else "",
-        "method": which.method or "",
-        "study": str(which.study_id) if which.study_id is not None else "",
-        "sort": order if order != "newest" else "",
-    }
-    found = run_list.page(session, which, sort=order, after=after, limit=PAGE)
-    recent = {row.id: row.name for row in studies.page(session, limit=OFFERED_STUDIES).rows}
-    shown = {row.study_id for row in found.rows if row.study_id} | ({which.study_id} if which.study_id else set())
-    names = recent | studies.names(session, shown - set(recent))
-    page = RunsPage(
-        runs=tuple(RunLine.of(row, names) for row in found.rows),
-        next_after=found.next_after,
-        total=run_list.count(session, which),
-        any=which == RunFilter() or run_list.count(session, RunFilter()) > 0,
-        query={name: word for name, word in query.items() if word},
-        studies=tuple(Option(str(i), name, i == which.study_id) for i, name in sorted(names.items(), reverse=True)),
+    measure = metrics.heading(next(iter(measures))) if len(measures) == 1 else _("Score")
+    columns = columns_of(view, measure)
+    return RunsPage(
+        head=RunsHead(
+            view=view,
+            words=counted(total, groups),
+            any=total > 0 or (view.condition is not None and run_list.count(session, None) > 0),
+            baseline=Baseline(baseline.id, baseline.arm, view.address().to({"baseline": ""})) if baseline else None,
+        ),
+        columns=columns,
+        lines=tuple(_lines(found, view, columns, around)),
+        mixed=around.mixed,
+        measure=measure,
+        next_page=view.address().to({"open": "", "after": found.next_after}) if found.next_after else "",
     )
-    return render.page("pages/runs/index.html", page)
+
+
+def _lines(found: Found, view: RunsView, columns: Sequence[Column], around: Around) -> Iterator[Line]:
+    if not view.grouped:
+        yield from (line_of(run, view, columns, around) for run in found.shown)
+    for group in found.groups:
+        yield group_line(group, view, columns, around)
+        yield from (line_of(run, view, columns, around, inside=True) for run in found.inside.get(group.first.id, ()))

@@ -3,13 +3,11 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app.domain.runs import RunStatus
+from app.domain.filters import Is
 from app.services import will_it_fit, workers
 from app.services.calibrations import known
 from app.store.queries import run_list, runs, studies
-from app.store.queries.run_list import RunFilter
-from app.web.contexts.runs import RunLine
-from app.web.contexts.workers import DeviceAccuracy, WorkersPage
+from app.web.contexts.workers import DeviceAccuracy, RunLine, WorkersPage
 from app.web.dependencies import Config, Reading
 from app.web.templating import Render
 
@@ -24,13 +22,13 @@ def index(request: Request, session: Reading, settings: Config, render: Render) 
     """Workers and the queue, and how far estimates were off."""
     looks_again = "hx-request" in request.headers
     queue = runs.queued(session, limit=SHOWN)
-    running = run_list.page(session, RunFilter(status=RunStatus.RUNNING), limit=MOST_RUNNING).rows
+    running = runs.running(session, limit=MOST_RUNNING)
     names = studies.names(session, {run.study_id for run in (*queue, *running) if run.study_id})
     page = WorkersPage(
         workers=tuple(workers.live(session, settings)),
         running={run.id: RunLine.of(run, names) for run in running},
         queue=tuple(RunLine.of(run, names) for run in queue),
-        queued=run_list.count(session, RunFilter(status=RunStatus.QUEUED)),
+        queued=run_list.count(session, Is("queued")),
         accuracy=() if looks_again else DeviceAccuracy.each(will_it_fit.accuracy(session), known(session)),
     )
     return render.page("pages/workers/index.html", page)

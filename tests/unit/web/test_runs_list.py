@@ -1,59 +1,267 @@
-"""The list of runs: filters, orders, pages; all of it in the address."""
+"""The list of runs: filters, orders, columns, groups, a baseline, files, pages; all of it in the address."""
 
+import csv
 import re
-from urllib.parse import unquote
+from html import unescape
+from urllib.parse import quote, unquote
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
-from app.domain.runs import RunStatus
-from app.store.queries.run_list import COLUMNS, RunFilter, Sort, count, page
+from app.domain.annotations import Annotation
+from app.domain.filters import Is, parse
+from app.services import annotations
+from app.store.queries import run_groups
+from app.store.queries.run_columns import SORTABLE
+from app.store.queries.run_list import NEWEST, Order, count, page
+from app.store.tables import RunRow
+from app.web.forms.runs_view import CHOICES, DEFAULT
 from app.web.numbers import hundred, rate
 from tests.unit.web.conftest import database_of
+
+ALL = 37
 
 
 def shown(text: str) -> list[int]:
     """Ids of the runs of a page, in order."""
-    return [int(found) for found in re.findall(r'<th scope="row">.*?href="/runs/(\d+)"', text, re.DOTALL)]
+    return [int(found) for found in re.findall(r'<a href="/runs/(\d+)">Run \d+</a>', text.partition("<tbody>")[2])]
+
+
+def runs_like(client: TestClient, text: str) -> list[int]:
+    """Ids of the runs that a filter lets through, newest first."""
+    return shown(client.get(f"/runs?filter={quote(text)}").text)
+
+
+def links(text: str) -> set[str]:
+    """Where a page leads."""
+    return {unquote(link).replace("+", " ") for link in re.findall(r'href="([^"]+)"', unescape(text))}
+
+
+def table(text: str) -> list[dict[str, str]]:
+    """A CSV file by its head."""
+    return list(csv.DictReader(text.splitlines()))
 
 
 def test_newest_runs_come_first(full: TestClient) -> None:
-    assert shown(full.get("/runs").text) == list(range(37, 0, -1))
+    assert shown(full.get("/runs").text) == list(range(ALL, 0, -1))
 
 
-@pytest.mark.parametrize("sort", list(COLUMNS))
-def test_every_order_reaches_every_run_once_page_by_page(full: TestClient, sort: Sort) -> None:
+@pytest.mark.parametrize("falls", [True, False])
+@pytest.mark.parametrize("field", SORTABLE)
+def test_every_order_reaches_every_run_once_page_by_page(full: TestClient, field: str, falls: bool) -> None:
     with database_of(full).reading() as session:
-        whole = page(session, RunFilter(), sort=sort, limit=100).rows
-        column, falls = COLUMNS[sort]
-        numbers = [getattr(run, column.key) for run in whole]
-        known = [n for n in numbers if n is not None]
+        order = Order(field, falls)
+        whole = page(session, order=order, limit=100, fields=(field,)).rows
+        values = [run.values[field] for run in whole]
+        known = [n for n in values if n is not None]
         assert known == sorted(known, reverse=falls)
-        assert numbers[: len(known)] == known, "runs without the number come last"
+        assert values[: len(known)] == known, "runs without the number come last"
         seen: list[int] = []
         after = None
         while after is not None or not seen:
-            part = page(session, RunFilter(), sort=sort, after=after, limit=4)
+            part = page(session, parse("id > 0"), order=order, after=after, limit=4)
             seen += [run.id for run in part.rows]
             after = part.next_after
         assert seen == [run.id for run in whole]
 
 
-def test_filters_join_and_stay_when_the_order_changes(full: TestClient) -> None:
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("study = 1 and method = lora", [8, 5, 2]),
+        ("running", [16]),
+        ("failed", [25]),
+        ("not succeeded and not queued and not cancelled", [25, 16]),
+        ('(study = 3 or study = 1) and arm = "LoRA r=8"', [8, 5, 2]),
+        ('study_name ~ "two RANKS" and rank in (4)', [26]),
+        ("failure = out_of_memory", [25]),
+        ("device ~ X86 and study = 1 and method = full", [7, 4, 1]),
+        ("peak > 300 MiB and study = 1", [7, 4, 1]),
+        ("score = 2 %", []),
+        ("study = 3 and accuracy > 0 and not method = lora", []),
+        ("id = 99999999999999999999999", None),
+        ("id < 9999999999999 and id <= 2", [2, 1]),
+        ("seed != 7 and study = 3", []),
+        ("model = all-MiniLM-L6-v2 and data != nothing and id < 2", [1]),
+        ("task = causal-lm", []),
+        ("started_at > 2200-01-01", []),
+        ("started_at > 2020-01-01 and study = 1 and seed = 0", [3, 2, 1]),
+        ('arm ~ "100%" or arm ~ "_"', []),
+    ],
+)
+def test_a_filter_lets_through_what_it_says(full: TestClient, text: str, ids: list[int] | None) -> None:
+    if ids is None:
+        assert "too large" in full.get(f"/runs?filter={quote(text)}").text
+    else:
+        assert runs_like(full, text) == ids
+
+
+def test_a_run_without_a_value_fulfils_no_comparison_and_every_not_of_one(full: TestClient) -> None:
+    without = set(range(1, ALL + 1)) - set(runs_like(full, "score >= 0"))
+    assert 25 in without
+    assert set(runs_like(full, "not score >= 0")) == without
+    assert set(runs_like(full, "not (score < 0.85 or score >= 0.85)")) == without
+    assert set(runs_like(full, "not token_accuracy > 0")) == set(range(1, ALL + 1))
+
+
+def test_what_one_types_is_never_a_part_of_the_query(full: TestClient) -> None:
+    assert runs_like(full, '''arm = "x' OR 1=1 --"''') == []
+    assert shown(full.get("/runs").text) == list(range(ALL, 0, -1))
+
+
+def test_a_mistake_stands_below_the_filter_with_its_place(full: TestClient) -> None:
+    answer = full.get("/runs?filter=acuracy+%3E+0.9&sort=-score&columns=seed")
+    assert answer.status_code == 200
+    assert "`acuracy` is not a field: did you mean `accuracy`?" in unescape(answer.text)
+    assert "<mark>acuracy &gt; 0.9</mark>\n^" in answer.text
+    assert 'value="acuracy &gt; 0.9"' in answer.text
+    assert '<input type="hidden" name="sort" value="-score">' in answer.text
+    assert shown(answer.text) == []
+    assert full.get("/runs.csv?filter=acuracy").status_code == 422
+
+
+def test_older_links_become_a_filter(full: TestClient) -> None:
     text = full.get("/runs?status=succeeded&method=lora&study=1").text
     assert shown(text) == [8, 5, 2]
-    assert "3 runs" in text
-    links = {unquote(link) for link in re.findall(r'href="(/runs\?[^"]+)"', text.replace("&amp;", "&"))}
-    assert "/runs?status=succeeded&method=lora&study=1&sort=score" in links
+    assert 'value="status = &#34;succeeded&#34; and method = &#34;lora&#34; and study = 1"' in text
+    assert shown(full.get("/runs?sort=nonsense&columns=nonsense&baseline=x&open=x").text) == list(range(ALL, 0, -1))
 
 
-def test_the_order_in_force_is_told_to_a_screen_reader(full: TestClient) -> None:
-    assert full.get("/runs?sort=score").text.count("aria-sort=") == 1
-    assert 'aria-sort="descending"><a href="/runs?sort=score">' in full.get("/runs?sort=score").text
+def test_everything_stays_in_the_address_when_one_thing_changes(full: TestClient) -> None:
+    text = full.get("/runs?filter=study+%3D+1&columns=score,peak&baseline=1&sort=-score").text
+    assert "9 runs" in text
+    found = links(text)
+    assert "/runs?filter=study = 1&columns=score,peak&baseline=1&sort=peak" in found
+    assert "/runs?filter=study = 1&columns=score,peak&baseline=1&sort=score" in found
+    assert "/runs?filter=study = 1&sort=-score&columns=score,peak" in found
+    assert "/runs.csv?filter=study = 1&sort=-score&columns=score,peak&baseline=1" in found
+    assert "/runs?filter=study = 1&columns=score,peak&baseline=1&group=seed" in found
+
+
+def test_the_order_in_force_is_told_to_a_screen_reader_and_turns_round(full: TestClient) -> None:
+    text = full.get("/runs?sort=-score").text
+    assert text.count("aria-sort=") == 1
+    assert 'aria-sort="descending"><a href="/runs?sort=score">' in text
+    assert 'aria-sort="ascending"><a href="/runs?sort=-peak">' in full.get("/runs?sort=peak").text
+
+
+def test_columns_are_chosen_by_boxes_or_by_a_word(full: TestClient) -> None:
+    for address in ("/runs?columns=seed&columns=peak", "/runs?columns=seed,peak"):
+        head = full.get(address).text.partition("<thead>")[2].partition("</thead>")[0]
+        assert head.count("<th") == 3
+        assert "Peak memory" in head and "Seed" in head
+    every = full.get(f"/runs?columns={','.join(CHOICES)}").text
+    assert every.partition("</thead>")[0].count('<th scope="col"') == len(CHOICES) + 1
+    assert f"Columns: {len(DEFAULT)} of {len(CHOICES)}" in full.get("/runs").text
+
+
+def test_a_baseline_stands_beside_every_number(full: TestClient) -> None:
+    text = full.get("/runs?filter=study+%3D+1&baseline=1&columns=score,peak,seed,status").text
+    rows = text.partition("<tbody>")[2].split("</tr>")
+    lora = next(row for row in rows if 'href="/runs/2"' in row)
+    assert '<td class="num">150<small>37\N{NO-BREAK SPACE}%</small></td>' in lora
+    assert re.search(r'<td class="num">[\d.]+<small>[+−]?[\d.]+</small></td>', lora)
+    assert '<td class="num">0</td>' in lora, "a seed is a name"
+    own = next(row for row in rows if 'href="/runs/1"' in row)
+    assert "baseline</span>" in own and "unpin" in own
+    assert full.get("/runs?baseline=9999").status_code == 200
+
+
+def test_groups_are_runs_alike_but_for_the_seed(full: TestClient) -> None:
+    text = full.get("/runs?group=seed&filter=study+%3D+1").text
+    rows = text.partition("<tbody>")[2].split("</tr>")[:-1]
+    assert "9 runs in 3 groups" in text
+    assert len(rows) == 3
+    with database_of(full).reading() as session:
+        (group,) = run_groups.page(
+            session, parse("study = 1 and method = full"), order=Order("score", True), fields=("score", "peak")
+        ).rows
+        scores = list(session.scalars(select(RunRow.score).where(RunRow.id.in_(group.runs))))
+    mean = sum(scores) / 3
+    sd = (sum((score - mean) ** 2 for score in scores) / 2) ** 0.5
+    assert group.spreads["score"].mean == pytest.approx(mean)
+    assert group.spreads["score"].sd == pytest.approx(sd)
+    assert group.spreads["score"].lower == pytest.approx(mean - 4.302653 * sd / 3**0.5)
+    assert group.runs == (1, 4, 7)
+    assert f"{hundred(mean)} <span" in text and f'<td class="num">{hundred(group.spreads["score"].lower)}</td>' in text
+    assert 'value="1,4,7"' in text
+
+
+def test_a_group_opens_in_place(full: TestClient) -> None:
+    closed = full.get("/runs?group=seed&filter=study+%3D+1").text
+    assert shown(closed) == []
+    (toggle,) = (link for link in links(closed) if link.endswith("open=1"))
+    assert shown(full.get(toggle).text) == [1, 4, 7]
+
+
+@pytest.mark.parametrize("field", ["score", "lower", "n", "peak", "train", "learning_rate"])
+@pytest.mark.parametrize("falls", [True, False])
+def test_groups_come_in_any_order_page_by_page(full: TestClient, field: str, falls: bool) -> None:
+    with database_of(full).reading() as session:
+        order = Order(field, falls)
+        whole = run_groups.page(session, order=order, limit=100, fields=("score", field)).rows
+        numbers = []
+        for group in whole:
+            score = group.spreads["score"]
+            numbers.append({"lower": score.lower, "n": score.n}.get(field, group.spreads.get(field, score).mean))
+        known = [n for n in numbers if n is not None]
+        assert known == pytest.approx(sorted(known, reverse=falls))
+        assert numbers[: len(known)] == known
+        seen: list[str] = []
+        after = None
+        while after is not None or not seen:
+            part = run_groups.page(session, order=order, after=after, limit=2)
+            seen += [group.key for group in part.rows]
+            after = part.next_after
+        assert seen == [group.key for group in whole]
+        assert len(seen) == run_groups.count(session, None)
+
+
+def test_the_file_has_every_row_that_the_filter_lets_through(full: TestClient) -> None:
+    answer = full.get("/runs.csv?filter=succeeded&sort=peak&columns=score,peak,tag,study&baseline=1")
+    rows = table(answer.text)
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert list(rows[0]) == [
+        "run", "arm", "study", "study_name", "score", "score_minus_baseline", "peak_bytes", "peak_bytes_minus_baseline",
+        "tag",
+    ]  # fmt: skip
+    peaks = [int(row["peak_bytes"]) for row in rows]
+    assert peaks == sorted(peaks)
+    with database_of(full).reading() as session:
+        assert len(rows) == count(session, Is("succeeded"))
+    assert next(row for row in rows if row["run"] == "1")["score_minus_baseline"] == "0.0"
+
+
+def test_the_file_of_groups_has_means_and_deviations(full: TestClient) -> None:
+    rows = table(full.get("/runs.csv?group=seed&filter=study+%3D+1&columns=score,peak,seed,model").text)
+    assert list(rows[0]) == [
+        "first_run", "arm", "runs", "score_n", "score_lower", "model", "score_mean", "score_sd", "peak_bytes_mean",
+        "peak_bytes_sd",
+    ]  # fmt: skip
+    assert [row["runs"] for row in rows] == ["3", "3", "3"]
+
+
+def test_ticked_runs_and_groups_are_compared_in_the_order_of_the_page(full: TestClient) -> None:
+    answer = full.get("/runs/selection?run=1,4,7&run=2&run=4")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/compare?runs=1,4,7,2")
+    assert "no run is ticked" in full.get("/runs/selection").text
+
+
+def test_tags_are_shown_and_found_also_those_of_a_study(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        annotations.annotate_run(session, 2, Annotation(tags=["paper", "<b>"], note="Mended the tokenizer"))
+        annotations.annotate_study(session, 3, Annotation(tags=["old paper"]))
+    text = full.get("/runs?filter=tag+%3D+paper").text
+    assert shown(text) == [2]
+    assert '<span class="tag">paper</span>' in text and '<span class="tag">&lt;b&gt;</span>' in text
+    assert runs_like(full, "tag ~ paper") == [28, 27, 26, 25, 2]
+    assert 2 not in runs_like(full, "tag != paper") and len(runs_like(full, "not tag = paper")) == ALL - 1
+    assert runs_like(full, 'note ~ "TOKENIZER"') == [2]
 
 
 def test_a_filter_that_fits_nothing_offers_all_runs(full: TestClient) -> None:
-    text = full.get("/runs?method=full&status=cancelled&study=3").text
+    text = full.get("/runs?filter=method+%3D+full+and+cancelled+and+study+%3D+3").text
     assert "No run is like that" in text
     assert 'href="/runs"' in text
 
@@ -64,19 +272,18 @@ def test_an_empty_place_asks_for_the_beginning(full: TestClient) -> None:
         assert full.get(f"{address}?after=x").status_code == 422
         assert full.get(f"{address}?after={10**30}").status_code == 422
     assert full.get(f"/runs?study={10**30}").status_code == 200
-
-
-def test_counts_follow_the_filter(full: TestClient) -> None:
-    with database_of(full).reading() as session:
-        assert count(session, RunFilter()) == 37
-        assert count(session, RunFilter(status=RunStatus.FAILED)) == 1
+    assert full.get("/runs?sort=-score&after=9999").status_code == 404
+    assert full.get("/runs?group=seed&after=9999").status_code == 404
 
 
 def test_numbers_are_in_the_units_of_their_columns(full: TestClient) -> None:
     with database_of(full).reading() as session:
-        run = page(session, RunFilter(study_id=1, method="lora"), limit=1).rows[0]
+        run = page(
+            session, parse("study = 1 and method = lora"), order=NEWEST, limit=1, fields=("score", "learning_rate")
+        )
+    (found,) = run.rows
     row = full.get("/runs?study=1&method=lora").text.split("</tr>")[1]
-    assert f'<td class="num">{hundred(run.score)}</td>' in row
+    assert f'<td class="num">{hundred(found.values["score"])}</td>' in row
     assert '<td class="num">150</td>' in row
     assert '<td class="num">28.0</td>' in row
-    assert f'<td class="num">{rate(run.learning_rate)}</td>' in row
+    assert f'<td class="num">{rate(found.values["learning_rate"])}</td>' in row

@@ -1,0 +1,66 @@
+"""What people write on a run or a study: a note, and tags to find it by."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+from app.domain.names import Name, wrong
+
+LONGEST_NOTE = 10_000
+LONGEST_TAG = 40
+MOST_TAGS = 20
+
+
+def _writable(note: str) -> str:
+    """Lines, tabs and letters; PostgreSQL keeps no NUL, and other control characters cannot be seen."""
+    for place, sign in enumerate(note):
+        if not sign.isprintable() and sign not in "\n\t":
+            what = f"the note has a character that cannot be seen, U+{ord(sign):04X}, at place {place + 1}"
+            raise wrong("", what, "remove it")
+    if len(note) > LONGEST_NOTE:
+        what = f"the note has {len(note):,} characters, and at most {LONGEST_NOTE:,} are kept"
+        raise wrong("", what, "shorten it, or link to a longer text")
+    return note
+
+
+def _one_tag(tag: str) -> str:
+    if len(tag) > LONGEST_TAG:
+        raise wrong("", f"the tag {tag[:LONGEST_TAG]}… is longer than {LONGEST_TAG} characters", "shorten it")
+    if "," in tag:
+        raise wrong("", f"the tag {tag} has a comma, which parts tags", "leave it out")
+    return tag
+
+
+def _few_tags(tags: list[str]) -> list[str]:
+    tags = list(dict.fromkeys(tags))
+    if len(tags) > MOST_TAGS:
+        raise wrong("", f"there are {len(tags)} tags, and at most {MOST_TAGS} are kept", "remove some")
+    return tags
+
+
+Note = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_writable)]
+Tag = Annotated[Name, AfterValidator(_one_tag)]
+Tags = Annotated[list[Tag], AfterValidator(_few_tags)]
+"""In the order in which they were given, each once."""
+
+
+class Annotation(BaseModel):
+    """What is to be changed; None leaves it as it is."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {"note": "Rerun after the tokenizer was mended.", "tags": ["paper", "headlines"]}
+        },
+    )
+
+    note: Note | None = None
+    """At most 10,000 characters, lines kept."""
+    tags: Tags | None = None
+    """At most 20 of at most 40 characters, without commas."""
+
+
+def tags_in(text: str) -> list[str]:
+    """Tags as a person types them, with commas between."""
+    return [tag for part in text.replace("\n", ",").split(",") if (tag := part.strip())]

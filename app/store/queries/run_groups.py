@@ -1,0 +1,167 @@
+"""Runs that are alike but for their seed, as one row: means, standard deviations, and what one may count on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Float, Numeric, case, cast, func, select
+from sqlalchemy.orm import Session
+
+from app.domain.errors import NotFound
+from app.domain.filters import Condition
+from app.domain.groups import t_quantile
+from app.domain.run_fields import FIELDS
+from app.store.queries.page import LARGEST_ID, Page
+from app.store.queries.run_columns import COLUMNS, SCORES, SHOWN
+from app.store.queries.run_conditions import clause
+from app.store.queries.run_list import Order, RunValues, following, ordered
+from app.store.queries.run_list import values as run_values
+from app.store.tables import RunRow
+
+MOST_SEEDS = 100
+"""Beyond so many runs Student's t is taken as that of so many."""
+DIGITS = 12
+"""Behind the point, of a mean that an order goes by."""
+OWN = ("n", "lower")
+"""Orders that only groups have: by the number of runs with a score, by the lower bound of the score's interval."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over the runs of a group that have it. `sd` and `lower` need two."""
+
+    n: int
+    mean: float | None
+    sd: float | None
+
+    @property
+    def half(self) -> float | None:
+        """Half of the width of the mean's 95 % interval."""
+        return None if self.sd is None else t_quantile(self.n) * self.sd / self.n**0.5
+
+    @property
+    def lower(self) -> float | None:
+        """The lower bound of that interval."""
+        return None if self.mean is None or self.half is None else self.mean - self.half
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one spec but for the seed; `first` is the oldest of them that the filter lets through."""
+
+    key: str
+    first: RunValues
+    runs: tuple[int, ...]
+    spreads: Mapping[str, Spread]
+    """By numeric field."""
+
+
+NAMES = ("id", "study", "seed")
+"""Numbers that are names, of which there is no mean."""
+SUMMED = tuple(
+    name for name, f in FIELDS.items() if f.numeric and (name in COLUMNS or name in SCORES) and name not in NAMES
+)
+"""Fields that a group has a mean of."""
+
+
+def count(session: Session, condition: Condition | None) -> int:
+    """How many groups there are of the runs that fulfil a condition."""
+    query = select(func.count(RunRow.group_key.distinct())).where(clause(condition))
+    return session.scalar(query) or 0
+
+
+def page(
+    session: Session,
+    condition: Condition | None = None,
+    *,
+    order: Order,
+    after: int | None = None,
+    limit: int = 50,
+    fields: Sequence[str] = (),
+) -> Page[Group]:
+    """Groups in an order, by the mean of a field or by OWN; those that follow the group whose first run is `after`.
+
+    Raises NotFound if there is no such group.
+    """
+    first, by = func.min(RunRow.id), _by(order.field)
+    query = select(RunRow.group_key, first).where(clause(condition)).group_by(RunRow.group_key)
+    if after is not None:
+        last = _last(session, condition, by, after)
+        query = query.having(following(by, first, order, last, after))
+    found = session.execute(query.order_by(*ordered(by, first, order)).limit(limit + 1)).all()
+    groups = _groups(session, condition, [(key, run_id) for key, run_id in found[:limit]], fields)
+    return Page(groups, found[limit - 1][1] if len(found) > limit else None)
+
+
+def of_run(session: Session, run_id: int, fields: Sequence[str] = ()) -> Group | None:
+    """The whole group of a run, whatever a list shows of it; None if there is no such run."""
+    if run_id > LARGEST_ID:
+        return None
+    key = session.scalar(select(RunRow.group_key).where(RunRow.id == run_id))
+    return next(iter(_groups(session, None, [(key, run_id)], fields)), None) if key is not None else None
+
+
+def _last(session: Session, condition: Condition | None, by: ColumnElement[Any], after: int) -> Any:
+    key = select(RunRow.group_key).where(RunRow.id == after).scalar_subquery()
+    query = select(func.min(RunRow.id), by).where(clause(condition), RunRow.group_key == key)
+    first, value = session.execute(query).one() if after <= LARGEST_ID else (None, None)
+    if first is None:
+        raise NotFound(f"there is no group of runs whose first is run {after}")
+    return value
+
+
+def _groups(
+    session: Session, condition: Condition | None, found: Sequence[tuple[str, int]], fields: Sequence[str]
+) -> list[Group]:
+    if not found:
+        return []
+    keys = [key for key, _first in found]
+    summed = [name for name in fields if name in SUMMED]
+    query = (
+        select(RunRow.group_key, *(part for name in summed for part in _spread(SHOWN[name])))
+        .where(clause(condition), RunRow.group_key.in_(keys))
+        .group_by(RunRow.group_key)
+    )
+    spreads: dict[str, dict[str, Spread]] = {
+        key: {name: _read(*numbers[3 * n : 3 * n + 3]) for n, name in enumerate(summed)}
+        for key, *numbers in session.execute(query)
+    }
+    members: dict[str, list[int]] = {key: [] for key in keys}
+    inside = select(RunRow.group_key, RunRow.id).where(clause(condition), RunRow.group_key.in_(keys))
+    for key, run_id in session.execute(inside.order_by(RunRow.id)):
+        members[key].append(run_id)
+    firsts = run_values(session, [first for _key, first in found], fields)
+    return [
+        Group(key, first, tuple(members[key]), spreads[key]) for (key, _id), first in zip(found, firsts, strict=True)
+    ]
+
+
+def _spread(column: Any) -> tuple[ColumnElement[Any], ...]:
+    """Number, mean and variance of a column within a group."""
+    value = cast(column, Float)
+    n, mean = func.count(column), func.avg(value)
+    variance = (func.sum(value * value) - n * mean * mean) / (n - 1.0)
+    return n, mean, case((n > 1, variance))
+
+
+def _read(n: int, mean: Any, variance: Any) -> Spread:
+    return Spread(
+        n, None if mean is None else float(mean), None if variance is None else max(0.0, float(variance)) ** 0.5
+    )
+
+
+def _by(field: str) -> ColumnElement[Any]:
+    """What an order goes by: rounded, since a sum in another order differs in its last digit, and a page goes on after
+    the very number where the one before ended."""
+    n, mean, variance = _spread(SHOWN["score" if field in OWN else field])
+    if field == "n":
+        return n
+    if field == "lower":
+        positive = case((variance > 0, variance), else_=0.0)
+        mean = case((n > 1, mean - _t(n) * func.sqrt(positive / n)))
+    return cast(cast(mean, Numeric(38, DIGITS)), Float)
+
+
+def _t(n: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Student's t by the number of runs."""
+    return case({seeds: t_quantile(seeds) for seeds in range(2, MOST_SEEDS)}, value=n, else_=t_quantile(MOST_SEEDS))

@@ -1,0 +1,25 @@
+"""Tags that people give to runs and studies."""
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.annotations import LONGEST_TAG
+from app.store.tables.base import Base
+
+
+class RunTagRow(Base):
+    """A tag of a run."""
+
+    __tablename__ = "run_tags"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(LONGEST_TAG), primary_key=True, index=True)
+
+
+class StudyTagRow(Base):
+    """A tag of a study, which its runs have too."""
+
+    __tablename__ = "study_tags"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(LONGEST_TAG), primary_key=True, index=True)

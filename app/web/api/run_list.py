@@ -1,0 +1,177 @@
+"""The list of runs over HTTP: filtered, in any order, without specs and results."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import AfterValidator, BaseModel
+
+from app.domain.filter_words import LONGEST, nearest
+from app.domain.filters import Compare, Condition, Every, Is, parse
+from app.domain.methods import METHODS
+from app.domain.names import wrong
+from app.domain.run_fields import NAMES
+from app.domain.runs import RunStatus
+from app.domain.tasks import Task
+from app.store.queries import run_list, tags
+from app.store.queries.page import LARGEST_ID
+from app.store.queries.run_columns import SORTABLE
+from app.store.queries.run_list import Order, RunValues
+from app.web.dependencies import Reading
+from app.web.errors import problems
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+FIELDS = {
+    "imported": "imported", "trial": "trial", "study_id": "study", "arm": "arm", "status": "status",
+    "method": "method", "base_model": "model", "dataset": "data", "task": "task", "seed": "seed",
+    "learning_rate": "learning_rate", "rank": "rank",
+    "metric": "metric", "score": "score", "base_score": "base_score", "validation_score": "validation_score",
+    "loss": "loss", "train_loss": "train_loss", "peak_bytes": "peak", "predicted_bytes": "predicted",
+    "train_seconds": "train", "wall_seconds": "wall", "tokens_per_second": "speed",
+    "trainable_parameters": "trainable", "total_parameters": "parameters", "artifact_bytes": "size", "step": "steps",
+    "attempt": "attempts", "worker": "worker", "device_name": "device", "precision": "precision",
+    "failure_code": "failure", "note": "note", "queued_at": "queued_at", "started_at": "started_at",
+    "finished_at": "finished_at",
+}  # fmt: skip
+"""What a brief has, as filters name it."""
+
+
+class RunBrief(BaseModel):
+    """A run in a list; GET /api/v1/runs/{id} has its spec and its result."""
+
+    id: int
+    study_id: int | None
+    arm: str
+    status: RunStatus
+    method: str
+    imported: bool
+    """A result from elsewhere: it has no spec, and a metric, a base model and a dataset of its own."""
+    trial: bool
+    """Of a study's tuning."""
+    base_model: str | None
+    dataset: str | None
+    task: Task | Literal[""]
+    seed: int
+    learning_rate: float | None
+    rank: int | None
+    """Of a low-rank method."""
+    metric: str
+    """What the three scores are, from 0 to 1."""
+    score: float | None
+    """Of the adapted model on the test split."""
+    base_score: float | None
+    """Of the untouched model."""
+    validation_score: float | None
+    loss: float | None
+    """On the test split, in nats."""
+    train_loss: float | None
+    peak_bytes: int | None
+    predicted_bytes: int | None
+    train_seconds: float | None
+    wall_seconds: float | None
+    tokens_per_second: float | None
+    trainable_parameters: int | None
+    total_parameters: int | None
+    artifact_bytes: int | None
+    step: int
+    attempt: int
+    """From 1; 0 while the run has never been claimed."""
+    worker: str | None
+    device_name: str | None
+    precision: str | None
+    failure_code: str | None
+    note: str
+    tags: list[str]
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @staticmethod
+    def of(run: RunValues, tags: Sequence[str]) -> "RunBrief":
+        """From the store, whose columns have these types: validated again, a hundred would take a third of the time."""
+        values: Mapping[str, Any] = run.values
+        told = {name: values[field] for name, field in FIELDS.items()} | {"status": RunStatus(values["status"])}
+        return RunBrief.model_construct(id=run.id, tags=list(tags), **told)
+
+
+class RunPage(BaseModel):
+    """Runs in an order."""
+
+    items: list[RunBrief]
+    has_more: bool
+    next_after: int | None
+
+
+def _known_method(kind: str) -> str:
+    if kind not in METHODS:
+        raise wrong("", f"there is no method {kind!r}", f"choose from: {', '.join(METHODS)}")
+    return kind
+
+
+def _known_order(sort: str) -> str:
+    name = sort.removeprefix("-")
+    field = NAMES.get(name)
+    if field is None or field.name not in SORTABLE:
+        near = nearest(name, SORTABLE)
+        remedy = f"did you mean {near}?" if near else f"one of {', '.join(SORTABLE)}, with a minus to fall"
+        raise wrong("", f"there is no order {sort!r}", remedy)
+    return sort
+
+
+After = Annotated[
+    int | None,
+    Query(ge=1, le=LARGEST_ID, description="Give `next_after` of the page before; what comes after it follows."),
+]
+Limit = Annotated[int, Query(ge=1, le=500, description="Rows a page.")]
+Method = Annotated[Annotated[str, AfterValidator(_known_method)] | None, Query(json_schema_extra={"enum": [*METHODS]})]
+Filter = Annotated[
+    str,
+    Query(
+        max_length=LONGEST,
+        description="Which runs: see docs/filters.md.",
+        openapi_examples={"a filter": {"value": 'accuracy > 0.9 and method = "lora" and not failed'}},
+    ),
+]
+Sort = Annotated[
+    Annotated[str, AfterValidator(_known_order)],
+    Query(
+        description="A field, such as `peak`; with a minus it falls: `-score`.",
+        openapi_examples={"best": {"value": "-score"}},
+    ),
+]
+
+
+@router.get("", operation_id="listRuns", responses=problems(404, 422))
+def listing(
+    session: Reading,
+    filter: Filter = "",
+    sort: Sort = "-id",
+    after: After = None,
+    limit: Limit = 50,
+    status: RunStatus | None = None,
+    study: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
+    method: Method = None,
+) -> RunPage:
+    """Runs, newest first unless `sort` says otherwise; runs without the number come last. `status`, `study` and
+    `method` are a part of the filter."""
+    order = Order(NAMES[sort.removeprefix("-")].name, sort.startswith("-"))
+    condition = _joined(filter, status, study, method)
+    page = run_list.page(session, condition, order=order, after=after, limit=limit, fields=tuple(FIELDS.values()))
+    own = tags.of_runs(session, [run.id for run in page.rows])
+    items = [RunBrief.of(run, own.get(run.id, ())) for run in page.rows]
+    return RunPage.model_construct(items=items, has_more=page.has_more, next_after=page.next_after)
+
+
+def _joined(filter: str, status: RunStatus | None, study: int | None, method: str | None) -> Condition | None:
+    asked: list[Condition] = []
+    if (condition := parse(filter)) is not None:
+        asked.append(condition)
+    if status is not None:
+        asked.append(Is(status.value))
+    if study is not None:
+        asked.append(Compare("study", "=", study))
+    if method is not None:
+        asked.append(Compare("method", "=", method))
+    return Every(tuple(asked)) if asked else None

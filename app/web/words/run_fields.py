@@ -1,0 +1,112 @@
+"""The fields of a list of runs in words: the head of a column, its unit, and how a value is written there."""
+
+from typing import Any
+
+from app.domain.run_fields import FIELDS, Field
+from app.web.i18n import gettext as _
+from app.web.i18n import marked
+from app.web.numbers import NOTHING, count, decimal, hundred, mib, points, rate, share
+
+TITLES = {
+    "id": marked("Run"),
+    "study": marked("Study"),
+    "study_name": marked("Name of the study"),
+    "collection": marked("Imported into"),
+    "arm": marked("Arm"),
+    "method": marked("Method"),
+    "model": marked("Base model"),
+    "data": marked("Data"),
+    "task": marked("Task"),
+    "metric": marked("Metric"),
+    "score": marked("Score"),
+    "accuracy": marked("Accuracy"),
+    "token_accuracy": marked("Token accuracy"),
+    "exact_match": marked("Exact match"),
+    "rouge_l": marked("ROUGE-L"),
+    "base_score": marked("Untouched model"),
+    "validation_score": marked("Validation score"),
+    "loss": marked("Test loss"),
+    "train_loss": marked("Training loss"),
+    "peak": marked("Peak memory"),
+    "predicted": marked("Predicted peak"),
+    "train": marked("Train time"),
+    "wall": marked("Whole time"),
+    "speed": marked("Speed"),
+    "trainable": marked("Trainable"),
+    "parameters": marked("Parameters"),
+    "size": marked("File"),
+    "rank": marked("Rank"),
+    "learning_rate": marked("learning_rate"),
+    "seed": marked("Seed"),
+    "steps": marked("Steps"),
+    "attempts": marked("Attempts"),
+    "status": marked("State"),
+    "failure": marked("Failure"),
+    "device": marked("Device"),
+    "precision": marked("Precision"),
+    "worker": marked("Worker"),
+    "tag": marked("Tags"),
+    "note": marked("Note"),
+    "queued_at": marked("Queued"),
+    "started_at": marked("Started"),
+    "finished_at": marked("Ended"),
+    "n": marked("Runs"),
+    "lower": marked("Lower bound"),
+}
+UNITS = {
+    "loss": marked("nats"),
+    "train_loss": marked("nats"),
+    "peak": "MiB",
+    "predicted": "MiB",
+    "size": "MB",
+    "train": marked("s"),
+    "wall": marked("s"),
+    "speed": marked("tokens/s"),
+    "n": "",
+    "lower": "%",
+}
+PLAIN = ("id", "study", "seed")
+"""Numbers that are names: without a thousands separator, and without a difference."""
+
+
+def title(name: str) -> str:
+    """The head of a column."""
+    return _(TITLES[name])
+
+
+def unit(name: str) -> str:
+    """Below it."""
+    if name in UNITS:
+        return _(UNITS[name]) if UNITS[name] else ""
+    return "%" if FIELDS[name].kind == "fraction" else ""
+
+
+def written(field: Field, value: Any) -> str:
+    """A number in the unit of its column."""
+    if value is None:
+        return NOTHING
+    if field.name in PLAIN:
+        return str(value)
+    match field.kind:
+        case "fraction":
+            return hundred(value)
+        case "bytes":
+            return decimal(value / 10**6, 2) if field.name == "size" else mib(value)
+        case "seconds":
+            return decimal(value)
+        case "count":
+            return count(value) if float(value).is_integer() else decimal(value)
+    if field.name == "learning_rate":
+        return rate(value)
+    return decimal(value, 0 if field.name == "speed" else 3)
+
+
+def against(field: Field, value: Any, baseline: Any) -> str:
+    """What a number is beside the baseline's: points of a score, nats of a loss, a share of everything else."""
+    if value is None or baseline is None or field.name in PLAIN or not field.numeric:
+        return ""
+    if field.kind == "fraction":
+        return points(value - baseline)
+    if field.name in ("loss", "train_loss"):
+        return decimal(value - baseline, 3, signed=True)
+    return share(value, baseline) if baseline else ""
