@@ -26,7 +26,8 @@ def flips(site: Site, page: Page) -> Iterator[Page]:
 def focused_row(page: Page) -> int:
     """Which row of the list has the keyboard, from 0; −1 for none."""
     found: int = page.evaluate(
-        "[...document.querySelectorAll(':is([data-rows], .table.list) > tbody > tr')].findIndex(r => r.contains(document.activeElement))"
+        "[...document.querySelectorAll(':is([data-rows], .table.list) > tbody > tr')]"
+        ".findIndex(r => r.contains(document.activeElement))"
     )
     return found
 
