@@ -114,10 +114,11 @@ def test_prices_are_typed_in_and_a_mistake_is_named_beside_its_field(page: Page)
     page.click("#break-even-go")
     expect(page.locator("#hour-error-1")).to_contain_text("is no amount")
     expect(page.locator("#currency")).to_have_value("EUR")
-    page.fill("#hour", "2.5")
-    page.press("#hour", "Enter")
+    page.fill("#hour", "")
+    page.fill("#gib_month", "2.5")
+    page.press("#gib_month", "Enter")
     expect(section.locator("figcaption")).to_contain_text("EUR")
     expect(page.locator("#hour-error-1")).to_have_count(0)
     assert arms(page)[0] == "head only"
-    assert "hour=2.5" in page.url and "currency=EUR" in page.url
-    assert "hour=2.5" in (page.locator("#break-even-csv").get_attribute("href") or "")
+    assert "gib_month=2.5" in page.url and "currency=EUR" in page.url
+    assert "gib_month=2.5" in (page.locator("#break-even-csv").get_attribute("href") or "")

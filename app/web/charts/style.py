@@ -4,6 +4,7 @@ Colours are CSS custom properties (`var(--m-lora)`). Vega writes them into the S
 page's light and dark theme, and the stylesheet stays the only place where a colour is written.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -115,11 +116,16 @@ class Look:
         }
 
 
+FEW = 50
+"""Rows up to which a chart holds them one by one."""
 COLOUR = alt.Color("colour:N", scale=None, legend=None)
 
 
 def values(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
-    """A chart over rows given in the chart itself."""
+    """A chart over rows given in the chart itself; many as one text, since Altair copies every value at every step."""
+    if len(rows) > FEW:
+        text = json.dumps([dict(row) for row in rows])
+        return alt.Chart(alt.InlineData(values=text, format=alt.JsonDataFormat(type="json")))
     return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
 
 

@@ -25,7 +25,7 @@ from app.web.figures.curve_titles import still_falling
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 SETTINGS = Settings()
-NAMES = {"verdict", "trade-off", "curves", "memory", "time", "break-even"}
+NAMES = {"verdict", "trade-off", "curves", "memory", "time", "break-even", "updates", "matrices"}
 
 
 @pytest.fixture
@@ -68,6 +68,8 @@ def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
         "break-even": "No arm has left a file yet.",
         "memory": "No run has a result yet.",
         "time": "No run has a result yet.",
+        "updates": "No matrix has been looked at yet.",
+        "matrices": "No matrix has been looked at yet.",
     }
 
 
@@ -113,7 +115,7 @@ def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session
     working = run_figures(evidence_of_run(session, SETTINGS, study.runs[0].run_id))
     ended = run_figures(evidence_of_run(session, SETTINGS, study.runs[1].run_id))
     assert set(working) == {"loss", "memory"}
-    assert set(ended) == {"loss", "memory", "owners", "clocks"}
+    assert set(ended) == {"loss", "memory", "owners", "clocks", "updates"}
     assert "now, step 153" in json.dumps(specification(working["loss"].chart()))
     assert plain(ended["clocks"].title) == "1 min 2 s, of which 54 s training"
     for figure in (*working.values(), *ended.values()):
