@@ -405,6 +405,7 @@ def _show_comparison(client: Client, study_id: int) -> bool:
     """Print the verdict table; whether every run succeeded."""
     comparison = client.get(f"/studies/{study_id}/comparison")
     console.print(terminal.verdict_table(comparison))
+    console.print(comparison["sentence"], markup=False, highlight=False)
     return all(set(arm["runs"]) == {"succeeded"} for arm in comparison["arms"])
 
 

@@ -8,7 +8,7 @@ from app.domain.comparison import Arm, Comparison, Costs, Spread
 from app.domain.tasks import MetricName
 from app.domain.tuned import ArmTuning
 from app.domain.verdict import Estimate, Verdict, VerdictKind
-from app.web.words import phrase
+from app.web.words import phrase, plain
 
 
 class EstimateOut(BaseModel):
@@ -188,6 +188,8 @@ class ComparisonOut(BaseModel):
     name: str
     phrase: str
     """The verdict in a phrase."""
+    sentence: str
+    """The answer in plain words: the verdict, its interval, and what the arm needs."""
     complete: bool
     metric: MetricName
     """What every score is, and the verdict rests on."""
@@ -208,6 +210,7 @@ class ComparisonOut(BaseModel):
             study_id=study_id,
             name=found.spec.name,
             phrase=phrase(found),
+            sentence=plain(found),
             complete=found.complete,
             metric=found.metric,
             margin=found.spec.margin_points / 100,

@@ -16,7 +16,7 @@ from app.web.figures import Drawn
 from app.web.figures.memory import OwnerRow, owner_rows
 from app.web.figures.owners import Foreseen
 from app.web.view import StudyView
-from app.web.words import Caveat, Fact, caveats, facts, headline, lead
+from app.web.words import Caveat, Fact, caveats, facts, headline, lead, plain
 from app.web.words.parts import failures, remedy, why
 
 
@@ -38,6 +38,8 @@ class StudyPage:
     name: str
     headline: str
     lead: str
+    plain: str
+    """The answer in a sentence."""
     facts: tuple[Fact, ...]
     caveats: tuple[Caveat, ...]
     arms: Arms
@@ -93,6 +95,7 @@ class StudyPage:
             name=found.spec.name,
             headline=headline(found),
             lead=lead(found),
+            plain=plain(found),
             facts=facts(found),
             caveats=caveats(found),
             arms=Arms.of(found, model, address, view.sort),

@@ -5,6 +5,7 @@ from app.web.words.facts import Fact, facts
 from app.web.words.headline import headline, phrase
 from app.web.words.lead import lead, more_seeds_help, seeds_needed, what_would_decide
 from app.web.words.parts import WORDS, focus
+from app.web.words.plain import plain
 
 __all__ = [
     "WORDS",
@@ -17,6 +18,7 @@ __all__ = [
     "lead",
     "more_seeds_help",
     "phrase",
+    "plain",
     "seeds_needed",
     "what_would_decide",
 ]

@@ -15,14 +15,13 @@ from app.web.words.parts import (
     focus,
     kind,
     margin,
-    memory_share,
     remedy,
     said,
     score,
     sentence,
-    time_share,
     why,
 )
+from app.web.words.savings import needs
 
 
 def lead(found: Comparison) -> str:
@@ -114,23 +113,16 @@ def _meaning(found: Comparison, arm: Arm) -> str:
 
 def _saves(found: Comparison, arm: Arm) -> str:
     """Shares of the reference's costs, as far as they compare."""
-    memory, time = memory_share(found, arm), time_share(found, arm)
-    costs = both_costs(found, arm)
-    if costs is None:
+    if both_costs(found, arm) is None:
         return ""
-    name = sentence(said(arm))
-    if memory and time:
-        return _(
-            "%(arm)s takes %(memory)s of the memory and %(time)s of the train time.",
-            arm=name,
-            memory=memory,
-            time=time,
-        )
-    if memory:
-        return _("%(arm)s takes %(memory)s of the memory; the times do not compare.", arm=name, memory=memory)
-    if time:
-        return _("%(arm)s takes %(time)s of the train time; the memory does not compare.", arm=name, time=time)
-    return _("Neither memory nor time compare: the runs were measured under different conditions.")
+    if not (found.memory_comparable or found.times_comparable):
+        return _("Neither memory nor time compare: the runs were measured under different conditions.")
+    text = _("%(arm)s needs %(what)s", arm=sentence(said(arm)), what=needs(found, arm))
+    if not found.times_comparable:
+        return _("%(text)s; the times do not compare.", text=text)
+    if not found.memory_comparable:
+        return _("%(text)s; the memory does not compare.", text=text)
+    return f"{text}."
 
 
 def _worth_using(found: Comparison, arm: Arm) -> bool:
@@ -144,11 +136,7 @@ def _worth_using(found: Comparison, arm: Arm) -> bool:
 
 
 def _use(found: Comparison, arm: Arm) -> str:
-    return _(
-        "Use it here: it takes %(memory)s of the memory and %(time)s of the train time.",
-        memory=memory_share(found, arm),
-        time=time_share(found, arm),
-    )
+    return _("Use it here: it needs %(what)s.", what=needs(found, arm))
 
 
 def _others(found: Comparison, arm: Arm) -> str:

@@ -8,9 +8,10 @@ from app.domain.comparison import Comparison
 from app.domain.methods import LoraSpec
 from app.domain.runs import FailureCode
 from app.domain.studies import ArmSpec
-from app.web.words import caveats, facts, focus, headline, lead, phrase, seeds_needed, what_would_decide
+from app.web.words import caveats, facts, focus, headline, lead, phrase, plain, seeds_needed, what_would_decide
 from app.web.words.parts import listed, seeds, times_smaller
-from tests.factories import ALL, FULL, LORA, plain, weighed
+from tests.factories import ALL, FULL, LORA, weighed
+from tests.factories import plain as spaced
 
 STATES: dict[str, dict[str, Any]] = {
     "within": {},
@@ -75,19 +76,19 @@ def found(state: str) -> Comparison:
 @pytest.mark.parametrize("state", STATES)
 def test_a_study_says_its_verdict_in_a_phrase_and_in_a_heading(state: str) -> None:
     study = found(state)
-    assert (plain(phrase(study)), plain(headline(study))) == WORDS[state]
+    assert (spaced(phrase(study)), spaced(headline(study))) == WORDS[state]
 
 
 def test_a_good_and_cheaper_arm_is_recommended_with_what_it_saves() -> None:
-    assert plain(lead(found("within"))) == (
-        "Use it here: it takes 37 % of the memory and 52 % of the train time. The whole interval of the difference, "
-        "−0.4 ± 1.2 points, lies inside the margin that was set before the start. "
+    assert spaced(lead(found("within"))) == (
+        "Use it here: it needs 37 % of the memory, 52 % of the train time and a file 290 times smaller. The whole "
+        "interval of the difference, −0.4 ± 1.2 points, lies inside the margin that was set before the start. "
         "Head only takes less memory still, and is 8.3 ± 1.9 points worse."
     )
 
 
 def test_an_undecided_study_says_what_would_decide() -> None:
-    words = plain(lead(found("undecided")))
+    words = spaced(lead(found("undecided")))
     assert words.startswith("The difference in accuracy is −0.4 ± 3.2 points: it may be nothing, and it may be more")
     assert "seeds for each arm instead of 3" in words
     assert "would decide about LoRA r=8 in half of such cases" in words
@@ -116,8 +117,50 @@ def test_a_missing_reference_is_named_with_the_reason() -> None:
     assert lead(found("reference failed")).startswith("Full fine-tuning failed: out of memory. LoRA r=8 reaches 89.1")
 
 
+NEEDS = "it needs 37 % of the memory, 52 % of the train time and a file 290 times smaller"
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        ("within", f"LoRA r=8 is within 2 points of full fine-tuning: −0.4 ± 1.2; {NEEDS}."),
+        ("better", f"LoRA r=8 is 3.5 ± 1.3 points better than full fine-tuning; {NEEDS}."),
+        ("worse", f"LoRA r=8 is 4.5 ± 1.4 points worse than full fine-tuning; {NEEDS}."),
+        (
+            "undecided",
+            f"Undecided whether LoRA r=8 is within 2 points of full fine-tuning: −0.4 ± 3.2; {NEEDS}. About 8 seeds "
+            "for each arm instead of 3 would decide about LoRA r=8 in half of such cases.",
+        ),
+        (
+            "hint",
+            f"One seed hints that LoRA r=8 is within 2 points of full fine-tuning: 0.0 ± 1.1; {NEEDS}. About 2 seeds "
+            "for each arm instead of 1 would decide about LoRA r=8 in half of such cases. What seeds change is "
+            "assumed here, not seen yet.",
+        ),
+        ("partial", f"So far, LoRA r=8 is within 2 points of full fine-tuning: −0.4 ± 1.2; {NEEDS}."),
+        ("reference failed", "No verdict: the reference full has no result. 3 runs failed: out of memory."),
+        ("all failed", "All 9 runs failed: out of memory."),
+        ("one arm", "LoRA r=8 reaches 89.1 ± 2.0 %."),
+        ("queued", "Queued: 9 runs wait for a worker."),
+    ],
+)
+def test_the_answer_in_a_sentence(state: str, sentence: str) -> None:
+    assert spaced(plain(found(state))) == sentence
+
+
+def test_the_sentence_tells_of_a_failed_seed_and_leaves_out_what_does_not_compare() -> None:
+    lost = spaced(plain(weighed(failed={("LoRA r=8", 1): FailureCode.DIVERGED})))
+    assert lost.endswith(f"{NEEDS}. 1 run failed: diverged.")
+    study = weighed()
+    times_differ = Comparison(**vars(study) | {"times_comparable": False})
+    assert "it needs 37 % of the memory and a file 290 times smaller." in spaced(plain(times_differ))
+    assert "a file 290 times smaller; the times do not compare." in spaced(lead(times_differ))
+    neither = Comparison(**vars(study) | {"times_comparable": False, "memory_comparable": False})
+    assert "it needs a file 290 times smaller." in spaced(plain(neither))
+
+
 def test_the_four_facts_of_a_verdict() -> None:
-    assert [(plain(f.value), f.unit, plain(f.what)) for f in facts(found("within"))] == [
+    assert [(spaced(f.value), f.unit, spaced(f.what)) for f in facts(found("within"))] == [
         ("−0.4 ± 1.2", "points", "accuracy, 89.1 against 89.5 %"),
         ("37 %", "", "of the memory, 150 of 403 MiB"),
         ("52 %", "", "of the train time, 28 s of 54 s"),
@@ -129,7 +172,7 @@ def test_what_does_not_compare_is_not_compared() -> None:
     study = weighed()
     unlike = Comparison(**vars(study) | {"times_comparable": False, "memory_comparable": False})
     assert "Use it here" not in lead(unlike)
-    assert "% of the" not in plain(lead(unlike))
+    assert "% of the" not in spaced(lead(unlike))
     assert [f.value for f in facts(unlike)][1:3] == ["–", "–"]
     texts = [c.text for c in caveats(unlike)]
     assert "times do not compare: not one device, or runs side by side" in texts
@@ -184,8 +227,8 @@ def test_more_seeds_are_counted_for_the_arm_that_needs_the_most() -> None:
     needed = {arm.title: seeds_needed(arm) for arm in study.others}
     assert all(needed.values())
     most = max(study.others, key=seeds_needed)
-    assert f"About {needed[most.title]} seeds for each arm instead of 3" in plain(what_would_decide(most))
-    assert f"would decide about {most.title}" in plain(what_would_decide(most))
+    assert f"About {needed[most.title]} seeds for each arm instead of 3" in spaced(what_would_decide(most))
+    assert f"would decide about {most.title}" in spaced(what_would_decide(most))
 
 
 def test_lists_and_ratios_read_as_one_says_them() -> None:
