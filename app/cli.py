@@ -134,6 +134,8 @@ def submit(
             f"{'Study' if kind == 'studies' else 'Run'} {answer['id']} is queued: {url}/{kind}/{answer['id']}",
             markup=False,
         )
+        if warning := answer.get("plan", {}).get("warning"):
+            errors.print(f"Warning: {warning}", markup=False, highlight=False)
     if watch:
         _watch(client, kind, answer["id"], as_json)
 

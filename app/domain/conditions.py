@@ -15,6 +15,10 @@ HASH = 8
 """Characters of a hash that are told."""
 
 
+def _told(digest: str | None) -> str:
+    return f"{digest[:HASH]}…" if digest else ""
+
+
 class Made(NamedTuple):
     """A run that succeeded, as far as conditions go."""
 
@@ -61,8 +65,8 @@ CONDITIONS: dict[str, Read] = {
     "threads": lambda m: str(m.result.environment.threads),
     "precision": lambda m: m.result.environment.precision,
     "attention": lambda m: m.result.environment.attention,
-    "splits": lambda m: m.result.data.splits[:HASH] if m.result.data else "",
-    "test items": lambda m: (m.items_hash or "")[:HASH],
+    "splits": lambda m: _told(m.result.data.splits if m.result.data else None),
+    "test items": lambda m: _told(m.items_hash),
     "torch": lambda m: m.result.environment.versions.get("torch", ""),
     "transformers": lambda m: m.result.environment.versions.get("transformers", ""),
     "peft": lambda m: m.result.environment.versions.get("peft", ""),
@@ -71,7 +75,7 @@ CONDITIONS: dict[str, Read] = {
 """What is held against each other. What frozen weights are held in is not among them: it is a part of the method, like
 its rank."""
 BY_SEED: dict[str, Read] = {
-    "order of the rows": lambda m: m.result.data.order[:HASH] if m.result.data else "",
+    "order of the rows": lambda m: _told(m.result.data.order if m.result.data else None),
     "steps": lambda m: str(m.result.steps),
     "tokens trained on": lambda m: str(m.result.tokens),
 }

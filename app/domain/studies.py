@@ -159,9 +159,9 @@ class StudySpec(BaseModel):
                     what = f"arm {arm.title!r} names rates to try, and the study tries none"
                     raise wrong(path, what, "set tuning to grid, or give one learning_rate")
             elif arm.learning_rates and len(arm.learning_rates) != self.tuning.rates:
-                what = f"arm {arm.title!r} tries {len(arm.learning_rates)} rates, where every arm tries "
-                remedy = f"name {self.tuning.rates}, or set tuning.rates to {len(arm.learning_rates)} for all"
-                raise wrong(path, f"{what}{self.tuning.rates}: no arm is to have more chances than another", remedy)
+                own, rates = len(arm.learning_rates), self.tuning.rates
+                what = f"arm {arm.title!r} tries {own} rates, where every arm tries {rates}: all have the same chances"
+                raise wrong(path, what, f"name {rates}, or set tuning.rates to {own} for all")
             elif (most := max(self.rates(arm))) > 10:
                 what = f"the largest rate that arm {arm.title!r} would try is {most:g}"
                 raise wrong(f"arms.{place}.learning_rate", what, "at most 10: lower it, or name learning_rates")

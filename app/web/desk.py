@@ -15,7 +15,9 @@ from app.web.api.waiting import look_or_ask
 from app.web.contexts.fits import StudyFits, train_times
 from app.web.contexts.new_arm import NewArm, offers
 from app.web.contexts.new_study import NewStudyPage
+from app.web.contexts.new_tuning import row
 from app.web.forms.study import StudyForm
+from app.web.i18n import gettext as _
 from app.web.plan import plan
 from app.web.refusals import told
 from app.web.registered import Registered
@@ -39,6 +41,8 @@ class Desk:
         model = self.known.task_model(form)
         budget = {"weight_decay": form.budget_value("weight_decay")}
         planned = plan(self.session, form)
+        rates = {arm.title: row(planned.spec.rates(arm)) for arm in planned.spec.arms} if planned.spec else {}
+        tuned = form.tuning != "none"
         report = self._report(planned.spec)
         worker, times = train_times(report) if report else ("", {})
         page = NewStudyPage(
@@ -53,7 +57,16 @@ class Desk:
             insists=insists,
             errors=tuple(map(told, errors)),
         )
-        arms = (NewArm.of(place, arm, model, budget, page.errors_of) for place, arm in enumerate(form.arms))
+        arms = (
+            NewArm.of(
+                place,
+                arm,
+                model,
+                budget | ({"learning_rates": rates.get(arm.title) or _("a row around it")} if tuned else {}),
+                page.errors_of,
+            )
+            for place, arm in enumerate(form.arms)
+        )
         return replace(page, arms=tuple(arms))
 
     def _report(self, spec: StudySpec | None) -> FitReport | None:

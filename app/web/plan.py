@@ -3,8 +3,9 @@
 Parameters are computed; the smallest difference and the time are estimates. Nothing is said that is not known.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 
 from sqlalchemy.orm import Session
@@ -13,9 +14,10 @@ from app.domain.calibration import Estimate
 from app.domain.comparison import POINT
 from app.domain.errors import FieldError, Invalid
 from app.domain.methods import Family
-from app.domain.planning import smallest_difference
+from app.domain.planning import MOST_ITEMS, smallest_difference
 from app.domain.studies import StudySpec
 from app.domain.tasks import METRICS
+from app.domain.tuning import TuningSpec, budget, trials_owed
 from app.services.fit import check_study
 from app.services.past_times import train_seconds
 from app.store.queries import past_runs
@@ -66,6 +68,12 @@ class Plan:
     """What that difference was worked out from, as a part of a sentence."""
     enough_seeds: int | None = None
     """This many would show a difference as small as the margin."""
+    enough_items: int | None = None
+    """So would this many test items, to within 5 %, with …"""
+    items_seeds: int = 0
+    """… so many seeds: those that there are, or as few more as that takes."""
+    tuning: TuningSpec | None = None
+    """How learning rates are looked for; None where they are not."""
     spec: StudySpec | None = None
     most_seeds: int = MOST_SEEDS_OFFERED
     """Seeds up to which it was looked for."""
@@ -74,6 +82,11 @@ class Plan:
     def runs(self) -> int:
         """Arms × seeds."""
         return len(self.arms) * self.seeds
+
+    @property
+    def trials(self) -> int:
+        """Runs that look for learning rates."""
+        return len(self.arms) * trials_owed(self.tuning) if self.tuning else 0
 
     @property
     def undecided(self) -> bool:
@@ -103,7 +116,12 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """Of all training, one run after the other; None where that is not known of each, and of one device."""
-        return self._seconds(self.seeds)
+        return self._seconds(self.seeds + (budget(self.tuning) if self.tuning else 0.0))
+
+    @property
+    def trial_seconds(self) -> float | None:
+        """Of that, what the trials take."""
+        return self._seconds(budget(self.tuning)) if self.tuning else None
 
     @property
     def more_seconds(self) -> float | None:
@@ -120,7 +138,7 @@ class Plan:
         )
         return replace(self, arms=tuple(found)) if estimates else self
 
-    def _seconds(self, seeds: int) -> float | None:
+    def _seconds(self, seeds: float) -> float | None:
         each = [arm.seconds for arm in self.arms]
         known = [s for s in each if s is not None]
         return seeds * sum(known) if len(known) == len(each) and len(self.devices) == 1 else None
@@ -129,10 +147,14 @@ class Plan:
 def plan(session: Session, form: StudyForm) -> Plan:
     """Work it out from what was typed so far."""
     try:
-        spec = form.spec()
-        model, dataset = check_study(session, spec)
+        return plan_of(session, form.spec())
     except Invalid as error:
         return Plan(errors=tuple(map(told, error.fields or (FieldError("", error.message),))))
+
+
+def plan_of(session: Session, spec: StudySpec) -> Plan:
+    """Work it out for a study. Raises Invalid."""
+    model, dataset = check_study(session, spec)
     past = past_runs.succeeded(session, model.id, dataset.id)
     return _plan(spec, model, dataset, past, Chance.of(session, spec.verdict_metric, past))
 
@@ -143,9 +165,9 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
     total = facts.task_model(spec.task, labels).total if facts else None
     owed = {run.arm: run.spec for run in spec.owed()}
 
-    def shows(count: int) -> float:
+    def shows(count: int, test_items: int = items) -> float:
         return smallest_difference(
-            items,
+            test_items,
             count,
             chance.score,
             graded=METRICS[chance.metric].graded,
@@ -155,6 +177,7 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
 
     more = range(max(2, seeds + 1), MOST_SEEDS_OFFERED + 1)
     margin = spec.margin_points * POINT
+    more_items, items_seeds = _items(items, max(2, seeds), lambda count, test_items: shows(count, test_items) <= margin)
     return Plan(
         arms=tuple(
             ArmPlan(
@@ -172,5 +195,27 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
         shows=shows(seeds),
         basis=chance.words,
         enough_seeds=next((count for count in more if shows(count) <= margin), None),
+        enough_items=more_items,
+        items_seeds=items_seeds,
+        tuning=spec.tuning if spec.tuning.rounds else None,
         spec=spec,
     )
+
+
+def _items(items: int, seeds: int, decides: Callable[[int, int], bool]) -> tuple[int | None, int]:
+    """The fewest items that decide with as few seeds as that takes, and how many those are; None and 0 if none do."""
+    for count in range(seeds, MOST_SEEDS_OFFERED + 1):
+        if found := _enough(items, partial(decides, count)):
+            return found, count
+    return None, 0
+
+
+def _enough(items: int, decides: Callable[[int], bool]) -> int | None:
+    """The fewest items above `items`, to within 5 %, that decide; None up to a million."""
+    low, high = items, MOST_ITEMS
+    if low >= high or not decides(high):
+        return None
+    while high > 1.05 * low + 1:
+        middle = round((low * high) ** 0.5)
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return high

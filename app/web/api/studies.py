@@ -24,7 +24,9 @@ from app.web.api.runs import Insist
 from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.errors import problems
 from app.web.pages.report import whole_report
+from app.web.plan import Plan, plan_of
 from app.web.table_file import TYPES, Ending, table_file
+from app.web.words.doubt import doubt
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -67,6 +69,52 @@ class StudyOut(BaseModel):
         )
 
 
+class PlanOut(BaseModel):
+    """What a study takes and what it can show, worked out before it starts: estimates, but for the numbers of runs."""
+
+    runs: int
+    """That count: arms × seeds."""
+    trials: int
+    """That look for learning rates."""
+    train_seconds: float | None
+    """Of all training, trials too, one run after the other, as past runs like them took; None where there are none."""
+    smallest_difference: float
+    """The smallest difference that it can show, a fraction."""
+    can_decide: bool
+    """That is within the margin, and it has two arms and two seeds at least."""
+    seeds_that_would: int | None
+    """Fewest seeds that could show a difference as small as the margin; None where these do, or none up to 20."""
+    items_that_would: int | None
+    """About how many test items could, with …; None where these do, or no million."""
+    items_seeds: int | None
+    """… so many seeds: those that there are, or as few more as that takes."""
+    warning: str
+    """Where it probably cannot decide: why, and what would. Else empty."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """From what the form shows too."""
+        one = plan.seeds == 1
+        can = len(plan.arms) > 1 and not one and not plan.undecided
+        return cls(
+            runs=plan.runs,
+            trials=plan.trials,
+            train_seconds=plan.seconds,
+            smallest_difference=plan.shows,
+            can_decide=can,
+            seeds_that_would=None if can else plan.enough_seeds,
+            items_that_would=None if can else plan.enough_items,
+            items_seeds=None if can or not plan.enough_items else plan.items_seeds,
+            warning=doubt(plan),
+        )
+
+
+class SubmittedStudy(StudyOut):
+    """A study that was accepted, and what it can show."""
+
+    plan: PlanOut
+
+
 class StudyPage(BaseModel):
     """Studies, newest first."""
 
@@ -90,15 +138,17 @@ def submit(
     settings: Config,
     spec: Annotated[StudySpec, Body(openapi_examples=STUDY)],
     insist: Insist = False,
-) -> StudyOut:
+) -> SubmittedStudy:
     """Queue every run that a study owes: arms × seeds, or with `tuning` the trials of every arm. Nothing is queued
     unless every arm fits the base model, nor if one is predicted to need more memory than any live worker has, unless
-    you insist."""
+    you insist. `plan` says what it takes, and whether it can decide."""
     if not insist:
         will_it_fit.refuse_misfit(db, bell, settings, spec)
     with db.transaction() as session:
+        plan = plan_of(session, spec)
         study = study_service.submit(session, bell, spec)
-        return _out(session, study.id)
+        found = _out(session, study.id)
+    return SubmittedStudy(**dict(found), plan=PlanOut.of(plan))
 
 
 @router.get("", operation_id="listStudies")

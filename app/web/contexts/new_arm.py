@@ -36,7 +36,8 @@ class NewArm:
     def of(
         cls, place: int, form: ArmForm, model: TaskModel | None, budget: Mapping[str, str], errors_of: ErrorsOf
     ) -> "NewArm":
-        """From what was typed. `budget` is what an arm takes where it says nothing itself."""
+        """From what was typed. `budget` is what an arm takes where it says nothing itself; with `learning_rates` in it,
+        rates are tuned."""
         path = f"arms.{place}."
         method = form.method
         empty = {"target_modules": _default_targets(form.kind, model)} | dict(budget) | {"name": form.title}
@@ -46,6 +47,8 @@ class NewArm:
                 value, below = form.value(f"{METHOD}{field.name}"), f"{path}{METHOD}"
                 yield view(METHOD_FIELDS, below, field, value, errors_of, empty.get(field.name, ""))
             for name, field in SHARED.items():
+                if name == "learning_rates" and not empty.get(name) and not form.value(name):
+                    continue  # it says something only where rates are looked for
                 yield view(ARM_FIELDS, path, field, form.value(name), errors_of, empty.get(name, ""))
 
         return cls(

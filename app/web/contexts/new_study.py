@@ -11,12 +11,13 @@ from app.store.tables import BaseModelRow, DatasetRow
 from app.web.contexts.fields import Fields, view
 from app.web.contexts.fits import StudyFits
 from app.web.contexts.new_arm import FamilyOffer, NewArm
-from app.web.forms.study import TRAINING, StudyForm
+from app.web.contexts.new_tuning import NewTuning, rounds
+from app.web.forms.study import TRAINING, TUNING, StudyForm
 from app.web.forms.task import TaskChoices
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.plan import Plan
-from app.web.words.fields import ARM_FIELDS, METHOD_FIELDS, TRAINING_FIELDS, words
+from app.web.words.fields import ARM_FIELDS, METHOD_FIELDS, TRAINING_FIELDS, TUNING_FIELDS, words
 from app.web.words.metrics import title
 from app.web.words.parts import sentence
 
@@ -31,6 +32,7 @@ OWN_NAMES = {
     "margin_points": marked("Margin"),
     "seeds": marked("Seeds"),
     "reference": marked("Reference"),
+    "tuning": marked("Tuning"),
     "insist": marked("Memory"),
 }
 FORMATS = {
@@ -136,7 +138,8 @@ class NewStudyPage:
         """The form as it was planned, as JSON: what is asked again while estimates are worked out. What is being typed
         meanwhile is no part of it."""
         arms = {f"arms.{place}.{name}": text for place, arm in enumerate(self.form.arms) for name, text in arm.sent}
-        return json.dumps({"seen": self.fits.seen if self.fits else ""} | dict(self.form.values) | arms)
+        own = {"seen": self.fits.seen if self.fits else "", f"{TUNING}of": self.form.tuning}
+        return json.dumps(own | dict(self.form.values) | arms)
 
     @property
     def metric(self) -> MetricName:
@@ -170,6 +173,16 @@ class NewStudyPage:
         return Fields.of(views, TRAINING_FIELDS)
 
     @property
+    def tuning(self) -> NewTuning:
+        """How learning rates are looked for."""
+        return NewTuning.of(self.form, self.errors_of)
+
+    @property
+    def rounds(self) -> str:
+        """What each arm tries, in words."""
+        return rounds(self.plan.tuning) if self.plan.tuning else ""
+
+    @property
     def reference_options(self) -> list[tuple[str, str]]:
         """Arms that may be the reference; a name that was typed and fits none is kept."""
         titles = dict.fromkeys(arm.title for arm in self.form.arms) | dict.fromkeys([self.form.values["reference"]])
@@ -182,13 +195,15 @@ class NewStudyPage:
     def has_field(self, path: str) -> bool:
         """An error of that path has a place on the page that can be gone to."""
         arms = {path for arm in self.arms for path in (*arm.fields.paths, f"arms.{arm.place}.method.kind")}
-        return path in OWN_NAMES or path in arms or path in self.budget.paths
+        return path in OWN_NAMES or path in arms or path in self.budget.paths or path in self.tuning.fields.paths
 
     def name_of(self, path: str) -> str:
         """A field as one would say it: `LoRA r=8, rank`; empty where an error is about no single field."""
         head, _dot, last = path.rpartition(".")
         if path in OWN_NAMES:
             return _(OWN_NAMES[path])
+        if head == TUNING.rstrip("."):
+            return words(TUNING_FIELDS, last).label
         if head == TRAINING.rstrip("."):
             return words(TRAINING_FIELDS, last).label
         if not head.startswith("arms."):

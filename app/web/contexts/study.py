@@ -11,6 +11,7 @@ from app.web.contexts.study_choices import StudyChoices
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
+from app.web.contexts.study_tuning import StudyTuning
 from app.web.contexts.study_updates import StudyUpdates
 from app.web.figures import Drawn
 from app.web.figures.memory import OwnerRow, owner_rows
@@ -52,6 +53,8 @@ class StudyPage:
     flips: StudyFlips | None
     updates: StudyUpdates | None
     """None until an arm has a result."""
+    tuning: StudyTuning | None
+    """None where no learning rate was looked for."""
     troubles: tuple[Trouble, ...]
     margin: float
     """Points."""
@@ -88,6 +91,7 @@ class StudyPage:
         flips: StudyFlips | None,
         updates: StudyUpdates | None,
         foreseen: Mapping[str, Foreseen],
+        tuning: StudyTuning | None,
     ) -> "StudyPage":
         """From what was measured and drawn."""
         return cls(
@@ -107,6 +111,7 @@ class StudyPage:
             conditions=conditions,
             flips=flips,
             updates=updates,
+            tuning=tuning,
             troubles=tuple(
                 Trouble(why(reason), times, reason.message, remedy(reason)) for reason, times in failures(found)
             ),

@@ -52,6 +52,10 @@ class ArmRow:
     lost: tuple[LostRun, ...]
     done: int
     owed: int
+    state: str
+    """Why it has no runs, or no more of them; empty where it has what it owes."""
+    can_stop: bool
+    """It has something left to do."""
     best_score: bool
     best_memory: bool
     best_time: bool
@@ -190,6 +194,8 @@ def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float, 
         lost=tuple(_lost(run) for run in arm.failed),
         done=len(arm.succeeded),
         owed=len(arm.runs),
+        state=_state(arm),
+        can_stop=not arm.stopped and (arm.awaits_rate or any(not run.status.terminal for run in arm.runs)),
         best_score=several and arm.title in found.best_scores,
         best_memory=several
         and found.memory_comparable
@@ -201,6 +207,17 @@ def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float, 
         best_file=several and _least(found, arm, lambda c: (c.artifact_bytes, c.artifact_bytes)),
         best_forgetting=several and _forgets_least(found, arm),
     )
+
+
+def _state(arm: Arm) -> str:
+    if arm.stopped:
+        return _("stopped")
+    if arm.tuning and arm.tuning.hopeless:
+        reason = _(": %(why)s", why=why(arm.failure)) if arm.failure else ""
+        return _("no learning rate could be trained") + reason
+    if arm.awaits_rate:
+        return _("its learning rate is being looked for")
+    return ""
 
 
 def _peak(value: float, unit: str) -> str:

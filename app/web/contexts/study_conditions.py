@@ -14,7 +14,7 @@ from app.web.numbers import NOTHING, count, rate
 from app.web.words.arms import condition, condition_value, trains
 from app.web.words.metrics import title
 
-VERSIONS = ("torch", "transformers", "peft")
+VERSIONS = ("torch", "transformers", "peft", "vezna")
 TOLD = ("kind", "target_modules")
 """Fields of a method that the arms' names and what they train say already."""
 
@@ -61,10 +61,14 @@ def _own(found: Comparison, model: ModelFacts | None) -> tuple[Setting, ...]:
     return (
         Setting(_("trains"), False, tuple(trains(arm, model, found.spec.task) for arm in found.arms)),
         *_method_fields(found),
-        Setting("learning_rate", True, tuple(rate(arm.learning_rate) for arm in found.arms)),
+        Setting("learning_rate", True, tuple(map(_rate, found.arms))),
         *_frozen(found),
         *_stopped(found),
     )
+
+
+def _rate(arm: Arm) -> str:
+    return rate(arm.learning_rate) if arm.tuning is None or arm.tuning.chosen is not None else NOTHING
 
 
 def _frozen(found: Comparison) -> Iterator[Setting]:

@@ -12,6 +12,7 @@ from app.web.figures.figure import Figure
 from app.web.figures.memory import memory
 from app.web.figures.owners import Foreseen
 from app.web.figures.trade_off import trade_off
+from app.web.figures.tuning import tuning
 from app.web.figures.updates import Updates, matrix_map, study_energy
 from app.web.figures.verdict import verdict
 from app.web.view import StudyView
@@ -45,5 +46,6 @@ def study_figures(evidence: StudyEvidence, view: StudyView = AS_USUAL) -> dict[s
         study_energy(found, evidence.updates),
         matrix_map(found, evidence.updates, view),
         break_even(found, view.prices),
+        tuning(found),
     )
     return {figure.name: figure for figure in figures}

@@ -74,6 +74,13 @@ class ArmForm:
         except ValidationError:
             return None
 
+    def spec(self) -> ArmSpec | None:
+        """What all of it means; None while something in it is wrong."""
+        try:
+            return ArmSpec.model_validate(self.body())
+        except ValidationError:
+            return None
+
     def value(self, name: str) -> str:
         """What stands in a field; one that was not sent stands at its default."""
         known = {f"{METHOD}{field.name}": field.default for field in self.fields}

@@ -13,6 +13,7 @@ from app.domain.methods import METHODS
 from app.domain.runs import RunSpec, TrainingArguments
 from app.domain.studies import ArmSpec, StudySpec
 from app.domain.tasks import TASKS, Task
+from app.domain.tuning import GridTuning, HalvingTuning
 from app.web.forms.arm import ArmForm
 from app.web.forms.fields import Field, fields_of
 from app.web.forms.sentences import sentences
@@ -20,6 +21,16 @@ from app.web.forms.ways import read_way
 from app.web.i18n import gettext as _
 from app.web.numbers import rate
 
+TUNING = "tuning."
+"""Before the names of tuning's fields."""
+TUNINGS: Mapping[str, tuple[Field, ...]] = {
+    "none": (),
+    "grid": fields_of(GridTuning),
+    "halving": fields_of(HalvingTuning),
+}
+"""Fields of each way to look for learning rates."""
+OF_TUNING = frozenset(f"{TUNING}{name}" for name in ("kind", "of", *(f.name for f in TUNINGS["halving"])))
+"""What a form sends of it: `of` is the way that the other fields were shown for."""
 TRAINING = "training."
 """Before the names of the budget's fields."""
 BUDGET = {f.name: f for f in fields_of(TrainingArguments) if f.name not in ("learning_rate", "seed")}
@@ -53,6 +64,7 @@ class StudyForm:
             "dataset": dataset,
             "margin_points": "1",
             "seeds": "3",
+            f"{TUNING}kind": "none",
         }
         budget = {f"{TRAINING}{name}": field.default for name, field in BUDGET.items()}
         return cls(values | budget, ())
@@ -67,7 +79,9 @@ class StudyForm:
             "seeds": str(len(spec.seeds)) if plain else listed,
         }
         budget = {f"{TRAINING}{name}": field.written(getattr(spec.training, name)) for name, field in BUDGET.items()}
-        return cls(values | budget, tuple(ArmForm.of(arm) for arm in spec.arms))
+        found = {f.name: f.written(getattr(spec.tuning, f.name)) for f in TUNINGS[spec.tuning.kind]}
+        tuning = {f"{TUNING}{name}": text for name, text in ({"kind": spec.tuning.kind} | found).items()}
+        return cls(values | budget | tuning, tuple(ArmForm.of(arm) for arm in spec.arms))
 
     @classmethod
     def of_run(cls, spec: RunSpec, name: str) -> "StudyForm":
@@ -82,7 +96,9 @@ class StudyForm:
     def typed(cls, form: FormData) -> "StudyForm":
         """From a request's form. Unknown names are dropped, arms keep their order, too much is cut."""
         texts = {name: value.strip()[:LONGEST] for name, value in form.multi_items() if isinstance(value, str)}
-        known = {n: v for n, v in texts.items() if n in OWN_FIELDS or n in BUDGET_PATHS}
+        known = {n: v for n, v in texts.items() if n in OWN_FIELDS or n in BUDGET_PATHS or n in OF_TUNING}
+        if known.pop(f"{TUNING}of", "") != known.get(f"{TUNING}kind", ""):  # another way has defaults of its own
+            known = {n: v for n, v in known.items() if n not in OF_TUNING or n == f"{TUNING}kind"}
         by_arm: dict[int, dict[str, str]] = {}
         for name, value in texts.items():
             if match := ARM_FIELD.fullmatch(name):
@@ -157,6 +173,16 @@ class StudyForm:
         return self.values.get(f"{TRAINING}{name}", BUDGET[name].default)
 
     @property
+    def tuning(self) -> str:
+        """How learning rates are looked for."""
+        chosen = self.values.get(f"{TUNING}kind", "none")
+        return chosen if chosen in TUNINGS else "none"
+
+    def tuning_value(self, field: Field) -> str:
+        """What stands in a field of tuning; one that was not sent stands at its default."""
+        return self.values.get(f"{TUNING}{field.name}", field.default)
+
+    @property
     def reference_title(self) -> str:
         """The arm that is the reference unless another is named: the first `full` one, else the first."""
         titles = [arm.title for arm in self.arms]
@@ -182,6 +208,8 @@ class StudyForm:
             body["seeds"] = _seeds(seeds)
         typed = {f: self.values.get(f"{TRAINING}{f.name}", "") for f in self.budget}
         budget = {field.name: field.read(text) for field, text in typed.items() if text}
+        fields = {f.name: f.read(text) for f in TUNINGS[self.tuning] if (text := self.tuning_value(f))}
+        body["tuning"] = {"kind": self.tuning} | fields
         return body | {"arms": [arm.body() for arm in self.arms], "training": budget}
 
 

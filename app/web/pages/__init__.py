@@ -14,6 +14,7 @@ from app.web.pages import (
     runs,
     studies,
     study,
+    study_arms,
     workers,
 )
 
@@ -27,6 +28,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     memory_map.router,  # before the models, whose names may hold slashes
     models.router,
     study.router,
+    study_arms.router,
     flips.router,
     report.router,
     charts.router,

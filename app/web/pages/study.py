@@ -16,6 +16,7 @@ from app.web.contexts.study import StudyPage
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
+from app.web.contexts.study_tuning import StudyTuning
 from app.web.contexts.study_updates import StudyUpdates
 from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.evidence import of_study as evidence_of_study
@@ -105,11 +106,13 @@ def whole_page(
     queries = {"verdict": "", "trade-off": view.trade_off, "curves": view.curves, "memory": "", "time": ""}
     queries |= {"updates": "", "matrices": view.matrix_map}
     queries["break-even"] = view.prices.query
+    queries["tuning"] = ""
+    shown = {name: drawn(figures[name], f"/studies/{study_id}/charts", query) for name, query in queries.items()}
     return StudyPage.of(
         study_id,
         found,
         model=model.facts if model else None,
-        figures={name: drawn(figures[name], f"/studies/{study_id}/charts", query) for name, query in queries.items()},
+        figures=shown,
         view=view,
         address=address,
         advance=StudyAdvance.of(advance, found),
@@ -117,4 +120,5 @@ def whole_page(
         updates=StudyUpdates.of(found, evidence.updates, view),
         flips=StudyFlips.of(session, files, study_id, found),
         foreseen=evidence.foreseen,
+        tuning=StudyTuning.of(found, shown["tuning"]),
     )

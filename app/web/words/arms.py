@@ -11,15 +11,23 @@ from app.web.numbers import NBSP, count, rate
 
 CONDITIONS = {
     "weight decay": marked("weight decay"),
+    "device kind": marked("kind of device"),
     "device": marked("device"),
     "threads": marked("threads"),
     "precision": marked("precision"),
     "attention": marked("attention"),
+    "splits": marked("rows of the splits"),
+    "test items": marked("test items"),
+    "order of the rows": marked("order of the rows, by seed"),
     "steps": marked("optimizer steps"),
     "tokens trained on": marked("tokens trained on"),
     "torch": "torch",
     "transformers": "transformers",
     "peft": "peft",
+    "vezna": "vezna",
+    "trials": marked("trials"),
+    "steps of the trials": marked("steps of the trials"),
+    "tokens of the trials": marked("tokens of the trials"),
 }
 """Names of a comparison's conditions as a page says them."""
 
@@ -75,7 +83,8 @@ def settings(arm: Arm, model: ModelFacts | None, task: Task) -> str:
             parts.append(f"α{NBSP}{value}")
         elif name not in SAID and value != field.default:
             parts.append(name if value is True else f"{name}{NBSP}{_written(value)}")
-    return ", ".join([*parts, _("lr %(rate)s", rate=rate(arm.learning_rate))])
+    known = arm.tuning is None or arm.tuning.chosen is not None
+    return ", ".join([*parts, *([_("lr %(rate)s", rate=rate(arm.learning_rate))] if known else [])])
 
 
 def targets(spec: LinearMethod, model: ModelFacts | None, task: Task) -> str:

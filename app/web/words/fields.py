@@ -141,6 +141,14 @@ TRAINING_FIELDS: dict[str, Words] = {
 }
 """What all arms share, in the order in which a form shows it."""
 
+TUNING_FIELDS: dict[str, Words] = {
+    "rates": Words(marked("Rates an arm"), marked("As many for every arm."), usual=True),
+    "factor": Words(marked("Step"), marked("From a rate to the next; an arm's own is in the middle."), usual=True),
+    "seeds": Words(marked("Seeds a rate"), marked("More of them choose less by luck."), usual=True),
+    "eta": Words(marked("One in"), marked("So many goes on, for so many times as long."), usual=True),
+}
+"""How learning rates are looked for."""
+
 OPTIONS: dict[tuple[str, str], str] = {
     ("bf16", ""): marked("bfloat16 where the device has it"),
     ("bf16", "true"): marked("bfloat16"),

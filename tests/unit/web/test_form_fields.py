@@ -85,7 +85,7 @@ def test_what_a_spec_says_is_written_and_read_again(kind: str) -> None:
 @pytest.mark.parametrize("kind", SPECS)
 def test_every_kind_is_added_with_all_its_fields_or_says_why_not(registered_only: TestClient, kind: str) -> None:
     form = arm_form("full", SPECS["full"]())
-    text = registered_only.post("/studies/new", data=form | {"do": f"add:{kind}"}).text
+    text = registered_only.post("/studies/new", data=form | {"do": f"add:{kind}", "tuning.kind": "grid"}).text
     model = filled.model_facts().task_model("sequence-classification", 5)
     unfit = usual(kind, model).unfit(model)
     if unfit and unfit.path == "kind":

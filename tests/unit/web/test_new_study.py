@@ -21,6 +21,7 @@ from app.domain.studies import ArmSpec
 from app.store.queries import runs, studies
 from app.store.tables import RunRow
 from app.web.forms.study import StudyForm
+from tests.factories import plain as without_breaks
 from tests.unit.web.conftest import database_of
 
 FORM: dict[str, str] = {
@@ -272,3 +273,45 @@ def test_a_browser_that_asks_anew_before_it_was_read_is_no_mistake(registered_on
         asyncio.run(registered_only.app(scope | {"app": registered_only.app}, left, send))
     assert [message["status"] for message in sent if "status" in message] == [400]
     assert [line for line in lines if line["log_level"] == "error"] == []
+
+
+def test_the_budget_step_offers_tuning_and_counts_its_trials(registered_only: TestClient) -> None:
+    form = FORM | {"tuning.kind": "grid"}
+    text = without_breaks(registered_only.post("/studies/new", data=form).text)
+    assert re.search(r'<option value="grid" selected>', text)
+    assert 'name="tuning.rates"' in text and 'name="tuning.eta"' not in text
+    assert "Start 6 trials and 6 runs" in text
+    assert "3 rates for each arm" in text
+
+
+def test_another_way_to_tune_comes_with_its_own_defaults(registered_only: TestClient) -> None:
+    form = FORM | {"tuning.kind": "halving", "tuning.of": "grid", "tuning.rates": "3", "tuning.factor": "3"}
+    text = without_breaks(registered_only.post("/studies/new", data=form).text)
+    assert re.search(r'name="tuning.rates"\s+value="6"', text)
+    assert re.search(r'name="tuning.eta"\s+value="3"', text)
+    assert "6 rates for 33 % of the budget, then 2 for all of it" in text
+
+
+def test_what_is_wrong_with_tuning_is_said_at_its_field(registered_only: TestClient) -> None:
+    form = FORM | {"tuning.kind": "grid", "tuning.of": "grid", "tuning.rates": "1"}
+    answer = registered_only.post("/studies", data=form)
+    assert answer.status_code == 422
+    assert re.search(r'id="tuning-rates"[^>]*aria-invalid="true"', answer.text)
+    own = form | {"tuning.rates": "3", "arms.0.learning_rates": "1e-5, 2e-5"}
+    answer = registered_only.post("/studies", data=own)
+    assert "tries 2 rates, where every arm tries 3" in without_breaks(answer.text)
+    assert re.search(r'id="arms-0-learning_rates"[^>]*aria-invalid="true"', answer.text)
+
+
+def test_a_tuned_study_is_repeated_with_its_tuning(registered_only: TestClient) -> None:
+    form = FORM | {"tuning.kind": "halving", "tuning.of": "halving", "tuning.rates": "8", "tuning.eta": "2"}
+    study = registered_only.post("/studies", data=form, follow_redirects=False).headers["location"].rpartition("/")[2]
+    text = registered_only.get(f"/studies/new?from_study={study}").text
+    assert re.search(r'name="tuning.rates"\s+value="8"', text)
+    assert re.search(r'name="tuning.eta"\s+value="2"', text)
+
+
+def test_a_study_that_cannot_decide_names_seeds_or_items_that_would(registered_only: TestClient) -> None:
+    text = without_breaks(registered_only.post("/studies/new", data=FORM | {"margin_points": "0.5"}).text)
+    assert "It would probably end undecided" in text
+    assert re.search(r"About [\d,]+ test items with \d+ seeds would do too", text)

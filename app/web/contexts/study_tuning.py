@@ -1,0 +1,136 @@
+"""The section of a study's page on its learning rates: those tried, what each reached, and the one that was taken."""
+
+from dataclasses import dataclass
+
+from app.domain.comparison import Arm, Comparison
+from app.domain.methods import Family
+from app.domain.runs import RunStatus
+from app.domain.tasks import generates
+from app.domain.tuning import Trial, Tried
+from app.web.contexts.new_tuning import rounds
+from app.web.figures import Drawn
+from app.web.figures.tuning import last_tried
+from app.web.i18n import gettext as _
+from app.web.i18n import marked, ngettext
+from app.web.numbers import NOTHING, decimal, hundred, rate
+from app.web.words.metrics import heading
+from app.web.words.parts import why
+
+STATES = {
+    RunStatus.QUEUED: marked("queued"),
+    RunStatus.RUNNING: marked("running"),
+    RunStatus.CANCELLED: marked("cancelled"),
+}
+EDGES = {
+    "smallest": marked("The best rate is the smallest tried: a better one may lie below it."),
+    "largest": marked("The best rate is the largest tried: a better one may lie above it."),
+}
+
+
+@dataclass(frozen=True)
+class TrialLink:
+    """A trial, and its state where it has no result."""
+
+    id: int
+    words: str
+    bad: bool
+
+
+@dataclass(frozen=True)
+class RateRow:
+    """A rate in a round."""
+
+    rate: str
+    round: int
+    """From 1."""
+    score: str
+    loss: str
+    chosen: bool
+    trials: tuple[TrialLink, ...]
+
+
+@dataclass(frozen=True)
+class TunedArm:
+    """An arm's rates."""
+
+    title: str
+    family: Family
+    hollow: int
+    rows: tuple[RateRow, ...]
+    remark: str
+    """What one should know of its choice; empty where there is nothing."""
+
+
+@dataclass(frozen=True)
+class StudyTuning:
+    """What was tried."""
+
+    how: str
+    figure: Drawn
+    measure: str
+    """At the head of the scores; the loss has a column of its own."""
+    unit: str
+    rounds: int
+    arms: tuple[TunedArm, ...]
+
+    @classmethod
+    def of(cls, found: Comparison, figure: Drawn) -> "StudyTuning | None":
+        """From a comparison; None where no rate was looked for."""
+        if not found.spec.tuning.rounds:
+            return None
+        return cls(
+            how=_how(found),
+            figure=figure,
+            measure=heading(found.metric),
+            unit=_("not on validation") if generates(found.metric) else f"%, {_('validation')}",
+            rounds=len(found.spec.tuning.rounds),
+            arms=tuple(_arm(arm) for arm in found.arms),
+        )
+
+
+def _how(found: Comparison) -> str:
+    tuning = found.spec.tuning
+    seeds = ngettext("%(num)s seed", "%(num)s seeds", tuning.seeds)
+    return _(
+        "%(rounds)s, %(seeds)s a rate, the same for every arm. Trials are judged on the validation split and never "
+        "read the test split; the runs that count are all new.",
+        rounds=rounds(tuning),
+        seeds=seeds,
+    )
+
+
+def _arm(arm: Arm) -> TunedArm:
+    tried = arm.tuning.tried if arm.tuning else []
+    return TunedArm(arm.title, arm.family, arm.hollow, tuple(_row(arm, one) for one in tried), _remark(arm))
+
+
+def _row(arm: Arm, one: Tried) -> RateRow:
+    chosen = arm.tuning is not None and one.rate == arm.tuning.chosen and one in last_tried(arm)
+    return RateRow(
+        rate=rate(one.rate),
+        round=one.round + 1,
+        score=hundred(one.score) if one.score is not None else NOTHING,
+        loss=decimal(one.loss, 3) if one.loss is not None else NOTHING,
+        chosen=chosen,
+        trials=tuple(_link(trial) for trial in one.trials),
+    )
+
+
+def _link(trial: Trial) -> TrialLink:
+    run = _("run %(id)s", id=trial.run_id)
+    if trial.failure:
+        return TrialLink(trial.run_id, _("%(run)s: %(why)s", run=run, why=why(trial.failure)), True)
+    if trial.status in STATES:
+        words = _("%(run)s: %(why)s", run=run, why=_(STATES[trial.status]))
+        return TrialLink(trial.run_id, words, trial.status is RunStatus.CANCELLED)
+    return TrialLink(trial.run_id, run, False)
+
+
+def _remark(arm: Arm) -> str:
+    if arm.tuning and arm.tuning.edge:
+        return _(EDGES[arm.tuning.edge])
+    if arm.tuning and arm.tuning.hopeless:
+        return _("No rate that was tried could be trained, so the arm has no runs.")
+    if arm.stopped and not arm.runs:
+        return _("The arm was stopped before it had a rate.")
+    return ""
