@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import json
 import re
 
 import pytest
@@ -10,7 +11,12 @@ from fastapi.testclient import TestClient
 
 from app.domain.methods import SPECS
 from app.domain.updates import UNCHANGED, RunUpdates
+from app.settings import Settings
 from app.store.queries import weight_updates
+from app.web.charts import render
+from app.web.evidence import of_study
+from app.web.figures import study_figures
+from app.web.view import StudyView
 from app.web.words import updates as words
 from tests.factories import plain
 from tests.results import updates
@@ -74,6 +80,17 @@ def test_the_map_shows_the_number_and_the_arm_that_the_address_asks_for(full: Te
     assert '<input type="hidden" name="sort" value="-memory">' in asked
     for measure in words.MEASURES:
         assert full.get(f"/studies/1/charts/matrices.svg?matrices={measure}").status_code == 200
+
+
+def test_its_drawings_are_whole_at_both_widths(full: TestClient) -> None:
+    with database_of(full).reading() as session:
+        evidence = of_study(session, Settings(), 1)
+    for measure in words.MEASURES:
+        found = study_figures(evidence, StudyView(matrices=measure))
+        for figure in (found["updates"], found["matrices"]):
+            for narrow in (False, True):
+                drawn = figure.chart(narrow=narrow).configure(**render.CONFIG).to_dict(validate=True)
+                assert "NaN" not in json.dumps(drawn, allow_nan=False)
 
 
 def test_its_file_has_every_matrix_of_every_arm_with_every_number(full: TestClient) -> None:
