@@ -9,8 +9,8 @@ from app.services import will_it_fit
 from app.settings import Settings
 from app.store.queries import evaluations, runs, steps, weight_updates
 from app.web.figures import RunEvidence, StudyEvidence
-from app.web.figures.curves import Checkpoint
 from app.web.figures.owners import Foreseen
+from app.web.figures.reports import Checkpoint
 from app.web.figures.updates import ArmUpdates
 
 

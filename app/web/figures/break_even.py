@@ -1,10 +1,10 @@
 """What keeping many adapted models takes: bytes, or money where one says the prices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import floor, log10
 
-from app.domain.break_even import Line, Upkeep, cheaper_from, cost, stored
+from app.domain.break_even import Line, Prices, Upkeep, cheaper_from, cost, stored
 from app.domain.comparison import Arm, Comparison
 from app.web.charts import break_even as drawing
 from app.web.charts.break_even import BreakEven, Growth
@@ -61,13 +61,19 @@ class Keeping:
         return [kept for kept in self.arms if not kept.whole]
 
     @property
+    def prices(self) -> Prices:
+        """Those that were said; hours have none where times may not be held against each other."""
+        prices = self.form.prices
+        return prices if self.found.times_comparable else replace(prices, hour=0.0)
+
+    @property
     def priced(self) -> bool:
-        """Money is what is drawn: something has a price, and times may be held against each other if hours have one."""
-        return self.form.priced and (not self.form.prices.hour or self.found.times_comparable)
+        """Money is what is drawn: something has a price."""
+        return self.prices.hour > 0 or self.prices.gib_month > 0
 
     def line(self, kept: Kept) -> Line:
         """Money or bytes of N tasks."""
-        return cost(kept.upkeep, self.form.prices) if self.priced else stored(kept.upkeep)
+        return cost(kept.upkeep, self.prices) if self.priced else stored(kept.upkeep)
 
     def cheaper_from(self, kept: Kept) -> int | None:
         """From how many tasks on an arm is cheaper than whole models."""
@@ -196,7 +202,7 @@ def _note(keeping: Keeping) -> str:
     if keeping.form.prices.hour and not keeping.found.times_comparable:
         parts.append(_("Times were not measured under the same conditions, so hours are not priced."))
     if keeping.priced:
-        prices = keeping.form.prices
+        prices = keeping.prices
         currency = keeping.form.money
         if prices.hour:
             parts.append(_("A device-hour: %(price)s.", price=money(prices.hour, currency)))

@@ -7,10 +7,11 @@ from app.domain.comparison import Comparison
 from app.domain.metrics import Steps
 from app.web.figures.break_even import break_even
 from app.web.figures.costs import time
-from app.web.figures.curves import Checkpoint, curves
+from app.web.figures.curves import curves
 from app.web.figures.figure import Figure
 from app.web.figures.memory import memory
 from app.web.figures.owners import Foreseen
+from app.web.figures.reports import Checkpoint
 from app.web.figures.trade_off import trade_off
 from app.web.figures.tuning import tuning
 from app.web.figures.updates import Updates, matrix_map, study_energy

@@ -71,11 +71,6 @@ class PricesForm:
         )
 
     @property
-    def priced(self) -> bool:
-        """Something has a price."""
-        return self.prices.hour > 0 or self.prices.gib_month > 0
-
-    @property
     def money(self) -> str:
         """The currency's name, cut where it is too long."""
         return self.currency.strip()[:CURRENCY]

@@ -132,6 +132,13 @@ def test_evaluations_are_marked_but_not_more_than_can_be_told_apart(session: Ses
     assert len(drawn(found)[1].curves[0].marks) == MARKS
 
 
+def test_a_score_of_nothing_is_a_score(session: Session) -> None:
+    found = evidence(session)
+    nothing = {run: [replace(c, score=0.0) for c in seen] for run, seen in found.checkpoints.items()}
+    _figure, data = drawn(replace(found, checkpoints=nothing), curve="validation")
+    assert [y for _x, y in data.curves[0].mean] == [0.0, 0.0, 0.0]
+
+
 def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
     found = evidence(session)
     titles = {curve: plain(drawn(found, curve=curve)[0].title) for curve in QUANTITIES}
