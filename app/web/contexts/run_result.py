@@ -119,6 +119,8 @@ class RunOutcomePage:
     planned_steps: int
     resumed_from: int | None
     tokens_per_second: float | None
+    energy_joules: float | None
+    """Of training; None where the device does not count it."""
 
     @property
     def stopped_early(self) -> bool:
@@ -173,6 +175,7 @@ class RunOutcomePage:
             planned_steps=row.total_steps or result.steps,
             resumed_from=result.resumed_from,
             tokens_per_second=result.tokens / train if train else None,
+            energy_joules=result.energy_joules,
         )
 
 

@@ -11,7 +11,7 @@ from app.store.tables import RunRow
 from app.web.contexts.run_live import NAMES
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import count, duration, percent, rate
+from app.web.numbers import count, duration, energy, percent, rate
 from app.web.words import more_seeds_help, seeds_needed, what_would_decide
 
 MORE_SEEDS = 2
@@ -152,6 +152,17 @@ def _left(runs: Sequence[RunRow], pace: Mapping[Kind, float]) -> str:
     return _("about %(time)s left", time=duration(max(seconds, 1.0)))
 
 
+def _energy(counted: Sequence[float | None]) -> list[tuple[str, str]]:
+    """What training drew, as far as devices count it; nothing where none does."""
+    known = [joules for joules in counted if joules is not None]
+    if not known:
+        return []
+    text = energy(sum(known))
+    if len(known) < len(counted):
+        text = _("%(energy)s, counted in %(some)s of %(all)s runs", energy=text, some=len(known), all=len(counted))
+    return [(_("Energy of training"), text)]
+
+
 def _cost(every: Sequence[RunRow], found: Comparison) -> tuple[tuple[str, str], ...]:
     runs = [run for run in every if run.trial_round is None]
     done = [run for run in runs if run.status == RunStatus.SUCCEEDED]
@@ -166,6 +177,7 @@ def _cost(every: Sequence[RunRow], found: Comparison) -> tuple[tuple[str, str], 
         wall, train = sum(r.clocks.wall for r in results), sum(r.clocks.train for r in results)
         spent = _("%(wall)s, of which training %(train)s", wall=duration(wall), train=duration(train))
         pairs.append((_("Time, all runs"), spent))
+        pairs += _energy([result.energy_joules for result in results])
     trials = [run for run in every if run.trial_round is not None]
     if trials:
         text = ngettext("%(num)s trial", "%(num)s trials", len(trials))

@@ -20,6 +20,7 @@ from app.web.figures import Figure
 from app.web.figures.break_even import break_even, money
 from app.web.forms.prices import PricesForm
 from tests.factories import FULL, HEAD, LORA, MANY, empty_database, plain, seed_study
+from tests.unit.web.conftest import database_of
 
 
 @pytest.fixture
@@ -84,6 +85,16 @@ def test_energy_is_told_where_the_device_counted_it(session: Session) -> None:
     figure = drawn(session, 1)
     assert figure.table.columns[2].heading == "energy a task"
     assert plain(figure.table.shown[0][2]) == "36.0 kJ"
+
+
+def test_a_study_and_a_run_say_what_the_device_drew(full: TestClient) -> None:
+    assert "Energy of training" not in full.get("/studies/1").text
+    with database_of(full).transaction() as session:
+        for run in session.scalars(select(RunRow).where(RunRow.study_id == 1).limit(2)):
+            run.result_json = (run.result_json or {}) | {"energy_joules": 36_000.0}
+    assert "72.0 kJ, counted in 2 of 9 runs" in plain(full.get("/studies/1").text)
+    assert "The device drew 36.0 kJ while this run trained and was validated." in plain(full.get("/runs/1").text)
+    assert "The device drew" not in full.get("/runs/9").text
 
 
 def test_without_whole_models_there_is_nothing_to_hold_adapters_against(session: Session) -> None:

@@ -244,6 +244,17 @@ def test_a_domain_holds_its_values_and_marks_round_numbers(
     assert all(domain.low <= tick <= domain.high for tick in domain.ticks)
 
 
+def test_a_logarithmic_domain_marks_round_numbers_and_places_values_by_their_ratio() -> None:
+    domain = Domain.logarithmic([1_925, 22_715_141])
+    assert domain.ticks == [1e3, 1e4, 1e5, 1e6, 1e7]
+    assert domain.format == "~s"
+    assert domain.low < 1_925 < 22_715_141 < domain.high
+    middle = (domain.low * domain.high) ** 0.5
+    assert domain.pixel(middle, 200) == pytest.approx(100)
+    assert Domain.logarithmic([15, 403]).ticks == [20, 50, 100, 200, 500]
+    assert Domain.logarithmic([0.0084, 90.9]).format == ",.6~g"
+
+
 def test_smoothing_leaves_out_what_is_not_finite() -> None:
     curve = smooth(np.array([1.0, 1.0, np.inf, 1.0, 1.0]), 3)
     assert np.allclose(curve, 1.0)
