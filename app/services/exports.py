@@ -15,6 +15,7 @@ from app.domain.errors import Invalid, NotFound
 from app.domain.flips import Flips
 from app.domain.metrics import STEP_DTYPE, Clocks
 from app.domain.tasks import TASKS
+from app.domain.tuning import Trial
 from app.services.predictions import item_names
 from app.store.files import Files
 from app.store.queries import artifacts, steps
@@ -26,18 +27,40 @@ WHOSE = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
 
 
 def runs_table(session: Session, files: Files, found: Comparison) -> Iterator[pa.Table]:
-    """A row a run: what it reached and what it cost; empty where it did not succeed."""
+    """A row a run: what it reached and what it cost; empty where it did not succeed. A run that tried a learning rate
+    has its round in `trial_round`, and no score of the test split."""
     measures, clocks = list(TASKS[found.spec.task].metrics), list(Clocks.model_fields)
     schema = pa.schema(
         [
             *WHOSE,
             *((name, pa.string()) for name in ("status", "failure", "metric")),
             *((name, pa.float64()) for name in ("score", *measures, "loss", "forgetting")),
+            *((name, pa.float64()) for name in ("learning_rate", "validation_score", "validation_loss")),
+            ("trial_round", pa.int64()),
             *((name, pa.int64()) for name in ("trainable_parameters", "artifact_bytes", *MEMORY)),
             *((f"{name}_seconds", pa.float64()) for name in ("train", *clocks)),
         ]
     )
-    yield pa.Table.from_pylist([_run(found, run) for run in found.runs], schema=schema)
+    rows = []
+    for arm in found.arms:
+        rows += [_trial(found, trial) for trial in arm.trials]
+        rows += [_run(found, run) | {"learning_rate": arm.learning_rate} for run in arm.runs]
+    yield pa.Table.from_pylist(rows, schema=schema)
+
+
+def _trial(found: Comparison, trial: Trial) -> dict[str, Any]:
+    return {
+        "arm": trial.arm,
+        "seed": trial.seed,
+        "run": trial.run_id,
+        "status": trial.status.value,
+        "failure": trial.failure.code.value if trial.failure else "",
+        "metric": found.metric,
+        "learning_rate": trial.rate,
+        "validation_score": trial.score,
+        "validation_loss": trial.loss,
+        "trial_round": trial.round,
+    }
 
 
 def _run(found: Comparison, run: RunOutcome) -> dict[str, Any]:
@@ -53,9 +76,11 @@ def _run(found: Comparison, run: RunOutcome) -> dict[str, Any]:
     if run.result is None:
         return row
     result, test = run.result, run.result.evaluation("adapted", "test")
+    validation = run.result.evaluation("adapted", "validation")
     return (
         row
         | (dict(test.metrics) | {"loss": test.loss} if test else {})
+        | ({"validation_score": validation.score, "validation_loss": validation.loss} if validation else {})
         | {
             "forgetting": result.forgetting.change if result.forgetting else None,
             "trainable_parameters": result.parameters.trainable,
@@ -99,12 +124,15 @@ def items_table(session: Session, files: Files, found: Comparison) -> Iterator[p
 
 
 def steps_table(session: Session, files: Files, found: Comparison) -> Iterator[pa.Table]:
-    """A row an optimizer step and run, every step."""
+    """A row an optimizer step and run, every step, of runs that tried a learning rate too."""
     names = STEP_DTYPE.names or ()
     fields = [(name, pa.from_numpy_dtype(STEP_DTYPE[name])) for name in names]
     schema = pa.schema([*WHOSE, *fields])
     yield schema.empty_table()
-    for run in found.runs:
+    every: list[RunOutcome | Trial] = []
+    for arm in found.arms:
+        every += [*arm.trials, *arm.runs]
+    for run in every:
         seen = steps.read(session, run.run_id)
         columns = {**_whose(run, len(seen)), **{name: np.ascontiguousarray(seen[name]) for name in names}}
         yield pa.table(columns, schema=schema)
@@ -118,7 +146,7 @@ TABLES: dict[Table, Callable[[Session, Files, Comparison], Iterator[pa.Table]]] 
 """By name; each yields parts of one schema, at least one."""
 
 
-def _whose(run: RunOutcome, rows: int) -> dict[str, list[Any]]:
+def _whose(run: RunOutcome | Trial, rows: int) -> dict[str, list[Any]]:
     return {"arm": [run.arm] * rows, "seed": [run.seed] * rows, "run": [run.run_id] * rows}
 
 

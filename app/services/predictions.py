@@ -106,7 +106,7 @@ def of_artifact(files: Files, artifact: ArtifactRow, *, texts: bool) -> Predicti
     )
 
 
-def item_names(files: Files, artifact: ArtifactRow) -> "ItemNames":
+def item_names(files: Files, artifact: ArtifactRow) -> ItemNames:
     """The names of all items of a predictions file. Raises as `of_artifact`."""
     return _opened(files, artifact.file, lambda file: ItemNames.of(pq.ParquetFile(file)))
 
@@ -135,9 +135,16 @@ def read(file: IO[bytes], *, texts: bool = True) -> Predictions:
         parts.append(part)
     if not parts:
         raise ValueError("it has no rows")
-    return Predictions(
-        pa.concat_tables(parts), tuple(labels.split("\n")) if labels else (), ItemNames.of(parquet).items_hash
-    )
+    return Predictions(pa.concat_tables(parts), tuple(labels.split("\n")) if labels else (), _items_hash(parquet))
+
+
+def _items_hash(parquet: Any) -> str:
+    """As evaluations have it. Names are read a batch at a time: there may be many."""
+    digest = hashlib.sha256()
+    for number, batch in enumerate(parquet.iter_batches(BATCH, columns=["item"])):
+        names = "\n".join(batch.column("item").to_pylist())
+        digest.update((f"\n{names}" if number else names).encode())
+    return digest.hexdigest()
 
 
 def _kept_of(batch: pa.RecordBatch) -> pa.Table:

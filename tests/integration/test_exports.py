@@ -19,7 +19,8 @@ from app.web import table_file
 from tests import predicted
 from tests.factories import FULL, LORA, seed_study
 from tests.fakes import SilentBell
-from tests.filled import ITEMS, MIB, TOTAL_STEPS
+from tests.filled import ITEMS, MIB, TOTAL_STEPS, register
+from tests.tuned import add_tuned_study
 
 
 @pytest.fixture
@@ -57,6 +58,20 @@ def test_a_row_a_run_with_what_it_reached_and_cost(api: TestClient, study: int) 
     assert rows[1]["train_seconds"] == pytest.approx(float(text[1]["train_seconds"]))
     found = api.get(f"/studies/{study}/comparison").json()["arms"][1]["score"]["mean"]
     assert np.mean([row["score"] for row in rows if row["arm"] == "LoRA r=8"]) == pytest.approx(found)
+
+
+def test_runs_that_tried_a_learning_rate_are_there_and_marked(api: TestClient, database: Database) -> None:
+    with database.transaction() as session:
+        register(session)
+        study = add_tuned_study(session)
+    _text, rows = read(api, study, "runs")
+    trials = [row for row in rows if row["trial_round"] is not None]
+    judged = [row for row in rows if row["trial_round"] is None and row["arm"] == "full"]
+    tried = {row["learning_rate"] for row in trials if row["arm"] == "full"}
+    assert {row["score"] for row in trials} == {None}
+    assert len(tried) == 3
+    assert len(judged) == 3
+    assert {row["learning_rate"] for row in judged} < tried
 
 
 def test_a_row_an_item_and_run_with_both_scores(api: TestClient, study: int, database: Database, files: Files) -> None:
