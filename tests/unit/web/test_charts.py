@@ -25,7 +25,7 @@ from app.web.figures.curve_titles import still_falling
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 SETTINGS = Settings()
-NAMES = {"verdict", "trade-off", "curves", "memory", "time", "break-even", "updates", "matrices"}
+NAMES = {"verdict", "trade-off", "curves", "memory", "time", "break-even", "updates", "matrices", "tuning"}
 
 
 @pytest.fixture
@@ -70,6 +70,7 @@ def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
         "time": "No run has a result yet.",
         "updates": "No matrix has been looked at yet.",
         "matrices": "No matrix has been looked at yet.",
+        "tuning": "No rate was looked for.",
     }
 
 
