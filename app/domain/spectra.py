@@ -11,6 +11,7 @@ Sources: Eckart & Young 1936, Psychometrika 1; Roy & Vetterli 2007, EUSIPCO; Rud
 Pure functions of the singular values, [n], largest first. A matrix of zeros has rank 0, and every rank holds all of it.
 """
 
+from collections.abc import Sequence
 from math import exp
 from typing import Self
 
@@ -108,9 +109,12 @@ class Spectrum(BaseModel):
     def energy_at(self, rank: int) -> float:
         """Share of the energy that a rank holds. Between the ranks that are kept, on the straight line between them,
         which is a little too low."""
-        if rank >= self.count:
-            return 1.0
-        return float(np.interp(rank, [0, *ranks_shown(self.count)], [0.0, *self.energy]))
+        return float(self.energies_at([rank])[0])
+
+    def energies_at(self, ranks: Sequence[int]) -> Values:
+        """The same for several ranks, [len(ranks)]."""
+        kept: Values = np.interp(ranks, [0, *ranks_shown(self.count)], [0.0, *self.energy])
+        return np.where(np.asarray(ranks) >= self.count, 1.0, kept)
 
 
 def _log_spaced(n: int) -> list[int]:

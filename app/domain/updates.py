@@ -161,12 +161,13 @@ class KeptAt(_Value):
 
 def energy_curve(spectra: Sequence[Spectrum]) -> list[KeptAt]:
     """Energy kept over the rank, up to where every matrix is whole: mean and band over at least one matrix."""
-    found = []
-    for rank in ranks_shown(max(s.count for s in spectra)):
-        kept = [s.energy_at(rank) for s in spectra]
-        low, high = np.quantile(kept, BAND)
-        found.append(KeptAt(rank=rank, mean=float(np.mean(kept)), low=float(low), high=float(high)))
-    return found
+    ranks = ranks_shown(max(s.count for s in spectra))
+    kept = np.stack([s.energies_at(ranks) for s in spectra])
+    columns = (kept.mean(axis=0), *np.quantile(kept, BAND, axis=0))
+    return [
+        KeptAt(rank=rank, mean=float(mean), low=float(low), high=float(high))
+        for rank, mean, low, high in zip(ranks, *columns, strict=True)
+    ]
 
 
 def spread_order(n: int) -> list[int]:

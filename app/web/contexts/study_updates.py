@@ -11,6 +11,7 @@ from app.web.numbers import NOTHING, count, percent
 from app.web.view import StudyView
 from app.web.words.updates import (
     MEASURES,
+    MOST_SAID,
     arm_sentence,
     directions,
     explained,
@@ -60,7 +61,7 @@ class StudyUpdates:
         shown = drawable(found, updates)
         summaries = [(arm, summary) for arm, seen in shown if (summary := seen.summary)]
         most = max((s for _arm, s in summaries), key=lambda s: s.matrices, default=None)
-        said = [arm_sentence(arm, summary) for arm, summary in summaries]
+        said = [arm_sentence(arm, summary) for arm, summary in summaries[:MOST_SAID]]
         rows = [_row(arm, updates.get(arm.title)) for arm in done]
         return cls(
             sentences=(*said, *([weight_sentence(most)] if most else [])),

@@ -19,7 +19,7 @@ from app.web.charts.thin import Floats, smooth, window_for
 from app.web.figures.curve_titles import still_falling
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.run_costs import clocks, died, owners
-from app.web.figures.updates import run_energy
+from app.web.figures.updates import run_energy, run_map
 from app.web.i18n import gettext as _
 from app.web.numbers import MIB, decimal, memory, mib
 from app.web.words.metrics import loss_unit
@@ -57,7 +57,7 @@ def run_figures(run: RunEvidence) -> dict[str, Figure]:
         figures += [owners(run.result.memory, run.fit), clocks(run.result.clocks, run.fit)]
         if run.updates and run.updates.matrices:
             look = Look(_("ΔW"), METHODS[run.method_kind].family)
-            figures.append(run_energy(run.label, look, run.updates))
+            figures += [run_energy(look, run.updates), run_map(run.label, look, run.updates)]
     elif run.failure and run.failure.ledger:
         figures.append(died(run.failure.ledger, run.fit))
     return {figure.name: figure for figure in figures}

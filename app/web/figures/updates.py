@@ -73,19 +73,19 @@ def study_energy(found: Comparison, updates: Updates) -> Figure:
     )
 
 
-def run_energy(label: str, family_look: Look, found: RunUpdates) -> Figure:
+def run_energy(family_look: Look, found: RunUpdates) -> Figure:
     """The same of one run."""
     lines = [Line(family_look, _curve([m.delta for m in found.matrices])), _itself(found.matrices)]
     return Figure(
         name="updates",
-        title=kept_words([(_("ΔW"), found.summary)]),
+        title=kept_words([("", found.summary)]),
         label=_("Energy that a rank keeps, of ΔW and of the matrices themselves"),
         note=_("Lines: mean over matrices; a tenth of the matrices lie above the band, a tenth below."),
         data=_energy(lines),
         draw=energy.chart,
         widths=WIDTHS,
         table=_energy_table(lines),
-        everything=lambda: _matrix_table([(label, found)]),
+        everything=lambda: _curves_table(lines),
     )
 
 
@@ -174,6 +174,22 @@ def matrix_map(found: Comparison, updates: Updates, view: StudyView) -> Figure:
         widths=WIDTHS,
         table=_map_table(matrices, view.matrices),
         everything=lambda: _matrix_table([(a.title, s.found) for a, s in shown]),
+    )
+
+
+def run_map(label: str, family_look: Look, found: RunUpdates) -> Figure:
+    """The effective rank of each matrix of one run, by block and module."""
+    word = "effective-rank"
+    return Figure(
+        name="matrices",
+        title=_extremes(label, word, found.matrices),
+        label=_("%(measure)s of ΔW by block and module", measure=_(MEASURES[word].title)),
+        note=_("A column a block, a row a module; the darker, the more. Empty: not trained, or not looked at."),
+        data=_map(found.matrices, word, family_look.colour),
+        draw=matrix_chart.chart,
+        widths=WIDTHS,
+        table=_map_table(found.matrices, word),
+        everything=lambda: _matrix_table([(label, found)]),
     )
 
 

@@ -26,6 +26,8 @@ def directions(value: float) -> str:
     return significant(value, 2)
 
 
+MOST_SAID = 3
+"""Arms that sentences speak of; the table has all."""
 MEASURES: dict[str, Measure] = {
     "effective-rank": Measure(marked("effective rank"), lambda m: m.delta.effective_rank, directions),
     "rank-90": Measure(marked("rank for 90 % of the energy"), lambda m: m.delta.rank_90, lambda v: count(int(v))),
@@ -71,16 +73,19 @@ def _sentence(name: str, found: UpdateSummary) -> str:
 
 
 def kept_words(shown: Sequence[tuple[str, UpdateSummary | None]]) -> str:
-    """`Rank 8 keeps 56 % of full and 100 % of LoRA r=8 (median over matrices), and 14 % of the matrices themselves`:
-    from names and summaries."""
-    known = [(name, summary) for name, summary in shown if summary]
+    """`Rank 8 keeps 67 % (full) and 100 % (LoRA r=8) of the update's energy, and 14 % of that of the matrices
+    themselves`: from names, of which a single one may be empty, and summaries."""
+    known = [(name, summary) for name, summary in shown[:MOST_SAID] if summary]
     if not known:
         return _("Energy that a rank keeps")
-    names = listed([_("%(share)s of %(name)s", share=percent(s.energy_8, 0), name=name) for name, s in known])
+    shares = [
+        _("%(share)s (%(name)s)", share=percent(s.energy_8, 0), name=name) if name else percent(s.energy_8, 0)
+        for name, s in known
+    ]
     return _(
-        "Rank %(rank)s keeps %(shares)s (median over matrices), and %(own)s of the matrices themselves",
+        "Rank %(rank)s keeps %(shares)s of the update's energy, and %(own)s of that of the matrices themselves",
         rank=SHOWN_RANK,
-        shares=names,
+        shares=listed(shares),
         own=percent(max(known, key=lambda pair: pair[1].matrices)[1].weight_energy_8, 0),
     )
 

@@ -116,7 +116,7 @@ def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session
     working = run_figures(evidence_of_run(session, SETTINGS, study.runs[0].run_id))
     ended = run_figures(evidence_of_run(session, SETTINGS, study.runs[1].run_id))
     assert set(working) == {"loss", "memory"}
-    assert set(ended) == {"loss", "memory", "owners", "clocks", "updates"}
+    assert set(ended) == {"loss", "memory", "owners", "clocks", "updates", "matrices"}
     assert "now, step 153" in json.dumps(specification(working["loss"].chart()))
     assert plain(ended["clocks"].title) == "1 min 2 s, of which 54 s training"
     for figure in (*working.values(), *ended.values()):

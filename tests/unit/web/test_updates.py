@@ -52,7 +52,7 @@ def test_a_study_says_how_many_directions_each_update_uses_and_how_many_the_matr
     assert re.search(r"\d+ to \d+ over 3 seeds", text)
     assert UNCHANGED["head"] in text
     assert re.search(
-        r"Rank 8 keeps \d+ % of full and 100 % of LoRA r=8 \(median over matrices\), and \d+ % of the", text
+        r"Rank 8 keeps \d+ % \(full\) and 100 % \(LoRA r=8\) of the update's energy, and \d+ % of that of", text
     )
 
 
@@ -133,8 +133,9 @@ def test_a_run_shows_every_matrix_in_numbers(full: TestClient) -> None:
     assert "LoRA r=8's update had effective rank" in text
     assert text.count('<th scope="row">block ') == 12
     assert "block 5, attention.self.value" in text
-    assert re.search(r"Rank 8 keeps 100 % of ΔW \(median over matrices\), and \d+ % of the matrices themselves", text)
-    rows = table(full, f"/runs/{LORA}/charts/updates.csv")
+    assert re.search(r"Rank 8 keeps 100 % of the update's energy, and \d+ % of that of the matrices themselves", text)
+    assert "LoRA r=8, effective rank: from" in text
+    rows = table(full, f"/runs/{LORA}/charts/matrices.csv")
     assert [row["arm"] for row in rows] == ["LoRA r=8"] * 12
     assert UNCHANGED["head"] in shown(full, f"/runs/{PROBE}")
 
