@@ -37,6 +37,8 @@ def pages(url: str) -> dict[str, str]:
     found = {
         "studies": "/studies",
         "study": f"/studies/{study['id']}",
+        "flips": f"/studies/{study['id']}/flips",
+        "report": f"/studies/{study['id']}/report.html",
         "new-study": "/studies/new",
         "models": "/models",
         "model": "/models/all-MiniLM-L6-v2",

@@ -15,7 +15,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import NOTHING, count, percent
 from app.web.words.flips import kind_title
-from app.web.words.metrics import heading, title, written
+from app.web.words.metrics import title, written
 from app.web.words.parts import sentence
 
 SHOWN = 240
@@ -211,24 +211,30 @@ def _cell(who: str, answer: Answer | None, metric: MetricName, labels: Sequence[
             notes.append(_("%(share)s for the true label", share=percent(answer.of_label, 0)))
     elif answer.text is not None:
         words = Clamped.of(answer.text or _("(nothing)"))
-        notes += [f"{heading(name)} {written(name, value)}" for name, value in (answer.text_metrics or {}).items()]
+        notes += [_measured(name, value) for name, value in (answer.text_metrics or {}).items()]
+        if notes and answer.seeds > 1:
+            notes[0] = _("seed %(seed)s: %(words)s", seed=answer.text_seed, words=notes[0])
     else:
         words = Clamped(f"{title(metric)} {written(metric, answer.score)}" if graded else NOTHING)
     if answer.seeds > 1:
-        notes += _over_seeds(answer, metric, graded)
+        notes.append(_over_seeds(answer, metric, graded))
     return AnswerCell(who, words, right, tuple(notes))
 
 
-def _over_seeds(answer: Answer, metric: MetricName, graded: bool) -> list[str]:
-    if not graded:
-        return [_("%(right)s of %(seeds)s seeds right", right=answer.right, seeds=answer.seeds)]
-    mean = ngettext(
-        "mean of %(num)s seed: %(score)s",
-        "mean of %(num)s seeds: %(score)s",
-        answer.seeds,
-        score=written(metric, answer.score),
-    )
-    return ([_("this text: seed %(seed)s", seed=answer.text_seed)] if answer.text is not None else []) + [mean]
+def _measured(name: MetricName, value: float) -> str:
+    """`ROUGE-L 43.2 %`, `exact match: no`."""
+    if METRICS[name].graded:
+        return f"{title(name)} {written(name, value)}"
+    return f"{title(name)}: {_('yes') if value > HALF else _('no')}"
+
+
+def _over_seeds(answer: Answer, metric: MetricName, graded: bool) -> str:
+    if graded:
+        score = written(metric, answer.score)
+        return ngettext(
+            "mean of %(num)s seed: %(score)s", "mean of %(num)s seeds: %(score)s", answer.seeds, score=score
+        )
+    return _("%(right)s of %(seeds)s seeds right", right=answer.right, seeds=answer.seeds)
 
 
 @dataclass(frozen=True)

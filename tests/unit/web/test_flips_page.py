@@ -112,6 +112,19 @@ def test_a_study_that_has_nothing_yet_says_so(empty: TestClient) -> None:
     assert 'id="flips"' not in empty.get("/studies/1").text
 
 
+def test_generated_answers_have_the_scores_of_their_text_and_the_mean(with_language: TestClient) -> None:
+    files = with_language.app.state.files  # type: ignore[attr-defined]
+    with database_of(with_language).transaction() as session:
+        for run in runs.of_study(session, 5):
+            scores = np.linspace(0.2, 0.9, 640)
+            predicted.keep(session, files, run, predicted.written(scores, scores, "token_accuracy"))
+    text = words(with_language.get("/studies/5/flips", params={"kind": "any"}).text)
+    assert "Wanted" in text
+    assert "seed 0: token accuracy 20.0" in text
+    assert "exact match: no" in text
+    assert re.search(r"mean of 3 seeds: \d+\.\d", text)
+
+
 def test_a_language_models_items_have_texts_and_scores(with_language: TestClient) -> None:
     text = with_language.get("/studies/5/flips").text
     assert "averaged over its 3 seeds" in words(text)
