@@ -14,7 +14,6 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
 from app.web import api, errors, pages
-from app.web.charts import render
 from app.web.security import KnownHost, SafeHeaders, SameOrigin
 from app.web.static import mount
 from app.web.timing import Timed
@@ -70,5 +69,4 @@ def serve() -> FastAPI:
     """The application of `vezna web`, which names it to uvicorn: as `create_app`, with logging set up."""
     settings = load()
     logs.configure(settings)
-    render.warm()
     return create_app(settings)

@@ -7,10 +7,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, cast
 
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from app.domain.methods import METHODS, Family
 
@@ -76,7 +75,6 @@ def _told(value: Any) -> Any:
     return [_told(v) for v in value] if isinstance(value, list) else value
 
 
-@cache
 def t_quantile(n: int) -> float:
     """By what the standard error of a mean of n ≥ 2 values is multiplied for the half-width of its interval."""
-    return float(t.ppf(0.5 + CONFIDENCE / 2, n - 1))
+    return float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2))

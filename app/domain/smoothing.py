@@ -10,10 +10,10 @@ that were given.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 Floats = NDArray[np.float64]
 
@@ -24,10 +24,17 @@ def debiased(values: Floats, factor: float) -> Floats:
     if factor == 0 or not len(values):
         return values
     finite = np.isfinite(values)
-    weighted = lfilter([1 - factor], [1, -factor], np.where(finite, values, 0.0))
-    weights = lfilter([1 - factor], [1, -factor], finite.astype(np.float64))
+    weighted = _average(np.where(finite, values, 0.0), factor)
+    weights = _average(finite.astype(np.float64), factor)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(weights > 0, weighted / weights, np.nan))
+
+
+def _average(values: Floats, factor: float) -> Floats:
+    """The recursion from zero, in plain Python: 100,000 values take 10 ms. scipy.signal has it faster, and its import
+    costs every process of the web server a second and 50 MiB."""
+    found = accumulate(values.tolist(), lambda before, value: factor * before + (1 - factor) * value, initial=0.0)
+    return np.fromiter(found, dtype=np.float64, count=len(values) + 1)[1:]
 
 
 @dataclass(frozen=True)

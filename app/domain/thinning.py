@@ -18,15 +18,16 @@ def lttb(x: NDArray[np.float64], y: NDArray[np.float64], points: int) -> NDArray
         return np.arange(n) if points >= n else np.unique(np.linspace(0, n - 1, max(points, 1)).astype(np.intp))
     y = np.nan_to_num(y, nan=0.0, posinf=0.0, neginf=0.0)
     edges = np.linspace(1, n - 1, points - 1).astype(np.intp)
-    kept = [0]
-    for place in range(points - 2):
-        start, stop = edges[place], max(edges[place + 1], edges[place] + 1)
-        after = slice(stop, edges[place + 2] if place + 2 < len(edges) else n)
-        x_next, y_next = x[after].mean(), y[after].mean()
-        x_kept, y_kept = x[kept[-1]], y[kept[-1]]
-        bucket = slice(start, stop)
-        area = np.abs((x_kept - x_next) * (y[bucket] - y_kept) - (x_kept - x[bucket]) * (y_next - y_kept))
-        kept.append(int(start + area.argmax()))
+    sizes = np.diff(edges, append=n)
+    x_means, y_means = (np.add.reduceat(values, edges) / sizes for values in (x, y))
+    kept, x_kept, y_kept = [0], float(x[0]), float(y[0])
+    bounds, x_after, y_after = edges.tolist(), x_means[1:].tolist(), y_means[1:].tolist()
+    for start, stop, x_next, y_next in zip(bounds, bounds[1:], x_after, y_after, strict=False):
+        # twice the triangle's area, but for its sign
+        area = (x_kept - x_next) * (y[start:stop] - y_kept) + (y_next - y_kept) * (x[start:stop] - x_kept)
+        chosen = start + int(np.abs(area).argmax())
+        kept.append(chosen)
+        x_kept, y_kept = float(x[chosen]), float(y[chosen])
     kept.append(n - 1)
     return np.array(kept, dtype=np.intp)
 

@@ -10,7 +10,7 @@ from app.queue import Doorbell
 from app.services import tuning
 from app.services.fit import check_run
 from app.services.queueing import enqueue
-from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies
+from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies, tags
 from app.store.tables import ArtifactRow, DatasetRow, EvaluationRow, RunEventRow, RunRow, now
 
 
@@ -51,6 +51,7 @@ class RunView:
     events: list[RunEventRow]
     evaluations: list[EvaluationRow]
     artifacts: list[ArtifactRow]
+    tags: list[str]
     place: int | None
     """Place in the queue, from 1; None unless it is queued."""
 
@@ -69,6 +70,7 @@ def view(session: Session, run_id: int, *, log_lines: int = 200) -> RunView:
         events=events.last(session, run_id, limit=log_lines),
         evaluations=evaluations.of_run(session, run_id),
         artifacts=artifacts.of_run(session, run_id),
+        tags=tags.of_runs(session, [run_id]).get(run_id, []),
         place=runs.place_in_queue(session, row) if row.status == RunStatus.QUEUED else None,
     )
 

@@ -16,7 +16,7 @@ from app.settings import ROOT
 from app.web.i18n import gettext as _
 
 ROOMS = ("app/domain", "app/services")
-SAYING = ("FieldError", "wrong", "field")
+SAYING = ("FieldError", "FilterError", "wrong", "field")
 """What is called with a path, a message and a remedy: the dataclass, a validator's error, `Invalid.field`."""
 
 VALUE = re.compile(r"%\((\w+)\)s")

@@ -41,9 +41,9 @@ def fill(database: Database, runs: int) -> int:
         curve = long_curve(CURVE_STEPS)
         for start in range(0, CURVE_STEPS, steps.COMPACT):
             steps.append(session, runs, curve[start : start + steps.COMPACT])
-    with database.engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.execute(text("VACUUM ANALYZE" if database.engine.dialect.name == "postgresql" else "ANALYZE"))
+    if database.engine.dialect.name == "postgresql":  # as its autovacuum does; SQLite is never analyzed by itself
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
     return runs
 
 

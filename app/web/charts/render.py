@@ -48,8 +48,12 @@ class Drawings:
         return drawing
 
 
+@cache
 def warm() -> None:
-    """Have the renderer ready before the first page asks for it: its first drawing in a process takes a second."""
+    """Have the renderer ready before a page with figures asks for it: its first drawing in a process takes a second.
+
+    And 58 MiB, so it is done once somebody looks at the list that leads to such pages, not when a server starts.
+    """
     nothing = {"data": {"values": []}, "mark": "text"}
     Thread(target=vl_convert.vegalite_to_svg, args=(nothing,), name="warm-charts", daemon=True).start()
 

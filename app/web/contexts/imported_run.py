@@ -1,11 +1,13 @@
 """The context of the page of an imported run: what its file says, and nothing that was not measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from app.domain.methods import Family
 from app.domain.proportions import Share, wilson
 from app.store.tables import RunRow
+from app.web.contexts.notes import Written
 from app.web.i18n import gettext as _
 from app.web.numbers import count, duration, file_size, memory, percent, rate, share
 from app.web.words.metrics import title
@@ -25,13 +27,14 @@ class ImportedRunPage:
     """Over its items; None where their number is not known."""
     by_item: bool
     """There are scores of single items."""
+    written: Written
     source: str
     brought_at: datetime
     facts: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, row: RunRow, collection: str, *, by_item: bool) -> "ImportedRunPage":
+    def of(cls, row: RunRow, collection: str, *, by_item: bool, tags: Sequence[str]) -> "ImportedRunPage":
         """From the store."""
         found = row.outside
         assert found is not None and row.collection_id is not None  # noqa: S101  (the caller looks)
@@ -65,6 +68,7 @@ class ImportedRunPage:
             ),
             interval=wilson(found.score, found.n) if found.n else None,
             by_item=by_item,
+            written=Written("runs", row.id, row.note, tuple(tags)),
             source=found.source,
             brought_at=row.queued_at,
             facts=tuple((name, value) for name, value in said if value),

@@ -13,6 +13,7 @@ from app.domain.verdict import Estimate
 from app.services.runs import RunView
 from app.store.tables import ArtifactRow, RunEventRow
 from app.web.contexts.fits import Way
+from app.web.contexts.notes import Written
 from app.web.contexts.run_failure import NO_MEMORY, RunFailure
 from app.web.contexts.run_live import RunLive
 from app.web.contexts.run_result import RunOutcomePage
@@ -49,6 +50,7 @@ class RunPage:
     attempts: int
     started_at: datetime | None
     finished_at: datetime | None
+    written: Written
     events: tuple[RunEventRow, ...]
     artifacts: tuple[ArtifactRow, ...]
     figures: Mapping[str, Drawn]
@@ -99,6 +101,7 @@ class RunPage:
             attempts=row.epoch,
             started_at=row.started_at,
             finished_at=row.finished_at,
+            written=Written("runs", row.id, row.note, tuple(view.tags)),
             events=tuple(view.events),
             artifacts=tuple(view.artifacts),
             figures=figures,

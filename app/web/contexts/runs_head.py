@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from app.web.forms.runs_view import CHOICES, GROUPED, RunsView
 from app.web.i18n import gettext as _
+from app.web.refusals import told
 from app.web.words.run_fields import title
 
 EXAMPLES = (
@@ -67,13 +68,13 @@ class RunsHead:
         error = self.view.error
         if error is None:
             return None
-        place = error.column - 1
+        place, said = error.column - 1, told(error.fields[0])
         return Mistake(
             before=self.view.filter[:place],
             after=self.view.filter[place:],
             caret=" " * place + "^",
-            what=error.what,
-            remedy=error.remedy,
+            what=said.message,
+            remedy=said.remedy,
         )
 
     @property

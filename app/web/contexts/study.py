@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.domain.comparison import Comparison
 from app.domain.models import ModelFacts
 from app.web.address import Address
+from app.web.contexts.notes import Written
 from app.web.contexts.study_arms import Arms
 from app.web.contexts.study_choices import StudyChoices
 from app.web.contexts.study_conditions import StudyConditions
@@ -56,6 +57,7 @@ class StudyPage:
     tuning: StudyTuning | None
     """None where no learning rate was looked for."""
     troubles: tuple[Trouble, ...]
+    written: Written
     margin: float
     """Points."""
     owner_rows: tuple[OwnerRow, ...]
@@ -92,6 +94,7 @@ class StudyPage:
         updates: StudyUpdates | None,
         foreseen: Mapping[str, Foreseen],
         tuning: StudyTuning | None,
+        written: Written,
     ) -> "StudyPage":
         """From what was measured and drawn."""
         return cls(
@@ -115,6 +118,7 @@ class StudyPage:
             troubles=tuple(
                 Trouble(why(reason), times, reason.message, remedy(reason)) for reason, times in failures(found)
             ),
+            written=written,
             margin=found.spec.margin_points,
             owner_rows=owner_rows(found, foreseen),
         )

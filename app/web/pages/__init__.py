@@ -9,6 +9,7 @@ from app.web.pages import (
     memory_map,
     models,
     new_study,
+    notes,
     report,
     run,
     runs,
@@ -24,6 +25,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     runs.router,
     imports.router,
     run.router,
+    notes.router,
     workers.router,
     memory_map.router,  # before the models, whose names may hold slashes
     models.router,

@@ -13,7 +13,7 @@ from app.queue import Doorbell
 from app.services import runs as run_service
 from app.services import will_it_fit
 from app.settings import Settings
-from app.store.queries import collections, evaluations, runs, weight_updates
+from app.store.queries import collections, evaluations, runs, tags, weight_updates
 from app.store.session import Database
 from app.web.api.waiting import look_or_ask
 from app.web.contexts.imported_run import ImportedRunPage
@@ -58,7 +58,8 @@ def show(at: At, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTML
     """The whole page; how the spec is written is in its address. An imported run has a page of its own."""
     if (row := runs.get(at.session, run_id)).imported:
         name, scored = collections.named(at.session, row), bool(evaluations.of_run(at.session, run_id))
-        return render.page("pages/runs/imported.html", ImportedRunPage.of(row, name, by_item=scored))
+        own = tags.of_runs(at.session, [run_id]).get(run_id, [])
+        return render.page("pages/runs/imported.html", ImportedRunPage.of(row, name, by_item=scored, tags=own))
     return render.page("pages/runs/show.html", _page(at, run_id, spec, figures=_figures(at, run_id)))
 
 

@@ -5,6 +5,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.services import studies as study_service
 from app.store.queries import base_models, datasets, studies
+from app.web.charts import render as render_charts
 from app.web.contexts.studies import StudiesPage, StudyLine
 from app.web.dependencies import After, Reading
 from app.web.templating import Render
@@ -23,6 +24,7 @@ def home() -> RedirectResponse:
 @router.get("/studies")
 def index(session: Reading, render: Render, after: After = None) -> HTMLResponse:
     """Studies, newest first, each with its verdict."""
+    render_charts.warm()
     found = studies.page(session, after=after, limit=PAGE)
     weighed = study_service.comparisons(session, found.rows)
     models = base_models.names(session)

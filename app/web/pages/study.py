@@ -10,8 +10,9 @@ from app.services import studies as study_service
 from app.services.exports import runs_table
 from app.settings import Settings
 from app.store.files import Files
-from app.store.queries import base_models, datasets
+from app.store.queries import base_models, datasets, tags
 from app.web.address import Address
+from app.web.contexts.notes import Written
 from app.web.contexts.study import StudyPage
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
@@ -108,6 +109,7 @@ def whole_page(
     queries["break-even"] = view.prices.query
     queries["tuning"] = ""
     shown = {name: drawn(figures[name], f"/studies/{study_id}/charts", query) for name, query in queries.items()}
+    own = tags.of_studies(session, [study_id]).get(study_id, ())
     return StudyPage.of(
         study_id,
         found,
@@ -121,4 +123,5 @@ def whole_page(
         flips=StudyFlips.of(session, files, study_id, found),
         foreseen=evidence.foreseen,
         tuning=StudyTuning.of(found, shown["tuning"]),
+        written=Written("studies", study_id, advance.study.note, tuple(own)),
     )

