@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import outside_files, sample, terminal, terminal_fits
+from app import outside_files, sample, terminal, terminal_compared, terminal_fits
 from app.client import Client
 from app.domain.datasets import SAMPLE_DATASET, Row
 from app.domain.errors import Invalid, Unavailable, VeznaError
@@ -177,12 +177,31 @@ def watch(
 
 @cli.command()
 def compare(
-    studies: Annotated[list[int], typer.Argument(metavar="ID…", help="Studies' numbers.")],
+    studies: Annotated[list[int] | None, typer.Argument(metavar="ID…", help="Studies' numbers.")] = None,
+    runs_named: Annotated[str, typer.Option("--runs", help="Any runs instead, of any study or imported: 1,2,3.")] = "",
+    collection: Annotated[
+        int | None, typer.Option("--collection", help="All runs of a collection, by its number.")
+    ] = None,
+    reference: Annotated[
+        int | None, typer.Option("--reference", help="Of --runs and --collection: a run to hold the others against.")
+    ] = None,
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Print a study's verdict table."""
+    """Print a study's verdict table, or that of any runs, with what makes them incomparable."""
     client = Client(url)
+    if runs_named or collection is not None:
+        query = {"runs": runs_named, "study": studies, "collection": collection, "reference": reference}
+        answer = client.get("/compare", **{name: value for name, value in query.items() if value})
+        if as_json:
+            _print_json(answer)
+            return
+        console.print(terminal_compared.compared_table(answer))
+        for line in terminal_compared.remarks(answer):
+            console.print(line, markup=False, highlight=False)
+        return
+    if not studies:
+        raise Invalid("nothing is named to compare: give a study's number, or --runs 1,2,3, or --collection 4")
     found = [client.get(f"/studies/{study}/comparison") for study in studies]
     if as_json:
         _print_json(found)

@@ -133,12 +133,12 @@ def _row(arm: dict[str, Any]) -> list[str]:
         _against(arm),
         f"{costs['peak_bytes'] / 2**20:.0f}",
         f"{costs['train_seconds']:.1f}",
-        _short(costs["trainable_parameters"]),
+        short(costs["trainable_parameters"]),
         f"{costs['artifact_bytes'] / 1e6:.2f}",
     ]
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
     """`134 M`, `75.7 k`."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:

@@ -94,12 +94,15 @@ REASONS = {
 ONE_SEED = "For this one seed only: an arm has a single seed, so what another seed would change is unknown."
 
 
-def judge(arms: Mapping[str, Scores], reference: str, margin: float, *, pool_seeds: bool = False) -> dict[str, Verdict]:
+def judge(
+    arms: Mapping[str, Scores], reference: str, margin: float, *, pool_seeds: bool = False, further: int = 0
+) -> dict[str, Verdict]:
     """A verdict for each arm but the reference, in the order given.
 
     `arms` holds [S, N] scores by arm, on the same items in the same order; an arm without finished runs is empty
     (shape [0, …]). `margin` is in the metric's unit (0.02 is 2 points) and above 0. ValueError if items do not match.
-    Arms with one seed stand last in Holm's order and never count as different.
+    Arms with one seed stand last in Holm's order and never count as different. `further` is how many more arms are held
+    against the same reference by other means: they count among the chances to be fooled.
     """
     if not margin > 0:
         raise ValueError(f"the margin is {margin}: it must be above 0")
@@ -112,7 +115,7 @@ def judge(arms: Mapping[str, Scores], reference: str, margin: float, *, pool_see
         for name in others
         if name not in missing and base is not None
     }
-    corrected = holm(plain)
+    corrected = holm(plain, further)
     return {
         name: Verdict(VerdictKind.NONE, None, margin, None, missing[name])
         if name in missing
@@ -121,11 +124,11 @@ def judge(arms: Mapping[str, Scores], reference: str, margin: float, *, pool_see
     }
 
 
-def holm(differences: Mapping[str, Difference]) -> dict[str, Difference]:
-    """The differences, each at the confidence of its place in Holm's order."""
+def holm(differences: Mapping[str, Difference], further: int = 0) -> dict[str, Difference]:
+    """The differences, each at the confidence of its place in Holm's order, behind which `further` others stand."""
     order = sorted(differences, key=lambda name: (differences[name].one_seed, differences[name].p_value))
     corrected: dict[str, Difference] = {}
-    left = len(order)
+    left = len(order) + further
     for name in order:
         corrected[name] = differences[name].at(1 - (1 - CONFIDENCE) / left)
         if corrected[name].excludes_zero and not corrected[name].one_seed:

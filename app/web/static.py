@@ -24,6 +24,7 @@ SHEETS = (
     "fits",
     "keys",
     "runs",
+    "compare",
     "narrow",
 )
 """The stylesheets of every page, in the order in which they are read."""

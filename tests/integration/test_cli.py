@@ -385,6 +385,28 @@ def test_results_from_elsewhere_are_imported_once_and_what_is_wrong_with_a_file_
     assert json.loads(capsys.readouterr().out)["added"] == [3]
 
 
+def test_any_runs_are_compared_in_the_terminal_with_what_is_in_the_way(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.json").write_text(
+        outside.as_file(outside.result(), outside.result(label="full", method="full")).text
+    )
+    assert vezna(monkeypatch, "import", str(tmp_path / "a.json"), "--url", server) == 0
+    capsys.readouterr()
+    assert vezna(monkeypatch, "compare", "--runs", "1,2", "--url", server) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "LoRA r=8 against full is undecided" in shown
+    assert "imported" in shown and "75.0 ± " in shown
+    assert "Some were measured elsewhere: Vezna has checked nothing of them." in shown
+    assert vezna(monkeypatch, "compare", "--collection", "1", "--reference", "1", "--url", server, "--json") == 0
+    arms = json.loads(capsys.readouterr().out)["arms"]
+    assert [(arm["title"], arm["reference"]) for arm in arms] == [("LoRA r=8", True), ("full", False)]
+    assert vezna(monkeypatch, "compare", "--runs", "1,x", "--url", server) == 1
+    assert "'x' is no number of a run" in capsys.readouterr().err
+    assert vezna(monkeypatch, "compare", "--url", server) == 1
+    assert "nothing is named to compare" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "says"), [("gone", "gone is not there"), ("", "holds no .json file")])
 def test_an_import_of_nothing_is_a_sentence(
     name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

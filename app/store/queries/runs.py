@@ -29,6 +29,22 @@ def get(session: Session, run_id: int) -> RunRow:
     return row
 
 
+def some(session: Session, run_ids: Sequence[int]) -> list[RunRow]:
+    """Those of some runs that are there, by id."""
+    known = [number for number in run_ids if number <= LARGEST_ID]
+    return list(session.scalars(select(RunRow).where(RunRow.id.in_(known)).order_by(RunRow.id)))
+
+
+def beside(session: Session, run_id: int, *, limit: int) -> list[RunRow]:
+    """Runs that succeeded on the same dataset, or lie in the same collection, newest first; without trials."""
+    run = get(session, run_id)
+    same = RunRow.dataset_id == run.dataset_id if run.dataset_id else RunRow.collection_id == run.collection_id
+    query = select(RunRow).where(
+        same, RunRow.id != run_id, RunRow.status == RunStatus.SUCCEEDED.value, RunRow.trial_round.is_(None)
+    )
+    return list(session.scalars(query.order_by(RunRow.id.desc()).limit(limit)))
+
+
 def of_study(session: Session, study_id: int) -> list[RunRow]:
     """The runs of a study in the order in which it owes them."""
     return list(session.scalars(select(RunRow).where(RunRow.study_id == study_id).order_by(RunRow.id)))

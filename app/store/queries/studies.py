@@ -40,3 +40,9 @@ def names(session: Session, study_ids: set[int]) -> dict[int, str]:
     """Names by id."""
     query = select(StudyRow.id, StudyRow.name).where(StudyRow.id.in_(study_ids))
     return {study_id: name for study_id, name in session.execute(query)}
+
+
+def tuned(session: Session, study_ids: set[int]) -> set[int]:
+    """Of some studies, those whose arms looked for their learning rates."""
+    rows = session.scalars(select(StudyRow).where(StudyRow.id.in_(study_ids)))
+    return {row.id for row in rows if row.spec.tuning.kind != "none"}

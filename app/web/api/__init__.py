@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.web.api import (
     artifacts,
+    compare,
     estimates,
     events,
     flips,
@@ -31,6 +32,7 @@ for part in (
     memory_maps,
     models,
     imports,
+    compare,
     registry,
 ):
     router.include_router(part.router)

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.web.pages import (
     charts,
+    compare,
     flips,
     imports,
     memory_map,
@@ -24,6 +25,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     new_study.router,
     runs.router,
     imports.router,
+    compare.router,
     run.router,
     notes.router,
     workers.router,

@@ -1,0 +1,250 @@
+"""Any runs held against each other: which are asked for, and what is known of each."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.domain.compared import Candidate, Compared, weigh
+from app.domain.errors import FieldError, Invalid
+from app.domain.metrics import RunResult
+from app.domain.obstacles import Term
+from app.domain.outside import OutsideResult
+from app.domain.runs import RunStatus
+from app.store.queries import base_models, collections, datasets, evaluations, runs, studies
+from app.store.queries.evaluations import ItemScores
+from app.store.tables import DatasetRow, RunRow
+
+MOST_RUNS = 100
+"""In one comparison."""
+APART_FROM_SEED = (
+    "seed",
+    "score",
+    "items",
+    "item_scores",
+    "source",
+    "versions",
+    "device",
+    "precision",
+    "steps",
+    "tokens",
+)
+"""Of an outside result: what may differ between seeds of one arm."""
+MEASURED_OUTSIDE = ("train_seconds", "peak_bytes", "memory_measure", "trainable_parameters", "total_parameters")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which runs are to be compared, and how."""
+
+    runs: tuple[int, ...] = ()
+    studies: tuple[int, ...] = ()
+    """Every run of these that counts in a verdict."""
+    collection: int | None = None
+    """Every run of this."""
+    reference: int | None = None
+    """A run of the arm that the others are held against."""
+    margin_points: float = 1.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """The comparison, and what of it is not there."""
+
+    compared: Compared | None
+    """None where no run is there."""
+    missing: tuple[int, ...] = ()
+    """Numbers of runs that are asked for and are not there."""
+    study_names: dict[int, str] = field(default_factory=dict)
+
+
+def compare(session: Session, asked: Asked) -> Found:
+    """Weigh the runs that are asked for, as they stand. Raises NotFound for a study or a collection that is not there,
+    Invalid for too many runs and for a reference that is not among them."""
+    ids = _ids(session, asked)
+    if len(ids) > MOST_RUNS:
+        raise told("runs", f"there are {len(ids)} runs", f"at most {MOST_RUNS} are compared: choose among them")
+    rows = {row.id: row for row in runs.some(session, ids)}
+    missing = tuple(number for number in ids if number not in rows)
+    there = [rows[number] for number in ids if number in rows]
+    if not there:
+        return Found(None, missing)
+    reference = asked.reference
+    if reference is not None and reference not in rows:
+        raise told("reference", f"the reference, run {reference}, is not among the runs", "name one of them")
+    compared = weigh(_candidates(session, there), reference=reference, margin_points=asked.margin_points)
+    return Found(compared, missing, studies.names(session, {row.study_id for row in there if row.study_id}))
+
+
+def told(path: str, message: str, remedy: str) -> Invalid:
+    """An error of an address: all of it in one sentence, since a page has no field to put the remedy at."""
+    return Invalid(f"{message}: {remedy}", [FieldError(path, message, remedy)])
+
+
+def _ids(session: Session, asked: Asked) -> list[int]:
+    """Each once, in the order in which they are asked for."""
+    ids = list(asked.runs)
+    for study_id in asked.studies:
+        studies.get(session, study_id)
+        ids += [run.id for run in runs.of_study(session, study_id) if run.trial_round is None]
+    if asked.collection is not None:
+        collections.get(session, asked.collection)
+        ids += collections.run_ids(session, asked.collection, limit=MOST_RUNS + 1)
+    return list(dict.fromkeys(ids))
+
+
+def _candidates(session: Session, rows: Sequence[RunRow]) -> list[Candidate]:
+    scores = evaluations.test_scores(session, [row.id for row in rows])
+    names = collections.names(session, {row.collection_id for row in rows if row.collection_id})
+    data = {i: datasets.by_id(session, i) for i in {row.dataset_id for row in rows}}
+    models, tuned = base_models.names(session), studies.tuned(session, {row.study_id for row in rows if row.study_id})
+    return [
+        _outside(row, row.outside, scores.get((row.id, "adapted")), names.get(row.collection_id or 0, ""))
+        if row.outside
+        else _ours(
+            row,
+            scores.get((row.id, "adapted")),
+            data[row.dataset_id],
+            models.get(row.base_model_id or 0, ""),
+            tuned=row.study_id in tuned,
+        )
+        for row in rows
+    ]
+
+
+def _ours(row: RunRow, scored: ItemScores | None, dataset: DatasetRow | None, model: str, *, tuned: bool) -> Candidate:
+    spec, done = row.spec, row.status == RunStatus.SUCCEEDED and row.trial_round is None
+    said = spec.model_dump(mode="json")
+    said["training"].pop("seed")
+    result = row.result if done else None
+    seen = scored if done else None
+    version = dataset.content_hash if dataset else ""
+    terms: dict[Term, str] = {
+        "task": spec.task,
+        "dataset": spec.dataset,
+        "dataset version": version[:8],
+        "base model": model or spec.base_model,
+        "metric": row.metric,
+        "epochs": "" if spec.training.max_steps else f"{spec.training.num_train_epochs:g}",
+        "batch": str(spec.training.per_device_train_batch_size * spec.training.gradient_accumulation_steps),
+    }
+    return Candidate(
+        run_id=row.id,
+        label=f"{row.arm} (trial)" if row.trial_round is not None else row.arm,
+        method=row.method_kind,
+        family=row.family,
+        seed=row.seed,
+        status=RunStatus(row.status),
+        identity=json.dumps([said, version, row.trial_round], sort_keys=True),
+        settings=_flat(said),
+        terms=_known(terms | (_seen(row, result, spec.training.early_stopping_patience) if result else {})),
+        metric=row.metric,
+        score=row.score if done else None,
+        items=len(seen.scores) if seen else None,
+        items_hash=seen.items_hash if seen else "",
+        scores=seen.scores if seen else None,
+        costs=_costs(row) if done else {},
+        study_id=row.study_id,
+        tuned=tuned,
+        trial=row.trial_round is not None,
+        failure=row.failure,
+    )
+
+
+def _seen(row: RunRow, result: RunResult, patience: int | None) -> dict[Term, str]:
+    """What a run of ours was measured under."""
+    where = result.environment
+    on_card = result.memory.device.startswith("cuda")
+    found: dict[Term, str] = {
+        "metric version": str(result.metrics_version),
+        "device": where.device_name,
+        "precision": where.precision,
+        "memory measure": "allocated on the device" if on_card else "resident in the process, above its idle state",
+        "torch": where.versions.get("torch", ""),
+        "transformers": where.versions.get("transformers", ""),
+        "peft": where.versions.get("peft", ""),
+        "worker time": _span(row.worker, row.started_at, row.finished_at),
+    }
+    # With early stopping they are what came of a run; and by seed they may differ a little where rows are left over.
+    return found if patience else found | {"steps": str(result.steps)}
+
+
+def _span(worker: str | None, begin: datetime | None, end: datetime | None) -> str:
+    return f"{worker}|{begin.timestamp()}|{end.timestamp()}" if worker and begin and end else ""
+
+
+def _outside(row: RunRow, result: OutsideResult, scored: ItemScores | None, collection: str) -> Candidate:
+    said = result.model_dump(mode="json", exclude={*APART_FROM_SEED, *MEASURED_OUTSIDE, "file_bytes"})
+    told = {
+        name: value for name, value in said.items() if name not in ("label", "method", "family", "metric", "settings")
+    }
+    terms: dict[Term, str] = {
+        "dataset": result.dataset or "",
+        "base model": result.base_model or "",
+        "metric": result.metric,
+        "device": result.device or "",
+        "precision": result.precision or "",
+        "memory measure": (result.memory_measure or "not said") if result.peak_bytes is not None else "",
+        "torch": result.versions.get("torch", ""),
+        "transformers": result.versions.get("transformers", ""),
+        "peft": result.versions.get("peft", ""),
+        "steps": str(result.steps) if result.steps is not None else "",
+    }
+    return Candidate(
+        run_id=row.id,
+        label=result.label,
+        method=result.kind,
+        family=result.its_family,
+        seed=result.seed,
+        status=RunStatus(row.status),
+        identity=json.dumps([row.collection_id, said], sort_keys=True),
+        settings=_flat(told | result.settings),
+        terms=_known(terms),
+        metric=result.metric,
+        score=result.score,
+        items=result.n,
+        items_hash=scored.items_hash if scored else "",
+        test_set=result.test_set or "",
+        scores=scored.scores if scored else None,
+        costs=_costs(row),
+        collection=collection,
+    )
+
+
+def _known(terms: dict[Term, str]) -> dict[Term, str]:
+    return {name: value for name, value in terms.items() if value}
+
+
+def _costs(row: RunRow) -> dict[str, float]:
+    seen = {
+        "peak_bytes": row.peak_bytes,
+        "train_seconds": row.train_seconds,
+        "trainable_parameters": row.trainable_parameters,
+        "file_bytes": row.artifact_bytes,
+    }
+    return {name: float(value) for name, value in seen.items() if value is not None}
+
+
+def _flat(said: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    """Names with dots, and values as one writes them; without what is empty."""
+    flat: dict[str, str] = {}
+    for name, value in said.items():
+        where = f"{path}.{name}" if path else name
+        if isinstance(value, dict):
+            flat |= _flat(value, where)
+        elif text := _written(value):
+            flat[where] = text
+    return flat
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

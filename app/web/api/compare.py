@@ -1,0 +1,209 @@
+"""Any runs held against each other, over HTTP."""
+
+from typing import Annotated, Literal, Self
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, Field
+
+from app.domain.compared import Against, Compared, ComparedArm
+from app.domain.comparison import Spread
+from app.domain.errors import NotFound
+from app.domain.methods import Family
+from app.domain.obstacles import Obstacle, Takes, What
+from app.domain.verdict import VerdictKind
+from app.services import compare as compare_service
+from app.services.compare import Asked, told
+from app.store.queries.page import LARGEST_ID
+from app.web.api.comparison import SpreadOut
+from app.web.dependencies import Reading
+from app.web.errors import problems
+from app.web.words.compared import consequence, differs, headline, remark, verdict_word, why_none
+
+router = APIRouter(tags=["compare"])
+
+RowId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+
+
+class AgainstOut(BaseModel):
+    """An arm against the reference; fractions."""
+
+    kind: VerdictKind
+    word: str
+    basis: Literal["items", "shares", "none"]
+    """Item by item; from two shares of as many items, taken as independent (Newcombe 1998); or not at all."""
+    hint: VerdictKind | None
+    """For `hint`: what the items alone would say."""
+    reason: str
+    """Why there is no verdict."""
+    delta: float | None
+    low: float | None
+    high: float | None
+    confidence: float | None
+
+    @classmethod
+    def of(cls, found: Against) -> Self:
+        """From the domain."""
+        seen = found.difference
+        return cls(
+            kind=found.kind,
+            word=verdict_word(found),
+            basis=found.basis,
+            hint=found.hint,
+            reason=why_none(found),
+            delta=seen.delta if seen else None,
+            low=seen.low if seen else None,
+            high=seen.high if seen else None,
+            confidence=seen.confidence if seen else None,
+        )
+
+
+class ScoreOut(BaseModel):
+    """A mean with its 95 % interval, where that is known."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class ComparedArmOut(BaseModel):
+    """Runs that differ by their seed alone."""
+
+    title: str
+    method: str
+    family: Family
+    reference: bool
+    imported: bool
+    runs: list[int]
+    seeds: int
+    """How many have a score."""
+    score: ScoreOut | None
+    against: AgainstOut | None
+    costs: dict[str, SpreadOut]
+    """`peak_bytes`, `train_seconds`, `trainable_parameters`, `file_bytes`: those that are known."""
+    settings: dict[str, str]
+
+    @classmethod
+    def of(cls, arm: ComparedArm) -> Self:
+        """From the domain."""
+        own = arm.score
+        return cls(
+            title=arm.title,
+            method=arm.first.method,
+            family=arm.family,
+            reference=arm.is_reference,
+            imported=arm.imported,
+            runs=[run.run_id for run in arm.runs],
+            seeds=arm.seeds,
+            score=ScoreOut(mean=own.mean, low=own.low, high=own.high) if own else None,
+            against=AgainstOut.of(arm.against) if arm.against else None,
+            costs={name: _spread(spread) for name, spread in arm.costs.items()},
+            settings=dict(arm.first.settings),
+        )
+
+
+def _spread(found: Spread) -> SpreadOut:
+    return SpreadOut.of(found)
+
+
+class ObstacleOut(BaseModel):
+    """Something that makes them incomparable, and what it takes away."""
+
+    what: What
+    takes: Takes
+    differs: str
+    consequence: str
+    sentence: str
+    values: dict[str, list[str]]
+    """Arms by the value that they have; an empty one is not known, or is only so or not so."""
+
+    @classmethod
+    def of(cls, found: Obstacle, arms: int) -> Self:
+        """From the domain."""
+        return cls(
+            what=found.what,
+            takes=found.takes,
+            differs=differs(found),
+            consequence=consequence(found),
+            sentence=remark(found, arms),
+            values={value: list(names) for value, names in found.values.items()},
+        )
+
+
+class McNemarOut(BaseModel):
+    """Two single runs on the same items that are right or wrong."""
+
+    only_arm: int
+    only_reference: int
+    p_value: float
+
+
+class ComparedOut(BaseModel):
+    """Any runs, weighed."""
+
+    headline: str
+    metric: str
+    margin: float
+    scores_comparable: bool
+    memory_comparable: bool
+    times_comparable: bool
+    arms: list[ComparedArmOut]
+    obstacles: list[ObstacleOut]
+    """The gravest first."""
+    mcnemar: McNemarOut | None
+    differing: dict[str, list[str]]
+    """Settings that are not the same for all, with the value of each arm."""
+
+    @classmethod
+    def of(cls, found: Compared) -> Self:
+        """From the domain."""
+        test = found.mcnemar
+        return cls(
+            headline=headline(found),
+            metric=found.metric,
+            margin=found.margin,
+            scores_comparable=found.scores_comparable,
+            memory_comparable=found.memory_comparable,
+            times_comparable=found.times_comparable,
+            arms=[ComparedArmOut.of(arm) for arm in found.arms],
+            obstacles=[ObstacleOut.of(obstacle, len(found.arms)) for obstacle in found.obstacles],
+            mcnemar=McNemarOut(only_arm=test.only_first, only_reference=test.only_reference, p_value=test.p_value)
+            if test
+            else None,
+            differing={name: list(values) for name, values in found.differing().items()},
+        )
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`1,2, 3` as numbers of runs. Raises Invalid for a word that is none."""
+    found = []
+    for word in text.replace(",", " ").split():
+        if not (word.isascii() and word.isdecimal()) or not 1 <= int(word[:12]) <= LARGEST_ID or len(word) > 12:
+            raise told("runs", f"{word[:20]!r} is no number of a run", "write numbers such as 12,15")
+        found.append(int(word))
+    return tuple(dict.fromkeys(found))
+
+
+def asked(
+    runs: Annotated[list[str], Query(description="Numbers of runs: `1,2,3`, or several times.")] = [],  # noqa: B006
+    study: Annotated[list[RowId], Query(description="Every run of a study that counts in its verdict.")] = [],  # noqa: B006
+    collection: Annotated[RowId | None, Query(description="Every run of a collection.")] = None,
+    reference: Annotated[RowId | None, Query(description="A run of the arm to hold the others against.")] = None,
+    margin: Annotated[float, Query(gt=0, le=100, allow_inf_nan=False, description="In points.")] = 1.0,
+) -> Asked:
+    """What the address asks for."""
+    return Asked(numbers(" ".join(runs)), tuple(study), collection, reference, margin)
+
+
+AskedRuns = Annotated[Asked, Depends(asked)]
+
+
+@router.get("/compare", operation_id="compareRuns", responses=problems(404, 422))
+def compare(session: Reading, wanted: AskedRuns) -> ComparedOut:
+    """Hold any runs against each other, of one study or of many, of here or imported. Runs that differ by their seed
+    alone are one arm. What makes them incomparable is in `obstacles`, each with its consequence."""
+    found = compare_service.compare(session, wanted)
+    if found.missing:
+        raise NotFound(f"there is no run {', '.join(map(str, found.missing[:20]))}")
+    if found.compared is None:
+        raise told("runs", "no run is named", "name some by runs=1,2,3, study=4 or collection=5")
+    return ComparedOut.of(found.compared)

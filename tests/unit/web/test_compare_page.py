@@ -1,0 +1,193 @@
+"""The page that compares any runs, without JavaScript: what it says, and what all is in its address."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.services import imports
+from tests.factories import plain
+from tests.outside import ALL, as_file, peft_files, result
+from tests.unit.web.conftest import database_of
+
+FRONT = ["TinyLoRA", "BEFT", "MiSS-mini", "MiSS", "SHiRA", "rsLoRA r=64", "Lily r=140"]
+
+
+def peft(client: TestClient, folder: Path | None = None) -> None:
+    """Bring PEFT's results in: collection 1."""
+    with database_of(client).transaction() as session:
+        imports.bring_in(session, peft_files(folder) if folder else peft_files(), "MetaMathQA")
+
+
+def words(client: TestClient, address: str, status: int = 200) -> str:
+    """A page's words."""
+    answer = client.get(address)
+    assert answer.status_code == status, answer.text
+    text = re.sub(r"<(pre|svg|style).*?</\1>", " ", answer.text, flags=re.S)
+    return re.sub(r"\s+", " ", plain(re.sub(r"<[^>]+>", " ", text)))
+
+
+def test_runs_of_a_study_are_its_arms_and_read_as_they_do_there(full: TestClient) -> None:
+    text = words(full, "/compare?study=1")
+    assert "2 arms against full: 1 worse and 1 undecided" in text
+    assert "Accuracy, item by item over 646 shared test items. Corrected for 2 comparisons (Holm)." in text
+    study = plain(full.get("/studies/1").text)
+    for difference in re.findall(r"−\d\.\d ± \d\.\d", text)[:2]:
+        assert difference in study
+
+
+def test_runs_of_several_studies_are_told_apart(full: TestClient) -> None:
+    text = words(full, "/compare?runs=1,4,10,13")
+    assert "full, run 1" in text
+    assert "full, run 10" in text
+    assert "BBC headlines on MiniLM-L6" in text and "Headlines, five seeds" in text
+
+
+def test_two_single_runs_have_mcnemars_test_beside_them(full: TestClient) -> None:
+    text = words(full, "/compare?runs=1,2")
+    assert "LoRA r=8 against full is undecided" in text
+    assert re.search(
+        r"McNemar's exact test: \d+ items only LoRA r=8 gets right, \d+ only full; p = 0\.\d+",
+        text.replace("&#39;", "'"),
+    )
+
+
+def test_another_arm_may_be_the_reference(full: TestClient) -> None:
+    text = words(full, "/compare?runs=1,2&reference=2")
+    assert "Full against LoRA r=8 is undecided" in text
+
+
+def test_a_wider_margin_makes_more_of_them_equal(full: TestClient) -> None:
+    assert "1 within the margin" in words(full, "/compare?study=1&margin=5")
+    assert "The margin is 5 points." in words(full, "/compare?study=1&margin=5")
+
+
+def test_here_and_elsewhere_there_is_no_verdict_and_no_winner(full: TestClient) -> None:
+    peft(full)
+    address = "/compare?runs=1,39"
+    text = words(full, address)
+    assert "No verdict between" in text
+    assert "They were not tested on the same items : there is no verdict" in text
+    assert "The device differs : there is no winner in memory or in time." in text
+    assert "x86, 2 cores: full" in text and "NVIDIA L40S" in text
+    assert "not measured alike, so nothing wins" in text
+    assert "imported: MetaMathQA" in text
+
+
+def test_settings_show_differences_or_all_of_them(full: TestClient) -> None:
+    differences, everything = (full.get(f"/compare?runs=1,2{more}").text for more in ("", "&show=all"))
+    assert "method.lora_alpha" in differences and "training.num_train_epochs" not in differences
+    assert "training.num_train_epochs" in everything
+    assert 'href="/compare?runs=1%2C2&amp;show=all#settings"' in differences
+    assert 'href="/compare?runs=1%2C2#settings"' in everything
+    assert "&#34;method.r&#34;: &#34;8&#34;" in differences  # to be copied
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"), [("", "full"), ("score", "full"), ("memory", "head only"), ("time", "head only")]
+)
+def test_arms_come_in_the_order_that_is_asked_for(full: TestClient, sort: str, first: str) -> None:
+    text = full.get(f"/compare?study=1{'&sort=' + sort if sort else ''}").text
+    assert re.findall(r'<span class="method"[^>]*>.*?<span>(.*?)</span>', text, re.S)[0] == first
+    assert ("aria-sort" in text) is bool(sort)
+
+
+@pytest.mark.parametrize("cost", ["memory", "time", "parameters", "file"])
+def test_the_trade_off_is_over_any_cost_and_its_files_are_of_the_same(full: TestClient, cost: str) -> None:
+    text = full.get(f"/compare?study=1&cost={cost}").text
+    files = re.findall(r'id="trade-off-(csv|svg|png)"[^>]* href="([^"]+)"', text)
+    assert len(files) == 3
+    for ending, address in files:
+        answer = full.get(address.replace("&amp;", "&"))
+        assert answer.status_code == 200, ending
+    csv = full.get(f"/compare/charts/trade-off.csv?study=1&cost={cost}").text
+    assert csv.startswith("arm,score,score_low,score_high,")
+
+
+def test_a_run_alone_offers_others_to_hold_it_against(full: TestClient) -> None:
+    text = full.get("/compare?runs=1").text
+    assert "full alone: nothing to hold it against" in text
+    assert re.search(r'href="/compare\?runs=1%2C\d+"', text)
+
+
+def test_runs_that_are_not_there_are_said_and_the_others_compared(full: TestClient) -> None:
+    assert "There are no runs 998, 999. The others are compared." in words(full, "/compare?runs=1,2,998,999")
+    assert "There is no run 998." in words(full, "/compare?runs=998")
+    assert "No run is chosen yet" in words(full, "/compare")
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "says"),
+    [
+        ("runs=abc", 422, "is no number of a run"),
+        ("runs=1,-2", 422, "is no number of a run"),
+        ("runs=0", 422, "is no number of a run"),
+        ("runs=99999999999", 422, "is no number of a run"),
+        ("runs=1,2&reference=3", 422, "the reference, run 3, is not among the runs: name one of them"),
+        ("runs=1&margin=0", 422, "margin"),
+        ("runs=1&margin=nan", 422, "margin"),
+        ("runs=1&cost=beauty", 422, "cost"),
+        ("runs=1&sort=beauty", 422, "sort"),
+        ("study=99", 404, "there is no study 99"),
+        ("collection=99", 404, "there is no collection 99"),
+    ],
+)
+def test_what_an_address_cannot_ask_for_is_a_sentence(full: TestClient, query: str, status: int, says: str) -> None:
+    assert says in words(full, f"/compare?{query}", status).replace("&#39;", "'")
+
+
+def test_more_runs_than_can_be_compared_are_refused_and_named(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        imports.bring_in(session, [as_file(*(result(seed=n) for n in range(101)))], "many")
+    assert "there are 101 runs: at most 100 are compared" in words(full, "/compare?collection=1", 422)
+
+
+def test_the_api_says_the_same_as_the_page(full: TestClient) -> None:
+    peft(full)
+    found: dict[str, Any] = full.get("/api/v1/compare?runs=1,4,7,2,5,8").json()
+    assert plain(found["headline"]) in words(full, "/compare?runs=1,4,7,2,5,8")
+    assert [(arm["title"], arm["reference"], arm["seeds"]) for arm in found["arms"]] == [
+        ("full", True, 3), ("LoRA r=8", False, 3)
+    ]  # fmt: skip
+    assert found["arms"][1]["against"]["basis"] == "items"
+    assert found["differing"]["method.kind"] == ["full", "lora"]
+    mixed = full.get("/api/v1/compare?runs=1,38").json()
+    assert mixed["obstacles"][0]["what"] == "test_items"
+    assert mixed["obstacles"][0]["takes"] == "verdict"
+    assert mixed["memory_comparable"] is False
+    assert full.get("/api/v1/compare?runs=1,999").json()["detail"] == "there is no run 999"
+    assert full.get("/api/v1/compare").status_code == 422
+
+
+def test_full_against_lora_elsewhere_is_undecided_and_no_ranking(empty: TestClient) -> None:
+    peft(empty)
+    found = empty.get("/api/v1/compare?runs=1,2").json()
+    assert [arm["title"] for arm in found["arms"]] == ["full", "LoRA r=32"]
+    assert [round(arm["score"]["mean"], 4) for arm in found["arms"]] == [0.4716, 0.4784]
+    against = found["arms"][1]["against"]
+    assert (against["kind"], against["basis"], against["word"]) == ("undecided", "shares", "undecided")
+    assert against["low"] < 0 < against["high"]
+    text = words(empty, "/compare?runs=1,2")
+    assert "LoRA r=32 against full is undecided: +0.7, from −3.1 to +4.5 points" in text
+    assert "the items of two results as independent (Newcombe 1998)" in text
+    assert "It covers the items only, for the seeds that there are: nothing is ranked." in text
+    assert "what another seed would change is unknown" in text
+
+
+@pytest.mark.skipif(not ALL, reason="VEZNA_TEST_PEFT_RESULTS names no directory with PEFT's result files")
+def test_of_all_published_results_seven_are_on_the_front_of_accuracy_against_peak_memory(empty: TestClient) -> None:
+    peft(empty, Path(ALL))
+    rows = [line.split(",") for line in empty.get("/compare/charts/trade-off.csv?collection=1").text.splitlines()]
+    on = [row for row in rows[1:] if row[-1] == "yes"]
+    assert sorted(row[0] for row in on) == sorted(FRONT)
+    text = words(empty, "/compare?collection=1")
+    assert (
+        f"7 of 63 arms are beaten by no other on both accuracy and peak memory: {', '.join(FRONT[:-1])} and {FRONT[-1]}"
+        in text
+    )
+    assert "62 arms against full: 29 undecided and 33 hints of one seed" in text
+    assert "better" not in re.sub(r"a hint: better", "", text)
+    names = [arm["title"] for arm in empty.get("/api/v1/compare?collection=1").json()["arms"]]
+    assert len(set(names)) == 63
