@@ -1,6 +1,6 @@
 """What the flips of a study look like: counts by arm and kind, and items with everybody's answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlencode
@@ -20,16 +20,6 @@ from app.web.words.parts import sentence
 
 SHOWN = 240
 """Characters of a text that stand open; the rest is behind a disclosure."""
-HEADS = (
-    FlipKind.WORSE,
-    FlipKind.BETTER,
-    FlipKind.GAINED,
-    FlipKind.LOST,
-    FlipKind.BOTH_WRONG,
-    FlipKind.ALL_WRONG,
-    FlipKind.SEEDS_DIFFER,
-    FlipKind.ANY,
-)
 
 
 @dataclass(frozen=True)
@@ -95,13 +85,13 @@ class FlipCounts:
     def of(cls, found: Comparison, flips: Flips, query: FlipQuery, *, here: bool) -> "FlipCounts":
         """`here`: the page is about the query's own arm and kind."""
         arm = _("arm")
-        heads = tuple(kind_title(kind, arm, found.reference.title, graded=flips.graded) for kind in HEADS)
+        heads = tuple(kind_title(kind, arm, found.reference.title, graded=flips.graded) for kind in FlipKind)
         return cls(heads, tuple(_row(a, flips, query, here) for a in found.arms if a.title in flips.arms), flips.items)
 
 
 def _row(arm: Arm, flips: Flips, query: FlipQuery, here: bool) -> FlipRow:
     cells = []
-    for kind in HEADS:
+    for kind in FlipKind:
         number = flips.count(kind, arm.title)
         asked = replace(query.whole(), arm=arm.title, kind=kind)
         cells.append(
@@ -251,8 +241,3 @@ def trouble_lines(troubles: Sequence[Trouble]) -> tuple[TroubleLine, ...]:
         TroubleLine(t.run_id, _("%(arm)s, seed %(seed)s: %(why)s.", arm=t.arm, seed=t.seed, why=_(t.why)))
         for t in troubles
     )
-
-
-def counted(names: Mapping[int, str], counts: Mapping[int, int]) -> list[tuple[str, str]]:
-    """Entries of a select box: a name with the number of items behind it."""
-    return [(str(value), f"{name} ({count(counts.get(value, 0))})") for value, name in names.items()]

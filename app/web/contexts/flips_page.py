@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from app.domain.comparison import Comparison
 from app.domain.flips import SURE, Flips
 from app.services.flips import Found
-from app.web.contexts.flips import FlipCounts, FlipItems, FlipQuery, TroubleLine, counted, trouble_lines
+from app.web.contexts.flips import FlipCounts, FlipItems, FlipQuery, TroubleLine, trouble_lines
 from app.web.contexts.shell import Option
 from app.web.i18n import gettext as _
 from app.web.numbers import count
@@ -97,11 +97,12 @@ def _none(flips: Flips, query: FlipQuery, found: Found) -> str:
 def _options(
     names: Mapping[int, str], counts: Mapping[int, int] | None, chosen: str, *, by_name: bool = False
 ) -> tuple[Option, ...]:
-    """None where items have no such thing. A label is called by its name; a quarter and a band from 1."""
+    """With the number of items behind each; none where items have no such thing. A label is called by its name; a
+    quarter and a band from 1."""
     if counts is None:
         return ()
-    found = []
-    for value, words in counted(names, counts):
-        word = names[int(value)] if by_name else str(int(value) + 1)
-        found.append(Option(word, words, word == chosen))
-    return tuple(found)
+    words = {number: name if by_name else str(number + 1) for number, name in names.items()}
+    return tuple(
+        Option(words[number], f"{name} ({count(counts.get(number, 0))})", words[number] == chosen)
+        for number, name in names.items()
+    )

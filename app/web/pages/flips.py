@@ -1,10 +1,12 @@
 """A study's flips: its test items by who got them right, with everybody's answers."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
+from app.domain.errors import Invalid
 from app.domain.flips import SURE, FlipKind, Flips
 from app.services import flips as flip_service
 from app.services import studies as study_service
@@ -62,7 +64,11 @@ def show(
         text=query.q,
     )
     behind = int(after) if after.isdecimal() and int(after) <= LARGEST_ID else -1
-    items = flip_service.browse(session, files, flips, which, after=behind, limit=PAGE)
+    try:
+        items = flip_service.browse(session, files, flips, which, after=behind, limit=PAGE)
+    except Invalid:  # no item has the label
+        query, which = replace(query, label=""), replace(which, label="")
+        items = flip_service.browse(session, files, flips, which, after=behind, limit=PAGE)
     page = FlipsPage.of(study_id, found, flips, query, items, first=behind < 0)
     return render.page("pages/studies/flips.html", page)
 

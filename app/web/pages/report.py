@@ -44,8 +44,8 @@ def whole_report(
 ) -> HTMLResponse:
     """The file. Raises NotFound."""
     address = address or Address(f"/studies/{study_id}")
-    page = whole_page(session, files, settings, study_id, view, address)
     evidence = evidence_of_study(session, settings, study_id)
+    page = whole_page(session, files, settings, study_id, view, address, evidence)
     figures = {name: drawn(figure, address.path) for name, figure in _every_figure(evidence, view).items()}
     spec = study_service.progress(session, study_id).study.spec
     found = StudyReport.of(page, figures, spec, made_at=now(), css=whole_stylesheet())

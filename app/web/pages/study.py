@@ -21,7 +21,7 @@ from app.web.contexts.study_tuning import StudyTuning
 from app.web.contexts.study_updates import StudyUpdates
 from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.evidence import of_study as evidence_of_study
-from app.web.figures import drawn, study_figures
+from app.web.figures import StudyEvidence, drawn, study_figures
 from app.web.forms.study_view import View
 from app.web.table_file import table_file
 from app.web.templating import Render
@@ -96,11 +96,17 @@ def runs_csv(session: Reading, files: Store, study_id: int) -> Response:
 
 
 def whole_page(
-    session: Session, files: Files, settings: Settings, study_id: int, view: StudyView, address: Address
+    session: Session,
+    files: Files,
+    settings: Settings,
+    study_id: int,
+    view: StudyView,
+    address: Address,
+    evidence: StudyEvidence | None = None,
 ) -> StudyPage:
-    """Everything on the page of a study as it stands. Raises NotFound."""
+    """Everything on the page of a study as it stands; `evidence` is read if it is not given. Raises NotFound."""
     advance = study_service.progress(session, study_id)
-    evidence = evidence_of_study(session, settings, study_id)
+    evidence = evidence or evidence_of_study(session, settings, study_id)
     found = evidence.comparison
     figures = study_figures(evidence, view)
     model = base_models.by_id(session, advance.study.base_model_id)

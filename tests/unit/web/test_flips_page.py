@@ -56,7 +56,7 @@ def test_what_is_looked_at_is_in_the_address_and_stays_in_the_form(client: TestC
 
 
 def test_a_word_that_means_nothing_asks_for_nothing(client: TestClient) -> None:
-    odd = {"arm": "x", "kind": "x", "seed": "x", "length": "9", "sure": "x", "after": "x"}
+    odd = {"arm": "x", "label": "x", "kind": "x", "seed": "x", "length": "9", "sure": "x", "after": "x"}
     assert client.get(PAGE, params=odd).text == client.get(PAGE).text
 
 
