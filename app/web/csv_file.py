@@ -2,20 +2,30 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TextIO
 
-from fastapi.responses import Response
+from fastapi.responses import StreamingResponse
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_file(rows: Iterable[Iterable[object]], name: str) -> Response:
-    """Header and rows, to be kept under that name."""
-    text = io.StringIO()
-    write_csv(text, rows)
+BLOCK = 4096
+"""Rows that are text at one time."""
+
+
+def csv_file(rows: Iterable[Iterable[object]], name: str) -> StreamingResponse:
+    """Header and rows, to be kept under that name; they are written as they are sent."""
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-cache"}
-    return Response(text.getvalue(), media_type="text/csv", headers=headers)
+    return StreamingResponse(_blocks(iter(rows)), media_type="text/csv", headers=headers)
+
+
+def _blocks(rows: Iterator[Iterable[object]]) -> Iterator[str]:
+    while block := [*islice(rows, BLOCK)]:
+        text = io.StringIO()
+        write_csv(text, block)
+        yield text.getvalue()
 
 
 def write_csv(file: TextIO, rows: Iterable[Iterable[object]]) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from app.domain.comparison import Comparison
-from app.domain.metrics import Steps
+from app.domain.metrics import STEP_DTYPE, Steps
 from app.domain.smoothing import Band, Floats
 from app.domain.tasks import generates
 from app.web.charts import curves as drawing
@@ -15,7 +15,7 @@ from app.web.charts.curves import Curve, Curves, band_of, line_of, pairs, some_o
 from app.web.figures.curve_titles import curve_title
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.quantities import Quantity
-from app.web.figures.reports import Checkpoint, Line, Reports
+from app.web.figures.reports import Checkpoint, EveryStep, Line, Reports
 from app.web.figures.verdict import look
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -205,14 +205,10 @@ def _at(found: Band, place: float) -> float | None:
 
 def _every_step(reports: Reports) -> Table:
     """Every step of every run, unsmoothed: what the CSV holds."""
-    names = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "seconds", "memory_bytes")
-    rows = (
-        (run.arm, run.seed, run.run_id, *row)
-        for run in reports.found.runs
-        if (steps := reports.steps.get(run.run_id)) is not None
-        for row in steps[list(names)].tolist()
-    )
-    return Table(tuple(Column(name, name) for name in ("arm", "seed", "run", *names)), tuple(rows))
+    names = STEP_DTYPE.names or ()
+    parts = [((run.arm, run.seed, run.run_id), reports.steps.get(run.run_id)) for run in reports.found.runs]
+    rows = EveryStep(tuple((of, steps) for of, steps in parts if steps is not None))
+    return Table(tuple(Column(name, name) for name in ("arm", "seed", "run", *names)), rows)
 
 
 def _every_evaluation(reports: Reports) -> Table:

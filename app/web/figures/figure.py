@@ -1,6 +1,6 @@
 """A figure: its takeaway, its drawing at two widths, how to read it, and its numbers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,8 @@ class Table:
     """A figure's numbers, as they were measured; rounding is for the page."""
 
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: Collection[tuple[Cell, ...]]
+    """Those of a CSV may be made as they are read."""
 
     @property
     def shown(self) -> list[list[str]]:

@@ -1,6 +1,6 @@
 """What the runs of a study reported, an arm at a time, on full data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,12 @@ from app.domain.metrics import Steps
 from app.domain.runs import RunStatus
 from app.domain.smoothing import Band, Floats, band, debiased
 from app.domain.tasks import generates
+from app.web.figures.figure import Cell
 from app.web.figures.quantities import PLACES, QUANTITIES, Place, Quantity
 from app.web.view import StudyView
+
+BLOCK = 4096
+"""Steps that are rows at one time."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,25 @@ class Line:
     def sound(self) -> bool:
         """A run of it got through, or is at work."""
         return any(run.status in (RunStatus.SUCCEEDED, RunStatus.RUNNING) for run in self.arm.runs)
+
+
+@dataclass(frozen=True)
+class EveryStep(Collection[tuple[Cell, ...]]):
+    """A row a step of some runs, made as they are read: a hundred thousand steps are no objects before."""
+
+    parts: tuple[tuple[tuple[Cell, ...], Steps], ...]
+    """What each row of a run begins with, and its steps."""
+
+    def __len__(self) -> int:
+        return sum(len(steps) for _of, steps in self.parts)
+
+    def __iter__(self) -> Iterator[tuple[Cell, ...]]:
+        for of, steps in self.parts:
+            for start in range(0, len(steps), BLOCK):
+                yield from ((*of, *row) for row in steps[start : start + BLOCK].tolist())
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == one for one in self)
 
 
 def _in(arm: Arm, status: RunStatus) -> tuple[RunOutcome, ...]:

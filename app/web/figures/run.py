@@ -18,6 +18,7 @@ from app.web.charts.style import FAMILIES, Look
 from app.web.charts.thin import Floats, smooth, window_for
 from app.web.figures.curve_titles import still_falling
 from app.web.figures.figure import Column, Figure, Table
+from app.web.figures.reports import EveryStep
 from app.web.figures.run_costs import clocks, died, owners
 from app.web.figures.updates import run_energy, run_map
 from app.web.i18n import gettext as _
@@ -171,4 +172,4 @@ def _table(steps: Steps, name: str, heading: str, digits: int) -> Table:
 
 def _every_step(steps: Steps) -> Table:
     names = steps.dtype.names or ()
-    return Table(tuple(Column(name, name) for name in names), tuple(tuple(row.tolist()) for row in steps))
+    return Table(tuple(Column(name, name) for name in names), EveryStep((((), steps),)))
