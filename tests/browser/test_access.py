@@ -12,6 +12,7 @@ from app.store.queries import runs
 from tests import foreseen
 from tests.browser.conftest import Site
 from tests.filled_language import fill_language
+from tests.tuned import add_tuned_study
 
 pytestmark = pytest.mark.slow
 
@@ -54,13 +55,25 @@ def test_every_page_is_accessible_and_fits(site: Site, chromium: Browser) -> Non
         fill_language(session)
         foreseen.foresee(session)
         foreseen.died(session, runs.get(session, 25))
+        tuned = add_tuned_study(session)
+        halving = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.82, 0.85, 0.86, 0.8, None))
+        under_way = add_tuned_study(session, halving, how="halving", finals=False)
+        trial = runs.trials_of(session, tuned)[0].id
+    pages = PAGES | {
+        "tuned study": f"/studies/{tuned}",
+        "tuned study under way": f"/studies/{under_way}",
+        "trial": f"/runs/{trial}",
+        "another arm": f"/studies/{tuned}/arms/new",
+        "another arm, filled in": f"/studies/{tuned}/arms/new?method=lora",
+        "new study with tuning": f"/studies/new?from_study={tuned}",
+    }
     found = []
     for theme, width in SCREENS:
         context = chromium.new_context(
             base_url=site.url, viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
         )
         page = context.new_page()
-        for name, path in PAGES.items():
+        for name, path in pages.items():
             page.goto(path)
             while foreseen.answer(site.database):
                 page.goto(path)

@@ -1,0 +1,155 @@
+"""Tuning by browser: chosen in the form, shown on the page; arms added and stopped; all of it on real processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Site
+from tests.tuned import add_tuned_study
+from tests.whole import Whole, prepare, start
+
+
+@pytest.fixture
+def tuned(site: Site) -> int:
+    """A study whose rates were looked for, and whose runs have ended."""
+    with site.database.transaction() as session:
+        return add_tuned_study(session)
+
+
+@pytest.fixture
+def under_way(site: Site) -> int:
+    """One whose runs are queued."""
+    with site.database.transaction() as session:
+        return add_tuned_study(session, finals=False)
+
+
+def test_a_way_to_tune_brings_its_own_fields_and_is_counted_at_once(page: Page) -> None:
+    page.goto("/studies/new")
+    expect(page.locator("#tuning-rates")).to_have_count(0)
+    page.get_by_label("Learning rates").select_option("grid")
+    expect(page.get_by_label("Rates an arm")).to_have_value("3")
+    expect(page.get_by_role("button", name="Start 9 trials and 9 runs")).to_be_visible()
+    expect(page.locator("#plan")).to_contain_text("3 rates for each arm")
+    page.get_by_label("Rates an arm").fill("5")
+    page.get_by_label("Rates an arm").press("Tab")
+    expect(page.get_by_role("button", name="Start 15 trials and 9 runs")).to_be_visible()
+    page.get_by_label("Learning rates").select_option("halving")
+    expect(page.get_by_label("Rates an arm")).to_have_value("6")  # its own default, not what was typed for the grid
+    expect(page.get_by_label("One in")).to_have_value("3")
+    expect(page.get_by_role("button", name="Start 24 trials and 9 runs")).to_be_visible()
+    page.get_by_label("Learning rates").select_option("none")
+    expect(page.locator("#tuning-rates")).to_have_count(0)
+    expect(page.get_by_role("button", name="Start 9 runs")).to_be_visible()
+
+
+def test_an_arm_names_its_own_rates_where_rates_are_tuned(page: Page) -> None:
+    page.goto("/studies/new")
+    expect(page.locator("#arms-0-learning_rates")).to_have_count(0)
+    page.get_by_label("Learning rates").select_option("grid")
+    page.locator("#arm-0-more > summary").click()
+    rates = page.locator("#arms-0-learning_rates")
+    expect(rates).to_have_attribute("placeholder", "3.33e-5, 1e-4, 3e-4")
+    rates.fill("1e-5, 2e-5")
+    rates.press("Tab")
+    expect(page.locator("#estimate")).to_contain_text("tries 2 rates, where every arm tries 3")
+    rates.fill("1e-5, 2e-5, 4e-5")
+    rates.press("Tab")
+    expect(page.get_by_role("button", name="Start 9 trials and 9 runs")).to_be_visible()
+
+
+def test_the_section_leads_to_trials_and_numbers(page: Page, tuned: int) -> None:
+    page.goto(f"/studies/{tuned}")
+    page.locator("#to-tuning").click()
+    section = page.locator("section#tuning")
+    expect(section).to_be_in_viewport()
+    expect(section.locator(".here-row")).to_have_count(3)
+    section.locator("#show-tuning").click()
+    expect(section.locator("#numbers-tuning table")).to_be_visible()
+    page.get_by_role("link", name="a better one may lie beyond").click()
+    expect(section).to_be_in_viewport()
+    section.locator("table.tuning a").first.click()
+    expect(page.locator("#trial")).to_contain_text("A trial of the learning rate 3.33e-5")
+    page.get_by_role("link", name="All rates that were tried").click()
+    expect(page.locator("section#tuning")).to_be_in_viewport()
+
+
+def test_an_arm_is_added_to_a_finished_study(page: Page, tuned: int) -> None:
+    page.goto(f"/studies/{tuned}")
+    page.get_by_role("link", name="Add an arm").click()
+    page.locator("#add-lora").click()
+    rank = page.locator("#arms-0-method-r")
+    expect(rank).to_have_value("16")
+    rank.fill("0")
+    page.get_by_role("button", name="Add it").click()
+    expect(page.get_by_role("alert")).to_contain_text("Must be 1 or more")
+    expect(rank).to_have_value("0")
+    page.get_by_role("alert").get_by_role("link").click()
+    expect(rank).to_be_focused()
+    rank.fill("32")
+    page.get_by_role("button", name="Add it").click()
+    page.wait_for_url(f"**/studies/{tuned}")
+    expect(page.locator("#arms")).to_contain_text("LoRA r=32")
+    expect(page.locator("#arms")).to_contain_text("its learning rate is being looked for")
+    expect(page.get_by_role("region", name="Progress")).to_contain_text("trial at")
+    page.goto(f"/studies/{tuned}/arms/new?method=lora")
+    page.get_by_role("link", name="Another method").click()
+    expect(page.locator("#add-bitfit")).to_be_visible()
+
+
+def test_an_arm_is_stopped_and_the_others_go_on(page: Page, under_way: int) -> None:
+    page.goto(f"/studies/{under_way}")
+    page.get_by_role("button", name="Stop head only").click()
+    row = page.locator("#arms tbody tr", has_text="head only")
+    expect(row).to_contain_text("stopped")
+    expect(page.get_by_role("button", name="Stop head only")).to_have_count(0)
+    expect(page.get_by_role("button", name="Stop full")).to_be_visible()
+
+
+@pytest.fixture
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Whole]:
+    with start(prepare(tmp_path, monkeypatch)) as found:
+        yield found
+
+
+@pytest.mark.slow
+def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_chosen(
+    whole: Whole, chromium: Browser
+) -> None:
+    context = chromium.new_context(base_url=whole.stack.url, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto("/studies/new")
+    remove = page.get_by_role("button", name="Remove LoRA r=8")
+    remove.click()
+    expect(remove).to_have_count(0)
+    page.get_by_label("Learning rates").select_option("grid")
+    expect(page.get_by_label("Rates an arm")).to_have_value("3")
+    page.get_by_label("Rates an arm").fill("2")
+    page.get_by_label("Name of the study").fill("Tuned by the form")
+    page.get_by_label("max_length").fill("16")
+    page.get_by_label("Seeds", exact=True).fill("2")
+    page.get_by_label("Seeds", exact=True).press("Tab")
+    page.get_by_role("button", name="Start 4 trials and 4 runs").click()
+    page.wait_for_url("**/studies/1")
+    expect(page.get_by_role("region", name="Progress")).to_contain_text("trial at")
+    # No reload by the test: trials end, the runs at the chosen rates follow, and the page is told of both.
+    expect(page.locator(".verdict h1")).to_contain_text("full fine-tuning", timeout=200_000)
+    expect(page.get_by_role("region", name="Progress")).to_have_count(0, timeout=120_000)
+    expect(page.locator("#tuning .here-row")).to_have_count(2)
+
+    study, found = whole.api.get("/studies/1").json(), whole.api.get("/studies/1/comparison").json()
+    assert (len(study["trials"]), len(study["runs"])) == (4, 4)
+    for arm in found["arms"]:
+        assert arm["runs"] == {"succeeded": 2}
+        assert arm["learning_rate"] == arm["tuning"]["chosen"]
+        best = max(arm["tuning"]["tried"], key=lambda tried: (tried["score"], -tried["loss"]))
+        assert best["learning_rate"] == arm["tuning"]["chosen"]
+        expect(page.locator("#tuning")).to_contain_text(arm["name"])
+    differed = set(found["differed"])
+    assert not differed & {"splits", "order of the rows", "test items", "trials", "steps of the trials"}
+    for trial in study["trials"]:
+        run = whole.api.get(f"/runs/{trial}").json()
+        assert run["score"] is None
+        assert {e["split"] for e in run["result"]["evaluations"]} == {"validation"}
+    context.close()
