@@ -125,6 +125,10 @@ def _row(arm: dict[str, Any]) -> list[str]:
     name = escape(arm["name"])
     missing = ", ".join(f"{n} {state}" for state, n in arm["runs"].items() if state != "succeeded")
     costs = arm["costs"]
+    if (arm.get("tuning") or {}).get("failed"):
+        missing = "no learning rate could be trained"
+    elif arm.get("stopped"):
+        missing = f"stopped, {missing}" if missing else "stopped"
     if costs is None:
         return [name, missing or "–", _against(arm), "", "", "", ""]
     return [

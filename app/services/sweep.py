@@ -29,9 +29,9 @@ class Swept:
 def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     """End expired leases, and ring again for what waits while a worker has nothing to do."""
     at = now()
-    became = [_expire(session, bell, run, at, settings.max_attempts) for run in runs.expired(session, at)]
-    for study_id in studies.being_tuned(session):  # whose last trial ended where nobody was left to say so
+    for study_id in studies.being_tuned(session):  # first: a study is locked before its runs are, everywhere
         tuning.advance(session, bell, study_id)
+    became = [_expire(session, bell, run, at, settings.max_attempts) for run in runs.expired(session, at)]
     waiting: list[RunRow] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):
         waiting = runs.to_ring_again(session, at - timedelta(seconds=settings.ring_again_seconds))

@@ -69,3 +69,27 @@ def test_a_run_that_has_ended_says_its_score_by_name() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "run 1 (LoRA r=8, seed 0): ROUGE-L 0.381" in text
     assert "100 %" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tuning": {"failed": True}}, "no learning rate could be trained"),
+        ({"stopped": True}, "stopped"),
+        ({"stopped": True, "runs": {"cancelled": 2}}, "stopped, 2 cancelled"),
+    ],
+)
+def test_an_arm_without_a_result_says_why(change: dict[str, Any], says: str) -> None:
+    comparison = {"name": "s", "metric": "accuracy", "margin": 0.01, "items": 10, "untouched": None, "phrase": "x"}
+    arm = {
+        "name": "a",
+        "runs": {},
+        "costs": None,
+        "score": None,
+        "verdict": None,
+        "reference": True,
+        "forgetting": None,
+    }
+    console = Console(file=io.StringIO(), width=120)
+    console.print(verdict_table(comparison | {"arms": [arm | change]}))
+    assert says in console.file.getvalue()  # type: ignore[attr-defined]

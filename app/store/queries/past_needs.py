@@ -20,6 +20,7 @@ _MEASURED = (
     # A prediction in another precision than the run turned out to compute in says nothing.
     EstimateRow.request_json["bf16"].as_boolean() == (RunRow.precision == "bf16"),
     RunRow.status == RunStatus.SUCCEEDED.value,
+    RunRow.trial_round.is_(None),  # it judges no test split, which the prediction does
     RunRow.predicted_bytes.is_not(None),
     RunRow.peak_bytes > 0,
 )

@@ -93,7 +93,7 @@ def _how(found: Comparison) -> str:
     seeds = ngettext("%(num)s seed", "%(num)s seeds", tuning.seeds)
     return _(
         "%(rounds)s, %(seeds)s a rate, the same for every arm. Trials are judged on the validation split and never "
-        "read the test split; the runs that count are all new.",
+        "read the test split. The runs that count are all new, and the verdict is about the arms at the rates taken.",
         rounds=rounds(tuning),
         seeds=seeds,
     )

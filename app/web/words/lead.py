@@ -176,7 +176,7 @@ def _without_verdict(found: Comparison) -> list[str]:
             else []
         )
         return [*untouched, _("A study with one arm has nothing to hold it against.")]
-    lost = next((run.failure for run in found.reference.failed if run.failure), None)
+    lost = found.reference.failure
     because = _("%(arm)s failed: %(why)s.", arm=sentence(said(found.reference)), why=why(lost)) if lost else ""
     return [because, *parts] if because else parts
 
