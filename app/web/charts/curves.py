@@ -11,7 +11,7 @@ from app.domain.smoothing import Band, Floats
 from app.domain.thinning import bucket_starts, extremes
 from app.web.charts.line_ends import line_ends, room_for
 from app.web.charts.scales import Domain
-from app.web.charts.style import Look, Paper, markers, values
+from app.web.charts.style import CROSS, Look, Paper, markers, values
 
 BUCKETS = 160
 """Pixels: a line keeps the extremes of so many stretches, a band the smallest and the largest of each."""
@@ -19,7 +19,6 @@ MARKS = 12
 """Evaluations of an arm that are marked; of more, so many, evenly."""
 WILD = 1.5
 """A value is cut off above so many times what 99.5 % of all lie below."""
-CROSS = "M-1,-1L1,1M-1,1L1,-1"
 Pairs = tuple[tuple[float, float], ...]
 
 

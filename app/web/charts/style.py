@@ -116,6 +116,8 @@ class Look:
         }
 
 
+CROSS = "M-1,-1L1,1M-1,1L1,-1"
+"""SVG path of a mark for what failed, in the square from −1 to 1."""
 FEW = 50
 """Rows up to which a chart holds them one by one."""
 COLOUR = alt.Color("colour:N", scale=None, legend=None)

@@ -11,6 +11,7 @@ from app.web.charts.labels import LINE_HEIGHT, Box, Placed, beside, clipped, tex
 from app.web.charts.scales import Domain
 from app.web.charts.style import (
     COLOUR,
+    CROSS,
     MUTED,
     NAME,
     SMALL,
@@ -33,7 +34,6 @@ NAME_LIMIT = 150
 """Pixels; a longer name ends in an ellipsis."""
 MOST_NOTES = 5
 """With more arms than these, names only."""
-CROSS = "M-1,-1L1,1M-1,1L1,-1"
 ROW = 20
 """Height of a line for an arm without a value."""
 

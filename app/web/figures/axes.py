@@ -10,8 +10,9 @@ from functools import partial
 from app.domain.comparison import Arm, Comparison, Spread
 from app.domain.metrics import RunResult
 from app.domain.pareto import Better
+from app.web.figures.units import energy_unit, file_unit, memory_unit, time_unit
 from app.web.i18n import gettext as _
-from app.web.numbers import GIB, MIB, NBSP, decimal, duration, energy, file_size, hundred, memory, short_count
+from app.web.numbers import NBSP, decimal, duration, energy, file_size, hundred, memory, short_count
 from app.web.words.metrics import loss_unit, title
 
 Units = Callable[[Comparison, float], tuple[float, str]]
@@ -69,22 +70,6 @@ def known(found: Comparison) -> list[str]:
     return [name for name, axis in AXES.items() if any(axis.spread(arm) for arm in found.arms)]
 
 
-def _memory_unit(_found: Comparison, most: float) -> tuple[float, str]:
-    return (GIB, "GiB") if most >= 10 * GIB else (MIB, "MiB")
-
-
-def _time_unit(_found: Comparison, most: float) -> tuple[float, str]:
-    return (1.0, _("s")) if most < 600 else (60.0, _("min")) if most < 36_000 else (3600.0, _("h"))
-
-
-def _file_unit(_found: Comparison, most: float) -> tuple[float, str]:
-    return (1e6, "MB") if most < 1e10 else (1e9, "GB")
-
-
-def _energy_unit(_found: Comparison, most: float) -> tuple[float, str]:
-    return (1.0, "J") if most < 1e4 else (1e3, "kJ") if most < 3.6e6 else (3.6e6, "kWh")
-
-
 def _nats(value: float) -> str:
     return f"{decimal(value, 3)}{NBSP}{_('nats')}"
 
@@ -98,7 +83,13 @@ def _speed(result: RunResult) -> float | None:
     return result.tokens / result.clocks.train if result.clocks.train > 0 else None
 
 
-_time = partial(Axis, better=Better.LOWER, units=_time_unit, say=duration, comparable=lambda f: f.times_comparable)
+_time = partial(
+    Axis,
+    better=Better.LOWER,
+    units=lambda found, most: time_unit(most),
+    say=duration,
+    comparable=lambda f: f.times_comparable,
+)
 
 AXES: dict[str, Axis] = {
     "score": Score(
@@ -126,7 +117,7 @@ AXES: dict[str, Axis] = {
         title=lambda found: _("peak memory"),
         better=Better.LOWER,
         of=lambda result: result.memory.peak_bytes,
-        units=_memory_unit,
+        units=lambda found, most: memory_unit(most),
         say=memory,
         column="peak_bytes",
         comparable=lambda found: found.memory_comparable,
@@ -145,7 +136,7 @@ AXES: dict[str, Axis] = {
         title=lambda found: _("file size"),
         better=Better.LOWER,
         of=lambda result: result.artifact_bytes or None,
-        units=_file_unit,
+        units=lambda found, most: file_unit(most),
         say=file_size,
         column="artifact_bytes",
     ),
@@ -171,7 +162,7 @@ AXES: dict[str, Axis] = {
         title=lambda found: _("energy"),
         better=Better.LOWER,
         of=lambda result: result.energy_joules,
-        units=_energy_unit,
+        units=lambda found, most: energy_unit(most),
         say=energy,
         column="energy_joules",
         comparable=lambda found: found.times_comparable,

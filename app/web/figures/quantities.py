@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from app.domain.comparison import Comparison
 from app.domain.metrics import Steps
 from app.domain.tasks import generates
+from app.web.figures.units import memory_unit, time_unit
 from app.web.i18n import gettext as _
-from app.web.numbers import GIB, MIB, count, decimal, duration, rate, short_count
+from app.web.numbers import count, decimal, duration, rate, short_count
 from app.web.words.metrics import loss_unit, title
 
 Floats = NDArray[np.float64]
@@ -66,12 +67,8 @@ def _validation_unit(found: Comparison, _most: float) -> tuple[float, str]:
     return (1.0, loss_unit(found.spec.task)) if generates(found.metric) else (0.01, "%")
 
 
-def _memory_unit(_found: Comparison, most: float) -> tuple[float, str]:
-    return (GIB, "GiB") if most >= 10 * GIB else (MIB, "MiB")
-
-
 def _seconds(most: float) -> tuple[float, str]:
-    size, unit = (1.0, _("s")) if most < 600 else (60.0, _("min")) if most < 36_000 else (3600.0, _("h"))
+    size, unit = time_unit(most)
     return size, _("Train time, %(unit)s →", unit=unit)
 
 
@@ -101,7 +98,7 @@ QUANTITIES: dict[str, Quantity] = {
     ),
     "memory": Quantity(
         title=lambda found: _("memory after a step"),
-        unit=_memory_unit,
+        unit=lambda found, most: memory_unit(most),
         of=column("memory_bytes"),
         show=lambda value: decimal(value, 1),
     ),

@@ -38,8 +38,10 @@ def looked_at(
     `cost` is what `x` was called while scores alone were drawn over it.
     """
     usual = StudyView()
+    if sort:
+        among("sort", sort.removeprefix("-"), COLUMNS)
     return StudyView(
-        sort=sort and among("sort", sort.removeprefix("-"), COLUMNS) and sort,
+        sort=sort,
         x=among("x", x, AXES) if x else among("cost", cost, ("memory", "time")) if cost else usual.x,
         y=among("y", y, AXES) if y else usual.y,
         curve=among("curve", curve, QUANTITIES) if curve else usual.curve,
