@@ -24,7 +24,12 @@ PHASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("backward", marked("backward"), "var(--p-backward)", ("backward",)),
     ("step-time", marked("optimizer"), "var(--p-optimizer)", ("optimizer",)),
     ("idle", marked("batches"), "var(--p-idle)", ("data",)),
-    ("idle", marked("evaluate, save, audit"), "var(--p-idle)", ("evaluate", "save", "audit", "updates")),
+    (
+        "idle",
+        marked("evaluate, save, audit, weight updates"),
+        "var(--p-idle)",
+        ("evaluate", "save", "audit", "updates"),
+    ),
 )
 """Class, name, colour, and the clocks that it sums."""
 
@@ -61,7 +66,7 @@ def owner_key() -> tuple[Key, ...]:
 def phase_key() -> tuple[Key, ...]:
     """The legend of time."""
     clocks = tuple(Key(css, _(name)) for css, name, _colour, _n in PHASES if css != "idle")
-    return (Key("idle", _("set-up; batches; evaluate, save, audit")), *clocks)
+    return (Key("idle", _("set-up; batches; evaluate, save, audit, ΔW")), *clocks)
 
 
 def time(found: Comparison) -> Figure:
@@ -114,7 +119,8 @@ def _time_note(done: list[tuple[Arm, Costs]], *, comparable: bool) -> str:
     several = max(counts) > 1
     text = _("Seconds by phase, mean of %(seeds)s.", seeds=over) if several else _("Seconds by phase, one seed.")
     text += " " + _(
-        "Palest: set-up (start, load, tokenize, untouched model, cache), making batches, and evaluate, save, audit."
+        "Palest: set-up (start, load, tokenize, untouched model, cache), making batches, and evaluate, save, "
+        "audit, weight updates."
     )
     return text if comparable else text + " " + _("Not one device, or runs side by side: the times do not compare.")
 

@@ -52,7 +52,8 @@ def clocks(found: Clocks, fit: RunFit | None) -> Figure:
     bars = [phase_bar(_("attempt"), phases(seconds), found.wall)]
     rows: list[tuple[Cell, ...]] = [(name, value, share(value, found.wall)) for name, value in seconds.items()]
     note = _(
-        "Palest: set-up (start, load, tokenize, untouched model, cache), making batches, and evaluate, save, audit."
+        "Palest: set-up (start, load, tokenize, untouched model, cache), making batches, and evaluate, save, "
+        "audit, weight updates."
     )
     if fit and fit.train_seconds:
         guess = fit.train_seconds.value

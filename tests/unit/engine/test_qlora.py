@@ -146,6 +146,23 @@ def test_language_models_are_packed_but_for_their_vocabulary(
 
 
 @needs_bitsandbytes
+def test_its_update_stands_beside_what_the_packed_weights_stand_for(base: Path) -> None:
+    spec = QloraSpec(r=4)
+    model = load(str(base), "", TASK, tiny.LABELS, 0, FLOAT32).model
+    facts = describe(model, TASK)
+    adapted = peft.apply(model, spec, facts).eval()
+    layer = facts.linear[0]
+    module = adapted.get_submodule(f"base_model.model.{layer.name}")
+    with torch.no_grad():
+        module.lora_B["default"].weight.normal_()  # type: ignore[index, union-attr, operator]
+        change = peft.change(adapted, spec, layer, lambda: model)
+        x = torch.randn(5, layer.in_features)
+        y = module(x) - module(torch.zeros_like(x))
+    assert (change.before.shape, change.before.dtype) == ((64, 64), torch.float64)
+    torch.testing.assert_close(x.double() @ (change.before + change.dense).T, y.double(), rtol=1e-4, atol=1e-4)
+
+
+@needs_bitsandbytes
 def test_a_layer_multiplies_by_the_dequantized_weights(base: Path) -> None:
     from_library = __import__("bitsandbytes").functional.dequantize_4bit
     layer = load(str(base), "", TASK, tiny.LABELS, 5, FLOAT32).model.get_submodule(QUERY)
