@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from app import cli
+from app.cli import asking, start
 from app.domain.calibration import GIB
 from app.domain.models import SAMPLE_MODEL
 from app.domain.runs import Failure, FailureCode, RunSpec
@@ -232,11 +233,11 @@ def test_a_spoilt_sample_study_is_submitted_anew(registered: Database, settings:
         session.add(
             BaseModelRow(name=SAMPLE_MODEL, source="sample", status="ready", facts_json=SAMPLE_FACTS.model_dump())
         )
-    first = cli._sample_study(settings, lambda: None)
-    assert cli._sample_study(settings, lambda: None) == first
+    first = start.sample_study(settings, lambda: None)
+    assert start.sample_study(settings, lambda: None) == first
     with registered.transaction() as session:
         study_service.cancel(session, SilentBell(), first)
-    assert cli._sample_study(settings, lambda: None) == first + 1
+    assert start.sample_study(settings, lambda: None) == first + 1
 
 
 def test_a_port_in_use_is_said_before_anything_is_started(
@@ -262,9 +263,9 @@ def test_an_estimate_is_a_table_of_owners_and_of_devices(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "WAIT_SECONDS", 5)
+    monkeypatch.setattr(asking, "WAIT_SECONDS", 5)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(cli, "console", Console(width=200))
+    monkeypatch.setattr(asking, "console", Console(width=200))
     sign_on(registered, memory_bytes=8 * GIB)
     spec = write(tmp_path / "study.yaml", STUDY)
     with control_worker(registered, bell):
@@ -288,8 +289,8 @@ def test_an_estimate_that_nobody_makes_is_given_up_with_what_there_is(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "WAIT_SECONDS", 0)
-    monkeypatch.setattr(cli, "ESTIMATE_SECONDS", 0.2)
+    monkeypatch.setattr(asking, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(asking, "ESTIMATE_SECONDS", 0.2)
     assert vezna(monkeypatch, "estimate", write(tmp_path / "run.yaml", RUN), "--url", server) == 0
     assert "is the control worker running?" in " ".join(capsys.readouterr().out.split())
 
@@ -304,7 +305,7 @@ def test_what_fits_nowhere_is_submitted_only_if_one_insists(
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
     spec = write(tmp_path / "study.yaml", STUDY)
-    monkeypatch.setattr(cli, "WAIT_SECONDS", 5)
+    monkeypatch.setattr(asking, "WAIT_SECONDS", 5)
     with control_worker(registered, bell):
         assert vezna(monkeypatch, "estimate", spec, "--json", "--url", server) == 0
     capsys.readouterr()

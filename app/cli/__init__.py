@@ -1,0 +1,58 @@
+"""`vezna`: start it, submit, watch, compare. What starts things works on the database, the rest by REST."""
+
+import signal
+import sys
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.cli import asking, files, start
+from app.cli.terms import errors
+from app.domain.errors import Invalid, VeznaError
+
+cli = typer.Typer(
+    help="Weighs full fine-tuning against LoRA: memory, time, quality, and how sure.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (start.up, start.demo, start.web, asking.submit, asking.estimate, asking.watch, asking.compare):
+    cli.command()(command)
+cli.command(name="sample")(start.submit_sample)
+cli.command()(files.export)
+cli.command()(files.report)
+cli.command(name="import")(files.import_results)
+cli.command(name="migrate")(start.migrate_database)
+
+
+def main() -> None:
+    """Entry point: an error of ours is one sentence on standard error and exit status 1."""
+    signal.signal(signal.SIGTERM, _leave)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it stays ignored
+        signal.signal(signal.SIGHUP, _leave)
+    try:
+        cli(standalone_mode=True)
+    except Invalid as error:
+        errors.print(error.message, style="red", highlight=False, markup=False)
+        for field in error.fields:
+            remedy = f" ({field.remedy})" if field.remedy else ""
+            errors.print(f"  {field.path}: {field.message}{remedy}", highlight=False, markup=False)
+        sys.exit(1)
+    except VeznaError as error:
+        errors.print(error.message, style="red", highlight=False, markup=False)
+        sys.exit(1)
+    except SQLAlchemyError as error:
+        why = " ".join(str(getattr(error, "orig", None) or error).split())
+        errors.print(f"The database does not answer: {why}", style="red", highlight=False, markup=False)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        errors.print(f"{where}{error.strerror or error}", style="red", highlight=False, markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _leave(_number: int, _frame: object) -> None:
+    """SIGTERM, and SIGHUP of a closed terminal, end a command as Ctrl+C does: what it has started is stopped first."""
+    raise KeyboardInterrupt

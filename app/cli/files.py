@@ -1,0 +1,82 @@
+"""Commands that write and read files: a study as a table or a report, results from elsewhere."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from app import outside_files
+from app.cli.terms import LOCAL, Json, Url, console, print_json
+from app.client import Client
+from app.domain.errors import Invalid
+
+Form = Literal["csv", "json", "parquet"]
+Exported = Literal["runs", "items", "steps"]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The file; - is standard output. Left out: one named after the study."),
+]
+
+
+def export(
+    study: Annotated[int, typer.Argument(metavar="ID", help="A study's number.")],
+    form: Annotated[Form, typer.Option("--format", help="Parquet and CSV are tables, JSON is the comparison.")] = "csv",
+    what: Annotated[
+        Exported, typer.Option(help="A row a run, a test item and run, or an optimizer step and run.")
+    ] = "runs",
+    output: Output = None,
+    url: Url = LOCAL,
+) -> None:
+    """Write a study to a file: runs, scores of test items or step metrics as a table, or the comparison as JSON."""
+    if form == "json":
+        if what != "runs":
+            raise Invalid(f"the {what} are a table: choose --format csv or --format parquet")
+        _fetch(url, f"/studies/{study}/comparison", output, f"study-{study}.json")
+        return
+    _fetch(url, f"/studies/{study}/tables/{what}.{form}", output, f"study-{study}-{what}.{form}")
+
+
+def report(
+    study: Annotated[int, typer.Argument(metavar="ID", help="A study's number.")],
+    output: Output = None,
+    url: Url = LOCAL,
+) -> None:
+    """Write a study's page as one HTML file: it opens offline, and prints."""
+    _fetch(url, f"/studies/{study}/report", output, f"study-{study}.html")
+
+
+def import_results(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE|DIR…", help="Result files, or directories of .json files.")
+    ],
+    collection: Annotated[
+        str, typer.Option("--collection", help="The name under which they lie together; left out: the directory's.")
+    ] = "",
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Bring results from elsewhere in, as runs marked as imported. Exit status 1 if a file was refused."""
+    client, files = Client(url), outside_files.found(paths)
+    name = collection or (paths[0].resolve().name if len(paths) == 1 and paths[0].is_dir() else "imported")
+    total = outside_files.Total(name)
+    for part in outside_files.parts(files):
+        total.send(client, part)
+    if as_json:
+        print_json(total.as_json)
+    else:
+        for line in total.lines(url):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if total.refused:
+        raise typer.Exit(1)
+
+
+def _fetch(url: str, path: str, output: Path | None, name: str) -> None:
+    """Write a file of the server's."""
+    client = Client(url)
+    if output == Path("-"):
+        client.download(path, sys.stdout.buffer)
+    else:
+        target = output or Path(name)
+        client.save(path, target)
+        console.print(f"{target} is written.", markup=False, highlight=False)
