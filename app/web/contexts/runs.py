@@ -19,7 +19,8 @@ from app.web.words import metrics
 from app.web.words.run_fields import against, title, unit, written
 
 CellKind = Literal["number", "text", "study", "state", "moment", "tags"]
-KINDS: dict[str, CellKind] = {"study": "study", "status": "state", "tag": "tags"}
+NOISE = 1e-6
+"""Of a mean: what arithmetic leaves where all values are the same."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def columns_of(view: RunsView, measure: str) -> tuple[Column, ...]:
 
 
 def _column(view: RunsView, name: str, head: str) -> Column:
-    sortable = name in ((*SUMMED, *OWN) if view.grouped else SORTABLE)
+    sortable = name != "study" and name in ((*SUMMED, *OWN) if view.grouped else SORTABLE)
     active = view.order.field == name or (name == "started_at" and view.order.field == "id" and not view.grouped)
     order = Order(name, not view.order.falls if active else falls_first(name))
     to = replace(view, order=order)
@@ -212,7 +213,7 @@ def _group_cell(name: str, group: Group, around: Around) -> Cell:
 
 def _doubt(name: str, spread: Spread) -> str:
     """A standard deviation that can be seen, in the unit of the mean."""
-    if not spread.sd or spread.mean is None:
+    if not spread.sd or spread.mean is None or spread.sd < NOISE * abs(spread.mean):
         return ""
     words = written(FIELDS[name], spread.sd)
     return f"±{NBSP}{words}" if words != written(FIELDS[name], 0.0) else ""

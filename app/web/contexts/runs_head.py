@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from app.web.forms.runs_view import CHOICES, GROUPED, RunsView
 from app.web.i18n import gettext as _
 from app.web.refusals import told
+from app.web.words.parts import sentence
 from app.web.words.run_fields import title
 
 EXAMPLES = (
@@ -74,7 +75,7 @@ class RunsHead:
             after=self.view.filter[place:],
             caret=" " * place + "^",
             what=said.message,
-            remedy=said.remedy,
+            remedy=sentence(said.remedy),
         )
 
     @property

@@ -5,7 +5,7 @@ from typing import Any
 from app.domain.run_fields import FIELDS, Field
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.numbers import NOTHING, count, decimal, hundred, mib, points, rate, share
+from app.web.numbers import NBSP, NOTHING, count, decimal, hundred, mib, points, rate, share
 
 TITLES = {
     "id": marked("Run"),
@@ -109,4 +109,6 @@ def against(field: Field, value: Any, baseline: Any) -> str:
         return points(value - baseline)
     if field.name in ("loss", "train_loss"):
         return decimal(value - baseline, 3, signed=True)
+    if field.name == "learning_rate":
+        return f"×{NBSP}{rate(float(f'{value / baseline:.2g}'))}" if baseline else ""
     return share(value, baseline) if baseline else ""

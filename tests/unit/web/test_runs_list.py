@@ -113,7 +113,7 @@ def test_what_one_types_is_never_a_part_of_the_query(full: TestClient) -> None:
 def test_a_mistake_stands_below_the_filter_with_its_place(full: TestClient) -> None:
     answer = full.get("/runs?filter=acuracy+%3E+0.9&sort=-score&columns=seed")
     assert answer.status_code == 200
-    assert "`acuracy` is not a field: did you mean `accuracy`?" in unescape(answer.text)
+    assert "<code>acuracy</code> is not a field. Did you mean <code>accuracy</code>?" in answer.text
     assert "<mark>acuracy &gt; 0.9</mark>\n^" in answer.text
     assert 'value="acuracy &gt; 0.9"' in answer.text
     assert '<input type="hidden" name="sort" value="-score">' in answer.text
