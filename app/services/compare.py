@@ -58,12 +58,14 @@ class Found:
     """None where no run is there."""
     missing: tuple[int, ...] = ()
     """Numbers of runs that are asked for and are not there."""
+    stray_reference: int | None = None
+    """The run that was to be the reference, and is not among them: another took its place."""
     study_names: dict[int, str] = field(default_factory=dict)
 
 
 def compare(session: Session, asked: Asked) -> Found:
     """Weigh the runs that are asked for, as they stand. Raises NotFound for a study or a collection that is not there,
-    Invalid for too many runs and for a reference that is not among them."""
+    Invalid for too many runs."""
     ids = _ids(session, asked)
     if len(ids) > MOST_RUNS:
         raise told("runs", f"there are {len(ids)} runs", f"at most {MOST_RUNS} are compared: choose among them")
@@ -72,11 +74,14 @@ def compare(session: Session, asked: Asked) -> Found:
     there = [rows[number] for number in ids if number in rows]
     if not there:
         return Found(None, missing)
-    reference = asked.reference
-    if reference is not None and reference not in rows:
-        raise told("reference", f"the reference, run {reference}, is not among the runs", "name one of them")
+    reference = asked.reference if asked.reference in rows else None
     compared = weigh(_candidates(session, there), reference=reference, margin_points=asked.margin_points)
-    return Found(compared, missing, studies.names(session, {row.study_id for row in there if row.study_id}))
+    return Found(
+        compared,
+        missing,
+        stray_reference=asked.reference if reference is None else None,
+        study_names=studies.names(session, {row.study_id for row in there if row.study_id}),
+    )
 
 
 def told(path: str, message: str, remedy: str) -> Invalid:

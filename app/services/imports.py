@@ -30,12 +30,18 @@ class Imported:
     """Files of which nothing was taken."""
 
 
-def bring_in(
-    session: Session, files: Sequence[NamedText], collection: str, results: Sequence[OutsideResult] = ()
-) -> Imported:
-    """Take every file that can be read, whole, and results as they are; other files are refused, with their sentences.
+@dataclass(frozen=True)
+class Sorted:
+    """Files that were looked at: what can be taken of them, and what cannot."""
 
-    Raises Invalid where there are no files or too many: then nothing is taken.
+    taken: tuple[Read, ...]
+    refused: tuple[Refused, ...]
+
+
+def look_at(files: Sequence[NamedText], results: Sequence[OutsideResult] = ()) -> Sorted:
+    """Read every file, before anything is written: a file is taken whole or refused with its sentences.
+
+    Raises Invalid where there are no files or too many.
     """
     if not files and not results:
         raise Invalid.field("files", "there is no file", "give at least one file of results")
@@ -53,12 +59,17 @@ def bring_in(
         except Refused as error:
             error.place = place
             refused.append(error)
-    if not taken:
-        return Imported(None, refused=refused)
-    found = Imported(_collection(session, collection), refused=refused)
+    return Sorted(tuple(taken), tuple(refused))
+
+
+def bring_in(session: Session, files: Sorted, collection: str) -> Imported:
+    """Put what can be taken into a collection, each result once. Where nothing can be taken there is no collection."""
+    if not files.taken:
+        return Imported(None, refused=list(files.refused))
+    found = Imported(_collection(session, collection), refused=list(files.refused))
     assert found.collection is not None  # noqa: S101
-    there = collections.known(session, found.collection.id, [one.content_hash for one in taken])
-    for one in taken:
+    there = collections.known(session, found.collection.id, [one.content_hash for one in files.taken])
+    for one in files.taken:
         if one.content_hash in there:
             found.known.append(there[one.content_hash])
             continue

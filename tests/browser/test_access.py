@@ -8,10 +8,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
+from app.services import imports
 from app.store.queries import runs
 from tests import foreseen
 from tests.browser.conftest import Site
 from tests.filled_language import fill_language
+from tests.outside import peft_files
 from tests.tuned import add_tuned_study
 
 pytestmark = pytest.mark.slow
@@ -35,6 +37,13 @@ PAGES = {
     "model that waits": "/models/distilbert-base",
     "runs": "/runs",
     "no such runs": "/runs?method=full&status=cancelled&study=3",
+    "compared runs": "/compare?runs=1,2&show=all",
+    "compared studies": "/compare?study=1&study=2&sort=score",
+    "compared with results from elsewhere": "/compare?runs=1,56,57&cost=time",
+    "one run to compare": "/compare?runs=1",
+    "nothing to compare": "/compare",
+    "imports": "/imports",
+    "imported run": "/runs/57",
     "finished run": "/runs/2",
     "running run": "/runs/16",
     "queued run": "/runs/17",
@@ -53,6 +62,7 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 def test_every_page_is_accessible_and_fits(site: Site, chromium: Browser) -> None:
     with site.database.transaction() as session:
         fill_language(session)
+        imports.bring_in(session, imports.look_at(peft_files()), "MetaMathQA")
         foreseen.foresee(session)
         foreseen.died(session, runs.get(session, 25))
         tuned = add_tuned_study(session)

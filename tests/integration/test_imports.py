@@ -24,7 +24,7 @@ ITEMS = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 1.0}
 def bring(database: Database, *files: NamedText, collection: str = "others") -> imports.Imported:
     """Bring files in."""
     with database.transaction() as session:
-        return imports.bring_in(session, files, collection)
+        return imports.bring_in(session, imports.look_at(files), collection)
 
 
 def count(database: Database) -> int:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import JSON
 
 from app.domain.methods import LoraSpec
+from app.services import imports
 from app.services import runs as run_service
 from app.store import migrate
 from app.store.queries import evaluations
@@ -20,6 +21,7 @@ from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow, EvaluationRow, RunRow, StudyRow
 from tests.fakes import SilentBell
 from tests.migrations_in_step import config
+from tests.outside import as_file, result
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LORA: dict[str, Any] = {
@@ -196,3 +198,17 @@ def test_foreign_keys_hold_again_after_a_migration_and_after_one_that_is_refused
 def _hold_foreign_keys(database: Database) -> None:
     with pytest.raises(IntegrityError), database.transaction() as session:
         session.execute(update(RunRow).values(dataset_id=99))
+
+
+def test_the_way_back_is_refused_while_there_is_an_imported_run(database: Database) -> None:
+    with database.transaction() as session:
+        imports.bring_in(session, imports.look_at([as_file(result())]), "others")
+    with (
+        pytest.raises(CommandError, match=r"holds imported runs, .* Restore the backup"),
+        database.engine.connect() as c,
+    ):
+        command.downgrade(config(c), "0005")
+    migrate.require_current(database)
+    with database.reading() as session:
+        run = session.get_one(RunRow, 1)
+    assert run.imported and run.outside and run.outside.source == "https://example.org/results"

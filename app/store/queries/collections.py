@@ -10,6 +10,9 @@ from app.domain.errors import NotFound
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import CollectionRow, RunRow
 
+MOST_VALUES = 5000
+"""In one query: SQLite and PostgreSQL take some ten thousand."""
+
 
 class Stock(NamedTuple):
     """A collection, and how many runs lie in it."""
@@ -56,10 +59,13 @@ def names(session: Session, collection_ids: Collection[int]) -> dict[int, str]:
 
 def known(session: Session, collection_id: int, hashes: Sequence[str]) -> dict[str, int]:
     """Of some results, those that are in the collection already: the run of each."""
-    query = select(RunRow.outside_hash, RunRow.id).where(
-        RunRow.collection_id == collection_id, RunRow.outside_hash.in_(hashes)
-    )
-    return {content: run for content, run in session.execute(query) if content is not None}
+    found: dict[str, int] = {}
+    for begin in range(0, len(hashes), MOST_VALUES):
+        query = select(RunRow.outside_hash, RunRow.id).where(
+            RunRow.collection_id == collection_id, RunRow.outside_hash.in_(hashes[begin : begin + MOST_VALUES])
+        )
+        found |= {content: run for content, run in session.execute(query) if content is not None}
+    return found
 
 
 def run_ids(session: Session, collection_id: int, *, limit: int) -> list[int]:

@@ -206,4 +206,6 @@ def compare(session: Reading, wanted: AskedRuns) -> ComparedOut:
         raise NotFound(f"there is no run {', '.join(map(str, found.missing[:20]))}")
     if found.compared is None:
         raise told("runs", "no run is named", "name some by runs=1,2,3, study=4 or collection=5")
+    if found.stray_reference is not None:
+        raise told("reference", f"run {found.stray_reference} is not among the runs", "name one of them")
     return ComparedOut.of(found.compared)

@@ -109,9 +109,9 @@ class CollectionOut(BaseModel):
 def bring_in(db: Db, body: Annotated[ImportIn, Body(openapi_examples=IMPORT)]) -> ImportOut:
     """Bring results from elsewhere in, as runs marked as imported. A file is taken whole or not at all, and a result
     that its collection has already is not added again. What could not be taken is in `refused`, and why."""
-    files = [NamedText(file.name, file.text) for file in body.files]
+    files = imports.look_at([NamedText(file.name, file.text) for file in body.files], body.results)
     with db.transaction() as session:
-        return ImportOut.of(imports.bring_in(session, files, body.collection, body.results))
+        return ImportOut.of(imports.bring_in(session, files, body.collection))
 
 
 @router.get("/collections", operation_id="listCollections")

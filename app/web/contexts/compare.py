@@ -129,8 +129,8 @@ class ComparePage:
     costs: tuple[Option, ...]
     settings: SettingsTable | None
     """None for more arms than stand side by side."""
-    missing: str
-    """Runs that are not there."""
+    notices: tuple[str, ...]
+    """What was asked for and is not there."""
     others: tuple[Option, ...]
     """Runs that one may add."""
     ids: tuple[int, ...]
@@ -145,6 +145,7 @@ class ComparePage:
         view: CompareView,
         figure: Drawn,
         missing: tuple[int, ...],
+        stray_reference: int | None,
         study_names: Mapping[int, str],
         others: tuple[Option, ...],
     ) -> "ComparePage":
@@ -165,7 +166,7 @@ class ComparePage:
             figure=figure,
             costs=tuple(Option(cost, sentence(_(AXES[cost].title)), cost == view.cost) for cost in COSTS),
             settings=_settings(found, view.show) if 1 < len(found.arms) <= MOST_COLUMNS else None,
-            missing=_missing(missing),
+            notices=tuple(filter(None, (_missing(missing), _stray(stray_reference, found)))),
             others=others,
             ids=ids,
         )
@@ -291,6 +292,12 @@ def _points(margin: float) -> str:
     """`1 point`, `2.5 points`."""
     number = f"{round(margin, 6):g}"
     return _("%(number)s point", number=number) if number == "1" else _("%(number)s points", number=number)
+
+
+def _stray(run: int | None, found: Compared) -> str:
+    if run is None:
+        return ""
+    return _("Run %(run)s is not among them, so %(arm)s is the reference.", run=run, arm=found.reference.title)
 
 
 def _missing(missing: tuple[int, ...]) -> str:

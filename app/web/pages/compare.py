@@ -50,6 +50,7 @@ def show(
         view=CompareView(cost, sort, show),
         figure=figure,
         missing=found.missing,
+        stray_reference=found.stray_reference,
         study_names=found.study_names,
         others=_others(session, found.compared),
     )

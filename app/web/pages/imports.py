@@ -35,7 +35,7 @@ def index(session: Reading, render: Render, collection: str = "") -> HTMLRespons
 def bring_in(
     db: Db,
     render: Render,
-    files: Annotated[list[UploadFile | str], File()],
+    files: Annotated[list[UploadFile | str], File()] = [],  # noqa: B006
     collection: Annotated[str, Form(max_length=500)] = "",
 ) -> HTMLResponse:
     """Take the files, and say what became of each. The same files again change nothing, so a reload does no harm."""
@@ -46,8 +46,9 @@ def bring_in(
     ]
     try:
         name = NAME.validate_python(collection.strip() or DEFAULT_COLLECTION)
+        looked_at = imports.look_at(sent)
         with db.transaction() as session:
-            found = imports.bring_in(session, sent, name)
+            found = imports.bring_in(session, looked_at, name)
     except ValidationError as error:
         problems = tuple(replace(e, path="collection") for e in field_errors(error.errors()))
         return _again(db, render, collection, problems)
