@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
 from app.domain.architecture import TaskModel
-from app.domain.datasets import DatasetFacts
+from app.domain.datasets import DatasetFacts, Split
 from app.domain.models import ModelFacts
 from app.domain.tasks import Format
 from app.store.session import Database
@@ -53,8 +53,9 @@ def _model(session: Session, name: str, seen: TaskModel) -> None:
     session.add(row)
 
 
-def _data(session: Session, name: str, form: Format, *, train: int = 8, test: int = 8) -> None:
-    facts = DatasetFacts(format=form, counts={"train": train, "validation": 4, "test": test}, content_hash=name)
+def _data(session: Session, name: str, form: Format, *, train: int = 8, validation: int = 4, test: int = 8) -> None:
+    counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
+    facts = DatasetFacts(format=form, counts=counts, content_hash=name)
     row = DatasetRow(name=name, title=name, content_hash=name, file="datasets/none.parquet")
     row.facts_json = facts.model_dump(mode="json")
     session.add(row)
@@ -174,3 +175,18 @@ def test_what_finds_no_room_or_no_text_is_refused_with_the_numbers(
 def test_what_just_fits_is_accepted(language: TestClient, change: dict[str, Any]) -> None:
     answer = language.post("runs", json=RUN | change)
     assert answer.status_code == 202, answer.json()
+
+
+def test_rates_are_not_tuned_without_rows_to_choose_them_by(
+    registered: Database, language: TestClient, bell: SilentBell
+) -> None:
+    with registered.transaction() as session:
+        _data(session, "unvalidated", "prompt-completion", validation=0)
+    study = {name: value for name, value in RUN.items() if name != "method"} | {"name": "s", "dataset": "unvalidated"}
+    arms = [{"method": {"kind": "full"}}, {"method": {"kind": "lora"}}]
+    [error] = language.post("studies", json=study | {"arms": arms, "tuning": "grid"}).json()["errors"]
+    assert error["path"] == "tuning"
+    assert error["message"] == "unvalidated has no row in its validation split, by which learning rates are chosen"
+    assert error["remedy"] == "a dataset with one, or tuning: none"
+    assert bell.rung == []
+    assert language.post("studies", json=study | {"arms": arms}).status_code == 202

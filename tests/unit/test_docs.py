@@ -19,6 +19,7 @@ from app.domain.studies import StudySpec
 from app.domain.tasks import METRICS, TASKS
 from app.main import create_app
 from app.settings import ROOT, SECRETS, Settings
+from app.web.api.examples import TUNED
 
 DOCS = ROOT / "docs"
 
@@ -141,6 +142,8 @@ def test_the_examples_are_those_of_the_api() -> None:
     run = RunSpec.model_validate(yaml.safe_load((ROOT / "examples" / "run.yaml").read_text()))
     assert study == sample.study()
     assert run == sample.study().owed()[1].spec
+    tuned = StudySpec.model_validate(yaml.safe_load((ROOT / "examples" / "tuned.yaml").read_text()))
+    assert tuned == TUNED
 
 
 @pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
