@@ -36,7 +36,7 @@ from worker.engine.stored_prefix import stored_prefix
 from worker.engine.tasks import TASKS
 from worker.engine.train import Loop, Trained
 from worker.engine.untouched import Untouched
-from worker.engine.updates import FREE_BYTES, SHARE_OF_TRAINING, Analysis
+from worker.engine.updates import FREE_BYTES, Analysis, budget
 
 
 class Attempt:
@@ -221,7 +221,7 @@ class Attempt:
         analysis = Analysis(
             model=facts,
             change=lambda layer: self.mechanism.change(model, method, layer, lambda: base.model),
-            budget_seconds=max(job.updates_seconds, SHARE_OF_TRAINING * instruments.clocks.train_seconds),
+            budget_seconds=budget(job.updates_seconds, instruments.clocks.train_seconds),
             free_bytes=free,
             device=self.device,
             raise_if_stopped=instruments.sink.raise_if_stopped,

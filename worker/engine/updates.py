@@ -30,6 +30,8 @@ from worker.engine.progress import Stopped
 
 SHARE_OF_TRAINING = 0.1
 """The analysis may take so much of the train clock, where that is more than what it is given in any case."""
+MOST_SECONDS = 300.0
+"""But no more than this: meanwhile nothing is reported, and a trainer that is silent for long is taken for stalled."""
 FREE_BYTES = 64 * 2**20
 """It may take what the run held more at its peak than it does now, and so much in any case."""
 _CPU_RATE, _CUDA_RATE = 1e10, 2e11
@@ -112,6 +114,11 @@ def cosines(
 def _gram(matrix: torch.Tensor) -> torch.Tensor:
     """Of the smaller side, [n, n]."""
     return matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+
+
+def budget(given: float, train_seconds: float) -> float:
+    """Seconds that an analysis may take."""
+    return max(given, min(SHARE_OF_TRAINING * train_seconds, MOST_SECONDS))
 
 
 def work(layer: LinearFacts) -> float:

@@ -282,6 +282,12 @@ def test_what_there_is_no_time_and_no_memory_for_is_left_out_and_counted() -> No
     assert (len(full.matrices), full.late, full.large) == (1, 0, 1)
 
 
+def test_it_may_take_a_tenth_of_a_long_training_but_not_so_long_that_it_seems_to_hang() -> None:
+    given = [updates.budget(10, train) for train in (28, 1000, 36_000)]
+    assert given == [10, 100, updates.MOST_SECONDS]
+    assert updates.budget(900, 28) == 900
+
+
 def test_a_wish_to_stop_ends_the_analysis_and_keeps_the_result() -> None:
     def stop() -> None:
         raise updates.Stopped
