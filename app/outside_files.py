@@ -100,8 +100,12 @@ class Total:
             for error in one["errors"]:
                 remedy = f" ({error['remedy']})" if error["remedy"] else ""
                 yield f"  {error['path'] + ': ' if error['path'] else ''}{error['message']}{remedy}"
-        were = f", {len(self.known)} were there already" if self.known else ""
-        refused = f", {len(self.refused)} files refused" if self.refused else ""
-        yield f"{len(self.added)} results imported into {self.collection}{were}{refused}."
+        were = f", {len(self.known)} there already" if self.known else ""
+        refused = f", {_counted(len(self.refused), 'file')} refused" if self.refused else ""
+        yield f"{_counted(len(self.added), 'result')} imported into {self.collection}{were}{refused}."
         if self.collection_id is not None:
-            yield f"Look at them: {url}/compare?collection={self.collection_id}"
+            yield f"Look at them: {url}/compare?collection={self.collection_id}&sort=score"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -381,7 +381,7 @@ def test_results_from_elsewhere_are_imported_once_and_what_is_wrong_with_a_file_
     assert (
         "score: a score is a fraction from 0 to 1, not 47 (divide by its largest value: 47 % is written 0.47)" in said
     )
-    assert "0 results imported into others, 2 were there already, 1 files refused." in said
+    assert "0 results imported into others, 2 there already, 1 file refused." in said
     assert vezna(monkeypatch, "import", str(folder / "a.json"), "--collection", "x", "--url", server, "--json") == 0
     assert json.loads(capsys.readouterr().out)["added"] == [3]
 
