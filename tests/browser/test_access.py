@@ -59,7 +59,10 @@ UNFOLD = "for (const folded of document.querySelectorAll('main details:not(.menu
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-def test_every_page_is_accessible_and_fits(site: Site, chromium: Browser) -> None:
+@pytest.mark.parametrize(("theme", "width"), SCREENS)
+def test_every_page_is_accessible_and_fits(
+    theme: Literal["light", "dark"], width: int, site: Site, chromium: Browser
+) -> None:
     with site.database.transaction() as session:
         fill_language(session)
         imports.bring_in(session, imports.look_at(peft_files()), "MetaMathQA")
@@ -78,23 +81,22 @@ def test_every_page_is_accessible_and_fits(site: Site, chromium: Browser) -> Non
         "new study with tuning": f"/studies/new?from_study={tuned}",
     }
     found = []
-    for theme, width in SCREENS:
-        context = chromium.new_context(
-            base_url=site.url, viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
-        )
-        page = context.new_page()
-        for name, path in pages.items():
+    context = chromium.new_context(
+        base_url=site.url, viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    for name, path in pages.items():
+        page.goto(path)
+        while foreseen.answer(site.database):
             page.goto(path)
-            while foreseen.answer(site.database):
-                page.goto(path)
-            page.evaluate(UNFOLD)
-            where = f"{name}, {theme}, {width} px"
-            wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            if wider > 0:
-                found.append(f"{where}: {wider} px wider than the screen")
-            results = Axe().run(page, options={"runOnly": TAGS})
-            for violation in results.response["violations"]:
-                nodes = "; ".join(node["html"][:160] for node in violation["nodes"][:3])
-                found.append(f"{where}: {violation['id']} ({violation['impact']}): {nodes}")
-        context.close()
+        page.evaluate(UNFOLD)
+        where = f"{name}, {theme}, {width} px"
+        wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if wider > 0:
+            found.append(f"{where}: {wider} px wider than the screen")
+        results = Axe().run(page, options={"runOnly": TAGS})
+        for violation in results.response["violations"]:
+            nodes = "; ".join(node["html"][:160] for node in violation["nodes"][:3])
+            found.append(f"{where}: {violation['id']} ({violation['impact']}): {nodes}")
+    context.close()
     assert found == [], "\n".join(found)
