@@ -65,8 +65,6 @@ class Candidate:
     """Of an imported run."""
     tuned: bool = False
     """Its learning rate was looked for."""
-    trial: bool = False
-    """It is a trial of tuning: it has no score on the test items."""
     failure: Failure | None = None
 
     @property

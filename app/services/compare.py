@@ -154,7 +154,6 @@ def _ours(row: RunRow, scored: ItemScores | None, dataset: DatasetRow | None, mo
         costs=_costs(row) if done else {},
         study_id=row.study_id,
         tuned=tuned,
-        trial=row.trial_round is not None,
         failure=row.failure,
     )
 

@@ -8,7 +8,6 @@ from typing import Literal
 from app.domain.compared import Compared, ComparedArm
 from app.domain.methods import Family
 from app.domain.obstacles import Takes
-from app.services.compare import MOST_RUNS
 from app.web.address import Address
 from app.web.contexts.shell import Option
 from app.web.figures import Drawn
@@ -134,7 +133,6 @@ class ComparePage:
     others: tuple[Option, ...]
     """Runs that one may add."""
     ids: tuple[int, ...]
-    most: int = MOST_RUNS
 
     @classmethod
     def of(
@@ -209,7 +207,6 @@ class NothingCompared:
     """The page before a run is chosen."""
 
     missing: str
-    most: int = MOST_RUNS
 
 
 def nothing(missing: tuple[int, ...]) -> NothingCompared:
