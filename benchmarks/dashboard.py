@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--only", choices=["start", "requests"], help="a half of the measurements")
     parser.add_argument("--pages", action="store_true", help="every kind of page, without the peer")
     options = parser.parse_args()
     if not options.pages and not options.mlflow:
@@ -89,29 +90,46 @@ def beside(home: Path, database: str, peer: str, options: argparse.Namespace, lo
         stdout=subprocess.PIPE, check=True, text=True,
     ).stdout  # fmt: skip
     experiment, curve = told.split()[-2:]
-    start = [
-        {"vezna": start_ours(home, database), "mlflow": start_peer(home, options.mlflow, peer, artifacts)}
-        for _ in range(max(3, options.repeats // 3))
-    ]
-    for what, unit, place in (("ready", "s", 0), ("resident", "MiB", 1), ("proportional", "MiB", 2)):
-        show(what, unit, [one["vezna"][place] for one in start], [one["mlflow"][place] for one in start])
+    if options.only != "requests":
+        starts(home, database, options.mlflow, peer, artifacts, max(3, options.repeats // 3))
+    if options.only == "start":
+        return
     vezna, mlflow = serve_ours(home, database), serve_peer(home, options.mlflow, peer, artifacts)
     try:
         client = httpx2.Client(timeout=120.0)
-        for name, mine, theirs in tasks(client, vezna.url, mlflow.url, long_run, experiment, curve):
-            mine(), theirs()  # both have seen it once
-            found = [(clock(mine), clock(theirs)) for _ in range(options.repeats)]
-            show(name, "ms", [1000 * a for a, _b in found], [1000 * b for _a, b in found])
         ingest(client, Database(database), mlflow.url, experiment, options.repeats)
+        for ours_asked, theirs in tasks(client, vezna.url, mlflow.url, long_run, experiment, curve):
+            by_turns([*ours_asked.items()], theirs, options.repeats)
     finally:
         vezna.stop()
         mlflow.stop()
 
 
+def starts(home: Path, database: str, python: str, peer: str, artifacts: str, times: int) -> None:
+    """Both servers started by turns."""
+    found = [
+        (measured(serve_ours(home, database)), measured(serve_peer(home, python, peer, artifacts)))
+        for _ in range(times)
+    ]
+    for place, (what, unit) in enumerate((("ready", "s"), ("resident", "MiB"), ("proportional", "MiB"))):
+        show(what, unit, [mine[place] for mine, _theirs in found], [theirs[place] for _mine, theirs in found])
+
+
+def by_turns(mine: list[tuple[str, Callable[[], None]]], theirs: Callable[[], None], repeats: int) -> None:
+    """What we are asked, each beside the same question to the peer; all have seen it once before."""
+    calls = [*(call for _name, call in mine), theirs]
+    for call in calls:
+        call()
+    rounds = [[1000 * clock(call) for call in calls] for _ in range(repeats)]
+    *ours_taken, theirs_taken = zip(*rounds, strict=True)
+    for (name, _call), taken in zip(mine, ours_taken, strict=True):
+        show(name, "ms", [*taken], [*theirs_taken])
+
+
 def tasks(
     client: httpx2.Client, vezna: str, mlflow: str, long_run: int, experiment: str, curve: str
-) -> list[tuple[str, Callable[[], None], Callable[[], None]]]:
-    """What both are asked, by name."""
+) -> list[tuple[dict[str, Callable[[], None]], Callable[[], None]]]:
+    """What we are asked, by name, and what the peer is."""
 
     def search(**more: object) -> None:
         body = {"experiment_ids": [experiment], "max_results": 100} | more
@@ -122,20 +140,22 @@ def tasks(
 
     bulk = urlencode({"run_ids": curve, "metric_key": "loss", "max_results": POINTS})
     bulk_url = f"{mlflow}/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval?{bulk}"
-    by_score = {"order_by": ["metrics.accuracy DESC"]}
     return [
-        ("first 100 sorted by a metric (API)", ask("/api/v1/runs?sort=-score&limit=100"), lambda: search(**by_score)),
-        ("the page sorted by a metric (HTML)", ask("/runs?sort=-score"), lambda: search(**by_score)),
-        ("first 100 runs (API)", ask("/api/v1/runs?limit=100"), search),
+        ({"first 100 runs (API)": ask("/api/v1/runs?limit=100"), "first 50 runs (page)": ask("/runs")}, search),
         (
-            "filtered and sorted (API)",
-            ask(f"/api/v1/runs?{urlencode({'filter': FILTER, 'sort': '-score', 'limit': 100})}"),
-            lambda: search(filter="metrics.accuracy > 0.9 and params.method = '1'", **by_score),
+            {
+                f"{ours.CURVE_STEPS:,} steps as {POINTS:,} points (API)": ask(
+                    f"/api/v1/runs/{long_run}/steps?points={POINTS}"
+                )
+            },
+            lambda: good(client.get(bulk_url)),
         ),
         (
-            f"curve of {ours.CURVE_STEPS:,} steps as {POINTS:,} points (API)",
-            ask(f"/api/v1/runs/{long_run}/steps?points={POINTS}"),
-            lambda: good(client.get(bulk_url)),
+            {
+                "first 100 sorted by a metric (API)": ask("/api/v1/runs?sort=-score&limit=100"),
+                "first 50 sorted by a metric (page)": ask("/runs?sort=-score"),
+            },
+            lambda: search(order_by=["metrics.accuracy DESC"]),
         ),
     ]
 
@@ -252,18 +272,8 @@ def serve_peer(home: Path, python: str, database: str, artifacts: str) -> Served
     return serve(command, {}, f"http://127.0.0.1:{port}", "/health", home / "mlflow.log")
 
 
-def start_ours(home: Path, database: str) -> tuple[float, float, float]:
-    """Seconds, resident and proportional MiB."""
-    return measured(serve_ours(home, database))
-
-
-def start_peer(home: Path, python: str, database: str, artifacts: str) -> tuple[float, float, float]:
-    """Seconds, resident and proportional MiB."""
-    return measured(serve_peer(home, python, database, artifacts))
-
-
 def measured(served: Served) -> tuple[float, float, float]:
-    """Of a server, which is then ended."""
+    """Seconds, resident and proportional MiB of a server, which is then ended."""
     try:
         resident, proportional = served.memory()
         return served.ready_seconds, resident / ours.MIB, proportional / ours.MIB

@@ -15,7 +15,7 @@ from app.domain.runs import RunSpec, TrainingArguments
 from app.store import migrate
 from app.store.queries import base_models, datasets, steps
 from app.store.session import Database
-from app.store.tables import RunRow, StudyRow, now
+from app.store.tables import EstimateRow, RunRow, StudyRow, now
 from tests import filled
 
 SEEDS = 5
@@ -31,7 +31,8 @@ def fill(database: Database, runs: int) -> int:
         filled.register(session)
         places = _studies(session, runs)
         batch: list[dict[str, Any]] = []
-        for row in _runs(runs, places):
+        estimate = _estimate(session)
+        for row in _runs(runs, places, estimate):
             batch.append(row)
             if len(batch) == AT_ONCE:
                 session.execute(insert(RunRow), batch)
@@ -47,6 +48,15 @@ def fill(database: Database, runs: int) -> int:
     return runs
 
 
+def _estimate(session: Session) -> int:
+    """A prediction that all runs rest on."""
+    request = {"device": "cpu", "bf16": False}
+    row = EstimateRow(key="0" * 64, kind="run", request_json=request, status="ready", message="", result_json={})
+    session.add(row)
+    session.flush()
+    return row.id
+
+
 def _studies(session: Session, runs: int) -> tuple[list[int], int, int]:
     model, data = base_models.by_name(session, filled.SAMPLE_MODEL), datasets.by_name(session, filled.SAMPLE_DATASET)
     assert model is not None and data is not None
@@ -59,7 +69,7 @@ def _studies(session: Session, runs: int) -> tuple[list[int], int, int]:
     return [row.id for row in rows], model.id, data.id
 
 
-def _runs(runs: int, places: tuple[list[int], int, int]) -> Iterator[dict[str, Any]]:
+def _runs(runs: int, places: tuple[list[int], int, int], estimate: int) -> Iterator[dict[str, Any]]:
     studies, model, data = places
     chance = np.random.default_rng(0)
     began = now() - timedelta(days=90)
@@ -75,6 +85,8 @@ def _runs(runs: int, places: tuple[list[int], int, int]) -> Iterator[dict[str, A
             "study_id": studies[n // 100 % len(studies)],
             "base_model_id": model,
             "dataset_id": data,
+            "estimate_id": estimate,
+            "predicted_bytes": 150 * MIB,
         }
 
 

@@ -19,6 +19,7 @@ from tests.tuned import add_tuned_study
 pytestmark = pytest.mark.slow
 
 HUGE = '{"training.per_device_train_batch_size":4096,"training.max_length":512}'
+COLUMNS = "study_name,arm,model,data,task,metric,loss,peak,wall,speed,trainable,size,rank,failure,device,tag,note"
 PAGES = {
     "studies": "/studies",
     "study": "/studies/1",
@@ -44,6 +45,11 @@ PAGES = {
     "nothing to compare": "/compare",
     "imports": "/imports",
     "imported run": "/runs/57",
+    "groups of runs": "/runs?group=seed&baseline=1&open=2",
+    "runs with a baseline and many columns": f"/runs?baseline=1&columns={COLUMNS}",
+    "filter with a mistake": "/runs?filter=failed+and+acuracy",
+    "words of a filter": "/runs/words",
+    "notes": "/runs/2/notes",
     "finished run": "/runs/2",
     "running run": "/runs/16",
     "queued run": "/runs/17",

@@ -1,6 +1,6 @@
 """What was predicted for past runs and what they needed: calibration and accuracy rest on it."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -37,10 +37,16 @@ class Device(NamedTuple):
 
 def devices(session: Session) -> list[Device]:
     """Every device and precision that has a run with a prediction and a measurement."""
-    kind = EstimateRow.request_json["device"].as_string()
-    query = select(RunRow.device_name, RunRow.precision, kind).where(*_MEASURED).distinct()
-    rows = session.execute(query.order_by(RunRow.device_name, RunRow.precision))
-    return [Device(name, precision, kind) for name, precision, kind in rows if name]
+    present = RunRow.device_name.is_not(None), RunRow.precision.is_not(None)
+    pairs = select(RunRow.device_name, RunRow.precision).where(*present).distinct()
+    found = []
+    for name, precision in session.execute(pairs.order_by(RunRow.device_name, RunRow.precision)).all():
+        # along the index of devices, the newest run first: as a rule it is the one
+        kind = select(EstimateRow.request_json["device"].as_string())
+        own = kind.where(*_MEASURED, RunRow.device_name == name, RunRow.precision == precision)
+        if (known := session.scalars(own.order_by(RunRow.id.desc()).limit(1)).first()) is not None:
+            found.append(Device(str(name), cast(Precision, precision), known))
+    return found
 
 
 def on_device(
