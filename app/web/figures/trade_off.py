@@ -156,7 +156,7 @@ def _title(pair: Pair, front: Sequence[Arm]) -> str:
         return sentence(_("%(y)s against %(x)s: not measured under the same conditions, so nothing wins", **pair.words))
     if len(pair.arms) < 2:
         return sentence(_("%(y)s against %(x)s", **pair.words))
-    if len(front) == 1:
+    if len(front) == 1 and _told_apart(pair, front[0]):
         return sentence(_("%(arm)s is best on both %(y)s and %(x)s", arm=said(front[0]), **pair.words))
     arm, score = focus(pair.found), AXES["score"]
     cost = pair.x if pair.y is score else pair.y
@@ -172,6 +172,11 @@ def _title(pair: Pair, front: Sequence[Arm]) -> str:
         all=len(pair.arms),
         **pair.words,
     )
+
+
+def _told_apart(pair: Pair, arm: Arm) -> bool:
+    """Its score is told apart from all others, as far as a score is looked at: costs are what was measured."""
+    return AXES["score"] not in (pair.x, pair.y) or pair.found.best_scores == {arm.title}
 
 
 def _trade(found: Comparison, arm: Arm, cost: Axis) -> str:
