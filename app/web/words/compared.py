@@ -146,10 +146,10 @@ COUNTED = {
     VerdictKind.WITHIN: marked("within the margin"),
     VerdictKind.WORSE: marked("worse"),
     VerdictKind.UNDECIDED: marked("undecided"),
-    VerdictKind.HINT: marked("hint of one seed"),
+    VerdictKind.HINT: marked("hint"),
     VerdictKind.NONE: marked("without a verdict"),
 }
-SEVERAL = COUNTED | {VerdictKind.HINT: marked("hints of one seed")}
+SEVERAL = COUNTED | {VerdictKind.HINT: marked("hints")}
 
 
 def _of_two(found: Compared, arm: ComparedArm) -> str:
@@ -164,6 +164,9 @@ def _of_two(found: Compared, arm: ComparedArm) -> str:
             return _("%(arm)s is within the margin of %(reference)s: %(by)s points", **names)
         case VerdictKind.UNDECIDED:
             return _("%(arm)s against %(reference)s is undecided: %(by)s points", **names)
+        case VerdictKind.HINT if against and against.basis == "shares":
+            word = _(WORDS[against.hint]) if against.hint else ""
+            return _("%(arm)s against %(reference)s, a hint only: %(word)s, %(by)s points", word=word, **names)
         case VerdictKind.HINT:
             word = _(WORDS[against.hint]) if against and against.hint else ""
             return _("%(arm)s against %(reference)s, for one seed only: %(word)s, %(by)s points", word=word, **names)
