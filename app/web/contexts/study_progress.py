@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.domain.comparison import Comparison
+from app.domain.comparison import Arm, Comparison
 from app.domain.methods import METHODS, Family
 from app.domain.runs import RunStatus
 from app.services.studies import StudyProgress
@@ -15,6 +15,9 @@ from app.web.numbers import count, duration, energy, percent, rate
 from app.web.words import more_seeds_help, seeds_needed, what_would_decide
 
 MORE_SEEDS = 2
+"""Where nobody knows how many would decide."""
+MOST_MORE_SEEDS = 20
+"""Are added by one click."""
 LISTED = 12
 """With more runs than this, those that have ended are folded away."""
 
@@ -75,6 +78,8 @@ class StudyAdvance:
         """From the runs' rows and the comparison."""
         hollow = {arm.title: arm.hollow for arm in found.arms}
         helped = [arm for arm in found.others if more_seeds_help(arm)]
+        asking = max(helped, key=seeds_needed) if helped else None
+        more = _more_seeds(asking) if asking else MORE_SEEDS
         pace = _pace(progress.runs)
         arms = [arm.title for arm in found.arms if not arm.stopped and (arm.runs or arm.awaits_rate)]
         return cls(
@@ -85,13 +90,18 @@ class StudyAdvance:
             left=_left(progress.runs, pace) if not any(arm.awaits_rate for arm in found.arms) else "",
             runs=tuple(_run(run, hollow.get(run.arm, 0)) for run in progress.runs),
             cost=_cost(progress.runs, found),
-            would_decide=what_would_decide(max(helped, key=seeds_needed)) if helped else "",
-            more_seeds=MORE_SEEDS,
-            more_runs=MORE_SEEDS * len(arms),
-            more_time=duration(MORE_SEEDS * sum(pace[a, None] for a in arms))
-            if all((a, None) in pace for a in arms)
-            else "",
+            would_decide=what_would_decide(asking) if asking else "",
+            more_seeds=more,
+            more_runs=more * len(arms),
+            more_time=duration(more * sum(pace[a, None] for a in arms)) if all((a, None) in pace for a in arms) else "",
         )
+
+
+def _more_seeds(arm: Arm) -> int:
+    """As many as the sentence about an arm says that it lacks, so that the button does what is said beside it."""
+    seen = arm.verdict.difference if arm.verdict else None
+    lacking = seeds_needed(arm) - min(seen.seeds, seen.reference_seeds) if seen else 0
+    return min(lacking, MOST_MORE_SEEDS) if lacking > 0 else MORE_SEEDS
 
 
 def _run(run: RunRow, hollow: int) -> RunProgress:
