@@ -216,6 +216,7 @@ def test_steps_are_thinned_to_the_number_asked_for(api: TestClient, registered: 
     assert thin["thinned"] and len(thin["step"]) == 4
     assert (thin["step"][0], thin["step"][-1]) == (1, 10)
     assert api.get(f"runs/{run_id}/steps", params={"after_step": 8}).json()["step"] == [9, 10]
+    assert api.get(f"runs/{run_id}/steps", params={"after_step": 10**20}).status_code == 422
 
 
 def events_of(text: str) -> list[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from app.queue import Doorbell
 from app.services import annotations, will_it_fit
 from app.services import runs as run_service
 from app.store.queries import runs, steps, tags
+from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
 from app.web.api.waiting import look_or_ask
@@ -178,7 +179,7 @@ def series(
     session: Reading,
     run_id: int,
     points: Annotated[int, Query(ge=3, le=100_000, description="At most so many steps, chosen by shape.")] = 2000,
-    after_step: Annotated[int, Query(ge=0)] = 0,
+    after_step: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0,
 ) -> StepSeries:
     """Step metrics, thinned on the server so that the curve of the loss keeps its shape."""
     runs.get(session, run_id)
