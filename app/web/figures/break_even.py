@@ -14,7 +14,7 @@ from app.web.figures.verdict import look
 from app.web.forms.prices import PricesForm
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import NBSP, NOTHING, decimal, duration, energy, file_size
+from app.web.numbers import NBSP, NOTHING, count, decimal, duration, energy, file_size
 from app.web.words.parts import focus, said, sentence
 
 SHOWN = 2
@@ -132,16 +132,16 @@ def takeaway(keeping: Keeping) -> str:
     values = {
         "arm": said(kept.arm),
         "reference": said(models.arm),
-        "tasks": ngettext("%(num)s task", "%(num)s tasks", tasks),
+        "tasks": ngettext("%(num)s task", "%(num)s tasks", tasks, num=count(tasks)),
         "own": keeping.say(own),
         "its": keeping.say(its),
     }
     if start is None:
-        text = _("%(arm)s never costs less than %(reference)s: %(tasks)s take %(own)s against %(its)s", **values)
+        text = _("%(arm)s never takes less than %(reference)s: for %(tasks)s %(own)s against %(its)s", **values)
     else:
         cheaper = _("cheaper") if keeping.priced else _("smaller to keep")
-        since = _("the first task") if start == 1 else ngettext("%(num)s task", "%(num)s tasks", start)
-        text = _("%(arm)s is %(cheaper)s from %(since)s on: %(tasks)s take %(own)s against %(its)s of %(reference)s")
+        since = _("the first task") if start == 1 else _since(start)
+        text = _("%(arm)s is %(cheaper)s from %(since)s on: for %(tasks)s %(own)s against %(its)s of %(reference)s")
         text = text % (values | {"cheaper": cheaper, "since": since})
     return sentence(text)
 
@@ -183,7 +183,7 @@ def _data(keeping: Keeping) -> BreakEven:
         tasks=most,
         across=_("Tasks, each with an adapted model →"),
         up=_("Cost, %(unit)s", unit=unit) if keeping.priced and unit else unit if not keeping.priced else _("Cost"),
-        crossing=_("from the first task on") if first == 1 else _("from %(num)s tasks on", num=first),
+        crossing=_("from the first task on") if first == 1 else _("from %(num)s tasks on", num=count(first)),
     )
 
 
@@ -219,14 +219,22 @@ def _table(keeping: Keeping) -> Table:
         Column("seconds", _("device time a task"), duration),
         Column("base_bytes", _("kept once"), _size),
         Column("task_bytes", _("kept a task"), file_size),
-        Column(f"bytes_of_{tasks}", ngettext("%(num)s task on disk", "%(num)s tasks on disk", tasks), file_size),
+        Column(
+            f"bytes_of_{tasks}",
+            ngettext("%(num)s task on disk", "%(num)s tasks on disk", tasks, num=count(tasks)),
+            file_size,
+        ),
     ]
     measured = any(kept.joules is not None for kept in keeping.arms)
     if measured:
         columns.insert(2, Column("energy_joules", _("energy a task"), energy))
     if keeping.priced:
         show = partial(money, currency=keeping.form.money)
-        columns.append(Column(f"cost_of_{tasks}", ngettext("%(num)s task cost", "%(num)s tasks cost", tasks), show))
+        columns.append(
+            Column(
+                f"cost_of_{tasks}", ngettext("%(num)s task cost", "%(num)s tasks cost", tasks, num=count(tasks)), show
+            )
+        )
     columns.append(Column("cheaper_from", _("cheaper from"), _since))
     rows = []
     for kept in keeping.arms:
@@ -238,7 +246,7 @@ def _table(keeping: Keeping) -> Table:
 
 
 def _since(start: int | None) -> str:
-    return ngettext("%(num)s task", "%(num)s tasks", start) if start else NOTHING
+    return ngettext("%(num)s task", "%(num)s tasks", start, num=count(start)) if start else NOTHING
 
 
 def _size(value: float) -> str:

@@ -1,5 +1,6 @@
 """What one says of prices on a study's page, as it stands in the fields and in the address."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -13,6 +14,8 @@ MOST = 1e9
 MOST_TASKS = 100_000
 CURRENCY = 8
 """Characters of a currency's name."""
+THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
+"""What some write for a thousand, and others for one."""
 FIELDS = ("hour", "currency", "gib_month", "months", "tasks")
 
 
@@ -83,7 +86,9 @@ class PricesForm:
     @property
     def _tasks(self) -> int | None:
         text = self.tasks.strip() or "10"
-        return int(text) if text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MOST_TASKS else None
+        if not (text.isascii() and text.isdecimal()) or len(text.lstrip("0")) > len(str(MOST_TASKS)):
+            return None
+        return int(text) if 1 <= int(text) <= MOST_TASKS else None
 
     @property
     def query(self) -> str:
@@ -93,7 +98,10 @@ class PricesForm:
 
 
 def _number(text: str) -> float | None:
-    """A number that is not negative, with a point or a comma; 0 where there is none."""
+    """A number that is not negative, with a point or a comma; 0 where there is none. `1,000` is none: it may mean a
+    thousand, and it may mean one."""
+    if THOUSANDS.fullmatch(text.strip()):
+        return None
     try:
         number = float(text.strip().replace(",", ".") or 0)
     except ValueError:

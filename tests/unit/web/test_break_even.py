@@ -40,7 +40,7 @@ def test_without_prices_bytes_are_held_against_each_other(session: Session) -> N
     figure = drawn(session)
     # ten adapters and a base: 90.9 + 10 · 0.31 MB; ten whole models: 909 MB
     assert plain(figure.title) == (
-        "LoRA r=8 is smaller to keep from 2 tasks on: 10 tasks take 94.0 MB against 0.91 GB of full fine-tuning"
+        "LoRA r=8 is smaller to keep from 2 tasks on: for 10 tasks 94.0 MB against 0.91 GB of full fine-tuning"
     )
     assert [row[-1] for row in figure.table.rows] == [None, 2, 2]
     assert [row[4] for row in figure.table.rows] == [909_000_000, 94_000_000, 90_984_000]
@@ -59,7 +59,7 @@ def test_with_prices_money_is(session: Session) -> None:
     assert costs["full"] == pytest.approx(full)
     assert costs["LoRA r=8"] == pytest.approx(lora)
     assert plain(figure.title) == (
-        f"LoRA r=8 is cheaper from the first task on: 100 tasks take {lora:.2f} EUR against {full:.2f} EUR "
+        f"LoRA r=8 is cheaper from the first task on: for 100 tasks {lora:.2f} EUR against {full:.2f} EUR "
         "of full fine-tuning"
     )
     assert "A device-hour: 3.60 EUR." in plain(figure.note)
@@ -129,8 +129,18 @@ def test_a_word_that_is_no_price_is_named_and_the_rest_counts(full: TestClient) 
         assert said in answer.text
     assert 'value="cheap"' in answer.text
     assert full.get("/studies/1?hour=cheap", headers={"HX-Request": "true"}).status_code == 200
-    for word in ("-1", "nan", "inf", "1e99"):
+    for word in ("-1", "nan", "inf", "1e99", "1,000", "12,000,000"):
         assert full.get(f"/studies/1?hour={word}").status_code == 422
+
+
+def test_a_comma_parts_decimals_and_tasks_are_counted_whatever_stands_before_them(full: TestClient) -> None:
+    assert PricesForm(hour="0,125").prices.hour == 0.125
+    assert PricesForm(hour="1,50").prices.hour == 1.5
+    assert PricesForm(tasks="0000000012").many == 12
+    for tasks in ("0000000010000000000", "100001", "1" * 200):
+        assert PricesForm(tasks=tasks).errors_of("tasks")
+    assert "for 1 task 91.2 MB against 90.9 MB" in plain(full.get("/studies/1?tasks=1").text)
+    assert "for 100,000 tasks" in plain(full.get("/studies/1?tasks=100000").text)
 
 
 def test_a_currency_is_text_and_the_csv_has_what_was_measured(full: TestClient) -> None:
