@@ -5,9 +5,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from app.domain.planning import smallest_difference
 from app.domain.runs import Failure
 from app.domain.studies import ArmSpec, StudySpec
+from app.domain.tasks import METRICS
 from app.domain.tuning import Chosen, Hopeless, NoTuning, Step, Trial, Tried, next_step, tried
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A rate that chance alone could have put before the one that was taken."""
+
+    rate: float
+    behind: float
+    """By how much it is, as a fraction."""
+    within: float
+    """Differences up to this one are seen between rates that are equally good."""
+    items: int
+    """Of the validation split."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +34,8 @@ class ArmTuning:
     trials: tuple[Trial, ...]
     step: Step
     """What follows from them."""
+    graded: bool
+    """The items of the study's metric have values between 0 and 1."""
 
     @classmethod
     def of(cls, spec: StudySpec, arm: ArmSpec, trials: Sequence[Trial]) -> "ArmTuning | None":
@@ -26,7 +43,7 @@ class ArmTuning:
         if isinstance(spec.tuning, NoTuning):
             return None
         own, rates = tuple(t for t in trials if t.arm == arm.title), spec.rates(arm)
-        return cls(rates, own, next_step(spec.tuning, rates, own))
+        return cls(rates, own, next_step(spec.tuning, rates, own), METRICS[spec.verdict_metric].graded)
 
     @property
     def chosen(self) -> float | None:
@@ -55,6 +72,26 @@ class ArmTuning:
             return None
         ends: dict[float, Literal["smallest", "largest"]] = {self.rates[0]: "smallest", self.rates[-1]: "largest"}
         return ends.get(self.chosen)
+
+    @property
+    def rival(self) -> Rival | None:
+        """Of the rates of the last round that the validation split cannot tell from the chosen one, the closest.
+
+        The items' part of a planned interval (`planning.smallest_difference`), and from two seeds a rate on the seeds'
+        too. None where nothing is chosen, and where a metric has no score on the validation split.
+        """
+        last = {one.rate: one for one in tried(self.trials, self.rounds - 1) if one.score is not None and not one.lost}
+        if self.chosen not in last or len(last) < 2:
+            return None
+        best = last.pop(self.chosen)
+        closest = max(last.values(), key=lambda one: one.score or 0.0)
+        assert best.score is not None and closest.score is not None  # noqa: S101  (those without are left out)
+        items = min(trial.items for trial in (*best.trials, *closest.trials))
+        if items < 2:
+            return None
+        within = smallest_difference(items, len(best.trials), best.score, graded=self.graded)
+        behind = best.score - closest.score
+        return Rival(closest.rate, behind, within, items) if behind <= within else None
 
     @property
     def failure(self) -> Failure | None:

@@ -138,6 +138,8 @@ class Trial:
     text, or the trial has none."""
     loss: float | None = None
     """On the validation split, of the same weights."""
+    items: int = 0
+    """Of the validation split that these are over."""
     steps: int = 0
     """Optimizer steps that it took, however it ended."""
     tokens: int | None = None
@@ -150,11 +152,19 @@ class Trial:
         return self.status is RunStatus.SUCCEEDED and self.loss is not None and isfinite(self.loss)
 
 
-def reached(result: RunResult) -> tuple[float | None, float | None]:
-    """Score and loss on the validation split of the weights that a run kept."""
+class Reached(NamedTuple):
+    """What a run's kept weights reach on the validation split."""
+
+    score: float | None = None
+    loss: float | None = None
+    items: int = 0
+
+
+def reached(result: RunResult) -> Reached:
+    """Score and loss on the validation split of the weights that a run kept, and over how many items."""
     found = [e for e in result.evaluations if e.subject == "adapted" and e.split == "validation"]
     kept = next((e for e in found if e.step == result.best_step), found[-1] if found else None)
-    return (kept.score, kept.loss) if kept else (None, None)
+    return Reached(kept.score, kept.loss, kept.n) if kept else Reached()
 
 
 @dataclass(frozen=True)

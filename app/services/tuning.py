@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.runs import RunStatus
 from app.domain.studies import StudySpec
-from app.domain.tuning import Chosen, NoTuning, Step, Trial, Try, Wait, next_step, reached
+from app.domain.tuning import Chosen, NoTuning, Reached, Step, Trial, Try, Wait, next_step, reached
 from app.queue import Doorbell
 from app.services.queueing import enqueue_owed
 from app.store.queries import base_models, datasets, runs, studies
@@ -80,7 +80,7 @@ def _step(spec: StudySpec, title: str, trials: Mapping[str, Sequence[Trial]]) ->
 def _trial(row: RunRow, round_: int) -> Trial:
     assert row.learning_rate is not None  # noqa: S101  (only an imported run may lack one)
     result = row.result
-    score, loss = reached(result) if result else (None, None)
+    kept = reached(result) if result else Reached()
     return Trial(
         run_id=row.id,
         arm=row.arm,
@@ -88,8 +88,9 @@ def _trial(row: RunRow, round_: int) -> Trial:
         round=round_,
         seed=row.seed,
         status=RunStatus(row.status),
-        score=score,
-        loss=loss,
+        score=kept.score,
+        loss=kept.loss,
+        items=kept.items,
         steps=result.steps if result else row.step,
         tokens=result.tokens if result else None,
         failure=row.failure,

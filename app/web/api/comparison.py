@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from app.domain.comparison import Arm, Comparison, Costs, Spread
 from app.domain.tasks import MetricName
@@ -106,6 +106,18 @@ class TriedOut(BaseModel):
     failed: int
 
 
+class RivalOut(BaseModel):
+    """Another rate, which the validation split cannot tell from the chosen one; differences are fractions."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    rate: float
+    behind: float
+    within: float
+    """Differences up to this one are chance."""
+    items: int
+
+
 class TuningOut(BaseModel):
     """How an arm's rate was looked for."""
 
@@ -113,6 +125,8 @@ class TuningOut(BaseModel):
     """None while there is none."""
     edge: Literal["smallest", "largest"] | None
     """The chosen rate is an end of those tried: a better one may lie beyond."""
+    rival: RivalOut | None
+    """The closest of the rates that could as well be the best; None where the best is told apart."""
     failed: bool
     """Every trial of a round failed: the arm has no runs."""
     steps: int
@@ -136,6 +150,7 @@ class TuningOut(BaseModel):
         return cls(
             chosen=found.chosen,
             edge=found.edge,
+            rival=RivalOut.model_validate(found.rival) if found.rival else None,
             failed=found.hopeless,
             steps=found.steps,
             tokens=found.tokens,

@@ -6,6 +6,7 @@ from app.domain.comparison import Arm, Comparison
 from app.domain.methods import Family
 from app.domain.runs import RunStatus
 from app.domain.tasks import generates
+from app.domain.tuned import Rival
 from app.domain.tuning import Trial, Tried
 from app.web.contexts.new_tuning import rounds
 from app.web.figures import Drawn
@@ -127,10 +128,25 @@ def _link(trial: Trial) -> TrialLink:
 
 
 def _remark(arm: Arm) -> str:
-    if arm.tuning and arm.tuning.edge:
-        return _(EDGES[arm.tuning.edge])
     if arm.tuning and arm.tuning.hopeless:
         return _("No rate that was tried could be trained, so the arm has no runs.")
     if arm.stopped and not arm.runs:
         return _("The arm was stopped before it had a rate.")
-    return ""
+    remarks = []
+    if arm.tuning and (rival := arm.tuning.rival):
+        remarks.append(_near(rival))
+    if arm.tuning and arm.tuning.edge:
+        remarks.append(_(EDGES[arm.tuning.edge]))
+    return " ".join(remarks)
+
+
+def _near(rival: Rival) -> str:
+    by = _("as good") if not rival.behind else _("%(by)s points behind", by=decimal(rival.behind * 100))
+    return ngettext(
+        "%(rate)s is %(by)s: with %(num)s validation item up to %(within)s points are chance.",
+        "%(rate)s is %(by)s: with %(num)s validation items up to %(within)s points are chance.",
+        rival.items,
+        rate=rate(rival.rate),
+        by=by,
+        within=decimal(rival.within * 100),
+    )

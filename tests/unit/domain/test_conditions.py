@@ -102,7 +102,7 @@ def test_an_arm_without_runs_is_left_out() -> None:
 def trials(arm: str, count: int, *, steps: int = 10, tokens: int | None = 100) -> ArmTuning:
     spec = SPEC.model_copy(update={"tuning": TUNED.tuning})
     seen = [
-        Trial(n, arm, rate, 0, 9, RunStatus.SUCCEEDED, 0.5, 1.0, steps, tokens)
+        Trial(n, arm, rate, 0, 9, RunStatus.SUCCEEDED, 0.5, 1.0, 150, steps, tokens)
         for n, rate in zip(range(count), spec.rates(spec.arm(arm)), strict=False)
     ]
     found = ArmTuning.of(spec, spec.arm(arm), seen)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs import RunStatus, TrainingArguments
 from app.domain.studies import ArmSpec, StudySpec
+from app.domain.tuned import ArmTuning, Rival
 from app.domain.tuning import (
     FIRST_SEED,
     Chosen,
@@ -232,8 +233,8 @@ def test_a_run_is_judged_by_the_weights_that_it_kept() -> None:
     seen = [evaluation("adapted", "validation", accuracy) for accuracy in (0.6, 0.9, 0.7)]
     steps = [e.model_copy(update={"step": step, "loss": step / 10}) for step, e in zip((1, 2, 3), seen, strict=True)]
     kept = result().model_copy(update={"evaluations": steps, "best_step": 2})
-    assert reached(kept) == (0.9, 0.2)
-    assert reached(result()) == (None, None)
+    assert reached(kept)[:2] == (0.9, 0.2)
+    assert reached(result()) == (None, None, 0)
 
 
 def test_runs_that_count_take_the_rate_that_was_chosen() -> None:
@@ -242,3 +243,46 @@ def test_runs_that_count_take_the_rate_that_was_chosen() -> None:
     assert [(run.arm, run.seed, run.trial_round) for run in owed] == [("full", seed, None) for seed in (0, 1, 2)]
     assert {run.spec.training.learning_rate for run in owed} == {7e-6}
     assert {run.spec.training.num_train_epochs for run in owed} == {2}
+
+
+def rival(*scores: float | None, **values: Any) -> Rival | None:
+    """Of a grid of three rates of the full arm that reached these scores on 1,000 items."""
+    one = spec()
+    rates = one.rates(ARMS[0])
+    seen = [
+        trial(rate, score, arm="full", **({"items": 1000} | values)) if score is not None else lost(rate, arm="full")
+        for rate, score in zip(rates, scores, strict=True)
+    ]
+    found = ArmTuning.of(one, ARMS[0], seen)
+    assert found is not None and found.chosen is not None
+    return found.rival
+
+
+def test_the_closest_rate_that_chance_could_have_put_first_is_named() -> None:
+    """1.96 · sqrt(0.6 · (1 − 0.9) / 1000) = 1.5 points: what two arms that reach 90 % differ by on 1,000 items."""
+    near = rival(0.88, 0.9, 0.892)
+    assert near is not None
+    assert (near.rate, near.items) == (spec().rates(ARMS[0])[2], 1000)
+    assert near.behind == pytest.approx(0.008)
+    assert near.within == pytest.approx(0.0152, abs=1e-4)
+    assert rival(0.88, 0.9, 0.884) is None, "1.6 points behind is told apart on 1,000 items"
+    assert rival(0.88, 0.9, 0.884, items=150) is not None, "and not on 150"
+
+
+def test_a_rate_is_no_rival_if_its_trial_was_lost_or_has_no_score() -> None:
+    assert rival(0.5, 0.9, None) is None
+    lossy = {"score": None, "items": 1000, "arm": "full"}
+    seen = [trial(rate, loss=loss, **lossy) for rate, loss in zip(spec().rates(ARMS[0]), (1.0, 0.9, 1.1), strict=True)]
+    found = ArmTuning.of(spec(), ARMS[0], seen)
+    assert found is not None
+    assert (found.chosen, found.rival) == (spec().rates(ARMS[0])[1], None)
+
+
+def test_only_the_last_round_of_halving_has_rivals() -> None:
+    one = spec(tuning={"kind": "halving", "rates": 6})
+    rates = one.rates(ARMS[0])
+    first = [trial(rate, 0.9, arm="full", items=1000) for rate in rates]
+    last = [trial(rate, score, arm="full", round=1, items=1000) for rate, score in zip(rates[:2], (0.9, 0.8), strict=True)]
+    found = ArmTuning.of(one, ARMS[0], [*first, *last])
+    assert found is not None
+    assert (found.chosen, found.rival) == (rates[0], None)

@@ -34,6 +34,10 @@ def test_the_page_shows_the_rates_tried_and_marks_the_chosen_ones(registered_onl
     ]  # fmt: skip
     assert "The best rate is the largest tried: a better one may lie above it." in found
     assert found.count("a better one may lie") == 1
+    assert "is 2.0 points behind: with 150 validation items up to 4.1 points are chance." in found
+    assert "is 1.0 points behind: with 150 validation items up to 5.3 points are chance." in found
+    assert found.count("are chance.") == 2, "of LoRA the best stands 4.0 points apart, where 3.9 are chance"
+    assert "The best rate is the largest tried" in found
     assert "The best rate of LoRA r=8 is at the end of those tried" in found
     assert "the best rate of LoRA r=8 is at the end of those tried: a better one may lie beyond" in plain(text)
     assert "not tuned" not in text
