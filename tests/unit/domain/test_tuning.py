@@ -282,7 +282,9 @@ def test_only_the_last_round_of_halving_has_rivals() -> None:
     one = spec(tuning={"kind": "halving", "rates": 6})
     rates = one.rates(ARMS[0])
     first = [trial(rate, 0.9, arm="full", items=1000) for rate in rates]
-    last = [trial(rate, score, arm="full", round=1, items=1000) for rate, score in zip(rates[:2], (0.9, 0.8), strict=True)]
+    last = [
+        trial(rate, score, arm="full", round=1, items=1000) for rate, score in zip(rates[:2], (0.9, 0.8), strict=True)
+    ]
     found = ArmTuning.of(one, ARMS[0], [*first, *last])
     assert found is not None
     assert (found.chosen, found.rival) == (rates[0], None)
