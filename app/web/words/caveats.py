@@ -94,13 +94,10 @@ def _stopped(found: Comparison) -> Caveat | None:
 
 
 def _resolution(found: Comparison) -> Caveat | None:
-    """Said where the study cannot show a difference as small as its margin, and something is undecided for it."""
-    undecided = any(kind(arm) in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others)
-    if (
-        found.smallest_difference is None
-        or found.smallest_difference * 100 <= found.spec.margin_points
-        or not undecided
-    ):
+    """Said where the study cannot show a difference as small as its margin, and an arm has no interval over seeds yet,
+    which would say it better."""
+    waits = any(kind(arm) in (VerdictKind.NONE, VerdictKind.HINT) for arm in found.others)
+    if not waits or found.smallest_difference is None or found.smallest_difference * 100 <= found.spec.margin_points:
         return None
     return Caveat(can_show(found))
 
