@@ -298,6 +298,8 @@ class MapReport(_Value):
     state: State
     message: str
     machine: Machine
+    bf16: bool
+    """Computed in bfloat16, with frozen weights held in it; else in float32 throughout."""
     methods: tuple[MethodSpec, ...]
     lengths: tuple[int, ...]
     batch_sizes: tuple[int, ...]

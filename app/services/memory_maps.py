@@ -37,6 +37,7 @@ def map_of(session: Session, bell: Doorbell | None, settings: Settings, question
         state=state_of(row),
         message=row.message if row else "",
         machine=machine,
+        bf16=request.bf16,
         methods=request.methods,
         lengths=request.lengths,
         batch_sizes=request.batch_sizes,

@@ -169,6 +169,20 @@ def test_a_map_appears_once_it_is_worked_out(page: Page, site: Site) -> None:
     expect(page.locator("#map figure")).to_have_count(3, timeout=10_000)
 
 
+def test_a_map_is_drawn_in_the_number_format_that_one_chooses(page: Page, site: Site) -> None:
+    page.goto("/models/all-MiniLM-L6-v2/map?device=H200")
+    foreseen.answer(site.database)
+    expect(page.locator("#map figcaption").first).to_contain_text("on H200 in bfloat16", timeout=10_000)
+    page.get_by_label("Number format").select_option("float32")
+    page.click("#draw")
+    page.wait_for_url("**bf16=false**")
+    foreseen.answer(site.database)
+    expect(page.locator("#map figcaption").first).to_contain_text("on H200 in float32", timeout=10_000)
+    expect(page.locator("h1")).to_contain_text("in float32")
+    page.reload()
+    expect(page.locator("#bf16")).to_have_value("false")
+
+
 def test_a_method_is_added_from_the_list_of_all(page: Page) -> None:
     page.goto("/studies/new")
     page.click("#add")

@@ -9,12 +9,14 @@ from app.domain.methods import METHODS
 from app.domain.models import ModelFacts
 from app.domain.tasks import TASKS
 from app.web.figures import Drawn
-from app.web.forms.memory_map import MapForm
+from app.web.forms.memory_map import FORMATS, MapForm
 from app.web.i18n import gettext as _
 from app.web.numbers import memory
 from app.web.refusals import translated
 from app.web.words import methods
 from app.web.words.families import by_family
+from app.web.words.fields import option
+from app.web.words.memory_maps import number_format
 from app.web.words.parts import sentence
 
 
@@ -43,9 +45,12 @@ class MapPage:
 
     @property
     def device(self) -> str:
-        """The device that is shown, with its memory."""
-        machine = self.report.machine if self.report else None
-        return _("%(card)s, %(size)s", card=machine.name, size=memory(machine.memory_bytes)) if machine else ""
+        """The device that is shown, with its memory and the number format."""
+        if self.report is None:
+            return ""
+        machine = self.report.machine
+        device = _("%(card)s, %(size)s", card=machine.name, size=memory(machine.memory_bytes))
+        return _("%(device)s, in %(format)s", device=device, format=number_format(self.report))
 
     @property
     def tasks(self) -> list[tuple[str, str]]:
@@ -56,6 +61,11 @@ class MapPage:
     def devices(self) -> list[tuple[str, str]]:
         """Live workers, then well-known cards."""
         return [(machine.name, _named(machine)) for machine in self.machines]
+
+    @property
+    def formats(self) -> list[tuple[str, str]]:
+        """In which numbers it may compute."""
+        return [(value, option("bf16", value)) for value in FORMATS]
 
     @property
     def chosen_device(self) -> str:

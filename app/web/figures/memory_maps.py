@@ -1,5 +1,7 @@
 """Maps of memory: a heat table for each method, length by batch, on one device."""
 
+from collections.abc import Sequence
+
 from app.domain.calibration import usable
 from app.domain.fits import MapCellFit, MapReport
 from app.domain.ledger import OWNERS
@@ -8,8 +10,8 @@ from app.web.charts.heat import Cell, Heat, Verdict
 from app.web.figures.figure import Column, Figure, Table
 from app.web.i18n import gettext as _
 from app.web.numbers import GIB, count, decimal, memory, mib
-from app.web.words.fits import FITS
-from app.web.words.memory_maps import title
+from app.web.words.fits import FITS, basis
+from app.web.words.memory_maps import number_format, title
 
 WIDTHS = (556, 356)
 VERDICTS: dict[str, Verdict] = {"fits": "fits", "tight": "tight"}
@@ -29,19 +31,29 @@ def _figure(report: MapReport, method: int) -> Figure:
     cells = [c for c in report.cells if c.method == method]
     unit = "GiB" if max(c.peak.value for c in report.cells) >= 10 * GIB else "MiB"
     room = _room(report)
+    precision = "bf16" if report.bf16 else "fp32"
     return Figure(
         name=spec.kind,
         title=title(report, method),
-        label=_("Predicted peak of %(method)s by length and batch", method=spec.label),
-        note=_note(unit, room),
+        label=_(
+            "Predicted peak of %(method)s in %(format)s by length and batch",
+            method=spec.label,
+            format=number_format(report),
+        ),
+        note=_note(report, cells, room),
         data=_heat(report, method, cells, unit, room),
         draw=heat.chart,
         widths=WIDTHS,
         table=Table(_columns(), tuple((c.length, c.rows, *_peak(c), _(FITS[c.fit])) for c in cells)),
         everything=lambda: Table(
-            (Column("method", ""), *_columns(), *(Column(f"{owner}_bytes", "") for owner in OWNERS)),
+            (
+                Column("method", ""),
+                Column("precision", ""),
+                *_columns(),
+                *(Column(f"{owner}_bytes", "") for owner in OWNERS),
+            ),
             tuple(
-                (spec.kind, c.length, c.rows, *_peak(c), c.fit, *(c.ledger.owners.get(o, 0) for o in OWNERS))
+                (spec.kind, precision, c.length, c.rows, *_peak(c), c.fit, *(c.ledger.owners.get(o, 0) for o in OWNERS))
                 for c in cells
             ),
         ),
@@ -81,13 +93,22 @@ def _room(report: MapReport) -> float | None:
     return usable(machine.memory_bytes, machine.kind) if machine.memory_bytes else None
 
 
-def _note(unit: str, room: float | None) -> str:
+def _note(report: MapReport, cells: Sequence[MapCellFit], room: float | None) -> str:
     parts = [
         _("Check mark: fits; triangle: tight, its band reaches the room that there is; cross: does not fit."),
         _("The line parts what fits from the rest; the darker a cell, the nearer to it."),
     ]
     if room is not None:
         parts.append(_("Room: %(room)s.", room=memory(max(0.0, room))))
+    parts.append(_("What the device adds, and the band: %(basis)s.", basis=basis(cells[0].peak.runs)))
+    if report.bf16 and not report.machine.bf16:
+        machine = report.machine.name
+        parts.append(
+            _(
+                "%(machine)s has no bfloat16 arithmetic of its own: training converts there, and is slow.",
+                machine=machine,
+            )
+        )
     return " ".join(parts)
 
 

@@ -12,10 +12,13 @@ from app.domain.fits import MapQuestion
 from app.domain.models import ModelFacts
 from app.domain.runs import TrainingArguments
 from app.web.forms.sentences import sentences
+from app.web.i18n import gettext as _
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 METHODS = ("full", "lora")
+FORMATS: dict[str, bool | None] = {"": None, "true": True, "false": False}
+"""Values of the address's `bf16`: as the device can, bfloat16, float32."""
 MOST = 20
 
 
@@ -28,6 +31,8 @@ class MapForm:
     methods: tuple[str, ...]
     lengths: str
     batch_sizes: str
+    bf16: str = ""
+    """Of FORMATS, or whatever the address says."""
     checkpointing: bool = False
 
     @classmethod
@@ -40,6 +45,7 @@ class MapForm:
             methods=tuple(dict.fromkeys(asked.get("methods", ())[:MOST])) or METHODS,
             lengths=_listed(asked.get("lengths", ())) or _usual(facts),
             batch_sizes=_listed(asked.get("batch_sizes", ())) or ", ".join(map(str, BATCH_SIZES)),
+            bf16=next(iter(asked.get("bf16", ())), "")[:20],
             checkpointing="true" in asked.get("gradient_checkpointing", ()),
         )
 
@@ -50,11 +56,15 @@ class MapForm:
         fields += [("methods", method) for method in self.methods]
         fields += [("lengths", number) for number in _numbers(self.lengths)]
         fields += [("batch_sizes", number) for number in _numbers(self.batch_sizes)]
+        fields += [("bf16", self.bf16)]
         fields += [("gradient_checkpointing", "true")] if self.checkpointing else []
         return urlencode([(name, value) for name, value in fields if value])
 
     def question(self, base_model: str) -> MapQuestion:
         """What it means. Raises Invalid with an error for each field that is wrong."""
+        if self.bf16 not in FORMATS:
+            what = _("%(value)s is no number format", value=f"{self.bf16!r}")
+            raise Invalid.field("bf16", what, _("choose from: %(formats)s", formats="true (bfloat16), false (float32)"))
         body: dict[str, Any] = {
             "base_model": base_model,
             "task": self.task,
@@ -62,7 +72,7 @@ class MapForm:
             "methods": self.methods,
             "lengths": _numbers(self.lengths),
             "batch_sizes": _numbers(self.batch_sizes),
-            "training": TrainingArguments(gradient_checkpointing=self.checkpointing),
+            "training": TrainingArguments(bf16=FORMATS[self.bf16], gradient_checkpointing=self.checkpointing),
         }
         try:
             return MapQuestion.model_validate(body)

@@ -26,7 +26,7 @@ from app.web.templating import Render
 
 router = APIRouter(prefix="/models/{name:path}/map", include_in_schema=False)
 
-FIELDS = ("task", "device", "methods", "lengths", "batch_sizes", "gradient_checkpointing")
+FIELDS = ("task", "device", "methods", "lengths", "batch_sizes", "bf16", "gradient_checkpointing")
 
 
 def asked(request: Request) -> dict[str, list[str]]:

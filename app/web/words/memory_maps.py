@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.domain.fits import MapCellFit, MapReport
 from app.web.i18n import gettext as _
 from app.web.numbers import count, percent
+from app.web.words.fields import option
 from app.web.words.fits import exact
 from app.web.words.parts import sentence
 
@@ -52,6 +53,11 @@ def saving(report: MapReport, method: int) -> Saving | None:
     )
 
 
+def number_format(report: MapReport) -> str:
+    """What it computes in: `bfloat16`."""
+    return option("bf16", "true" if report.bf16 else "false")
+
+
 def title(report: MapReport, method: int) -> str:
     """The takeaway of a method's map."""
     fits = _fits(report, method)
@@ -60,7 +66,8 @@ def title(report: MapReport, method: int) -> str:
 
 
 def _fits(report: MapReport, method: int) -> str:
-    name, machine = report.methods[method].label, report.machine.name
+    name = report.methods[method].label
+    machine = _("%(machine)s in %(format)s", machine=report.machine.name, format=number_format(report))
     found = [b for b in report.boundaries if b.method == method]
     able = [(b.length, b.rows) for b in found if b.rows is not None]
     values = {"method": name, "machine": machine}

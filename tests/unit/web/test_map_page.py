@@ -63,9 +63,10 @@ def test_each_method_has_a_figure_with_a_takeaway_numbers_and_files(small: TestC
     text = settled(small)
     titles = re.findall(r"<figcaption>(.*)</figcaption>", text)
     assert len(titles) == 2
-    assert re.fullmatch(r"Full fits nowhere on cpu-1: batch 1 at 64 tokens needs 3\d\d MiB", titles[0])
+    assert re.fullmatch(r"Full fits nowhere on cpu-1 in float32: batch 1 at 64 tokens needs 3\d\d MiB", titles[0])
     assert re.fullmatch(
-        r"LoRA r=8 fits up to batch \d+ at 512 tokens on cpu-1; it saves from .* of what full needs", titles[1]
+        r"LoRA r=8 fits up to batch \d+ at 512 tokens on cpu-1 in float32; it saves from .* of what full needs",
+        titles[1],
     )
     for ending in ("csv", "svg", "png"):
         [address] = re.findall(rf'href="({MAP}/lora\.{ending}\?[^"]*)"', text)
@@ -81,12 +82,42 @@ def test_each_method_has_a_figure_with_a_takeaway_numbers_and_files(small: TestC
 def test_the_question_stands_in_the_address_in_the_words_of_the_api(small: TestClient) -> None:
     text = settled(small, lengths="32, 64", batch_sizes=["2", "4"], methods=["lora", "bitfit"], device="T4")
     assert 'value="32, 64"' in text
-    assert "What fits on T4, 16.0 GiB" in text
+    assert "What fits on T4, 16.0 GiB, in float32" in text
     assert re.search(r'value="bitfit" checked', text)
     address = "device=T4&methods=lora&methods=bitfit&lengths=32&lengths=64&batch_sizes=2&batch_sizes=4"
     assert address in text
     answer = small.get(f"/api/v1{MAP}?task=sequence-classification&{address}")
     assert len(answer.json()["cells"]) == 8
+
+
+def test_the_number_format_is_chosen_in_the_address_and_said_wherever_the_numbers_are(small: TestClient) -> None:
+    peaks = {}
+    for bf16, name, precision in (("", "bfloat16", "bf16"), ("true", "bfloat16", "bf16"), ("false", "float32", "fp32")):
+        text = settled(small, device="H200", bf16=bf16)
+        assert f"What fits on H200, 141.0 GiB, in {name}" in text
+        assert f'<option value="{bf16}" selected>' in text
+        assert f"on H200 in {name} throughout" in text
+        assert f"Predicted peak of LoRA r=8 in {name} by length and batch" in text
+        [address] = set(re.findall(rf'href="({MAP}/lora\.csv\?[^"]*)"', text))
+        assert (f"bf16={bf16}" in address) is bool(bf16)
+        rows = list(csv.DictReader(io.StringIO(small.get(address).text)))
+        assert {row["precision"] for row in rows} == {precision}
+        peaks[bf16] = [float(row["peak_bytes"]) for row in rows]
+        answer = small.get(f"/api/v1{MAP}", params={"device": "H200"} | ({"bf16": bf16} if bf16 else {})).json()
+        assert answer["bf16"] is (precision == "bf16")
+    assert peaks[""] == peaks["true"]
+    assert all(half < whole for half, whole in zip(peaks["true"], peaks["false"], strict=True))
+
+
+def test_a_device_without_bfloat16_computes_in_float32_unless_one_wants_it(small: TestClient) -> None:
+    assert "in float32" in settled(small, device="T4")
+    text = settled(small, device="T4", bf16="true")
+    assert "What fits on T4, 16.0 GiB, in bfloat16" in text
+    assert "T4 has no bfloat16 arithmetic of its own" in text
+
+
+def test_a_map_says_what_its_bands_rest_on(small: TestClient) -> None:
+    assert "What the device adds, and the band: assumed." in settled(small)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +129,7 @@ def test_the_question_stands_in_the_address_in_the_words_of_the_api(small: TestC
         ({"methods": ["prefix"]}, "prefix tuning does not fit the task"),
         ({"device": "moon"}, "there is no live worker and no card 'moon'"),
         ({"batch_sizes": "0"}, "Must be 1 or more"),
+        ({"bf16": "half"}, "'half' is no number format: choose from: true (bfloat16), false (float32)"),
     ],
 )
 def test_what_cannot_be_asked_is_said_and_what_was_typed_stays(small: TestClient, query: Any, words: str) -> None:
