@@ -14,6 +14,10 @@ APART, CLOSE, EDGE = 18, 4, 9
 """Between a bar and the next, between a measured bar and the predicted one below it, and around all of them."""
 PALE = 0.55
 """Opacity of what was predicted."""
+CAP = 5
+"""Half the stroke across the end of a band."""
+FARTHEST = 1.25
+"""So many times the longest bar a band is drawn."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,13 @@ class Bar:
     label: str
     pale: bool = False
     """Predicted: paler and thinner, right below the bar that was measured."""
+    band: tuple[float, float] | None = None
+    """From where to where the total may lie, where it was predicted."""
+
+    @property
+    def end(self) -> float:
+        """Of the bar."""
+        return max(self.total, sum(part.size for part in self.parts))
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Stacks:
 
 def chart(data: Stacks, width: int) -> alt.LayerChart:
     """Stacks with the total at their end, and a tick at the total where the parts do not reach it just so."""
-    ends = [max(bar.total, sum(p.size for p in bar.parts)) for bar in data.bars]
+    most = _reach(data.bars)
     total_width = widest([bar.label for bar in data.bars], bold=True) + 10
     paper = Paper(
         width=width,
@@ -57,15 +68,26 @@ def chart(data: Stacks, width: int) -> alt.LayerChart:
         top=26,
         bottom=46,
     )
-    most = max(ends, default=1.0) or 1.0
     room = most * paper.plot / max(paper.plot - total_width, 40)
     x = Domain.covering([0.0, room], ticks=5, air=0.0, least=0.0)
     return paper.draw(
         _bars(data, x),
+        *_bands(data, x),
         _totals(data, x),
         _names(data, paper),
         *(_heads(data, x, paper) if data.bars else []),
     )
+
+
+def _reach(bars: Sequence[Bar]) -> float:
+    """Where the drawing ends: at the longest bar, or at the longest band that goes not far beyond it."""
+    return max((_tip(bar, bars) for bar in bars), default=1.0) or 1.0
+
+
+def _tip(bar: Bar, bars: Sequence[Bar]) -> float:
+    """Where a bar and its band end, as far as they are drawn."""
+    longest = max(other.end for other in bars)
+    return max(bar.end, min(bar.band[1], FARTHEST * longest)) if bar.band else bar.end
 
 
 def _places(bars: Sequence[Bar]) -> list[tuple[int, int]]:
@@ -117,9 +139,39 @@ def _bars(data: Stacks, x: Domain) -> alt.Chart:
     return found
 
 
+def _bands(data: Stacks, x: Domain) -> list[alt.Chart]:
+    """A line along each band with a stroke across its ends; an arrow where it goes on beyond the drawing."""
+    rows: list[dict[str, object]] = []
+    for bar, (top, bottom) in zip(data.bars, _places(data.bars), strict=True):
+        if bar.band is not None:
+            tip, middle = _tip(bar, data.bars), (top + bottom) / 2
+            ends: dict[str, object] = {
+                "low": min(bar.band[0], tip),
+                "high": min(bar.band[1], tip),
+                "cut": bar.band[1] > tip,
+            }
+            rows.append(ends | {"y": middle, "top": middle - CAP, "bottom": middle + CAP})
+    if not rows:
+        return []
+    low, high = (alt.X(f"{end}:Q", scale=x.scale()) for end in ("low", "high"))
+    y, across = (alt.Y(f"{name}:Q", scale=_y(data.bars), axis=None) for name in ("y", "top"))
+    whole, cut = ([row for row in rows if row["cut"] is beyond] for beyond in (False, True))
+    return [
+        _stroke(rows).encode(x=low, x2=alt.X2("high:Q"), y=y),
+        _stroke(rows).encode(x=low, y=across, y2=alt.Y2("bottom:Q")),
+        _stroke(whole).encode(x=high, y=across, y2=alt.Y2("bottom:Q")),
+        values(cut).mark_point(shape="triangle-right", size=40, filled=True, opacity=1, color=INK).encode(x=high, y=y),
+    ]
+
+
+def _stroke(rows: Sequence[dict[str, object]]) -> alt.Chart:
+    found: alt.Chart = values(rows).mark_rule(color=INK, strokeWidth=1.5)
+    return found
+
+
 def _totals(data: Stacks, x: Domain) -> alt.Chart:
     rows = [
-        {"end": max(bar.total, sum(p.size for p in bar.parts)), "y": (top + bottom) / 2, "label": bar.label}
+        {"end": _tip(bar, data.bars), "y": (top + bottom) / 2, "label": bar.label}
         for bar, (top, bottom) in zip(data.bars, _places(data.bars), strict=True)
     ]
     text = values(rows).mark_text(align="left", dx=7, fontWeight="bold", fontSize=NAME, color=INK)

@@ -17,6 +17,7 @@ from app.web.contexts.study_updates import StudyUpdates
 from app.web.figures import Drawn
 from app.web.figures.memory import OwnerRow, owner_rows
 from app.web.figures.owners import Foreseen
+from app.web.figures.time import TrainRow, train_rows
 from app.web.view import StudyView
 from app.web.words import Caveat, Fact, caveats, facts, headline, lead, plain
 from app.web.words.parts import failures, remedy, why
@@ -62,6 +63,8 @@ class StudyPage:
     """Points."""
     owner_rows: tuple[OwnerRow, ...]
     """Memory in numbers, over the arms that have costs."""
+    train_rows: tuple[TrainRow, ...]
+    """Train time, predicted and measured, of the arms for which it was predicted."""
 
     @property
     def live(self) -> bool:
@@ -121,4 +124,5 @@ class StudyPage:
             written=written,
             margin=found.spec.margin_points,
             owner_rows=owner_rows(found, foreseen),
+            train_rows=train_rows(found, foreseen),
         )

@@ -11,6 +11,7 @@ from app.domain.comparison import Arm, Comparison, Costs
 from app.web.charts import stacks
 from app.web.charts.stacks import Bar, Stacks
 from app.web.figures.costs import OWNERS, WIDTHS, owner_bar, owner_key, owners
+from app.web.figures.estimates import predicted_cells, predicted_columns
 from app.web.figures.figure import Cell, Column, Figure, Key, Table
 from app.web.figures.owners import LEDGER, Foreseen, Sizes, ledger_bar, ledger_key, ledger_sizes
 from app.web.i18n import gettext as _
@@ -82,9 +83,9 @@ def owner_rows(found: Comparison, foreseen: Mapping[str, Foreseen]) -> tuple[Own
     rows.append(OwnerRow(_("measured peak"), tuple(mib(c.peak_bytes.mean, 1) for _arm, c in done), total=True))
     guesses = [foreseen.get(arm.title) for arm, _costs in done] if known else []
     if any(guesses):
-        rows.append(OwnerRow(_("predicted peak"), tuple(mib(g.peak if g else None, 1) for g in guesses)))
+        rows.append(OwnerRow(_("predicted peak"), tuple(mib(g.peak.value if g else None, 1) for g in guesses)))
         errors = [
-            relative_error(guess.peak, costs.peak_bytes.mean) if guess else None
+            relative_error(guess.peak.value, costs.peak_bytes.mean) if guess else None
             for guess, (_arm, costs) in zip(guesses, done, strict=True)
         ]
         rows.append(OwnerRow(_("error"), tuple(map(signed_percent, errors))))
@@ -100,7 +101,7 @@ def _ledger_bars(done: Done, foreseen: Mapping[str, Foreseen]) -> tuple[Bar, ...
     for arm, costs in done:
         bars.append(ledger_bar(arm.title, measured(costs) or (), costs.peak_bytes.mean))
         if guess := foreseen.get(arm.title):
-            bars.append(ledger_bar(_("predicted"), guess.sizes, guess.peak, pale=True))
+            bars.append(guess.bar)
     return tuple(bars)
 
 
@@ -146,7 +147,7 @@ def _note(found: Comparison, done: Done, foreseen: Mapping[str, Foreseen]) -> st
                 "step's peak, what the device holds beside the tensors, and what another phase held more than training."
             )
         ]
-        parts += [_("Pale: predicted, before anything was loaded.")] if foreseen else []
+        parts += [_("Pale: predicted, before anything was loaded, with its band.")] if foreseen else []
     else:
         parts = [
             _(
@@ -163,13 +164,11 @@ def _ledger_table(done: Done, foreseen: Mapping[str, Foreseen]) -> Table:
     columns = [Column("arm", _("arm"))]
     columns += [Column(f"{css}_bytes", _(word), lambda v: mib(v, 1)) for css, word in LEDGER]
     columns.append(Column("peak_bytes", _("measured peak"), lambda v: mib(v, 1)))
-    columns.append(Column("predicted_bytes", _("predicted peak"), lambda v: mib(v, 1)))
-    columns.append(Column("error", _("error"), signed_percent))
+    columns += predicted_columns(_("predicted peak"), "bytes", lambda v: mib(v, 1))
     rows: list[tuple[Cell, ...]] = []
     for arm, costs in done:
         guess, peak = foreseen.get(arm.title), costs.peak_bytes.mean
-        known = (guess.peak, relative_error(guess.peak, peak)) if guess else (None, None)
-        rows.append((arm.title, *(measured(costs) or ()), peak, *known))
+        rows.append((arm.title, *(measured(costs) or ()), peak, *predicted_cells(guess.peak if guess else None, peak)))
     return Table(tuple(columns), tuple(rows))
 
 

@@ -1,8 +1,9 @@
 """Memory by owner: what the parts of a ledger are called, their colours, and bars of them, measured or predicted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from app.domain.calibration import Estimate
 from app.domain.fits import RunFit
 from app.domain.ledger import OWNERS, Owner
 from app.domain.metrics import Memory
@@ -52,8 +53,10 @@ class Foreseen:
     """What was predicted for a run, on the device that it was made on."""
 
     sizes: Sizes
-    peak: float
+    peak: Estimate
     """Bytes: the prediction and the device's constant."""
+    train: Estimate | None
+    """Seconds; None where no run has told the device's rate."""
 
     @classmethod
     def of(cls, fit: RunFit | None) -> "Foreseen | None":
@@ -61,7 +64,13 @@ class Foreseen:
         found = fit.need.prediction if fit and fit.need else None
         if fit is None or found is None or fit.peak is None:
             return None
-        return cls(foreseen_sizes(found, fit.peak.value), fit.peak.value)
+        return cls(foreseen_sizes(found, fit.peak.value), fit.peak, fit.train_seconds)
+
+    @property
+    def bar(self) -> Bar:
+        """Of memory, to stand below the one that was measured."""
+        band = (self.peak.low / MIB, self.peak.high / MIB)
+        return replace(ledger_bar(_("predicted"), self.sizes, self.peak.value), pale=True, band=band)
 
 
 def colour(css: str) -> str:
@@ -69,10 +78,10 @@ def colour(css: str) -> str:
     return f"var(--o-{css})"
 
 
-def ledger_bar(name: str, sizes: Sizes, peak: float, *, pale: bool = False) -> Bar:
-    """A bar of memory; `pale` where it was predicted."""
+def ledger_bar(name: str, sizes: Sizes, peak: float) -> Bar:
+    """A bar of memory."""
     parts = tuple(Part(_(word), colour(css), size / MIB) for (css, word), size in zip(LEDGER, sizes, strict=True))
-    return Bar(name, parts, peak / MIB, mib(peak), pale=pale)
+    return Bar(name, parts, peak / MIB, mib(peak))
 
 
 def ledger_key() -> tuple[Key, ...]:

@@ -4,8 +4,18 @@ from app.domain.fits import RunFit
 from app.domain.ledger import Ledger
 from app.domain.metrics import Clocks, Memory
 from app.web.charts import stacks
-from app.web.charts.stacks import Bar, Part, Stacks
-from app.web.figures.costs import OWNERS, WIDTHS, owner_bar, owner_key, phase_bar, phase_key, phases
+from app.web.charts.stacks import Stacks
+from app.web.figures.costs import (
+    OWNERS,
+    WIDTHS,
+    before_training,
+    owner_bar,
+    owner_key,
+    phase_bar,
+    phase_key,
+    phases,
+    train_bar,
+)
 from app.web.figures.costs import owners as old_owners
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.owners import Foreseen, Sizes, ledger_bar, ledger_key, ledger_sizes, memory_sizes, names
@@ -20,7 +30,7 @@ def owners(found: Memory, fit: RunFit | None) -> Figure:
     guess = Foreseen.of(fit)
     title = _("%(peak)s at the peak", peak=memory(found.peak_bytes))
     if guess:
-        title = _("%(title)s, predicted %(predicted)s", title=title, predicted=memory(guess.peak))
+        title = _("%(title)s, predicted %(predicted)s", title=title, predicted=memory(guess.peak.value))
     return _figure(
         title,
         _(
@@ -37,7 +47,7 @@ def died(ledger: Ledger, fit: RunFit | None) -> Figure:
     guess = Foreseen.of(fit)
     title = _("%(held)s were held when memory ran out", held=memory(ledger.total))
     if guess:
-        title = _("%(title)s, predicted peak %(peak)s", title=title, peak=memory(guess.peak))
+        title = _("%(title)s, predicted peak %(peak)s", title=title, peak=memory(guess.peak.value))
     return _figure(
         title,
         _("What tensors held at that moment, by owner; what was asked for then did not fit beside it."),
@@ -56,11 +66,11 @@ def clocks(found: Clocks, fit: RunFit | None) -> Figure:
         "audit, weight updates."
     )
     if fit and fit.train_seconds:
-        guess = fit.train_seconds.value
-        before = sum(seconds[name] for name in ("start", "load", "tokenize", "baseline", "cache"))
-        bars.append(_train_bar(before, guess))
-        rows.append(("train_predicted", guess, ""))
-        note = " ".join((note, _("Below it: the training as it was predicted.")))
+        guess = fit.train_seconds
+        bars.append(train_bar(before_training(seconds), guess))
+        rows.append(("train_predicted", guess.value, ""))
+        rows += [("train_predicted_low", guess.low, ""), ("train_predicted_high", guess.high, "")]
+        note = " ".join((note, _("Below it: the training as it was predicted, with the band.")))
     return Figure(
         name="clocks",
         title=_("%(wall)s, of which %(train)s training", wall=duration(found.wall), train=duration(found.train)),
@@ -76,21 +86,16 @@ def clocks(found: Clocks, fit: RunFit | None) -> Figure:
     )
 
 
-def _train_bar(before: float, seconds: float) -> Bar:
-    """It begins where the measured training does."""
-    parts = (Part("", "transparent", before), Part(_("train"), "var(--p-backward)", seconds))
-    return Bar(_("predicted"), parts, before + seconds, duration(seconds), pale=True)
-
-
 def _figure(title: str, note: str, bar: tuple[str, Sizes, float], guess: Foreseen | None) -> Figure:
     name, sizes, peak = bar
     bars = [ledger_bar(name, sizes, peak)]
     columns = [Column("owner", _("owner")), Column("bytes", name, lambda v: mib(v, 1))]
     rows: list[tuple[Cell, ...]] = [*zip(names(), sizes, strict=True), (_("peak"), peak)]
     if guess:
-        bars.append(ledger_bar(_("predicted"), guess.sizes, guess.peak, pale=True))
+        bars.append(guess.bar)
+        note = " ".join((note, _("Pale: predicted, with its band.")))
         columns.append(Column("predicted_bytes", _("predicted"), lambda v: mib(v, 1)))
-        rows = [(*row, its) for row, its in zip(rows, (*guess.sizes, guess.peak), strict=True)]
+        rows = [(*row, its) for row, its in zip(rows, (*guess.sizes, guess.peak.value), strict=True)]
     return Figure(
         name="owners",
         title=title,

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from app.domain.comparison import Comparison
 from app.domain.metrics import Steps
 from app.web.figures.break_even import break_even
-from app.web.figures.costs import time
 from app.web.figures.curves import curves
 from app.web.figures.figure import Figure
 from app.web.figures.memory import memory
 from app.web.figures.owners import Foreseen
 from app.web.figures.reports import Checkpoint
+from app.web.figures.time import time
 from app.web.figures.trade_off import trade_off
 from app.web.figures.tuning import tuning
 from app.web.figures.updates import Updates, matrix_map, study_energy
@@ -43,7 +43,7 @@ def study_figures(evidence: StudyEvidence, view: StudyView = AS_USUAL) -> dict[s
         trade_off(found, view),
         curves(found, evidence.steps, evidence.checkpoints, view),
         memory(found, evidence.foreseen),
-        time(found),
+        time(found, evidence.foreseen),
         study_energy(found, evidence.updates),
         matrix_map(found, evidence.updates, view),
         break_even(found, view.prices),

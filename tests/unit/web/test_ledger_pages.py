@@ -10,10 +10,14 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.calibration import Estimate
 from app.domain.methods import LoraSpec
 from app.domain.runs import Failure, FailureCode
 from app.store.queries import runs
+from app.web.charts import render, stacks
+from app.web.charts.stacks import Stacks
 from app.web.contexts.run_failure import RunFailure
+from app.web.figures.costs import phase_bar, train_bar
 from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_sizes
 from app.web.words.fits import off
 from tests import foreseen
@@ -126,6 +130,54 @@ def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledger
     rows = list(csv.DictReader(io.StringIO(ledgers.get("/studies/1/charts/memory.csv").text)))
     assert [row["arm"] for row in rows] == ["full", "LoRA r=8", "head only"]
     assert 0 < abs(float(rows[1]["error"])) < 0.01
+
+
+def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_that_was_off(
+    ledgers: TestClient,
+) -> None:
+    text = shown(ledgers, "/studies/1").split('id="time"')[1].split("</section>")[0]
+    assert "Below a bar: its training as it was predicted, with the band." in text
+    table = text.split("Train time, predicted and measured</caption>")[1].split("</table>")[0]
+    rows = [re.sub(r"<[^>]*>", " ", row).split() for row in table.split("<tr>")[2:]]
+    assert [" ".join(row) for row in rows] == [
+        "full 57 s 54 s 5.0 % too much from 2 past runs",
+        "LoRA r=8 29 s 28 s 5.0 % too much from 2 past runs",
+        "head only 19 s 18 s 5.0 % too much from 2 past runs",
+    ]
+    found = list(csv.DictReader(io.StringIO(ledgers.get("/studies/1/charts/time.csv").text)))
+    assert [row["arm"] for row in found] == ["full", "LoRA r=8", "head only"]
+    for row in found:
+        guess, measured = float(row["predicted_train_seconds"]), float(row["train_seconds"])
+        assert float(row["predicted_low_train_seconds"]) <= guess <= float(row["predicted_high_train_seconds"])
+        assert float(row["error"]) == pytest.approx(guess / measured - 1)
+        parts = [float(row[f"{name}_seconds"]) for name in ("forward", "backward", "optimizer", "batches")]
+        assert sum(parts) == pytest.approx(measured)
+
+
+def test_a_study_without_predictions_shows_its_time_alone(ledgers: TestClient) -> None:
+    text = shown(ledgers, "/studies/3").split('id="time"')[1].split("</section>")[0]
+    assert "predicted, with the band" not in text
+    assert "Train time, predicted and measured" not in text
+    [row, *_] = csv.DictReader(io.StringIO(ledgers.get("/studies/3/charts/time.csv").text))
+    assert row["train_seconds"] and row["predicted_train_seconds"] == row["error"] == ""
+
+
+def test_a_predicted_training_begins_where_the_measured_one_does_and_its_band_is_drawn() -> None:
+    measured = phase_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 43.0)
+    guess = train_bar(4.0, Estimate(value=30.0, low=20.0, high=45.0, runs=3))
+    assert [(part.colour, part.size) for part in guess.parts] == [("transparent", 4.0), ("var(--p-backward)", 30.0)]
+    assert guess.band == (24.0, 49.0)
+    drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
+    [line] = [row for rows in drawn["datasets"].values() for row in rows if row.get("low") == 24.0]
+    assert (line["high"], line["cut"]) == (49.0, False)
+
+
+def test_a_band_that_reaches_far_beyond_the_bars_is_cut_and_leaves_them_legible() -> None:
+    measured = phase_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 40.0)
+    guess = train_bar(4.0, Estimate(value=30.0, low=10.0, high=270.0, runs=0))
+    drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
+    [line] = [row for rows in drawn["datasets"].values() for row in rows if row.get("low") == 14.0]
+    assert line["cut"] and line["high"] == 1.25 * measured.end == 1.25 * 43.0
 
 
 def test_a_study_without_ledgers_keeps_the_old_split(ledgers: TestClient) -> None:
