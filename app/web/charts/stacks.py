@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import altair as alt
 
@@ -16,6 +17,8 @@ PALE = 0.55
 """Opacity of what was predicted."""
 CAP = 5
 """Half the stroke across the end of a band."""
+NARROWEST, AIR = 14, 8
+"""Pixels: of a part that has its name above it, and between two names."""
 FARTHEST = 1.25
 """So many times the longest bar a band is drawn."""
 
@@ -192,19 +195,24 @@ def _names(data: Stacks, paper: Paper) -> alt.Chart:
 
 
 def _heads(data: Stacks, x: Domain, paper: Paper) -> list[alt.Chart]:
-    """Names of the longest bar's parts above the first row, where they are wide enough for them."""
-    widest_bar = data.bars[0]
-    layers: list[alt.Chart] = []
-    at, free = 0.0, 0.0
-    for part in widest_bar.parts:
-        left = x.pixel(at, paper.plot)
-        at += part.size
-        if part.size <= 0 or left < free or x.pixel(at, paper.plot) - left < 14:
-            continue
-        left = min(left, paper.plot + paper.right - text_width(part.name))
-        if left < free:
-            continue
-        text = values([{"text": part.name}]).mark_text(align="left", baseline="bottom", dy=-2, color=MUTED)
-        layers.append(text.encode(x=at_x(left), y=at_y(_places(data.bars)[0][0]), text=alt.Text("text:N")))
-        free = left + text_width(part.name) + 8
-    return layers
+    """Names of the first bar's parts above it, as many as there is room for: those of the widest first."""
+    found: list[tuple[float, float, str]] = []
+    begins = accumulate((part.size for part in data.bars[0].parts), initial=0.0)
+    for begin, part in sorted(zip(begins, data.bars[0].parts, strict=False), key=lambda pair: -pair[1].size):
+        left, right = x.pixel(begin, paper.plot), x.pixel(begin + part.size, paper.plot)
+        if right - left < NARROWEST:
+            break
+        width = text_width(part.name)
+        moved = min(left, paper.plot + paper.right - width)
+        if left - moved > AIR:
+            continue  # it would stand above another part
+        left = moved
+        if all(left + width + AIR <= other or left >= end + AIR for other, end, _name in found):
+            found.append((left, left + width, part.name))
+    y = at_y(_places(data.bars)[0][0])
+    return [
+        values([{"text": name}])
+        .mark_text(align="left", baseline="bottom", dy=-2, color=MUTED)
+        .encode(x=at_x(left), y=y, text=alt.Text("text:N"))
+        for left, _end, name in sorted(found)
+    ]

@@ -180,6 +180,13 @@ def test_a_band_that_reaches_far_beyond_the_bars_is_cut_and_leaves_them_legible(
     assert line["cut"] and line["high"] == 1.25 * measured.end == 1.25 * 43.0
 
 
+def test_the_widest_parts_have_their_names_above_them() -> None:
+    bar = phase_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 43.0)
+    drawn = stacks.chart(Stacks((bar,), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
+    names = [row["text"] for rows in drawn["datasets"].values() for row in rows if "text" in row]
+    assert names == ["forward", "backward", "optimizer"]  # the set-up's would stand over the forward pass
+
+
 def test_a_study_without_ledgers_keeps_the_old_split(ledgers: TestClient) -> None:
     text = shown(ledgers, "/studies/3").split('id="memory"')[1].split("</section>")[0]
     assert "activations and the rest" in text
