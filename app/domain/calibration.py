@@ -4,17 +4,20 @@
     train time    = predicted operations / rate      rate: operations a second that training reached there
 
 Both are a median over past runs on the same device in the same precision with the same library versions, of the same
-method where there are any (`alike`), with a band from their spread. Before a device has made a run, an assumed constant
-stands in, and it says so.
+task and method where there are any (`alike`), with a band from their spread. Before a device has made a run, an assumed
+constant stands in, and it says so.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.prediction import DeviceKind
+from app.domain.tasks import Task
 
 MIB = 2**20
 ASSUMED: dict[tuple[DeviceKind, bool], tuple[int, int]] = {
@@ -23,8 +26,9 @@ ASSUMED: dict[tuple[DeviceKind, bool], tuple[int, int]] = {
     ("cuda", False): (40 * MIB, 40 * MIB),
     ("cuda", True): (40 * MIB, 40 * MIB),
 }
-"""Constant and half a band by device and whether it computes in bfloat16, where no run has been made. A CPU's are those
-of torch 2.13 on x86 (docs/benchmarks/ledger.md); CUDA's are a workspace of cuBLAS (8 × 4 MiB) and its rounding."""
+"""Constant and half a band by device and whether it computes in bfloat16, where no run has been made. A CPU's cover
+what classifiers and language models needed with torch 2.13 on x86 (docs/benchmarks/ledger.md); CUDA's are a workspace
+of cuBLAS (8 × 4 MiB) and its rounding."""
 
 CONTEXT_BYTES = 600 * MIB
 """Of a card: what CUDA's context and its kernels take beside the allocator. 300 to 700 MiB by card and driver."""
@@ -36,6 +40,8 @@ USUAL_SHARE = 0.3
 """Of a device's matrix product that training reaches: 0.1 to 0.9 by model, method and precision."""
 SHARE_FACTOR = 3.0
 """How many times more or less it may be."""
+RATE_FACTOR = 1.5
+"""How many times more or less a device may reach than in its first few runs."""
 EVERY_RUN = 0.9
 """Share of past runs that a band holds."""
 
@@ -44,6 +50,7 @@ class PastNeed(NamedTuple):
     """What was predicted for a run that succeeded, and what it needed."""
 
     run_id: int
+    task: Task
     method: str
     """Kind."""
     predicted_bytes: int
@@ -53,20 +60,30 @@ class PastNeed(NamedTuple):
     train_seconds: float
 
 
+class Rate(BaseModel):
+    """Operations a second that training reaches on a device."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    factor: float
+    """So many times more or less it may be."""
+    runs: int
+    """That it rests on; 0: it is a share of the device's matrix product."""
+
+
 class Calibration(BaseModel):
     """A device's constants in one precision."""
 
     model_config = ConfigDict(frozen=True)
 
     runs: int
-    """That it rests on; 0: assumed."""
+    """That the constant rests on; 0: assumed."""
     constant_bytes: int
     band_bytes: int
     """Half the width of the band around the constant."""
-    rate: float | None = None
-    """Operations a second; None where no run has told."""
-    slowest_rate: float | None = None
-    fastest_rate: float | None = None
+    rate: Rate | None = None
+    """None where neither a run nor the device's matrix product tells."""
 
 
 class Estimate(BaseModel):
@@ -81,38 +98,54 @@ class Estimate(BaseModel):
     """Past runs that the band rests on; 0: assumed."""
 
 
+def alike(past: Sequence[PastNeed], task: Task, method: str) -> Sequence[PastNeed]:
+    """Of past runs those on a task, and of these those of a method, where there are any: the code that a task needs is
+    in the constant, and what is held where, and how fast, differs by method."""
+    own = [run for run in past if run.task == task] or past
+    return [run for run in own if run.method == method] or own
+
+
 def calibrate(
-    device: DeviceKind, bf16: bool, past: Sequence[PastNeed], matmul_flops: float | None = None
+    device: DeviceKind,
+    bf16: bool,
+    past: Sequence[PastNeed],
+    task: Task,
+    method: str,
+    matmul_flops: float | None = None,
 ) -> Calibration:
-    """From past runs on one device in one precision; assumed where there are none. `matmul_flops`: operations a second
-    of the device's matrix product, of which training is assumed to reach a share where no run has told."""
+    """For a method on a task, from past runs on one device in one precision; assumed where there are none.
+
+    `matmul_flops`: operations a second of the device's matrix product, of which training is assumed to reach a share
+    where no run has told.
+    """
     constant, band = ASSUMED[device, bf16]
-    if past:
-        residuals = np.array([p.measured_bytes - p.predicted_bytes for p in past], dtype=np.float64)
+    known = alike(past, task, method)
+    if known:
+        residuals = np.array([p.measured_bytes - p.predicted_bytes for p in known], dtype=np.float64)
         constant = int(np.median(residuals))
-        # Few runs do not know their own spread: the assumed band counts like two of them.
-        spread = float(np.quantile(np.abs(residuals - constant), EVERY_RUN))
-        band = int((len(past) * spread + 2 * band) / (len(past) + 2))
-    if matmul_flops and not past:
-        return Calibration(
-            runs=0,
-            constant_bytes=constant,
-            band_bytes=band,
-            rate=matmul_flops * USUAL_SHARE,
-            slowest_rate=matmul_flops * USUAL_SHARE / SHARE_FACTOR,
-            fastest_rate=matmul_flops * USUAL_SHARE * SHARE_FACTOR,
-        )
-    rates = np.array([p.predicted_flops / p.train_seconds for p in past if p.predicted_flops and p.train_seconds > 0])
-    known = bool(len(rates))
-    tail = (1 - EVERY_RUN) / 2
+        seen = _half_band(residuals - constant, band)
+        # Runs on another task do not tell how far this one is from them.
+        band = int(seen if known[0].task == task else max(seen, band))
     return Calibration(
-        runs=len(past),
-        constant_bytes=max(0, constant),
-        band_bytes=band,
-        rate=float(np.median(rates)) if known else None,
-        slowest_rate=float(np.quantile(rates, tail)) if known else None,
-        fastest_rate=float(np.quantile(rates, 1 - tail)) if known else None,
+        runs=len(known), constant_bytes=max(0, constant), band_bytes=band, rate=_rate(known, matmul_flops)
     )
+
+
+def _rate(past: Sequence[PastNeed], matmul_flops: float | None) -> Rate | None:
+    """In logarithms, since a device may be so many times as fast."""
+    rates = [p.predicted_flops / p.train_seconds for p in past if p.predicted_flops and p.train_seconds > 0]
+    if not rates:
+        return Rate(value=matmul_flops * USUAL_SHARE, factor=SHARE_FACTOR, runs=0) if matmul_flops else None
+    logs = np.log(rates)
+    middle = float(np.median(logs))
+    half = max(_half_band(logs - middle, math.log(RATE_FACTOR)), math.log1p(LEAST_BAND))
+    return Rate(value=math.exp(middle), factor=math.exp(half), runs=len(rates))
+
+
+def _half_band(deviations: NDArray[np.float64], assumed: float) -> float:
+    """What holds most of past runs. Few do not know their own spread: the assumed half band counts like two of them."""
+    seen = float(np.quantile(np.abs(deviations), EVERY_RUN))
+    return (len(deviations) * seen + 2 * assumed) / (len(deviations) + 2)
 
 
 def peak(predicted_bytes: int, calibration: Calibration) -> Estimate:
@@ -124,15 +157,11 @@ def peak(predicted_bytes: int, calibration: Calibration) -> Estimate:
 
 def train_seconds(train_flops: int, calibration: Calibration) -> Estimate | None:
     """How long training will take; None where no run on the device has told its rate."""
-    if not train_flops or not (calibration.rate and calibration.slowest_rate and calibration.fastest_rate):
+    rate = calibration.rate
+    if not train_flops or rate is None:
         return None
-    value = train_flops / calibration.rate
-    return Estimate(
-        value=value,
-        low=train_flops / calibration.fastest_rate,
-        high=train_flops / calibration.slowest_rate,
-        runs=calibration.runs,
-    )
+    value = train_flops / rate.value
+    return Estimate(value=value, low=value / rate.factor, high=value * rate.factor, runs=rate.runs)
 
 
 def relative_error(predicted: float, measured: float) -> float:
@@ -140,15 +169,11 @@ def relative_error(predicted: float, measured: float) -> float:
     return (predicted - measured) / measured
 
 
-def alike(past: Sequence[PastNeed], method: str) -> Sequence[PastNeed]:
-    """Of past runs those of a method, where there are any: what is held where, and how fast, differs by method."""
-    return [run for run in past if run.method == method] or past
-
-
 class Missed(NamedTuple):
     """How far a run's estimate was from what was measured: (estimated − measured) / measured."""
 
     run_id: int
+    task: Task
     method: str
     """Kind."""
     bytes: float
@@ -160,11 +185,12 @@ def missed(device: DeviceKind, bf16: bool, past: Sequence[PastNeed]) -> list[Mis
     """Each past run on a device held against an estimate that rests on the other runs only."""
     found = []
     for place, run in enumerate(past):
-        others = calibrate(device, bf16, alike([*past[:place], *past[place + 1 :]], run.method))
+        others = calibrate(device, bf16, [*past[:place], *past[place + 1 :]], run.task, run.method)
         seconds = train_seconds(int(run.predicted_flops), others) if run.train_seconds > 0 else None
         found.append(
             Missed(
                 run.run_id,
+                run.task,
                 run.method,
                 relative_error(peak(run.predicted_bytes, others).value, run.measured_bytes),
                 relative_error(seconds.value, run.train_seconds) if seconds else None,

@@ -328,11 +328,12 @@ class Error(_Value):
 
 
 class Accuracy(_Value):
-    """Estimates against measurements of one method on one device. Each run is held against an estimate that rests on
-    the other runs only."""
+    """Estimates against measurements of one method and task on one device. Each run is held against an estimate that
+    rests on the other runs only."""
 
     device_name: str
     precision: Literal["fp32", "bf16"]
+    task: Task
     method: str
     """Kind."""
     peak: Error

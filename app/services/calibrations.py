@@ -1,11 +1,15 @@
-"""What past runs have taught of each device and method: for a page."""
+"""What past runs have taught of each device, task and method, and what is assumed of devices without: for a page."""
 
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from app.domain.calibration import Calibration, alike, calibrate
+from app.domain.calibration import ASSUMED, Calibration, calibrate
+from app.domain.fits import Machine
+from app.domain.tasks import Task
 from app.services.estimates import kind_of
+from app.services.machines import present
+from app.settings import Settings
 from app.store.queries import past_needs
 from app.store.queries.past_needs import Precision
 
@@ -15,17 +19,39 @@ class Known(NamedTuple):
 
     device_name: str
     precision: Precision
+    task: Task
     method: str
     """Kind."""
     calibration: Calibration
 
 
 def known(session: Session) -> list[Known]:
-    """Of every device and method that has a run with a prediction and a measurement."""
+    """Of every device, task and method that has a run with a prediction and a measurement."""
     found = []
     for device in past_needs.devices(session):
         past = past_needs.on_device(session, device.name, device.precision)
-        for method in dict.fromkeys(run.method for run in past):
-            its = calibrate(kind_of(device.kind), device.precision == "bf16", alike(past, method))
-            found.append(Known(device.name, device.precision, method, its))
+        for task, method in dict.fromkeys((run.task, run.method) for run in past):
+            its = calibrate(kind_of(device.kind), device.precision == "bf16", past, task, method)
+            found.append(Known(device.name, device.precision, task, method, its))
     return found
+
+
+class Assumption(NamedTuple):
+    """What is added to every prediction for a device that has made no run yet."""
+
+    machine: Machine
+    """The first live worker with that device."""
+    constant_bytes: int
+    band_bytes: int
+    """Half the width of the band around it."""
+
+
+def assumed(session: Session, settings: Settings) -> list[Assumption]:
+    """Of each live worker's device that has made no run in the precision that it computes in unless told otherwise."""
+    known = {(device.name, device.precision == "bf16") for device in past_needs.devices(session)}
+    found: dict[tuple[str, bool], Assumption] = {}
+    for machine in present(session, settings):
+        key = (machine.device_name, machine.bf16)
+        if machine.worker and key not in known:
+            found.setdefault(key, Assumption(machine, *ASSUMED[machine.kind, machine.bf16]))
+    return list(found.values())

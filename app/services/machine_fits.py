@@ -56,7 +56,8 @@ def state_of(row: EstimateRow | None) -> State:
 def machine_fit(machine: Machine, request: PredictionRequest, board: Board, calibrations: Calibrations) -> MachineFit:
     """An arm on a device, without ways out."""
     need, lacking = board.need(request), lacks(machine, request.method.needs)
-    found, calibration = need.prediction, calibrations.of(machine, request.bf16, request.method.kind)
+    found = need.prediction
+    calibration = calibrations.of(machine, request.bf16, request.task, request.method.kind)
     estimate = peak(found.peak_bytes, calibration) if found else None
     return MachineFit(
         machine=machine,
@@ -86,7 +87,9 @@ def with_ways(found: MachineFit, ways: Sequence[WayOut], board: Board, calibrati
     for way, need in zip(possible, needs, strict=True):
         if need.prediction is None or now is None:
             continue
-        estimate = peak(need.prediction.peak_bytes, calibrations.of(machine, way.request.bf16, way.request.method.kind))
+        request = way.request
+        known = calibrations.of(machine, request.bf16, request.task, request.method.kind)
+        estimate = peak(need.prediction.peak_bytes, known)
         saved = int(now.value - estimate.value)
         if saved > 0:
             better.append(

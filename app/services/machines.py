@@ -2,9 +2,10 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.calibration import CARDS, Calibration, PastNeed, alike, calibrate
+from app.domain.calibration import CARDS, Calibration, PastNeed, calibrate
 from app.domain.capabilities import CAPABILITIES, Capability
 from app.domain.fits import Machine
+from app.domain.tasks import Task
 from app.services.estimates import kind_of
 from app.services.workers import WorkerView, live
 from app.settings import Settings
@@ -65,7 +66,7 @@ class Calibrations:
         self._session, self._without = session, without
         self._past: dict[tuple[str, bool], list[PastNeed]] = {}
 
-    def of(self, machine: Machine, bf16: bool, method: str) -> Calibration:
+    def of(self, machine: Machine, bf16: bool, task: Task, method: str) -> Calibration:
         """A device's constants when it computes in bfloat16, or in float32; `method` is a kind."""
         key = (machine.device_name, bf16)
         if key not in self._past:
@@ -73,4 +74,4 @@ class Calibrations:
             found = past_needs.on_device(self._session, machine.device_name, precision, without=self._without)
             self._past[key] = found
         rate = machine.matmul_flops if bf16 is machine.bf16 else None
-        return calibrate(machine.kind, bf16, alike(self._past[key], method), rate)
+        return calibrate(machine.kind, bf16, self._past[key], task, method, rate)

@@ -103,7 +103,7 @@ def _methods(facts: ModelFacts, question: MapQuestion) -> tuple[AnyMethod, ...]:
 def _cells(
     found: MemoryMap, machine: Machine, calibrations: Calibrations, request: MapRequest
 ) -> tuple[MapCellFit, ...]:
-    known = [calibrations.of(machine, request.bf16, method.kind) for method in request.methods]
+    known = [calibrations.of(machine, request.bf16, request.task, method.kind) for method in request.methods]
     cells = []
     for cell in found.cells:
         need = peak(cell.ledger.total, known[cell.method])

@@ -117,18 +117,19 @@ def of_submitted(session: Session, bell: Doorbell | None, settings: Settings, ru
 
 
 def accuracy(session: Session) -> list[Accuracy]:
-    """How well estimates have matched measurements, by device, precision and method."""
+    """How well estimates have matched measurements, by device, precision, task and method."""
     found = []
     for device in past_needs.devices(session):
         past = past_needs.on_device(session, device.name, device.precision)
         misses = missed(estimates.kind_of(device.kind), device.precision == "bf16", past)
-        for method in dict.fromkeys(miss.method for miss in misses):
-            own = [miss for miss in misses if miss.method == method]
+        for task, method in dict.fromkeys((miss.task, miss.method) for miss in misses):
+            own = [miss for miss in misses if (miss.task, miss.method) == (task, method)]
             train = [miss.seconds for miss in own if miss.seconds is not None]
             found.append(
                 Accuracy(
                     device_name=device.name,
                     precision=device.precision,
+                    task=task,
                     method=method,
                     peak=_error([miss.bytes for miss in own]),
                     train=_error(train) if train else None,

@@ -243,6 +243,7 @@ def test_past_runs_calibrate_what_their_device_is_told_and_each_is_held_against_
     with registered.reading() as session:
         [told] = will_it_fit.accuracy(session)
     assert (told.device_name, told.precision, told.method, told.peak.runs) == ("CPU", "fp32", "full", 3)
+    assert told.task == RUN.task
     assert told.peak.worst == pytest.approx(-10 / 160)
     assert told.train is not None and told.train.mean == pytest.approx(0)
 

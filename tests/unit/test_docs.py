@@ -11,8 +11,10 @@ from pydantic import SecretStr
 
 from app import sample
 from app.cli import cli
+from app.domain.calibration import ASSUMED, MIB
 from app.domain.methods import METHODS, SPECS
 from app.domain.metrics import Clocks
+from app.domain.prediction import DeviceKind
 from app.domain.run_fields import FIELDS
 from app.domain.runs import FailureCode, RunSpec, TrainingArguments
 from app.domain.studies import StudySpec
@@ -43,6 +45,12 @@ def shown(value: Any) -> str:
     if isinstance(value, bool | list):
         return f"`{json.dumps(value)}`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_is_assumed_of_a_device_is_there(device: DeviceKind) -> None:
+    both = [[part // MIB for part in ASSUMED[device, bf16]] for bf16 in (False, True)]
+    assert rows("measuring.md")[device][:2] == [f"{constant} ± {band} MiB" for constant, band in both]
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

@@ -58,6 +58,7 @@ def on_device(
     """
     columns = (
         RunRow.id,
+        EstimateRow.request_json["task"].as_string().label("task"),
         RunRow.method_kind,
         RunRow.predicted_bytes,
         RunRow.peak_bytes,
@@ -72,6 +73,7 @@ def on_device(
     return [
         PastNeed(
             row.id,
+            row.task,
             row.method_kind,
             row.predicted_bytes or 0,
             row.peak_bytes or 0,

@@ -6,11 +6,15 @@ from datetime import datetime
 
 from app.domain.fits import Accuracy
 from app.domain.methods import METHODS, Family
-from app.services.calibrations import Known
+from app.domain.tasks import TASKS
+from app.services.calibrations import Assumption, Known
 from app.services.workers import WorkerView
+from app.store.queries.past_needs import Precision
 from app.store.tables import RunRow, now
+from app.web.i18n import gettext as _
 from app.web.numbers import NBSP, memory, percent, signed_percent
 from app.web.words import methods
+from app.web.words.fields import option
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class AccuracyRow:
     """How far the estimates of a method were off on a device, and what is added to them there."""
 
     method: str
+    task: str
+    """Empty where the device has runs on one task alone."""
     family: Family
     runs: int
     peak_mean: str
@@ -60,11 +66,12 @@ class AccuracyRow:
     band: str
 
     @classmethod
-    def of(cls, found: Accuracy, known: Known | None) -> "AccuracyRow":
-        """From the service."""
+    def of(cls, found: Accuracy, known: Known | None, *, several: bool) -> "AccuracyRow":
+        """From the service; `several`: the device has runs on several tasks."""
         facts, its = METHODS[found.method], known.calibration if known else None
         return cls(
             method=methods.name(facts),
+            task=_(TASKS[found.task].title) if several else "",
             family=facts.family,
             runs=found.peak.runs,
             peak_mean=percent(found.peak.mean),
@@ -87,20 +94,36 @@ class DeviceAccuracy:
     @classmethod
     def each(cls, found: Sequence[Accuracy], known: Iterable[Known]) -> "tuple[DeviceAccuracy, ...]":
         """By device."""
-        by_key = {(k.device_name, k.precision, k.method): k for k in known}
-        devices = dict.fromkeys((one.device_name, one.precision) for one in found)
+        by_key = {(k.device_name, k.precision, k.task, k.method): k for k in known}
+        devices: dict[tuple[str, Precision], list[Accuracy]] = {}
+        for one in found:
+            devices.setdefault((one.device_name, one.precision), []).append(one)
         return tuple(
             cls(
                 device,
                 precision,
                 tuple(
-                    AccuracyRow.of(one, by_key.get((device, precision, one.method)))
-                    for one in found
-                    if (one.device_name, one.precision) == (device, precision)
+                    AccuracyRow.of(
+                        one,
+                        by_key.get((device, precision, one.task, one.method)),
+                        several=len({other.task for other in own}) > 1,
+                    )
+                    for one in own
                 ),
             )
-            for device, precision in devices
+            for (device, precision), own in devices.items()
         )
+
+
+def unproven(found: Assumption) -> str:
+    """What is assumed of a device without runs, in a sentence."""
+    return _(
+        "%(device)s has made no run in %(format)s yet: until it has, %(constant)s ± %(band)s is assumed for it.",
+        device=found.machine.device_name or found.machine.name,
+        format=option("bf16", "true" if found.machine.bf16 else "false"),
+        constant=memory(found.constant_bytes),
+        band=memory(found.band_bytes),
+    )
 
 
 @dataclass(frozen=True)
@@ -116,6 +139,8 @@ class WorkersPage:
     """All that wait; the queue shows the first of them."""
     accuracy: tuple[DeviceAccuracy, ...]
     """Estimates against measurements; left out where htmx only asks who works."""
+    assumed: tuple[str, ...]
+    """A sentence for each device that has made no run; left out alike."""
 
     def able(self, worker: WorkerView) -> str:
         """What it can do that not every worker can, by the method that needs it: `QLoRA`."""

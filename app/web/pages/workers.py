@@ -5,9 +5,9 @@ from fastapi.responses import HTMLResponse
 
 from app.domain.filters import Is
 from app.services import will_it_fit, workers
-from app.services.calibrations import known
+from app.services.calibrations import assumed, known
 from app.store.queries import run_list, runs, studies
-from app.web.contexts.workers import DeviceAccuracy, RunLine, WorkersPage
+from app.web.contexts.workers import DeviceAccuracy, RunLine, WorkersPage, unproven
 from app.web.dependencies import Config, Reading
 from app.web.templating import Render
 
@@ -30,5 +30,6 @@ def index(request: Request, session: Reading, settings: Config, render: Render) 
         queue=tuple(RunLine.of(run, names) for run in queue),
         queued=run_list.count(session, Is("queued")),
         accuracy=() if looks_again else DeviceAccuracy.each(will_it_fit.accuracy(session), known(session)),
+        assumed=() if looks_again else tuple(map(unproven, assumed(session, settings))),
     )
     return render.page("pages/workers/index.html", page)

@@ -1,5 +1,7 @@
 """What a device adds to a prediction, whether that fits, and what to do where it does not."""
 
+from typing import Any
+
 import pytest
 
 from app.domain.calibration import (
@@ -7,7 +9,9 @@ from app.domain.calibration import (
     CARDS,
     GIB,
     MIB,
+    RATE_FACTOR,
     USUAL_SHARE,
+    Calibration,
     Estimate,
     PastNeed,
     alike,
@@ -20,34 +24,43 @@ from app.domain.calibration import (
 )
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs import TrainingArguments
+from app.domain.tasks import Task
 from app.domain.ways_out import WAYS, ways_out
 from tests.predictions import request
+
+CLASSES: Task = "sequence-classification"
+
+
+def calibrated(past: list[PastNeed], **more: Any) -> Calibration:
+    """Of full fine-tuning of a classifier on a CPU."""
+    return calibrate("cpu", False, past, CLASSES, "full", **more)
 
 
 def past(*extra: int, rate: float = 1e11) -> list[PastNeed]:
     """Runs that needed so many MiB more than was predicted."""
     return [
-        PastNeed(n, "full", 100 * MIB, (100 + more) * MIB, 1e12, 1e12 / rate) for n, more in enumerate(extra, start=1)
+        PastNeed(n, CLASSES, "full", 100 * MIB, (100 + more) * MIB, 1e12, 1e12 / rate)
+        for n, more in enumerate(extra, start=1)
     ]
 
 
 def test_before_a_device_has_made_a_run_a_constant_is_assumed_and_no_time_is_told() -> None:
-    found = calibrate("cpu", False, [])
+    found = calibrated([])
     assert (found.runs, found.constant_bytes, found.band_bytes) == (0, *ASSUMED["cpu", False])
     assert train_seconds(10**12, found) is None
 
 
 def test_before_that_the_devices_matrix_product_tells_a_time_within_a_wide_band() -> None:
-    found = calibrate("cpu", False, [], matmul_flops=1e11)
+    found = calibrated([], matmul_flops=1e11)
     told = train_seconds(3 * 10**11, found)
     assert told is not None and told.runs == 0
     assert told.value == pytest.approx(3 / USUAL_SHARE) and told.high == pytest.approx(9 * told.low)
-    known = calibrate("cpu", False, past(30, rate=5e10), matmul_flops=1e11)
-    assert known.rate == pytest.approx(5e10)
+    known = calibrated(past(30, rate=5e10), matmul_flops=1e11)
+    assert known.rate is not None and known.rate.value == pytest.approx(5e10) and known.rate.runs == 1
 
 
 def test_the_constant_is_the_median_of_what_past_runs_needed_on_top() -> None:
-    found = calibrate("cpu", False, past(30, 31, 32, 33, 90))
+    found = calibrated(past(30, 31, 32, 33, 90))
     assert (found.runs, found.constant_bytes) == (5, 32 * MIB)
     need = peak(100 * MIB, found)
     assert need.value == 132 * MIB and need.runs == 5
@@ -55,14 +68,14 @@ def test_the_constant_is_the_median_of_what_past_runs_needed_on_top() -> None:
 
 
 def test_many_runs_that_agree_make_the_band_narrow_but_never_narrower_than_a_hundredth() -> None:
-    few, many = (calibrate("cpu", False, past(*[30] * n)) for n in (2, 50))
+    few, many = (calibrated(past(*[30] * n)) for n in (2, 50))
     assert few.band_bytes > many.band_bytes
     large = peak(10 * GIB, many)
     assert large.high - large.value == pytest.approx(0.01 * large.value)
 
 
 def test_time_follows_the_rate_that_training_reached_there() -> None:
-    found = calibrate("cpu", False, past(30, rate=1e11) + past(30, rate=2e11) + past(30, rate=4e11))
+    found = calibrated(past(30, rate=1e11) + past(30, rate=2e11) + past(30, rate=4e11))
     told = train_seconds(4 * 10**12, found)
     assert told is not None
     assert told.value == pytest.approx(20) and told.low < told.value < told.high
@@ -79,9 +92,42 @@ def test_a_run_is_held_against_an_estimate_that_it_had_no_part_in() -> None:
 
 def test_runs_of_the_same_method_teach_more_than_others() -> None:
     others = past(30, 40)
-    own = [PastNeed(9, "lora", 50 * MIB, 150 * MIB, 1e12, 1.0)]
-    assert alike([*others, *own], "lora") == own
-    assert alike(others, "lora") == others
+    own = [PastNeed(9, CLASSES, "lora", 50 * MIB, 150 * MIB, 1e12, 1.0)]
+    assert alike([*others, *own], CLASSES, "lora") == own
+    assert alike(others, CLASSES, "lora") == others
+
+
+def test_runs_on_the_same_task_teach_more_than_those_of_the_same_method() -> None:
+    others = [run._replace(task="causal-lm", method="lora") for run in past(57, 58)]
+    own = past(41, 42)
+    assert alike([*others, *own], CLASSES, "lora") == own
+    assert alike(others, CLASSES, "lora") == others
+
+
+def test_runs_on_another_task_leave_the_band_as_wide_as_it_was_assumed() -> None:
+    own, others = past(*[42] * 20), [run._replace(task="causal-lm") for run in past(*[57] * 20)]
+    assert calibrated(own).band_bytes < ASSUMED["cpu", False][1] / 5
+    strange = calibrated(others)
+    assert strange.constant_bytes == 57 * MIB and strange.band_bytes == ASSUMED["cpu", False][1]
+
+
+def test_a_few_runs_of_one_speed_do_not_make_a_time_certain() -> None:
+    widths = []
+    for runs in (1, 3, 50):
+        told = train_seconds(10**12, calibrated(past(*[30] * runs)))
+        assert told is not None and told.runs == runs
+        assert told.high / told.value == pytest.approx(told.value / told.low)
+        widths.append(told.high / told.value)
+    assert RATE_FACTOR > widths[0] > widths[1] > widths[2] >= 1.01
+    uneven = train_seconds(10**12, calibrated(past(30, rate=1e11) * 20 + past(30, rate=4e11) * 20))
+    assert uneven is not None and uneven.high / uneven.low > 3.5
+
+
+def test_runs_that_tell_no_rate_leave_it_to_the_matrix_product() -> None:
+    silent = [run._replace(predicted_flops=0.0) for run in past(30)]
+    told = train_seconds(10**12, calibrated(silent, matmul_flops=1e11))
+    assert told is not None and told.runs == 0 and told.value == pytest.approx(10 / USUAL_SHARE)
+    assert train_seconds(10**12, calibrated(silent)) is None
 
 
 @pytest.mark.parametrize(

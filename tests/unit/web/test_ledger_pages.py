@@ -140,9 +140,9 @@ def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_
     table = text.split("Train time, predicted and measured</caption>")[1].split("</table>")[0]
     rows = [re.sub(r"<[^>]*>", " ", row).split() for row in table.split("<tr>")[2:]]
     assert [" ".join(row) for row in rows] == [
-        "full 57 s 54 s 5.0 % too much from 2 past runs",
-        "LoRA r=8 29 s 28 s 5.0 % too much from 2 past runs",
-        "head only 19 s 18 s 5.0 % too much from 2 past runs",
+        "full 57 s 46 s to 1 min 9 s 54 s 5.0 % too much from 2 past runs",
+        "LoRA r=8 29 s 24 s to 36 s 28 s 5.0 % too much from 2 past runs",
+        "head only 19 s 15 s to 23 s 18 s 5.0 % too much from 2 past runs",
     ]
     found = list(csv.DictReader(io.StringIO(ledgers.get("/studies/1/charts/time.csv").text)))
     assert [row["arm"] for row in found] == ["full", "LoRA r=8", "head only"]

@@ -5,14 +5,17 @@ import re
 
 from fastapi.testclient import TestClient
 
+from app.store.tables import EstimateRow
 from tests import foreseen
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
 
+CLASSES = "sequence-classification"
+
 
 def test_before_any_run_it_says_that_the_constant_is_assumed_and_what_to_do(registered_only: TestClient) -> None:
     text = registered_only.get("/workers").text
-    assert "estimates rest on an assumed constant" in text
+    assert "estimates rest on assumed constants" in text
     assert 'href="/studies/new"' in text.split('id="accuracy"')[1]
 
 
@@ -34,6 +37,30 @@ def test_each_method_on_each_device_has_its_errors_and_its_constant(full: TestCl
         assert re.fullmatch(r"3\.\d %", time_mean)
         assert time_worst == "+5.0 %"
         assert re.fullmatch(r"\d\d MiB<small>± [\d.]+ MiB</small>", constant)
+
+
+def test_runs_on_several_tasks_are_told_apart(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        foreseen.foresee(session)
+        for row in session.query(EstimateRow):
+            if row.request_json["method"]["kind"] == "lora":
+                row.request_json = {**row.request_json, "task": "causal-lm"}
+    text = plain(html.unescape(full.get("/workers").text)).split('id="accuracy"')[1]
+    tasks = re.findall(r"<small>([a-z ]*)</small></th>", text)
+    assert sorted(tasks) == ["classification of texts", "classification of texts", "language modelling"]
+    told = {(one["method"], one["task"]) for one in full.get("/api/v1/estimates/accuracy").json()}
+    assert told == {("full", CLASSES), ("head-only", CLASSES), ("lora", "causal-lm")}
+
+
+def test_a_device_without_runs_has_its_assumed_constant_named_until_it_has_made_one(full: TestClient) -> None:
+    sentence = "x86, 2 cores has made no run in float32 yet: until it has, 48 MiB ± 15 MiB is assumed for it."
+    card = "NVIDIA L4 has made no run in float32 yet: until it has, 40 MiB ± 40 MiB is assumed for it."
+    text = plain(html.unescape(full.get("/workers").text))
+    assert text.count(sentence) == text.count(card) == 1
+    with database_of(full).transaction() as session:
+        foreseen.foresee(session)
+    text = plain(html.unescape(full.get("/workers").text))
+    assert sentence not in text and card in text
 
 
 def test_who_only_looks_for_workers_again_is_not_told_the_errors(full: TestClient) -> None:
