@@ -13,11 +13,13 @@ from app.settings import Settings
 TRAIN = "vezna.train"
 INSPECT = "vezna.inspect"
 ESTIMATE = "vezna.estimate"
+READ = "vezna.read"
+PREPARE = "vezna.prepare"
 SWEEP = "vezna.sweep"
 
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
-QUEUES = {TRAIN: TRAIN_QUEUE, INSPECT: CONTROL_QUEUE, ESTIMATE: CONTROL_QUEUE, SWEEP: CONTROL_QUEUE}
+QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, SWEEP), CONTROL_QUEUE)
 
 BROKER_ERRORS = (OperationalError, RedisError, OSError)
 

@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     """Place of artifacts and datasets: an fsspec URL (`s3://bucket/prefix`) or a directory; empty is `home`/files."""
     model_roots: Annotated[list[Path], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
     """Directories below which base models may be registered by path (a JSON list, or with commas)."""
+    data_roots: Annotated[list[Path], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
+    """Directories below which data may be registered by path (as `model_roots`)."""
+    upload_bytes: int = Field(default=4 * 2**30, ge=1)
+    """How large an uploaded file may be."""
 
     host: str = "127.0.0.1"
     """Address that the web server answers at."""

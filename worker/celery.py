@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.domain.errors import Unavailable
-from app.queue import ESTIMATE, INSPECT, SWEEP, TRAIN, TRAIN_QUEUE, celery_app
+from app.queue import ESTIMATE, INSPECT, PREPARE, READ, SWEEP, TRAIN, TRAIN_QUEUE, celery_app
 from app.store import migrate
 from app.store.queries import workers
 from worker import tasks
@@ -26,6 +26,8 @@ app = celery_app(context().settings)
 app.task(tasks.train, name=TRAIN)
 app.task(tasks.inspect, name=INSPECT)
 app.task(tasks.estimate, name=ESTIMATE)
+app.task(tasks.read, name=READ)
+app.task(tasks.prepare, name=PREPARE)
 app.task(tasks.sweep, name=SWEEP)
 
 _signed_on = threading.Event()
@@ -84,6 +86,7 @@ def end_children(**_: Any) -> None:
     """A pool child that ends takes its processes that wait with it; one that is killed leaves that to the kernel."""
     context().trainers.end()
     context().estimator.end()
+    context().preparer.end()
 
 
 def _trains() -> bool:

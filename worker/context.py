@@ -12,12 +12,13 @@ from app.settings import Settings, load
 from app.store.files import Files
 from app.store.session import Database
 from worker.estimator import Estimator
+from worker.preparer import Preparer
 from worker.spare import Trainers
 
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, database, files, doorbell, trainers, the process that predicts, and this worker's name."""
+    """Settings, database, files, doorbell, this worker's name, and who trains, predicts and prepares data on it."""
 
     settings: Settings
     database: Database
@@ -25,6 +26,7 @@ class Context:
     bell: Doorbell
     trainers: Trainers = field(default_factory=Trainers)
     estimator: Estimator = field(default_factory=Estimator)
+    preparer: Preparer = field(default_factory=Preparer)
 
     @property
     def worker(self) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from tempfile import TemporaryDirectory
 
 import structlog
@@ -15,7 +16,7 @@ from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.store.queries import runs, workers
 from app.store.tables import now
-from worker import device, workdir
+from worker import device, preparing, workdir
 from worker.child_environment import child_environment
 from worker.context import Context, context
 from worker.supervisor import supervise
@@ -78,6 +79,18 @@ def estimate(estimate_id: int) -> None:
             estimates.ready(session, here.bell, row, found)
         else:
             estimates.failed(session, here.bell, row, why)
+
+
+def read(upload_id: int) -> None:
+    """Have an upload read, beside whatever else is to be done."""
+    here = context()
+    here.preparer.add(partial(preparing.read, here, upload_id))
+
+
+def prepare(dataset_id: int) -> None:
+    """Have a version of a dataset prepared, beside whatever else is to be done."""
+    here = context()
+    here.preparer.add(partial(preparing.prepare, here, dataset_id))
 
 
 def sweep() -> None:

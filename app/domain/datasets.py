@@ -121,20 +121,33 @@ def split_at(place: int, train: int, validation: int) -> Split:
     return "train" if place < train else "validation" if place < train + validation else "test"
 
 
-def facts(form: Format, labels: Sequence[str], rows: Sequence[Row]) -> DatasetFacts:
-    """Count and hash the rows."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"{row.split}\x1f{_content(row, labels)}\x1e".encode())
-    return DatasetFacts(
-        format=form,
-        labels=list(labels),
-        counts={split: sum(row.split == split for row in rows) for split in SPLITS},
-        label_counts={
-            name: sum(isinstance(row, LabelledRow) and row.label == i for row in rows) for i, name in enumerate(labels)
-        },
-        content_hash=digest.hexdigest(),
-    )
+class Tally:
+    """Counts and hashes rows as they come."""
+
+    def __init__(self, form: Format, labels: Sequence[str] = ()) -> None:
+        self._form, self._labels = form, list(labels)
+        self._counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+        self._of_label = [0] * len(self._labels)
+        self._digest = hashlib.sha256()
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """More rows."""
+        for row in rows:
+            self._counts[row.split] += 1
+            if isinstance(row, LabelledRow):
+                self._of_label[row.label] += 1
+            self._digest.update(f"{row.split}\x1f{_content(row, self._labels)}\x1e".encode())
+
+    @property
+    def facts(self) -> DatasetFacts:
+        """Of the rows so far."""
+        return DatasetFacts(
+            format=self._form,
+            labels=self._labels,
+            counts=self._counts,
+            label_counts=dict(zip(self._labels, self._of_label, strict=True)),
+            content_hash=self._digest.hexdigest(),
+        )
 
 
 def _content(row: Row, labels: Sequence[str]) -> str:

@@ -1,23 +1,26 @@
-"""Datasets: make rows known under a name."""
+"""Datasets: make rows known under a name, as versions; of an upload, or of rows that a program has made."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
-from app.domain.datasets import ROWS, Row, facts
-from app.domain.errors import Conflict
+from app.domain.datasets import DatasetFacts, Row
+from app.domain.errors import Conflict, FieldError, Invalid
+from app.domain.findings import Finding
 from app.domain.tasks import Format
+from app.domain.uploads import SourceScan
+from app.domain.versions import DatasetRequest
+from app.queue import PREPARE, Doorbell
+from app.services.uploads import silent_since
 from app.store.files import Files
-from app.store.queries import datasets
-from app.store.tables import DatasetRow
-
-_TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
-_TYPES = {"label": pa.int32(), "messages": pa.list_(_TURN)}
-"""Of the columns that are no plain text."""
+from app.store.queries import datasets, uploads
+from app.store.rows_file import RowsFile, name_of
+from app.store.session import after_commit
+from app.store.tables import DatasetRow, now
 
 
 def register(
@@ -30,30 +33,137 @@ def register(
     rows: Sequence[Row],
     labels: Sequence[str] = (),
 ) -> DatasetRow:
-    """Store rows as Parquet under their content hash. The same rows under the same name are the same dataset.
+    """Store rows that a program has made. The same rows under the same name are the same dataset.
 
     Raises Conflict if the name stands for other rows.
     """
-    found = facts(form, labels, rows)
-    known = datasets.by_name(session, name)
-    if known is not None:
-        if known.content_hash != found.content_hash:
-            raise Conflict(f"the dataset {name!r} is there already with other rows: choose another name")
-        return known
-    file = f"datasets/{found.content_hash}.parquet"
     with TemporaryDirectory() as folder:
         local = Path(folder) / "rows.parquet"
-        schema = pa.schema([(column, _TYPES.get(column, pa.string())) for column in ROWS[form]._fields])
-        columns = {column: [getattr(row, column) for row in rows] for column in schema.names}
-        pq.write_table(pa.table(columns, schema=schema), local)
-        files.put(local, file)
-    row = DatasetRow(
-        name=name,
-        title=title,
-        content_hash=found.content_hash,
-        file=file,
-        facts_json=found.model_dump(mode="json"),
-    )
+        with RowsFile(local, form, labels) as file:
+            file.write(rows)
+        found = file.facts
+        known = datasets.versions(session, name)
+        if known:
+            if known[0].status != "ready" or known[0].content_hash != found.content_hash:
+                raise Conflict(f"the dataset {name!r} is there already with other rows: choose another name")
+            return known[0]
+        files.put(local, name_of(found))
+    row = DatasetRow(name=name, title=title, **_ready(found, ()))
     session.add(row)
     session.flush()
     return row
+
+
+def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> DatasetRow:
+    """Have a worker make a dataset, or its next version, of an upload. The same request twice is the same version; one
+    that came to nothing is tried again under its number.
+
+    Raises NotFound, Conflict while the upload is not read, and Invalid with the fields that do not fit it.
+    """
+    upload = uploads.get(session, wanted.upload_id)
+    if upload.status == "failed":
+        raise Conflict(f"the upload {upload.id} could not be read: {upload.message}")
+    if (scan := upload.scan) is None:
+        raise Conflict(f"the upload {upload.id} is still being read: try again once it is")
+    _check(scan, wanted)
+    known = datasets.versions(session, wanted.name)
+    for row in known:
+        same = (row.upload_id, row.mapping, row.splitting) == (upload.id, wanted.mapping, wanted.splitting)
+        if same and row.status in ("preparing", "ready"):
+            return row
+    newest = known[0] if known else None
+    if newest is not None and newest.status != "ready":
+        row = newest
+    else:
+        row = DatasetRow(name=wanted.name, version=newest.version + 1 if newest else 1)
+        session.add(row)
+    row.title = wanted.title or (newest.title if newest else "")
+    row.upload_id, row.mapping_json = upload.id, wanted.mapping.model_dump(mode="json")
+    row.splitting_json = wanted.splitting.model_dump(mode="json")
+    row.status, row.message, row.progress, row.findings_json, row.facts_json = "preparing", "", 0.0, [], {}
+    row.started_at, row.seen_at, row.rung_at = None, None, now()
+    session.flush()
+    after_commit(session, lambda: bell.ring(PREPARE, row.id))
+    return row
+
+
+def delete(session: Session, files: Files, dataset_id: int) -> None:
+    """Delete a version and, where nothing else has the same rows, their file. Raises NotFound, and Conflict while runs
+    or studies use it."""
+    row = datasets.get(session, dataset_id)
+    uses = datasets.used_by(session, dataset_id)
+    if uses.runs or uses.studies:
+        counted = " and ".join(
+            f"{n} {what if n == 1 else many}"
+            for n, what, many in ((uses.studies, "study", "studies"), (uses.runs, "run", "runs"))
+            if n
+        )
+        raise Conflict(f"{row.reference} is used by {counted}, whose results would lose their data: it stays")
+    session.delete(row)
+    session.flush()
+    if row.file and not datasets.with_file(session, row.file):
+        after_commit(session, partial(files.remove, row.file))
+
+
+def begin(session: Session, dataset_id: int) -> DatasetRow | None:
+    """Claim a version that is to be prepared. None if it is done, or somebody is at it."""
+    at = now()
+    if not datasets.begin(session, dataset_id, at, silent_since(at)):
+        return None
+    row = datasets.get(session, dataset_id)
+    session.refresh(row)
+    return row
+
+
+def progress(session: Session, claimed: DatasetRow, share: float) -> bool:
+    """A sign of life, and how far a preparation is. False if the claim was given up meanwhile."""
+    return datasets.write(session, claimed, seen_at=now(), progress=share)
+
+
+def prepared(session: Session, claimed: DatasetRow, found: DatasetFacts, findings: Sequence[Finding]) -> bool:
+    """Note that a version is ready; its file is in the store. False if the claim was given up meanwhile."""
+    return datasets.write(session, claimed, **_ready(found, findings))
+
+
+def blocked(session: Session, claimed: DatasetRow, findings: Sequence[Finding]) -> bool:
+    """Note what keeps a version from being made. False if the claim was given up meanwhile."""
+    why = next((finding.message for finding in findings if finding.severity == "blocks"), "")
+    found = [finding.model_dump(mode="json") for finding in findings]
+    return datasets.write(session, claimed, status="blocked", message=why, findings_json=found)
+
+
+def failed(session: Session, claimed: DatasetRow, message: str) -> bool:
+    """Note why there is none: a sentence. False if the claim was given up meanwhile."""
+    return datasets.write(session, claimed, status="failed", message=message.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+
+def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime) -> None:
+    """Ring for versions that wait and whose ring was lost. The sweep does this."""
+    for row in datasets.waiting(session, silent_since(at), rung_before):
+        row.rung_at = at
+        after_commit(session, partial(bell.ring, PREPARE, row.id))
+
+
+def _ready(found: DatasetFacts, findings: Sequence[Finding]) -> dict[str, object]:
+    return {
+        "status": "ready",
+        "message": "",
+        "progress": 1.0,
+        "content_hash": found.content_hash,
+        "file": name_of(found),
+        "facts_json": found.model_dump(mode="json"),
+        "findings_json": [finding.model_dump(mode="json") for finding in findings],
+    }
+
+
+def _check(scan: SourceScan, wanted: DatasetRequest) -> None:
+    """Raise Invalid where the request does not fit what was read."""
+    problems: list[FieldError] = wanted.mapping.problems([column.name for column in scan.columns])
+    values = {column.name: list(column.values) for column in scan.columns}
+    problems += wanted.splitting.problems(list(scan.splits), values)
+    if wanted.splitting.column and wanted.splitting.column in wanted.mapping.columns.values():
+        what = f"{wanted.splitting.column!r} names the splits and is mapped as well"
+        problems.append(FieldError("splitting.column", what, "choose another column for one of the two"))
+    if problems:
+        message = "; ".join(problem.message for problem in problems)
+        raise Invalid(message[:1].upper() + message[1:], problems)

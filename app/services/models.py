@@ -7,9 +7,10 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from app import sample
-from app.domain.errors import Conflict, Invalid
+from app.domain.errors import Conflict
 from app.domain.models import ModelFacts, ModelRegistration
 from app.queue import INSPECT, Doorbell
+from app.services.roots import below_a_root
 from app.store.queries import base_models
 from app.store.session import after_commit
 from app.store.tables import BaseModelRow, now
@@ -90,10 +91,4 @@ def _allowed(wanted: ModelRegistration, roots: Sequence[Path]) -> str:
         return ""
     if wanted.source == "hub":
         return wanted.location  # an id, by the registration's own check
-    place = Path(wanted.location).expanduser().resolve()
-    if not any(place.is_relative_to(root.expanduser().resolve()) for root in roots):
-        allowed = ", ".join(str(root) for root in roots) or "none: set VEZNA_MODEL_ROOTS"
-        raise Invalid.field(
-            "location", f"{wanted.location!r} is not below an allowed root", f"allowed roots: {allowed}"
-        )
-    return str(place)
+    return str(below_a_root(wanted.location, roots, "VEZNA_MODEL_ROOTS"))

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.runs import FAILURES, FailureCode, RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
-from app.services import estimates, tuning
+from app.services import datasets, estimates, tuning, uploads
 from app.services.attempts import Attempt, back_to_queue, end
 from app.services.models import INSPECTION_SECONDS
 from app.settings import Settings
@@ -40,7 +40,10 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
             after_commit(session, partial(bell.ring, TRAIN, run.id))
     for model in base_models.uninspected(session, at - timedelta(seconds=INSPECTION_SECONDS)):
         after_commit(session, partial(bell.ring, INSPECT, model.id))
-    estimates.ring_again(session, bell, at, at - timedelta(seconds=settings.ring_again_seconds))
+    rung_before = at - timedelta(seconds=settings.ring_again_seconds)
+    estimates.ring_again(session, bell, at, rung_before)
+    uploads.ring_again(session, bell, at, rung_before)
+    datasets.ring_again(session, bell, at, rung_before)
     return Swept(
         len(waiting), became.count(RunStatus.QUEUED), len(became) - became.count(RunStatus.QUEUED) - became.count(None)
     )

@@ -5,16 +5,28 @@ Names inside the store are made by Vezna (`runs/46/2/predictions.parquet`), neve
 
 import hashlib
 import re
+import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 import fsspec
 
-from app.domain.errors import NotFound
+from app.domain.errors import Invalid, NotFound
+from app.domain.uploads import stored_name
 
 SAFE = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]*(/[A-Za-z0-9_\-][A-Za-z0-9._\-]*)*")
 CHUNK = 1 << 20
+INCOMING = "incoming"
+"""Folder of files that are still coming."""
+
+
+class Stored(NamedTuple):
+    """A file that was received, under its content's name."""
+
+    sha256: str
+    bytes: int
 
 
 class Files:
@@ -39,6 +51,19 @@ class Files:
         """Open a file for reading."""
         return cast(IO[bytes], self.fs.open(self._existing(name), "rb"))
 
+    def receive(self, most_bytes: int) -> "Incoming":
+        """A file that comes in pieces, of a size that is not known, kept under the SHA-256 of its content."""
+        return Incoming(self, most_bytes)
+
+    def local(self, name: str) -> Path | None:
+        """Where a file lies, if the store is a directory of this machine. Raises NotFound."""
+        path = self._existing(name)
+        return Path(path) if "file" in _listed(self.fs.protocol) else None
+
+    def exists(self, name: str) -> bool:
+        """Whether a file is there."""
+        return bool(self.fs.exists(self._path(name)))
+
     def chunks(self, name: str) -> Iterator[bytes]:
         """A file's bytes, a megabyte at a time. Raises NotFound at once, not when the first one is asked for."""
         return _blocks(self.open(name))
@@ -59,6 +84,60 @@ class Files:
         if not self.fs.exists(path):
             raise NotFound(f"the file {name} is no longer in the store")
         return path
+
+
+class Incoming:
+    """Bytes on their way into the store: `with files.receive(most) as incoming`. What is not `done` is removed."""
+
+    def __init__(self, files: Files, most_bytes: int) -> None:
+        self._files, self._most = files, most_bytes
+        self._path = files._path(f"{INCOMING}/{secrets.token_hex(16)}")
+        self._digest, self._bytes = hashlib.sha256(), 0
+        self._stored = False
+
+    def __enter__(self) -> Self:
+        self._files.fs.makedirs(self._path.rpartition("/")[0], exist_ok=True)
+        self._file = cast(IO[bytes], self._files.fs.open(self._path, "wb"))
+        return self
+
+    def write(self, data: bytes) -> None:
+        """The next piece. Raises Invalid once there are too many bytes."""
+        self._bytes += len(data)
+        if self._bytes > self._most:
+            raise too_large(self._most)
+        self._digest.update(data)
+        self._file.write(data)
+
+    def done(self) -> Stored:
+        """Everything has come. The same content twice is one file."""
+        self._file.close()
+        found = Stored(self._digest.hexdigest(), self._bytes)
+        target = self._files._path(stored_name(found.sha256))
+        self._files.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self._files.fs.mv(self._path, target)
+        self._stored = True
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._file.close()
+        if not self._stored:
+            with suppress(FileNotFoundError):
+                self._files.fs.rm(self._path)
+
+
+def too_large(most_bytes: int) -> Invalid:
+    """Why a file is refused whose size goes beyond what is allowed."""
+    most = f"{most_bytes / 2**30:.3g} GiB" if most_bytes >= 2**28 else f"{most_bytes / 2**20:.3g} MiB"
+    return Invalid.field(
+        "file",
+        f"the file is larger than the {most} that an upload may have",
+        "upload a part of it, put it into a directory under VEZNA_DATA_ROOTS, or raise VEZNA_UPLOAD_BYTES",
+    )
+
+
+def _listed(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (protocol,) if isinstance(protocol, str) else protocol
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:

@@ -1,19 +1,44 @@
-"""Datasets."""
+"""Datasets and their versions: which a spec means, what waits to be prepared, and the claims on it."""
 
-from sqlalchemy import select
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from app.store.tables import DatasetRow
+from app.domain.errors import NotFound
+from app.domain.versions import reference_in
+from app.store.queries.compare_and_set import changed
+from app.store.queries.page import LARGEST_ID
+from app.store.tables import DatasetRow, RunRow, StudyRow
+
+
+class Uses(NamedTuple):
+    """What was measured with a version."""
+
+    runs: int
+    studies: int
 
 
 def everyone(session: Session) -> list[DatasetRow]:
-    """Every dataset by name."""
-    return list(session.scalars(select(DatasetRow).order_by(DatasetRow.name)))
+    """The newest ready version of every dataset, by name: what a spec means that gives a name alone."""
+    newest = (
+        select(DatasetRow.name, func.max(DatasetRow.version).label("version"))
+        .where(DatasetRow.status == "ready")
+        .group_by(DatasetRow.name)
+        .subquery()
+    )
+    same = (DatasetRow.name == newest.c.name) & (DatasetRow.version == newest.c.version)
+    return list(session.scalars(select(DatasetRow).join(newest, same).order_by(DatasetRow.name)))
 
 
 def by_name(session: Session, name: str) -> DatasetRow | None:
-    """A dataset by name."""
-    return session.scalars(select(DatasetRow).where(DatasetRow.name == name)).first()
+    """What a spec means by `NAME` (the newest version that is ready) or `NAME@2`."""
+    wanted = reference_in(name)
+    query = select(DatasetRow).where(DatasetRow.name == wanted.name, DatasetRow.status == "ready")
+    if wanted.version is not None:
+        query = query.where(DatasetRow.version == wanted.version)
+    return session.scalars(query.order_by(DatasetRow.version.desc()).limit(1)).first()
 
 
 def by_id(session: Session, dataset_id: int | None) -> DatasetRow | None:
@@ -21,6 +46,68 @@ def by_id(session: Session, dataset_id: int | None) -> DatasetRow | None:
     return session.get(DatasetRow, dataset_id) if dataset_id is not None else None
 
 
+def get(session: Session, dataset_id: int) -> DatasetRow:
+    """A version in any state. Raises NotFound."""
+    row = session.get(DatasetRow, dataset_id) if dataset_id <= LARGEST_ID else None
+    if row is None:
+        raise NotFound(f"there is no dataset with the number {dataset_id}")
+    return row
+
+
+def all_versions(session: Session) -> list[DatasetRow]:
+    """Every version in any state, by name, the newest of each first."""
+    return list(session.scalars(select(DatasetRow).order_by(DatasetRow.name, DatasetRow.version.desc())))
+
+
+def versions(session: Session, name: str) -> list[DatasetRow]:
+    """Every version of a name in any state, the newest first."""
+    query = select(DatasetRow).where(DatasetRow.name == name).order_by(DatasetRow.version.desc())
+    return list(session.scalars(query))
+
+
+def of_upload(session: Session, upload_id: int) -> list[DatasetRow]:
+    """The versions that were made of an upload, by name."""
+    query = select(DatasetRow).where(DatasetRow.upload_id == upload_id)
+    return list(session.scalars(query.order_by(DatasetRow.name, DatasetRow.version.desc())))
+
+
 def names(session: Session) -> dict[int, str]:
     """Names by id."""
     return {i: name for i, name in session.execute(select(DatasetRow.id, DatasetRow.name))}
+
+
+def used_by(session: Session, dataset_id: int) -> Uses:
+    """How many runs and studies use a version."""
+    runs = session.scalar(select(func.count()).where(RunRow.dataset_id == dataset_id))
+    studies = session.scalar(select(func.count()).where(StudyRow.dataset_id == dataset_id))
+    return Uses(runs or 0, studies or 0)
+
+
+def with_file(session: Session, file: str) -> int:
+    """How many versions have their rows in a file."""
+    return session.scalar(select(func.count()).where(DatasetRow.file == file)) or 0
+
+
+def begin(session: Session, dataset_id: int, at: datetime, silent_since: datetime) -> bool:
+    """Claim a version that nobody prepares, or whose worker has given no sign of life since."""
+    query = update(DatasetRow).where(DatasetRow.id == dataset_id, *_waits(silent_since))
+    return changed(session, query.values(started_at=at, seen_at=at, progress=0.0))
+
+
+def write(session: Session, claimed: DatasetRow, **values: Any) -> bool:
+    """Write what a claim has found, if it is still the version's."""
+    query = update(DatasetRow).where(
+        DatasetRow.id == claimed.id, DatasetRow.status == "preparing", DatasetRow.started_at == claimed.started_at
+    )
+    return changed(session, query.values(**values))
+
+
+def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> list[DatasetRow]:
+    """Those that nobody prepares, and whose doorbell was not rung since."""
+    quiet = DatasetRow.rung_at.is_(None) | (DatasetRow.rung_at < rung_before)
+    return list(session.scalars(select(DatasetRow).where(*_waits(silent_since), quiet).order_by(DatasetRow.id)))
+
+
+def _waits(silent_since: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    seen = DatasetRow.seen_at
+    return DatasetRow.status == "preparing", seen.is_(None) | (seen < silent_since)

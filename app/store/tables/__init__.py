@@ -12,6 +12,7 @@ from app.store.tables.run import RunRow
 from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
 from app.store.tables.tag import RunTagRow, StudyTagRow
+from app.store.tables.upload import UploadRow
 from app.store.tables.weight_update import WeightUpdatesRow
 from app.store.tables.worker import WorkerRow
 
@@ -29,6 +30,7 @@ __all__ = [
     "StepChunkRow",
     "StudyRow",
     "StudyTagRow",
+    "UploadRow",
     "WeightUpdatesRow",
     "WorkerRow",
     "now",

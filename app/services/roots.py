@@ -1,0 +1,15 @@
+"""Directories below which something may be registered by path."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.domain.errors import Invalid
+
+
+def below_a_root(location: str, roots: Sequence[Path], setting: str) -> Path:
+    """The place that a path names, links followed. Raises Invalid if it is not below an allowed root."""
+    place = Path(location).expanduser().resolve()
+    if not any(place.is_relative_to(root.expanduser().resolve()) for root in roots):
+        allowed = ", ".join(str(root) for root in roots) or f"none: set {setting}"
+        raise Invalid.field("location", f"{location!r} is not below an allowed root", f"allowed roots: {allowed}")
+    return place

@@ -1,0 +1,188 @@
+"""Uploads: take bytes in, have a worker read them, note what it found.
+
+The web process never looks into a file: it stores bytes, and a worker reads them in a process of its own.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Conflict, Invalid
+from app.domain.uploads import (
+    MOST_PARTS,
+    Part,
+    ReadingOptions,
+    SourceRequest,
+    SourceScan,
+    content_hash,
+    shown_name,
+    split_named,
+)
+from app.queue import READ, Doorbell
+from app.services.roots import below_a_root
+from app.store.files import Files, Stored
+from app.store.queries import datasets, uploads
+from app.store.session import after_commit
+from app.store.tables import UploadRow, now
+
+SILENT_SECONDS = 90.0
+"""A reader or a preparer that has given no sign of life for so long is lost."""
+_AS_IT_COMES = ReadingOptions()
+
+
+def add_files(
+    session: Session, bell: Doorbell, files: Sequence[tuple[str, Stored]], options: ReadingOptions = _AS_IT_COMES
+) -> UploadRow:
+    """Make received files one upload (`train.csv` and `test.csv`: two splits), and have them read. The same bytes twice
+    are one upload. Raises Invalid."""
+    parts = _parts(files)
+    hashed = content_hash(parts)
+    known = uploads.with_content(session, hashed)
+    if known is not None:
+        if known.status == "failed" or (known.status == "read" and known.options != options):
+            _read_again(session, bell, known, options)
+        return known
+    row = UploadRow(
+        source="files",
+        name=", ".join(part.name for part in parts)[:500],
+        content_hash=hashed,
+        bytes=sum(part.bytes for part in parts),
+        parts_json=[part.model_dump() for part in parts],
+        options_json=options.model_dump(),
+    )
+    return _add(session, bell, row)
+
+
+def add_source(session: Session, bell: Doorbell, wanted: SourceRequest, roots: Sequence[Path]) -> UploadRow:
+    """Have a worker fetch and read a directory or a hub dataset. Raises Invalid for a directory outside the roots.
+
+    What is being fetched already is not fetched twice; what was fetched once is looked at again, for it may have
+    changed."""
+    location = wanted.location
+    if wanted.source == "directory":
+        location = str(below_a_root(wanted.location, roots, "VEZNA_DATA_ROOTS"))
+    of_source = (wanted.source, location, wanted.config, wanted.revision, wanted.split)
+    for known in uploads.from_source(session, *of_source):
+        if known.status == "reading":
+            return known
+        if known.status == "failed":
+            _read_again(session, bell, known, known.options)
+            return known
+    row = UploadRow(name=location, options_json=_AS_IT_COMES.model_dump())
+    row.source, row.location, row.config, row.revision, row.split = of_source
+    return _add(session, bell, row)
+
+
+def read_again(session: Session, bell: Doorbell, upload_id: int, options: ReadingOptions) -> UploadRow:
+    """Read an upload with other options. Raises NotFound, and Conflict once a dataset was made of it."""
+    row = uploads.get(session, upload_id)
+    if made := datasets.of_upload(session, upload_id):
+        names = ", ".join(one.reference for one in made)
+        raise Conflict(f"{names} was made of this upload as it was read: upload the file again under another reading")
+    _read_again(session, bell, row, options)
+    return row
+
+
+def delete(session: Session, files: Files, upload_id: int) -> None:
+    """Forget an upload and remove its files. Raises NotFound, and Conflict while datasets are made of it."""
+    row = uploads.get(session, upload_id)
+    if made := datasets.of_upload(session, upload_id):
+        names = ", ".join(one.reference for one in made)
+        raise Conflict(f"{names} was made of this upload: delete that first")
+    session.delete(row)
+    session.flush()
+    kept = {part.file for other in uploads.newest(session) for part in other.parts}
+    for part in row.parts:
+        if part.file not in kept:
+            after_commit(session, partial(files.remove, part.file))
+
+
+def begin(session: Session, upload_id: int) -> UploadRow | None:
+    """Claim an upload that is to be read. None if it is read, or somebody is at it."""
+    at = now()
+    if not uploads.begin(session, upload_id, at, silent_since(at)):
+        return None
+    row = uploads.get(session, upload_id)
+    session.refresh(row)
+    return row
+
+
+def fetched(session: Session, claimed: UploadRow, parts: Sequence[Part], revision: str) -> bool:
+    """Note the files of a directory or a hub dataset. False if the claim was given up meanwhile."""
+    return uploads.write(
+        session,
+        claimed,
+        parts_json=[part.model_dump() for part in parts],
+        content_hash=content_hash(parts),
+        bytes=sum(part.bytes for part in parts),
+        revision=revision,
+    )
+
+
+def progress(session: Session, claimed: UploadRow, share: float, rows: int) -> bool:
+    """A sign of life, and how far a reading is. False if the claim was given up meanwhile."""
+    return uploads.write(session, claimed, seen_at=now(), progress=share, rows_read=rows)
+
+
+def read(session: Session, claimed: UploadRow, scan: SourceScan) -> bool:
+    """Note what was found. False if the claim was given up meanwhile."""
+    return uploads.write(
+        session,
+        claimed,
+        status="read",
+        message="",
+        progress=1.0,
+        rows_read=scan.rows,
+        scan_json=scan.model_dump(mode="json"),
+    )
+
+
+def failed(session: Session, claimed: UploadRow, message: str) -> bool:
+    """Note why it cannot be read: a sentence. False if the claim was given up meanwhile."""
+    return uploads.write(session, claimed, status="failed", message=message.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+
+def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime) -> None:
+    """Ring for uploads that wait and whose ring was lost. The sweep does this."""
+    for row in uploads.waiting(session, silent_since(at), rung_before):
+        row.rung_at = at
+        after_commit(session, partial(bell.ring, READ, row.id))
+
+
+def silent_since(at: datetime) -> datetime:
+    """Since when whoever is at it must have given a sign of life."""
+    return at - timedelta(seconds=SILENT_SECONDS)
+
+
+def _add(session: Session, bell: Doorbell, row: UploadRow) -> UploadRow:
+    row.rung_at = now()
+    session.add(row)
+    session.flush()
+    after_commit(session, lambda: bell.ring(READ, row.id))
+    return row
+
+
+def _read_again(session: Session, bell: Doorbell, row: UploadRow, options: ReadingOptions) -> None:
+    row.options_json = options.model_dump()
+    row.status, row.message, row.scan_json, row.progress, row.rows_read = "reading", "", None, 0.0, 0
+    row.started_at, row.seen_at, row.rung_at = None, None, now()
+    session.flush()
+    after_commit(session, lambda: bell.ring(READ, row.id))
+
+
+def _parts(files: Sequence[tuple[str, Stored]]) -> list[Part]:
+    if not files:
+        raise Invalid.field("file", "no file came", "choose one")
+    if len(files) > MOST_PARTS:
+        raise Invalid.field("file", f"{len(files)} files came, and an upload has at most {MOST_PARTS}", "join some")
+    parts = []
+    for given, stored in files:
+        name = shown_name(given)
+        if not stored.bytes:
+            raise Invalid.field("file", f"{name} is empty: it has no bytes", "choose a file with a header and rows")
+        split = (split_named(name) or name) if len(files) > 1 else ""
+        parts.append(Part(name=name, sha256=stored.sha256, bytes=stored.bytes, split=split))
+    return sorted(parts, key=lambda part: (part.split, part.name))

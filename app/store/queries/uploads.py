@@ -1,0 +1,71 @@
+"""Uploads: what waits to be read, and the claims on it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.orm import Session
+
+from app.domain.errors import NotFound
+from app.store.queries.compare_and_set import changed
+from app.store.queries.page import LARGEST_ID
+from app.store.tables import UploadRow
+
+
+def get(session: Session, upload_id: int) -> UploadRow:
+    """An upload. Raises NotFound."""
+    row = session.get(UploadRow, upload_id) if upload_id <= LARGEST_ID else None
+    if row is None:
+        raise NotFound(f"there is no upload {upload_id}")
+    return row
+
+
+def newest(session: Session) -> list[UploadRow]:
+    """Every upload, the newest first."""
+    return list(session.scalars(select(UploadRow).order_by(UploadRow.id.desc())))
+
+
+def with_content(session: Session, content_hash: str) -> UploadRow | None:
+    """The upload of some bytes, if they are there."""
+    query = select(UploadRow).where(UploadRow.content_hash == content_hash, UploadRow.source == "files")
+    return session.scalars(query.order_by(UploadRow.id).limit(1)).first()
+
+
+def from_source(
+    session: Session, source: str, location: str, config: str, revision: str, split: str
+) -> Sequence[UploadRow]:
+    """Uploads of a directory or a hub dataset, the newest first."""
+    query = select(UploadRow).where(
+        UploadRow.source == source,
+        UploadRow.location == location,
+        UploadRow.config == config,
+        UploadRow.split == split,
+        UploadRow.revision == revision,
+    )
+    return list(session.scalars(query.order_by(UploadRow.id.desc())))
+
+
+def begin(session: Session, upload_id: int, at: datetime, silent_since: datetime) -> bool:
+    """Claim an upload that nobody reads, or whose reader has given no sign of life since."""
+    query = update(UploadRow).where(UploadRow.id == upload_id, *_waits(silent_since))
+    return changed(session, query.values(started_at=at, seen_at=at, progress=0.0, rows_read=0))
+
+
+def write(session: Session, claimed: UploadRow, **values: Any) -> bool:
+    """Write what a claim has found, if it is still the upload's."""
+    query = update(UploadRow).where(
+        UploadRow.id == claimed.id, UploadRow.status == "reading", UploadRow.started_at == claimed.started_at
+    )
+    return changed(session, query.values(**values))
+
+
+def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> list[UploadRow]:
+    """Those that nobody reads, and whose doorbell was not rung since."""
+    quiet = UploadRow.rung_at.is_(None) | (UploadRow.rung_at < rung_before)
+    return list(session.scalars(select(UploadRow).where(*_waits(silent_since), quiet).order_by(UploadRow.id)))
+
+
+def _waits(silent_since: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    seen = UploadRow.seen_at
+    return UploadRow.status == "reading", seen.is_(None) | (seen < silent_since)

@@ -1,0 +1,135 @@
+"""From bytes to a dataset that runs can name, through the process that reads. On SQLite and on PostgreSQL."""
+
+import pytest
+
+from app.domain.datasets import LabelledRow
+from app.domain.errors import Conflict, Invalid
+from app.domain.mapping import ColumnMapping
+from app.domain.splitting import Splitting
+from app.domain.versions import DatasetRequest
+from app.queue import PREPARE, READ
+from app.services import datasets, uploads
+from app.settings import Settings
+from app.store.files import Files
+from app.store.queries import datasets as dataset_rows
+from app.store.queries import uploads as upload_rows
+from app.store.session import Database
+from tests.reading import context, dataset, upload
+from worker.context import Context
+from worker.engine.data import read
+from worker.preparer import Preparer
+
+CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
+
+
+@pytest.fixture
+def here(settings: Settings, database: Database, files: Files) -> Context:
+    return context(settings, database, files)
+
+
+def test_a_file_becomes_a_dataset(here: Context) -> None:
+    row = upload(here, {"reviews.csv": CSV})
+    assert (row.status, row.message, row.progress) == ("read", "", 1.0)
+    scan = row.scan
+    assert scan is not None
+    assert (scan.rows, scan.kind, scan.delimiter, scan.encoding) == (120, "csv", ",", "utf-8")
+    assert scan.mapping == ColumnMapping(format="labelled", columns={"text": "text", "label": "label"})
+    made = dataset(here, row, "reviews")
+    assert (made.status, made.message, made.reference) == ("ready", "", "reviews@1")
+    assert made.facts.counts == {"train": 96, "validation": 12, "test": 12}
+    assert made.facts.labels == ["no", "yes"]
+    assert made.facts.label_counts == {"no": 60, "yes": 60}
+    path = here.files.local(made.file)
+    rows = read(str(path), "labelled")
+    assert {row.label for row in rows["test"] if isinstance(row, LabelledRow)} == {0, 1}
+    assert len({row.item for split in rows.values() for row in split}) == 120
+
+
+def test_a_process_of_its_own_reads_and_prepares(settings: Settings, database: Database, files: Files) -> None:
+    here = context(settings, database, files, Preparer())
+    row = upload(here, {"reviews.csv": CSV})
+    assert (row.status, row.message) == ("read", "")
+    made = dataset(here, row)
+    assert (made.status, made.facts.counts["train"]) == ("ready", 96)
+    broken = upload(here, {"reviews.csv": CSV + b"x\n"})
+    assert broken.message.startswith("reviews.csv: row 122 has 1 field")
+
+
+def test_the_same_bytes_are_one_upload_and_the_same_request_one_version(here: Context) -> None:
+    first, again = upload(here, {"a.csv": CSV}), upload(here, {"b.csv": CSV})
+    assert first.id == again.id
+    made, once_more = dataset(here, first), dataset(here, again)
+    assert (made.id, made.version) == (once_more.id, 1)
+
+
+def test_a_changed_file_is_a_new_version_and_a_name_means_the_newest_that_is_ready(here: Context) -> None:
+    old = dataset(here, upload(here, {"a.csv": CSV}))
+    new = dataset(here, upload(here, {"a.csv": CSV + b"a last one,yes\n"}))
+    assert (old.version, new.version) == (1, 2)
+    blocked = dataset(here, upload(here, {"a.csv": b"text,label\na,b\n"}))
+    assert (blocked.version, blocked.status) == (3, "blocked")
+    assert blocked.message == "There is 1 row to learn from and to be tested on; at least 10 are needed."
+    with here.database.reading() as session:
+        assert dataset_rows.by_name(session, "mine").id == new.id  # type: ignore[union-attr]
+        assert dataset_rows.by_name(session, "mine@1").id == old.id  # type: ignore[union-attr]
+        assert dataset_rows.by_name(session, "mine@3") is None
+        assert [row.id for row in dataset_rows.everyone(session)] == [new.id]
+        assert [row.version for row in dataset_rows.versions(session, "mine")] == [3, 2, 1]
+    again = dataset(here, upload(here, {"a.csv": CSV + b"one more,no\n"}))
+    assert (again.version, again.status) == (3, "ready")  # what came to nothing takes no number
+
+
+def test_splits_of_the_source_are_kept_and_what_is_missing_is_cut_from_train(here: Context) -> None:
+    test = b"text,label\n" + b"".join(b"other %d,%s\n" % (i, b"yes" if i % 3 else b"no") for i in range(20))
+    row = upload(here, {"my-train.csv": CSV, "my-test.csv": test})
+    assert row.scan and row.scan.splits == {"test": 20, "train": 120}
+    assert row.scan.splitting.kind == "source"
+    made = dataset(here, row)
+    assert made.facts.counts == {"train": 108, "validation": 12, "test": 20}
+
+
+def test_a_file_that_cannot_be_read_leaves_a_sentence_and_no_dataset(here: Context) -> None:
+    row = upload(here, {"a.csv": b"text,label\na,b\nc\n"})
+    assert row.status == "failed"
+    assert row.message.startswith("a.csv: row 3 has 1 field, and the header has 2")
+    wanted = DatasetRequest(name="x", upload_id=row.id, mapping=ColumnMapping(format="text", columns={"text": "text"}))
+    with here.database.transaction() as session, pytest.raises(Conflict, match="row 3 has 1 field"):
+        datasets.prepare(session, here.bell, wanted)
+
+
+def test_what_does_not_fit_the_upload_is_refused_by_field(here: Context) -> None:
+    row = upload(here, {"a.csv": CSV})
+    mapping = ColumnMapping(format="labelled", columns={"text": "txt"})
+    splitting = Splitting(kind="source", names={"train": ["a"]})
+    wanted = DatasetRequest(name="x", upload_id=row.id, mapping=mapping, splitting=splitting)
+    with here.database.transaction() as session, pytest.raises(Invalid) as refused:
+        datasets.prepare(session, here.bell, wanted)
+    assert [field.path for field in refused.value.fields] == [
+        "mapping.columns.label",
+        "mapping.columns.text",
+        "splitting.kind",
+    ]
+
+
+def test_rings_go_out_after_the_commit_and_a_second_ring_finds_nothing_to_do(here: Context) -> None:
+    row = upload(here, {"a.csv": CSV})
+    made = dataset(here, row)
+    assert here.bell.rung == [(READ, row.id), (PREPARE, made.id)]  # type: ignore[attr-defined]
+    with here.database.transaction() as session:
+        assert uploads.begin(session, row.id) is None
+        assert datasets.begin(session, made.id) is None
+
+
+def test_deleting_removes_what_nothing_else_uses(here: Context) -> None:
+    row = upload(here, {"a.csv": CSV})
+    made = dataset(here, row)
+    with here.database.transaction() as session, pytest.raises(Conflict, match="mine@1 was made of this upload"):
+        uploads.delete(session, here.files, row.id)
+    with here.database.transaction() as session:
+        datasets.delete(session, here.files, made.id)
+    assert not here.files.exists(made.file)
+    with here.database.transaction() as session:
+        uploads.delete(session, here.files, row.id)
+    assert not here.files.exists(row.parts[0].file)
+    with here.database.reading() as session:
+        assert upload_rows.newest(session) == []

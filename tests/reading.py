@@ -1,0 +1,92 @@
+"""Uploads and datasets made at once, without a broker: what a worker does when it is rung for, in this process."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.domain.mapping import ColumnMapping
+from app.domain.splitting import Splitting
+from app.domain.uploads import Part, ReadingOptions, SourceScan
+from app.domain.versions import DatasetRequest
+from app.services import datasets, uploads
+from app.settings import Settings
+from app.store.files import Files
+from app.store.queries import datasets as dataset_rows
+from app.store.queries import uploads as upload_rows
+from app.store.session import Database
+from app.store.tables import DatasetRow, UploadRow
+from tests.fakes import SilentBell
+from worker import preparation, preparing
+from worker.context import Context
+from worker.preparer import NotPrepared, Preparer, Told
+from worker.reading.batches import LocalPart
+from worker.reading.scan import scan
+
+
+class Here(Preparer):
+    """Does in this process what is else done in one of its own."""
+
+    def run(self, request: Mapping[str, object], told: Told, *, command: tuple[str, ...] = ()) -> dict[str, Any]:
+        """As told."""
+        told(0.5, 1)
+        found = preparation.answer(json.loads(json.dumps(request)), preparation.Teller(io.StringIO()))
+        if "error" in found:
+            raise NotPrepared(found["error"])
+        return found
+
+
+def context(settings: Settings, database: Database, files: Files, preparer: Preparer | None = None) -> Context:
+    """A worker's, without a broker, and unless told otherwise without another process."""
+    return Context(settings, database, files, SilentBell(), preparer=preparer or Here())
+
+
+def upload(here: Context, contents: Mapping[str, bytes], options: ReadingOptions | None = None) -> UploadRow:
+    """Files that come and are read; in whichever state that ends."""
+    stored = []
+    for name, content in contents.items():
+        with here.files.receive(1 << 30) as incoming:
+            incoming.write(content)
+            stored.append((name, incoming.done()))
+    with here.database.transaction() as session:
+        row = uploads.add_files(session, here.bell, stored, options or ReadingOptions())
+    preparing.read(here, row.id)
+    with here.database.reading() as session:
+        return upload_rows.get(session, row.id)
+
+
+def dataset(
+    here: Context,
+    made_of: UploadRow,
+    name: str = "mine",
+    mapping: ColumnMapping | None = None,
+    splitting: Splitting | None = None,
+) -> DatasetRow:
+    """A version that is prepared, by the guesses unless told otherwise; in whichever state that ends."""
+    found = made_of.scan
+    assert found is not None, made_of.message
+    asked = mapping or found.mapping
+    assert asked is not None, found.reason
+    wanted = DatasetRequest(name=name, upload_id=made_of.id, mapping=asked, splitting=splitting or found.splitting)
+    with here.database.transaction() as session:
+        row = datasets.prepare(session, here.bell, wanted)
+    preparing.prepare(here, row.id)
+    with here.database.reading() as session:
+        return dataset_rows.get(session, row.id)
+
+
+def local(folder: Path, contents: Mapping[str, bytes]) -> list[LocalPart]:
+    """Files on this machine, as parts of an upload; a part's split is what its name is."""
+    parts = []
+    for place, (name, content) in enumerate(contents.items()):
+        path = folder / f"part-{place}"
+        path.write_bytes(content)
+        split = Path(name).stem if len(contents) > 1 else ""
+        parts.append(LocalPart(Part(name=name, sha256="0" * 64, bytes=len(content), split=split), path))
+    return parts
+
+
+def scanned(folder: Path, content: bytes, name: str = "data.csv", **options: object) -> SourceScan:
+    """What is found in a file. Raises `worker.reading.batches.Unreadable`."""
+    return scan(local(folder, {name: content}), ReadingOptions.model_validate(options), lambda share, rows: None)

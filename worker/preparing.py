@@ -1,0 +1,116 @@
+"""What is done with an upload, and with a version of a dataset, once somebody has rung: claim, read, note the outcome.
+
+Each takes an id alone and may be called any number of times; whoever comes second finds nothing to claim.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from app.domain.datasets import DatasetFacts
+from app.domain.errors import NotFound, VeznaError
+from app.domain.findings import Finding
+from app.domain.uploads import Part, SourceScan
+from app.services import datasets, uploads
+from app.store.queries import uploads as upload_rows
+from app.store.rows_file import name_of
+from worker.preparer import GivenUp, NotPrepared
+from worker.workdir import workdir
+
+if TYPE_CHECKING:
+    from worker.context import Context
+
+log = structlog.get_logger()
+
+
+def read(here: "Context", upload_id: int) -> None:
+    """Read an upload."""
+    with here.database.transaction() as session:
+        claimed = uploads.begin(session, upload_id)
+    if claimed is None:
+        return
+
+    def told(share: float, rows: int) -> bool:
+        with here.database.transaction() as session:
+            return uploads.progress(session, claimed, share, rows)
+
+    try:
+        with workdir(here.settings.home) as folder, _local(here, claimed.parts, folder) as request:
+            request["options"] = claimed.options.model_dump()
+            found = SourceScan.model_validate(here.preparer.run({"read": request}, told)["scan"])
+    except GivenUp:
+        return
+    except Exception as error:
+        why = _sentence(error, upload_id=upload_id)
+        with here.database.transaction() as session:
+            uploads.failed(session, claimed, why)
+        return
+    with here.database.transaction() as session:
+        uploads.read(session, claimed, found)
+
+
+def prepare(here: "Context", dataset_id: int) -> None:
+    """Make a version of a dataset."""
+    with here.database.transaction() as session:
+        claimed = datasets.begin(session, dataset_id)
+        upload = upload_rows.get(session, claimed.upload_id or 0) if claimed else None
+    if claimed is None or upload is None or claimed.mapping is None or claimed.splitting is None:
+        return
+
+    def told(share: float, rows: int) -> bool:
+        with here.database.transaction() as session:
+            return datasets.progress(session, claimed, share)
+
+    try:
+        with workdir(here.settings.home) as folder, _local(here, upload.parts, folder) as request:
+            target = folder / "rows.parquet"
+            request |= {
+                "options": upload.options.model_dump(),
+                "mapping": claimed.mapping.model_dump(mode="json"),
+                "splitting": claimed.splitting.model_dump(mode="json"),
+                "target": str(target),
+            }
+            answer = here.preparer.run({"prepare": request}, told)
+            facts = DatasetFacts.model_validate(answer["facts"]) if answer["facts"] else None
+            findings = [Finding.model_validate(finding) for finding in answer["findings"]]
+            if facts is not None:
+                here.files.put(target, name_of(facts))
+    except GivenUp:
+        return
+    except Exception as error:
+        why = _sentence(error, dataset_id=dataset_id)
+        with here.database.transaction() as session:
+            datasets.failed(session, claimed, why)
+        return
+    with here.database.transaction() as session:
+        if facts is None:
+            datasets.blocked(session, claimed, findings)
+        else:
+            datasets.prepared(session, claimed, facts, findings)
+
+
+def _sentence(error: Exception, **which: int) -> str:
+    if isinstance(error, VeznaError):
+        return error.message
+    log.error("data could not be prepared", exc_info=error, **which)
+    return f"Vezna could not read this ({type(error).__name__}: {error})."
+
+
+@contextmanager
+def _local(here: "Context", parts: Sequence[Part], folder: Path) -> Iterator[dict[str, object]]:
+    """An upload's files on this machine, as a request names them: where they are, or as copies."""
+    paths = []
+    for place, part in enumerate(parts):
+        try:
+            path = here.files.local(part.file)
+            if path is None:
+                path = folder / str(place)
+                here.files.get(part.file, path)
+        except NotFound as error:
+            gone = f"The bytes of {part.name} are no longer in the files store: upload them again."
+            raise NotPrepared(gone) from error
+        paths.append(str(path))
+    yield {"parts": [part.model_dump() for part in parts], "paths": paths}
