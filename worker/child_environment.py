@@ -9,8 +9,10 @@ SECRETS = (
     "VEZNA_DATABASE_URL_FILE",
     "VEZNA_BROKER_URL",
     "VEZNA_BROKER_URL_FILE",
+    "VEZNA_HUB_TOKEN",
+    "VEZNA_HUB_TOKEN_FILE",
 )
-"""They read no database and ring no doorbell, so they get neither address."""
+"""They read no database and ring no doorbell, so they get neither address. The hub's token has another name there."""
 SECRET_PREFIXES = ("AWS_", "FSSPEC_")
 """Files are stored by the supervisor."""
 

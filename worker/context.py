@@ -45,5 +45,7 @@ def _of_process(_pid: int) -> Context:
         settings = load()
     except Invalid as error:
         sys.exit(error.message)  # a sentence instead of a traceback through Celery's start
+    if token := settings.hub_token.get_secret_value():
+        os.environ["HF_TOKEN"] = token  # huggingface_hub's own name for it, under which children inherit it
     trainers = Trainers(keep_spare=settings.warm_spare)
     return Context(settings, Database(settings.database), Files(settings.files), Doorbell(settings), trainers)

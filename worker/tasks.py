@@ -49,7 +49,7 @@ def inspect(model_id: int) -> None:
     if row is None:
         return
     try:
-        found = _inspect(models.location_of(row.source, row.location), row.revision)
+        found = _inspect(models.location_of(row.source, row.location), row.pinned if row.source == "hub" else "")
     except Unavailable as error:
         found = error.message
     with here.database.transaction() as session:

@@ -17,6 +17,10 @@ TRAINER_ENV: dict[str, str] = {
     "TOKENIZERS_PARALLELISM": "false",
     # cuBLAS is only deterministic with a fixed workspace (docs.pytorch.org/docs/stable/notes/randomness.html).
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # transformers would fetch faster kernels from the hub, which are programs, and run them. And bars of progress are
+    # of no use in a log.
+    "USE_HUB_KERNELS": "NO",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     # Reports are whole lines; what libraries print goes to stderr at once and keeps its place in the log.
     "PYTHONUNBUFFERED": "1",
 }

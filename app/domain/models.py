@@ -14,14 +14,50 @@ from app.domain.tasks import Task
 ModelSource = Literal["sample", "hub", "directory"]
 ModelStatus = Literal["inspecting", "ready", "failed"]
 SAMPLE_MODEL = "all-MiniLM-L6-v2"
+FACTS_VERSION = 2
+"""Raised when an inspection looks at more; facts of before are then taken again."""
+LONGEST_TEMPLATE = 100_000
+"""Characters of a chat template that are kept to be shown."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 """`owner/name`, or a name alone: nothing that could lead out of a folder."""
+
+
+class ModelFile(BaseModel):
+    """A file that a run needs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    bytes: int
+
+    @property
+    def holds_weights(self) -> bool:
+        """Rather than a configuration or a tokenizer."""
+        return self.name.endswith(".safetensors")
+
+
+class TokenizerFacts(BaseModel):
+    """How texts become numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    """Its class: `GPT2Tokenizer`."""
+    vocabulary: int
+    """Tokens, with those that were added."""
+    special: dict[str, str] = Field(default_factory=dict)
+    """Special tokens by what they are for: `pad_token` → `[PAD]`."""
+    template: str = ""
+    """The chat template as it is, a Jinja text; cut at `LONGEST_TEMPLATE`."""
 
 
 class ModelFacts(BaseModel):
     """What an inspection on meta tensors found; no weights are loaded for it."""
 
     model_config = ConfigDict(frozen=True)
+
+    version: int = 0
+    """What the inspection looked at: `FACTS_VERSION` of its time. What it did not look at is missing below."""
 
     architecture: str
     """Class of the base model without any head: `BertModel`, `T5Model`, …"""
@@ -40,6 +76,22 @@ class ModelFacts(BaseModel):
     """Its tokenizer can write `messages` as one text."""
     revision: str = ""
     """The commit, or the hash of the files, that was inspected."""
+    dtype: str = ""
+    """Type of the weights in their files, as the configuration says: `float32`, `bfloat16`; empty if it does not."""
+    files: list[ModelFile] = Field(default_factory=list)
+    """What a run needs of it: weights, configuration, tokenizer."""
+    tokenizer: TokenizerFacts | None = None
+    """None where it has none that could be read."""
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the weights' files; 0 where it is not known."""
+        return sum(file.bytes for file in self.files if file.holds_weights)
+
+    @property
+    def stale(self) -> bool:
+        """An inspection would look at more by now."""
+        return self.version < FACTS_VERSION
 
     def task_model(self, task: Task, labels: int) -> TaskModel:
         """The model as a task sees it, with a head over so many labels. Raises KeyError for one that it cannot do."""

@@ -78,8 +78,8 @@ def template(
     rows = dataset if model else None
     return PredictionRequest(
         location=reference_of(model.source, model.location) if model else "",
-        revision=model.revision if model and model.source == "hub" else "",
-        fingerprint=model.revision if model else "",
+        revision=model.pinned if model and model.source == "hub" else "",
+        fingerprint=model.pinned if model else "",
         config=asked.config,
         task=asked.task,
         labels=labels,

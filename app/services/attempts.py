@@ -128,7 +128,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         spec=run.spec,
         model_source=model.source,
         model_location=model.location,
-        model_revision=model.revision,
+        model_revision=model.pinned,
         dataset_file=dataset.file,
         dataset_format=dataset.facts.format,
         labels=dataset.facts.labels,

@@ -116,8 +116,8 @@ def request_of(
     return of_run(
         spec,
         location=reference_of(model.source, model.location),
-        revision=model.revision if model.source == "hub" else "",
-        fingerprint=model.revision,
+        revision=model.pinned if model.source == "hub" else "",
+        fingerprint=model.pinned,
         labels=len(dataset.facts.labels),
         dataset_file=dataset.file,
         dataset_format=dataset.facts.format,

@@ -65,8 +65,8 @@ def _request(session: Session, question: MapQuestion, machine: Machine) -> MapRe
     said = question.training.bf16
     return MapRequest(
         location=reference_of(model.source, model.location),
-        revision=model.revision if model.source == "hub" else "",
-        fingerprint=model.revision,
+        revision=model.pinned if model.source == "hub" else "",
+        fingerprint=model.pinned,
         task=question.task,
         labels=question.labels,
         methods=_methods(model.facts, question),

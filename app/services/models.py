@@ -1,14 +1,14 @@
 """Base models: register under a name, have a worker inspect them, note what it found."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
 from app import sample
 from app.domain.errors import Conflict
-from app.domain.models import ModelFacts, ModelRegistration
+from app.domain.models import FACTS_VERSION, ModelFacts, ModelRegistration
 from app.queue import INSPECT, Doorbell
 from app.services.roots import below_a_root
 from app.store.queries import base_models
@@ -17,6 +17,8 @@ from app.store.tables import BaseModelRow, now
 
 INSPECTION_SECONDS = 120
 """An inspection is given up after so long."""
+AGAIN_SECONDS = 3600
+"""So long after the last one, a model whose facts are of an older inspection is inspected again."""
 
 
 def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots: Sequence[Path]) -> BaseModelRow:
@@ -29,8 +31,8 @@ def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots:
     if known is not None:
         if (known.source, known.location) != (wanted.source, location):
             raise Conflict(f"the base model {wanted.name!r} is there already, from {known.source}: choose another name")
-        if wanted.revision not in ("", known.revision):  # an inspection fills in a revision that was left open
-            at = known.revision or "its newest revision"
+        if wanted.revision not in ("", known.revision, known.pinned):
+            at = known.revision or known.pinned or "its newest revision"
             raise Conflict(f"the base model {wanted.name!r} is there already, at {at}: choose another name")
         if known.status == "failed":
             known.status, known.inspection_started_at = "inspecting", None
@@ -65,24 +67,37 @@ def located(reference: str) -> str:
 def begin_inspection(session: Session, model_id: int) -> BaseModelRow | None:
     """Claim a base model's inspection. None if it is inspected already, or is being inspected elsewhere."""
     at = now()
-    if not base_models.begin_inspection(session, model_id, at, at - timedelta(seconds=INSPECTION_SECONDS)):
+    if not base_models.begin_inspection(session, model_id, at, _due(at)):
         return None
     return base_models.by_id(session, model_id)
 
 
+def to_inspect(session: Session, at: datetime) -> list[int]:
+    """Base models that wait for an inspection, or have facts of an older kind of inspection."""
+    return base_models.uninspected(session, _due(at))
+
+
+def _due(at: datetime) -> base_models.Due:
+    return base_models.Due(
+        FACTS_VERSION, at - timedelta(seconds=INSPECTION_SECONDS), at - timedelta(seconds=AGAIN_SECONDS)
+    )
+
+
 def inspected(session: Session, model_id: int, facts: ModelFacts) -> None:
-    """Note what an inspection found."""
+    """Note what an inspection found. What is known of a model does not give way to what lies in its place by now: its
+    runs were made with other weights."""
     row = base_models.by_id(session, model_id)
-    if row is not None:
-        row.facts_json = facts.model_dump(mode="json")
-        row.revision = row.revision or facts.revision
-        row.status, row.message = "ready", ""
+    known = (row.facts_json or {}).get("revision") if row else None
+    if row is None or (known and known != facts.revision):
+        return
+    row.facts_json = facts.model_dump(mode="json")
+    row.status, row.message = "ready", ""
 
 
 def uninspectable(session: Session, model_id: int, message: str) -> None:
-    """Note why an inspection failed."""
+    """Note why an inspection failed; what an older one found stays."""
     row = base_models.by_id(session, model_id)
-    if row is not None:
+    if row is not None and not row.facts_json:
         row.status, row.message = "failed", message
 
 

@@ -8,11 +8,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.runs import FAILURES, FailureCode, RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
-from app.services import datasets, estimates, tuning, uploads
+from app.services import datasets, estimates, models, tuning, uploads
 from app.services.attempts import Attempt, back_to_queue, end
-from app.services.models import INSPECTION_SECONDS
 from app.settings import Settings
-from app.store.queries import base_models, events, runs, studies, workers
+from app.store.queries import events, runs, studies, workers
 from app.store.session import after_commit
 from app.store.tables import RunRow, now
 
@@ -38,8 +37,8 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
         runs.rung(session, [run.id for run in waiting], at)
         for run in waiting:
             after_commit(session, partial(bell.ring, TRAIN, run.id))
-    for model in base_models.uninspected(session, at - timedelta(seconds=INSPECTION_SECONDS)):
-        after_commit(session, partial(bell.ring, INSPECT, model.id))
+    for model_id in models.to_inspect(session, at):
+        after_commit(session, partial(bell.ring, INSPECT, model_id))
     rung_before = at - timedelta(seconds=settings.ring_again_seconds)
     estimates.ring_again(session, bell, at, rung_before)
     uploads.ring_again(session, bell, at, rung_before)

@@ -5,37 +5,47 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.architecture import LABELS, ParameterFacts, TaskModel
 from app.domain.errors import RunFailed
-from app.domain.models import ModelFacts
+from app.domain.models import FACTS_VERSION, LONGEST_TEMPLATE, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.runs import FailureCode
 from app.domain.tasks import Task
+from worker.engine import hub
 from worker.engine.architecture import describe
 from worker.engine.data import most_tokens, positions
-from worker.engine.model import check_task, load_config, weight_files
+from worker.engine.model import check_task, load_config, load_tokenizer
 from worker.engine.tasks import TASKS
 from worker.engine.unloaded import on_meta
+from worker.engine.weights import chosen_weights, weight_files
 
 _SAMPLE_BYTES = 65536
 
 
 def inspect(location: str, revision: str = "") -> ModelFacts:
-    """Facts of the model in a directory or on the hub. Raises `RunFailed` as `model.load_config` does."""
-    config = load_config(location, revision)
-    facts = facts_of(config)
-    if Path(location).is_dir():
-        found = fingerprint(Path(location))
+    """Facts of the model in a directory or on the hub, at a commit of it. Of a hub's model what describes it is
+    fetched, and no weights. Raises `RunFailed` as `model.load_config` does, and for a model without weights to load."""
+    if Path(location).is_absolute():
+        config = load_config(location, revision)
+        folder, files = Path(location), _files(Path(location))
+        found = fingerprint(folder)
     else:
-        found = getattr(config, "_commit_hash", None) or revision
-    update: dict[str, object] = {"revision": found}
-    if tokenizer := _tokenizer(location, revision):
+        folder, found, files = hub.look(location, revision)
+        config = load_config(location, found)
+    update: dict[str, object] = {"revision": found, "files": files}
+    if tokenizer := _tokenizer(folder):
         update |= {
             "chat_template": bool(tokenizer.chat_template),
             "max_positions": most_tokens(config, tokenizer),
+            "tokenizer": _described(tokenizer),
         }
-    return facts.model_copy(update=update)
+    return facts_of(config).model_copy(update=update)
+
+
+def _files(directory: Path) -> list[ModelFile]:
+    what, sizes = "the base model's directory", {p.name: p.stat().st_size for p in directory.iterdir() if p.is_file()}
+    return [ModelFile(name=name, bytes=sizes[name]) for name in chosen_weights(what, directory, sizes)]
 
 
 def facts_of(config: PreTrainedConfig) -> ModelFacts:
@@ -56,6 +66,7 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
     base = _labelled(config, AutoModel)
     described = next(iter(able.values()))
     return ModelFacts(
+        version=FACTS_VERSION,
         architecture=type(base).__name__,
         model_type=config.model_type,
         parameters=sum(p.numel() for p in base.parameters()),
@@ -64,6 +75,7 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
         max_positions=positions(config),
         tasks=able,
         unable=unable,
+        dtype=str(config.dtype or "").removeprefix("torch."),
     )
 
 
@@ -87,14 +99,28 @@ def _labelled(config: PreTrainedConfig, auto: Any, labels: int = 2) -> PreTraine
     return on_meta(config, auto)
 
 
-def _tokenizer(location: str, revision: str) -> PreTrainedTokenizerBase | None:
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     try:
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            location, revision=revision or None, trust_remote_code=False
-        )
+        return load_tokenizer(folder)
     except (OSError, ValueError, ImportError):
         return None  # said when a run needs the tokenizer
-    return found
+
+
+def _described(tokenizer: PreTrainedTokenizerBase) -> TokenizerFacts:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):  # several by name; this one is taken unless another is asked for
+        template = template.get("default", "")
+    special = {
+        name: str(token)
+        for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES
+        if isinstance(name, str) and (token := getattr(tokenizer, name, None)) and not isinstance(token, list)
+    }
+    return TokenizerFacts(
+        kind=type(tokenizer).__name__,
+        vocabulary=len(tokenizer),
+        special=special,
+        template=str(template or "")[:LONGEST_TEMPLATE],
+    )
 
 
 def fingerprint(directory: Path) -> str:
@@ -108,8 +134,8 @@ def fingerprint(directory: Path) -> str:
         size = path.stat().st_size
         digest.update(json.dumps([path.name, size]).encode())
         with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-            digest.update(file.read(min(header, size)))
+            header = min(int.from_bytes(file.read(8), "little"), size)
+            digest.update(file.read(header))
             for start in (8 + header, size // 2, max(0, size - _SAMPLE_BYTES)):
                 file.seek(start)
                 digest.update(file.read(_SAMPLE_BYTES))

@@ -24,9 +24,11 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.errors import RunFailed
 from app.domain.runs import FailureCode
 from app.domain.tasks import Task
+from worker.engine import hub
 from worker.engine.architecture import describe, head_names
 from worker.engine.quantization import NF4
 from worker.engine.tasks import TASKS
+from worker.engine.weights import refuse_unusable, weight_files, without_weights
 
 
 class Loaded(NamedTuple):
@@ -46,25 +48,20 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
     the checkpoint brings along is replaced. Weights stay mapped from their file until something writes to them, so
     loading costs no second copy. Raises `RunFailed` with `model_unavailable` or `bad_configuration`.
     """
+    folder = hub.described(location, revision)
     config = load_config(location, revision)
     check_task(config, task)
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
-    directory = Path(location)
-    if directory.is_dir() and not weight_files(directory):
-        raise RunFailed(
-            FailureCode.MODEL_UNAVAILABLE,
-            f"The base model's directory holds no .safetensors file, only {_other_weights(directory)}. Pickled weights "
-            "can run code and are refused: save the model again with save_pretrained(safe_serialization=True).",
-        )
+    if not weight_files(folder):
+        raise without_weights("the base model's directory", [path.name for path in folder.iterdir()])
     torch.manual_seed(seed)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or None, trust_remote_code=False)
+        tokenizer = load_tokenizer(folder)
         model, report = TASKS[task].AUTO.from_pretrained(
-            location,
+            str(folder),
             config=config,
-            revision=revision or None,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
@@ -109,19 +106,50 @@ def checkpoint_blocks(model: PreTrainedModel) -> None:
 
 
 def load_config(location: str, revision: str) -> PreTrainedConfig:
-    """The configuration alone. Raises `RunFailed(model_unavailable)` if it cannot be read or asks for code of its
-    own."""
+    """The configuration alone, with nothing in it that would fetch or run a stranger's code.
+
+    Raises `RunFailed(model_unavailable)` if it cannot be read or asks for code of its own.
+    """
     if Path(location).is_absolute() and not Path(location).is_dir():
         raise RunFailed(FailureCode.MODEL_UNAVAILABLE, "The base model's directory does not exist on this worker.")
+    folder = hub.described(location, revision)
+    refuse_unusable("the base model's directory", [path.name for path in folder.iterdir()])
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            location, revision=revision or None, trust_remote_code=False
-        )
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _unavailable(error) from error
-    if hasattr(config, "auto_map"):
-        del config.auto_map  # transformers has the architecture itself; the repository's code must not travel on
+    return harmless(config)
+
+
+def harmless(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A configuration without what only its author's code could use. transformers has the architecture itself, so
+    `auto_map` leads nowhere good. An implementation of attention or experts may be the name of a kernel on the hub: a
+    program, which would be fetched and run. So would those that read quantised weights, which cannot be trained anyhow.
+
+    Raises `RunFailed(bad_configuration)` for quantised weights.
+    """
+    if stored := getattr(config, "quantization_config", None):
+        method = stored.get("quant_method", "") if isinstance(stored, dict) else getattr(stored, "quant_method", "")
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"Its weights are stored quantised{f' ({method})' if method else ''}: choose the original of the same "
+            "model; QLoRA quantises by itself.",
+        )
+    parts: list[Any] = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+    for part in parts:
+        if hasattr(part, "auto_map"):
+            del part.auto_map
+    # Each sets its parts' too.
+    config._attn_implementation = None
+    if hasattr(config, "_experts_implementation"):  # transformers has it since 5.1
+        config._experts_implementation = None
     return config
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Raises what transformers raises: OSError, ValueError, ImportError."""
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    return found
 
 
 def check_task(config: PreTrainedConfig, task: Task) -> None:
@@ -140,11 +168,6 @@ def attention(config: PreTrainedConfig, task: Task) -> str:
     """torch's own attention where the architecture can use it. Named, so that a configuration cannot name a kernel to
     be fetched from the hub."""
     return "sdpa" if getattr(TASKS[task].ARCHITECTURES[type(config)], "_supports_sdpa", False) else "eager"
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a model's directory, in order."""
-    return sorted(directory.glob("*.safetensors"))
 
 
 def _held_in(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]:
@@ -181,12 +204,6 @@ def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
         )
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-
-
-def _other_weights(directory: Path) -> str:
-    pickled = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
-    others = sorted(path.name for path in directory.iterdir() if path.suffix in pickled)
-    return ", ".join(others) or "no weights at all"
 
 
 def _unavailable(error: Exception) -> RunFailed:

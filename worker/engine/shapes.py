@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from app.domain.datasets import Split
 from app.domain.jobs import TrainJob
 from app.domain.prediction import Lengths, PredictionRequest
 from app.domain.runs import RunSpec
 from app.domain.tasks import TASKS as FACTS
+from worker.engine import hub
 from worker.engine.completions import Completions, most_rows
 from worker.engine.data import Batch, Examples, check_length, evaluation_order, learnt, padded, read, training_order
+from worker.engine.model import load_tokenizer
 from worker.engine.tasks import TASKS
 
 PAD = 0
@@ -55,9 +57,7 @@ def _looked_at(batch: Batch) -> Batch:
 
 def _of_rows(request: PredictionRequest, dataset: Path, model: PreTrainedModel) -> Shapes:
     training, task = request.training, TASKS[request.task]
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        request.location, revision=request.revision or None, trust_remote_code=False
-    )
+    tokenizer = load_tokenizer(hub.described(request.location, request.revision))
     check_length(training.max_length, request.method.virtual_tokens, model, tokenizer)
     rows = read(str(dataset), request.dataset_format)
     job = _job(request, dataset)

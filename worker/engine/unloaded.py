@@ -16,7 +16,7 @@ from worker.engine.architecture import describe
 from worker.engine.fake import pack
 from worker.engine.memory import tensor_bytes
 from worker.engine.methods import MECHANISMS
-from worker.engine.model import attention, check_task, checkpoint_blocks, load_config
+from worker.engine.model import attention, check_task, checkpoint_blocks, harmless, load_config
 from worker.engine.precision import freeze_in_bf16, hold_in_bf16
 from worker.engine.tasks import TASKS
 
@@ -61,7 +61,7 @@ def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
         config: PreTrainedConfig = AutoConfig.for_model(kind, **content)
     except Exception as error:  # whatever an architecture raises at values that it does not like
         raise RunFailed(FailureCode.BAD_CONFIGURATION, f"config: {_first_line(error)}.") from error
-    return config
+    return harmless(config)
 
 
 def unloaded(request: PredictionRequest) -> Unloaded:

@@ -1,8 +1,9 @@
 """Base models."""
 
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.store.queries.compare_and_set import changed
@@ -29,17 +30,33 @@ def names(session: Session) -> dict[int, str]:
     return {i: name for i, name in session.execute(select(BaseModelRow.id, BaseModelRow.name))}
 
 
-def uninspected(session: Session, started_before: datetime) -> list[BaseModelRow]:
-    """Base models whose inspection has not begun, or began so long ago that its worker must be lost."""
-    return list(session.scalars(select(BaseModelRow).where(*_waits(started_before))))
+class Due(NamedTuple):
+    """What makes an inspection due."""
+
+    version: int
+    """Facts of less than this are taken again."""
+    lost_before: datetime
+    """One that began before has lost its worker."""
+    again_before: datetime
+    """Facts are not taken again where it was tried since."""
 
 
-def begin_inspection(session: Session, model_id: int, at: datetime, started_before: datetime) -> bool:
+def uninspected(session: Session, due: Due) -> list[int]:
+    """Ids of base models whose inspection has not begun, or began so long ago that its worker must be lost, or looked
+    at less than one would now."""
+    return list(session.scalars(select(BaseModelRow.id).where(_waits(due))))
+
+
+def begin_inspection(session: Session, model_id: int, at: datetime, due: Due) -> bool:
     """Claim an inspection: of two that ask at once one gets it."""
-    query = update(BaseModelRow).where(BaseModelRow.id == model_id, *_waits(started_before))
+    query = update(BaseModelRow).where(BaseModelRow.id == model_id, _waits(due))
     return changed(session, query.values(inspection_started_at=at))
 
 
-def _waits(started_before: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    began = BaseModelRow.inspection_started_at
-    return BaseModelRow.status == "inspecting", began.is_(None) | (began < started_before)
+def _waits(due: Due) -> ColumnElement[bool]:
+    status, began = BaseModelRow.status, BaseModelRow.inspection_started_at
+    version = func.coalesce(BaseModelRow.facts_json["version"].as_integer(), 0)
+    return or_(
+        and_(status == "inspecting", began.is_(None) | (began < due.lost_before)),
+        and_(status == "ready", version < due.version, began.is_(None) | (began < due.again_before)),
+    )

@@ -20,6 +20,7 @@ class BaseModelRow(Base):
     source: Mapped[str] = mapped_column(String(20))
     location: Mapped[str] = mapped_column(String(500), default="")
     revision: Mapped[str] = mapped_column(String(120), default="")
+    """As it was registered: a branch, a tag, a commit; empty for the newest."""
     status: Mapped[str] = mapped_column(String(20), default="inspecting")
     message: Mapped[str] = mapped_column(default="")
     facts_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
@@ -30,3 +31,9 @@ class BaseModelRow(Base):
     def facts(self) -> ModelFacts | None:
         """What the inspection found."""
         return ModelFacts.model_validate(self.facts_json) if self.facts_json else None
+
+    @property
+    def pinned(self) -> str:
+        """The commit, or the hash of a directory's files, that was inspected and that every run loads. Until then what
+        was registered."""
+        return str((self.facts_json or {}).get("revision") or self.revision)

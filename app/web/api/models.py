@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.domain.adaptations import Adaptation, adaptations
-from app.domain.errors import Conflict, FieldError, Invalid, NotFound
+from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.methods import Family, MethodSpec
 from app.domain.models import ModelFacts, ModelRegistration, ModelSource, ModelStatus
 from app.domain.names import Name
@@ -31,7 +31,11 @@ class ModelListed(BaseModel):
     name: str
     source: ModelSource
     location: str
-    revision: str
+    revision: str = Field(validation_alias="pinned")
+    """The commit, or the hash of a directory's files, that was inspected and that every run loads; until then what was
+    registered."""
+    asked_revision: str = Field(validation_alias="revision")
+    """As it was registered: a branch, a tag, a commit; empty for the newest."""
     status: ModelStatus
     message: str
     architecture: str | None = None
@@ -59,7 +63,11 @@ class ModelOut(BaseModel):
     name: str
     source: ModelSource
     location: str
-    revision: str
+    revision: str = Field(validation_alias="pinned")
+    """The commit, or the hash of a directory's files, that was inspected and that every run loads; until then what was
+    registered."""
+    asked_revision: str = Field(validation_alias="revision")
+    """As it was registered: a branch, a tag, a commit; empty for the newest."""
     status: ModelStatus
     message: str
     facts: ModelFacts | None
@@ -69,6 +77,17 @@ class ModelOut(BaseModel):
     def of(cls, row: BaseModelRow) -> Self:
         """From the store."""
         return cls.model_validate(row)
+
+
+class Remark(BaseModel):
+    """What is wrong, or good to know, about a method."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    path: str
+    """The field of `spec`."""
+    message: str
+    remedy: str
 
 
 class MethodOut(BaseModel):
@@ -90,9 +109,9 @@ class MethodOut(BaseModel):
     """Of the model with its head."""
     touches: list[str]
     """Modules of the untouched model that it changes or wraps."""
-    reason: FieldError | None
+    reason: Remark | None
     """Why it does not fit: the field of `spec`, what is wrong, what to do."""
-    advice: list[FieldError]
+    advice: list[Remark]
     """What one should know though it fits."""
 
     @classmethod
@@ -109,8 +128,8 @@ class MethodOut(BaseModel):
             trainable_parameters=adapted.trainable,
             total_parameters=adapted.total,
             touches=list(adapted.touches),
-            reason=adapted.unfit,
-            advice=list(adapted.advice),
+            reason=Remark.model_validate(adapted.unfit) if adapted.unfit else None,
+            advice=[Remark.model_validate(advice) for advice in adapted.advice],
         )
 
 

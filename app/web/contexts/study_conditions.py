@@ -123,8 +123,7 @@ def _written(value: object) -> str:
 def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> list[tuple[str, str]]:
     """What the study's spec gives to all."""
     spec, training = found.spec, found.spec.training
-    facts = model.facts if model else None
-    revision = (facts.revision if facts else "") or (model.revision if model else "")
+    revision = model.pinned if model else ""
     base = ", ".join([spec.base_model, *([revision[:8]] if revision else [])])
     data = spec.dataset
     if dataset is not None:

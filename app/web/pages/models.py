@@ -61,7 +61,7 @@ def show(session: Reading, render: Render, name: str, task: str = "", labels: st
         raise NotFound(f"there is no base model {name!r}")
     line = ModelLine.of(row)
     adapted = Adapted.of(line.facts, _task(line.facts, task), _labels(labels)) if line.facts else None
-    return render.page("pages/models/show.html", ModelPage(line, row.revision, adapted))
+    return render.page("pages/models/show.html", ModelPage(line, row.pinned, adapted))
 
 
 def _list(session: Session, settings: Settings, form: ModelForm) -> ModelsPage:

@@ -11,11 +11,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from app.domain.errors import RunFailed
-from app.domain.runs import FailureCode
+from app.domain.methods import FullSpec
+from app.domain.prediction import PredictionRequest
+from app.domain.runs import FailureCode, TrainingArguments
 from app.domain.tasks import Task
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
-from worker.engine.model import load
+from worker.engine.inspect import inspect
+from worker.engine.model import load, load_config
+from worker.engine.unloaded import configuration
 
 
 def _head(directory: Path, seed: int) -> torch.Tensor:
@@ -106,6 +110,34 @@ def test_a_known_architecture_is_used_without_its_repository_code(tmp_path: Path
     (directory / "evil.py").write_text("raise SystemExit('executed')")
     loaded = load(str(directory), "", "sequence-classification", tiny.LABELS, 0)
     assert "auto_map" not in loaded.model.config.to_dict()
+
+
+def test_a_configuration_cannot_name_a_program_to_be_fetched(tmp_path: Path) -> None:
+    """transformers takes an implementation with a slash for a kernel on the hub: it would fetch it, and import it."""
+    directory = tiny.save_model(tmp_path / "model")
+    _change_config(
+        directory,
+        attn_implementation="evil/kernel",
+        _attn_implementation="evil/kernel",
+        experts_implementation="evil/k",
+    )
+    config = load_config(str(directory), "")
+    assert (config._attn_implementation, config._experts_implementation) == (None, None)
+    pasted = PredictionRequest(
+        location="", config=json.loads((directory / "config.json").read_text()), task="sequence-classification",
+        labels=2, method=FullSpec(), training=TrainingArguments(), device="cpu", bf16=False,
+    )  # fmt: skip
+    assert configuration(pasted)._attn_implementation is None
+    assert inspect(str(directory)).architecture == "BertModel"
+    loaded = load(str(directory), "", "sequence-classification", tiny.LABELS, 0)
+    assert loaded.model.config._attn_implementation == "sdpa"
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    directory = tiny.save_model(tmp_path / "model")
+    _change_config(directory, quantization_config={"quant_method": "fp8"})
+    with pytest.raises(RunFailed, match=r"stored quantised \(fp8\): choose the original"):
+        load_config(str(directory), "")
 
 
 def test_a_hub_model_without_network_is_unavailable() -> None:

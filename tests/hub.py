@@ -1,0 +1,145 @@
+"""A small hub of models on this machine: the few endpoints that huggingface_hub asks for, over real HTTP.
+
+GET  /api/models/ID[/revision/REV]        what a model is: its commit and its files
+GET  /api/models/ID/tree/COMMIT           its files again
+HEAD, GET  /ID/resolve/COMMIT/FILE        a file, in whole or a range of it
+"""
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_API = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)(/(?P<what>revision|tree)/(?P<revision>[^/?]+))?")
+_FILE = re.compile(r"/(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
+_CHUNK = 1 << 14
+
+
+@dataclass
+class Hub:
+    """What the server has, and what it was asked."""
+
+    models: dict[str, Path] = field(default_factory=dict)
+    """Directories by id."""
+    gated: dict[str, str] = field(default_factory=dict)
+    """Tokens that open a model, by id."""
+    url: str = ""
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """Method and path of every request."""
+    tokens: set[str] = field(default_factory=set)
+    seconds_a_chunk: float = 0.0
+    """Of a file; to see one on its way."""
+    broken: int = 0
+    """Answer everything with this status."""
+
+    def sent(self, name: str) -> int:
+        """How often a file was sent."""
+        return sum(method == "GET" and path.endswith(f"/{name}") for method, path in self.asked)
+
+
+@contextmanager
+def serving(**models: Path) -> Iterator[Hub]:
+    """A hub of `someone/NAME` models."""
+    hub = Hub({f"someone/{name}": place for name, place in models.items()})
+
+    class Handler(_Handler):
+        pass
+
+    Handler.hub = hub
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nobody reads it."""
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        path = unquote(urlsplit(self.path).path)
+        token = self.headers.get("authorization", "").removeprefix("Bearer ")
+        self.hub.asked.append((self.command, path))
+        self.hub.tokens.add(token)
+        found = _API.fullmatch(path) or _FILE.fullmatch(path)
+        place = self.hub.models.get(found["id"]) if found else None
+        if self.hub.broken:
+            return self._refuse(self.hub.broken, "")
+        if found is None or place is None:
+            return self._refuse(404, "RepoNotFound")
+        if found["revision"] not in (None, "main", "v1", COMMIT):
+            return self._refuse(404, "RevisionNotFound")
+        opens = self.hub.gated.get(found["id"])
+        if opens and token != opens and (found.re is _FILE or found["what"] != "revision"):
+            return self._refuse(403, "GatedRepo")
+        if found.re is _API:
+            return self._tell(place, found["id"], found["what"])
+        file = place / found["name"]
+        return self._send(file, body=body) if file.is_file() else self._refuse(404, "EntryNotFound")
+
+    def _refuse(self, status: int, code: str) -> None:
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+            self.send_header("X-Error-Message", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _tell(self, place: Path, ident: str, what: str | None) -> None:
+        files = [(p.relative_to(place).as_posix(), p) for p in sorted(place.rglob("*")) if p.is_file()]
+        if what == "tree":
+            found: Any = [{"type": "file", "path": n, "size": p.stat().st_size, "oid": _oid(p)} for n, p in files]
+        else:
+            siblings = [{"rfilename": n, "size": p.stat().st_size, "blobId": _oid(p)} for n, p in files]
+            found = {"id": ident, "modelId": ident, "sha": COMMIT, "private": False, "siblings": siblings}
+        text = json.dumps(found).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def _send(self, file: Path, *, body: bool) -> None:
+        content, start = file.read_bytes(), 0
+        if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", "")):
+            start = int(wanted[1])
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{_oid(file)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        if not body:
+            return
+        for at in range(start, len(content), _CHUNK):
+            self.wfile.write(content[at : at + _CHUNK])
+            time.sleep(self.hub.seconds_a_chunk)
+
+
+def _oid(file: Path) -> str:
+    return hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
