@@ -24,7 +24,7 @@ Submit a *study* (arms × seeds) or a single *run*; watch its events; read the c
 scores and differences are fractions. Errors are `application/problem+json` and name the field and the remedy."""
 
 MOST_BODY_BYTES = 1 << 20
-"""A study of 32 arms and 100 seeds takes some ten thousand; there are no uploads."""
+"""A study of 32 arms and 100 seeds takes some ten thousand; files have limits of their own."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

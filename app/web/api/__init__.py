@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app.web.api import (
     artifacts,
     compare,
+    datasets,
     estimates,
     events,
     flips,
@@ -16,6 +17,7 @@ from app.web.api import (
     run_list,
     runs,
     studies,
+    uploads,
     weight_updates,
 )
 
@@ -31,6 +33,8 @@ for part in (
     estimates,
     memory_maps,
     models,
+    uploads,
+    datasets,
     imports,
     compare,
     registry,

@@ -106,6 +106,46 @@ REGISTRATION: dict[str, Any] = {
         "value": {"name": "roberta-base", "source": "hub", "location": "FacebookAI/roberta-base", "revision": "main"},
     },
 }
+SOURCE: dict[str, Any] = {
+    "hub": {
+        "summary": "A split of a hub dataset, at a tag",
+        "value": {"source": "hub", "location": "fancyzhx/ag_news", "revision": "main", "split": "train"},
+    },
+    "directory": {
+        "summary": "Files of a directory below VEZNA_DATA_ROOTS",
+        "value": {"source": "directory", "location": "/srv/data/reviews"},
+    },
+}
+READING: dict[str, Any] = {
+    "semicolons": {
+        "summary": "As a spreadsheet of western Europe writes it",
+        "value": {"delimiter": ";", "encoding": "latin-1", "header": True},
+    },
+}
+DATASET: dict[str, Any] = {
+    "labelled": {
+        "summary": "Texts with a label, split here: a tenth to validate, a tenth to test",
+        "value": {
+            "name": "reviews",
+            "upload_id": 1,
+            "mapping": {
+                "format": "labelled",
+                "columns": {"text": "review", "label": "stars"},
+                "label_names": {"0": "bad", "1": "good"},
+            },
+            "splitting": {"kind": "made", "validation": 0.1, "test": 0.1, "seed": 0, "repeated": "drop"},
+        },
+    },
+    "own splits": {
+        "summary": "Prompts and completions in the splits that the source has",
+        "value": {
+            "name": "questions",
+            "upload_id": 2,
+            "mapping": {"format": "prompt-completion", "columns": {"prompt": "question", "completion": "answer"}},
+            "splitting": {"kind": "source", "names": {"train": ["train"], "test": ["test"]}},
+        },
+    },
+}
 IMPORT: dict[str, Any] = {
     "two": {
         "summary": "Two results that someone else measured",

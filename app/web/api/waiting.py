@@ -39,6 +39,7 @@ class Report(Protocol):
 
 
 Answer = TypeVar("Answer", bound=Report)
+Found = TypeVar("Found")
 
 
 async def answered(
@@ -63,3 +64,18 @@ def look_or_ask(db: Database, bell: Doorbell, make: Callable[[Session, Doorbell 
 def _ask(db: Database, bell: Doorbell, make: Callable[[Session, Doorbell | None], Answer]) -> Answer:
     with db.transaction() as session:
         return make(session, bell)
+
+
+async def ended(db: Database, look: Callable[[Session], Found], working: Callable[[Found], bool], wait: float) -> Found:
+    """Look until what is looked at is no longer worked on, or `wait` seconds are over. Raises what `look` raises."""
+    deadline = time.monotonic() + wait
+    while True:
+        found = await run_in_threadpool(_look, db, look)
+        if not working(found) or time.monotonic() >= deadline:
+            return found
+        await asyncio.sleep(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _look(db: Database, look: Callable[[Session], Found]) -> Found:
+    with db.reading() as session:
+        return look(session)

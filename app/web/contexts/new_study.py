@@ -17,6 +17,7 @@ from app.web.forms.task import TaskChoices
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.plan import Plan
+from app.web.words.data import format_of
 from app.web.words.fields import ARM_FIELDS, METHOD_FIELDS, TRAINING_FIELDS, TUNING_FIELDS, words
 from app.web.words.metrics import title
 from app.web.words.parts import sentence
@@ -34,12 +35,6 @@ OWN_NAMES = {
     "reference": marked("Reference"),
     "tuning": marked("Tuning"),
     "insist": marked("Memory"),
-}
-FORMATS = {
-    "labelled": marked("texts with a label"),
-    "text": marked("plain texts"),
-    "prompt-completion": marked("prompts and completions"),
-    "messages": marked("conversations"),
 }
 
 
@@ -75,7 +70,7 @@ class DataChoice:
     @property
     def rows(self) -> str:
         """What its rows are."""
-        return _(FORMATS[self.facts.format])
+        return format_of(self.facts.format)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,172 @@
+"""Uploads over HTTP: bytes come in, a worker reads them, and says what they seem to be."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Body, Path, Query
+from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Invalid
+from app.domain.uploads import Part, ReadingOptions, SourceRequest, SourceScan, UploadSource, UploadState
+from app.services import uploads as upload_service
+from app.store.queries import datasets, uploads
+from app.store.tables import UploadRow
+from app.web.api.examples import READING, SOURCE
+from app.web.api.waiting import Wait, ended
+from app.web.dependencies import Bell, Config, Db, Reading, RowId, Store
+from app.web.errors import field_errors, problems
+from app.web.incoming import ANY_SIZE, FormFiles, RawFile
+
+router = APIRouter(prefix="/uploads", tags=["uploads"])
+
+BYTES = {"type": "string", "format": "binary"}
+OF_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "array", "items": BYTES, "description": "One, or several: train, test."},
+                        "delimiter": {"type": "string", "enum": [",", ";", "\t", "|"]},
+                        "encoding": {"type": "string"},
+                        "header": {"type": "boolean"},
+                    },
+                    "required": ["file"],
+                },
+                "example": {"file": ["reviews-train.csv", "reviews-test.csv"]},
+            }
+        },
+    }
+}
+OF_BYTES: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": BYTES}}}
+}
+"""For the documentation: the bodies are not pydantic's to read."""
+
+
+class UploadListed(BaseModel):
+    """An upload in a list."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    source: UploadSource
+    name: str
+    bytes: int
+    status: UploadState
+    message: str
+    """Why it failed."""
+    progress: float
+    """Share of the bytes that are read."""
+    rows_read: int
+    created_at: datetime
+
+
+class UploadOut(UploadListed):
+    """An upload; `scan` is there once a worker has read it."""
+
+    location: str
+    config: str
+    revision: str
+    """Of a hub dataset the commit, once it is fetched."""
+    split: str
+    parts: list[Part]
+    options: ReadingOptions
+    scan: SourceScan | None
+    datasets: list[str] = []
+    """Made of it, as specs name them."""
+
+    @classmethod
+    def of(cls, session: Session, row: UploadRow) -> Self:
+        """From the store."""
+        made = [one.reference for one in datasets.of_upload(session, row.id)]
+        return cls.model_validate(row).model_copy(update={"datasets": made})
+
+
+@router.post(
+    "",
+    status_code=202,
+    operation_id="uploadFiles",
+    responses=problems(422, 503),
+    openapi_extra=OF_FORM,
+    max_body_size=ANY_SIZE,
+)
+def upload_files(received: FormFiles, db: Db, bell: Bell) -> UploadOut:
+    """Upload one file, or several that belong together, as a form: CSV, TSV, JSONL, JSON or Parquet. Bytes go to the
+    files store as they come; then a worker reads them. The same bytes twice are one upload."""
+    return _add(received, db, bell, _options(received.fields))
+
+
+@router.put(
+    "/files/{name:path}",
+    status_code=202,
+    operation_id="uploadFile",
+    responses=problems(422, 503),
+    openapi_extra=OF_BYTES,
+    max_body_size=ANY_SIZE,
+)
+def upload_file(
+    received: RawFile,
+    db: Db,
+    bell: Bell,
+    name: Annotated[str, Path(description="The file's; folders in it are dropped.")],
+    options: Annotated[ReadingOptions, Query()],
+) -> UploadOut:
+    """Upload one file as the request's body: `curl -T reviews.csv …/uploads/files/`."""
+    return _add(received, db, bell, options)
+
+
+@router.post("/sources", status_code=202, operation_id="uploadSource", responses=problems(422))
+def upload_source(
+    db: Db, bell: Bell, settings: Config, wanted: Annotated[SourceRequest, Body(openapi_examples=SOURCE)]
+) -> UploadOut:
+    """Have a worker fetch a dataset of the hub, or a directory below VEZNA_DATA_ROOTS, and read it."""
+    with db.transaction() as session:
+        return UploadOut.of(session, upload_service.add_source(session, bell, wanted, settings.data_roots))
+
+
+@router.get("", operation_id="listUploads")
+def list_uploads(session: Reading) -> list[UploadListed]:
+    """Every upload, newest first."""
+    return [UploadListed.model_validate(row) for row in uploads.newest(session)]
+
+
+@router.get("/{upload_id}", operation_id="getUpload", responses=problems(404, 422))
+async def get_upload(db: Db, upload_id: RowId, wait: Wait = 0) -> UploadOut:
+    """What was found in an upload: its columns, its splits, a guess at what it is, and findings."""
+    return await ended(
+        db, lambda s: UploadOut.of(s, uploads.get(s, upload_id)), lambda found: found.status == "reading", wait
+    )
+
+
+@router.post("/{upload_id}/read", status_code=202, operation_id="readUploadAgain", responses=problems(404, 409, 422))
+def read_again(
+    db: Db, bell: Bell, upload_id: RowId, options: Annotated[ReadingOptions, Body(openapi_examples=READING)]
+) -> UploadOut:
+    """Read it otherwise, where encoding, delimiter or header were found out wrongly."""
+    with db.transaction() as session:
+        return UploadOut.of(session, upload_service.read_again(session, bell, upload_id, options))
+
+
+@router.delete("/{upload_id}", status_code=204, operation_id="deleteUpload", responses=problems(404, 409, 422))
+def delete_upload(db: Db, files: Store, upload_id: RowId) -> None:
+    """Forget an upload, and remove its files unless another has them too; 409 while datasets are made of it."""
+    with db.transaction() as session:
+        upload_service.delete(session, files, upload_id)
+
+
+def _add(received: FormFiles, db: Db, bell: Bell, options: ReadingOptions) -> UploadOut:
+    stored = received.stored()
+    with db.transaction() as session:
+        return UploadOut.of(session, upload_service.add_files(session, bell, stored, options))
+
+
+def _options(fields: dict[str, str]) -> ReadingOptions:
+    try:
+        return ReadingOptions.model_validate({name: value for name, value in fields.items() if value})
+    except ValidationError as error:
+        found = field_errors(error.errors())
+        raise Invalid("; ".join(f"{field.path}: {field.message}" for field in found), found) from None
