@@ -22,6 +22,7 @@ from worker import preparation, preparing
 from worker.context import Context
 from worker.preparer import NotPrepared, Preparer, Told
 from worker.reading.batches import LocalPart
+from worker.reading.prepare import Prepared, prepare
 from worker.reading.scan import scan
 
 
@@ -89,4 +90,22 @@ def local(folder: Path, contents: Mapping[str, bytes]) -> list[LocalPart]:
 
 def scanned(folder: Path, content: bytes, name: str = "data.csv", **options: object) -> SourceScan:
     """What is found in a file. Raises `worker.reading.batches.Unreadable`."""
-    return scan(local(folder, {name: content}), ReadingOptions.model_validate(options), lambda share, rows: None)
+    return scan(local(folder, {name: content}), ReadingOptions.model_validate(options), _nobody)
+
+
+def prepared(
+    folder: Path,
+    contents: Mapping[str, bytes] | bytes,
+    mapping: ColumnMapping | None = None,
+    splitting: Splitting | None = None,
+) -> Prepared:
+    """What becomes of files, by the guesses unless told otherwise; the rows lie in `rows.parquet`."""
+    parts = local(folder, {"data.csv": contents} if isinstance(contents, bytes) else contents)
+    found = scan(parts, ReadingOptions(), _nobody)
+    asked = mapping or found.mapping
+    assert asked is not None, found.reason
+    return prepare(parts, ReadingOptions(), asked, splitting or found.splitting, folder / "rows.parquet", _nobody)
+
+
+def _nobody(share: float, rows: int) -> None:
+    """Does not care how far it is."""

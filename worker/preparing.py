@@ -12,7 +12,8 @@ import structlog
 
 from app.domain.datasets import DatasetFacts
 from app.domain.errors import NotFound, VeznaError
-from app.domain.findings import Finding
+from app.domain.findings import Finding, gravest_first
+from app.domain.mapping import ColumnMapping
 from app.domain.uploads import Part, SourceScan
 from app.services import datasets, uploads
 from app.store.queries import uploads as upload_rows
@@ -76,6 +77,7 @@ def prepare(here: "Context", dataset_id: int) -> None:
             answer = here.preparer.run({"prepare": request}, told)
             facts = DatasetFacts.model_validate(answer["facts"]) if answer["facts"] else None
             findings = [Finding.model_validate(finding) for finding in answer["findings"]]
+            findings = gravest_first([*findings, *_of_fields(upload.scan, claimed.mapping)])
             if facts is not None:
                 here.files.put(target, name_of(facts))
     except GivenUp:
@@ -90,6 +92,12 @@ def prepare(here: "Context", dataset_id: int) -> None:
             datasets.blocked(session, claimed, findings)
         else:
             datasets.prepared(session, claimed, facts, findings)
+
+
+def _of_fields(scan: SourceScan | None, mapping: ColumnMapping) -> list[Finding]:
+    """What the reading found in the columns that are used."""
+    used = set(mapping.columns.values())
+    return [finding for finding in scan.findings if finding.column in used] if scan else []
 
 
 def _sentence(error: Exception, **which: int) -> str:

@@ -18,7 +18,6 @@ FindingCode = Literal[
     "control-characters",
     "formulas",
     "very-long-field",
-    "unnamed-column",
     "empty-rows",
     "broken-messages",
     "no-assistant-turn",
@@ -79,6 +78,12 @@ class Finding(BaseModel):
 def blocking(findings: Iterable[Finding]) -> list[Finding]:
     """Those that keep a dataset from being made."""
     return [finding for finding in findings if finding.severity == "blocks"]
+
+
+def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
+    """In the order in which they matter."""
+    order: tuple[Severity, ...] = ("blocks", "warns", "notes")
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
 def excerpt(text: str) -> str:

@@ -129,7 +129,7 @@ def _named(columns: Sequence[ColumnLike], role: Role, kinds: Sequence[ColumnKind
 
 
 def _conversation(columns: Sequence[ColumnLike]) -> Guess | None:
-    if column := _named(columns, "messages", ("list",)):
+    if column := _named(columns, "messages", ("list", "mixed")):
         mapping = ColumnMapping(format="messages", columns={"messages": column})
         return Guess(mapping, f"The column {column} holds lists of turns.")
     prompt, completion = _named(columns, "prompt", ("list",)), _named(columns, "completion", ("list",))

@@ -43,7 +43,7 @@ class Splitting(BaseModel):
     """The same of the test split."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     repeated: Literal["keep", "drop"] = "keep"
-    """`drop`: of rows that are the same one stays, in test if one was there, else in validation."""
+    """`drop`: of rows that ask the same one stays, in test if one was there, else in validation."""
 
     def problems(self, splits: Sequence[str], columns: Mapping[str, Sequence[str]]) -> list[FieldError]:
         """What does not fit a source with these splits, and columns with these (few) values."""
@@ -107,14 +107,12 @@ def assign(asks: Hashes, labels: NDArray[np.int32] | None, splitting: Splitting,
     return _cut(asks, labels, splitting.test, splitting.validation, splitting.seed)
 
 
-def drop_repeated(rows: Hashes, splits: Codes) -> Codes:
-    """Of rows that are the same (equal hashes, [n]) one stays: the first in test, else in validation, else in train."""
+def drop_repeated(asks: Hashes, splits: Codes) -> Codes:
+    """Of rows that ask the same (equal hashes, [n]) one stays: the first in test, else in validation, else in train."""
     left = splits.copy()
-    priority = np.where(splits < 0, np.int8(-1), splits)
-    order = np.lexsort((np.arange(len(rows)), -priority.astype(np.int16), rows))
-    same = np.zeros(len(rows), dtype=bool)
-    same[1:] = rows[order][1:] == rows[order][:-1]
-    left[order[same]] = LEFT_OUT
+    order = np.lexsort((np.arange(len(asks)), -splits.astype(np.int16), asks))
+    same = asks[order][1:] == asks[order][:-1]
+    left[order[1:][same]] = LEFT_OUT
     return left
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from app import sample
 from app.cli import cli
 from app.domain.calibration import ASSUMED, MIB
+from app.domain.findings import FindingCode
 from app.domain.methods import METHODS, SPECS
 from app.domain.metrics import Clocks
 from app.domain.prediction import DeviceKind
@@ -121,6 +122,14 @@ def test_every_metric_is_there_as_the_code_defines_it() -> None:
     assert {name: definition for name, (_of, definition) in told.items()} == {
         name: facts.definition for name, facts in METRICS.items()
     }
+
+
+def test_every_finding_is_there_and_no_other() -> None:
+    table = (DOCS / "data.md").read_text().split("## Findings")[1]
+    told = re.findall(
+        r"`([a-z-]+)`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
+    )
+    assert sorted(told) == sorted(get_args(FindingCode))
 
 
 def test_every_clock_is_there() -> None:

@@ -59,6 +59,8 @@ class ColumnScan:
     def found(self) -> Column:
         """What is known by now."""
         few = self._values if self._values is not None and len(self._values) else None
+        if few is not None and any("\0" in value for value in few):
+            few = None  # PostgreSQL keeps no NUL
         return Column(
             name=self.name,
             kind=self._kind,

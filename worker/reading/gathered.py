@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from app.domain.datasets import ROWS
-from app.domain.findings import excerpt
 from app.domain.splitting import Codes, Hashes
 from app.domain.tasks import Format
 from app.store.rows_file import column_type
@@ -31,7 +30,7 @@ _SHOWN: dict[Format, str] = {
     "prompt-completion": "prompt",
     "messages": "messages",
 }
-"""The column that an excerpt is of."""
+"""What a row says first."""
 
 
 class Gathered:
@@ -113,17 +112,15 @@ class Gathered:
         """Of a row: its file, and its number in it."""
         return self._files[place], self._numbers[place]
 
-    def excerpts(self, places: Sequence[int]) -> dict[int, str]:
-        """The beginnings of some rows."""
-        found: dict[int, str] = {}
+    def texts(self, places: NDArray[np.int64], characters: int) -> Iterator[tuple[int, str]]:
+        """What some rows say, cut; `places` in order. A row group is read at a time."""
         column = _SHOWN[self._form]
         with pq.ParquetFile(self._path) as file:
             groups = np.searchsorted(self._starts, places, side="right") - 1
-            for group in sorted(set(groups.tolist())):
+            for group in np.unique(groups).tolist():
                 values = file.read_row_group(group, columns=[column]).column(column)
-                for place in (p for p, g in zip(places, groups, strict=True) if g == group):
-                    found[place] = excerpt(_text(values[place - self._starts[group]].as_py()))
-        return found
+                for place in places[groups == group].tolist():
+                    yield place, _text(values[place - self._starts[group]].as_py())[:characters]
 
     def batches(self) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
         """The place of the first row, and rows as their format has them, without item and split."""

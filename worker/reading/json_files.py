@@ -59,6 +59,10 @@ def _checked(name: str, where: str, found: object) -> dict[str, Any]:
         raise Unreadable(f'{name}: {where} holds {what}, not an object such as {{"text": …}}.')
     if not found:
         raise Unreadable(f"{name}: {where} holds an object without fields: leave it out.")
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Unreadable(f"{name}: {where} has half of a character (\\ud800 to \\udfff), which is no text.") from None
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.domain.datasets import ROWS, SPLITS, DatasetFacts, Row, item_name
-from app.domain.findings import MOST_EXAMPLES, Example, Finding, FindingCode, excerpt
+from app.domain.findings import LONGEST_EXCERPT, MOST_EXAMPLES, Example, Finding, FindingCode, excerpt, gravest_first
 from app.domain.mapping import ColumnMapping
 from app.domain.splitting import LEFT_OUT, TRAIN, Codes, Hashes, Splitting, assign, drop_repeated
 from app.domain.uploads import ReadingOptions
@@ -17,7 +17,9 @@ from worker.reading.batches import Batch, LocalPart
 from worker.reading.columns import shown
 from worker.reading.files import Files, Progress
 from worker.reading.gathered import Gathered
-from worker.reading.judging import Judged, judge
+from worker.reading.judging import Judged, judge_rows
+from worker.reading.labels import judge_labels
+from worker.reading.near import judge_near
 from worker.reading.rows import Draft, Unusable, drafts
 
 _FIRST_PASS = 0.7
@@ -49,8 +51,13 @@ def prepare(
                 _take(batch, file, local.part.split, mapping, splitting, gathered, left)
     splits = assign(gathered.asks, gathered.labels, splitting, gathered.given)
     if splitting.repeated == "drop":
-        splits = drop_repeated(gathered.same, splits)
-    judged: list[Finding | Judged] = [*left.findings(len(gathered)), *judge(gathered, splits, mapping, splitting)]
+        splits = drop_repeated(gathered.asks, splits)
+    judged: list[Finding | Judged] = [
+        *left.findings(len(gathered)),
+        *judge_labels(gathered, splits),
+        *judge_rows(gathered, splits),
+        *judge_near(gathered, splits),
+    ]
     findings = _findings(judged, gathered, splits, [part.part.name for part in parts])
     if any(finding.severity == "blocks" for finding in findings):
         return Prepared(None, findings)
@@ -153,7 +160,7 @@ def _findings(
 ) -> list[Finding]:
     """With rows to look at, the gravest first."""
     places = sorted({place for one in judged if isinstance(one, Judged) for place in one.places})
-    texts = gathered.excerpts(places) if places else {}
+    texts = dict(gathered.texts(np.array(places, dtype=np.int64), 2 * LONGEST_EXCERPT))
 
     def example(place: int) -> Example:
         file, number = gathered.where(place)
@@ -163,7 +170,7 @@ def _findings(
             file=files[file] if len(files) > 1 else "",
             split=SPLITS[split] if split >= 0 else None,
             item=f"{int(gathered.asks[place]):016x}",
-            excerpt=texts[place],
+            excerpt=excerpt(texts[place]),
         )
 
     found = [
@@ -172,7 +179,7 @@ def _findings(
         else one.finding.model_copy(update={"examples": [example(place) for place in one.places]})
         for one in judged
     ]
-    return sorted(found, key=lambda finding: ("blocks", "warns", "notes").index(finding.severity))
+    return gravest_first(found)
 
 
 def _write(gathered: Gathered, splits: Codes, target: Path, progress: Progress) -> DatasetFacts:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from app.domain.findings import Finding
 from app.domain.mapping import guess
 from app.domain.uploads import ReadingOptions, SourceScan, guess_splitting
-from worker.reading.batches import LocalPart, Opened, Unreadable
+from worker.reading.batches import LocalPart, Opened, Unreadable, check_columns
 from worker.reading.columns import ColumnScan
 from worker.reading.files import Files, Progress
+from worker.reading.oddities import Oddities
 
 
 def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress) -> SourceScan:
@@ -15,11 +15,12 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
     files = Files(parts, options, progress)
     columns: dict[str, ColumnScan] = {}
     splits: dict[str, int] = {}
-    findings: list[Finding] = []
+    oddities = Oddities(len(parts) > 1)
     rows = 0
     first: Opened | None = None
     for local in parts:
         opened = files.open(local)
+        guessed = opened.encoding if opened.guessed_encoding else ""
         here, names = 0, set[str]()
         for batch in opened.batches:
             for name, values in batch.columns.items():
@@ -30,6 +31,7 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
             for name, column in columns.items():
                 if name not in batch.columns:
                     column.absent(len(batch.rows))
+            oddities.look(batch, local.part.name, guessed)
             names |= set(batch.columns)
             here += len(batch.rows)
             rows += len(batch.rows)
@@ -39,6 +41,7 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
         splits[local.part.split] = splits.get(local.part.split, 0) + here
         first = first or opened
     assert first is not None  # noqa: S101 an upload has a file
+    check_columns(parts[0].part.name, list(columns))
     found = [column.found for column in columns.values()]
     mapping, reason = guess(found)
     return SourceScan(
@@ -52,7 +55,7 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
         mapping=mapping,
         reason=reason,
         splitting=guess_splitting(list(splits), found),
-        findings=findings,
+        findings=list(oddities.findings()),
     )
 
 

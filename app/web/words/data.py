@@ -42,7 +42,6 @@ FINDINGS: dict[FindingCode, str] = {
     "control-characters": marked("Control characters"),
     "formulas": marked("Formulas"),
     "very-long-field": marked("Very long fields"),
-    "unnamed-column": marked("A column without a name"),
     "empty-rows": marked("Empty rows"),
     "broken-messages": marked("Broken conversations"),
     "no-assistant-turn": marked("Nothing to learn in a conversation"),

@@ -1,0 +1,91 @@
+"""A guess at which column is which, and what does not fit."""
+
+import pytest
+
+from app.domain.mapping import ColumnMapping, guess
+from app.domain.uploads import Column, guess_splitting, split_named
+
+
+def column(name: str, kind: str = "text", distinct: int | None = None, longest: int = 50) -> Column:
+    return Column.model_validate({"name": name, "kind": kind, "distinct": distinct, "longest": longest})
+
+
+@pytest.mark.parametrize(
+    ("columns", "form", "mapped"),
+    [
+        ([column("text"), column("label", distinct=2)], "labelled", {"text": "text", "label": "label"}),
+        ([column("label", "integer", 4), column("Text ")], "labelled", {"text": "Text ", "label": "label"}),
+        (
+            [column("id", "integer"), column("review"), column("stars", "integer", 5)],
+            "labelled",
+            {"text": "review", "label": "stars"},
+        ),
+        (
+            [column("a"), column("b", longest=900), column("topic", distinct=8)],
+            "labelled",
+            {"text": "b", "label": "topic"},
+        ),
+        ([column("question"), column("answer")], "prompt-completion", {"prompt": "question", "completion": "answer"}),
+        (
+            [column("instruction"), column("input"), column("output")],
+            "prompt-completion",
+            {"prompt": "instruction", "context": "input", "completion": "output"},
+        ),
+        (
+            [column("id"), column("context"), column("question"), column("answer")],
+            "prompt-completion",
+            {"prompt": "question", "context": "context", "completion": "answer"},
+        ),
+        ([column("messages", "list")], "messages", {"messages": "messages"}),
+        ([column("conversations", "list"), column("id")], "messages", {"messages": "conversations"}),
+        (
+            [column("prompt", "list"), column("completion", "list")],
+            "messages",
+            {"prompt": "prompt", "completion": "completion"},
+        ),
+        ([column("anything")], "text", {"text": "anything"}),
+        ([column("text"), column("url")], "text", {"text": "text"}),
+    ],
+)
+def test_columns_are_known_by_their_names_and_kinds(columns: list[Column], form: str, mapped: dict[str, str]) -> None:
+    found = guess(columns)
+    assert found.mapping is not None, found.reason
+    assert (found.mapping.format, found.mapping.columns) == (form, mapped)
+    assert found.mapping.problems([one.name for one in columns]) == []
+    assert found.reason.endswith(".")
+
+
+def test_what_is_not_known_is_not_guessed() -> None:
+    found = guess([column("x"), column("y")])
+    assert (found.mapping, found.reason) == (
+        None,
+        "No column is named as Vezna knows them (x, y): say which is which.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("mapping", "paths"),
+    [
+        (ColumnMapping(format="labelled"), ["mapping.columns.text", "mapping.columns.label"]),
+        (ColumnMapping(format="labelled", columns={"text": "a", "label": "a"}), ["mapping.columns.label"]),
+        (ColumnMapping(format="text", columns={"text": "a", "label": "b"}), ["mapping.columns.label"]),
+        (ColumnMapping(format="text", columns={"text": "z"}), ["mapping.columns.text"]),
+        (ColumnMapping(format="messages", columns={"prompt": "a"}), ["mapping.columns.completion"]),
+        (ColumnMapping(format="messages", columns={"messages": "a", "prompt": "b"}), ["mapping.columns"]),
+        (ColumnMapping(format="text", columns={"text": "a"}, label_names={"0": "no"}), ["mapping.label_names"]),
+    ],
+)
+def test_what_does_not_fit_is_named_by_field(mapping: ColumnMapping, paths: list[str]) -> None:
+    assert [problem.path for problem in mapping.problems(["a", "b"])] == paths
+
+
+def test_splits_are_known_by_their_names() -> None:
+    assert split_named("reuters-r8-train.csv") == "train"
+    assert split_named("dev.jsonl") == "validation"
+    assert split_named("latest.csv") is None
+    assert split_named("train-or-test.csv") is None
+    assert guess_splitting(["train", "test"], []).names == {"train": ["train"], "test": ["test"]}
+    assert guess_splitting(["train", "extra"], []).kind == "made"
+    told = Column(name="Split", kind="text", distinct=2, values={"train": 3, "dev": 1})
+    found = guess_splitting([""], [told])
+    assert (found.column, found.names) == ("Split", {"train": ["train"], "validation": ["dev"]})

@@ -1,0 +1,100 @@
+"""Splits that are made here: stratified, by hash, with what is the same on one side."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.datasets import SPLITS
+from app.domain.splitting import LEFT_OUT, TEST, TRAIN, VALIDATION, Splitting, assign, drop_repeated
+
+HASHES = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=300)
+SHARE = st.floats(0.0, 0.5)
+
+
+def rows(hashes: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    return np.array(hashes, dtype=np.uint64)
+
+
+@settings(deadline=None)
+@given(HASHES, st.randoms(), SHARE, SHARE, st.integers(0, 2**32 - 1))
+def test_a_rows_split_depends_on_no_order(
+    hashes: list[int], random: object, test: float, validation: float, seed: int
+) -> None:
+    splitting = Splitting(test=test, validation=validation, seed=seed)
+    order = list(range(len(hashes)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    labels = rows(hashes).astype(np.int64) % 3
+    found = assign(rows(hashes), labels.astype(np.int32), splitting)
+    shuffled = assign(rows(hashes)[order], labels[order].astype(np.int32), splitting)
+    assert (found[order] == shuffled).all()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=200), SHARE, SHARE)
+def test_what_asks_the_same_is_on_one_side_and_every_label_is_trained(
+    asks: list[int], test: float, validation: float
+) -> None:
+    labels = (np.array(asks) % 4).astype(np.int32)
+    found = assign(rows(asks), labels, Splitting(test=test, validation=validation))
+    for ask in set(asks):
+        assert len(set(found[rows(asks) == ask].tolist())) == 1
+    assert set(labels[found == TRAIN].tolist()) == set(labels.tolist())
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 12), SHARE, SHARE)
+def test_shares_hold_over_all_labels_and_nearly_within_each(n: int, kinds: int, test: float, validation: float) -> None:
+    hashes = rows([(i * 0x9E3779B97F4A7C15) % 2**64 for i in range(n)])
+    labels = (np.arange(n) % kinds).astype(np.int32)
+    counts = np.bincount(assign(hashes, labels, Splitting(test=test, validation=validation)), minlength=3)
+    assert abs(counts[TEST] - test * n) <= kinds
+    assert abs(counts[VALIDATION] - validation * n) <= kinds
+    if n >= 10 * kinds:
+        assert abs(counts[TEST] - test * n) <= 1
+    for label in range(min(n, kinds)):
+        mine = assign(hashes, labels, Splitting(test=test, validation=validation))[labels == label]
+        assert abs((mine == TEST).sum() - test * len(mine)) <= 1
+
+
+def test_another_seed_makes_another_split_of_the_same_sizes() -> None:
+    hashes = rows(list(range(1000)))
+    first, second = (assign(hashes, None, Splitting(seed=seed)) for seed in (0, 1))
+    assert np.bincount(first).tolist() == np.bincount(second).tolist() == [800, 100, 100]
+    assert 60 < (second[first == TEST] != TEST).sum() < 100
+
+
+def test_more_rows_move_few_of_those_that_were_there() -> None:
+    before = assign(rows(list(range(1000))), None, Splitting())
+    after = assign(rows(list(range(1100))), None, Splitting())[:1000]
+    assert (before != after).mean() < 0.05
+
+
+def test_what_the_source_lacks_is_cut_from_its_train() -> None:
+    given = np.array([TRAIN] * 100 + [TEST] * 50 + [LEFT_OUT] * 10, dtype=np.int8)
+    splitting = Splitting(kind="source", names={"train": ["a"], "test": ["b"]})
+    found = assign(rows(list(range(160))), None, splitting, given)
+    assert [(found == code).sum() for code in (TRAIN, VALIDATION, TEST, LEFT_OUT)] == [90, 10, 50, 10]
+    assert (found[100:] == given[100:]).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([LEFT_OUT, TRAIN, VALIDATION, TEST])), max_size=40))
+def test_of_rows_that_are_the_same_the_one_in_test_stays(pairs: list[tuple[int, int]]) -> None:
+    asks, splits = rows([ask for ask, _ in pairs]), np.array([split for _, split in pairs], dtype=np.int8)
+    found = drop_repeated(asks, splits)
+    for ask in set(asks.tolist()):
+        kept = found[(asks == ask) & (found != LEFT_OUT)].tolist()
+        assert kept == [max(splits[asks == ask])][: int(max(splits[asks == ask]) != LEFT_OUT)]
+
+
+def test_a_source_is_held_against_the_splits_that_are_named() -> None:
+    wanted = Splitting(kind="source", names={"train": ["a", "x"], "test": ["a"]})
+    assert [(p.path, p.message) for p in wanted.problems(["a", "b"], {})] == [
+        ("splitting.names.train", "the source has no split 'x'"),
+        ("splitting.names.test", "'a' is in two splits"),
+    ]
+    by_column = Splitting(kind="source", column="part", names={"train": ["1"]}, test=0)
+    assert [(p.path, p.message) for p in by_column.problems([""], {"part": ["1", "2"]})] == [
+        ("splitting.test", "no row would be in the test split")
+    ]
+    assert [p.path for p in by_column.problems([""], {"other": []})][-1] == "splitting.column"
+    assert SPLITS[TEST] == "test"
