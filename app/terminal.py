@@ -81,6 +81,8 @@ def _state(run: dict[str, Any]) -> str:
     if run["status"] != "running":
         return str(run["status"])
     parts = [run["phase"] or "starting"]
+    if run["phase"] == "download" and run.get("download_bytes"):
+        parts = [f"download {run['downloaded_bytes'] / run['download_bytes']:.0%}"]
     if run["train_loss"] is not None:
         parts.append(f"loss {run['train_loss']:.3f}")
     if run["validation_score"] is not None:

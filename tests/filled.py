@@ -219,7 +219,8 @@ def start(session: Session, run: RunRow, step: int = 153) -> None:
     run.validation_score = 0.843
     steps.append(session, run.id, _steps(run, step))
     log: list[tuple[float, str, str]] = [(0.0, "status", "claimed by cpu-1, attempt 1")]
-    log += [(after, "phase", PHASES[phase]) for after, phase in zip((0.8, 1.7, 2.1, 4.3), Phase, strict=False)]
+    begun = {0.8: Phase.LOAD, 1.7: Phase.TOKENIZE, 2.1: Phase.BASELINE, 4.3: Phase.TRAIN}
+    log += [(after, "phase", PHASES[phase]) for after, phase in begun.items()]
     log += [(4.2, "evaluation", "untouched model: test accuracy 0.292, loss 1.620, 646 items")]
     for after, kind, message in sorted(log):
         at = run.started_at + timedelta(seconds=after)

@@ -128,6 +128,7 @@ class Recorder:
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.phases: list[Phase] = []
+        self.downloads: list[tuple[int, int]] = []
         self.seen: list[StepMetrics] = []
         self.evaluations: list[tuple[Evaluation, Sequence[str], Sequence[float]]] = []
         self.logs: list[str] = []
@@ -140,6 +141,9 @@ class Recorder:
     def phase(self, phase: Phase, total_steps: int | None = None) -> None:
         self.phases.append(phase)
         self.total_steps = total_steps or self.total_steps
+
+    def download(self, done_bytes: int, total_bytes: int) -> None:
+        self.downloads.append((done_bytes, total_bytes))
 
     def steps(self, steps: Sequence[StepMetrics]) -> None:
         self.seen += steps

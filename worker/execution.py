@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from app.domain.jobs import (
     CheckpointReport,
+    DownloadReport,
     EvaluationReport,
     FailureReport,
     LogReport,
@@ -37,6 +38,10 @@ class Reports:
     def phase(self, phase: Phase, total_steps: int | None = None) -> None:
         """A phase begins."""
         self._channel.send(PhaseReport(phase=phase, total_steps=total_steps))
+
+    def download(self, done_bytes: int, total_bytes: int) -> None:
+        """How far the base model's download is."""
+        self._channel.send(DownloadReport(done_bytes=done_bytes, total_bytes=total_bytes))
 
     def steps(self, steps: Sequence[StepMetrics]) -> None:
         """Optimizer steps; the engine batches them."""

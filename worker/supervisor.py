@@ -126,6 +126,7 @@ class _Attempt:
             spec=self.claim.spec,
             model_location=location,
             model_fingerprint=self.claim.model_revision,
+            model_files=self.claim.model_files,
             model_revision=self.claim.model_revision if self.claim.model_source == "hub" else "",
             dataset_file=dataset,
             dataset_format=self.claim.dataset_format,

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.metrics import Evaluation, RunResult, StepMetrics
+from app.domain.models import ModelFile
 from app.domain.runs import Failure, Phase, RunSpec
 from app.domain.tasks import Format
 from app.domain.updates import RunUpdates
@@ -25,6 +26,8 @@ class TrainJob(_Message):
     model_revision: str = ""
     model_fingerprint: str = ""
     """The commit, or the hash of the files, that was inspected: names the weights."""
+    model_files: list[ModelFile] = Field(default_factory=list)
+    """Of a hub's model, what a run needs of it; empty where an inspection has not noted that."""
     dataset_file: str
     """A local Parquet file with the columns of the format (`datasets.ROWS`)."""
     dataset_format: Format = "labelled"
@@ -59,6 +62,14 @@ class PhaseReport(_Message):
     phase: Phase
     total_steps: int | None = None
     """Optimizer steps that training will take, known from `tokenize` on."""
+
+
+class DownloadReport(_Message):
+    """How far the base model's download is."""
+
+    type: Literal["download"] = "download"
+    done_bytes: int
+    total_bytes: int
 
 
 class StepsReport(_Message):
@@ -120,6 +131,7 @@ class FailureReport(_Message):
 
 Report = Annotated[
     PhaseReport
+    | DownloadReport
     | StepsReport
     | EvaluationReport
     | LogReport

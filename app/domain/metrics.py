@@ -172,6 +172,9 @@ class Memory(_Value):
 class Clocks(_Value):
     """Seconds by phase. They sum to the attempt's wall time within 1 %."""
 
+    download: float = 0.0
+    """Fetching the base model from the hub, once a machine: in no other clock, nor in `wall`, since it says nothing of
+    the method."""
     load: float = 0.0
     tokenize: float = 0.0
     baseline: float = 0.0
@@ -191,7 +194,7 @@ class Clocks(_Value):
     start: float = 0.0
     """From the claim to a process that has imported its libraries."""
     wall: float = 0.0
-    """The whole attempt, from claim to result."""
+    """The whole attempt, from claim to result, without the download."""
 
     @property
     def train(self) -> float:

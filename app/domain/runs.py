@@ -186,6 +186,8 @@ FAILURES: dict[FailureCode, str] = {
 class Phase(StrEnum):
     """What an attempt is doing; each is a clock."""
 
+    DOWNLOAD = "download"
+    """Only where the machine lacks files of the base model."""
     LOAD = "load"
     TOKENIZE = "tokenize"
     BASELINE = "baseline"

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from app.domain.checkpoints import KEPT, StoredCheckpoint
 from app.domain.errors import VeznaError
-from app.domain.jobs import EvaluationReport, LogReport, PhaseReport, Report, StepsReport, UpdatesReport
+from app.domain.jobs import DownloadReport, EvaluationReport, LogReport, PhaseReport, Report, StepsReport, UpdatesReport
 from app.domain.metrics import Evaluation, RunResult, to_array
+from app.domain.models import ModelFile
 from app.domain.runs import Failure, Phase, RunSpec, RunStatus
 from app.domain.tasks import METRICS, Format
 from app.domain.updates import RunUpdates
@@ -57,6 +58,8 @@ class Claim(Attempt):
     model_source: str
     model_location: str
     model_revision: str
+    model_files: list[ModelFile]
+    """What a run needs of a hub's model."""
     dataset_file: str
     """Name in the files store."""
     dataset_format: Format
@@ -105,6 +108,8 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         train_seconds=None,
         memory_bytes=None,
         validation_score=None,
+        downloaded_bytes=None,
+        download_bytes=None,
         **runs.next_attempt(),
     )
     if not taken:
@@ -129,6 +134,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         model_source=model.source,
         model_location=model.location,
         model_revision=model.pinned,
+        model_files=model.facts.files if model.source == "hub" and model.facts else [],
         dataset_file=dataset.file,
         dataset_format=dataset.facts.format,
         labels=dataset.facts.labels,
@@ -153,6 +159,8 @@ def report(session: Session, claimed: Claim, number: int, reports: Sequence[Repo
                 values["phase"] = item.phase.value
                 if item.total_steps is not None:
                     values["total_steps"] = item.total_steps
+            case DownloadReport():
+                values |= {"downloaded_bytes": item.done_bytes, "download_bytes": item.total_bytes}
             case StepsReport() if item.steps:
                 last = item.steps[-1]
                 values |= {
@@ -225,6 +233,7 @@ def _updates_words(found: RunUpdates) -> str:
 
 
 PHASES = {
+    Phase.DOWNLOAD: "downloading the base model",
     Phase.LOAD: "loading the base model",
     Phase.TOKENIZE: "tokenizing",
     Phase.BASELINE: "evaluating the untouched model",

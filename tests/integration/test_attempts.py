@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
-from app.domain.jobs import EvaluationReport, LogReport, PhaseReport, Report, StepsReport, UpdatesReport
+from app.domain.jobs import DownloadReport, EvaluationReport, LogReport, PhaseReport, Report, StepsReport, UpdatesReport
 from app.domain.methods import METHODS, FullSpec, LoraSpec
 from app.domain.models import ModelRegistration
 from app.domain.runs import Failure, FailureCode, Phase, RunSpec, RunStatus
@@ -115,6 +115,18 @@ def test_a_report_renews_the_lease_and_keeps_what_was_reported(registered: Datab
         assert steps.read(session, mine.run_id)["step"].tolist() == [1, 2]
         assert evaluations.test_scores(session, [mine.run_id])[mine.run_id, "base"].scores.tolist() == [1.0, 0.0]
         assert "a line" in [e.message for e in events.after(session, mine.run_id)]
+
+
+def test_how_far_a_download_is_stands_in_the_run_until_the_next_attempt(registered: Database, bell: SilentBell) -> None:
+    mine = claimed(registered, bell)
+    assert row(registered, mine.run_id).download is None
+    reports = [PhaseReport(phase=Phase.DOWNLOAD), DownloadReport(done_bytes=3 << 32, total_bytes=4 << 32)]
+    in_transaction(registered, lambda s: attempts.report(s, mine, 1, reports, LEASE))
+    after = row(registered, mine.run_id)
+    assert (after.phase, after.download) == ("download", (3 << 32, 4 << 32))
+    in_transaction(registered, lambda s: attempts.hand_back(s, bell, mine, "shutting down"))
+    assert claim(registered, mine.run_id) is not None
+    assert row(registered, mine.run_id).download is None
 
 
 def test_a_report_whose_answer_was_lost_is_written_once_and_renews_the_lease(

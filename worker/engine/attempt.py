@@ -24,6 +24,7 @@ from worker.engine.dropout import quicken
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
 from worker.engine.evaluate import Evaluator, Predictions
+from worker.engine.fetch import at_hand
 from worker.engine.forgetting import GeneralText
 from worker.engine.memory import MemoryMeter
 from worker.engine.methods import MECHANISMS
@@ -61,9 +62,10 @@ class Attempt:
         The test split is read twice: by the untouched model before training and by the adapted one after it. A trial
         does not read it at all.
         """
-        job, spec, training, instruments = self.job, self.job.spec, self.job.spec.training, self.instruments
+        spec, training, instruments = self.job.spec, self.job.spec.training, self.instruments
         clocks, memory, sink = instruments.clocks, instruments.memory, instruments.sink
 
+        job = self.job = at_hand(self.job, instruments)
         instruments.enter(Phase.LOAD)
         rate = matmul_flops(self.device, self.bf16)
         memory.begin()

@@ -67,7 +67,7 @@ def look(location: str, revision: str) -> Held:
 
 def _held(location: str, revision: str, away: Unreachable) -> Held:
     """What the cache alone has, if that is all of a model. Raises `away`."""
-    folder = _cached(location, revision)
+    folder = cached(location, revision)
     if folder is None:
         raise away
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
@@ -86,7 +86,7 @@ def described(location: str, revision: str) -> Path:
     """The folder with configuration and tokenizer: a directory itself, a hub model's in the cache. Raises as `look`."""
     if Path(location).is_absolute():
         return Path(location)
-    if COMMIT.fullmatch(revision) and (folder := _cached(location, revision)) and any(folder.glob("tokenizer*")):
+    if COMMIT.fullmatch(revision) and (folder := cached(location, revision)) and any(folder.glob("tokenizer*")):
         return folder
     return look(location, revision).folder
 
@@ -146,7 +146,7 @@ class _Cache(NamedTuple):
         return found
 
 
-def _cached(location: str, revision: str) -> Path | None:
+def cached(location: str, revision: str) -> Path | None:
     """The folder of a revision in the cache, if it holds a configuration."""
     found = try_to_load_from_cache(location, "config.json", revision=revision or None)
     return Path(found).parent if isinstance(found, str) else None

@@ -1,7 +1,5 @@
 """Look at a base model without loading it: its configuration, built on torch's `meta` device, which has no memory."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,7 @@ from worker.engine.data import most_tokens, positions
 from worker.engine.model import check_task, load_config, load_tokenizer
 from worker.engine.tasks import TASKS
 from worker.engine.unloaded import on_meta
-from worker.engine.weights import chosen_weights, weight_files
-
-_SAMPLE_BYTES = 65536
+from worker.engine.weights import chosen_weights, fingerprint
 
 
 def inspect(location: str, revision: str = "") -> ModelFacts:
@@ -121,22 +117,3 @@ def _described(tokenizer: PreTrainedTokenizerBase) -> TokenizerFacts:
         special=special,
         template=str(template or "")[:LONGEST_TEMPLATE],
     )
-
-
-def fingerprint(directory: Path) -> str:
-    """A hash that names a directory's model: SHA-256 of config.json and, of each safetensors file, its name, its size,
-    its header (every tensor's name, type and place) and 64 KiB from the beginning, the middle and the end.
-
-    Cheap at any size. Files that differ in other places only are not told apart; a training step changes them all.
-    """
-    digest = hashlib.sha256((directory / "config.json").read_bytes())
-    for path in weight_files(directory):
-        size = path.stat().st_size
-        digest.update(json.dumps([path.name, size]).encode())
-        with path.open("rb") as file:
-            header = min(int.from_bytes(file.read(8), "little"), size)
-            digest.update(file.read(header))
-            for start in (8 + header, size // 2, max(0, size - _SAMPLE_BYTES)):
-                file.seek(start)
-                digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()

@@ -23,6 +23,9 @@ class ProgressSink(Protocol):
     def phase(self, phase: Phase, total_steps: int | None = None) -> None:
         """A phase begins; `total_steps` once it is known."""
 
+    def download(self, done_bytes: int, total_bytes: int) -> None:
+        """How far the base model's download is."""
+
     def steps(self, steps: Sequence[StepMetrics]) -> None:
         """Optimizer steps, in order, each once."""
 
@@ -67,6 +70,7 @@ class Instruments:
 
 
 _CLOCK: dict[Phase, ClockName] = {
+    Phase.DOWNLOAD: "download",
     Phase.LOAD: "load",
     Phase.TOKENIZE: "tokenize",
     Phase.BASELINE: "baseline",

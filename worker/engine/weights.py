@@ -1,5 +1,6 @@
 """Which files of a base model hold its weights: safetensors, as transformers names them, and nothing that runs."""
 
+import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -10,6 +11,7 @@ from app.domain.runs import FailureCode
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack", ".h5"}
 _SHOWN = 3
+_SAMPLE_BYTES = 65536
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -60,3 +62,22 @@ def without_weights(what: str, names: Collection[str]) -> RunFailed:
     holds = f"{what[0].upper()}{what[1:]} holds no .safetensors file, only {listed or 'no weights at all'}"
     refusal = "Pickled weights can run code and are refused: save the model again with "
     return RunFailed(FailureCode.MODEL_UNAVAILABLE, f"{holds}. {refusal}save_pretrained(safe_serialization=True).")
+
+
+def fingerprint(directory: Path) -> str:
+    """A hash that names a directory's model: SHA-256 of config.json and, of each safetensors file, its name, its size,
+    its header (every tensor's name, type and place) and 64 KiB from the beginning, the middle and the end.
+
+    Cheap at any size. Files that differ in other places only are not told apart; a training step changes them all.
+    """
+    digest = hashlib.sha256((directory / "config.json").read_bytes())
+    for path in weight_files(directory):
+        size = path.stat().st_size
+        digest.update(json.dumps([path.name, size]).encode())
+        with path.open("rb") as file:
+            header = min(int.from_bytes(file.read(8), "little"), size)
+            digest.update(file.read(header))
+            for start in (8 + header, size // 2, max(0, size - _SAMPLE_BYTES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()

@@ -119,6 +119,10 @@ class RunRow(Base):
 
     # progress
     phase: Mapped[str | None] = mapped_column(String(20), default=None)
+    downloaded_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    """Of the base model, while it is fetched from the hub; None where the worker had it."""
+    download_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    """Of which the worker lacked so many."""
     step: Mapped[int] = mapped_column(default=0)
     total_steps: Mapped[int | None] = mapped_column(default=None)
     train_loss: Mapped[float | None] = mapped_column(default=None)
@@ -206,6 +210,13 @@ class RunRow(Base):
             return None
         ledger = Ledger.model_validate(self.failure_ledger_json) if self.failure_ledger_json else None
         return Failure(code=FailureCode(self.failure_code), message=self.failure_message or "", ledger=ledger)
+
+    @property
+    def download(self) -> tuple[int, int] | None:
+        """Bytes of the base model that this attempt has fetched, and of how many; None where it need not."""
+        if self.downloaded_bytes is None or self.download_bytes is None:
+            return None
+        return self.downloaded_bytes, self.download_bytes
 
     @property
     def eta_seconds(self) -> float | None:

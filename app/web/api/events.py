@@ -125,6 +125,8 @@ def _snapshot(run: RunRow) -> dict[str, Any]:
         "learning_rate": run.learning_rate,
         "status": run.status,
         "phase": run.phase,
+        "downloaded_bytes": run.downloaded_bytes,
+        "download_bytes": run.download_bytes,
         "step": run.step,
         "total_steps": run.total_steps,
         "eta_seconds": run.eta_seconds,

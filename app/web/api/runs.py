@@ -50,6 +50,9 @@ class RunOut(BaseModel):
     """Number of the attempt, from 1; 0 while the run has never been claimed."""
     worker: str | None
     phase: str | None
+    downloaded_bytes: int | None
+    """Of the base model, of `download_bytes`, where this attempt's worker lacked it."""
+    download_bytes: int | None
     step: int
     total_steps: int | None
     eta_seconds: float | None
@@ -93,6 +96,8 @@ class RunOut(BaseModel):
             attempt=row.epoch,
             worker=row.worker,
             phase=row.phase,
+            downloaded_bytes=row.downloaded_bytes,
+            download_bytes=row.download_bytes,
             step=row.step,
             total_steps=row.total_steps,
             eta_seconds=row.eta_seconds,

@@ -18,6 +18,7 @@ Stand = Literal["done", "now", "ahead"]
 NAMES = {
     "queue": marked("queue"),
     "start": marked("start"),
+    "download": marked("download"),
     "load": marked("load"),
     "tokenize": marked("tokenize"),
     "baseline": marked("untouched"),
@@ -26,8 +27,11 @@ NAMES = {
     "save": marked("save"),
 }
 """The way of a run, in order."""
+SELDOM = "download"
+"""Where the worker had the base model, it is not on the way."""
 HEADINGS = {
     "start": marked("Starting"),
+    "download": marked("Downloading the base model"),
     "load": marked("Loading the base model"),
     "tokenize": marked("Tokenizing"),
     "baseline": marked("Evaluating the untouched model"),
@@ -58,6 +62,8 @@ class RunLive:
     """The step of the checkpoint at which its next attempt begins; None where it begins anew, or has begun."""
     step: int
     total_steps: int | None
+    download: tuple[int, int] | None
+    """Bytes that have come, and of how many, while the base model is fetched."""
     epoch: int | None
     epochs: float
     left_seconds: float | None
@@ -81,6 +87,7 @@ class RunLive:
             goes_on_from=row.checkpoints[-1].step if phase == "queue" and row.checkpoints else None,
             step=row.step,
             total_steps=row.total_steps,
+            download=row.download if phase == "download" else None,
             epoch=min(int(seen) + 1, max(1, round(epochs))) if seen is not None else None,
             epochs=epochs,
             left_seconds=row.eta_seconds if phase == "train" else None,
@@ -116,7 +123,7 @@ def _spans(row: RunRow, events: Sequence[RunEventRow]) -> dict[str, float]:
 
 
 def _lines(row: RunRow, phase: str, spans: Mapping[str, float]) -> tuple[PhaseLine, ...]:
-    order = list(NAMES)
+    order = [name for name in NAMES if name != SELDOM or name == phase or name in spans]
     at = order.index(phase)
     stands: list[Stand] = ["done" if i < at else "now" if i == at else "ahead" for i in range(len(order))]
     return tuple(

@@ -18,6 +18,7 @@ from app.web.words.metrics import COUNTED, definition, heading, loss_unit, writt
 
 CLOCKS = {
     "start": marked("start: process and libraries"),
+    "download": marked("download the base model (not in the sum)"),
     "load": marked("load the base model"),
     "tokenize": marked("tokenize"),
     "baseline": marked("evaluate the untouched model"),
@@ -32,7 +33,7 @@ CLOCKS = {
     "updates": marked("look at the weight updates"),
 }
 """In the order of time."""
-SELDOM = ("cache", "updates")
+SELDOM = ("download", "cache", "updates")
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,9 @@ def _where(run: RunRow) -> str:
             if run.validation_score is None:
                 return step
             return _("%(step)s, validation %(score)s", step=step, score=percent(run.validation_score))
+        case RunStatus.RUNNING if run.phase == "download" and run.download:
+            done, total = run.download
+            return _("download %(share)s", share=percent(done / max(total, 1)))
         case RunStatus.RUNNING:
             return _(NAMES[run.phase or "start"])
         case RunStatus.SUCCEEDED if run.trial_round is not None:

@@ -60,7 +60,10 @@ def clocks(found: Clocks, fit: RunFit | None) -> Figure:
     """Seconds by phase; the predicted train time below them."""
     seconds = {name: float(getattr(found, name)) for name in Clocks.model_fields}
     bars = [phase_bar(_("attempt"), phases(seconds), found.wall)]
-    rows: list[tuple[Cell, ...]] = [(name, value, share(value, found.wall)) for name, value in seconds.items()]
+    counted = {name: value for name, value in seconds.items() if name != "download" or value}
+    rows: list[tuple[Cell, ...]] = [
+        (name, value, "" if name == "download" else share(value, found.wall)) for name, value in counted.items()
+    ]
     note = _(
         "Palest: set-up (start, load, tokenize, untouched model, cache), making batches, and evaluate, save, "
         "audit, weight updates."

@@ -13,12 +13,16 @@ import pytest
 from huggingface_hub import constants
 
 from app.domain.errors import RunFailed
-from app.domain.models import ModelFile
-from app.domain.runs import FailureCode
+from app.domain.jobs import TrainJob
+from app.domain.models import ModelFacts, ModelFile
+from app.domain.runs import FailureCode, Phase
 from tests import hub as small_hub
 from tests import tiny
 from worker.engine import hub
+from worker.engine.attempt import Attempt
+from worker.engine.fetch import at_hand
 from worker.engine.inspect import inspect
+from worker.engine.progress import Stopped
 
 BERT = "someone/bert"
 
@@ -262,3 +266,58 @@ def test_a_network_that_leads_nowhere_is_said(served: small_hub.Hub, monkeypatch
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(hub.Unreachable, match=r"cannot be reached from this worker .* check the worker's network"):
         hub.look(BERT, "")
+
+
+def _job(directory: Path, facts: ModelFacts, **changes: object) -> TrainJob:
+    job = tiny.job(directory, Path("/nowhere"), tiny.METHODS[1])
+    of_hub = {"model_location": BERT, "model_revision": facts.revision, "model_files": facts.files}
+    return job.model_copy(update=of_hub | {"model_fingerprint": facts.revision} | changes)
+
+
+def test_a_run_downloads_its_model_in_a_phase_and_a_clock_of_its_own_and_the_next_one_need_not(
+    served: small_hub.Hub, tmp_path: Path
+) -> None:
+    facts, first, second = inspect(BERT), tiny.Recorder(), tiny.Recorder()
+    result = Attempt(_job(tmp_path / "first", facts), first).run()
+    assert first.phases[:2] == [Phase.DOWNLOAD, Phase.LOAD]
+    assert first.downloads[-1] == (facts.weights_bytes, facts.weights_bytes)
+    assert result.clocks.download > 0
+    assert result.clocks.wall == pytest.approx(result.clocks.accounted, rel=0.01), "the download is in neither"
+    kept = json.loads((tmp_path / "first" / "output" / "adapter" / "adapter_config.json").read_text())
+    assert kept["base_model_name_or_path"] == "tiny"
+    served.asked.clear()
+    again = Attempt(_job(tmp_path / "second", facts), second).run()
+    assert second.phases[0] is Phase.LOAD and second.downloads == []
+    assert again.clocks.download == 0
+    assert served.asked == [], "whose files are there asks nobody"
+
+
+def test_a_run_of_a_model_that_was_inspected_before_files_were_noted_looks_itself(
+    served: small_hub.Hub, tmp_path: Path
+) -> None:
+    facts, recorder = inspect(BERT), tiny.Recorder()
+    attempt = Attempt(_job(tmp_path / "run", facts, model_files=[]), recorder)
+    assert Path(at_hand(attempt.job, attempt.instruments).model_location, "model.safetensors").exists()
+    assert recorder.phases == [Phase.DOWNLOAD]
+
+
+def test_a_run_that_is_cancelled_while_it_downloads_stops(served: small_hub.Hub, tmp_path: Path) -> None:
+    class Cancelled(tiny.Recorder):
+        def raise_if_stopped(self) -> None:
+            raise Stopped
+
+    attempt = Attempt(_job(tmp_path / "run", inspect(BERT)), Cancelled())
+    with pytest.raises(Stopped):
+        attempt.run()
+
+
+def test_a_directory_that_has_changed_since_it_was_inspected_is_refused(model: Path, tmp_path: Path) -> None:
+    facts = inspect(str(model))
+    same = {"model_location": str(model), "model_revision": ""}
+    attempt = Attempt(_job(tmp_path / "run", facts, **same), tiny.Recorder())
+    assert at_hand(attempt.job, attempt.instruments).model_location == str(model)
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    with pytest.raises(RunFailed, match=r"are not those that were inspected.*under another name"):
+        attempt.run()

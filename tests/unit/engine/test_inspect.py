@@ -27,7 +27,8 @@ from app.domain.methods import (
 from app.domain.models import ModelFacts
 from app.domain.tasks import Task
 from tests import tiny, tiny_lm
-from worker.engine.inspect import facts_of, fingerprint, inspect, on_task
+from worker.engine.inspect import facts_of, inspect, on_task
+from worker.engine.weights import fingerprint
 
 CLASSIFY: Task = "sequence-classification"
 T5_BASE = T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)

@@ -55,6 +55,25 @@ def test_clocks_sum_to_the_attempt(full: TestClient) -> None:
     assert sum(numbers[:-1]) == pytest.approx(numbers[-1], rel=0.02)
 
 
+def test_a_run_that_downloads_its_model_shows_how_far_it_is(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        run = runs.get(session, RUNNING)
+        run.phase, run.step, run.total_steps = "download", 0, None
+        run.downloaded_bytes, run.download_bytes = 3 << 29, 4 << 30
+        study = run.study_id
+    text = full.get(f"/runs/{RUNNING}").text
+    assert "Downloading the base model, 1.5\xa0GiB of 4.0\xa0GiB" in text
+    assert f'value="{3 << 29}" max="{4 << 30}" aria-label="Download"' in text
+    assert re.search(r'<li aria-current="step">download<', text)
+    assert "download 37.5\xa0%" in full.get(f"/studies/{study}").text
+    answer = full.get(f"/api/v1/runs/{RUNNING}").json()
+    assert (answer["downloaded_bytes"], answer["download_bytes"]) == (3 << 29, 4 << 30)
+
+
+def test_a_run_whose_worker_had_the_model_has_no_download_on_its_way(full: TestClient) -> None:
+    assert "<li data-done>download<" not in full.get(f"/runs/{RUNNING}").text
+
+
 @pytest.mark.parametrize("written", ["yaml", "json"])
 def test_the_spec_can_be_sent_again_as_it_is_shown(full: TestClient, written: str) -> None:
     text = shown_spec(full.get(f"/runs/{SUCCEEDED}?spec={written}").text)
