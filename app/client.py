@@ -1,9 +1,10 @@
 """A client of the REST API, for the command line."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 import httpx2
 
@@ -12,6 +13,8 @@ from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailab
 PATIENCE_SECONDS = 30.0
 """A stream that breaks is taken up again for so long: a server that is started anew takes some seconds."""
 LONGEST_PAUSE = 5.0
+UPLOAD_TIMEOUT = httpx2.Timeout(30.0, read=600.0, write=600.0)
+"""A store far away may take its time over the end of a large file."""
 AWAY = (502, 503, 504)
 
 KINDS: dict[int, type[VeznaError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
@@ -31,6 +34,18 @@ class Client:
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         """POST below /api/v1."""
         return self._answer("POST", path, json=body, params=query)
+
+    def delete(self, path: str) -> None:
+        """DELETE below /api/v1."""
+        self._sent("DELETE", path)
+
+    def upload(
+        self, path: str, files: Sequence[Path], fields: Mapping[str, str], opened: Callable[[Path], BinaryIO]
+    ) -> Any:
+        """POST files below /api/v1 as a form, each as it is `opened`; they are read as they are sent."""
+        with ExitStack() as stack:
+            parts = [("file", (file.name, stack.enter_context(opened(file)))) for file in files]
+            return self._answer("POST", path, files=parts, data=dict(fields), timeout=UPLOAD_TIMEOUT)
 
     def download(self, path: str, target: IO[bytes]) -> None:
         """GET below /api/v1 a file, a piece at a time."""
@@ -87,6 +102,12 @@ class Client:
 
     def _answer(self, method: str, path: str, **options: Any) -> Any:
         try:
+            return self._sent(method, path, **options).json()
+        except ValueError as error:
+            raise self._stranger() from error
+
+    def _sent(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        try:
             answer = self._http.request(method, path, **options)
         except httpx2.TransportError as error:
             raise self._away(error) from error
@@ -94,10 +115,7 @@ class Client:
             raise self._stranger() from error
         if not answer.is_success:
             raise _error(answer)
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise self._stranger() from error
+        return answer
 
     def _away(self, error: Exception) -> Unavailable:
         return Unavailable(

@@ -6,6 +6,7 @@ preparing ──► ready      rows in a file, with facts and findings
 """
 
 import re
+from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.mapping import ColumnMapping
 from app.domain.names import Line, Name
 from app.domain.splitting import Splitting
+from app.domain.uploads import SPLIT_NAMES
 
 DatasetState = Literal["preparing", "ready", "blocked", "failed"]
 DATASET_NAME = r"^[\w\-][\w.\-]*$"
@@ -30,6 +32,14 @@ class DatasetRequest(BaseModel):
     upload_id: int = Field(ge=1)
     mapping: ColumnMapping
     splitting: Splitting = Splitting()
+
+
+def usual_name(file_name: str) -> str:
+    """A dataset's name from a file's: `my reviews-train.csv` is `my-reviews`."""
+    stem = PurePosixPath(file_name).name.partition(".")[0]
+    words = re.sub(r"[^\w]+", "-", stem).strip("-").split("-")
+    kept = [word for word in words if word.lower() not in SPLIT_NAMES] or words
+    return "-".join(kept)[:120]
 
 
 class Reference(NamedTuple):

@@ -292,7 +292,7 @@ def test_models_are_registered_once_and_only_below_an_allowed_root(api: TestClie
 def test_datasets_and_workers_are_listed(api: TestClient) -> None:
     [dataset] = api.get("datasets").json()
     assert dataset["facts"]["counts"] == {"train": 24, "validation": 8, "test": 8}
-    assert api.get("datasets/small").json() == dataset
+    assert dataset.items() <= api.get("datasets/small").json().items()
     assert api.get("workers").json() == []
 
 

@@ -54,6 +54,12 @@ def test_what_is_assumed_of_a_device_is_there(device: DeviceKind) -> None:
     assert rows("measuring.md")[device][:2] == [f"{constant} ± {band} MiB" for constant, band in both]
 
 
+def names_of_commands() -> set[str]:
+    """Of commands, and of groups of them."""
+    commands = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
+    return commands | {group.name for group in cli.registered_groups if group.name}
+
+
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_a_setting_is_there_with_its_default_and_its_meaning(name: str) -> None:
     default, meaning = rows("configuration.md")[f"VEZNA_{name.upper()}"]
@@ -70,7 +76,7 @@ def test_no_setting_is_there_that_the_code_does_not_know() -> None:
 
 
 def test_every_command_is_there_and_no_other() -> None:
-    commands = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
+    commands = names_of_commands()
     told = {first.split()[1] for first in rows("configuration.md") if first.startswith("vezna ")}
     assert told == commands
 
@@ -148,7 +154,7 @@ def test_every_route_is_there_and_no_other(tmp_path: Path) -> None:
 
 
 def test_every_command_that_a_page_shows_exists() -> None:
-    commands = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
+    commands = names_of_commands()
     for page in [*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "docker-compose.yml"]:
         shown_there = set(re.findall(r"(?:^|`|web )vezna ([a-z]+)\b", page.read_text(), re.MULTILINE))
         assert shown_there <= commands, page.name

@@ -13,12 +13,12 @@ from app.web.api import (
     imports,
     memory_maps,
     models,
-    registry,
     run_list,
     runs,
     studies,
     uploads,
     weight_updates,
+    workers,
 )
 
 router = APIRouter(prefix="/api/v1")
@@ -37,7 +37,7 @@ for part in (
     datasets,
     imports,
     compare,
-    registry,
+    workers,
 ):
     router.include_router(part.router)
 

@@ -1,4 +1,4 @@
-"""Who works."""
+"""Who works: workers over HTTP."""
 
 from fastapi import APIRouter
 

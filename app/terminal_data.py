@@ -1,0 +1,63 @@
+"""What the command line shows of data: what an upload was read as, a dataset with its findings, a list of them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+STATES = {"ready": "ready", "preparing": "being prepared", "blocked": "blocked", "failed": "failed"}
+SEVERITIES = {"blocks": "It blocks", "warns": "Keep in mind", "notes": "Worth knowing"}
+SHOWN_LABELS = 12
+SHOWN_EXAMPLES = 3
+
+
+def read(upload: dict[str, Any]) -> str:
+    """`reviews.csv: 120 rows, 2 columns (review, stars); CSV, utf-8. By the names of its columns.`"""
+    scan = upload["scan"]
+    columns = ", ".join(column["name"] for column in scan["columns"][:SHOWN_LABELS])
+    more = ", …" if len(scan["columns"]) > SHOWN_LABELS else ""
+    how = ", ".join(part for part in (scan["kind"].upper(), scan["encoding"]) if part)
+    rows, count = _counted(scan["rows"], "row"), _counted(len(scan["columns"]), "column")
+    return f"{upload['name']}: {rows}, {count} ({columns}{more}); {how}. {scan['reason']}"
+
+
+def lines(found: dict[str, Any]) -> Iterator[str]:
+    """A version of a dataset, from what it is to what was found in it."""
+    facts = found["facts"]
+    yield f"{found['reference']} is {STATES[found['status']]}{': ' + found['message'] if found['message'] else '.'}"
+    if facts:
+        yield "  " + ", ".join(f"{rows:,} {split}" for split, rows in facts["counts"].items())
+        if facts["labels"]:
+            shown = ", ".join(f"{name} {facts['label_counts'][name]:,}" for name in facts["labels"][:SHOWN_LABELS])
+            yield f"  labels: {shown}{', …' if len(facts['labels']) > SHOWN_LABELS else ''}"
+    for finding in found["findings"]:
+        yield f"{SEVERITIES[finding['severity']]}: {' '.join(filter(None, (finding['message'], finding['remedy'])))}"
+        for example in finding["examples"][:SHOWN_EXAMPLES]:
+            yield f"  {_place(example)}{example['excerpt']}"
+    if facts:
+        yield f"A spec names it by  dataset: {found['reference']}"
+
+
+def table(found: list[dict[str, Any]]) -> Table:
+    """A row a version."""
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for head in ("Dataset", "State", "Rows of"):
+        drawn.add_column(head)
+    for head in ("Train", "Validation", "Test"):
+        drawn.add_column(head, justify="right")
+    for row in found:
+        facts = row["facts"]
+        counts = [f"{facts['counts'].get(split, 0):,}" for split in ("train", "validation", "test")] if facts else []
+        drawn.add_row(escape(row["reference"]), STATES[row["status"]], facts["format"] if facts else "", *counts)
+    return drawn
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _place(example: dict[str, Any]) -> str:
+    where = [example["file"], f"row {example['row']}" if example["row"] is not None else "", example["split"] or ""]
+    return f"{', '.join(part for part in where if part)}: " if any(where) else ""

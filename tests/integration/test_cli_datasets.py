@@ -1,0 +1,137 @@
+"""`vezna datasets` against an application that reads what comes: files become datasets, and what is said of it."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app import cli
+from app.main import create_app
+from app.queue import READ
+from app.settings import Settings
+from app.store.files import Files
+from app.store.session import Database
+from tests.fakes import SilentBell
+from tests.reading import context
+from worker import preparing
+
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
+
+CSV = b"review,stars\n" + b"".join(b"good thing %d,1\nbad thing %d,0\n" % (i, i) for i in range(60))
+
+
+class Worker(SilentBell):
+    """A bell that is heard: who rings has it read or prepared, in a thread."""
+
+    here: Any = None
+
+    def ring(self, task: str, *args: Any) -> bool:
+        """Read or prepare."""
+        done = preparing.read if task == READ else preparing.prepare
+        threading.Thread(target=done, args=(self.here, *args)).start()
+        return super().ring(task, *args)
+
+
+@pytest.fixture
+def server(registered: Database, settings: Settings, files: Files) -> Iterator[str]:
+    """URL of an application that takes at most a megabyte."""
+    app = create_app(settings.model_copy(update={"upload_bytes": 1 << 20}))
+    bell = Worker()
+    bell.here = context(settings, registered, files)
+    app.state.doorbell = bell
+    found = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=found.run)
+    thread.start()
+    while not found.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{found.servers[0].sockets[0].getsockname()[1]}"
+    found.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def vezna(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: str) -> Any:
+    """Runs `vezna datasets`: its exit status, its output, what it said on standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr("sys.argv", ["vezna", "datasets", *arguments, "--url", server])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def file(folder: Path, name: str, content: bytes = CSV) -> str:
+    """A file on this machine."""
+    path = folder / name
+    path.write_bytes(content)
+    return str(path)
+
+
+def test_a_file_becomes_a_dataset_named_after_it(vezna: Any, tmp_path: Path) -> None:
+    path = file(tmp_path, "my reviews-train.csv")
+    status, said, read = vezna("add", path, "--text", "review", "--label", "stars", "--label-name", "1=good")
+    assert status == 0
+    assert "my reviews-train.csv: 120 rows, 2 columns (review, stars); CSV, utf-8." in read
+    assert "my-reviews@1 is ready." in said
+    assert "96 train, 12 validation, 12 test" in said
+    assert "labels: 0 60, good 60" in said
+    assert "dataset: my-reviews@1" in said
+    _status, listed, _err = vezna("list")
+    assert "my-reviews@1" in listed
+    assert json.loads(vezna("show", "my-reviews", "--json")[1])["mapping"]["columns"] == {
+        "text": "review",
+        "label": "stars",
+    }
+    assert vezna("delete", "my-reviews@1")[0] == 0
+    assert "there is no dataset 'my-reviews'" in vezna("show", "my-reviews")[2]
+
+
+def test_two_files_are_one_dataset_with_their_splits(vezna: Any, tmp_path: Path) -> None:
+    paths = [file(tmp_path, "train.csv"), file(tmp_path, "test.csv", CSV.replace(b"thing", b"item"))]
+    status, said, _err = vezna("add", *paths, "--name", "both", "--text", "review", "--label", "stars", "--json")
+    assert status == 0
+    assert json.loads(said)["facts"]["counts"] == {"train": 108, "validation": 12, "test": 120}
+
+
+def test_what_blocks_is_said_with_exit_status_1(vezna: Any, tmp_path: Path) -> None:
+    path = file(tmp_path, "few.csv", b"text,label\na,x\nb,y\n")
+    status, said, _err = vezna("add", path)
+    assert status == 1
+    assert "few@1 is blocked: There are 2 rows to learn from" in said
+    assert "It blocks: " in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "says"),
+    [
+        ("a.csv", b"text,label\na,b\nc\n", [], "row 3 has 1 field"),
+        ("a.csv", b"", [], "a.csv is empty: it has no bytes"),
+        ("a.csv", CSV, ["--text", "nope", "--label", "stars"], "mapping.columns.text: there is no column 'nope'"),
+        ("a.csv", CSV, ["--label-name", "good"], "a --label-name is written VALUE=NAME"),
+        ("a.csv", CSV, ["--encoding", "utf-99"], "'utf-99' is no encoding of texts"),
+        ("a.csv", CSV * 1000, [], "larger than the 1 MiB that an upload may have"),
+        ("../up/a.csv", b"text,label\n" + CSV[13:], ["--name", "../up"], "name: String should match pattern"),
+    ],
+)
+def test_what_cannot_be_taken_is_a_sentence(
+    vezna: Any, tmp_path: Path, name: str, content: bytes, options: list[str], says: str
+) -> None:
+    (tmp_path / "up").mkdir(exist_ok=True)
+    status, _said, error = vezna("add", file(tmp_path / "up", name, content), *options)
+    assert status == 1
+    assert says in error
+
+
+def test_it_is_said_what_may_be_added(vezna: Any, tmp_path: Path) -> None:
+    assert "Give files, or --hub ID, or --directory DIR" in vezna("add")[2]
+    assert "No such file" in vezna("add", str(tmp_path / "none.csv"))[2]
+    assert "location: '/etc' is not below an allowed root" in vezna("add", "--directory", "/etc")[2]
