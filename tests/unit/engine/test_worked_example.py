@@ -21,11 +21,15 @@ from worker.engine.architecture import describe
 from worker.engine.inspect import on_task
 
 
+def worked_through() -> str:
+    """The part of the page that adds a method."""
+    return (ROOT / "CONTRIBUTING.md").read_text().partition("## A method, worked through")[2]
+
+
 @pytest.fixture(scope="module")
 def spec_class() -> Any:
-    """The spec in the first Python block of the page."""
-    page = (ROOT / "CONTRIBUTING.md").read_text()
-    block = re.search(r"^( *)```python\n(.*?)^\1```", page, re.DOTALL | re.MULTILINE)
+    """The spec in its first Python block."""
+    block = re.search(r"^( *)```python\n(.*?)^\1```", worked_through(), re.DOTALL | re.MULTILINE)
     assert block
     module = ModuleType("app.domain.methods.householder")
     sys.modules[module.__name__] = module
@@ -42,8 +46,7 @@ def spec(spec_class: Any) -> PeftMethod:
 
 
 def test_the_two_lines_beside_the_file_are_shown(spec_class: Any) -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text()
-    _file, lines = re.findall(r"^ *```python\n(.*?)^ *```", page, re.DOTALL | re.MULTILINE)
+    _file, lines = re.findall(r"^ *```python\n(.*?)^ *```", worked_through(), re.DOTALL | re.MULTILINE)
     imported, union = dedent(lines).strip().split("\n\n")
     found: dict[str, Any] = {}
     exec(imported, found)

@@ -1,5 +1,6 @@
 """Browsers without JavaScript, before an application on an empty and on a filled database."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,18 +10,29 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from app.store.session import Database
-from app.store.tables import Base
 from tests.fakes import SilentBell
-from tests.filled import fill, register
+from tests.filled import fill, register, still_alive
 from tests.filled_language import fill_language
 
 
+@pytest.fixture(scope="session")
+def filled_file(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Path:
+    """A SQLite file that has one of everything, to copy."""
+    path = tmp_path_factory.mktemp("filled") / "vezna.sqlite"
+    shutil.copy(migrated_file, path)
+    database = Database(f"sqlite:///{path}")
+    with database.transaction() as session:
+        fill(session)
+    database.dispose()
+    return path
+
+
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[TestClient]:
+def empty(tmp_path: Path, migrated_file: Path) -> Iterator[TestClient]:
     """A client of an application that knows nothing yet."""
     settings = Settings(home=tmp_path, allowed_hosts=["testserver"])
+    shutil.copy(migrated_file, tmp_path / "vezna.sqlite")
     app = create_app(settings)
-    Base.metadata.create_all(app.state.database.engine)
     app.state.doorbell = SilentBell()
     yield TestClient(app, follow_redirects=False)
     app.state.database.dispose()
@@ -35,10 +47,12 @@ def registered_only(empty: TestClient) -> TestClient:
 
 
 @pytest.fixture
-def full(empty: TestClient) -> TestClient:
+def full(empty: TestClient, tmp_path: Path, filled_file: Path) -> TestClient:
     """… that has one of everything."""
+    database_of(empty).dispose()
+    shutil.copy(filled_file, tmp_path / "vezna.sqlite")
     with database_of(empty).transaction() as session:
-        fill(session)
+        still_alive(session)
     return empty
 
 

@@ -3,8 +3,6 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,24 +11,16 @@ from fastapi.testclient import TestClient
 from app.domain.methods import Ia3Spec, LoraSpec
 from app.domain.runs import FailureCode
 from app.domain.studies import ArmSpec
-from app.main import create_app
-from app.settings import Settings
 from app.store.session import Database
-from app.store.tables import Base
 from tests import filled
 from tests.factories import ALL, FULL, LORA, MANY, STATES, seed_study
-from tests.fakes import SilentBell
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
+def client(empty: TestClient) -> TestClient:
     """A browser without JavaScript, before an application on SQLite."""
-    settings = Settings(home=tmp_path, allowed_hosts=["testserver"])
-    app = create_app(settings)
-    Base.metadata.create_all(app.state.database.engine)
-    app.state.doorbell = SilentBell()
-    yield TestClient(app)
-    app.state.database.dispose()
+    empty.follow_redirects = True
+    return empty
 
 
 def study(client: TestClient, **options: Any) -> int:
