@@ -1,7 +1,9 @@
 """The process that predicts: `python -P -m worker.estimation`, kept warm by `worker.estimator`.
 
-    stdin    a request a line: {"predict": PredictionRequest, "dataset": path or null} or {"map": MapRequest}
-    stdout   an answer a line: {"prediction": Prediction}, {"map": MemoryMap} or {"error": a sentence}
+    stdin    a request a line: {"predict": PredictionRequest, "dataset": path or null}, {"map": MapRequest} or
+             {"preview": PreviewRequest, "dataset": path}
+    stdout   an answer a line: {"prediction": Prediction}, {"map": MemoryMap}, {"preview": Preview} or
+             {"error": a sentence}
     stderr   what libraries print, and tracebacks
 
 It imports the ML libraries with its first request, loads no weights and trains nothing. It lets other processes go
@@ -22,6 +24,7 @@ from typing import Any
 
 from app.domain.errors import RunFailed
 from app.domain.prediction import MapRequest, PredictionRequest
+from app.domain.previews import PreviewRequest
 from worker.parent import die_with_parent, go_modestly
 
 MOST_BYTES = 6 * 2**30
@@ -45,6 +48,10 @@ def answer(line: bytes) -> dict[str, Any]:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     # By name and so late: it takes seconds, and what it prints must not be an answer.
+    if "preview" in request:
+        previews = importlib.import_module("worker.engine.previews")
+        shown = previews.preview(PreviewRequest.model_validate(request["preview"]), Path(request["dataset"]))
+        return {"preview": shown.model_dump(mode="json")}
     engine = importlib.import_module("worker.engine.prediction")
     if "map" in request:
         return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}

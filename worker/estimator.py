@@ -20,8 +20,9 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.domain.errors import NotFound, VeznaError
-from app.domain.prediction import MapRequest, MemoryMap, Prediction, PredictionRequest
-from app.services.estimates import MAP_SECONDS, PREDICTION_SECONDS, START_SECONDS
+from app.domain.prediction import MapRequest, MemoryMap, Prediction
+from app.domain.previews import Preview, PreviewRequest
+from app.services.estimates import MAP_SECONDS, PREDICTION_SECONDS, START_SECONDS, Request
 from app.services.models import located
 from app.store.files import Files
 from worker.child_environment import child_environment
@@ -42,6 +43,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prediction: Prediction | None = None
+    preview: Preview | None = None
     map: MemoryMap | None = None
     error: str | None = None
 
@@ -68,18 +70,21 @@ class Estimator:
         """Of the process that is kept, if it is alive."""
         return self._process.pid if self._process and self._process.alive else None
 
-    def work_out(self, request: PredictionRequest | MapRequest, files: Files) -> Prediction | MemoryMap:
-        """A prediction or a map. Raises NoAnswer, and Unavailable where the packaged sample is not installed."""
+    def work_out(self, request: Request, files: Files) -> Prediction | Preview | MemoryMap:
+        """A prediction, a preview or a map. Raises NoAnswer, and Unavailable where the packaged sample is not
+        installed."""
         here = request.model_copy(update={"location": located(request.location)})
         process, seconds = self._running()
-        found: Prediction | MemoryMap | None
+        found: Prediction | Preview | MemoryMap | None
         try:
             if isinstance(here, MapRequest):
                 found = process.ask({"map": here.model_dump(mode="json")}, seconds + self._map_seconds).map
             else:
                 dataset = process.dataset(files, here.dataset_file) if here.dataset_file else None
-                asked = {"predict": here.model_dump(mode="json"), "dataset": str(dataset) if dataset else None}
-                found = process.ask(asked, seconds + self._prediction_seconds).prediction
+                what = "preview" if isinstance(here, PreviewRequest) else "predict"
+                asked = {what: here.model_dump(mode="json"), "dataset": str(dataset) if dataset else None}
+                answer = process.ask(asked, seconds + self._prediction_seconds)
+                found = answer.preview if what == "preview" else answer.prediction
         except _Misbehaved as error:
             self.end()
             raise NoAnswer(error.message) from error

@@ -59,11 +59,11 @@ class PredictionRequest(_Asked):
         """SHA-256 over all of it that the answer depends on: neither seed nor rate, nor how often is evaluated."""
         training = self.training.model_dump(exclude=set(_WITHOUT_EFFECT))
         content = self.model_copy(update={"training": TrainingArguments(**training)})
-        return _hash(content)
+        return key_of(content)
 
 
-def _hash(asked: _Asked) -> str:
-    """Of the fields by name, so that their order in this file is of no importance."""
+def key_of(asked: BaseModel) -> str:
+    """SHA-256 of a request's fields by name, so that their order in its file is of no importance."""
     return hashlib.sha256(json.dumps(asked.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
@@ -133,7 +133,7 @@ class MapRequest(_Asked):
     @property
     def key(self) -> str:
         """SHA-256 over all of it."""
-        return _hash(self)
+        return key_of(self)
 
     def cell(self, method: AnyMethod, length: int, rows: int) -> PredictionRequest:
         """The request of one cell."""

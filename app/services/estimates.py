@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from app.domain.prediction import DeviceKind, MapRequest, MemoryMap, Prediction, PredictionRequest, of_run
+from app.domain.previews import Preview, PreviewRequest
 from app.domain.runs import RunSpec
 from app.queue import ESTIMATE, Doorbell
 from app.services.models import reference_of
@@ -19,6 +20,8 @@ from app.store.queries.estimates import GivenUp
 from app.store.session import after_commit
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow, now
 
+Request = PredictionRequest | PreviewRequest | MapRequest
+KINDS = {PredictionRequest: "run", PreviewRequest: "preview", MapRequest: "map"}
 PREDICTION_SECONDS = 60.0
 MAP_SECONDS = 300.0
 """An estimate that takes longer is given up."""
@@ -32,14 +35,12 @@ REMEMBER = timedelta(days=30)
 """An estimate that no run is held against is kept so long."""
 
 
-def wanted(session: Session, bell: Doorbell, request: PredictionRequest | MapRequest) -> EstimateRow:
+def wanted(session: Session, bell: Doorbell, request: Request) -> EstimateRow:
     """The estimate of a request; whoever asks first has it worked out, the others share it."""
     return all_wanted(session, bell, [request])[request.key]
 
 
-def all_wanted(
-    session: Session, bell: Doorbell, requests: Iterable[PredictionRequest | MapRequest]
-) -> dict[str, EstimateRow]:
+def all_wanted(session: Session, bell: Doorbell, requests: Iterable[Request]) -> dict[str, EstimateRow]:
     """The estimates of several requests, by key."""
     by_key = {request.key: request for request in requests}
     found = estimates.by_keys(session, by_key)
@@ -47,8 +48,9 @@ def all_wanted(
     for key, request in by_key.items():
         row = found.get(key)
         if row is None:
-            kind = "map" if isinstance(request, MapRequest) else "run"
-            new = EstimateRow(key=key, kind=kind, request_json=request.model_dump(mode="json"), rung_at=at)
+            new = EstimateRow(
+                key=key, kind=KINDS[type(request)], request_json=request.model_dump(mode="json"), rung_at=at
+            )
             found[key] = estimates.insert(session, new)
         elif row.status == "failed" and (row.started_at or row.created_at) < at - AGAIN:
             row.status, row.message, row.rung_at = "queued", "", at
@@ -68,7 +70,7 @@ def begin(session: Session, estimate_id: int) -> EstimateRow | None:
     return row
 
 
-def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: Prediction | MemoryMap) -> bool:
+def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: Prediction | Preview | MemoryMap) -> bool:
     """Note an answer, and copy it to its runs. False if the claim was given up meanwhile; then nothing is written."""
     written = estimates.end(session, claimed, "ready", result_json=answer.model_dump(mode="json"), message="")
     if written and isinstance(answer, Prediction):

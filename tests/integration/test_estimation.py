@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 
+from app.domain.errors import Invalid
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.prediction import MapRequest, MemoryMap, Prediction
+from app.domain.previews import Preview
 from app.domain.runs import TrainingArguments
-from app.services import datasets
+from app.services import datasets, estimates, previews
 from app.settings import ROOT
 from app.store.files import Files
+from app.store.queries import estimates as estimate_rows
 from app.store.session import Database
+from app.store.tables import BaseModelRow
 from tests import tiny
 from tests.conftest import small_dataset
+from tests.fakes import SilentBell
 from tests.predictions import request
 from worker.estimator import Estimator, NoAnswer
 
@@ -60,6 +65,33 @@ def test_configuration_tokenizer_and_rows_are_enough(
     assert found.ledger.total == found.phases["train"]
     lora = estimator.work_out(request(location=str(model), training=SHORT, method=LoraSpec(r=2), **known), files)
     assert isinstance(lora, Prediction) and lora.ledger.total < found.ledger.total
+
+
+def test_rows_are_shown_as_the_model_sees_them(
+    estimator: Estimator, model: Path, database: Database, files: Files, bell: SilentBell
+) -> None:
+    labels, rows = small_dataset()
+    with database.transaction() as session:
+        row = datasets.register(session, files, name="small", title="", form="labelled", labels=labels, rows=rows)
+        base = BaseModelRow(name="tiny", source="directory", location=str(model), status="ready")
+        session.add(base)
+        session.flush()
+        asked = previews.wanted(session, bell, row, base, "sequence-classification", 8)
+        again = previews.wanted(session, bell, row, base, "sequence-classification", 8)
+        assert asked.id == again.id
+        with pytest.raises(Invalid, match="causal-lm does not learn from rows of labelled"):
+            previews.wanted(session, bell, row, base, "causal-lm", 8)
+    with database.transaction() as session:
+        claimed = estimates.begin(session, asked.id)
+    assert claimed is not None
+    found = estimator.work_out(claimed.request, files)
+    assert isinstance(found, Preview)
+    assert [lengths.rows for lengths in found.lengths] == [24, 8, 8]
+    assert len(found.rows) == 5
+    with database.transaction() as session:
+        assert estimates.ready(session, bell, claimed, found)
+    with database.reading() as session:
+        assert estimate_rows.get(session, asked.id).preview == found
 
 
 def test_a_map_has_a_ledger_for_each_cell(estimator: Estimator, model: Path, files: Files) -> None:

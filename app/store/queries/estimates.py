@@ -72,7 +72,7 @@ def end(session: Session, claimed: EstimateRow, status: str, **values: Any) -> b
 
 
 def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | None = None) -> EstimateRow | None:
-    """The one to work on next: runs before maps, which take long, and the newest first, which somebody looks at.
+    """The one to work on next: runs, previews, then maps, which take long; the newest first, which somebody looks at.
 
     With `rung_before`, only one whose doorbell was not rung since.
     """

@@ -1,4 +1,4 @@
-"""Estimates: what was asked to be predicted, and the answer. The same request is worked out once."""
+"""Estimates: what was asked of the process that predicts, and the answer. The same request is worked out once."""
 
 from datetime import datetime
 from typing import Any
@@ -7,11 +7,12 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.prediction import MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.previews import Preview, PreviewRequest
 from app.store.tables.base import Base, now
 
 
 class EstimateRow(Base):
-    """A prediction of a run, or a map of many."""
+    """A prediction of a run, a map of many, or rows as a model sees them."""
 
     __tablename__ = "estimates"
 
@@ -19,7 +20,7 @@ class EstimateRow(Base):
     key: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 of the request."""
     kind: Mapped[str] = mapped_column(String(10))
-    """`run` or `map`."""
+    """`run`, `preview` or `map`."""
     request_json: Mapped[dict[str, Any]]
     status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     """`queued`, `working`, `ready` or `failed`."""
@@ -32,16 +33,27 @@ class EstimateRow(Base):
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
-    def request(self) -> PredictionRequest | MapRequest:
+    def request(self) -> PredictionRequest | PreviewRequest | MapRequest:
         """What was asked for."""
-        kind = MapRequest if self.kind == "map" else PredictionRequest
-        return kind.model_validate(self.request_json)
+        match self.kind:
+            case "map":
+                return MapRequest.model_validate(self.request_json)
+            case "preview":
+                return PreviewRequest.model_validate(self.request_json)
+            case _:
+                return PredictionRequest.model_validate(self.request_json)
 
     @property
     def prediction(self) -> Prediction | None:
         """The answer for a run, once it is ready."""
         found = self.kind == "run" and self.result_json
         return Prediction.model_validate(found) if found else None
+
+    @property
+    def preview(self) -> Preview | None:
+        """Rows as a model sees them, once it is ready."""
+        found = self.kind == "preview" and self.result_json
+        return Preview.model_validate(found) if found else None
 
     @property
     def map(self) -> MemoryMap | None:

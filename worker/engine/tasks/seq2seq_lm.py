@@ -59,12 +59,12 @@ def encode(
         )
     _check_start(model)
     pairs = [_checked(row) for row in rows]
-    _, ending = special_tokens(*(_ids(tokenizer, "text", ["a"], special)[0] for special in (False, True)))
+    _, ending = special_tokens(*(token_ids(tokenizer, "text", ["a"], special)[0] for special in (False, True)))
     prompts: list[list[int]] = []
     completions: list[list[int]] = []
     for chunk in in_chunks(pairs, sink.raise_if_stopped):
-        prompts += _ids(tokenizer, "text", [row.prompt or "" for row in chunk])
-        completions += _ids(tokenizer, "text_target", [row.completion for row in chunk])
+        prompts += token_ids(tokenizer, "text", [row.prompt or "" for row in chunk])
+        completions += token_ids(tokenizer, "text_target", [row.completion for row in chunk])
     most = training.max_length
     long = [sum(len(side) > most for side in sides) for sides in (prompts, completions)]
     if any(long):
@@ -72,7 +72,7 @@ def encode(
             f"{split} split, {len(rows)} rows: {long[0]} prompts and {long[1]} completions are longer than max_length "
             f"{most} and lost their end."
         )
-    tokens = [np.asarray(_cut(ids, ending, most), dtype=np.int32) for ids in prompts]
+    tokens = [np.asarray(cut(ids, ending, most), dtype=np.int32) for ids in prompts]
     targets = [np.asarray(ids[:most], dtype=np.int64) for ids in completions]
     for row, prompt in zip(rows, tokens, strict=True):
         if not len(prompt):
@@ -99,7 +99,7 @@ def _checked(row: Row) -> PairRow:
     return row
 
 
-def _ids(
+def token_ids(
     tokenizer: PreTrainedTokenizerBase, side: Literal["text", "text_target"], texts: list[str], special: bool = True
 ) -> list[list[int]]:
     call: Any = tokenizer
@@ -113,7 +113,7 @@ def _ids(
     return found
 
 
-def _cut(ids: list[int], ending: list[int], most: int) -> list[int]:
+def cut(ids: list[int], ending: list[int], most: int) -> list[int]:
     """The beginning, with the special tokens at the end."""
     return ids if len(ids) <= most else [*ids[: max(0, most - len(ending))], *ending]
 

@@ -44,10 +44,10 @@ def encode(
     for chunk in in_chunks(rows, sink.raise_if_stopped):
         labelled = [_checked(row, len(job.labels)) for row in chunk]
         texts = [row.text or "" for row in labelled]
-        encoded = _ids(tokenizer, texts, truncation=True, max_length=most)
+        encoded = token_ids(tokenizer, texts, truncation=True, max_length=most)
         # Only what fills max_length can have been cut, and is tokenized again to see.
         full = [text for text, ids in zip(texts, encoded, strict=True) if len(ids) >= most]
-        long += [n for n in map(len, _ids(tokenizer, full)) if n > most] if full else []
+        long += [n for n in map(len, token_ids(tokenizer, full)) if n > most] if full else []
         tokens += [np.asarray(ids, dtype=np.int32) for ids in encoded]
         targets += [np.asarray([row.label], dtype=np.int64) for row in labelled]
     if long:
@@ -55,7 +55,7 @@ def encode(
     return Texts(rows, targets, [len(t) for t in tokens], tokens)
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> list[list[int]]:
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> list[list[int]]:
     found: list[list[int]] = tokenizer(
         texts, return_attention_mask=False, return_token_type_ids=False, verbose=False, **options
     )["input_ids"]

@@ -1,0 +1,47 @@
+"""A dataset as a base model will see it: asked for once, worked out by the process that predicts."""
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Conflict, Invalid
+from app.domain.previews import PreviewRequest
+from app.domain.tasks import TASKS, Task
+from app.queue import Doorbell
+from app.services import estimates
+from app.services.models import reference_of
+from app.store.tables import BaseModelRow, DatasetRow, EstimateRow
+
+
+def wanted(
+    session: Session,
+    bell: Doorbell,
+    dataset: DatasetRow,
+    model: BaseModelRow,
+    task: Task,
+    max_length: int,
+    *,
+    completion_only_loss: bool = True,
+) -> EstimateRow:
+    """The preview of a version by a base model's tokenizer; whoever asks first has it worked out.
+
+    Raises Conflict while the version or the model is not ready, Invalid for a task that does not learn from such rows.
+    """
+    if dataset.status != "ready":
+        raise Conflict(f"{dataset.reference} is {dataset.status}: only a version that is ready can be looked at")
+    if model.status != "ready":
+        raise Conflict(f"the base model {model.name!r} is {model.status}: only one that is ready can be looked through")
+    form = dataset.facts.format
+    if form not in TASKS[task].formats:
+        able = " or ".join(dataset.facts.tasks)
+        raise Invalid.field("task", f"{task} does not learn from rows of {form}", f"with this dataset: {able}")
+    request = PreviewRequest(
+        location=reference_of(model.source, model.location),
+        revision=model.revision if model.source == "hub" else "",
+        fingerprint=model.revision,
+        task=task,
+        dataset_file=dataset.file,
+        dataset_format=form,
+        dataset_hash=dataset.content_hash,
+        max_length=max_length,
+        completion_only_loss=completion_only_loss,
+    )
+    return estimates.wanted(session, bell, request)

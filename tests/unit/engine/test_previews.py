@@ -1,0 +1,125 @@
+"""Rows as a model sees them, with real tokenizers: what is shown is what training reads."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from app.domain.datasets import ChatRow, LabelledRow, Message, PairRow, Row, TextRow, item_name
+from app.domain.previews import LOOKED_AT, Preview, PreviewRequest, SplitLengths
+from app.domain.tasks import Format, Task
+from app.store.rows_file import RowsFile
+from tests import tiny, tiny_lm
+from worker.engine.previews import pieces, preview
+
+
+def shown(
+    folder: Path, rows: Sequence[Row], form: Format, task: Task, model: Path, max_length: int = 16, **more: bool
+) -> Preview:
+    file = folder / "rows.parquet"
+    with RowsFile(file, form, ["a", "b"] if form == "labelled" else []) as written:
+        written.write(rows)
+    request = PreviewRequest(
+        location=str(model),
+        task=task,
+        dataset_file="x",
+        dataset_format=form,
+        dataset_hash="y",
+        max_length=max_length,
+        **more,
+    )
+    return preview(request, file)
+
+
+def texts(found: Preview) -> list[str]:
+    return ["".join(token.text for token in row.tokens) for row in found.rows]
+
+
+def test_a_classifiers_rows_have_special_tokens_and_lengths_before_they_are_cut(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    rows = [LabelledRow(item_name(str(i)), "train", "the cat " * (i + 1), i % 2) for i in range(8)]
+    found = shown(tmp_path, rows, "labelled", "sequence-classification", model)
+    assert len(found.rows) == 5
+    row = next(row for row in found.rows if row.length <= 16)
+    assert [token.special for token in row.tokens] == [True, *[False] * (row.length - 2), True]
+    assert not any(token.learnt for token in row.tokens)
+    assert row.label in (0, 1)
+    train = found.lengths[0]
+    assert train.counts == [(2 * (i + 1) + 2, 1) for i in range(8)]
+    assert (train.percentile(50), train.percentile(100), train.cut_share(16)) == (10, 18, 1 / 8)
+    long = [row for row in found.rows if row.length > 16]
+    assert all(row.kept == 16 for row in long)
+
+
+def test_the_completion_and_its_end_are_learnt_and_nothing_else(tmp_path: Path) -> None:
+    model = tiny_lm.save_model(tmp_path / "model", "gpt2")
+    rows = [
+        PairRow(item_name(str(i)), "train", f"count from {word} :", "one and two")
+        for i, word in enumerate(tiny_lm.NUMBERS)
+    ]
+    found = shown(tmp_path, rows, "prompt-completion", "causal-lm", model, 64)
+    for row in found.rows:
+        assert "".join(token.text for token in row.tokens if token.learnt).split() == ["one", "and", "two", "</s>"]
+        assert "".join(token.text for token in row.tokens).split()[:3] == ["<s>", "count", "from"]
+        assert [token.special for token in row.tokens if token.text.strip() in ("<s>", "</s>")] == [True, True]
+    everything = shown(tmp_path, rows, "prompt-completion", "causal-lm", model, 64, completion_only_loss=False)
+    assert all(token.learnt for row in everything.rows for token in row.tokens)
+
+
+def test_of_a_text_to_text_model_prompt_and_completion_are_cut_each_by_itself(tmp_path: Path) -> None:
+    model = tiny_lm.save_model(tmp_path / "model", "t5")
+    rows = [PairRow("0" * 16, "train", "count from one and two and three", "one and")]
+    found = shown(tmp_path, rows, "prompt-completion", "seq2seq-lm", model, 5)
+    [row] = found.rows
+    assert "".join(token.text for token in row.tokens if token.learnt).split() == ["one", "and", "</s>"]
+    assert (row.length, row.kept) == (11, 8)
+    assert found.lengths[0].counts == [(8, 1)]
+
+
+def test_plain_texts_are_learnt_whole_and_a_split_without_rows_has_no_length(tmp_path: Path) -> None:
+    model = tiny_lm.save_model(tmp_path / "model", "gpt2")
+    found = shown(tmp_path, [TextRow("0" * 16, "train", "a text")], "text", "causal-lm", model)
+    assert all(token.learnt for token in found.rows[0].tokens)
+    assert [(one.split, one.rows) for one in found.lengths] == [("train", 1), ("validation", 0), ("test", 0)]
+    assert found.lengths[2].percentile(50) == 0
+    assert found.lengths[2].bins() == [(0, 1, 0)]
+
+
+def test_lengths_are_told_of_some_rows_by_name_and_of_how_many(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    rows = [LabelledRow(item_name(str(i)), "test", "the cat", 0) for i in range(LOOKED_AT + 10)]
+    found = shown(tmp_path, rows, "labelled", "sequence-classification", model)
+    assert (found.lengths[2].rows, found.lengths[2].looked_at) == (LOOKED_AT + 10, LOOKED_AT)
+
+
+def test_a_letter_of_several_tokens_stands_with_the_last() -> None:
+    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({sign: place for place, sign in enumerate(bytes_)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    text = "naïve 👩‍🔬 größer"
+    ids = backend.encode(text).ids
+    found = pieces(PreTrainedTokenizerFast(tokenizer_object=backend), ids)
+    assert len(found) == len(ids) == len(text.encode())
+    assert "".join(found) == text
+    assert found[:4] == ["n", "a", "", "ï"]
+
+
+@pytest.mark.parametrize("count", [1, 7, 20])
+def test_bins_hold_every_row(count: int) -> None:
+    lengths = SplitLengths(split="train", rows=6, looked_at=6, counts=[(1, 1), (5, 2), (39, 3)])
+    bins = lengths.bins(count)
+    assert sum(rows for _, _, rows in bins) == 6
+    assert len(bins) <= count
+    assert all(here[1] == there[0] for here, there in pairwise(bins))
+
+
+def test_a_conversation_is_shown_as_the_template_writes_it(tmp_path: Path) -> None:
+    model = tiny_lm.save_model(tmp_path / "model", "gpt2", chat_template=tiny_lm.CHAT_TEMPLATE)
+    turns: list[Message] = [{"role": "user", "content": "count"}, {"role": "assistant", "content": "one"}]
+    found = shown(tmp_path, [ChatRow("0" * 16, "train", turns)], "messages", "causal-lm", model, 64)
+    assert "".join(token.text for token in found.rows[0].tokens).split()[1:5] == ["<turn>", "user", ":", "count"]
+    assert "".join(token.text for token in found.rows[0].tokens if token.learnt).split()[0] == "one"
