@@ -1,13 +1,14 @@
 """Read what users bring, in a process of its own: `python -P -m worker.preparation`.
 
-    stdin    one request: {"read": …} or {"prepare": …}, see the models below
-    stdout   {"share": 0.4, "rows": 12000} now and then; at the end {"scan": SourceScan}, {"facts": …, "findings": …}
-             or {"error": a sentence}
+    stdin    one request: {"fetch": …}, {"read": …} or {"prepare": …}, see the models below
+    stdout   {"share": 0.4, "rows": 12000} now and then; at the end {"fetched": …}, {"scan": SourceScan},
+             {"facts": …, "findings": …} or {"error": a sentence}
 
 A file is a stranger's: whatever it does to the process, nothing else comes to harm. It has a limit of memory, lets
 other processes go first, and ends together with its parent.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -22,9 +23,9 @@ from pydantic import BaseModel, ConfigDict
 from app.domain.errors import VeznaError
 from app.domain.mapping import ColumnMapping
 from app.domain.splitting import Splitting
-from app.domain.uploads import Part, ReadingOptions
+from app.domain.uploads import Part, ReadingOptions, SourceRequest
 from worker.parent import die_with_parent, go_modestly
-from worker.reading.batches import LocalPart
+from worker.reading.batches import LocalPart, Unreadable
 from worker.reading.prepare import prepare
 from worker.reading.scan import scan
 
@@ -45,6 +46,13 @@ class _Request(BaseModel):
     def local(self) -> list[LocalPart]:
         """The files."""
         return [LocalPart(part, path) for part, path in zip(self.parts, self.paths, strict=True)]
+
+
+class FetchRequest(SourceRequest):
+    """Fetch a dataset of the hub."""
+
+    folder: Path
+    """Where its files are to lie."""
 
 
 class ReadRequest(_Request):
@@ -79,6 +87,8 @@ class Teller:
 def answer(request: dict[str, Any], tell: Teller) -> dict[str, Any]:
     """The answer to a request. Raises MemoryError only."""
     try:
+        if "fetch" in request:
+            return {"fetched": _fetch(FetchRequest.model_validate(request["fetch"]), tell)}
         if "read" in request:
             wanted = ReadRequest.model_validate(request["read"])
             return {"scan": scan(wanted.local, wanted.options, tell).model_dump(mode="json")}
@@ -93,6 +103,16 @@ def answer(request: dict[str, Any], tell: Teller) -> dict[str, Any]:
     except Exception as error:
         traceback.print_exc()
         return {"error": f"Vezna could not read this ({type(error).__name__}: {error})."}
+
+
+def _fetch(wanted: FetchRequest, tell: Teller) -> dict[str, Any]:
+    try:
+        hub = importlib.import_module("worker.reading.hub")
+    except ModuleNotFoundError as error:
+        what = f"Datasets of the hub need the package {error.name} on the workers"
+        raise Unreadable(f"{what}: pip install 'vezna[hub]'.") from error
+    found = hub.fetch(wanted, wanted.folder, tell)
+    return {"commit": found.commit, "splits": {split: str(path) for split, path in found.splits.items()}}
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import structlog
@@ -60,15 +61,18 @@ class Preparer:
     def run(self, request: Mapping[str, object], told: Told, *, command: tuple[str, ...] = COMMAND) -> dict[str, Any]:
         """One request to a process of its own (`worker.preparation`), and its answer. Raises NotPrepared with a
         sentence, and GivenUp."""
+        nowhere = TemporaryDirectory(prefix="vezna-prepare-", ignore_cleanup_errors=True)
         try:
             self._process = process = subprocess.Popen(  # noqa: S603
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=child_environment() | {"CUDA_VISIBLE_DEVICES": ""},
+                cwd=nowhere.name,  # a hub id is never taken for a directory that happens to lie there
                 start_new_session=True,
             )
         except OSError as error:
+            nowhere.cleanup()
             raise NotPrepared(f"The process that reads could not be started: {error.strerror}. Try again.") from error
         try:
             assert process.stdin and process.stdout  # noqa: S101 both are pipes
@@ -77,6 +81,7 @@ class Preparer:
             return _answer(process, told)
         finally:
             self.end()
+            nowhere.cleanup()
 
     def end(self) -> None:
         """End the process that is at work."""

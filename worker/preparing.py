@@ -3,8 +3,7 @@
 Each takes an id alone and may be called any number of times; whoever comes second finds nothing to claim.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,9 @@ from app.domain.uploads import Part, SourceScan
 from app.services import datasets, uploads
 from app.store.queries import uploads as upload_rows
 from app.store.rows_file import name_of
-from worker.preparer import GivenUp, NotPrepared
+from app.store.tables import UploadRow
+from worker.fetching import from_directory, from_hub, kept
+from worker.preparer import GivenUp, NotPrepared, Told
 from worker.workdir import workdir
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def read(here: "Context", upload_id: int) -> None:
             return uploads.progress(session, claimed, share, rows)
 
     try:
-        with workdir(here.settings.home) as folder, _local(here, claimed.parts, folder) as request:
+        with workdir(here.settings.home) as folder:
+            request = _local(here, _fetched(here, claimed, folder, told), folder)
             request["options"] = claimed.options.model_dump()
             found = SourceScan.model_validate(here.preparer.run({"read": request}, told)["scan"])
     except GivenUp:
@@ -66,7 +68,8 @@ def prepare(here: "Context", dataset_id: int) -> None:
             return datasets.progress(session, claimed, share)
 
     try:
-        with workdir(here.settings.home) as folder, _local(here, upload.parts, folder) as request:
+        with workdir(here.settings.home) as folder:
+            request = _local(here, upload.parts, folder)
             target = folder / "rows.parquet"
             request |= {
                 "options": upload.options.model_dump(),
@@ -94,6 +97,28 @@ def prepare(here: "Context", dataset_id: int) -> None:
             datasets.prepared(session, claimed, facts, findings)
 
 
+def _fetched(here: "Context", claimed: UploadRow, folder: Path, told: Told) -> list[Part]:
+    """An upload's files in the store: those that came, or what a directory or the hub has now."""
+    if claimed.source == "files":
+        return claimed.parts
+
+    def unused(parts: list[Part]) -> list[Part]:
+        with here.database.reading() as session:
+            return uploads.unused(session, parts)
+
+    with kept(here.files, unused) as stored:
+        revision = claimed.revision
+        if claimed.source == "directory":
+            from_directory(here.files, Path(claimed.location), told, stored)
+        else:
+            asked = {name: getattr(claimed, name) for name in ("source", "location", "config", "revision", "split")}
+            revision = from_hub(here.files, here.preparer, asked, folder, told, stored)
+        with here.database.transaction() as session:
+            if not uploads.fetched(session, claimed, stored, revision):
+                raise GivenUp
+    return stored
+
+
 def _of_fields(scan: SourceScan | None, mapping: ColumnMapping) -> list[Finding]:
     """What the reading found in the columns that are used."""
     used = set(mapping.columns.values())
@@ -107,8 +132,7 @@ def _sentence(error: Exception, **which: int) -> str:
     return f"Vezna could not read this ({type(error).__name__}: {error})."
 
 
-@contextmanager
-def _local(here: "Context", parts: Sequence[Part], folder: Path) -> Iterator[dict[str, object]]:
+def _local(here: "Context", parts: Sequence[Part], folder: Path) -> dict[str, object]:
     """An upload's files on this machine, as a request names them: where they are, or as copies."""
     paths = []
     for place, part in enumerate(parts):
@@ -121,4 +145,4 @@ def _local(here: "Context", parts: Sequence[Part], folder: Path) -> Iterator[dic
             gone = f"The bytes of {part.name} are no longer in the files store: upload them again."
             raise NotPrepared(gone) from error
         paths.append(str(path))
-    yield {"parts": [part.model_dump() for part in parts], "paths": paths}
+    return {"parts": [part.model_dump() for part in parts], "paths": paths}

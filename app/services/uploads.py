@@ -3,6 +3,7 @@
 The web process never looks into a file: it stores bytes, and a worker reads them in a process of its own.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,6 +31,8 @@ from app.store.tables import UploadRow, now
 
 SILENT_SECONDS = 90.0
 """A reader or a preparer that has given no sign of life for so long is lost."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""What the hub has at it never changes."""
 _AS_IT_COMES = ReadingOptions()
 
 
@@ -66,7 +69,7 @@ def add_source(session: Session, bell: Doorbell, wanted: SourceRequest, roots: S
         location = str(below_a_root(wanted.location, roots, "VEZNA_DATA_ROOTS"))
     of_source = (wanted.source, location, wanted.config, wanted.revision, wanted.split)
     for known in uploads.from_source(session, *of_source):
-        if known.status == "reading":
+        if known.status == "reading" or (known.status == "read" and COMMIT.fullmatch(wanted.revision)):
             return known
         if known.status == "failed":
             _read_again(session, bell, known, known.options)
@@ -94,10 +97,14 @@ def delete(session: Session, files: Files, upload_id: int) -> None:
         raise Conflict(f"{names} was made of this upload: delete that first")
     session.delete(row)
     session.flush()
-    kept = {part.file for other in uploads.newest(session) for part in other.parts}
-    for part in row.parts:
-        if part.file not in kept:
-            after_commit(session, partial(files.remove, part.file))
+    for part in unused(session, row.parts):
+        after_commit(session, partial(files.remove, part.file))
+
+
+def unused(session: Session, parts: Sequence[Part]) -> list[Part]:
+    """Of some files those that no upload has."""
+    kept = {part.file for row in uploads.newest(session) for part in row.parts}
+    return [part for part in parts if part.file not in kept]
 
 
 def begin(session: Session, upload_id: int) -> UploadRow | None:

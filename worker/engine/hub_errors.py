@@ -1,13 +1,17 @@
-"""What huggingface_hub raises, as sentences for whoever registers a model or submits a run."""
+"""What huggingface_hub raises, as sentences for whoever registers a model or a dataset, or submits a run."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from huggingface_hub import errors, get_token
 
 from app.domain.errors import RunFailed
 from app.domain.runs import FailureCode
+
+Kind = Literal["model", "dataset"]
+_SUCH_AS: dict[Kind, str] = {"model": "google-t5/t5-small", "dataset": "fancyzhx/ag_news"}
 
 
 class Unreachable(RunFailed):
@@ -15,20 +19,20 @@ class Unreachable(RunFailed):
 
 
 @contextmanager
-def said(location: str, revision: str) -> Iterator[None]:
+def said(location: str, revision: str, kind: Kind = "model") -> Iterator[None]:
     """Raise `RunFailed(model_unavailable)` for what goes wrong with the hub, `Unreachable` where it was not heard. A
     full disk and what is not the hub's pass."""
     try:
         yield
     except Exception as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        failed = None if full else _sentence(error, location, revision)
+        failed = None if full else _sentence(error, location, revision, kind)
         if failed is None:
             raise
         raise failed from error
 
 
-def _sentence(error: Exception, name: str, revision: str) -> RunFailed | None:
+def _sentence(error: Exception, name: str, revision: str, kind: Kind) -> RunFailed | None:
     causes = _causes(error)
     for cause in causes:
         match cause:
@@ -45,7 +49,7 @@ def _sentence(error: Exception, name: str, revision: str) -> RunFailed | None:
                 )
             case errors.RepositoryNotFoundError() | errors.DisabledRepoError():
                 also = "" if get_token() else ", or set HF_TOKEN of the workers if it is private"
-                return _refused(f"The hub has no model {name}, or does not show it: check the id{also}.")
+                return _refused(f"The hub has no {kind} {name}, or does not show it: check the id{also}.")
             case errors.OfflineModeIsEnabled():
                 return _away(
                     f"This worker is offline (HF_HUB_OFFLINE), and not all of {name} is in its cache: fetch it into "
@@ -57,7 +61,7 @@ def _sentence(error: Exception, name: str, revision: str) -> RunFailed | None:
                     return _refused(f"The hub refuses {name} to the workers' token (HTTP {status}): check HF_TOKEN.")
                 return _away(f"The hub cannot answer for {name} just now (HTTP {status}): try again later.")
             case errors.HFValidationError():
-                return _refused(f"{name!r} is no id of a hub model: write it as google-t5/t5-small.")
+                return _refused(f"{name!r} is no id of a hub {kind}: write it as {_SUCH_AS[kind]}.")
     # The error of every HTTP client that huggingface_hub has had stands under this name.
     if any(isinstance(cause, errors.HTTPError | ConnectionError | TimeoutError) for cause in causes):  # type: ignore[attr-defined]
         return _away(
