@@ -34,7 +34,7 @@ from app.store.queries import (
     workers,
 )
 from app.store.session import after_commit
-from app.store.tables import ArtifactRow, now
+from app.store.tables import ArtifactRow, RunRow, StudyRow, now
 
 
 class Fenced(VeznaError):
@@ -124,7 +124,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     events.add(session, run_id, "status", f"claimed by {worker}, attempt {run.epoch}")
     model = base_models.by_id(session, run.base_model_id)
     dataset = datasets.by_id(session, run.dataset_id)
-    general = datasets.by_name(session, run.spec.general_text) if run.spec.general_text else None
+    general = datasets.as_of(session, run.spec.general_text, _asked_at(session, run)) if run.spec.general_text else None
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
     return Claim(
         run_id=run_id,
@@ -143,6 +143,12 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         checkpoints=run.checkpoints,
         claimed_at=at,
     )
+
+
+def _asked_at(session: Session, run: RunRow) -> datetime:
+    """When a run was asked for: one of a study, whose runs all have the same data, with the study."""
+    study = session.get(StudyRow, run.study_id) if run.study_id is not None else None
+    return study.created_at if study else run.queued_at
 
 
 def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:

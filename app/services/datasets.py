@@ -99,6 +99,9 @@ def delete(session: Session, files: Files, dataset_id: int) -> None:
             if n
         )
         raise Conflict(f"{row.reference} is used by {counted}, whose results would lose their data: it stays")
+    if row.status == "ready" and (runs := datasets.forgetting_on(session, row.name)):
+        counted = f"{runs} run{'s' if runs != 1 else ''}"
+        raise Conflict(f"{counted} measured forgetting on {row.name}, or will: it stays")
     session.delete(row)
     session.flush()
     if row.file and not datasets.with_file(session, row.file):
@@ -146,6 +149,7 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
 
 def _ready(found: DatasetFacts, findings: Sequence[Finding]) -> dict[str, object]:
     return {
+        "seen_at": now(),
         "status": "ready",
         "message": "",
         "progress": 1.0,

@@ -13,6 +13,7 @@ from app.domain.positions import crowded, too_long
 from app.domain.runs import RunSpec
 from app.domain.studies import StudySpec
 from app.domain.tasks import TASKS, generates
+from app.domain.versions import reference_in
 from app.services import workers
 from app.store.queries import base_models, datasets
 from app.store.tables import BaseModelRow, DatasetRow
@@ -118,7 +119,7 @@ def _general_text_problems(session: Session, name: str | None, learnt: str | Non
     texts = [d for d in datasets.everyone(session) if d.facts.format == "text" and d.facts.counts.get("test")]
     able = ", ".join(d.name for d in texts if d.name != learnt) or "none yet"
     remedy = f"datasets of plain text: {able}"
-    if name == learnt:
+    if learnt and reference_in(name).name == reference_in(learnt).name:
         what = "forgetting is measured on other texts than the model learns from"
         return [FieldError("general_text", what, f"{remedy}; or leave it out")]
     found = datasets.by_name(session, name)

@@ -77,7 +77,7 @@ def view(session: Session, run_id: int, *, log_lines: int = 200) -> RunView:
 
 def _data(row: RunRow, dataset: DatasetRow | None) -> str:
     if dataset is not None:
-        return dataset.title or dataset.name
+        return dataset.shown
     return (row.outside.dataset or "") if row.outside else row.spec.dataset
 
 

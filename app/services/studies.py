@@ -52,7 +52,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
         )
     seeds = list(islice((seed for seed in naturals() if seed not in spec.seeds), count))
     more = StudySpec.model_validate(spec.model_dump() | {"seeds": seeds})
-    model, dataset = check_study(session, more)
+    model, dataset = check_study(session, as_begun(session, study, more))
     rates = _rates_in_use(session, study)
     if not rates and not study.tuning:
         raise Conflict(f"no arm of study {study_id} can take more seeds: each was stopped, or has no learning rate")
@@ -71,12 +71,18 @@ def with_arm(spec: StudySpec, arm: ArmSpec) -> StudySpec:
     return StudySpec.model_validate(spec.model_dump() | more)
 
 
+def as_begun(session: Session, study: StudyRow, spec: StudySpec) -> StudySpec:
+    """A study's spec, grown, on the version of the data that it began with: a newer one would be another question."""
+    dataset = datasets.by_id(session, study.dataset_id)
+    return spec.model_copy(update={"dataset": dataset.reference}) if dataset else spec
+
+
 def add_arm(session: Session, bell: Doorbell, study_id: int, arm: ArmSpec) -> StudyRow:
     """Add an arm to a study, on the seeds that it has; with tuning, its own trials come first. Raises NotFound,
     Invalid and pydantic's ValidationError."""
     study = studies.get(session, study_id, lock=True)
     whole = with_arm(study.spec, arm)
-    model, dataset = check_study(session, whole)
+    model, dataset = check_study(session, as_begun(session, study, whole))
     owed: list[OwedRun]
     if whole.tuning.rounds:
         owed = whole.trials(arm, 0, whole.rates(arm))

@@ -25,7 +25,8 @@ def add_arm(db: Database, bell: Doorbell, settings: Settings, study_id: int, arm
     queued. Without `insist` it must be predicted to fit a live worker."""
     try:
         with db.reading() as session:
-            whole = study_service.with_arm(studies.get(session, study_id).spec, arm)
+            study = studies.get(session, study_id)
+            whole = study_service.as_begun(session, study, study_service.with_arm(study.spec, arm))
         if not insist:
             alone = whole.model_copy(update={"arms": [arm], "reference": ""})
             will_it_fit.refuse_misfit(db, bell, settings, alone)

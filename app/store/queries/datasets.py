@@ -17,6 +17,7 @@ class Uses(NamedTuple):
     """What was measured with a version."""
 
     runs: int
+    """That learn from it."""
     studies: int
 
 
@@ -38,6 +39,15 @@ def by_name(session: Session, name: str) -> DatasetRow | None:
     query = select(DatasetRow).where(DatasetRow.name == wanted.name, DatasetRow.status == "ready")
     if wanted.version is not None:
         query = query.where(DatasetRow.version == wanted.version)
+    return session.scalars(query.order_by(DatasetRow.version.desc()).limit(1)).first()
+
+
+def as_of(session: Session, name: str, at: datetime) -> DatasetRow | None:
+    """What `by_name` would have found at a time, if it is still there."""
+    wanted = reference_in(name)
+    ready_at = func.coalesce(DatasetRow.seen_at, DatasetRow.created_at)
+    query = select(DatasetRow).where(DatasetRow.name == wanted.name, DatasetRow.status == "ready")
+    query = query.where(ready_at <= at if wanted.version is None else DatasetRow.version == wanted.version)
     return session.scalars(query.order_by(DatasetRow.version.desc()).limit(1)).first()
 
 
@@ -71,16 +81,18 @@ def of_upload(session: Session, upload_id: int) -> list[DatasetRow]:
     return list(session.scalars(query.order_by(DatasetRow.name, DatasetRow.version.desc())))
 
 
-def names(session: Session) -> dict[int, str]:
-    """Names by id."""
-    return {i: name for i, name in session.execute(select(DatasetRow.id, DatasetRow.name))}
-
-
 def used_by(session: Session, dataset_id: int) -> Uses:
     """How many runs and studies use a version."""
     runs = session.scalar(select(func.count()).where(RunRow.dataset_id == dataset_id))
     studies = session.scalar(select(func.count()).where(StudyRow.dataset_id == dataset_id))
     return Uses(runs or 0, studies or 0)
+
+
+def forgetting_on(session: Session, name: str) -> int:
+    """How many runs measure forgetting on a name, whichever version."""
+    said = RunRow.spec_json["general_text"].as_string()
+    query = select(func.count()).where((said == name) | said.startswith(f"{name}@", autoescape=True))
+    return session.scalar(query) or 0
 
 
 def with_file(session: Session, file: str) -> int:

@@ -42,7 +42,7 @@ class DatasetRow(Base):
     started_at: Mapped[datetime | None] = mapped_column(default=None)
     """When the present try began; whoever writes shows it, so that one who was given up writes nothing."""
     seen_at: Mapped[datetime | None] = mapped_column(default=None)
-    """The last sign of life of whoever is at it."""
+    """The last sign of life of whoever is at it, and in the end when it became ready."""
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
@@ -64,6 +64,12 @@ class DatasetRow(Base):
     def findings(self) -> list[Finding]:
         """What was found, the gravest first."""
         return [Finding.model_validate(finding) for finding in self.findings_json]
+
+    @property
+    def shown(self) -> str:
+        """How pages call it: a second version is told from the first."""
+        name = self.title or self.name
+        return f"{name}, version {self.version}" if self.version > 1 else name
 
     @property
     def reference(self) -> str:

@@ -130,7 +130,7 @@ def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow
         counts = dataset.facts.counts
         data = _(
             "%(name)s, sha256 %(hash)s…: %(train)s train, %(validation)s validation, %(test)s test",
-            name=dataset.title or dataset.name,
+            name=dataset.shown,
             hash=dataset.content_hash[:8],
             train=count(counts["train"]),
             validation=count(counts["validation"]),

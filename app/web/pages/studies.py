@@ -28,7 +28,7 @@ def index(session: Reading, render: Render, after: After = None) -> HTMLResponse
     found = studies.page(session, after=after, limit=PAGE)
     weighed = study_service.comparisons(session, found.rows)
     models = base_models.names(session)
-    titles = {row.id: row.title or row.name for row in datasets.everyone(session)}
+    titles = {row.id: row.shown for row in datasets.all_versions(session)}
     page = StudiesPage(
         studies=tuple(
             StudyLine.of(row, weighed[row.id], models.get(row.base_model_id, ""), titles.get(row.dataset_id, ""))
