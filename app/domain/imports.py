@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.domain.errors import FieldError
+from app.domain.names import legible
 from app.domain.outside import OutsideResult
 from app.domain.peft_results import PeftFieldMissing, as_outside, is_peft_result
 
@@ -44,7 +45,7 @@ class Refused(ValueError):
         self.file = file
         self.place = 0
         """Among the files that came together."""
-        self.errors = tuple(errors)
+        self.errors = tuple(replace(error, path=legible(error.path)) for error in errors)
         super().__init__("; ".join(f"{e.path}: {e.message}" if e.path else e.message for e in self.errors))
 
 
@@ -67,6 +68,8 @@ def read(file: NamedText) -> list[Read]:
             errors.append(replace(missing.error, path=f"{where}{missing.error.path}"))
         except ValidationError as error:
             errors += [_told(where, e) for e in error.errors(include_url=False, include_input=False)]
+        except RecursionError:
+            errors.append(FieldError(where.rstrip("."), "it is nested too deeply", "objects within few others"))
         else:
             found.append(Read(result, hash_of(result)))
     if errors:
@@ -77,8 +80,7 @@ def read(file: NamedText) -> list[Read]:
 def shown(name: str) -> str:
     """A file's name as it may be shown and kept: its last part, without what cannot be printed. It opens nothing."""
     last = name.replace("\\", "/").rpartition("/")[2]
-    plain = "".join(c if c.isprintable() else "�" for c in last).strip()
-    return plain[:LONGEST_FILE_NAME] or "unnamed"
+    return legible(last).strip()[:LONGEST_FILE_NAME] or "unnamed"
 
 
 def hash_of(result: OutsideResult) -> str:
@@ -166,10 +168,14 @@ REMEDIES = {
 """What to do, by pydantic's type of error."""
 
 
+KEY = "[key]"
+"""What pydantic puts behind a key that is wrong, as it would a field."""
+
+
 def _told(where: str, error: Mapping[str, Any]) -> FieldError:
     """Pydantic's error in a sentence of ours."""
     context, kind = error.get("ctx", {}), str(error["type"])
-    path = where + ".".join(map(str, error["loc"]))
+    path = where + ".".join(str(part) for part in error["loc"] if part != KEY)
     if kind == "wrong":
         below = context["path"]
         return FieldError(

@@ -1,14 +1,23 @@
-"""Texts that people give, and how a validator of a spec says what is wrong with one field of it."""
+"""Texts that people give, and how a validator of a spec says what is wrong with one field of it.
+
+Whatever is kept, be it a field, an entry or the key of an entry (`dict[Key, Line]`), is of one of these types.
+"""
 
 from typing import Annotated
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
+
+
+def legible(text: str) -> str:
+    """A text as it may be shown: what cannot be printed, and half characters, which no encoding has, are replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def wrong(path: str, message: str, remedy: str) -> PydanticCustomError:
     """An error for a validator to raise: `path` is below what is validated; what is wrong, and what to do."""
-    return PydanticCustomError("wrong", "{message}", {"path": path, "message": message, "remedy": remedy})
+    told = {"path": legible(path), "message": message, "remedy": remedy}  # pydantic cannot tell half characters
+    return PydanticCustomError("wrong", "{message}", told)
 
 
 def _printable(text: str) -> str:
@@ -22,3 +31,5 @@ Line = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_
 """One line: no breaks, no NUL (PostgreSQL keeps none), no marks that turn the direction of a text; it may be empty."""
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_printable)]
 """A line that says something."""
+Key = Annotated[Name, Field(max_length=200)]
+"""By what an entry of an object is known."""

@@ -4,14 +4,16 @@ It becomes a run that is marked as imported. Nothing of it was measured here, so
 it is compared (`app.domain.compared`), what it rests on is said beside it. The shape is documented in docs/imports.md.
 """
 
+import sys
 from collections.abc import Mapping
 from math import isclose
+from reprlib import repr as short
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from app.domain.methods import METHODS, Family
-from app.domain.names import Line, Name, wrong
+from app.domain.names import Key, Line, Name, wrong
 from app.domain.runs import Seed
 
 Setting = bool | int | float | Line | None
@@ -26,7 +28,14 @@ ROUNDING = 5e-4
 def _number(value: object) -> object:
     """JSON's true is no number, and neither is a number in quotes."""
     if isinstance(value, bool | str):
-        raise wrong("", f"a number is wanted, not {value!r}", "write it without quotes, such as 0.47")
+        raise wrong("", f"a number is wanted, not {short(value)}", "write it without quotes, such as 0.47")
+    return _countable("", value)
+
+
+def _countable(where: str, value: object) -> object:
+    """A number that is one here too: 1e999 is infinity to a reader of JSON, and would be kept as nothing at all."""
+    if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+        raise wrong(where, "the number is too large to be kept", "at most 1.8e308; a setting may be a text, in quotes")
     return value
 
 
@@ -72,7 +81,7 @@ class OutsideResult(BaseModel):
     learning_rate: Annotated[float, Field(gt=0, le=10), BeforeValidator(_number)] | None = None
     device: Name | None = Field(default=None, max_length=200)
     precision: Name | None = Field(default=None, max_length=10)
-    versions: dict[str, Line] = Field(default_factory=dict)
+    versions: dict[Key, Line] = Field(default_factory=dict)
     """Of libraries: `{"torch": "2.13.0", "peft": "0.19.2"}`."""
     steps: Count | None = None
     tokens: Count | None = None
@@ -97,7 +106,8 @@ class OutsideResult(BaseModel):
             raise wrong("", f"there are {len(scores)} items", f"from 1 to {MOST_ITEMS}, or leave item_scores out")
         for name in scores or ():
             if not name.strip() or not name.isprintable():
-                raise wrong("", f"the item name {name!r} is empty or cannot be printed", "give each item a plain name")
+                what = f"the item name {short(name)} is empty or cannot be printed"
+                raise wrong("", what, "give each item a plain name")
         return scores
 
     @field_validator("settings")
@@ -164,14 +174,22 @@ def flattened(settings: Mapping[str, Any], path: str = "", depth: int = 1) -> di
                 raise wrong(where, "objects are nested too deeply", f"at most {LONGEST_NESTING} levels")
             flat |= flattened(value, where, depth + 1)
         elif isinstance(value, list):
-            flat[where] = _text(where, ", ".join(map(str, value)))
+            flat[where] = _text(where, _listed(where, value))
         elif isinstance(value, str):
             flat[where] = _text(where, value)
         elif value is None or isinstance(value, bool | int | float):
+            _countable(where, value)
             flat[where] = value
         else:
             raise wrong(where, f"{type(value).__name__} is no setting", "a text, a number, true, false or null")
     return flat
+
+
+def _listed(where: str, values: list[Any]) -> str:
+    try:
+        return ", ".join(map(str, values))
+    except RecursionError:
+        raise wrong(where, "lists are nested too deeply", "a list of plain values") from None
 
 
 def _text(where: str, value: str) -> str:

@@ -6,6 +6,7 @@ right answers, and where they do not, the number is left unknown. There are no s
 """
 
 from collections.abc import Mapping
+from reprlib import repr as short
 from typing import Any
 
 from app.domain.errors import FieldError
@@ -69,7 +70,7 @@ def as_outside(document: Mapping[str, Any]) -> dict[str, Any]:
     config = _part(document, "run_info.train_config")
     if (status := train.get("status")) != "success":
         raise PeftFieldMissing(
-            FieldError("train_info.status", f"it is {status!r}", "only a run that succeeded has a result")
+            FieldError("train_info.status", f"it is {short(status)}", "only a run that succeeded has a result")
         )
     last, test = _last(train)
     peft, data = _part(document, "run_info.peft_config", optional=True), _data(document)
@@ -170,7 +171,7 @@ def _method(peft: Mapping[str, Any]) -> tuple[str, Family, str]:
 def _settings(peft: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """What was chosen; a list of targets in one order, since PEFT writes a set."""
     own = {
-        name: sorted(value) if name == "target_modules" and isinstance(value, list) else value
+        name: sorted(value, key=str) if name == "target_modules" and isinstance(value, list) else value
         for name, value in peft.items()
         if name not in NOISE and value is not None and value != {}
     }
@@ -193,7 +194,7 @@ def _last(train: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
 
 def test_items(score: object) -> int | None:
     """1,319, where a score on GSM8K is a whole number of them; else nobody knows."""
-    if not isinstance(score, float | int):
+    if not isinstance(score, float | int) or not 0 <= score <= 1:
         return None
     right = score * GSM8K_TEST_ITEMS
     return GSM8K_TEST_ITEMS if abs(right - round(right)) < 1e-6 else None
@@ -201,8 +202,8 @@ def test_items(score: object) -> int | None:
 
 def _data(document: Mapping[str, Any]) -> dict[str, str]:
     """The first digits of the commit of each dataset, by its name."""
-    names = _part(document, "meta_info.dataset_info", optional=True)
-    return {name: str(_part(document, f"meta_info.dataset_info.{name}").get("sha"))[:12] for name in names}
+    told = _part(document, "meta_info.dataset_info", optional=True)
+    return {name: str(_object(f"meta_info.dataset_info.{name}", of).get("sha"))[:12] for name, of in told.items()}
 
 
 def _part(document: Mapping[str, Any], path: str, *, optional: bool = False) -> Mapping[str, Any]:
@@ -210,8 +211,10 @@ def _part(document: Mapping[str, Any], path: str, *, optional: bool = False) -> 
     found: Any = document
     for name in path.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None
-    if optional and found is None:
-        return {}
+    return {} if optional and found is None else _object(path, found)
+
+
+def _object(path: str, found: object) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise PeftFieldMissing(FieldError(path, "it is no object", "what PEFT's suite writes there"))
     return found

@@ -14,7 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable, VeznaError
+from app.domain.imports import KEY
 from app.domain.methods import METHODS
+from app.domain.names import legible
 from app.web.i18n import gettext, marked
 from app.web.templating import error_page
 
@@ -130,10 +132,10 @@ def _field_error(kind: str, loc: Sequence[str | int], message: str, context: Map
 
 
 def _path(loc: Sequence[str | int]) -> str:
-    parts = [str(part) for part in loc]
+    parts = [str(part) for part in loc if part != KEY]
     if parts[:1] in (["body"], ["query"], ["path"], ["header"]):
         parts = parts[1:]
-    return ".".join(part for place, part in enumerate(parts) if not _is_branch(parts, place))
+    return legible(".".join(part for place, part in enumerate(parts) if not _is_branch(parts, place)))
 
 
 def _is_branch(parts: Sequence[str], place: int) -> bool:

@@ -173,6 +173,25 @@ def test_by_api_a_request_that_says_nothing_is_refused(
     assert says in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"versions": {"to\0rch": "2"}}, "results.0.versions.to�rch"),
+        ({"versions": {"torch": "2\0"}}, "results.0.versions.torch"),
+        ({"settings": {"\ud800": 1}}, "results.0.settings.�"),
+        ({"settings": {"a": "\0"}}, "results.0.settings.a"),
+        ({"item_scores": {"a\0": 0.75}, "items": None}, "results.0.item_scores"),
+        ({"score": 10**400}, "results.0.score"),
+    ],
+)
+def test_by_api_what_no_database_keeps_is_refused_at_its_field(
+    api: TestClient, changes: dict[str, Any], path: str
+) -> None:
+    text = json.dumps({"results": [result(**changes)]})
+    answer = api.post("imports", content=text, headers={"content-type": "application/json"})
+    assert (answer.status_code, [e["path"] for e in answer.json()["errors"]]) == (422, [path])
+
+
 def test_by_api_a_request_that_is_too_large_is_refused(api: TestClient) -> None:
     assert api.post("imports", content=b" " * ((16 << 20) + 1)).status_code == 413
     long = json.dumps({"results": [result()]}) + " " * (2 << 20)

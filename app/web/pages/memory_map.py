@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import FieldError, Invalid, NotFound
 from app.domain.fits import MapReport
+from app.domain.names import Name
 from app.services import memory_maps
 from app.services.machines import present
 from app.store.queries import base_models
@@ -38,7 +39,7 @@ Asked = Annotated[dict[str, list[str]], Depends(asked)]
 
 
 @router.get("")
-def show(session: Reading, db: Db, bell: Bell, settings: Config, render: Render, name: str, asked: Asked) -> Response:
+def show(session: Reading, db: Db, bell: Bell, settings: Config, render: Render, name: Name, asked: Asked) -> Response:
     """The map, worked out or asked for."""
     row = _model(session, name)
     if row.facts is None:
@@ -61,7 +62,7 @@ def show(session: Reading, db: Db, bell: Bell, settings: Config, render: Render,
 def chart(
     session: Reading,
     settings: Config,
-    name: str,
+    name: Name,
     figure: str,
     ending: Ending,
     asked: Asked,

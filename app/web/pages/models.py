@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, FieldError, Invalid, NotFound
 from app.domain.models import ModelFacts
+from app.domain.names import Name
 from app.domain.tasks import Task
 from app.services import models as model_service
 from app.settings import Settings
@@ -54,7 +55,7 @@ def register(
 
 
 @router.get("/models/{name:path}")
-def show(session: Reading, render: Render, name: str, task: str = "", labels: str = "") -> HTMLResponse:
+def show(session: Reading, render: Render, name: Name, task: str = "", labels: str = "") -> HTMLResponse:
     """What can be adapted in a base model, for a task over so many labels."""
     row = base_models.by_name(session, name)
     if row is None:

@@ -109,9 +109,17 @@ def test_what_is_no_file_of_results_is_refused_with_a_sentence(text: str | bytes
         ({"trainable_parameters": 9, "total_parameters": 8}, "trainable_parameters", "9 of 8 parameters cannot train"),
         ({"family": "full"}, "family", "lora is of the family lora"),
         ({"settings": {"a": {"b": {"c": {"d": {"e": 1}}}}}}, "settings.a.b.c.d", "objects are nested too deeply"),
-        ({"settings": {"a\x07": 1}}, "settings.a\x07", "the name of a setting cannot be printed or is too long"),
+        ({"settings": {"a\x07": 1}}, "settings.a�", "the name of a setting cannot be printed or is too long"),
         ({"settings": {str(n): n for n in range(301)}}, "settings", "there are 301 settings"),
         ({"seed": -1}, "seed", "Input should be greater than or equal to 0"),
+        ({"versions": {"to\0rch": "2.13.0"}}, "versions.to�rch", "the character U+0000 cannot be printed"),
+        ({"versions": {"torch": "2\0"}}, "versions.torch", "the character U+0000 cannot be printed"),
+        ({"settings": {"\ud800": 1}}, "settings.�", "the name of a setting cannot be printed or is too long"),
+        ({"settings": {"a": "\ud800"}}, "settings.a", "it holds a character that cannot be printed"),
+        ({"a\0": 1}, "a�", "this field is not known"),
+        ({"score": 10**400}, "score", "the number is too large to be kept"),
+        ({"seed": 10**400}, "seed", "Input should be less than 4294967296"),
+        ({"settings": {"a": {"b": -(10**400)}}}, "settings.a.b", "the number is too large to be kept"),
     ],
 )  # fmt: skip
 def test_a_wrong_field_is_named_with_what_is_wrong_and_what_to_do(
@@ -120,6 +128,36 @@ def test_a_wrong_field_is_named_with_what_is_wrong_and_what_to_do(
     where, said, remedy = wrong(**changes)
     assert (where, said) == (path, message)
     assert remedy
+
+
+@pytest.mark.parametrize("field", ["score", "train_seconds", "learning_rate", "tokens"])
+def test_a_number_that_json_reads_as_infinity_is_refused(field: str) -> None:
+    text = json.dumps(result(**{field: 0.5})).replace(f'"{field}": 0.5', f'"{field}": 1e999')
+    assert refused(text)[:2] == (field, "the number is too large to be kept")
+
+
+def test_a_setting_of_infinity_is_refused_and_never_kept_as_nothing() -> None:
+    text = json.dumps(result(settings={"optimizer": {"clip": 0.5}})).replace("0.5", "1e999")
+    assert refused(text) == (
+        "settings.optimizer.clip",
+        "the number is too large to be kept",
+        "at most 1.8e308; a setting may be a text, in quotes",
+    )
+    [kept] = read(as_file(result(settings={"clip": "1e999", "most": 1.7e308})))
+    assert kept.result.settings == {"clip": "1e999", "most": 1.7e308}
+
+
+@pytest.mark.parametrize("deep", [*range(850, 1000, 5), 20_000])
+def test_lists_in_lists_are_refused_however_deep(deep: int) -> None:
+    text = json.dumps(result(settings={"a": "@"})).replace('"@"', "[" * deep + "]" * deep)
+    try:
+        read(NamedText("deep.json", text))
+    except Refused as error:
+        assert "deep" in error.errors[0].message
+
+
+def test_a_field_that_is_there_twice_is_named_so_that_it_can_be_shown() -> None:
+    assert refused(r'{"\ud800": 1, "\ud800": 2}')[:2] == ("�", "it is there twice")
 
 
 def test_percent_is_told_how_it_is_written() -> None:

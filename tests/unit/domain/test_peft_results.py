@@ -80,6 +80,28 @@ def test_a_file_that_is_not_what_it_should_be_says_where(path: str, value: Any, 
     assert (error.value.errors[0].path, error.value.errors[0].message) == (where, message)
 
 
+@pytest.mark.parametrize(
+    "targets", [["q_proj", 4, None, {"a": 1}], [["q"], "v"], 3, {"q_proj": True}, "all-linear", [True, 1.5]]
+)
+def test_targets_are_kept_whatever_they_are(targets: Any) -> None:
+    [found] = read(changed("run_info.peft_config.target_modules", targets))
+    assert any(name.startswith("peft.target_modules") for name in found.result.settings)
+
+
+def test_a_score_of_infinity_is_refused() -> None:
+    file = changed("train_info.metrics", [{"step": 1, "test accuracy": 0.5}])
+    with pytest.raises(Refused) as error:
+        read(NamedText(file.name, str(file.text).replace('"test accuracy": 0.5', '"test accuracy": 1e999')))
+    assert (error.value.errors[0].path, error.value.errors[0].message) == (
+        "score", "the number is too large to be kept"
+    )  # fmt: skip
+
+
+def test_a_datasets_name_may_have_a_dot() -> None:
+    [found] = read(changed("meta_info.dataset_info", {"gsm8k.v1": {"sha": "1"}, "gsm8k": {"sha": "740312add88f"}}))
+    assert found.result.test_set == "GSM8K test split, 740312add88f"
+
+
 @WHOLE
 def test_all_published_results_are_read() -> None:
     found = results(Path(ALL))
