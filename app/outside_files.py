@@ -7,7 +7,7 @@ from typing import Any
 
 from app.client import Client
 from app.domain.errors import Invalid
-from app.domain.imports import MOST_FILE_BYTES
+from app.domain.imports import MOST_AT_ONCE, MOST_FILE_BYTES, count
 
 PART_FILES = 200
 PART_BYTES = 8 << 20
@@ -41,14 +41,16 @@ def found(paths: Sequence[Path]) -> list[Path]:
 def parts(files: Sequence[Path]) -> Iterator[list[ResultFile]]:
     """The files with their text, in parts. What is no text is sent as it looks, and the server refuses it."""
     part: list[ResultFile] = []
-    size = 0
+    size = results = 0
     for path in files:
         text = _text(path)
-        if part and (len(part) >= PART_FILES or size + len(text) > PART_BYTES):
+        its = count(text)
+        if part and (len(part) >= PART_FILES or size + len(text) > PART_BYTES or results + its > MOST_AT_ONCE):
             yield part
-            part, size = [], 0
+            part, size, results = [], 0, 0
         part.append(ResultFile(path, text))
         size += len(text)
+        results += its
     if part:
         yield part
 

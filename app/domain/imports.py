@@ -18,6 +18,8 @@ MOST_FILES = 1000
 MOST_FILE_BYTES = 4 << 20
 MOST_RESULTS = 1000
 """In one file."""
+MOST_AT_ONCE = 5000
+"""Results of one request: they are written in one transaction, and on SQLite whoever else writes waits for its end."""
 LONGEST_FILE_NAME = 200
 
 
@@ -75,6 +77,15 @@ def read(file: NamedText) -> list[Read]:
     if errors:
         raise Refused(name, errors)
     return found
+
+
+def count(text: str) -> int:
+    """How many results a file seems to hold, unread; one where it is none, since it has to be refused."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return 1
+    return len(document) if isinstance(document, list) else 1
 
 
 def shown(name: str) -> str:

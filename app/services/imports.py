@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
-from app.domain.imports import MOST_FILES, NamedText, Read, Refused, hash_of, read
+from app.domain.imports import MOST_AT_ONCE, MOST_FILES, NamedText, Read, Refused, hash_of, read
 from app.domain.outside import OutsideResult
 from app.domain.runs import RunStatus
 from app.store.queries import collections, evaluations
@@ -41,7 +42,7 @@ class Sorted:
 def look_at(files: Sequence[NamedText], results: Sequence[OutsideResult] = ()) -> Sorted:
     """Read every file, before anything is written: a file is taken whole or refused with its sentences.
 
-    Raises Invalid where there are no files or too many.
+    Raises Invalid where there are no files or too many, or more results than one transaction shall write.
     """
     if not files and not results:
         raise Invalid.field("files", "there is no file", "give at least one file of results")
@@ -59,6 +60,12 @@ def look_at(files: Sequence[NamedText], results: Sequence[OutsideResult] = ()) -
         except Refused as error:
             error.place = place
             refused.append(error)
+        if len(taken) > MOST_AT_ONCE:
+            raise Invalid.field(
+                "files",
+                f"there are more than {MOST_AT_ONCE} results",
+                f"at most {MOST_AT_ONCE} at once: `vezna import` sends more in parts",
+            )
     return Sorted(tuple(taken), tuple(refused))
 
 
@@ -66,20 +73,20 @@ def bring_in(session: Session, files: Sorted, collection: str) -> Imported:
     """Put what can be taken into a collection, each result once. Where nothing can be taken there is no collection."""
     if not files.taken:
         return Imported(None, refused=list(files.refused))
-    found = Imported(_collection(session, collection), refused=list(files.refused))
-    assert found.collection is not None  # noqa: S101
-    there = collections.known(session, found.collection.id, [one.content_hash for one in files.taken])
+    row = _collection(session, collection)
+    there = collections.known(session, row.id, [one.content_hash for one in files.taken])
+    new: dict[str, Read] = {}
+    again: list[str] = []
     for one in files.taken:
-        if one.content_hash in there:
-            found.known.append(there[one.content_hash])
-            continue
-        row = _run(one, found.collection)
-        session.add(row)
-        session.flush()
-        _keep_scores(session, row, one.result)
-        there[one.content_hash] = row.id
-        found.added.append(row.id)
-    return found
+        if one.content_hash in there or one.content_hash in new:
+            again.append(one.content_hash)
+        else:
+            new[one.content_hash] = one
+    added = collections.add(session, row, [_run(one) for one in new.values()])
+    for content, one in new.items():
+        _keep_scores(session, added[content], one.result)
+    there |= added
+    return Imported(row, [added[content] for content in new], [there[content] for content in again], [*files.refused])
 
 
 def _collection(session: Session, name: str) -> CollectionRow:
@@ -96,39 +103,43 @@ def _collection(session: Session, name: str) -> CollectionRow:
     return row
 
 
-def _run(one: Read, collection: CollectionRow) -> RunRow:
+def _run(one: Read) -> dict[str, Any]:
+    """A run's columns."""
     result, at = one.result, now()
     kept = result.model_copy(update={"items": result.n, "item_scores": None})
     seconds = result.train_seconds
-    return RunRow(
-        arm=result.label,
-        seed=result.seed,
-        method_kind=result.kind,
-        learning_rate=result.learning_rate,
-        spec_json={},
-        collection_id=collection.id,
-        outside_json=kept.model_dump(mode="json"),
-        outside_hash=one.content_hash,
-        status=RunStatus.SUCCEEDED.value,
-        queued_at=at,
-        finished_at=at,
-        step=min(result.steps or 0, 2**31 - 1),
-        train_seconds=seconds,
-        metric=result.metric,
-        score=result.score,
-        trainable_parameters=result.trainable_parameters,
-        total_parameters=result.total_parameters,
-        peak_bytes=result.peak_bytes,
-        artifact_bytes=result.file_bytes,
-        tokens_per_second=result.tokens / seconds if result.tokens and seconds else None,
-        device_name=result.device,
-        precision=result.precision,
-        libraries=result.libraries[:100] or None,
-    )
+    return {
+        "arm": result.label,
+        "seed": result.seed,
+        "method_kind": result.kind,
+        "learning_rate": result.learning_rate,
+        "spec_json": {},
+        "outside_json": kept.model_dump(mode="json"),
+        "outside_hash": one.content_hash,
+        "status": RunStatus.SUCCEEDED.value,
+        "queued_at": at,
+        "finished_at": at,
+        "step": _steps(result),
+        "train_seconds": seconds,
+        "metric": result.metric,
+        "score": result.score,
+        "trainable_parameters": result.trainable_parameters,
+        "total_parameters": result.total_parameters,
+        "peak_bytes": result.peak_bytes,
+        "artifact_bytes": result.file_bytes,
+        "tokens_per_second": result.tokens / seconds if result.tokens and seconds else None,
+        "device_name": result.device,
+        "precision": result.precision,
+        "libraries": result.libraries[:100] or None,
+    }
 
 
-def _keep_scores(session: Session, row: RunRow, result: OutsideResult) -> None:
+def _steps(result: OutsideResult) -> int:
+    return min(result.steps or 0, 2**31 - 1)
+
+
+def _keep_scores(session: Session, run_id: int, result: OutsideResult) -> None:
     """The items' scores, as those of our own runs are kept: equal names in one order are the same items."""
-    if result.item_scores is None:
-        return
-    evaluations.add_outside(session, row.id, result.metric, result.score, result.item_scores, row.step)
+    if result.item_scores is not None:
+        step = _steps(result)
+        evaluations.add_outside(session, run_id, result.metric, result.score, result.item_scores, step)

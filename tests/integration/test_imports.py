@@ -1,18 +1,22 @@
 """Results from elsewhere, brought in by API and by page: once, whole, and in nobody's verdict."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
+from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, Invalid
 from app.domain.filters import parse
-from app.domain.imports import MOST_FILES, NamedText
+from app.domain.imports import MOST_AT_ONCE, MOST_FILES, MOST_RESULTS, NamedText
 from app.services import imports
 from app.services import runs as run_service
-from app.store.queries import evaluations, run_groups, run_list
+from app.store.queries import collections, evaluations, run_groups, run_list
 from app.store.queries.run_list import Order
 from app.store.session import Database
 from app.store.tables import CollectionRow, RunRow
@@ -66,6 +70,30 @@ def test_the_same_file_twice_adds_nothing(database: Database) -> None:
     assert (len(twice.added), twice.known) == (1, twice.added)
 
 
+def test_two_that_bring_the_same_into_a_new_collection_at_once_add_each_result_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, look = Barrier(2), collections.by_name
+
+    def seen_by_both(session: Session, name: str, *, lock: bool = False) -> CollectionRow | None:
+        """Neither goes on before the other has seen that there is none. SQLite lets only one look at a time."""
+        row = look(session, name, lock=lock)
+        if row is None:
+            with suppress(BrokenBarrierError):
+                both.wait(0.5 if database.engine.dialect.name == "sqlite" else 20)
+        return row
+
+    monkeypatch.setattr(collections, "by_name", seen_by_both)
+    files = [as_file(*(result(seed=seed) for seed in range(20))), *peft_files()]
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda order: bring(database, *files[::order]), (1, -1))
+    assert sorted(map(len, (one.added, other.added))) == [0, 25]
+    assert sorted(map(len, (one.known, other.known))) == [0, 25]
+    assert {*one.added, *one.known} == {*other.added, *other.known}
+    with database.reading() as session:
+        assert [stock.runs for stock in collections.everyone(session)] == [25]
+
+
 def test_of_many_files_the_bad_ones_are_refused_whole_and_the_others_taken(database: Database) -> None:
     bad = (
         NamedText("../broken.json", "{"),
@@ -89,6 +117,36 @@ def test_no_file_and_too_many_are_refused(database: Database) -> None:
     with pytest.raises(Invalid, match=f"there are {MOST_FILES + 1} files"):
         bring(database, *[as_file(result())] * (MOST_FILES + 1))
     assert count(database) == 0
+
+
+def test_more_results_than_one_transaction_shall_write_are_refused(database: Database) -> None:
+    full = as_file(*(result(seed=seed) for seed in range(MOST_RESULTS)))
+    files = [full] * (MOST_AT_ONCE // MOST_RESULTS)
+    with pytest.raises(Invalid, match=f"there are more than {MOST_AT_ONCE} results"):
+        bring(database, *files, as_file(result()))
+    assert count(database) == 0
+    assert len(imports.look_at(files).taken) == MOST_AT_ONCE
+
+
+def test_many_results_are_written_with_a_few_statements_and_keep_their_order(database: Database) -> None:
+    """Row by row, 5,000 hold SQLite's lock for seconds, and the heartbeats of runs wait."""
+    texts = [as_file(*(result(seed=file * 1000 + n) for n in range(700))) for file in range(3)]
+    looked_at = imports.look_at([*texts, as_file(result(seed=0))])
+    statements: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    with database.transaction() as session:
+        found = imports.bring_in(session, looked_at, "others")
+    assert len(found.added) == 2100
+    assert found.added == sorted(found.added)
+    assert found.known == found.added[:1]
+    assert len(statements) < 30
+    with database.reading() as session:
+        seeds = session.scalars(select(RunRow.seed).order_by(RunRow.id))
+        assert list(seeds) == [file * 1000 + n for file in range(3) for n in range(700)]
+        assert collections.run_ids(session, 1, limit=9999) == found.added
+        run = session.get_one(RunRow, found.added[-1])
+        assert (run.family, run.task, run.rank, run.status, run.step) == ("lora", "", None, "succeeded", 0)
+        assert len(set(session.scalars(select(RunRow.group_key)))) == 1
 
 
 def test_it_is_listed_and_sorted_among_the_others(database: Database) -> None:

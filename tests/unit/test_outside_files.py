@@ -1,12 +1,13 @@
 """Files of results for `vezna import`: which are found, and how many go into a request."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from app import outside_files
 from app.domain.errors import Invalid
-from app.domain.imports import MOST_FILE_BYTES
+from app.domain.imports import MOST_AT_ONCE, MOST_FILE_BYTES, MOST_RESULTS
 
 
 def test_directories_are_searched_and_a_file_is_there_once(tmp_path: Path) -> None:
@@ -38,3 +39,11 @@ def test_what_is_not_there_is_a_sentence(tmp_path: Path) -> None:
         outside_files.found([tmp_path / "gone.json"])
     with pytest.raises(Invalid, match=r"holds no \.json file"):
         outside_files.found([tmp_path])
+
+
+def test_a_part_has_no_more_results_than_a_request_may_bring(tmp_path: Path) -> None:
+    for number in range(13):
+        (tmp_path / f"{number:02}.json").write_text(json.dumps([{}] * MOST_RESULTS))
+    parts = list(outside_files.parts(outside_files.found([tmp_path])))
+    assert [len(part) for part in parts] == [5, 5, 3]
+    assert MOST_AT_ONCE == 5 * MOST_RESULTS

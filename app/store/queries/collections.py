@@ -1,9 +1,9 @@
 """Queries of collections and of the imported runs in them."""
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
@@ -66,6 +66,19 @@ def known(session: Session, collection_id: int, hashes: Sequence[str]) -> dict[s
         )
         found |= {content: run for content, run in session.execute(query) if content is not None}
     return found
+
+
+def add(session: Session, collection: CollectionRow, runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Put runs into a collection, and their ids by `outside_hash`. Of each run its columns by name, of all the same.
+
+    Many with one statement, past the ORM: whoever else wants to write waits meanwhile, and row by row that is seven
+    times as long.
+    """
+    if not runs:
+        return {}
+    query = insert(RunRow).returning(RunRow.outside_hash, RunRow.id)
+    rows = session.connection().execute(query, [{**run, "collection_id": collection.id} for run in runs])
+    return {content: run_id for content, run_id in rows if content is not None}
 
 
 def run_ids(session: Session, collection_id: int, *, limit: int) -> list[int]:
