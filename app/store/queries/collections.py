@@ -46,6 +46,11 @@ def everyone(session: Session) -> list[Stock]:
     return [Stock(row, runs) for row, runs in session.execute(query)]
 
 
+def count_runs(session: Session) -> int:
+    """How many runs lie in any."""
+    return session.scalar(select(func.count()).where(RunRow.collection_id.is_not(None))) or 0
+
+
 def named(session: Session, run: RunRow) -> str:
     """The name of the collection that an imported run lies in."""
     return get(session, run.collection_id).name if run.collection_id is not None else ""

@@ -68,9 +68,9 @@ def arms_with_runs(session: Session, study_id: int) -> set[str]:
 
 
 def count_by_status(session: Session) -> dict[str, int]:
-    """How many runs are in each state."""
-    rows = session.execute(select(RunRow.status, func.count()).group_by(RunRow.status)).all()
-    return {status.value: 0 for status in RunStatus} | {status: n for status, n in rows}
+    """How many runs are in each state, without those that were trained elsewhere."""
+    query = select(RunRow.status, func.count()).where(RunRow.collection_id.is_(None)).group_by(RunRow.status)
+    return {status.value: 0 for status in RunStatus} | {status: n for status, n in session.execute(query)}
 
 
 def place_in_queue(session: Session, run: RunRow) -> int:

@@ -15,7 +15,7 @@ from app.domain.errors import Unavailable
 from app.services import workers as worker_service
 from app.settings import Settings
 from app.store import migrate
-from app.store.queries import runs
+from app.store.queries import collections, runs
 from app.store.session import Database
 from app.web.dependencies import Bell, Config, Db
 from app.web.timing import REGISTRY
@@ -56,7 +56,8 @@ def readyz(db: Db, bell: Bell) -> JSONResponse:
 
 @router.get("/metrics", operation_id="metrics", response_class=Response)
 def metrics(db: Db, settings: Config) -> Response:
-    """Metrics for Prometheus: runs by state, workers by state, time to answer. Base units; no run is a label."""
+    """Metrics for Prometheus: runs by state, imported runs, workers by state, time to answer. Base units; no run is a
+    label."""
     states = CollectorRegistry()
     states.register(_States(db, settings))
     return Response(generate_latest(REGISTRY) + generate_latest(states), media_type=CONTENT_TYPE_LATEST)
@@ -70,12 +71,13 @@ class _States(Collector):
 
     def collect(self) -> Iterable[Metric]:
         with self.db.reading() as session:
-            by_status = runs.count_by_status(session)
+            by_status, imported = runs.count_by_status(session), collections.count_runs(session)
             by_state = Counter(view.state for view in worker_service.live(session, self.settings))
-        found = GaugeMetricFamily("vezna_runs", "Runs by status", labels=["status"])
+        found = GaugeMetricFamily("vezna_runs", "Runs of this installation by status", labels=["status"])
         for status, count in by_status.items():
             found.add_metric([status], count)
         yield found
+        yield GaugeMetricFamily("vezna_imported_runs", "Runs brought in from elsewhere", value=imported)
         workers = GaugeMetricFamily("vezna_workers", "Workers by state", labels=["state"])
         for state in ("idle", "running", "draining", "lost"):
             workers.add_metric([state], by_state[state])

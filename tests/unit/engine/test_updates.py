@@ -9,6 +9,7 @@ from torch import nn
 
 from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods import FullSpec, LastLayersSpec, LoraSpec, MethodSpec
+from app.domain.runs import Phase
 from app.domain.updates import UNCHANGED, RunUpdates
 from tests import tiny
 from tests.unit.engine import adapted as tried
@@ -294,6 +295,23 @@ def test_a_wish_to_stop_ends_the_analysis_and_keeps_the_result() -> None:
 
     found = analysis([layer(8, 8)] * 3, raise_if_stopped=stop)
     assert (len(found.matrices), found.late) == (0, 3)
+
+
+def test_a_run_that_is_asked_to_stop_during_the_analysis_has_its_result_and_tells_no_failure(
+    base: Path, tmp_path: Path
+) -> None:
+    """What comes after the result is left out, be it a cancel or a drain: the supervisor takes the result."""
+
+    class StoppedWhileSaving(tiny.Recorder):
+        def raise_if_stopped(self) -> None:
+            if self.phases[-1] is Phase.SAVE:
+                raise updates.Stopped
+
+    recorder = StoppedWhileSaving()
+    result = Attempt(tiny.job(tmp_path, base, FullSpec()), recorder).run()
+    assert result.evaluation("adapted", "test")
+    assert recorder.updated is not None
+    assert (len(recorder.updated.matrices), recorder.updated.late, recorder.logs) == (0, 13, [])
 
 
 def test_a_matrix_that_was_zero_has_no_ratio() -> None:
