@@ -30,7 +30,10 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     at = now()
     for study_id in studies.being_tuned(session):  # first: a study is locked before its runs are, everywhere
         tuning.advance(session, bell, study_id)
-    became = [_expire(session, bell, run, at, settings.max_attempts) for run in runs.expired(session, at)]
+    lost = runs.expired(session, at)
+    for run in lost:
+        tuning.hold(session, run)
+    became = [_expire(session, bell, run, at, settings.max_attempts) for run in lost]
     waiting: list[RunRow] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):
         waiting = runs.to_ring_again(session, at - timedelta(seconds=settings.ring_again_seconds))

@@ -1,5 +1,6 @@
 """Estimates in the database: asked for once, worked out by one, copied to their runs. On SQLite and on PostgreSQL."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import RunFailed, VeznaError
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.prediction import MapRequest, PredictionRequest
-from app.domain.runs import Failure, FailureCode, RunSpec, TrainingArguments
+from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus, TrainingArguments
 from app.queue import ESTIMATE
 from app.services import attempts, estimates, runs, sweep, workers
 from app.settings import Settings
@@ -240,6 +241,30 @@ def test_an_answer_reaches_runs_that_wait_and_runs_that_have_ended(registered: D
     for run in (ended, waiting, within(registered, lambda s: runs.submit(s, bell, SPEC))):
         found = run_row(registered, run.id)
         assert (found.predicted_bytes, found.predicted_flops) == (prediction().peak_bytes, 1e20)
+
+
+def test_an_answer_and_a_study_that_is_called_off_do_not_wait_for_each_other(
+    registered: Database, bell: SilentBell
+) -> None:
+    """Both change several runs: in one order, or PostgreSQL ends one of them, and the answer is lost."""
+    sign_on(registered)
+    ids = [within(registered, lambda s: runs.submit(s, bell, SPEC)).id for _ in range(2)]
+    estimate_id = run_row(registered, ids[0]).estimate_id
+    assert estimate_id is not None
+    with registered.transaction() as session:  # the first lies behind the second now, where PostgreSQL keeps them
+        run_queries.rung(session, ids[:1], now())
+        run_queries.move(session, ids[0], RunStatus.QUEUED, RunStatus.RUNNING)
+    begun(registered, estimate_id)
+    with ThreadPoolExecutor(1) as pool:
+        with registered.transaction() as session:
+            run_queries.ask_to_cancel(session, ids[0], now())
+            ready = pool.submit(
+                within, registered, lambda s: estimates.ready(s, bell, row(registered, estimate_id), prediction())
+            )
+            time.sleep(0.5)
+            run_queries.move(session, ids[1], RunStatus.QUEUED, RunStatus.CANCELLED)
+        assert ready.result(timeout=20)
+    assert [run_row(registered, run_id).predicted_bytes for run_id in ids] == [prediction().peak_bytes] * 2
 
 
 def test_a_finished_attempt_tells_precision_libraries_and_its_workers_rate(

@@ -1,11 +1,14 @@
 """Tuning while a study is under way, on SQLite and on PostgreSQL: nothing is queued twice, and nothing is forgotten."""
 
-from collections.abc import Iterable
-from threading import Barrier, Thread
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
@@ -19,6 +22,7 @@ from app.services.attempts import Claim
 from app.services.sweep import sweep
 from app.settings import Settings
 from app.store.queries import past_runs
+from app.store.queries import studies as study_queries
 from app.store.session import Database
 from app.store.tables import RunRow, StudyRow, now
 from tests.fakes import SilentBell
@@ -77,6 +81,19 @@ def end(db: Database, bell: SilentBell, run: RunRow, score: float | None) -> Non
 def end_all(db: Database, bell: SilentBell, runs: Iterable[RunRow], *scores: float | None) -> None:
     for run, score in zip(runs, scores, strict=True):
         end(db, bell, run, score)
+
+
+def at_once(db: Database, *acts: Callable[[Session], object]) -> None:
+    """Each in a transaction and a thread of its own, all begun together."""
+    together = Barrier(len(acts))
+
+    def act(what: Callable[[Session], object]) -> None:
+        together.wait()
+        with db.transaction() as session:
+            what(session)
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        list(pool.map(act, acts))
 
 
 def test_a_study_with_tuning_begins_with_trials_alone(registered: Database, bell: SilentBell) -> None:
@@ -173,19 +190,73 @@ def test_of_two_trials_that_end_at_once_the_second_queues_what_follows_once(
     trials = rows(registered, study)
     end(registered, bell, trials[0], 0.5)
     mine = [claim(registered, run.id) for run in trials[1:]]
-    together = Barrier(2)
-
-    def finish(one: Claim) -> None:
-        together.wait()
-        with registered.transaction() as session:
-            attempts.finish(session, bell, one, reached(0.9), {})
-
-    threads = [Thread(target=finish, args=(one,)) for one in mine]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(registered, *(lambda s, one=one: attempts.finish(s, bell, one, reached(0.9), {}) for one in mine))
     assert [run.seed for run in rows(registered, study, trials=False)] == [0, 1]
+
+
+def test_an_arm_that_is_added_while_the_last_trial_of_another_ends_is_tuned_and_the_other_runs(
+    registered: Database, bell: SilentBell
+) -> None:
+    study = submitted(registered, bell, arms=[FULL])
+    *others, last = rows(registered, study)
+    end_all(registered, bell, others, 0.5, 0.6)
+    mine = claim(registered, last.id)
+    at_once(
+        registered,
+        lambda s: attempts.finish(s, bell, mine, reached(0.9), {}),
+        lambda s: studies.add_arm(s, bell, study, HEAD),
+        lambda s: studies.add_seeds(s, bell, study, 1),
+    )
+    assert [run.seed for run in rows(registered, study, "full", trials=False)] == [0, 1, 2]
+    assert len(rows(registered, study, "head only")) == len(rows(registered, study, "head only", trials=True)) == 3
+    assert is_tuning(registered, study)
+    end_all(registered, bell, rows(registered, study, "head only"), 0.1, 0.2, 0.3)
+    assert [run.seed for run in rows(registered, study, "head only", trials=False)] == [0, 1, 2]
+
+
+def test_an_arm_that_is_stopped_while_its_last_trial_ends_has_nothing_left_to_do(
+    registered: Database, bell: SilentBell
+) -> None:
+    study = submitted(registered, bell)
+    *others, last = rows(registered, study, "head only")
+    end_all(registered, bell, others, 0.5, 0.6)
+    mine = claim(registered, last.id)
+    at_once(
+        registered,
+        lambda s: attempts.finish(s, bell, mine, reached(0.9), {}),
+        lambda s: studies.stop_arm(s, bell, study, "head only"),
+    )
+    assert {run.status for run in rows(registered, study, "head only", trials=False)} <= {"cancelled"}
+    assert is_tuning(registered, study)
+    end_all(registered, bell, rows(registered, study, "full"), 0.1, 0.2, 0.3)
+    assert {run.status for run in rows(registered, study, "head only")} <= {"succeeded", "cancelled"}
+    assert not is_tuning(registered, study)
+
+
+def test_the_sweep_and_a_study_that_is_called_off_do_not_wait_for_each_other(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    """The workers of a run that counts and of a trial are lost, while its owner ends their study: whoever changes runs
+    locks their study first, or PostgreSQL ends one of the two."""
+    study = submitted(registered, bell, arms=[FULL])
+    end_all(registered, bell, rows(registered, study), 0.1, 0.2, 0.3)
+    with registered.transaction() as session:
+        studies.add_arm(session, bell, study, HEAD)
+    run, trial = rows(registered, study, "full", trials=False)[0], rows(registered, study, "head only")[0]
+    for one in (run, trial):
+        claim(registered, one.id)
+    with registered.transaction() as session:
+        studies.stop_arm(session, bell, study, "head only")
+        session.execute(update(RunRow).values(lease_expires_at=now().replace(year=2020)))
+    assert not is_tuning(registered, study)
+    with ThreadPoolExecutor(1) as pool:
+        with registered.transaction() as session:
+            study_queries.get(session, study, lock=True)
+            swept = pool.submit(at_once, registered, lambda s: sweep(s, bell, settings))
+            time.sleep(0.5)
+            studies.cancel(session, bell, study)
+        swept.result(timeout=20)
+    assert {one.status for one in rows(registered, study) if one.id in (run.id, trial.id)} == {"cancelled"}
 
 
 def test_advancing_again_queues_nothing(registered: Database, bell: SilentBell) -> None:
