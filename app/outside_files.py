@@ -7,7 +7,7 @@ from typing import Any
 
 from app.client import Client
 from app.domain.errors import Invalid
-from app.domain.imports import MOST_AT_ONCE, MOST_FILE_BYTES, count
+from app.domain.imports import MOST_AT_ONCE, MOST_FILE_BYTES, results_in
 
 PART_FILES = 200
 PART_BYTES = 8 << 20
@@ -44,7 +44,7 @@ def parts(files: Sequence[Path]) -> Iterator[list[ResultFile]]:
     size = results = 0
     for path in files:
         text = _text(path)
-        its = count(text)
+        its = results_in(text)
         if part and (len(part) >= PART_FILES or size + len(text) > PART_BYTES or results + its > MOST_AT_ONCE):
             yield part
             part, size, results = [], 0, 0

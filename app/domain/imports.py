@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.domain.errors import FieldError
-from app.domain.names import legible
+from app.domain.names import OF_KEY, legible
 from app.domain.outside import OutsideResult
 from app.domain.peft_results import PeftFieldMissing, as_outside, is_peft_result
 
@@ -71,7 +71,7 @@ def read(file: NamedText) -> list[Read]:
         except ValidationError as error:
             errors += [_told(where, e) for e in error.errors(include_url=False, include_input=False)]
         except RecursionError:
-            errors.append(FieldError(where.rstrip("."), "it is nested too deeply", "objects within few others"))
+            errors.append(FieldError(where.rstrip("."), "it is nested too deeply", "a few levels at most"))
         else:
             found.append(Read(result, hash_of(result)))
     if errors:
@@ -79,8 +79,8 @@ def read(file: NamedText) -> list[Read]:
     return found
 
 
-def count(text: str) -> int:
-    """How many results a file seems to hold, unread; one where it is none, since it has to be refused."""
+def results_in(text: str) -> int:
+    """How many results a file seems to hold; one where it cannot be read, since somebody has to refuse it."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -179,14 +179,10 @@ REMEDIES = {
 """What to do, by pydantic's type of error."""
 
 
-KEY = "[key]"
-"""What pydantic puts behind a key that is wrong, as it would a field."""
-
-
 def _told(where: str, error: Mapping[str, Any]) -> FieldError:
     """Pydantic's error in a sentence of ours."""
     context, kind = error.get("ctx", {}), str(error["type"])
-    path = where + ".".join(str(part) for part in error["loc"] if part != KEY)
+    path = where + ".".join(str(part) for part in error["loc"] if part != OF_KEY)
     if kind == "wrong":
         below = context["path"]
         return FieldError(

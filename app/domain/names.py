@@ -1,6 +1,7 @@
 """Texts that people give, and how a validator of a spec says what is wrong with one field of it.
 
-Whatever is kept, be it a field, an entry or the key of an entry (`dict[Key, Line]`), is of one of these types.
+A text that is kept is of one of these types, or says itself what it may hold; so is the key of an entry:
+`dict[Key, Line]`.
 """
 
 from typing import Annotated
@@ -33,3 +34,5 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Af
 """A line that says something."""
 Key = Annotated[Name, Field(max_length=200)]
 """By what an entry of an object is known."""
+OF_KEY = "[key]"
+"""Pydantic puts it behind a key that is wrong, as if it were a field there."""

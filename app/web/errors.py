@@ -14,9 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable, VeznaError
-from app.domain.imports import KEY
 from app.domain.methods import METHODS
-from app.domain.names import legible
+from app.domain.names import OF_KEY, legible
 from app.web.i18n import gettext, marked
 from app.web.templating import error_page
 
@@ -132,7 +131,7 @@ def _field_error(kind: str, loc: Sequence[str | int], message: str, context: Map
 
 
 def _path(loc: Sequence[str | int]) -> str:
-    parts = [str(part) for part in loc if part != KEY]
+    parts = [str(part) for part in loc if part != OF_KEY]
     if parts[:1] in (["body"], ["query"], ["path"], ["header"]):
         parts = parts[1:]
     return legible(".".join(part for place, part in enumerate(parts) if not _is_branch(parts, place)))

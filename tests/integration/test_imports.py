@@ -130,8 +130,8 @@ def test_more_results_than_one_transaction_shall_write_are_refused(database: Dat
 
 def test_many_results_are_written_with_a_few_statements_and_keep_their_order(database: Database) -> None:
     """Row by row, 5,000 hold SQLite's lock for seconds, and the heartbeats of runs wait."""
-    texts = [as_file(*(result(seed=file * 1000 + n) for n in range(700))) for file in range(3)]
-    looked_at = imports.look_at([*texts, as_file(result(seed=0))])
+    texts = [as_file(*(result(label=f"r={file}", seed=file * 1000 + n) for n in range(700))) for file in range(3)]
+    looked_at = imports.look_at([*texts, as_file(result(label="r=0", seed=0))])
     statements: list[str] = []
     event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     with database.transaction() as session:
@@ -146,7 +146,9 @@ def test_many_results_are_written_with_a_few_statements_and_keep_their_order(dat
         assert collections.run_ids(session, 1, limit=9999) == found.added
         run = session.get_one(RunRow, found.added[-1])
         assert (run.family, run.task, run.rank, run.status, run.step) == ("lora", "", None, "succeeded", 0)
-        assert len(set(session.scalars(select(RunRow.group_key)))) == 1
+        groups = session.execute(select(RunRow.arm, func.count(RunRow.group_key.distinct())).group_by(RunRow.arm))
+        assert sorted(groups) == [("r=0", 1), ("r=1", 1), ("r=2", 1)]
+        assert session.scalar(select(func.count(RunRow.group_key.distinct()))) == 3
 
 
 def test_it_is_listed_and_sorted_among_the_others(database: Database) -> None:

@@ -85,8 +85,9 @@ def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | No
 def fill_in(session: Session, estimate_id: int, prediction: Prediction) -> None:
     """Copy a prediction to the runs that it is of, ended ones too. They are locked by id, as by whoever ends a study:
     else each may hold what the other waits for."""
-    session.execute(select(RunRow.id).where(RunRow.estimate_id == estimate_id).order_by(RunRow.id).with_for_update())
-    query = update(RunRow).where(RunRow.estimate_id == estimate_id)
+    of_it = RunRow.estimate_id == estimate_id
+    session.execute(select(RunRow.id).where(of_it).order_by(RunRow.id).with_for_update(key_share=True))
+    query = update(RunRow).where(of_it)
     session.execute(
         query.values(predicted_bytes=prediction.peak_bytes, predicted_flops=float(prediction.train_flops)),
         execution_options={"synchronize_session": False},
