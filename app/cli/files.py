@@ -79,4 +79,4 @@ def _fetch(url: str, path: str, output: Path | None, name: str) -> None:
     else:
         target = output or Path(name)
         client.save(path, target)
-        console.print(f"{target} is written.", markup=False, highlight=False)
+        console.print(f"{target} is written.", markup=False, highlight=False, soft_wrap=True)

@@ -361,7 +361,7 @@ def test_report_writes_one_file_of_html(
         study = study_service.submit(session, bell, StudySpec.model_validate(STUDY)).id
     target = tmp_path / "report.html"
     assert vezna(monkeypatch, "report", str(study), "-o", str(target), "--url", server) == 0
-    assert "report.html is written." in capsys.readouterr().out.replace("\n", "")
+    assert capsys.readouterr().out == f"{target} is written.\n"
     assert target.read_text().startswith("<!DOCTYPE html>")
 
 
