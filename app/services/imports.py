@@ -12,7 +12,7 @@ from app.domain.imports import MOST_AT_ONCE, MOST_FILES, NamedText, Read, Refuse
 from app.domain.outside import OutsideResult
 from app.domain.runs import RunStatus
 from app.store.queries import collections, evaluations
-from app.store.tables import CollectionRow, RunRow, now
+from app.store.tables import CollectionRow, now
 
 DEFAULT_COLLECTION = "imported"
 

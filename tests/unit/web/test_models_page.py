@@ -171,7 +171,6 @@ def test_the_methods_of_a_model_over_http(language: TestClient) -> None:
         "path": "kind",
         "message": "prefix tuning does not fit the task sequence-classification",
         "remedy": "it fits causal-lm, seq2seq-lm",
-        "column": None,
     }
 
 
