@@ -1,6 +1,7 @@
 """An upload's files, from where they are into the files store: of a directory, or of the hub."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from app.domain.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name, split_named
 from app.store.files import CHUNK, Files
-from worker.preparer import NotPrepared, Preparer, Told
+from worker.preparer import TELL_SECONDS, GivenUp, NotPrepared, Preparer, Told
 
 Unused = Callable[[list[Part]], list[Part]]
 """Of some files those that no upload has."""
@@ -32,8 +33,7 @@ def from_directory(files: Files, location: Path, told: Told, stored: list[Part])
     several = len(found) > 1
     for path in found:
         split = split_named(path.name) or split_named(path.parent.name if path.parent != location else "")
-        stored.append(_stored(files, path, (split or path.stem) if several else ""))
-        told(0.0, 0)
+        stored.append(_stored(files, path, (split or path.stem) if several else "", told))
     stored.sort(key=lambda part: (part.split, part.name))
 
 
@@ -45,7 +45,7 @@ def from_hub(
     several = len(found["splits"]) > 1
     for split, path in found["splits"].items():
         name = f"{split_named(split) or split or 'rows'}.parquet"
-        part = _stored(files, Path(path), (split_named(split) or split) if several else "")
+        part = _stored(files, Path(path), (split_named(split) or split) if several else "", told)
         stored.append(part.model_copy(update={"name": shown_name(name)}))
     stored.sort(key=lambda part: (part.split, part.name))
     return str(found["commit"])
@@ -76,11 +76,16 @@ def _readable(location: Path) -> list[Path]:
     return found
 
 
-def _stored(files: Files, path: Path, split: str) -> Part:
+def _stored(files: Files, path: Path, split: str, told: Told) -> Part:
+    next_sign = time.monotonic()
     try:
         with path.open("rb") as source, files.receive(sys.maxsize) as incoming:
             while data := source.read(CHUNK):
                 incoming.write(data)
+                if (at := time.monotonic()) >= next_sign:
+                    next_sign = at + TELL_SECONDS
+                    if not told(0.0, 0):
+                        raise GivenUp
             found = incoming.done()
     except OSError as error:
         raise NotPrepared(f"{path} cannot be read: {error.strerror}.") from error

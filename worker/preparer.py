@@ -27,6 +27,11 @@ from worker.child_environment import child_environment
 log = structlog.get_logger()
 
 COMMAND = (sys.executable, "-P", "-m", "worker.preparation")
+ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "",
+    # Arrow's own allocators keep what is freed; the C library's gives it back at once (see `trainer_env`).
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 STALL_SECONDS = 900.0
 """A process that says nothing for so long is ended."""
 TELL_SECONDS = 1.0
@@ -67,7 +72,7 @@ class Preparer:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=child_environment() | {"CUDA_VISIBLE_DEVICES": ""},
+                env=child_environment() | ENVIRONMENT,
                 cwd=nowhere.name,  # a hub id is never taken for a directory that happens to lie there
                 start_new_session=True,
             )

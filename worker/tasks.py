@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from functools import partial
 from tempfile import TemporaryDirectory
 
@@ -101,6 +102,7 @@ def sweep() -> None:
     if swept.rung or swept.requeued or swept.ended:
         log.info("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
     _remove_checkpoints(here)
+    _remove_incoming(here)
 
 
 def sign_on(here: Context) -> None:
@@ -139,6 +141,14 @@ def _remove_checkpoints(here: Context) -> None:
             continue
         with here.database.transaction() as session:
             runs.forget_checkpoints(session, run_id)
+
+
+def _remove_incoming(here: Context) -> None:
+    """Of uploads whose process was killed. No request takes a day."""
+    try:
+        here.files.forget_incoming(timedelta(days=1))
+    except OSError as error:  # the next sweep tries again
+        log.warning("what is left of broken uploads could not be removed", error=str(error))
 
 
 def _inspect(location: str, revision: str) -> ModelFacts | str:

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self, cast
 
@@ -54,6 +55,14 @@ class Files:
     def receive(self, most_bytes: int) -> "Incoming":
         """A file that comes in pieces, of a size that is not known, kept under the SHA-256 of its content."""
         return Incoming(self, most_bytes)
+
+    def forget_incoming(self, older_than: timedelta) -> None:
+        """Remove what began to come so long ago and never was whole: its process was killed."""
+        folder = self._path(INCOMING)
+        if self.fs.exists(folder):
+            for path in self.fs.ls(folder, detail=False):
+                if datetime.now(UTC) - self.fs.modified(path).astimezone(UTC) > older_than:
+                    self.fs.rm(path)
 
     def local(self, name: str) -> Path | None:
         """Where a file lies, if the store is a directory of this machine. Raises NotFound."""

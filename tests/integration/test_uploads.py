@@ -1,20 +1,25 @@
 """From bytes to a dataset that runs can name, through the process that reads. On SQLite and on PostgreSQL."""
 
+from datetime import timedelta
+
 import pytest
 
 from app.domain.datasets import LabelledRow
 from app.domain.errors import Conflict, Invalid
 from app.domain.mapping import ColumnMapping
 from app.domain.splitting import Splitting
+from app.domain.uploads import ReadingOptions
 from app.domain.versions import DatasetRequest
 from app.queue import PREPARE, READ
-from app.services import datasets, uploads
+from app.services import datasets, sweep, uploads
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import datasets as dataset_rows
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
+from app.store.tables import now
 from tests.reading import context, dataset, upload
+from worker import preparing
 from worker.context import Context
 from worker.engine.data import read
 from worker.preparer import Preparer
@@ -133,3 +138,50 @@ def test_deleting_removes_what_nothing_else_uses(here: Context) -> None:
     assert not here.files.exists(row.parts[0].file)
     with here.database.reading() as session:
         assert upload_rows.newest(session) == []
+
+
+def test_what_a_lost_worker_was_at_is_rung_for_again_and_its_late_answer_counts_for_nothing(
+    here: Context, settings: Settings
+) -> None:
+    row = upload(here, {"a.csv": CSV})
+    bell = here.bell
+    with here.database.transaction() as session:
+        again = uploads.read_again(session, bell, row.id, ReadingOptions())
+        lost = uploads.begin(session, again.id)
+        assert lost is not None
+        session.expunge(lost)
+    bell.rung.clear()  # type: ignore[attr-defined]
+    with here.database.transaction() as session:
+        assert uploads.begin(session, row.id) is None
+        sweep.sweep(session, bell, settings)
+        long_ago = now() - timedelta(seconds=uploads.SILENT_SECONDS + settings.ring_again_seconds + 1)
+        waiting = upload_rows.get(session, row.id)
+        waiting.started_at = waiting.seen_at = waiting.rung_at = long_ago
+    assert bell.rung == []  # type: ignore[attr-defined]
+    lost.started_at = long_ago
+    with here.database.transaction() as session:
+        sweep.sweep(session, bell, settings)
+    assert bell.rung == [(READ, row.id)]  # type: ignore[attr-defined]
+    with here.database.transaction() as session:
+        mine = uploads.begin(session, row.id)
+        assert mine is not None
+        assert not uploads.failed(session, lost, "late")
+        assert uploads.progress(session, mine, 0.5, 10)
+        assert not uploads.progress(session, lost, 0.9, 10)
+
+
+def test_a_reading_that_was_wrong_is_done_again_as_it_is_told(here: Context) -> None:
+    wrong = upload(here, {"a.csv": b"one,two\n" + b"three,four\n" * 3})
+    assert wrong.scan and wrong.scan.header
+    with here.database.transaction() as session:
+        uploads.read_again(session, here.bell, wrong.id, ReadingOptions(header=False))
+    preparing.read(here, wrong.id)
+    with here.database.reading() as session:
+        found = upload_rows.get(session, wrong.id).scan
+    assert found and (found.rows, [column.name for column in found.columns]) == (4, ["column 1", "column 2"])
+
+
+def test_files_whose_columns_differ_are_refused(here: Context) -> None:
+    row = upload(here, {"train.csv": CSV, "test.csv": b"text,id\na,1\n"})
+    assert row.status == "failed"
+    assert row.message.startswith("train.csv has no column 'id', which another file of this upload has")

@@ -1,0 +1,78 @@
+"""Who prepares data: whatever its process does, there is a sentence, and the next thing is done."""
+
+import sys
+import threading
+import time
+
+import pytest
+
+from worker import preparer
+from worker.preparer import GivenUp, NotPrepared, Preparer
+
+SAYS = "import sys, json, time, os; sys.stdin.readline()"
+
+
+def command(script: str) -> tuple[str, ...]:
+    return sys.executable, "-c", f"{SAYS}\n{script}"
+
+
+def wants(share: float, rows: int) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("sys.exit(3)", "The process that reads ended with status 3; its machine may be short of memory. Try again."),
+        (
+            "os.kill(os.getpid(), 9)",
+            "The process that reads was ended by signal 9; its machine may be short",
+        ),
+        ("print('hello')", "The process that reads gave an answer that makes no sense. Try again."),
+        ("print(json.dumps({'error': 'Row 3 is odd.'}))", "Row 3 is odd."),
+    ],
+)
+def test_a_process_that_misbehaves_is_a_sentence(script: str, sentence: str) -> None:
+    with pytest.raises(NotPrepared) as refused:
+        Preparer().run({}, wants, command=command(script))
+    assert refused.value.message.startswith(sentence)
+
+
+def test_progress_is_passed_on_and_the_answer_is_the_last_line() -> None:
+    heard: list[tuple[float, int]] = []
+
+    def told(share: float, rows: int) -> bool:
+        heard.append((share, rows))
+        return True
+
+    script = "print(json.dumps({'share': 0.5, 'rows': 7}), flush=True); time.sleep(2.5); print(json.dumps({'scan': 1}))"
+    assert Preparer().run({}, told, command=command(script)) == {"scan": 1}
+    assert (0.5, 7) in heard
+
+
+def test_who_does_not_want_it_any_more_ends_the_process() -> None:
+    found = Preparer()
+    began = time.monotonic()
+    with pytest.raises(GivenUp):
+        found.run({}, lambda share, rows: False, command=command("time.sleep(60)"))
+    assert time.monotonic() - began < 20
+
+
+def test_a_silent_process_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparer, "STALL_SECONDS", 0.5)
+    with pytest.raises(NotPrepared, match="Nothing was heard of the reading"):
+        Preparer().run({}, wants, command=command("time.sleep(60)"))
+
+
+def test_things_are_done_in_order_and_one_that_fails_stops_nothing() -> None:
+    found, done, came = Preparer(), threading.Event(), list[int]()
+
+    def fail() -> None:
+        raise RuntimeError("boom")
+
+    found.add(lambda: came.append(1))
+    found.add(fail)
+    found.add(lambda: came.append(2))
+    found.add(done.set)
+    assert done.wait(10)
+    assert came == [1, 2]
