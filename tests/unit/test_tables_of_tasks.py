@@ -5,7 +5,7 @@ from typing import get_args
 from app.domain.datasets import ROWS
 from app.domain.methods import METHODS
 from app.domain.tasks import METRICS, TASKS, Format, MetricName, Task, Unit
-from app.web.contexts.new_study import FORMATS
+from app.web.words.data import FORMATS
 from app.web.words.metrics import UNITS, loss_unit
 from worker.engine import tasks as engine
 
