@@ -55,6 +55,7 @@ class Preparer:
         self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
     def add(self, work: Callable[[], None]) -> None:
         """Do something once what was added before is done."""
@@ -84,21 +85,27 @@ class Preparer:
             with suppress(BrokenPipeError), process.stdin as pipe:
                 pipe.write(json.dumps(request).encode() + b"\n")
             return _answer(process, told)
+        except NotPrepared:
+            if self._stopped:
+                raise GivenUp from None  # it was ended here, and is no fault of the file
+            raise
         finally:
-            self.end()
+            self._end()
             nowhere.cleanup()
 
-    def end(self) -> None:
-        """End the process that is at work."""
+    def stop(self) -> None:
+        """End for good: what was at work is left to whoever is rung for it next."""
+        self._stopped = True
+        if (process := self._process) is not None:
+            _kill(process)
+
+    def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+        if process is not None:
+            _kill(process)
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
 
     def _work(self) -> None:
         while True:
@@ -107,6 +114,12 @@ class Preparer:
                 work()
             except Exception:  # what comes next shall be done all the same; the sweep rings again for this
                 log.exception("data could not be prepared")
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:  # once it is reaped, its id may be another's
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _answer(process: "subprocess.Popen[bytes]", told: Told) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.domain.datasets import DatasetFacts
 from app.domain.errors import NotFound, VeznaError
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+LEFT_TO_THE_SWEEP = (GivenUp, OperationalError, InterfaceError)
+"""The claim has passed on, the worker shuts down, or the database is away: once it is silent it is rung for again."""
+
 
 def read(here: "Context", upload_id: int) -> None:
     """Read an upload."""
@@ -44,15 +48,14 @@ def read(here: "Context", upload_id: int) -> None:
             request = _local(here, _fetched(here, claimed, folder, told), folder)
             request["options"] = claimed.options.model_dump()
             found = SourceScan.model_validate(here.preparer.run({"read": request}, told)["scan"])
-    except GivenUp:
-        return
+        with here.database.transaction() as session:
+            uploads.read(session, claimed, found)
+    except LEFT_TO_THE_SWEEP as error:
+        log.warning("an upload was not read to its end", upload_id=upload_id, why=type(error).__name__)
     except Exception as error:
         why = _sentence(error, upload_id=upload_id)
         with here.database.transaction() as session:
             uploads.failed(session, claimed, why)
-        return
-    with here.database.transaction() as session:
-        uploads.read(session, claimed, found)
 
 
 def prepare(here: "Context", dataset_id: int) -> None:
@@ -83,18 +86,17 @@ def prepare(here: "Context", dataset_id: int) -> None:
             findings = gravest_first([*findings, *_of_fields(upload.scan, claimed.mapping)])
             if facts is not None:
                 here.files.put(target, name_of(facts))
-    except GivenUp:
-        return
+        with here.database.transaction() as session:
+            if facts is None:
+                datasets.blocked(session, claimed, findings)
+            else:
+                datasets.prepared(session, claimed, facts, findings)
+    except LEFT_TO_THE_SWEEP as error:
+        log.warning("a dataset was not prepared to its end", dataset_id=dataset_id, why=type(error).__name__)
     except Exception as error:
         why = _sentence(error, dataset_id=dataset_id)
         with here.database.transaction() as session:
             datasets.failed(session, claimed, why)
-        return
-    with here.database.transaction() as session:
-        if facts is None:
-            datasets.blocked(session, claimed, findings)
-        else:
-            datasets.prepared(session, claimed, facts, findings)
 
 
 def _fetched(here: "Context", claimed: UploadRow, folder: Path, told: Told) -> list[Part]:

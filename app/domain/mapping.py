@@ -103,6 +103,8 @@ class ColumnMapping(BaseModel):
             yield FieldError("mapping.label_names", f"rows of {self.format} have no labels", "leave it out")
         if any(not name.strip() for name in self.label_names.values()):
             yield FieldError("mapping.label_names", "a label's name is empty", "give it one, or leave it out")
+        if any("\0" in text for pair in self.label_names.items() for text in pair):
+            yield FieldError("mapping.label_names", "a label's name has a NUL character", "remove it")
 
 
 class Guess(NamedTuple):

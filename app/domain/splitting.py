@@ -120,16 +120,19 @@ def _cut(asks: Hashes, labels: NDArray[np.int32] | None, test: float, validation
     """Train, validation and test by place in the order of hashes, within each label."""
     if len(asks) == 0 or test + validation == 0:
         return np.full(len(asks), TRAIN, dtype=np.int8)
+    # Four bytes a number: a file may have millions of rows.
     _, first, group = np.unique(asks, return_index=True, return_inverse=True)
-    sizes = np.bincount(group)
+    group = group.astype(np.int32)
+    sizes = np.bincount(group).astype(np.int32)
     of_group = np.zeros(len(first), dtype=np.int32) if labels is None else labels[first]
     rows = np.bincount(of_group, weights=sizes).astype(np.int64)
     tested = _quotas(rows, test, rows - 1)
     validated = _quotas(rows, validation, rows - 1 - tested)
     # Groups by label and then by hash, and how many rows of the label come before each.
-    order = np.lexsort((_mixed(asks[first], seed), of_group))
-    label, size = of_group[order], sizes[order]
-    before = np.cumsum(size) - size - (np.cumsum(rows) - rows)[label]
+    order = np.lexsort((_mixed(asks[first], seed), of_group)).astype(np.int32)
+    label, before = of_group[order], np.cumsum(sizes[order], dtype=np.int32)
+    before -= sizes[order]
+    before -= (np.cumsum(rows) - rows).astype(np.int32)[label]
     place = np.full(len(first), TRAIN, dtype=np.int8)
     place[order[before < (tested + validated)[label]]] = VALIDATION
     place[order[before < tested[label]]] = TEST
@@ -148,7 +151,7 @@ def _quotas(rows: NDArray[np.int64], share: float, most: NDArray[np.int64]) -> N
     return quotas
 
 
-def _keep_one_in_train(place: Codes, labels: NDArray[np.int32], sizes: NDArray[np.int64], count: int) -> None:
+def _keep_one_in_train(place: Codes, labels: NDArray[np.int32], sizes: NDArray[np.int32], count: int) -> None:
     """A group of many equal rows may have taken all of a label: then its largest group is to train on."""
     trained = np.bincount(labels[place == TRAIN], minlength=count)
     for label in np.flatnonzero((trained == 0) & (np.bincount(labels, minlength=count) > 0)):

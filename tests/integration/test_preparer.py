@@ -58,6 +58,17 @@ def test_who_does_not_want_it_any_more_ends_the_process() -> None:
     assert time.monotonic() - began < 20
 
 
+def test_what_is_at_work_when_the_worker_stops_is_no_failure_of_the_file() -> None:
+    found = Preparer()
+
+    def told(share: float, rows: int) -> bool:
+        found.stop()
+        return True
+
+    with pytest.raises(GivenUp):
+        found.run({}, told, command=command("time.sleep(60)"))
+
+
 def test_a_silent_process_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparer, "STALL_SECONDS", 0.5)
     with pytest.raises(NotPrepared, match="Nothing was heard of the reading"):

@@ -6,6 +6,7 @@ second pass    drafts → the dataset's file, with splits and names
 """
 
 import hashlib
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,9 +22,12 @@ from app.domain.datasets import ROWS
 from app.domain.splitting import Codes, Hashes
 from app.domain.tasks import Format
 from app.store.rows_file import column_type
+from worker.reading.batches import Unreadable
 from worker.reading.rows import Draft
 
 _N = TypeVar("_N", bound=np.generic)
+_MOST_CODES = 100_000
+"""Far more labels than any dataset may have; they are held in memory until that is known."""
 _SHOWN: dict[Format, str] = {
     "labelled": "text",
     "text": "text",
@@ -56,6 +60,10 @@ class Gathered:
             asks.update(b"\x1f" + _plain(draft.answers))
             self._same.append(int.from_bytes(asks.digest()[:8], "big"))
             self._labels.append(self._codes.setdefault(draft.answers, len(self._codes)) if self._labelled else 0)
+        if len(self._codes) > _MOST_CODES:
+            raise Unreadable(
+                f"There are more than {_MOST_CODES:,} different labels by row {numbers[-1]:,}: is it the right column?"
+            )
         self._numbers.extend(numbers)
         self._given.extend(given)
         self._files.extend([file] * len(drafts))
@@ -154,7 +162,7 @@ def _plain(text: str) -> bytes:
 
 
 def _is_integer(text: str) -> bool:
-    return text.lstrip("-").isdecimal() and text.isascii() and len(text) < 19
+    return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
 
 
 def _text(value: Any) -> str:

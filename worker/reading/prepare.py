@@ -160,16 +160,17 @@ def _findings(
 ) -> list[Finding]:
     """With rows to look at, the gravest first."""
     places = sorted({place for one in judged if isinstance(one, Judged) for place in one.places})
+    names = _Names(gathered.asks)
     texts = dict(gathered.texts(np.array(places, dtype=np.int64), 2 * LONGEST_EXCERPT))
 
     def example(place: int) -> Example:
         file, number = gathered.where(place)
-        split = splits[place]
+        split, ask = splits[place], int(gathered.asks[place])
         return Example(
             row=number,
             file=files[file] if len(files) > 1 else "",
             split=SPLITS[split] if split >= 0 else None,
-            item=f"{int(gathered.asks[place]):016x}",
+            item="" if split < 0 or names.repeated(ask) else names.name(ask),
             excerpt=excerpt(texts[place]),
         )
 
@@ -204,6 +205,10 @@ class _Names:
     def __init__(self, asks: Hashes) -> None:
         found, counts = np.unique(asks, return_counts=True)
         self._seen = dict.fromkeys(found[counts > 1].tolist(), 0)
+
+    def repeated(self, ask: int) -> bool:
+        """Whether several rows ask it, which only their order tells apart."""
+        return ask in self._seen
 
     def name(self, ask: int) -> str:
         """The next row's."""

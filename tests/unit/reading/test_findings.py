@@ -9,6 +9,7 @@ from app.domain.mapping import ColumnMapping
 from app.domain.splitting import Splitting
 from tests.reading import prepared
 from worker.engine.data import read
+from worker.reading.batches import Unreadable
 from worker.reading.near import near
 
 LABELLED = ColumnMapping(format="labelled", columns={"text": "text", "label": "label"})
@@ -149,6 +150,22 @@ def test_labels_once_never_tested_never_trained_and_contradicted(tmp_path: Path)
     assert found["contradictions"].message == "1 text stands under more than one label."
     assert rows_of(found["contradictions"]) == [203, 204]
     assert found["imbalance"].message.startswith("The label no has 151 rows")
+
+
+def test_a_column_of_texts_taken_for_labels_is_said_before_it_fills_the_memory(tmp_path: Path) -> None:
+    rows = [(f"text {i}", f"label {i}") for i in range(100_500)]
+    with pytest.raises(Unreadable, match="more than 100,000 different labels by row 1"):
+        prepared(tmp_path, csv(*rows), LABELLED)
+
+
+@pytest.mark.parametrize(
+    ("labels", "ordered"),
+    [(["10", "9", "-1"], ["-1", "9", "10"]), (["--5", "1"], ["--5", "1"]), (["b", "10", "a"], ["10", "a", "b"])],
+)
+def test_labels_are_in_order_as_numbers_where_all_are(tmp_path: Path, labels: list[str], ordered: list[str]) -> None:
+    rows = [(f"text {i}", labels[i % len(labels)]) for i in range(60)]
+    found = prepared(tmp_path, csv(*rows), LABELLED)
+    assert found.facts is not None and found.facts.labels == ordered
 
 
 def test_conversations_without_an_answer_are_left_out(tmp_path: Path) -> None:
