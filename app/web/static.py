@@ -19,6 +19,7 @@ SHEETS = (
     "tables",
     "forms",
     "models",
+    "data",
     "study",
     "flips",
     "fits",

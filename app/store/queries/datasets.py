@@ -95,6 +95,15 @@ def forgetting_on(session: Session, name: str) -> int:
     return session.scalar(query) or 0
 
 
+def uses(session: Session) -> dict[int, Uses]:
+    """How many runs and studies use each version that any uses."""
+    runs, studies = (
+        {dataset: number for dataset, number in session.execute(select(column, func.count()).group_by(column))}
+        for column in (RunRow.dataset_id, StudyRow.dataset_id)
+    )
+    return {i: Uses(runs.get(i, 0), studies.get(i, 0)) for i in {*runs, *studies} if i is not None}
+
+
 def with_file(session: Session, file: str) -> int:
     """How many versions have their rows in a file."""
     return session.scalar(select(func.count()).where(DatasetRow.file == file)) or 0

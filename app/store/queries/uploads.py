@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
-from app.store.tables import UploadRow
+from app.store.tables import DatasetRow, UploadRow
 
 
 def get(session: Session, upload_id: int) -> UploadRow:
@@ -24,6 +24,12 @@ def get(session: Session, upload_id: int) -> UploadRow:
 def newest(session: Session) -> list[UploadRow]:
     """Every upload, the newest first."""
     return list(session.scalars(select(UploadRow).order_by(UploadRow.id.desc())))
+
+
+def without_dataset(session: Session) -> list[UploadRow]:
+    """Those that no dataset is made of, the newest first."""
+    made = select(DatasetRow.upload_id).where(DatasetRow.upload_id.is_not(None))
+    return list(session.scalars(select(UploadRow).where(UploadRow.id.not_in(made)).order_by(UploadRow.id.desc())))
 
 
 def with_content(session: Session, content_hash: str) -> UploadRow | None:

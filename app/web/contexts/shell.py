@@ -21,12 +21,20 @@ class Place:
 NAV = (
     Place("studies", "/studies", marked("Studies")),
     Place("runs", "/runs", marked("Runs")),
+    Place("data", "/data", marked("Data")),
     Place("models", "/models", marked("Models")),
     Place("workers", "/workers", marked("Workers")),
 )
 
 
-GO = {"s": NAV[0], "r": NAV[1], "n": Place("studies", "/studies/new", marked("New study")), "m": NAV[2], "w": NAV[3]}
+GO = {
+    "s": NAV[0],
+    "r": NAV[1],
+    "n": Place("studies", "/studies/new", marked("New study")),
+    "d": NAV[2],
+    "m": NAV[3],
+    "w": NAV[4],
+}
 """Places by the key that follows g."""
 
 

@@ -5,6 +5,8 @@ from fastapi import APIRouter
 from app.web.pages import (
     charts,
     compare,
+    data,
+    dataset,
     flips,
     imports,
     memory_map,
@@ -17,6 +19,7 @@ from app.web.pages import (
     studies,
     study,
     study_arms,
+    uploads,
     workers,
 )
 
@@ -29,6 +32,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     run.router,
     notes.router,
     workers.router,
+    data.router,
+    uploads.router,
+    dataset.router,
     memory_map.router,  # before the models, whose names may hold slashes
     models.router,
     study.router,
