@@ -35,6 +35,8 @@ class Received:
 
     def __init__(self, files: Files, most_bytes: int) -> None:
         self.fields: dict[str, str] = {}
+        self.refused: Invalid | None = None
+        """Why nothing of it can be taken; `stored` raises it, where whoever asked can say it in its own way."""
         self._files, self._most = files, most_bytes
         self._open = ExitStack()
         self._came: list[tuple[str, Incoming]] = []
@@ -62,7 +64,9 @@ class Received:
             self._came[-1][1].write(data)
 
     def stored(self) -> list[tuple[str, Stored]]:
-        """All of them, in the store from now on. Raises Invalid if there is none, or one is empty."""
+        """All of them, in the store from now on. Raises Invalid for what was refused, no file, and an empty one."""
+        if self.refused:
+            raise self.refused
         if not self._came:
             raise Invalid.field("file", "no file came", "choose one")
         for (given, _incoming), size in zip(self._came, self._sizes, strict=True):
@@ -151,20 +155,26 @@ class _Form:
 
 async def form(request: Request, settings: Config, files: Store) -> AsyncIterator[Received]:
     """The files of a form."""
-    _early(request.headers, settings.upload_bytes)
     with Received(files, settings.upload_bytes) as received:
-        parts = _Form(request.headers.get("content-type", ""), received)
-        await _pass_on(request, parts.write)
-        parts.end()
+        try:
+            _early(request.headers, settings.upload_bytes)
+            parts = _Form(request.headers.get("content-type", ""), received)
+            await _pass_on(request, parts.write)
+            parts.end()
+        except Invalid as error:
+            received.refused = error
         yield received
 
 
 async def raw(request: Request, name: str, settings: Config, files: Store) -> AsyncIterator[Received]:
     """The body as a file of the name that stands in the address."""
-    _early(request.headers, settings.upload_bytes)
     with Received(files, settings.upload_bytes) as received:
-        await run_in_threadpool(received.begin, name)
-        await _pass_on(request, received.write)
+        try:
+            _early(request.headers, settings.upload_bytes)
+            await run_in_threadpool(received.begin, name)
+            await _pass_on(request, received.write)
+        except Invalid as error:
+            received.refused = error
         yield received
 
 

@@ -13,6 +13,7 @@ from app.store.tables import DatasetRow, UploadRow
 from app.web.forms.source import SourceForm
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
+from app.web.numbers import count
 from app.web.refusals import translated
 from app.web.words.data import format_of, tasks_of
 
@@ -68,8 +69,12 @@ class DataLine:
     def used(self) -> str:
         """By how many runs and studies; empty if by none."""
         parts = [
-            ngettext("%(num)s study", "%(num)s studies", self.uses.studies) if self.uses.studies else "",
-            ngettext("%(num)s run", "%(num)s runs", self.uses.runs) if self.uses.runs else "",
+            ngettext("%(num)s study", "%(num)s studies", self.uses.studies, num=count(self.uses.studies))
+            if self.uses.studies
+            else "",
+            ngettext("%(num)s run", "%(num)s runs", self.uses.runs, num=count(self.uses.runs))
+            if self.uses.runs
+            else "",
         ]
         return ", ".join(part for part in parts if part)
 

@@ -31,7 +31,7 @@ class RowView:
     @property
     def head(self) -> str:
         """Split and length."""
-        number = ngettext("%(num)s token", "%(num)s tokens", self.row.length)
+        number = ngettext("%(num)s token", "%(num)s tokens", self.row.length, num=count(self.row.length))
         return _("%(split)s, %(tokens)s", split=_(SPLITS[self.row.split]), tokens=number)
 
     @property
@@ -43,14 +43,17 @@ class RowView:
     def groups(self) -> list[Group]:
         """Runs of tokens that are learnt, and that are not."""
         found = groupby(self.row.tokens, key=lambda token: token.learnt)
-        return [(learnt, [(token.text, token.special) for token in tokens]) for learnt, tokens in found]
+        return [
+            (learnt, [(token.text.strip() if token.special else token.text, token.special) for token in tokens])
+            for learnt, tokens in found
+        ]
 
     @property
     def cut(self) -> str:
         """What is not kept, in a sentence; empty if all is."""
         beyond = self.row.length - self.row.kept
         text = "%(num)s token beyond max_length is cut", "%(num)s tokens beyond max_length are cut"
-        return ngettext(*text, beyond) if beyond else ""
+        return ngettext(*text, beyond, num=count(beyond)) if beyond else ""
 
     @property
     def more(self) -> str:

@@ -49,8 +49,8 @@ def _labels_title(found: list[tuple[str, int]], total: int) -> str:
 
 
 def _labels_note(total: int, number: int) -> str:
-    text = ngettext("%(num)s label", "%(num)s labels", number) + ", "
-    text += ngettext("%(num)s row.", "%(num)s rows.", total)
+    text = ngettext("%(num)s label", "%(num)s labels", number, num=count(number)) + ", "
+    text += ngettext("%(num)s row.", "%(num)s rows.", total, num=count(total))
     if number > MOST_BARS:
         text += " " + _("The %(most)s commonest are drawn; the table has all.", most=MOST_BARS)
     return text
@@ -81,7 +81,10 @@ def lengths(found: list[SplitLengths], max_length: int, model: str) -> Figure:
             (
                 Column("split", _("split")),
                 Column("rows", _("rows"), count),
-                *(Column(f"p{p}", _("longest") if p == 100 else _("%(p)s % of rows", p=p), count) for p in PERCENTILES),
+                *(
+                    Column(f"p{p}", _("longest") if p == 100 else _("%(p)s %% of rows", p=p), count)
+                    for p in PERCENTILES
+                ),
                 Column("cut_share", _("cut"), percent),
             ),
             tuple(
@@ -115,7 +118,7 @@ def _lengths_title(beyond: int, looked_at: int, longest: int, max_length: int) -
 
 def _looked_at(looked_at: int, rows: int) -> str:
     if looked_at == rows:
-        return ngettext("%(num)s row", "all %(num)s rows", rows)
+        return ngettext("%(num)s row", "all %(num)s rows", rows, num=count(rows))
     return _("%(some)s of %(all)s rows, chosen by hash", some=count(looked_at), all=count(rows))
 
 
