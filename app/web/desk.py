@@ -48,7 +48,7 @@ class Desk:
         page = NewStudyPage(
             form=form,
             models=self.known.models,
-            data=self.known.data,
+            data=self.known.offered(form),
             task=self.known.step(form),
             arms=(),
             offers=offers(model),

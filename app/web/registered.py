@@ -22,6 +22,9 @@ class Registered:
 
     models: tuple[ModelChoice, ...]
     data: tuple[DataChoice, ...]
+    """The newest version of each name."""
+    versions: tuple[DataChoice, ...] = ()
+    """Every version that is ready, by its reference, for a form that names one."""
 
     @classmethod
     def of(cls, session: Session) -> "Registered":
@@ -29,13 +32,18 @@ class Registered:
         return cls(
             tuple(ModelChoice.of(row) for row in base_models.everyone(session)),
             tuple(DataChoice.of(row) for row in datasets.everyone(session)),
+            tuple(DataChoice.version(row) for row in datasets.all_versions(session) if row.status == "ready"),
         )
 
-    def first_form(self) -> StudyForm:
-        """A blank form: the sample or another model that is ready, and the first data that it can do something with."""
-        model = next((m for m in sorted(self.models, key=lambda m: m.source != "sample") if m.facts), None)
+    def first_form(self, wanted: str = "") -> StudyForm:
+        """A blank form: the sample or another model that is ready, and the first data that it can do something with; on
+        data that is `wanted` the first model that can."""
+        models = [m for m in sorted(self.models, key=lambda m: m.source != "sample") if m.facts]
+        asked = next((d for d in (*self.data, *self.versions) if d.name == wanted), None)
+        suited = (m for m in models if asked is None or task_choices(m.facts, asked.facts).able)
+        model = next(suited, next(iter(models), None))
         served = (d for d in self.data if task_choices(model.facts if model else None, d.facts).able)
-        data = next(served, next(iter(self.data), None))
+        data = asked or next(served, next(iter(self.data), None))
         form = StudyForm.new(model.name if model else "", data.name if data else "", data.title if data else "")
         found = self.task_model(self.settled(form))
         able = {offer.facts.kind for family in offers(found) for offer in family.methods if not offer.unfit}
@@ -46,8 +54,13 @@ class Registered:
         return next((m for m in self.models if m.name == form.values["base_model"]), None)
 
     def dataset(self, form: StudyForm) -> DataChoice | None:
-        """The chosen dataset."""
-        return next((d for d in self.data if d.name == form.values["dataset"]), None)
+        """The chosen dataset, or version of one."""
+        return next((d for d in (*self.data, *self.versions) if d.name == form.values["dataset"]), None)
+
+    def offered(self, form: StudyForm) -> tuple[DataChoice, ...]:
+        """The newest of each name, and the version that the form names."""
+        named = tuple(d for d in self.versions if d.name == form.values["dataset"])
+        return (*named, *self.data)
 
     def settled(self, form: StudyForm) -> StudyForm:
         """The form with a task, a metric and general texts that the chosen model and data allow, and named after them

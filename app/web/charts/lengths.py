@@ -1,12 +1,13 @@
 """How long rows are: bars over tokens, in shares of all rows, and a line where they are cut."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 
 from app.web.charts.labels import text_width
 from app.web.charts.scales import Domain
-from app.web.charts.style import COLOUR, INK, Paper, at_x, at_y, values
+from app.web.charts.style import COLOUR, INK, SURFACE, Paper, at_x, at_y, values
 
 WITHIN, BEYOND = "var(--p-backward)", "var(--p-idle)"
 
@@ -51,7 +52,7 @@ def _bars(data: Lengths, x: Domain, y: Domain) -> alt.Chart:
     ]
     found: alt.Chart = (
         values(rows)
-        .mark_rect(stroke="var(--surface)", strokeWidth=1)
+        .mark_rect(stroke=SURFACE, strokeWidth=1)
         .encode(
             x=alt.X("low:Q", scale=x.scale(), axis=x.axis(title=data.across)),
             x2=alt.X2("high:Q"),
@@ -67,10 +68,15 @@ def _cut(data: Lengths, x: Domain, paper: Paper) -> list[alt.Chart]:
     at = x.pixel(data.cut, paper.plot)
     left = at + text_width(data.cut_label) + 8 < paper.plot
     line = values([{"zero": 0}]).mark_rule(stroke=INK, strokeWidth=1.5, strokeDash=[4, 3])
-    text = values([{"text": data.cut_label}]).mark_text(
-        align="left" if left else "right", baseline="top", dx=6 if left else -6, fontWeight="bold", color=INK
-    )
+    side: dict[str, Any] = {
+        "align": "left" if left else "right",
+        "baseline": "top",
+        "dx": 6 if left else -6,
+        "fontWeight": "bold",
+    }
+    label = values([{"text": data.cut_label}])
+    texts = (label.mark_text(**side, color=SURFACE, stroke=SURFACE, strokeWidth=5), label.mark_text(**side, color=INK))
     return [
         line.encode(x=at_x(at), y=at_y(0), y2=alt.Y2Value(paper.height)),  # type: ignore[no-untyped-call]
-        text.encode(x=at_x(at), y=at_y(2), text=alt.Text("text:N")),
+        *(text.encode(x=at_x(at), y=at_y(2), text=alt.Text("text:N")) for text in texts),
     ]

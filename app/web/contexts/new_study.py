@@ -67,6 +67,12 @@ class DataChoice:
         """From its row."""
         return cls(row.name, row.title or row.name, row.facts)
 
+    @classmethod
+    def version(cls, row: DatasetRow) -> "DataChoice":
+        """From its row, as just this version."""
+        title = _("%(title)s, version %(number)s", title=row.title or row.name, number=row.version)
+        return cls(row.reference, title, row.facts)
+
     @property
     def rows(self) -> str:
         """What its rows are."""

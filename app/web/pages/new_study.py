@@ -68,11 +68,15 @@ def blank(
     from_study: Annotated[RowId | None, Query()] = None,
     from_run: Annotated[RowId | None, Query()] = None,
     take: Annotated[str, Query(alias="set", max_length=LONGEST_ACTION)] = "",
+    dataset: Annotated[str, Query(max_length=LONGEST_ACTION)] = "",
 ) -> HTMLResponse:
-    """The form, prefilled with each method's defaults, with an earlier study, or with a run and a way out for it."""
+    """The form, prefilled with each method's defaults on some dataset, with an earlier study, or with a run and a way
+    out for it."""
     if from_run is not None:
         return render.page(TEMPLATE, at.page(_of_run(at.session, from_run, take)))
-    form = at.known.first_form() if from_study is None else StudyForm.of(studies.get(at.session, from_study).spec)
+    form = (
+        at.known.first_form(dataset) if from_study is None else StudyForm.of(studies.get(at.session, from_study).spec)
+    )
     return render.page(TEMPLATE, at.page(form))
 
 

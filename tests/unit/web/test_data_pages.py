@@ -168,7 +168,7 @@ def test_splits_of_the_source_are_offered_and_may_be_changed(data: TestClient) -
     answer = data.post(at, data=MAPPED | {"splitting.by": "source"} | swapped)
     assert answer.status_code == 303
     assert "84 rows" in plain(data.get(answer.headers["location"]).text)
-    nothing = data.post(at, data=MAPPED | {"splitting.by": "source", "split-value.1": "test", "split-as.1": ""})
+    nothing = data.post(at, data=MAPPED | {"splitting.by": "source"} | swapped | {"split-as.1": ""})
     assert "no split of the source is train" in plain(nothing.text)
     assert 'href="#splitting-names"' in nothing.text
 
@@ -269,3 +269,18 @@ def test_a_length_that_is_none_is_said_at_its_field(data: TestClient, length: st
 )
 def test_what_is_not_there_is_not_found(data: TestClient, path: str) -> None:
     assert data.get(path).status_code == 404
+
+
+def test_a_new_study_begins_on_the_data_or_on_an_older_version_of_it(data: TestClient) -> None:
+    old = made(data)
+    at = upload(data, ("more.csv", CSV + b"one more,1\n")).headers["location"]
+    new = data.post(at, data=MAPPED).headers["location"]
+    assert new == "/data/reviews%402"
+    assert 'href="/studies/new?dataset=reviews"' in data.get(new).text
+    assert 'href="/studies/new?dataset=reviews%401"' in data.get(old).text
+    newest = re.sub(r"\s+", " ", data.get("/studies/new?dataset=reviews").text)
+    assert 'value="reviews" checked' in newest
+    assert 'value="reviews@1"' not in newest
+    older = re.sub(r"\s+", " ", data.get("/studies/new?dataset=reviews%401").text)
+    assert 'value="reviews@1" checked' in older
+    assert "reviews, version 1" in older
