@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from app.domain.ledger import Ledger, Moment, owners
 from app.domain.methods import AnyMethod
 from app.domain.prediction import Lengths, MapCell, MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.previews import Preview, PreviewRequest, PreviewRow, PreviewToken, SplitLengths
 from app.domain.runs import Failure
 from app.services import estimates
 from app.store.queries import base_models, datasets
@@ -31,10 +32,23 @@ def answer(db: Database) -> int:
         with db.transaction() as session:
             row = estimates.begin(session, estimate_id)
             if row is not None:
-                asked = row.request
-                found = memory_map(asked) if isinstance(asked, MapRequest) else prediction(asked)
-                estimates.ready(session, bell, row, found)
+                estimates.ready(session, bell, row, _answer(row.request))
     return len(waiting)
+
+
+def _answer(asked: PredictionRequest | PreviewRequest | MapRequest) -> Prediction | Preview | MemoryMap:
+    if isinstance(asked, PreviewRequest):
+        return preview(asked.max_length, learnt=asked.task != "sequence-classification")
+    return memory_map(asked) if isinstance(asked, MapRequest) else prediction(asked)
+
+
+def preview(max_length: int = 128, *, learnt: bool = True) -> Preview:
+    """A row that is longer than it may be, whatever the rows are; of half of its tokens the loss is taken."""
+    words = [("[CLS]", False), ("good", False), (" thing", learnt), (" 1", learnt), ("[SEP]", False)]
+    tokens = [PreviewToken(text=word, special=word.startswith("["), learnt=learns) for word, learns in words]
+    row = PreviewRow(item="a", split="train", tokens=tokens, length=max_length + 5, kept=max_length)
+    counts = [(5, 70), (60, 20), (205, 6)]
+    return Preview(rows=[row], lengths=[SplitLengths(split="train", rows=96, looked_at=96, counts=counts)], seconds=0.1)
 
 
 def prediction(asked: PredictionRequest) -> Prediction:

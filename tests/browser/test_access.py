@@ -1,6 +1,7 @@
 """Every page, with its folded parts unfolded: no finding of axe-core, nothing wider than the screen, at both widths
 and in both themes."""
 
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ from app.services import imports
 from app.store.queries import runs
 from tests import foreseen
 from tests.browser.conftest import Site
+from tests.filled_data import fill_data
 from tests.filled_language import fill_language
 from tests.outside import peft_files
 from tests.tuned import add_tuned_study
@@ -30,6 +32,8 @@ PAGES = {
     "undecided plan": "/studies/new?from_study=3",
     "new study of a language model": "/studies/new?from_study=5",
     "new study that fits nowhere": f"/studies/new?{urlencode({'from_run': 25, 'set': HUGE})}",
+    "data": "/data",
+    "data with a mistake": "/data/bbc-headlines?max_length=none",
     "models": "/models",
     "model": "/models/all-MiniLM-L6-v2",
     "language model": "/models/t5-small",
@@ -67,8 +71,9 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 @pytest.mark.parametrize(("theme", "width"), SCREENS)
 def test_every_page_is_accessible_and_fits(
-    theme: Literal["light", "dark"], width: int, site: Site, chromium: Browser
+    theme: Literal["light", "dark"], width: int, site: Site, chromium: Browser, tmp_path: Path
 ) -> None:
+    fill_data(site, tmp_path)
     with site.database.transaction() as session:
         fill_language(session)
         imports.bring_in(session, imports.look_at(peft_files()), "MetaMathQA")
@@ -84,6 +89,12 @@ def test_every_page_is_accessible_and_fits(
         "trial": f"/runs/{trial}",
         "another arm": f"/studies/{tuned}/arms/new",
         "another arm, filled in": f"/studies/{tuned}/arms/new?method=lora",
+        "dataset": "/data/reviews",
+        "dataset of conversations": "/data/chats",
+        "blocked dataset": "/data/few",
+        "upload that is read": "/data/uploads/1",
+        "upload that cannot be read": "/data/uploads/4",
+        "upload that is being read": "/data/uploads/5",
         "new study with tuning": f"/studies/new?from_study={tuned}",
     }
     found = []

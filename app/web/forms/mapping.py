@@ -65,9 +65,9 @@ class MappingForm:
         values |= {f"split:{name}": split for split, names in splitting.names.items() for name in names}
         return cls(scan, values)
 
-    @classmethod
-    def typed(cls, scan: SourceScan, form: FormData) -> "MappingForm":
-        """From a request. Values of labels and splits come in pairs: `label-value.3` and `label-name.3`."""
+    def typed(self, form: FormData) -> "MappingForm":
+        """With what was typed; fields that were not shown keep what they had. Values of labels and splits are in pairs:
+        `label-value.3` and `label-name.3`."""
         sent = {name: value for name, value in form.items() if isinstance(value, str)}
         values = {name: value.strip()[:LONGEST] for name, value in sent.items() if "-value." not in name}
         for kind, of in (("label", "label-name"), ("split", "split-as")):
@@ -75,7 +75,7 @@ class MappingForm:
                 stem, _dot, place = name.partition(".")
                 if stem == f"{kind}-value":
                     values[f"{kind}:{value}"] = values.get(f"{of}.{place}", "")
-        return cls(scan, values)
+        return MappingForm(self.scan, dict(self.values) | values)
 
     def value(self, path: str) -> str:
         """What stands in a field."""

@@ -46,7 +46,7 @@ def make(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId,
     page = _page(session, upload_id)
     if page.form is None:
         return RedirectResponse(f"/data/uploads/{upload_id}", status_code=303)
-    page = replace(page, form=MappingForm.typed(page.form.scan, form))
+    page = replace(page, form=page.form.typed(form))
     if form.get("do") == "show" or page.form is None:
         return render.page(PAGE, page)
     try:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.previews import Preview, PreviewRow, PreviewToken, SplitLengths
 from app.main import create_app
 from app.queue import PREPARE, READ
 from app.settings import Settings
 from app.store.queries import datasets
-from app.store.tables import Base, EstimateRow
+from app.store.tables import Base
+from tests import foreseen
 from tests.factories import plain
 from tests.fakes import SilentBell
 from tests.filled import fill
@@ -72,16 +72,6 @@ def made(client: TestClient, **change: str) -> str:
     answer = client.post(at, data=MAPPED | change)
     assert answer.status_code == 303, plain(answer.text)
     return str(answer.headers["location"])
-
-
-def preview() -> Preview:
-    """As a model might see it."""
-    words = ["[CLS]", "good", " thing", "[SEP]"]
-    tokens = [PreviewToken(text=word, special=word.startswith("["), learnt=word == " thing") for word in words]
-    rows = [PreviewRow(item="a", split="train", label=1, tokens=tokens, length=9, kept=4)]
-    return Preview(
-        rows=rows, lengths=[SplitLengths(split="train", rows=96, looked_at=96, counts=[(5, 90), (200, 6)])], seconds=0.1
-    )
 
 
 def test_an_empty_list_says_how_data_comes_in(empty: TestClient) -> None:
@@ -155,6 +145,9 @@ def test_the_form_follows_what_is_chosen_in_it(data: TestClient) -> None:
     text = data.post(at, data=MAPPED | {"mapping.format": "prompt-completion", "do": "show"}).text
     assert 'name="mapping.columns.completion"' in text
     assert 'name="mapping.columns.label"' not in text
+    sent = {name: value for name, value in MAPPED.items() if name != "splitting.test"}  # it was not shown
+    back = data.post(at, data=sent | {"do": "show"}).text
+    assert re.search(r'name="splitting.test"\s+value="0.1"', back)
 
 
 def test_splits_of_the_source_are_offered_and_may_be_changed(data: TestClient) -> None:
@@ -241,16 +234,15 @@ def test_rows_are_shown_as_the_model_sees_them(data: TestClient) -> None:
     at = made(data)
     waiting = data.get(at).text
     assert 'hx-trigger="every 2s"' in waiting
-    with database_of(data).transaction() as session:
-        [asked] = [row for row in session.query(EstimateRow) if row.kind == "preview"]
-        asked.status, asked.result_json = "ready", preview().model_dump(mode="json")
+    assert foreseen.answer(database_of(data)) == 1
     text = data.get(at).text
-    assert "<b>[CLS]</b><span>good</span><mark><span> thing</span></mark><b>[SEP]</b>" in text
+    assert "<b>[CLS]</b><span>good</span><span> thing</span><span> 1</span><b>[SEP]</b>" in text
+    assert "what is learnt is the label" in text
     said = plain(text)
     assert "5 tokens beyond max_length are cut" in said
-    assert "max_length 128 cuts 6.2 % of the rows; the longest has 200 tokens" in said
+    assert "max_length 128 cuts 6.2 % of the rows; the longest has 205 tokens" in said
     csv = data.get(f"{at}/charts/lengths.csv?max_length=128").text
-    assert csv.splitlines() == ["split,tokens,rows", "train,5,90", "train,200,6"]
+    assert csv.splitlines() == ["split,tokens,rows", "train,5,70", "train,60,20", "train,205,6"]
     for name in ("labels", "lengths"):
         assert data.get(f"{at}/charts/{name}.svg").text.startswith("<svg")
         assert data.get(f"{at}/charts/{name}.png?theme=dark").content[:4] == b"\x89PNG"
