@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.errors import FieldError
+from app.domain.names import Line, Verbatim
 from app.domain.tasks import Format
 
 Role = Literal["text", "label", "prompt", "context", "completion", "messages"]
@@ -67,8 +68,8 @@ class ColumnMapping(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Format
-    columns: dict[Role, str] = Field(default_factory=dict)
-    label_names: dict[str, str] = Field(default_factory=dict, max_length=MOST_LABELS)
+    columns: dict[Role, Verbatim] = Field(default_factory=dict)
+    label_names: dict[Verbatim, Line] = Field(default_factory=dict, max_length=MOST_LABELS)
     """Names for values of the label's column: `{"0": "no", "1": "yes"}`; a value without one keeps its own."""
 
     def problems(self, columns: Sequence[str]) -> list[FieldError]:

@@ -28,10 +28,20 @@ def _printable(text: str) -> str:
     return text
 
 
+def _storable(text: str) -> str:
+    bad = next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), None)
+    if bad is not None:
+        raise wrong("", f"the character U+{ord(bad):04X} cannot be kept", "remove it")
+    return text
+
+
 Line = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_printable)]
 """One line: no breaks, no NUL (PostgreSQL keeps none), no marks that turn the direction of a text; it may be empty."""
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_printable)]
 """A line that says something."""
+Verbatim = Annotated[str, AfterValidator(_storable)]
+"""A text as it came, with its spaces and breaks, but for what cannot be kept: PostgreSQL has no NUL, UTF-8 no half
+characters."""
 Key = Annotated[Name, Field(max_length=200)]
 """By what an entry of an object is known."""
 OF_KEY = "[key]"

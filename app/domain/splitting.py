@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.datasets import SPLITS, Split
 from app.domain.errors import FieldError
+from app.domain.names import Verbatim
 
 TRAIN, VALIDATION, TEST = range(3)
 """Places in `SPLITS`."""
@@ -33,9 +34,9 @@ class Splitting(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["source", "made"] = "made"
-    column: str = ""
+    column: Verbatim = ""
     """With `source`: the column whose values name the splits; empty: the files, or the hub's splits, do."""
-    names: dict[Split, list[str]] = Field(default_factory=dict)
+    names: dict[Split, list[Verbatim]] = Field(default_factory=dict)
     """With `source`: which of its splits are which; those that are not named are left out."""
     validation: float = Field(default=0.1, ge=0.0, le=0.5)
     """Share of the rows that become the validation split, where it is made here."""

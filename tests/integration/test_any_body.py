@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.uploads import Column, SourceScan
+from app.store.session import Database
+from app.store.tables import UploadRow
 from tests.integration.test_api import LORA, RUN, STUDY
 from tests.outside import result
 
@@ -27,6 +30,25 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "studies/1": ("PATCH", {"note": "a note", "tags": ["paper"]}),
     "runs/1": ("PATCH", {"note": "a note", "tags": ["paper"]}),
     "estimates": ("POST", {"config": {"model_type": "bert", "a": {"b": "c"}}, "methods": [{"kind": "full"}]}),
+    "uploads/sources": (
+        "POST",
+        {"source": "hub", "location": "a/b", "config": "c", "revision": "main", "split": "train"},
+    ),
+    "uploads/1/read": ("POST", {"delimiter": ";", "encoding": "latin-1", "header": True}),
+    "datasets": (
+        "POST",
+        {
+            "name": "reviews",
+            "title": "Reviews",
+            "upload_id": 1,
+            "mapping": {
+                "format": "labelled",
+                "columns": {"text": "review", "label": "stars"},
+                "label_names": {"0": "bad", "1": "good"},
+            },
+            "splitting": {"kind": "source", "column": "part", "names": {"train": ["a"], "test": ["b"]}, "seed": 1},
+        },
+    ),
     "models": ("POST", {"name": "mine", "source": "hub", "location": "a/b", "revision": "main"}),
 }
 INFINITE = "1e999 without its quotes"
@@ -69,7 +91,20 @@ def send(api: TestClient, route: str, body: Any) -> None:
     assert answer.status_code < 500
 
 
-@pytest.mark.slow
+@pytest.fixture
+def upload(registered: Database) -> None:
+    """Upload 1, which has been read."""
+    columns = [
+        Column(name="review", kind="text", longest=9),
+        Column(name="stars", kind="integer", distinct=2, values={"0": 5, "1": 5}, longest=1),
+        Column(name="part", kind="text", distinct=2, values={"a": 5, "b": 5}, longest=1),
+    ]
+    scan = SourceScan(kind="csv", rows=10, splits={"": 10}, columns=columns)
+    with registered.transaction() as session:
+        session.add(UploadRow(source="files", name="a.csv", status="read", scan_json=scan.model_dump(mode="json")))
+
+
+@pytest.mark.usefixtures("upload")
 @pytest.mark.parametrize("route", BODIES)
 def test_no_body_is_answered_with_a_mistake(api: TestClient, route: str) -> None:
     assert api.post("studies", json=STUDY).status_code == 202
@@ -77,7 +112,6 @@ def test_no_body_is_answered_with_a_mistake(api: TestClient, route: str) -> None
         send(api, route, body)
 
 
-@pytest.mark.slow
 def test_no_file_is_answered_with_a_mistake(api: TestClient) -> None:
     for document in spoilt(WHOLE):
         text = json.dumps(document).replace(json.dumps(INFINITE), "1e999")

@@ -1,6 +1,7 @@
 """A guess at which column is which, and what does not fit."""
 
 import pytest
+from pydantic import ValidationError
 
 from app.domain.mapping import ColumnMapping, guess
 from app.domain.uploads import Column, guess_splitting, split_named
@@ -89,3 +90,23 @@ def test_splits_are_known_by_their_names() -> None:
     told = Column(name="Split", kind="text", distinct=2, values={"train": 3, "dev": 1})
     found = guess_splitting([""], [told])
     assert (found.column, found.names) == ("Split", {"train": ["train"], "validation": ["dev"]})
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"columns": {"text": "a\0"}},
+        {"columns": {"text": "\ud800"}},
+        {"label_names": {"a\0": "b"}},
+        {"label_names": {"\ud800": "b"}},
+        {"label_names": {"a": "b\nc"}},
+    ],
+)
+def test_a_text_that_no_database_keeps_is_refused(spoilt: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="cannot be (kept|printed)"):
+        ColumnMapping.model_validate({"format": "labelled"} | spoilt)
+
+
+def test_values_and_columns_are_named_as_they_are() -> None:
+    kept = ColumnMapping(format="labelled", columns={"text": " Text\t"}, label_names={" yes\n": "yes"})
+    assert (kept.columns, kept.label_names) == ({"text": " Text\t"}, {" yes\n": "yes"})
