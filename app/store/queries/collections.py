@@ -76,7 +76,7 @@ def known(session: Session, collection_id: int, hashes: Sequence[str]) -> dict[s
 def add(session: Session, collection: CollectionRow, runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Put runs into a collection, and their ids by `outside_hash`. Of each run its columns by name, of all the same.
 
-    Many with one statement, past the ORM: whoever else wants to write waits meanwhile, and row by row that is seven
+    Many with one statement, past the ORM: whoever else wants to write waits meanwhile, and row by row that is four
     times as long.
     """
     if not runs:
