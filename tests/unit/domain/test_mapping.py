@@ -103,7 +103,7 @@ def test_splits_are_known_by_their_names() -> None:
     ],
 )
 def test_a_text_that_no_database_keeps_is_refused(spoilt: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="cannot be (kept|printed)"):
+    with pytest.raises(ValidationError, match=r"cannot be (kept|printed)"):
         ColumnMapping.model_validate({"format": "labelled"} | spoilt)
 
 
