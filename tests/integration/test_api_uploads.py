@@ -15,6 +15,7 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
 from app.web import incoming
+from tests import foreseen
 from tests.fakes import SilentBell
 from tests.reading import context
 from worker import preparing
@@ -276,3 +277,25 @@ def test_it_is_read_again_as_one_says(small: TestClient, settings: Settings, dat
     assert (answer.status_code, answer.json()["status"]) == (202, "reading")
     again = read(small, settings, database, files, upload["id"])
     assert (again["scan"]["rows"], again["scan"]["header"]) == (121, False)
+
+
+def test_rows_are_seen_as_a_model_sees_them_once_it_is_worked_out(small: TestClient, database: Database) -> None:
+    query = {"model": "tiny", "max_length": 64}
+    waiting = small.get("datasets/small/preview", params=query)
+    assert (waiting.status_code, waiting.json()["state"], waiting.json()["preview"]) == (202, "working", None)
+    assert foreseen.answer(database) == 1
+    found = small.get("datasets/small@1/preview", params=query)
+    assert (found.status_code, found.json()["task"]) == (200, "sequence-classification")
+    [row] = found.json()["preview"]["rows"]
+    assert (row["length"], row["kept"], row["tokens"][0]) == (
+        69,
+        64,
+        {"text": "[CLS]", "special": True, "learnt": False},
+    )
+    kept = small.get(f"estimates/{found.json()['estimate_id']}").json()
+    assert (kept["kind"], kept["preview"]) == ("preview", found.json()["preview"])
+    assert small.get("datasets/small/preview", params=query | {"model": "none"}).status_code == 404
+    assert small.get("datasets/none/preview", params=query).status_code == 404
+    wrong = small.get("datasets/small/preview", params=query | {"task": "causal-lm"})
+    assert (wrong.status_code, wrong.json()["errors"][0]["path"]) == (422, "task")
+    assert small.get("datasets/small/preview", params=query | {"max_length": 1}).status_code == 422

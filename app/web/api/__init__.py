@@ -13,6 +13,7 @@ from app.web.api import (
     imports,
     memory_maps,
     models,
+    previews,
     run_list,
     runs,
     studies,
@@ -34,6 +35,7 @@ for part in (
     memory_maps,
     models,
     uploads,
+    previews,  # before the datasets, as the narrower address
     datasets,
     imports,
     compare,

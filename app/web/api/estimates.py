@@ -1,7 +1,7 @@
 """Estimates over HTTP: will it fit, how one prediction stands, and how far estimates were off."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 from app.domain.fits import Accuracy, ArmFit, EstimateRequest, FitReport, State
 from app.domain.names import wrong
 from app.domain.prediction import MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.previews import Preview, PreviewRequest
 from app.domain.runs import RunSpec
 from app.domain.studies import StudySpec
 from app.services import will_it_fit
@@ -57,15 +58,16 @@ class EstimateAnswer(BaseModel):
 
 
 class EstimateOut(BaseModel):
-    """One prediction, or one map, without any device's own needs."""
+    """One prediction, one preview, or one map, without any device's own needs."""
 
     id: int
-    kind: Literal["run", "map"]
+    kind: Literal["run", "preview", "map"]
     state: State
     message: str
     """A sentence, where it failed."""
-    request: PredictionRequest | MapRequest
+    request: PredictionRequest | PreviewRequest | MapRequest
     prediction: Prediction | None
+    preview: Preview | None
     map: MemoryMap | None
     created_at: datetime
 
@@ -74,11 +76,12 @@ class EstimateOut(BaseModel):
         """From the store."""
         return cls(
             id=row.id,
-            kind="map" if row.kind == "map" else "run",
+            kind=cast(Literal["run", "preview", "map"], row.kind),
             state=state_of(row),
             message=row.message,
             request=row.request,
             prediction=row.prediction,
+            preview=row.preview,
             map=row.map,
             created_at=row.created_at,
         )
