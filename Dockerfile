@@ -28,7 +28,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         python -m pip --python /opt/vezna/bin/python install --index-url "$TORCH_INDEX_URL" torch; \
     fi
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip --python /opt/vezna/bin/python install ".[s3,worker,qlora,energy,sample]"
+    python -m pip --python /opt/vezna/bin/python install ".[s3,worker,hub,qlora,energy,sample]"
 
 # --- code: readable by all, writable by none but root, compiled once
 FROM ${PYTHON_IMAGE} AS code

@@ -50,10 +50,10 @@ def test_the_web_image_has_no_torch() -> None:
     assert not re.search(r"torch|transformers|peft|accelerate|minilm|sentence", named)
 
 
-def test_the_worker_image_has_the_ml_libraries_the_sample_and_all_that_a_method_may_need() -> None:
+def test_the_worker_image_has_the_ml_libraries_the_sample_the_hubs_data_and_all_that_a_method_may_need() -> None:
     installed = [value for name, value in Dockerfile().chain("environment-worker") if name == "RUN"]
     [extras] = re.findall(r'"\.\[(.+?)\]"', installed[-1])
-    assert {"s3", "worker", "sample", "energy", *get_args(Capability)} == set(extras.split(","))
+    assert {"s3", "worker", "hub", "sample", "energy", *get_args(Capability)} == set(extras.split(","))
 
 
 def test_the_images_environment_is_one_that_the_settings_know() -> None:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app.domain.datasets import LabelledRow
 from app.domain.errors import Conflict, Invalid
@@ -185,3 +186,43 @@ def test_files_whose_columns_differ_are_refused(here: Context) -> None:
     row = upload(here, {"train.csv": CSV, "test.csv": b"text,id\na,1\n"})
     assert row.status == "failed"
     assert row.message.startswith("train.csv has no column 'id', which another file of this upload has")
+
+
+def test_a_version_whose_ring_was_lost_is_rung_for_again(here: Context, settings: Settings) -> None:
+    row = upload(here, {"a.csv": CSV})
+    assert row.scan and row.scan.mapping
+    wanted = DatasetRequest(name="mine", upload_id=row.id, mapping=row.scan.mapping)
+    with here.database.transaction() as session:
+        made = datasets.prepare(session, here.bell, wanted)
+        made.rung_at = now() - timedelta(seconds=settings.ring_again_seconds + 1)
+    here.bell.rung.clear()  # type: ignore[attr-defined]
+    with here.database.transaction() as session:
+        sweep.sweep(session, here.bell, settings)
+    assert here.bell.rung == [(PREPARE, made.id)]  # type: ignore[attr-defined]
+
+
+def test_bytes_that_are_gone_are_said_and_nothing_is_registered(here: Context) -> None:
+    row = upload(here, {"a.csv": CSV})
+    here.files.remove(row.parts[0].file)
+    made = dataset(here, row)
+    assert (made.status, made.file, made.facts_json) == ("failed", "", {})
+    assert made.message == "The bytes of a.csv are no longer in the files store: upload them again."
+    with here.database.reading() as session:
+        assert dataset_rows.by_name(session, "mine") is None
+        assert dataset_rows.everyone(session) == []
+
+
+def test_a_database_that_is_away_for_a_moment_is_no_failure_of_the_file(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = upload(here, {"a.csv": CSV})
+    with here.database.transaction() as session:
+        uploads.read_again(session, here.bell, row.id, ReadingOptions())
+
+    def away(*_: object) -> bool:
+        raise OperationalError("UPDATE", {}, Exception("the database is away"))
+
+    monkeypatch.setattr(uploads, "progress", away)
+    preparing.read(here, row.id)
+    with here.database.reading() as session:
+        assert upload_rows.get(session, row.id).status == "reading"

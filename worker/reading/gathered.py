@@ -9,6 +9,7 @@ import hashlib
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -98,6 +99,17 @@ class Gathered:
     def same(self) -> Hashes:
         """[n] a hash of the whole row."""
         return _view(self._same, np.uint64)
+
+    @cached_property
+    def again(self) -> NDArray[np.int64]:
+        """Places of the rows that ask what another asks; most rows are not among them. Once all are gathered."""
+        ordered = np.sort(self.asks)
+        twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        del ordered  # millions of numbers
+        if not len(twice):
+            return np.empty(0, dtype=np.int64)
+        at = np.minimum(np.searchsorted(twice, self.asks), len(twice) - 1)
+        return np.flatnonzero(twice[at] == self.asks)
 
     @property
     def given(self) -> Codes:

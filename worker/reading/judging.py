@@ -42,8 +42,9 @@ def judged(
 def judge_rows(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
     """Whatever their format."""
     yield from _sizes(splits)
-    yield from _leaks(gathered.asks, splits)
-    yield from _repeats(gathered.same, splits)
+    there = gathered.again[splits[gathered.again] >= 0]
+    yield from _leaks(gathered.asks, splits, there)
+    yield from _repeats(gathered.same, splits, there)
 
 
 def rows_told(count: int) -> str:
@@ -69,18 +70,17 @@ def _sizes(splits: Codes) -> Iterator[Judged]:
         yield judged("too-few-rows", "warns", int(counts[TEST]), what, "Bring more rows, or give it a larger share.")
 
 
-def _leaks(asks: NDArray[np.uint64], splits: Codes) -> Iterator[Judged]:
-    """Rows to be tested on that are trained on as well. Only a source's own splits have any."""
-    before, tested = asks[splits == TRAIN], asks[splits == TEST]
-    chosen_by = asks[splits == VALIDATION]
-    of_test = np.flatnonzero(splits == TEST)[np.isin(tested, np.concatenate([before, chosen_by]))]
-    of_validation = np.flatnonzero(splits == VALIDATION)[np.isin(chosen_by, before)]
+def _leaks(asks: NDArray[np.uint64], splits: Codes, there: Places) -> Iterator[Judged]:
+    """Rows to be tested on that are trained on as well. Only a source's own splits have any. `there`: the rows that ask
+    what another asks."""
+    trained, chosen_by, tested = (there[splits[there] == split] for split in (TRAIN, VALIDATION, TEST))
+    of_test = tested[np.isin(asks[tested], asks[np.concatenate([trained, chosen_by])])]
+    of_validation = chosen_by[np.isin(asks[chosen_by], asks[trained])]
     remedy = "Choose that repeated rows are left out: of those that ask the same one stays, in test if one is there."
     if len(of_test):
-        share = len(of_test) / len(tested)
-        what = (
-            f"{len(of_test):,} of {rows_told(len(tested))} of the test split ({share:.1%}) are in train or validation"
-        )
+        rows = int(np.count_nonzero(splits == TEST))
+        share = len(of_test) / rows
+        what = f"{len(of_test):,} of {rows_told(rows)} of the test split ({share:.1%}) are in train or validation"
         severity: Severity = "blocks" if share > MOST_LEAKED else "warns"
         yield judged(
             "leak", severity, len(of_test), f"{what} too: what is known by heart counts as learnt.", remedy, of_test
@@ -90,15 +90,14 @@ def _leaks(asks: NDArray[np.uint64], splits: Codes) -> Iterator[Judged]:
         yield judged("leak", "warns", len(of_validation), f"{what}.", remedy, of_validation)
 
 
-def _repeats(same: NDArray[np.uint64], splits: Codes) -> Iterator[Judged]:
+def _repeats(same: NDArray[np.uint64], splits: Codes, there: Places) -> Iterator[Judged]:
     """Rows that are the same within a split."""
-    there = np.flatnonzero(splits >= 0)
     order = there[np.lexsort((splits[there], same[there]))]
     again = (same[order][1:] == same[order][:-1]) & (splits[order][1:] == splits[order][:-1])
     if not again.any():
         return
     count = int(again.sum())
-    severity: Severity = "warns" if count > MANY_REPEATED * len(there) else "notes"
+    severity: Severity = "warns" if count > MANY_REPEATED * np.count_nonzero(splits >= 0) else "notes"
     what = f"{rows_told(count)} repeat an earlier one of the same split, but for white space"
     remedy = "Nothing is to be done if that is how often they come; else choose that repeated rows are left out."
     if count == 1:

@@ -53,7 +53,7 @@ def judge_labels(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
         return
     yield from _unseen(names, rows, used)
     yield from _alike(names, rows, used)
-    yield from _contradictions(gathered.asks, rows)
+    yield from _contradictions(gathered.asks, rows, gathered.again[splits[gathered.again] >= 0])
     once = used[counts[used] == 1]
     if len(once):
         what = f"{_come(names, once)} once: it is either learnt or tested, never both."
@@ -94,9 +94,8 @@ def _alike(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
             yield judged("labels-alike", severity, len(alike), what, _RENAME, rows.first(alike))
 
 
-def _contradictions(asks: NDArray[np.uint64], rows: _Rows) -> Iterator[Judged]:
-    labels, splits = rows
-    there = np.flatnonzero(splits >= 0)
+def _contradictions(asks: NDArray[np.uint64], rows: _Rows, there: Places) -> Iterator[Judged]:
+    labels = rows.labels
     order = there[np.lexsort((labels[there], asks[there]))]
     same = asks[order][1:] == asks[order][:-1]
     differ = same & (labels[order][1:] != labels[order][:-1])

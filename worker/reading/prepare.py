@@ -10,7 +10,7 @@ import numpy as np
 from app.domain.datasets import ROWS, SPLITS, DatasetFacts, Row, item_name
 from app.domain.findings import LONGEST_EXCERPT, MOST_EXAMPLES, Example, Finding, FindingCode, excerpt, gravest_first
 from app.domain.mapping import ColumnMapping
-from app.domain.splitting import LEFT_OUT, TRAIN, Codes, Hashes, Splitting, assign, drop_repeated
+from app.domain.splitting import LEFT_OUT, TRAIN, Codes, Splitting, assign, drop_repeated
 from app.domain.uploads import ReadingOptions
 from app.store.rows_file import RowsFile
 from worker.reading.batches import Batch, LocalPart
@@ -160,7 +160,7 @@ def _findings(
 ) -> list[Finding]:
     """With rows to look at, the gravest first."""
     places = sorted({place for one in judged if isinstance(one, Judged) for place in one.places})
-    names = _Names(gathered.asks)
+    names = _Names(gathered)
     texts = dict(gathered.texts(np.array(places, dtype=np.int64), 2 * LONGEST_EXCERPT))
 
     def example(place: int) -> Example:
@@ -185,7 +185,7 @@ def _findings(
 
 def _write(gathered: Gathered, splits: Codes, target: Path, progress: Progress) -> DatasetFacts:
     row_type: Any = ROWS[gathered.form]
-    names = _Names(gathered.asks)
+    names = _Names(gathered)
     with RowsFile(target, gathered.form, gathered.names) as file:
         for start, rows in gathered.batches():
             here = gathered.asks[start : start + len(rows)].tolist()
@@ -202,9 +202,8 @@ def _write(gathered: Gathered, splits: Codes, target: Path, progress: Progress) 
 class _Names:
     """Names of items: the hash of what is asked; what is asked again gets names that follow from it."""
 
-    def __init__(self, asks: Hashes) -> None:
-        found, counts = np.unique(asks, return_counts=True)
-        self._seen = dict.fromkeys(found[counts > 1].tolist(), 0)
+    def __init__(self, gathered: Gathered) -> None:
+        self._seen = dict.fromkeys(gathered.asks[gathered.again].tolist(), 0)
 
     def repeated(self, ask: int) -> bool:
         """Whether several rows ask it, which only their order tells apart."""
