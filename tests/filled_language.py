@@ -28,7 +28,7 @@ from app.domain.metrics import (
     RunResult,
     Steps,
 )
-from app.domain.models import ModelFacts
+from app.domain.models import FACTS_VERSION, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.runs import TrainingArguments
 from app.domain.studies import ArmSpec, StudySpec
 from app.domain.tasks import MetricName, Task
@@ -37,6 +37,9 @@ from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunRow
 from tests.filled import MIB, add_study
 
 CAUSAL, SEQ2SEQ = "SmolLM2-135M", "t5-small"
+TEMPLATE = (
+    """{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] }}{% endfor %}"""
+)
 ITEMS, TOTAL_STEPS, STOPPED_AT, PER_EPOCH = 640, 246, 205, 82
 
 
@@ -127,6 +130,16 @@ def register_language(session: Session) -> None:
             tasks={task_model.task: task_model},
             unable=dict.fromkeys(_others(task_model.task), "not this kind of model."),
             revision="93efa2f0" * 5,
+            version=FACTS_VERSION,
+            dtype="bfloat16",
+            files=[ModelFile(name="model.safetensors", bytes=2 * task_model.total)],
+            chat_template=name == CAUSAL,
+            tokenizer=TokenizerFacts(
+                kind="GPT2Tokenizer" if name == CAUSAL else "T5Tokenizer",
+                vocabulary=49_152 if name == CAUSAL else 32_100,
+                special={"eos_token": "<|im_end|>"} if name == CAUSAL else {"eos_token": "</s>", "pad_token": "<pad>"},
+                template=TEMPLATE if name == CAUSAL else "",
+            ),
         )
         session.add(BaseModelRow(name=name, source="hub", location=name, status="ready", facts_json=facts.model_dump()))
     for name, title, form in (

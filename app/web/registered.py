@@ -35,16 +35,17 @@ class Registered:
             tuple(DataChoice.version(row) for row in datasets.all_versions(session) if row.status == "ready"),
         )
 
-    def first_form(self, wanted: str = "") -> StudyForm:
-        """A blank form: the sample or another model that is ready, and the first data that it can do something with; on
-        data that is `wanted` the first model that can."""
-        models = [m for m in sorted(self.models, key=lambda m: m.source != "sample") if m.facts]
-        asked = next((d for d in (*self.data, *self.versions) if d.name == wanted), None)
+    def first_form(self, dataset: str = "", base_model: str = "", task: str = "") -> StudyForm:
+        """A blank form: the named model, else the sample or another that is ready; the named data, else the first on
+        which it can do the task, or something. On data that is named, the first model that can do something."""
+        models = sorted((m for m in self.models if m.facts), key=lambda m: (m.name != base_model, m.source != "sample"))
+        asked = next((d for d in (*self.data, *self.versions) if d.name == dataset), None)
         suited = (m for m in models if asked is None or task_choices(m.facts, asked.facts).able)
         model = next(suited, next(iter(models), None))
-        served = (d for d in self.data if task_choices(model.facts if model else None, d.facts).able)
-        data = asked or next(served, next(iter(self.data), None))
+        tasks = {d.name: task_choices(model.facts if model else None, d.facts).able for d in self.data}
+        data = asked or min(self.data, key=lambda d: (task not in tasks[d.name], not tasks[d.name]), default=None)
         form = StudyForm.new(model.name if model else "", data.name if data else "", data.title if data else "")
+        form = form.within("task", (), task)
         found = self.task_model(self.settled(form))
         able = {offer.facts.kind for family in offers(found) for offer in family.methods if not offer.unfit}
         return replace(form, arms=tuple(new_arm(kind, found) for kind in FIRST_ARMS if kind in able))

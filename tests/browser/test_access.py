@@ -21,6 +21,7 @@ from tests.tuned import add_tuned_study
 pytestmark = pytest.mark.slow
 
 HUGE = '{"training.per_device_train_batch_size":4096,"training.max_length":512}'
+QUERIES = "bert.encoder.layer.0-5.attention.self.query"
 COLUMNS = "study_name,arm,model,data,task,metric,loss,peak,wall,speed,trainable,size,rank,failure,device,tag,note"
 PAGES = {
     "studies": "/studies",
@@ -37,6 +38,9 @@ PAGES = {
     "models": "/models",
     "model": "/models/all-MiniLM-L6-v2",
     "language model": "/models/t5-small",
+    "chat model": "/models/SmolLM2-135M",
+    "model with chosen layers": f"/models/all-MiniLM-L6-v2?method=oft&module={QUERIES}",
+    "model with no layer chosen": "/models/all-MiniLM-L6-v2?r=many&ticked=1",
     "map": "/models/all-MiniLM-L6-v2/map?methods=full&methods=lora&methods=bitfit&device=RTX+3060&batch_sizes=1+4096",
     "map with a mistake": "/models/all-MiniLM-L6-v2/map?methods=nope&lengths=many",
     "model that waits": "/models/distilbert-base",

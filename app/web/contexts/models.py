@@ -7,14 +7,17 @@ from urllib.parse import urlencode
 from app.domain.adaptations import Adaptation, adaptations
 from app.domain.architecture import TaskModel
 from app.domain.errors import FieldError
+from app.domain.fits import MapReport
 from app.domain.models import ModelFacts
 from app.domain.outline import Group, Layer, folded, groups, layers
 from app.domain.tasks import TASKS, Task
 from app.store.tables import BaseModelRow
+from app.web.contexts.modules import ModuleTree
 from app.web.contexts.new_arm import remark
+from app.web.forms.memory_map import MapForm
 from app.web.forms.model import ModelForm
 from app.web.i18n import gettext as _
-from app.web.i18n import marked
+from app.web.i18n import marked, ngettext
 from app.web.numbers import NBSP
 from app.web.words import methods
 from app.web.words.families import by_family
@@ -23,6 +26,12 @@ from app.web.words.parts import sentence
 
 SOURCES = {"sample": marked("packaged sample"), "hub": marked("hub"), "directory": marked("directory")}
 USUAL_LABELS = 2
+USUAL_LENGTH, USUAL_BATCH = 128, 16
+FORESEEN = (
+    "full", "lora", "qlora", "last-layers", "head-only", "bitfit", "ia3", "bottleneck-adapter", "prefix", "prompt"
+)  # fmt: skip
+MOST_METHODS = 8
+"""Of one map."""
 MOST_LABELS = 100_000
 FEWEST_SHOWN = 1_000
 """Where the logarithmic scale of trainable parameters begins."""
@@ -168,6 +177,40 @@ class Adapted:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What training takes with each method, for one batch on one device: what a map has found, or how to ask."""
+
+    form: MapForm
+    report: MapReport | None
+    """None where it cannot be asked."""
+
+    @classmethod
+    def form_of(cls, adapted: Adapted, facts: ModelFacts) -> MapForm:
+        """The question: methods that fit, one of each kind, at a usual length and batch."""
+        fitting = {row.adapted.facts.kind for row in adapted.rows if not row.unfit}
+        length = min(USUAL_LENGTH, facts.max_positions or USUAL_LENGTH)
+        asked = {"lengths": [str(length)], "batch_sizes": [str(USUAL_BATCH)]}
+        asked["methods"] = [kind for kind in FORESEEN if kind in fitting][:MOST_METHODS]
+        return MapForm.of(facts, asked | {"task": [adapted.task]})
+
+    @property
+    def peaks(self) -> dict[str, tuple[float, str]]:
+        """Peak bytes by method, and whether they fit."""
+        if self.report is None:
+            return {}
+        return {self.report.methods[c.method].facts.kind: (c.peak.value, c.fit) for c in self.report.cells}
+
+    @property
+    def where(self) -> str:
+        """On which device, and for which batch."""
+        machine = self.report.machine.name if self.report else ""
+        return _(
+            "%(rows)s rows of %(length)s tokens, on %(device)s",
+            rows=self.form.batch_sizes, length=self.form.lengths, device=machine,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class ModelPage:
     """A base model: what it is, what it can do, and what each method would touch."""
 
@@ -175,6 +218,10 @@ class ModelPage:
     revision: str
     adapted: Adapted | None
     """None until it has been inspected."""
+    tree: ModuleTree | None = None
+    """The same."""
+    needs: Needs | None = None
+    """The same."""
 
     @property
     def facts(self) -> ModelFacts | None:
@@ -192,6 +239,18 @@ class ModelPage:
         """Tasks that it cannot do, and why."""
         found = self.facts.unable if self.facts else {}
         return [(sentence(_(TASKS[task].title)), sentence(why)) for task, why in found.items()]
+
+    @property
+    def weights(self) -> str:
+        """In how many files the weights lie."""
+        files = sum(file.holds_weights for file in self.facts.files) if self.facts else 0
+        return ngettext("%(num)s safetensors file", "%(num)s safetensors files", files)
+
+    @property
+    def special_tokens(self) -> list[tuple[str, str]]:
+        """What each is for, and the token: `pad`, `[PAD]`."""
+        found = self.facts.tokenizer.special if self.facts and self.facts.tokenizer else {}
+        return [(name.removesuffix("_token"), token) for name, token in found.items()]
 
     def address(self, task: str) -> str:
         """This page for another task."""

@@ -148,6 +148,15 @@ class StudyForm:
             return replace(form, arms=others)
         return replace(form, arms=(*self.arms[:place], arm.unlike(others), *self.arms[place + 1 :]))
 
+    def with_arm(self, text: str) -> "StudyForm":
+        """With a method, as JSON, beside full fine-tuning in place of the usual arms; the same where it names none."""
+        method = read_way(text).method
+        if method is None:
+            return self
+        full = tuple(arm for arm in self.arms if arm.kind == "full")
+        arm = ArmForm.of(ArmSpec(method=method))
+        return replace(self, arms=full if arm.kind == "full" else (*full, arm))
+
     def named(self, name: str) -> "StudyForm":
         """The form with another name."""
         return replace(self, values=dict(self.values) | {"name": name})

@@ -12,18 +12,23 @@ from app.domain.errors import Conflict, FieldError, Invalid, NotFound
 from app.domain.models import ModelFacts
 from app.domain.names import Name
 from app.domain.tasks import Task
+from app.services import memory_maps
 from app.services import models as model_service
 from app.settings import Settings
 from app.store.queries import base_models
-from app.web.contexts.models import MOST_LABELS, USUAL_LABELS, Adapted, ModelLine, ModelPage, ModelsPage
+from app.store.tables import BaseModelRow
+from app.web.contexts.models import MOST_LABELS, USUAL_LABELS, Adapted, ModelLine, ModelPage, ModelsPage, Needs
+from app.web.contexts.modules import ModuleTree
 from app.web.dependencies import Bell, Config, Db, Reading
+from app.web.forms.memory_map import MapForm
 from app.web.forms.model import ModelForm
+from app.web.forms.modules import ModulesForm
 from app.web.refusals import told
 from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
 
-LIST = "pages/models/index.html"
+LIST, SHOW = "pages/models/index.html", "pages/models/show.html"
 
 
 async def typed(request: Request) -> ModelForm:
@@ -54,15 +59,58 @@ def register(
     return RedirectResponse(f"/models/{quote(wanted.name)}", status_code=303)
 
 
+@router.get("/models/{name:path}/modules")
+def modules(
+    session: Reading, render: Render, request: Request, name: Name, task: str = "", labels: str = ""
+) -> Response:
+    """The module tree alone, for a page that shows it; its address is that page's."""
+    facts, page = _row(session, name).facts, f"/models/{quote(name)}?{request.url.query}"
+    if facts is None or "hx-request" not in request.headers:
+        return RedirectResponse(page, status_code=303)
+    answer = render.page("partials/models/modules.html", _tree(name, facts, task, labels, request))
+    answer.headers["HX-Push-Url"] = page
+    return answer
+
+
 @router.get("/models/{name:path}")
-def show(session: Reading, render: Render, name: Name, task: str = "", labels: str = "") -> HTMLResponse:
+def show(
+    session: Reading,
+    settings: Config,
+    render: Render,
+    request: Request,
+    name: Name,
+    task: str = "",
+    labels: str = "",
+) -> HTMLResponse:
     """What can be adapted in a base model, for a task over so many labels."""
+    row = _row(session, name)
+    line = ModelLine.of(row)
+    if line.facts is None:
+        return render.page(SHOW, ModelPage(line, row.pinned, None))
+    adapted = Adapted.of(line.facts, _task(line.facts, task), _labels(labels))
+    tree = _tree(name, line.facts, task, labels, request)
+    needs = _needs(session, settings, name, Needs.form_of(adapted, line.facts))
+    return render.page(SHOW, ModelPage(line, row.pinned, adapted, tree, needs))
+
+
+def _row(session: Session, name: str) -> BaseModelRow:
     row = base_models.by_name(session, name)
     if row is None:
         raise NotFound(f"there is no base model {name!r}")
-    line = ModelLine.of(row)
-    adapted = Adapted.of(line.facts, _task(line.facts, task), _labels(labels)) if line.facts else None
-    return render.page("pages/models/show.html", ModelPage(line, row.pinned, adapted))
+    return row
+
+
+def _needs(session: Session, settings: Settings, name: str, form: MapForm) -> Needs:
+    """What has been worked out; nothing is asked for by looking at a page."""
+    try:
+        return Needs(form, memory_maps.map_of(session, None, settings, form.question(name)))
+    except Invalid:
+        return Needs(form, None)
+
+
+def _tree(name: str, facts: ModelFacts, task: str, labels: str, request: Request) -> ModuleTree:
+    form = ModulesForm.of(request.query_params)
+    return ModuleTree.of(name, facts, _task(facts, task), _labels(labels), form)
 
 
 def _list(session: Session, settings: Settings, form: ModelForm) -> ModelsPage:

@@ -69,14 +69,17 @@ def blank(
     from_run: Annotated[RowId | None, Query()] = None,
     take: Annotated[str, Query(alias="set", max_length=LONGEST_ACTION)] = "",
     dataset: Annotated[str, Query(max_length=LONGEST_ACTION)] = "",
+    base_model: Annotated[str, Query(max_length=200)] = "",
+    task: Annotated[str, Query(max_length=40)] = "",
 ) -> HTMLResponse:
-    """The form, prefilled with each method's defaults on some dataset, with an earlier study, or with a run and a way
-    out for it."""
+    """The form, prefilled with each method's defaults on some dataset or base model, with a method, with an earlier
+    study, or with a run and a way out for it."""
     if from_run is not None:
         return render.page(TEMPLATE, at.page(_of_run(at.session, from_run, take)))
-    form = (
-        at.known.first_form(dataset) if from_study is None else StudyForm.of(studies.get(at.session, from_study).spec)
-    )
+    if from_study is None:
+        form = at.known.first_form(dataset, base_model, task).with_arm(take)
+    else:
+        form = StudyForm.of(studies.get(at.session, from_study).spec)
     return render.page(TEMPLATE, at.page(form))
 
 
