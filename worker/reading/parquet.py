@@ -16,6 +16,8 @@ def open_parquet(source: Source) -> Opened:
     """A Parquet file. Raises Unreadable if it is damaged or has no column to read."""
     try:
         file = pq.ParquetFile(source.path, buffer_size=1 << 20)
+    except MemoryError:  # Arrow's is an ArrowException as well, and the file is whole
+        raise
     except (pa.ArrowException, OSError) as error:
         raise Unreadable(_damaged(source.name, error)) from error
     schema = file.schema_arrow
@@ -37,6 +39,8 @@ def _batches(source: Source, file: pq.ParquetFile, columns: list[str], names: di
                 yield Batch(found, range(count + 1, count + batch.num_rows + 1))
                 count += batch.num_rows
                 source.tick(size * count // total, count)
+    except MemoryError:  # Arrow's is an ArrowException as well, and the file is whole
+        raise
     except (pa.ArrowException, OSError) as error:
         raise Unreadable(f"{_damaged(source.name, error)} {count:,} rows could be read.") from error
 

@@ -103,6 +103,17 @@ def test_a_parquet_file_with_a_damaged_page_says_how_far_it_could_be_read(tmp_pa
         scanned(tmp_path, bytes(written), "data.parquet")
 
 
+def test_a_parquet_file_that_takes_too_much_memory_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_: object, **__: object) -> None:
+        raise pa.lib.ArrowMemoryError("malloc of size 10000000000 failed")
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", too_much)
+    with pytest.raises(MemoryError):
+        scanned(tmp_path, parquet(), "data.parquet")
+
+
 def test_a_wrong_delimiter_is_found_out_and_one_that_is_said_wrongly_is_refused(tmp_path: Path) -> None:
     content = b"text;label\n" + ROWS.replace(b",", b";")
     found = scanned(tmp_path, content)
