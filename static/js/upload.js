@@ -96,6 +96,10 @@
     });
   }
 
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) for (const upload of document.querySelectorAll("[data-upload]")) sending(upload, false);
+  });
+
   const enhance = () => {
     for (const words of document.querySelectorAll("[data-upload] [data-scripted]")) words.hidden = false;
   };

@@ -40,6 +40,8 @@ def pages(url: str) -> dict[str, str]:
         "flips": f"/studies/{study['id']}/flips",
         "report": f"/studies/{study['id']}/report.html",
         "new-study": "/studies/new",
+        "data": "/data",
+        "dataset": "/data/bbc-headlines",
         "models": "/models",
         "model": "/models/all-MiniLM-L6-v2",
         "map": "/models/all-MiniLM-L6-v2/map",

@@ -1,12 +1,14 @@
 """`vezna datasets` against an application that reads what comes: files become datasets, and what is said of it."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import uvicorn
 
@@ -129,6 +131,22 @@ def test_what_cannot_be_taken_is_a_sentence(
     status, _said, error = vezna("add", file(tmp_path / "up", name, content), *options)
     assert status == 1
     assert says in error
+
+
+def test_what_breaks_off_while_it_comes_leaves_nothing(server: str, files: Files) -> None:
+    incoming = Path(files.root) / "incoming"
+    host, _colon, port = server.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"PUT /api/v1/uploads/files/a.csv HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9999\r\n\r\n"
+        connection.sendall(head.encode() + b"x" * 999)
+        deadline = time.monotonic() + 10
+        while not list(incoming.glob("*")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert list(incoming.glob("*"))
+    while list(incoming.glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(incoming.glob("*")) == []
+    assert httpx2.get(f"{server}/api/v1/uploads").json() == []
 
 
 def test_it_is_said_what_may_be_added(vezna: Any, tmp_path: Path) -> None:

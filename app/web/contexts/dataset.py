@@ -9,7 +9,7 @@ from app.web.contexts.findings import FindingView, views
 from app.web.contexts.preview import PreviewView
 from app.web.figures import Drawn
 from app.web.i18n import gettext as _
-from app.web.numbers import percent
+from app.web.numbers import share
 from app.web.words.data import ROLES, SPLITS
 
 
@@ -59,8 +59,8 @@ class DatasetPage:
         if splitting is None:
             return ""
         cuts = {
-            "validation": percent(splitting.validation, 0),
-            "test": percent(splitting.test, 0),
+            "validation": share(splitting.validation, 1.0),
+            "test": share(splitting.test, 1.0),
             "seed": splitting.seed,
         }
         if splitting.kind == "made":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from app.domain.errors import FieldError
-from app.domain.previews import MOST_TOKENS, PERCENTILES, Preview, PreviewRow, SplitLengths
+from app.domain.previews import MOST_TOKENS, Preview, PreviewRow, SplitLengths
 from app.domain.tasks import TASKS
 from app.store.tables import EstimateRow
 from app.web.figures import Drawn
@@ -113,11 +113,6 @@ class PreviewView:
     def lengths(self) -> list[SplitLengths]:
         """How long rows are."""
         return self.found.lengths if self.found else []
-
-    @property
-    def percentiles(self) -> tuple[int, ...]:
-        """Shares of the rows, in percent."""
-        return PERCENTILES
 
     @property
     def max_length(self) -> int:

@@ -1,11 +1,11 @@
 """The context of an upload's page: what was read, and the mapping to confirm."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from app.domain.datasets import SPLITS as SPLIT_NAMES
 from app.domain.errors import FieldError
-from app.domain.uploads import ReadingOptions, SourceScan
+from app.domain.uploads import SourceScan
 from app.store.tables import UploadRow
 from app.web.contexts.findings import FindingView, views
 from app.web.forms.mapping import FORMATS, MADE, OWN, MappingForm
@@ -40,10 +40,7 @@ class UploadPage:
     """None unless it is read."""
     made: tuple[str, ...]
     """Datasets that were made of it."""
-    known: tuple[str, ...]
-    """Names of datasets that there are."""
     errors: tuple[FieldError, ...] = ()
-    options: ReadingOptions | None = field(default=None)
 
     @property
     def scan(self) -> SourceScan | None:
@@ -114,7 +111,6 @@ class UploadPage:
     @property
     def columns(self) -> list[tuple[str, str, list[str], str, str]]:
         """Name, kind, examples, and how many rows are empty and how many values differ."""
-        rows = self.scan.rows if self.scan else 0
         return [
             (
                 c.name,
@@ -123,7 +119,7 @@ class UploadPage:
                 count(c.empty) if c.empty else "",
                 count(c.distinct) if c.distinct is not None else _("many"),
             )
-            for c in (self.scan.columns if self.scan and rows is not None else [])
+            for c in (self.scan.columns if self.scan else [])
         ]
 
     @property

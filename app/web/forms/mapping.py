@@ -5,7 +5,7 @@ What was typed wins; where nothing was, a dataset that was made of the upload sp
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData
@@ -69,7 +69,7 @@ class MappingForm:
         """With what was typed; fields that were not shown keep what they had. Values of labels and splits are in pairs:
         `label-value.3` and `label-name.3`."""
         sent = {name: value for name, value in form.items() if isinstance(value, str)}
-        values = {name: value.strip()[:LONGEST] for name, value in sent.items() if "-value." not in name}
+        values = {name: _cleaned(name, value) for name, value in sent.items() if "-value." not in name}
         for kind, of in (("label", "label-name"), ("split", "split-as")):
             for name, value in sent.items():
                 stem, _dot, place = name.partition(".")
@@ -174,6 +174,11 @@ def at_fields(errors: Sequence[FieldError]) -> tuple[FieldError, ...]:
     return tuple(FieldError(_field(error.path), error.message, error.remedy) for error in errors)
 
 
+def _cleaned(name: str, value: str) -> str:
+    """What was typed without white space around it; a column's name is the source's, which may have some."""
+    return value if name.startswith(("mapping.columns.", "splitting.by")) else value.strip()[:LONGEST]
+
+
 def _by(splitting: Splitting) -> str:
     if splitting.kind == "made":
         return MADE
@@ -192,9 +197,3 @@ def _field(path: str) -> str:
     if path in ("splitting", "splitting.kind", "splitting.column"):
         return "splitting.by"
     return "mapping.format" if path in ("mapping", "mapping.columns") else path
-
-
-def role_of(path: str) -> Role | None:
-    """The role that an error's path speaks of."""
-    last = path.rpartition(".")[2]
-    return cast(Role, last) if path.startswith("mapping.columns.") and last in get_args(Role) else None

@@ -85,5 +85,4 @@ def _page(session: Session, upload_id: int) -> UploadPage:
     row = uploads.get(session, upload_id)
     made = datasets.of_upload(session, upload_id)
     form = MappingForm.first(row.scan, row.name, made[0] if made else None) if row.scan else None
-    known = tuple(dict.fromkeys(dataset.name for dataset in datasets.all_versions(session)))
-    return UploadPage(row, form, tuple(one.reference for one in made), known)
+    return UploadPage(row, form, tuple(one.reference for one in made))

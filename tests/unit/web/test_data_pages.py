@@ -276,3 +276,11 @@ def test_a_new_study_begins_on_the_data_or_on_an_older_version_of_it(data: TestC
     older = re.sub(r"\s+", " ", data.get("/studies/new?dataset=reviews%401").text)
     assert 'value="reviews@1" checked' in older
     assert "reviews, version 1" in older
+
+
+def test_a_column_whose_name_has_spaces_around_it_can_be_chosen(data: TestClient) -> None:
+    rows = b"".join(b'{" review ": "thing %d", "stars": %d}\n' % (i, i % 2) for i in range(60))
+    at = upload(data, ("odd.jsonl", rows)).headers["location"]
+    assert 'value=" review "' in data.get(at).text
+    answer = data.post(at, data=MAPPED | {"mapping.columns.text": " review "})
+    assert answer.status_code == 303
