@@ -6,7 +6,7 @@ import sys
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import asking, data, files, start
+from app.cli import asking, data, files, models, start
 from app.cli.terms import errors
 from app.domain.errors import Invalid, VeznaError
 
@@ -23,6 +23,7 @@ cli.command()(files.export)
 cli.command()(files.report)
 cli.command(name="import")(files.import_results)
 cli.add_typer(data.datasets, name="datasets")
+cli.add_typer(models.models, name="models")
 cli.command(name="migrate")(start.migrate_database)
 
 

@@ -1,0 +1,113 @@
+"""`vezna models`: base models are added, listed and looked at. By REST, as everything that asks a server."""
+
+import time
+from pathlib import PurePath
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.terms import LOCAL, Json, Url, console, errors, print_json
+from app.client import Client
+from app.domain.errors import Invalid, Unavailable
+from app.domain.misfits import size
+
+PATIENCE_SECONDS = 180.0
+"""If a model has not been inspected after so long, nobody is there to do it."""
+EVERY_SECONDS = 0.5
+PATHS = ("/", "~", ".")
+"""What a directory begins with, and no hub id."""
+
+models = typer.Typer(help="Base models: add one of the hub or a directory, list, show.", no_args_is_help=True)
+
+
+@models.command()
+def add(
+    location: Annotated[
+        str, typer.Argument(metavar="ID|DIR", help="google-t5/t5-small, or a directory of the workers.")
+    ],
+    name: Annotated[str, typer.Option(help="How specs call it; left out: as it is on the hub, or its directory.")] = "",
+    revision: Annotated[str, typer.Option(help="A branch, a tag or a commit; left out: the newest.")] = "",
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Make a base model known, and say what an inspection found. Exit status 1 if it cannot be used."""
+    directory = location.startswith(PATHS)
+    wanted = {
+        "name": name or (PurePath(location).name if directory else location),
+        "source": "directory" if directory else "hub",
+        "location": location,
+        "revision": revision,
+    }
+    client = Client(url)
+    found = _inspected(client, client.post("/models", wanted))
+    if found["status"] == "failed":
+        raise Invalid(found["message"])
+    _show(found, as_json)
+
+
+@models.command(name="list")
+def list_all(url: Url = LOCAL, as_json: Json = False) -> None:
+    """Every base model."""
+    found = Client(url).get("/models")
+    if as_json:
+        print_json(found)
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("Model", "Architecture", "Parameters", "Tasks", "State"):
+        table.add_column(title, justify="right" if title == "Parameters" else "left")
+    for model in found:
+        parameters = f"{model['parameters']:,}" if model["parameters"] else ""
+        state = escape(model["message"]) if model["status"] == "failed" else model["status"]
+        tasks = ", ".join(model["tasks"])
+        table.add_row(escape(model["name"]), escape(model["architecture"] or ""), parameters, tasks, state)
+    console.print(table)
+
+
+@models.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As it was registered.")],
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """A base model: its commit, what it is made of, which tasks it can do and why not the others."""
+    _show(Client(url).get(f"/models/{quote(name)}"), as_json)
+
+
+def _inspected(client: Client, model: dict[str, Any]) -> dict[str, Any]:
+    """The model once a worker has looked at it."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    with errors.status("A worker is looking at it"):
+        while model["status"] == "inspecting":
+            if time.monotonic() > until:
+                raise Unavailable(f"no worker has inspected {model['name']}: is one running? It goes on by itself")
+            time.sleep(EVERY_SECONDS)
+            model = client.get(f"/models/{quote(model['name'])}")
+    return model
+
+
+def _show(model: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(model)
+        return
+    for name, text in _lines(model):
+        console.print(f"{name:<13}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(model: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = model["facts"]
+    found = [("model", model["name"]), ("from", f"{model['source']} {model['location']}".strip())]
+    if model["revision"]:
+        found.append(("revision", model["revision"]))
+    if facts is None:
+        return [*found, ("state", model["message"] or model["status"])]
+    found.append(("architecture", f"{facts['architecture']}, {facts['parameters']:,} parameters"))
+    if weights := sum(file["bytes"] for file in facts["files"] if file["name"].endswith(".safetensors")):
+        found.append(("on disk", ", ".join(filter(None, [size(weights), facts["dtype"]]))))
+    if facts["tokenizer"]:
+        found.append(("tokenizer", f"{facts['tokenizer']['kind']}, {facts['tokenizer']['vocabulary']:,} tokens"))
+    found += [("task", f"{task}: {seen['architecture']}") for task, seen in facts["tasks"].items()]
+    return found + [("not", f"{task}: {why}") for task, why in facts["unable"].items()]

@@ -1,0 +1,92 @@
+"""`vezna models` against an application whose worker inspects at once: added, listed, shown, refused."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app import cli
+from app.main import create_app
+from app.services import models
+from app.settings import Settings
+from app.store.queries import base_models
+from app.store.session import Database
+from tests.conftest import TINY_FACTS
+from tests.fakes import SilentBell
+
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Worker(SilentBell):
+    """A bell that is heard: who rings has a model inspected, unless it is gated."""
+
+    database: Any = None
+
+    def ring(self, task: str, *args: Any) -> bool:
+        with self.database.transaction() as session:
+            row = base_models.by_id(session, args[0])
+            if row is not None and "gated" in row.location:
+                models.uninspectable(session, row.id, "someone/gated is open only to some: set HF_TOKEN.")
+            else:
+                models.inspected(session, args[0], TINY_FACTS.model_copy(update={"revision": COMMIT}))
+        return super().ring(task, *args)
+
+
+@pytest.fixture
+def vezna(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], registered: Database, settings: Settings
+) -> Iterator[Any]:
+    """Runs `vezna models`: its exit status, its output, what it said on standard error."""
+    app, bell = create_app(settings), Worker()
+    app.state.doorbell = bell
+    bell.database = registered
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr("sys.argv", ["vezna", "models", *arguments, "--url", url])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    yield run
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_model_of_the_hub_is_added_at_a_commit(vezna: Any) -> None:
+    status, said, _errors = vezna("add", "google-t5/t5-small", "--revision", "main")
+    assert status == 0
+    for words in ("from         hub google-t5/t5-small", COMMIT, "BertModel", "sequence-classification: Bert"):
+        assert words in said
+    status, said, _errors = vezna("show", "google-t5/t5-small", "--json")
+    found = json.loads(said)
+    assert (found["revision"], found["asked_revision"]) == (COMMIT, "main")
+    assert "google-t5/t5-small" in vezna("list")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("add", "someone/gated"), "someone/gated is open only to some: set HF_TOKEN."),
+        (("add", "/etc"), "is not below an allowed root"),
+        (("add", "a/b/c"), "is no id of a hub model"),
+        (("add", "a/b", "--name", "tiny"), "is there already"),
+        (("show", "nothing"), "there is no base model 'nothing'"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_and_status_1(vezna: Any, arguments: tuple[str, ...], words: str) -> None:
+    status, _said, errors = vezna(*arguments)
+    assert status == 1
+    assert words in errors
