@@ -184,6 +184,8 @@ class Comparison:
     what seeds change is assumed throughout."""
     times_comparable: bool
     """All succeeded runs had the same device, and no other run of the study ran beside them on it."""
+    side_by_side: bool
+    """Two succeeded runs stood on one worker at the same time."""
     memory_comparable: bool
     """All succeeded runs were measured on the same kind of device in the same precision."""
 
@@ -262,6 +264,7 @@ def compare(
     arms = _arms(spec, by_arm, results, scores, verdicts, tuning, stopped)
     hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
     base, reference = _untouched(done, items), scores.get(spec.reference_arm)
+    side_by_side = _overlap(done)
     return Comparison(
         spec=spec,
         arms=arms,
@@ -271,7 +274,8 @@ def compare(
         conditions=conditions(spec, made, tuning),
         best_scores=frozenset(name for name in best_indistinguishable(scores) if name not in hinted_worse),
         smallest_difference=_can_show(spec, scores, items),
-        times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not _overlap(done),
+        times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not side_by_side,
+        side_by_side=side_by_side,
         memory_comparable=len({r.environment for r in done}) <= 1,
     )
 

@@ -152,7 +152,7 @@ class KeptAt(_Value):
     """Energy that a rank keeps, over matrices."""
 
     rank: int
-    mean: float
+    median: float
     low: float
     """A tenth of the matrices lie below."""
     high: float
@@ -160,13 +160,13 @@ class KeptAt(_Value):
 
 
 def energy_curve(spectra: Sequence[Spectrum]) -> list[KeptAt]:
-    """Energy kept over the rank, up to where every matrix is whole: mean and band over at least one matrix."""
+    """Energy kept over the rank, up to where every matrix is whole: median and band over at least one matrix."""
     ranks = ranks_shown(max(s.count for s in spectra))
     kept = np.stack([s.energies_at(ranks) for s in spectra])
-    columns = (kept.mean(axis=0), *np.quantile(kept, BAND, axis=0))
+    columns = (np.median(kept, axis=0), *np.quantile(kept, BAND, axis=0))
     return [
-        KeptAt(rank=rank, mean=float(mean), low=float(low), high=float(high))
-        for rank, mean, low, high in zip(ranks, *columns, strict=True)
+        KeptAt(rank=rank, median=float(middle), low=float(low), high=float(high))
+        for rank, middle, low, high in zip(ranks, *columns, strict=True)
     ]
 
 

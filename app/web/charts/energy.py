@@ -26,7 +26,7 @@ class Line:
 
     def at(self, rank: int) -> float:
         """Energy kept at the last rank that is not above this one."""
-        return max((p.mean for p in self.points if p.rank <= rank), default=0.0)
+        return max((p.median for p in self.points if p.rank <= rank), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _y(field: str) -> alt.Y:
 
 def _rows(line: Line) -> list[dict[str, object]]:
     return [
-        {"rank": p.rank, "mean": 100 * p.mean, "low": 100 * p.low, "high": 100 * p.high} | line.look.fields
+        {"rank": p.rank, "median": 100 * p.median, "low": 100 * p.low, "high": 100 * p.high} | line.look.fields
         for p in line.points
     ]
 

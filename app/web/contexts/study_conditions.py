@@ -6,6 +6,7 @@ from typing import Any
 
 from app.domain.comparison import Arm, Comparison
 from app.domain.models import ModelFacts
+from app.domain.runs import TrainingArguments
 from app.domain.tasks import TASKS
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.i18n import gettext as _
@@ -40,6 +41,8 @@ class StudyConditions:
     """What should have been the same, and was not."""
     same: tuple[tuple[str, str], ...]
     """Name and value."""
+    about: str
+    """What was weighed, in a line."""
 
     @classmethod
     def of(cls, found: Comparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> "StudyConditions":
@@ -54,6 +57,7 @@ class StudyConditions:
                 if not c.equal
             ),
             same=(*_promised(found, model, dataset), *_seen(found)),
+            about=_about(found, dataset),
         )
 
 
@@ -120,6 +124,25 @@ def _written(value: object) -> str:
     return rate(value) if isinstance(value, float) else NOTHING if value is None else str(value)
 
 
+def _about(found: Comparison, dataset: DatasetRow | None) -> str:
+    rows = dataset.facts.counts["train"] if dataset is not None else 0
+    return _(
+        "%(model)s on %(data)s: %(rows)s, %(length)s",
+        model=found.spec.base_model,
+        data=dataset.shown if dataset is not None else found.spec.dataset,
+        rows=ngettext("%(count)s training row", "%(count)s training rows", rows, count=count(rows)),
+        length=_length(found.spec.training),
+    )
+
+
+def _length(training: TrainingArguments) -> str:
+    """How long a run trains."""
+    if training.max_steps:
+        return ngettext("%(num)s step", "%(num)s steps", training.max_steps)
+    epochs = training.num_train_epochs
+    return ngettext("%(epochs)s epoch", "%(epochs)s epochs", 1 if epochs == 1 else 2, epochs=f"{epochs:g}")
+
+
 def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> list[tuple[str, str]]:
     """What the study's spec gives to all."""
     spec, training = found.spec, found.spec.training
@@ -136,19 +159,9 @@ def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow
             validation=count(counts["validation"]),
             test=count(counts["test"]),
         )
-    length = (
-        ngettext("%(num)s step", "%(num)s steps", training.max_steps)
-        if training.max_steps
-        else ngettext(
-            "%(epochs)s epoch",
-            "%(epochs)s epochs",
-            1 if training.num_train_epochs == 1 else 2,
-            epochs=f"{training.num_train_epochs:g}",
-        )
-    )
     budget = _(
         "%(length)s, batch %(batch)s, at most %(tokens)s tokens a row, seeds %(seeds)s",
-        length=length,
+        length=_length(training),
         batch=count(training.per_device_train_batch_size * training.gradient_accumulation_steps),
         tokens=count(training.max_length),
         seeds=" ".join(str(seed) for seed in spec.seeds),

@@ -129,7 +129,8 @@ def _note(found: Comparison, done: Done, predicted: bool) -> str:
     if predicted and found.spec.training.early_stopping_patience:
         parts.append(_("A prediction is of every step; a run may stop early."))
     if not found.times_comparable:
-        parts.append(_("Not one device, or runs side by side: the times do not compare."))
+        beside = _("Runs stood side by side on one worker: the times do not compare.")
+        parts.append(beside if found.side_by_side else _("Not all on one worker with the same settings: the times do not compare."))
     return " ".join(parts)
 
 

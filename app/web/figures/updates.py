@@ -80,7 +80,7 @@ def run_energy(family_look: Look, found: RunUpdates) -> Figure:
         name="updates",
         title=kept_words([("", found.summary)]),
         label=_("Energy that a rank keeps, of ΔW and of the matrices themselves"),
-        note=_("Lines: mean over matrices; a tenth of the matrices lie above the band, a tenth below."),
+        note=_("Lines: median over matrices; a tenth of the matrices lie above the band, a tenth below."),
         data=_energy(lines),
         draw=energy.chart,
         widths=WIDTHS,
@@ -119,7 +119,7 @@ def _energy_note(shown: Sequence[tuple[Arm, ArmUpdates]]) -> str:
     seeds = sorted({seen.seed for _arm, seen in shown})
     sizes = listed([f"{arm.title} {count(len(seen.found.matrices))}" for arm, seen in shown])
     return _(
-        "Lines: mean over matrices (%(sizes)s), seed %(seeds)s; a tenth of the matrices lie above the band, a tenth "
+        "Lines: median over matrices (%(sizes)s), seed %(seeds)s; a tenth of the matrices lie above the band, a tenth "
         "below. W itself: the matrices before training.",
         sizes=sizes,
         seeds=listed([str(seed) for seed in seeds]),
@@ -132,12 +132,12 @@ def _energy_table(lines: Sequence[Line]) -> Table:
 
 
 def _at(line: Line, rank: int) -> float:
-    return line.at(rank) if rank < line.points[-1].rank else line.points[-1].mean
+    return line.at(rank) if rank < line.points[-1].rank else line.points[-1].median
 
 
 def _curves_table(lines: Sequence[Line]) -> Table:
-    names = ("of", "rank", "energy_mean", "energy_low", "energy_high")
-    rows = [(line.look.name, p.rank, p.mean, p.low, p.high) for line in lines for p in line.points]
+    names = ("of", "rank", "energy_median", "energy_low", "energy_high")
+    rows = [(line.look.name, p.rank, p.median, p.low, p.high) for line in lines for p in line.points]
     return Table(tuple(Column(name, name) for name in names), tuple(rows))
 
 

@@ -107,7 +107,9 @@ def _times(found: Comparison) -> Caveat | None:
         return None
     if found.times_comparable:
         return Caveat(_("one device, no other run of the study on it"))
-    return Caveat(_("times do not compare: not one device, or runs side by side"), "conditions")
+    if found.side_by_side:
+        return Caveat(_("times do not compare: runs stood side by side on one worker"), "time")
+    return Caveat(_("times do not compare: the runs were not all on one worker with the same settings"), "time")
 
 
 def _memory(found: Comparison) -> Caveat | None:

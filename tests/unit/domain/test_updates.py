@@ -48,11 +48,11 @@ def test_without_a_matrix_there_is_no_summary() -> None:
     assert RunUpdates(late=3).summary is None
 
 
-def test_a_curve_is_a_mean_over_matrices_of_which_thin_ones_are_whole_early() -> None:
+def test_a_curve_is_a_median_over_matrices_of_which_thin_ones_are_whole_early() -> None:
     thin, wide = Spectrum.of(np.array([1.0, 1.0])), Spectrum.of(np.full(4, 1.0))
     curve = {point.rank: point for point in energy_curve([thin, wide])}
     assert list(curve) == [1, 2, 3, 4]
-    assert [point.mean for point in curve.values()] == pytest.approx([0.375, 0.75, 0.875, 1.0])
+    assert [point.median for point in curve.values()] == pytest.approx([0.375, 0.75, 0.875, 1.0])
     assert curve[1].low == pytest.approx(0.275)
     assert curve[1].high == pytest.approx(0.475)
 

@@ -61,7 +61,7 @@ def test_its_curves_are_of_one_seed_and_end_at_the_whole(full: TestClient) -> No
     assert {row["of"] for row in rows} == {"full", "LoRA r=8", "W itself"}
     for name, last in (("full", 384), ("LoRA r=8", 384), ("W itself", 384)):
         curve = [row for row in rows if row["of"] == name]
-        means = [float(row["energy_mean"]) for row in curve]
+        means = [float(row["energy_median"]) for row in curve]
         assert means == sorted(means)
         assert (int(curve[-1]["rank"]), means[-1]) == (last if name != "LoRA r=8" else 8, pytest.approx(1))
         for mean, row in zip(means, curve, strict=True):

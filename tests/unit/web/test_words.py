@@ -175,8 +175,10 @@ def test_what_does_not_compare_is_not_compared() -> None:
     assert "% of the" not in spaced(lead(unlike))
     assert [f.value for f in facts(unlike)][1:3] == ["–", "–"]
     texts = [c.text for c in caveats(unlike)]
-    assert "times do not compare: not one device, or runs side by side" in texts
+    assert "times do not compare: the runs were not all on one worker with the same settings" in texts
     assert "memory does not compare: devices or precision differed" in texts
+    beside = Comparison(**vars(unlike) | {"side_by_side": True})
+    assert "times do not compare: runs stood side by side on one worker" in [c.text for c in caveats(beside)]
 
 
 def test_a_study_without_tuning_always_says_so() -> None:
