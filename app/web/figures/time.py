@@ -130,7 +130,8 @@ def _note(found: Comparison, done: Done, predicted: bool) -> str:
         parts.append(_("A prediction is of every step; a run may stop early."))
     if not found.times_comparable:
         beside = _("Runs stood side by side on one worker: the times do not compare.")
-        parts.append(beside if found.side_by_side else _("Not all on one worker with the same settings: the times do not compare."))
+        apart = _("Not all on one worker with the same settings: the times do not compare.")
+        parts.append(beside if found.side_by_side else apart)
     return " ".join(parts)
 
 
