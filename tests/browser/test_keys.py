@@ -93,9 +93,12 @@ def test_a_slash_goes_to_the_filter_and_there_keys_are_letters(flips: Page) -> N
     assert flips.url.endswith("/studies/1/flips?kind=any")
 
 
-@pytest.mark.parametrize(("key", "path"), [("s", "/studies"), ("r", "/runs"), ("n", "/studies/new"), ("w", "/workers")])
+@pytest.mark.parametrize(
+    ("key", "path"),
+    list({"s": "/studies", "r": "/runs", "n": "/studies/new", "d": "/data", "m": "/models", "w": "/workers"}.items()),
+)
 def test_g_and_a_letter_goes_to_a_page(page: Page, key: str, path: str) -> None:
-    page.goto("/models")
+    page.goto("/imports")
     page.keyboard.press("g")
     page.keyboard.press(key)
     page.wait_for_url(f"**{path}")
