@@ -17,7 +17,9 @@
 
   function refuse(upload, text) {
     part(upload, "error").textContent = text;
-    upload.querySelector("input[type=file]").setAttribute("aria-invalid", text ? "true" : "false");
+    const input = upload.querySelector("input[type=file]");
+    if (text) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
   }
 
   function tell(upload) {
