@@ -5,6 +5,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Site
 
+pytestmark = pytest.mark.slow
+
 MODEL = "/models/all-MiniLM-L6-v2"
 
 

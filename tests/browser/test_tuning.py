@@ -10,6 +10,8 @@ from tests.browser.conftest import Site
 from tests.tuned import add_tuned_study
 from tests.whole import Whole, prepare, start
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tuned(site: Site) -> int:
@@ -113,7 +115,6 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Whole]:
         yield found
 
 
-@pytest.mark.slow
 def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_chosen(
     whole: Whole, chromium: Browser
 ) -> None:

@@ -5,6 +5,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Site
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_map_follows_what_one_chooses_and_the_address_keeps_it(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/studies/1?sort=-memory")
