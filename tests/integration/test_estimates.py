@@ -20,6 +20,7 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import estimates as queries
 from app.store.queries import runs as run_queries
+from app.store.queries import workers as worker_queries
 from app.store.session import Database
 from app.store.tables import EstimateRow, RunRow, WorkerRow, now
 from tests.fakes import SilentBell
@@ -73,6 +74,8 @@ def rings(bell: SilentBell) -> list[int]:
 def sign_on(db: Database, name: str = "w1", **facts: Any) -> None:
     usual = {"device": "cpu", "device_name": "CPU", "memory_bytes": 1 << 33, "cores": 2}
     within(db, lambda s: workers.sign_on(s, name, **{**usual, **facts}))
+    # It stays alive for the whole test, however busy the machine.
+    within(db, lambda s: worker_queries.beat(s, name, now() + timedelta(hours=1)))
 
 
 def test_the_same_request_is_asked_for_and_rung_for_once(database: Database, bell: SilentBell) -> None:
