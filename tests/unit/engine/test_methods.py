@@ -89,6 +89,7 @@ def test_it_learns_with_a_frozen_base_in_bfloat16(spec: MethodSpec, name: str) -
     torch.manual_seed(0)
     adapted = MECHANISMS[spec.mechanism].apply(model, spec, facts)
     kept = freeze_in_bf16(adapted)
+    audit.check_trainable(adapted, spec.trains(facts))
     assert kept == ("bfloat16" if spec.freezes_base else "float32")
     assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
     losses = list(tried.steps(adapted, spec, name, 4, bf16=True))

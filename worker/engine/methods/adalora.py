@@ -68,6 +68,14 @@ class RankBudget:
 _SMOOTHED = ("exp_avg_ipt", "exp_avg_unc")
 
 
+def keep_ranks_still(model: Any) -> None:
+    """No rank trains: it is a number that the schedule sets. PEFT forgets that where it widens an adapter beside a layer
+    in bfloat16 (PEFT 0.21)."""
+    for name, parameter in model.named_parameters():
+        if ".ranknum." in name:
+            parameter.requires_grad = False
+
+
 def ranks_left(model: Any) -> dict[str, list[bool]]:
     """Which directions of each layer the present weights use, under PEFT's names: the others have E = 0.
 

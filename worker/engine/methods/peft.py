@@ -23,7 +23,7 @@ from app.domain.methods import AdaLoraSpec, PeftMethod
 from app.domain.methods.base import layer as peft_name
 from app.domain.runs import FailureCode, RunSpec
 from worker.engine.change import Change, Product, matrix
-from worker.engine.methods.adalora import RankBudget, ranks_left
+from worker.engine.methods.adalora import RankBudget, keep_ranks_still, ranks_left
 from worker.engine.methods.virtual_tokens import generate
 from worker.engine.tasks import TASKS
 
@@ -45,6 +45,8 @@ def apply(model: PreTrainedModel, spec: PeftMethod, facts: TaskModel) -> PeftMod
         reason = str(error).strip().split("\n")[0].rstrip(".")
         what = f"PEFT cannot put {spec.label} on {facts.architecture}: {reason}."
         raise RunFailed(FailureCode.BAD_CONFIGURATION, what) from error
+    if isinstance(spec, AdaLoraSpec):
+        keep_ranks_still(adapted)
     if spec.virtual_tokens:
         adapted.generate = partial(generate, adapted)
     if spec.moves_base:
