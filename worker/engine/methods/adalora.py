@@ -69,8 +69,8 @@ _SMOOTHED = ("exp_avg_ipt", "exp_avg_unc")
 
 
 def keep_ranks_still(model: Any) -> None:
-    """No rank trains: it is a number that the schedule sets. PEFT forgets that where it widens an adapter beside a layer
-    in bfloat16 (PEFT 0.21)."""
+    """No rank trains: it is a number that the schedule sets. PEFT forgets that where it widens an adapter beside a
+    layer in bfloat16 (PEFT 0.21)."""
     for name, parameter in model.named_parameters():
         if ".ranknum." in name:
             parameter.requires_grad = False
