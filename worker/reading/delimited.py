@@ -64,7 +64,7 @@ def _form(source: Source, encoding: str, kind: FileKind) -> _Form:
     delimiter = source.options.delimiter or _delimiter(head, whole, "\t" if kind == "tsv" else ",")
     rows = _first_rows(head, whole, delimiter)
     if not rows:  # its first row is longer than the head
-        rows = [next(csv.reader(io.StringIO(head), delimiter=delimiter))]
+        rows = _rows(head, delimiter)[:1]
     first = rows[0]
     if source.options.delimiter and len(first) == 1:
         other = next((d for d in DELIMITERS if d != delimiter and d in first[0]), None)
@@ -82,8 +82,13 @@ def _form(source: Source, encoding: str, kind: FileKind) -> _Form:
 
 def _first_rows(head: str, whole: bool, delimiter: str) -> list[list[str]]:
     """The rows of a file's beginning; the last one may be cut, and is left out."""
-    rows = [row for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter) if row]
+    rows = _rows(head, delimiter)
     return rows[:_HEAD_ROWS] if whole else rows[:-1][:_HEAD_ROWS]
+
+
+def _rows(head: str, delimiter: str) -> list[list[str]]:
+    """Those that are not blank."""
+    return [row for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter) if row]
 
 
 def _delimiter(head: str, whole: bool, usual: str) -> str:
@@ -145,7 +150,7 @@ def _numbered(source: Source, reader: "csv.Reader", form: _Form) -> Iterator[tup
     header: list[str] = []
     try:
         for number, row in enumerate(reader, start=1):
-            if number == 1 and form.header:
+            if row and form.header and not header:
                 header = row
             elif row:
                 if row == header:

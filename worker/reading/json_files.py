@@ -50,6 +50,8 @@ def _object(name: str, number: int, line: str) -> dict[str, Any]:
         raise Unreadable(f"{name}: line {number} is no JSON ({what}): {remedy}.") from error
     except RecursionError:
         raise Unreadable(f"{name}: line {number} is nested too deeply to be read.") from None
+    except ValueError:  # Python reads no number of more digits
+        raise Unreadable(f"{name}: line {number} has a number of thousands of digits: write it as a text.") from None
     return _checked(name, f"line {number}", found)
 
 
@@ -81,14 +83,15 @@ def _elements(source: Source, encoding: str) -> Iterator[Batch]:
     yield from gathered.rest()
 
 
-class _Recoded(io.RawIOBase):
-    """A file of another encoding as UTF-8."""
+class _Recoded:
+    """A file of another encoding as UTF-8. No `RawIOBase`: ijson would fill a buffer of its own (`readinto`), which
+    has no room for letters that take more bytes here."""
 
     def __init__(self, raw: io.BufferedReader, encoding: str) -> None:
         self._text = io.TextIOWrapper(cast(Any, raw), encoding=encoding)
 
-    def read(self, size: int = -1) -> bytes:
-        """Some bytes; for ijson, which asks for no exact number."""
+    def read(self, size: int) -> bytes:
+        """Some bytes; ijson asks for no exact number."""
         return self._text.read(size).encode()
 
 

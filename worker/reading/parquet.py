@@ -41,8 +41,14 @@ def _batches(source: Source, file: pq.ParquetFile, columns: list[str], names: di
                 source.tick(size * count // total, count)
     except MemoryError:  # Arrow's is an ArrowException as well, and the file is whole
         raise
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"{_among(source.name, count)} a text that is not UTF-8: write it as one.") from error
     except (pa.ArrowException, OSError) as error:
         raise Unreadable(f"{_damaged(source.name, error)} {count:,} rows could be read.") from error
+    except (ValueError, OverflowError) as error:  # of dates
+        what = f"a value that Python has no place for ({error})"
+        remedy = "leave its column out, or write it as a text"
+        raise Unreadable(f"{_among(source.name, count)} {what}: {remedy}.") from error
 
 
 def _plain(values: list[Any], names: list[str] | None) -> list[Any]:
@@ -68,6 +74,10 @@ def _label_names(schema: pa.Schema) -> dict[str, list[str]]:
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _among(name: str, count: int) -> str:
+    return f"{name}: among the {BATCH_ROWS:,} rows from row {count + 1:,} on is"
 
 
 def _damaged(name: str, error: Exception) -> str:

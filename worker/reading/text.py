@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from worker.reading.batches import Source, Unreadable
 
 CHUNK = 1 << 20
 _SAMPLE = 1 << 18
+_HALVES = re.compile("[\ud800-\udfff]")
+"""Of characters; some decoders make them."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -129,6 +132,12 @@ def _decoded(source: Source, name: str) -> None:
                     raise Unreadable(
                         f"{source.name}: line {line} has a NUL character, which no text has: the file is damaged, "
                         f"or is not {name}."
+                    )
+                if half := _HALVES.search(text):
+                    line = lines + text.count("\n", 0, half.start())
+                    raise Unreadable(
+                        f"{source.name}: line {line} has half of a character (\\ud800 to \\udfff), which is no text: "
+                        f"the file is damaged, or is not {name}."
                     )
                 lines += text.count("\n")
             decoder.decode(b"", final=True)

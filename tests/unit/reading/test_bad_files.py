@@ -79,6 +79,9 @@ def parquet(rows: int = 100) -> bytes:
         ("data.jsonl", b'{"text": "a"}\n{"text": \n', "data.jsonl: line 2 is no JSON (expecting value, at character"),
         ("data.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', "data.jsonl: line 2 has half of a character"),
         ("data.jsonl", b'{"a": ' * 100_000, "data.jsonl: line 1 is"),
+        ("data.jsonl", b'{"a": ' + b"9" * 5000 + b"}\n", "data.jsonl: line 1 has a number of thousands of digits"),
+        ("data.jsonl", b"[\x80", "data.jsonl is no whole JSON: at its beginning,"),
+        ("data.csv", b"\r" + b"x" * 70_000 + b",y\na,b\n", "data.csv: row 2 has 2 fields, and the first row has 1"),
         ("data.json", b'{\n"text": "a"\n}', "data.json: line 1 is no JSON"),
         ("data.json", b'[{"text": "a"}, 3]', "data.json: element 2 holds a number, not an object"),
         ("data.json", b'[{"text": "a"}, {"text": "b"', "data.json is no whole JSON: after element 1,"),
@@ -101,6 +104,31 @@ def test_a_parquet_file_with_a_damaged_page_says_how_far_it_could_be_read(tmp_pa
     written[middle - 5000 : middle + 5000] = b"\xff" * 10_000
     with pytest.raises(Unreadable, match=r"damaged or cut short .* rows could be read\."):
         scanned(tmp_path, bytes(written), "data.parquet")
+
+
+def columns_of(**columns: pa.Array) -> bytes:
+    written = io.BytesIO()
+    pq.write_table(pa.table(columns), written)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (pa.array([2**62], pa.timestamp("us")), "a value that Python has no place for (date value out of range)"),
+        (pa.array([2**31 - 1], pa.date32()), "a value that Python has no place for"),
+        (
+            pa.StringArray.from_buffers(1, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe")),
+            "a text that is not UTF-8",
+        ),
+    ],
+)
+def test_values_of_parquet_that_python_cannot_hold_end_in_a_sentence(
+    tmp_path: Path, values: pa.Array, sentence: str
+) -> None:
+    expected = re.escape(f"data.parquet: among the 5,000 rows from row 1 on is {sentence}")
+    with pytest.raises(Unreadable, match=expected):
+        scanned(tmp_path, columns_of(text=values), "data.parquet")
 
 
 def test_a_parquet_file_that_takes_too_much_memory_is_not_called_damaged(
@@ -130,6 +158,31 @@ def test_wide_encodings_and_marks_are_read_for_what_they_are(tmp_path: Path, enc
     assert found.columns[0].name == "text"
     assert found.columns[0].examples[0] == "Größe 0 — ok"
     assert found.findings == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])
+def test_a_list_of_objects_is_read_in_other_encodings_too(tmp_path: Path, encoding: str) -> None:
+    text = "[" + ",\n".join(f'{{"text": "Größe {i} — ok", "label": "ja"}}' for i in range(5000)) + "]"
+    found = scanned(tmp_path, text.encode(encoding), "data.json")
+    assert found.rows == 5000
+    assert found.columns[0].examples[0] == "Größe 0 — ok"
+    assert scanned(tmp_path, '[{"text": "Größe"}]'.encode("latin-1"), "data.json", encoding="latin-1").rows == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "half"), [("utf-7", b"+2AA-"), ("unicode_escape", b"\\ud800"), ("raw_unicode_escape", b"\\ud800")]
+)
+def test_half_characters_that_a_decoder_makes_are_refused(tmp_path: Path, encoding: str, half: bytes) -> None:
+    with pytest.raises(Unreadable, match="line 3 has half of a character"):
+        scanned(tmp_path, b"text,label\na,b\nc," + half + b"\n", encoding=encoding)
+
+
+def test_blank_lines_before_the_header_are_no_rows(tmp_path: Path) -> None:
+    found = scanned(tmp_path, b"\n\r\ntext,label\n" + ROWS)
+    assert (found.rows, found.columns[0].examples[0]) == (20, "a text 0")
+    assert found.columns[1].values == {"no": 10, "yes": 10}
+    with pytest.raises(Unreadable, match="row 5 has 1 field, and the header has 2"):
+        scanned(tmp_path, b"\n\ntext,label\na,b\nc\n")
 
 
 def test_latin_1_is_read_by_what_its_bytes_look_like_and_said_with_rows_to_look_at(tmp_path: Path) -> None:
