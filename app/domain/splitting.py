@@ -125,7 +125,10 @@ def _cut(asks: Hashes, labels: NDArray[np.int32] | None, test: float, validation
     _, first, group = np.unique(asks, return_index=True, return_inverse=True)
     group = group.astype(np.int32)
     sizes = np.bincount(group).astype(np.int32)
-    of_group = np.zeros(len(first), dtype=np.int32) if labels is None else labels[first]
+    of_group = np.zeros(len(first), dtype=np.int32)
+    if labels is not None:  # of those that stand under several the lowest, in whatever order they come
+        of_group[:] = labels[first]
+        np.minimum.at(of_group, group, labels)
     rows = np.bincount(of_group, weights=sizes).astype(np.int64)
     tested = _quotas(rows, test, rows - 1)
     validated = _quotas(rows, validation, rows - 1 - tested)

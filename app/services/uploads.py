@@ -40,12 +40,15 @@ def add_files(
     session: Session, bell: Doorbell, files: Sequence[tuple[str, Stored]], options: ReadingOptions = _AS_IT_COMES
 ) -> UploadRow:
     """Make received files one upload (`train.csv` and `test.csv`: two splits), and have them read. The same bytes twice
-    are one upload. Raises Invalid."""
+    are one upload, unless a dataset was made of them as they were read, and they are to be read otherwise. Raises
+    Invalid."""
     parts = _parts(files)
     hashed = content_hash(parts)
-    known = uploads.with_content(session, hashed)
-    if known is not None:
-        if known.status == "failed" or (known.status == "read" and known.options != options):
+    there = uploads.with_content(session, hashed)
+    for known in sorted(there, key=lambda row: row.options != options):
+        if known.status == "failed" or known.options != options:
+            if datasets.of_upload(session, known.id):
+                continue
             _read_again(session, bell, known, options)
         return known
     row = UploadRow(

@@ -54,5 +54,6 @@ def column_type(column: str) -> pa.DataType:
 
 
 def name_of(facts: DatasetFacts) -> str:
-    """Where a dataset's rows lie in the files store."""
-    return f"datasets/{facts.content_hash}.parquet"
+    """Where a dataset's rows lie in the files store. The hash is of what rows say, and the same texts may be labelled
+    and prompts with completions: other columns, another file."""
+    return f"datasets/{facts.content_hash}-{facts.format}.parquet"

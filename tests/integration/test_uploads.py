@@ -68,6 +68,40 @@ def test_the_same_bytes_are_one_upload_and_the_same_request_one_version(here: Co
     assert (made.id, made.version) == (once_more.id, 1)
 
 
+def test_bytes_that_a_dataset_was_made_of_are_read_otherwise_beside_it(here: Context) -> None:
+    text = "text,label\n" + "".join(f"schöne Größe {i},{'ja' if i % 2 else 'nein'}\n" for i in range(60))
+    content, wrong, right = text.encode("latin-1"), ReadingOptions(encoding="cp437"), ReadingOptions(encoding="latin-1")
+    first = upload(here, {"a.csv": content}, wrong)
+    old = dataset(here, first)
+    second = upload(here, {"a.csv": content}, right)
+    new = dataset(here, second)
+    assert (second.id != first.id, old.version, new.version) == (True, 1, 2)
+    assert old.content_hash != new.content_hash
+    assert upload(here, {"a.csv": content}, right).id == second.id
+    with here.database.reading() as session:
+        assert upload_rows.get(session, first.id).options == wrong
+
+
+def test_the_same_texts_labelled_and_as_pairs_lie_in_two_files(here: Context) -> None:
+    parts = {f"{split}.csv": CSV.replace(b"thing", split.encode()) for split in ("train", "validation", "test")}
+    row = upload(here, parts)
+    labelled = dataset(here, row)
+    pairs = ColumnMapping(format="prompt-completion", columns={"prompt": "text", "completion": "label"})
+    dataset(here, row, "pairs", pairs)
+    assert len(read(str(here.files.local(labelled.file)), "labelled")["train"]) == 120
+
+
+def test_where_the_same_rows_are_kept_their_labels_are_the_same(here: Context) -> None:
+    parts = {f"{split}.csv": CSV.replace(b"thing", split.encode()) for split in ("train", "validation", "test")}
+    names = {split: [split] for split in ("train", "validation", "test")}
+    drop = Splitting.model_validate({"kind": "source", "names": names, "repeated": "drop"})
+    old = dataset(here, upload(here, parts), splitting=drop)
+    parts["train.csv"] += b"good test 0,or\n"  # once more, under a label of its own: dropped
+    new = dataset(here, upload(here, parts), splitting=drop)
+    assert (old.content_hash, old.facts) == (new.content_hash, new.facts)
+    assert new.facts.labels == ["no", "yes"]
+
+
 def test_a_changed_file_is_a_new_version_and_a_name_means_the_newest_that_is_ready(here: Context) -> None:
     old = dataset(here, upload(here, {"a.csv": CSV}))
     new = dataset(here, upload(here, {"a.csv": CSV + b"a last one,yes\n"}))

@@ -8,7 +8,7 @@ second pass    drafts → the dataset's file, with splits and names
 import hashlib
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -118,8 +118,8 @@ class Gathered:
 
     @property
     def names(self) -> list[str]:
-        """Of the labels, in order: as numbers where all are, else by letters."""
-        return sorted(self._codes, key=int) if all(map(_is_integer, self._codes)) else sorted(self._codes)
+        """Of the labels, in order."""
+        return in_order(self._codes)
 
     @property
     def labels(self) -> NDArray[np.int32] | None:
@@ -161,6 +161,12 @@ class Gathered:
         """From the order in which labels came to their order."""
         rank = {name: place for place, name in enumerate(self.names)}
         return np.array([rank[name] for name in self._codes], dtype=np.int32)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of labels: as numbers where all are, else by letters. Of the same names always the same order."""
+    found = sorted(names)
+    return sorted(found, key=int) if all(map(_is_integer, found)) else found
 
 
 def _view(values: "array[int]", kind: type[_N]) -> NDArray[_N]:

@@ -16,7 +16,7 @@ from app.store.rows_file import RowsFile
 from worker.reading.batches import Batch, LocalPart
 from worker.reading.columns import shown
 from worker.reading.files import Files, Progress
-from worker.reading.gathered import Gathered
+from worker.reading.gathered import Gathered, in_order
 from worker.reading.judging import Judged, judge_rows
 from worker.reading.labels import judge_labels
 from worker.reading.near import judge_near
@@ -186,17 +186,29 @@ def _findings(
 def _write(gathered: Gathered, splits: Codes, target: Path, progress: Progress) -> DatasetFacts:
     row_type: Any = ROWS[gathered.form]
     names = _Names(gathered)
-    with RowsFile(target, gathered.form, gathered.names) as file:
+    labels, places = _labels(gathered, splits)
+    with RowsFile(target, gathered.form, labels) as file:
         for start, rows in gathered.batches():
             here = gathered.asks[start : start + len(rows)].tolist()
             made: list[Row] = [
-                row_type(names.name(ask), SPLITS[split], *row)
+                row_type(names.name(ask), SPLITS[split], *(row if places is None else (row[0], places[row[1]])))
                 for ask, split, row in zip(here, splits[start : start + len(rows)].tolist(), rows, strict=True)
                 if split != LEFT_OUT
             ]
             file.write(made)
             progress(_FIRST_PASS + (1 - _FIRST_PASS) * (start + len(rows)) / len(gathered), len(gathered))
     return file.facts
+
+
+def _labels(gathered: Gathered, splits: Codes) -> tuple[list[str], dict[int, int] | None]:
+    """Labels of the rows that are kept, and their places among them by their places among all; None of rows that have
+    no label. Rows decide their labels: where the same rows are kept, the file is the same."""
+    if gathered.labels is None:
+        return [], None
+    names, used = gathered.names, np.unique(gathered.labels[splits != LEFT_OUT]).tolist()
+    kept = in_order(names[place] for place in used)
+    now_at = {name: place for place, name in enumerate(kept)}
+    return kept, {place: now_at[names[place]] for place in used}
 
 
 class _Names:

@@ -32,10 +32,10 @@ def without_dataset(session: Session) -> list[UploadRow]:
     return list(session.scalars(select(UploadRow).where(UploadRow.id.not_in(made)).order_by(UploadRow.id.desc())))
 
 
-def with_content(session: Session, content_hash: str) -> UploadRow | None:
-    """The upload of some bytes, if they are there."""
+def with_content(session: Session, content_hash: str) -> list[UploadRow]:
+    """The uploads of some bytes: one, or one for each way in which they were read for a dataset."""
     query = select(UploadRow).where(UploadRow.content_hash == content_hash, UploadRow.source == "files")
-    return session.scalars(query.order_by(UploadRow.id).limit(1)).first()
+    return list(session.scalars(query.order_by(UploadRow.id)))
 
 
 def from_source(
