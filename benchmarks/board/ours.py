@@ -10,18 +10,24 @@ from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.metrics import STEP_DTYPE
+from app.domain.metrics import STEP_DTYPE, Evaluation
 from app.domain.runs import RunSpec, TrainingArguments
 from app.store import migrate
-from app.store.queries import base_models, datasets, steps
+from app.store.queries import base_models, datasets, evaluations, steps
 from app.store.session import Database
 from app.store.tables import EstimateRow, RunRow, StudyRow, now
-from tests import filled
+from tests import filled, predictions
 
 SEEDS = 5
 AT_ONCE = 1000
 CURVE_STEPS = 100_000
 MIB = 2**20
+
+
+TESTED = Evaluation(
+    subject="adapted", split="test", step=CURVE_STEPS, epoch=3.0, n=646, loss=0.3, metric="accuracy",
+    metrics={"accuracy": 0.9},
+)  # fmt: skip
 
 
 def fill(database: Database, runs: int) -> int:
@@ -42,6 +48,7 @@ def fill(database: Database, runs: int) -> int:
         curve = long_curve(CURVE_STEPS)
         for start in range(0, CURVE_STEPS, steps.COMPACT):
             steps.append(session, runs, curve[start : start + steps.COMPACT])
+        evaluations.add(session, runs, TESTED, [], [])
     if database.engine.dialect.name == "postgresql":  # as its autovacuum does; SQLite is never analyzed by itself
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
@@ -50,8 +57,8 @@ def fill(database: Database, runs: int) -> int:
 
 def _estimate(session: Session) -> int:
     """A prediction that all runs rest on."""
-    request = {"device": "cpu", "bf16": False}
-    row = EstimateRow(key="0" * 64, kind="run", request_json=request, status="ready", message="", result_json={})
+    asked, found = (made.model_dump(mode="json") for made in (predictions.request(), predictions.prediction()))
+    row = EstimateRow(key="0" * 64, kind="run", request_json=asked, status="ready", message="", result_json=found)
     session.add(row)
     session.flush()
     return row.id
