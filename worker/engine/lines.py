@@ -6,7 +6,8 @@
 
 A prompt is tokenized alone, and then with its completion. Where the first is the beginning of the second, the second is
 taken. Where it is not, the tokenizer has joined the end of the prompt and the beginning of the completion into one
-token, which a model that is given the prompt alone never gets to see; then the two are tokenized apart.
+token, which a model that is given the prompt alone never gets to see; then the two are tokenized apart. So are they
+where the first ends in the token for what is unknown, which would look the same had it taken in a word of the second.
 
 BOS is whatever the tokenizer begins a text with. EOS follows a completion that does not end in such a token already: of
 a chat template's turn, that has none in it.
@@ -102,13 +103,18 @@ class LineWriter:
         for pieces in rows:
             beginnings = [next(upto) for _ in pieces]
             whole = beginnings[-1]
-            if all(whole[: len(beginning)] == beginning for beginning in beginnings):
+            if all(whole[: len(beginning)] == beginning for beginning in beginnings) and not self._hides(beginnings):
                 cuts = [0, *map(len, beginnings)]
                 found.append([whole[cuts[n] : cuts[n + 1]] for n in range(len(pieces))])
             else:
-                self.apart += 1
                 found.append(self._ids(pieces))
+                self.apart += [token for piece in found[-1] for token in piece] != whole
         return found
+
+    def _hides(self, beginnings: Sequence[Sequence[int]]) -> bool:
+        """Whether a piece ends in the token for what is unknown, which may be all of the next piece's first word."""
+        unknown = self._tokenizer.unk_token_id
+        return unknown is not None and any(ids[-1:] == [unknown] for ids in beginnings[:-1])
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         encoded = self._tokenizer(
