@@ -86,11 +86,14 @@ def prepare(here: "Context", dataset_id: int) -> None:
             findings = gravest_first([*findings, *_of_fields(upload.scan, claimed.mapping)])
             if facts is not None:
                 here.files.put(target, name_of(facts))
-        with here.database.transaction() as session:
-            if facts is None:
-                datasets.blocked(session, claimed, findings)
-            else:
-                datasets.prepared(session, claimed, facts, findings)
+            with here.database.transaction() as session:
+                if facts is None:
+                    datasets.blocked(session, claimed, findings)
+                else:
+                    datasets.prepared(session, claimed, facts, findings)
+            if facts is not None and not here.files.exists(name_of(facts)):
+                # A version with the same rows was deleted in between, and their file with it.
+                here.files.put(target, name_of(facts))
     except LEFT_TO_THE_SWEEP as error:
         log.warning("a dataset was not prepared to its end", dataset_id=dataset_id, why=type(error).__name__)
     except Exception as error:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.domain.datasets import DatasetFacts, Row
@@ -76,13 +77,16 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
         row = newest
     else:
         row = DatasetRow(name=wanted.name, version=newest.version + 1 if newest else 1)
-        session.add(row)
     row.title = wanted.title or (newest.title if newest else "")
     row.upload_id, row.mapping_json = upload.id, wanted.mapping.model_dump(mode="json")
     row.splitting_json = wanted.splitting.model_dump(mode="json")
     row.status, row.message, row.progress, row.findings_json, row.facts_json = "preparing", "", 0.0, [], {}
     row.started_at, row.seen_at, row.rung_at = None, None, now()
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        raise Conflict(f"{row.reference} is just being made by another request: ask again") from None
     after_commit(session, lambda: bell.ring(PREPARE, row.id))
     return row
 
