@@ -119,7 +119,7 @@ def test_a_map_has_a_ledger_for_each_cell(estimator: Estimator, model: Path, fil
         ({"config": {"model_type": "bert", "vocab_size": "many"}}, "vocab_size"),
         ({"config": {"model_type": "own", "auto_map": {"AutoModel": "own.Model"}}}, "own"),
         ({"location": "/nowhere/at/all"}, "does not exist on this worker"),
-        ({"location": "nobody/knows-this"}, "The base model could not be read"),
+        ({"location": "nobody/knows-this"}, "This worker is offline"),
     ],
 )
 def test_what_cannot_be_predicted_is_a_sentence_and_the_process_stays(
