@@ -295,3 +295,9 @@ class RunResult(_Value):
     def artifact_bytes(self) -> int:
         """Size on disk of what one keeps to use the result: adapter or model, not predictions or logs."""
         return sum(a.bytes for a in self.artifacts if a.kind in ("adapter", "model"))
+
+    @property
+    def weights_file_bytes(self) -> int:
+        """Of that, the weights: without configuration and tokenizer."""
+        kept = (a for a in self.artifacts if a.kind in ("adapter", "model"))
+        return sum(a.bytes for a in kept if a.name.endswith(".safetensors"))

@@ -16,7 +16,7 @@ from app.domain.methods import AnyMethod, MethodSpec
 from app.domain.runs import RunSpec, TrainingArguments
 from app.domain.tasks import Format, Task
 
-PREDICTION_VERSION = 2
+PREDICTION_VERSION = 3
 """Raised when a prediction of the same request may differ; old ones keep theirs and are worked out again."""
 
 DeviceKind = Literal["cpu", "cuda"]
@@ -108,6 +108,9 @@ class Prediction(_Value):
     trainable: int
     """Parameters."""
     total: int
+    file_bytes: int | None = None
+    """Of the weights' file that one keeps: adapter or model, without tokenizer and configuration. None of predictions
+    from before it was foreseen."""
     seconds: float
     """That it took to work this out."""
 

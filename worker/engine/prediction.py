@@ -33,6 +33,7 @@ from worker.engine.fake import (
 from worker.engine.ledger import Journal, rounded_on_cuda, rounded_on_host
 from worker.engine.memory import tensor_bytes
 from worker.engine.methods import MECHANISMS
+from worker.engine.saved import file_bytes
 from worker.engine.shapes import Shapes, rows_of, shapes
 from worker.engine.step import adamw, clip, forward_and_back
 from worker.engine.tasks import TASKS
@@ -69,6 +70,7 @@ def predict(request: PredictionRequest, dataset: Path | None) -> Prediction:
         steps=total_steps if found.padded else 0,
         trainable=request.method.trainable(made.facts),
         total=made.facts.total,
+        file_bytes=steps.kept_bytes(),
         seconds=time.perf_counter() - began,
     )
 
@@ -138,6 +140,12 @@ class _Steps:
         nothing = torch.optim.SGD(model.parameters())
         with self._evaluating():
             return writing_peak(inner, lambda: self._followed(nothing), ids, mask, self.request.training.max_new_tokens)
+
+    def kept_bytes(self) -> int:
+        """Of the weights' file that one keeps."""
+        method = self.request.method  # not the one without values: what is kept of PiSSA is wider than what trains
+        with self._computing():
+            return file_bytes(MECHANISMS[method.mechanism].kept(self.model, method))
 
     def flops_of(self, found: Shapes, of_heaviest: int) -> float:
         """Of an epoch: rows of T tokens need a·T + c·T² (attention), which two lengths tell."""

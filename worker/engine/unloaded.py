@@ -12,8 +12,10 @@ from app.domain.errors import RunFailed
 from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
 from app.domain.prediction import PredictionRequest
 from app.domain.runs import FailureCode
+from worker.engine import hub
 from worker.engine.architecture import describe
 from worker.engine.fake import pack
+from worker.engine.loading import loading_bytes, stored, type_of
 from worker.engine.memory import tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.model import attention, check_task, checkpoint_blocks, harmless, load_config
@@ -32,7 +34,7 @@ class Unloaded(NamedTuple):
     model: nn.Module
     facts: TaskModel
     loaded_bytes: int
-    """Of the loaded base model on the host or, with CUDA, on the device."""
+    """The most while the base model is loaded: on the host or, with CUDA, on the device."""
 
 
 def configuration(request: PredictionRequest) -> PreTrainedConfig:
@@ -67,6 +69,7 @@ def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
 def unloaded(request: PredictionRequest) -> Unloaded:
     """Raises `RunFailed(bad_configuration)` where the model or the method cannot be."""
     config, task, method = configuration(request), TASKS[request.task], _without_values(request.method)
+    dtype = type_of(config)
     base = on_meta(config, task.AUTO, attn_implementation=attention(config, request.task), dtype=torch.float32)
     facts = describe(base, request.task)
     if unfit := method.unfit(facts) or method.clash(request.training):
@@ -78,15 +81,16 @@ def unloaded(request: PredictionRequest) -> Unloaded:
         model = MECHANISMS[method.mechanism].apply(base, method, facts)
     if request.training.gradient_checkpointing:
         checkpoint_blocks(base)
-    if isinstance(method, QloraSpec):
-        pack(model, _packed(model, base, facts), torch.bfloat16 if request.bf16 else torch.float32)
+    packed = _packed(model, base, facts) if isinstance(method, QloraSpec) else {}
+    pack(model, list(packed), torch.bfloat16 if request.bf16 else torch.float32)
     if request.bf16:
         freeze_in_bf16(model)
-    held = _bytes(model)
-    # Tensors of a file in float32 lie in it until they are rounded, one by one; others are converted all together.
-    mapped = getattr(config, "dtype", None) in (None, torch.float32)
-    one_by_one = request.device == "cuda" or (request.bf16 and mapped)
-    return Unloaded(base, model, facts, held if one_by_one else max(whole, held))
+    loaded = held = _bytes(model)  # with CUDA it is loaded on the host, and takes its place on the device once
+    if request.device == "cpu":
+        folder = hub.described(request.location, request.revision) if request.config is None else None
+        files = stored(folder, dtype, facts.total)
+        loaded = loading_bytes(files, whole, held, sum(packed.values()), rounded=request.bf16)
+    return Unloaded(base, model, facts, loaded)
 
 
 def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedModel:
@@ -111,11 +115,15 @@ def _without_values(method: AnyMethod) -> AnyMethod:
     return method
 
 
-def _packed(model: nn.Module, base: PreTrainedModel, facts: TaskModel) -> list[str]:
-    """Linear layers that bitsandbytes would pack; an architecture may keep some in float32 (T5's `wo`)."""
+def _packed(model: nn.Module, base: PreTrainedModel, facts: TaskModel) -> dict[str, int]:
+    """Numbers of each linear layer that bitsandbytes would pack; an architecture keeps some in float32 (T5's `wo`)."""
     whole = set(getattr(base, "_keep_in_fp32_modules", None) or ())
-    names = {layer.name for layer in facts.linear if not whole.intersection(layer.name.split("."))}
-    return [name for name, _ in model.named_modules() if bare(name) in names]
+    sizes = {
+        layer.name: layer.out_features * layer.in_features
+        for layer in facts.linear
+        if not whole.intersection(layer.name.split("."))
+    }
+    return {name: sizes[bare(name)] for name, _ in model.named_modules() if bare(name) in sizes}
 
 
 def _bytes(model: nn.Module) -> int:

@@ -13,7 +13,7 @@ from app.web.contexts.bars import Segment, segments
 from app.web.figures.figure import Key
 from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_key
 from app.web.i18n import gettext as _
-from app.web.numbers import memory
+from app.web.numbers import file_size, memory
 from app.web.refusals import translated
 from app.web.words import fits as words
 from app.web.words.parts import listed
@@ -91,6 +91,8 @@ class ArmNeed:
     devices: tuple[DeviceNeed, ...]
     """Of live workers; where there are none, of a GPU, with neither workers nor state."""
     misfit: bool
+    file: str
+    """Size of the weights' file that one keeps; empty until it is foreseen."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,15 @@ def _arm(place: int, arm: ArmFit, family: Family, longest: float) -> ArmNeed:
     devices = tuple(_device(list(found), longest) for _key, found in groups)
     if not devices and arm.cards:
         devices = (replace(_device([arm.cards[-1]], longest), workers="", device=_("a GPU"), state="", limit=None),)
-    return ArmNeed(place=place, title=arm.name, family=family, devices=devices, misfit=arm.misfit)
+    file = next((size for need in arm.needs if need.prediction and (size := need.prediction.file_bytes)), None)
+    return ArmNeed(
+        place=place,
+        title=arm.name,
+        family=family,
+        devices=devices,
+        misfit=arm.misfit,
+        file=file_size(file) if file else "",
+    )
 
 
 def _alike(found: MachineFit) -> tuple[str, int, bool, str, str]:

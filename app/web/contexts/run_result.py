@@ -164,7 +164,7 @@ class RunOutcomePage:
             memory=_memory(result.memory),
             owners=_owners(result.memory, Foreseen.of(fit)),
             moment=peak_words(result.memory.ledger) if result.memory.ledger else "",
-            confronted=Confronted.of(fit),
+            confronted=Confronted.of(fit, result.weights_file_bytes),
             measured=result.memory,
             parameters=result.parameters,
             audit=result.audit,

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from app.domain.calibration import Estimate, Fit
+from app.domain.calibration import Estimate, Fit, relative_error
 from app.domain.fits import RunFit
 from app.domain.ledger import Ledger, Moment
 from app.domain.ways_out import WAYS, WayName
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
-from app.web.numbers import GIB, MIB, NBSP, count, decimal, duration, mib, percent
+from app.web.numbers import GIB, MIB, NBSP, count, decimal, duration, file_size, mib, percent
 from app.web.words.parts import sentence
 
 STATES: dict[Fit, str] = {"fits": "fits", "tight": "tight", "does not fit": "misfit", "unknown": "unknown"}
@@ -82,12 +82,13 @@ class Confronted:
     """Predicted."""
     memory: str
     time: str
+    file: str
     basis: str
     """What the prediction's band rests on."""
 
     @classmethod
-    def of(cls, fit: RunFit) -> "Confronted":
-        """From the service."""
+    def of(cls, fit: RunFit, file_bytes: int) -> "Confronted":
+        """From the service; `file_bytes`: of the weights' file that the run left, 0 where it left none."""
         memory = time = ""
         if fit.peak and fit.measured_bytes and fit.bytes_error is not None:
             memory = confronted(exact(fit.peak.value), exact(fit.measured_bytes), fit.bytes_error)
@@ -95,7 +96,15 @@ class Confronted:
             seconds, measured = duration(fit.train_seconds.value), duration(fit.measured_seconds)
             time = confronted(seconds, measured, fit.seconds_error)
         value = fit.peak.value if fit.peak else None
-        return cls(value, sentence(memory), time, basis(fit.peak.runs) if fit.peak else "")
+        return cls(value, sentence(memory), time, _file(fit, file_bytes), basis(fit.peak.runs) if fit.peak else "")
+
+
+def _file(fit: RunFit, measured: int) -> str:
+    found = fit.need.prediction if fit.need else None
+    if found is None or not found.file_bytes or not measured:
+        return ""
+    error = relative_error(found.file_bytes, measured)
+    return confronted(file_size(found.file_bytes), file_size(measured), error)
 
 
 def exact(size: float) -> str:

@@ -73,6 +73,13 @@ def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> 
     assert (sizes["device"], sizes["phase"]) == (20, 30)
 
 
+def test_a_run_says_how_large_its_file_was_predicted_to_be(ledgers: TestClient) -> None:
+    assert "The weights' file: predicted 0.30 MB, measured 0.31 MB: 1.9 % too little." in shown(
+        ledgers, f"/runs/{LORA}"
+    )
+    assert "The weights' file" not in shown(ledgers, f"/runs/{OLD}")
+
+
 def test_a_run_without_a_ledger_shows_what_can_be_computed(ledgers: TestClient) -> None:
     text = shown(ledgers, f"/runs/{OLD}")
     assert "activations and the rest" in text

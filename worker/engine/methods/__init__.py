@@ -46,6 +46,10 @@ class MechanismFile(Protocol):
     def companion(self, model: Any, spec: Any, total_steps: int) -> Companion | None:
         """What goes along with the training of `model`, or None."""
 
+    def kept(self, model: Any, spec: Any) -> dict[str, torch.Tensor]:
+        """The tensors of the file that `save` writes, under the names that they have in it; of a model of fake tensors
+        as of one that has trained."""
+
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
         """Write what one keeps, into a folder of `directory` called `adapter` or `model`; returns that folder."""
 

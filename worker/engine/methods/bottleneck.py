@@ -89,6 +89,11 @@ def change(
     raise NotImplementedError
 
 
+def kept(model: PreTrainedModel, spec: BottleneckAdapterSpec) -> dict[str, torch.Tensor]:
+    """Adapters and head."""
+    return tensors.trained(model)
+
+
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
     """Adapters and head in `adapter/bottleneck.safetensors`, what they belong to in `adapter/bottleneck.json`."""
     usage = f"adapters and head of {type(model).__name__}, load with worker.engine.methods.bottleneck.load"

@@ -6,15 +6,17 @@ original stays in the model and is not used.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, PeftType, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, PeftType, get_peft_model, get_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import nn
+from torch._subclasses.fake_tensor import is_fake
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.architecture import LinearFacts, TaskModel
@@ -89,23 +91,56 @@ def _start(model: Any, name: str, scaling: float) -> Product:
     return Product(b.to(device).double() * scaling, a.to(device).double())
 
 
+def kept(model: Any, spec: PeftMethod) -> dict[str, torch.Tensor]:
+    """Adapter and head, under PEFT's names."""
+    with _as_kept(model, spec) as tensors:
+        found: dict[str, torch.Tensor] = get_peft_model_state_dict(model, tensors, save_embedding_layers=False)
+    return found
+
+
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
     """PEFT's own format: `PeftModel.from_pretrained(base, folder)` loads it, with the head."""
     folder = directory / "adapter"
-    kept, tensors = model.peft_config["default"], model.state_dict()
-    # The base model by its registered name: a directory's path would tell of this machine and be wrong on others.
-    kept.base_model_name_or_path = run.base_model
-    if isinstance(run.method, AdaLoraSpec):
-        kept.rank_pattern = ranks_left(model)
-    if hasattr(model, "first"):
-        kept, tensors = plain_lora(kept, tensors, model.first)
-    trained, model.peft_config["default"] = model.peft_config["default"], kept
-    # "auto" would ask the hub whether the vocabulary has grown; it cannot have.
-    model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=tensors)
-    model.peft_config["default"] = trained
+    assert isinstance(run.method, PeftMethod)  # noqa: S101 the mechanism is chosen by the method
+    with _as_kept(model, run.method) as tensors:
+        # The base model by its registered name: a directory's path would tell of this machine and be wrong on others.
+        model.peft_config["default"].base_model_name_or_path = run.base_model
+        # "auto" would ask the hub whether the vocabulary has grown; it cannot have.
+        model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=tensors)
     # PEFT's model card is a form with nothing filled in.
     (folder / "README.md").unlink(missing_ok=True)
     return folder
+
+
+@contextmanager
+def _as_kept(model: Any, spec: PeftMethod) -> Iterator[dict[str, torch.Tensor]]:
+    """The model's tensors as they are kept, while its config describes these rather than those that train.
+
+    Without values nobody knows which directions AdaLoRA will drop, nor where PiSSA starts: the shapes are known.
+    """
+    trained, tensors = model.peft_config["default"], model.state_dict()
+    config = copy.copy(trained)
+    if isinstance(spec, AdaLoraSpec):
+        if any(map(is_fake, tensors.values())):
+            tensors = {name: _after_drops(name, tensor, spec) for name, tensor in tensors.items()}
+        else:
+            config.rank_pattern = ranks_left(model)
+    if spec.moves_base:
+        first = getattr(model, "first", None) or {name: t for name, t in tensors.items() if _thin(name)}
+        config, tensors = plain_lora(config, tensors, first)
+    model.peft_config["default"] = config
+    try:
+        yield tensors
+    finally:
+        model.peft_config["default"] = trained
+
+
+def _after_drops(name: str, tensor: torch.Tensor, spec: AdaLoraSpec) -> torch.Tensor:
+    """As many directions of each layer as are left on average: of A [r, in], E [r, 1], B [out, r]."""
+    for part, dimension in ((".lora_A.", 0), (".lora_E.", 0), (".lora_B.", 1)):
+        if part in name:
+            return tensor.narrow(dimension, 0, spec.target_r)
+    return tensor
 
 
 def plain_lora(

@@ -32,6 +32,7 @@ from app.domain.methods.scratch import LoraFromScratchSpec
 from app.domain.runs import RunSpec
 from worker.engine.architecture import head_names
 from worker.engine.change import Change, Product, matrix
+from worker.engine.methods.tensors import trained
 from worker.engine.tasks import TASKS
 
 
@@ -117,19 +118,18 @@ def change(
     return Change(matrix(adapted.weight, layer.transposed), Product(b, a))
 
 
+def kept(model: PreTrainedModel, spec: LoraFromScratchSpec) -> dict[str, torch.Tensor]:
+    """A, B and the head under PEFT's names."""
+    peft = {".A": ".lora_A.weight", ".B": ".lora_B.weight"}
+    own = {f"{name}{part}": f"{name}{peft[part]}" for name in _layers(model) for part in peft}
+    return {f"{WRAPPED}.{own.get(name, name)}": tensor for name, tensor in trained(model).items()}
+
+
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
     """A, B and the head under PEFT's names, with a `LoraConfig` that describes them."""
     folder, spec = directory / "adapter", run.method
     assert isinstance(spec, LoraFromScratchSpec)  # noqa: S101 the mechanism is chosen by the method
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALayer)}
-    head = head_names(model, run.task)
-    tensors = {}
-    for name, layer in layers.items():
-        tensors[f"{WRAPPED}.{name}.lora_A.weight"] = layer.A.detach().contiguous()
-        tensors[f"{WRAPPED}.{name}.lora_B.weight"] = layer.B.detach().contiguous()
-    for name, parameter in model.named_parameters():
-        if name.split(".")[0] in head:
-            tensors[f"{WRAPPED}.{name}"] = parameter.detach().contiguous()
+    layers = _layers(model)
     LoraConfig(
         task_type=TASKS[run.task].PEFT_TYPE,
         base_model_name_or_path=run.base_model,
@@ -138,8 +138,13 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpe
         lora_alpha=spec.lora_alpha,
         lora_dropout=spec.lora_dropout,
         target_modules=list(layers),
-        modules_to_save=head or None,
+        modules_to_save=head_names(model, run.task) or None,
         fan_in_fan_out=all(layer.transposed for layer in layers.values()),
     ).save_pretrained(str(folder))
+    tensors = {name: tensor.contiguous() for name, tensor in kept(model, spec).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     return folder
+
+
+def _layers(model: PreTrainedModel) -> dict[str, LoRALayer]:
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALayer)}

@@ -44,12 +44,24 @@ def change(model: PreTrainedModel, spec: Selection, layer: LinearFacts, untouche
     return Change(before, matrix(now, layer.transposed) - before)
 
 
+def kept(model: PreTrainedModel, spec: Selection) -> dict[str, torch.Tensor]:
+    """The whole model, each tensor once, if all of it trained, else the tensors that did."""
+    if not _whole(model):
+        return tensors.trained(model)
+    twice = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in twice}
+
+
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
     """The whole model if all of it trained, else the tensors that did."""
-    if all(p.requires_grad for p in model.parameters()):
+    if _whole(model):
         return _save_model(model, tokenizer, run, directory / "model")
     usage = f"tensors of {type(model).__name__}, load with strict=False"
     return tensors.save(model, run, directory / "adapter", "selection", usage)
+
+
+def _whole(model: PreTrainedModel) -> bool:
+    return all(p.requires_grad for p in model.parameters())
 
 
 def _save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, folder: Path) -> Path:

@@ -3,17 +3,23 @@
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from app.domain.runs import RunSpec
 
 
+def trained(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The parameters that train, by name."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
 def save(model: PreTrainedModel, run: RunSpec, folder: Path, name: str, usage: str) -> Path:
     """Write `name.safetensors` and `name.json` into a new folder and return it; `usage` tells people how to load
     them."""
     folder.mkdir()
-    tensors = {key: p.detach().contiguous() for key, p in model.named_parameters() if p.requires_grad}
+    tensors = {key: tensor.contiguous() for key, tensor in trained(model).items()}
     save_file(tensors, folder / f"{name}.safetensors", metadata={"format": "pt"})
     about = {
         "format": usage,
