@@ -75,11 +75,6 @@ class Finding(BaseModel):
     examples: list[Example] = Field(default_factory=list, max_length=MOST_EXAMPLES)
 
 
-def blocking(findings: Iterable[Finding]) -> list[Finding]:
-    """Those that keep a dataset from being made."""
-    return [finding for finding in findings if finding.severity == "blocks"]
-
-
 def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
     """In the order in which they matter."""
     order: tuple[Severity, ...] = ("blocks", "warns", "notes")

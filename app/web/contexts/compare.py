@@ -188,10 +188,6 @@ class ComparePage:
         """The address of the same in another order."""
         return self.address.to({"sort": "" if sort == "given" else sort}, "arms")
 
-    def with_cost(self, cost: str) -> str:
-        """The address of the trade-off over another cost."""
-        return self.address.to({"cost": "" if cost == "memory" else cost}, "trade-off")
-
     @property
     def toggled(self) -> str:
         """The address with all settings, or with the differences only."""

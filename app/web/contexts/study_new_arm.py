@@ -57,11 +57,14 @@ class StudyNewArm:
         arm = NewArm.of(0, form, known, usual, lambda path: [e for e in placed if e.path == path]) if form else None
         return cls(study_id, spec.name, offers(known), arm, _owes(spec), placed, insists)
 
+    def has_field(self, path: str) -> bool:
+        """The form shows a field of that path."""
+        return self.arm is not None and path in self.arm.fields.paths
+
     @property
-    def whole(self) -> tuple[FieldError, ...]:
-        """What is wrong with no single field of the form."""
-        paths = self.arm.fields.paths if self.arm else frozenset()
-        return tuple(e for e in self.errors if e.path not in paths)
+    def whole(self) -> bool:
+        """Something is wrong with no single field of the form."""
+        return not all(self.has_field(error.path) for error in self.errors)
 
 
 def _rates(spec: StudySpec, form: ArmForm | None) -> str:
