@@ -90,20 +90,28 @@ def _state(run: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def verdict_table(comparison: dict[str, Any]) -> Table:
-    """The study page's table, for a terminal."""
-    margin, items = comparison["margin"] * 100, comparison["items"] or "no"
-    points = f"{margin:g} {'point' if margin == 1 else 'points'}"
-    forgetting = any(arm["forgetting"] for arm in comparison["arms"])
-    table = Table(
-        title=f"{escape(comparison['name'])}: {escape(comparison['phrase'])}",
-        caption=f"{_title(comparison)} on {items} test items; ± is a 95 % interval; margin {points}",
+def plain_table(title: str, caption: str) -> Table:
+    """A table without a frame, between its title and what it is of."""
+    return Table(
+        title=title,
+        caption=caption,
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         padding=(0, 1, 0, 0),
+    )
+
+
+def verdict_table(comparison: dict[str, Any]) -> Table:
+    """The study page's table, for a terminal."""
+    margin, items = comparison["margin"] * 100, comparison["items"] or "no"
+    points = f"{margin:g} {'point' if margin == 1 else 'points'}"
+    forgetting = any(arm["forgetting"] for arm in comparison["arms"])
+    table = plain_table(
+        title=f"{escape(comparison['name'])}: {escape(comparison['phrase'])}",
+        caption=f"{_title(comparison)} on {items} test items; ± is a 95 % interval; margin {points}",
     )
     table.add_column("Arm")
     measure = _title(comparison)

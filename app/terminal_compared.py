@@ -3,27 +3,20 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from app.domain.tasks import METRICS
-from app.terminal import MINUS, short
+from app.terminal import MINUS, plain_table, short
 
 
 def compared_table(found: dict[str, Any]) -> Table:
     """The table of the compare page, for a terminal."""
     margin = found["margin"] * 100
     metric = METRICS[found["metric"]].title if found["metric"] in METRICS else found["metric"]
-    table = Table(
+    table = plain_table(
         title=escape(found["headline"]),
         caption=f"{escape(metric)}; ± is a 95 % interval; margin {margin:g} {'point' if margin == 1 else 'points'}",
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
     )
     table.add_column("Arm")
     for head in (

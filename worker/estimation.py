@@ -25,7 +25,7 @@ from typing import Any
 from app.domain.errors import RunFailed
 from app.domain.prediction import MapRequest, PredictionRequest
 from app.domain.previews import PreviewRequest
-from worker.parent import die_with_parent, go_modestly
+from worker.parent import answers_only, die_with_parent, go_modestly
 
 MOST_BYTES = 6 * 2**30
 """Of memory that it writes to. The largest models take less than one: their tensors have no storage."""
@@ -73,8 +73,7 @@ def main() -> int:
     die_with_parent()
     go_modestly()
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
+    with answers_only() as answers:
         for line in requests():
             try:
                 found = answer(line)

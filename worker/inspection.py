@@ -4,13 +4,13 @@ Prints `app.domain.models.ModelFacts` as JSON and exits with 0, or `{"error": â€
 """
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from app.domain.errors import RunFailed
 from worker.engine.inspect import inspect
+from worker.parent import answers_only
 
 
 def answer(arguments: Sequence[str]) -> tuple[str, int]:
@@ -27,11 +27,9 @@ def answer(arguments: Sequence[str]) -> tuple[str, int]:
 
 
 def main() -> int:
-    """Print the answer on the real stdout; what libraries print goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    line, status = answer(sys.argv[1:])
-    with answers:
+    """Print the answer."""
+    with answers_only() as answers:
+        line, status = answer(sys.argv[1:])
         answers.write(f"{line}\n")
     return status
 

@@ -1,4 +1,5 @@
-"""What a process that loads models owes to the one that started it: to die with it, and to let others go first."""
+"""What a process that loads models owes to the one that started it: to die with it, to let others go first,
+and to answer where it listens."""
 
 import ctypes
 import os
@@ -6,6 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from worker.protocol import EXIT_ABANDONED
 
@@ -24,6 +26,13 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died in between, and the signal will not come
         os._exit(EXIT_ABANDONED)
+
+
+def answers_only() -> TextIO:
+    """stdout, for answers alone: what libraries print from now on goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
 
 
 def go_modestly() -> None:

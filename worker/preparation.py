@@ -24,7 +24,7 @@ from app.domain.errors import VeznaError
 from app.domain.mapping import ColumnMapping
 from app.domain.splitting import Splitting
 from app.domain.uploads import Part, ReadingOptions, SourceRequest
-from worker.parent import die_with_parent, go_modestly
+from worker.parent import answers_only, die_with_parent, go_modestly
 from worker.reading.batches import LocalPart, Unreadable
 from worker.reading.prepare import prepare
 from worker.reading.scan import scan
@@ -120,8 +120,7 @@ def main() -> int:
     die_with_parent()
     go_modestly()
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
+    with answers_only() as answers:
         tell = Teller(answers)
         try:
             tell.say(answer(json.loads(sys.stdin.readline()), tell))
