@@ -11,6 +11,7 @@ endless         never comes to the end of its line
 sorry           answers with a sentence
 short           does so, and ends
 tired           answers once, and ends
+lazy            answers once, and never again
 """
 
 import json
@@ -27,9 +28,9 @@ def main() -> int:
     [manner] = sys.argv[1:]
     if manner == "deaf":
         time.sleep(60)
-    for line in sys.stdin:
+    for place, line in enumerate(sys.stdin):
         asked = json.loads(line)
-        if manner == "stuck":
+        if manner == "stuck" or (manner == "lazy" and place):
             time.sleep(60)
         if manner == "dying":
             return 3

@@ -102,7 +102,7 @@ def test_one_that_has_ended_or_speaks_unasked_is_replaced_before_the_next_reques
 
 
 def test_a_fresh_process_has_more_time(make: Make, files: Files) -> None:
-    estimator = make("good", seconds=0.0, start=20.0)
+    estimator = make("lazy", seconds=0.1, start=20.0)
     assert answering_process(estimator, files) == estimator.pid
     with pytest.raises(NoAnswer, match="took longer"):
         estimator.work_out(request(), files)
