@@ -31,7 +31,7 @@ from app.domain.runs import FAILURES, FailureCode, Phase, TrainingArguments
 from app.domain.spectra import Spectrum
 from app.domain.studies import ArmSpec, OwedRun, StudySpec
 from app.domain.updates import MatrixUpdate, RunUpdates
-from app.services.attempts import PHASES
+from app.services.run_log import PHASES
 from app.store.queries import base_models, datasets, evaluations, events, steps, weight_updates
 from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunEventRow, RunRow, StudyRow, WorkerRow, now
 

@@ -4,7 +4,7 @@ Pure: runs in, comparison out. The statistics are in `verdict.py`; the words for
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.conditions import Condition, Made, conditions
-from app.domain.ledger import OWNERS, Ledger, Owner
+from app.domain.costs import Costs, Spread
 from app.domain.methods import Family
-from app.domain.metrics import Clocks, Memory, RunResult
+from app.domain.metrics import RunResult
 from app.domain.planning import GRADED_SCORE, SCORE
 from app.domain.runs import Failure, RunStatus
 from app.domain.studies import ArmSpec, StudySpec
@@ -64,44 +64,6 @@ class RunOutcome:
         """What a time or a memory peak depends on besides the method: device and precision."""
         where = self.result.environment if self.result else None
         return (where.device_name, where.precision) if where else ("", "")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A number over seeds."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
-        """Mean, smallest and largest; raises ValueError for none."""
-        seen = np.fromiter(values, dtype=np.float64)
-        return cls(float(seen.mean()), float(seen.min()), float(seen.max()))
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What an arm cost, over its succeeded seeds. Bytes and seconds."""
-
-    peak_bytes: Spread
-    weights_bytes: float
-    gradients_bytes: float
-    optimizer_bytes: float
-    rest_bytes: float
-    train_seconds: Spread
-    wall_seconds: Spread
-    clocks: dict[str, float]
-    """Mean seconds by phase, names of `metrics.Clocks`."""
-    tokens_per_second: float
-    trainable_parameters: int
-    total_parameters: int
-    artifact_bytes: int
-    owner_bytes: dict[Owner, float] | None = None
-    """Mean bytes by owner at the peak of a steady step; None where a run has no ledger."""
-    train_peak_bytes: float = 0.0
-    """Mean of the largest while training; `peak_bytes` is of all phases."""
 
 
 @dataclass(frozen=True)
@@ -304,7 +266,7 @@ def _arms(
                 runs=by_arm[arm.title],
                 score=estimate(scores[arm.title]) if arm.title in scores else None,
                 verdict=verdicts.get(arm.title),
-                costs=_costs(results[arm.title]) if results[arm.title] else None,
+                costs=Costs.of(results[arm.title]) if results[arm.title] else None,
                 forgetting=_forgetting(results[arm.title]),
                 tuning=tuned,
                 stopped=arm.title in stopped,
@@ -331,36 +293,6 @@ def _untouched(done: Sequence[RunOutcome], items: int | None) -> NDArray[np.floa
     """Scores of the untouched model, [S, N]: it differs between seeds only by its new head, so one run a seed."""
     by_seed = {r.seed: r.base_scores for r in done if r.base_scores is not None and len(r.base_scores) == items}
     return np.stack(list(by_seed.values())) if by_seed else None
-
-
-def _costs(results: Sequence[RunResult]) -> Costs:
-    def memory(of: Callable[[Memory], float]) -> float:
-        return float(np.mean([of(r.memory) for r in results]))
-
-    first = results[0]
-    return Costs(
-        peak_bytes=Spread.of(r.memory.peak_bytes for r in results),
-        weights_bytes=memory(lambda m: m.weights_bytes),
-        gradients_bytes=memory(lambda m: m.gradients_bytes),
-        optimizer_bytes=memory(lambda m: m.optimizer_bytes),
-        rest_bytes=memory(lambda m: m.rest_bytes),
-        train_seconds=Spread.of(r.clocks.train for r in results),
-        wall_seconds=Spread.of(r.clocks.wall for r in results),
-        clocks={name: float(np.mean([getattr(r.clocks, name) for r in results])) for name in Clocks.model_fields},
-        tokens_per_second=float(np.mean([r.tokens / r.clocks.train for r in results if r.clocks.train > 0] or [0.0])),
-        trainable_parameters=first.parameters.trainable,
-        total_parameters=first.parameters.total,
-        artifact_bytes=first.artifact_bytes,
-        owner_bytes=_owners([r.memory.ledger for r in results]),
-        train_peak_bytes=memory(lambda m: m.train_peak_bytes),
-    )
-
-
-def _owners(ledgers: Sequence[Ledger | None]) -> dict[Owner, float] | None:
-    known = [ledger.owners for ledger in ledgers if ledger is not None]
-    if len(known) < len(ledgers):
-        return None
-    return {owner: float(np.mean([owners.get(owner, 0) for owners in known])) for owner in OWNERS}
 
 
 def _forgetting(results: Sequence[RunResult]) -> Spread | None:

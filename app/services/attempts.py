@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 from app.domain.checkpoints import KEPT, StoredCheckpoint
 from app.domain.errors import VeznaError
 from app.domain.jobs import DownloadReport, EvaluationReport, LogReport, PhaseReport, Report, StepsReport, UpdatesReport
-from app.domain.metrics import Evaluation, RunResult, to_array
+from app.domain.metrics import RunResult, to_array
 from app.domain.models import ModelFile
-from app.domain.runs import Failure, Phase, RunSpec, RunStatus
-from app.domain.tasks import METRICS, Format
-from app.domain.updates import RunUpdates
+from app.domain.runs import Failure, RunSpec, RunStatus
+from app.domain.tasks import Format
 from app.queue import TRAIN, Doorbell
 from app.services import tuning
+from app.services.run_log import PHASES, numbers, updates_words
 from app.services.workers import unable
 from app.store.queries import (
     artifacts,
@@ -205,48 +205,16 @@ def _keep(session: Session, run_id: int, item: Report) -> None:
                 session,
                 run_id,
                 "evaluation",
-                f"{whose}: {found.split} {_numbers(found)}, {found.n} items",
+                f"{whose}: {found.split} {numbers(found)}, {found.n} items",
             )
         case LogReport():
             events.add(session, run_id, "log", item.message)
         case UpdatesReport():
             weight_updates.add(session, run_id, item.updates)
-            if said := _updates_words(item.updates):
+            if said := updates_words(item.updates):
                 events.add(session, run_id, "log", said)
         case _:
             pass
-
-
-def _numbers(found: Evaluation) -> str:
-    """`accuracy 0.901, macro-F1 0.899, loss 0.310`."""
-    return ", ".join(
-        [*(f"{METRICS[name].title} {value:.3f}" for name, value in found.metrics.items()), f"loss {found.loss:.3f}"]
-    )
-
-
-def _updates_words(found: RunUpdates) -> str:
-    """`weight updates of 36 of 72 matrices in 9.8 s: for 36 there was no time`; empty where there are none."""
-    if found.unchanged:
-        return ""
-    parts = [
-        f"for {found.late} there was no time" if found.late else "",
-        f"for {found.large} there was no memory" if found.large else "",
-        *found.broken[:3],
-    ]
-    why = "; ".join(part.rstrip(".") for part in parts if part)
-    done = f"weight updates of {len(found.matrices)} of {found.of} matrices in {found.seconds:.1f} s"
-    return f"{done}: {why}" if why else done
-
-
-PHASES = {
-    Phase.DOWNLOAD: "downloading the base model",
-    Phase.LOAD: "loading the base model",
-    Phase.TOKENIZE: "tokenizing",
-    Phase.BASELINE: "evaluating the untouched model",
-    Phase.TRAIN: "training",
-    Phase.EVALUATE: "evaluating",
-    Phase.SAVE: "saving",
-}
 
 
 def checkpoint_prefix(run_id: int) -> str:
@@ -308,7 +276,7 @@ def finish(session: Session, bell: Doorbell, claimed: Claim, result: RunResult, 
                 file=stored[file.name],
             )
         )
-    reached = f": test {_numbers(test)}" if test else ""
+    reached = f": test {numbers(test)}" if test else ""
     events.add(session, claimed.run_id, "status", f"succeeded{reached}")
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.domain.compared import Candidate, Compared, weigh
+from app.domain.candidates import Candidate
+from app.domain.compared import Compared, weigh
 from app.domain.errors import FieldError, Invalid
 from app.domain.metrics import RunResult
 from app.domain.obstacles import Term

@@ -5,7 +5,8 @@ from sqlalchemy.orm import Session
 from app.domain.adaptations import usual
 from app.domain.calibration import fit, peak
 from app.domain.errors import FieldError, Invalid, NotFound
-from app.domain.fits import Boundary, Machine, MapCellFit, MapQuestion, MapReport
+from app.domain.fits import Machine
+from app.domain.memory_maps import Boundary, MapCellFit, MapQuestion, MapReport
 from app.domain.methods import METHODS, AnyMethod
 from app.domain.models import ModelFacts
 from app.domain.prediction import MapRequest, MemoryMap

@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from app.domain.calibration import ASSUMED, CARDS, GIB
 from app.domain.errors import Invalid, NotFound
-from app.domain.fits import EstimateRequest, FitReport, MapQuestion, MapReport, RunFit
+from app.domain.fits import EstimateRequest, FitReport, RunFit
+from app.domain.memory_maps import MapQuestion, MapReport
 from app.domain.methods import FullSpec, LoraSpec, QloraSpec
 from app.domain.prediction import MapRequest, PredictionRequest
 from app.domain.runs import Failure, FailureCode, RunSpec, TrainingArguments

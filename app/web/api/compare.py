@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from app.domain.compared import Against, Compared, ComparedArm
-from app.domain.comparison import Spread
+from app.domain.costs import Spread
 from app.domain.errors import NotFound
 from app.domain.methods import Family
 from app.domain.obstacles import Obstacle, Takes, What

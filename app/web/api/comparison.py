@@ -4,7 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.comparison import Arm, Comparison, Costs, Spread
+from app.domain.comparison import Arm, Comparison
+from app.domain.costs import Costs, Spread
 from app.domain.tasks import MetricName
 from app.domain.tuned import ArmTuning
 from app.domain.verdict import Estimate, Verdict, VerdictKind

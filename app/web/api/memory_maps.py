@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.domain.fits import Length, MapQuestion, MapReport, Rows
+from app.domain.memory_maps import Length, MapQuestion, MapReport, Rows
 from app.domain.names import Name
 from app.domain.runs import TrainingArguments
 from app.domain.tasks import Task

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from app.domain.adaptations import usual
 from app.domain.errors import FieldError
-from app.domain.fits import Machine, MapReport
+from app.domain.fits import Machine
+from app.domain.memory_maps import MapReport
 from app.domain.methods import METHODS
 from app.domain.models import ModelFacts
 from app.domain.tasks import TASKS

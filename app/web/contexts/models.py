@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from app.domain.adaptations import Adaptation, adaptations
 from app.domain.architecture import TaskModel
 from app.domain.errors import FieldError
-from app.domain.fits import MapReport
+from app.domain.memory_maps import MapReport
 from app.domain.models import ModelFacts
 from app.domain.outline import Group, Layer, folded, groups, layers
 from app.domain.tasks import TASKS, Task

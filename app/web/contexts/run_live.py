@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 from app.domain.runs import RunStatus
-from app.services.attempts import PHASES
+from app.services.run_log import PHASES
 from app.store.tables import RunEventRow, RunRow, now
 from app.web.i18n import gettext as _
 from app.web.i18n import marked

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.domain.comparison import Arm, Comparison, Costs, RunOutcome, Spread
+from app.domain.comparison import Arm, Comparison, RunOutcome
+from app.domain.costs import Costs, Spread
 from app.domain.methods import Family
 from app.domain.models import ModelFacts
 from app.domain.runs import RunStatus

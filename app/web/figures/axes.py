@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from app.domain.comparison import Arm, Comparison, Spread
+from app.domain.comparison import Arm, Comparison
+from app.domain.costs import Spread
 from app.domain.metrics import RunResult
 from app.domain.pareto import Better
 from app.web.figures.units import energy_unit, file_unit, memory_unit, time_unit

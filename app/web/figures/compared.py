@@ -6,7 +6,7 @@ from functools import partial
 from typing import Literal, get_args
 
 from app.domain.compared import Compared, ComparedArm
-from app.domain.comparison import Spread
+from app.domain.costs import Spread
 from app.domain.pareto import Better, pareto_front
 from app.web.charts import trade_off as drawing
 from app.web.charts.style import Look

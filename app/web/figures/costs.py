@@ -4,7 +4,7 @@ left."""
 from collections.abc import Mapping
 
 from app.domain.calibration import Estimate
-from app.domain.comparison import Costs
+from app.domain.costs import Costs
 from app.domain.metrics import Memory
 from app.web.charts.stacks import Bar, Part
 from app.web.figures.figure import Key

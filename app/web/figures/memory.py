@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain.calibration import relative_error
-from app.domain.comparison import Arm, Comparison, Costs
+from app.domain.comparison import Arm, Comparison
+from app.domain.costs import Costs
 from app.web.charts import stacks
 from app.web.charts.stacks import Bar, Stacks
 from app.web.figures.costs import OWNERS, WIDTHS, owner_bar, owner_key, owners

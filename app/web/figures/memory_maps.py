@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from app.domain.calibration import usable
-from app.domain.fits import MapCellFit, MapReport
 from app.domain.ledger import OWNERS
+from app.domain.memory_maps import MapCellFit, MapReport
 from app.web.charts import heat
 from app.web.charts.heat import Cell, Heat, Verdict
 from app.web.figures.figure import Column, Figure, Table

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain.calibration import Estimate, relative_error
-from app.domain.comparison import Arm, Comparison, Costs
+from app.domain.comparison import Arm, Comparison
+from app.domain.costs import Costs
 from app.web.charts import stacks
 from app.web.charts.stacks import Bar, Stacks
 from app.web.figures.costs import PHASES, WIDTHS, before_training, phase_bar, phase_key, phases, train_bar

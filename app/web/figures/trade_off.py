@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from app.domain.comparison import Arm, Comparison, Spread
+from app.domain.comparison import Arm, Comparison
+from app.domain.costs import Spread
 from app.domain.pareto import Better, pareto_front
 from app.domain.verdict import VerdictKind
 from app.web.charts import trade_off as drawing

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from pydantic import ValidationError
 
 from app.domain.errors import Invalid
-from app.domain.fits import MapQuestion
+from app.domain.memory_maps import MapQuestion
 from app.domain.models import ModelFacts
 from app.domain.runs import TrainingArguments
 from app.web.forms.sentences import sentences

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import FieldError, Invalid, NotFound
-from app.domain.fits import MapReport
+from app.domain.memory_maps import MapReport
 from app.domain.names import Name
 from app.services import memory_maps
 from app.services.machines import present

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.domain.fits import MapCellFit, MapReport
+from app.domain.memory_maps import MapCellFit, MapReport
 from app.web.i18n import gettext as _
 from app.web.numbers import count, percent
 from app.web.words.fields import option

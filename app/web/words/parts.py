@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from app.domain.comparison import Arm, Comparison, Costs
+from app.domain.comparison import Arm, Comparison
+from app.domain.costs import Costs
 from app.domain.runs import FAILURES, Failure, FailureCode
 from app.domain.verdict import Difference, VerdictKind
 from app.web.i18n import gettext as _

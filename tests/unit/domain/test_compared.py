@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.domain.compared import Candidate, Compared, grouped, titles, weigh
+from app.domain.candidates import Candidate, grouped, titles
+from app.domain.compared import Compared, weigh
 from app.domain.obstacles import OF_TERMS, TAKES, Takes, Term, What
 from app.domain.runs import RunStatus
 from app.domain.verdict import VerdictKind, judge

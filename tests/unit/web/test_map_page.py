@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.fits import MapQuestion, MapReport
 from app.domain.ledger import Ledger, owners
+from app.domain.memory_maps import MapQuestion, MapReport
 from app.domain.models import SAMPLE_MODEL
 from app.services import memory_maps
 from app.settings import Settings
