@@ -30,11 +30,12 @@ from app.store.queries import (
     events,
     runs,
     steps,
+    studies,
     weight_updates,
     workers,
 )
 from app.store.session import after_commit
-from app.store.tables import ArtifactRow, RunRow, StudyRow, now
+from app.store.tables import ArtifactRow, RunRow, now
 
 
 class Fenced(VeznaError):
@@ -147,8 +148,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
 
 def _asked_at(session: Session, run: RunRow) -> datetime:
     """When a run was asked for: one of a study, whose runs all have the same data, with the study."""
-    study = session.get(StudyRow, run.study_id) if run.study_id is not None else None
-    return study.created_at if study else run.queued_at
+    return studies.get(session, run.study_id).created_at if run.study_id is not None else run.queued_at
 
 
 def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:
