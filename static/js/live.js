@@ -8,20 +8,25 @@
 
   document.addEventListener("DOMContentLoaded", () => toEnd(document));
 
-  let places = new Map();
-  let open = new Set();
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    const target = event.detail.target;
-    places = new Map([...target.querySelectorAll("[data-follow]")].map((log) => [log.id, atEnd(log) ? -1 : log.scrollTop]));
-    open = new Set([...target.querySelectorAll("details[id][open]")].map((details) => details.id));
+  // Two parts of a page may be under way at once: what each had is kept by the part, and put back there. A part is put
+  // back at once, and again when htmx has settled it, which takes the new markup's attributes.
+  const kept = new WeakMap();
+  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => {
+    kept.set(target, {
+      open: [...target.querySelectorAll("details[id][open]")].map((details) => details.id),
+      logs: [...target.querySelectorAll("[data-follow]")].map((log) => [log.id, atEnd(log) ? -1 : log.scrollTop]),
+    });
   });
-  document.addEventListener("htmx:afterSettle", (event) => {
-    const log = document.querySelector("[data-follow]");
-    for (const [id, top] of places) {
-      const found = document.getElementById(id);
-      if (found) found.scrollTop = top < 0 ? found.scrollHeight : top;
-    }
-    if (log && !places.has(log.id)) toEnd(event.target);
+
+  function putBack({ detail: { target } }) {
+    const { open, logs } = kept.get(target) ?? { open: [], logs: [] };
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  });
+    toEnd(target);
+    for (const [id, top] of logs) {
+      const log = document.getElementById(id);
+      if (log && top >= 0) log.scrollTop = top;
+    }
+  }
+  document.addEventListener("htmx:afterSwap", putBack);
+  document.addEventListener("htmx:afterSettle", putBack);
 })();

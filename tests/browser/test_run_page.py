@@ -91,11 +91,13 @@ def test_numbers_and_definitions_unfold(page: Page) -> None:
 def test_numbers_that_were_unfolded_stay_so_while_a_run_goes_on(page: Page, site: Site) -> None:
     page.clock.install()
     page.goto(f"/runs/{RUNNING}")
+    page.evaluate("htmx.config.defaultSettleDelay = 1000")  # so that both parts of the page are under way at once
     page.click("#show-loss")
     page.clock.fast_forward(6000)  # curves are drawn anew every five seconds at most
     with page.expect_response(f"**/runs/{RUNNING}/figures"), site.database.transaction() as session:
         runs.get(session, RUNNING).step = 200
     expect(page.locator("#progress")).to_contain_text("step 200 of 246")
+    expect(page.locator(".htmx-settling")).to_have_count(0)
     expect(page.locator("#numbers-loss table")).to_be_visible()
 
 
