@@ -14,6 +14,7 @@ from app.cli.terms import LOCAL, Json, Url, console, errors, print_json
 from app.client import Client
 from app.domain.errors import Invalid, Unavailable
 from app.domain.misfits import size
+from app.domain.models import SAMPLE_MODEL
 
 PATIENCE_SECONDS = 180.0
 """If a model has not been inspected after so long, nobody is there to do it."""
@@ -28,17 +29,20 @@ models = typer.Typer(help="Base models: add one of the hub or a directory, list,
 def add(
     location: Annotated[
         str, typer.Argument(metavar="ID|DIR", help="google-t5/t5-small, or a directory of the workers.")
-    ],
+    ] = "",
     name: Annotated[str, typer.Option(help="How specs call it; left out: as it is on the hub, or its directory.")] = "",
     revision: Annotated[str, typer.Option(help="A branch, a tag or a commit; left out: the newest.")] = "",
+    sample: Annotated[bool, typer.Option("--sample", help="The packaged all-MiniLM-L6-v2.")] = False,
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
     """Make a base model known, and say what an inspection found. Exit status 1 if it cannot be used."""
+    if bool(location) == sample:
+        raise Invalid("Name a model of the hub or a directory, or give --sample: one of the two.")
     directory = location.startswith(PATHS)
     wanted = {
-        "name": name or (PurePath(location).name if directory else location),
-        "source": "directory" if directory else "hub",
+        "name": name or (SAMPLE_MODEL if sample else PurePath(location).name if directory else location),
+        "source": "sample" if sample else "directory" if directory else "hub",
         "location": location,
         "revision": revision,
     }

@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 
 from app import cli
+from app.domain.models import SAMPLE_MODEL
 from app.main import create_app
 from app.services import models
 from app.settings import Settings
@@ -76,6 +77,12 @@ def test_a_model_of_the_hub_is_added_at_a_commit(vezna: Any) -> None:
     assert "google-t5/t5-small" in vezna("list")[1]
 
 
+def test_the_packaged_sample_is_added_without_a_place(vezna: Any) -> None:
+    status, said, _errors = vezna("add", "--sample", "--json")
+    assert status == 0
+    assert (json.loads(said)["name"], json.loads(said)["source"]) == (SAMPLE_MODEL, "sample")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -84,6 +91,8 @@ def test_a_model_of_the_hub_is_added_at_a_commit(vezna: Any) -> None:
         (("add", "a/b/c"), "is no id of a hub model"),
         (("add", "a/b", "--name", "tiny"), "is there already"),
         (("show", "nothing"), "there is no base model 'nothing'"),
+        (("add",), "Name a model of the hub or a directory, or give --sample"),
+        (("add", "a/b", "--sample"), "or give --sample: one of the two"),
     ],
 )
 def test_what_cannot_be_is_one_sentence_and_status_1(vezna: Any, arguments: tuple[str, ...], words: str) -> None:

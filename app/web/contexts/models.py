@@ -82,6 +82,11 @@ class ModelsPage:
         """One of them is still being inspected."""
         return any(model.status == "inspecting" for model in self.models)
 
+    @property
+    def offers_sample(self) -> bool:
+        """The packaged sample is not among them."""
+        return all(model.source != "sample" for model in self.models)
+
     def errors_of(self, path: str) -> list[FieldError]:
         """What is wrong with a field."""
         return [error for error in self.errors if error.path == path]

@@ -1,4 +1,4 @@
-"""The form that makes a base model known: a hub id or a directory, told apart by how it begins."""
+"""The form that makes a base model known: a hub id or a directory, told apart by how it begins, or the sample."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData
 
 from app.domain.errors import Invalid
-from app.domain.models import ModelRegistration
+from app.domain.models import SAMPLE_MODEL, ModelRegistration
 from app.web.forms.sentences import sentences
 from app.web.i18n import gettext as _
 
-FIELDS = ("location", "revision", "name")
+FIELDS = ("location", "revision", "name", "source")
 LONGEST = 500
 
 
@@ -43,6 +43,8 @@ class ModelForm:
 
         Raises Invalid with an error for each field that is wrong.
         """
+        if self.values["source"] == "sample":
+            return ModelRegistration(name=self.values["name"] or SAMPLE_MODEL, source="sample")
         location = self.values["location"]
         if not location:
             raise Invalid.field("location", _("Name a model of the hub, or a directory"))

@@ -58,8 +58,29 @@ def test_a_page_of_models_answers(language: TestClient, path: str) -> None:
 def test_an_empty_list_says_how_to_begin(empty: TestClient) -> None:
     text = empty.get("/models").text
     check_page(text)
-    assert "vezna demo" in text
+    assert "Register the packaged sample" in text
     assert "VEZNA_MODEL_ROOTS" in text
+    assert "Register a model, or the packaged sample" in empty.get("/studies/new").text
+
+
+def test_the_packaged_sample_is_registered_by_a_button_until_it_is_there(empty: TestClient) -> None:
+    text = empty.get("/models").text
+    data = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', text))
+    assert empty.post("/models", data=data).headers["location"] == f"/models/{SAMPLE_MODEL}"
+    with database_of(empty).reading() as session:
+        row = base_models.by_name(session, SAMPLE_MODEL)
+        assert row is not None and (row.source, row.status) == ("sample", "inspecting")
+    assert "Register the packaged sample" not in empty.get("/models").text
+
+
+def test_the_packaged_sample_is_offered_beside_other_models(registered_only: TestClient) -> None:
+    with database_of(registered_only).transaction() as session:
+        row = base_models.by_name(session, SAMPLE_MODEL)
+        assert row is not None
+        session.delete(row)
+    text = registered_only.get("/models").text
+    check_page(text)
+    assert "Register the packaged sample" in text
 
 
 def test_a_model_says_what_it_is_and_what_it_can_do(language: TestClient) -> None:
