@@ -51,7 +51,7 @@ def upload(here: Context, contents: Mapping[str, bytes], options: ReadingOptions
             incoming.write(content)
             stored.append((name, incoming.done()))
     with here.database.transaction() as session:
-        row = uploads.add_files(session, here.bell, stored, options or ReadingOptions())
+        row = uploads.add_files(session, here.bell, here.files, stored, options or ReadingOptions())
     preparing.read(here, row.id)
     with here.database.reading() as session:
         return upload_rows.get(session, row.id)
@@ -84,7 +84,7 @@ def local(folder: Path, contents: Mapping[str, bytes]) -> list[LocalPart]:
         path = folder / f"part-{place}"
         path.write_bytes(content)
         split = Path(name).stem if len(contents) > 1 else ""
-        parts.append(LocalPart(Part(name=name, sha256="0" * 64, bytes=len(content), split=split), path))
+        parts.append(LocalPart(Part(name=name, sha256="0" * 64, bytes=len(content), split=split, file=path.name), path))
     return parts
 
 

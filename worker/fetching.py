@@ -17,13 +17,14 @@ Unused = Callable[[list[Part]], list[Part]]
 
 @contextmanager
 def kept(files: Files, unused: Unused) -> Iterator[list[Part]]:
-    """What was stored for nothing, since something went wrong, is removed."""
+    """What was stored for nothing, since something went wrong, is removed. Nobody else's: each try stores files of its
+    own, and one that an upload names by now stays."""
     stored: list[Part] = []
     try:
         yield stored
     except BaseException:
         for part in unused(stored):
-            files.remove(part.file)
+            files.discard(part.file)
         raise
 
 
@@ -91,4 +92,4 @@ def _stored(files: Files, path: Path, split: str, told: Told) -> Part:
         raise NotPrepared(f"{path} cannot be read: {error.strerror}.") from error
     if not found.bytes:
         raise NotPrepared(f"{path} is empty: it has no bytes.")
-    return Part(name=shown_name(path.name), sha256=found.sha256, bytes=found.bytes, split=split)
+    return Part(name=shown_name(path.name), sha256=found.sha256, bytes=found.bytes, split=split, file=found.file)

@@ -17,7 +17,7 @@ from app.domain.mapping import ColumnMapping
 from app.domain.uploads import Part, SourceScan
 from app.services import datasets, uploads
 from app.store.queries import uploads as upload_rows
-from app.store.rows_file import name_of
+from app.store.rows_file import new_name
 from app.store.tables import UploadRow
 from worker.fetching import from_directory, from_hub, kept
 from worker.preparer import GivenUp, NotPrepared, Told
@@ -84,16 +84,16 @@ def prepare(here: "Context", dataset_id: int) -> None:
             facts = DatasetFacts.model_validate(answer["facts"]) if answer["facts"] else None
             findings = [Finding.model_validate(finding) for finding in answer["findings"]]
             findings = gravest_first([*findings, *_of_fields(upload.scan, claimed.mapping)])
-            if facts is not None:
-                here.files.put(target, name_of(facts))
+            file = new_name(facts) if facts else ""
+            if file:
+                here.files.put(target, file)
             with here.database.transaction() as session:
                 if facts is None:
-                    datasets.blocked(session, claimed, findings)
+                    noted = datasets.blocked(session, claimed, findings)
                 else:
-                    datasets.prepared(session, claimed, facts, findings)
-            if facts is not None and not here.files.exists(name_of(facts)):
-                # A version with the same rows was deleted in between, and their file with it.
-                here.files.put(target, name_of(facts))
+                    noted = datasets.prepared(session, claimed, facts, file, findings)
+            if file and not noted:
+                here.files.discard(file)
     except LEFT_TO_THE_SWEEP as error:
         log.warning("a dataset was not prepared to its end", dataset_id=dataset_id, why=type(error).__name__)
     except Exception as error:
@@ -119,9 +119,10 @@ def _fetched(here: "Context", claimed: UploadRow, folder: Path, told: Told) -> l
             asked = {name: getattr(claimed, name) for name in ("source", "location", "config", "revision", "split")}
             revision = from_hub(here.files, here.preparer, asked, folder, told, stored)
         with here.database.transaction() as session:
-            if not uploads.fetched(session, claimed, stored, revision):
-                raise GivenUp
-    return stored
+            noted = uploads.fetched(session, here.files, claimed, stored, revision)
+        if noted is None:
+            raise GivenUp
+    return noted
 
 
 def _of_fields(scan: SourceScan | None, mapping: ColumnMapping) -> list[Finding]:

@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from app.domain.errors import Unavailable, VeznaError
+from app.domain.errors import NotFound, Unavailable, VeznaError
 from app.domain.models import ModelFacts
 from app.services import attempts, estimates, models
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
-from app.store.queries import runs, workers
+from app.store.files import UPLOADS
+from app.store.queries import runs, uploads, workers
 from app.store.tables import now
 from worker import device, preparing, workdir
 from worker.child_environment import child_environment
@@ -23,6 +24,9 @@ from worker.context import Context, context
 from worker.supervisor import supervise
 
 log = structlog.get_logger()
+
+STRAY_AFTER = timedelta(days=1)
+"""No file takes so long from its first byte to the upload that names it."""
 
 
 def train(run_id: int) -> None:
@@ -102,7 +106,7 @@ def sweep() -> None:
     if swept.rung or swept.requeued or swept.ended:
         log.info("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
     _remove_checkpoints(here)
-    _remove_incoming(here)
+    _remove_strays(here)
 
 
 def sign_on(here: Context) -> None:
@@ -143,12 +147,17 @@ def _remove_checkpoints(here: Context) -> None:
             runs.forget_checkpoints(session, run_id)
 
 
-def _remove_incoming(here: Context) -> None:
-    """Of uploads whose process was killed. No request takes a day."""
+def _remove_strays(here: Context) -> None:
+    """Files that came and that no upload names: their process was killed, or could not remove them."""
     try:
-        here.files.forget_incoming(timedelta(days=1))
-    except OSError as error:  # the next sweep tries again
-        log.warning("what is left of broken uploads could not be removed", error=str(error))
+        there = here.files.names(UPLOADS)
+        with here.database.reading() as session:
+            stray = there - uploads.named_files(session)
+        for name in stray:
+            if here.files.age(name) > STRAY_AFTER:
+                here.files.remove(name)
+    except (OSError, NotFound) as error:  # another worker's sweep has just removed it, or the next one tries again
+        log.warning("files that no upload names could not be removed", error=str(error))
 
 
 def _inspect(location: str, revision: str) -> ModelFacts | str:

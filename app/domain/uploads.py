@@ -115,11 +115,14 @@ class Part(BaseModel):
     bytes: int
     split: str = ""
     """The split of the source that it holds, if its name tells."""
+    file: str
+    """Name in the files store."""
 
-    @property
-    def file(self) -> str:
-        """Name in the files store."""
-        return stored_name(self.sha256)
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_its_content(cls, values: dict[str, object]) -> dict[str, object]:
+        """As files were called before each had a name of its own."""
+        return {"file": f"uploads/{values.get('sha256')}"} | values
 
 
 class Column(BaseModel):
@@ -161,11 +164,6 @@ class SourceScan(BaseModel):
     splitting: Splitting = Splitting()
     """A guess."""
     findings: list[Finding] = Field(default_factory=list)
-
-
-def stored_name(sha256: str) -> str:
-    """Where a received file lies in the files store."""
-    return f"uploads/{sha256}"
 
 
 def shown_name(given: str) -> str:

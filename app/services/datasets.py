@@ -19,7 +19,7 @@ from app.queue import PREPARE, Doorbell
 from app.services.uploads import silent_since
 from app.store.files import Files
 from app.store.queries import datasets, uploads
-from app.store.rows_file import RowsFile, name_of
+from app.store.rows_file import RowsFile, new_name
 from app.store.session import after_commit
 from app.store.tables import DatasetRow, now
 
@@ -40,16 +40,17 @@ def register(
     """
     with TemporaryDirectory() as folder:
         local = Path(folder) / "rows.parquet"
-        with RowsFile(local, form, labels) as file:
-            file.write(rows)
-        found = file.facts
+        with RowsFile(local, form, labels) as written:
+            written.write(rows)
+        found = written.facts
         known = datasets.versions(session, name)
         if known:
             if known[0].status != "ready" or known[0].content_hash != found.content_hash:
                 raise Conflict(f"the dataset {name!r} is there already with other rows: choose another name")
             return known[0]
-        files.put(local, name_of(found))
-    row = DatasetRow(name=name, title=title, **_ready(found, ()))
+        file = new_name(found)
+        files.put(local, file)
+    row = DatasetRow(name=name, title=title, **_ready(found, file, ()))
     session.add(row)
     session.flush()
     return row
@@ -61,7 +62,7 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
 
     Raises NotFound, Conflict while the upload is not read, and Invalid with the fields that do not fit it.
     """
-    upload = uploads.get(session, wanted.upload_id)
+    upload = uploads.get(session, wanted.upload_id, held=True)
     if upload.status == "failed":
         raise Conflict(f"the upload {upload.id} could not be read: {upload.message}")
     if (scan := upload.scan) is None:
@@ -92,7 +93,7 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
 
 
 def delete(session: Session, files: Files, dataset_id: int) -> None:
-    """Delete a version and, where nothing else has the same rows, their file. Raises NotFound, and Conflict while runs
+    """Delete a version and its file. Raises NotFound, and Conflict while runs
     or studies use it."""
     row = datasets.get(session, dataset_id)
     uses = datasets.used_by(session, dataset_id)
@@ -109,7 +110,7 @@ def delete(session: Session, files: Files, dataset_id: int) -> None:
     session.delete(row)
     session.flush()
     if row.file and not datasets.with_file(session, row.file):
-        after_commit(session, partial(files.remove, row.file))
+        after_commit(session, partial(files.discard, row.file))
 
 
 def begin(session: Session, dataset_id: int) -> DatasetRow | None:
@@ -127,9 +128,11 @@ def progress(session: Session, claimed: DatasetRow, share: float) -> bool:
     return datasets.write(session, claimed, seen_at=now(), progress=share)
 
 
-def prepared(session: Session, claimed: DatasetRow, found: DatasetFacts, findings: Sequence[Finding]) -> bool:
+def prepared(
+    session: Session, claimed: DatasetRow, found: DatasetFacts, file: str, findings: Sequence[Finding]
+) -> bool:
     """Note that a version is ready; its file is in the store. False if the claim was given up meanwhile."""
-    return datasets.write(session, claimed, **_ready(found, findings))
+    return datasets.write(session, claimed, **_ready(found, file, findings))
 
 
 def blocked(session: Session, claimed: DatasetRow, findings: Sequence[Finding]) -> bool:
@@ -151,14 +154,14 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
         after_commit(session, partial(bell.ring, PREPARE, row.id))
 
 
-def _ready(found: DatasetFacts, findings: Sequence[Finding]) -> dict[str, object]:
+def _ready(found: DatasetFacts, file: str, findings: Sequence[Finding]) -> dict[str, object]:
     return {
         "seen_at": now(),
         "status": "ready",
         "message": "",
         "progress": 1.0,
         "content_hash": found.content_hash,
-        "file": name_of(found),
+        "file": file,
         "facts_json": found.model_dump(mode="json"),
         "findings_json": [finding.model_dump(mode="json") for finding in findings],
     }

@@ -37,12 +37,16 @@ _AS_IT_COMES = ReadingOptions()
 
 
 def add_files(
-    session: Session, bell: Doorbell, files: Sequence[tuple[str, Stored]], options: ReadingOptions = _AS_IT_COMES
+    session: Session,
+    bell: Doorbell,
+    files: Files,
+    received: Sequence[tuple[str, Stored]],
+    options: ReadingOptions = _AS_IT_COMES,
 ) -> UploadRow:
     """Make received files one upload (`train.csv` and `test.csv`: two splits), and have them read. The same bytes twice
     are one upload, unless a dataset was made of them as they were read, and they are to be read otherwise. Raises
     Invalid."""
-    parts = _parts(files)
+    parts = _once(session, files, _parts(received))
     hashed = content_hash(parts)
     there = uploads.with_content(session, hashed)
     for known in sorted(there, key=lambda row: row.options != options):
@@ -84,7 +88,7 @@ def add_source(session: Session, bell: Doorbell, wanted: SourceRequest, roots: S
 
 def read_again(session: Session, bell: Doorbell, upload_id: int, options: ReadingOptions) -> UploadRow:
     """Read an upload with other options. Raises NotFound, and Conflict once a dataset was made of it."""
-    row = uploads.get(session, upload_id)
+    row = uploads.get(session, upload_id, held=True)
     if made := datasets.of_upload(session, upload_id):
         names = ", ".join(one.reference for one in made)
         raise Conflict(f"{names} was made of this upload as it was read: upload the file again under another reading")
@@ -94,19 +98,19 @@ def read_again(session: Session, bell: Doorbell, upload_id: int, options: Readin
 
 def delete(session: Session, files: Files, upload_id: int) -> None:
     """Forget an upload and remove its files. Raises NotFound, and Conflict while datasets are made of it."""
-    row = uploads.get(session, upload_id)
+    row = uploads.get(session, upload_id, held=True)
     if made := datasets.of_upload(session, upload_id):
         names = ", ".join(one.reference for one in made)
         raise Conflict(f"{names} was made of this upload: delete that first")
     session.delete(row)
     session.flush()
     for part in unused(session, row.parts):
-        after_commit(session, partial(files.remove, part.file))
+        after_commit(session, partial(files.discard, part.file))
 
 
 def unused(session: Session, parts: Sequence[Part]) -> list[Part]:
     """Of some files those that no upload has."""
-    kept = {part.file for row in uploads.newest(session) for part in row.parts}
+    kept = uploads.named_files(session)
     return [part for part in parts if part.file not in kept]
 
 
@@ -120,9 +124,12 @@ def begin(session: Session, upload_id: int) -> UploadRow | None:
     return row
 
 
-def fetched(session: Session, claimed: UploadRow, parts: Sequence[Part], revision: str) -> bool:
-    """Note the files of a directory or a hub dataset. False if the claim was given up meanwhile."""
-    return uploads.write(
+def fetched(
+    session: Session, files: Files, claimed: UploadRow, fresh: Sequence[Part], revision: str
+) -> list[Part] | None:
+    """Note the files of a directory or a hub dataset; as they are noted. None if the claim was given up meanwhile."""
+    parts = _once(session, files, fresh)
+    noted = uploads.write(
         session,
         claimed,
         parts_json=[part.model_dump() for part in parts],
@@ -130,6 +137,7 @@ def fetched(session: Session, claimed: UploadRow, parts: Sequence[Part], revisio
         bytes=sum(part.bytes for part in parts),
         revision=revision,
     )
+    return parts if noted else None
 
 
 def progress(session: Session, claimed: UploadRow, share: float, rows: int) -> bool:
@@ -183,16 +191,36 @@ def _read_again(session: Session, bell: Doorbell, row: UploadRow, options: Readi
     after_commit(session, lambda: bell.ring(READ, row.id))
 
 
-def _parts(files: Sequence[tuple[str, Stored]]) -> list[Part]:
-    if not files:
+def _once(session: Session, files: Files, fresh: Sequence[Part]) -> list[Part]:
+    """Files that have just come, each as the file that another upload has with the same bytes, if one has: what came
+    goes then. An upload whose file was lost has the fresh one."""
+    hashes = {part.sha256 for part in fresh}
+    rows = uploads.with_parts(session, hashes)
+    there = {part.file for row in rows for part in row.parts if part.sha256 in hashes and files.exists(part.file)}
+    known = {part.sha256: part.file for row in rows for part in row.parts if part.file in there}
+    found = [part.model_copy(update={"file": known.get(part.sha256, part.file)}) for part in fresh]
+    at = {part.sha256: part.file for part in found}
+    for row in rows:
+        lost = {part.file: at[part.sha256] for part in row.parts if part.sha256 in hashes and part.file not in there}
+        if lost:
+            parts = [part.model_copy(update={"file": lost.get(part.file, part.file)}) for part in row.parts]
+            row.parts_json = [part.model_dump() for part in parts]
+    for part in fresh:
+        if part.sha256 in known:
+            after_commit(session, partial(files.discard, part.file))
+    return found
+
+
+def _parts(received: Sequence[tuple[str, Stored]]) -> list[Part]:
+    if not received:
         raise Invalid.field("file", "no file came", "choose one")
-    if len(files) > MOST_PARTS:
-        raise Invalid.field("file", f"{len(files)} files came, and an upload has at most {MOST_PARTS}", "join some")
+    if len(received) > MOST_PARTS:
+        raise Invalid.field("file", f"{len(received)} files came, and an upload has at most {MOST_PARTS}", "join some")
     parts = []
-    for given, stored in files:
+    for given, stored in received:
         name = shown_name(given)
         if not stored.bytes:
             raise Invalid.field("file", f"{name} is empty: it has no bytes", "choose a file with a header and rows")
-        split = (split_named(name) or name) if len(files) > 1 else ""
-        parts.append(Part(name=name, sha256=stored.sha256, bytes=stored.bytes, split=split))
+        split = (split_named(name) or name) if len(received) > 1 else ""
+        parts.append(Part(name=name, sha256=stored.sha256, bytes=stored.bytes, split=split, file=stored.file))
     return sorted(parts, key=lambda part: (part.split, part.name))

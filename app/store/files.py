@@ -15,26 +15,28 @@ from typing import IO, Any, NamedTuple, Self, cast
 import fsspec
 
 from app.domain.errors import Invalid, NotFound
-from app.domain.uploads import stored_name
 
 SAFE = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]*(/[A-Za-z0-9_\-][A-Za-z0-9._\-]*)*")
 CHUNK = 1 << 20
-INCOMING = "incoming"
-"""Folder of files that are still coming."""
+UPLOADS = "uploads"
+"""Folder of files that came, or are still coming."""
 
 
 class Stored(NamedTuple):
-    """A file that was received, under its content's name."""
+    """A file that was received."""
 
     sha256: str
     bytes: int
+    file: str
+    """Its name in the store: no other file ever has it, so that removing one never meets another's arrival."""
 
 
 class Files:
     """A place for files. `url` is a directory or an fsspec URL."""
 
     def __init__(self, url: str) -> None:
-        self.fs, self.root = fsspec.core.url_to_fs(url)
+        # Without a memory of listings: what other processes store is to be seen at once.
+        self.fs, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
 
     def put(self, source: Path, name: str) -> None:
         """Copy a local file into the store, replacing what is there."""
@@ -53,16 +55,19 @@ class Files:
         return cast(IO[bytes], self.fs.open(self._existing(name), "rb"))
 
     def receive(self, most_bytes: int) -> "Incoming":
-        """A file that comes in pieces, of a size that is not known, kept under the SHA-256 of its content."""
+        """A file that comes in pieces, of a size that is not known."""
         return Incoming(self, most_bytes)
 
-    def forget_incoming(self, older_than: timedelta) -> None:
-        """Remove what began to come so long ago and never was whole: its process was killed."""
-        folder = self._path(INCOMING)
-        if self.fs.exists(folder):
-            for path in self.fs.ls(folder, detail=False):
-                if datetime.now(UTC) - self.fs.modified(path).astimezone(UTC) > older_than:
-                    self.fs.rm(path)
+    def names(self, folder: str) -> set[str]:
+        """Of the files in a folder."""
+        path = self._path(folder)
+        found = self.fs.ls(path, detail=False) if self.fs.exists(path) else []
+        return {f"{folder}/{str(one).rpartition('/')[2]}" for one in found}
+
+    def age(self, name: str) -> timedelta:
+        """How long ago a file was written to last. Raises NotFound."""
+        written: datetime = self.fs.modified(self._existing(name))
+        return datetime.now(UTC) - written.astimezone(UTC)
 
     def local(self, name: str) -> Path | None:
         """Where a file lies, if the store is a directory of this machine. Raises NotFound."""
@@ -83,6 +88,11 @@ class Files:
         if self.fs.exists(path):
             self.fs.rm(path, recursive=True)
 
+    def discard(self, name: str) -> None:
+        """Remove a file that nothing names any more. One that cannot be removed now is left to the sweep."""
+        with suppress(OSError):
+            self.remove(name)
+
     def _path(self, name: str) -> str:
         if not SAFE.fullmatch(name):
             raise ValueError(f"not a name that the files store makes: {name!r}")
@@ -100,7 +110,8 @@ class Incoming:
 
     def __init__(self, files: Files, most_bytes: int) -> None:
         self._files, self._most = files, most_bytes
-        self._path = files._path(f"{INCOMING}/{secrets.token_hex(16)}")
+        self._name = f"{UPLOADS}/{secrets.token_hex(16)}"
+        self._path = files._path(self._name)
         self._digest, self._bytes = hashlib.sha256(), 0
         self._stored = False
 
@@ -118,14 +129,10 @@ class Incoming:
         self._file.write(data)
 
     def done(self) -> Stored:
-        """Everything has come. The same content twice is one file."""
+        """Everything has come."""
         self._file.close()
-        found = Stored(self._digest.hexdigest(), self._bytes)
-        target = self._files._path(stored_name(found.sha256))
-        self._files.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-        self._files.fs.mv(self._path, target)
         self._stored = True
-        return found
+        return Stored(self._digest.hexdigest(), self._bytes, self._name)
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):

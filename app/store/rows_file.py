@@ -3,6 +3,7 @@
 item (text), split (text), and the columns of the format, see `app.domain.datasets`.
 """
 
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -53,7 +54,7 @@ def column_type(column: str) -> pa.DataType:
     return _TYPES.get(column, pa.string())
 
 
-def name_of(facts: DatasetFacts) -> str:
-    """Where a dataset's rows lie in the files store. The hash is of what rows say, and the same texts may be labelled
-    and prompts with completions: other columns, another file."""
-    return f"datasets/{facts.content_hash}-{facts.format}.parquet"
+def new_name(facts: DatasetFacts) -> str:
+    """Where a version's rows are to lie in the files store. Each version has a file of its own, also where two have the
+    same rows: deleting one never meets the making of another."""
+    return f"datasets/{facts.content_hash}-{facts.format}-{secrets.token_hex(8)}.parquet"

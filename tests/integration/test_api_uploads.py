@@ -38,8 +38,7 @@ def small(registered: Database, settings: Settings, bell: SilentBell, tmp_path: 
 def kept(files: Files) -> list[str]:
     """Names of all uploaded bytes in the store, whole or not."""
     root = Path(files.root)
-    found = [*root.glob("uploads/*"), *root.glob("incoming/*")]
-    return sorted(str(path.relative_to(root)) for path in found)
+    return sorted(str(path.relative_to(root)) for path in root.glob("uploads/*"))
 
 
 def send(client: TestClient, *files: tuple[str, bytes], **fields: str) -> Any:
@@ -66,7 +65,7 @@ def test_the_same_bytes_by_form_and_by_body_are_one_upload(small: TestClient, fi
     first = send(small, ("reviews.csv", CSV)).json()
     again = small.put("uploads/files/other.csv", content=CSV).json()
     assert again["id"] == first["id"]
-    assert kept(files) == [f"uploads/{first['parts'][0]['sha256']}"]
+    assert kept(files) == [first["parts"][0]["file"]]
 
 
 def test_several_files_are_one_upload_with_a_split_each(small: TestClient) -> None:
@@ -81,7 +80,7 @@ def test_several_files_are_one_upload_with_a_split_each(small: TestClient) -> No
 def test_a_name_is_shown_and_never_a_path(small: TestClient, files: Files, given: str) -> None:
     found = send(small, (given, CSV)).json()
     assert found["name"] == "passwd.csv"
-    assert kept(files) == [f"uploads/{found['parts'][0]['sha256']}"]
+    assert kept(files) == [found["parts"][0]["file"]]
 
 
 def test_a_name_in_the_address_may_climb_nowhere(small: TestClient) -> None:

@@ -134,7 +134,7 @@ def test_what_cannot_be_taken_is_a_sentence(
 
 
 def test_what_breaks_off_while_it_comes_leaves_nothing(server: str, files: Files) -> None:
-    incoming = Path(files.root) / "incoming"
+    incoming = Path(files.root) / "uploads"
     host, _colon, port = server.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port))) as connection:
         head = f"PUT /api/v1/uploads/files/a.csv HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9999\r\n\r\n"

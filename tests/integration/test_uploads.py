@@ -1,11 +1,9 @@
 """From bytes to a dataset that runs can name, through the process that reads. On SQLite and on PostgreSQL."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
 from app.domain.datasets import LabelledRow
 from app.domain.errors import Conflict, Invalid
@@ -19,9 +17,8 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import datasets as dataset_rows
 from app.store.queries import uploads as upload_rows
-from app.store.rows_file import name_of
 from app.store.session import Database
-from app.store.tables import DatasetRow, now
+from app.store.tables import now
 from tests.reading import context, dataset, upload
 from worker import preparing
 from worker.context import Context
@@ -103,20 +100,6 @@ def test_where_the_same_rows_are_kept_their_labels_are_the_same(here: Context) -
     new = dataset(here, upload(here, parts), splitting=drop)
     assert (old.content_hash, old.facts) == (new.content_hash, new.facts)
     assert new.facts.labels == ["no", "yes"]
-
-
-def test_a_version_is_ready_with_its_rows_though_one_with_the_same_rows_is_deleted_meanwhile(
-    here: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    note = datasets.prepared
-
-    def deleted_meanwhile(session: Session, claimed: DatasetRow, *found: Any) -> bool:
-        here.files.remove(name_of(found[0]))
-        return note(session, claimed, *found)
-
-    monkeypatch.setattr(datasets, "prepared", deleted_meanwhile)
-    made = dataset(here, upload(here, {"a.csv": CSV}))
-    assert (made.status, here.files.exists(made.file)) == ("ready", True)
 
 
 def test_of_two_requests_for_a_version_at_once_one_is_told_so(here: Context, monkeypatch: pytest.MonkeyPatch) -> None:

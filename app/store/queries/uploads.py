@@ -1,6 +1,6 @@
 """Uploads: what waits to be read, and the claims on it."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -8,14 +8,15 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
+from app.domain.uploads import Part
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import DatasetRow, UploadRow
 
 
-def get(session: Session, upload_id: int) -> UploadRow:
-    """An upload. Raises NotFound."""
-    row = session.get(UploadRow, upload_id) if upload_id <= LARGEST_ID else None
+def get(session: Session, upload_id: int, *, held: bool = False) -> UploadRow:
+    """An upload; `held`, nobody else changes or deletes it before the transaction ends. Raises NotFound."""
+    row = session.get(UploadRow, upload_id, with_for_update=held or None) if upload_id <= LARGEST_ID else None
     if row is None:
         raise NotFound(f"there is no upload {upload_id}")
     return row
@@ -33,9 +34,23 @@ def without_dataset(session: Session) -> list[UploadRow]:
 
 
 def with_content(session: Session, content_hash: str) -> list[UploadRow]:
-    """The uploads of some bytes: one, or one for each way in which they were read for a dataset."""
+    """The uploads of some bytes, held: one, or one for each way in which they were read for a dataset."""
     query = select(UploadRow).where(UploadRow.content_hash == content_hash, UploadRow.source == "files")
-    return list(session.scalars(query.order_by(UploadRow.id)))
+    return list(session.scalars(query.order_by(UploadRow.id).with_for_update()))
+
+
+def with_parts(session: Session, hashes: Set[str]) -> list[UploadRow]:
+    """The uploads that have a file with one of these contents (SHA-256), held."""
+    parts = session.execute(select(UploadRow.id, UploadRow.parts_json)).all()
+    ids = [which for which, files in parts if any(file["sha256"] in hashes for file in files)]
+    query = select(UploadRow).where(UploadRow.id.in_(ids)).order_by(UploadRow.id)
+    return list(session.scalars(query.with_for_update()))
+
+
+def named_files(session: Session) -> set[str]:
+    """Every file of the store that an upload has."""
+    found = session.scalars(select(UploadRow.parts_json))
+    return {Part.model_validate(part).file for parts in found for part in parts}
 
 
 def from_source(

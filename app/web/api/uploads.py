@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Invalid
 from app.domain.uploads import Part, ReadingOptions, SourceRequest, SourceScan, UploadSource, UploadState
 from app.services import uploads as upload_service
+from app.store.files import Files
 from app.store.queries import datasets, uploads
 from app.store.tables import UploadRow
 from app.web.api.examples import READING, SOURCE
@@ -94,10 +95,10 @@ class UploadOut(UploadListed):
     openapi_extra=OF_FORM,
     max_body_size=ANY_SIZE,
 )
-def upload_files(received: FormFiles, db: Db, bell: Bell) -> UploadOut:
+def upload_files(received: FormFiles, db: Db, bell: Bell, files: Store) -> UploadOut:
     """Upload one file, or several that belong together, as a form: CSV, TSV, JSONL, JSON or Parquet. Bytes go to the
     files store as they come; then a worker reads them. The same bytes twice are one upload."""
-    return _add(received, db, bell, _options(received.fields))
+    return _add(received, db, bell, files, _options(received.fields))
 
 
 @router.put(
@@ -112,11 +113,12 @@ def upload_file(
     received: RawFile,
     db: Db,
     bell: Bell,
+    files: Store,
     name: Annotated[str, Path(description="The file's; folders in it are dropped.")],
     options: Annotated[ReadingOptions, Query()],
 ) -> UploadOut:
     """Upload one file as the request's body: `curl -T reviews.csv …/uploads/files/`."""
-    return _add(received, db, bell, options)
+    return _add(received, db, bell, files, options)
 
 
 @router.post("/sources", status_code=202, operation_id="uploadSource", responses=problems(422))
@@ -158,10 +160,10 @@ def delete_upload(db: Db, files: Store, upload_id: RowId) -> None:
         upload_service.delete(session, files, upload_id)
 
 
-def _add(received: FormFiles, db: Db, bell: Bell, options: ReadingOptions) -> UploadOut:
+def _add(received: FormFiles, db: Db, bell: Bell, files: Files, options: ReadingOptions) -> UploadOut:
     stored = received.stored()
     with db.transaction() as session:
-        return UploadOut.of(session, upload_service.add_files(session, bell, stored, options))
+        return UploadOut.of(session, upload_service.add_files(session, bell, files, stored, options))
 
 
 def _options(fields: dict[str, str]) -> ReadingOptions:

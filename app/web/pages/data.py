@@ -12,7 +12,7 @@ from app.services import uploads as upload_service
 from app.settings import Settings
 from app.store.queries import datasets, uploads
 from app.web.contexts.data import DataPage
-from app.web.dependencies import Bell, Config, Db, Reading
+from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.forms.source import SourceForm, reading_options
 from app.web.incoming import ANY_SIZE, FormFiles
 from app.web.refusals import told
@@ -37,14 +37,21 @@ def index(session: Reading, settings: Config, render: Render) -> HTMLResponse:
 
 @router.post("/files", max_body_size=ANY_SIZE)
 def add_files(
-    received: FormFiles, db: Db, bell: Bell, settings: Config, session: Reading, render: Render, request: Request
+    received: FormFiles,
+    db: Db,
+    bell: Bell,
+    files: Store,
+    settings: Config,
+    session: Reading,
+    render: Render,
+    request: Request,
 ) -> Response:
     """Take files, and go to where they are read; or the page again with what is wrong."""
     try:
         options = reading_options(received.fields)
         stored = received.stored()
         with db.transaction() as writing:
-            upload = upload_service.add_files(writing, bell, stored, options)
+            upload = upload_service.add_files(writing, bell, files, stored, options)
             return RedirectResponse(f"/data/uploads/{upload.id}", status_code=303)
     except Invalid as error:
         return _again(render, request, _page(session, settings), error)

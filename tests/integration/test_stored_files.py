@@ -1,0 +1,205 @@
+"""Files of data in the store: what comes while the same is deleted stays, and what nothing names goes. On SQLite and on
+PostgreSQL."""
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.domain.uploads import Part
+from app.services import datasets, uploads
+from app.settings import Settings
+from app.store.files import Files
+from app.store.queries import uploads as upload_rows
+from app.store.session import Database
+from app.store.tables import DatasetRow, UploadRow
+from tests.reading import context, dataset, upload
+from worker import tasks
+from worker.context import Context
+from worker.fetching import from_directory, kept
+from worker.preparer import GivenUp
+
+CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
+
+
+@pytest.fixture
+def here(settings: Settings, database: Database, files: Files, monkeypatch: pytest.MonkeyPatch) -> Context:
+    found = context(settings, database, files)
+    monkeypatch.setattr(tasks, "context", lambda: found)
+    return found
+
+
+def delete(here: Context, row: UploadRow) -> None:
+    with here.database.transaction() as session:
+        uploads.delete(session, here.files, row.id)
+
+
+def stored(here: Context) -> set[str]:
+    return here.files.names("uploads") | here.files.names("datasets")
+
+
+def told(share: float, rows: int) -> bool:
+    return True
+
+
+def test_bytes_that_come_again_before_those_of_a_deleted_upload_are_removed_stay(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, again = upload(here, {"a.csv": CSV}), list[UploadRow]()
+    discard = here.files.discard
+
+    def late(name: str) -> None:
+        if not again:
+            again.append(upload(here, {"a.csv": CSV}))
+        discard(name)
+
+    monkeypatch.setattr(here.files, "discard", late)
+    delete(here, row)
+    assert again[0].status == "read"
+    assert stored(here) == {again[0].parts[0].file}
+    assert dataset(here, again[0]).status == "ready"
+
+
+def test_bytes_that_came_before_an_upload_of_them_was_deleted_and_are_named_after_it_stay(here: Context) -> None:
+    row = upload(here, {"a.csv": CSV})
+    with here.files.receive(1 << 20) as incoming:
+        incoming.write(CSV)
+        came = incoming.done()
+    delete(here, row)
+    with here.database.transaction() as session:
+        again = uploads.add_files(session, here.bell, here.files, [("a.csv", came)])
+    assert [part.file for part in again.parts] == [came.file]
+    assert stored(here) == {came.file}
+
+
+def test_whoever_brings_the_bytes_of_an_upload_that_is_just_being_deleted_has_one_that_stays(here: Context) -> None:
+    row, again = upload(here, {"a.csv": CSV}), list[UploadRow]()
+    arrival = Thread(target=lambda: again.append(upload(here, {"a.csv": CSV})))
+    with here.database.transaction() as session:
+        uploads.delete(session, here.files, row.id)
+        arrival.start()
+        time.sleep(0.3)
+        assert arrival.is_alive()  # it waits for what becomes of the upload
+    arrival.join()
+    assert again[0].status == "read"
+    assert stored(here) == {again[0].parts[0].file}
+
+
+def test_the_same_bytes_in_two_uploads_are_one_file_until_both_are_gone(here: Context) -> None:
+    alone = upload(here, {"a.csv": CSV})
+    both = upload(here, {"train.csv": CSV, "test.csv": b"text,label\nother,yes\n"})
+    assert {part.file for part in both.parts} > {alone.parts[0].file}
+    assert len(stored(here)) == 2
+    delete(here, alone)
+    assert stored(here) == {part.file for part in both.parts}
+    delete(here, both)
+    assert stored(here) == set()
+
+
+def test_bytes_that_were_lost_are_there_again_for_every_upload_once_they_come_again(here: Context) -> None:
+    alone = upload(here, {"a.csv": CSV})
+    both = upload(here, {"train.csv": CSV, "test.csv": b"text,label\nother,yes\n"})
+    here.files.remove(alone.parts[0].file)
+    assert upload(here, {"a.csv": CSV}).id == alone.id
+    with here.database.reading() as session:
+        again, and_both = (upload_rows.get(session, row.id) for row in (alone, both))
+        named = upload_rows.named_files(session)
+    assert again.parts[0].file != alone.parts[0].file
+    assert {again.parts[0].file, *(part.file for part in and_both.parts)} == named == stored(here)
+    assert dataset(here, again).status == "ready"
+
+
+def test_a_file_that_was_named_by_its_content_is_found_and_shared(here: Context, tmp_path: Path) -> None:
+    old = upload(here, {"a.csv": CSV})
+    part = old.parts[0]
+    name = f"uploads/{part.sha256}"
+    Path(here.files.root, part.file).rename(Path(here.files.root, name))
+    with here.database.transaction() as session:  # as it was written then
+        told = {key: value for key, value in part.model_dump().items() if key != "file"}
+        upload_rows.get(session, old.id).parts_json = [told]
+    made = dataset(here, upload(here, {"b.csv": CSV}))
+    assert (made.status, made.upload_id) == ("ready", old.id)
+    assert here.files.names("uploads") == {name}
+
+
+def test_a_worker_that_stalled_removes_nothing_that_its_successor_has_stored(here: Context, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(CSV)
+
+    def unused(parts: list[Part]) -> list[Part]:
+        with here.database.reading() as session:
+            return uploads.unused(session, parts)
+
+    with pytest.raises(GivenUp), kept(here.files, unused) as stalled:
+        from_directory(here.files, tmp_path / "a.csv", told, stalled)
+        with kept(here.files, unused) as successor:
+            from_directory(here.files, tmp_path / "a.csv", told, successor)
+        raise GivenUp
+    assert stored(here) == {successor[0].file} != {stalled[0].file}
+
+
+def test_a_version_keeps_its_rows_though_one_with_the_same_is_deleted_while_it_is_made(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = upload(here, {"a.csv": CSV})
+    first, note = dataset(here, row, "first"), datasets.prepared
+
+    def deleted_meanwhile(session: Session, claimed: DatasetRow, *found: Any) -> bool:
+        datasets.delete(session, here.files, first.id)
+        return note(session, claimed, *found)
+
+    monkeypatch.setattr(datasets, "prepared", deleted_meanwhile)
+    second = dataset(here, row, "second")
+    assert (second.content_hash, second.status) == (first.content_hash, "ready")
+    assert here.files.names("datasets") == {second.file}
+
+
+def test_whoever_made_a_version_that_has_passed_on_takes_its_file_along(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "prepared", lambda *_: False)
+    assert dataset(here, upload(here, {"a.csv": CSV})).status == "preparing"
+    assert here.files.names("datasets") == set()
+
+
+def test_what_no_upload_names_is_swept_once_it_is_a_day_old(here: Context) -> None:
+    row = upload(here, {"a.csv": CSV})
+    made = dataset(here, row)
+    stray = Path(here.files.root, "uploads", "left")
+    stray.write_bytes(b"half")
+    for name in (row.parts[0].file, made.file):
+        _aged(Path(here.files.root, name))
+    tasks.sweep()
+    assert stray.exists()  # perhaps it is just coming
+    _aged(stray)
+    tasks.sweep()
+    assert not stray.exists()
+    assert stored(here) == {row.parts[0].file, made.file}
+
+
+def test_a_store_that_cannot_remove_a_file_now_leaves_it_to_the_sweep(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = upload(here, {"a.csv": CSV})
+    remove = here.files.remove
+
+    def away(name: str) -> None:
+        raise OSError("the store is away")
+
+    monkeypatch.setattr(here.files, "remove", away)
+    delete(here, row)
+    _aged(Path(here.files.root, row.parts[0].file))
+    tasks.sweep()
+    assert stored(here) == {row.parts[0].file}
+    monkeypatch.setattr(here.files, "remove", remove)
+    tasks.sweep()
+    assert stored(here) == set()
+
+
+def _aged(path: Path) -> None:
+    long_ago = time.time() - (tasks.STRAY_AFTER + timedelta(minutes=1)).total_seconds()
+    os.utime(path, (long_ago, long_ago))
