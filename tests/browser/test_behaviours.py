@@ -311,10 +311,21 @@ def test_what_ended_before_its_page_listened_is_shown_ended(page: Page, site: Si
                     filled.succeed(session, run)
         route.continue_()
 
-    page.route("**/events", late)
+    page.route("**/events?*", late)
     page.goto(address)
     expect(page.locator("[sse-connect]")).to_have_count(0, timeout=15_000)
     expect(page.locator("#progress")).to_have_count(0)
+
+
+def test_what_began_before_its_page_listened_is_shown_running(page: Page, site: Site) -> None:
+    def late(route: Route) -> None:
+        with site.database.transaction() as session:
+            attempts.claim(session, QUEUED, "gpu-1", 3600)
+        route.continue_()
+
+    page.route("**/events?*", late)
+    page.goto(f"/runs/{QUEUED}")
+    expect(page.locator("#byline")).to_contain_text("running", timeout=15_000)
 
 
 def test_the_keyboard_stays_where_a_form_was_edited(page: Page) -> None:

@@ -1,23 +1,32 @@
 """The REST API, by HTTP, on SQLite and on PostgreSQL."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from fastapi.sse import ServerSentEvent
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from app.domain.jobs import EvaluationReport, StepsReport
 from app.domain.methods import METHODS
 from app.domain.metrics import ArtifactFile
+from app.domain.runs import RunStatus
+from app.domain.studies import StudyStatus
 from app.main import create_app
 from app.services import attempts
 from app.settings import Settings
 from app.store.files import Files
+from app.store.queries import runs
 from app.store.session import Database
+from app.web.api import events as streams
 from tests.fakes import SilentBell
 from tests.results import evaluation, result, step
 
+LATER = 10**6
+"""The id of an event after all that there are."""
 LORA = {"kind": "lora", "r": 2, "target_modules": ["query", "value"]}
 RUN: dict[str, Any] = {"base_model": "tiny", "dataset": "small", "method": LORA}
 STUDY: dict[str, Any] = {
@@ -247,6 +256,45 @@ def test_the_events_of_a_study_end_with_its_last_run(api: TestClient) -> None:
     events = events_of(api.get(f"studies/{study['id']}/events").text)
     assert [kind for kind, _ in events] == ["progress", "status", "end"]
     assert events[0][1]["done"] == 4
+
+
+def first_kinds(stream: AsyncIterator[ServerSentEvent], events: int) -> list[str | None]:
+    """The kinds of the first events of a stream that goes on."""
+
+    async def look() -> list[str | None]:
+        return [(await anext(stream)).event for _ in range(events)]
+
+    return asyncio.run(look())
+
+
+def test_who_shows_what_is_no_longer_so_is_told_at_once(api: TestClient, registered: Database) -> None:
+    study = api.post("studies", json=STUDY).json()["id"]
+    with registered.transaction() as session:
+        run, _waiting, *_others = (row.id for row in runs.of_study(session, study))
+        attempts.claim(session, run, "w1", 45)
+    assert first_kinds(streams.of_run(registered, run, LATER, RunStatus.QUEUED), 2) == ["progress", "status"]
+    assert first_kinds(streams.of_study(registered, study, StudyStatus.QUEUED, 0), 2) == ["progress", "status"]
+    assert first_kinds(streams.of_study(registered, study, StudyStatus.RUNNING, 1), 2) == ["progress", "status"]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("shown", [None, RunStatus.RUNNING])
+def test_who_shows_what_is_so_is_told_when_it_changes(
+    api: TestClient, registered: Database, shown: RunStatus | None
+) -> None:
+    run = api.post("runs", json=RUN).json()["id"]
+    with registered.transaction() as session:
+        mine = attempts.claim(session, run, "w1", 45)
+        assert mine is not None
+
+    async def look() -> list[str | None]:
+        stream = streams.of_run(registered, run, LATER, shown)
+        kinds = [(await anext(stream)).event]
+        with registered.transaction() as session:
+            attempts.report(session, mine, 1, [StepsReport(steps=[step(1, 1.0)])], 45)
+        return [*kinds, (await anext(stream)).event]
+
+    assert asyncio.run(look()) == ["progress", "progress"]
 
 
 def test_an_artifact_is_downloaded_as_an_attachment(

@@ -2,14 +2,15 @@
 
 `progress` carries a snapshot, `log` a line of a run's log with its id, `status` a change of state (of a study also: a
 run that has ended). After `end` the stream closes, and a client that knows it need not come back.
-A client that comes back with `Last-Event-ID` gets the log lines that it has missed.
+A client that comes back with `Last-Event-ID` gets the log lines that it has missed. One that says in the address what it
+has shown (`status`, `done`) is told at once if that is no longer so: between a page and its stream a run may begin.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
@@ -40,6 +41,9 @@ def known_study(session: Reading, study_id: int) -> int:
 KnownRun = Annotated[int, Depends(known_run, scope="function")]
 KnownStudy = Annotated[int, Depends(known_study, scope="function")]
 LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0)]
+ShownRun = Annotated[RunStatus | None, Query(alias="status", description="The state that the client has shown.")]
+ShownStudy = Annotated[StudyStatus | None, Query(alias="status", description="The state that the client has shown.")]
+ShownDone = Annotated[int | None, Query(alias="done", ge=0, description="The runs that it has shown as ended.")]
 
 
 @router.get(
@@ -48,9 +52,11 @@ LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0)]
     response_class=EventSourceResponse,
     responses=problems(404),
 )
-async def of_run(db: Db, run_id: KnownRun, last_event_id: LastEventId = 0) -> AsyncIterator[ServerSentEvent]:
+async def of_run(
+    db: Db, run_id: KnownRun, last_event_id: LastEventId = 0, status: ShownRun = None
+) -> AsyncIterator[ServerSentEvent]:
     """Watch a run until it ends."""
-    seen, before = last_event_id, None
+    seen, before = last_event_id, _shown(status=status)
     while True:
         lines, now = await run_in_threadpool(_look_at_run, db, run_id, seen)
         for line in lines:
@@ -73,9 +79,11 @@ async def of_run(db: Db, run_id: KnownRun, last_event_id: LastEventId = 0) -> As
     response_class=EventSourceResponse,
     responses=problems(404),
 )
-async def of_study(db: Db, study_id: KnownStudy) -> AsyncIterator[ServerSentEvent]:
+async def of_study(
+    db: Db, study_id: KnownStudy, status: ShownStudy = None, done: ShownDone = None
+) -> AsyncIterator[ServerSentEvent]:
     """Watch a study until its last run has ended."""
-    before = None
+    before = _shown(status=status, done=done)
     while True:
         now = await run_in_threadpool(_look_at_study, db, study_id)
         if now != before:
@@ -89,9 +97,14 @@ async def of_study(db: Db, study_id: KnownStudy) -> AsyncIterator[ServerSentEven
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _differs(before: dict[str, Any] | None, now: dict[str, Any], *names: str) -> bool:
-    """Whether something has changed since the client began to watch: what was there before, its page has shown."""
-    return before is not None and any(before[name] != now[name] for name in names)
+def _shown(**said: Any) -> dict[str, Any]:
+    """What the client says that it has shown."""
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _differs(before: dict[str, Any], now: dict[str, Any], *names: str) -> bool:
+    """Whether something is no longer as it was, or as the client had shown it."""
+    return any(name in before and before[name] != now[name] for name in names)
 
 
 def _look_at_run(db: Database, run_id: int, seen: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -49,6 +49,9 @@ class StudyAdvance:
     """How far a study is, and what it has cost."""
 
     id: int
+    status: str
+    ended: int
+    """Runs, as the stream of events counts them: trials too."""
     live: bool
     done: int
     total: int
@@ -84,6 +87,8 @@ class StudyAdvance:
         arms = [arm.title for arm in found.arms if not arm.stopped and (arm.runs or arm.awaits_rate)]
         return cls(
             id=progress.study.id,
+            status=progress.status,
+            ended=progress.done,
             live=not found.complete,
             done=found.done,
             total=found.total,

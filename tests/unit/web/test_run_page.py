@@ -87,7 +87,7 @@ def test_the_curl_command_names_this_server(full: TestClient) -> None:
 
 def test_a_running_run_is_followed(full: TestClient) -> None:
     text = full.get(f"/runs/{RUNNING}").text
-    assert f'sse-connect="/api/v1/runs/{RUNNING}/events"' in text
+    assert f'sse-connect="/api/v1/runs/{RUNNING}/events?status=running"' in text
     assert "step 153 of 246" in text
     assert "epoch 2 of 3" in text
     assert "of training left" in text

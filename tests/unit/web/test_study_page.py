@@ -93,7 +93,7 @@ def test_a_finished_study_listens_to_nothing_and_a_running_one_does(client: Test
     finished = client.get(f"/studies/{study(client)}").text
     running = client.get(f"/studies/{study(client, **STATES['running'])}").text
     assert "sse-connect" not in finished
-    assert 'sse-connect="/api/v1/studies/2/events"' in running
+    assert 'sse-connect="/api/v1/studies/2/events?status=running&amp;done=3"' in running
     assert "3 of 9 runs done" in running
     assert '<form method="post" action="/studies/2/cancel">' in running
 
