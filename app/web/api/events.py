@@ -2,8 +2,8 @@
 
 `progress` carries a snapshot, `log` a line of a run's log with its id, `status` a change of state (of a study also: a
 run that has ended). After `end` the stream closes, and a client that knows it need not come back.
-A client that comes back with `Last-Event-ID` gets the log lines that it has missed. One that says in the address what it
-has shown (`status`, `done`) is told at once if that is no longer so: between a page and its stream a run may begin.
+A client that comes back with `Last-Event-ID` gets the log lines that it has missed. One that says in the address what
+it has shown (`status`, `done`) is told at once if that is no longer so: between a page and its stream a run may begin.
 """
 
 import asyncio
