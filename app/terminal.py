@@ -21,7 +21,7 @@ WORDS = {
     "none": "no verdict",
 }
 ENDED = ("succeeded", "failed", "cancelled")
-COLUMNS = ("Against ref.", "Peak MiB", "Train s", "Trains", "File MB")
+COLUMNS = ("Against ref.", "Peak MiB", "Train s", "Trains", "File MiB")
 """What follows the arm and its score."""
 
 
@@ -148,7 +148,7 @@ def _row(arm: dict[str, Any]) -> list[str]:
         f"{costs['peak_bytes'] / 2**20:.0f}",
         f"{costs['train_seconds']:.1f}",
         short(costs["trainable_parameters"]),
-        f"{costs['artifact_bytes'] / 1e6:.2f}",
+        f"{costs['artifact_bytes'] / 2**20:.2f}",
     ]
 
 

@@ -25,7 +25,7 @@ def compared_table(found: dict[str, Any]) -> Table:
         "Peak\nMiB",
         "Train\ns",
         "Trains",
-        "File\nMB",
+        "File\nMiB",
     ):
         table.add_column(head, justify="right", no_wrap=True)
     for arm in found["arms"]:
@@ -52,7 +52,7 @@ def _row(arm: dict[str, Any]) -> list[str]:
         _cost(arm, "peak_bytes", lambda value: f"{value / 2**20:.0f}"),
         _cost(arm, "train_seconds", lambda value: f"{value:.1f}"),
         _cost(arm, "trainable_parameters", short),
-        _cost(arm, "file_bytes", lambda value: f"{value / 1e6:.2f}"),
+        _cost(arm, "file_bytes", lambda value: f"{value / 2**20:.2f}"),
     ]
 
 

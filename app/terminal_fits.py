@@ -18,7 +18,7 @@ def needs_table(answer: dict[str, Any]) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD, title="Predicted peak, and who holds it in the largest train step", title_justify="left"
     )
-    for title in ("Arm", "On", "Trains", "File, MB", "Peak", *(owner.capitalize() for owner in OWNERS)):
+    for title in ("Arm", "On", "Trains", "File, MiB", "Peak", *(owner.capitalize() for owner in OWNERS)):
         table.add_column(title, justify="left" if title in ("Arm", "On") else "right")
     for arm in answer["arms"]:
         for need in arm["needs"]:
@@ -71,7 +71,7 @@ def _held(need: dict[str, Any]) -> list[str]:
         return [need["state"]]
     ledger = found["ledger"]["owners"]
     peak = max(found["phases"].values())
-    file = f"{found['file_bytes'] / 1e6:.2f}" if found["file_bytes"] else ""
+    file = f"{found['file_bytes'] / 2**20:.2f}" if found["file_bytes"] else ""
     return [f"{found['trainable']:,}", file, size(peak), *(size(ledger[owner]) for owner in OWNERS)]
 
 

@@ -89,7 +89,7 @@ def compare(
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Print a study's verdict table, or that of any runs, with what makes them incomparable."""
+    """Print a study's verdict, as a table and in a sentence, or any runs with what makes them incomparable."""
     client = Client(url)
     if runs_named or collection is not None:
         query = {"runs": runs_named, "study": studies, "collection": collection, "reference": reference}
@@ -103,12 +103,11 @@ def compare(
         return
     if not studies:
         raise Invalid("nothing is named to compare: give a study's number, or --runs 1,2,3, or --collection 4")
-    found = [client.get(f"/studies/{study}/comparison") for study in studies]
     if as_json:
-        print_json(found)
+        print_json([client.get(f"/studies/{study}/comparison") for study in studies])
         return
-    for comparison in found:
-        console.print(terminal.verdict_table(comparison))
+    for study in studies:
+        show_comparison(client, study)
 
 
 def _on_config(body: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +146,7 @@ def _watch(client: Client, kind: str, ident: int, as_json: bool) -> None:
 
 
 def show_comparison(client: Client, study_id: int) -> bool:
-    """Print the verdict table; whether every run succeeded."""
+    """Print the verdict, as a table and in a sentence; whether every run succeeded."""
     comparison = client.get(f"/studies/{study_id}/comparison")
     console.print(terminal.verdict_table(comparison))
     console.print(comparison["sentence"], markup=False, highlight=False)

@@ -15,6 +15,7 @@ from app.web.i18n import language
 NOTHING = "–"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
+KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
 
@@ -95,13 +96,13 @@ def memory(value: float | None) -> str:
 
 
 def file_size(value: float | None) -> str:
-    """Bytes on disk: `90.9 MB`, `0.31 MB`, `38 kB`."""
+    """Bytes on disk, in the units of memory: `86.7 MiB`, `0.30 MiB`, `37 KiB`."""
     if value is None:
         return NOTHING
-    for unit, size in (("GB", 10**9), ("MB", 10**6)):
-        if value >= size / 10:
+    for unit, size, least in (("GiB", GIB, GIB), ("MiB", MIB, MIB / 10)):
+        if value >= least:
             return f"{significant(value / size, 3 if value >= size else 2)}{NBSP}{unit}"
-    return f"{significant(value / 1000, 2)}{NBSP}kB" if value >= 1000 else f"{count(int(value))}{NBSP}B"
+    return f"{significant(value / KIB, 2)}{NBSP}KiB" if value >= KIB else f"{count(int(value))}{NBSP}B"
 
 
 def energy(joules: float | None) -> str:

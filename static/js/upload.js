@@ -6,10 +6,10 @@
   let request = null;
 
   const size = (bytes) => {
-    const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
-    const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(bytes, 1)) / 3));
-    const style = { style: "unit", unit: units[power], unitDisplay: "short", maximumSignificantDigits: 3 };
-    return new Intl.NumberFormat(document.documentElement.lang, style).format(bytes / 1000 ** power);
+    const units = ["B", "KiB", "MiB", "GiB"];
+    const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(bytes, 1)) / 10));
+    const format = new Intl.NumberFormat(document.documentElement.lang, { maximumSignificantDigits: 3 });
+    return `${format.format(bytes / 1024 ** power)}\u00a0${units[power]}`;
   };
   const share = (part) => new Intl.NumberFormat(document.documentElement.lang, { style: "percent" }).format(part);
   const filled = (text, values) => text.replace(/\{(\w+)\}/g, (_all, name) => values[name]);

@@ -83,7 +83,11 @@ def test_a_study_is_submitted_watched_and_compared(
     assert "run 1 (full, seed 0): accuracy 1.000" in shown
     assert "reference" in shown and "LoRA r=2" in shown
     assert vezna(monkeypatch, "compare", "1", "--url", server, "--json") == 0
-    assert json.loads(capsys.readouterr().out)[0]["name"] == "Small study"
+    comparison = json.loads(capsys.readouterr().out)[0]
+    assert comparison["name"] == "Small study"
+    assert vezna(monkeypatch, "compare", "1", "--url", server) == 0
+    again = " ".join(capsys.readouterr().out.split())
+    assert comparison["sentence"] and again.endswith(" ".join(comparison["sentence"].split()))
 
 
 def test_a_run_is_submitted_and_its_end_is_the_exit_status(

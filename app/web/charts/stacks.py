@@ -1,14 +1,15 @@
-"""Horizontal stacks: memory by owner, time by phase. One row an arm (or a kind), parts labelled where there is room."""
+"""Horizontal stacks: memory by owner, time by phase. One row an arm (or a kind), below a legend of the parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import altair as alt
 
-from app.web.charts.labels import text_width, widest
+from app.web.charts import legend
+from app.web.charts.labels import widest
+from app.web.charts.legend import Entry
 from app.web.charts.scales import Domain
-from app.web.charts.style import COLOUR, INK, MUTED, NAME, SURFACE, Paper, at_x, at_y, values
+from app.web.charts.style import COLOUR, INK, MUTED, NAME, SURFACE, Paper, at_x, values
 
 BAR, PALE_BAR = 26, 18
 APART, CLOSE, EDGE = 18, 4, 9
@@ -17,8 +18,6 @@ PALE = 0.55
 """Opacity of what was predicted."""
 CAP = 5
 """Half the stroke across the end of a band."""
-NARROWEST, AIR = 14, 8
-"""Pixels: of a part that has its name above it, and between two names."""
 FARTHEST = 1.25
 """So many times the longest bar a band is drawn."""
 
@@ -63,12 +62,13 @@ def chart(data: Stacks, width: int) -> alt.LayerChart:
     """Stacks with the total at their end, and a tick at the total where the parts do not reach it just so."""
     most = _reach(data.bars)
     total_width = widest([bar.label for bar in data.bars], bold=True) + 10
+    named = legend.places(_entries(data.bars), width)
     paper = Paper(
         width=width,
         height=_height(data.bars),
         left=widest([bar.name for bar in data.bars], NAME, most=150 if width > 420 else 100) + 12,
         right=12,
-        top=26,
+        top=legend.height(named),
         bottom=46,
     )
     room = most * paper.plot / max(paper.plot - total_width, 40)
@@ -78,7 +78,7 @@ def chart(data: Stacks, width: int) -> alt.LayerChart:
         *_bands(data, x),
         _totals(data, x),
         _names(data, paper),
-        *(_heads(data, x, paper) if data.bars else []),
+        *legend.layers(named, paper),
     )
 
 
@@ -194,25 +194,14 @@ def _names(data: Stacks, paper: Paper) -> alt.Chart:
     return found
 
 
-def _heads(data: Stacks, x: Domain, paper: Paper) -> list[alt.Chart]:
-    """Names of the first bar's parts above it, as many as there is room for: those of the widest first."""
-    found: list[tuple[float, float, str]] = []
-    begins = accumulate((part.size for part in data.bars[0].parts), initial=0.0)
-    for begin, part in sorted(zip(begins, data.bars[0].parts, strict=False), key=lambda pair: -pair[1].size):
-        left, right = x.pixel(begin, paper.plot), x.pixel(begin + part.size, paper.plot)
-        if right - left < NARROWEST:
-            break
-        width = text_width(part.name)
-        moved = min(left, paper.plot + paper.right - width)
-        if left - moved > AIR:
-            continue  # it would stand above another part
-        left = moved
-        if all(left + width + AIR <= other or left >= end + AIR for other, end, _name in found):
-            found.append((left, left + width, part.name))
-    y = at_y(_places(data.bars)[0][0])
-    return [
-        values([{"text": name}])
-        .mark_text(align="left", baseline="bottom", dy=-2, color=MUTED)
-        .encode(x=at_x(left), y=y, text=alt.Text("text:N"))
-        for left, _end, name in sorted(found)
-    ]
+def _entries(bars: Sequence[Bar]) -> list[Entry]:
+    """What stands for what: every colour that is seen, with the names of all parts that have it; what has several of
+    them comes last."""
+    named: dict[str, list[str]] = {}
+    for bar in sorted(bars, key=lambda bar: bar.pale):  # a predicted part has the colour of the measured one
+        new = [part for part in bar.parts if part.size > 0 and part.name and (not bar.pale or part.colour not in named)]
+        for part in new:
+            names = named.setdefault(part.colour, [])
+            names += [part.name] if part.name not in names else []
+    ordered = sorted(named.items(), key=lambda pair: len(pair[1]) > 1)
+    return [Entry(colour, ", ".join(names)) for colour, names in ordered]

@@ -14,7 +14,7 @@ from app.services.flips import FlipItem
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import NOTHING, count, percent
-from app.web.words.flips import kind_title
+from app.web.words.flips import head, kind_title
 from app.web.words.metrics import title, written
 from app.web.words.parts import sentence
 
@@ -78,14 +78,14 @@ class FlipCounts:
     """The counts of every arm by kind."""
 
     heads: tuple[str, ...]
+    """Each goes on where `Test items that` stops."""
     rows: tuple[FlipRow, ...]
     items: int
 
     @classmethod
     def of(cls, found: Comparison, flips: Flips, query: FlipQuery, *, here: bool) -> "FlipCounts":
         """`here`: the page is about the query's own arm and kind."""
-        arm = _("arm")
-        heads = tuple(kind_title(kind, arm, found.reference.title, graded=flips.graded) for kind in FlipKind)
+        heads = tuple(head(kind, found.reference.title, graded=flips.graded) for kind in FlipKind)
         return cls(heads, tuple(_row(a, flips, query, here) for a in found.arms if a.title in flips.arms), flips.items)
 
 

@@ -18,7 +18,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.plan import Plan
 from app.web.words.data import format_of
-from app.web.words.fields import ARM_FIELDS, METHOD_FIELDS, TRAINING_FIELDS, TUNING_FIELDS, words
+from app.web.words.fields import TRAINING_FIELDS, TUNING_FIELDS, of_arm, words
 from app.web.words.metrics import title
 from app.web.words.parts import sentence
 
@@ -211,5 +211,5 @@ class NewStudyPage:
             return last
         place, _dot, rest = head.removeprefix("arms.").partition(".")
         arm = self.form.arms[int(place)].title if place.isdecimal() and int(place) < len(self.form.arms) else ""
-        label = words(METHOD_FIELDS if rest.startswith("method.") else ARM_FIELDS, last).label
+        label = of_arm(rest)
         return arm if last == "kind" else f"{arm}, {label[:1].lower()}{label[1:]}" if arm else label

@@ -12,6 +12,7 @@ from app.web.forms.arm import ArmForm
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.refusals import told
+from app.web.words.fields import of_arm
 
 PLACE = "arms.0."
 """Before the names of the arm's fields, as in the form of a study."""
@@ -60,6 +61,10 @@ class StudyNewArm:
     def has_field(self, path: str) -> bool:
         """The form shows a field of that path."""
         return self.arm is not None and path in self.arm.fields.paths
+
+    def name_of(self, path: str) -> str:
+        """A field as the form calls it; empty where an error is about no single field."""
+        return of_arm(path.removeprefix(PLACE)) if self.has_field(path) else ""
 
     @property
     def whole(self) -> bool:

@@ -11,7 +11,7 @@ from app.domain.comparison import Arm, Comparison
 from app.domain.costs import Spread
 from app.domain.metrics import RunResult
 from app.domain.pareto import Better
-from app.web.figures.units import energy_unit, file_unit, memory_unit, time_unit
+from app.web.figures.units import energy_unit, memory_unit, time_unit
 from app.web.i18n import gettext as _
 from app.web.numbers import NBSP, decimal, duration, energy, file_size, hundred, memory, short_count
 from app.web.words.metrics import loss_unit, title
@@ -137,7 +137,7 @@ AXES: dict[str, Axis] = {
         title=lambda found: _("file size"),
         better=Better.LOWER,
         of=lambda result: result.artifact_bytes or None,
-        units=lambda found, most: file_unit(most),
+        units=lambda found, most: memory_unit(most),
         say=file_size,
         column="artifact_bytes",
     ),

@@ -14,7 +14,7 @@ from app.web.figures.verdict import look
 from app.web.forms.prices import PricesForm
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import NBSP, NOTHING, count, decimal, duration, energy, file_size
+from app.web.numbers import GIB, KIB, MIB, NBSP, NOTHING, count, decimal, duration, energy, file_size
 from app.web.words.parts import focus, said, sentence
 
 SHOWN = 2
@@ -190,7 +190,8 @@ def _data(keeping: Keeping) -> BreakEven:
 def _unit(keeping: Keeping, top: float) -> tuple[float, str]:
     if keeping.priced:
         return 1.0, keeping.form.money
-    unit, size = next(((u, s) for u, s in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)) if top >= 2 * s), ("kB", 1e3))
+    units = (("TiB", 1024 * GIB), ("GiB", GIB), ("MiB", MIB))
+    unit, size = next(((u, s) for u, s in units if top >= 2 * s), ("KiB", KIB))
     return size, _("On disk, %(unit)s", unit=unit)
 
 

@@ -14,7 +14,7 @@ from app.web.charts.trade_off import Missing, Point, Reach, Side, TradeOff
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.numbers import GIB, MIB, NOTHING, duration, file_size, memory, percent, short_count
+from app.web.numbers import GIB, KIB, MIB, NOTHING, duration, file_size, memory, percent, short_count
 from app.web.words.metrics import heading, title
 from app.web.words.parts import FAILURE_WORDS, listed, sentence
 
@@ -72,7 +72,7 @@ AXES: dict[Cost, CostAxis] = {
         "file_bytes",
         marked("file size"),
         file_size,
-        lambda most: (1e6, "MB") if most >= 1e6 else (1e3, "kB"),
+        lambda most: (MIB, "MiB") if most >= MIB else (KIB, "KiB"),
         "",
     ),
 }

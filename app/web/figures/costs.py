@@ -75,9 +75,3 @@ def before_training(clocks: Mapping[str, float]) -> float:
 def owner_key() -> tuple[Key, ...]:
     """The legend of memory."""
     return tuple(Key(css, _(name)) for css, name, _colour in OWNERS)
-
-
-def phase_key() -> tuple[Key, ...]:
-    """The legend of time."""
-    clocks = tuple(Key(css, _(name)) for css, name, _colour, _n in PHASES if css != "idle")
-    return (Key("idle", _("set-up; batches; evaluate, save, audit, ΔW")), *clocks)

@@ -72,8 +72,6 @@ class Figure:
     """What the page shows behind the disclosure."""
     everything: Callable[[], Table] | None = None
     """What the CSV holds, where that is more."""
-    key: tuple[Key, ...] = ()
-    """A legend, where the labels in the drawing do not do."""
     empty: str = ""
     """Why there is nothing to draw yet."""
 

@@ -60,7 +60,6 @@ def memory(found: Comparison, foreseen: Mapping[str, Foreseen]) -> Figure:
         draw=stacks.chart,
         widths=WIDTHS,
         table=_ledger_table(done, known) if has_ledgers(found) else _old_table(done),
-        key=key(found),
         empty="" if bars else _("No run has a result yet."),
     )
 

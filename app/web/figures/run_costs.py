@@ -10,15 +10,13 @@ from app.web.figures.costs import (
     WIDTHS,
     before_training,
     owner_bar,
-    owner_key,
     phase_bar,
-    phase_key,
     phases,
     train_bar,
 )
 from app.web.figures.costs import owners as old_owners
 from app.web.figures.figure import Cell, Column, Figure, Table
-from app.web.figures.owners import Foreseen, Sizes, ledger_bar, ledger_key, ledger_sizes, memory_sizes, names
+from app.web.figures.owners import Foreseen, Sizes, ledger_bar, ledger_sizes, memory_sizes, names
 from app.web.i18n import gettext as _
 from app.web.numbers import decimal, duration, memory, mib, share
 
@@ -85,7 +83,6 @@ def clocks(found: Clocks, fit: RunFit | None) -> Figure:
         table=Table(
             (Column("clock", _("clock")), Column("seconds", _("s"), decimal), Column("share", _("share"))), tuple(rows)
         ),
-        key=phase_key(),
     )
 
 
@@ -108,7 +105,6 @@ def _figure(title: str, note: str, bar: tuple[str, Sizes, float], guess: Foresee
         draw=stacks.chart,
         widths=WIDTHS,
         table=Table(tuple(columns), tuple(rows)),
-        key=ledger_key(),
     )
 
 
@@ -130,5 +126,4 @@ def _old(found: Memory) -> Figure:
         draw=stacks.chart,
         widths=WIDTHS,
         table=Table((Column("owner", _("owner")), Column("bytes", _("MiB"), lambda v: mib(v, 1))), rows),
-        key=owner_key(),
     )

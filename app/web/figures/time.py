@@ -8,7 +8,7 @@ from app.domain.comparison import Arm, Comparison
 from app.domain.costs import Costs
 from app.web.charts import stacks
 from app.web.charts.stacks import Bar, Stacks
-from app.web.figures.costs import PHASES, WIDTHS, before_training, phase_bar, phase_key, phases, train_bar
+from app.web.figures.costs import PHASES, WIDTHS, before_training, phase_bar, phases, train_bar
 from app.web.figures.estimates import predicted_cells, predicted_columns
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.owners import Foreseen
@@ -33,7 +33,6 @@ def time(found: Comparison, foreseen: Mapping[str, Foreseen]) -> Figure:
         draw=stacks.chart,
         widths=WIDTHS,
         table=_table(done, foreseen),
-        key=phase_key(),
         empty="" if bars else _("No run has a result yet."),
     )
 

@@ -14,11 +14,6 @@ def time_unit(most: float) -> tuple[float, str]:
     return (1.0, _("s")) if most < 600 else (60.0, _("min")) if most < 36_000 else (3600.0, _("h"))
 
 
-def file_unit(most: float) -> tuple[float, str]:
-    """MB, or GB from ten of them on."""
-    return (1e6, "MB") if most < 1e10 else (1e9, "GB")
-
-
 def energy_unit(most: float) -> tuple[float, str]:
     """J, kJ from ten of them on, kWh from one on."""
     return (1.0, "J") if most < 1e4 else (1e3, "kJ") if most < 3.6e6 else (3.6e6, "kWh")

@@ -170,6 +170,11 @@ def words(table: Mapping[str, Words], name: str) -> Words:
     return Words(_(found.label), _(found.hint) if found.hint else "", found.usual)
 
 
+def of_arm(path: str) -> str:
+    """What a field of an arm is called, by its path below the arm: `method.r`, `learning_rate`."""
+    return words(METHOD_FIELDS if path.startswith("method.") else ARM_FIELDS, path.rpartition(".")[2]).label
+
+
 def option(name: str, value: str) -> str:
     """A choice in words."""
     return _(OPTIONS[name, value]) if (name, value) in OPTIONS else value

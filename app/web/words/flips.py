@@ -42,6 +42,41 @@ def kind_title(kind: FlipKind, arm: str, reference: str, *, graded: bool) -> str
             return _("every item")
 
 
+def head(kind: FlipKind, reference: str, *, graded: bool) -> str:
+    """Below `Test items that`: what a column counts, `full gets right and the arm wrong`."""
+    match kind, graded:
+        case FlipKind.WORSE, False:
+            return _("%(reference)s gets right and the arm wrong", reference=reference)
+        case FlipKind.WORSE, True:
+            return _("the arm answers worse than %(reference)s", reference=reference)
+        case FlipKind.BETTER, False:
+            return _("%(reference)s gets wrong and the arm right", reference=reference)
+        case FlipKind.BETTER, True:
+            return _("the arm answers better than %(reference)s", reference=reference)
+        case FlipKind.GAINED, False:
+            return _("the untouched model gets wrong and the arm right")
+        case FlipKind.GAINED, True:
+            return _("the arm answers better than the untouched model")
+        case FlipKind.LOST, False:
+            return _("the untouched model gets right and the arm wrong")
+        case FlipKind.LOST, True:
+            return _("the arm answers worse than the untouched model")
+        case FlipKind.BOTH_WRONG, False:
+            return _("both %(reference)s and the arm get wrong", reference=reference)
+        case FlipKind.BOTH_WRONG, True:
+            return _("%(reference)s and the arm both answer at most half right", reference=reference)
+        case FlipKind.ALL_WRONG, False:
+            return _("every arm gets wrong")
+        case FlipKind.ALL_WRONG, True:
+            return _("every arm answers at most half right")
+        case FlipKind.SEEDS_DIFFER, False:
+            return _("some seeds of the arm get right, others wrong")
+        case FlipKind.SEEDS_DIFFER, True:
+            return _("seeds of the arm answer better and worse")
+        case _:
+            return _("there are in all")
+
+
 def rule(found: Comparison, flips: Flips, seed: int | None) -> str:
     """How it is decided where an item belongs: by which seeds, and what counts as right."""
     metric = title(found.metric)

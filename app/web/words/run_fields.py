@@ -5,7 +5,7 @@ from typing import Any
 from app.domain.run_fields import FIELDS, Field
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.numbers import NBSP, NOTHING, count, decimal, hundred, mib, points, rate, share
+from app.web.numbers import MIB, NBSP, NOTHING, count, decimal, hundred, mib, points, rate, share
 
 TITLES = {
     "id": marked("Run"),
@@ -58,7 +58,7 @@ UNITS = {
     "train_loss": marked("nats"),
     "peak": "MiB",
     "predicted": "MiB",
-    "size": "MB",
+    "size": "MiB",
     "train": marked("s"),
     "wall": marked("s"),
     "speed": marked("tokens/s"),
@@ -91,7 +91,7 @@ def written(field: Field, value: Any) -> str:
         case "fraction":
             return hundred(value)
         case "bytes":
-            return decimal(value / 10**6, 2) if field.name == "size" else mib(value)
+            return decimal(value / MIB, 2) if field.name == "size" else mib(value)
         case "seconds":
             return decimal(value)
         case "count":

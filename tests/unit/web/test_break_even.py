@@ -38,9 +38,9 @@ def drawn(session: Session, study: int | None = None, options: dict[str, Any] | 
 
 def test_without_prices_bytes_are_held_against_each_other(session: Session) -> None:
     figure = drawn(session)
-    # ten adapters and a base: 90.9 + 10 · 0.31 MB; ten whole models: 909 MB
+    # ten adapters and a base: 86.7 + 10 · 0.30 MiB; ten whole models: 867 MiB
     assert plain(figure.title) == (
-        "LoRA r=8 is smaller to keep from 2 tasks on: for 10 tasks 94.0 MB against 0.91 GB of full fine-tuning"
+        "LoRA r=8 is smaller to keep from 2 tasks on: for 10 tasks 89.6 MiB against 867 MiB of full fine-tuning"
     )
     assert [row[-1] for row in figure.table.rows] == [None, 2, 2]
     assert [row[4] for row in figure.table.rows] == [909_000_000, 94_000_000, 90_984_000]
@@ -72,7 +72,7 @@ def test_hours_that_do_not_compare_are_not_priced(session: Session) -> None:
     run = session.scalars(select(RunRow).where(RunRow.arm == "full")).first()
     assert run is not None
     run.worker = "cpu-2"
-    assert "MB" in drawn(session, study, hour="3").title
+    assert "MiB" in drawn(session, study, hour="3").title
     figure = drawn(session, study, hour="3", gib_month="0.02")
     assert "hours are not priced" in figure.note
     assert figure.table.rows == drawn(session, study, gib_month="0.02").table.rows
@@ -139,7 +139,7 @@ def test_a_comma_parts_decimals_and_tasks_are_counted_whatever_stands_before_the
     assert PricesForm(tasks="0000000012").many == 12
     for tasks in ("0000000010000000000", "100001", "1" * 200):
         assert PricesForm(tasks=tasks).errors_of("tasks")
-    assert "for 1 task 91.2 MB against 90.9 MB" in plain(full.get("/studies/1?tasks=1").text)
+    assert "for 1 task 87.0 MiB against 86.7 MiB" in plain(full.get("/studies/1?tasks=1").text)
     assert "for 100,000 tasks" in plain(full.get("/studies/1?tasks=100000").text)
 
 

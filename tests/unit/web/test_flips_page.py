@@ -87,6 +87,19 @@ def test_the_studys_page_has_counts_and_three_items_of_two_kinds(client: TestCli
     assert 'href="#flips"' in text
 
 
+def test_the_columns_of_the_counts_say_what_they_count(client: TestClient, with_language: TestClient) -> None:
+    for address in ("/studies/1", PAGE):
+        text = client.get(address).text
+        heads = re.findall(r"<th[^>]*>(.*?)</th>", text[text.index('<table class="table flip-counts">') :])
+        assert heads[1:4] == [
+            "Test items that …",
+            "full gets right and the arm wrong",
+            "full gets wrong and the arm right",
+        ]
+        assert heads[9] == "there are in all"
+    assert "the arm answers worse than full" in with_language.get("/studies/5").text
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_both_pages_answer_in_every_state_without_any_file(empty: TestClient, state: str) -> None:
     with database_of(empty).transaction() as session:

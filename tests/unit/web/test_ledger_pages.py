@@ -14,7 +14,8 @@ from app.domain.calibration import Estimate
 from app.domain.methods import LoraSpec
 from app.domain.runs import Failure, FailureCode
 from app.store.queries import runs
-from app.web.charts import render, stacks
+from app.web.charts import legend, render, stacks
+from app.web.charts.legend import Entry
 from app.web.charts.stacks import Stacks
 from app.web.contexts.run_failure import RunFailure
 from app.web.figures.costs import phase_bar, train_bar
@@ -74,7 +75,7 @@ def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> 
 
 
 def test_a_run_says_how_large_its_file_was_predicted_to_be(ledgers: TestClient) -> None:
-    assert "The weights' file: predicted 0.30 MB, measured 0.31 MB: 1.9 % too little." in shown(
+    assert "The weights' file: predicted 0.29 MiB, measured 0.30 MiB: 1.9 % too little." in shown(
         ledgers, f"/runs/{LORA}"
     )
     assert "The weights' file" not in shown(ledgers, f"/runs/{OLD}")
@@ -187,11 +188,30 @@ def test_a_band_that_reaches_far_beyond_the_bars_is_cut_and_leaves_them_legible(
     assert line["cut"] and line["high"] == 1.25 * measured.end == 1.25 * 43.0
 
 
-def test_the_widest_parts_have_their_names_above_them() -> None:
-    bar = phase_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 43.0)
+@pytest.mark.parametrize("width", [556, 356])
+@pytest.mark.parametrize("forward", [0.01, 10.0])
+def test_every_colour_of_a_drawing_is_named_in_it_however_small_its_part(forward: float, width: int) -> None:
+    bar = phase_bar("full", (4.0, forward, 20.0, 5.0, 1.0, 3.0), 43.0)
+    guess = train_bar(4.0, Estimate(value=30.0, low=20.0, high=45.0, runs=3))
+    drawn = stacks.chart(Stacks((bar, guess), "s"), width).configure(**render.CONFIG).to_dict(validate=True)
+    names = [row["text"] for rows in drawn["datasets"].values() for row in rows if "text" in row]
+    rest = "set-up, batches, evaluate, save, audit, weight updates"
+    assert names == ["forward", "backward", "optimizer", rest]
+
+
+def test_what_no_bar_has_is_not_in_the_legend() -> None:
+    bar = phase_bar("full", (4.0, 0.0, 20.0, 5.0, 0.0, 0.0), 29.0)
     drawn = stacks.chart(Stacks((bar,), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
     names = [row["text"] for rows in drawn["datasets"].values() for row in rows if "text" in row]
-    assert names == ["forward", "backward", "optimizer"]  # the set-up's would stand over the forward pass
+    assert names == ["set-up", "backward", "optimizer"]
+
+
+def test_a_legend_goes_on_in_another_line_and_cuts_a_name_that_no_line_holds() -> None:
+    found = legend.places([Entry("#111", "forward"), Entry("#222", "backward"), Entry("#333", "x" * 200)], 130)
+    assert [place.line for place in found] == [0, 1, 2]
+    assert [place.x for place in found] == [0, 0, 0]
+    assert found[2].entry.name.endswith("…")
+    assert legend.height(found) == 3 * legend.LINE
 
 
 def test_a_study_without_ledgers_keeps_the_old_split(ledgers: TestClient) -> None:

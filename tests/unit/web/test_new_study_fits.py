@@ -64,7 +64,7 @@ def test_each_arm_shows_its_peak_its_band_and_what_that_rests_on(registered_only
     assert text.count('class="split"') == 2
     assert "Well-known cards: all fits from the RTX 3060 on" in text
     assert "every arm fits" in text
-    assert [size for size in re.findall(r"file ([\d.]+ MB)", text)] == ["90.9 MB", "0.30 MB"]
+    assert [size for size in re.findall(r"file ([\d.]+ MiB)", text)] == ["86.7 MiB", "0.29 MiB"]
 
 
 def test_workers_that_are_alike_share_a_line(registered_only: TestClient) -> None:
