@@ -22,12 +22,13 @@ GENERAL_TEXT, GENERAL_TEXT_TITLE = "bbc-text", "BBC articles without their begin
 STUDY_NAME = "BBC headlines on MiniLM-L6"
 
 
-def study() -> StudySpec:
-    """The sample study: full fine-tuning, LoRA and a linear probe on headlines, three seeds."""
+def study(dataset: str = SAMPLE_DATASET) -> StudySpec:
+    """The sample study: full fine-tuning, LoRA and a linear probe on headlines (registered under the given name), three
+    seeds."""
     return StudySpec(
         name=STUDY_NAME,
         base_model=SAMPLE_MODEL,
-        dataset=SAMPLE_DATASET,
+        dataset=dataset,
         arms=[
             ArmSpec(method=FullSpec()),
             ArmSpec(method=LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"])),

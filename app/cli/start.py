@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 import uvicorn
 from rich.markup import escape
+from sqlalchemy.orm import Session
 
 from app import sample, terminal
 from app.cli.asking import show_comparison
 from app.cli.terms import console
 from app.client import Client
 from app.domain.datasets import SAMPLE_DATASET, Row
-from app.domain.errors import Unavailable
+from app.domain.errors import Conflict, Unavailable
 from app.domain.models import SAMPLE_MODEL, ModelRegistration
 from app.domain.runs import RunStatus
 from app.domain.tasks import Format
@@ -28,6 +29,7 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.queries import base_models, runs, studies
 from app.store.session import Database
+from app.store.tables import DatasetRow
 
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 INSPECTION_SECONDS = 180.0
@@ -116,26 +118,38 @@ def sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
     labels, rows = sample.headlines()
     database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
     with database.transaction() as session:
+        headlines = _register(session, files, SAMPLE_DATASET, sample.TITLE, "labelled", rows, labels)
+        spec = sample.study(dataset_service.shortest_reference(session, headlines))
         known = studies.by_name(session, sample.STUDY_NAME)
-        if known is not None and known.spec == sample.study():
+        if known is not None and known.dataset_id == headlines.id and sample.study(known.spec.dataset) == known.spec:
             spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
             if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
                 return known.id
-        dataset_service.register(
-            session, files, name=SAMPLE_DATASET, title=sample.TITLE, form="labelled", labels=labels, rows=rows
-        )
-        others: tuple[tuple[str, str, Format, Sequence[Row]], ...] = (
-            (sample.SUMMARIES, sample.SUMMARIES_TITLE, "prompt-completion", sample.summaries()),
-            (sample.GENERAL_TEXT, sample.GENERAL_TEXT_TITLE, "text", sample.general_text()),
-        )
-        for name, title, form, more in others:
-            dataset_service.register(session, files, name=name, title=title, form=form, rows=more)
+        _register(session, files, sample.SUMMARIES, sample.SUMMARIES_TITLE, "prompt-completion", sample.summaries())
+        _register(session, files, sample.GENERAL_TEXT, sample.GENERAL_TEXT_TITLE, "text", sample.general_text())
         wanted = ModelRegistration(name=SAMPLE_MODEL, source="sample")
         model_service.register(session, bell, wanted, settings.model_roots)
     with console.status("Inspecting the base model"):
         _wait_for_model(database, still_alive)
     with database.transaction() as session:
-        return study_service.submit(session, bell, sample.study()).id
+        return study_service.submit(session, bell, spec).id
+
+
+def _register(
+    session: Session,
+    files: Files,
+    name: str,
+    title: str,
+    form: Format,
+    rows: Sequence[Row],
+    labels: Sequence[str] = (),
+) -> DatasetRow:
+    """Rows of the sample under their name, or with `-sample` behind it where a user's rows have that name: it stays
+    theirs, also for whoever means its newest version."""
+    try:
+        return dataset_service.register(session, files, name=name, title=title, form=form, rows=rows, labels=labels)
+    except Conflict:
+        return _register(session, files, f"{name}-sample", title, form, rows, labels)
 
 
 def _wait_for_model(database: Database, still_alive: Callable[[], None]) -> None:

@@ -34,9 +34,9 @@ def register(
     rows: Sequence[Row],
     labels: Sequence[str] = (),
 ) -> DatasetRow:
-    """Store rows that a program has made. The same rows under the same name are the same dataset.
+    """Store rows that a program has made. The same rows under a name are the same version, also behind newer ones.
 
-    Raises Conflict if the name stands for other rows.
+    Raises Conflict if the name stands for other rows alone.
     """
     with TemporaryDirectory() as folder:
         local = Path(folder) / "rows.parquet"
@@ -44,16 +44,23 @@ def register(
             written.write(rows)
         found = written.facts
         known = datasets.versions(session, name)
+        same = (version for version in known if version.file and version.content_hash == found.content_hash)
+        if version := next((version for version in same if version.facts.format == form), None):
+            return version
         if known:
-            if known[0].status != "ready" or known[0].content_hash != found.content_hash:
-                raise Conflict(f"the dataset {name!r} is there already with other rows: choose another name")
-            return known[0]
+            raise Conflict(f"the dataset {name!r} is there already with other rows: choose another name")
         file = new_name(found)
         files.put(local, file)
     row = DatasetRow(name=name, title=title, **_ready(found, file, ()))
     session.add(row)
     session.flush()
     return row
+
+
+def shortest_reference(session: Session, row: DatasetRow) -> str:
+    """How a spec names a version that is ready: by its name alone if that means this one today."""
+    newest = datasets.by_name(session, row.name)
+    return row.name if newest is not None and newest.id == row.id else row.reference
 
 
 def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> DatasetRow:

@@ -13,9 +13,8 @@ import yaml
 from rich.console import Console
 
 from app import cli
-from app.cli import asking, start
+from app.cli import asking
 from app.domain.calibration import GIB
-from app.domain.models import SAMPLE_MODEL
 from app.domain.runs import Failure, FailureCode, RunSpec
 from app.domain.studies import StudySpec
 from app.main import create_app
@@ -23,9 +22,7 @@ from app.services import attempts
 from app.services import studies as study_service
 from app.settings import Settings, load
 from app.store.session import Database
-from app.store.tables import BaseModelRow
 from tests import outside
-from tests.conftest import TINY_FACTS as SAMPLE_FACTS
 from tests.fakes import SilentBell
 from tests.integration.test_api import RUN, STUDY, finish
 from tests.integration.test_api_estimates import control_worker
@@ -230,18 +227,6 @@ def test_a_list_is_json_or_has_commas(monkeypatch: pytest.MonkeyPatch, given: st
     assert load().allowed_hosts == ["localhost", "vezna.example", "[::1]"]
     monkeypatch.setenv("VEZNA_ALLOWED_HOSTS", "[::1]")
     assert load().allowed_hosts == ["[::1]"]
-
-
-def test_a_spoilt_sample_study_is_submitted_anew(registered: Database, settings: Settings) -> None:
-    with registered.transaction() as session:
-        session.add(
-            BaseModelRow(name=SAMPLE_MODEL, source="sample", status="ready", facts_json=SAMPLE_FACTS.model_dump())
-        )
-    first = start.sample_study(settings, lambda: None)
-    assert start.sample_study(settings, lambda: None) == first
-    with registered.transaction() as session:
-        study_service.cancel(session, SilentBell(), first)
-    assert start.sample_study(settings, lambda: None) == first + 1
 
 
 def test_a_port_in_use_is_said_before_anything_is_started(

@@ -1,0 +1,92 @@
+"""The sample study beside what users have registered under the sample's names. On SQLite and on PostgreSQL."""
+
+import pytest
+
+from app import sample
+from app.cli import start
+from app.domain.datasets import SAMPLE_DATASET
+from app.domain.models import SAMPLE_MODEL
+from app.services import datasets
+from app.services import studies as study_service
+from app.settings import Settings
+from app.store.files import Files
+from app.store.queries import datasets as rows_of_data
+from app.store.session import Database
+from app.store.tables import BaseModelRow, DatasetRow, StudyRow
+from tests.conftest import TINY_FACTS as SAMPLE_FACTS
+from tests.conftest import small_dataset
+from tests.fakes import SilentBell
+
+
+@pytest.fixture
+def with_sample_model(registered: Database) -> Database:
+    """A database that knows the packaged base model."""
+    with registered.transaction() as session:
+        session.add(
+            BaseModelRow(name=SAMPLE_MODEL, source="sample", status="ready", facts_json=SAMPLE_FACTS.model_dump())
+        )
+    return registered
+
+
+def test_a_spoilt_sample_study_is_submitted_anew(with_sample_model: Database, settings: Settings) -> None:
+    first = start.sample_study(settings, lambda: None)
+    assert start.sample_study(settings, lambda: None) == first
+    with with_sample_model.transaction() as session:
+        study_service.cancel(session, SilentBell(), first)
+    assert start.sample_study(settings, lambda: None) == first + 1
+
+
+def test_a_users_newer_version_of_the_samples_name_leaves_the_sample_study_what_it_is(
+    with_sample_model: Database, settings: Settings, files: Files
+) -> None:
+    first = start.sample_study(settings, lambda: None)
+    theirs = _of_their_own(with_sample_model, files, version=2)
+    assert start.sample_study(settings, lambda: None) == first
+    with with_sample_model.transaction() as session:
+        study_service.cancel(session, SilentBell(), first)
+    again = start.sample_study(settings, lambda: None)
+    assert start.sample_study(settings, lambda: None) == again == first + 1
+    with with_sample_model.reading() as session:
+        studied = [session.get_one(StudyRow, which) for which in (first, again)]
+        assert studied[0].dataset_id == studied[1].dataset_id != theirs
+        assert [row.spec.dataset for row in studied] == [SAMPLE_DATASET, f"{SAMPLE_DATASET}@1"]
+        assert [row.version for row in rows_of_data.versions(session, SAMPLE_DATASET)] == [2, 1]
+        newest = rows_of_data.by_name(session, SAMPLE_DATASET)
+        assert newest and newest.id == theirs
+
+
+def test_where_a_user_has_the_samples_names_the_sample_stands_beside_theirs(
+    with_sample_model: Database, settings: Settings, files: Files
+) -> None:
+    theirs = [_of_their_own(with_sample_model, files, name) for name in (SAMPLE_DATASET, sample.SUMMARIES)]
+    study = start.sample_study(settings, lambda: None)
+    assert start.sample_study(settings, lambda: None) == study
+    with with_sample_model.reading() as session:
+        studied = session.get_one(StudyRow, study)
+        assert studied.spec.dataset == f"{SAMPLE_DATASET}-sample"
+        made = {row.name: row.id for row in rows_of_data.everyone(session)}
+    assert [made[SAMPLE_DATASET], made[sample.SUMMARIES]] == theirs
+    assert made.keys() == {
+        "small", SAMPLE_DATASET, f"{SAMPLE_DATASET}-sample", sample.SUMMARIES, f"{sample.SUMMARIES}-sample",
+        sample.GENERAL_TEXT,
+    }  # fmt: skip
+    assert studied.dataset_id == made[f"{SAMPLE_DATASET}-sample"]
+
+
+def test_a_users_version_that_is_not_ready_has_the_name_too(
+    with_sample_model: Database, settings: Settings, files: Files
+) -> None:
+    with with_sample_model.transaction() as session:
+        session.add(DatasetRow(name=SAMPLE_DATASET, status="preparing"))
+    study = start.sample_study(settings, lambda: None)
+    with with_sample_model.reading() as session:
+        assert session.get_one(StudyRow, study).spec.dataset == f"{SAMPLE_DATASET}-sample"
+
+
+def _of_their_own(database: Database, files: Files, name: str = SAMPLE_DATASET, version: int = 1) -> int:
+    """A version of other rows under a name."""
+    labels, rows = small_dataset()
+    with database.transaction() as session:
+        row = datasets.register(session, files, name="theirs", title="", form="labelled", labels=labels, rows=rows)
+        row.name, row.version = name, version
+    return row.id
