@@ -23,6 +23,8 @@ DESCRIPTION = """Weighs full fine-tuning against LoRA and the other parameter-ef
 Submit a *study* (arms × seeds) or a single *run*; watch its events; read the comparison. Bytes and seconds throughout;
 scores and differences are fractions. Errors are `application/problem+json` and name the field and the remedy."""
 
+GZIP_LEVEL = 4
+"""Four times as fast as 9, which is Starlette's own, for answers that are 3 % longer."""
 MOST_BODY_BYTES = 1 << 20
 """A study of 32 arms and 100 seeds takes some ten thousand; files have limits of their own."""
 
@@ -57,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     mount(app)
     errors.install(app)
-    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=GZIP_LEVEL)
     app.add_middleware(SameOrigin)
     app.add_middleware(KnownHost, names=settings.allowed_hosts)
     app.add_middleware(SafeHeaders)

@@ -5,31 +5,22 @@ Statistics are computed on full data; thinning is for pixels only.
 
 import numpy as np
 from numpy.typing import NDArray
+from tsdownsample import LTTBDownsampler
 
 
 def lttb(x: NDArray[np.float64], y: NDArray[np.float64], points: int) -> NDArray[np.intp]:
-    """Indices of at most `points` of the n points (x, y), x rising; the first and the last are always among them.
+    """Indices of at most `points` (3 or more) of the n points (x, y), x rising; the first and the last are always among
+    them.
 
     Of each bucket the point is kept that spans the largest triangle with the point kept before and the mean of
-    the bucket after. Values that are not finite count as zero. O(n).
+    the bucket after. Values that are not finite count as lying on the line between their neighbours, so that they are
+    kept for nothing but their place. O(n).
     """
-    n = len(x)
-    if points >= n or points < 3:
-        return np.arange(n) if points >= n else np.unique(np.linspace(0, n - 1, max(points, 1)).astype(np.intp))
-    y = np.nan_to_num(y, nan=0.0, posinf=0.0, neginf=0.0)
-    edges = np.linspace(1, n - 1, points - 1).astype(np.intp)
-    sizes = np.diff(edges, append=n)
-    x_means, y_means = (np.add.reduceat(values, edges) / sizes for values in (x, y))
-    kept, x_kept, y_kept = [0], float(x[0]), float(y[0])
-    bounds, x_after, y_after = edges.tolist(), x_means[1:].tolist(), y_means[1:].tolist()
-    for start, stop, x_next, y_next in zip(bounds, bounds[1:], x_after, y_after, strict=False):
-        # twice the triangle's area, but for its sign
-        area = (x_kept - x_next) * (y[start:stop] - y_kept) + (y_next - y_kept) * (x[start:stop] - x_kept)
-        chosen = start + int(np.abs(area).argmax())
-        kept.append(chosen)
-        x_kept, y_kept = float(x[chosen]), float(y[chosen])
-    kept.append(n - 1)
-    return np.array(kept, dtype=np.intp)
+    finite = np.isfinite(y)
+    if not finite.all():
+        y = np.interp(x, x[finite], y[finite]) if finite.any() else np.zeros_like(x)
+    kept: NDArray[np.intp] = LTTBDownsampler().downsample(x, y, n_out=points).astype(np.intp)
+    return kept
 
 
 def extremes(y: NDArray[np.float64], buckets: int) -> NDArray[np.intp]:

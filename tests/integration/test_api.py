@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.sse import ServerSentEvent
 from fastapi.testclient import TestClient
@@ -12,14 +13,14 @@ from pydantic import SecretStr
 
 from app.domain.jobs import EvaluationReport, StepsReport
 from app.domain.methods import METHODS
-from app.domain.metrics import ArtifactFile
+from app.domain.metrics import STEP_DTYPE, ArtifactFile
 from app.domain.runs import RunStatus
 from app.domain.studies import StudyStatus
 from app.main import create_app
 from app.services import attempts
 from app.settings import Settings
 from app.store.files import Files
-from app.store.queries import runs
+from app.store.queries import runs, steps
 from app.store.session import Database
 from app.web.api import events as streams
 from tests.fakes import SilentBell
@@ -226,6 +227,24 @@ def test_steps_are_thinned_to_the_number_asked_for(api: TestClient, registered: 
     assert (thin["step"][0], thin["step"][-1]) == (1, 10)
     assert api.get(f"runs/{run_id}/steps", params={"after_step": 8}).json()["step"] == [9, 10]
     assert api.get(f"runs/{run_id}/steps", params={"after_step": 10**20}).status_code == 422
+
+
+def test_steps_come_whole_from_every_report_and_null_where_a_number_is_not_finite(
+    api: TestClient, registered: Database
+) -> None:
+    run_id = api.post("runs", json=RUN).json()["id"]
+    assert api.get(f"runs/{run_id}/steps").json()["step"] == []
+    losses = [2.0, float("nan"), float("inf"), 1.25, 1.0]
+    with registered.transaction() as session:
+        for numbers in ([1, 2], [3, 4, 5]):
+            reported = np.zeros(len(numbers), dtype=STEP_DTYPE)
+            reported["step"], reported["loss"] = numbers, [losses[number - 1] for number in numbers]
+            reported["tokens"] = [170 * number for number in numbers]
+            steps.append(session, run_id, reported)
+    answer = api.get(f"runs/{run_id}/steps").json()
+    assert (answer["step"], answer["loss"]) == ([1, 2, 3, 4, 5], [2.0, None, None, 1.25, 1.0])
+    assert answer["tokens"] == [170, 340, 510, 680, 850]
+    assert api.get(f"runs/{run_id}/steps", params={"after_step": 1}).json()["step"] == [2, 3, 4, 5]
 
 
 def events_of(text: str) -> list[tuple[str, Any]]:

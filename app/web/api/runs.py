@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.annotations import Annotation
 from app.domain.fits import RunFit
-from app.domain.metrics import RunResult
+from app.domain.metrics import STEP_DTYPE, RunResult
 from app.domain.outside import OutsideResult
 from app.domain.runs import Failure, RunSpec, RunStatus
 from app.domain.thinning import lttb
@@ -121,7 +121,8 @@ class RunOut(BaseModel):
 
 
 class StepSeries(BaseModel):
-    """Step metrics as columns of equal length; `thinned` if not every step is there."""
+    """Step metrics as columns of equal length; `thinned` if not every step is there. What is not finite is null
+    in JSON."""
 
     run_id: int
     total: int
@@ -188,12 +189,11 @@ def series(
 ) -> StepSeries:
     """Step metrics, thinned on the server so that the curve of the loss keeps its shape."""
     runs.get(session, run_id)
-    found = steps.read(session, run_id, after_step=after_step)
-    kept = found[lttb(found["step"].astype(np.float64), found["loss"].astype(np.float64), points)]
-    columns = {name: kept[name].tolist() for name in kept.dtype.names or ()}
-    for name in ("loss", "grad_norm"):
-        columns[name] = [value if np.isfinite(value) else None for value in columns[name]]
-    return StepSeries(run_id=run_id, total=len(found), thinned=len(kept) < len(found), **columns)
+    found = steps.chunks(session, run_id, after_step=after_step)
+    number, loss = steps.column(found, "step"), steps.column(found, "loss")
+    at = lttb(number.astype(np.float64), loss.astype(np.float64), points)
+    columns = {name: steps.column(found, name)[at].tolist() for name in STEP_DTYPE.names or ()}
+    return StepSeries(run_id=run_id, total=len(number), thinned=len(at) < len(number), **columns)
 
 
 def _out(session: Session, row: RunRow) -> RunOut:
