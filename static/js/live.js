@@ -19,10 +19,11 @@
   });
 
   function putBack({ detail: { target } }) {
-    const { open, logs } = kept.get(target) ?? { open: [], logs: [] };
-    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    const had = kept.get(target); // a swap out of band has no target
+    if (!had) return;
+    for (const id of had.open) document.getElementById(id)?.setAttribute("open", "");
     toEnd(target);
-    for (const [id, top] of logs) {
+    for (const [id, top] of had.logs) {
       const log = document.getElementById(id);
       if (log && top >= 0) log.scrollTop = top;
     }
