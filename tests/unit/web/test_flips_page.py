@@ -87,7 +87,7 @@ def test_the_studys_page_has_counts_and_three_items_of_two_kinds(client: TestCli
     assert 'href="#flips"' in text
 
 
-def test_the_columns_of_the_counts_say_what_they_count(client: TestClient, with_language: TestClient) -> None:
+def test_the_columns_of_the_counts_say_what_they_count(client: TestClient) -> None:
     for address in ("/studies/1", PAGE):
         text = client.get(address).text
         heads = re.findall(r"<th[^>]*>(.*?)</th>", text[text.index('<table class="table flip-counts">') :])
@@ -97,6 +97,9 @@ def test_the_columns_of_the_counts_say_what_they_count(client: TestClient, with_
             "full gets wrong and the arm right",
         ]
         assert heads[9] == "there are in all"
+
+
+def test_the_columns_of_graded_answers_say_better_and_worse(with_language: TestClient) -> None:
     assert "the arm answers worse than full" in with_language.get("/studies/5").text
 
 
