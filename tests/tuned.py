@@ -30,6 +30,7 @@ def add_tuned_study(
     arms: Sequence[ArmSpec] = ARMS,
     how: str | Mapping[str, object] = "grid",
     finals: bool = True,
+    margin_points: float = 2,
 ) -> int:
     """A study on the sample's model and data whose trials of every round have ended; its runs too, if so wanted."""
     spec = StudySpec(
@@ -38,7 +39,7 @@ def add_tuned_study(
         dataset=sample.SAMPLE_DATASET,
         arms=list(arms),
         seeds=[0, 1, 2],
-        margin_points=2,
+        margin_points=margin_points,
         training=sample.study().training,
         tuning=how,  # type: ignore[arg-type]  # as a request says it
     )

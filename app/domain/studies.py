@@ -14,7 +14,8 @@ from app.domain.tasks import TASKS, MetricName, Task
 from app.domain.tuning import MOST_RATES, NoTuning, TuningSpec, seeds_for
 
 MOST_ARMS = 32
-Rate = Annotated[float, Field(gt=0, le=10)]
+LARGEST_RATE = 10.0
+Rate = Annotated[float, Field(gt=0, le=LARGEST_RATE)]
 
 
 class ArmSpec(BaseModel):

@@ -1,13 +1,13 @@
 """What tuning made of an arm: the rates that it tried, the one that it took, and what that cost."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from app.domain.planning import smallest_difference
 from app.domain.runs import Failure
-from app.domain.studies import ArmSpec, StudySpec
+from app.domain.studies import LARGEST_RATE, ArmSpec, StudySpec
 from app.domain.tasks import METRICS
 from app.domain.tuning import Chosen, Hopeless, NoTuning, Step, Trial, Tried, next_step, tried
 
@@ -74,6 +74,20 @@ class ArmTuning:
         return ends.get(self.chosen)
 
     @property
+    def further(self) -> tuple[float, ...]:
+        """As many rates, smallest first: the row goes on beyond its end, in steps like its last, and leaves out as many
+        at the other, so that the chosen one comes to stand within. Empty where it is not at an end, or where nothing
+        larger is a learning rate."""
+        if self.edge is None:
+            return ()
+        outwards = self.rates if self.edge == "largest" else self.rates[::-1]
+        new = len(outwards) // 2
+        end, step = outwards[-1], outwards[-1] / outwards[-2]
+        beyond = [float(f"{end * step**place:.3g}") for place in range(1, new + 1)]
+        moved = tuple(sorted([*outwards[new:], *beyond]))
+        return moved if moved[-1] <= LARGEST_RATE else ()
+
+    @property
     def rival(self) -> Rival | None:
         """Of the rates of the last round that the validation split cannot tell from the chosen one, the closest.
 
@@ -109,3 +123,12 @@ class ArmTuning:
     def tokens(self) -> int:
         """Tokens that its trials trained on, of those that ended well."""
         return sum(t.tokens or 0 for t in self.trials)
+
+
+def trying(spec: StudySpec, rates: Mapping[str, Sequence[float]]) -> StudySpec:
+    """The same study, in which some arms try other rates: as many as before."""
+    arms = [
+        arm.model_copy(update={"learning_rates": list(rates[arm.title])}) if rates.get(arm.title) else arm
+        for arm in spec.arms
+    ]
+    return spec.model_copy(update={"arms": arms})

@@ -10,6 +10,8 @@ from app.web.i18n import marked
 from app.web.numbers import decimal, rate
 from app.web.words.fields import TUNING_FIELDS
 
+FURTHER = "further"
+"""In an address: the arms of a study whose best rate is at an end of those tried try rates around it."""
 WORDS = {
     "none": marked("not tuned"),
     "grid": marked("a grid of rates"),

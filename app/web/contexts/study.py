@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.domain.comparison import Comparison
 from app.domain.models import ModelFacts
+from app.domain.verdict import VerdictKind
 from app.web.address import Address
 from app.web.contexts.notes import Written
 from app.web.contexts.study_arms import Arms
@@ -12,7 +13,7 @@ from app.web.contexts.study_choices import StudyChoices
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
-from app.web.contexts.study_tuning import StudyTuning
+from app.web.contexts.study_tuning import FurtherRates, StudyTuning
 from app.web.contexts.study_updates import StudyUpdates
 from app.web.figures import Drawn
 from app.web.figures.memory import OwnerRow, owner_rows
@@ -20,7 +21,7 @@ from app.web.figures.owners import Foreseen
 from app.web.figures.time import TrainRow, train_rows
 from app.web.view import StudyView
 from app.web.words import Caveat, Fact, caveats, facts, headline, lead, plain
-from app.web.words.parts import failures, remedy, why
+from app.web.words.parts import failures, kind, remedy, why
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class StudyPage:
     written: Written
     margin: float
     """Points."""
+    open: bool
+    """An arm is undecided, or a hint only."""
     owner_rows: tuple[OwnerRow, ...]
     """Memory in numbers, over the arms that have costs."""
     train_rows: tuple[TrainRow, ...]
@@ -80,6 +83,11 @@ class StudyPage:
     def undecided(self) -> bool:
         """Seeds may be added, and would help."""
         return not self.live and bool(self.advance.would_decide)
+
+    @property
+    def rates_first(self) -> FurtherRates | None:
+        """Where an arm is not decided: rates to look for before seeds are added, which measure the rates taken."""
+        return self.tuning.further if self.tuning and self.open else None
 
     @classmethod
     def of(
@@ -123,6 +131,7 @@ class StudyPage:
             ),
             written=written,
             margin=found.spec.margin_points,
+            open=any(kind(arm) in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others),
             owner_rows=owner_rows(found, foreseen),
             train_rows=train_rows(found, foreseen),
         )

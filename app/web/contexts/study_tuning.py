@@ -8,14 +8,14 @@ from app.domain.runs import RunStatus
 from app.domain.tasks import generates
 from app.domain.tuned import Rival
 from app.domain.tuning import Trial, Tried
-from app.web.contexts.new_tuning import rounds
+from app.web.contexts.new_tuning import FURTHER, rounds, row
 from app.web.figures import Drawn
 from app.web.figures.tuning import last_tried
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.numbers import NOTHING, decimal, hundred, rate
 from app.web.words.metrics import heading
-from app.web.words.parts import why
+from app.web.words.parts import listed, said, why
 
 STATES = {
     RunStatus.QUEUED: marked("queued"),
@@ -63,6 +63,38 @@ class TunedArm:
 
 
 @dataclass(frozen=True)
+class FurtherRates:
+    """The study again, with other rates for the arms whose best one is at an end of those tried."""
+
+    why: str
+    """A sentence."""
+    words: str
+    """Of the link."""
+    href: str
+    rows: tuple[str, ...]
+    """What each of them would try: `LoRA r=8: 2e-3, 6e-3, 0.018`."""
+
+    @classmethod
+    def of(cls, study_id: int, found: Comparison) -> "FurtherRates | None":
+        """None where no arm has such a rate."""
+        arms = [arm for arm in found.arms if arm.tuning and arm.tuning.further]
+        if not arms:
+            return None
+        names = listed([said(arm) for arm in arms])
+        return cls(
+            why=ngettext(
+                "The best rate of %(arms)s is the last of those tried on its side: a better one may lie beyond.",
+                "The best rates of %(arms)s are the last of those tried on their side: better ones may lie beyond.",
+                len(arms),
+                arms=names,
+            ),
+            words=_("Repeat with rates around the best of %(arms)s", arms=names),
+            href=f"/studies/new?from_study={study_id}&rates={FURTHER}",
+            rows=tuple(f"{arm.title}: {row(arm.tuning.further)}" for arm in arms if arm.tuning),
+        )
+
+
+@dataclass(frozen=True)
 class StudyTuning:
     """What was tried."""
 
@@ -73,9 +105,10 @@ class StudyTuning:
     unit: str
     rounds: int
     arms: tuple[TunedArm, ...]
+    further: FurtherRates | None
 
     @classmethod
-    def of(cls, found: Comparison, figure: Drawn) -> "StudyTuning | None":
+    def of(cls, study_id: int, found: Comparison, figure: Drawn) -> "StudyTuning | None":
         """From a comparison; None where no rate was looked for."""
         if not found.spec.tuning.rounds:
             return None
@@ -86,6 +119,7 @@ class StudyTuning:
             unit=_("not on validation") if generates(found.metric) else f"%, {_('validation')}",
             rounds=len(found.spec.tuning.rounds),
             arms=tuple(_arm(arm) for arm in found.arms),
+            further=FurtherRates.of(study_id, found) if found.complete else None,
         )
 
 

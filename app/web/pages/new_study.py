@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid
 from app.domain.studies import StudySpec
+from app.domain.tuned import trying
 from app.services import studies as study_service
 from app.services import will_it_fit
 from app.store.queries import runs, studies
 from app.web.contexts.new_arm import new_arm
+from app.web.contexts.new_tuning import FURTHER
 from app.web.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.desk import Desk
 from app.web.forms.study import StudyForm
@@ -67,19 +69,21 @@ def blank(
     render: Render,
     from_study: Annotated[RowId | None, Query()] = None,
     from_run: Annotated[RowId | None, Query()] = None,
+    rates: Annotated[str, Query(max_length=20)] = "",
     take: Annotated[str, Query(alias="set", max_length=LONGEST_ACTION)] = "",
     dataset: Annotated[str, Query(max_length=LONGEST_ACTION)] = "",
     base_model: Annotated[str, Query(max_length=200)] = "",
     task: Annotated[str, Query(max_length=40)] = "",
 ) -> HTMLResponse:
     """The form, prefilled with each method's defaults on some dataset or base model, with a method, with an earlier
-    study, or with a run and a way out for it."""
+    study (with `rates=further` its arms look further where their best rate is at an end), or with a run and a way out
+    for it."""
     if from_run is not None:
         return render.page(TEMPLATE, at.page(_of_run(at.session, from_run, take)))
     if from_study is None:
         form = at.known.first_form(dataset, base_model, task).with_arm(take)
     else:
-        form = StudyForm.of(studies.get(at.session, from_study).spec)
+        form = StudyForm.of(_again(at.session, from_study, further=rates == FURTHER))
     return render.page(TEMPLATE, at.page(form))
 
 
@@ -127,6 +131,14 @@ def _refuse_misfit(at: Desk, spec: StudySpec) -> None:
         if any(not field.path.endswith(".method") for field in error.fields):
             raise
         raise Invalid.field("insist", _("It fits on no live worker"), _("take a way out, or tick the box")) from error
+
+
+def _again(session: Session, study_id: int, *, further: bool) -> StudySpec:
+    """A study that is there."""
+    if not further:
+        return studies.get(session, study_id).spec
+    found = study_service.comparison(session, study_id)
+    return trying(found.spec, {arm.title: arm.tuning.further for arm in found.arms if arm.tuning})
 
 
 def _of_run(session: Session, run_id: int, take: str) -> StudyForm:

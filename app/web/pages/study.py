@@ -128,6 +128,6 @@ def whole_page(
         updates=StudyUpdates.of(found, evidence.updates, view),
         flips=StudyFlips.of(session, files, study_id, found),
         foreseen=evidence.foreseen,
-        tuning=StudyTuning.of(found, shown["tuning"]),
+        tuning=StudyTuning.of(study_id, found, shown["tuning"]),
         written=Written("studies", study_id, advance.study.note, tuple(own)),
     )

@@ -14,6 +14,7 @@ from app.web.words.parts import (
     failures,
     focus,
     kind,
+    listed,
     margin,
     remedy,
     said,
@@ -76,6 +77,24 @@ def what_would_decide(arm: Arm) -> str:
     return text
 
 
+def rates_first(found: Comparison, arm: Arm) -> str:
+    """That a better learning rate may decide before more seeds do; empty unless the best one of the arm or of the
+    reference is at an end of those tried."""
+    at_edge = [said(a) for a in (arm, found.reference) if a.tuning and a.tuning.edge]
+    if not at_edge:
+        return ""
+    return _(
+        "First look further for learning rates: the best one of %(arms)s is at the end of those tried.",
+        arms=listed(at_edge),
+    )
+
+
+def ways_to_decide(found: Comparison, arm: Arm) -> str:
+    """What to do about an arm that is not decided, in the order in which to do it; empty where it is decided."""
+    more = what_would_decide(arm)
+    return " ".join(part for part in (rates_first(found, arm), more) if part) if more else ""
+
+
 def _meaning(found: Comparison, arm: Arm) -> str:
     """What the verdict's word stands on."""
     values = {
@@ -101,14 +120,14 @@ def _meaning(found: Comparison, arm: Arm) -> str:
                 "margin of %(margin)s.",
                 **values,
             )
-            return f"{text} {what_would_decide(arm)}"
+            return f"{text} {ways_to_decide(found, arm)}"
         case _:
             text = _(
                 "The difference in %(metric)s is %(difference)s points, and that interval knows nothing of other "
                 "seeds.",
                 **values,
             )
-            return f"{text} {what_would_decide(arm)}"
+            return f"{text} {ways_to_decide(found, arm)}"
 
 
 def _saves(found: Comparison, arm: Arm) -> str:

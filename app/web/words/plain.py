@@ -9,7 +9,7 @@ from app.domain.verdict import VerdictKind
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.words.headline import headline
-from app.web.words.lead import what_would_decide
+from app.web.words.lead import ways_to_decide
 from app.web.words.parts import difference, failures, focus, kind, why
 from app.web.words.savings import needs
 
@@ -18,7 +18,7 @@ NAMES_ITS_DISTANCE = (VerdictKind.BETTER, VerdictKind.WORSE)
 
 
 def plain(found: Comparison) -> str:
-    """One sentence; a second one where it is undecided, and one for runs that failed."""
+    """One sentence; more where it is undecided, and one for runs that failed."""
     arm = focus(found)
     text = headline(found)
     if arm is not None:
@@ -26,7 +26,7 @@ def plain(found: Comparison) -> str:
             text = _("%(verdict)s: %(difference)s", verdict=text, difference=difference(arm))
         if what := needs(found, arm):
             text = _("%(verdict)s; it needs %(what)s", verdict=text, what=what)
-    parts = [f"{text}.", what_would_decide(arm) if arm else ""]
+    parts = [f"{text}.", ways_to_decide(found, arm) if arm else ""]
     lost = sum(times for _failure, times in failures(found))
     if lost and any(run.result for run in found.runs):
         reasons = ", ".join(dict.fromkeys(why(failure) for failure, _times in failures(found)))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs import RunStatus, TrainingArguments
 from app.domain.studies import ArmSpec, StudySpec
-from app.domain.tuned import ArmTuning, Rival
+from app.domain.tuned import ArmTuning, Rival, trying
 from app.domain.tuning import (
     FIRST_SEED,
     Chosen,
@@ -276,6 +276,40 @@ def test_a_rate_is_no_rival_if_its_trial_was_lost_or_has_no_score() -> None:
     found = ArmTuning.of(spec(), ARMS[0], seen)
     assert found is not None
     assert (found.chosen, found.rival) == (spec().rates(ARMS[0])[1], None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "further"),
+    [
+        ((0.9, 0.8, 0.7), (1.11e-5, 3.33e-5, 1e-4)),
+        ((0.7, 0.9, 0.8), ()),
+        ((0.7, 0.8, 0.9), (1e-4, 3e-4, 9e-4)),
+        ((0.9, 0.8), (1.11e-5, 3.33e-5)),
+        ((0.8, 0.9), (1e-4, 3e-4)),
+    ],
+)
+def test_a_best_rate_at_an_end_comes_to_stand_within_as_many_as_far_apart(
+    scores: tuple[float, ...], further: tuple[float, ...]
+) -> None:
+    rates = spec().rates(ARMS[0])[: len(scores)]
+    arm = ARMS[0].model_copy(update={"learning_rates": list(rates)})
+    one = spec(arms=[arm, *ARMS[1:]], tuning={"kind": "grid", "rates": len(rates)})
+    seen = [trial(rate, score, arm="full", items=1000) for rate, score in zip(rates, scores, strict=True)]
+    found = ArmTuning.of(one, arm, seen)
+    assert found is not None
+    assert found.further == further
+    again = trying(one, {"full": found.further})
+    assert again.rates(again.arms[0]) == (further or rates)
+    assert again.arms[1:] == one.arms[1:]
+
+
+def test_no_rate_is_looked_for_beyond_the_largest_that_there_may_be() -> None:
+    arm = ARMS[0].model_copy(update={"learning_rates": [1.0, 3.0, 9.0]})
+    one = spec(arms=[arm, *ARMS[1:]])
+    seen = [trial(rate, rate / 10, arm="full", items=1000) for rate in (1.0, 3.0, 9.0)]
+    found = ArmTuning.of(one, arm, seen)
+    assert found is not None and found.edge == "largest"
+    assert found.further == ()
 
 
 def test_only_the_last_round_of_halving_has_rivals() -> None:

@@ -43,6 +43,37 @@ def test_the_page_shows_the_rates_tried_and_marks_the_chosen_ones(registered_onl
     assert "not tuned" not in text
 
 
+def test_an_undecided_study_looks_further_for_rates_before_it_adds_seeds(registered_only: TestClient) -> None:
+    study = tuned(registered_only, margin_points=0.5)
+    text = plain(registered_only.get(f"/studies/{study}").text)
+    assert "Undecided whether LoRA r=8" in text
+    lead = text[text.index('class="lead"') :]
+    first = "First look further for learning rates: the best one of LoRA r=8 is at the end of those tried."
+    assert 0 < lead.index(first) < lead.index("would decide about LoRA r=8")
+    assert text.index('id="rates-first"') < text.index('id="add-seeds"')
+    assert re.search(r'class="button quiet"\s+type="submit"\s+id="add-seeds"', text)
+    assert "LoRA r=8: 2e-3, 6e-3, 0.018" in text
+    sentence = registered_only.get(f"/api/v1/studies/{study}/comparison").json()["sentence"]
+    assert first in sentence
+    form = registered_only.get(f"/studies/new?from_study={study}&rates=further").text
+    rates = re.findall(r'name="arms.\d.learning_rates"\s+value="([^"]*)"', form)
+    assert rates == ["", "0.002, 0.006, 0.018", ""]
+
+
+def test_a_study_whose_best_rates_lie_within_adds_seeds_alone(registered_only: TestClient) -> None:
+    within = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.9, 0.8))
+    text = plain(registered_only.get(f"/studies/{tuned(registered_only, within, margin_points=0.5)}").text)
+    assert "look further" not in text.lower()
+    assert "Repeat with rates around" not in text
+    assert re.search(r'class="button"\s+type="submit"\s+id="add-seeds"', text)
+
+
+def test_a_decided_study_offers_further_rates_where_it_tells_of_those_tried(registered_only: TestClient) -> None:
+    text = registered_only.get(f"/studies/{tuned(registered_only)}").text
+    assert 'id="rates-first"' not in text
+    assert 'href="/studies/new?from_study=1&amp;rates=further"' in section(text, "tuning")
+
+
 def test_a_study_that_tuned_nothing_says_so_and_has_no_such_section(full: TestClient) -> None:
     text = full.get("/studies/1").text
     assert "learning rates were not tuned" in text
