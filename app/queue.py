@@ -6,7 +6,6 @@ from typing import Any
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 from app.settings import Settings
 
@@ -20,8 +19,6 @@ SWEEP = "vezna.sweep"
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
 QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, SWEEP), CONTROL_QUEUE)
-
-BROKER_ERRORS = (OperationalError, RedisError, OSError)
 
 log = structlog.get_logger()
 
@@ -67,6 +64,14 @@ def celery_app(settings: Settings) -> Celery:
     return app
 
 
+def broker_errors() -> tuple[type[Exception], ...]:
+    """What a broker that is away raises. Asked for once something was raised: Celery loads the client of Redis with the
+    first ring, and a start does without."""
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    return (OperationalError, RedisError, OSError)
+
+
 QUIET_SECONDS = 5.0
 """After a ring that failed the next ones are not tried for so long: a study's hundred runs shall not wait for each."""
 
@@ -90,7 +95,7 @@ class Doorbell:
             return False
         try:
             self._app.send_task(task, args=args, retry=False)
-        except BROKER_ERRORS as error:
+        except broker_errors() as error:
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             log.warning("the broker is away; the sweeper will ring again", task=task, error=str(error))
             return False
@@ -101,6 +106,6 @@ class Doorbell:
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=3)
-        except BROKER_ERRORS:
+        except broker_errors():
             return False
         return True

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from scipy.special import stdtrit
-
+from app.domain.distributions import t_quantile as student_quantile
 from app.domain.methods import METHODS, Family
 
 DIGITS = 16
@@ -77,4 +76,4 @@ def _told(value: Any) -> Any:
 
 def t_quantile(n: int) -> float:
     """By what the standard error of a mean of n ≥ 2 values is multiplied for the half-width of its interval."""
-    return float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2))
+    return student_quantile(n - 1, 0.5 + CONFIDENCE / 2)

@@ -30,7 +30,8 @@ from math import inf, isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+
+from app.domain.distributions import t_below, t_quantile
 
 Scores = NDArray[np.float64]
 """[S, N], seeds × test items: the metric of each item (1 right, 0 wrong; any float works)."""
@@ -108,7 +109,7 @@ class Difference:
     @property
     def p_value(self) -> float:
         """Two-sided, of no difference: below 1 − confidence just when the interval excludes 0."""
-        return float(2 * stdtr(self.degrees_of_freedom, -abs(self.delta) / sqrt(self.variance)))
+        return 2 * t_below(self.degrees_of_freedom, -abs(self.delta) / sqrt(self.variance))
 
     @property
     def one_seed(self) -> bool:
@@ -225,7 +226,7 @@ def satterthwaite(variance: float, *parts: tuple[float, int]) -> float:
 
 def student(confidence: float, df: float) -> float:
     """Student's t that a share `confidence` of the distribution lies within."""
-    return float(stdtrit(df, (1 + confidence) / 2))
+    return t_quantile(df, (1 + confidence) / 2)
 
 
 def seed_variance(scores: Scores) -> float:

@@ -13,8 +13,7 @@ only, not what another seed would change.
 from dataclasses import dataclass
 from math import sqrt
 
-from scipy.special import ndtri
-
+from app.domain.distributions import normal_quantile
 from app.domain.intervals import CONFIDENCE
 
 
@@ -49,7 +48,7 @@ def wilson(mean: float, items: int, confidence: float = CONFIDENCE) -> Share:
     """Wilson's interval of a share `mean` of `items`. ValueError without an item, or for what is no share."""
     if items < 1 or not 0 <= mean <= 1:
         raise ValueError(f"{mean} of {items} items is no share")
-    z = float(ndtri((1 + confidence) / 2))
+    z = normal_quantile((1 + confidence) / 2)
     middle = (mean + z**2 / (2 * items)) / (1 + z**2 / items)
     half = z / (1 + z**2 / items) * sqrt(mean * (1 - mean) / items + z**2 / (4 * items**2))
     # Rounding must not put an end on the wrong side of the share itself.

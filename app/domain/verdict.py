@@ -22,8 +22,8 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
 
+from app.domain.distributions import binomial_below
 from app.domain.intervals import (
     CONFIDENCE,
     Difference,
@@ -179,7 +179,7 @@ def mcnemar(arm_right: NDArray[np.bool_], reference_right: NDArray[np.bool_]) ->
     if arm.shape != other.shape or arm.ndim != 1:
         raise ValueError(f"two runs on the same items are needed; these have the shapes {arm.shape} and {other.shape}")
     only_arm, only_other = int((arm & ~other).sum()), int((other & ~arm).sum())
-    return min(1.0, 2 * float(bdtr(min(only_arm, only_other), only_arm + only_other, 0.5)))
+    return min(1.0, 2 * binomial_below(min(only_arm, only_other), only_arm + only_other, 0.5))
 
 
 def _verdict(seen: Difference, margin: float) -> Verdict:

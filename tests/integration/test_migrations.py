@@ -2,6 +2,7 @@
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 from app.domain.errors import Unavailable
@@ -26,6 +27,10 @@ def test_they_can_be_undone_and_done_again(database: Database) -> None:
 
     assert differences(database) == []
     assert set(inspect(database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
+
+
+def test_the_last_by_the_names_of_the_files_is_the_last_by_what_they_say() -> None:
+    assert ScriptDirectory(str(migrate.MIGRATIONS)).get_current_head() == migrate.head()
 
 
 def test_doing_them_twice_changes_nothing(database: Database) -> None:

@@ -51,6 +51,16 @@ def test_the_application_is_made_without_them(tmp_path: Path) -> None:
     assert {name.partition(".")[0] for name in done.stdout.split()} & HEAVY == set()
 
 
+def test_a_server_is_there_without_what_only_some_pages_need(tmp_path: Path) -> None:
+    """Each takes a twentieth of the start or more: charts, quantiles, migrations, the client of the broker."""
+    code = "import sys, app.cli; from app.main import create_app; create_app(); print(*sys.modules)"
+    environment = {"VEZNA_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert {"altair", "scipy.special", "alembic", "redis"} & set(done.stdout.split()) == set()
+
+
 @pytest.mark.parametrize("name", ["utils", "helpers", "common", "manager", "misc"])
 def test_no_file_is_a_grab_bag(name: str) -> None:
     assert not [path for room in ("app", "worker") for path in (ROOT / room).rglob(f"{name}.py")]

@@ -1,9 +1,10 @@
 """What N tasks take together: a line an arm, and a mark where keeping adapters becomes the cheaper way."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import text_width
 from app.web.charts.line_ends import line_ends, room_for
 from app.web.charts.scales import Domain

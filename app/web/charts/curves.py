@@ -1,14 +1,16 @@
 """Curves over training: each arm's mean over seeds (line), smallest to largest seed (band), evaluations (markers), what
 was measured behind a smoothed line, and where a run failed (cross)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import altair as alt
 import numpy as np
 
 from app.domain.smoothing import Band, Floats
 from app.domain.thinning import bucket_starts, extremes
+from app.web.charts import grammar as alt
 from app.web.charts.line_ends import line_ends, room_for
 from app.web.charts.scales import Domain
 from app.web.charts.style import CROSS, Look, Paper, markers, values

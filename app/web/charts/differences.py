@@ -1,12 +1,13 @@
 """The verdict in a picture: each arm's difference to the reference with its interval, over the band of the margin."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import text_width, widest
 from app.web.charts.scales import Domain
-from app.web.charts.style import BAND, COLOUR, INK, MUTED, NAME, Look, Paper, at_x, at_y, markers, values
+from app.web.charts.style import BAND, INK, MUTED, NAME, Look, Paper, at_x, at_y, markers, own_colour, values
 from app.web.i18n import gettext as _
 
 BESIDE = 400
@@ -67,7 +68,7 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
     interval = values(known).mark_rule(strokeWidth=2.5, strokeCap="round").encode(x=x["low"], x2=alt.X2("high:Q"), y=y)
     return paper.draw(
         *_ground(data, domain, paper, beside=beside),
-        interval.encode(color=COLOUR),
+        interval.encode(color=own_colour()),
         *markers(known, 110, x=x["delta"], y=y),
         *_names(rows, y, paper, beside=beside),
     )
@@ -124,7 +125,7 @@ def _names(rows: list[dict[str, object]], y: alt.Y, paper: Paper, *, beside: boo
             fontSize=NAME,
             limit=paper.left - 12 if beside else paper.plot * 0.62,
         )
-        .encode(x=at_x(0), y=y, text=alt.Text("name:N"), color=COLOUR)
+        .encode(x=at_x(0), y=y, text=alt.Text("name:N"), color=own_colour())
     )
     word = (
         values(rows)

@@ -1,10 +1,11 @@
 """Energy kept over the rank: a line for each ΔW, mean and band over matrices, and one for the matrices themselves."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-import altair as alt
-
 from app.domain.updates import KeptAt
+from app.web.charts import grammar as alt
 from app.web.charts.labels import widest
 from app.web.charts.scales import Domain
 from app.web.charts.style import NAME, Look, Paper, at_x, at_y, markers, values

@@ -1,13 +1,14 @@
 """A heat table: cells by length and batch, darker the nearer they come to a device's room, each with a mark for whether
 it fits; a line parts what fits from the rest."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import text_width, widest
-from app.web.charts.style import COLOUR, INK, LINE, MUTED, Paper, at_x, at_y, values
+from app.web.charts.style import INK, LINE, MUTED, Paper, at_x, at_y, own_colour, values
 
 ROW = 34
 NARROWEST = 46
@@ -132,7 +133,7 @@ def _numbers(data: Heat, paper: Paper) -> alt.Chart:
         for c in data.cells
     ]
     text = values(rows).mark_text(align="center", baseline="middle", dx=0 if narrow else 6, fontSize=11)
-    found: alt.Chart = text.encode(x=_x(data, "x"), y=_y(data, "y"), text=alt.Text("text:N"), color=COLOUR)
+    found: alt.Chart = text.encode(x=_x(data, "x"), y=_y(data, "y"), text=alt.Text("text:N"), color=own_colour())
     return found
 
 

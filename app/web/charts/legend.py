@@ -1,13 +1,14 @@
 """A legend inside a drawing: coloured squares with their names, in as many lines as they need. It goes along into every
 file that the chart is written to."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import clipped, text_width
-from app.web.charts.style import COLOUR, MUTED, Paper, at_x, at_y, values
+from app.web.charts.style import MUTED, Paper, at_x, at_y, own_colour, values
 
 LINE = 18
 SQUARE, GAP, APART = 10, 5, 14
@@ -56,7 +57,7 @@ def layers(found: Sequence[Place], paper: Paper) -> list[alt.Chart]:
         square = values([{"colour": colour}]).mark_point(shape="square", size=SQUARE**2, filled=True, opacity=1)
         text = values([{"text": name}]).mark_text(align="left", baseline="middle", color=MUTED)
         drawn += [
-            square.encode(x=at_x(left + SQUARE / 2), y=at_y(middle), color=COLOUR),
+            square.encode(x=at_x(left + SQUARE / 2), y=at_y(middle), color=own_colour()),
             text.encode(x=at_x(left + SQUARE + GAP), y=at_y(middle), text=alt.Text("text:N")),
         ]
     return drawn

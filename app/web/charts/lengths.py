@@ -1,13 +1,14 @@
 """How long rows are: bars over tokens, in shares of all rows, and a line where they are cut."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import text_width
 from app.web.charts.scales import Domain
-from app.web.charts.style import COLOUR, INK, SURFACE, Paper, at_x, at_y, values
+from app.web.charts.style import INK, SURFACE, Paper, at_x, at_y, own_colour, values
 
 WITHIN, BEYOND = "var(--p-backward)", "var(--p-idle)"
 
@@ -58,7 +59,7 @@ def _bars(data: Lengths, x: Domain, y: Domain) -> alt.Chart:
             x2=alt.X2("high:Q"),
             y=alt.Y("share:Q", scale=y.scale(), axis=y.axis(title=data.up, titleX=-36)),
             y2=alt.Y2("zero:Q"),
-            color=COLOUR,
+            color=own_colour(),
         )
     )
     return found

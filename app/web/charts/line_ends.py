@@ -1,9 +1,10 @@
 """Names at the right ends of lines, each with its arm's marker, moved apart where they would collide."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import clipped, spread, widest
 from app.web.charts.scales import Domain
 from app.web.charts.style import NAME, Look, Paper, at_x, at_y, markers, values

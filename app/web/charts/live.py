@@ -1,9 +1,10 @@
 """One quantity of one run: what happened is drawn, what is left of the run is blank, limits are dashed."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import text_width
 from app.web.charts.scales import Domain
 from app.web.charts.style import INK, MUTED, STRONG, SURFACE, Paper, at_x, at_y, values

@@ -1,9 +1,10 @@
 """Every matrix of a model by block and module: the more of what is measured, the darker, in the arm's colour."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import text_width, widest
 from app.web.charts.style import INK, LINE, MUTED, Paper, at_x, at_y, values
 

@@ -4,6 +4,8 @@ An inline drawing takes 20 to 60 ms, so drawings are kept, under a hash of every
 seven figures at two widths is drawn once for as long as its numbers stay the same.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections import OrderedDict
@@ -14,10 +16,10 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Literal
 
-import altair as alt
 import vl_convert
 
 from app.settings import ROOT
+from app.web.charts import grammar as alt
 from app.web.charts.style import CONFIG, FONT
 
 Theme = Literal["light", "dark"]
@@ -54,8 +56,12 @@ def warm() -> None:
 
     And 58 MiB, so it is done once somebody looks at the list that leads to such pages, not when a server starts.
     """
-    nothing = {"data": {"values": []}, "mark": "text"}
-    Thread(target=vl_convert.vegalite_to_svg, args=(nothing,), name="warm-charts", daemon=True).start()
+
+    def draw() -> None:
+        nothing = alt.LayerChart(layer=[alt.Chart(alt.InlineData(values=[])).mark_text()])
+        vl_convert.vegalite_to_svg(_specification(nothing))
+
+    Thread(target=draw, name="warm-charts", daemon=True).start()
 
 
 def content_hash(*parts: object) -> str:

@@ -1,12 +1,14 @@
 """Axis domains and ticks from the data: round numbers, a little air, nothing hidden."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
-import altair as alt
+from app.web.charts import grammar as alt
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 LARGE = 1e5
@@ -33,7 +35,7 @@ class Domain:
         least: float | None = None,
         most: float | None = None,
         at_least: float = 0.0,
-    ) -> "Domain":
+    ) -> Domain:
         """A domain around the finite values, with `air` (a share of their span) on both sides, within [least, most].
 
         Where all values are the same, the domain is `at_least` wide (or a tenth of the value). `least` and `most` also
@@ -52,7 +54,7 @@ class Domain:
         return cls(low, high, round_step((high - low) / ticks))
 
     @classmethod
-    def logarithmic(cls, values: Iterable[float], *, air: float = 0.08) -> "Domain":
+    def logarithmic(cls, values: Iterable[float], *, air: float = 0.08) -> Domain:
         """A logarithmic domain around values, all above zero, with `air` (a share of their span) on both sides."""
         seen = list(values)
         low, high = log10(min(seen)), log10(max(seen))

@@ -1,15 +1,16 @@
 """Horizontal stacks: memory by owner, time by phase. One row an arm (or a kind), below a legend of the parts."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts import legend
 from app.web.charts.labels import widest
 from app.web.charts.legend import Entry
 from app.web.charts.scales import Domain
-from app.web.charts.style import COLOUR, INK, MUTED, NAME, SURFACE, Paper, at_x, values
+from app.web.charts.style import INK, MUTED, NAME, SURFACE, Paper, at_x, own_colour, values
 
 BAR, PALE_BAR = 26, 18
 APART, CLOSE, EDGE = 18, 4, 9
@@ -135,7 +136,7 @@ def _bars(data: Stacks, x: Domain) -> alt.Chart:
             x2=alt.X2("to:Q"),
             y=alt.Y("top:Q", scale=_y(data.bars), axis=None),
             y2=alt.Y2("bottom:Q"),
-            color=COLOUR,
+            color=own_colour(),
             opacity=alt.Opacity("opacity:Q", scale=None, legend=None),
         )
     )
@@ -190,7 +191,7 @@ def _names(data: Stacks, paper: Paper) -> alt.Chart:
     ]
     text = values(rows).mark_text(align="right", dx=-10, fontSize=NAME, limit=paper.left - 12)
     y = alt.Y("y:Q", scale=_y(data.bars), axis=None)
-    found: alt.Chart = text.encode(x=at_x(0), y=y, text=alt.Text("name:N"), color=COLOUR)
+    found: alt.Chart = text.encode(x=at_x(0), y=y, text=alt.Text("name:N"), color=own_colour())
     return found
 
 

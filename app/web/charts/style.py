@@ -4,17 +4,15 @@ Colours are CSS custom properties (`var(--m-lora)`). Vega writes them into the S
 page's light and dark theme, and the stylesheet stays the only place where a colour is written.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import altair as alt
-from altair.utils.schemapi import disable_debug_mode
-
 from app.domain.methods import Family
-
-disable_debug_mode()  # Altair checks each part against its schema as it is made: slow, and the tests check whole charts
+from app.web.charts import grammar as alt
 
 FONT = "IBM Plex Sans, Liberation Sans, sans-serif"
 INK, MUTED, LINE, STRONG, SURFACE, BAND = (
@@ -120,7 +118,11 @@ CROSS = "M-1,-1L1,1M-1,1L1,-1"
 """SVG path of a mark for what failed, in the square from −1 to 1."""
 FEW = 50
 """Rows up to which a chart holds them one by one."""
-COLOUR = alt.Color("colour:N", scale=None, legend=None)
+
+
+def own_colour() -> alt.Color:
+    """Each row in the colour that it names."""
+    return alt.Color("colour:N", scale=None, legend=None)
 
 
 def values(rows: Sequence[Mapping[str, object]]) -> alt.Chart:

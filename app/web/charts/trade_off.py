@@ -1,16 +1,16 @@
 """Arms over two axes: one point an arm, whiskers for doubt, a stepped line along the arms that no other beats."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import LINE_HEIGHT, Box, Placed, beside, clipped, text_width
 from app.web.charts.scales import Domain
 from app.web.charts.style import (
-    COLOUR,
     CROSS,
     MUTED,
     NAME,
@@ -22,6 +22,7 @@ from app.web.charts.style import (
     at_x,
     at_y,
     markers,
+    own_colour,
     to_x,
     to_y,
     values,
@@ -131,8 +132,12 @@ def chart(data: TradeOff, width: int) -> alt.LayerChart:
     whiskers = values(rows).mark_rule(strokeWidth=2)
     return paper.draw(
         line.encode(x=x_axis, y=y_axis, order=alt.Order("place:Q")),
-        whiskers.encode(x=alt.X("x:Q"), y=alt.Y("y_low:Q", scale=frame.y_scale), y2=alt.Y2("y_high:Q"), color=COLOUR),
-        whiskers.encode(x=alt.X("x_low:Q", scale=frame.x.scale()), x2=alt.X2("x_high:Q"), y=alt.Y("y:Q"), color=COLOUR),
+        whiskers.encode(
+            x=alt.X("x:Q"), y=alt.Y("y_low:Q", scale=frame.y_scale), y2=alt.Y2("y_high:Q"), color=own_colour()
+        ),
+        whiskers.encode(
+            x=alt.X("x_low:Q", scale=frame.x.scale()), x2=alt.X2("x_high:Q"), y=alt.Y("y:Q"), color=own_colour()
+        ),
         *(_leader(p, place, frame) for p, place in named if place.far),
         *markers(rows, 120, x=alt.X("x:Q"), y=alt.Y("y:Q")),
         *(layer for p, place in named for layer in _label(p, place)),

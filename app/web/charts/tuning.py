@@ -1,11 +1,12 @@
 """What each learning rate that was tried reached on the validation split: a line an arm, over a logarithmic axis."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts.labels import spread, widest
 from app.web.charts.scales import Domain
 from app.web.charts.style import INK, NAME, Look, Paper, at_x, at_y, markers, values

@@ -1,11 +1,12 @@
 """A figure: its takeaway, its drawing at two widths, how to read it, and its numbers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-
+from app.web.charts import grammar as alt
 from app.web.charts import render
 from app.web.i18n import language
 
