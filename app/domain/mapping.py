@@ -118,7 +118,7 @@ class Guess(NamedTuple):
 
 def guess(columns: Sequence[ColumnLike]) -> Guess:
     """By names and kinds of columns; the most telling format first."""
-    for attempt in (_conversation, _pair, _labelled, _plain):
+    for attempt in (_preference, _conversation, _pair, _labelled, _plain):
         if found := attempt(columns):
             return found
     there = ", ".join(column.name for column in columns)
@@ -129,6 +129,22 @@ def _named(columns: Sequence[ColumnLike], role: Role, kinds: Sequence[ColumnKind
     """The column that is known for a role by its name, or an empty string."""
     able = {c.name.strip().lower(): c.name for c in reversed(columns) if c.kind in kinds and c.name != beside}
     return next((able[name] for name in NAMES[role] if name in able), "")
+
+
+def _preference(columns: Sequence[ColumnLike]) -> Guess | None:
+    """Pairs of answers, one of which is better: what is learnt of them is to give the better one."""
+    by_name = {c.name.strip().lower(): c for c in reversed(columns)}
+    chosen, rejected = by_name.get("chosen"), by_name.get("rejected")
+    if chosen is None or rejected is None or chosen.kind not in ("text", "list"):
+        return None
+    prompt = _named(columns, "prompt", (chosen.kind,))
+    form: Format = "messages" if chosen.kind == "list" else "prompt-completion" if prompt else "text"
+    mapped: dict[Role, str] = {"prompt": prompt, "completion": chosen.name}
+    if not prompt:
+        mapped = {"messages" if form == "messages" else "text": chosen.name}
+    mapping = ColumnMapping(format=form, columns=mapped)
+    what = f"The columns {chosen.name} and {rejected.name} hold preferences, which Vezna does not train on (DPO)"
+    return Guess(mapping, f"{what}: it trains to say what is in {chosen.name}, and leaves {rejected.name} out.")
 
 
 def _conversation(columns: Sequence[ColumnLike]) -> Guess | None:

@@ -11,6 +11,7 @@ from reprlib import repr as short
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.domain.methods import METHODS, Family
 from app.domain.names import Key, Line, Name, wrong
@@ -172,7 +173,12 @@ def flattened(settings: Mapping[str, Any], path: str = "", depth: int = 1) -> di
         if isinstance(value, Mapping):
             if depth >= LONGEST_NESTING:
                 raise wrong(where, "objects are nested too deeply", f"at most {LONGEST_NESTING} levels")
-            flat |= flattened(value, where, depth + 1)
+            within = flattened(value, where, depth + 1)
+            if twice := next((path for path in within if path in flat), None):
+                raise _twice(twice)
+            flat |= within
+        elif where in flat:
+            raise _twice(where)
         elif isinstance(value, list):
             flat[where] = _text(where, _listed(where, value))
         elif isinstance(value, str):
@@ -183,6 +189,10 @@ def flattened(settings: Mapping[str, Any], path: str = "", depth: int = 1) -> di
         else:
             raise wrong(where, f"{type(value).__name__} is no setting", "a text, a number, true, false or null")
     return flat
+
+
+def _twice(where: str) -> PydanticCustomError:
+    return wrong(where, "the setting is there twice: in an object, and with dots in its name", "leave one of them out")
 
 
 def _listed(where: str, values: list[Any]) -> str:

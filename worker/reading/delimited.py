@@ -5,6 +5,7 @@ Read by Python's csv module, which alone tells in which row and line it is; Arro
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from worker.reading.text import encoding_of, reading
 
 DELIMITERS = (",", ";", "\t", "|")
 _NAMED = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_TELLING = re.compile(r'"?sep=(.)"?[ ]*(?:\r\n|\r|\n)', re.IGNORECASE)
+"""A first line that is no row: it tells Excel the delimiter."""
 _HEAD_CHARACTERS = 1 << 16
 _HEAD_ROWS = 200
 _LONGEST_NAME = 60
@@ -38,6 +41,8 @@ class _Form:
     delimiter: str
     header: bool
     columns: list[str]
+    skipped: int = 0
+    """Lines before the first row: the one by which Excel is told the delimiter."""
 
 
 def open_delimited(source: Source, kind: FileKind) -> Opened:
@@ -59,9 +64,16 @@ def _form(source: Source, encoding: str, kind: FileKind) -> _Form:
     with reading(source, encoding) as (text, _):
         head = text.read(_HEAD_CHARACTERS)
         whole = not text.read(1)
+    told = _TELLING.match(head)
+    head = head[told.end() :] if told else head
     if not head.strip():
-        raise Unreadable(f"{source.name} holds nothing but white space.")
-    delimiter = source.options.delimiter or _delimiter(head, whole, "\t" if kind == "tsv" else ",")
+        raise Unreadable(f"{source.name} holds nothing but white space{' below its first line' if told else ''}.")
+    if told and told[1] not in DELIMITERS and not source.options.delimiter:
+        able = ", ".join(_NAMED.values())
+        what = f"its first line says that fields are apart by {printable(told[1])!r}"
+        raise Unreadable(f"{source.name}: {what}, and Vezna reads files with one of these: {able}. Save it with one.")
+    said = source.options.delimiter or (told[1] if told else "")
+    delimiter = said or _delimiter(head, whole, "\t" if kind == "tsv" else ",")
     rows = _first_rows(head, whole, delimiter)
     if not rows:  # its first row is longer than the head
         rows = _rows(head, delimiter)[:1]
@@ -77,7 +89,7 @@ def _form(source: Source, encoding: str, kind: FileKind) -> _Form:
     check_columns(source.name, columns)
     if header and whole and len(rows) == 1:
         raise Unreadable(f"{source.name} has a header ({', '.join(columns)[:200]}) and no rows below it.")
-    return _Form(delimiter, header, columns)
+    return _Form(delimiter, header, columns, skipped=1 if told else 0)
 
 
 def _first_rows(head: str, whole: bool, delimiter: str) -> list[list[str]]:
@@ -129,6 +141,8 @@ def _batches(source: Source, encoding: str, form: _Form) -> Iterator[Batch]:
     numbers: list[int] = []
     characters = 0
     with reading(source, encoding) as (text, raw):
+        for _line in range(form.skipped):
+            text.readline()
         for number, row in _numbered(source, csv.reader(text, delimiter=form.delimiter, strict=True), form):
             if len(row) != width:
                 raise Unreadable(_ragged(source.name, number, row, form))
@@ -159,7 +173,8 @@ def _numbered(source: Source, reader: "csv.Reader", form: _Form) -> Iterator[tup
                     )
                 yield number, row
     except csv.Error as error:
-        raise Unreadable(_broken(source.name, number + 1, reader.line_num, str(error))) from error
+        line = reader.line_num + form.skipped
+        raise Unreadable(_broken(source.name, number + 1, line, str(error))) from error
 
 
 def _ragged(name: str, number: int, row: list[str], form: _Form) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from app.domain.uploads import ReadingOptions
 from worker.reading.batches import LocalPart, Opened, Source
 from worker.reading.delimited import open_delimited
-from worker.reading.json_files import open_lines, open_list
+from worker.reading.json_files import open_json, open_lines
 from worker.reading.kinds import kind_of
 from worker.reading.parquet import open_parquet
 
@@ -33,7 +33,7 @@ class Files:
             case "jsonl":
                 return open_lines(source)
             case "json":
-                return open_list(source)
+                return open_json(source)
             case "parquet":
                 return open_parquet(source)
 

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from app.domain.uploads import KINDS, READABLE, FileKind
 from worker.reading.batches import Unreadable, printable
+from worker.reading.text import wide
 
 _OTHERS = (
     (b"\x1f\x8b", "compressed by gzip", "unpack it first"),
@@ -34,7 +35,7 @@ def kind_of(name: str, path: Path) -> FileKind:
         return "parquet"
     if said == "parquet":
         raise Unreadable(f"{name} is named as Parquet and does not begin as one: it is damaged, or is of another kind.")
-    text = _text(head).lstrip()
+    text = head.decode(wide(head) or "utf-8", errors="ignore").lstrip()
     if said in ("json", "jsonl"):
         return _json(name, said, text)
     if text.startswith("{") and _is_json(text.splitlines()[0]):
@@ -55,18 +56,9 @@ def _json(name: str, said: FileKind, text: str) -> FileKind:
         what = f"is named as {said.upper()} and does not begin with {{ or [, but with {printable(text[:20])!r}"
         raise Unreadable(f"{name} {what}: it is of another kind, or damaged.")
     if text[0] == "{":
-        return "jsonl"
+        return said  # of .json what it is, lines or one object, is found out by whoever opens it
     lines = text.splitlines()
     return "jsonl" if said == "jsonl" and len(lines) > 1 and _is_json(lines[0]) else "json"
-
-
-def _text(head: bytes) -> str:
-    for encoding in ("utf-8-sig", "utf-16") if head[:2] not in (b"\xff\xfe", b"\xfe\xff") else ("utf-16",):
-        try:
-            return head.decode(encoding, errors="ignore")
-        except UnicodeError:
-            continue
-    return head.decode("latin-1")
 
 
 def _is_json(line: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from app.domain.findings import MOST_EXAMPLES, Example, Finding, FindingCode, Severity, excerpt
 from worker.reading.batches import Batch, Value
+from worker.reading.columns import shown
 
 VERY_LONG = 100_000
 """Characters; some 25,000 tokens."""
@@ -56,9 +57,12 @@ class Oddities:
         self._encoding = self._encoding or guessed_encoding
         for column, values in batch.columns.items():
             for place, value in enumerate(values):
-                if isinstance(value, str) and _may_be_odd(value):
-                    for code in _odd(value):
-                        self._note(code, column, file, batch.rows[place], value)
+                if isinstance(value, str):
+                    if _may_be_odd(value):
+                        for code in _odd(value):
+                            self._note(code, column, file, batch.rows[place], value)
+                elif isinstance(value, list | dict) and _characters(value) > VERY_LONG:
+                    self._note("very-long-field", column, file, batch.rows[place], shown(value))
             if guessed_encoding:
                 self._beyond_ascii(column, values, batch.rows, file)
 
@@ -106,6 +110,14 @@ def _odd(value: str) -> Iterator[FindingCode]:
         yield "formulas"
     if not value.isprintable() and CONTROL.search(value):
         yield "control-characters"
+
+
+def _characters(value: Value) -> int:
+    """Of all texts in a list or an object."""
+    if isinstance(value, str):
+        return len(value)
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_characters, within))
 
 
 def _around(value: str) -> str:

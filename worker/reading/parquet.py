@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from worker.reading.batches import BATCH_ROWS, Batch, Opened, Source, Unreadable, check_columns
+from worker.reading.batches import BATCH_CHARACTERS, BATCH_ROWS, Batch, Opened, Source, Unreadable, check_columns
 
+_DECODED_ROWS = 64
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 
 
@@ -32,23 +33,63 @@ def open_parquet(source: Source) -> Opened:
 
 def _batches(source: Source, file: pq.ParquetFile, columns: list[str], names: dict[str, list[str]]) -> Iterator[Batch]:
     size, total, count = source.path.stat().st_size, file.metadata.num_rows, 0
+    found: dict[str, list[Any]] = {column: [] for column in columns}
+    bytes_ = 0
     try:
         with file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-                found = {column: _plain(batch.column(column).to_pylist(), names.get(column)) for column in columns}
-                yield Batch(found, range(count + 1, count + batch.num_rows + 1))
-                count += batch.num_rows
-                source.tick(size * count // total, count)
+            for piece in _pieces(file, columns):
+                held = len(found[columns[0]])
+                for column in columns:
+                    found[column] += _values(source.name, count + held, piece, column, names.get(column))
+                held, bytes_ = held + piece.num_rows, bytes_ + piece.nbytes
+                if held >= BATCH_ROWS or bytes_ >= BATCH_CHARACTERS or count + held == total:
+                    yield Batch(found, range(count + 1, count + held + 1))
+                    count += held
+                    source.tick(size * count // total, count)
+                    found, bytes_ = {column: [] for column in columns}, 0
     except MemoryError:  # Arrow's is an ArrowException as well, and the file is whole
         raise
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"{_among(source.name, count)} a text that is not UTF-8: write it as one.") from error
     except (pa.ArrowException, OSError) as error:
         raise Unreadable(f"{_damaged(source.name, error)} {count:,} rows could be read.") from error
-    except (ValueError, OverflowError) as error:  # of dates
+
+
+def _pieces(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Some rows at a time, fewer where they are long: what is decoded is small, whatever the lengths."""
+    for batch in file.iter_batches(batch_size=_DECODED_ROWS, columns=columns):
+        yield from _halved(batch)
+
+
+def _halved(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    half = batch.num_rows // 2
+    if batch.nbytes <= BATCH_CHARACTERS or not half:
+        yield batch
+    else:
+        yield from _halved(batch.slice(0, half))
+        yield from _halved(batch.slice(half))
+
+
+def _values(name: str, before: int, piece: pa.RecordBatch, column: str, names: list[str] | None) -> list[Any]:
+    """Of a column. Raises Unreadable with the row for a value that cannot be a text."""
+    values = piece.column(column)
+    try:
+        return _plain(values.to_pylist(), names)
+    except (ValueError, OverflowError) as error:
+        row = before + 1 + _first_bad(values)
         what = f"a value that Python has no place for ({error})"
-        remedy = "leave its column out, or write it as a text"
-        raise Unreadable(f"{_among(source.name, count)} {what}: {remedy}.") from error
+        remedy = "leave the column out, or write it as a text"
+        if isinstance(error, UnicodeDecodeError):
+            what, remedy = "a text that is not UTF-8", "write it as one"
+        raise Unreadable(f"{name}: row {row:,} has in the column {column} {what}: {remedy}.") from error
+
+
+def _first_bad(values: pa.Array) -> int:
+    """Place of the first value that cannot be had."""
+    for place, value in enumerate(values):
+        try:
+            value.as_py()
+        except (ValueError, OverflowError):
+            return place
+    return 0
 
 
 def _plain(values: list[Any], names: list[str] | None) -> list[Any]:
@@ -74,10 +115,6 @@ def _label_names(schema: pa.Schema) -> dict[str, list[str]]:
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def _among(name: str, count: int) -> str:
-    return f"{name}: among the {BATCH_ROWS:,} rows from row {count + 1:,} on is"
 
 
 def _damaged(name: str, error: Exception) -> str:

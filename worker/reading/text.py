@@ -16,6 +16,10 @@ CHUNK = 1 << 20
 _SAMPLE = 1 << 18
 _HALVES = re.compile("[\ud800-\udfff]")
 """Of characters; some decoders make them."""
+_HEAD = 4096
+_MOSTLY, _SELDOM = 0.7, 0.1
+_WIDE = {"utf-32-le": (1, 2, 3), "utf-32-be": (0, 1, 2), "utf-16-le": (1, 3), "utf-16-be": (0, 2)}
+"""Which of four bytes are zero."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -35,8 +39,9 @@ class Encoding(NamedTuple):
 
 def encoding_of(source: Source) -> Encoding:
     """Reads the whole file. Raises Unreadable for bytes that no text has."""
-    wide = _marked(source.path) or _two_bytes_a_letter(source.path)
-    name = source.options.encoding or wide
+    with source.path.open("rb") as file:
+        head = file.read(_HEAD)
+    name = source.options.encoding or wide(head)
     if name:
         _decoded(source, name)
         return Encoding(name)
@@ -55,23 +60,20 @@ def reading(source: Source, encoding: str) -> Iterator[tuple[io.TextIOWrapper, B
             raise Unreadable(_undecodable(source.name, encoding, error)) from error
 
 
-def _marked(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(4)
-    return next((name for mark, name in _MARKS if head.startswith(mark)), "")
-
-
-def _two_bytes_a_letter(path: Path) -> str:
-    """UTF-16 without a mark: every other byte of Latin text is zero."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    half = len(head) // 2
-    if half < 2:
+def wide(head: bytes) -> str:
+    """The encoding that a file's beginning is marked with, or one that takes two or four bytes for a letter without a
+    mark: in Latin text most of them are zero. Else empty."""
+    if marked := next((name for mark, name in _MARKS if head.startswith(mark)), ""):
+        return marked
+    quarter = len(head) // 4
+    if quarter < 1:
         return ""
-    even, odd = head[0::2].count(0), head[1::2].count(0)
-    if odd > half * 0.7 and even < half * 0.1:
-        return "utf-16-le"
-    return "utf-16-be" if even > half * 0.7 and odd < half * 0.1 else ""
+    zeros = [head[place : quarter * 4 : 4].count(0) / quarter for place in range(4)]
+    full, empty = [share > _MOSTLY for share in zeros], [share < _SELDOM for share in zeros]
+    for name, zero in _WIDE.items():
+        if all(full[place] if place in zero else empty[place] for place in range(4)):
+            return name
+    return ""
 
 
 def _first_that_is_not_utf8(source: Source) -> int | None:

@@ -104,6 +104,20 @@ class MappingForm:
         return [(value, rows, self.value(f"label:{value}")) for value, rows in values.items()]
 
     @property
+    def unlisted(self) -> int:
+        """How many more values the label's column has than are listed."""
+        column = self._column(self.value("mapping.columns.label")) if self.labels else None
+        return max(0, (column.distinct or 0) - len(column.values)) if column else 0
+
+    @property
+    def label_names(self) -> dict[str, str]:
+        """Names by value: those that were typed, and those that values beyond the list have had before."""
+        listed = {value: name for value, _rows, name in self.labels}
+        kept = {key.removeprefix("label:"): name for key, name in self.values.items() if key.startswith("label:")}
+        found = (kept if self.unlisted else {}) | listed
+        return {value: name for value, name in found.items() if name and name != value}
+
+    @property
     def by(self) -> str:
         """Who says which row is in which split."""
         asked = self.value("splitting.by")
@@ -144,7 +158,7 @@ class MappingForm:
             "mapping": {
                 "format": self.format,
                 "columns": {role: column for role, _needed, column in self.roles if column},
-                "label_names": {value: name for value, _rows, name in self.labels if name and name != value},
+                "label_names": self.label_names,
             },
             "splitting": self._splitting(),
         }

@@ -8,6 +8,8 @@ import pytest
 from app.domain.imports import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown
 from tests.outside import as_file, result
 
+TWICE = "the setting is there twice: in an object, and with dots in its name"
+
 
 def refused(text: str | bytes) -> tuple[str, str, str]:
     """Path, message and remedy of the first thing that is wrong."""
@@ -111,6 +113,9 @@ def test_what_is_no_file_of_results_is_refused_with_a_sentence(text: str | bytes
         ({"settings": {"a": {"b": {"c": {"d": {"e": 1}}}}}}, "settings.a.b.c.d", "objects are nested too deeply"),
         ({"settings": {"a\x07": 1}}, "settings.a�", "the name of a setting cannot be printed or is too long"),
         ({"settings": {str(n): n for n in range(301)}}, "settings", "there are 301 settings"),
+        ({"settings": {"a": {"b": 1}, "a.b": 2}}, "settings.a.b", TWICE),
+        ({"settings": {"a.b": 2, "a": {"b": 1}}}, "settings.a.b", TWICE),
+        ({"settings": {"a": {"b.c": 2, "b": {"c": 1}}}}, "settings.a.b.c", TWICE),
         ({"seed": -1}, "seed", "Input should be greater than or equal to 0"),
         ({"versions": {"to\0rch": "2.13.0"}}, "versions.to�rch", "the character U+0000 cannot be printed"),
         ({"versions": {"torch": "2\0"}}, "versions.torch", "the character U+0000 cannot be printed"),

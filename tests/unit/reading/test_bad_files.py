@@ -77,11 +77,11 @@ def parquet(rows: int = 100) -> bytes:
         ("data.jsonl", b'{"text": "a"}\n\n"b"\n', "data.jsonl: line 3 holds a text, not an object"),
         ("data.jsonl", b'{"text": "a"}\n{"text": \n', "data.jsonl: line 2 is no JSON (expecting value, at character"),
         ("data.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', "data.jsonl: line 2 has half of a character"),
-        ("data.jsonl", b'{"a": ' * 100_000, "data.jsonl: line 1 is"),
+        ("data.jsonl", b'{"a": ' * 100_000, "data.jsonl: line 1 has objects and lists within each other more than 100"),
         ("data.jsonl", b'{"a": ' + b"9" * 5000 + b"}\n", "data.jsonl: line 1 has a number of thousands of digits"),
         ("data.jsonl", b"[\x80", "data.jsonl is no whole JSON: at its beginning,"),
         ("data.csv", b"\r" + b"x" * 70_000 + b",y\na,b\n", "data.csv: row 2 has 2 fields, and the first row has 1"),
-        ("data.json", b'{\n"text": "a"\n}', "data.json: line 1 is no JSON"),
+        ("data.json", b'{\n"text": "a"\n}', "data.json holds one object (its fields are text) and no list of objects"),
         ("data.json", b'[{"text": "a"}, 3]', "data.json: element 2 holds a number, not an object"),
         ("data.json", b'[{"text": "a"}, {"text": "b"', "data.json is no whole JSON: after element 1,"),
         ("data.xlsx", b"PK\x03\x04rest", "data.xlsx is a zip archive or an Excel workbook"),
@@ -114,10 +114,10 @@ def columns_of(**columns: pa.Array) -> bytes:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        (pa.array([2**62], pa.timestamp("us")), "a value that Python has no place for (date value out of range)"),
-        (pa.array([2**31 - 1], pa.date32()), "a value that Python has no place for"),
+        (pa.array([0, 2**62], pa.timestamp("us")), "a value that Python has no place for (date value out of range)"),
+        (pa.array([0, 2**31 - 1], pa.date32()), "a value that Python has no place for"),
         (
-            pa.StringArray.from_buffers(1, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe")),
+            pa.StringArray.from_buffers(2, pa.array([0, 1, 3], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff\xfe")),
             "a text that is not UTF-8",
         ),
     ],
@@ -125,7 +125,7 @@ def columns_of(**columns: pa.Array) -> bytes:
 def test_values_of_parquet_that_python_cannot_hold_end_in_a_sentence(
     tmp_path: Path, values: pa.Array, sentence: str
 ) -> None:
-    expected = re.escape(f"data.parquet: among the 5,000 rows from row 1 on is {sentence}")
+    expected = re.escape(f"data.parquet: row 2 has in the column text {sentence}")
     with pytest.raises(Unreadable, match=expected):
         scanned(tmp_path, columns_of(text=values), "data.parquet")
 

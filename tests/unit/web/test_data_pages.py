@@ -115,6 +115,28 @@ def test_the_mapping_makes_a_dataset_with_a_page_of_its_own(data: TestClient) ->
         assert row.facts.labels == ["0", "good"]
 
 
+def test_of_many_labels_the_commonest_are_named_by_the_form_and_the_others_keep_the_names_that_they_have(
+    data: TestClient,
+) -> None:
+    rows = [f"text {i} {copy},label {i:02}" for i in range(60) for copy in range(20 - i // 6)]
+    at = upload(data, ("many.csv", "\n".join(["text,label", *rows]).encode())).headers["location"]
+    assert "These are the commonest. 10 more values keep what they are called" in plain(data.get(at).text)
+    mapping = {"format": "labelled", "columns": {"text": "text", "label": "label"}}
+    named = {"label 00": "first", "label 59": "last"}
+    wanted = {"name": "many", "upload_id": int(at.rpartition("/")[2]), "mapping": mapping | {"label_names": named}}
+    assert data.post("/api/v1/datasets", json=wanted).status_code == 202
+    typed = {"name": "again", "label-value.1": "label 00", "label-name.1": "the first"}
+    columns = {"mapping.columns.text": "text", "mapping.columns.label": "label"}
+    assert data.post(at, data=MAPPED | columns | typed).status_code == 303
+    with database_of(data).reading() as session:
+        rows_made = [datasets.by_name(session, name) for name in ("many", "again")]
+        found = [row.facts.labels for row in rows_made if row]
+    assert [(labels[0], labels[-1], len(labels)) for labels in found] == [
+        ("first", "last", 60), ("label 01", "the first", 60)
+    ]  # fmt: skip
+    assert "last" in found[1] and "label 59" not in found[1]
+
+
 @pytest.mark.parametrize(
     ("change", "field", "says"),
     [
