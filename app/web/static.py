@@ -30,6 +30,7 @@ SHEETS = (
 )
 """The stylesheets of every page, in the order in which they are read."""
 FOR_GOOD = "public, max-age=31536000, immutable"
+A_DAY = "public, max-age=86400"
 
 
 @cache
@@ -46,7 +47,9 @@ def mount(app: FastAPI) -> None:
 
 class _Kept(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """A hashed address may be kept for good; any other is asked for again (and answered 304 by its ETag)."""
+        """A hashed address may be kept for good, a face for a day: a stylesheet names it without a hash, and a page
+        that waits for it begins in another one. Any other is asked for again (and answered 304 by its ETag)."""
         response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = FOR_GOOD if scope["query_string"].startswith(b"v=") else "no-cache"
+        hashed = scope["query_string"].startswith(b"v=")
+        response.headers["Cache-Control"] = FOR_GOOD if hashed else A_DAY if path.endswith(".woff2") else "no-cache"
         return response

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -32,15 +33,13 @@ class Site:
     files: Files
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """The application on a filled database, served on a free port; its doorbell is heard by nobody."""
-    settings = Settings(home=tmp_path, lease_seconds=3600)
+@contextmanager
+def served(home: Path) -> Iterator[Site]:
+    """The application on an empty database, served on a free port; its doorbell is heard by nobody."""
+    settings = Settings(home=home, lease_seconds=3600)
     app = create_app(settings)
     migrate.upgrade(app.state.database)
     app.state.doorbell = SilentBell()
-    with app.state.database.transaction() as session:
-        fill(session)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
     thread = Thread(target=server.run, daemon=True)
     thread.start()
@@ -51,6 +50,15 @@ def site(tmp_path: Path) -> Iterator[Site]:
     yield Site(f"http://127.0.0.1:{port}", app.state.database, app.state.files)
     server.should_exit = True
     thread.join(timeout=10)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """The application with one of everything in it."""
+    with served(tmp_path) as found:
+        with found.database.transaction() as session:
+            fill(session)
+        yield found
 
 
 @pytest.fixture(scope="session")

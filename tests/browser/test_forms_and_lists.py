@@ -5,9 +5,10 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from app.store.queries import base_models
 from tests import foreseen, predicted
 from tests.browser.conftest import Site
-from tests.filled_language import register_language
+from tests.filled_language import register_language, t5
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,27 @@ def test_metric_and_general_text_are_chosen_for_a_language_model(page: Page, sit
     page.click("#show-yaml")
     expect(page.locator("#yaml")).to_contain_text("metric: rouge_l")
     expect(page.locator("#yaml")).to_contain_text("general_text: bbc-text")
+
+
+def test_a_task_is_chosen_where_model_and_data_allow_several(page: Page, site: Site) -> None:
+    with site.database.transaction() as session:
+        register_language(session)
+        model = base_models.by_name(session, "SmolLM2-135M")
+        assert model is not None and model.facts is not None
+        both = model.facts.tasks | {"seq2seq-lm": t5()}
+        model.facts_json = model.facts.model_copy(update={"tasks": both}).model_dump()
+    page.goto("/studies/new?base_model=SmolLM2-135M&dataset=bbc-summaries")
+    causal, pairs = page.locator("#task-causal-lm"), page.locator("#task-seq2seq-lm")
+    expect(causal).to_be_checked()
+    expect(page.get_by_label("packing")).to_have_count(1)
+    pairs.check()
+    expect(page.get_by_label("packing")).to_have_count(0)
+    expect(pairs).to_be_checked()
+    page.click("#show-yaml")
+    expect(page.locator("#yaml")).to_contain_text("task: seq2seq-lm")
+    causal.check()
+    expect(page.get_by_label("packing")).to_have_count(1)
+    expect(causal).to_be_checked()
 
 
 def test_on_a_narrow_screen_a_bar_leads_to_the_estimate(page: Page) -> None:

@@ -85,7 +85,7 @@ def test_an_arm_is_added_to_a_finished_study(page: Page, tuned: int) -> None:
     expect(rank).to_have_value("16")
     rank.fill("0")
     page.get_by_role("button", name="Add it").click()
-    expect(page.get_by_role("alert")).to_contain_text("Must be 1 or more")
+    expect(page.get_by_role("alert")).to_contain_text("Rank: Must be 1 or more")
     expect(rank).to_have_value("0")
     page.get_by_role("alert").get_by_role("link").click()
     expect(rank).to_be_focused()
@@ -98,6 +98,19 @@ def test_an_arm_is_added_to_a_finished_study(page: Page, tuned: int) -> None:
     page.goto(f"/studies/{tuned}/arms/new?method=lora")
     page.get_by_role("link", name="Another method").click()
     expect(page.locator("#add-bitfit")).to_be_visible()
+
+
+def test_rates_are_looked_for_further_out_by_one_click(page: Page, site: Site) -> None:
+    with site.database.transaction() as session:
+        study = add_tuned_study(session, margin_points=0.5)
+    page.goto(f"/studies/{study}")
+    page.get_by_role("link", name="Repeat with rates around the best of LoRA r=8").first.click()
+    expect(page.locator("#arms-1-learning_rates")).to_have_value("0.002, 0.006, 0.018")
+    expect(page.locator("#arms-0-learning_rates")).to_have_value("")
+    expect(page.get_by_role("button", name="Start 9 trials and 9 runs")).to_be_visible()
+    page.goto(f"/studies/{study}")
+    page.locator("#further-rates").click()
+    expect(page.locator("#arms-1-learning_rates")).to_have_value("0.002, 0.006, 0.018")
 
 
 def test_an_arm_is_stopped_and_the_others_go_on(page: Page, under_way: int) -> None:

@@ -96,6 +96,15 @@ def test_a_static_file_may_be_kept_only_under_the_address_with_its_hash(empty: T
     assert empty.get(address.partition("?")[0]).headers["cache-control"] == "no-cache"
 
 
+def test_the_face_is_asked_for_with_the_page_by_the_address_that_the_stylesheet_has(empty: TestClient) -> None:
+    [face] = re.findall(r'<link rel="preload"\s+href="([^"]+\.woff2)"', empty.get("/studies").text)
+    sheet = empty.get("/static/css/tokens.css").text
+    assert face.replace("/static/", "../") in sheet
+    answer = empty.get(face)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "public, max-age=86400"
+
+
 def test_a_worker_says_what_not_every_worker_can_do(full: TestClient) -> None:
     assert "<small>cuda, can do QLoRA</small>" in full.get("/workers").text
     assert "<small>cpu</small>" in full.get("/workers").text
