@@ -227,7 +227,7 @@ PAGES = {
     "groups by their lower bound": "/runs?group=seed&sort=-lower",
     "groups, filtered": looked_at(group="seed", filter=FILTER),
     "against a baseline": "/runs?sort=-score&baseline=1",
-    "filtered by notes (reads the table)": looked_at(filter="note ~ mended"),
+    "filtered by notes": looked_at(filter="note ~ mended"),
     "a run with a long curve": "/runs/{run}",
     "workers": "/workers",
     "models": "/models",

@@ -159,6 +159,31 @@ def test_a_filter_means_the_same_on_both_databases(many: Database, text: str) ->
         assert len(page(session, parse(text), limit=5).rows) == min(5, FILTERS[text])
 
 
+NOTES = {
+    "note ~ mended": [7],
+    'note ~ "100%"': [8],
+    "note = MENDED": [],
+    'note = "Mended twice"': [7],
+    "not note ~ e and id in (7, 8, 9)": [9],
+    "note != x and id in (7, 8, 10)": [7, 8, 10],
+    'note = "" and id in (7, 10)': [10],
+    'note != "" and id in (7, 10)': [7],
+    'note ~ "" and id in (7, 10)': [7, 10],
+    "note ~ ÄNDRUNG": [9],
+}
+
+
+@pytest.mark.parametrize("text", NOTES)
+def test_notes_are_looked_up_where_there_are_any(many: Database, text: str) -> None:
+    with many.transaction() as session:
+        for number, note in {7: "Mended twice", 8: "nearly 100% the same", 9: "ÄNDRUNG"}.items():
+            session.execute(update(RunRow).where(RunRow.id == number).values(note=note))
+    with many.reading() as session, plans(many) as found:
+        assert sorted(run.id for run in page(session, parse(text)).rows) == NOTES[text]
+    if many.engine.dialect.name == "sqlite":
+        assert "ix_runs_noted" in found[0]
+
+
 def test_every_field_can_be_shown(many: Database) -> None:
     with many.reading() as session:
         (run,) = page(session, limit=1, fields=tuple(SHOWN)).rows

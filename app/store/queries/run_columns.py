@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import Boolean, ColumnElement, case, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -38,6 +38,33 @@ def _as_it_is(element: Unindexed, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(Unindexed, "sqlite")
 def _with_a_plus(element: Unindexed, compiler: SQLCompiler, **options: Any) -> str:
     return f"+{compiler.process(element.clauses, **options)}"
+
+
+class Contains(FunctionElement[bool]):
+    """Whether a text contains another, whatever the case of its letters.
+
+    SQLite's LIKE asks for no case (of ASCII, as its `lower` does). To make nothing lower there first saves a third of
+    the time for 100,000 texts.
+    """
+
+    inherit_cache = True
+    name = "contains"
+    type = Boolean()
+
+    def __init__(self, column: Expression, value: str) -> None:
+        super().__init__(column.icontains(value, autoescape=True), column.contains(value, autoescape=True))
+
+
+@compiles(Contains)
+def _in_lower_case(element: Contains, compiler: SQLCompiler, **options: Any) -> str:
+    lower, _as_it_is = element.clauses
+    return f"({compiler.process(lower, **options)})"
+
+
+@compiles(Contains, "sqlite")
+def _in_any_case(element: Contains, compiler: SQLCompiler, **options: Any) -> str:
+    _lower, as_it_is = element.clauses
+    return f"({compiler.process(as_it_is, **options)})"
 
 
 COLUMNS: dict[str, InstrumentedAttribute[Any]] = {

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Float, and_, literal, not_, or_, select, true
 
 from app.domain.filters import Compare, Condition, Every, Is, Not, OneOf, Sign, Some, Value
-from app.store.queries.run_columns import COLUMNS, NAMED, OUTSIDE, SCORES, Expression, Unindexed
+from app.store.queries.run_columns import COLUMNS, NAMED, OUTSIDE, SCORES, Contains, Expression, Unindexed
 from app.store.tables import RunRow, RunTagRow, StudyTagRow
 from app.store.tables.base import UtcDateTime
+from app.store.tables.run import HAS_NOTE
 
 LARGEST_WHOLE = 2**63 - 1
 SELECTIVE = ("id", "study")
@@ -70,6 +71,8 @@ class _Clauses:
     def compared(self, field: str, sign: Sign, value: Value) -> ColumnElement[bool]:
         if field == "tag":
             return _tagged(sign, str(value))
+        if field == "note":
+            return _noted(sign, str(value))
         if field in NAMED:
             key, there, name = NAMED[field]
             ours = self.column(key).in_(select(there).where(_compare(name, sign, value)))
@@ -107,7 +110,7 @@ def _compare(column: Expression, sign: Sign, value: Value) -> ColumnElement[bool
         case ">=":
             return column >= bound
         case "~":
-            return column.icontains(str(value), autoescape=True)
+            return Contains(column, str(value))
 
 
 def _bound(value: Value) -> ColumnElement[Any]:
@@ -117,6 +120,14 @@ def _bound(value: Value) -> ColumnElement[Any]:
     if isinstance(value, int) and abs(value) <= LARGEST_WHOLE:
         return literal(value, BigInteger())
     return literal(value) if isinstance(value, str) else literal(float(value), Float())
+
+
+def _noted(sign: Sign, value: str) -> ColumnElement[bool]:
+    """Few runs have a note; an index leads to them, and only they are read."""
+    some = select(RunRow.id).where(HAS_NOTE)
+    told = RunRow.id.in_(some.where(_compare(RunRow.note, sign, value)))
+    silent_too = (value == "") != (sign == "!=")
+    return or_(told, RunRow.id.not_in(some)) if silent_too else told
 
 
 def _tagged(sign: Sign, value: str) -> ColumnElement[bool]:

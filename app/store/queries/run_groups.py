@@ -64,10 +64,11 @@ SUMMED = tuple(
 """Fields that a group has a mean of."""
 
 
-def count(session: Session, condition: Condition | None) -> int:
-    """How many groups there are of the runs that fulfil a condition."""
-    query = select(func.count(RunRow.group_key.distinct())).where(clause(condition))
-    return session.scalar(query) or 0
+def count(session: Session, condition: Condition | None) -> tuple[int, int]:
+    """How many runs fulfil a condition, and of how many groups they are."""
+    query = select(func.count(), func.count(RunRow.group_key.distinct())).select_from(RunRow)
+    runs, groups = session.execute(query.where(clause(condition))).one()
+    return runs, groups
 
 
 def page(

@@ -89,8 +89,10 @@ def _page(session: Session, view: RunsView, after: int | None) -> RunsPage:
         return RunsPage(head, (), (), mixed=False, measure="", next_page="")
     found = runs_found.page(session, view, after, PAGE)
     baseline = runs_found.baseline(session, view)
-    total = run_list.count(session, view.condition)
-    groups = run_groups.count(session, view.condition) if view.grouped else None
+    if view.grouped:
+        total, groups = run_groups.count(session, view.condition)
+    else:
+        total, groups = run_list.count(session, view.condition), None
     measures = {run.values["metric"] for run in found.shown}
     around = Around(
         studies=studies.names(session, {run.values["study"] for run in found.shown if run.values["study"]}),
