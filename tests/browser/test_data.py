@@ -36,7 +36,7 @@ def test_files_are_dropped_named_and_sent_and_the_page_follows_their_reading(pag
     page.goto("/data")
     expect(page.get_by_text("Drop them here, or choose them.")).to_be_visible()
     page.evaluate(DROP, [".drop", "reviews.csv", CSV.decode()])
-    expect(page.locator(".chosen li")).to_have_text("reviews.csv, 2.51 KiB")
+    expect(page.locator(".chosen li")).to_have_text("reviews.csv, 2.5 KiB")
     expect(page.locator("#upload")).to_be_focused()
     page.keyboard.press("Enter")
     page.wait_for_url("**/data/uploads/1")
@@ -58,7 +58,7 @@ def test_a_file_may_be_sent_by_keyboard_and_what_is_wrong_is_said_there(page: Pa
     expect(page.locator("#errors")).to_contain_text("empty.csv is empty: it has no bytes")
     expect(page).to_have_title("Error: Data – Vezna")
     page.set_input_files("#file", {"name": "a.csv", "mimeType": "text/csv", "buffer": CSV})  # what was swapped in works
-    expect(page.locator(".chosen li")).to_have_text("a.csv, 2.51 KiB")
+    expect(page.locator(".chosen li")).to_have_text("a.csv, 2.5 KiB")
     page.locator("#upload").click()
     page.wait_for_url("**/data/uploads/1")
 
@@ -67,7 +67,7 @@ def test_what_is_too_large_is_not_sent(page: Page) -> None:
     page.goto("/data")
     page.evaluate("document.querySelector('[data-upload]').dataset.most = 1000")
     page.set_input_files("#file", {"name": "a.csv", "mimeType": "text/csv", "buffer": CSV})
-    expect(page.locator("[data-error]")).to_contain_text("2.51 KiB is more than the")
+    expect(page.locator("[data-error]")).to_contain_text("2.5 KiB is more than the")
     page.route("**/data/files", lambda route: pytest.fail("it was sent"))
     page.locator("#upload").click()
     expect(page.locator("#file")).to_be_focused()

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests import foreseen
 from tests.browser.conftest import Site
+from tests.browser.test_behaviours import small_workers
 from tests.tuned import add_tuned_study
 from tests.whole import Whole, prepare, start
 
@@ -98,6 +100,26 @@ def test_an_arm_is_added_to_a_finished_study(page: Page, tuned: int) -> None:
     page.goto(f"/studies/{tuned}/arms/new?method=lora")
     page.get_by_role("link", name="Another method").click()
     expect(page.locator("#add-bitfit")).to_be_visible()
+
+
+def test_an_arm_that_fits_no_worker_is_queued_all_the_same_if_one_says_so(page: Page, site: Site, tuned: int) -> None:
+    small_workers(site, 900)
+    page.goto(f"/studies/new?from_study={tuned}")  # which asks what each arm would need
+    while foreseen.answer(site.database):
+        pass
+    page.goto(f"/studies/{tuned}/arms/new?method=full")
+    page.get_by_label("Learning rate", exact=False).first.fill("5e-5")
+    insist = page.get_by_label("Queue it all the same")
+    expect(insist).to_have_count(0)
+    page.click("#add-arm")
+    expect(page.get_by_role("alert")).to_be_focused()
+    expect(page.get_by_role("alert")).to_contain_text("no live worker has room for it")
+    expect(page.get_by_role("alert")).not_to_contain_text("insist=")
+    expect(page.locator("#arms-0-learning_rate")).to_have_value("5e-5")
+    insist.check()
+    page.click("#add-arm")
+    page.wait_for_url(f"**/studies/{tuned}")
+    expect(page.locator("#arms")).to_contain_text("full 2")
 
 
 def test_rates_are_looked_for_further_out_by_one_click(page: Page, site: Site) -> None:

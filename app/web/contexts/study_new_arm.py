@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.domain.errors import FieldError
+from app.domain.misfits import INSIST
 from app.domain.studies import StudySpec
 from app.domain.tuning import trials_owed
 from app.store.tables import BaseModelRow, DatasetRow
@@ -51,7 +52,7 @@ class StudyNewArm:
         facts = model.facts if model else None
         known = facts.task_model(spec.task, labels) if facts and spec.task in facts.tasks else None
         form = typed or (new_arm(kind, known).unlike([ArmForm.of(arm) for arm in spec.arms]) if kind else None)
-        placed = tuple(told(FieldError(f"{PLACE}{e.path}", e.message, e.remedy)) for e in errors)
+        placed = tuple(told(FieldError(f"{PLACE}{e.path}", e.message, _here(e.remedy))) for e in errors)
         usual = {"weight_decay": f"{spec.training.weight_decay:g}"}
         if spec.tuning.rounds:
             usual["learning_rates"] = _rates(spec, form) or _("a row around it")
@@ -70,6 +71,11 @@ class StudyNewArm:
     def whole(self) -> bool:
         """Something is wrong with no single field of the form."""
         return not all(self.has_field(error.path) for error in self.errors)
+
+
+def _here(remedy: str) -> str:
+    """A remedy without what is for programs: the page has a box to tick instead."""
+    return remedy.removesuffix(INSIST).removesuffix("; or ")
 
 
 def _rates(spec: StudySpec, form: ArmForm | None) -> str:
