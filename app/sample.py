@@ -22,12 +22,12 @@ GENERAL_TEXT, GENERAL_TEXT_TITLE = "bbc-text", "BBC articles without their begin
 STUDY_NAME = "BBC headlines on MiniLM-L6"
 
 
-def study(dataset: str = SAMPLE_DATASET) -> StudySpec:
-    """The sample study: full fine-tuning, LoRA and a linear probe on headlines (registered under the given name), three
-    seeds."""
+def study(dataset: str = SAMPLE_DATASET, base_model: str = SAMPLE_MODEL) -> StudySpec:
+    """The sample study: full fine-tuning, LoRA and a linear probe on headlines, three seeds; headlines and base model
+    by the names under which they are registered."""
     return StudySpec(
         name=STUDY_NAME,
-        base_model=SAMPLE_MODEL,
+        base_model=base_model,
         dataset=dataset,
         arms=[
             ArmSpec(method=FullSpec()),

@@ -119,18 +119,17 @@ def sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
     database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
     with database.transaction() as session:
         headlines = _register(session, files, SAMPLE_DATASET, sample.TITLE, "labelled", rows, labels)
-        spec = sample.study(dataset_service.shortest_reference(session, headlines))
+        model = _register_model(session, bell, settings)
+        spec = sample.study(dataset_service.shortest_reference(session, headlines), model)
         known = studies.by_name(session, sample.STUDY_NAME)
-        if known is not None and known.dataset_id == headlines.id and sample.study(known.spec.dataset) == known.spec:
+        if known and known.dataset_id == headlines.id and sample.study(known.spec.dataset, model) == known.spec:
             spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
             if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
                 return known.id
         _register(session, files, sample.SUMMARIES, sample.SUMMARIES_TITLE, "prompt-completion", sample.summaries())
         _register(session, files, sample.GENERAL_TEXT, sample.GENERAL_TEXT_TITLE, "text", sample.general_text())
-        wanted = ModelRegistration(name=SAMPLE_MODEL, source="sample")
-        model_service.register(session, bell, wanted, settings.model_roots)
     with console.status("Inspecting the base model"):
-        _wait_for_model(database, still_alive)
+        _wait_for_model(database, model, still_alive)
     with database.transaction() as session:
         return study_service.submit(session, bell, spec).id
 
@@ -152,15 +151,24 @@ def _register(
         return _register(session, files, f"{name}-sample", title, form, rows, labels)
 
 
-def _wait_for_model(database: Database, still_alive: Callable[[], None]) -> None:
+def _register_model(session: Session, bell: Doorbell, settings: Settings, name: str = SAMPLE_MODEL) -> str:
+    """The packaged base model; its name, as with rows."""
+    try:
+        model_service.register(session, bell, ModelRegistration(name=name, source="sample"), settings.model_roots)
+    except Conflict:
+        return _register_model(session, bell, settings, f"{name}-sample")
+    return name
+
+
+def _wait_for_model(database: Database, name: str, still_alive: Callable[[], None]) -> None:
     deadline = time.monotonic() + INSPECTION_SECONDS
     while True:
         still_alive()
         with database.reading() as session:
-            model = base_models.by_name(session, SAMPLE_MODEL)
+            model = base_models.by_name(session, name)
         if model is not None and model.status == "ready":
             return
         if model is None or model.status == "failed" or time.monotonic() > deadline:
             why = model.message if model and model.message else "no worker answered; is the control worker running?"
-            raise Unavailable(f"The base model {SAMPLE_MODEL} could not be inspected: {why}")
+            raise Unavailable(f"The base model {name} could not be inspected: {why}")
         time.sleep(0.3)

@@ -73,6 +73,19 @@ def test_where_a_user_has_the_samples_names_the_sample_stands_beside_theirs(
     assert studied.dataset_id == made[f"{SAMPLE_DATASET}-sample"]
 
 
+def test_where_a_user_has_the_base_models_name_the_packaged_one_stands_beside_it(
+    registered: Database, settings: Settings
+) -> None:
+    with registered.transaction() as session:
+        for name, source in ((SAMPLE_MODEL, "directory"), (f"{SAMPLE_MODEL}-sample", "sample")):
+            facts = SAMPLE_FACTS.model_dump()
+            session.add(BaseModelRow(name=name, source=source, location="", status="ready", facts_json=facts))
+    study = start.sample_study(settings, lambda: None)
+    assert start.sample_study(settings, lambda: None) == study
+    with registered.reading() as session:
+        assert session.get_one(StudyRow, study).spec.base_model == f"{SAMPLE_MODEL}-sample"
+
+
 def test_a_users_version_that_is_not_ready_has_the_name_too(
     with_sample_model: Database, settings: Settings, files: Files
 ) -> None:
