@@ -21,6 +21,7 @@ from app.web.i18n import marked, ngettext
 from app.web.numbers import NBSP
 from app.web.words import methods
 from app.web.words.families import by_family
+from app.web.words.fits import STATES
 from app.web.words.outline import in_blocks, kinds
 from app.web.words.parts import sentence
 
@@ -200,10 +201,10 @@ class Needs:
 
     @property
     def peaks(self) -> dict[str, tuple[float, str]]:
-        """Peak bytes by method, and whether they fit."""
+        """Peak bytes by method, and whether they fit: a state of `components/state.html`."""
         if self.report is None:
             return {}
-        return {self.report.methods[c.method].facts.kind: (c.peak.value, c.fit) for c in self.report.cells}
+        return {self.report.methods[c.method].facts.kind: (c.peak.value, STATES[c.fit]) for c in self.report.cells}
 
     @property
     def where(self) -> str:

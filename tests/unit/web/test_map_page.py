@@ -208,3 +208,24 @@ def test_the_line_is_drawn_along_what_fits_and_the_drawing_is_valid(small: TestC
 def test_before_it_is_worked_out_there_is_no_figure() -> None:
     nothing = MapReport.model_construct(cells=(), methods=())
     assert map_figures(nothing) == {}
+
+
+def test_the_page_of_the_model_says_what_each_method_takes_once_its_map_is_there(small: TestClient) -> None:
+    page = f"/models/{SAMPLE_MODEL}"
+    before = plain(html.unescape(small.get(page).text))
+    [address] = re.findall(rf'href="({MAP}\?[^"]*)">Work it out', before)
+    assert "Peak memory</th>" not in before
+    small.get(address)
+    foreseen.answer(database_of(small))
+    after = plain(html.unescape(small.get(page).text))
+    assert "Peak memory is predicted for 16 rows of 128 tokens, on cpu-1" in after
+    shown = re.findall(r'<td class="num" data-label="Peak memory">(.*?)</td>', after, re.DOTALL)
+    told = [
+        (float(size), fit)
+        for cell in shown
+        for size, fit in re.findall(r"(?s)([\d.]+).MiB.*<span>([^<]+)</span>", cell)
+    ]
+    cells = small.get(f"/api/v1{address}").json()["cells"]
+    expected = [(round(cell["peak"]["value"] / 2**20), cell["fit"]) for cell in cells]
+    assert sorted(told) == sorted(expected)
+    assert {fit for _size, fit in told} == {"fits", "does not fit"}
