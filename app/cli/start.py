@@ -1,24 +1,23 @@
 """Commands that start things: everything at once, the web server alone, the sample study. They work on the database."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from functools import partial
+from typing import Annotated, TypeVar
 
 import typer
 import uvicorn
 from rich.markup import escape
-from sqlalchemy.orm import Session
 
 from app import sample, terminal
 from app.cli.asking import show_comparison
 from app.cli.terms import console
 from app.client import Client
-from app.domain.datasets import SAMPLE_DATASET, Row
+from app.domain.datasets import SAMPLE_DATASET
 from app.domain.errors import Conflict, Unavailable
 from app.domain.models import SAMPLE_MODEL, ModelRegistration
 from app.domain.runs import RunStatus
-from app.domain.tasks import Format
 from app.embedded import Stack, check, locked, stack
 from app.queue import Doorbell
 from app.services import datasets as dataset_service
@@ -29,8 +28,9 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.queries import base_models, runs, studies
 from app.store.session import Database
-from app.store.tables import DatasetRow
+from app.store.tables import BaseModelRow
 
+T = TypeVar("T")
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 INSPECTION_SECONDS = 180.0
 GRACE_SECONDS = 3
@@ -118,46 +118,38 @@ def sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
     labels, rows = sample.headlines()
     database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
     with database.transaction() as session:
-        headlines = _register(session, files, SAMPLE_DATASET, sample.TITLE, "labelled", rows, labels)
-        model = _register_model(session, bell, settings)
+        data = partial(dataset_service.register, session, files)
+        labelled = partial(data, title=sample.TITLE, form="labelled", labels=labels, rows=rows)
+        headlines = _beside(SAMPLE_DATASET, labelled)
+
+        def packaged(name: str) -> BaseModelRow:
+            wanted = ModelRegistration(name=name, source="sample")
+            return model_service.register(session, bell, wanted, settings.model_roots)
+
+        model = _beside(SAMPLE_MODEL, packaged).name
         spec = sample.study(dataset_service.shortest_reference(session, headlines), model)
         known = studies.by_name(session, sample.STUDY_NAME)
         if known and known.dataset_id == headlines.id and sample.study(known.spec.dataset, model) == known.spec:
             spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
             if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
                 return known.id
-        _register(session, files, sample.SUMMARIES, sample.SUMMARIES_TITLE, "prompt-completion", sample.summaries())
-        _register(session, files, sample.GENERAL_TEXT, sample.GENERAL_TEXT_TITLE, "text", sample.general_text())
+        pairs = partial(data, title=sample.SUMMARIES_TITLE, form="prompt-completion", rows=sample.summaries())
+        _beside(sample.SUMMARIES, pairs)
+        texts = partial(data, title=sample.GENERAL_TEXT_TITLE, form="text", rows=sample.general_text())
+        _beside(sample.GENERAL_TEXT, texts)
     with console.status("Inspecting the base model"):
         _wait_for_model(database, model, still_alive)
     with database.transaction() as session:
         return study_service.submit(session, bell, spec).id
 
 
-def _register(
-    session: Session,
-    files: Files,
-    name: str,
-    title: str,
-    form: Format,
-    rows: Sequence[Row],
-    labels: Sequence[str] = (),
-) -> DatasetRow:
-    """Rows of the sample under their name, or with `-sample` behind it where a user's rows have that name: it stays
+def _beside(name: str, register: Callable[..., T]) -> T:
+    """A part of the sample registered under its name, or with `-sample` behind it where a user has that name: it stays
     theirs, also for whoever means its newest version."""
     try:
-        return dataset_service.register(session, files, name=name, title=title, form=form, rows=rows, labels=labels)
+        return register(name=name)
     except Conflict:
-        return _register(session, files, f"{name}-sample", title, form, rows, labels)
-
-
-def _register_model(session: Session, bell: Doorbell, settings: Settings, name: str = SAMPLE_MODEL) -> str:
-    """The packaged base model; its name, as with rows."""
-    try:
-        model_service.register(session, bell, ModelRegistration(name=name, source="sample"), settings.model_roots)
-    except Conflict:
-        return _register_model(session, bell, settings, f"{name}-sample")
-    return name
+        return _beside(f"{name}-sample", register)
 
 
 def _wait_for_model(database: Database, name: str, still_alive: Callable[[], None]) -> None:

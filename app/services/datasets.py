@@ -100,8 +100,7 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
 
 
 def delete(session: Session, files: Files, dataset_id: int) -> None:
-    """Delete a version and its file. Raises NotFound, and Conflict while runs
-    or studies use it."""
+    """Delete a version and its file. Raises NotFound, and Conflict while runs or studies use it."""
     row = datasets.get(session, dataset_id)
     uses = datasets.used_by(session, dataset_id)
     if uses.runs or uses.studies:
