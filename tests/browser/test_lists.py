@@ -1,17 +1,15 @@
-"""Links of lists that other files leave, and of pages on which there is nothing yet."""
+"""Links of lists that other files leave."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from app.services import predictions
 from app.store.queries import runs
 from app.web.contexts.runs_head import EXAMPLES
 from tests import filled, predicted
-from tests.browser.conftest import Site, served
+from tests.browser.conftest import Site
 
 pytestmark = pytest.mark.slow
 
@@ -22,23 +20,6 @@ FOUND = {
     "learning_rate in (2e-4, 2e-3)": "14 runs",
     'arm ~ "r=8"': "11 runs",
 }
-EMPTY = [
-    ("/studies", "No studies yet", "Plan a study", "/studies/new"),
-    ("/runs", "No runs yet", "Plan a study", "/studies/new"),
-    ("/runs", "No runs yet", "Import results", "/imports"),
-    ("/studies/new", "No base model is registered yet", "Register a model, or the packaged sample", "/models"),
-    ("/studies/new", "No dataset is registered yet", "Add data", "/data"),
-    ("/workers", "No worker has reported in the last day", "Plan a study", "/studies/new"),
-]
-
-
-@pytest.fixture
-def bare(tmp_path: Path, chromium: Browser) -> Iterator[Page]:
-    """A window on an application that knows nothing yet."""
-    with served(tmp_path) as site:
-        context = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 900})
-        yield context.new_page()
-        context.close()
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
@@ -91,15 +72,6 @@ def test_where_nothing_was_measured_a_study_is_offered(page: Page) -> None:
     page.locator("#accuracy").get_by_role("link", name="Plan a study").click()
     page.wait_for_url("**/studies/new")
     expect(page.locator("h1")).to_have_text("Plan a study")
-
-
-@pytest.mark.parametrize(("address", "says", "link", "path"), EMPTY)
-def test_an_empty_page_says_so_and_leads_on(bare: Page, address: str, says: str, link: str, path: str) -> None:
-    bare.goto(address)
-    expect(bare.locator("main")).to_contain_text(says)
-    bare.get_by_role("main").get_by_role("link", name=link).first.click()
-    bare.wait_for_url(f"**{path}")
-    expect(bare.locator("h1")).to_be_visible()
 
 
 def test_other_kinds_of_flips_are_reached_from_a_study(page: Page, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
