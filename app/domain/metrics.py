@@ -27,6 +27,9 @@ STEP_DTYPE = np.dtype(
 )
 """One optimizer step as stored; the fields are those of `StepMetrics`."""
 
+StepColumn = Literal["step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "seconds", "memory_bytes"]
+"""A field of STEP_DTYPE."""
+
 Steps = NDArray[np.void]
 """An array of STEP_DTYPE, in order of `step`."""
 

@@ -29,9 +29,13 @@ class Database:
             self.engine = create_engine(parsed, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
             _speak_sqlite(self.engine)
         else:
+            more: dict[str, Any] = {}
             if parsed.get_backend_name() == "postgresql":
+                from app.store.binary import BinaryCursor  # noqa: PLC0415 a quarter of a second that SQLite needs not spend
+
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+                more["connect_args"] = {"cursor_factory": BinaryCursor}
+            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20, **more)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

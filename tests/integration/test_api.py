@@ -229,6 +229,20 @@ def test_steps_are_thinned_to_the_number_asked_for(api: TestClient, registered: 
     assert api.get(f"runs/{run_id}/steps", params={"after_step": 10**20}).status_code == 422
 
 
+def test_of_a_step_only_the_columns_asked_for_come(api: TestClient, registered: Database) -> None:
+    run_id = api.post("runs", json=RUN).json()["id"]
+    finish(registered, run_id, 0.5)
+    whole = api.get(f"runs/{run_id}/steps").json()
+    some = api.get(f"runs/{run_id}/steps", params={"columns": ["loss", "seconds"]}).json()
+    assert {name for name, column in some.items() if column is None} == {
+        "epoch", "learning_rate", "grad_norm", "tokens", "memory_bytes",
+    }  # fmt: skip
+    for name in ("step", "loss", "seconds"):
+        assert some[name] == whole[name] and len(some[name]) == 10
+    refused = api.get(f"runs/{run_id}/steps", params={"columns": "accuracy"})
+    assert refused.status_code == 422 and "grad_norm" in refused.text
+
+
 def test_steps_come_whole_from_every_report_and_null_where_a_number_is_not_finite(
     api: TestClient, registered: Database
 ) -> None:

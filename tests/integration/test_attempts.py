@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Conflict
 from app.domain.jobs import DownloadReport, EvaluationReport, LogReport, PhaseReport, Report, StepsReport, UpdatesReport
 from app.domain.methods import METHODS, FullSpec, LoraSpec
+from app.domain.metrics import to_array
 from app.domain.models import ModelRegistration
 from app.domain.runs import Failure, FailureCode, Phase, RunSpec, RunStatus
 from app.queue import TRAIN
@@ -26,6 +27,8 @@ from tests.fakes import SilentBell
 from tests.results import evaluation, result, step, updates
 
 SPEC = RunSpec(base_model="tiny", dataset="small", method=LoraSpec(r=2, target_modules=["query"]))
+BINARY = 1
+"""libpq's number of the format."""
 LEASE = 45.0
 
 
@@ -422,3 +425,16 @@ def test_eight_writers_on_one_database_meet_no_lock_error(registered: Database, 
     with registered.reading() as session:
         found = steps.read_many(session, ids)
     assert all(found[run_id]["step"].tolist() == list(range(1, 26)) for run_id in ids)
+
+
+def test_steps_come_back_byte_for_byte_on_postgresql_in_its_binary_format(
+    registered: Database, bell: SilentBell
+) -> None:
+    mine, sent = claimed(registered, bell), [step(1), step(2)]
+    in_transaction(registered, lambda s: attempts.report(s, mine, 1, [StepsReport(steps=sent)], LEASE))
+    with registered.reading() as session:
+        assert steps.read(session, mine.run_id).tobytes() == to_array(sent).tobytes()
+        driver = session.connection().connection.driver_connection
+        assert driver is not None
+        if registered.engine.dialect.name == "postgresql":
+            assert driver.execute("SELECT 1").pgresult.fformat(0) == BINARY

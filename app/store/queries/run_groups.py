@@ -84,12 +84,14 @@ def page(
 
     Raises NotFound if there is no such group.
     """
-    first, by = func.min(RunRow.id), _by(order.field)
-    query = select(RunRow.group_key, first).where(clause(condition)).group_by(RunRow.group_key)
+    by = _by(order.field)
+    inside = select(RunRow.group_key, func.min(RunRow.id).label("first"), by.label("value"))
+    every = inside.where(clause(condition)).group_by(RunRow.group_key).subquery()
+    query = select(every.c.group_key, every.c.first)
     if after is not None:
         last = _last(session, condition, by, after)
-        query = query.having(following(by, first, order, last, after))
-    found = session.execute(query.order_by(*ordered(by, first, order)).limit(limit + 1)).all()
+        query = query.where(following(every.c.value, every.c.first, order, last, after))
+    found = session.execute(query.order_by(*ordered(every.c.value, every.c.first, order)).limit(limit + 1)).all()
     groups = _groups(session, condition, [(key, run_id) for key, run_id in found[:limit]], fields)
     return Page(groups, found[limit - 1][1] if len(found) > limit else None)
 
@@ -139,7 +141,7 @@ def _groups(
 
 def _spread(column: Any) -> tuple[ColumnElement[Any], ...]:
     """Number, mean and variance of a column within a group."""
-    value = cast(column, Float)
+    value = column if isinstance(column.type, Float) else cast(column, Float)
     n, mean = func.count(column), func.avg(value)
     variance = (func.sum(value * value) - n * mean * mean) / (n - 1.0)
     return n, mean, case((n > 1, variance))
@@ -158,8 +160,7 @@ def _by(field: str) -> ColumnElement[Any]:
     if field == "n":
         return n
     if field == "lower":
-        positive = case((variance > 0, variance), else_=0.0)
-        mean = case((n > 1, mean - _t(n) * func.sqrt(positive / n)))
+        mean = case((n > 1, mean - _t(n) * func.sqrt(func.abs(variance) / n)))
     return cast(cast(mean, Numeric(38, DIGITS)), Float)
 
 

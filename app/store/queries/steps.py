@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -32,10 +32,18 @@ def chunks(session: Session, run_id: int, *, after_step: int = 0) -> list[Steps]
     return [chunk[chunk["step"] > after_step] for chunk in found] if after_step else found
 
 
-def column(chunks: Sequence[Steps], name: str) -> NDArray[Any]:
+def column(chunks: Sequence[Steps], name: str, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """One number of every step. Of a long curve a column at a time is several times as fast to get at as all of it: the
     memory for it is at hand, that for all must be asked of the system, page by page."""
-    return np.concatenate([np.empty(0, STEP_DTYPE)[name], *(chunk[name] for chunk in chunks)])
+    return np.concatenate([np.empty(0, STEP_DTYPE)[name], *(chunk[name] for chunk in chunks)], dtype=dtype)
+
+
+def picked(chunks: Sequence[Steps], at: NDArray[np.intp]) -> Steps:
+    """The steps at these places, rising, of all: only they are copied."""
+    ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.intp)
+    parts = np.split(at, np.searchsorted(at, ends))
+    found = [chunk[part - (end - len(chunk))] for chunk, part, end in zip(chunks, parts, ends, strict=False)]
+    return np.concatenate([np.empty(0, STEP_DTYPE), *found])
 
 
 def read(session: Session, run_id: int, *, after_step: int = 0) -> Steps:

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.domain.annotations import Annotation
+from app.domain.digits import plain
 from app.domain.fits import RunFit
-from app.domain.metrics import STEP_DTYPE, RunResult
+from app.domain.metrics import STEP_DTYPE, RunResult, StepColumn
 from app.domain.outside import OutsideResult
 from app.domain.runs import Failure, RunSpec, RunStatus
 from app.domain.thinning import lttb
@@ -121,20 +122,20 @@ class RunOut(BaseModel):
 
 
 class StepSeries(BaseModel):
-    """Step metrics as columns of equal length; `thinned` if not every step is there. What is not finite is null
-    in JSON."""
+    """Step metrics as columns of equal length; `thinned` if not every step is there. A column that was not asked for is
+    null, and so is a number that is not finite."""
 
     run_id: int
     total: int
     thinned: bool
     step: list[int]
-    epoch: list[float]
-    loss: list[float | None]
-    learning_rate: list[float]
-    grad_norm: list[float | None]
-    tokens: list[int]
-    seconds: list[float]
-    memory_bytes: list[int]
+    epoch: list[float] | None = None
+    loss: list[float | None] | None = None
+    learning_rate: list[float] | None = None
+    grad_norm: list[float | None] | None = None
+    tokens: list[int] | None = None
+    seconds: list[float] | None = None
+    memory_bytes: list[int] | None = None
 
 
 @router.post("", status_code=202, operation_id="submitRun", responses=problems(422))
@@ -186,14 +187,18 @@ def series(
     run_id: int,
     points: Annotated[int, Query(ge=3, le=100_000, description="At most so many steps, chosen by shape.")] = 2000,
     after_step: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0,
+    columns: Annotated[
+        list[StepColumn], Query(description="Once for each that you want beside `step`; left out: all.")
+    ] = [],  # noqa: B006
 ) -> StepSeries:
     """Step metrics, thinned on the server so that the curve of the loss keeps its shape."""
     runs.get(session, run_id)
     found = steps.chunks(session, run_id, after_step=after_step)
-    number, loss = steps.column(found, "step"), steps.column(found, "loss")
-    at = lttb(number.astype(np.float64), loss.astype(np.float64), points)
-    columns = {name: steps.column(found, name)[at].tolist() for name in STEP_DTYPE.names or ()}
-    return StepSeries(run_id=run_id, total=len(number), thinned=len(at) < len(number), **columns)
+    number, loss = (steps.column(found, name, np.float64) for name in ("step", "loss"))
+    kept = steps.picked(found, lttb(number, loss, points))
+    wanted = {"step", *(columns or STEP_DTYPE.names or ())}
+    given = {name: plain(kept[name]) for name in wanted}
+    return StepSeries(run_id=run_id, total=len(number), thinned=len(kept) < len(number), **given)
 
 
 def _out(session: Session, row: RunRow) -> RunOut:

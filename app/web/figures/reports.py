@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.domain.comparison import Arm, Comparison, RunOutcome
+from app.domain.digits import plain
 from app.domain.metrics import Steps
 from app.domain.runs import RunStatus
 from app.domain.smoothing import Band, Floats, band, debiased
@@ -128,7 +129,9 @@ class EveryStep(Collection[tuple[Cell, ...]]):
     def __iter__(self) -> Iterator[tuple[Cell, ...]]:
         for of, steps in self.parts:
             for start in range(0, len(steps), BLOCK):
-                yield from ((*of, *row) for row in steps[start : start + BLOCK].tolist())
+                block = steps[start : start + BLOCK]
+                columns = (plain(block[name]) for name in block.dtype.names or ())
+                yield from ((*of, *row) for row in zip(*columns, strict=True))
 
     def __contains__(self, row: object) -> bool:
         return any(row == one for one in self)
