@@ -86,6 +86,9 @@ def compare(
     reference: Annotated[
         int | None, typer.Option("--reference", help="Of --runs and --collection: a run to hold the others against.")
     ] = None,
+    margin: Annotated[
+        str, typer.Option("--margin", help="Of --runs and --collection, in points; else the study's, or 1.")
+    ] = "",
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
@@ -93,6 +96,7 @@ def compare(
     client = Client(url)
     if runs_named or collection is not None:
         query = {"runs": runs_named, "study": studies, "collection": collection, "reference": reference}
+        query["margin"] = margin
         answer = client.get("/compare", **{name: value for name, value in query.items() if value})
         if as_json:
             print_json(answer)
@@ -101,6 +105,8 @@ def compare(
         for line in terminal_compared.remarks(answer):
             console.print(line, markup=False, highlight=False)
         return
+    if margin or reference is not None:
+        raise Invalid("--margin and --reference are for --runs and --collection: a study keeps what it was begun with")
     if not studies:
         raise Invalid("nothing is named to compare: give a study's number, or --runs 1,2,3, or --collection 4")
     if as_json:

@@ -47,8 +47,9 @@ class Asked:
     collection: int | None = None
     """Every run of this."""
     reference: int | None = None
-    """A run of the arm that the others are held against."""
-    margin_points: float = 1.0
+    """A run of the arm that the others are held against; None takes the study's, where all are of one."""
+    margin_points: float | None = None
+    """None takes the study's, where all are of one; else 1."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,44 @@ def compare(session: Session, asked: Asked) -> Found:
     there = [rows[number] for number in ids if number in rows]
     if not there:
         return Found(None, missing)
-    reference = asked.reference if asked.reference in rows else None
-    compared = weigh(_candidates(session, there), reference=reference, margin_points=asked.margin_points)
+    stray = asked.reference if asked.reference not in rows else None
+    terms = _promised(session, there)
+    compared = weigh(
+        _candidates(session, there),
+        reference=terms.reference if asked.reference is None or stray is not None else asked.reference,
+        margin_points=terms.margin_points if asked.margin_points is None else asked.margin_points,
+    )
     return Found(
         compared,
         missing,
-        stray_reference=asked.reference if reference is None else None,
+        stray_reference=stray,
         study_names=studies.names(session, {row.study_id for row in there if row.study_id}),
     )
+
+
+@dataclass(frozen=True)
+class _Promised:
+    """By what a study said that its arms would be judged, before it began."""
+
+    margin_points: float = 1.0
+    reference: int | None = None
+    """A run of its reference arm that has a result; None where no study said so, or none has."""
+
+
+def _promised(session: Session, rows: Sequence[RunRow]) -> _Promised:
+    """Of the study that all the runs are of, so that they read here as they do there."""
+    of = {row.study_id for row in rows}
+    study_id = of.pop()
+    if of or study_id is None:
+        return _Promised()
+    spec = studies.get(session, study_id).spec
+    done = (row.id for row in rows if row.arm == spec.reference_arm and row.score is not None and _counts(row))
+    return _Promised(spec.margin_points, next(done, None))
+
+
+def _counts(row: RunRow) -> bool:
+    """It ended well, and is no trial."""
+    return row.status == RunStatus.SUCCEEDED and row.trial_round is None
 
 
 def told(path: str, message: str, remedy: str) -> Invalid:
@@ -122,7 +153,7 @@ def _candidates(session: Session, rows: Sequence[RunRow]) -> list[Candidate]:
 
 
 def _ours(row: RunRow, scored: ItemScores | None, dataset: DatasetRow | None, model: str, *, tuned: bool) -> Candidate:
-    spec, done = row.spec, row.status == RunStatus.SUCCEEDED and row.trial_round is None
+    spec, done = row.spec, _counts(row)
     said = spec.model_dump(mode="json")
     said["training"].pop("seed")
     result = row.result if done else None

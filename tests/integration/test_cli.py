@@ -391,6 +391,12 @@ def test_any_runs_are_compared_in_the_terminal_with_what_is_in_the_way(
     assert vezna(monkeypatch, "compare", "--collection", "1", "--reference", "1", "--url", server, "--json") == 0
     arms = json.loads(capsys.readouterr().out)["arms"]
     assert [(arm["title"], arm["reference"]) for arm in arms] == [("LoRA r=8", True), ("full", False)]
+    assert vezna(monkeypatch, "compare", "--runs", "1,2", "--margin", "2.5", "--url", server) == 0
+    assert "margin 2.5 points" in capsys.readouterr().out
+    assert vezna(monkeypatch, "compare", "--runs", "1,2", "--margin", "0", "--url", server) == 1
+    assert "'0' is no margin: write points above 0" in capsys.readouterr().err
+    assert vezna(monkeypatch, "compare", "1", "--margin", "2", "--url", server) == 1
+    assert "--margin and --reference are for --runs and --collection" in capsys.readouterr().err
     assert vezna(monkeypatch, "compare", "--runs", "1,x", "--url", server) == 1
     assert "'x' is no number of a run" in capsys.readouterr().err
     assert vezna(monkeypatch, "compare", "--url", server) == 1

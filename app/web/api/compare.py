@@ -21,6 +21,7 @@ from app.web.words.compared import consequence, differs, headline, remark, verdi
 
 router = APIRouter(tags=["compare"])
 
+LARGEST_MARGIN = 100
 RowId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 
 
@@ -183,15 +184,34 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def points_typed(text: str) -> float | None:
+    """A margin as it is typed, with a point or a comma; None for nothing. Raises Invalid for what is none."""
+    if not text.strip():
+        return None
+    try:
+        margin = float(text.strip().replace(",", "."))
+    except ValueError:
+        margin = 0.0
+    if not 0 < margin <= LARGEST_MARGIN:
+        remedy = f"write points above 0 and up to {LARGEST_MARGIN}, such as 1 or 2.5"
+        raise told("margin", f"{text[:20]!r} is no margin", remedy)
+    return margin
+
+
 def asked(
     runs: Annotated[list[str], Query(description="Numbers of runs: `1,2,3`, or several times.")] = [],  # noqa: B006
     study: Annotated[list[RowId], Query(description="Every run of a study that counts in its verdict.")] = [],  # noqa: B006
     collection: Annotated[RowId | None, Query(description="Every run of a collection.")] = None,
-    reference: Annotated[RowId | None, Query(description="A run of the arm to hold the others against.")] = None,
-    margin: Annotated[float, Query(gt=0, le=100, allow_inf_nan=False, description="In points.")] = 1.0,
+    reference: Annotated[
+        RowId | None,
+        Query(description="A run of the arm to hold the others against; left out, the study's reference, or full."),
+    ] = None,
+    margin: Annotated[
+        str, Query(description="In points, above 0 and up to 100; left out, that of the study that all are of, else 1.")
+    ] = "",
 ) -> Asked:
     """What the address asks for."""
-    return Asked(numbers(" ".join(runs)), tuple(study), collection, reference, margin)
+    return Asked(numbers(" ".join(runs)), tuple(study), collection, reference, points_typed(margin))
 
 
 AskedRuns = Annotated[Asked, Depends(asked)]

@@ -120,7 +120,8 @@ class ComparePage:
     headline: str
     lead: str
     measure: str
-    margin: str
+    margin_points: str
+    """As it is typed."""
     rows: tuple[ComparedRow, ...]
     remarks: tuple[Remark, ...]
     mcnemar: str
@@ -155,7 +156,7 @@ class ComparePage:
             headline=headline(found),
             lead=lead(found),
             measure=heading(found.metric),
-            margin=_points(found.margin * 100),
+            margin_points=f"{round(found.margin * 100, 6):g}",
             rows=tuple(_row(arm, address, study_names) for arm in ordered(found.arms, view.sort)),
             remarks=tuple(
                 Remark(o.takes, differs(o), consequence(o), told(o, len(found.arms))) for o in found.obstacles
@@ -168,6 +169,12 @@ class ComparePage:
             others=others,
             ids=ids,
         )
+
+    @property
+    def margin(self) -> str:
+        """`1 point`, `2.5 points`."""
+        number = self.margin_points
+        return _("%(number)s point", number=number) if number == "1" else _("%(number)s points", number=number)
 
     @property
     def several(self) -> bool:
@@ -279,12 +286,6 @@ def _settings(found: Compared, show: Shown) -> SettingsTable:
 
 def _other(found: Compared) -> str:
     return next(arm.title for arm in found.arms if not arm.is_reference)
-
-
-def _points(margin: float) -> str:
-    """`1 point`, `2.5 points`."""
-    number = f"{round(margin, 6):g}"
-    return _("%(number)s point", number=number) if number == "1" else _("%(number)s points", number=number)
 
 
 def _stray(run: int | None, found: Compared) -> str:

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.services import imports
-from tests.factories import plain
+from tests.factories import plain, seed_study
 from tests.outside import ALL, as_file, peft_files, result
 from tests.unit.web.conftest import database_of
 
@@ -36,6 +36,33 @@ def test_runs_of_a_study_are_its_arms_and_read_as_they_do_there(full: TestClient
     study = plain(full.get("/studies/1").text)
     for difference in re.findall(r"−\d\.\d ± \d\.\d", text)[:2]:
         assert difference in study
+
+
+def test_a_study_takes_its_margin_and_its_reference_along(empty: TestClient) -> None:
+    """An arm is not within the margin on one page and undecided on the other, whether or not the address says it."""
+    with database_of(empty).transaction() as session:
+        study = seed_study(session, margin=2.0, reference="LoRA r=8")
+    link = re.search(r'id="compare-with" href="([^"]+)"', empty.get(f"/studies/{study}").text)
+    assert link and link[1] == f"/compare?study={study}&amp;margin=2"
+    judged = empty.get(f"/api/v1/studies/{study}/comparison").json()
+    its = {arm["name"]: arm["verdict"]["kind"] for arm in judged["arms"] if not arm["reference"]}
+    assert its == {"full": "within", "head only": "worse"}
+    for query in (f"study={study}&margin=2", f"study={study}", "runs=1,2,3,4,5,6,7,8,9"):
+        found = empty.get(f"/api/v1/compare?{query}").json()
+        assert found["margin"] == judged["margin"]
+        assert {arm["title"]: arm["against"]["kind"] for arm in found["arms"] if arm["against"]} == its
+    closer = empty.get(f"/api/v1/compare?study={study}&margin=1").json()
+    assert closer["arms"][0]["against"]["kind"] == "undecided"
+
+
+def test_the_margin_is_a_field_that_is_sent_with_what_else_the_address_says(full: TestClient) -> None:
+    text = full.get("/compare?study=1&margin=2,5&reference=2").text
+    form = text.split('<div id="more">')[1].split("</form>")[0]
+    assert re.search(r'<input id="margin" name="margin"[^>]* value="2.5"', form)
+    hidden = re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', form)
+    assert hidden == [("study", "1"), ("reference", "2")]
+    assert 'value="2"' in full.get("/compare?runs=1,2&margin=").text.split('id="margin"')[1].split(">")[0]
+    assert 'id="margin"' not in full.get("/compare?runs=1").text  # nothing to judge
 
 
 def test_runs_of_several_studies_are_told_apart(full: TestClient) -> None:
@@ -145,8 +172,9 @@ def test_runs_that_are_not_there_are_said_and_the_others_compared(full: TestClie
         ("runs=1,-2", 422, "is no number of a run"),
         ("runs=0", 422, "is no number of a run"),
         ("runs=99999999999", 422, "is no number of a run"),
-        ("runs=1&margin=0", 422, "margin"),
-        ("runs=1&margin=nan", 422, "margin"),
+        ("runs=1&margin=0", 422, "'0' is no margin: write points above 0 and up to 100, such as 1 or 2.5"),
+        ("runs=1&margin=nan", 422, "'nan' is no margin"),
+        ("runs=1&margin=two", 422, "'two' is no margin"),
         ("runs=1&cost=beauty", 422, "cost"),
         ("runs=1&sort=beauty", 422, "sort"),
         ("study=99", 404, "there is no study 99"),
