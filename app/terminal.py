@@ -109,9 +109,10 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     margin, items = comparison["margin"] * 100, comparison["items"] or "no"
     points = f"{margin:g} {'point' if margin == 1 else 'points'}"
     forgetting = any(arm["forgetting"] for arm in comparison["arms"])
+    judged = sum((arm["verdict"] or {}).get("delta") is not None for arm in comparison["arms"])
     table = plain_table(
         title=f"{escape(comparison['name'])}: {escape(comparison['phrase'])}",
-        caption=f"{_title(comparison)} on {items} test items; ± is a 95 % interval; margin {points}",
+        caption=f"{_title(comparison)} on {items} test items; {plus_minus_is(judged)}; margin {points}",
     )
     table.add_column("Arm")
     measure = _title(comparison)
@@ -123,6 +124,11 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     if comparison["untouched"]:
         table.add_row("untouched", _estimate(comparison["untouched"]), style="dim")
     return table
+
+
+def plus_minus_is(judged: int) -> str:
+    """What ± stands for where so many arms were held against the reference: all differences share one 95 %."""
+    return f"± is a 95 % interval{f', of a difference over all {judged} comparisons' if judged > 1 else ''}"
 
 
 def _title(judged: dict[str, Any]) -> str:

@@ -7,16 +7,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.domain.tasks import METRICS
-from app.terminal import MINUS, plain_table, short
+from app.terminal import MINUS, plain_table, plus_minus_is, short
 
 
 def compared_table(found: dict[str, Any]) -> Table:
     """The table of the compare page, for a terminal."""
     margin = found["margin"] * 100
     metric = METRICS[found["metric"]].title if found["metric"] in METRICS else found["metric"]
+    judged = sum((arm["against"] or {}).get("delta") is not None for arm in found["arms"])
     table = plain_table(
         title=escape(found["headline"]),
-        caption=f"{escape(metric)}; ± is a 95 % interval; margin {margin:g} {'point' if margin == 1 else 'points'}",
+        caption=f"{escape(metric)}; {plus_minus_is(judged)}; margin {margin:g} {'point' if margin == 1 else 'points'}",
     )
     table.add_column("Arm")
     for head in (

@@ -30,7 +30,8 @@ def shown(study_id: int, *, language: bool) -> str:
 def test_the_table_names_its_metric_and_fits_a_terminal() -> None:
     text = shown(1, language=False)
     assert "Accuracy" in text and "Forgot" not in text
-    assert "accuracy on 646 test items; ± is a 95 % interval; margin 2 points" in " ".join(text.split())
+    caption = "± is a 95 % interval, of a difference over all 2 comparisons; margin 2 points"
+    assert f"accuracy on 646 test items; {caption}" in " ".join(text.split())
     assert "…" not in text
 
 

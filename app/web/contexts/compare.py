@@ -20,6 +20,7 @@ from app.web.words.compared import (
     delta,
     differs,
     headline,
+    interval,
     lead,
     mcnemar_words,
     told,
@@ -120,6 +121,8 @@ class ComparePage:
     headline: str
     lead: str
     measure: str
+    interval: str
+    """What ± is."""
     margin_points: str
     """As it is typed."""
     rows: tuple[ComparedRow, ...]
@@ -156,6 +159,7 @@ class ComparePage:
             headline=headline(found),
             lead=lead(found),
             measure=heading(found.metric),
+            interval=interval(found),
             margin_points=f"{round(found.margin * 100, 6):g}",
             rows=tuple(_row(arm, address, study_names) for arm in ordered(found.arms, view.sort)),
             remarks=tuple(

@@ -17,6 +17,7 @@ from app.web.figures.memory import key, split
 from app.web.i18n import gettext as _
 from app.web.numbers import GIB, NOTHING, decimal, mib
 from app.web.words.arms import settings
+from app.web.words.confidence import plus_minus_is
 from app.web.words.metrics import heading
 from app.web.words.parts import WORDS, delta, difference, kind, why, with_doubt
 
@@ -110,6 +111,8 @@ class Arms:
     times_comparable: bool
     forgetting: bool
     """It was measured, so there is a column for it."""
+    interval: str
+    """What ± is."""
     unsorted: str
     """The address of the study's own order; empty where that is in force."""
 
@@ -131,6 +134,7 @@ class Arms:
             memory_comparable=found.memory_comparable,
             times_comparable=found.times_comparable,
             forgetting=found.forgetting_measured,
+            interval=plus_minus_is([v.difference.confidence for a in found.arms if (v := a.verdict) and v.difference]),
             unsorted=address.to({"sort": ""}, "arms") if sort else "",
         )
 

@@ -8,6 +8,7 @@ from app.web.figures.figure import Column, Figure, Table
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import count, percent, points
+from app.web.words.confidence import over_all
 from app.web.words.metrics import title
 from app.web.words.parts import WORDS, kind, listed, seeds
 
@@ -55,14 +56,12 @@ def _note(found: Comparison) -> str:
     items = ngettext("%(num)s test item", "%(num)s test items", found.items or 0)
     scored = [(arm, arm.score.seeds) for arm in found.arms if arm.score]
     over = seeds(count for _arm, count in scored)
-    text = _("Lines are 95 %% intervals: %(items)s, the same for every arm, %(seeds)s.", items=items, seeds=over)
-    if len(seen) > 1:
-        text = _(
-            "Lines are 95 %% intervals: %(items)s, the same for every arm, %(seeds)s, corrected for %(n)s comparisons.",
-            items=items,
-            seeds=over,
-            n=len(seen),
-        )
+    text = _(
+        "Lines are intervals of %(level)s: %(items)s, the same for every arm, %(seeds)s.",
+        level=over_all([one.confidence for one in seen]),
+        items=items,
+        seeds=over,
+    )
     if single := [arm.title for arm, count in scored if count == 1]:
         text += " " + _("With one seed (%(arms)s) they cover the test items only.", arms=listed(single))
     return text

@@ -9,6 +9,7 @@ from app.domain.verdict import VerdictKind
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.numbers import count, points, significant
+from app.web.words.confidence import BONFERRONI, HOLM, over_all, plus_minus_is
 from app.web.words.metrics import title
 from app.web.words.parts import WORDS, listed, sentence, with_doubt
 
@@ -197,8 +198,21 @@ def lead(found: Compared) -> str:
             )
         )
     if len(judged) > 1:
-        parts.append(_("Corrected for %(n)s comparisons (Holm).", n=len(judged)))
+        parts.append(_("The intervals hold at %(level)s.", level=over_all(*_corrected(found))))
     return " ".join(parts)
+
+
+def interval(found: Compared) -> str:
+    """What ± is in the table."""
+    return plus_minus_is(*_corrected(found))
+
+
+def _corrected(found: Compared) -> tuple[list[float], str]:
+    """The confidence of each difference, and what corrected them: Holm's order is of those judged item by item."""
+    judged = [arm.against for arm in found.arms if arm.against]
+    used = {"items": HOLM, "shares": BONFERRONI}
+    by = [name for basis, name in used.items() if any(a.difference and a.basis == basis for a in judged)]
+    return [a.difference.confidence for a in judged if a.difference], listed(by)
 
 
 def mcnemar_words(found: McNemar, arm: str, reference: str) -> str:
