@@ -10,7 +10,7 @@ from this script, with the number of studies named there.
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
@@ -18,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.intervals import difference
-from app.domain.verdict import VerdictKind, judge
+from app.domain.verdict import VerdictKind, after_looks, judge
 
 DIFFICULTY_SD = 8.0
 """On the logit scale; two runs of a method then disagree on 4.5 % of the items."""
 LASTING_SD = 2.0
 """On the logit scale; runs of two methods then disagree on 7 %."""
 SEEDS = (2, 3, 4, 5)
+LOOKS, MOST_MORE = 3, 20
+"""How often seeds are added to an undecided study, and how many at most at a time."""
 ITEMS = (200, 646, 2000)
 SEED_SDS = (0.003, 0.007, 0.013, 0.023, 0.038)
 POINTS = np.linspace(-6, 6, 4001)
@@ -101,6 +103,26 @@ def judged(design: Design, count: int, margin: float, *words: VerdictKind, seed:
     return found / count
 
 
+def extended(design: Design, count: int, margin: float, seed: int = 0) -> tuple[float, float]:
+    """Shares of studies in which an arm is called better or worse: at the first look, and at the last of up to LOOKS,
+    before each of which seeds were added, as many as are said to decide and MOST_MORE at most."""
+    first = last = 0
+    most = replace(design, seeds=design.seeds + LOOKS * MOST_MORE)
+    for study in studies(most, count, seed, batch=20):
+        seeds = design.seeds
+        for look in range(LOOKS + 1):
+            seen = {str(i): scores[:seeds] for i, scores in enumerate(study)}
+            verdicts = judge(seen, "0", margin, confidence=after_looks(look)).values()
+            claims = any(v.kind in (VerdictKind.BETTER, VerdictKind.WORSE) for v in verdicts)
+            first += claims and not look
+            wanted = [v.needs.seeds for v in verdicts if v.kind is VerdictKind.UNDECIDED and v.needs and v.needs.seeds]
+            if not wanted:
+                break
+            seeds = min(seeds + MOST_MORE, max(wanted))
+        last += claims
+    return first / count, last / count
+
+
 def grid(lasting_sd: float = 0.0) -> list[Design]:
     """The cells: no true difference, seeds × items × seed sd × independent or shared seeds."""
     cells = product(SEEDS, ITEMS, SEED_SDS, (False, True))
@@ -137,6 +159,10 @@ def main() -> None:
     for s in SEEDS:
         widths = [difference(x[1], x[0]).half_width for x in studies(realistic(s), count, 1)]
         print(f"{s} seeds: {100 * np.mean(widths):.2f} points (median {100 * np.median(widths):.2f})")
+    print(f"\nadding up to {MOST_MORE} seeds to what is undecided, up to {LOOKS} times (no true difference)\n")
+    for s, seed_sd, margin in product((2, 3), (0.004, 0.013), (0.01, 0.02)):
+        rates = extended(Design(s, 646, seed_sd, lasting_sd=LASTING_SD), count // 5, margin)
+        print(f"{s} seeds, sd {seed_sd}, margin {margin}: at first {rates[0]:.1%}, in the end {rates[1]:.1%}")
     print("\nadding seeds, from 3 to 10, until the interval excludes 0 (no true difference)\n")
     peeks = range(3, 11)
     stopped = [

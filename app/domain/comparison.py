@@ -27,6 +27,7 @@ from app.domain.verdict import (
     Estimate,
     Verdict,
     VerdictKind,
+    after_looks,
     best_indistinguishable,
     difference,
     estimate,
@@ -148,8 +149,15 @@ class Comparison:
     """All succeeded runs had the same device, and no other run of the study ran beside them on it."""
     side_by_side: bool
     """Two succeeded runs stood on one worker at the same time."""
+    looks: int
+    """How often seeds were added when results could be seen."""
     memory_comparable: bool
     """All succeeded runs were measured on the same kind of device in the same precision."""
+
+    @property
+    def confidence(self) -> float:
+        """Of all verdicts together."""
+        return after_looks(self.looks)
 
     @property
     def metric(self) -> MetricName:
@@ -205,15 +213,18 @@ def compare(
     *,
     trials: Sequence[Trial] = (),
     stopped: Collection[str] = (),
+    looks: int = 0,
     test_items: int | None = None,
 ) -> Comparison:
     """Weigh a study by the runs that it has so far; missing and failed ones are shown and block nothing else.
 
-    `trials` are told, and weighed nowhere; `stopped` names the arms that were stopped.
+    `trials` are told, and weighed nowhere; `stopped` names the arms that were stopped; `looks` counts how often
+    seeds were added when results could be seen.
     """
     by_arm = {arm.title: tuple(r for r in runs if r.arm == arm.title) for arm in spec.arms}
     scores = _matrices(by_arm)
-    verdicts = judge(scores, spec.reference_arm, spec.margin_points * POINT) if spec.reference_arm in scores else {}
+    confidence, margin = after_looks(looks), spec.margin_points * POINT
+    verdicts = judge(scores, spec.reference_arm, margin, confidence=confidence) if spec.reference_arm in scores else {}
     done = [r for r in runs if r.result is not None]
     results = {title: [r.result for r in those if r.result is not None] for title, those in by_arm.items()}
     items = next((matrix.shape[1] for matrix in scores.values()), test_items)
@@ -224,6 +235,7 @@ def compare(
         for title, those in by_arm.items()
     }
     arms = _arms(spec, by_arm, results, scores, verdicts, tuning, stopped)
+    best = best_indistinguishable(scores, confidence)
     hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
     base, reference = _untouched(done, items), scores.get(spec.reference_arm)
     side_by_side = _overlap(done)
@@ -234,10 +246,11 @@ def compare(
         base_difference=difference(base, reference) if base is not None and reference is not None else None,
         items=items,
         conditions=conditions(spec, made, tuning),
-        best_scores=frozenset(name for name in best_indistinguishable(scores) if name not in hinted_worse),
-        smallest_difference=_can_show(spec, scores, items),
+        best_scores=frozenset(name for name in best if name not in hinted_worse),
+        smallest_difference=_can_show(spec, scores, items, confidence),
         times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not side_by_side,
         side_by_side=side_by_side,
+        looks=looks,
         memory_comparable=len({r.environment for r in done}) <= 1,
     )
 
@@ -301,7 +314,9 @@ def _forgetting(results: Sequence[RunResult]) -> Spread | None:
     return Spread.of(changes) if changes else None
 
 
-def _can_show(spec: StudySpec, scores: Mapping[str, NDArray[np.float64]], items: int | None) -> float | None:
+def _can_show(
+    spec: StudySpec, scores: Mapping[str, NDArray[np.float64]], items: int | None, confidence: float
+) -> float | None:
     if not items or items < 2:
         return None
     graded = METRICS[spec.verdict_metric].graded
@@ -312,6 +327,7 @@ def _can_show(spec: StudySpec, scores: Mapping[str, NDArray[np.float64]], items:
         graded=graded,
         disagreement=seen_disagreement(scores.values()),
         comparisons=len(spec.arms) - 1,
+        confidence=confidence,
     )
 
 

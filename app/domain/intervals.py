@@ -37,6 +37,8 @@ Scores = NDArray[np.float64]
 """[S, N], seeds × test items: the metric of each item (1 right, 0 wrong; any float works)."""
 
 CONFIDENCE = 0.95
+NEXT_LOOK = 0.2
+"""The chance to be fooled of a further look at a study that has grown, of that of the look before."""
 ROUNDING = 1e-9
 """A standard deviation below this share of the scores' range is rounding, not chance."""
 

@@ -4,17 +4,20 @@ Both put variances into the interval of `app.domain.intervals`: the ones seen, o
 ones below. How the parts shrink: the seeds' own part with S, the items' own part with N, the residual with both.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from math import sqrt
 
 import numpy as np
 
-from app.domain.intervals import CONFIDENCE, Difference, Scores, spread, student
+from app.domain.intervals import CONFIDENCE, NEXT_LOOK, Difference, Scores, spread, student
 
 MOST_SEEDS = 100
 MOST_ITEMS = 1_000_000
+SEEDS_TRIED = (3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, MOST_SEEDS)
+"""Where seeds and items are both to grow."""
 
 SCORE = 0.9
 """Assumed of a metric whose items are right or wrong."""
@@ -38,9 +41,12 @@ class Needs:
     """
 
     seeds: int | None
-    """Seeds per arm in all, at most 100, with the items that there are."""
+    """Seeds per arm in all, at most 100, with the items that there are; by a verdict that has been looked for once
+    more (`app.domain.verdict.after_looks`)."""
     items: int | None
     """Test items, at most 1,000,000 (found to within 2 %), with the seeds that there are."""
+    both: tuple[int, int] | None = None
+    """Seeds and items of a new study, where neither decides alone."""
     assumed: bool = False
     """No arm had two seeds: the seed variance is SEED_SD², not a variance seen."""
 
@@ -57,21 +63,47 @@ class _Parts:
 
 
 def needs(seen: Difference, margin: float) -> Needs:
-    """The fewest seeds, and the fewest items, at which the interval around the seen difference would decide."""
+    """The fewest seeds, and the fewest items, at which the interval around the seen difference would decide; both,
+    where neither would alone."""
     parts, assumed = _parts(seen)
     seeds, reference_seeds, items = seen.seeds, seen.reference_seeds, seen.items
+    wanted = max(abs(seen.delta), margin - abs(seen.delta))
+    looked_again = 1 - (1 - seen.confidence) * NEXT_LOOK
 
-    def decides(seeds: int, reference_seeds: int, items: int) -> bool:
-        half = _half_width(parts, seeds, reference_seeds, items, seen.confidence)
-        return half < max(abs(seen.delta), margin - abs(seen.delta))
+    def decides(seeds: int, reference_seeds: int, items: int, confidence: float = seen.confidence) -> bool:
+        return _half_width(parts, seeds, reference_seeds, items, confidence) < wanted
 
     more_seeds = range(max(2, min(seeds, reference_seeds) + 1), MOST_SEEDS + 1)
-    enough_seeds = (s for s in more_seeds if decides(max(s, seeds), max(s, reference_seeds), items))
+    enough_seeds = next(
+        (s for s in more_seeds if decides(max(s, seeds), max(s, reference_seeds), items, looked_again)), None
+    )
     if seen.one_seed:
-        return Needs(seeds=next(enough_seeds, None), items=None, assumed=assumed)
+        return Needs(seeds=enough_seeds, items=None, assumed=assumed)
     more_items = np.unique(np.geomspace(items + 1, max(MOST_ITEMS, items + 1), 500).astype(int)).tolist()
-    enough_items = (n for n in more_items if n <= MOST_ITEMS and decides(seeds, reference_seeds, n))
-    return Needs(seeds=next(enough_seeds, None), items=next(enough_items, None), assumed=assumed)
+    items_alone = next((n for n in more_items if n <= MOST_ITEMS and decides(seeds, reference_seeds, n)), None)
+    both = None
+    if enough_seeds is None and items_alone is None:
+        both = _enough_of_both(items, lambda s, n: decides(s, s, n))
+    return Needs(seeds=enough_seeds, items=items_alone, both=both, assumed=assumed)
+
+
+def _enough_of_both(items: int, decides: Callable[[int, int], bool]) -> tuple[int, int] | None:
+    """Of the numbers of seeds SEEDS_TRIED, each with the fewest items that decide with it, the pair with the smallest
+    seeds² · items: a seed more is a run more of every arm, an item more is tested by all of them."""
+    enough = {s: items if decides(s, items) else enough_items(items, partial(decides, s)) for s in SEEDS_TRIED}
+    pairs = [(s, n) for s, n in enough.items() if n is not None]
+    return min(pairs, key=lambda pair: pair[0] ** 2 * pair[1], default=None)
+
+
+def enough_items(items: int, decides: Callable[[int], bool]) -> int | None:
+    """The fewest items above `items`, to within 5 %, that decide; None up to a million."""
+    low, high = items, MOST_ITEMS
+    if low >= high or not decides(high):
+        return None
+    while high > 1.05 * low + 1:
+        middle = round((low * high) ** 0.5)
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return high
 
 
 def smallest_difference(

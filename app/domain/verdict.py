@@ -14,6 +14,10 @@ from the first that does not, all have its confidence. Two seeds know their vari
 of items and four arms it is 8 % (docs/measuring.md), so compare several arms with three seeds or more. "Within" is two
 one-sided tests at half of that level, so each such word is wrong in at most 2.5 % of the cases in which the true
 difference is at the margin or beyond.
+
+Several looks are several chances too: who adds seeds to an undecided study looks again. Each further look has a fifth
+of the chance of the one before (`after_looks`): 5 %, 1 %, 0.2 %, so that all of them together have 6.25 % at most,
+however often one looks (simulated: docs/measuring.md).
 """
 
 from collections.abc import Mapping
@@ -26,6 +30,7 @@ from numpy.typing import NDArray
 from app.domain.distributions import binomial_below
 from app.domain.intervals import (
     CONFIDENCE,
+    NEXT_LOOK,
     Difference,
     Estimate,
     PooledSeedVariance,
@@ -46,6 +51,7 @@ __all__ = [
     "Scores",
     "Verdict",
     "VerdictKind",
+    "after_looks",
     "best_indistinguishable",
     "difference",
     "estimate",
@@ -94,15 +100,27 @@ REASONS = {
 ONE_SEED = "For this one seed only: an arm has a single seed, so what another seed would change is unknown."
 
 
+def after_looks(looks: int) -> float:
+    """The confidence of a study's verdict that had so many before: 95 %, 99 %, 99.8 %."""
+    return 1 - (1 - CONFIDENCE) * NEXT_LOOK**looks
+
+
 def judge(
-    arms: Mapping[str, Scores], reference: str, margin: float, *, pool_seeds: bool = False, further: int = 0
+    arms: Mapping[str, Scores],
+    reference: str,
+    margin: float,
+    *,
+    pool_seeds: bool = False,
+    further: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> dict[str, Verdict]:
     """A verdict for each arm but the reference, in the order given.
 
     `arms` holds [S, N] scores by arm, on the same items in the same order; an arm without finished runs is empty
     (shape [0, …]). `margin` is in the metric's unit (0.02 is 2 points) and above 0. ValueError if items do not match.
     Arms with one seed stand last in Holm's order and never count as different. `further` is how many more arms are held
-    against the same reference by other means: they count among the chances to be fooled.
+    against the same reference by other means: they count among the chances to be fooled. `confidence` is that of all
+    of them together.
     """
     if not margin > 0:
         raise ValueError(f"the margin is {margin}: it must be above 0")
@@ -111,11 +129,11 @@ def judge(
     missing = {name: why for name in others if (why := _too_few(arms[name], base, name, reference))}
     pooled = pool_seed_variance(arms[n] for n in arms if n not in missing and len(arms[n])) if pool_seeds else None
     plain = {
-        name: difference(arms[name], base, CONFIDENCE, pooled)
+        name: difference(arms[name], base, confidence, pooled)
         for name in others
         if name not in missing and base is not None
     }
-    corrected = holm(plain, further)
+    corrected = holm(plain, further, confidence)
     return {
         name: Verdict(VerdictKind.NONE, None, margin, None, missing[name])
         if name in missing
@@ -124,13 +142,15 @@ def judge(
     }
 
 
-def holm(differences: Mapping[str, Difference], further: int = 0) -> dict[str, Difference]:
+def holm(
+    differences: Mapping[str, Difference], further: int = 0, confidence: float = CONFIDENCE
+) -> dict[str, Difference]:
     """The differences, each at the confidence of its place in Holm's order, behind which `further` others stand."""
     order = sorted(differences, key=lambda name: (differences[name].one_seed, differences[name].p_value))
     corrected: dict[str, Difference] = {}
     left = len(order) + further
     for name in order:
-        corrected[name] = differences[name].at(1 - (1 - CONFIDENCE) / left)
+        corrected[name] = differences[name].at(1 - (1 - confidence) / left)
         if corrected[name].excludes_zero and not corrected[name].one_seed:
             left = max(left - 1, 1)
         else:
@@ -149,7 +169,7 @@ def word(low: float, high: float, margin: float) -> VerdictKind:
     return VerdictKind.UNDECIDED
 
 
-def best_indistinguishable(arms: Mapping[str, Scores]) -> list[str]:
+def best_indistinguishable(arms: Mapping[str, Scores], confidence: float = CONFIDENCE) -> list[str]:
     """The arm with the highest mean and all that cannot be told apart from it, in the order given.
 
     The best is found in the same data, so every other gets the same confidence, 1 − 0.05/(k−1), and the arm that is
@@ -160,10 +180,10 @@ def best_indistinguishable(arms: Mapping[str, Scores]) -> list[str]:
     if not scored:
         return []
     best = max(scored, key=lambda name: float(scored[name].mean()))
-    confidence = 1 - (1 - CONFIDENCE) / max(len(scored) - 1, 1)
+    each = 1 - (1 - confidence) / max(len(scored) - 1, 1)
 
     def told_apart(name: str) -> bool:
-        seen = difference(scored[name], scored[best], confidence)
+        seen = difference(scored[name], scored[best], each)
         return seen.excludes_zero and not seen.one_seed
 
     return [name for name in scored if name == best or not told_apart(name)]

@@ -37,10 +37,11 @@ def submit(session: Session, bell: Doorbell, spec: StudySpec) -> StudyRow:
 
 
 def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> StudyRow:
-    """Add `count` new seeds to every arm of a study that has not been stopped. Raises NotFound, Invalid, and Conflict
-    if no arm could take them.
+    """Add `count` new seeds to every arm of a study that has not been stopped, and did not fail with each of those that
+    it had. Raises NotFound, Invalid, and Conflict if no arm could take them.
 
-    Arms whose rates are still being looked for get them with the others, once a rate is chosen.
+    Arms whose rates are still being looked for get them with the others, once a rate is chosen. Where results could be
+    seen already, the verdict that follows is another look.
     """
     study = studies.get(session, study_id, lock=True)
     spec = study.spec
@@ -55,10 +56,12 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     model, dataset = check_study(session, as_begun(session, study, more))
     rates = _rates_in_use(session, study)
     if not rates and not study.tuning:
-        raise Conflict(f"no arm of study {study_id} can take more seeds: each was stopped, or has no learning rate")
+        raise Conflict(f"no arm of study {study_id} can take more seeds: each was stopped, failed, or has no rate")
     enqueue_owed(session, bell, study, more.owed(rates), model, dataset)
     whole = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = whole.model_dump(mode="json")
+    if any(run.status == RunStatus.SUCCEEDED and run.trial_round is None for run in runs.of_study(session, study_id)):
+        study.looks += 1
     session.flush()
     return study
 
@@ -113,9 +116,10 @@ def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> Stu
 
 
 def _rates_in_use(session: Session, study: StudyRow) -> dict[str, float]:
-    """The rates of the arms that have runs which count, and were not stopped."""
+    """The rates of the arms that have runs which count, were not stopped, and did not fail each time."""
     rates = tuning.chosen_rates(study.spec, tuning.by_arm(runs.trials_of(session, study.id)))
-    going = runs.arms_with_runs(session, study.id) - set(study.stopped_json)
+    counting = [run for run in runs.of_study(session, study.id) if run.trial_round is None]
+    going = {run.arm for run in counting if run.status != RunStatus.FAILED} - set(study.stopped_json)
     return {title: rate for title, rate in rates.items() if title in going}
 
 
@@ -189,6 +193,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, Compari
             [_outcome(run, scores) for run in of_study[row.id] if run.trial_round is None],
             trials=[trial for those in tuning.by_arm(of_study[row.id]).values() for trial in those],
             stopped=row.stopped_json,
+            looks=row.looks,
             test_items=dataset.facts.counts["test"] if dataset else None,
         )
     return found

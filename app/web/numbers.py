@@ -50,6 +50,12 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return NOTHING if fraction is None else f"{decimal(fraction * 100, digits)}{NBSP}%"
 
 
+def confidence(fraction: float) -> str:
+    """Of an interval: `95 %`, `97.5 %`, `99.96 %`."""
+    digits = len(f"{fraction * 100:.4g}".partition(".")[2])
+    return percent(fraction, digits)
+
+
 def signed_percent(fraction: float | None, digits: int = 1) -> str:
     """A fraction that may lie on either side, as `+0.7 %`, `−1.2 %`."""
     return NOTHING if fraction is None else f"{decimal(fraction * 100, digits, signed=True)}{NBSP}%"

@@ -14,7 +14,7 @@ from app.domain.calibration import Estimate
 from app.domain.comparison import POINT
 from app.domain.errors import FieldError, Invalid
 from app.domain.methods import Family
-from app.domain.planning import MOST_ITEMS, smallest_difference
+from app.domain.planning import enough_items, smallest_difference
 from app.domain.studies import StudySpec
 from app.domain.tasks import METRICS
 from app.domain.tuning import TuningSpec, budget, trials_owed
@@ -205,17 +205,6 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
 def _items(items: int, seeds: int, decides: Callable[[int, int], bool]) -> tuple[int | None, int]:
     """The fewest items that decide with as few seeds as that takes, and how many those are; None and 0 if none do."""
     for count in range(seeds, MOST_SEEDS_OFFERED + 1):
-        if found := _enough(items, partial(decides, count)):
+        if found := enough_items(items, partial(decides, count)):
             return found, count
     return None, 0
-
-
-def _enough(items: int, decides: Callable[[int], bool]) -> int | None:
-    """The fewest items above `items`, to within 5 %, that decide; None up to a million."""
-    low, high = items, MOST_ITEMS
-    if low >= high or not decides(high):
-        return None
-    while high > 1.05 * low + 1:
-        middle = round((low * high) ** 0.5)
-        low, high = (low, middle) if decides(middle) else (middle, high)
-    return high

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from app.domain.jobs import EvaluationReport, StepsReport
 from app.domain.methods import METHODS
 from app.domain.metrics import STEP_DTYPE, ArtifactFile
-from app.domain.runs import RunStatus
+from app.domain.runs import Failure, FailureCode, RunStatus
 from app.domain.studies import StudyStatus
 from app.main import create_app
 from app.services import attempts
@@ -186,6 +186,39 @@ def test_seeds_are_added_to_every_arm(api: TestClient) -> None:
     assert len(more["runs"]) == 8
     assert api.post(f"studies/{study['id']}/seeds", json={"count": 99}).status_code == 422
     assert len(api.get(f"studies/{study['id']}").json()["runs"]) == 8
+
+
+def test_seeds_that_are_added_after_results_had_been_seen_are_another_look(
+    api: TestClient, registered: Database
+) -> None:
+    study = api.post("studies", json=STUDY).json()
+
+    def looks(count: int) -> tuple[int, float]:
+        assert api.post(f"studies/{study['id']}/seeds", json={"count": count}).status_code == 202
+        found = api.get(f"studies/{study['id']}/comparison").json()
+        return found["looks"], round(found["confidence"], 6)
+
+    assert looks(1) == (0, 0.95)
+    finish(registered, study["runs"][0], 0.5)
+    assert looks(1) == (1, 0.99)
+    assert looks(1) == (2, 0.998)
+
+
+def test_an_arm_that_failed_with_every_seed_gets_no_more(
+    api: TestClient, registered: Database, bell: SilentBell
+) -> None:
+    study = api.post("studies", json=STUDY).json()
+    for run_id in study["runs"]:
+        with registered.transaction() as session:
+            mine = attempts.claim(session, run_id, "w1", 45)
+            assert mine is not None
+            if mine.spec.method.kind == "full":
+                attempts.fail(session, bell, mine, Failure(code=FailureCode.OUT_OF_MEMORY, message="too large"))
+            else:
+                attempts.stop(session, bell, mine)
+    more = api.post(f"studies/{study['id']}/seeds", json={"count": 1}).json()
+    added = [api.get(f"runs/{run_id}").json() for run_id in more["runs"] if run_id not in study["runs"]]
+    assert [(run["arm"], run["spec"]["training"]["seed"]) for run in added] == [("LoRA r=2", 2)]
 
 
 def test_new_seeds_are_the_smallest_that_the_study_lacks(api: TestClient) -> None:

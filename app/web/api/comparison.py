@@ -27,6 +27,13 @@ class EstimateOut(BaseModel):
         return cls(mean=found.mean, low=found.low, high=found.high, seeds=found.seeds, items=found.items)
 
 
+class SeedsAndItems(BaseModel):
+    """Seeds an arm, and test items."""
+
+    seeds: int
+    items: int
+
+
 class VerdictOut(BaseModel):
     """An arm against the reference; the interval is corrected for the number of arms (Holm)."""
 
@@ -40,6 +47,8 @@ class VerdictOut(BaseModel):
     """Seeds an arm that would decide at the variances seen."""
     needed_items: int | None
     """Test items that would decide with the present seeds."""
+    needed_together: SeedsAndItems | None
+    """Both, of a new study, where neither would decide alone."""
 
     @classmethod
     def of(cls, found: Verdict) -> Self:
@@ -54,6 +63,7 @@ class VerdictOut(BaseModel):
             confidence=seen.confidence if seen else None,
             needed_seeds=needs.seeds if needs else None,
             needed_items=needs.items if needs else None,
+            needed_together=SeedsAndItems(seeds=needs.both[0], items=needs.both[1]) if needs and needs.both else None,
         )
 
 
@@ -211,6 +221,10 @@ class ComparisonOut(BaseModel):
     """What every score is, and the verdict rests on."""
     margin: float
     """As a fraction: 0.02 is two points."""
+    looks: int
+    """How often seeds were added when results could be seen."""
+    confidence: float
+    """Of all verdicts together: 0.95, and after each look nearer to 1."""
     items: int | None
     untouched: EstimateOut | None
     arms: list[ArmOut]
@@ -230,6 +244,8 @@ class ComparisonOut(BaseModel):
             complete=found.complete,
             metric=found.metric,
             margin=found.spec.margin_points / 100,
+            looks=found.looks,
+            confidence=found.confidence,
             items=found.items,
             untouched=EstimateOut.of(found.base) if found.base else None,
             arms=[ArmOut.of(arm) for arm in found.arms],

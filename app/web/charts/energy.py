@@ -81,7 +81,7 @@ def _band(data: Energy, line: Line, width: int) -> alt.Chart:
 def _line(data: Energy, line: Line, width: int) -> alt.Chart:
     drawn = values(_rows(line)).mark_line(strokeWidth=2.2, color=line.look.colour, strokeDash=line.look.dash)
     axis = Domain(0, 100, 25)
-    y = alt.Y("mean:Q", scale=axis.scale(), axis=axis.axis(title=data.up, titleX=-36))
+    y = alt.Y("median:Q", scale=axis.scale(), axis=axis.axis(title=data.up, titleX=-36))
     found: alt.Chart = drawn.encode(x=_x(data, width), y=y)
     return found
 
@@ -89,7 +89,7 @@ def _line(data: Energy, line: Line, width: int) -> alt.Chart:
 def _marks(data: Energy, line: Line, width: int) -> list[alt.Chart]:
     """At the powers of two, where a rank is usually chosen."""
     rows = [row for row, p in zip(_rows(line), line.points, strict=True) if p.rank & (p.rank - 1) == 0]
-    return markers(rows, 46, x=_x(data, width), y=_y("mean"))
+    return markers(rows, 46, x=_x(data, width), y=_y("median"))
 
 
 def _legend(data: Energy, paper: Paper, room: int) -> list[alt.Chart]:

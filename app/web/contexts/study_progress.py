@@ -6,18 +6,22 @@ from dataclasses import dataclass
 from app.domain.comparison import Arm, Comparison
 from app.domain.methods import METHODS, Family
 from app.domain.runs import RunStatus
+from app.domain.verdict import after_looks
 from app.services.studies import StudyProgress
 from app.store.tables import RunRow
 from app.web.contexts.run_live import NAMES
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import count, duration, energy, percent, rate
+from app.web.numbers import confidence, count, duration, energy, percent, rate
 from app.web.words import more_seeds_help, seeds_needed, what_would_decide
+from app.web.words.parts import focus, said
 
 MORE_SEEDS = 2
 """Where nobody knows how many would decide."""
 MOST_MORE_SEEDS = 20
 """Are added by one click."""
+FEWEST_OF_SEVERAL = 3
+"""Seeds that a study of several arms has after a click: with two, their variance is known too badly."""
 LISTED = 12
 """With more runs than this, those that have ended are folded away."""
 
@@ -61,8 +65,13 @@ class StudyAdvance:
     cost: tuple[tuple[str, str], ...]
     """Name and value."""
     would_decide: str
-    """What would decide the arm that needs the most seeds; empty where more of them decide nothing."""
+    """What would decide the arm of the headline, or the one that needs the most seeds; empty where more of them decide
+    nothing."""
     more_seeds: int
+    too_few: str
+    """Where one click adds fewer than would decide."""
+    next_confidence: str
+    """Of the verdict that follows: `99 %`; empty where no results could be seen yet."""
     more_runs: int
     more_time: str
 
@@ -81,10 +90,11 @@ class StudyAdvance:
         """From the runs' rows and the comparison."""
         hollow = {arm.title: arm.hollow for arm in found.arms}
         helped = [arm for arm in found.others if more_seeds_help(arm)]
-        asking = max(helped, key=seeds_needed) if helped else None
-        more = _more_seeds(asking) if asking else MORE_SEEDS
+        told = focus(found)
+        asking = told if told in helped else max(helped, key=seeds_needed, default=None)
+        more = _more_seeds(found, asking) if asking else MORE_SEEDS
         pace = _pace(progress.runs)
-        arms = [arm.title for arm in found.arms if not arm.stopped and (arm.runs or arm.awaits_rate)]
+        arms = [arm.title for arm in found.arms if not arm.stopped and (_goes_on(arm) or arm.awaits_rate)]
         return cls(
             id=progress.study.id,
             status=progress.status,
@@ -97,16 +107,37 @@ class StudyAdvance:
             cost=_cost(progress.runs, found),
             would_decide=what_would_decide(asking) if asking else "",
             more_seeds=more,
+            too_few=_too_few(asking, more) if asking else "",
+            next_confidence=confidence(after_looks(found.looks + 1)) if any(a.succeeded for a in found.arms) else "",
             more_runs=more * len(arms),
             more_time=duration(more * sum(pace[a, None] for a in arms)) if all((a, None) in pace for a in arms) else "",
         )
 
 
-def _more_seeds(arm: Arm) -> int:
+def _goes_on(arm: Arm) -> bool:
+    """It has runs that count, and not each of them failed: it would take more seeds."""
+    return any(run.status is not RunStatus.FAILED for run in arm.runs)
+
+
+def _more_seeds(found: Comparison, arm: Arm) -> int:
     """As many as the sentence about an arm says that it lacks, so that the button does what is said beside it."""
+    fewest = FEWEST_OF_SEVERAL - len(found.spec.seeds) if len(found.others) > 1 else 1
+    return max(min(_lacking(arm) or MORE_SEEDS, MOST_MORE_SEEDS), fewest)
+
+
+def _lacking(arm: Arm) -> int:
+    """Seeds that would decide beyond those that there are; 0 where nobody knows."""
     seen = arm.verdict.difference if arm.verdict else None
-    lacking = seeds_needed(arm) - min(seen.seeds, seen.reference_seeds) if seen else 0
-    return min(lacking, MOST_MORE_SEEDS) if lacking > 0 else MORE_SEEDS
+    return max(seeds_needed(arm) - min(seen.seeds, seen.reference_seeds), 0) if seen else 0
+
+
+def _too_few(arm: Arm, more: int) -> str:
+    if _lacking(arm) <= more:
+        return ""
+    return _(
+        "That is the most at once: it narrows the intervals, and decides about %(arm)s only if the difference changes.",
+        arm=said(arm),
+    )
 
 
 def _run(run: RunRow, hollow: int) -> RunProgress:

@@ -7,6 +7,7 @@ from app.domain.runs import RunStatus
 from app.domain.verdict import VerdictKind
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
+from app.web.numbers import confidence
 from app.web.words.arms import condition
 from app.web.words.lead import can_show
 from app.web.words.parts import failures, kind, listed, why
@@ -28,6 +29,7 @@ def caveats(found: Comparison) -> tuple[Caveat, ...]:
     remarks = [
         _partial(found),
         _seeds(found),
+        _looks(found),
         *_failed(found),
         _stopped(found),
         _resolution(found),
@@ -54,6 +56,19 @@ def _seeds(found: Comparison) -> Caveat | None:
     if not single:
         return None
     text = _("one seed of %(arms)s: what another seed would change is unknown", arms=listed(single))
+    return Caveat(text, "arms")
+
+
+def _looks(found: Comparison) -> Caveat | None:
+    if not found.looks:
+        return None
+    text = ngettext(
+        "seeds were added once after results had been seen: verdicts are held to %(confidence)s instead of 95 %%",
+        "seeds were added %(num)s times after results had been seen: verdicts are held to %(confidence)s instead of "
+        "95 %%",
+        found.looks,
+        confidence=confidence(found.confidence),
+    )
     return Caveat(text, "arms")
 
 

@@ -63,12 +63,16 @@ def what_would_decide(arm: Arm) -> str:
         ways.append(_("%(need)s seeds for each arm instead of %(have)s", need=needs.seeds, have=have))
     if needs.items is not None:
         ways.append(_("%(need)s test items instead of %(have)s", need=count(needs.items), have=count(seen.items)))
-    if not ways:
+    if needs.both is not None:
         return _(
-            "Neither 100 seeds nor a million items would decide about %(arm)s at this difference: it is too near to "
-            "the margin.",
+            "Neither seeds nor test items alone would decide about %(arm)s: a new study with %(seeds)s seeds on about "
+            "%(items)s items would in half of such cases.",
             arm=said(arm),
+            seeds=needs.both[0],
+            items=count(needs.both[1]),
         )
+    if not ways:
+        return _("No seeds up to 100 with up to a million items would decide about %(arm)s.", arm=said(arm))
     text = _(
         "About %(ways)s would decide about %(arm)s in half of such cases.", ways=_(" or ").join(ways), arm=said(arm)
     )

@@ -8,7 +8,7 @@ import pytest
 from app.domain import planning
 from app.domain.intervals import Difference, Scores, difference
 from app.domain.planning import needs, seen_disagreement, smallest_difference
-from app.domain.verdict import VerdictKind, word
+from app.domain.verdict import VerdictKind, after_looks, word
 
 
 def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88) -> Scores:
@@ -50,7 +50,7 @@ def test_the_seeds_that_it_asks_for_decide_if_all_stays_as_seen(draw: int) -> No
     seeds = needs(seen, 0.02).seeds
     assert seeds is not None
     assert seeds > 3
-    then, before = with_parts(seen, seeds, 1500), with_parts(seen, seeds - 1, 1500)
+    then, before = (with_parts(seen, n, 1500).at(after_looks(1)) for n in (seeds, seeds - 1))
     assert word(then.low, then.high, 0.02) is not VerdictKind.UNDECIDED
     assert word(before.low, before.high, 0.02) is VerdictKind.UNDECIDED or seeds == 4
 
@@ -63,6 +63,18 @@ def test_the_items_that_it_asks_for_decide_if_all_stays_as_seen() -> None:
     then, before = with_parts(seen, 5, items), with_parts(seen, 5, int(items * 0.95))
     assert word(then.low, then.high, 0.02) is not VerdictKind.UNDECIDED
     assert word(before.low, before.high, 0.02) is VerdictKind.UNDECIDED
+
+
+def test_where_neither_decides_alone_both_together_may() -> None:
+    seen = replace(difference(runs(3, 646, 0.01, 1), runs(3, 646, 0.01, 2)), delta=0.005)
+    asked = needs(seen, 0.01)
+    assert (asked.seeds, asked.items) == (None, None)
+    assert asked.both is not None
+    seeds, items = asked.both
+    then, less = with_parts(seen, seeds, items), with_parts(seen, seeds, int(items * 0.9))
+    assert word(then.low, then.high, 0.01) is not VerdictKind.UNDECIDED
+    assert word(less.low, less.high, 0.01) is VerdictKind.UNDECIDED
+    assert needs(replace(seen, delta=0.0001), 0.0002).both is None
 
 
 def test_items_cannot_decide_what_seeds_leave_open() -> None:

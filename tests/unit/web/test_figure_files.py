@@ -33,6 +33,8 @@ def check(client: TestClient, path: str) -> int:
             assert answer.status_code == 200, (path, name, address)
             assert answer.content.startswith(begins), (path, name, address)
             assert len(answer.content) > 20, (path, name, address)
+            if ending == "svg":
+                assert not re.search(r"<path(?![^>]* d=)", answer.text), (path, name, "draws a line of no points")
     return len(found)
 
 

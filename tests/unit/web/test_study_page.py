@@ -128,10 +128,14 @@ def test_an_undecided_study_offers_seeds_and_the_offer_works(client: TestClient)
     assert lacking > 2
     assert f"Add {lacking} seeds" in text  # as many as the sentence beside it says
     assert f"{3 * lacking} more runs" in text
+    assert "The verdicts after that are held to 99\N{NO-BREAK SPACE}%" in text
     answer = client.post(f"/studies/{study_id}/seeds", data={"count": "2"})
     assert answer.status_code == 200
     assert answer.url.path == f"/studies/{study_id}"
     assert "9 of 15 runs done" in answer.text
+    assert (
+        "seeds were added once after results had been seen: verdicts are held to 99\N{NO-BREAK SPACE}%" in answer.text
+    )
 
 
 def test_a_decided_study_offers_none(client: TestClient) -> None:

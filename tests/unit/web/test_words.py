@@ -128,7 +128,7 @@ NEEDS = "it needs 37 % of the memory, 52 % of the train time and a file 290 time
         ("worse", f"LoRA r=8 is 4.5 ± 1.4 points worse than full fine-tuning; {NEEDS}."),
         (
             "undecided",
-            f"Undecided whether LoRA r=8 is within 2 points of full fine-tuning: −0.4 ± 3.2; {NEEDS}. About 8 seeds "
+            f"Undecided whether LoRA r=8 is within 2 points of full fine-tuning: −0.4 ± 3.2; {NEEDS}. About 13 seeds "
             "for each arm instead of 3 would decide about LoRA r=8 in half of such cases.",
         ),
         (
