@@ -5,17 +5,13 @@ from dataclasses import dataclass, replace
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError
-from app.domain.fits import FitReport
-from app.domain.studies import StudySpec
 from app.queue import Doorbell
-from app.services import will_it_fit
 from app.settings import Settings
 from app.store.session import Database
-from app.web.api.waiting import look_or_ask
-from app.web.contexts.fits import StudyFits, train_times
 from app.web.contexts.new_arm import NewArm, offers
 from app.web.contexts.new_study import NewStudyPage
 from app.web.contexts.new_tuning import row
+from app.web.foreseen import foreseen
 from app.web.forms.study import StudyForm
 from app.web.i18n import gettext as _
 from app.web.plan import plan
@@ -40,11 +36,9 @@ class Desk:
         form = self.known.settled(typed_form)
         model = self.known.task_model(form)
         budget = {"weight_decay": form.budget_value("weight_decay")}
-        planned = plan(self.session, form)
+        planned, fits = foreseen(self.db, self.bell, self.settings, plan(self.session, form))
         rates = {arm.title: row(planned.spec.rates(arm)) for arm in planned.spec.arms} if planned.spec else {}
         tuned = form.tuning != "none"
-        report = self._report(planned.spec)
-        worker, times = train_times(report) if report else ("", {})
         page = NewStudyPage(
             form=form,
             models=self.known.models,
@@ -52,8 +46,8 @@ class Desk:
             task=self.known.step(form),
             arms=(),
             offers=offers(model),
-            plan=planned.timed(times, worker),
-            fits=StudyFits.of(report, [arm.family for arm in planned.arms]) if report else None,
+            plan=planned,
+            fits=fits,
             insists=insists,
             errors=tuple(map(told, errors)),
         )
@@ -68,9 +62,3 @@ class Desk:
             for place, arm in enumerate(form.arms)
         )
         return replace(page, arms=tuple(arms))
-
-    def _report(self, spec: StudySpec | None) -> FitReport | None:
-        """Worked out or asked for. None for a form that is not complete."""
-        if spec is None:
-            return None
-        return look_or_ask(self.db, self.bell, lambda s, bell: will_it_fit.of_study(s, bell, self.settings, spec))

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests import foreseen
 from tests.browser.conftest import Site
-from tests.browser.test_behaviours import small_workers
+from tests.browser.test_behaviours import answered, small_workers
 from tests.tuned import add_tuned_study
 from tests.whole import Whole, prepare, start
 
@@ -104,22 +103,45 @@ def test_an_arm_is_added_to_a_finished_study(page: Page, tuned: int) -> None:
 
 def test_an_arm_that_fits_no_worker_is_queued_all_the_same_if_one_says_so(page: Page, site: Site, tuned: int) -> None:
     small_workers(site, 900)
-    page.goto(f"/studies/new?from_study={tuned}")  # which asks what each arm would need
-    while foreseen.answer(site.database):
-        pass
     page.goto(f"/studies/{tuned}/arms/new?method=full")
-    page.get_by_label("Learning rate", exact=False).first.fill("5e-5")
-    insist = page.get_by_label("Queue it all the same")
-    expect(insist).to_have_count(0)
+    expect(page.locator("#estimate")).to_contain_text("Not complete yet")  # the study has such an arm
+    page.fill("#arms-0-learning_rate", "5e-5")
+    page.press("#arms-0-learning_rate", "Tab")
+    expect(page.locator("#estimate .waits")).to_contain_text("being worked out")
+    insist = answered(site, page.get_by_label("Queue it all the same"))
     page.click("#add-arm")
-    expect(page.get_by_role("alert")).to_be_focused()
-    expect(page.get_by_role("alert")).to_contain_text("no live worker has room for it")
-    expect(page.get_by_role("alert")).not_to_contain_text("insist=")
+    expect(page.locator("#errors")).to_be_focused()
+    expect(page.locator("#errors")).to_contain_text("It fits on no live worker")
     expect(page.locator("#arms-0-learning_rate")).to_have_value("5e-5")
+    page.click("#errors a")
+    expect(insist).to_be_focused()
     insist.check()
     page.click("#add-arm")
     page.wait_for_url(f"**/studies/{tuned}")
     expect(page.locator("#arms")).to_contain_text("full 2")
+
+
+def test_an_added_arm_takes_a_way_out_or_leads_to_another_study(page: Page, site: Site, tuned: int) -> None:
+    small_workers(site, 900)
+    page.goto(f"/studies/{tuned}/arms/new?method=full")
+    page.fill("#arms-0-learning_rate", "5e-5")
+    page.press("#arms-0-learning_rate", "Enter")  # works it out, and adds nothing
+    page.wait_for_url("**/arms/new")
+    way = page.locator("#need-0-1-ways li", has_text="LoRA instead of full fine-tuning")
+    answered(site, way).get_by_role("button").click()
+    expect(page.locator("#plan-head")).to_be_focused()
+    expect(page.locator("#arm-0-title")).to_have_text("LoRA r=16")  # the study has r = 8
+    expect(answered(site, page.locator("#estimate .need").first)).to_contain_text("MiB")
+    expect(page.locator("#insist")).to_have_count(0)
+    page.goto(f"/studies/{tuned}/arms/new?method=bitfit")
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.click("#estimate-bar")
+    expect(page.locator("#plan-head")).to_be_in_viewport()
+    page.goto(f"/studies/{tuned}/arms/new?method=full")
+    page.fill("#arms-0-learning_rate", "5e-5")
+    page.press("#arms-0-learning_rate", "Tab")
+    answered(site, page.locator("#need-0-1-repeat")).click()
+    page.wait_for_url(f"**/studies/new?from_study={tuned}")
 
 
 def test_rates_are_looked_for_further_out_by_one_click(page: Page, site: Site) -> None:

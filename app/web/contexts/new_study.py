@@ -12,6 +12,7 @@ from app.web.contexts.fields import Fields, view
 from app.web.contexts.fits import StudyFits
 from app.web.contexts.new_arm import FamilyOffer, NewArm
 from app.web.contexts.new_tuning import NewTuning, rounds
+from app.web.forms.arm import sent
 from app.web.forms.study import TRAINING, TUNING, StudyForm
 from app.web.forms.task import TaskChoices
 from app.web.i18n import gettext as _
@@ -133,14 +134,24 @@ class NewStudyPage:
     yaml: str = ""
     focus: str = ""
     """Where the keyboard goes: the button that was pressed may be gone."""
+    whole_study: bool = True
+    """The form has the budget too, and arms come and go; else it is that of an arm for a study that is there."""
+    edited_at: str = "/studies/new"
+    """Where the form is sent to be changed."""
+    planned_at: str = "/studies/plan"
+    """Where it is asked what it would take."""
+
+    @property
+    def reference_title(self) -> str:
+        """The arm that the others are held against."""
+        return self.form.reference_title
 
     @property
     def snapshot(self) -> str:
         """The form as it was planned, as JSON: what is asked again while estimates are worked out. What is being typed
         meanwhile is no part of it."""
-        arms = {f"arms.{place}.{name}": text for place, arm in enumerate(self.form.arms) for name, text in arm.sent}
         own = {"seen": self.fits.seen if self.fits else "", f"{TUNING}of": self.form.tuning}
-        return json.dumps(own | dict(self.form.values) | arms)
+        return json.dumps(own | dict(self.form.values) | sent(self.form.arms))
 
     @property
     def metric(self) -> MetricName:

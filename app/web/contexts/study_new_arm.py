@@ -1,85 +1,127 @@
-"""The page on which an arm is added to a study that is there: which method, its fields, and what it would owe."""
+"""The page on which an arm is added to a study that is there: which method, its fields, and what it would take."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 
+from app.domain.architecture import TaskModel
 from app.domain.errors import FieldError
-from app.domain.misfits import INSIST
 from app.domain.studies import StudySpec
 from app.domain.tuning import trials_owed
-from app.store.tables import BaseModelRow, DatasetRow
-from app.web.contexts.new_arm import FamilyOffer, NewArm, new_arm, offers
-from app.web.contexts.new_tuning import row
-from app.web.forms.arm import ArmForm
+from app.store.tables import StudyRow
+from app.web.contexts.fits import StudyFits
+from app.web.contexts.new_arm import FamilyOffer, NewArm, offers
+from app.web.contexts.new_study import OWN_NAMES
+from app.web.contexts.new_tuning import rounds, row
+from app.web.forms.arm import ArmForm, sent
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
+from app.web.plan import Plan
 from app.web.refusals import told
 from app.web.words.fields import of_arm
 
 PLACE = "arms.0."
 """Before the names of the arm's fields, as in the form of a study."""
+KIND = f"{PLACE}method.kind"
+
+
+def placed(error: FieldError) -> FieldError:
+    """An error of an arm at the form's field, in the request's language."""
+    return told(error if error.path in OWN_NAMES else replace(error, path=f"{PLACE}{error.path}"))
 
 
 @dataclass(frozen=True)
 class StudyNewArm:
-    """The page."""
+    """The page. What its parts share with the page of a new study goes by the same names there."""
 
     study_id: int
     study: str
+    reference_title: str
     offers: tuple[FamilyOffer, ...]
-    arm: NewArm | None
-    """None until a method is chosen."""
+    arms: tuple[NewArm, ...]
+    """The one that is added; none until a method is chosen."""
     owes: str
     """What it will be given, as a sentence."""
+    plan: Plan
+    fits: StudyFits | None
     errors: tuple[FieldError, ...]
     """Paths as the form's fields have them."""
     insists: bool
+    focus: str
+    whole_study: bool = False
 
     @classmethod
     def of(
         cls,
-        study_id: int,
-        spec: StudySpec,
-        model: BaseModelRow | None,
-        dataset: DatasetRow | None,
-        kind: str,
-        typed: ArmForm | None = None,
+        study: StudyRow,
+        model: TaskModel | None,
+        form: ArmForm | None,
+        plan: Plan,
+        fits: StudyFits | None,
         *,
         errors: tuple[FieldError, ...] = (),
         insists: bool = False,
+        focus: str = "",
     ) -> "StudyNewArm":
-        """From a study, a method's kind (empty: not chosen yet) and what was typed. Errors have an arm's paths."""
-        labels = len(dataset.facts.labels) if dataset else 2
-        facts = model.facts if model else None
-        known = facts.task_model(spec.task, labels) if facts and spec.task in facts.tasks else None
-        form = typed or (new_arm(kind, known).unlike([ArmForm.of(arm) for arm in spec.arms]) if kind else None)
-        placed = tuple(told(FieldError(f"{PLACE}{e.path}", e.message, _here(e.remedy))) for e in errors)
+        """From a study, its base model, what was typed and what that would take. Errors have an arm's paths."""
+        spec = study.spec
+        page = cls(
+            study_id=study.id,
+            study=spec.name,
+            reference_title=spec.reference_arm,
+            offers=offers(model),
+            arms=(),
+            owes=_owes(spec),
+            plan=plan,
+            fits=fits,
+            errors=tuple(map(placed, errors)),
+            insists=insists,
+            focus=focus,
+        )
+        if form is None:
+            return page
         usual = {"weight_decay": f"{spec.training.weight_decay:g}"}
         if spec.tuning.rounds:
             usual["learning_rates"] = _rates(spec, form) or _("a row around it")
-        arm = NewArm.of(0, form, known, usual, lambda path: [e for e in placed if e.path == path]) if form else None
-        return cls(study_id, spec.name, offers(known), arm, _owes(spec), placed, insists)
+        return replace(page, arms=(NewArm.of(0, form, model, usual, page.errors_of),))
+
+    @property
+    def edited_at(self) -> str:
+        """Where the form is sent to be changed."""
+        return f"/studies/{self.study_id}/arms/new"
+
+    @property
+    def planned_at(self) -> str:
+        """Where it is asked what the arm would take."""
+        return f"/studies/{self.study_id}/arms/plan"
+
+    @property
+    def snapshot(self) -> str:
+        """The form as it was planned, as JSON."""
+        seen = {"seen": self.fits.seen if self.fits else ""}
+        return json.dumps(seen | sent([arm.form for arm in self.arms]))
+
+    @property
+    def rounds(self) -> str:
+        """What it tries, in words."""
+        return rounds(self.plan.tuning) if self.plan.tuning else ""
+
+    def errors_of(self, path: str) -> list[FieldError]:
+        """What is wrong with a field."""
+        return [error for error in self.errors if error.path == path]
 
     def has_field(self, path: str) -> bool:
-        """The form shows a field of that path."""
-        return self.arm is not None and path in self.arm.fields.paths
+        """An error of that path has a place on the page that can be gone to."""
+        return path in ("insist", KIND) or any(path in arm.fields.paths for arm in self.arms)
 
     def name_of(self, path: str) -> str:
         """A field as the form calls it; empty where an error is about no single field."""
-        return of_arm(path.removeprefix(PLACE)) if self.has_field(path) else ""
-
-    @property
-    def whole(self) -> bool:
-        """Something is wrong with no single field of the form."""
-        return not all(self.has_field(error.path) for error in self.errors)
+        if path == KIND or not self.has_field(path):
+            return ""
+        return _(OWN_NAMES[path]) if path in OWN_NAMES else of_arm(path.removeprefix(PLACE))
 
 
-def _here(remedy: str) -> str:
-    """A remedy without what is for programs: the page has a box to tick instead."""
-    return remedy.removesuffix(INSIST).removesuffix("; or ")
-
-
-def _rates(spec: StudySpec, form: ArmForm | None) -> str:
-    found = form.spec() if form else None
+def _rates(spec: StudySpec, form: ArmForm) -> str:
+    found = form.spec()
     return row(spec.rates(found)) if found else ""
 
 

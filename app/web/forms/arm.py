@@ -113,3 +113,8 @@ class ArmForm:
         method = {f.name: f.read(text) for f in self.fields if (text := self.values.get(f"{METHOD}{f.name}"))}
         shared = {name: field.read(text) for name, field in SHARED.items() if (text := self.values.get(name))}
         return shared | {"method": {"kind": self.kind} | method}
+
+
+def sent(arms: Iterable[ArmForm]) -> dict[str, str]:
+    """What a form sends of its arms, by field."""
+    return {f"arms.{place}.{name}": text for place, arm in enumerate(arms) for name, text in arm.sent}

@@ -18,6 +18,7 @@ from app.web.contexts.new_arm import new_arm
 from app.web.contexts.new_tuning import FURTHER
 from app.web.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.desk import Desk
+from app.web.foreseen import at_the_box
 from app.web.forms.study import StudyForm
 from app.web.i18n import gettext as _
 from app.web.registered import Registered
@@ -114,23 +115,13 @@ def submit(at: At, render: Render, sent: Typed) -> Response:
     try:
         spec = at.known.settled(sent.form).spec()
         if not sent.insists:
-            _refuse_misfit(at, spec)
+            will_it_fit.refuse_misfit(at.db, at.bell, at.settings, spec)
         with at.db.transaction() as writing:
             study = study_service.submit(writing, at.bell, spec)
     except Invalid as error:
-        errors = error.fields or (FieldError("", error.message),)
+        errors = at_the_box(error).fields or (FieldError("", error.message),)
         return render.page(TEMPLATE, at.page(sent.form, errors), status=422)
     return RedirectResponse(f"/studies/{study.id}", status_code=303)
-
-
-def _refuse_misfit(at: Desk, spec: StudySpec) -> None:
-    """As the API does; what to do about it is at the box that one ticks to have it queued all the same."""
-    try:
-        will_it_fit.refuse_misfit(at.db, at.bell, at.settings, spec)
-    except Invalid as error:
-        if any(not field.path.endswith(".method") for field in error.fields):
-            raise
-        raise Invalid.field("insist", _("It fits on no live worker"), _("take a way out, or tick the box")) from error
 
 
 def _again(session: Session, study_id: int, *, further: bool) -> StudySpec:
