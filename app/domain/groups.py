@@ -1,6 +1,6 @@
 """Runs that are alike but for their seed form a group: what a seed changes of them is chance.
 
-A group's mean has the Student t interval over its runs; its lower bound is what one may count on.
+A group's mean has the Student t interval over its seeds; its lower bound is what one may count on.
 """
 
 import hashlib
@@ -16,10 +16,9 @@ DIGITS = 16
 """Of a key in hexadecimal: among 100,000 groups two have the same one with a chance of 3 in 10 billion."""
 CONFIDENCE = 0.95
 OUTSIDE = (
-    "label", "method", "family", "metric", "test_set", "base_model", "dataset", "learning_rate", "device", "precision",
-    "versions", "settings", "source",
+    "label", "method", "family", "metric", "test_set", "base_model", "dataset", "learning_rate", "settings",
 )  # fmt: skip
-"""What an imported result says of how it was made."""
+"""What an imported result says of how it was made; where and with which libraries may differ, as it may of ours."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,32 @@ class About:
     outside: Mapping[str, Any] | None = None
     """What an imported run says in place of a spec."""
     trial_round: int | None = None
+    base_model_id: int | None = None
+    dataset_id: int | None = None
+    """Of the version that it was trained on."""
+    collection_id: int | None = None
+    """Of an imported run."""
 
     @property
     def key(self) -> str:
-        """What runs of one group share: their spec as JSON without the seed and without what says nothing. Trials of a
-        round are among themselves, and so are imported runs."""
+        """What runs of one group, and of one arm of a comparison, share.
+
+        Their spec as JSON without the seed and without what says nothing, with the very base model and version of the
+        data that its names stood for. Trials of a round are among themselves, and so are imports of a collection.
+        """
         if self.outside is not None:
-            told: Mapping[str, Any] = {"outside": {name: self.outside.get(name) for name in OUTSIDE}}
+            told: Mapping[str, Any] = {
+                "outside": {name: self.outside.get(name) for name in OUTSIDE},
+                "collection": self.collection_id,
+            }
         else:
-            told = {**self.spec, "training": _seedless(self.spec.get("training") or {}), "trial": self.trial_round}
+            told = {
+                **self.spec,
+                "base_model": self.base_model_id,
+                "dataset": self.dataset_id,
+                "training": _seedless(self.spec.get("training") or {}),
+                "trial": self.trial_round,
+            }
         text = json.dumps(_told(told), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 

@@ -1,6 +1,5 @@
 """Any runs held against each other: which are asked for, and what is known of each."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.candidates import Candidate
 from app.domain.compared import Compared, weigh
 from app.domain.errors import FieldError, Invalid
+from app.domain.groups import About
 from app.domain.metrics import RunResult
 from app.domain.obstacles import Term
 from app.domain.outside import OutsideResult
@@ -175,7 +175,7 @@ def _ours(row: RunRow, scored: ItemScores | None, dataset: DatasetRow | None, mo
         family=row.family,
         seed=row.seed,
         status=RunStatus(row.status),
-        identity=json.dumps([said, version, row.trial_round], sort_keys=True),
+        identity=_identity(row, said),
         settings=_flat(said),
         terms=_known(terms | (_seen(row, result, spec.training.early_stopping_patience) if result else {})),
         metric=row.metric,
@@ -188,6 +188,21 @@ def _ours(row: RunRow, scored: ItemScores | None, dataset: DatasetRow | None, mo
         tuned=tuned,
         failure=row.failure,
     )
+
+
+def _identity(row: RunRow, said: Mapping[str, Any]) -> str:
+    """As the list of runs groups; but from the spec as it is read today, in which a run from before a new field has it
+    too."""
+    about = About(
+        method=row.method_kind,
+        spec=said,
+        outside=row.outside_json,
+        trial_round=row.trial_round,
+        base_model_id=row.base_model_id,
+        dataset_id=row.dataset_id,
+        collection_id=row.collection_id,
+    )
+    return about.key
 
 
 def _seen(row: RunRow, result: RunResult, patience: int | None) -> dict[Term, str]:
@@ -236,7 +251,7 @@ def _outside(row: RunRow, result: OutsideResult, scored: ItemScores | None, coll
         family=result.its_family,
         seed=result.seed,
         status=RunStatus(row.status),
-        identity=json.dumps([row.collection_id, said], sort_keys=True),
+        identity=_identity(row, {}),
         settings=_flat(told | result.settings),
         terms=_known(terms),
         metric=result.metric,

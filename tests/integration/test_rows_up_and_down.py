@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.domain.methods import FullSpec
 from app.domain.runs import RunSpec
-from app.services import datasets, runs
+from app.services import datasets, imports, runs
 from app.settings import Settings
 from app.store import migrate
 from app.store.files import Files
@@ -21,6 +21,7 @@ from app.store.session import Database
 from app.store.tables import DatasetRow, RunRow
 from tests.fakes import SilentBell
 from tests.migrations_in_step import config, differences
+from tests.outside import as_file, result
 from tests.reading import context, dataset, upload
 from worker.context import Context
 
@@ -118,3 +119,41 @@ def test_the_way_down_is_refused_where_0007_has_no_place_for_a_version(here: Con
     _to(here.database, "0007")
     migrate.upgrade(here.database)
     migrate.require_current(here.database)
+
+
+def test_runs_are_grouped_anew_by_the_very_model_and_data_and_back_as_before(here: Context) -> None:
+    """On the way down runs on two versions of the data are one group, as they were; on the way up no longer."""
+    version = dataset(here, upload(here, {"reviews.csv": CSV + b"one more,yes\n"}), "reviews")
+    told = [result(seed=seed, source=f"{seed}.json") for seed in (0, 1)]
+    with here.database.transaction() as session:
+        for collection in ("one", "two"):
+            imports.bring_in(session, imports.look_at([as_file(*told)]), collection)
+        first = run_rows.get(session, 2)
+        newer = RunRow(
+            arm=first.arm,
+            seed=1,
+            method_kind=first.method_kind,
+            metric=first.metric,
+            learning_rate=first.learning_rate,
+            base_model_id=first.base_model_id,
+            dataset_id=version.id,
+            spec_json=first.spec_json,
+        )
+        session.add(newer)
+    keys = "SELECT group_key FROM runs ORDER BY id"
+    before = _rows(here.database, keys)
+    assert _alike(before) == [[1], [2], [3, 4], [5, 6], [7]]
+
+    _to(here.database, "0011")
+    assert _alike(_rows(here.database, keys)) == [[1], [2, 7], [3, 5], [4, 6]]
+
+    migrate.upgrade(here.database)
+    assert _rows(here.database, keys) == before
+
+
+def _alike(keys: list[tuple[Any, ...]]) -> list[list[int]]:
+    """Numbers of the rows that have one key."""
+    places: dict[str, list[int]] = {}
+    for number, (key,) in enumerate(keys, start=1):
+        places.setdefault(key, []).append(number)
+    return list(places.values())

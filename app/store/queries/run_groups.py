@@ -1,10 +1,15 @@
-"""Runs that are alike but for their seed, as one row: means, standard deviations, and what one may count on."""
+"""Runs that are alike but for their seed, as one row: means, standard deviations, and what one may count on.
 
+Chance is counted by seeds. Runs that repeat a seed (a study that was begun again, a run that was submitted twice) met
+the same chance, so they count once, with the mean of their values.
+"""
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Numeric, case, cast, func, select
+from sqlalchemy import ColumnElement, Float, Numeric, Select, Subquery, case, cast, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
@@ -12,23 +17,23 @@ from app.domain.filters import Condition
 from app.domain.groups import t_quantile
 from app.domain.run_fields import FIELDS
 from app.store.queries.page import LARGEST_ID, Page
-from app.store.queries.run_columns import COLUMNS, SCORES, SHOWN
+from app.store.queries.run_columns import COLUMNS, SCORES, SHOWN, Expression
 from app.store.queries.run_conditions import clause
 from app.store.queries.run_list import Order, RunValues, following, ordered
 from app.store.queries.run_list import values as run_values
 from app.store.tables import RunRow
 
 MOST_SEEDS = 100
-"""Beyond so many runs Student's t is taken as that of so many."""
+"""Beyond so many seeds Student's t is taken as that of so many."""
 DIGITS = 12
 """Behind the point, of a mean that an order goes by."""
 OWN = ("n", "lower")
-"""Orders that only groups have: by the number of runs with a score, by the lower bound of the score's interval."""
+"""Orders that only groups have: by the number of seeds with a score, by the lower bound of the score's interval."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over the runs of a group that have it. `sd` and `lower` need two."""
+    """A number over the seeds of a group that have it. `sd` and `lower` need two."""
 
     n: int
     mean: float | None
@@ -54,6 +59,10 @@ class Group:
     runs: tuple[int, ...]
     spreads: Mapping[str, Spread]
     """By numeric field."""
+    scored: int = 0
+    """How many runs have a score; more than seeds, where one was run again."""
+    scoreless: Mapping[str, int] = field(default_factory=dict)
+    """How many runs have none, by status."""
 
 
 NAMES = ("id", "study", "seed")
@@ -84,12 +93,10 @@ def page(
 
     Raises NotFound if there is no such group.
     """
-    by = _by(order.field)
-    inside = select(RunRow.group_key, func.min(RunRow.id).label("first"), by.label("value"))
-    every = inside.where(clause(condition)).group_by(RunRow.group_key).subquery()
+    every = _every(condition, order.field)
     query = select(every.c.group_key, every.c.first)
     if after is not None:
-        last = _last(session, condition, by, after)
+        last = _last(session, condition, order.field, after)
         query = query.where(following(every.c.value, every.c.first, order, last, after))
     found = session.execute(query.order_by(*ordered(every.c.value, every.c.first, order)).limit(limit + 1)).all()
     groups = _groups(session, condition, [(key, run_id) for key, run_id in found[:limit]], fields)
@@ -104,13 +111,39 @@ def of_run(session: Session, run_id: int, fields: Sequence[str] = ()) -> Group |
     return next(iter(_groups(session, None, [(key, run_id)], fields)), None) if key is not None else None
 
 
-def _last(session: Session, condition: Condition | None, by: ColumnElement[Any], after: int) -> Any:
+def _last(session: Session, condition: Condition | None, field: str, after: int) -> Any:
     key = select(RunRow.group_key).where(RunRow.id == after).scalar_subquery()
-    query = select(func.min(RunRow.id), by).where(clause(condition), RunRow.group_key == key)
-    first, value = session.execute(query).one() if after <= LARGEST_ID else (None, None)
-    if first is None:
+    every = _every(condition, field, RunRow.group_key == key)
+    found = session.execute(select(every.c.value)).first() if after <= LARGEST_ID else None
+    if found is None:
         raise NotFound(f"there is no group of runs whose first is run {after}")
-    return value
+    return found[0]
+
+
+def _every(condition: Condition | None, name: str, *where: ColumnElement[bool]) -> Subquery:
+    """Each group with its first run, and the value by which an order goes.
+
+    Few groups have a seed twice: for those alone it is worked out from a mean a seed, which for all would take twice as
+    long as from the runs as they are.
+    """
+    column = SHOWN["score" if name in OWN else name]
+    seeds = func.count(case((column.is_not(None), RunRow.seed)).distinct())
+    value = seeds if name == "n" else _value(name, column)
+    inside = select(
+        RunRow.group_key,
+        func.min(RunRow.id).label("first"),
+        value.label("value"),
+        (func.count(column) - seeds).label("repeats"),
+    )
+    every = inside.where(clause(condition), *where).group_by(RunRow.group_key).subquery()
+    if name == "n":
+        return every
+    seedwise = select(_number(func.avg(column)).label("value"))
+    of_group = seedwise.where(clause(condition), RunRow.group_key == every.c.group_key).correlate(every)
+    means = of_group.group_by(RunRow.seed).subquery()
+    exact = select(_value(name, means.c.value)).scalar_subquery()
+    value = case((every.c.repeats == 0, every.c.value), else_=exact)
+    return select(every.c.group_key, every.c.first, value.label("value")).subquery()
 
 
 def _groups(
@@ -119,29 +152,48 @@ def _groups(
     if not found:
         return []
     keys = [key for key, _first in found]
-    summed = [name for name in fields if name in SUMMED]
-    query = (
-        select(RunRow.group_key, *(part for name in summed for part in _spread(SHOWN[name])))
-        .where(clause(condition), RunRow.group_key.in_(keys))
-        .group_by(RunRow.group_key)
-    )
-    spreads: dict[str, dict[str, Spread]] = {
-        key: {name: _read(*numbers[3 * n : 3 * n + 3]) for n, name in enumerate(summed)}
-        for key, *numbers in session.execute(query)
-    }
-    members: dict[str, list[int]] = {key: [] for key in keys}
-    inside = select(RunRow.group_key, RunRow.id).where(clause(condition), RunRow.group_key.in_(keys))
-    for key, run_id in session.execute(inside.order_by(RunRow.id)):
-        members[key].append(run_id)
+    spreads = _spreads(session, condition, keys, [name for name in dict.fromkeys(fields) if name in SUMMED])
+    members: dict[str, list[tuple[int, str, bool]]] = {key: [] for key in keys}
+    inside = select(RunRow.group_key, RunRow.id, RunRow.status, RunRow.score.is_not(None))
+    inside = inside.where(clause(condition), RunRow.group_key.in_(keys)).order_by(RunRow.id)
+    for key, run_id, status, scored in session.execute(inside):
+        members[key].append((run_id, status, scored))
     firsts = run_values(session, [first for _key, first in found], fields)
     return [
-        Group(key, first, tuple(members[key]), spreads[key]) for (key, _id), first in zip(found, firsts, strict=True)
+        Group(
+            key=key,
+            first=first,
+            runs=tuple(run_id for run_id, _status, _scored in members[key]),
+            spreads=spreads[key],
+            scored=sum(scored for _id, _status, scored in members[key]),
+            scoreless=Counter(status for _id, status, scored in members[key] if not scored),
+        )
+        for (key, _id), first in zip(found, firsts, strict=True)
     ]
 
 
-def _spread(column: Any) -> tuple[ColumnElement[Any], ...]:
+def _spreads(
+    session: Session, condition: Condition | None, keys: Sequence[str], names: Sequence[str]
+) -> dict[str, dict[str, Spread]]:
+    """Of fields over the seeds of some groups."""
+    means = [_number(func.avg(SHOWN[name])).label(f"mean_{n}") for n, name in enumerate(names)]
+    inside = select(RunRow.group_key, RunRow.seed, *means).where(clause(condition), RunRow.group_key.in_(keys))
+    seeds = inside.group_by(RunRow.group_key, RunRow.seed).subquery()
+    parts = [part for mean in means for part in _spread(seeds.c[mean.name])]
+    query: Select[Any] = select(seeds.c.group_key, *parts).group_by(seeds.c.group_key)
+    return {
+        key: {name: _read(*numbers[3 * n : 3 * n + 3]) for n, name in enumerate(names)}
+        for key, *numbers in session.execute(query)
+    }
+
+
+def _number(value: Expression) -> ColumnElement[float]:
+    return cast(value, Float)
+
+
+def _spread(column: Expression) -> tuple[ColumnElement[Any], ...]:
     """Number, mean and variance of a column within a group."""
-    value = column if isinstance(column.type, Float) else cast(column, Float)
+    value = column if isinstance(column.type, Float) else _number(column)
     n, mean = func.count(column), func.avg(value)
     variance = (func.sum(value * value) - n * mean * mean) / (n - 1.0)
     return n, mean, case((n > 1, variance))
@@ -153,17 +205,15 @@ def _read(n: int, mean: Any, variance: Any) -> Spread:
     )
 
 
-def _by(field: str) -> ColumnElement[Any]:
-    """What an order goes by: rounded, since a sum in another order differs in its last digit, and a page goes on after
-    the very number where the one before ended."""
-    n, mean, variance = _spread(SHOWN["score" if field in OWN else field])
-    if field == "n":
-        return n
-    if field == "lower":
+def _value(name: str, column: Expression) -> ColumnElement[Any]:
+    """What an order goes by, of a column with one value a seed: rounded, since a sum in another order differs in its
+    last digit, and a page goes on after the very number where the one before ended."""
+    n, mean, variance = _spread(column)
+    if name == "lower":
         mean = case((n > 1, mean - _t(n) * func.sqrt(func.abs(variance) / n)))
     return cast(cast(mean, Numeric(38, DIGITS)), Float)
 
 
 def _t(n: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Student's t by the number of runs."""
+    """Student's t by the number of seeds."""
     return case({seeds: t_quantile(seeds) for seeds in range(2, MOST_SEEDS)}, value=n, else_=t_quantile(MOST_SEEDS))

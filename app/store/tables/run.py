@@ -58,7 +58,15 @@ LISTED = (
 def _about(context: Any) -> groups.About:
     """What is asked of a row that is being inserted, or what it says from elsewhere."""
     given = context.get_current_parameters()
-    return groups.About(given["method_kind"], given["spec_json"], given.get("outside_json"), given.get("trial_round"))
+    return groups.About(
+        method=given["method_kind"],
+        spec=given["spec_json"],
+        outside=given.get("outside_json"),
+        trial_round=given.get("trial_round"),
+        base_model_id=given.get("base_model_id"),
+        dataset_id=given.get("dataset_id"),
+        collection_id=given.get("collection_id"),
+    )
 
 
 HAS_NOTE = text("note <> ''")

@@ -197,7 +197,7 @@ def _cell(name: str, run: RunValues, around: Around) -> Cell:
 def _group_cell(name: str, group: Group, around: Around) -> Cell:
     values = group.first.values
     if name == "n":
-        return Cell("number", str(len(group.runs)))
+        return Cell("number", str(group.spreads["score"].n), small=_beside_the_seeds(group))
     if name == "lower":
         spread = group.spreads.get("score")
         return Cell("number", hundred(spread.lower if spread else None))
@@ -209,6 +209,21 @@ def _group_cell(name: str, group: Group, around: Around) -> Cell:
     spread = group.spreads[name]
     small = _beside(name, spread.mean, values["metric"], around)
     return Cell("number", written(field, spread.mean), _doubt(name, spread), small)
+
+
+def _beside_the_seeds(group: Group) -> str:
+    """Runs that are no seed with a score: those that repeat one, and those without a score."""
+    repeats, without = group.scored - group.spreads["score"].n, group.scoreless
+    waiting, trained = without.get("queued", 0) + without.get("running", 0), without.get("succeeded", 0)
+    said = (
+        ngettext("%(num)s repeat", "%(num)s repeats", repeats) if repeats else "",
+        ngettext("%(num)s trial", "%(num)s trials", trained) if trained and group.first.values["trial"] else "",
+        _("%(count)s without a score", count=trained) if trained and not group.first.values["trial"] else "",
+        _("%(count)s to come", count=waiting) if waiting else "",
+        _("%(count)s failed", count=without["failed"]) if without.get("failed") else "",
+        _("%(count)s cancelled", count=without["cancelled"]) if without.get("cancelled") else "",
+    )
+    return ", ".join(part for part in said if part)
 
 
 def _doubt(name: str, spread: Spread) -> str:

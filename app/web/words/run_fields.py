@@ -50,7 +50,7 @@ TITLES = {
     "queued_at": marked("Queued"),
     "started_at": marked("Started"),
     "finished_at": marked("Ended"),
-    "n": marked("Runs"),
+    "n": marked("Seeds"),
     "lower": marked("Lower bound"),
 }
 UNITS = {

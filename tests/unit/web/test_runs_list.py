@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.domain.annotations import Annotation
 from app.domain.filters import Is, parse
@@ -186,6 +186,20 @@ def test_groups_are_runs_alike_but_for_the_seed(full: TestClient) -> None:
     assert group.runs == (1, 4, 7)
     assert f"{hundred(mean)} <span" in text and f'<td class="num">{hundred(group.spreads["score"].lower)}</td>' in text
     assert 'value="1,4,7"' in text
+
+
+def test_groups_show_the_seeds_that_they_are_ordered_by_and_what_more_they_have(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        for number, values in {2: {"status": "failed", "score": None}, 4: {"seed": 0}, 3: {"score": None}}.items():
+            session.execute(update(RunRow).where(RunRow.id == number).values(**values))
+    text = full.get("/runs?group=seed&sort=-n&filter=study+%3D+1").text
+    assert "Seeds" in text.partition("<thead>")[2].partition("</thead>")[0]
+    said = re.findall(r'<td class="num">(\d)(?:<small>([^<]*)</small>)?</td>', text.partition("<tbody>")[2])
+    assert said == [("2", "1 without a score"), ("2", "1 failed"), ("2", "1 repeat")]
+    rows = table(full.get("/runs.csv?group=seed&sort=-n&filter=study+%3D+1").text)
+    assert sorted((row["arm"], row["runs"], row["score_n"]) for row in rows) == [
+        ("LoRA r=8", "3", "2"), ("full", "3", "2"), ("head only", "3", "2")
+    ]  # fmt: skip
 
 
 def test_a_group_opens_in_place(full: TestClient) -> None:
