@@ -84,17 +84,17 @@ def compare(
         int | None, typer.Option("--collection", help="All runs of a collection, by its number.")
     ] = None,
     reference: Annotated[
-        int | None, typer.Option("--reference", help="Of --runs and --collection: a run to hold the others against.")
+        int | None, typer.Option("--reference", help="A run to hold the others against, in place of the study's reference, or of full.")
     ] = None,
     margin: Annotated[
-        str, typer.Option("--margin", help="Of --runs and --collection, in points; else the study's, or 1.")
+        str, typer.Option("--margin", help="In points, in place of the study's, or of 1.")
     ] = "",
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
     """Print a study's verdict, as a table and in a sentence, or any runs with what makes them incomparable."""
     client = Client(url)
-    if runs_named or collection is not None:
+    if runs_named or collection is not None or margin or reference is not None:
         query = {"runs": runs_named, "study": studies, "collection": collection, "reference": reference}
         query["margin"] = margin
         answer = client.get("/compare", **{name: value for name, value in query.items() if value})
@@ -105,8 +105,6 @@ def compare(
         for line in terminal_compared.remarks(answer):
             console.print(line, markup=False, highlight=False)
         return
-    if margin or reference is not None:
-        raise Invalid("--margin and --reference are for --runs and --collection: a study keeps what it was begun with")
     if not studies:
         raise Invalid("nothing is named to compare: give a study's number, or --runs 1,2,3, or --collection 4")
     if as_json:

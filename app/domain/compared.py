@@ -11,7 +11,7 @@ items only, and so its word is a hint at best, never better or worse.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -149,10 +149,17 @@ class Compared:
         return {name: values for name, values in self.settings.items() if len(set(values)) > 1}
 
 
-def weigh(candidates: Sequence[Candidate], *, reference: int | None = None, margin_points: float = 1.0) -> Compared:
+def weigh(
+    candidates: Sequence[Candidate],
+    *,
+    reference: int | None = None,
+    margin_points: float = 1.0,
+    named: Collection[int] | None = None,
+) -> Compared:
     """Hold runs against each other. `reference` is a run of the arm that the others are held against; without one it is
-    the first full fine-tuning that has a score, else the first arm that has one. ValueError for no runs, a run that is
-    there twice, or a reference that is not among them."""
+    the first full fine-tuning that has a score, else the first arm that has one. `named` are the runs of the arm that
+    was named as the reference before any of them began: if another is taken, that is an obstacle. None where nobody
+    named one. ValueError for no runs, a run that is there twice, or a reference that is not among them."""
     if not candidates:
         raise ValueError("there are no runs to compare")
     if len({run.run_id for run in candidates}) < len(candidates):
@@ -179,7 +186,7 @@ def weigh(candidates: Sequence[Candidate], *, reference: int | None = None, marg
         )
         seen[family] += 1
     done = [run for run in candidates if run.score is not None]
-    found = obstacles({arm.title: [run.terms for run in arm.scored] for arm in arms if arm.scored}, _facts(arms))
+    found = obstacles({arm.title: [run.terms for run in arm.scored] for arm in arms if arm.scored}, _facts(arms, named if len(arms) > 1 else None))
     return Compared(
         arms=tuple(arms),
         margin=margin,
@@ -300,7 +307,7 @@ def _one(runs: Sequence[Candidate], terms: Sequence[Term]) -> bool:
     return all(len({run.terms.get(term, "") for run in runs}) == 1 and runs[0].terms.get(term) for term in terms)
 
 
-def _facts(arms: Sequence[ComparedArm]) -> dict[What, list[str]]:
+def _facts(arms: Sequence[ComparedArm], named: Collection[int] | None) -> dict[What, list[str]]:
     """What is so of some arms, beside what they were made under."""
     scored = [arm for arm in arms if arm.scored]
     keys = {_items_key(run) for arm in scored for run in arm.scored}
@@ -308,10 +315,16 @@ def _facts(arms: Sequence[ComparedArm]) -> dict[What, list[str]]:
         What.TEST_ITEMS: [arm.title for arm in scored] if len({key for key in keys if key}) > 1 else [],
         What.NO_ITEMS: [arm.title for arm in scored if not all(map(_items_key, arm.scored))],
         What.IMPORTED: [arm.title for arm in arms if arm.imported],
+        What.REFERENCE: [arm.title for arm in arms if named is not None and _chosen_later(arm, named)],
         What.UNTUNED: [arm.title for arm in scored if not arm.first.tuned],
         What.ONE_SEED: [arm.title for arm in scored if arm.seeds == 1],
     }
     return facts
+
+
+def _chosen_later(arm: ComparedArm, named: Collection[int]) -> bool:
+    """It is the reference, and another was named before the runs began."""
+    return arm.is_reference and not any(run.run_id in named for run in arm.runs)
 
 
 def _mcnemar(arms: Sequence[ComparedArm]) -> McNemar | None:

@@ -50,6 +50,7 @@ class What(StrEnum):
     LIBRARIES = "libraries"
     BUDGET = "budget"
     IMPORTED = "imported"
+    REFERENCE = "reference"
     UNTUNED = "untuned"
     ONE_SEED = "one_seed"
 
@@ -78,6 +79,7 @@ TAKES: dict[What, Takes] = {
     What.LIBRARIES: Takes.DOUBT,
     What.BUDGET: Takes.DOUBT,
     What.IMPORTED: Takes.DOUBT,
+    What.REFERENCE: Takes.DOUBT,
     What.UNTUNED: Takes.DOUBT,
     What.ONE_SEED: Takes.DOUBT,
 }

@@ -82,6 +82,7 @@ def compare(session: Session, asked: Asked) -> Found:
         _candidates(session, there),
         reference=terms.reference if asked.reference is None or stray is not None else asked.reference,
         margin_points=terms.margin_points if asked.margin_points is None else asked.margin_points,
+        named=terms.named,
     )
     return Found(
         compared,
@@ -98,6 +99,8 @@ class _Promised:
     margin_points: float = 1.0
     reference: int | None = None
     """A run of its reference arm that has a result; None where no study said so, or none has."""
+    named: frozenset[int] | None = None
+    """Every run of that arm; None where no study said so."""
 
 
 def _promised(session: Session, rows: Sequence[RunRow]) -> _Promised:
@@ -107,8 +110,9 @@ def _promised(session: Session, rows: Sequence[RunRow]) -> _Promised:
     if of or study_id is None:
         return _Promised()
     spec = studies.get(session, study_id).spec
-    done = (row.id for row in rows if row.arm == spec.reference_arm and row.score is not None and _counts(row))
-    return _Promised(spec.margin_points, next(done, None))
+    named = [row for row in rows if row.arm == spec.reference_arm]
+    done = (row.id for row in named if row.score is not None and _counts(row))
+    return _Promised(spec.margin_points, next(done, None), frozenset(row.id for row in named))
 
 
 def _counts(row: RunRow) -> bool:

@@ -395,8 +395,8 @@ def test_any_runs_are_compared_in_the_terminal_with_what_is_in_the_way(
     assert "margin 2.5 points" in capsys.readouterr().out
     assert vezna(monkeypatch, "compare", "--runs", "1,2", "--margin", "0", "--url", server) == 1
     assert "'0' is no margin: write points above 0" in capsys.readouterr().err
-    assert vezna(monkeypatch, "compare", "1", "--margin", "2", "--url", server) == 1
-    assert "--margin and --reference are for --runs and --collection" in capsys.readouterr().err
+    assert vezna(monkeypatch, "compare", "--margin", "2", "--url", server) == 1
+    assert "no run is named" in capsys.readouterr().err
     assert vezna(monkeypatch, "compare", "--runs", "1,x", "--url", server) == 1
     assert "'x' is no number of a run" in capsys.readouterr().err
     assert vezna(monkeypatch, "compare", "--url", server) == 1

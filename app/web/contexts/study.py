@@ -13,6 +13,7 @@ from app.web.contexts.study_choices import StudyChoices
 from app.web.contexts.study_conditions import StudyConditions
 from app.web.contexts.study_flips import StudyFlips
 from app.web.contexts.study_progress import StudyAdvance
+from app.web.contexts.study_references import OtherReference, other_references
 from app.web.contexts.study_tuning import FurtherRates, StudyTuning
 from app.web.contexts.study_updates import StudyUpdates
 from app.web.figures import Drawn
@@ -58,6 +59,8 @@ class StudyPage:
     """None until an arm has a result."""
     tuning: StudyTuning | None
     """None where no learning rate was looked for."""
+    other_references: tuple[OtherReference, ...]
+    """Empty unless the reference has no result and will have none."""
     troubles: tuple[Trouble, ...]
     written: Written
     margin: float
@@ -126,6 +129,7 @@ class StudyPage:
             flips=flips,
             updates=updates,
             tuning=tuning,
+            other_references=other_references(study_id, found),
             troubles=tuple(
                 Trouble(why(reason), times, reason.message, remedy(reason)) for reason, times in failures(found)
             ),

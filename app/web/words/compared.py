@@ -33,6 +33,7 @@ DIFFERS = {
     What.LIBRARIES: marked("Library versions differ"),
     What.BUDGET: marked("The budget differs"),
     What.IMPORTED: marked("Some were measured elsewhere"),
+    What.REFERENCE: marked("The study named another reference before its runs"),
     What.UNTUNED: marked("Learning rates were not tuned, as far as is known"),
     What.ONE_SEED: marked("Some have one seed"),
 }
@@ -52,6 +53,7 @@ CONSEQUENCES = {
     What.LIBRARIES: marked("small differences in memory and time may come from them"),
     What.BUDGET: marked("a difference may come from longer training, not from the method"),
     What.IMPORTED: marked("Vezna has checked nothing of them"),
+    What.REFERENCE: marked("this one was chosen after them, and no interval is corrected for that choice"),
     What.UNTUNED: marked("another rate could move any of them"),
     What.ONE_SEED: marked("what another seed would change is unknown, so a difference is a hint at best"),
 }

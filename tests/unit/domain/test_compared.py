@@ -201,6 +201,16 @@ def test_untuned_rates_one_seed_and_results_from_elsewhere_are_said() -> None:
     assert told[What.ONE_SEED] == ("LoRA", "DoRA")
 
 
+def test_a_reference_other_than_the_one_named_before_the_runs_is_said() -> None:
+    runs = [run(1), run(2, "LoRA"), run(3, "DoRA")]
+    assert What.REFERENCE not in whats(weigh(runs, named={1})) | whats(weigh(runs, reference=2))
+    later = weigh(runs, reference=2, named={1})
+    assert {o.what: o.arms for o in later.obstacles}[What.REFERENCE] == ("LoRA",)
+    failed = weigh([run(1, score=None, scores=None), *runs[1:]], named={1})
+    assert failed.reference.title == "LoRA" and What.REFERENCE in whats(failed)
+    assert What.REFERENCE not in whats(weigh(runs[1:2], named={1}))  # alone: nothing is held against anything
+
+
 def test_every_obstacle_takes_something_away_and_the_gravest_come_first() -> None:
     assert set(TAKES) == set(What)
     assert set(OF_TERMS) < set(What)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.runs import FailureCode
 from app.services import imports
 from tests.factories import plain, seed_study
 from tests.outside import ALL, as_file, peft_files, result
@@ -54,6 +55,31 @@ def test_a_study_takes_its_margin_and_its_reference_along(empty: TestClient) -> 
         assert {arm["title"]: arm["against"]["kind"] for arm in found["arms"] if arm["against"]} == its
     closer = empty.get(f"/api/v1/compare?study={study}&margin=1").json()
     assert closer["arms"][0]["against"]["kind"] == "undecided"
+
+
+def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_that_is_said(empty: TestClient) -> None:
+    failed = {("full", seed): FailureCode.OUT_OF_MEMORY for seed in (0, 1, 2)}
+    with database_of(empty).transaction() as session:
+        study = seed_study(session, failed=failed)
+        fine = seed_study(session)
+        hopeless = seed_study(session, failed=failed | {("head only", seed): FailureCode.DIVERGED for seed in (0, 1, 2)})
+    page = empty.get(f"/studies/{study}").text
+    assert "No verdict: the reference full has no result" in page
+    assert "is no verdict of this study" in page
+    links = dict(re.findall(r'id="against-\d+" href="([^"]+)">Against ([^<]+)</a>', page))
+    assert list(links.values()) == ["LoRA r=8", "head only"]
+    first = next(iter(links)).replace("&amp;", "&")
+    assert first == f"/compare?study={study}&reference=2&margin=2"
+    for address in (first, f"/compare?study={study}"):
+        text = words(empty, address)
+        assert "2 arms against LoRA r=8: 1 worse and 1 without a verdict" in text
+        assert "The study named another reference before its runs : this one was chosen after them" in text
+    assert "2 arms against head only: 1 better" in words(empty, list(links)[1].replace("&amp;", "&"))
+    for other in (fine, hopeless):
+        assert 'id="against-' not in empty.get(f"/studies/{other}").text
+        assert "named another reference" not in words(empty, f"/compare?study={fine}")
+    report = empty.get(f"/studies/{study}/report.html").text
+    assert 'id="against-' not in report  # it opens offline
 
 
 def test_the_margin_is_a_field_that_is_sent_with_what_else_the_address_says(full: TestClient) -> None:
