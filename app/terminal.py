@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.domain.intervals import CONFIDENCE
 from app.domain.tasks import METRICS, MetricName
 
 MINUS = "−"
@@ -110,9 +111,10 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     points = f"{margin:g} {'point' if margin == 1 else 'points'}"
     forgetting = any(arm["forgetting"] for arm in comparison["arms"])
     judged = sum((arm["verdict"] or {}).get("delta") is not None for arm in comparison["arms"])
+    plus = plus_minus_is(comparison["confidence"], judged)
     table = plain_table(
         title=f"{escape(comparison['name'])}: {escape(comparison['phrase'])}",
-        caption=f"{_title(comparison)} on {items} test items; {plus_minus_is(judged)}; margin {points}",
+        caption=f"{_title(comparison)} on {items} test items; {plus}; margin {points}",
     )
     table.add_column("Arm")
     measure = _title(comparison)
@@ -126,9 +128,12 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     return table
 
 
-def plus_minus_is(judged: int) -> str:
-    """What ± stands for where so many arms were held against the reference: all differences share one 95 %."""
-    return f"± is a 95 % interval{f', of a difference over all {judged} comparisons' if judged > 1 else ''}"
+def plus_minus_is(confidence: float, judged: int) -> str:
+    """What ± stands for where so many arms were held against the reference with this confidence of all together."""
+    level = "" if confidence == CONFIDENCE else f"{100 * confidence:.4g} %"
+    shared = f"over all {judged} comparisons" if judged > 1 else ""
+    more = " ".join(part for part in (level, shared) if part)
+    return f"± is a 95 % interval{f', of a difference {more}' if more else ''}"
 
 
 def _title(judged: dict[str, Any]) -> str:

@@ -15,9 +15,10 @@ def compared_table(found: dict[str, Any]) -> Table:
     margin = found["margin"] * 100
     metric = METRICS[found["metric"]].title if found["metric"] in METRICS else found["metric"]
     judged = sum((arm["against"] or {}).get("delta") is not None for arm in found["arms"])
+    plus = plus_minus_is(found["confidence"], judged)
     table = plain_table(
         title=escape(found["headline"]),
-        caption=f"{escape(metric)}; {plus_minus_is(judged)}; margin {margin:g} {'point' if margin == 1 else 'points'}",
+        caption=f"{escape(metric)}; {plus}; margin {margin:g} {'point' if margin == 1 else 'points'}",
     )
     table.add_column("Arm")
     for head in (

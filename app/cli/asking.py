@@ -84,11 +84,9 @@ def compare(
         int | None, typer.Option("--collection", help="All runs of a collection, by its number.")
     ] = None,
     reference: Annotated[
-        int | None, typer.Option("--reference", help="A run to hold the others against, in place of the study's reference, or of full.")
+        int | None, typer.Option("--reference", help="A run to hold the others against; else the study's, or full.")
     ] = None,
-    margin: Annotated[
-        str, typer.Option("--margin", help="In points, in place of the study's, or of 1.")
-    ] = "",
+    margin: Annotated[str, typer.Option("--margin", help="In points, in place of the study's, or of 1.")] = "",
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:

@@ -115,6 +115,8 @@ class Compared:
     arms: tuple[ComparedArm, ...]
     margin: float
     """A fraction."""
+    confidence: float
+    """Of all verdicts together."""
     obstacles: tuple[Obstacle, ...]
     """What makes them incomparable, the gravest first."""
     scores_comparable: bool
@@ -155,11 +157,13 @@ def weigh(
     reference: int | None = None,
     margin_points: float = 1.0,
     named: Collection[int] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Compared:
     """Hold runs against each other. `reference` is a run of the arm that the others are held against; without one it is
     the first full fine-tuning that has a score, else the first arm that has one. `named` are the runs of the arm that
     was named as the reference before any of them began: if another is taken, that is an obstacle. None where nobody
-    named one. ValueError for no runs, a run that is there twice, or a reference that is not among them."""
+    named one. `confidence` is that of all verdicts together. ValueError for no runs, a run that is there twice, or a
+    reference that is not among them."""
     if not candidates:
         raise ValueError("there are no runs to compare")
     if len({run.run_id for run in candidates}) < len(candidates):
@@ -168,7 +172,7 @@ def weigh(
     names = titles(groups)
     chosen = _reference(groups, reference)
     margin = margin_points * POINT
-    judged = _judged(groups, names, chosen, margin)
+    judged = _judged(groups, names, chosen, margin, confidence)
     seen: Counter[Family] = Counter()
     arms = []
     for place, (group, name) in enumerate(zip(groups, names, strict=True)):
@@ -186,10 +190,12 @@ def weigh(
         )
         seen[family] += 1
     done = [run for run in candidates if run.score is not None]
-    found = obstacles({arm.title: [run.terms for run in arm.scored] for arm in arms if arm.scored}, _facts(arms, named if len(arms) > 1 else None))
+    terms = {arm.title: [run.terms for run in arm.scored] for arm in arms if arm.scored}
+    found = obstacles(terms, _facts(arms, named if len(arms) > 1 else None))
     return Compared(
         arms=tuple(arms),
         margin=margin,
+        confidence=confidence,
         obstacles=found,
         scores_comparable=len({_items_key(run) for run in done}) <= 1 and all(map(_items_key, done)),
         memory_comparable=_one(done, SAME_MEMORY),
@@ -210,7 +216,7 @@ def _reference(groups: Sequence[tuple[Candidate, ...]], wanted: int | None) -> i
 
 
 def _judged(
-    groups: Sequence[tuple[Candidate, ...]], names: Sequence[str], reference: int, margin: float
+    groups: Sequence[tuple[Candidate, ...]], names: Sequence[str], reference: int, margin: float, confidence: float
 ) -> dict[str, Against]:
     """Each arm but the reference. Holm's order is over all that are judged, however they are."""
     base = [run for run in groups[reference] if run.score is not None]
@@ -223,8 +229,9 @@ def _judged(
     by_item = {name: matrix(runs) for name, runs in others.items() if bases[name] == "items"}
     by_share = [name for name in others if bases[name] == "shares"]
     title = names[reference]
-    verdicts = judge(by_item | {title: matrix(base)}, title, margin, further=len(by_share)) if by_item else {}
-    confidence = 1 - (1 - CONFIDENCE) / max(len(by_item) + len(by_share), 1)
+    scores, further = by_item | {title: matrix(base)} if by_item else {}, len(by_share)
+    verdicts = judge(scores, title, margin, further=further, confidence=confidence) if by_item else {}
+    each = 1 - (1 - confidence) / max(len(by_item) + further, 1)
     found = {}
     for name, runs in others.items():
         basis = bases[name]
@@ -232,7 +239,7 @@ def _judged(
             verdict = verdicts[name]
             found[name] = Against(verdict.kind, "items", verdict.difference, None, verdict.hint, verdict.needs)
         elif basis == "shares":
-            found[name] = _by_share(runs, base, margin, confidence)
+            found[name] = _by_share(runs, base, margin, each)
         else:
             found[name] = Against(VerdictKind.NONE, "none", None, basis)
     return found

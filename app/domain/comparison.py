@@ -160,6 +160,11 @@ class Comparison:
         return after_looks(self.looks)
 
     @property
+    def differences(self) -> tuple[Difference, ...]:
+        """Of all arms that were held against the reference."""
+        return tuple(a.verdict.difference for a in self.others if a.verdict and a.verdict.difference)
+
+    @property
     def metric(self) -> MetricName:
         """What every score is, and the verdict rests on."""
         return self.spec.verdict_metric

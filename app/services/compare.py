@@ -15,6 +15,7 @@ from app.domain.metrics import RunResult
 from app.domain.obstacles import Term
 from app.domain.outside import OutsideResult
 from app.domain.runs import RunStatus
+from app.domain.verdict import after_looks
 from app.store.queries import base_models, collections, datasets, evaluations, runs, studies
 from app.store.queries.evaluations import ItemScores
 from app.store.tables import DatasetRow, RunRow
@@ -83,6 +84,7 @@ def compare(session: Session, asked: Asked) -> Found:
         reference=terms.reference if asked.reference is None or stray is not None else asked.reference,
         margin_points=terms.margin_points if asked.margin_points is None else asked.margin_points,
         named=terms.named,
+        confidence=after_looks(studies.most_looks(session, {row.study_id for row in there if row.study_id})),
     )
     return Found(
         compared,

@@ -83,6 +83,7 @@ def test_a_run_that_has_ended_says_its_score_by_name() -> None:
 )
 def test_an_arm_without_a_result_says_why(change: dict[str, Any], says: str) -> None:
     comparison = {"name": "s", "metric": "accuracy", "margin": 0.01, "items": 10, "untouched": None, "phrase": "x"}
+    comparison |= {"confidence": 0.95}
     arm = {
         "name": "a",
         "runs": {},

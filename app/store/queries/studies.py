@@ -1,6 +1,6 @@
 """Queries of studies."""
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
@@ -40,6 +40,11 @@ def names(session: Session, study_ids: set[int]) -> dict[int, str]:
     """Names by id."""
     query = select(StudyRow.id, StudyRow.name).where(StudyRow.id.in_(study_ids))
     return {study_id: name for study_id, name in session.execute(query)}
+
+
+def most_looks(session: Session, study_ids: set[int]) -> int:
+    """How often seeds were added, when results could be seen, to the one of some studies to which it was most often."""
+    return session.scalar(select(func.max(StudyRow.looks)).where(StudyRow.id.in_(study_ids))) or 0
 
 
 def tuned(session: Session, study_ids: set[int]) -> set[int]:

@@ -144,6 +144,8 @@ class ComparedOut(BaseModel):
     headline: str
     metric: str
     margin: float
+    confidence: float
+    """Of all verdicts together: 0.95, and more where seeds were added after results had been seen."""
     scores_comparable: bool
     memory_comparable: bool
     times_comparable: bool
@@ -162,6 +164,7 @@ class ComparedOut(BaseModel):
             headline=headline(found),
             metric=found.metric,
             margin=found.margin,
+            confidence=found.confidence,
             scores_comparable=found.scores_comparable,
             memory_comparable=found.memory_comparable,
             times_comparable=found.times_comparable,

@@ -134,7 +134,7 @@ class Arms:
             memory_comparable=found.memory_comparable,
             times_comparable=found.times_comparable,
             forgetting=found.forgetting_measured,
-            interval=plus_minus_is([v.difference.confidence for a in found.arms if (v := a.verdict) and v.difference]),
+            interval=plus_minus_is(found.confidence, [seen.confidence for seen in found.differences]),
             unsorted=address.to({"sort": ""}, "arms") if sort else "",
         )
 

@@ -50,7 +50,7 @@ def _row(arm: Arm) -> Row:
 
 
 def _note(found: Comparison) -> str:
-    seen = [a.verdict.difference for a in found.others if a.verdict and a.verdict.difference]
+    seen = found.differences
     if not seen:
         return ""
     items = ngettext("%(num)s test item", "%(num)s test items", found.items or 0)
@@ -58,7 +58,7 @@ def _note(found: Comparison) -> str:
     over = seeds(count for _arm, count in scored)
     text = _(
         "Lines are intervals of %(level)s: %(items)s, the same for every arm, %(seeds)s.",
-        level=over_all([one.confidence for one in seen]),
+        level=over_all(found.confidence, [one.confidence for one in seen]),
         items=items,
         seeds=over,
     )

@@ -3,12 +3,12 @@
 from collections import Counter
 
 from app.domain.compared import Against, Compared, ComparedArm, McNemar
-from app.domain.intervals import Difference
+from app.domain.intervals import CONFIDENCE, Difference
 from app.domain.obstacles import UNKNOWN, Obstacle, What
 from app.domain.verdict import VerdictKind
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
-from app.web.numbers import count, points, significant
+from app.web.numbers import confidence, count, points, significant
 from app.web.words.confidence import BONFERRONI, HOLM, over_all, plus_minus_is
 from app.web.words.metrics import title
 from app.web.words.parts import WORDS, listed, sentence, with_doubt
@@ -201,6 +201,14 @@ def lead(found: Compared) -> str:
         )
     if len(judged) > 1:
         parts.append(_("The intervals hold at %(level)s.", level=over_all(*_corrected(found))))
+    if judged and found.confidence > CONFIDENCE:
+        parts.append(
+            _(
+                "Verdicts are held to %(held)s instead of %(usual)s: seeds were added after results had been seen.",
+                held=confidence(found.confidence),
+                usual=confidence(CONFIDENCE),
+            )
+        )
     return " ".join(parts)
 
 
@@ -209,12 +217,13 @@ def interval(found: Compared) -> str:
     return plus_minus_is(*_corrected(found))
 
 
-def _corrected(found: Compared) -> tuple[list[float], str]:
-    """The confidence of each difference, and what corrected them: Holm's order is of those judged item by item."""
+def _corrected(found: Compared) -> tuple[float, list[float], str]:
+    """The confidence of all differences together and of each, and what corrected them: Holm's order is of those that
+    are judged item by item."""
     judged = [arm.against for arm in found.arms if arm.against]
     used = {"items": HOLM, "shares": BONFERRONI}
     by = [name for basis, name in used.items() if any(a.difference and a.basis == basis for a in judged)]
-    return [a.difference.confidence for a in judged if a.difference], listed(by)
+    return found.confidence, [a.difference.confidence for a in judged if a.difference], listed(by)
 
 
 def mcnemar_words(found: McNemar, arm: str, reference: str) -> str:

@@ -62,7 +62,8 @@ def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_tha
     with database_of(empty).transaction() as session:
         study = seed_study(session, failed=failed)
         fine = seed_study(session)
-        hopeless = seed_study(session, failed=failed | {("head only", seed): FailureCode.DIVERGED for seed in (0, 1, 2)})
+        lost = {("head only", seed): FailureCode.DIVERGED for seed in (0, 1, 2)}
+        hopeless = seed_study(session, failed=failed | lost)
     page = empty.get(f"/studies/{study}").text
     assert "No verdict: the reference full has no result" in page
     assert "is no verdict of this study" in page

@@ -3,13 +3,18 @@
 import re
 
 import pytest
+from fastapi.testclient import TestClient
 
 from app.domain.compared import weigh
+from app.store.queries import studies
+from app.terminal import verdict_table
+from app.terminal_compared import compared_table
 from app.web.figures.verdict import verdict
 from app.web.words.compared import interval, lead
 from app.web.words.confidence import over_all
-from tests.factories import FULL, LORA, plain, weighed
+from tests.factories import FULL, LORA, plain, seed_study, weighed
 from tests.unit.domain.test_compared import elsewhere, run
+from tests.unit.web.conftest import database_of
 
 
 @pytest.mark.parametrize(
@@ -17,13 +22,12 @@ from tests.unit.domain.test_compared import elsewhere, run
     [
         ([0.95], "95 %"),
         ([0.975, 0.975], "95 % over all 2 comparisons (Holm: 97.5 % each)"),
-        ([1 - 0.05 / 3, 0.975, 0.975], "95 % over all 3 comparisons (Holm: 97.5 to 98.3 % each)"),
-        ([1 - 0.05 / 31] * 31, "95 % over all 31 comparisons (Holm: 99.8 % each)"),
+        ([1 - 0.05 / 3, 0.975, 0.975], "95 % over all 3 comparisons (Holm: 97.5 % to 98.33 % each)"),
         ([1 - 0.05 / 99] * 99, "95 % over all 99 comparisons (Holm: 99.95 % each)"),
     ],
 )
 def test_each_intervals_own_confidence_stands_beside_that_of_all(confidences: list[float], says: str) -> None:
-    assert plain(over_all(confidences)) == says
+    assert plain(over_all(0.95, confidences)) == says
 
 
 def test_the_verdicts_picture_calls_its_lines_what_they_are() -> None:
@@ -32,8 +36,26 @@ def test_the_verdicts_picture_calls_its_lines_what_they_are() -> None:
     seen = [arm.verdict.difference.confidence for arm in found.others if arm.verdict and arm.verdict.difference]
     assert sorted(seen) == [0.95, 0.975]
     note = plain(verdict(found).note)
-    assert note.startswith("Lines are intervals of 95 % over all 2 comparisons (Holm: 95.0 to 97.5 % each): 646 test")
+    assert note.startswith("Lines are intervals of 95 % over all 2 comparisons (Holm: 95 % to 97.5 % each): 646 test")
     assert plain(verdict(weighed(arms=(FULL, LORA))).note).startswith("Lines are intervals of 95 %: 646 test items")
+
+
+def test_a_study_that_was_looked_at_before_has_another_confidence_and_compares_as_its_own_page(
+    empty: TestClient,
+) -> None:
+    with database_of(empty).transaction() as session:
+        study = seed_study(session)
+        studies.get(session, study).looks = 1
+    judged = empty.get(f"/api/v1/studies/{study}/comparison").json()
+    found = empty.get(f"/api/v1/compare?study={study}").json()
+    assert found["confidence"] == judged["confidence"] == pytest.approx(0.99)
+    its = {arm["name"]: arm["verdict"] and (arm["verdict"]["low"], arm["verdict"]["kind"]) for arm in judged["arms"]}
+    assert its == {a["title"]: a["against"] and (a["against"]["low"], a["against"]["kind"]) for a in found["arms"]}
+    page = plain(empty.get(f"/studies/{study}").text)
+    assert "± of a score is a 95 % interval; of a difference it is 99 % over all 2 comparisons (Holm: " in page
+    assert "Verdicts are held to 99 % instead of 95 %" in plain(empty.get("/compare?runs=1,2,4,5").text)
+    for table in (verdict_table(judged), compared_table(found)):
+        assert "± is a 95 % interval, of a difference 99 % over all 2 comparisons" in str(table.caption)
 
 
 def test_shares_are_corrected_by_bonferroni_and_items_by_holm_and_that_is_how_they_are_called() -> None:
