@@ -15,8 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from app.domain.findings import Finding
 from app.domain.splitting import Splitting
 from app.domain.uploads import Part, ReadingOptions, SourceScan
+from app.web.words.findings import in_words
 from worker.preparer import Preparer
 
 WORDS = 50_000
@@ -104,8 +106,8 @@ def main(megabytes: int) -> None:
         }
         answer, seconds = preparer.measured({"prepare": source | more})
         tell("prepared", part.bytes, scan.rows, seconds, preparer.peak_bytes)
-        for finding in answer["findings"]:
-            print(f"  {finding['severity']:6} {finding['code']}: {finding['message']}")
+        for finding in map(Finding.model_validate, answer["findings"]):
+            print(f"  {finding.severity:6} {finding.code}: {in_words(finding).message}")
 
 
 def tell(what: str, size: int, rows: int, seconds: float, peak: int) -> None:

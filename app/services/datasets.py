@@ -143,9 +143,8 @@ def prepared(
 
 def blocked(session: Session, claimed: DatasetRow, findings: Sequence[Finding]) -> bool:
     """Note what keeps a version from being made. False if the claim was given up meanwhile."""
-    why = next((finding.message for finding in findings if finding.severity == "blocks"), "")
     found = [finding.model_dump(mode="json") for finding in findings]
-    return datasets.write(session, claimed, status="blocked", message=why, findings_json=found)
+    return datasets.write(session, claimed, status="blocked", findings_json=found)
 
 
 def failed(session: Session, claimed: DatasetRow, message: str) -> bool:

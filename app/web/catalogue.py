@@ -34,7 +34,7 @@ METHODS = [
     ("app/**.py", "python"),
     ("templates/**.html", "jinja2"),
 ]
-KEYWORDS: Mapping[str, Any] = DEFAULT_KEYWORDS | {"marked": None}
+KEYWORDS: Mapping[str, Any] = DEFAULT_KEYWORDS | {"marked": None, "marked_plural": (1, 2)}
 DROPPED = ('"POT-Creation', '"PO-Revision', '"Generated', '"Report-Msgid', '"Last-Translator', '"Language-Team')
 HEADER = "# Words of Vezna's pages. Kept in step with the sources by: python -m app.web.catalogue"
 

@@ -58,3 +58,8 @@ def plural_looked_up(singular: str, plural: str, n: int) -> str:
 def marked(message: str) -> str:
     """Mark a constant for the catalogue; it is translated where it is used."""
     return message
+
+
+def marked_plural(singular: str, plural: str) -> tuple[str, str]:
+    """Mark the two forms of a constant; `ngettext` chooses where it is used."""
+    return singular, plural

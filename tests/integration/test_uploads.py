@@ -116,7 +116,8 @@ def test_a_changed_file_is_a_new_version_and_a_name_means_the_newest_that_is_rea
     assert (old.version, new.version) == (1, 2)
     blocked = dataset(here, upload(here, {"a.csv": b"text,label\na,b\n"}))
     assert (blocked.version, blocked.status) == (3, "blocked")
-    assert blocked.message == "There is 1 row to learn from and to be tested on; at least 10 are needed."
+    assert blocked.blocked_by is not None
+    assert (blocked.blocked_by.code, blocked.blocked_by.count, blocked.message) == ("too-few-rows", 1, "")
     with here.database.reading() as session:
         assert dataset_rows.by_name(session, "mine").id == new.id  # type: ignore[union-attr]
         assert dataset_rows.by_name(session, "mine@1").id == old.id  # type: ignore[union-attr]

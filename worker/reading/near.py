@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from rensa import RMinHash, RMinHashLSH
 
+from app.domain.findings import Details
 from app.domain.splitting import TRAIN, Codes
 from worker.reading.gathered import Gathered
-from worker.reading.judging import Judged, Places, judged, rows_told
+from worker.reading.judging import Judged, Places, judged
 
 ALIKE = 0.8
 MOST_TESTED = 10_000
@@ -46,13 +47,9 @@ def judge_near(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
     if not found:
         return
     sampled = len(held_out) == MOST_TESTED or len(trained) == MOST_TRAINED
-    looked = f", of {len(held_out):,} that were looked at beside {len(trained):,} of train," if sampled else ""
-    nearly = "are nearly in train" if len(found) != 1 else "is nearly in train"
-    what = f"{rows_told(len(found))} of test or validation{looked} {nearly}"
-    remedy = "Look whether they are the same thing twice; if so, leave them out of the file or make other splits."
+    looked = {"held_out_rows": len(held_out), "train_rows": len(trained)} if sampled else {}
     places = [place for pair in pairs for place in (pair.held_out, pair.trained)]
-    message = f"{what} (at least {ALIKE:.0%} of their runs of three words are shared)."
-    yield judged("near-leak", "warns", len(found), message, remedy, list(dict.fromkeys(places)))
+    yield judged("near-leak", "warns", len(found), list(dict.fromkeys(places)), Details(shared=ALIKE, **looked))
 
 
 def near(held_out: Iterable[tuple[int, str]], trained: Iterable[tuple[int, str]]) -> list[Pair]:

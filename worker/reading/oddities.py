@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from app.domain.findings import MOST_EXAMPLES, Example, Finding, FindingCode, Severity, excerpt
+from app.domain.findings import MOST_EXAMPLES, Details, Example, Finding, FindingCode, Severity, excerpt
 from worker.reading.batches import Batch, Value
 from worker.reading.columns import shown
 
@@ -13,28 +13,11 @@ VERY_LONG = 100_000
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _STARTS = ("=", "+", "-", "@")
 _FORMULA = re.compile(r"=\s*[^\s=]|[+\-@][A-Za-z_.]+\(")
-_TOLD: dict[FindingCode, tuple[Severity, str, str]] = {
-    "control-characters": (
-        "warns",
-        "have control characters in the column {column}, which cannot be seen and are tokens all the same",
-        "Remove them unless they are meant.",
-    ),
-    "formulas": (
-        "notes",
-        "begin like a formula in the column {column}",
-        "Vezna takes them as texts; a spreadsheet that opens an export of them would run them.",
-    ),
-    "very-long-field": (
-        "warns",
-        f"have more than {VERY_LONG:,} characters in the column {{column}}",
-        "A model reads its beginning alone, up to max_length: look whether a quotation mark is missing, or cut it up.",
-    ),
-    "encoding": (
-        "warns",
-        "have letters beyond ASCII in the column {column}, and the file is not UTF-8: it was read as {encoding}, by "
-        "what its bytes look like",
-        "Look at these rows: if letters are wrong, read the file again with another encoding, or save it as UTF-8.",
-    ),
+_SEVERITIES: dict[FindingCode, Severity] = {
+    "control-characters": "warns",
+    "formulas": "notes",
+    "very-long-field": "warns",
+    "encoding": "warns",
 }
 
 
@@ -68,20 +51,14 @@ class Oddities:
 
     def findings(self) -> Iterator[Finding]:
         """One for each column and each thing."""
+        details = {"very-long-field": Details(limit=VERY_LONG), "encoding": Details(encoding=self._encoding)}
         for (code, column), seen in self._seen.items():
-            severity, what, remedy = _TOLD[code]
-            rows = f"{seen.count:,} rows" if seen.count != 1 else "1 row"
-            said = what.format(column=column, encoding=self._encoding)
-            if seen.count == 1:
-                said = re.sub("^have", "has", re.sub("^begin", "begins", said))
-            first = f", first row {seen.examples[0].row}"
             yield Finding(
                 code=code,
-                severity=severity,
+                severity=_SEVERITIES[code],
                 count=seen.count,
-                message=f"{rows} {said}{first}.",
-                remedy=remedy,
                 column=column,
+                details=details.get(code, Details()),
                 examples=seen.examples,
             )
 

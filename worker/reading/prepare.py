@@ -120,39 +120,16 @@ class _LeftOut:
 
     def findings(self, kept: int) -> list[Finding]:
         """A finding a reason; one that most rows have blocks."""
-        found = []
-        for (code, column), kind in self._found.items():
-            count, examples = kind.count, kind.examples
-            what, remedy = _WHY[code]
-            rows = f"{count:,} row{'s' if count != 1 else ''}"
-            found.append(
-                Finding(
-                    code=code,
-                    severity="blocks" if count > kept else "warns",
-                    count=count,
-                    column=column,
-                    message=f"{rows} {what.format(column=column)}, first row {examples[0].row}; left out.",
-                    remedy=remedy,
-                    examples=examples,
-                )
+        return [
+            Finding(
+                code=code,
+                severity="blocks" if kind.count > kept else "warns",
+                count=kind.count,
+                column=column,
+                examples=kind.examples,
             )
-        return found
-
-
-_WHY: dict[FindingCode, tuple[str, str]] = {
-    "empty-rows": (
-        "with nothing in the column {column}",
-        "Nothing is to be done if they may be missing; else fill them in, or choose another column.",
-    ),
-    "broken-messages": (
-        "whose {column} is no list of turns with role and content",
-        "Write each conversation as a list of objects with role and content.",
-    ),
-    "no-assistant-turn": (
-        "whose {column} has no turn of an assistant, or an empty one, to learn from",
-        "Add what the assistant should say; its role is called assistant.",
-    ),
-}
+            for (code, column), kind in self._found.items()
+        ]
 
 
 def _findings(

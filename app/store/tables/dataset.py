@@ -30,7 +30,7 @@ class DatasetRow(Base):
     status: Mapped[str] = mapped_column(String(20), default="ready", index=True)
     """`preparing`, `ready`, `blocked` or `failed`."""
     message: Mapped[str] = mapped_column(default="")
-    """Why it is blocked or failed."""
+    """Why it failed. Why it is blocked its findings say; of what was blocked before they could, this does too."""
     progress: Mapped[float] = mapped_column(default=0.0)
     """Share of the work that is done, 0 to 1."""
     content_hash: Mapped[str] = mapped_column(String(64), index=True, default="")
@@ -64,6 +64,11 @@ class DatasetRow(Base):
     def findings(self) -> list[Finding]:
         """What was found, the gravest first."""
         return [Finding.model_validate(finding) for finding in self.findings_json]
+
+    @property
+    def blocked_by(self) -> Finding | None:
+        """The first finding that blocks; None unless it is blocked."""
+        return next((f for f in self.findings if f.severity == "blocks"), None) if self.status == "blocked" else None
 
     @property
     def shown(self) -> str:

@@ -21,6 +21,7 @@ from app.web.api.examples import DATASET
 from app.web.api.waiting import Wait, ended
 from app.web.dependencies import Bell, Db, Reading, Store
 from app.web.errors import problems
+from app.web.words.findings import in_words, why_none
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -47,7 +48,8 @@ class DatasetListed(BaseModel):
     def of(cls, row: DatasetRow) -> Self:
         """From the store."""
         kept = {name: getattr(row, name) for name in cls.model_fields if name != "facts" and hasattr(row, name)}
-        return cls.model_validate(kept | {"facts": row.facts if row.status == "ready" else None})
+        facts = row.facts if row.status == "ready" else None
+        return cls.model_validate(kept | {"facts": facts, "message": why_none(row.message, row.blocked_by)})
 
 
 class DatasetOut(DatasetListed):
@@ -67,7 +69,8 @@ class DatasetOut(DatasetListed):
     def whole(cls, session: Session, row: DatasetRow) -> Self:
         """From the store, with what uses it."""
         uses = datasets.used_by(session, row.id)
-        return cls.of(row).model_copy(update={"runs": uses.runs, "studies": uses.studies})
+        findings = [in_words(finding) for finding in row.findings]
+        return cls.of(row).model_copy(update={"findings": findings, "runs": uses.runs, "studies": uses.studies})
 
 
 @router.post("", status_code=202, operation_id="makeDataset", responses=problems(404, 409, 422))

@@ -18,6 +18,7 @@ from app.web.api.waiting import Wait, ended
 from app.web.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.errors import field_errors, problems
 from app.web.incoming import ANY_SIZE, FormFiles, RawFile
+from app.web.words.findings import in_words
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
@@ -84,7 +85,11 @@ class UploadOut(UploadListed):
     def of(cls, session: Session, row: UploadRow) -> Self:
         """From the store."""
         made = [one.reference for one in datasets.of_upload(session, row.id)]
-        return cls.model_validate(row).model_copy(update={"datasets": made})
+        found = cls.model_validate(row)
+        scan = found.scan
+        if scan:
+            scan = scan.model_copy(update={"findings": [in_words(finding) for finding in scan.findings]})
+        return found.model_copy(update={"scan": scan, "datasets": made})
 
 
 @router.post(

@@ -16,6 +16,7 @@ from app.web.i18n import marked, ngettext
 from app.web.numbers import count
 from app.web.refusals import translated
 from app.web.words.data import format_of, tasks_of
+from app.web.words.findings import why_none
 
 SOURCES = {"files": marked("files"), "directory": marked("directory"), "hub": marked("hub")}
 
@@ -41,7 +42,7 @@ class DataLine:
     def of(cls, row: DatasetRow, uses: Uses, versions: int = 1) -> "DataLine":
         """From its row."""
         facts = row.facts if row.status == "ready" else None
-        message = translated(row.message)
+        message = why_none(translated(row.message), row.blocked_by)
         kept = (row.name, row.version, row.title or row.name, row.status, message, row.progress, facts, uses)
         return cls(*kept, row.created_at, versions)
 

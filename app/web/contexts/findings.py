@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.domain.findings import Example, Finding
+from app.domain.findings import Example, Finding, gravest_first
 from app.web.i18n import gettext as _
 from app.web.numbers import count
-from app.web.refusals import translated
 from app.web.words.data import SEVERITIES, SPLITS, finding_of
+from app.web.words.findings import in_words
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class FindingView:
     """One thing that was found."""
 
     finding: Finding
+    """In words."""
 
     @property
     def icon(self) -> str:
@@ -34,12 +35,12 @@ class FindingView:
     @property
     def message(self) -> str:
         """What was found."""
-        return translated(self.finding.message)
+        return self.finding.message
 
     @property
     def remedy(self) -> str:
         """What to do."""
-        return translated(self.finding.remedy)
+        return self.finding.remedy
 
     @property
     def examples(self) -> list[tuple[str, str]]:
@@ -49,8 +50,7 @@ class FindingView:
 
 def views(findings: Sequence[Finding]) -> tuple[FindingView, ...]:
     """The gravest first."""
-    order = list(SEVERITIES)
-    return tuple(FindingView(f) for f in sorted(findings, key=lambda f: order.index(f.severity)))
+    return tuple(FindingView(in_words(finding)) for finding in gravest_first(findings))
 
 
 def _place(example: Example) -> str:

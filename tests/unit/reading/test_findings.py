@@ -7,6 +7,7 @@ import pytest
 from app.domain.findings import Finding
 from app.domain.mapping import ColumnMapping
 from app.domain.splitting import Splitting
+from app.web.words.findings import in_words
 from tests.reading import prepared
 from worker.engine.data import read
 from worker.reading.batches import Unreadable
@@ -27,6 +28,11 @@ def by_code(findings: list[Finding]) -> dict[str, Finding]:
     found = {finding.code: finding for finding in findings}
     assert len(found) == len(findings)
     return dict(found)
+
+
+def said(finding: Finding) -> str:
+    assert finding.message == finding.remedy == ""  # neither is stored
+    return in_words(finding).message
 
 
 def rows_of(finding: Finding) -> list[int | None]:
@@ -69,7 +75,7 @@ def test_what_blocks_says_why_and_nothing_is_written(
     assert not (tmp_path / "rows.parquet").exists()
     assert found.findings[0].severity == "blocks"
     assert found.findings[0].code == code
-    assert found.findings[0].message.startswith(message)
+    assert said(found.findings[0]).startswith(message)
 
 
 def test_labels_that_differ_by_a_space_become_one_by_the_mapping(tmp_path: Path) -> None:
@@ -111,7 +117,7 @@ def test_rows_of_the_sources_test_split_that_are_trained_on_are_a_leak(tmp_path:
     found = prepared(tmp_path, files)
     leak = by_code(found.findings)["leak"]
     assert (leak.count, leak.severity) == (2, "warns")
-    assert leak.message.startswith("2 of 100 rows of the test split (2.0%) are in train or validation too")
+    assert said(leak).startswith("2 of 100 rows of the test split (2.0\N{NO-BREAK SPACE}%) are in train")
     assert [(e.file, e.row, e.split) for e in leak.examples] == [("test.csv", 2, "test"), ("test.csv", 3, "test")]
     many = {**files, "test.csv": csv(*usual(10, first=50), *usual(90, first=300))}
     assert prepared(tmp_path, many).facts is None
@@ -144,12 +150,12 @@ def test_labels_once_never_tested_never_trained_and_contradicted(tmp_path: Path)
     test = csv(*usual(100, first=300), *((f"n{i}", "new") for i in range(3)))
     split = Splitting(kind="source", names={"train": ["train"], "test": ["test"]})
     found = by_code(prepared(tmp_path, {"train.csv": train, "test.csv": test}, splitting=split).findings)
-    assert found["label-once"].message == "The label once comes once: it is either learnt or tested, never both."
-    assert found["label-not-trained"].message.startswith("The label new comes in no row of the train split")
-    assert found["label-not-tested"].message.startswith("The label rare comes in no row of the test split")
-    assert found["contradictions"].message == "1 text stands under more than one label."
+    assert said(found["label-once"]) == "The label once comes once: it is either learnt or tested, never both."
+    assert said(found["label-not-trained"]).startswith("The label new comes in no row of the train split")
+    assert said(found["label-not-tested"]).startswith("The label rare comes in no row of the test split")
+    assert said(found["contradictions"]) == "1 text stands under more than one label."
     assert rows_of(found["contradictions"]) == [203, 204]
-    assert found["imbalance"].message.startswith("The label no has 151 rows")
+    assert said(found["imbalance"]).startswith("The label no has 151 rows")
 
 
 def test_a_column_of_texts_taken_for_labels_is_said_before_it_fills_the_memory(tmp_path: Path) -> None:
