@@ -1,13 +1,12 @@
 """What a curve says, in a sentence from its numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from app.domain.comparison import Comparison
 from app.domain.smoothing import Floats
 from app.domain.tasks import TASKS
-from app.web.charts.thin import smooth, window_for
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import memory, rate, share
@@ -17,6 +16,8 @@ ENOUGH_STEPS = 50
 """Fewer say nothing of a trend."""
 LEVEL = 0.05
 """Levelled off: over its last fifth the loss falls by less than this share of its whole fall."""
+DOUBT = 2
+"""Standard errors within which a trend is not told from noise."""
 MOST_NAMED = 3
 """Arms in a sentence."""
 Means = Mapping[str, Floats]
@@ -34,29 +35,35 @@ def curve_title(found: Comparison, curve: str, means: Means, words: Mapping[str,
     return plain if found.complete else _("%(what)s so far", what=words["what"])
 
 
-def still_falling(mean: Floats) -> bool | None:
-    """Whether a loss still falls over its last fifth; None where there are too few steps to tell."""
-    if len(mean) < ENOUGH_STEPS or not np.isfinite(mean).all():
+def still_falling(loss: Floats) -> bool | None:
+    """Whether a loss, unsmoothed, still falls over its last fifth; None where there are too few steps to tell, or its
+    noise could make it either. The noise of a step is that of neighbours' differences."""
+    if len(loss) < ENOUGH_STEPS or not np.isfinite(loss).all():
         return None
-    fifth = len(mean) // 5
-    last, before, first = mean[-fifth:].mean(), mean[-2 * fifth : -fifth].mean(), mean[: fifth // 2].mean()
-    return bool(before - last > LEVEL * max(first - last, 1e-12))
+    fifth = len(loss) // 5
+    last, before, first = loss[-fifth:].mean(), loss[-2 * fifth : -fifth].mean(), loss[: fifth // 2].mean()
+    doubt = DOUBT * np.diff(loss[-2 * fifth :]).std() / np.sqrt(fifth)
+    surely = before - last - LEVEL * max(first - last, 1e-12)
+    return bool(surely > 0) if abs(surely) > doubt else None
 
 
 def _loss(_found: Comparison, means: Means) -> str:
-    trends = {arm: still_falling(smooth(mean, window_for(len(mean)))) for arm, mean in means.items()}
-    if None in trends.values():
-        return ""
+    trends = {arm: still_falling(mean) for arm, mean in means.items()}
     falling = [arm for arm, falls in trends.items() if falls]
-    level = [arm for arm, falls in trends.items() if not falls]
-    if not falling:
+    level = [arm for arm, falls in trends.items() if falls is False]
+    if len(level) == len(trends):
         return _("The training loss has levelled off in every arm")
-    if not level:
+    if len(falling) == len(trends):
         return _("The training loss is still falling in every arm")
-    if len(trends) > 2 * MOST_NAMED:
-        return _("The training loss is still falling in %(some)s of %(all)s arms", some=len(falling), all=len(trends))
+    if not (falling and level):
+        return ""
     text = _("%(level)s: the loss has levelled off; %(falling)s: still falling")
-    return sentence(text % {"level": listed(level), "falling": listed(falling)})
+    return sentence(text % {"level": _named(level, len(trends)), "falling": _named(falling, len(trends))})
+
+
+def _named(arms: Sequence[str], total: int) -> str:
+    """Some arms of so many, in a sentence."""
+    return listed(arms) if len(arms) <= MOST_NAMED else _("%(some)s of %(all)s arms", some=len(arms), all=total)
 
 
 def _validation(found: Comparison, _means: Means) -> str:

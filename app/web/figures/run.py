@@ -73,7 +73,7 @@ def _loss(run: RunEvidence) -> Figure:
     ]
     title = _("Training loss")
     if len(calm):
-        falls = still_falling(calm)
+        falls = still_falling(losses)
         words = {True: _("still falling"), False: _("levelled off"), None: ""}[falls]
         value = decimal(float(calm[-1]), 2)
         title = _("Training loss %(value)s", value=value)

@@ -266,3 +266,12 @@ def test_a_loss_that_falls_to_the_end_is_not_called_level() -> None:
     assert still_falling(1.5 - 0.004 * steps) is True
     assert still_falling(1.5 * np.exp(-steps / 20) + 0.1) is False
     assert still_falling(np.ones(10)) is None
+
+
+def test_noise_is_no_trend() -> None:
+    chance, steps = np.random.default_rng(1), np.arange(1, 247)
+    law = 1.5 * np.exp(-steps / 60) + 0.12
+    said = [
+        {still_falling(law + chance.gamma(2, 0.04, len(steps)) - 0.08) for _arm in range(3)} for _study in range(200)
+    ]
+    assert sum({True, False} <= of_study for of_study in said) <= 2, "arms of one law are told apart"
