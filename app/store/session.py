@@ -15,6 +15,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 BUSY_MILLISECONDS = 30_000
+BINARY = 1
+"""libpq's number of the format."""
+IN_BINARY = {"vezna_binary": True}
+"""Execution options of a query for many bytes. In PostgreSQL's usual answer, which is text, each of them is two, to be
+written and read again."""
 
 
 class Database:
@@ -29,13 +34,11 @@ class Database:
             self.engine = create_engine(parsed, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
             _speak_sqlite(self.engine)
         else:
-            more: dict[str, Any] = {}
             if parsed.get_backend_name() == "postgresql":
-                from app.store.binary import BinaryCursor  # noqa: PLC0415 a quarter of a second that SQLite needs not spend
-
                 parsed = parsed.set(drivername="postgresql+psycopg")
-                more["connect_args"] = {"cursor_factory": BinaryCursor}
-            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20, **more)
+            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+            if parsed.get_backend_name() == "postgresql":
+                _speak_postgresql(self.engine)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -62,6 +65,13 @@ class Database:
 def after_commit(session: Session, call: Callable[[], object]) -> None:
     """Run `call` once the session's transaction has been committed; never if it is rolled back."""
     session.info.setdefault("after_commit", []).append(call)
+
+
+def _speak_postgresql(engine: Engine) -> None:
+    @event.listens_for(engine, "before_cursor_execute")
+    def about_to_run(_c: Connection, cursor: Any, _s: str, _p: object, context: Any, _many: bool) -> None:
+        if context is not None and context.execution_options.get("vezna_binary"):
+            cursor.format = BINARY
 
 
 def _speak_sqlite(engine: Engine) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
@@ -21,14 +21,12 @@ from app.services.attempts import Claim, Fenced
 from app.settings import Settings
 from app.store.queries import evaluations, events, steps, weight_updates
 from app.store.queries import runs as run_queries
-from app.store.session import Database
+from app.store.session import BINARY, Database
 from app.store.tables import RunRow, now
 from tests.fakes import SilentBell
 from tests.results import evaluation, result, step, updates
 
 SPEC = RunSpec(base_model="tiny", dataset="small", method=LoraSpec(r=2, target_modules=["query"]))
-BINARY = 1
-"""libpq's number of the format."""
 LEASE = 45.0
 
 
@@ -432,9 +430,14 @@ def test_steps_come_back_byte_for_byte_on_postgresql_in_its_binary_format(
 ) -> None:
     mine, sent = claimed(registered, bell), [step(1), step(2)]
     in_transaction(registered, lambda s: attempts.report(s, mine, 1, [StepsReport(steps=sent)], LEASE))
+    formats: set[int] = set()
+
+    @event.listens_for(registered.engine, "after_cursor_execute")
+    def seen(_c: object, cursor: Any, statement: str, *_more: object) -> None:
+        if "step_chunks.data" in statement and registered.engine.dialect.name == "postgresql":
+            formats.add(cursor.pgresult.fformat(0))
+
     with registered.reading() as session:
         assert steps.read(session, mine.run_id).tobytes() == to_array(sent).tobytes()
-        driver = session.connection().connection.driver_connection
-        assert driver is not None
-        if registered.engine.dialect.name == "postgresql":
-            assert driver.execute("SELECT 1").pgresult.fformat(0) == BINARY
+    if registered.engine.dialect.name == "postgresql":
+        assert formats == {BINARY}

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.domain.metrics import STEP_DTYPE, Steps
+from app.store.session import IN_BINARY
 from app.store.tables import StepChunkRow
 
 COMPACT = 4096
@@ -27,6 +28,7 @@ def chunks(session: Session, run_id: int, *, after_step: int = 0) -> list[Steps]
         select(StepChunkRow.data)
         .where(StepChunkRow.run_id == run_id, StepChunkRow.last_step > after_step)
         .order_by(StepChunkRow.first_step)
+        .execution_options(**IN_BINARY)
     )
     found = [np.frombuffer(data, dtype=STEP_DTYPE) for data in session.scalars(query)]
     return [chunk[chunk["step"] > after_step] for chunk in found] if after_step else found
@@ -58,6 +60,7 @@ def read_many(session: Session, run_ids: list[int]) -> dict[int, Steps]:
         select(StepChunkRow.run_id, StepChunkRow.data)
         .where(StepChunkRow.run_id.in_(run_ids))
         .order_by(StepChunkRow.run_id, StepChunkRow.first_step)
+        .execution_options(**IN_BINARY)
     )
     chunks: dict[int, list[bytes]] = {run_id: [] for run_id in run_ids}
     for run_id, data in session.execute(query):
