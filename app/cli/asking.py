@@ -151,5 +151,7 @@ def show_comparison(client: Client, study_id: int) -> bool:
     """Print the verdict, as a table and in a sentence; whether every run succeeded."""
     comparison = client.get(f"/studies/{study_id}/comparison")
     console.print(terminal.verdict_table(comparison))
+    for caveat in comparison["caveats"]:
+        console.print(f"- {caveat}", markup=False, highlight=False)
     console.print(comparison["sentence"], markup=False, highlight=False)
     return all(set(arm["runs"]) == {"succeeded"} for arm in comparison["arms"])

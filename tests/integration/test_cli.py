@@ -84,6 +84,8 @@ def test_a_study_is_submitted_watched_and_compared(
     assert comparison["name"] == "Small study"
     assert vezna(monkeypatch, "compare", "1", "--url", server) == 0
     again = " ".join(capsys.readouterr().out.split())
+    assert "learning rates were not tuned" in comparison["caveats"]
+    assert all(f"- {caveat}" in again for caveat in comparison["caveats"])
     assert comparison["sentence"] and again.endswith(" ".join(comparison["sentence"].split()))
 
 

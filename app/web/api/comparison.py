@@ -9,7 +9,7 @@ from app.domain.costs import Costs, Spread
 from app.domain.tasks import MetricName
 from app.domain.tuned import ArmTuning
 from app.domain.verdict import Estimate, Verdict, VerdictKind
-from app.web.words import phrase, plain
+from app.web.words import caveats, phrase, plain
 
 
 class EstimateOut(BaseModel):
@@ -216,6 +216,9 @@ class ComparisonOut(BaseModel):
     """The verdict in a phrase."""
     sentence: str
     """The answer in plain words: the verdict, its interval, and what the arm needs."""
+    caveats: list[str]
+    """What keeps the verdict from being more than it is, the gravest first: rates that were not tuned, runs that
+    failed, times that do not compare."""
     complete: bool
     metric: MetricName
     """What every score is, and the verdict rests on."""
@@ -241,6 +244,7 @@ class ComparisonOut(BaseModel):
             name=found.spec.name,
             phrase=phrase(found),
             sentence=plain(found),
+            caveats=[caveat.text for caveat in caveats(found)],
             complete=found.complete,
             metric=found.metric,
             margin=found.spec.margin_points / 100,

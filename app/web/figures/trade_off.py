@@ -164,6 +164,8 @@ def _title(pair: Pair, front: Sequence[Arm]) -> str:
     scored = score in (pair.x, pair.y) and cost.is_cost and pair.found.reference in pair.arms
     if scored and arm is not None and arm in front:
         return _trade(pair.found, arm, cost)
+    if score in (pair.x, pair.y):
+        return sentence(_cheapest_of_the_best(pair, cost))
     if len(front) <= MOST_NAMED:
         names = listed([said(arm) for arm in front])
         return sentence(_("no other arm beats %(arms)s on both %(y)s and %(x)s", arms=names, **pair.words))
@@ -172,6 +174,27 @@ def _title(pair: Pair, front: Sequence[Arm]) -> str:
         some=len(front),
         all=len(pair.arms),
         **pair.words,
+    )
+
+
+def _cheapest_of_the_best(pair: Pair, cost: Axis) -> str:
+    """A front over scores is one of means, which chance has moved: said is what is told apart, and what was paid."""
+    best = [
+        (spread.mean, arm) for arm in pair.arms if arm.title in pair.found.best_scores and (spread := cost.spread(arm))
+    ]
+    if not best or not cost.is_cost:
+        return _("%(y)s against %(x)s", **pair.words)
+    paid, arm = min(best, key=lambda one: one[0])
+    values = {
+        "arm": said(arm),
+        "metric": AXES["score"].title(pair.found),
+        "cost": cost.title(pair.found),
+        "paid": cost.say(paid),
+    }
+    if len(best) == 1:
+        return _("%(arm)s is told apart as the best in %(metric)s; its %(cost)s: %(paid)s", **values)
+    return _(
+        "of the arms not told apart from the best in %(metric)s, %(arm)s has the least %(cost)s: %(paid)s", **values
     )
 
 
@@ -216,7 +239,13 @@ def _note(pair: Pair, front: Sequence[Arm], data: TradeOff) -> str:
     parts = [_("%(runs)s, %(items)s.", runs=runs, items=items), _whiskers(pair)]
     if front:
         names = listed([arm.title for arm in front])
-        parts.append(_("Dashed: what no other arm beats on both, by the means: %(arms)s.", arms=names))
+        if AXES["score"] in (pair.x, pair.y):
+            text = _(
+                "Dashed: the front, by the means seen: %(arms)s. Chance is not in it, so it ranks nothing.", arms=names
+            )
+            parts.append(text)
+        else:
+            parts.append(_("Dashed: what no other arm beats on both, by the means: %(arms)s.", arms=names))
         parts.append(_with_third(pair, front))
     up = _("up") if data.y.higher else _("down")
     parts.append(_("Better: %(up)s and to the %(side)s.", up=up, side=_("right") if data.x.higher else _("left")))
@@ -232,7 +261,7 @@ def _whiskers(pair: Pair) -> str:
     metric = AXES["score"].title(pair.found)
     text = _("Whiskers: 95 %% interval of the %(metric)s, smallest to largest seed of the rest.", metric=metric)
     if len(pair.arms) > 1:
-        text += " " + _("Intervals of differences are narrower, because all arms answer the same items.")
+        text += " " + _("Whether two arms differ is told by the interval of their difference, not by these.")
     return text
 
 

@@ -103,6 +103,25 @@ def test_best_on_both_is_said_of_a_score_only_where_it_is_told_apart(session: Se
     assert {costs for _title, costs in said.values()} == {"LoRA r=8 is best on both train time and peak memory"}
 
 
+def test_a_front_of_means_that_chance_may_have_moved_is_called_no_more_than_that(session: Session) -> None:
+    """Which of three arms nobody can tell apart lie on the front is noise; what each of them takes was measured."""
+    failed = {("full", seed): FailureCode.OUT_OF_MEMORY for seed in SEEDS}
+    near = {"LoRA r=8": 0.891, "LoRA r=64": 0.893, "head only": 0.8}
+    figures = [
+        drawn(weighed(session, arms=MANY, failed=failed, accuracy=near), "memory", "score")[0],
+        drawn(weighed(session, failed=failed, luck=0.01, seed_sd=0.0003), "memory", "score")[0],
+    ]
+    assert [plain(figure.title) for figure in figures] == [
+        "Of the arms not told apart from the best in accuracy, LoRA r=8 has the least peak memory: 150 MiB",
+        "LoRA r=8 is told apart as the best in accuracy; its peak memory: 150 MiB",
+    ]
+    for figure in figures:
+        assert "Dashed: the front, by the means seen: " in figure.note
+        assert "Chance is not in it, so it ranks nothing." in figure.note
+    costs = drawn(weighed(session), "memory", "time")[0]
+    assert "ranks nothing" not in costs.note  # seconds and bytes are what was measured
+
+
 def test_the_front_is_stepped_from_the_best_to_the_worst_and_on_to_the_edge(session: Session) -> None:
     for x in ("memory", "speed"):
         _figure, data = drawn(weighed(session), x)
@@ -177,7 +196,7 @@ def test_what_a_third_axis_adds_to_the_front_is_said(session: Session) -> None:
         memory = run.result_json["memory"] | {"peak_bytes": 200 * 2**20}
         run.result_json = run.result_json | {"clocks": clocks, "memory": memory}
     figure, _data = drawn(of_study(session, Settings(), 1).comparison)
-    assert "by the means: full and LoRA r=8." in figure.note
+    assert "by the means seen: full and LoRA r=8." in figure.note
     assert "On the front also when train time counts too: LoRA r=64." in figure.note
 
 
