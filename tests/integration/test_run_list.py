@@ -13,7 +13,7 @@ from app.store.queries import run_groups, runs
 from app.store.queries.run_columns import SHOWN
 from app.store.queries.run_list import NEWEST, Order, RunValues, count, page
 from app.store.session import Database
-from app.store.tables import RunRow, now
+from app.store.tables import RunRow, RunTagRow, now
 
 RUNS = 3000
 
@@ -80,7 +80,9 @@ def test_no_usual_order_sorts_the_table(many: Database, order: Order) -> None:
         assert "Seq Scan" not in plan, plan
 
 
-@pytest.mark.parametrize("text", ['accuracy > 0.9 and method = "lora" and not failed', 'arm ~ "r=8"', "seed in (0, 1)"])
+@pytest.mark.parametrize(
+    "text", ['accuracy > 0.9 and method = "lora" and not failed', 'arm ~ "r=8"', 'arm ~ "ä"', "seed in (0, 1)"]
+)
 def test_a_filter_reads_the_index_of_lists_and_not_the_table(many: Database, text: str) -> None:
     if many.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL's planner decides by what is in memory")
@@ -157,6 +159,34 @@ def test_a_filter_means_the_same_on_both_databases(many: Database, text: str) ->
     with many.reading() as session:
         assert count(session, parse(text)) == FILTERS[text]
         assert len(page(session, parse(text), limit=5).rows) == min(5, FILTERS[text])
+
+
+LETTERS = {
+    'arm ~ "очень"': [7, 8],
+    'arm ~ "ОЧЕНЬ ДЛИННОЕ"': [7],
+    'note ~ "änderung"': [9],
+    'arm ~ "é*"': [],
+    'arm ~ "ÉRO [?] ^]*"': [10],
+    'arm ~ "?é"': [],
+    'arm ~ "ß"': [8],
+    'arm ~ "é"': [10],
+    'arm ~ "ZÉRO"': [10],
+    'not arm ~ "очень" and id in (7, 9)': [9],
+    'tag ~ "КНИГА"': [8],
+    'study_name ~ "ЯЗЫК"': [],
+    'model ~ "очень" and imported': [],
+}
+
+
+@pytest.mark.parametrize("text", LETTERS)
+def test_a_text_is_found_whatever_its_case_in_every_script(many: Database, text: str) -> None:
+    with many.transaction() as session:
+        for number, arm in {7: "Очень длинное имя", 8: "не ОЧЕНЬ ß", 10: "LoRA Zéro [?] ^]*"}.items():
+            session.execute(update(RunRow).where(RunRow.id == number).values(arm=arm))
+        session.execute(update(RunRow).where(RunRow.id == 9).values(note="ÄNDRUNG, Änderung"))
+        session.add(RunTagRow(run_id=8, tag="книга"))
+    with many.reading() as session:
+        assert sorted(run.id for run in page(session, parse(text)).rows) == LETTERS[text]
 
 
 NOTES = {

@@ -43,8 +43,9 @@ def _with_a_plus(element: Unindexed, compiler: SQLCompiler, **options: Any) -> s
 class Contains(FunctionElement[bool]):
     """Whether a text contains another, whatever the case of its letters.
 
-    SQLite's LIKE asks for no case (of ASCII, as its `lower` does). To make nothing lower there first saves a third of
-    the time for 100,000 texts.
+    SQLite's LIKE asks for no case, of ASCII; neither it nor `lower` knows another letter's, so a text with others is
+    looked for by GLOB, with every letter in each case. To make nothing lower first saves a third of the time for
+    100,000 texts, and a function of Python's would take twice as long.
     """
 
     inherit_cache = True
@@ -52,19 +53,33 @@ class Contains(FunctionElement[bool]):
     type = Boolean()
 
     def __init__(self, column: Expression, value: str) -> None:
-        super().__init__(column.icontains(value, autoescape=True), column.contains(value, autoescape=True))
+        as_it_is = column.contains(value, autoescape=True)
+        on_sqlite = as_it_is if value.isascii() else column.op("GLOB", is_comparison=True)(_in_each_case(value))
+        super().__init__(column.icontains(value, autoescape=True), on_sqlite)
+
+
+def _in_each_case(value: str) -> str:
+    """GLOB's pattern of a text that contains another: `*[Ää][Rr]=8*`. No case of a letter is longer than the letter:
+    `ß` is no `SS`, as it is none to PostgreSQL."""
+    return f"*{''.join(map(_each_case, value))}*"
+
+
+def _each_case(letter: str) -> str:
+    upper, lower = letter.upper(), letter.lower()
+    cases = {case for case in (letter, upper, lower, upper.lower(), lower.upper()) if len(case) == 1}
+    return f"[{''.join(sorted(cases))}]" if len(cases) > 1 or letter in "*?[" else letter
 
 
 @compiles(Contains)
 def _in_lower_case(element: Contains, compiler: SQLCompiler, **options: Any) -> str:
-    lower, _as_it_is = element.clauses
+    lower, _on_sqlite = element.clauses
     return f"({compiler.process(lower, **options)})"
 
 
 @compiles(Contains, "sqlite")
 def _in_any_case(element: Contains, compiler: SQLCompiler, **options: Any) -> str:
-    _lower, as_it_is = element.clauses
-    return f"({compiler.process(as_it_is, **options)})"
+    _lower, on_sqlite = element.clauses
+    return f"({compiler.process(on_sqlite, **options)})"
 
 
 COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
