@@ -15,7 +15,7 @@ from app.web.contexts.bars import Segment, segments
 from app.web.figures import Key
 from app.web.figures.memory import key, split
 from app.web.i18n import gettext as _
-from app.web.numbers import GIB, NOTHING, decimal, mib
+from app.web.numbers import NOTHING, mib
 from app.web.words.arms import settings
 from app.web.words.confidence import plus_minus_is
 from app.web.words.metrics import heading
@@ -49,7 +49,7 @@ class ArmRow:
     forgetting: Spread | None
     """Nats per token."""
     peak: str
-    """In the column's unit."""
+    """In MiB."""
     split: tuple[Segment, ...]
     lost: tuple[LostRun, ...]
     done: int
@@ -121,11 +121,10 @@ class Arms:
         """From a comparison and its base model, in the order of a column: `memory`, or `-memory` where it falls."""
         costs = [arm.costs for arm in found.arms if arm.costs]
         longest = max((max(c.peak_bytes.mean, sum(size for _css, size in split(found, c))) for c in costs), default=1.0)
-        unit = "GiB" if longest >= GIB else "MiB"
-        rows = tuple(_row(found, arm, model, longest, unit) for arm in found.arms)
+        rows = tuple(_row(found, arm, model, longest) for arm in found.arms)
         reference = next(row for row in rows if row.is_reference)
         return cls(
-            heads=_heads(found, unit, address, sort),
+            heads=_heads(found, address, sort),
             rows=ordered(rows, sort),
             reference=reference,
             untouched=found.base,
@@ -149,13 +148,13 @@ def ordered(rows: Sequence[ArmRow], sort: str) -> tuple[ArmRow, ...]:
     return tuple(row for _value, row in known) + tuple(row for row in rows if value(row) is None)
 
 
-def _heads(found: Comparison, unit: str, address: Address, sort: str) -> tuple[Head, ...]:
+def _heads(found: Comparison, address: Address, sort: str) -> tuple[Head, ...]:
     against = _("Against %(reference)s", reference=found.reference.title)
     titles = {
         "arm": (_("Arm"), ""),
         "score": (heading(found.metric), "%"),
         "difference": (against, _("points")),
-        "memory": (_("Peak memory"), unit),
+        "memory": (_("Peak memory"), "MiB"),
         "time": (_("Train time"), _("a seed")),
         "trainable": (_("Trainable"), _("parameters")),
         "file": (_("File"), ""),
@@ -180,7 +179,7 @@ def _head(name: str, title: str, unit: str, address: Address, sort: str) -> Head
     )
 
 
-def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float, unit: str) -> ArmRow:
+def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float) -> ArmRow:
     several = len([a for a in found.arms if a.costs]) > 1
     return ArmRow(
         title=arm.title,
@@ -194,7 +193,7 @@ def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float, 
         word=_(WORDS[kind(arm)]) if kind(arm) is not VerdictKind.NONE else "",
         costs=arm.costs,
         forgetting=arm.forgetting,
-        peak=_peak(arm.costs.peak_bytes.mean, unit) if arm.costs else NOTHING,
+        peak=mib(arm.costs.peak_bytes.mean) if arm.costs else NOTHING,
         split=segments(split(found, arm.costs), longest) if arm.costs else (),
         lost=tuple(_lost(run) for run in arm.failed),
         done=len(arm.succeeded),
@@ -223,10 +222,6 @@ def _state(arm: Arm) -> str:
     if arm.awaits_rate:
         return _("its learning rate is being looked for")
     return ""
-
-
-def _peak(value: float, unit: str) -> str:
-    return decimal(value / GIB) if unit == "GiB" else mib(value)
 
 
 def _least(found: Comparison, arm: Arm, span: Callable[[Costs], tuple[float, float]]) -> bool:
