@@ -24,7 +24,6 @@ metric's own unit (0.02 is 2 points of accuracy), variances in its square. A hig
 its sign turned.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf, isfinite, sqrt
 
@@ -57,14 +56,6 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class PooledSeedVariance:
-    """One v for all arms, from every arm's seeds: more degrees of freedom, if the arms are of like variance."""
-
-    variance: float
-    degrees_of_freedom: int
-
-
-@dataclass(frozen=True)
 class Difference:
     """An arm's mean minus the reference's, on the same items, with its interval."""
 
@@ -85,8 +76,6 @@ class Difference:
     residual: float
     """e_a, of one score; 0 with one seed."""
     reference_residual: float
-    pooled: bool = False
-    """The seed variance is that of all arms together: to be said beside the interval."""
 
     @property
     def half_width(self) -> float:
@@ -141,12 +130,7 @@ def estimate(scores: Scores, confidence: float = CONFIDENCE) -> Estimate:
     return Estimate(mean=mean, low=mean - half, high=mean + half, seeds=seeds, items=items)
 
 
-def difference(
-    arm: Scores,
-    reference: Scores,
-    confidence: float = CONFIDENCE,
-    pooled_seed_variance: PooledSeedVariance | None = None,
-) -> Difference:
+def difference(arm: Scores, reference: Scores, confidence: float = CONFIDENCE) -> Difference:
     """The interval of arm − reference, from [S_a, N] and [S_b, N] scores on the same items in the same order.
 
     With one seed in either arm only the items' part is known: V = v_i, and `one_seed` says so. With one item V is
@@ -159,11 +143,8 @@ def difference(
     v_i = item_variance(a.mean(axis=0) - b.mean(axis=0), value_range(a, b))
     v_a, v_b = seed_variance(a), seed_variance(b)
     e_a, e_b = residual_mean_square(a), residual_mean_square(b)
-    pooled = pooled_seed_variance if min(seeds_a, seeds_b) > 1 else None
-    if pooled is not None:
-        v_a = v_b = pooled.variance
     if min(seeds_a, seeds_b) > 1:
-        variance, df = spread(v_i, items, (v_a, e_a, seeds_a), (v_b, e_b, seeds_b), pooled)
+        variance, df = spread(v_i, items, (v_a, e_a, seeds_a), (v_b, e_b, seeds_b))
     else:
         variance, df = v_i, float(max(items - 1, 1))
     return Difference(
@@ -179,7 +160,6 @@ def difference(
         reference_seed_variance=v_b,
         residual=e_a,
         reference_residual=e_b,
-        pooled=pooled is not None,
     )
 
 
@@ -188,27 +168,15 @@ def spread(
     items: int,
     arm: tuple[float, float, int],
     reference: tuple[float, float, int],
-    pooled: PooledSeedVariance | None = None,
 ) -> tuple[float, float]:
     """V and its degrees of freedom, from v_i and each arm's (v, e, seeds); two seeds or more in both."""
     (v_a, e_a, seeds_a), (v_b, e_b, seeds_b) = arm, reference
     seed_a, seed_b = v_a / seeds_a, v_b / seeds_b
     left_a, left_b = e_a / (items * seeds_a), e_b / (items * seeds_b)
     variance = total_variance(v_i, seed_a + seed_b, left_a + left_b)
-    seed_parts = (
-        [(seed_a, seeds_a - 1), (seed_b, seeds_b - 1)]
-        if pooled is None
-        else [(seed_a + seed_b, pooled.degrees_of_freedom)]
-    )
+    seed_parts = [(seed_a, seeds_a - 1), (seed_b, seeds_b - 1)]
     left_parts = [(left_a, (seeds_a - 1) * (items - 1)), (left_b, (seeds_b - 1) * (items - 1))]
     return variance, satterthwaite(variance, (v_i, items - 1), *seed_parts, *left_parts)
-
-
-def pool_seed_variance(arms: Iterable[Scores]) -> PooledSeedVariance | None:
-    """The arms' v together, each weighted by its degrees of freedom; None if no arm has two seeds."""
-    parts = [(seed_variance(s), s.shape[0] - 1) for s in map(as_scores, arms) if s.shape[0] > 1]
-    df = sum(d for _, d in parts)
-    return PooledSeedVariance(sum(v * d for v, d in parts) / df, df) if df else None
 
 
 def total_variance(item: float, seed: float, residual: float) -> float:

@@ -33,11 +33,9 @@ from app.domain.intervals import (
     NEXT_LOOK,
     Difference,
     Estimate,
-    PooledSeedVariance,
     Scores,
     difference,
     estimate,
-    pool_seed_variance,
 )
 from app.domain.pareto import Better, pareto_front
 from app.domain.planning import Needs, needs, seen_disagreement, smallest_difference
@@ -47,7 +45,6 @@ __all__ = [
     "Difference",
     "Estimate",
     "Needs",
-    "PooledSeedVariance",
     "Scores",
     "Verdict",
     "VerdictKind",
@@ -58,7 +55,6 @@ __all__ = [
     "judge",
     "mcnemar",
     "pareto_front",
-    "pool_seed_variance",
     "seen_disagreement",
     "smallest_difference",
 ]
@@ -110,7 +106,6 @@ def judge(
     reference: str,
     margin: float,
     *,
-    pool_seeds: bool = False,
     further: int = 0,
     confidence: float = CONFIDENCE,
 ) -> dict[str, Verdict]:
@@ -127,11 +122,8 @@ def judge(
     others = [name for name in arms if name != reference]
     base = arms.get(reference)
     missing = {name: why for name in others if (why := _too_few(arms[name], base, name, reference))}
-    pooled = pool_seed_variance(arms[n] for n in arms if n not in missing and len(arms[n])) if pool_seeds else None
     plain = {
-        name: difference(arms[name], base, confidence, pooled)
-        for name in others
-        if name not in missing and base is not None
+        name: difference(arms[name], base, confidence) for name in others if name not in missing and base is not None
     }
     corrected = holm(plain, further, confidence)
     return {

@@ -15,7 +15,7 @@ from app.domain.errors import Invalid, NotFound
 from app.domain.flips import Flips
 from app.domain.metrics import STEP_DTYPE, Clocks
 from app.domain.tasks import TASKS
-from app.domain.tuning import Trial
+from app.domain.tuning import Trial, reached
 from app.services.predictions import item_names
 from app.store.files import Files
 from app.store.queries import artifacts, steps
@@ -28,7 +28,8 @@ WHOSE = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
 
 def runs_table(session: Session, files: Files, found: Comparison) -> Iterator[pa.Table]:
     """A row a run: what it reached and what it cost; empty where it did not succeed. A run that tried a learning rate
-    has its round in `trial_round`, and no score of the test split."""
+    has its round in `trial_round`, and no score of the test split. Scores on the validation
+    split are those of the weights that were kept, of every run."""
     measures, clocks = list(TASKS[found.spec.task].metrics), list(Clocks.model_fields)
     schema = pa.schema(
         [
@@ -76,12 +77,13 @@ def _run(found: Comparison, run: RunOutcome) -> dict[str, Any]:
     if run.result is None:
         return row
     result, test = run.result, run.result.evaluation("adapted", "test")
-    validation = run.result.evaluation("adapted", "validation")
+    kept = reached(result)
     return (
         row
         | (dict(test.metrics) | {"loss": test.loss} if test else {})
-        | ({"validation_score": validation.score, "validation_loss": validation.loss} if validation else {})
         | {
+            "validation_score": kept.score,
+            "validation_loss": kept.loss,
             "forgetting": result.forgetting.change if result.forgetting else None,
             "trainable_parameters": result.parameters.trainable,
             "artifact_bytes": result.artifact_bytes,

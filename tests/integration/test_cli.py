@@ -389,7 +389,7 @@ def test_any_runs_are_compared_in_the_terminal_with_what_is_in_the_way(
     shown = " ".join(capsys.readouterr().out.split())
     assert "LoRA r=8 against full is undecided" in shown
     assert "imported" in shown and "75.0 ± " in shown
-    assert "Some were measured elsewhere: Vezna has checked nothing of them." in shown
+    assert "All were measured elsewhere: Vezna has checked nothing of them." in shown
     assert vezna(monkeypatch, "compare", "--collection", "1", "--reference", "1", "--url", server, "--json") == 0
     arms = json.loads(capsys.readouterr().out)["arms"]
     assert [(arm["title"], arm["reference"]) for arm in arms] == [("LoRA r=8", True), ("full", False)]

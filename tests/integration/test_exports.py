@@ -89,6 +89,24 @@ def test_a_row_an_item_and_run_with_both_scores(api: TestClient, study: int, dat
     assert {item["item"] for item in flips["items"]} == worse
 
 
+def test_a_validation_score_is_that_of_the_kept_weights_of_a_run_as_of_a_trial(
+    api: TestClient, study: int, database: Database
+) -> None:
+    with database.transaction() as session:
+        run = next(r for r in runs.of_study(session, study) if r.arm == "full" and r.result)
+        assert run.result is not None
+        test = run.result.evaluations[-1]
+        seen = {"subject": "adapted", "split": "validation"}
+        later = [
+            test.model_copy(update=seen | {"step": step, "metrics": {"accuracy": score}, "loss": 1 - score})
+            for step, score in ((82, 0.8), (164, 0.9), (246, 0.7))
+        ]
+        kept = run.result.model_copy(update={"best_step": 164, "evaluations": [*later, test]})
+        run.result_json, number = kept.model_dump(mode="json"), run.id
+    rows = {row["run"]: row for row in read(api, study, "runs")[1]}
+    assert (rows[number]["validation_score"], rows[number]["validation_loss"]) == pytest.approx((0.9, 0.1))
+
+
 def test_a_row_a_step_and_run(api: TestClient, study: int, database: Database) -> None:
     text, rows = read(api, study, "steps")
     assert len(text) == len(rows) == 8 * TOTAL_STEPS

@@ -123,7 +123,7 @@ class ObstacleOut(BaseModel):
         return cls(
             what=found.what,
             takes=found.takes,
-            differs=differs(found),
+            differs=differs(found, arms),
             consequence=consequence(found),
             sentence=remark(found, arms),
             values={value: list(names) for value, names in found.values.items()},

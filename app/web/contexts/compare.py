@@ -163,7 +163,8 @@ class ComparePage:
             margin_points=f"{round(found.margin * 100, 6):g}",
             rows=tuple(_row(arm, address, study_names) for arm in ordered(found.arms, view.sort)),
             remarks=tuple(
-                Remark(o.takes, differs(o), consequence(o), told(o, len(found.arms))) for o in found.obstacles
+                Remark(o.takes, differs(o, len(found.arms)), consequence(o), told(o, len(found.arms)))
+                for o in found.obstacles
             ),
             mcnemar=mcnemar_words(found.mcnemar, _other(found), found.reference.title) if found.mcnemar else "",
             figure=figure,

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.services import studies as study_service
-from app.services.exports import runs_table
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import base_models, datasets, tags
@@ -23,7 +22,6 @@ from app.web.dependencies import Bell, Config, Db, Reading, Store
 from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import StudyEvidence, drawn, study_figures
 from app.web.forms.study_view import View
-from app.web.table_file import table_file
 from app.web.templating import Render
 from app.web.view import StudyView
 
@@ -86,13 +84,6 @@ def cancel(db: Db, bell: Bell, study_id: int) -> RedirectResponse:
     with db.transaction() as session:
         study_service.cancel(session, bell, study_id)
     return RedirectResponse(f"/studies/{study_id}", status_code=303)
-
-
-@router.get("/runs.csv")
-def runs_csv(session: Reading, files: Store, study_id: int) -> Response:
-    """One row a run: what it reached and what it cost. Fractions, nats, bytes and seconds."""
-    found = study_service.comparison(session, study_id)
-    return table_file(runs_table(session, files, found), "csv", f"study-{study_id}-runs")
 
 
 def whole_page(

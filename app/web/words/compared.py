@@ -59,9 +59,18 @@ CONSEQUENCES = {
 }
 
 
-def differs(obstacle: Obstacle) -> str:
-    """What is in the way: `The device differs`."""
-    return _(DIFFERS[obstacle.what])
+OF_ALL = {
+    What.NO_ITEMS: marked("It is not known on which items they were tested"),
+    What.IMPORTED: marked("All were measured elsewhere"),
+    What.ONE_SEED: marked("All have one seed"),
+}
+"""What is said of some, where it is so of every arm."""
+
+
+def differs(obstacle: Obstacle, arms: int) -> str:
+    """What is in the way of so many arms: `The device differs`, `All have one seed`."""
+    of_all = OF_ALL.get(obstacle.what) if len(obstacle.arms) == arms else None
+    return _(of_all or DIFFERS[obstacle.what])
 
 
 def consequence(obstacle: Obstacle) -> str:
@@ -83,7 +92,7 @@ def told(obstacle: Obstacle, arms: int) -> str:
 def remark(obstacle: Obstacle, arms: int) -> str:
     """All of it in one sentence."""
     whom = told(obstacle, arms)
-    whole = _("%(differs)s: %(consequence)s", differs=differs(obstacle), consequence=consequence(obstacle))
+    whole = _("%(differs)s: %(consequence)s", differs=differs(obstacle, arms), consequence=consequence(obstacle))
     return f"{whole} ({whom})." if whom else f"{whole}."
 
 
@@ -174,6 +183,7 @@ def _of_two(found: Compared, arm: ComparedArm) -> str:
             word = _(WORDS[against.hint]) if against and against.hint else ""
             return _("%(arm)s against %(reference)s, for one seed only: %(word)s, %(by)s points", word=word, **names)
         case _:
+            names["arm"] = arm.title
             return _("No verdict between %(arm)s and %(reference)s: %(why)s", why=why_none(against), **names)
 
 

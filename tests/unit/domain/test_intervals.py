@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.domain.intervals import Scores, difference, estimate, pool_seed_variance
+from app.domain.intervals import Scores, difference, estimate
 
 
 def runs(seeds: int, items: int, seed: int, right: float = 0.85) -> Scores:
@@ -154,18 +154,6 @@ def test_arms_may_have_different_numbers_of_seeds_but_not_of_items() -> None:
 def test_what_is_not_a_matrix_of_scores_is_refused(scores: Scores) -> None:
     with pytest.raises(ValueError, match="score"):
         estimate(scores)
-
-
-def test_a_pooled_seed_variance_has_all_arms_degrees_of_freedom() -> None:
-    arms = [runs(3, 400, i) for i in range(4)]
-    pooled = pool_seed_variance(arms)
-    assert pooled is not None
-    assert pooled.degrees_of_freedom == 8
-    assert pooled.variance == pytest.approx(np.mean([x.mean(1).var(ddof=1) for x in arms]))
-    seen = difference(arms[0], arms[1], pooled_seed_variance=pooled)
-    assert seen.pooled
-    assert seen.seed_variance == seen.reference_seed_variance == pooled.variance
-    assert pool_seed_variance([runs(1, 9, 0)]) is None
 
 
 def test_an_estimate_covers_the_mean_of_all_items_and_seeds() -> None:

@@ -145,12 +145,6 @@ def test_other_items_and_a_margin_of_nothing_are_refused() -> None:
         judge({"full": np.ones((2, 30))}, "full", 0)
 
 
-def test_pooling_the_seed_variance_is_said_beside_the_interval() -> None:
-    arms = {name: runs(3, 646, 0.88, i) for i, name in enumerate(("full", "lora", "dora"))}
-    assert all(v.difference and v.difference.pooled for v in judge(arms, "full", 0.01, pool_seeds=True).values())
-    assert not any(v.difference and v.difference.pooled for v in judge(arms, "full", 0.01).values())
-
-
 def test_the_best_arms_are_those_that_cannot_be_told_from_the_best() -> None:
     arms = {"full": runs(3, 600, 0.88, 1), "head": runs(3, 600, 0.6, 2), "lora": runs(3, 600, 0.88, 3)}
     assert best_indistinguishable(arms) == ["full", "lora"]

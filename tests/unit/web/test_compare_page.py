@@ -67,7 +67,7 @@ def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_tha
     page = empty.get(f"/studies/{study}").text
     assert "No verdict: the reference full has no result" in page
     assert "is no verdict of this study" in page
-    links = dict(re.findall(r'id="against-\d+" href="([^"]+)">Against ([^<]+)</a>', page))
+    links = dict(re.findall(r'id="against-\d+"\s+href="([^"]+)">Against ([^<]+)</a>', page))
     assert list(links.values()) == ["LoRA r=8", "head only"]
     first = next(iter(links)).replace("&amp;", "&")
     assert first == f"/compare?study={study}&reference=2&margin=2"
@@ -148,6 +148,9 @@ def test_here_and_elsewhere_there_is_no_verdict_and_no_winner(full: TestClient) 
     assert "The device differs : there is no winner in memory or in time." in text
     assert "x86, 2 cores: full" in text and "NVIDIA L40S" in text
     assert "not measured alike, so nothing wins" in text
+    assert "Some have one seed" not in text and "All have one seed" in text
+    assert "Some were measured elsewhere" in text
+    assert "No verdict between full" in words(full, "/compare?runs=1,38")  # no capital within a sentence
     assert "imported: MetaMathQA" in text
 
 
@@ -248,7 +251,8 @@ def test_full_against_lora_elsewhere_is_undecided_and_no_ranking(empty: TestClie
     assert "LoRA r=32 against full is undecided: +0.7, from −3.1 to +4.5 points" in text
     assert "the items of two results as independent (Newcombe 1998)" in text
     assert "It covers the items only, for the seeds that there are: nothing is ranked." in text
-    assert "what another seed would change is unknown" in text
+    assert "All have one seed : what another seed would change is unknown" in text
+    assert "All were measured elsewhere : Vezna has checked nothing of them" in text
 
 
 @pytest.mark.skipif(not ALL, reason="VEZNA_TEST_PEFT_RESULTS names no directory with PEFT's result files")

@@ -180,12 +180,12 @@ def test_the_list_names_the_metric_beside_a_score_where_runs_have_several(with_l
 
 
 def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:
-    found = list(csv.DictReader(io.StringIO(with_language.get(f"/studies/{CAUSAL}/runs.csv").text)))
+    found = list(csv.DictReader(io.StringIO(with_language.get(f"/api/v1/studies/{CAUSAL}/tables/runs.csv").text)))
     assert {row["metric"] for row in found} == {"token_accuracy"}
     for row in found:
         assert float(row["score"]) == pytest.approx(float(row["token_accuracy"]), abs=1e-6)
         assert 0 < float(row["rouge_l"]) < 1 < float(row["perplexity"])
     assert float(found[0]["forgetting"]) > 0.3
-    classifier = list(csv.DictReader(io.StringIO(with_language.get("/studies/1/runs.csv").text)))
+    classifier = list(csv.DictReader(io.StringIO(with_language.get("/api/v1/studies/1/tables/runs.csv").text)))
     assert "macro_f1" in classifier[0] and "rouge_l" not in classifier[0]
     assert classifier[0]["forgetting"] == ""

@@ -215,7 +215,7 @@ def test_a_chart_that_is_not_there_is_not_found(client: TestClient) -> None:
 
 def test_the_csv_of_runs_has_a_row_a_run(client: TestClient) -> None:
     study_id = study(client, failed={("full", 0): FailureCode.OUT_OF_MEMORY})
-    rows = list(csv.DictReader(io.StringIO(client.get(f"/studies/{study_id}/runs.csv").text)))
+    rows = list(csv.DictReader(io.StringIO(client.get(f"/api/v1/studies/{study_id}/tables/runs.csv").text)))
     assert len(rows) == 9
     assert rows[0]["failure"] == "out_of_memory"
     assert rows[1]["peak_bytes"] == str(403 * filled.MIB)
@@ -224,8 +224,8 @@ def test_the_csv_of_runs_has_a_row_a_run(client: TestClient) -> None:
 def test_no_name_is_a_formula_in_a_csv_and_numbers_stay_numbers(client: TestClient) -> None:
     arms = (FULL, LORA.model_copy(update={"name": '=HYPERLINK("http://x")'}))
     address = f"/studies/{study(client, arms=arms)}"
-    for file in ("runs.csv", "charts/verdict.csv", "charts/curves.csv"):
-        text = client.get(f"{address}/{file}").text
+    for file in (f"/api/v1{address}/tables/runs.csv", f"{address}/charts/verdict.csv", f"{address}/charts/curves.csv"):
+        text = client.get(file).text
         assert "'=HYPERLINK" in text
         assert not [cell for row in csv.reader(io.StringIO(text)) for cell in row if cell.startswith("=")]
     [row] = csv.DictReader(io.StringIO(client.get(f"{address}/charts/verdict.csv").text))
