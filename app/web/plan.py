@@ -18,6 +18,7 @@ from app.domain.planning import enough_items, smallest_difference
 from app.domain.studies import StudySpec
 from app.domain.tasks import METRICS
 from app.domain.tuning import TuningSpec, budget, trials_owed
+from app.domain.verdict import after_looks
 from app.services.fit import check_study
 from app.services.past_times import train_seconds
 from app.store.queries import past_runs
@@ -152,14 +153,21 @@ def plan(session: Session, form: StudyForm) -> Plan:
         return Plan(errors=tuple(map(told, error.fields or (FieldError("", error.message),))))
 
 
-def plan_of(session: Session, spec: StudySpec) -> Plan:
-    """Work it out for a study. Raises Invalid."""
+def plan_of(session: Session, spec: StudySpec, looks: int = 0) -> Plan:
+    """Work it out for a study, and how often its verdict was looked for already. Raises Invalid."""
     model, dataset = check_study(session, spec)
     past = past_runs.succeeded(session, model.id, dataset.id)
-    return _plan(spec, model, dataset, past, Chance.of(session, spec.verdict_metric, past))
+    return _plan(spec, model, dataset, past, Chance.of(session, spec.verdict_metric, past), after_looks(looks))
 
 
-def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Sequence[PastRun], chance: Chance) -> Plan:
+def _plan(
+    spec: StudySpec,
+    model: BaseModelRow,
+    dataset: DatasetRow,
+    past: Sequence[PastRun],
+    chance: Chance,
+    confidence: float,
+) -> Plan:
     items, seeds = dataset.facts.counts["test"], len(spec.seeds)
     facts, labels = model.facts, len(dataset.facts.labels)
     total = facts.task_model(spec.task, labels).total if facts else None
@@ -173,6 +181,7 @@ def _plan(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, past: Seque
             graded=METRICS[chance.metric].graded,
             disagreement=chance.disagreement,
             comparisons=len(spec.arms) - 1,
+            confidence=confidence,
         )
 
     more = range(max(2, seeds + 1), MOST_SEEDS_OFFERED + 1)
