@@ -249,6 +249,33 @@ def test_past_runs_calibrate_what_their_device_is_told_and_each_is_held_against_
     assert told.train is not None and told.train.mean == pytest.approx(0)
 
 
+@pytest.mark.parametrize(
+    ("peak_in", "counts"), [("train", True), ("load", True), ("evaluate", False), ("baseline", False)]
+)
+def test_a_trial_calibrates_as_a_run_does_unless_its_peak_was_to_come_from_the_test_split(
+    registered: Database,
+    bell: SilentBell,
+    settings: Settings,
+    ask: Callable[[Any], FitReport],
+    peak_in: str,
+    counts: bool,
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    trials = [finished(registered, bell, 3 * GIB + extra * MIB, 10.0) for extra in (50, 60, 50)]
+    predicted = prediction(2 * GIB).model_copy(update={"phases": {"train": 2 * GIB, "load": 1, peak_in: 3 * GIB}})
+    with registered.transaction() as session:
+        for run in (run_queries.get(session, run_id) for run_id in trials):
+            run.trial_round, run.predicted_bytes = 0, predicted.peak_bytes
+            session.get_one(EstimateRow, run.estimate_id).result_json = predicted.model_dump(mode="json")
+    [found] = ask(RUN).arms[0].workers
+    assert found.peak is not None
+    assert found.peak.runs == (3 if counts else 0)
+    assert found.peak.value == 3 * GIB + (50 * MIB if counts else ASSUMED["cpu", False][0])
+    assert (found.train_seconds is not None) == counts
+    with registered.reading() as session:
+        assert [told.peak.runs for told in will_it_fit.accuracy(session)] == ([3] if counts else [])
+
+
 def test_a_run_that_was_not_predicted_has_nothing_to_be_held_against(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:

@@ -2,11 +2,11 @@
 
 from typing import Literal, NamedTuple, cast
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from app.domain.calibration import PastNeed
-from app.domain.runs import RunStatus
+from app.domain.runs import Phase, RunStatus
 from app.store.tables import EstimateRow, RunRow
 
 MOST = 200
@@ -15,12 +15,23 @@ MOST = 200
 Precision = Literal["fp32", "bf16"]
 
 
+def _peak_in(phase: Phase) -> ColumnElement[float]:
+    """Bytes that are predicted of a phase: exact as a float, where an INTEGER of PostgreSQL ends at 2 GiB."""
+    found: ColumnElement[float] = EstimateRow.result_json["phases"][phase.value].as_float()
+    return found
+
+
 _MEASURED = (
     RunRow.estimate_id == EstimateRow.id,
     # A prediction in another precision than the run turned out to compute in says nothing.
     EstimateRow.request_json["bf16"].as_boolean() == (RunRow.precision == "bf16"),
     RunRow.status == RunStatus.SUCCEEDED.value,
-    RunRow.trial_round.is_(None),  # it judges no test split, which the prediction does
+    # A trial does not judge the test split, which the prediction does: it tells what it needed where that is not where
+    # the peak was predicted to be.
+    or_(
+        RunRow.trial_round.is_(None),
+        *(RunRow.predicted_bytes == _peak_in(phase) for phase in (Phase.TRAIN, Phase.LOAD)),
+    ),
     RunRow.predicted_bytes.is_not(None),
     RunRow.peak_bytes > 0,
 )
