@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import floor
 
 HOUR = 3600.0
+KWH = 3.6e6
+"""Joules of a kilowatt-hour."""
 GIB = 1024**3
 
 
@@ -21,6 +23,8 @@ class Prices:
 
     hour: float = 0.0
     """Of a device, for an hour."""
+    kwh: float = 0.0
+    """Of a kilowatt-hour that a device draws."""
     gib_month: float = 0.0
     """Of storing 1024³ bytes for a month."""
     months: float = 12.0
@@ -37,6 +41,8 @@ class Upkeep:
     """Kept for each task."""
     base_bytes: float = 0.0
     """Kept once, for all of them; none where each task keeps a whole model."""
+    joules: float = 0.0
+    """That the device draws while a task trains; 0 where nobody counted them."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ def stored(upkeep: Upkeep) -> Line:
 def cost(upkeep: Upkeep, prices: Prices) -> Line:
     """Training once and storing for so many months, in the currency of the prices."""
     stay = prices.gib_month * prices.months / GIB
-    return Line(upkeep.base_bytes * stay, upkeep.seconds / HOUR * prices.hour + upkeep.task_bytes * stay)
+    training = upkeep.seconds / HOUR * prices.hour + upkeep.joules / KWH * prices.kwh
+    return Line(upkeep.base_bytes * stay, training + upkeep.task_bytes * stay)
 
 
 def cheaper_from(one: Line, other: Line) -> int | None:

@@ -69,6 +69,8 @@ class StudyPage:
     """An arm is undecided, or a hint only."""
     owner_rows: tuple[OwnerRow, ...]
     """Memory in numbers, over the arms that have costs."""
+    energy_priced: bool
+    """A price of energy can be typed in: a device has counted some, or one was typed in."""
     train_rows: tuple[TrainRow, ...]
     """Train time, predicted and measured, of the arms for which it was predicted."""
 
@@ -137,5 +139,6 @@ class StudyPage:
             margin=found.spec.margin_points,
             open=any(kind(arm) in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others),
             owner_rows=owner_rows(found, foreseen),
+            energy_priced=bool(view.prices.kwh) or any(run.result.energy_joules for run in found.runs if run.result),
             train_rows=train_rows(found, foreseen),
         )

@@ -62,14 +62,17 @@ class Keeping:
 
     @property
     def prices(self) -> Prices:
-        """Those that were said; hours have none where times may not be held against each other."""
+        """Those that were said; hours and energy have none where times may not be held against each other, nor energy
+        where it was not counted in every arm."""
         prices = self.form.prices
-        return prices if self.found.times_comparable else replace(prices, hour=0.0)
+        if not self.found.times_comparable:
+            return replace(prices, hour=0.0, kwh=0.0)
+        return prices if all(kept.joules is not None for kept in self.arms) else replace(prices, kwh=0.0)
 
     @property
     def priced(self) -> bool:
         """Money is what is drawn: something has a price."""
-        return self.prices.hour > 0 or self.prices.gib_month > 0
+        return self.prices.hour > 0 or self.prices.kwh > 0 or self.prices.gib_month > 0
 
     def line(self, kept: Kept) -> Line:
         """Money or bytes of N tasks."""
@@ -158,6 +161,7 @@ def _kept(arm: Arm, *, whole: bool, base: float) -> Kept:
         seconds=arm.costs.wall_seconds.mean,
         task_bytes=arm.costs.artifact_bytes,
         base_bytes=0.0 if whole else base,
+        joules=joules.mean if joules else 0.0,
     )
     return Kept(arm, upkeep, whole, joules.mean if joules else None)
 
@@ -202,11 +206,22 @@ def _note(keeping: Keeping) -> str:
     ]
     if keeping.form.prices.hour and not keeping.found.times_comparable:
         parts.append(_("Times were not measured under the same conditions, so hours are not priced."))
+    if keeping.form.prices.kwh and not keeping.prices.kwh:
+        parts.append(
+            _("Energy was not counted in every arm, so it is not priced.")
+            if keeping.found.times_comparable
+            else _("Energy was not counted under the same conditions, so it is not priced.")
+        )
     if keeping.priced:
         prices = keeping.prices
         currency = keeping.form.money
         if prices.hour:
             parts.append(_("A device-hour: %(price)s.", price=money(prices.hour, currency)))
+        if prices.kwh:
+            text = _(
+                "A kilowatt-hour: %(price)s; counted is what the device itself drew while it trained and validated."
+            )
+            parts.append(text % {"price": money(prices.kwh, currency)})
         if prices.gib_month:
             text = _("A GiB-month: %(price)s, kept for %(months)s months.")
             parts.append(text % {"price": money(prices.gib_month, currency), "months": f"{prices.months:g}"})

@@ -16,7 +16,9 @@ CURRENCY = 8
 """Characters of a currency's name."""
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 """What some write for a thousand, and others for one."""
-FIELDS = ("hour", "currency", "gib_month", "months", "tasks")
+FIELDS = ("hour", "kwh", "currency", "gib_month", "months", "tasks")
+
+AMOUNTS = ("hour", "kwh", "gib_month", "months")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class PricesForm:
     """Words as they were typed; empty where nobody said."""
 
     hour: str = ""
+    kwh: str = ""
     currency: str = ""
     gib_month: str = ""
     months: str = ""
@@ -38,7 +41,7 @@ class PricesForm:
     def errors(self) -> Mapping[str, tuple[FieldError, ...]]:
         """What is wrong, by field."""
         found: dict[str, tuple[FieldError, ...]] = {}
-        for name in ("hour", "gib_month", "months"):
+        for name in AMOUNTS:
             if (number := _number(getattr(self, name))) is None or number > MOST:
                 word = repr(getattr(self, name)[:20])
                 message = _("%(word)s is no amount", word=word)
@@ -64,11 +67,12 @@ class PricesForm:
         wrong = self.errors
         said = {
             name: number
-            for name in ("hour", "gib_month", "months")
+            for name in AMOUNTS
             if name not in wrong and getattr(self, name) and (number := _number(getattr(self, name))) is not None
         }
         return Prices(
             hour=said.get("hour", usual.hour),
+            kwh=said.get("kwh", usual.kwh),
             gib_month=said.get("gib_month", usual.gib_month),
             months=said.get("months", usual.months),
         )

@@ -28,6 +28,7 @@ def looked_at(
     matrices: str = "",
     matrices_arm: str = "",
     hour: str = "",
+    kwh: str = "",
     currency: str = "",
     gib_month: str = "",
     months: str = "",
@@ -49,7 +50,7 @@ def looked_at(
         smooth=_factor(smooth) if smooth else usual.smooth,
         matrices=among("matrices", matrices, MEASURES) if matrices else usual.matrices,
         matrices_arm=matrices_arm,
-        prices=PricesForm(hour=hour, currency=currency, gib_month=gib_month, months=months, tasks=tasks),
+        prices=PricesForm(hour=hour, kwh=kwh, currency=currency, gib_month=gib_month, months=months, tasks=tasks),
     )
 
 

@@ -26,6 +26,14 @@ def test_hours_and_storage_are_added_up() -> None:
     assert cheaper_from(cost(LORA, prices), cost(FULL, prices)) == 1
 
 
+def test_energy_is_priced_by_the_kilowatt_hour() -> None:
+    drawn = Upkeep(seconds=7200, task_bytes=0, joules=5.4e6)
+    # 1.5 kWh · 0.4, beside 2 h · 2
+    assert cost(drawn, Prices(kwh=0.4)) == Line(0.0, pytest.approx(0.6))
+    assert cost(drawn, Prices(kwh=0.4, hour=2.0)) == Line(0.0, pytest.approx(4.6))
+    assert cost(FULL, Prices(kwh=0.4)) == Line(0.0, 0.0)  # nobody counted
+
+
 def test_hours_alone_are_cheaper_from_the_first_task_or_never() -> None:
     hours = Prices(hour=1.0)
     slow = Upkeep(seconds=9000, task_bytes=1, base_bytes=4 * GIB)

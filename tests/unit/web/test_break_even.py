@@ -87,6 +87,45 @@ def test_energy_is_told_where_the_device_counted_it(session: Session) -> None:
     assert plain(figure.table.shown[0][2]) == "36.0 kJ"
 
 
+def test_energy_is_priced_where_every_arm_has_it(session: Session) -> None:
+    study = seed_study(session)
+    assert "Energy was not counted in every arm, so it is not priced." in drawn(session, study, kwh="0.3").note
+    assert "MiB" in drawn(session, study, kwh="0.3").title
+    joules = {"full": 3.6e6, "LoRA r=8": 1.8e6, "head only": 0.9e6}
+    runs = list(session.scalars(select(RunRow)))
+    for run in runs:
+        run.result_json = (run.result_json or {}) | {"energy_joules": joules[run.arm]}
+    figure = drawn(session, study, kwh="0,30", tasks="100", currency="EUR")
+    assert {row[0]: row[6] for row in figure.table.rows} == pytest.approx(
+        {"full": 30.0, "LoRA r=8": 15.0, "head only": 7.5}
+    )
+    assert plain(figure.title) == (
+        "LoRA r=8 is cheaper from the first task on: for 100 tasks 15.00 EUR against 30.00 EUR of full fine-tuning"
+    )
+    assert "A kilowatt-hour: 0.30 EUR; counted is what the device itself drew" in plain(figure.note)
+    both = drawn(session, study, kwh="0.3", hour="3.6", tasks="100")
+    hours = drawn(session, study, hour="3.6", tasks="100")
+    added = [
+        float(row[6] or 0) - float(other[6] or 0) for row, other in zip(both.table.rows, hours.table.rows, strict=True)
+    ]
+    assert added == pytest.approx([30.0, 15.0, 7.5])
+    runs[0].worker = "cpu-2"
+    apart = drawn(session, study, kwh="0.3")
+    assert "Energy was not counted under the same conditions, so it is not priced." in apart.note
+    assert "MiB" in apart.title
+
+
+def test_the_price_of_energy_is_a_field_where_some_was_counted(full: TestClient) -> None:
+    assert 'name="kwh"' not in full.get("/studies/1").text
+    assert 'name="kwh"' in full.get("/studies/1?kwh=0.3").text
+    with database_of(full).transaction() as session:
+        for run in session.scalars(select(RunRow).where(RunRow.study_id == 1)):
+            run.result_json = (run.result_json or {}) | {"energy_joules": 36_000.0}
+    page = full.get("/studies/1?kwh=dear")
+    assert page.status_code == 422 and "&#39;dear&#39; is no amount" in page.text
+    assert "kwh=0.3" in full.get("/studies/1?kwh=0.3").text.split('id="break-even-csv"')[1].split(">")[0]
+
+
 def test_a_study_and_a_run_say_what_the_device_drew(full: TestClient) -> None:
     assert "Energy of training" not in full.get("/studies/1").text
     with database_of(full).transaction() as session:
