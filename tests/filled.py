@@ -248,6 +248,7 @@ def succeed(session: Session, run: RunRow) -> None:
     run.trainable_parameters, run.total_parameters = TRAINABLE[kind], 22_715_141
     run.peak_bytes, run.wall_seconds, run.artifact_bytes = PEAK[kind] * MIB, result.clocks.wall, SIZE[kind]
     run.tokens_per_second, run.device_name = 42_000 / result.clocks.train, "x86, 2 cores"
+    run.precision = result.environment.precision
     steps.append(session, run.id, _steps(run, TOTAL_STEPS))
     for line in ("claimed by cpu-1, attempt 1", "loaded all-MiniLM-L6-v2", "succeeded"):
         events.add(session, run.id, "log", line)

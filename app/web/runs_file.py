@@ -4,12 +4,14 @@ It is written a page at a time, so that a hundred thousand runs are never in mem
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from fastapi.responses import StreamingResponse
 
+from app.domain.held_against import in_the_way
+from app.domain.obstacles import Term
 from app.domain.run_fields import FIELDS
 from app.store.queries import studies, tags
 from app.store.queries.run_groups import SUMMED, Group
@@ -18,7 +20,7 @@ from app.store.session import Database
 from app.web import runs_found
 from app.web.csv_file import write_csv
 from app.web.forms.runs_view import RunsView
-from app.web.runs_found import PinnedRun
+from app.web.runs_found import PinnedRun, terms_of, terms_of_group
 from app.web.words.run_fields import PLAIN
 
 AT_ONCE = 1000
@@ -87,7 +89,7 @@ def _run(run: RunValues, view: RunsView, pinned: PinnedRun | None, names: dict[i
         else:
             row.append(value.isoformat(timespec="seconds") if isinstance(value, datetime) else value)
         if pinned and _differs(name):
-            row.append(_difference(name, value, run.values["metric"], pinned))
+            row.append(_difference(name, value, terms_of(run), pinned))
     return row
 
 
@@ -99,7 +101,7 @@ def _group(group: Group, view: RunsView, pinned: PinnedRun | None) -> list[Any]:
             spread = group.spreads[name]
             row += [spread.mean, spread.sd]
             if pinned and _differs(name):
-                row.append(_difference(name, spread.mean, values["metric"], pinned))
+                row.append(_difference(name, spread.mean, terms_of_group(group), pinned))
         elif name in ("model", "data", "task", "metric", "method"):
             row.append(values.get(name))
     return row
@@ -113,8 +115,8 @@ def _differs(name: str) -> bool:
     return FIELDS[name].numeric and name not in PLAIN
 
 
-def _difference(name: str, value: Any, metric: str, pinned: PinnedRun) -> Any:
+def _difference(name: str, value: Any, terms: Mapping[Term, str], pinned: PinnedRun) -> Any:
     there = pinned.numbers.get(name)
-    if value is None or there is None or (FIELDS[name].kind == "fraction" and pinned.numbers.get("metric") != metric):
+    if value is None or there is None or in_the_way(FIELDS[name], terms, pinned.terms):
         return None
     return value - there

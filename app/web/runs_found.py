@@ -1,11 +1,12 @@
 """What a list of runs finds: runs or groups in an order, the runs of open groups, and the baseline's numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.domain.obstacles import Term
 from app.store.queries import run_groups, run_list
 from app.store.queries.run_groups import Group
 from app.store.queries.run_list import RunValues
@@ -13,6 +14,8 @@ from app.web.forms.runs_view import RunsView
 
 GROUP_FIELDS = ("model", "data", "score")
 """What a group is told by."""
+CONDITIONS = ("data", "data_version", "device", "precision", "memory_measure")
+"""What of a run must be known where it is held against a baseline."""
 MOST_INSIDE = 100
 """Runs of an open group that are shown."""
 
@@ -42,12 +45,33 @@ class PinnedRun:
     arm: str
     runs: tuple[int, ...]
     numbers: Mapping[str, Any]
-    """By field, with `metric`."""
+    """By field."""
+    terms: Mapping[Term, str]
 
 
 def fields_of(view: RunsView) -> tuple[str, ...]:
     """What is asked of the store."""
-    return (*view.columns, *GROUP_FIELDS) if view.grouped else view.columns
+    return (*view.columns, *(GROUP_FIELDS if view.grouped else ()), *(CONDITIONS if view.baseline is not None else ()))
+
+
+def terms_of(run: RunValues) -> dict[Term, str]:
+    """What a run was made and measured under, of what a list knows."""
+    values = run.values
+    terms: dict[Term, str | None] = {
+        "metric": values["metric"],
+        "dataset": values.get("data"),
+        "dataset version": "" if values.get("data_version") is None else str(values["data_version"]),
+        "device": values.get("device"),
+        "precision": values.get("precision"),
+        "memory measure": (values.get("memory_measure") or "not said") if values["imported"] else "as here",
+    }
+    return {name: value for name, value in terms.items() if value}
+
+
+def terms_of_group(group: Group) -> dict[Term, str]:
+    """The same of a group; of its devices only if they are one."""
+    device, precision = next(iter(group.places)) if len(group.places) == 1 else (None, None)
+    return terms_of(replace(group.first, values={**group.first.values, "device": device, "precision": precision}))
 
 
 def page(session: Session, view: RunsView, after: int | None, limit: int) -> Found:
@@ -58,7 +82,7 @@ def page(session: Session, view: RunsView, after: int | None, limit: int) -> Fou
         return Found(runs=found.rows, next_after=found.next_after)
     groups = run_groups.page(session, view.condition, order=view.order, after=after, limit=limit, fields=fields)
     inside = {
-        group.first.id: run_list.values(session, group.runs[:MOST_INSIDE], view.columns)
+        group.first.id: run_list.values(session, group.runs[:MOST_INSIDE], fields)
         for group in groups.rows
         if group.first.id in view.open
     }
@@ -70,11 +94,13 @@ def baseline(session: Session, view: RunsView) -> PinnedRun | None:
     if view.baseline is None:
         return None
     if not view.grouped:
-        found = run_list.values(session, [view.baseline], view.columns)
-        return PinnedRun(found[0].id, found[0].values["arm"], (found[0].id,), found[0].values) if found else None
+        found = run_list.values(session, [view.baseline], fields_of(view))
+        if not found:
+            return None
+        (run,) = found
+        return PinnedRun(run.id, run.values["arm"], (run.id,), run.values, terms_of(run))
     group = run_groups.of_run(session, view.baseline, fields_of(view))
     if group is None:
         return None
     means = {name: spread.mean for name, spread in group.spreads.items()}
-    values = group.first.values
-    return PinnedRun(view.baseline, values["arm"], group.runs, means | {"metric": values["metric"]})
+    return PinnedRun(view.baseline, group.first.values["arm"], group.runs, means, terms_of_group(group))

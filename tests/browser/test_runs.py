@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import update
 
 from app.domain.annotations import Annotation
 from app.services import annotations
+from app.store.tables import RunRow
 from tests import filled
 from tests.browser.conftest import Site
 
@@ -201,4 +203,37 @@ def test_the_name_of_a_run_stays_while_its_numbers_scroll(site: Site, chromium: 
     region.evaluate("element => { element.scrollLeft = 300 }")
     box = page.get_by_role("link", name="Run 37", exact=True).bounding_box()
     assert box is not None and 0 <= box["x"] < 120
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("group", ["", "seed"])
+def test_a_name_has_its_arrow_and_no_empty_line_and_lies_over_no_number(
+    site: Site, chromium: Browser, width: int, group: str
+) -> None:
+    with site.database.transaction() as session:
+        session.execute(update(RunRow).where(RunRow.id == 2).values(trial_round=0, arm="A name that is " * 4))
+        session.execute(update(RunRow).where(RunRow.id == 5).values(arm="one_word_without_a_single_space_in_it_at_all"))
+    context = chromium.new_context(base_url=site.url, viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.goto(f"/runs?group={group}&sort=score")
+    rows = page.evaluate(
+        """() => [...document.querySelectorAll('table.runs tbody tr')].map((row) => {
+            const name = row.querySelector('.run-name'), cell = row.querySelector('th').getBoundingClientRect()
+            const seen = [...name.children].filter((e) => getComputedStyle(e).opacity !== '0')
+            const boxes = seen.map((e) => e.getBoundingClientRect()).sort((a, b) => a.top - b.top)
+            let end = name.getBoundingClientRect().top, gap = 0
+            for (const box of boxes) { gap = Math.max(gap, box.top - end); end = Math.max(end, box.bottom) }
+            gap = Math.max(gap, name.getBoundingClientRect().bottom - end)
+            const toggle = name.querySelector('.toggle')
+            return {
+                gap, over: Math.max(...boxes.map((box) => box.right)) - cell.right,
+                arrow: toggle && parseFloat(getComputedStyle(toggle, '::before').width),
+            }
+        })"""
+    )
+    assert len(rows) > 5
+    assert max(row["gap"] for row in rows) < 10
+    assert max(row["over"] for row in rows) <= 0
+    assert all(row["arrow"] and row["arrow"] > 5 for row in rows) if group else True
     context.close()

@@ -147,6 +147,8 @@ SHOWN: dict[str, Expression] = {
     **SCORES,
     **{field: _name(field) for field in NAMED},
     "family": RunRow.family,
+    "data_version": RunRow.dataset_id,
+    "memory_measure": RunRow.outside_json["memory_measure"].as_string(),
     "trial": RunRow.trial_round.is_not(None),
     "imported": RunRow.collection_id.is_not(None),
 }

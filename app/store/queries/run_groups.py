@@ -63,6 +63,8 @@ class Group:
     """How many runs have a score; more than seeds, where one was run again."""
     scoreless: Mapping[str, int] = field(default_factory=dict)
     """How many runs have none, by status."""
+    places: frozenset[tuple[str | None, str | None]] = frozenset()
+    """Devices and precisions of those that were measured, where the device is asked for."""
 
 
 NAMES = ("id", "study", "seed")
@@ -159,6 +161,7 @@ def _groups(
     for key, run_id, status, scored in session.execute(inside):
         members[key].append((run_id, status, scored))
     firsts = run_values(session, [first for _key, first in found], fields)
+    places = _places(session, condition, keys) if "device" in fields else {}
     return [
         Group(
             key=key,
@@ -167,6 +170,7 @@ def _groups(
             spreads=spreads[key],
             scored=sum(scored for _id, _status, scored in members[key]),
             scoreless=Counter(status for _id, status, scored in members[key] if not scored),
+            places=frozenset(places.get(key, ())),
         )
         for (key, _id), first in zip(found, firsts, strict=True)
     ]
@@ -185,6 +189,17 @@ def _spreads(
         key: {name: _read(*numbers[3 * n : 3 * n + 3]) for n, name in enumerate(names)}
         for key, *numbers in session.execute(query)
     }
+
+
+def _places(
+    session: Session, condition: Condition | None, keys: Sequence[str]
+) -> dict[str, list[tuple[str | None, str | None]]]:
+    query = select(RunRow.group_key, RunRow.device_name, RunRow.precision).distinct()
+    query = query.where(clause(condition), RunRow.group_key.in_(keys), RunRow.peak_bytes.is_not(None))
+    found: dict[str, list[tuple[str | None, str | None]]] = {}
+    for key, device, precision in session.execute(query):
+        found.setdefault(key, []).append((device, precision))
+    return found
 
 
 def _number(value: Expression) -> ColumnElement[float]:

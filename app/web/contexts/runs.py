@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from app.domain.held_against import in_the_way
 from app.domain.methods import Family
+from app.domain.obstacles import Term
 from app.domain.run_fields import FIELDS
+from app.domain.tuning import FIRST_SEED
 from app.store.queries.run_columns import SORTABLE
 from app.store.queries.run_groups import OWN, SUMMED, Group, Spread
 from app.store.queries.run_list import Order, RunValues
@@ -14,9 +17,10 @@ from app.web.contexts.runs_head import RunsHead
 from app.web.forms.runs_view import RunsView, falls_first
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import NBSP, hundred
+from app.web.numbers import NBSP, NOTHING, count, hundred
+from app.web.runs_found import PinnedRun, terms_of, terms_of_group
 from app.web.words import metrics
-from app.web.words.run_fields import against, title, unit, written
+from app.web.words.run_fields import against, not_held_against, title, unit, written
 
 CellKind = Literal["number", "text", "study", "state", "moment", "tags"]
 NOISE = 1e-6
@@ -39,12 +43,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a column. `doubt` is muted beside it, `small` below it."""
+    """What stands in a column. `doubt` is muted beside it, `small` below it, and `why` says why that is only a dash."""
 
     kind: CellKind
     text: str = ""
     doubt: str = ""
     small: str = ""
+    why: str = ""
     moment: datetime | None = None
     tags: tuple[str, ...] = ()
     study: int | None = None
@@ -81,11 +86,13 @@ class Around:
 
     studies: Mapping[int, str]
     tags: Mapping[int, Sequence[str]]
-    baseline: Mapping[str, Any]
-    """By field; empty where none is pinned. `metric` says what its score is."""
-    baseline_runs: tuple[int, ...]
+    baseline: PinnedRun | None
     mixed: bool
     """The runs shown are judged by different metrics."""
+
+    def pinned(self, runs: Sequence[int]) -> bool:
+        """One of some runs is the baseline, or of its group."""
+        return self.baseline is not None and not set(runs).isdisjoint(self.baseline.runs)
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def _column(view: RunsView, name: str, head: str) -> Column:
 def line_of(run: RunValues, view: RunsView, columns: Sequence[Column], around: Around, *, inside: bool = False) -> Line:
     """A run's row."""
     found = run.values
-    pinned = run.id in around.baseline_runs and not view.grouped
+    pinned = around.pinned([run.id]) and not view.grouped
     return Line(
         id=run.id,
         runs=str(run.id),
@@ -150,7 +157,7 @@ def line_of(run: RunValues, view: RunsView, columns: Sequence[Column], around: A
 def group_line(group: Group, view: RunsView, columns: Sequence[Column], around: Around) -> Line:
     """A group's row."""
     first = group.first
-    pinned = bool(set(group.runs) & set(around.baseline_runs))
+    pinned = around.pinned(group.runs)
     is_open = first.id in view.open
     others = tuple(n for n in view.open if n != first.id)
     toggled = others if is_open else (*others, first.id)
@@ -191,7 +198,10 @@ def _cell(name: str, run: RunValues, around: Around) -> Cell:
         return Cell("moment", moment=value)
     if field.kind == "text":
         return Cell("text", _text(name, value))
-    return Cell("number", written(field, value), small=_beside(name, value, run.values["metric"], around))
+    if name == "seed" and run.values["trial"] and value is not None and value >= FIRST_SEED:
+        return Cell("number", _("trial %(number)s", number=value - FIRST_SEED), small=count(value))
+    small, why = _beside(name, value, run, terms_of(run), around)
+    return Cell("number", written(field, value), small=small, why=why)
 
 
 def _group_cell(name: str, group: Group, around: Around) -> Cell:
@@ -207,8 +217,8 @@ def _group_cell(name: str, group: Group, around: Around) -> Cell:
     if name not in group.spreads:
         return Cell("text", _text(name, values.get(name)))
     spread = group.spreads[name]
-    small = _beside(name, spread.mean, values["metric"], around)
-    return Cell("number", written(field, spread.mean), _doubt(name, spread), small)
+    small, why = _beside(name, spread.mean, group.first, terms_of_group(group), around)
+    return Cell("number", written(field, spread.mean), _doubt(name, spread), small, why)
 
 
 def _beside_the_seeds(group: Group) -> str:
@@ -234,15 +244,17 @@ def _doubt(name: str, spread: Spread) -> str:
     return f"±{NBSP}{words}" if words != written(FIELDS[name], 0.0) else ""
 
 
-def _beside(name: str, value: Any, metric: str, around: Around) -> str:
-    """Against the baseline, where that is judged by the same metric; and by which metric, where not all are."""
-    field = FIELDS[name]
-    scores = field.kind == "fraction"
-    alike = not scores or around.baseline.get("metric") == metric
-    told = against(field, value, around.baseline.get(name)) if around.baseline and alike else ""
+def _beside(name: str, value: Any, run: RunValues, terms: Mapping[Term, str], around: Around) -> tuple[str, str]:
+    """Against the baseline, or a dash and why there is nothing to hold against it; and by which metric a score is,
+    where not all are judged by one."""
+    told, why, pinned = "", "", around.baseline
+    if pinned is not None and (told := against(FIELDS[name], value, pinned.numbers.get(name))):
+        obstacle = None if around.pinned([run.id]) else in_the_way(FIELDS[name], terms, pinned.terms)
+        if obstacle is not None:
+            told, why = NOTHING, not_held_against(obstacle)
     if name == "score" and around.mixed and value is not None:
-        return f"{told} {metrics.title(metric)}".strip()
-    return told
+        told = f"{told} {metrics.title(run.values['metric'])}".strip()
+    return told, why
 
 
 def _text(name: str, value: Any) -> str:

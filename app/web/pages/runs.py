@@ -97,8 +97,7 @@ def _page(session: Session, view: RunsView, after: int | None) -> RunsPage:
     around = Around(
         studies=studies.names(session, {run.values["study"] for run in found.shown if run.values["study"]}),
         tags=tags.of_runs(session, [run.id for run in found.shown]) if "tag" in view.columns else {},
-        baseline=baseline.numbers if baseline else {},
-        baseline_runs=baseline.runs if baseline else (),
+        baseline=baseline,
         mixed=len(measures) > 1,
     )
     measure = metrics.heading(next(iter(measures))) if len(measures) == 1 else _("Score")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.domain.obstacles import What
 from app.domain.run_fields import FIELDS, Field
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
@@ -65,6 +66,14 @@ UNITS = {
     "n": "",
     "lower": "%",
 }
+IN_THE_WAY = {
+    What.METRIC: marked("Not held against the baseline: another metric"),
+    What.DATASET: marked("Not held against the baseline: other data, or nobody says which"),
+    What.DATASET_VERSION: marked("Not held against the baseline: another version of the data"),
+    What.DEVICE: marked("Not held against the baseline: another device, or nobody says which"),
+    What.PRECISION: marked("Not held against the baseline: another precision, or nobody says which"),
+    What.MEMORY_MEASURE: marked("Not held against the baseline: memory was measured in another way"),
+}
 PLAIN = ("id", "study", "seed")
 """Numbers that are names: without a thousands separator, and without a difference."""
 
@@ -79,6 +88,11 @@ def unit(name: str) -> str:
     if name in UNITS:
         return _(UNITS[name]) if UNITS[name] else ""
     return "%" if FIELDS[name].kind == "fraction" else ""
+
+
+def not_held_against(what: What) -> str:
+    """Why a number has no difference beside it."""
+    return _(IN_THE_WAY[what])
 
 
 def written(field: Field, value: Any) -> str:

@@ -11,13 +11,15 @@ from sqlalchemy import select, update
 
 from app.domain.annotations import Annotation
 from app.domain.filters import Is, parse
-from app.services import annotations
+from app.domain.tuning import FIRST_SEED
+from app.services import annotations, imports
 from app.store.queries import run_groups
 from app.store.queries.run_columns import SORTABLE
 from app.store.queries.run_list import NEWEST, Order, count, page
 from app.store.tables import RunRow
 from app.web.forms.runs_view import CHOICES, DEFAULT
 from app.web.numbers import hundred, rate
+from tests.outside import as_file, result
 from tests.unit.web.conftest import database_of
 
 ALL = 37
@@ -166,6 +168,49 @@ def test_a_baseline_stands_beside_every_number(full: TestClient) -> None:
     own = next(row for row in rows if 'href="/runs/1"' in row)
     assert "baseline</span>" in own and "unpin" in own
     assert full.get("/runs?baseline=9999").status_code == 200
+
+
+def cells(text: str, run: int) -> list[str]:
+    """A run's numbers, each with what stands below it and why."""
+    rows = text.partition("<tbody>")[2].split("</tr>")
+    row = next(row for row in rows if f'href="/runs/{run}"' in row or f"open={run}" in row or f'value="{run}"' in row)
+    return [" ".join(re.sub("<[^>]*?title=\"([^\"]*)\"[^>]*>|<[^>]+>", r" \1 ", cell).split()) for cell in re.findall(
+        r'<td class="num">(.*?)</td>', row
+    )]  # fmt: skip
+
+
+@pytest.mark.parametrize("grouped", ["", "&group=seed"])
+def test_what_does_not_compare_with_the_baseline_has_a_dash_and_a_reason(full: TestClient, grouped: str) -> None:
+    with database_of(full).transaction() as session:
+        files = imports.look_at([as_file(result(dataset="MetaMathQA", label="Elsewhere"))])
+        (elsewhere,) = imports.bring_in(session, files, "others").added
+        moved = session.get_one(RunRow, 2)
+        moved.device_name, moved.precision = "NVIDIA L4", "bf16"
+    address = f"/runs?filter=id+in+(1,2,3,{elsewhere})&baseline=1&columns=score,peak,train,trainable{grouped}"
+    text = full.get(address).text
+    held = "Not held against the baseline:"
+    others = [cell for cell in cells(text, elsewhere) if "Not held" in cell]
+    assert [cell.partition(held)[2].strip() for cell in others] == [
+        "other data, or nobody says which –",
+        "another device, or nobody says which –",
+        "another device, or nobody says which –",
+    ]
+    moved_cells = [cell for cell in cells(text, 2) if cell.endswith("–") and "Not held" in cell]
+    assert len(moved_cells) == 2 and all("another device" in cell for cell in moved_cells)
+    assert not any("Not held" in cell for cell in cells(text, 3) + cells(text, 1))
+    assert any(cell.startswith("121 30") for cell in cells(text, 3)), "same device: 30 % of the memory"
+    rows = table(full.get(address.replace("/runs?", "/runs.csv?")).text)
+    peak = {row.get("run") or row["first_run"]: row["peak_bytes_minus_baseline"] for row in rows}
+    score = {row.get("run") or row["first_run"]: row["score_minus_baseline"] for row in rows}
+    assert (peak["2"], peak[str(elsewhere)], score[str(elsewhere)]) == ("", "", "")
+    assert peak["3"] and score["2"] and score["3"]
+
+
+def test_the_seed_of_a_trial_is_told_as_one_of_the_trials(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        session.execute(update(RunRow).where(RunRow.id == 2).values(trial_round=0, seed=FIRST_SEED + 1))
+    text = full.get("/runs?filter=id+in+(1,2)&columns=seed").text
+    assert (cells(text, 2), cells(text, 1)) == (["trial 1 1,000,001"], ["0"])
 
 
 def test_groups_are_runs_alike_but_for_the_seed(full: TestClient) -> None:
