@@ -32,10 +32,13 @@ def check_run(session: Session, spec: RunSpec, *, queueing: bool = True) -> tupl
     return _all_or_nothing(model, dataset, problems)
 
 
-def check_study(session: Session, spec: StudySpec, *, queueing: bool = True) -> tuple[BaseModelRow, DatasetRow]:
-    """The base model and the dataset of a study, every arm checked; otherwise as `check_run`."""
+def check_study(
+    session: Session, spec: StudySpec, *, queueing: bool = True, since: int = 0
+) -> tuple[BaseModelRow, DatasetRow]:
+    """The base model and the dataset of a study, every arm checked from the place `since` on; otherwise as
+    `check_run`."""
     model, dataset, problems = _look_up(session, spec)
-    for place, arm in enumerate(spec.arms):
+    for place, arm in list(enumerate(spec.arms))[since:]:
         path = f"arms.{place}.method"
         problems += _method_problems(session, model, dataset, spec, arm.method, path, queueing=queueing)
     if spec.tuning.rounds and dataset and not dataset.facts.counts.get("validation"):

@@ -85,7 +85,7 @@ def add_arm(session: Session, bell: Doorbell, study_id: int, arm: ArmSpec) -> St
     Invalid and pydantic's ValidationError."""
     study = studies.get(session, study_id, lock=True)
     whole = with_arm(study.spec, arm)
-    model, dataset = check_study(session, as_begun(session, study, whole))
+    model, dataset = check_study(session, as_begun(session, study, whole), since=len(whole.arms) - 1)
     owed: list[OwedRun]
     if whole.tuning.rounds:
         owed = whole.trials(arm, 0, whole.rates(arm))

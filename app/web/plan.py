@@ -153,9 +153,10 @@ def plan(session: Session, form: StudyForm) -> Plan:
         return Plan(errors=tuple(map(told, error.fields or (FieldError("", error.message),))))
 
 
-def plan_of(session: Session, spec: StudySpec, looks: int = 0) -> Plan:
-    """Work it out for a study, and how often its verdict was looked for already. Raises Invalid."""
-    model, dataset = check_study(session, spec)
+def plan_of(session: Session, spec: StudySpec, looks: int = 0, since: int = 0) -> Plan:
+    """Work it out for a study, and how often its verdict was looked for already. Raises Invalid, where an arm from the
+    place `since` on could not be queued."""
+    model, dataset = check_study(session, spec, since=since)
     past = past_runs.succeeded(session, model.id, dataset.id)
     return _plan(spec, model, dataset, past, Chance.of(session, spec.verdict_metric, past), after_looks(looks))
 

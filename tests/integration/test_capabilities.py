@@ -12,11 +12,12 @@ from app.domain.errors import Invalid
 from app.domain.methods import SPECS, FullSpec, LoraSpec, QloraSpec
 from app.domain.runs import RunSpec
 from app.domain.studies import ArmSpec, StudySpec
-from app.services import attempts, fit, runs, workers
+from app.services import attempts, fit, runs, studies, workers
 from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import WorkerRow, now
+from app.web.added_arm import plan_arm
 from tests.fakes import SilentBell
 from worker import device
 
@@ -66,6 +67,29 @@ def test_of_a_study_the_arm_is_named(registered: Database) -> None:
     with registered.reading() as session, pytest.raises(Invalid) as refused:
         fit.check_study(session, spec)
     assert [error.path for error in refused.value.fields] == ["arms.1.method.kind"]
+
+
+def test_an_arm_is_added_beside_one_that_no_worker_could_carry_out_any_more(
+    registered: Database, bell: SilentBell
+) -> None:
+    _sign_on(registered, "able", ["qlora"])
+    spec = StudySpec(
+        name="four bits",
+        base_model="tiny",
+        dataset="small",
+        arms=[ArmSpec(method=QloraSpec(r=2))],
+    )
+    with registered.transaction() as session:
+        study = studies.submit(session, bell, spec).id
+    _away(registered, "able", workers.REMEMBER + timedelta(hours=1))
+    _sign_on(registered, "small")
+    with registered.reading() as session:
+        assert [arm.title for arm in plan_arm(session, study, ArmSpec(method=FullSpec())).arms] == ["full"]
+    with registered.transaction() as session:
+        studies.add_arm(session, bell, study, ArmSpec(method=FullSpec()))
+    with registered.transaction() as session, pytest.raises(Invalid) as refused:
+        studies.add_arm(session, bell, study, ArmSpec(method=QloraSpec(r=4)))
+    assert [error.path for error in refused.value.fields] == ["arms.2.method.kind"]
 
 
 def test_before_any_worker_has_reported_a_run_is_accepted(registered: Database, bell: SilentBell) -> None:
