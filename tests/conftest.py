@@ -29,7 +29,7 @@ from app.store.files import Files
 from app.store.session import Database
 from app.store.tables import BaseModelRow
 from tests.fakes import SilentBell
-from tests.filled import bert
+from tests.filled import bert, fill
 
 _TINY = bert(layers=1, width=32, inner=64, words=100, positions=512, heads=2)
 TINY_FACTS = ModelFacts(
@@ -70,6 +70,18 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with every migration and no rows, to copy."""
     path = tmp_path_factory.mktemp("migrated") / "vezna.sqlite"
     _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def filled_file(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Path:
+    """A SQLite file that has one of everything, to copy."""
+    path = tmp_path_factory.mktemp("filled") / "vezna.sqlite"
+    shutil.copy(migrated_file, path)
+    database = Database(f"sqlite:///{path}")
+    with database.transaction() as session:
+        fill(session)
+    database.dispose()
     return path
 
 

@@ -15,13 +15,22 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from app.main import create_app
 from app.settings import Settings
-from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
 from tests.fakes import SilentBell
-from tests.filled import fill
+from tests.filled import still_alive
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+NEEDLESS = (
+    # The suggestions below the address bar: for them alone each window has two processes, which take as long as a page.
+    "WebUIOmniboxPopup", "WebUIOmniboxAimPopup",
+    # Playwright's own list, in whose place this one comes.
+    "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades",
+    "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding", "ThirdPartyStoragePartitioning",
+    "AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled",
+    "PreconnectToSearch",
+)  # fmt: skip
+"""What of Chromium no test needs."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +43,10 @@ class Site:
 
 
 @contextmanager
-def served(home: Path) -> Iterator[Site]:
-    """The application on an empty database, served on a free port; its doorbell is heard by nobody."""
-    settings = Settings(home=home, lease_seconds=3600)
-    app = create_app(settings)
-    migrate.upgrade(app.state.database)
+def served(home: Path, rows: Path) -> Iterator[Site]:
+    """The application on a copy of a SQLite file, served on a free port; its doorbell is heard by nobody."""
+    shutil.copy(rows, home / "vezna.sqlite")
+    app = create_app(Settings(home=home, lease_seconds=3600))
     app.state.doorbell = SilentBell()
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
     thread = Thread(target=server.run, daemon=True)
@@ -53,11 +61,11 @@ def served(home: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path, filled_file: Path) -> Iterator[Site]:
     """The application with one of everything in it."""
-    with served(tmp_path) as found:
+    with served(tmp_path, filled_file) as found:
         with found.database.transaction() as session:
-            fill(session)
+            still_alive(session)
         yield found
 
 
@@ -68,7 +76,8 @@ def chromium() -> Iterator[Browser]:
         need = f"The browser tests need Chromium, and {CHROMIUM} is not there: apt install chromium, or set CHROMIUM."
         (pytest.fail if os.environ.get("CI") else pytest.skip)(need)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        flags = ["--no-sandbox", f"--disable-features={','.join(NEEDLESS)}"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         browser.close()
 

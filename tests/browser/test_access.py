@@ -1,24 +1,24 @@
 """Every page, with its folded parts unfolded: no finding of axe-core, nothing wider than the screen, at both widths
 and in both themes."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlencode
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from app.services import imports
 from app.store.queries import runs
 from tests import foreseen
+from tests.browser.accessibility import SCREENS, Theme, violations
 from tests.browser.conftest import Site
 from tests.filled_data import fill_data
 from tests.filled_language import fill_language
 from tests.outside import peft_files
 from tests.tuned import add_tuned_study
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # sixty pages, which take minutes on a busy machine
 
 HUGE = '{"training.per_device_train_batch_size":4096,"training.max_length":512}'
 QUERIES = "bert.encoder.layer.0-5.attention.self.query"
@@ -68,16 +68,14 @@ PAGES = {
     "workers": "/workers",
     "not found": "/runs/9999",
 }
-SCREENS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("light", 390), ("dark", 1280))
 UNFOLD = "for (const folded of document.querySelectorAll('main details:not(.menu, .files *)')) folded.open = true"
 TO_THE_END = "scrollTo(0, document.body.scrollHeight)"
 """Where the bar below a form covers nothing of it: what it covers elsewhere can be scrolled free."""
-TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-@pytest.mark.parametrize(("theme", "width"), SCREENS)
+@pytest.mark.parametrize(("width", "themes"), SCREENS)
 def test_every_page_is_accessible_and_fits(
-    theme: Literal["light", "dark"], width: int, site: Site, chromium: Browser, tmp_path: Path
+    width: int, themes: Sequence[Theme], site: Site, chromium: Browser, tmp_path: Path
 ) -> None:
     fill_data(site, tmp_path)
     with site.database.transaction() as session:
@@ -104,23 +102,21 @@ def test_every_page_is_accessible_and_fits(
         "new study with tuning": f"/studies/new?from_study={tuned}",
     }
     found = []
-    context = chromium.new_context(
-        base_url=site.url, viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
-    )
+    context = chromium.new_context(base_url=site.url, viewport={"width": width, "height": 800}, reduced_motion="reduce")
     page = context.new_page()
     for name, path in pages.items():
+        page.emulate_media(color_scheme=themes[0])
         page.goto(path)
         while foreseen.answer(site.database):
             page.goto(path)
         page.evaluate(UNFOLD)
         page.evaluate(TO_THE_END)
-        where = f"{name}, {theme}, {width} px"
+        where = f"{name}, {width} px"
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if wider > 0:
             found.append(f"{where}: {wider} px wider than the screen")
-        results = Axe().run(page, options={"runOnly": TAGS})
-        for violation in results.response["violations"]:
+        for theme, violation in violations(page, themes):
             nodes = "; ".join(node["html"][:160] for node in violation["nodes"][:3])
-            found.append(f"{where}: {violation['id']} ({violation['impact']}): {nodes}")
+            found.append(f"{where}, {theme}: {violation['id']} ({violation['impact']}): {nodes}")
     context.close()
     assert found == [], "\n".join(found)

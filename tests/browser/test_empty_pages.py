@@ -45,9 +45,9 @@ REFUSED = [
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def empty(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[Site]:
     """The application on a database with nothing in it, into which nothing here writes."""
-    with served(tmp_path_factory.mktemp("empty")) as site:
+    with served(tmp_path_factory.mktemp("empty"), migrated_file) as site:
         yield site
 
 
@@ -128,8 +128,10 @@ def test_arms_come_and_go_before_there_is_a_model(bare: Page) -> None:
     expect(bare.locator("#plan")).to_contain_text("Not complete yet")
 
 
-def test_the_packaged_sample_is_registered_by_its_button(tmp_path: Path, chromium: Browser) -> None:
-    with served(tmp_path) as site:
+def test_the_packaged_sample_is_registered_by_its_button(
+    tmp_path: Path, migrated_file: Path, chromium: Browser
+) -> None:
+    with served(tmp_path, migrated_file) as site:
         page = chromium.new_page(base_url=site.url)
         page.goto("/models")
         page.get_by_role("button", name="Register the packaged sample").click()

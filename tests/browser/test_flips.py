@@ -3,20 +3,19 @@ scripts; and both pages are accessible."""
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from app.services import predictions
 from app.store.queries import runs
 from tests import predicted
+from tests.browser.accessibility import SCREENS, Theme, violations
 from tests.browser.conftest import Site
-from tests.browser.test_access import SCREENS, TAGS
 
 pytestmark = pytest.mark.slow
 
@@ -122,14 +121,12 @@ def test_the_export_menu_gives_files(flips: Page) -> None:
         assert started.value.path().stat().st_size > 500
 
 
-@pytest.mark.parametrize(("theme", "width"), SCREENS)
-def test_the_page_is_accessible_and_fits(flips: Page, theme: str, width: int) -> None:
-    flips.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("width", "themes"), SCREENS)
+def test_the_page_is_accessible_and_fits(flips: Page, width: int, themes: Sequence[Theme]) -> None:
     flips.set_viewport_size({"width": width, "height": 800})
     for path in ("/studies/1/flips", "/studies/1/flips?q=nothing+like+that", "/studies/3/flips"):
         flips.goto(path)
         wider = flips.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wider <= 0, path
-        results = Axe().run(flips, options={"runOnly": TAGS})
-        found = [(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in results.response["violations"]]
+        found = [(theme, v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for theme, v in violations(flips, themes)]
         assert found == [], path

@@ -11,20 +11,8 @@ from app.main import create_app
 from app.settings import Settings
 from app.store.session import Database
 from tests.fakes import SilentBell
-from tests.filled import fill, register, still_alive
+from tests.filled import register, still_alive
 from tests.filled_language import fill_language
-
-
-@pytest.fixture(scope="session")
-def filled_file(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Path:
-    """A SQLite file that has one of everything, to copy."""
-    path = tmp_path_factory.mktemp("filled") / "vezna.sqlite"
-    shutil.copy(migrated_file, path)
-    database = Database(f"sqlite:///{path}")
-    with database.transaction() as session:
-        fill(session)
-    database.dispose()
-    return path
 
 
 @pytest.fixture
