@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from babel.messages import Catalog
 from babel.messages.pofile import read_po
 from babel.support import Translations
 
@@ -15,12 +16,17 @@ from app.web.templating import ENVIRONMENT
 STALE = "run: python -m app.web.catalogue"
 
 
-def test_the_template_is_in_step_with_the_sources() -> None:
-    assert TEMPLATE.read_text() == text(extracted()), STALE
+@pytest.fixture(scope="module")
+def template() -> Catalog:
+    """What the sources say."""
+    return extracted()
 
 
-def test_every_language_is_in_step_with_the_template() -> None:
-    template = extracted()
+def test_the_template_is_in_step_with_the_sources(template: Catalog) -> None:
+    assert TEMPLATE.read_text() == text(template), STALE
+
+
+def test_every_language_is_in_step_with_the_template(template: Catalog) -> None:
     assert languages()
     for file in languages():
         assert file.read_text() == updated(file, template), STALE
