@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 GOAL = $(or $(MAKECMDGOALS),demo)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-slow check format shots bench clean

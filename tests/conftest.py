@@ -44,6 +44,27 @@ TINY_FACTS = ModelFacts(
 )
 
 
+LONGEST = (
+    "test_whole_study.py",
+    "test_study_from_form.py",
+    "test_access.py",
+    "test_worker_lost.py",
+    "test_behaviours.py",
+    "test_deployment.py",
+    "test_trainer.py",
+    "test_verdict_simulated.py",
+    "test_embedded.py",
+)
+"""The files that take a minute and more, longest first: one that began last would leave all processors but its own
+idle. A file is one worker's (`--dist loadfile`)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they were found."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture
 def bell() -> SilentBell:
     """A doorbell that remembers."""
