@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -37,10 +37,13 @@ class Whole(NamedTuple):
 
 
 def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home below `folder`: a migrated database with the dataset `small`, and the model `tiny` to be registered."""
+    """A home below `folder`: a migrated database with the dataset `small`, and the model `tiny` to be registered. It
+    is for several tests: processes that import torch take longer to start than to do what a test asks of them."""
     for name, value in TIMES.items():
         monkeypatch.setenv(f"VEZNA_{name}", value)
     monkeypatch.setenv("VEZNA_MODEL_ROOTS", f'["{folder}"]')
+    # bitsandbytes, here for the tests of QLoRA, has every trainer import torch's compiler: a second more each.
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
     tiny.save_model(folder / "tiny")
     settings = Settings(home=folder / "home", port=free_port())
     database = Database(settings.database)
@@ -61,17 +64,20 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @contextmanager
-def start(settings: Settings) -> Iterator[Whole]:
-    """Everything started, the tiny model registered and inspected."""
+def start(settings: Settings, models: Sequence[str] = ("tiny",)) -> Iterator[Whole]:
+    """Everything started; the models, directories of these names, registered and inspected."""
     with stack(settings) as found, httpx2.Client(base_url=f"{found.url}/api/v1") as api:
-        register_model(api, "tiny", settings.model_roots[0] / "tiny")
+        for name in models:
+            location = str(settings.model_roots[0] / name)
+            answer = api.post("/models", json={"name": name, "source": "directory", "location": location})
+            assert answer.status_code == 202, answer.text
+        for name in models:
+            await_model(api, name)
         yield Whole(found, api)
 
 
-def register_model(api: httpx2.Client, name: str, directory: Path) -> None:
-    """Register a model's directory and wait for its inspection."""
-    answer = api.post("/models", json={"name": name, "source": "directory", "location": str(directory)})
-    assert answer.status_code == 202, answer.text
+def await_model(api: httpx2.Client, name: str) -> None:
+    """Wait for the inspection of a model."""
     until(lambda: api.get(f"/models/{name}").json()["status"] == "ready", 90)
 
 

@@ -1,15 +1,11 @@
-"""Tuning by browser: chosen in the form, shown on the page; arms added and stopped; all of it on real processes."""
-
-from collections.abc import Iterator
-from pathlib import Path
+"""Tuning by browser: chosen in the form, shown on the page; arms added and stopped."""
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Site
 from tests.browser.test_behaviours import answered, small_workers
 from tests.tuned import add_tuned_study
-from tests.whole import Whole, prepare, start
 
 pytestmark = pytest.mark.slow
 
@@ -164,50 +160,3 @@ def test_an_arm_is_stopped_and_the_others_go_on(page: Page, under_way: int) -> N
     expect(row).to_contain_text("stopped")
     expect(page.get_by_role("button", name="Stop head only")).to_have_count(0)
     expect(page.get_by_role("button", name="Stop full")).to_be_visible()
-
-
-@pytest.fixture
-def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Whole]:
-    with start(prepare(tmp_path, monkeypatch)) as found:
-        yield found
-
-
-def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_chosen(
-    whole: Whole, chromium: Browser
-) -> None:
-    context = chromium.new_context(base_url=whole.stack.url, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.goto("/studies/new")
-    remove = page.get_by_role("button", name="Remove LoRA r=8")
-    remove.click()
-    expect(remove).to_have_count(0)
-    page.get_by_label("Learning rates").select_option("grid")
-    expect(page.get_by_label("Rates an arm")).to_have_value("3")
-    page.get_by_label("Rates an arm").fill("2")
-    page.get_by_label("Name of the study").fill("Tuned by the form")
-    page.get_by_label("max_length").fill("16")
-    page.get_by_label("Seeds", exact=True).fill("2")
-    page.get_by_label("Seeds", exact=True).press("Tab")
-    page.get_by_role("button", name="Start 4 trials and 4 runs").click()
-    page.wait_for_url("**/studies/1")
-    expect(page.get_by_role("region", name="Progress")).to_contain_text("trial at")
-    # No reload by the test: trials end, the runs at the chosen rates follow, and the page is told of both.
-    expect(page.locator(".verdict h1")).to_contain_text("full fine-tuning", timeout=200_000)
-    expect(page.get_by_role("region", name="Progress")).to_have_count(0, timeout=120_000)
-    expect(page.locator("#tuning .here-row")).to_have_count(2)
-
-    study, found = whole.api.get("/studies/1").json(), whole.api.get("/studies/1/comparison").json()
-    assert (len(study["trials"]), len(study["runs"])) == (4, 4)
-    for arm in found["arms"]:
-        assert arm["runs"] == {"succeeded": 2}
-        assert arm["learning_rate"] == arm["tuning"]["chosen"]
-        best = max(arm["tuning"]["tried"], key=lambda tried: (tried["score"], -tried["loss"]))
-        assert best["learning_rate"] == arm["tuning"]["chosen"]
-        expect(page.locator("#tuning")).to_contain_text(arm["name"])
-    differed = set(found["differed"])
-    assert not differed & {"splits", "order of the rows", "test items", "trials", "steps of the trials"}
-    for trial in study["trials"]:
-        run = whole.api.get(f"/runs/{trial}").json()
-        assert run["score"] is None
-        assert {e["split"] for e in run["result"]["evaluations"]} == {"validation"}
-    context.close()

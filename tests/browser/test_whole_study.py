@@ -13,7 +13,7 @@ from app.domain.models import SAMPLE_MODEL
 from app.services import datasets as dataset_service
 from app.store.files import Files
 from app.store.session import Database
-from tests.whole import Whole, prepare, start, until
+from tests.whole import Whole, await_model, prepare, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -53,9 +53,9 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Whole]:
             rows=rows,
         )
     database.dispose()
-    with start(settings) as found:
+    with start(settings, models=()) as found:
         assert found.api.post("/models", json={"name": SAMPLE_MODEL, "source": "sample"}).status_code == 202
-        until(lambda: found.api.get(f"/models/{SAMPLE_MODEL}").json()["status"] == "ready", 90)
+        await_model(found.api, SAMPLE_MODEL)
         yield found
 
 

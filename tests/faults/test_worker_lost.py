@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,7 +11,7 @@ import psutil
 import pytest
 
 from app.domain.metrics import Clocks
-from app.embedded import Child
+from app.embedded import Child, Stack
 from app.settings import Settings
 from app.store.queries import runs
 from app.store.session import Database
@@ -34,15 +33,15 @@ STUDY: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    return prepare(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def running(settings: Settings) -> Iterator[Whole]:
-    with start(settings) as found:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    with pytest.MonkeyPatch.context() as patch, start(prepare(tmp_path_factory.mktemp("whole"), patch)) as found:
         yield found
+
+
+def worker_of(found: Stack) -> Child:
+    """The newest: an earlier one may have been killed."""
+    return [child for child in found.children if child.name == "worker"][-1]
 
 
 def trainers(parent: int) -> list[psutil.Process]:
@@ -93,13 +92,13 @@ def checkpoints(settings: Settings, run_id: int) -> int:
     return found
 
 
-def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(running: Whole, settings: Settings) -> None:
+def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(running: Whole) -> None:
     found, api = running
     longer = STUDY | {"training": STUDY["training"] | {"num_train_epochs": 100}}
     study = api.post("/studies", json=longer).json()
     first = study["runs"][0]
-    until(lambda: checkpoints(settings, first) > 0, 90)
-    worker = next(child for child in found.children if child.name == "worker")
+    until(lambda: checkpoints(found.settings, first) > 0, 90)
+    worker = worker_of(found)
     [trainer] = trainers(worker.process.pid)
     pool = psutil.Process(worker.process.pid).children()
     os.kill(worker.process.pid, signal.SIGKILL)
@@ -132,6 +131,6 @@ def test_a_running_run_is_cancelled_within_seconds(running: Whole) -> None:
     assert api.post(f"/runs/{run_id}/cancel").status_code == 202
     until(lambda: api.get(f"/runs/{run_id}").json()["status"] == "cancelled", 20)
     assert time.monotonic() - asked < 20
-    worker = next(child for child in found.children if child.name == "worker")
+    worker = worker_of(found)
     until(lambda: not trainers(worker.process.pid), 5)
     assert api.post(f"/runs/{run_id}/cancel").status_code == 409
