@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from app.domain.runs import FailureCode
 from app.services import imports
 from tests.browser.conftest import Site
+from tests.factories import MANY, seed_study
 from tests.outside import HERE, peft_files, result
 
 pytestmark = pytest.mark.slow
@@ -50,6 +52,27 @@ def test_a_run_that_is_offered_is_added_by_its_link(page: Page) -> None:
     number = (offered.get_attribute("href") or "").rpartition("%2C")[2]
     offered.click()
     expect(page.locator(f"#arms a[href='/runs/{number}']")).to_be_visible()
+
+
+def test_without_its_reference_a_study_leads_to_its_other_arms_and_another_margin_is_typed_in(
+    site: Site, page: Page
+) -> None:
+    failed = {("full", seed): FailureCode.OUT_OF_MEMORY for seed in (0, 1, 2)}
+    with site.database.transaction() as session:
+        study = seed_study(session, arms=MANY, failed=failed)
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto(f"/studies/{study}")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.click("#other-references a >> nth=0")
+    expect(page.locator("h1")).to_have_text(
+        "5 arms against LoRA r=8: 3 within the margin, 1 worse and 1 without a verdict"
+    )
+    expect(page.locator("#remarks")).to_contain_text("The study named another reference before its runs")
+    page.fill("#margin", "0,5")
+    page.click("#add-runs")
+    expect(page).to_have_url(re.compile("margin=0%2C5"))
+    expect(page.locator("#margin")).to_have_value("0.5")
+    expect(page.locator("h1")).to_have_text("5 arms against LoRA r=8: 1 worse, 3 undecided and 1 without a verdict")
 
 
 def test_a_study_is_compared_with_runs_of_others(page: Page) -> None:
