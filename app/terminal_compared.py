@@ -49,7 +49,7 @@ def _row(arm: dict[str, Any]) -> list[str]:
     marks = f" (imported; {runs})" if arm["imported"] else f" ({runs})"
     return [
         escape(f"{arm['title']}{marks}"),
-        _score(arm["score"]),
+        arm["failed"] or _score(arm["score"]),
         "reference" if arm["reference"] else _against(arm["against"]),
         _cost(arm, "peak_bytes", lambda value: f"{value / 2**20:.0f}"),
         _cost(arm, "train_seconds", lambda value: f"{value:.1f}"),

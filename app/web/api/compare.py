@@ -17,7 +17,7 @@ from app.store.queries.page import LARGEST_ID
 from app.web.api.comparison import SpreadOut
 from app.web.dependencies import Reading
 from app.web.errors import problems
-from app.web.words.compared import consequence, differs, headline, remark, verdict_word, why_none
+from app.web.words.compared import consequence, differs, failed, headline, remark, verdict_word, why_none
 
 router = APIRouter(tags=["compare"])
 
@@ -77,6 +77,8 @@ class ComparedArmOut(BaseModel):
     runs: list[int]
     seeds: int
     """How many have a score."""
+    failed: str
+    """Why none has: `out of memory`; empty where one has, or none of its runs failed."""
     score: ScoreOut | None
     against: AgainstOut | None
     costs: dict[str, SpreadOut]
@@ -95,6 +97,7 @@ class ComparedArmOut(BaseModel):
             imported=arm.imported,
             runs=[run.run_id for run in arm.runs],
             seeds=arm.seeds,
+            failed=failed(arm),
             score=ScoreOut(mean=own.mean, low=own.low, high=own.high) if own else None,
             against=AgainstOut.of(arm.against) if arm.against else None,
             costs={name: _spread(spread) for name, spread in arm.costs.items()},

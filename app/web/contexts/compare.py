@@ -19,6 +19,7 @@ from app.web.words.compared import (
     consequence,
     delta,
     differs,
+    failed,
     headline,
     interval,
     lead,
@@ -269,7 +270,7 @@ def _row(arm: ComparedArm, address: Address, study_names: Mapping[int, str]) -> 
 
 
 def _state(arm: ComparedArm) -> str:
-    return arm.first.status.value if len(arm.runs) == 1 else NOTHING
+    return failed(arm) or (arm.first.status.value if len(arm.runs) == 1 else NOTHING)
 
 
 def _settings(found: Compared, show: Shown) -> SettingsTable:

@@ -15,8 +15,9 @@ from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.numbers import GIB, KIB, MIB, NOTHING, duration, file_size, memory, percent, short_count
+from app.web.words.compared import failed
 from app.web.words.metrics import heading, title
-from app.web.words.parts import FAILURE_WORDS, listed, sentence
+from app.web.words.parts import listed, sentence
 
 Cost = Literal["memory", "time", "parameters", "file"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
@@ -158,9 +159,8 @@ def _across(arms: list[ComparedArm], axis: CostAxis) -> Side:
 
 
 def _lacks(arm: ComparedArm, axis: CostAxis) -> str:
-    failure = next((run.failure for run in arm.runs if run.failure), None)
     if arm.score is None:
-        return _(FAILURE_WORDS[failure.code]) if failure else _("no result")
+        return failed(arm) or _("no result")
     return _("%(cost)s not known", cost=_(axis.title))
 
 

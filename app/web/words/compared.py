@@ -11,7 +11,7 @@ from app.web.i18n import marked, ngettext
 from app.web.numbers import confidence, count, points, significant
 from app.web.words.confidence import BONFERRONI, HOLM, over_all, plus_minus_is
 from app.web.words.metrics import title
-from app.web.words.parts import WORDS, listed, sentence, with_doubt
+from app.web.words.parts import WORDS, listed, sentence, why, with_doubt
 
 MOST_NAMED = 4
 """A sentence names at most so many arms, then says how many more there are."""
@@ -133,6 +133,12 @@ def why_none(against: Against | None) -> str:
         return _("no result yet, or none at all")
     text = _(DIFFERS[against.why])
     return text[:1].lower() + text[1:]
+
+
+def failed(arm: ComparedArm) -> str:
+    """Why an arm has no score: `out of memory`; empty where it has one, or none of its runs failed."""
+    failure = next((run.failure for run in arm.runs if run.failure), None)
+    return why(failure) if failure and arm.score is None else ""
 
 
 def headline(found: Compared) -> str:

@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from app.domain.runs import FailureCode
 from app.services import imports
+from app.terminal_compared import compared_table
 from tests.factories import plain, seed_study
 from tests.outside import ALL, as_file, peft_files, result
 from tests.unit.web.conftest import database_of
@@ -76,6 +77,11 @@ def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_tha
         assert "2 arms against LoRA r=8: 1 worse and 1 without a verdict" in text
         assert "The study named another reference before its runs : this one was chosen after them" in text
     assert "2 arms against head only: 1 better" in words(empty, list(links)[1].replace("&amp;", "&"))
+    found = empty.get(f"/api/v1/compare?study={study}").json()
+    assert [arm["failed"] for arm in found["arms"]] == ["out of memory", "", ""]
+    assert re.search(r"full BBC headlines on MiniLM-L6 0 seeds out of memory", words(empty, first))
+    [cells] = [list(column.cells) for column in compared_table(found).columns[1:2]]
+    assert cells[0] == "out of memory" and "±" in cells[1]
     for other in (fine, hopeless):
         assert 'id="against-' not in empty.get(f"/studies/{other}").text
         assert "named another reference" not in words(empty, f"/compare?study={fine}")
