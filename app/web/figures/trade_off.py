@@ -194,7 +194,7 @@ def _cheapest_of_the_best(pair: Pair, cost: Axis) -> str:
     if len(best) == 1:
         return _("%(arm)s is told apart as the best in %(metric)s; its %(cost)s: %(paid)s", **values)
     return _(
-        "of the arms not told apart from the best in %(metric)s, %(arm)s has the least %(cost)s: %(paid)s", **values
+        "of the arms not told apart from the best in %(metric)s none has less %(cost)s than %(arm)s: %(paid)s", **values
     )
 
 
