@@ -186,6 +186,7 @@ class RunRow(Base):
         UniqueConstraint("collection_id", "outside_hash"),
         # all that a list filters, sorts and groups by, without the wide columns: docs/decisions/0011
         Index("ix_runs_list", "group_key", "id", *LISTED),
+        Index("ix_runs_groups", "group_key", "seed", "score", "id"),
         Index("ix_runs_noted", "id", sqlite_where=HAS_NOTE, postgresql_where=HAS_NOTE),
     )
 
