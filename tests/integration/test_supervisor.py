@@ -26,7 +26,7 @@ from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import RunRow
 from tests.fakes import SilentBell
-from worker import workdir
+from worker import supervisor, workdir
 from worker.context import Context
 from worker.spare import Trainers
 from worker.supervisor import supervise
@@ -264,7 +264,11 @@ def test_a_disk_that_is_full_is_said_so(here: Context, claim: Claim) -> None:
     assert (run.status, run.failure_code) == ("failed", "disk_full")
 
 
-def test_whatever_goes_wrong_in_the_supervisor_ends_the_run(here: Context, claim: Claim) -> None:
+def test_whatever_goes_wrong_in_the_supervisor_ends_the_run(
+    here: Context, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "STORE_AGAIN_SECONDS", (0.01, 0.01))
+
     class Strange(Files):
         def put(self, source: Path, name: str) -> None:
             raise RuntimeError("nobody foresaw this")
