@@ -16,6 +16,10 @@ COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 # axe also lists whatever passed, and Playwright takes several times as long to bring that list here as axe to make it.
 _RUN = "options => axe.run(options).then(found => found.violations)"
 
+_TURNED = """() => Promise.allSettled(
+    document.getAnimations().filter(one => one instanceof CSSTransition).map(one => one.finished))"""
+"""Colours fade into those of another theme: between the two they are neither's."""
+
 
 def violations(page: Page, themes: Sequence[Theme] = ("light",)) -> list[tuple[Theme, dict[str, Any]]]:
     """What is wrong with a page as it stands, and in which theme: by every rule in the first; by those of colours in
@@ -24,6 +28,7 @@ def violations(page: Page, themes: Sequence[Theme] = ("light",)) -> list[tuple[T
     found: list[tuple[Theme, dict[str, Any]]] = []
     for theme in themes:
         page.emulate_media(color_scheme=theme)
+        page.evaluate(_TURNED)
         wanted: object = TAGS if theme == themes[0] else {"type": "rule", "values": COLOUR_RULES}
         wrong = page.evaluate(_RUN, {"runOnly": wanted, "resultTypes": ["violations"]})
         found += [(theme, violation) for violation in wrong]
