@@ -49,6 +49,11 @@ class Invalid(VeznaError):
         """An error about a single field."""
         return cls(message, (FieldError(path, message, remedy),))
 
+    @classmethod
+    def of(cls, fields: Sequence[FieldError]) -> "Invalid":
+        """One error about several fields, which says what all of them say."""
+        return cls("; ".join(field.message for field in fields), fields)
+
 
 class NotFound(VeznaError):
     """There is no such thing."""

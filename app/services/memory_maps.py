@@ -97,7 +97,7 @@ def _methods(facts: ModelFacts, question: MapQuestion) -> tuple[AnyMethod, ...]:
         what = f"{facts.architecture} has {facts.max_positions} positions, so it cannot read {longest} tokens"
         problems.append(FieldError("lengths", what, f"at most {facts.max_positions}"))
     if problems:
-        raise Invalid("; ".join(problem.message for problem in problems), problems)
+        raise Invalid.of(problems)
     return tuple(found)
 
 

@@ -34,11 +34,9 @@ class Database:
             self.engine = create_engine(parsed, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
             _speak_sqlite(self.engine)
         else:
-            if parsed.get_backend_name() == "postgresql":
-                parsed = parsed.set(drivername="postgresql+psycopg")
-            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
-            if parsed.get_backend_name() == "postgresql":
-                _speak_postgresql(self.engine)
+            ours = parsed.set(drivername="postgresql+psycopg") if parsed.get_backend_name() == "postgresql" else parsed
+            self.engine = create_engine(ours, pool_pre_ping=True, pool_size=10, max_overflow=20)
+            _have_bytes_in_binary(self.engine)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -67,7 +65,7 @@ def after_commit(session: Session, call: Callable[[], object]) -> None:
     session.info.setdefault("after_commit", []).append(call)
 
 
-def _speak_postgresql(engine: Engine) -> None:
+def _have_bytes_in_binary(engine: Engine) -> None:
     @event.listens_for(engine, "before_cursor_execute")
     def about_to_run(_c: Connection, cursor: Any, _s: str, _p: object, context: Any, _many: bool) -> None:
         if context is not None and context.execution_options.get("vezna_binary"):

@@ -63,7 +63,7 @@ def _paths_of_an_arm() -> Iterator[None]:
         yield
     except ValidationError as error:
         fields = field_errors(error.errors())
-        raise _own(Invalid("; ".join(field.message for field in fields), fields)) from None
+        raise _own(Invalid.of(fields)) from None
     except Invalid as error:
         raise _own(error) from error
 

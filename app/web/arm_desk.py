@@ -78,4 +78,4 @@ def _spec(form: ArmForm) -> ArmSpec:
         return ArmSpec.model_validate(form.body())
     except ValidationError as error:
         fields = sentences(error.errors())
-        raise Invalid("; ".join(field.message for field in fields), fields) from None
+        raise Invalid.of(fields) from None

@@ -166,7 +166,7 @@ class MappingForm:
             return DatasetRequest.model_validate(body)
         except ValidationError as error:
             fields = [FieldError(_field(f.path), f.message, f.remedy) for f in sentences(error.errors())]
-            raise Invalid("; ".join(field.message for field in fields), fields) from None
+            raise Invalid.of(fields) from None
 
     def _splitting(self) -> dict[str, Any]:
         found: dict[str, Any] = {"repeated": self.value("splitting.repeated") or "keep"}

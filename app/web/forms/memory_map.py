@@ -78,7 +78,7 @@ class MapForm:
             return MapQuestion.model_validate(body)
         except ValidationError as error:
             fields = sentences(error.errors())
-            raise Invalid("; ".join(field.message for field in fields), fields) from None
+            raise Invalid.of(fields) from None
 
 
 def _numbers(text: str) -> list[str]:

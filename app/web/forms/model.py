@@ -56,4 +56,4 @@ class ModelForm:
             return ModelRegistration.model_validate(body)
         except ValidationError as error:
             fields = sentences(error.errors())
-            raise Invalid("; ".join(field.message for field in fields), fields) from None
+            raise Invalid.of(fields) from None

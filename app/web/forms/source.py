@@ -42,7 +42,7 @@ class SourceForm:
             return SourceRequest.model_validate({"source": source} | dict(self.values))
         except ValidationError as error:
             fields = sentences(error.errors())
-            raise Invalid("; ".join(field.message for field in fields), fields) from None
+            raise Invalid.of(fields) from None
 
 
 def reading_options(form: FormData | Mapping[str, str]) -> ReadingOptions:
@@ -52,4 +52,4 @@ def reading_options(form: FormData | Mapping[str, str]) -> ReadingOptions:
         return ReadingOptions.model_validate({name: value for name, value in typed.items() if value})
     except ValidationError as error:
         fields = sentences(error.errors())
-        raise Invalid("; ".join(field.message for field in fields), fields) from None
+        raise Invalid.of(fields) from None

@@ -206,7 +206,7 @@ class StudyForm:
             return StudySpec.model_validate(self._body())
         except ValidationError as error:
             fields = sentences(error.errors())
-            raise Invalid("; ".join(field.message for field in fields), fields) from None
+            raise Invalid.of(fields) from None
 
     def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = {name: self.values[name] for name in ("name", "base_model", "dataset", "reference")}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.domain.comparison import Comparison
+from app.domain.intervals import CONFIDENCE
 from app.domain.runs import RunStatus
 from app.domain.verdict import VerdictKind
 from app.web.i18n import gettext as _
@@ -63,11 +64,12 @@ def _looks(found: Comparison) -> Caveat | None:
     if not found.looks:
         return None
     text = ngettext(
-        "seeds were added once after results had been seen: verdicts are held to %(confidence)s instead of 95 %%",
-        "seeds were added %(num)s times after results had been seen: verdicts are held to %(confidence)s instead of "
-        "95 %%",
+        "seeds were added once after results had been seen: verdicts are held to %(held)s instead of %(usual)s",
+        "seeds were added %(num)s times after results had been seen: verdicts are held to %(held)s instead of "
+        "%(usual)s",
         found.looks,
-        confidence=confidence(found.confidence),
+        held=confidence(found.confidence),
+        usual=confidence(CONFIDENCE),
     )
     return Caveat(text, "arms")
 
