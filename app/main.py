@@ -14,10 +14,11 @@ from app.settings import Settings, load
 from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
-from app.web import api, errors, pages
-from app.web.security import KnownHost, SafeHeaders, SameOrigin
-from app.web.static import mount
-from app.web.timing import Timed
+from app.web import api, pages
+from app.web.http import errors
+from app.web.http.security import KnownHost, SafeHeaders, SameOrigin
+from app.web.http.static import mount
+from app.web.http.timing import Timed
 
 DESCRIPTION = """Weighs full fine-tuning against LoRA and the other parameter-efficient methods.
 

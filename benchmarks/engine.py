@@ -31,9 +31,9 @@ from speed.tables import over_seeds, spread
 from speed.trained import trained
 
 from app import sample
-from app.domain.datasets import LabelledRow, split_by_hash
+from app.domain.data.dataset import LabelledRow, split_by_hash
 from app.domain.methods import METHODS, FullSpec, LoraSpec
-from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec, TrainingArguments
 from worker.engine.environment import choose_device
 
 HERE = Path(__file__).parent

@@ -21,13 +21,13 @@ from transformers import AutoModelForSequenceClassification
 
 from app import sample
 from app.domain.methods import FullSpec, LoraSpec
-from worker.engine import allocator
-from worker.engine.architecture import describe
-from worker.engine.data import Batch
-from worker.engine.dropout import quicken
+from worker.engine.data.batches import Batch
 from worker.engine.environment import computes_in_bf16
-from worker.engine.ledger import Ledgers
+from worker.engine.memory import allocator
+from worker.engine.memory.ledger import Ledgers
 from worker.engine.methods import MECHANISMS
+from worker.engine.models.architecture import describe
+from worker.engine.models.dropout import quicken
 from worker.engine.step import adamw, clip, forward_and_back
 from worker.engine.tasks import TASKS
 

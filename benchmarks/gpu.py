@@ -21,9 +21,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from app.domain.datasets import TextRow
+from app.domain.data.dataset import TextRow
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, QloraSpec
-from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec, TrainingArguments
 
 WORDS = 32_000
 SHAPES = [(256, 4), (768, 12), (1024, 16), (1536, 20), (2048, 22), (2560, 32), (3072, 36), (4096, 32)]

@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from app.domain.jobs import PhaseReport, TrainJob
 from app.domain.methods import FullSpec
-from app.domain.runs import RunSpec
-from worker.spare import Trainers
-from worker.trainer_process import TrainerProcess
+from app.domain.runs.job import PhaseReport, TrainJob
+from app.domain.runs.spec import RunSpec
+from worker.training.host import TrainerProcess
+from worker.training.warm_pool import Trainers
 
 SETTLED_SECONDS = 1.0
 """A spare that has slept for so long has imported everything."""

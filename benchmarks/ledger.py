@@ -31,7 +31,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from app.domain.datasets import ROWS, Row, Split
+from app.domain.data.dataset import ROWS, Row, Split
 from app.domain.methods import (
     AdaLoraSpec,
     BitFitSpec,
@@ -43,11 +43,11 @@ from app.domain.methods import (
     LoraSpec,
     MethodSpec,
 )
-from app.domain.metrics import RunResult
-from app.domain.prediction import Prediction, PredictionRequest
-from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.resources.estimate import Prediction, PredictionRequest
+from app.domain.runs.result import RunResult
+from app.domain.runs.spec import RunSpec, TrainingArguments
 from app.domain.tasks import TASKS, Format, Task
-from worker.engine.prediction import predict
+from worker.engine.estimation.estimate import predict
 
 MIB = 2**20
 WORDS = 2000

@@ -18,10 +18,10 @@ from speed.tables import over_seeds, spread
 from speed.trained import trained
 
 from app import sample
-from app.domain.datasets import LabelledRow
+from app.domain.data.dataset import LabelledRow
 from app.domain.methods import LoraSpec
-from app.domain.metrics import RunResult
-from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.runs.result import RunResult
+from app.domain.runs.spec import RunSpec, TrainingArguments
 from worker.engine.environment import computes_in_bf16
 
 LORA = LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"])

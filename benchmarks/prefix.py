@@ -17,8 +17,8 @@ What to expect, in forward passes F of one block, t of L blocks trained:
 
 What both copies do keeps the quotient below that: the optimizer, LoRA's own small products, and above all dropout,
 which the trained blocks have and the frozen ones have not (on a CPU it also takes attention off its fast kernel; both
-copies drop as the engine does, by `worker.engine.dropout`). The wider the model, the less of it that is. The head alone
-(t = 0) has no such limit. Filling costs (L − t)·F a row, once, for all epochs, arms and seeds.
+copies drop as the engine does, by `worker.engine.models.dropout`). The wider the model, the less of it that is. The
+head alone (t = 0) has no such limit. Filling costs (L − t)·F a row, once, for all epochs, arms and seeds.
 """
 
 import random
@@ -36,9 +36,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
-from worker.engine.activations import Activations, PrefixCache
-from worker.engine.dropout import quicken
-from worker.engine.prefix import frozen_prefix
+from worker.engine.models.dropout import quicken
+from worker.engine.prefix.activations import Activations, PrefixCache
+from worker.engine.prefix.frozen_prefix import frozen_prefix
 
 BLOCKS, TRAINED, BATCH, LABELS = 12, 2, 32, 4
 VOCABULARY = 30_522

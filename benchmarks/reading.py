@@ -15,11 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from app.domain.findings import Finding
-from app.domain.splitting import Splitting
-from app.domain.uploads import Part, ReadingOptions, SourceScan
-from app.web.words.findings import in_words
-from worker.preparer import Preparer
+from app.domain.data.findings import Finding
+from app.domain.data.splitting import Splitting
+from app.domain.data.uploads import Part, ReadingOptions, SourceScan
+from app.web.text.findings import in_words
+from worker.ingest.worker import Preparer
 
 WORDS = 50_000
 PHRASES = 20_000

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from verdict import Design, studies
 
-from app.domain.intervals import difference
-from app.domain.runs import RunStatus
-from app.domain.tuning import FIRST_SEED, Chosen, GridTuning, Trial, next_step
+from app.domain.comparison.intervals import difference
+from app.domain.runs.spec import RunStatus
+from app.domain.studies.tuning import FIRST_SEED, Chosen, GridTuning, Trial, next_step
 
 RATES = (1.0, 3.0, 9.0)
 GRID = GridTuning(rates=len(RATES))

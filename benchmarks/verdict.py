@@ -17,8 +17,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.intervals import difference
-from app.domain.verdict import VerdictKind, after_looks, judge
+from app.domain.comparison.intervals import difference
+from app.domain.comparison.verdict import VerdictKind, after_looks, judge
 
 DIFFICULTY_SD = 8.0
 """On the logit scale; two runs of a method then disagree on 4.5 % of the items."""

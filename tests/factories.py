@@ -12,10 +12,10 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
 from app import sample
-from app.domain.comparison import Comparison
+from app.domain.comparison.study import Comparison
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.runs import FailureCode
-from app.domain.studies import ArmSpec, StudySpec
+from app.domain.runs.spec import FailureCode
+from app.domain.studies.spec import ArmSpec, StudySpec
 from app.services import studies as study_service
 from app.store.tables import Base, BaseModelRow, EvaluationRow, RunRow
 from tests import filled

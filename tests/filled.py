@@ -10,11 +10,14 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app import sample
-from app.domain.architecture import LABELS as LABELS_SIDE
-from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel
-from app.domain.datasets import SAMPLE_DATASET, DatasetFacts
+from app.domain.data.dataset import SAMPLE_DATASET, DatasetFacts
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.metrics import (
+from app.domain.models.architecture import LABELS as LABELS_SIDE
+from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
+from app.domain.models.base_model import FACTS_VERSION, SAMPLE_MODEL, ModelFacts, ModelFile, TokenizerFacts
+from app.domain.models.spectra import Spectrum
+from app.domain.models.weight_delta import MatrixUpdate, RunUpdates
+from app.domain.runs.result import (
     STEP_DTYPE,
     ArtifactFile,
     Audit,
@@ -26,13 +29,10 @@ from app.domain.metrics import (
     Parameters,
     RunResult,
 )
-from app.domain.models import FACTS_VERSION, SAMPLE_MODEL, ModelFacts, ModelFile, TokenizerFacts
-from app.domain.runs import FAILURES, FailureCode, Phase, TrainingArguments
-from app.domain.spectra import Spectrum
-from app.domain.studies import ArmSpec, OwedRun, StudySpec
-from app.domain.updates import MatrixUpdate, RunUpdates
+from app.domain.runs.spec import FAILURES, FailureCode, Phase, TrainingArguments
+from app.domain.studies.spec import ArmSpec, OwedRun, StudySpec
 from app.services.run_log import PHASES
-from app.store.queries import base_models, datasets, evaluations, events, steps, weight_updates
+from app.store.queries import base_models, datasets, evaluations, events, steps, weight_deltas
 from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunEventRow, RunRow, StudyRow, WorkerRow, now
 
 MIB = 1024**2
@@ -234,8 +234,8 @@ def succeed(session: Session, run: RunRow) -> None:
     """A run that ended well, whatever it had done before."""
     evaluations.clear(session, run.id)
     steps.clear(session, run.id)
-    weight_updates.clear(session, run.id)
-    weight_updates.add(session, run.id, _updates(run))
+    weight_deltas.clear(session, run.id)
+    weight_deltas.add(session, run.id, _updates(run))
     kind, chance = run.method_kind, np.random.default_rng(run.id)
     accuracy = ACCURACY[kind] + float(chance.normal(0, 0.006))
     result = _result(run, accuracy)

@@ -10,11 +10,12 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from app import sample
-from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel
-from app.domain.checkpoints import StoredCheckpoint
-from app.domain.datasets import DatasetFacts
+from app.domain.data.dataset import DatasetFacts
 from app.domain.methods import FullSpec, Ia3Spec, LoraSpec, PromptSpec, QloraSpec
-from app.domain.metrics import (
+from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
+from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelFile, TokenizerFacts
+from app.domain.runs.checkpoint import StoredCheckpoint
+from app.domain.runs.result import (
     STEP_DTYPE,
     ArtifactFile,
     Audit,
@@ -28,9 +29,8 @@ from app.domain.metrics import (
     RunResult,
     Steps,
 )
-from app.domain.models import FACTS_VERSION, ModelFacts, ModelFile, TokenizerFacts
-from app.domain.runs import TrainingArguments
-from app.domain.studies import ArmSpec, StudySpec
+from app.domain.runs.spec import TrainingArguments
+from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.tasks import MetricName, Task
 from app.store.queries import evaluations, events, steps
 from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunRow

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from app.domain.imports import NamedText
+from app.domain.imports.files import NamedText
 
 HERE = Path(__file__).parent / "data" / "peft_method_comparison"
 ALL = os.environ.get("VEZNA_TEST_PEFT_RESULTS", "")

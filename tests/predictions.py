@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from app.domain.ledger import Ledger, owners
 from app.domain.methods import FullSpec
-from app.domain.prediction import (
+from app.domain.resources.estimate import (
     Lengths,
     MapCell,
     MapRequest,
@@ -12,7 +11,8 @@ from app.domain.prediction import (
     Prediction,
     PredictionRequest,
 )
-from app.domain.runs import TrainingArguments
+from app.domain.resources.ledger import Ledger, owners
+from app.domain.runs.spec import TrainingArguments
 
 MIB = 2**20
 

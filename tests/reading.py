@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from app.domain.mapping import ColumnMapping
-from app.domain.splitting import Splitting
-from app.domain.uploads import Part, ReadingOptions, SourceScan
-from app.domain.versions import DatasetRequest
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
+from app.domain.data.uploads import Part, ReadingOptions, SourceScan
+from app.domain.data.versions import DatasetRequest
 from app.services import datasets, uploads
 from app.settings import Settings
 from app.store.files import Files
@@ -18,12 +18,12 @@ from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import DatasetRow, UploadRow
 from tests.fakes import SilentBell
-from worker import preparation, preparing
 from worker.context import Context
-from worker.preparer import NotPrepared, Preparer, Told
-from worker.reading.batches import LocalPart
-from worker.reading.prepare import Prepared, prepare
-from worker.reading.scan import scan
+from worker.ingest import child, host
+from worker.ingest.prepare import Prepared, prepare
+from worker.ingest.readers.batches import LocalPart
+from worker.ingest.scan import scan
+from worker.ingest.worker import NotPrepared, Preparer, Told
 
 
 class Here(Preparer):
@@ -32,7 +32,7 @@ class Here(Preparer):
     def run(self, request: Mapping[str, object], told: Told, *, command: tuple[str, ...] = ()) -> dict[str, Any]:
         """As told."""
         told(0.5, 1)
-        found = preparation.answer(json.loads(json.dumps(request)), preparation.Teller(io.StringIO()))
+        found = child.answer(json.loads(json.dumps(request)), child.Teller(io.StringIO()))
         if "error" in found:
             raise NotPrepared(found["error"])
         return found
@@ -52,7 +52,7 @@ def upload(here: Context, contents: Mapping[str, bytes], options: ReadingOptions
             stored.append((name, incoming.done()))
     with here.database.transaction() as session:
         row = uploads.add_files(session, here.bell, here.files, stored, options or ReadingOptions())
-    preparing.read(here, row.id)
+    host.read(here, row.id)
     with here.database.reading() as session:
         return upload_rows.get(session, row.id)
 
@@ -72,7 +72,7 @@ def dataset(
     wanted = DatasetRequest(name=name, upload_id=made_of.id, mapping=asked, splitting=splitting or found.splitting)
     with here.database.transaction() as session:
         row = datasets.prepare(session, here.bell, wanted)
-    preparing.prepare(here, row.id)
+    host.prepare(here, row.id)
     with here.database.reading() as session:
         return dataset_rows.get(session, row.id)
 
@@ -89,7 +89,7 @@ def local(folder: Path, contents: Mapping[str, bytes]) -> list[LocalPart]:
 
 
 def scanned(folder: Path, content: bytes, name: str = "data.csv", **options: object) -> SourceScan:
-    """What is found in a file. Raises `worker.reading.batches.Unreadable`."""
+    """What is found in a file. Raises `worker.ingest.readers.batches.Unreadable`."""
     return scan(local(folder, {name: content}), ReadingOptions.model_validate(options), _nobody)
 
 

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from app.domain.metrics import (
+from app.domain.models.spectra import Spectrum
+from app.domain.models.weight_delta import MatrixUpdate, RunUpdates
+from app.domain.runs.result import (
     Audit,
     AuditGroup,
     Clocks,
@@ -13,8 +15,6 @@ from app.domain.metrics import (
     RunResult,
     StepMetrics,
 )
-from app.domain.spectra import Spectrum
-from app.domain.updates import MatrixUpdate, RunUpdates
 
 
 def step(number: int, loss: float = 1.0) -> StepMetrics:

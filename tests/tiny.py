@@ -13,12 +13,12 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from app.domain.datasets import LabelledRow, item_name
-from app.domain.jobs import TrainJob
+from app.domain.data.dataset import LabelledRow, item_name
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
-from app.domain.metrics import Evaluation, StepMetrics
-from app.domain.runs import Phase, RunSpec, TrainingArguments
-from app.domain.updates import RunUpdates
+from app.domain.models.weight_delta import RunUpdates
+from app.domain.runs.job import TrainJob
+from app.domain.runs.result import Evaluation, StepMetrics
+from app.domain.runs.spec import Phase, RunSpec, TrainingArguments
 from worker.engine.progress import Stopped
 
 LABELS = ["animal", "colour", "number"]

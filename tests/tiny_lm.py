@@ -25,10 +25,10 @@ from transformers import (
     T5Config,
 )
 
-from app.domain.datasets import ChatRow, PairRow, Row, TextRow, item_name, split_at
-from app.domain.jobs import TrainJob
+from app.domain.data.dataset import ChatRow, PairRow, Row, TextRow, item_name, split_at
 from app.domain.methods import FullSpec, MethodSpec
-from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import RunSpec, TrainingArguments
 from app.domain.tasks import Format, MetricName, Task
 
 NUMBERS = ["one", "two", "three", "four", "five", "six"]

@@ -6,9 +6,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import sample
-from app.domain.metrics import Evaluation
-from app.domain.runs import FailureCode
-from app.domain.studies import ArmSpec, StudySpec
+from app.domain.runs.result import Evaluation
+from app.domain.runs.spec import FailureCode
+from app.domain.studies.spec import ArmSpec, StudySpec
 from app.services import studies as study_service
 from app.services import tuning
 from app.store.queries import artifacts, evaluations, runs

@@ -11,9 +11,9 @@ from app.queue import Doorbell
 from app.settings import Settings, load
 from app.store.files import Files
 from app.store.session import Database
-from worker.estimator import Estimator
-from worker.preparer import Preparer
-from worker.spare import Trainers
+from worker.estimation.host import Estimator
+from worker.ingest.worker import Preparer
+from worker.training.warm_pool import Trainers
 
 
 @dataclass(frozen=True)

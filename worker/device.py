@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from app.domain.capabilities import Capability
+from app.domain.runs.capabilities import Capability
 
 CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAG = "avx512_bf16"

@@ -11,17 +11,20 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from app.domain.errors import NotFound, Unavailable, VeznaError
-from app.domain.models import ModelFacts
-from app.services import attempts, estimates, models
+from app.domain.models.base_model import ModelFacts
+from app.services import attempts, models
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
+from app.services.resources import estimates
 from app.store.files import UPLOADS
 from app.store.queries import runs, uploads, workers
 from app.store.tables import now
-from worker import device, preparing, workdir
-from worker.child_environment import child_environment
+from worker import device
+from worker.children.environment import child_environment
 from worker.context import Context, context
-from worker.supervisor import supervise
+from worker.ingest import host
+from worker.training import workdir
+from worker.training.supervisor import supervise
 
 log = structlog.get_logger()
 
@@ -89,13 +92,13 @@ def estimate(estimate_id: int) -> None:
 def read(upload_id: int) -> None:
     """Have an upload read, beside whatever else is to be done."""
     here = context()
-    here.preparer.add(partial(preparing.read, here, upload_id))
+    here.preparer.add(partial(host.read, here, upload_id))
 
 
 def prepare(dataset_id: int) -> None:
     """Have a version of a dataset prepared, beside whatever else is to be done."""
     here = context()
-    here.preparer.add(partial(preparing.prepare, here, dataset_id))
+    here.preparer.add(partial(host.prepare, here, dataset_id))
 
 
 def sweep() -> None:
@@ -161,7 +164,7 @@ def _remove_strays(here: Context) -> None:
 
 
 def _inspect(location: str, revision: str) -> ModelFacts | str:
-    command = [sys.executable, "-m", "worker.inspection", location, *([revision] if revision else [])]
+    command = [sys.executable, "-m", "worker.inspection.child", location, *([revision] if revision else [])]
     try:
         with TemporaryDirectory() as nowhere:  # a hub id shall never be taken for a directory that happens to lie here
             done = subprocess.run(  # noqa: S603

@@ -6,8 +6,8 @@ import sys
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import asking, data, files, models, start
-from app.cli.terms import errors
+from app.cli import data, files, models, serve, studies
+from app.cli.shared import errors
 from app.domain.errors import Invalid, VeznaError
 
 cli = typer.Typer(
@@ -16,15 +16,15 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (start.up, start.demo, start.web, asking.submit, asking.estimate, asking.watch, asking.compare):
+for command in (serve.up, serve.demo, serve.web, studies.submit, studies.estimate, studies.watch, studies.compare):
     cli.command()(command)
-cli.command(name="sample")(start.submit_sample)
+cli.command(name="sample")(serve.submit_sample)
 cli.command()(files.export)
 cli.command()(files.report)
 cli.command(name="import")(files.import_results)
 cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
-cli.command(name="migrate")(start.migrate_database)
+cli.command(name="migrate")(serve.migrate_database)
 
 
 def main() -> None:

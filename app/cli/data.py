@@ -7,13 +7,13 @@ from urllib.parse import quote
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from app import terminal_data
-from app.cli.terms import LOCAL, Json, Url, console, errors, print_json
-from app.client import Client
+from app.cli.client import Client
+from app.cli.shared import LOCAL, Json, Url, console, errors, print_json
+from app.cli.terminal import data
+from app.domain.data.mapping import ROLES
+from app.domain.data.versions import usual_name
 from app.domain.errors import Invalid
-from app.domain.mapping import ROLES
 from app.domain.tasks import Format
-from app.domain.versions import usual_name
 
 WAIT_SECONDS = 20
 """Of one question; it is asked again until the answer is there."""
@@ -75,7 +75,7 @@ def add(
     if upload["status"] == "failed":
         raise Invalid(upload["message"])
     if not as_json:
-        errors.print(terminal_data.read(upload), highlight=False, markup=False)
+        errors.print(data.read(upload), highlight=False, markup=False)
     columns = {"text": text, "label": label, "prompt": prompt, "context": context, "completion": completion}
     chosen = {role: column for role, column in (columns | {"messages": messages}).items() if column}
     wanted = {
@@ -100,7 +100,7 @@ def list_all(url: Url = LOCAL, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     else:
-        console.print(terminal_data.table(found))
+        console.print(data.table(found))
 
 
 @datasets.command()
@@ -175,5 +175,5 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    for line in terminal_data.lines(found):
+    for line in data.lines(found):
         console.print(line, markup=False, highlight=False)

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from app import outside_files
-from app.cli.terms import LOCAL, Json, Url, console, print_json
-from app.client import Client
+from app.cli import result_files
+from app.cli.client import Client
+from app.cli.shared import LOCAL, Json, Url, console, print_json
 from app.domain.errors import Invalid
 
 Form = Literal["csv", "json", "parquet"]
@@ -57,10 +57,10 @@ def import_results(
     as_json: Json = False,
 ) -> None:
     """Bring results from elsewhere in, as runs marked as imported. Exit status 1 if a file was refused."""
-    client, files = Client(url), outside_files.found(paths)
+    client, files = Client(url), result_files.found(paths)
     name = collection or (paths[0].resolve().name if len(paths) == 1 and paths[0].is_dir() else "imported")
-    total = outside_files.Total(name)
-    for part in outside_files.parts(files):
+    total = result_files.Total(name)
+    for part in result_files.parts(files):
         total.send(client, part)
     if as_json:
         print_json(total.as_json)

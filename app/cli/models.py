@@ -10,11 +10,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli.terms import LOCAL, Json, Url, console, errors, print_json
-from app.client import Client
+from app.cli.client import Client
+from app.cli.shared import LOCAL, Json, Url, console, errors, print_json
 from app.domain.errors import Invalid, Unavailable
-from app.domain.misfits import size
-from app.domain.models import SAMPLE_MODEL
+from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.resources.no_device_fits import size
 
 PATIENCE_SECONDS = 180.0
 """If a model has not been inspected after so long, nobody is there to do it."""

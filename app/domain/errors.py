@@ -7,7 +7,7 @@
     ├── Unavailable      503  a part that is needed is away (database, broker, files)
     └── RunFailed             a run's end, with a code of the closed list `runs.FailureCode`
 
-`app.web.errors` alone turns them into HTTP; the supervisor alone turns them into a run's failure.
+`app.web.http.errors` alone turns them into HTTP; the supervisor alone turns them into a run's failure.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from app.domain.runs import FailureCode
+    from app.domain.runs.spec import FailureCode
 
 
 class VeznaError(Exception):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 Task = Literal["sequence-classification", "causal-lm", "seq2seq-lm"]
 Format = Literal["labelled", "text", "prompt-completion", "messages"]
-"""Which columns a dataset's rows have; see `app.domain.datasets`."""
+"""Which columns a dataset's rows have; see `app.domain.data.dataset`."""
 Unit = Literal["item", "completion token"]
 """What a loss is a mean over: one answer for an item, or one for each token of a completion."""
 MetricName = Literal["accuracy", "macro_f1", "token_accuracy", "exact_match", "rouge_l", "perplexity"]

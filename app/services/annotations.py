@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.annotations import Annotation
+from app.domain.runs.annotations import Annotation
 from app.store.queries import runs, studies, tags
 from app.store.tables import RunRow, StudyRow
 

@@ -11,12 +11,20 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.domain.checkpoints import KEPT, StoredCheckpoint
 from app.domain.errors import VeznaError
-from app.domain.jobs import DownloadReport, EvaluationReport, LogReport, PhaseReport, Report, StepsReport, UpdatesReport
-from app.domain.metrics import RunResult, to_array
-from app.domain.models import ModelFile
-from app.domain.runs import Failure, RunSpec, RunStatus
+from app.domain.models.base_model import ModelFile
+from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
+from app.domain.runs.job import (
+    DownloadReport,
+    EvaluationReport,
+    LogReport,
+    PhaseReport,
+    Report,
+    StepsReport,
+    UpdatesReport,
+)
+from app.domain.runs.result import RunResult, to_array
+from app.domain.runs.spec import Failure, RunSpec, RunStatus
 from app.domain.tasks import Format
 from app.queue import TRAIN, Doorbell
 from app.services import tuning
@@ -31,7 +39,7 @@ from app.store.queries import (
     runs,
     steps,
     studies,
-    weight_updates,
+    weight_deltas,
     workers,
 )
 from app.store.session import after_commit
@@ -120,7 +128,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     steps.clear(session, run_id)
     evaluations.clear(session, run_id)
     artifacts.clear(session, run_id)
-    weight_updates.clear(session, run_id)
+    weight_deltas.clear(session, run_id)
     workers.occupy(session, worker, run_id)
     events.add(session, run_id, "status", f"claimed by {worker}, attempt {run.epoch}")
     model = base_models.by_id(session, run.base_model_id)
@@ -210,7 +218,7 @@ def _keep(session: Session, run_id: int, item: Report) -> None:
         case LogReport():
             events.add(session, run_id, "log", item.message)
         case UpdatesReport():
-            weight_updates.add(session, run_id, item.updates)
+            weight_deltas.add(session, run_id, item.updates)
             if said := updates_words(item.updates):
                 events.add(session, run_id, "log", said)
         case _:

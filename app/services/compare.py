@@ -7,15 +7,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.domain.candidates import Candidate
-from app.domain.compared import Compared, weigh
+from app.domain.comparison.candidates import Candidate
+from app.domain.comparison.confounders import Term
+from app.domain.comparison.runs import Compared, weigh
+from app.domain.comparison.verdict import after_looks
 from app.domain.errors import FieldError, Invalid
-from app.domain.groups import About
-from app.domain.metrics import RunResult
-from app.domain.obstacles import Term
-from app.domain.outside import OutsideResult
-from app.domain.runs import RunStatus
-from app.domain.verdict import after_looks
+from app.domain.imports.result import OutsideResult
+from app.domain.runs.groups import About
+from app.domain.runs.result import RunResult
+from app.domain.runs.spec import RunStatus
 from app.store.queries import base_models, collections, datasets, evaluations, runs, studies
 from app.store.queries.evaluations import ItemScores
 from app.store.tables import DatasetRow, RunRow

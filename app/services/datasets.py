@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.domain.datasets import DatasetFacts, Row
+from app.domain.data.dataset import DatasetFacts, Row
+from app.domain.data.findings import Finding
+from app.domain.data.uploads import SourceScan
+from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, FieldError, Invalid
-from app.domain.findings import Finding
 from app.domain.tasks import Format
-from app.domain.uploads import SourceScan
-from app.domain.versions import DatasetRequest
 from app.queue import PREPARE, Doorbell
 from app.services.uploads import silent_since
 from app.store.files import Files

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy.orm import Session
 
-from app.domain.comparison import Comparison, RunOutcome
+from app.domain.comparison.flips import Flips
+from app.domain.comparison.study import Comparison, RunOutcome
 from app.domain.errors import Invalid, NotFound
-from app.domain.flips import Flips
-from app.domain.metrics import STEP_DTYPE, Clocks
+from app.domain.runs.result import STEP_DTYPE, Clocks
+from app.domain.studies.tuning import Trial, reached
 from app.domain.tasks import TASKS
-from app.domain.tuning import Trial, reached
 from app.services.predictions import item_names
 from app.store.files import Files
 from app.store.queries import artifacts, steps

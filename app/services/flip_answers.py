@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from app.domain.comparison import RunOutcome
+from app.domain.comparison.flips import HALF, Flips, JudgedArm
+from app.domain.comparison.study import RunOutcome
 from app.domain.errors import Invalid, NotFound
-from app.domain.flips import HALF, Flips, JudgedArm
 from app.domain.tasks import METRICS, MetricName
 from app.services.predictions import Predictions, of_artifact
 from app.store.files import Files

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from app.domain.comparison.flips import FlipKind, Flips, bands, quarter_edges, quarters
 from app.domain.errors import Invalid
-from app.domain.flips import FlipKind, Flips, bands, quarter_edges, quarters
 from app.services.flip_answers import Answer, Answers, Trouble
 from app.services.predictions import Predictions
 from app.store.files import Files

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app import sample
 from app.domain.errors import Conflict
-from app.domain.models import FACTS_VERSION, ModelFacts, ModelRegistration
+from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelRegistration
 from app.queue import INSPECT, Doorbell
 from app.services.roots import below_a_root
 from app.store.queries import base_models

@@ -2,12 +2,12 @@
 
 from sqlalchemy.orm import Session
 
+from app.domain.data.previews import PreviewRequest
 from app.domain.errors import Conflict, Invalid
-from app.domain.previews import PreviewRequest
 from app.domain.tasks import TASKS, Task
 from app.queue import Doorbell
-from app.services import estimates
 from app.services.models import reference_of
+from app.services.resources import estimates
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from app.domain.runs import RunSpec, RunStatus
-from app.domain.studies import OwedRun
+from app.domain.runs.spec import RunSpec, RunStatus
+from app.domain.studies.spec import OwedRun
 from app.queue import TRAIN, Doorbell
-from app.services import estimates
+from app.services.resources import estimates
 from app.store.queries import events
 from app.store.session import after_commit
 from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow, now

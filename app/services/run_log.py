@@ -1,9 +1,9 @@
 """What the log of a run says of what its trainer reports. English, as every log."""
 
-from app.domain.metrics import Evaluation
-from app.domain.runs import Phase
+from app.domain.models.weight_delta import RunUpdates
+from app.domain.runs.result import Evaluation
+from app.domain.runs.spec import Phase
 from app.domain.tasks import METRICS
-from app.domain.updates import RunUpdates
 
 PHASES = {
     Phase.DOWNLOAD: "downloading the base model",

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
-from app.domain.runs import RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec, RunStatus
 from app.queue import Doorbell
 from app.services import tuning
-from app.services.fit import check_run
+from app.services.compatibility import check_run
 from app.services.queueing import enqueue
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies, tags
 from app.store.tables import ArtifactRow, DatasetRow, EvaluationRow, RunEventRow, RunRow, now

@@ -7,14 +7,14 @@ from itertools import islice
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison import Comparison, RunOutcome, compare
+from app.domain.comparison.study import Comparison, RunOutcome, compare
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.runs import RunStatus
-from app.domain.studies import MOST_ARMS, ArmSpec, OwedRun, StudySpec, StudyStatus, status_of
+from app.domain.runs.spec import RunStatus
+from app.domain.studies.spec import MOST_ARMS, ArmSpec, OwedRun, StudySpec, StudyStatus, status_of
 from app.queue import Doorbell
 from app.services import runs as run_service
 from app.services import tuning
-from app.services.fit import check_study
+from app.services.compatibility import check_study
 from app.services.queueing import enqueue_owed
 from app.store.queries import datasets, evaluations, runs, studies
 from app.store.tables import RunRow, StudyRow

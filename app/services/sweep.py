@@ -6,10 +6,11 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from app.domain.runs import FAILURES, FailureCode, RunStatus
+from app.domain.runs.spec import FAILURES, FailureCode, RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
-from app.services import datasets, estimates, models, tuning, uploads
+from app.services import datasets, models, tuning, uploads
 from app.services.attempts import Attempt, back_to_queue, end
+from app.services.resources import estimates
 from app.settings import Settings
 from app.store.queries import events, runs, studies, workers
 from app.store.session import after_commit

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
-from app.domain.runs import RunStatus
-from app.domain.studies import StudySpec
-from app.domain.tuning import Chosen, NoTuning, Reached, Step, Trial, Try, Wait, next_step, reached
+from app.domain.runs.spec import RunStatus
+from app.domain.studies.spec import StudySpec
+from app.domain.studies.tuning import Chosen, NoTuning, Reached, Step, Trial, Try, Wait, next_step, reached
 from app.queue import Doorbell
 from app.services.queueing import enqueue_owed
 from app.store.queries import base_models, datasets, runs, studies

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Conflict, Invalid
-from app.domain.uploads import (
+from app.domain.data.uploads import (
     MOST_PARTS,
     Part,
     ReadingOptions,
@@ -22,6 +21,7 @@ from app.domain.uploads import (
     shown_name,
     split_named,
 )
+from app.domain.errors import Conflict, Invalid
 from app.queue import READ, Doorbell
 from app.services.roots import below_a_root
 from app.store.files import Files, Stored

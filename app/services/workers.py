@@ -7,8 +7,8 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from app.domain.capabilities import CAPABILITIES, Capability
 from app.domain.errors import FieldError
+from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.settings import Settings
 from app.store.queries import workers
 from app.store.tables import WorkerRow, now

@@ -1,6 +1,6 @@
 """A dataset's rows as a Parquet file: the only writer of such files.
 
-item (text), split (text), and the columns of the format, see `app.domain.datasets`.
+item (text), split (text), and the columns of the format, see `app.domain.data.dataset`.
 """
 
 import secrets
@@ -12,7 +12,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.domain.datasets import ROWS, DatasetFacts, Row, Tally
+from app.domain.data.dataset import ROWS, DatasetFacts, Row, Tally
 from app.domain.tasks import Format
 
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])

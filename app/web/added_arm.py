@@ -10,15 +10,15 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
-from app.domain.studies import ArmSpec, StudySpec
+from app.domain.studies.spec import ArmSpec, StudySpec
 from app.queue import Doorbell
 from app.services import studies as study_service
-from app.services import will_it_fit
+from app.services.resources import memory_fit
 from app.settings import Settings
 from app.store.queries import studies
 from app.store.session import Database
-from app.web.errors import field_errors
-from app.web.plan import Plan, plan_of
+from app.web.http.errors import field_errors
+from app.web.text.plan import Plan, plan_of
 
 OF_ARM = re.compile(r"^arms\.\d+\.?")
 """Before the path of an arm's field, where a study is what was checked."""
@@ -40,7 +40,7 @@ def add_arm(db: Database, bell: Doorbell, settings: Settings, study_id: int, arm
         with db.reading() as session:
             whole = _grown(session, study_id, arm)
         if not insist:
-            will_it_fit.refuse_misfit(db, bell, settings, _alone(whole))
+            memory_fit.refuse_misfit(db, bell, settings, _alone(whole))
         with db.transaction() as session:
             study_service.add_arm(session, bell, study_id, arm)
 

@@ -3,7 +3,7 @@
 A context is one frozen dataclass (`app.web.contexts`), known to its template as `page`. An endpoint asks for `Render`:
 
     def index(session: Reading, render: Render) -> HTMLResponse:
-        return render.page("pages/studies/index.html", StudiesPage(...))
+        return render.page("studies/index.html", StudiesPage(...))
 """
 
 from typing import Annotated, Any
@@ -14,13 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.services import workers
 from app.settings import ROOT
-from app.web.contexts.error import ErrorPage
-from app.web.contexts.shell import GO, NAV, Shell
-from app.web.dependencies import Config, Reading
+from app.web.error_page import ErrorPage
+from app.web.format import FILTERS
+from app.web.http.dependencies import Config, Reading
+from app.web.http.static import SHEETS, static
 from app.web.i18n import gettext, language, looked_up, plural_looked_up
-from app.web.numbers import FILTERS
 from app.web.paper import on_paper
-from app.web.static import SHEETS, static
+from app.web.shell import GO, NAV, Shell
 
 TEMPLATES = ROOT / "templates"
 
@@ -81,6 +81,4 @@ Render = Annotated[Renderer, Depends(renderer)]
 
 def error_page(request: Request, status: int, title: str, message: str) -> HTMLResponse:
     """A page that says what went wrong. It asks no database: that may be what is away."""
-    return Renderer(request, Shell.unknown()).page(
-        "pages/errors/show.html", ErrorPage(status, title, message), status=status
-    )
+    return Renderer(request, Shell.unknown()).page("errors/show.html", ErrorPage(status, title, message), status=status)

@@ -10,8 +10,8 @@ from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.metrics import STEP_DTYPE, Evaluation
-from app.domain.runs import RunSpec, TrainingArguments
+from app.domain.runs.result import STEP_DTYPE, Evaluation
+from app.domain.runs.spec import RunSpec, TrainingArguments
 from app.store import migrate
 from app.store.queries import base_models, datasets, evaluations, steps
 from app.store.session import Database

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from worker.engine.clocks import Stopwatch
-from worker.engine.memory import MemoryMeter
+from worker.engine.memory.measured import MemoryMeter
 from worker.engine.progress import Instruments
-from worker.engine.steplog import FLUSH_SECONDS, StepLog
-from worker.execution import Reports
-from worker.protocol import Channel
+from worker.engine.saving.steplog import FLUSH_SECONDS, StepLog
+from worker.training.execution import Reports
+from worker.training.protocol import Channel
 
 
 class ToNowhere(Channel):

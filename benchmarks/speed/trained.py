@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.domain.datasets import Row
-from app.domain.jobs import FailureReport, ResultReport, StepsReport, TrainJob
-from app.domain.metrics import RunResult, StepMetrics
-from app.domain.runs import RunSpec
+from app.domain.data.dataset import Row
+from app.domain.runs.job import FailureReport, ResultReport, StepsReport, TrainJob
+from app.domain.runs.result import RunResult, StepMetrics
+from app.domain.runs.spec import RunSpec
 from app.domain.tasks import Format
-from worker.trainer_process import TrainerProcess
+from worker.training.host import TrainerProcess
 
 
 def trained(

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import update
 
-from app.domain.annotations import Annotation
+from app.domain.runs.annotations import Annotation
 from app.services import annotations
 from app.store.tables import RunRow
 from tests import filled

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from app import sample
-from app.domain.datasets import SAMPLE_DATASET, Split
-from app.domain.models import SAMPLE_MODEL
+from app.domain.data.dataset import SAMPLE_DATASET, Split
+from app.domain.models.base_model import SAMPLE_MODEL
 from app.services import datasets as dataset_service
 from app.store.files import Files
 from app.store.session import Database

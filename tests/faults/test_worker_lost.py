@@ -10,7 +10,7 @@ import httpx2
 import psutil
 import pytest
 
-from app.domain.metrics import Clocks
+from app.domain.runs.result import Clocks
 from app.embedded import Child, Stack
 from app.settings import Settings
 from app.store.queries import runs
@@ -47,7 +47,7 @@ def worker_of(found: Stack) -> Child:
 def trainers(parent: int) -> list[psutil.Process]:
     """Those at work: the one that waits for a job is in no run's folder."""
     children = psutil.Process(parent).children(recursive=True)
-    return [p for p in children if "worker.trainer" in " ".join(p.cmdline()) and p.cwd() != "/"]
+    return [p for p in children if "worker.training.child" in " ".join(p.cmdline()) and p.cwd() != "/"]
 
 
 def finished(api: httpx2.Client, study: int) -> bool:

@@ -1,4 +1,5 @@
-"""A process that predicts nothing: it speaks the protocol of `worker.estimation` and behaves as its argument says.
+"""A process that predicts nothing: it speaks the protocol of `worker.estimation.child` and behaves as its argument
+says.
 
 good            answers everything, with its own process id as the step's operations
 stuck           never answers
@@ -19,7 +20,7 @@ import os
 import sys
 import time
 
-from app.domain.prediction import MapRequest, MemoryMap
+from app.domain.resources.estimate import MapRequest, MemoryMap
 from tests.predictions import memory_map, prediction
 
 

@@ -1,4 +1,4 @@
-"""A trainer that trains nothing: it speaks the protocol of `worker.trainer` and behaves as the seed says.
+"""A trainer that trains nothing: it speaks the protocol of `worker.training.child` and behaves as the seed says.
 
 `python fake_trainer.py BEHAVIOUR`
 """
@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from app.domain.jobs import (
+from app.domain.runs.job import (
     CheckpointReport,
     EvaluationReport,
     FailureReport,
@@ -22,10 +22,10 @@ from app.domain.jobs import (
     StepsReport,
     TrainJob,
 )
-from app.domain.metrics import ArtifactFile
-from app.domain.runs import Failure, FailureCode, Phase
+from app.domain.runs.result import ArtifactFile
+from app.domain.runs.spec import Failure, FailureCode, Phase
 from tests.results import evaluation, result, step
-from worker.protocol import EXIT_STOPPED, Handover
+from worker.training.protocol import EXIT_STOPPED, Handover
 
 behaviour = sys.argv[1]
 handover = Handover.model_validate_json(sys.stdin.readline() or sys.exit(76))

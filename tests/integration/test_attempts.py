@@ -10,16 +10,24 @@ from sqlalchemy import event, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
-from app.domain.jobs import DownloadReport, EvaluationReport, LogReport, PhaseReport, Report, StepsReport, UpdatesReport
 from app.domain.methods import METHODS, FullSpec, LoraSpec
-from app.domain.metrics import to_array
-from app.domain.models import ModelRegistration
-from app.domain.runs import Failure, FailureCode, Phase, RunSpec, RunStatus
+from app.domain.models.base_model import ModelRegistration
+from app.domain.runs.job import (
+    DownloadReport,
+    EvaluationReport,
+    LogReport,
+    PhaseReport,
+    Report,
+    StepsReport,
+    UpdatesReport,
+)
+from app.domain.runs.result import to_array
+from app.domain.runs.spec import Failure, FailureCode, Phase, RunSpec, RunStatus
 from app.queue import TRAIN
 from app.services import attempts, models, runs, sweep, workers
 from app.services.attempts import Claim, Fenced
 from app.settings import Settings
-from app.store.queries import evaluations, events, steps, weight_updates
+from app.store.queries import evaluations, events, steps, weight_deltas
 from app.store.queries import runs as run_queries
 from app.store.session import BINARY, Database
 from app.store.tables import RunRow, now
@@ -181,14 +189,14 @@ def test_weight_updates_are_kept_once_and_a_new_attempt_begins_without_them(
             registered, lambda s, n=number: attempts.report(s, claim_, n, [UpdatesReport(updates=found)], LEASE)
         )
     with registered.reading() as session:
-        assert weight_updates.of_runs(session, [claim_.run_id]) == {claim_.run_id: found}
-        assert weight_updates.summaries(session, [claim_.run_id, 99]) == {claim_.run_id: found.summary}
+        assert weight_deltas.of_runs(session, [claim_.run_id]) == {claim_.run_id: found}
+        assert weight_deltas.summaries(session, [claim_.run_id, 99]) == {claim_.run_id: found.summary}
         log = [e.message for e in events.last(session, claim_.run_id, limit=9)]
     assert "weight updates of 2 of 3 matrices in 0.5 s: for 1 there was no time" in log
     in_transaction(registered, lambda s: attempts.hand_back(s, bell, claim_, "the worker stops"))
     assert claim(registered, claim_.run_id) is not None
     with registered.reading() as session:
-        assert weight_updates.of_runs(session, [claim_.run_id]) == {}
+        assert weight_deltas.of_runs(session, [claim_.run_id]) == {}
 
 
 def test_a_zombie_has_no_weight_updates_to_write(registered: Database, bell: SilentBell) -> None:
@@ -198,7 +206,7 @@ def test_a_zombie_has_no_weight_updates_to_write(registered: Database, bell: Sil
     with pytest.raises(Fenced):
         in_transaction(registered, lambda s: attempts.report(s, old, 1, [UpdatesReport(updates=updates())], LEASE))
     with registered.reading() as session:
-        assert weight_updates.of_runs(session, [old.run_id]) == {}
+        assert weight_deltas.of_runs(session, [old.run_id]) == {}
 
 
 def test_a_zombie_of_an_older_attempt_writes_no_row(registered: Database, bell: SilentBell, settings: Settings) -> None:

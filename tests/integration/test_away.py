@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.methods import METHODS
-from app.domain.metrics import ArtifactFile
+from app.domain.runs.result import ArtifactFile
 from app.main import MOST_BODY_BYTES, create_app
 from app.services import attempts
 from app.settings import Settings

@@ -7,12 +7,12 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 from sqlalchemy import update
 
-from app.domain.capabilities import CAPABILITIES, Capability
 from app.domain.errors import Invalid
 from app.domain.methods import SPECS, FullSpec, LoraSpec, QloraSpec
-from app.domain.runs import RunSpec
-from app.domain.studies import ArmSpec, StudySpec
-from app.services import attempts, fit, runs, studies, workers
+from app.domain.runs.capabilities import CAPABILITIES, Capability
+from app.domain.runs.spec import RunSpec
+from app.domain.studies.spec import ArmSpec, StudySpec
+from app.services import attempts, compatibility, runs, studies, workers
 from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.session import Database
@@ -65,7 +65,7 @@ def test_of_a_study_the_arm_is_named(registered: Database) -> None:
         arms=[ArmSpec(method=FullSpec()), ArmSpec(method=QloraSpec(r=2))],
     )
     with registered.reading() as session, pytest.raises(Invalid) as refused:
-        fit.check_study(session, spec)
+        compatibility.check_study(session, spec)
     assert [error.path for error in refused.value.fields] == ["arms.1.method.kind"]
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import CheckpointReport
 from app.domain.methods import FullSpec
-from app.domain.runs import RunSpec
+from app.domain.runs.job import CheckpointReport
+from app.domain.runs.spec import RunSpec
 from app.services import attempts, runs
 from app.services import workers as worker_service
 from app.services.attempts import Claim
@@ -27,10 +27,10 @@ from app.store.session import Database
 from app.store.tables import RunRow, now
 from tests.fakes import SilentBell
 from worker import tasks
-from worker.checkpoints import Checkpoints
 from worker.context import Context
-from worker.spare import Trainers
-from worker.supervisor import supervise
+from worker.training.checkpoints import Checkpoints
+from worker.training.supervisor import supervise
+from worker.training.warm_pool import Trainers
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,10 +13,10 @@ import yaml
 from rich.console import Console
 
 from app import cli
-from app.cli import asking
-from app.domain.calibration import GIB
-from app.domain.runs import Failure, FailureCode, RunSpec
-from app.domain.studies import StudySpec
+from app.cli import studies
+from app.domain.resources.calibration import GIB
+from app.domain.runs.spec import Failure, FailureCode, RunSpec
+from app.domain.studies.spec import StudySpec
 from app.main import create_app
 from app.services import attempts
 from app.services import studies as study_service
@@ -254,9 +254,9 @@ def test_an_estimate_is_a_table_of_owners_and_of_devices(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(asking, "WAIT_SECONDS", 5)
+    monkeypatch.setattr(studies, "WAIT_SECONDS", 5)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(asking, "console", Console(width=200))
+    monkeypatch.setattr(studies, "console", Console(width=200))
     sign_on(registered, memory_bytes=8 * GIB)
     spec = write(tmp_path / "study.yaml", STUDY)
     with control_worker(registered, bell):
@@ -280,8 +280,8 @@ def test_an_estimate_that_nobody_makes_is_given_up_with_what_there_is(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(asking, "WAIT_SECONDS", 0)
-    monkeypatch.setattr(asking, "ESTIMATE_SECONDS", 0.2)
+    monkeypatch.setattr(studies, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(studies, "ESTIMATE_SECONDS", 0.2)
     assert vezna(monkeypatch, "estimate", write(tmp_path / "run.yaml", RUN), "--url", server) == 0
     assert "is the control worker running?" in " ".join(capsys.readouterr().out.split())
 
@@ -296,7 +296,7 @@ def test_what_fits_nowhere_is_submitted_only_if_one_insists(
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
     spec = write(tmp_path / "study.yaml", STUDY)
-    monkeypatch.setattr(asking, "WAIT_SECONDS", 5)
+    monkeypatch.setattr(studies, "WAIT_SECONDS", 5)
     with control_worker(registered, bell):
         assert vezna(monkeypatch, "estimate", spec, "--json", "--url", server) == 0
     capsys.readouterr()

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from app import cli
-from app.domain.models import SAMPLE_MODEL
+from app.domain.models.base_model import SAMPLE_MODEL
 from app.main import create_app
 from app.services import models
 from app.settings import Settings

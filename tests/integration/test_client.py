@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from app import client as clients
-from app.client import Client
+from app.cli import client as clients
+from app.cli.client import Client
 from app.domain.errors import Unavailable, VeznaError
 
 PROGRESS = 'event: progress\ndata: {"n": 1}\n\n'

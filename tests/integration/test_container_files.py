@@ -7,11 +7,11 @@ from typing import Any, get_args
 import pytest
 
 from app.cli import cli
-from app.domain.capabilities import Capability
+from app.domain.runs.capabilities import Capability
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
 from tests.integration.container_files import Dockerfile, Missing, compose
-from worker.supervisor import LINGER_SECONDS
+from worker.training.supervisor import LINGER_SECONDS
 
 SECRETS = {"POSTGRES_PASSWORD": "a-password-of-postgres", "REDIS_PASSWORD": "a-password-of-redis"}
 OURS = {"migrate", "web", "worker-cpu", "worker-gpu", "beat", "sample"}

@@ -134,7 +134,7 @@ def test_a_run_is_taken_through_to_its_artifacts(deployment: Deployment) -> None
     assert "succeeded" in deployment.run("web", ["vezna", "watch", str(run["id"]), "--run", "--json"])
 
 
-ML_PROCESSES = {"worker.trainer", "worker.estimation"}
+ML_PROCESSES = {"worker.training.child", "worker.estimation.child"}
 """Children of workers that have the ML libraries: the trainer that waits, and what foresees."""
 
 

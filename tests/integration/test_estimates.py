@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import RunFailed, VeznaError
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.prediction import MapRequest, PredictionRequest
-from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus, TrainingArguments
+from app.domain.resources.estimate import MapRequest, PredictionRequest
+from app.domain.runs.spec import Failure, FailureCode, RunSpec, RunStatus, TrainingArguments
 from app.queue import ESTIMATE
-from app.services import attempts, estimates, runs, sweep, workers
+from app.services import attempts, runs, sweep, workers
+from app.services.resources import estimates
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import estimates as queries
@@ -28,7 +29,7 @@ from tests.predictions import ledger, memory_map, prediction, request
 from tests.results import result
 from worker import tasks
 from worker.context import Context
-from worker.estimator import Estimator, NoAnswer
+from worker.estimation.host import Estimator, NoAnswer
 
 SPEC = RunSpec(base_model="tiny", dataset="small", method=LoraSpec(r=2, target_modules=["query"]))
 MAP = MapRequest(

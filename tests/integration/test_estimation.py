@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from app.domain.data.previews import Preview
 from app.domain.errors import Invalid
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.prediction import MapRequest, MemoryMap, Prediction
-from app.domain.previews import Preview
-from app.domain.runs import TrainingArguments
-from app.services import datasets, estimates, previews
+from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction
+from app.domain.runs.spec import TrainingArguments
+from app.services import datasets, previews
+from app.services.resources import estimates
 from app.settings import ROOT
 from app.store.files import Files
 from app.store.queries import estimates as estimate_rows
@@ -22,7 +23,7 @@ from tests import tiny
 from tests.conftest import small_dataset
 from tests.fakes import SilentBell
 from tests.predictions import request
-from worker.estimator import Estimator, NoAnswer
+from worker.estimation.host import Estimator, NoAnswer
 
 pytestmark = [
     pytest.mark.slow,

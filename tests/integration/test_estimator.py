@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.prediction import MapRequest, MemoryMap, Prediction
+from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction
 from app.settings import ROOT
 from app.store.files import Files
 from tests.predictions import request
-from worker.estimator import Estimator, NoAnswer
+from worker.estimation.host import Estimator, NoAnswer
 
 FAKE = Path(__file__).with_name("fake_estimation.py")
 MAP = MapRequest(
@@ -125,7 +125,7 @@ def test_a_program_that_cannot_be_started_is_a_sentence(files: Files) -> None:
 
 def test_it_dies_with_its_worker() -> None:
     code = (
-        "import sys, time; from worker.estimator import _Process, COMMAND;"
+        "import sys, time; from worker.estimation.host import _Process, COMMAND;"
         "p = _Process(COMMAND); print(p.pid, flush=True); time.sleep(60)"
     )
 

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.runs import FailureCode
+from app.domain.runs.spec import FailureCode
 from app.main import create_app
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import runs
 from app.store.session import Database
-from app.web import table_file
+from app.web.http import table_file
 from tests import predicted
 from tests.factories import FULL, LORA, seed_study
 from tests.fakes import SilentBell

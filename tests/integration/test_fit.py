@@ -6,9 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from app.domain.architecture import TaskModel
-from app.domain.datasets import DatasetFacts, Split
-from app.domain.models import ModelFacts
+from app.domain.data.dataset import DatasetFacts, Split
+from app.domain.models.architecture import TaskModel
+from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import Format
 from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow

@@ -12,8 +12,8 @@ from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, Invalid
-from app.domain.filters import parse
-from app.domain.imports import MOST_AT_ONCE, MOST_FILES, MOST_RESULTS, NamedText
+from app.domain.imports.files import MOST_AT_ONCE, MOST_FILES, MOST_RESULTS, NamedText
+from app.domain.runs.filters import parse
 from app.services import imports
 from app.services import runs as run_service
 from app.store.queries import collections, evaluations, run_groups, run_list

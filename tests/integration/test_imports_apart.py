@@ -9,14 +9,15 @@ from sqlalchemy.orm import Session
 
 from app import sample
 from app.domain.methods import METHODS
-from app.services import attempts, calibrations, imports, sweep, will_it_fit
+from app.services import attempts, imports, sweep
 from app.services import studies as study_service
+from app.services.resources import calibration, memory_fit
 from app.settings import Settings
-from app.store.queries import past_needs, past_runs, run_list, runs
+from app.store.queries import past_estimates, past_runs, run_list, runs
 from app.store.session import Database
 from app.store.tables import RunRow, StudyRow, WorkerRow
 from app.web.api.comparison import ComparisonOut
-from app.web.plan import plan_of
+from app.web.text.plan import plan_of
 from tests.fakes import SilentBell
 from tests.filled import fill
 from tests.foreseen import foresee
@@ -68,10 +69,10 @@ def told(session: Session) -> dict[str, Any]:
     studies = list(session.scalars(select(StudyRow.id)))
     plan = plan_of(session, sample.study())
     return {
-        "devices": past_needs.devices(session),
-        "needs": past_needs.on_device(session, "x86, 2 cores", "fp32"),
-        "calibrations": calibrations.known(session),
-        "accuracy": will_it_fit.accuracy(session),
+        "devices": past_estimates.devices(session),
+        "needs": past_estimates.on_device(session, "x86, 2 cores", "fp32"),
+        "calibrations": calibration.known(session),
+        "accuracy": memory_fit.accuracy(session),
         "past": past_runs.succeeded(session, 1, 1),
         "plan": (plan.arms, plan.shows, plan.basis, plan.seconds),
         "verdicts": [
@@ -113,7 +114,7 @@ def test_a_method_of_a_name_of_its_own_is_no_method_to_calibrate(filled: Databas
         odd = result(method="odd", family="lora", device="x86, 2 cores", precision="fp32")
         imports.bring_in(session, imports.look_at([as_file(odd)]), "others")
     with filled.reading() as session:
-        assert {known.method for known in calibrations.known(session)} <= set(METHODS)
+        assert {known.method for known in calibration.known(session)} <= set(METHODS)
 
 
 def test_metrics_count_them_apart(api: TestClient) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, Invalid
-from app.domain.models import FACTS_VERSION, ModelRegistration
+from app.domain.models.base_model import FACTS_VERSION, ModelRegistration
 from app.queue import INSPECT
 from app.services import models, sweep
 from app.settings import Settings
@@ -19,7 +19,8 @@ from app.store.session import Database
 from app.store.tables import BaseModelRow, now
 from tests.conftest import TINY_FACTS
 from tests.fakes import SilentBell
-from worker import child_environment, context
+from worker import context
+from worker.children import environment
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MAIN = ModelRegistration(name="small", source="hub", location="google-t5/t5-small", revision="main")
@@ -135,6 +136,6 @@ def test_the_hubs_token_comes_from_a_file_and_reaches_loading_processes_under_on
     here = context._of_process.__wrapped__(0)
     assert here.settings.hub_token == SecretStr("hf_secret")
     assert "hf_secret" not in repr(here.settings)
-    given = child_environment.child_environment()
+    given = environment.child_environment()
     assert given["HF_TOKEN"] == "hf_secret"
     assert "VEZNA_HUB_TOKEN_FILE" not in given

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from worker import preparer
-from worker.preparer import GivenUp, NotPrepared, Preparer
+from worker.ingest import worker
+from worker.ingest.worker import GivenUp, NotPrepared, Preparer
 
 SAYS = "import sys, json, time, os; sys.stdin.readline()"
 
@@ -70,7 +70,7 @@ def test_what_is_at_work_when_the_worker_stops_is_no_failure_of_the_file() -> No
 
 
 def test_a_silent_process_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparer, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(worker, "STALL_SECONDS", 0.5)
     with pytest.raises(NotPrepared, match="Nothing was heard of the reading"):
         Preparer().run({}, wants, command=command("time.sleep(60)"))
 

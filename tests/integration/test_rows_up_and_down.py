@@ -9,7 +9,7 @@ from sqlalchemy import inspect, text, update
 from sqlalchemy.exc import IntegrityError
 
 from app.domain.methods import FullSpec
-from app.domain.runs import RunSpec
+from app.domain.runs.spec import RunSpec
 from app.services import datasets, imports, runs
 from app.settings import Settings
 from app.store import migrate

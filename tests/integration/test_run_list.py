@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, String, cast, event, func, insert, text, update
 
 from app.domain.errors import NotFound
-from app.domain.filters import parse
+from app.domain.runs.filters import parse
 from app.store.queries import run_groups, runs
 from app.store.queries.run_columns import SHOWN
 from app.store.queries.run_list import NEWEST, Order, RunValues, count, page

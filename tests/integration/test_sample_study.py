@@ -3,9 +3,9 @@
 import pytest
 
 from app import sample
-from app.cli import start
-from app.domain.datasets import SAMPLE_DATASET
-from app.domain.models import SAMPLE_MODEL
+from app.cli import serve
+from app.domain.data.dataset import SAMPLE_DATASET
+from app.domain.models.base_model import SAMPLE_MODEL
 from app.services import datasets
 from app.services import studies as study_service
 from app.settings import Settings
@@ -29,23 +29,23 @@ def with_sample_model(registered: Database) -> Database:
 
 
 def test_a_spoilt_sample_study_is_submitted_anew(with_sample_model: Database, settings: Settings) -> None:
-    first = start.sample_study(settings, lambda: None)
-    assert start.sample_study(settings, lambda: None) == first
+    first = serve.sample_study(settings, lambda: None)
+    assert serve.sample_study(settings, lambda: None) == first
     with with_sample_model.transaction() as session:
         study_service.cancel(session, SilentBell(), first)
-    assert start.sample_study(settings, lambda: None) == first + 1
+    assert serve.sample_study(settings, lambda: None) == first + 1
 
 
 def test_a_users_newer_version_of_the_samples_name_leaves_the_sample_study_what_it_is(
     with_sample_model: Database, settings: Settings, files: Files
 ) -> None:
-    first = start.sample_study(settings, lambda: None)
+    first = serve.sample_study(settings, lambda: None)
     theirs = _of_their_own(with_sample_model, files, version=2)
-    assert start.sample_study(settings, lambda: None) == first
+    assert serve.sample_study(settings, lambda: None) == first
     with with_sample_model.transaction() as session:
         study_service.cancel(session, SilentBell(), first)
-    again = start.sample_study(settings, lambda: None)
-    assert start.sample_study(settings, lambda: None) == again == first + 1
+    again = serve.sample_study(settings, lambda: None)
+    assert serve.sample_study(settings, lambda: None) == again == first + 1
     with with_sample_model.reading() as session:
         studied = [session.get_one(StudyRow, which) for which in (first, again)]
         assert studied[0].dataset_id == studied[1].dataset_id != theirs
@@ -59,8 +59,8 @@ def test_where_a_user_has_the_samples_names_the_sample_stands_beside_theirs(
     with_sample_model: Database, settings: Settings, files: Files
 ) -> None:
     theirs = [_of_their_own(with_sample_model, files, name) for name in (SAMPLE_DATASET, sample.SUMMARIES)]
-    study = start.sample_study(settings, lambda: None)
-    assert start.sample_study(settings, lambda: None) == study
+    study = serve.sample_study(settings, lambda: None)
+    assert serve.sample_study(settings, lambda: None) == study
     with with_sample_model.reading() as session:
         studied = session.get_one(StudyRow, study)
         assert studied.spec.dataset == f"{SAMPLE_DATASET}-sample"
@@ -80,8 +80,8 @@ def test_where_a_user_has_the_base_models_name_the_packaged_one_stands_beside_it
         for name, source in ((SAMPLE_MODEL, "directory"), (f"{SAMPLE_MODEL}-sample", "sample")):
             facts = SAMPLE_FACTS.model_dump()
             session.add(BaseModelRow(name=name, source=source, location="", status="ready", facts_json=facts))
-    study = start.sample_study(settings, lambda: None)
-    assert start.sample_study(settings, lambda: None) == study
+    study = serve.sample_study(settings, lambda: None)
+    assert serve.sample_study(settings, lambda: None) == study
     with registered.reading() as session:
         assert session.get_one(StudyRow, study).spec.base_model == f"{SAMPLE_MODEL}-sample"
 
@@ -91,7 +91,7 @@ def test_a_users_version_that_is_not_ready_has_the_name_too(
 ) -> None:
     with with_sample_model.transaction() as session:
         session.add(DatasetRow(name=SAMPLE_DATASET, status="preparing"))
-    study = start.sample_study(settings, lambda: None)
+    study = serve.sample_study(settings, lambda: None)
     with with_sample_model.reading() as session:
         assert session.get_one(StudyRow, study).spec.dataset == f"{SAMPLE_DATASET}-sample"
 

@@ -6,8 +6,8 @@ from typing import Any
 import datasets as hub_datasets
 import pytest
 
+from app.domain.data.uploads import SourceRequest
 from app.domain.errors import Invalid
-from app.domain.uploads import SourceRequest
 from app.queue import READ
 from app.services import uploads
 from app.settings import Settings
@@ -16,9 +16,9 @@ from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import UploadRow
 from tests.reading import context, dataset
-from worker import preparing
 from worker.context import Context
-from worker.reading import hub
+from worker.ingest import host
+from worker.ingest.readers import hub
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 COMMIT = "c" * 40
@@ -48,7 +48,7 @@ def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def add(here: Context, wanted: SourceRequest, roots: list[Path] | None = None) -> UploadRow:
     with here.database.transaction() as session:
         row = uploads.add_source(session, here.bell, wanted, roots or [])
-    preparing.read(here, row.id)
+    host.read(here, row.id)
     with here.database.reading() as session:
         return upload_rows.get(session, row.id)
 

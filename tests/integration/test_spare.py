@@ -12,16 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.domain.jobs import Report, ResultReport, TrainJob
 from app.domain.methods import FullSpec
-from app.domain.runs import RunSpec
+from app.domain.runs.job import Report, ResultReport, TrainJob
+from app.domain.runs.spec import RunSpec
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
 from app.store import migrate
 from app.store.session import Database
 from tests.whole import until
-from worker.spare import Trainers
-from worker.trainer_process import TrainerProcess
+from worker.training.host import TrainerProcess
+from worker.training.warm_pool import Trainers
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 SUCCEEDS = (sys.executable, str(FAKE), "succeeds")
@@ -143,7 +143,7 @@ def test_where_no_spare_is_wanted_each_trainer_is_started_for_its_job(job: Train
 def test_a_spare_dies_with_the_process_that_keeps_it() -> None:
     program = (
         "import time\n"
-        "from worker.spare import Trainers\n"
+        "from worker.training.warm_pool import Trainers\n"
         "trainers = Trainers(keep_spare=True)\n"
         "trainers.warm_up()\n"
         "print(trainers.spare.pid, flush=True)\n"
@@ -152,7 +152,7 @@ def test_a_spare_dies_with_the_process_that_keeps_it() -> None:
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as keeper:
         assert keeper.stdout
         spare = int(keeper.stdout.readline())
-        until(lambda: "worker.trainer" in psutil.Process(spare).cmdline(), 10)
+        until(lambda: "worker.training.child" in psutil.Process(spare).cmdline(), 10)
         keeper.kill()
     until(lambda: gone(spare), 10)
 
@@ -184,7 +184,7 @@ def trainers_of(worker: psutil.Process) -> list[psutil.Process]:
     found = []
     for child in worker.children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it may end while it is looked at
-            if "worker.trainer" in child.cmdline():
+            if "worker.training.child" in child.cmdline():
                 found.append(child)
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from app.domain.uploads import Part
+from app.domain.data.uploads import Part
 from app.services import datasets, uploads
 from app.settings import Settings
 from app.store.files import Files
@@ -21,8 +21,8 @@ from app.store.tables import DatasetRow, UploadRow
 from tests.reading import context, dataset, upload
 from worker import tasks
 from worker.context import Context
-from worker.fetching import from_directory, kept
-from worker.preparer import GivenUp
+from worker.ingest.fetch import from_directory, kept
+from worker.ingest.worker import GivenUp
 
 CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.domain.methods import FullSpec
-from app.domain.runs import RunSpec
+from app.domain.runs.spec import RunSpec
 from app.services import attempts, runs, sweep
 from app.services import workers as worker_service
 from app.services.attempts import Claim
@@ -26,10 +26,10 @@ from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import RunRow
 from tests.fakes import SilentBell
-from worker import supervisor, workdir
 from worker.context import Context
-from worker.spare import Trainers
-from worker.supervisor import supervise
+from worker.training import supervisor, workdir
+from worker.training.supervisor import supervise
+from worker.training.warm_pool import Trainers
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 ROOT = Path(__file__).resolve().parents[2]

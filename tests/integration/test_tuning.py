@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.metrics import RunResult
-from app.domain.runs import Failure, FailureCode, RunStatus
-from app.domain.studies import ArmSpec, StudySpec
-from app.domain.tuning import FIRST_SEED
+from app.domain.runs.result import RunResult
+from app.domain.runs.spec import Failure, FailureCode, RunStatus
+from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.tuning import FIRST_SEED
 from app.services import attempts, studies, tuning
 from app.services import runs as run_service
 from app.services.attempts import Claim

@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from app.domain.datasets import LabelledRow
+from app.domain.data.dataset import LabelledRow
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
+from app.domain.data.uploads import ReadingOptions
+from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, Invalid
-from app.domain.mapping import ColumnMapping
-from app.domain.splitting import Splitting
-from app.domain.uploads import ReadingOptions
-from app.domain.versions import DatasetRequest
 from app.queue import PREPARE, READ
 from app.services import datasets, sweep, uploads
 from app.settings import Settings
@@ -20,10 +20,10 @@ from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import now
 from tests.reading import context, dataset, upload
-from worker import preparing
 from worker.context import Context
-from worker.engine.data import read
-from worker.preparer import Preparer
+from worker.engine.data.batches import read
+from worker.ingest import host
+from worker.ingest.worker import Preparer
 
 CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
 
@@ -219,7 +219,7 @@ def test_a_reading_that_was_wrong_is_done_again_as_it_is_told(here: Context) -> 
     assert wrong.scan and wrong.scan.header
     with here.database.transaction() as session:
         uploads.read_again(session, here.bell, wrong.id, ReadingOptions(header=False))
-    preparing.read(here, wrong.id)
+    host.read(here, wrong.id)
     with here.database.reading() as session:
         found = upload_rows.get(session, wrong.id).scan
     assert found and (found.rows, [column.name for column in found.columns]) == (4, ["column 1", "column 2"])
@@ -266,6 +266,6 @@ def test_a_database_that_is_away_for_a_moment_is_no_failure_of_the_file(
         raise OperationalError("UPDATE", {}, Exception("the database is away"))
 
     monkeypatch.setattr(uploads, "progress", away)
-    preparing.read(here, row.id)
+    host.read(here, row.id)
     with here.database.reading() as session:
         assert upload_rows.get(session, row.id).status == "reading"

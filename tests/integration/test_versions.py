@@ -4,11 +4,11 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.domain.datasets import TextRow, item_name
+from app.domain.data.dataset import TextRow, item_name
 from app.domain.errors import Conflict, Invalid
 from app.domain.methods import FullSpec, HeadOnlySpec
-from app.domain.runs import RunSpec
-from app.domain.studies import ArmSpec, StudySpec
+from app.domain.runs.spec import RunSpec
+from app.domain.studies.spec import ArmSpec, StudySpec
 from app.services import attempts, datasets, runs, studies
 from app.store.files import Files
 from app.store.queries import datasets as rows_of_data

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.domain.calibration import ASSUMED, CARDS, GIB
 from app.domain.errors import Invalid, NotFound
-from app.domain.fits import EstimateRequest, FitReport, RunFit
-from app.domain.memory_maps import MapQuestion, MapReport
 from app.domain.methods import FullSpec, LoraSpec, QloraSpec
-from app.domain.prediction import MapRequest, PredictionRequest
-from app.domain.runs import Failure, FailureCode, RunSpec, TrainingArguments
-from app.domain.studies import ArmSpec, StudySpec
-from app.services import attempts, estimates, memory_maps, runs, will_it_fit
+from app.domain.resources.calibration import ASSUMED, CARDS, GIB
+from app.domain.resources.estimate import MapRequest, PredictionRequest
+from app.domain.resources.memory_fit import EstimateRequest, FitReport, RunFit
+from app.domain.resources.memory_map import MapQuestion, MapReport
+from app.domain.runs.spec import Failure, FailureCode, RunSpec, TrainingArguments
+from app.domain.studies.spec import ArmSpec, StudySpec
+from app.services import attempts, runs
+from app.services.resources import estimates, memory_fit, memory_maps
 from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.session import Database
@@ -50,7 +51,7 @@ def ask(registered: Database, bell: SilentBell, settings: Settings) -> Callable[
     def settled(wanted: Any) -> FitReport:
         while True:
             with registered.transaction() as session:
-                report = will_it_fit.of_any(session, bell, settings, wanted)
+                report = memory_fit.of_any(session, bell, settings, wanted)
             if report.settled:
                 return report
             answer(registered, bell)
@@ -113,12 +114,12 @@ def test_one_prediction_serves_every_device_of_a_kind_and_every_seed(
 def test_a_look_asks_for_nothing(registered: Database, settings: Settings, bell: SilentBell) -> None:
     sign_on(registered)
     with registered.reading() as session:
-        report = will_it_fit.of_run(session, None, settings, RUN)
+        report = memory_fit.of_run(session, None, settings, RUN)
         assert session.scalars(select(EstimateRow)).all() == []
     assert report.unasked == report.pending == 3 and not report.settled
     assert bell.rung == []
     with registered.transaction() as session:
-        asked = will_it_fit.of_run(session, bell, settings, RUN)
+        asked = memory_fit.of_run(session, bell, settings, RUN)
     assert (asked.unasked, asked.pending) == (0, 3)
 
 
@@ -152,22 +153,22 @@ def test_what_is_known_to_fit_nowhere_is_refused_with_the_best_way_out_and_what_
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
-    will_it_fit.refuse_misfit(registered, bell, settings, STUDY)
+    memory_fit.refuse_misfit(registered, bell, settings, STUDY)
     with registered.transaction() as session:
-        will_it_fit.of_study(session, bell, settings, STUDY)
+        memory_fit.of_study(session, bell, settings, STUDY)
     answer(registered, bell)
     with pytest.raises(Invalid) as early:
-        will_it_fit.refuse_misfit(registered, bell, settings, STUDY)
+        memory_fit.refuse_misfit(registered, bell, settings, STUDY)
     [error] = early.value.fields
     assert error.path == "arms.0.method"
     assert "full is predicted to need 10.0 GiB, and no live worker has room for it: w1 has 8.0 GiB" in error.message
     assert error.remedy == "insist=true queues it all the same"
     answer(registered, bell)
     with pytest.raises(Invalid) as late:
-        will_it_fit.refuse_misfit(registered, bell, settings, STUDY)
+        memory_fit.refuse_misfit(registered, bell, settings, STUDY)
     assert late.value.fields[0].remedy.startswith("LoRA instead of full fine-tuning would save 5.0 GiB; or insist")
     sign_on(registered, "larger", memory_bytes=64 * GIB)
-    will_it_fit.refuse_misfit(registered, bell, settings, STUDY)
+    memory_fit.refuse_misfit(registered, bell, settings, STUDY)
 
 
 def test_a_pasted_config_is_asked_about_without_a_tokenizer_and_with_the_datasets_labels(
@@ -222,7 +223,7 @@ def finished(db: Database, bell: SilentBell, peak: int, seconds: float, spec: Ru
 
 def fit_of(db: Database, bell: SilentBell, settings: Settings, run_id: int) -> RunFit:
     with db.transaction() as session:
-        return will_it_fit.of_submitted(session, bell, settings, run_queries.get(session, run_id))
+        return memory_fit.of_submitted(session, bell, settings, run_queries.get(session, run_id))
 
 
 def test_past_runs_calibrate_what_their_device_is_told_and_each_is_held_against_the_others(
@@ -242,7 +243,7 @@ def test_past_runs_calibrate_what_their_device_is_told_and_each_is_held_against_
     assert last.seconds_error == pytest.approx(0)
     assert (last.measured_bytes, last.fit) == (160 * MIB, "fits")
     with registered.reading() as session:
-        [told] = will_it_fit.accuracy(session)
+        [told] = memory_fit.accuracy(session)
     assert (told.device_name, told.precision, told.method, told.peak.runs) == ("CPU", "fp32", "full", 3)
     assert told.task == RUN.task
     assert told.peak.worst == pytest.approx(-10 / 160)
@@ -273,7 +274,7 @@ def test_a_trial_calibrates_as_a_run_does_unless_its_peak_was_to_come_from_the_t
     assert found.peak.value == 3 * GIB + (50 * MIB if counts else ASSUMED["cpu", False][0])
     assert (found.train_seconds is not None) == counts
     with registered.reading() as session:
-        assert [told.peak.runs for told in will_it_fit.accuracy(session)] == ([3] if counts else [])
+        assert [told.peak.runs for told in memory_fit.accuracy(session)] == ([3] if counts else [])
 
 
 def test_a_run_that_was_not_predicted_has_nothing_to_be_held_against(

@@ -24,10 +24,10 @@ def test_the_contracts_hold() -> None:
         "app.cli",
         "worker.celery",
         "worker.tasks",
-        "worker.supervisor",
-        "worker.trainer",
-        "worker.estimator",
-        "worker.estimation",
+        "worker.training.supervisor",
+        "worker.training.child",
+        "worker.estimation.host",
+        "worker.estimation.child",
     ],
 )
 def test_importing_it_brings_no_ml_library(module: str, tmp_path: Path) -> None:

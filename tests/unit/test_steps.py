@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.metrics import STEP_DTYPE, StepColumn, StepMetrics, to_array
+from app.domain.runs.result import STEP_DTYPE, StepColumn, StepMetrics, to_array
 from app.store.queries.steps import column, picked
 from app.web.figures.reports import EveryStep
 

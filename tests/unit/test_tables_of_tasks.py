@@ -2,11 +2,11 @@
 
 from typing import get_args
 
-from app.domain.datasets import ROWS
+from app.domain.data.dataset import ROWS
 from app.domain.methods import METHODS
 from app.domain.tasks import METRICS, TASKS, Format, MetricName, Task, Unit
-from app.web.words.data import FORMATS
-from app.web.words.metrics import UNITS, loss_unit
+from app.web.text.data import FORMATS
+from app.web.text.metrics import UNITS, loss_unit
 from worker.engine import tasks as engine
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from app.cli.terminal.study import follow_study, verdict_table
 from app.services import studies as study_service
-from app.terminal import follow_study, verdict_table
 from app.web.api.comparison import ComparisonOut
 from tests.factories import empty_database, plain, seed_study
 from tests.filled_language import fill_language

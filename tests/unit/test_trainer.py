@@ -12,7 +12,8 @@ import psutil
 import pytest
 from pydantic import TypeAdapter
 
-from app.domain.jobs import (
+from app.domain.methods import FullSpec, LoraSpec, MethodSpec
+from app.domain.runs.job import (
     EvaluationReport,
     FailureReport,
     PhaseReport,
@@ -21,12 +22,11 @@ from app.domain.jobs import (
     StepsReport,
     TrainJob,
 )
-from app.domain.methods import FullSpec, LoraSpec, MethodSpec
-from app.domain.runs import FailureCode, TrainingArguments
+from app.domain.runs.spec import FailureCode, TrainingArguments
 from tests import tiny
-from worker.protocol import EXIT_ABANDONED, EXIT_STOPPED, Handover
-from worker.trainer_env import TRAINER_ENV
-from worker.trainer_process import COMMAND
+from worker.training.environment import TRAINER_ENV
+from worker.training.host import COMMAND
+from worker.training.protocol import EXIT_ABANDONED, EXIT_STOPPED, Handover
 
 pytestmark = pytest.mark.slow
 
@@ -220,7 +220,7 @@ def test_what_is_imported_ahead_opens_no_device_and_starts_no_threads_for_mathem
     program = (
         "import os\n"
         "import torch\n"
-        "import worker.execution\n"
+        "import worker.training.execution\n"
         "assert not torch.cuda.is_initialized()\n"
         "threads = lambda: len(os.listdir('/proc/self/task'))\n"
         "before = threads()\n"
@@ -244,7 +244,7 @@ def test_a_model_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_prints_of_libraries_do_not_reach_the_reports(tmp_path: Path) -> None:
-    program = "import os\nfrom app.domain.jobs import LogReport\nfrom worker.protocol import Channel\n"
+    program = "import os\nfrom app.domain.runs.job import LogReport\nfrom worker.training.protocol import Channel\n"
     program += (
         "c = Channel()\nprint('noise', flush=True)\nos.system('echo more noise')\nc.send(LogReport(message='é'))\n"
     )

@@ -7,37 +7,37 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from app.domain.architecture import TaskModel
-from app.domain.datasets import Row, Split
+from app.domain.data.dataset import Row, Split
 from app.domain.errors import RunFailed
-from app.domain.jobs import TrainJob
 from app.domain.methods import QloraSpec
-from app.domain.metrics import Memory, Parameters, RunResult
-from app.domain.runs import FailureCode, Phase
-from app.domain.updates import RunUpdates
-from worker.engine import audit
-from worker.engine.architecture import describe as describe_model
-from worker.engine.artifacts import collect, write_predictions
+from app.domain.models.architecture import TaskModel
+from app.domain.models.weight_delta import RunUpdates
+from app.domain.runs.job import TrainJob
+from app.domain.runs.result import Memory, Parameters, RunResult
+from app.domain.runs.spec import FailureCode, Phase
 from worker.engine.clocks import Stopwatch
-from worker.engine.data import Examples, check_length, read, seen
-from worker.engine.dropout import quicken
+from worker.engine.data.batches import Examples, check_length, read, seen
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
-from worker.engine.evaluate import Evaluator, Predictions
-from worker.engine.fetch import at_hand
-from worker.engine.forgetting import GeneralText
-from worker.engine.memory import MemoryMeter
+from worker.engine.evaluation import audit
+from worker.engine.evaluation.base_model import Untouched
+from worker.engine.evaluation.evaluate import Evaluator, Predictions
+from worker.engine.evaluation.forgetting import GeneralText
+from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, budget
+from worker.engine.memory.measured import MemoryMeter
 from worker.engine.methods import MECHANISMS
-from worker.engine.model import Loaded, checkpoint_blocks, load
-from worker.engine.precision import freeze_in_bf16, hold_in_bf16
+from worker.engine.models.architecture import describe as describe_model
+from worker.engine.models.dropout import quicken
+from worker.engine.models.fetch import at_hand
+from worker.engine.models.load import Loaded, checkpoint_blocks, load
+from worker.engine.models.precision import freeze_in_bf16, hold_in_bf16
+from worker.engine.models.quantization import NF4, shape
+from worker.engine.prefix.stored_prefix import stored_prefix
 from worker.engine.progress import Instruments, ProgressSink
-from worker.engine.quantization import NF4, shape
-from worker.engine.resume import Checkpoint
-from worker.engine.stored_prefix import stored_prefix
+from worker.engine.saving.artifacts import collect, write_predictions
+from worker.engine.saving.resume import Checkpoint
 from worker.engine.tasks import TASKS
 from worker.engine.train import Loop, Trained
-from worker.engine.untouched import Untouched
-from worker.engine.updates import FREE_BYTES, Analysis, budget
 
 
 class Attempt:

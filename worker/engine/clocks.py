@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 import torch
 
-from app.domain.metrics import Clocks
+from app.domain.runs.result import Clocks
 
 ClockName = Literal[
     "download",

@@ -12,8 +12,8 @@ import torch
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from app.domain.errors import RunFailed
-from app.domain.metrics import Environment
-from app.domain.runs import FailureCode
+from app.domain.runs.result import Environment
+from app.domain.runs.spec import FailureCode
 
 _PACKAGES = ("torch", "transformers", "peft", "vezna")
 

@@ -7,8 +7,8 @@ import torch
 from safetensors import SafetensorError
 
 from app.domain.errors import RunFailed
-from app.domain.ledger import Ledger
-from app.domain.runs import FAILURES, Failure, FailureCode
+from app.domain.resources.ledger import Ledger
+from app.domain.runs.spec import FAILURES, Failure, FailureCode
 
 _ASKED = re.compile(r"[Tt]ried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)")
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from app.domain.metrics import Evaluation, StepMetrics
-from app.domain.runs import Phase
-from app.domain.updates import RunUpdates
+from app.domain.models.weight_delta import RunUpdates
+from app.domain.runs.result import Evaluation, StepMetrics
+from app.domain.runs.spec import Phase
 from worker.engine.clocks import ClockName, Stopwatch
-from worker.engine.ledger import Ledgers
-from worker.engine.memory import MemoryMeter
+from worker.engine.memory.ledger import Ledgers
+from worker.engine.memory.measured import MemoryMeter
 
 
 class Stopped(Exception):

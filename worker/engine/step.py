@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from worker.engine.data import Batch
+from worker.engine.data.batches import Batch
 from worker.engine.tasks import TaskFile
 
 

@@ -11,23 +11,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from app.domain.ledger import Moment
-from app.domain.runs import Phase, TrainingArguments
+from app.domain.resources.ledger import Moment
+from app.domain.runs.spec import Phase, TrainingArguments
 from app.domain.tasks import TASKS as FACTS
 from app.domain.tasks import MetricName, Task
-from worker.engine.checkpoint import BestCheckpoint
 from worker.engine.clocks import ClockName
-from worker.engine.data import Examples, training_order
-from worker.engine.evaluate import Evaluator
-from worker.engine.memory import tensor_bytes
+from worker.engine.data.batches import Examples, training_order
+from worker.engine.evaluation.evaluate import Evaluator
+from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import Companion
+from worker.engine.prefix.stored_prefix import StoredPrefix
 from worker.engine.progress import Instruments
-from worker.engine.resumable import Resumable
-from worker.engine.resume import Checkpoint
+from worker.engine.saving.best_weights import BestCheckpoint
+from worker.engine.saving.resumable import Resumable
+from worker.engine.saving.resume import Checkpoint
+from worker.engine.saving.steplog import StepLog
 from worker.engine.schedule import factor, warmup
 from worker.engine.step import adamw, clip, forward_and_back
-from worker.engine.steplog import StepLog
-from worker.engine.stored_prefix import StoredPrefix
 from worker.engine.tasks import TASKS
 
 

@@ -17,9 +17,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.architecture import LinearFacts, TaskModel, Tensor, short_names
 from app.domain.errors import FieldError
 from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
+from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, short_names
 
 Place = Literal["attention", "feed-forward"]
 

@@ -16,18 +16,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.architecture import LinearFacts, TaskModel, Tensor, matching, short_names
-from app.domain.capabilities import Capability
 from app.domain.errors import FieldError
+from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, matching, short_names
+from app.domain.models.patterns import LONGEST, matcher
 from app.domain.names import wrong
-from app.domain.patterns import LONGEST, matcher
+from app.domain.runs.capabilities import Capability
 from app.domain.tasks import TASKS, Task
 
 Family = Literal["full", "partial", "head", "lora", "low-rank", "scaling", "prompt", "adapter"]
 """What a colour and a marker stand for on pages and in charts."""
 Mechanism = Literal["selection", "peft", "bottleneck", "scratch"]
 Unchanged = Literal["head", "biases", "tokens", "networks"]
-"""What trains where no matrix of the base model changes; the sentences are in `app.domain.updates`."""
+"""What trains where no matrix of the base model changes; the sentences are in `app.domain.models.weight_delta`."""
 WRAPPED = "base_model.model"
 """PEFT's name for a model into which it puts modules."""
 EVERY_TASK: tuple[Task, ...] = tuple(TASKS)
@@ -168,7 +168,7 @@ class LinearMethod(Method):
     """A method that adapts some of the linear layers, as its `target_modules` says.
 
     A list gives ends of module names; a string other than "all-linear" is a regular expression for whole names, as in
-    PEFT (what it may hold: `app.domain.patterns`); None takes PEFT's choice for the architecture.
+    PEFT (what it may hold: `app.domain.models.patterns`); None takes PEFT's choice for the architecture.
     """
 
     transposed: ClassVar[bool] = True

@@ -16,7 +16,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from app.domain.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.errors import FieldError
 from app.domain.methods.base import (
     WRAPPED,
@@ -28,6 +27,7 @@ from app.domain.methods.base import (
     layer,
     short,
 )
+from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.names import wrong
 
 InitLora = bool | Literal["gaussian", "pissa", "pissa_niter_16", "olora", "orthogonal"]

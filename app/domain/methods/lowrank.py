@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from app.domain.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.errors import FieldError
 from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets, layer, short
 from app.domain.methods.lora import Ranked, shape
+from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.names import wrong
 
 

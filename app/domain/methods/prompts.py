@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.architecture import TaskModel, Tensor
 from app.domain.errors import FieldError
 from app.domain.methods.base import MethodFacts, PeftMethod, Unchanged
+from app.domain.models.architecture import TaskModel, Tensor
 from app.domain.tasks import TASKS
 
 _LAST = "score"

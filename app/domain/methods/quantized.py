@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
-from app.domain.architecture import TaskModel, Tensor
-from app.domain.capabilities import Capability
 from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets
 from app.domain.methods.lora import LowRank
+from app.domain.models.architecture import TaskModel, Tensor
+from app.domain.runs.capabilities import Capability
 
 
 class QloraSpec(LowRank, Targeted):

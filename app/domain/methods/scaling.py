@@ -12,9 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from app.domain.architecture import LinearFacts, TaskModel, Tensor, short_names
 from app.domain.errors import FieldError
 from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets, chosen, layer, short
+from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, short_names
 
 
 class OftSpec(Targeted):

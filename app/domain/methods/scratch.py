@@ -8,9 +8,9 @@ adapter in PEFT's format.
 
 from typing import ClassVar, Literal
 
-from app.domain.architecture import TaskModel, Tensor
 from app.domain.methods.base import Mechanism, MethodFacts
 from app.domain.methods.lora import LowRank
+from app.domain.models.architecture import TaskModel, Tensor
 
 
 class LoraFromScratchSpec(LowRank):

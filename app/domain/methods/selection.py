@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel, Tensor
 from app.domain.errors import FieldError
 from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
+from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel, Tensor
 
 
 class Selection(Method):

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
+from app.domain.data.versions import reference_in
 from app.domain.errors import NotFound
-from app.domain.versions import reference_in
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import DatasetRow, RunRow, StudyRow

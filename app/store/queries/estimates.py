@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from app.domain.errors import NotFound
-from app.domain.prediction import Prediction
+from app.domain.resources.estimate import Prediction
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import EstimateRow, RunRow

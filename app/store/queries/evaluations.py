@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, defer
 
-from app.domain.metrics import Evaluation
+from app.domain.runs.result import Evaluation
 from app.store.session import IN_BINARY
 from app.store.tables import EvaluationRow
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.domain.runs import RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec, RunStatus
 from app.store.tables import RunRow
 
 MOST = 200

@@ -1,4 +1,4 @@
-"""The fields of a run (`app.domain.run_fields`) as columns and expressions."""
+"""The fields of a run (`app.domain.runs.fields`) as columns and expressions."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from app.domain.run_fields import FIELDS
+from app.domain.runs.fields import FIELDS
 from app.domain.tasks import METRICS
 from app.store.tables import BaseModelRow, CollectionRow, DatasetRow, RunRow, StudyRow
 

@@ -1,4 +1,4 @@
-"""A filter (`app.domain.filters`) as a condition of SQL; what a person typed is bound as a value.
+"""A filter (`app.domain.runs.filters`) as a condition of SQL; what a person typed is bound as a value.
 
 Every condition is true or false, never NULL: a run without a value fulfils no comparison, so that its `not` holds.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Float, and_, literal, not_, or_, select, true
 
-from app.domain.filters import Compare, Condition, Every, Is, Not, OneOf, Sign, Some, Value
+from app.domain.runs.filters import Compare, Condition, Every, Is, Not, OneOf, Sign, Some, Value
 from app.store.queries.run_columns import COLUMNS, NAMED, OUTSIDE, SCORES, Contains, Expression, Unindexed
 from app.store.tables import RunRow, RunTagRow, StudyTagRow
 from app.store.tables.base import UtcDateTime

@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement, Float, Numeric, Select, Subquery, case, ca
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
-from app.domain.filters import Condition
-from app.domain.groups import t_quantile
-from app.domain.run_fields import FIELDS
+from app.domain.runs.fields import FIELDS
+from app.domain.runs.filters import Condition
+from app.domain.runs.groups import t_quantile
 from app.store.queries.page import LARGEST_ID, Page
 from app.store.queries.run_columns import COLUMNS, SCORES, SHOWN, Expression
 from app.store.queries.run_conditions import clause

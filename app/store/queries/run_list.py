@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, tu
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.domain.errors import NotFound
-from app.domain.filters import Condition
+from app.domain.runs.filters import Condition
 from app.store.queries.page import LARGEST_ID, Page
 from app.store.queries.run_columns import SHOWN, Expression
 from app.store.queries.run_conditions import clause, read

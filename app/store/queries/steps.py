@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike, NDArray
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app.domain.metrics import STEP_DTYPE, Steps
+from app.domain.runs.result import STEP_DTYPE, Steps
 from app.store.session import IN_BINARY
 from app.store.tables import StepChunkRow
 

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from app.domain.data.uploads import Part
 from app.domain.errors import NotFound
-from app.domain.uploads import Part
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import DatasetRow, UploadRow

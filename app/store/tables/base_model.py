@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.models import ModelFacts
+from app.domain.models.base_model import ModelFacts
 from app.store.tables.base import Base, now
 
 

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.datasets import DatasetFacts
-from app.domain.findings import Finding
-from app.domain.mapping import ColumnMapping
-from app.domain.splitting import Splitting
+from app.domain.data.dataset import DatasetFacts
+from app.domain.data.findings import Finding
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
 from app.store.tables.base import Base, now
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.prediction import MapRequest, MemoryMap, Prediction, PredictionRequest
-from app.domain.previews import Preview, PreviewRequest
+from app.domain.data.previews import Preview, PreviewRequest
+from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction, PredictionRequest
 from app.store.tables.base import Base, now
 
 

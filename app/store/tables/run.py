@@ -10,14 +10,14 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain import groups
-from app.domain.checkpoints import StoredCheckpoint
 from app.domain.errors import Conflict
-from app.domain.ledger import Ledger
+from app.domain.imports.result import OutsideResult
 from app.domain.methods import Family
-from app.domain.metrics import RunResult
-from app.domain.outside import OutsideResult
-from app.domain.runs import Failure, FailureCode, RunSpec, RunStatus
+from app.domain.resources.ledger import Ledger
+from app.domain.runs import groups
+from app.domain.runs.checkpoint import StoredCheckpoint
+from app.domain.runs.result import RunResult
+from app.domain.runs.spec import Failure, FailureCode, RunSpec, RunStatus
 from app.store.tables.base import Base, now
 
 LISTED = (
@@ -97,7 +97,7 @@ class RunRow(Base):
     collection_id: Mapped[int | None] = mapped_column(ForeignKey("collections.id"), default=None, index=True)
     """Of an imported run; None of one that was trained here."""
     outside_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    """What the file says, as `app.domain.outside.OutsideResult`."""
+    """What the file says, as `app.domain.imports.result.OutsideResult`."""
     outside_hash: Mapped[str | None] = mapped_column(String(64), default=None)
     """Of what it says: within a collection a result is there once."""
 
@@ -143,7 +143,7 @@ class RunRow(Base):
     validation_score: Mapped[float | None] = mapped_column(default=None)
     """The metric of the verdict on the validation split; None where it needs generated text."""
     checkpoints_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
-    """The newest checkpoints, oldest first, as `app.domain.checkpoints.StoredCheckpoint`."""
+    """The newest checkpoints, oldest first, as `app.domain.runs.checkpoint.StoredCheckpoint`."""
 
     # what came out
     metric: Mapped[str] = mapped_column(String(20))
@@ -163,12 +163,12 @@ class RunRow(Base):
     precision: Mapped[str | None] = mapped_column(String(10), default=None)
     """`fp32` or `bf16`: what it computed in."""
     libraries: Mapped[str | None] = mapped_column(String(100), default=None)
-    """Versions on which memory depends, as `app.domain.metrics.Environment.libraries` writes them."""
+    """Versions on which memory depends, as `app.domain.runs.result.Environment.libraries` writes them."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     failure_code: Mapped[str | None] = mapped_column(String(40), default=None)
     failure_message: Mapped[str | None] = mapped_column(default=None)
     failure_ledger_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    """Who held what when memory ran out, as `app.domain.ledger.Ledger`."""
+    """Who held what when memory ran out, as `app.domain.resources.ledger.Ledger`."""
 
     # what was predicted
     estimate_id: Mapped[int | None] = mapped_column(ForeignKey("estimates.id"), default=None, index=True)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.studies import StudySpec
+from app.domain.studies.spec import StudySpec
 from app.store.tables.base import Base, now
 
 
@@ -25,7 +25,7 @@ class StudyRow(Base):
     stopped_json: Mapped[list[str]] = mapped_column(default=list)
     """Arms that were stopped, by title."""
     looks: Mapped[int] = mapped_column(default=0)
-    """How often seeds were added when results could be seen: `app.domain.verdict.after_looks`."""
+    """How often seeds were added when results could be seen: `app.domain.comparison.verdict.after_looks`."""
     note: Mapped[str] = mapped_column(default="")
     """What people wrote on it; its tags are in study_tags."""
     created_at: Mapped[datetime] = mapped_column(default=now)

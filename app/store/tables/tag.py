@@ -3,7 +3,7 @@
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.annotations import LONGEST_TAG
+from app.domain.runs.annotations import LONGEST_TAG
 from app.store.tables.base import Base
 
 

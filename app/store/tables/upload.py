@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.uploads import Part, ReadingOptions, SourceScan
+from app.domain.data.uploads import Part, ReadingOptions, SourceScan
 from app.store.tables.base import Base, now
 
 

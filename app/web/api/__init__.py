@@ -18,7 +18,7 @@ from app.web.api import (
     runs,
     studies,
     uploads,
-    weight_updates,
+    weight_deltas,
     workers,
 )
 
@@ -28,7 +28,7 @@ for part in (
     flips,
     run_list,
     runs,
-    weight_updates,
+    weight_deltas,
     events,
     artifacts,
     estimates,

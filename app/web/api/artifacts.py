@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from app.store.queries import artifacts, runs
 from app.store.tables import ArtifactRow
-from app.web.dependencies import Reading, Store
-from app.web.errors import problems
+from app.web.http.dependencies import Reading, Store
+from app.web.http.errors import problems
 
 router = APIRouter(tags=["artifacts"])
 

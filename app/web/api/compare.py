@@ -5,19 +5,19 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
-from app.domain.compared import Against, Compared, ComparedArm
-from app.domain.costs import Spread
+from app.domain.comparison.confounders import Obstacle, Takes, What
+from app.domain.comparison.costs import Spread
+from app.domain.comparison.runs import Against, Compared, ComparedArm
+from app.domain.comparison.verdict import VerdictKind
 from app.domain.errors import NotFound
 from app.domain.methods import Family
-from app.domain.obstacles import Obstacle, Takes, What
-from app.domain.verdict import VerdictKind
 from app.services import compare as compare_service
 from app.services.compare import Asked, told
 from app.store.queries.page import LARGEST_ID
 from app.web.api.comparison import SpreadOut
-from app.web.dependencies import Reading
-from app.web.errors import problems
-from app.web.words.compared import consequence, differs, failed, headline, remark, verdict_word, why_none
+from app.web.http.dependencies import Reading
+from app.web.http.errors import problems
+from app.web.text.runs_comparison import consequence, differs, failed, headline, remark, verdict_word, why_none
 
 router = APIRouter(tags=["compare"])
 

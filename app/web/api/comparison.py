@@ -4,12 +4,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.comparison import Arm, Comparison
-from app.domain.costs import Costs, Spread
+from app.domain.comparison.costs import Costs, Spread
+from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.verdict import Estimate, Verdict, VerdictKind
+from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.tasks import MetricName
-from app.domain.tuned import ArmTuning
-from app.domain.verdict import Estimate, Verdict, VerdictKind
-from app.web.words import caveats, phrase, plain
+from app.web.text import caveats, phrase
+from app.web.text.summary import plain
 
 
 class EstimateOut(BaseModel):

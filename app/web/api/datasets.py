@@ -7,21 +7,21 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
-from app.domain.datasets import DatasetFacts
+from app.domain.data.dataset import DatasetFacts
+from app.domain.data.findings import Finding
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
+from app.domain.data.versions import DatasetRequest, DatasetState, reference_in
 from app.domain.errors import Conflict, NotFound
-from app.domain.findings import Finding
-from app.domain.mapping import ColumnMapping
 from app.domain.names import Name
-from app.domain.splitting import Splitting
-from app.domain.versions import DatasetRequest, DatasetState, reference_in
 from app.services import datasets as dataset_service
 from app.store.queries import datasets
 from app.store.tables import DatasetRow
 from app.web.api.examples import DATASET
-from app.web.api.waiting import Wait, ended
-from app.web.dependencies import Bell, Db, Reading, Store
-from app.web.errors import problems
-from app.web.words.findings import in_words, why_none
+from app.web.http.dependencies import Bell, Db, Reading, Store
+from app.web.http.errors import problems
+from app.web.http.waiting import Wait, ended
+from app.web.text.findings import in_words, why_none
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 

@@ -6,20 +6,20 @@ from typing import Annotated, Any, Literal, Self, cast
 from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 
-from app.domain.fits import Accuracy, ArmFit, EstimateRequest, FitReport, State
+from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.names import wrong
-from app.domain.prediction import MapRequest, MemoryMap, Prediction, PredictionRequest
-from app.domain.previews import Preview, PreviewRequest
-from app.domain.runs import RunSpec
-from app.domain.studies import StudySpec
-from app.services import will_it_fit
-from app.services.machine_fits import state_of
+from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.resources.memory_fit import Accuracy, ArmFit, EstimateRequest, FitReport, State
+from app.domain.runs.spec import RunSpec
+from app.domain.studies.spec import StudySpec
+from app.services.resources import memory_fit
+from app.services.resources.device_fit import state_of
 from app.store.queries import estimates
 from app.store.tables import EstimateRow
 from app.web.api.examples import ESTIMATE
-from app.web.api.waiting import Wait, answered, partial
-from app.web.dependencies import Bell, Config, Db, Reading
-from app.web.errors import problems
+from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.errors import problems
+from app.web.http.waiting import Wait, answered, partial
 
 router = APIRouter(prefix="/estimates", tags=["estimates"])
 
@@ -104,7 +104,7 @@ async def ask(
     time against each live worker and well-known cards, with ways out where a worker is too small.
 
     200 once everything is worked out, 202 with what is ready before that. Nothing is queued, no weights are loaded."""
-    report = await answered(db, bell, lambda session, b: will_it_fit.of_any(session, b, settings, asked), wait)
+    report = await answered(db, bell, lambda session, b: memory_fit.of_any(session, b, settings, asked), wait)
     response.status_code = 200 if report.settled else 202
     return EstimateAnswer.of(report)
 
@@ -113,7 +113,7 @@ async def ask(
 def accuracy(session: Reading) -> list[Accuracy]:
     """How far estimates were from what was measured, by device, precision and method. Each run is held against an
     estimate that rests on the other runs only."""
-    return will_it_fit.accuracy(session)
+    return memory_fit.accuracy(session)
 
 
 @router.get("/{estimate_id}", operation_id="getEstimate", responses=problems(404))

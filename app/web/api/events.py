@@ -14,14 +14,14 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from app.domain.runs import RunStatus
-from app.domain.studies import StudyStatus
+from app.domain.runs.spec import RunStatus
+from app.domain.studies.spec import StudyStatus
 from app.services import studies as study_service
 from app.store.queries import events, runs, studies
 from app.store.session import Database
 from app.store.tables import RunRow
-from app.web.dependencies import Db, Reading
-from app.web.errors import problems
+from app.web.http.dependencies import Db, Reading
+from app.web.http.errors import problems
 
 router = APIRouter(tags=["events"])
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from app import sample
 from app.domain.methods import METHODS, FullSpec, Ia3Spec, LoraSpec, PrefixSpec
-from app.domain.runs import RunSpec, TrainingArguments
-from app.domain.studies import ArmSpec, StudySpec
-from app.domain.tuning import GridTuning
+from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.tuning import GridTuning
 
 CAUSAL = StudySpec(
     name="Headlines by SmolLM2-135M",

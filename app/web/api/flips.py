@@ -5,9 +5,9 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from app.domain.comparison import Comparison
+from app.domain.comparison.flips import FlipKind, Flips
+from app.domain.comparison.study import Comparison
 from app.domain.errors import Invalid
-from app.domain.flips import FlipKind, Flips
 from app.domain.tasks import MetricName
 from app.services import flips as flip_service
 from app.services import studies as study_service
@@ -15,10 +15,10 @@ from app.services.flip_answers import Answer
 from app.services.flips import FlipItem, Found, Slice
 from app.store.queries.page import LARGEST_ID
 from app.web.api.run_list import Limit
-from app.web.contexts.study_flips import usual
-from app.web.dependencies import Reading, Store
-from app.web.errors import problems
-from app.web.words.flips import rule
+from app.web.http.dependencies import Reading, Store
+from app.web.http.errors import problems
+from app.web.pages.study.flips import usual
+from app.web.text.flips import rule
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 

@@ -17,8 +17,8 @@ from app.settings import Settings
 from app.store import migrate
 from app.store.queries import collections, runs
 from app.store.session import Database
-from app.web.dependencies import Bell, Config, Db
-from app.web.timing import REGISTRY
+from app.web.http.dependencies import Bell, Config, Db
+from app.web.http.timing import REGISTRY
 
 router = APIRouter(tags=["health"])
 

@@ -6,16 +6,16 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.imports import MOST_FILES, NamedText, Refused
+from app.domain.imports.files import MOST_FILES, NamedText, Refused
+from app.domain.imports.result import OutsideResult
 from app.domain.names import Name
-from app.domain.outside import OutsideResult
 from app.services import imports
 from app.services.imports import DEFAULT_COLLECTION, Imported
 from app.store.queries import collections
 from app.store.queries.collections import Stock
 from app.web.api.examples import IMPORT
-from app.web.dependencies import Db, Reading
-from app.web.errors import problems
+from app.web.http.dependencies import Db, Reading
+from app.web.http.errors import problems
 
 router = APIRouter(tags=["imports"])
 

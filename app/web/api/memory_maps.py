@@ -4,14 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.domain.memory_maps import Length, MapQuestion, MapReport, Rows
 from app.domain.names import Name
-from app.domain.runs import TrainingArguments
+from app.domain.resources.memory_map import Length, MapQuestion, MapReport, Rows
+from app.domain.runs.spec import TrainingArguments
 from app.domain.tasks import Task
-from app.services import memory_maps
-from app.web.api.waiting import Wait, answered, partial
-from app.web.dependencies import Bell, Config, Db
-from app.web.errors import problems
+from app.services.resources import memory_maps
+from app.web.http.dependencies import Bell, Config, Db
+from app.web.http.errors import problems
+from app.web.http.waiting import Wait, answered, partial
 
 router = APIRouter(prefix="/models", tags=["models"])
 

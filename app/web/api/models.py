@@ -7,18 +7,18 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from app.domain.adaptations import Adaptation, adaptations
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.methods import Family, MethodSpec
-from app.domain.models import ModelFacts, ModelRegistration, ModelSource, ModelStatus
+from app.domain.models.adaptations import Adaptation, adaptations
+from app.domain.models.base_model import ModelFacts, ModelRegistration, ModelSource, ModelStatus
 from app.domain.names import Name
 from app.domain.tasks import Task
 from app.services import models as model_service
 from app.store.queries import base_models
 from app.store.tables import BaseModelRow
 from app.web.api.examples import METHODS_OF_MODEL, REGISTRATION
-from app.web.dependencies import Bell, Config, Db, Reading
-from app.web.errors import problems
+from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.errors import problems
 
 router = APIRouter(prefix="/models", tags=["models"])
 

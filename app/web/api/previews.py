@@ -6,20 +6,20 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.errors import Conflict, NotFound
-from app.domain.fits import State
 from app.domain.names import Name
-from app.domain.previews import Preview, PreviewRequest
-from app.domain.runs import TrainingArguments
+from app.domain.resources.memory_fit import State
+from app.domain.runs.spec import TrainingArguments
 from app.domain.tasks import Task
 from app.services import previews
-from app.services.machine_fits import state_of
+from app.services.resources.device_fit import state_of
 from app.store.queries import base_models, estimates
 from app.store.tables import EstimateRow
 from app.web.api.datasets import find
-from app.web.api.waiting import Wait, ended, partial
-from app.web.dependencies import Bell, Db
-from app.web.errors import problems
+from app.web.http.dependencies import Bell, Db
+from app.web.http.errors import problems
+from app.web.http.waiting import Wait, ended, partial
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 

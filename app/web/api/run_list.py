@@ -7,19 +7,19 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel
 
-from app.domain.filter_words import LONGEST, nearest
-from app.domain.filters import Compare, Condition, Every, Is, parse
 from app.domain.methods import METHODS
 from app.domain.names import wrong
-from app.domain.run_fields import NAMES
-from app.domain.runs import RunStatus
+from app.domain.runs.fields import NAMES
+from app.domain.runs.filter_tokens import LONGEST, nearest
+from app.domain.runs.filters import Compare, Condition, Every, Is, parse
+from app.domain.runs.spec import RunStatus
 from app.domain.tasks import Task
 from app.store.queries import run_list, tags
 from app.store.queries.page import LARGEST_ID
 from app.store.queries.run_columns import SORTABLE
 from app.store.queries.run_list import Order, RunValues
-from app.web.dependencies import Reading
-from app.web.errors import problems
+from app.web.http.dependencies import Reading
+from app.web.http.errors import problems
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 

@@ -9,23 +9,24 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.domain.annotations import Annotation
-from app.domain.digits import plain
-from app.domain.fits import RunFit
-from app.domain.metrics import STEP_DTYPE, RunResult, StepColumn
-from app.domain.outside import OutsideResult
-from app.domain.runs import Failure, RunSpec, RunStatus
-from app.domain.thinning import lttb
+from app.domain.imports.result import OutsideResult
+from app.domain.resources.memory_fit import RunFit
+from app.domain.runs.annotations import Annotation
+from app.domain.runs.digits import plain
+from app.domain.runs.downsampling import lttb
+from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn
+from app.domain.runs.spec import Failure, RunSpec, RunStatus
 from app.queue import Doorbell
-from app.services import annotations, will_it_fit
+from app.services import annotations
 from app.services import runs as run_service
+from app.services.resources import memory_fit
 from app.store.queries import runs, steps, tags
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
-from app.web.api.waiting import look_or_ask
-from app.web.dependencies import Bell, Config, Db, Reading
-from app.web.errors import problems
+from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.errors import problems
+from app.web.http.waiting import look_or_ask
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -145,7 +146,7 @@ def submit(
     """Queue a run. What does not fit the base model or the dataset is refused here, with the field and the remedy; so
     is what is predicted to need more memory than any live worker has, unless you insist."""
     if not insist:
-        will_it_fit.refuse_misfit(db, bell, settings, spec)
+        memory_fit.refuse_misfit(db, bell, settings, spec)
     with db.transaction() as session:
         return RunOut.of(run_service.submit(session, bell, spec))
 
@@ -169,7 +170,7 @@ def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
     with what each would save. Ask again while `ways_pending`."""
 
     def of_run(session: Session, bell: Doorbell | None) -> RunFit:
-        return will_it_fit.of_submitted(session, bell, settings, runs.get(session, run_id))
+        return memory_fit.of_submitted(session, bell, settings, runs.get(session, run_id))
 
     return look_or_ask(db, bell, of_run)
 

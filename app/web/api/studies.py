@@ -9,11 +9,12 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from app.domain.annotations import Annotation
-from app.domain.studies import ArmSpec, StudySpec, StudyStatus
-from app.services import annotations, will_it_fit
+from app.domain.runs.annotations import Annotation
+from app.domain.studies.spec import ArmSpec, StudySpec, StudyStatus
+from app.services import annotations
 from app.services import studies as study_service
 from app.services.exports import TABLES, Table
+from app.services.resources import memory_fit
 from app.services.studies import StudyProgress
 from app.store.queries import studies, tags
 from app.web.added_arm import add_arm
@@ -21,12 +22,12 @@ from app.web.api.comparison import ComparisonOut
 from app.web.api.examples import ARM, STUDY
 from app.web.api.run_list import After, Limit
 from app.web.api.runs import Insist
-from app.web.dependencies import Bell, Config, Db, Reading, Store
-from app.web.errors import problems
-from app.web.pages.report import whole_report
-from app.web.plan import Plan, plan_of
-from app.web.table_file import TYPES, Ending, table_file
-from app.web.words.doubt import doubt
+from app.web.http.dependencies import Bell, Config, Db, Reading, Store
+from app.web.http.errors import problems
+from app.web.http.table_file import TYPES, Ending, table_file
+from app.web.pages.study.report import whole_report
+from app.web.text.plan import Plan, plan_of
+from app.web.text.power import doubt
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -143,7 +144,7 @@ def submit(
     unless every arm fits the base model, nor if one is predicted to need more memory than any live worker has, unless
     you insist. `plan` says what it takes, and whether it can decide."""
     if not insist:
-        will_it_fit.refuse_misfit(db, bell, settings, spec)
+        memory_fit.refuse_misfit(db, bell, settings, spec)
     with db.transaction() as session:
         plan = plan_of(session, spec)
         study = study_service.submit(session, bell, spec)

@@ -7,18 +7,18 @@ from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.orm import Session
 
+from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, UploadSource, UploadState
 from app.domain.errors import Invalid
-from app.domain.uploads import Part, ReadingOptions, SourceRequest, SourceScan, UploadSource, UploadState
 from app.services import uploads as upload_service
 from app.store.files import Files
 from app.store.queries import datasets, uploads
 from app.store.tables import UploadRow
 from app.web.api.examples import READING, SOURCE
-from app.web.api.waiting import Wait, ended
-from app.web.dependencies import Bell, Config, Db, Reading, RowId, Store
-from app.web.errors import field_errors, problems
-from app.web.incoming import ANY_SIZE, FormFiles, RawFile
-from app.web.words.findings import in_words
+from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
+from app.web.http.errors import field_errors, problems
+from app.web.http.uploads import ANY_SIZE, FormFiles, RawFile
+from app.web.http.waiting import Wait, ended
+from app.web.text.findings import in_words
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app.services import workers as worker_service
 from app.services.workers import WorkerView
-from app.web.dependencies import Config, Reading
+from app.web.http.dependencies import Config, Reading
 
 router = APIRouter()
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.domain.smoothing import Band, Floats
-from app.domain.thinning import bucket_starts, extremes
+from app.domain.runs.downsampling import bucket_starts, extremes
+from app.domain.runs.smoothing import Band, Floats
 from app.web.charts import grammar as alt
 from app.web.charts.line_ends import line_ends, room_for
 from app.web.charts.scales import Domain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.domain.updates import KeptAt
+from app.domain.models.weight_delta import KeptAt
 from app.web.charts import grammar as alt
 from app.web.charts.labels import widest
 from app.web.charts.scales import Domain

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from app.domain.comparison import Arm, Comparison
-from app.domain.costs import Spread
-from app.domain.metrics import RunResult
-from app.domain.pareto import Better
+from app.domain.comparison.costs import Spread
+from app.domain.comparison.pareto import Better
+from app.domain.comparison.study import Arm, Comparison
+from app.domain.runs.result import RunResult
 from app.web.figures.units import energy_unit, memory_unit, time_unit
+from app.web.format import NBSP, decimal, duration, energy, file_size, hundred, memory, short_count
 from app.web.i18n import gettext as _
-from app.web.numbers import NBSP, decimal, duration, energy, file_size, hundred, memory, short_count
-from app.web.words.metrics import loss_unit, title
+from app.web.text.metrics import loss_unit, title
 
 Units = Callable[[Comparison, float], tuple[float, str]]
 """From the largest value to what one unit of the axis is of it, and the unit's name."""

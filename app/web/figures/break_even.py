@@ -4,18 +4,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import floor, log10
 
-from app.domain.break_even import Line, Prices, Upkeep, cheaper_from, cost, stored
-from app.domain.comparison import Arm, Comparison
+from app.domain.comparison.break_even import Line, Prices, Upkeep, cheaper_from, cost, stored
+from app.domain.comparison.study import Arm, Comparison
 from app.web.charts import break_even as drawing
 from app.web.charts.break_even import BreakEven, Growth
 from app.web.figures.axes import AXES
 from app.web.figures.figure import Column, Figure, Table
+from app.web.figures.prices import PricesForm
 from app.web.figures.verdict import look
-from app.web.forms.prices import PricesForm
+from app.web.format import GIB, KIB, MIB, NBSP, NOTHING, count, decimal, duration, energy, file_size
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import GIB, KIB, MIB, NBSP, NOTHING, count, decimal, duration, energy, file_size
-from app.web.words.parts import focus, said, sentence
+from app.web.text.parts import focus, said, sentence
 
 SHOWN = 2
 """The picture goes on to at least so many times the number of tasks at which lines cross."""

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
-from app.domain.compared import Compared, ComparedArm
-from app.domain.costs import Spread
-from app.domain.pareto import Better, pareto_front
+from app.domain.comparison.costs import Spread
+from app.domain.comparison.pareto import Better, pareto_front
+from app.domain.comparison.runs import Compared, ComparedArm
 from app.web.charts import trade_off as drawing
 from app.web.charts.style import Look
 from app.web.charts.trade_off import Missing, Point, Reach, Side, TradeOff
 from app.web.figures.figure import Cell, Column, Figure, Table
+from app.web.format import GIB, KIB, MIB, NOTHING, duration, file_size, memory, percent, short_count
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.numbers import GIB, KIB, MIB, NOTHING, duration, file_size, memory, percent, short_count
-from app.web.words.compared import failed
-from app.web.words.metrics import heading, title
-from app.web.words.parts import listed, sentence
+from app.web.text.metrics import heading, title
+from app.web.text.parts import listed, sentence
+from app.web.text.runs_comparison import failed
 
 Cost = Literal["memory", "time", "parameters", "file"]
 COSTS: tuple[Cost, ...] = get_args(Cost)

@@ -3,14 +3,14 @@ left."""
 
 from collections.abc import Mapping
 
-from app.domain.calibration import Estimate
-from app.domain.costs import Costs
-from app.domain.metrics import Memory
+from app.domain.comparison.costs import Costs
+from app.domain.resources.calibration import Estimate
+from app.domain.runs.result import Memory
 from app.web.charts.stacks import Bar, Part
 from app.web.figures.figure import Key
+from app.web.format import MIB, duration, mib
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.numbers import MIB, duration, mib
 
 OWNERS = (
     ("weights", marked("weights"), "var(--o-weights)"),

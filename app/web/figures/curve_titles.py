@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from app.domain.comparison import Comparison
-from app.domain.smoothing import Floats
+from app.domain.comparison.study import Comparison
+from app.domain.runs.smoothing import Floats
 from app.domain.tasks import TASKS
+from app.web.format import memory, rate, share
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import memory, rate, share
-from app.web.words.parts import listed, sentence
+from app.web.text.parts import listed, sentence
 
 ENOUGH_STEPS = 50
 """Fewer say nothing of a trend."""

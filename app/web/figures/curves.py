@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from app.domain.comparison import Comparison
-from app.domain.metrics import STEP_DTYPE, Steps
-from app.domain.smoothing import Band, Floats
+from app.domain.comparison.study import Comparison
+from app.domain.runs.result import STEP_DTYPE, Steps
+from app.domain.runs.smoothing import Band, Floats
 from app.domain.tasks import generates
 from app.web.charts import curves as drawing
 from app.web.charts.curves import Curve, Curves, band_of, line_of, pairs, some_of, top_of
@@ -17,12 +17,12 @@ from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.quantities import Quantity
 from app.web.figures.reports import Checkpoint, EveryStep, Line, Reports
 from app.web.figures.verdict import look
+from app.web.figures.view import StudyView
+from app.web.format import count
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import count
-from app.web.view import StudyView
-from app.web.words.metrics import title
-from app.web.words.parts import listed, seeds, sentence, why
+from app.web.text.metrics import title
+from app.web.text.parts import listed, seeds, sentence, why
 
 WIDTHS = (556, 356)
 ROWS = 5

@@ -1,16 +1,16 @@
 """Figures of a dataset: its labels, and how long its rows are in a base model's tokens."""
 
-from app.domain.datasets import DatasetFacts
-from app.domain.previews import PERCENTILES, SplitLengths
+from app.domain.data.dataset import DatasetFacts
+from app.domain.data.previews import PERCENTILES, SplitLengths
 from app.web.charts import lengths as lengths_chart
 from app.web.charts import stacks
 from app.web.charts.lengths import Bin, Lengths
 from app.web.charts.stacks import Bar, Part, Stacks
 from app.web.figures.figure import Column, Figure, Table
+from app.web.format import count, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import count, percent, share
-from app.web.words.data import SPLITS
+from app.web.text.data import SPLITS
 
 WIDTHS = (556, 356)
 MOST_BARS = 20

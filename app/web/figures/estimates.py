@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from app.domain.calibration import Estimate, relative_error
+from app.domain.resources.calibration import Estimate, relative_error
 from app.web.figures.figure import Cell, Column
+from app.web.format import signed_percent
 from app.web.i18n import gettext as _
-from app.web.numbers import signed_percent
 
 
 def predicted_columns(title: str, unit: str, show: Callable[[float | None], str]) -> tuple[Column, ...]:

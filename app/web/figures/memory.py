@@ -6,19 +6,19 @@ Runs that were made before there were ledgers have three owners computed, and wh
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.domain.calibration import relative_error
-from app.domain.comparison import Arm, Comparison
-from app.domain.costs import Costs
+from app.domain.comparison.costs import Costs
+from app.domain.comparison.study import Arm, Comparison
+from app.domain.resources.calibration import relative_error
 from app.web.charts import stacks
 from app.web.charts.stacks import Bar, Stacks
 from app.web.figures.costs import OWNERS, WIDTHS, owner_bar, owner_key, owners
 from app.web.figures.estimates import predicted_cells, predicted_columns
 from app.web.figures.figure import Cell, Column, Figure, Key, Table
 from app.web.figures.owners import LEDGER, Foreseen, Sizes, ledger_bar, ledger_key, ledger_sizes
+from app.web.format import memory as in_memory
+from app.web.format import mib, signed_percent
 from app.web.i18n import gettext as _
-from app.web.numbers import memory as in_memory
-from app.web.numbers import mib, signed_percent
-from app.web.words.parts import focus, said, sentence
+from app.web.text.parts import focus, said, sentence
 
 Done = list[tuple[Arm, Costs]]
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from app.domain.calibration import usable
-from app.domain.ledger import OWNERS
-from app.domain.memory_maps import MapCellFit, MapReport
+from app.domain.resources.calibration import usable
+from app.domain.resources.ledger import OWNERS
+from app.domain.resources.memory_map import MapCellFit, MapReport
 from app.web.charts import heat
 from app.web.charts.heat import Cell, Heat, Verdict
 from app.web.figures.figure import Column, Figure, Table
+from app.web.format import GIB, count, decimal, memory, mib
 from app.web.i18n import gettext as _
-from app.web.numbers import GIB, count, decimal, memory, mib
-from app.web.words.fits import FITS, basis
-from app.web.words.memory_maps import number_format, title
+from app.web.text.memory_fit import FITS, basis
+from app.web.text.memory_maps import number_format, title
 
 WIDTHS = (556, 356)
 VERDICTS: dict[str, Verdict] = {"fits": "fits", "tight": "tight"}

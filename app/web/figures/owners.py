@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from app.domain.calibration import Estimate
-from app.domain.fits import RunFit
-from app.domain.ledger import OWNERS, Owner
-from app.domain.metrics import Memory
-from app.domain.prediction import Prediction
+from app.domain.resources.calibration import Estimate
+from app.domain.resources.estimate import Prediction
+from app.domain.resources.ledger import OWNERS, Owner
+from app.domain.resources.memory_fit import RunFit
+from app.domain.runs.result import Memory
 from app.web.charts.stacks import Bar, Part
 from app.web.figures.figure import Key
+from app.web.format import MIB, mib
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.numbers import MIB, mib
 
 LEDGER: tuple[tuple[str, str], ...] = (
     ("weights", marked("weights")),
@@ -24,8 +24,8 @@ LEDGER: tuple[tuple[str, str], ...] = (
     ("device", marked("the device's own")),
     ("phase", marked("another phase")),
 )
-"""Class and name: every owner of `app.domain.ledger`; what training holds beyond the step's tensors; and what another
-phase held more than training, where the peak is not in training."""
+"""Class and name: every owner of `app.domain.resources.ledger`; what training holds beyond the step's tensors; and what
+another phase held more than training, where the peak is not in training."""
 
 Sizes = tuple[float, ...]
 """Bytes of each of LEDGER."""

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison import Comparison
-from app.domain.metrics import Steps
+from app.domain.comparison.study import Comparison
+from app.domain.runs.result import Steps
 from app.domain.tasks import generates
 from app.web.figures.units import memory_unit, time_unit
+from app.web.format import count, decimal, duration, rate, short_count
 from app.web.i18n import gettext as _
-from app.web.numbers import count, decimal, duration, rate, short_count
-from app.web.words.metrics import loss_unit, title
+from app.web.text.metrics import loss_unit, title
 
 Floats = NDArray[np.float64]
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.domain.comparison import Arm, Comparison, RunOutcome
-from app.domain.digits import plain
-from app.domain.metrics import Steps
-from app.domain.runs import RunStatus
-from app.domain.smoothing import Band, Floats, band, debiased
+from app.domain.comparison.study import Arm, Comparison, RunOutcome
+from app.domain.runs.digits import plain
+from app.domain.runs.result import Steps
+from app.domain.runs.smoothing import Band, Floats, band, debiased
+from app.domain.runs.spec import RunStatus
 from app.domain.tasks import generates
 from app.web.figures.figure import Cell
 from app.web.figures.quantities import PLACES, QUANTITIES, Place, Quantity
-from app.web.view import StudyView
+from app.web.figures.view import StudyView
 
 BLOCK = 4096
 """Steps that are rows at one time."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.domain.fits import RunFit
 from app.domain.methods import METHODS
-from app.domain.metrics import RunResult, Steps
-from app.domain.runs import Failure, RunStatus
+from app.domain.models.weight_delta import RunUpdates
+from app.domain.resources.memory_fit import RunFit
+from app.domain.runs.downsampling import lttb
+from app.domain.runs.result import RunResult, Steps
+from app.domain.runs.spec import Failure, RunStatus
 from app.domain.tasks import Task
-from app.domain.thinning import lttb
-from app.domain.updates import RunUpdates
 from app.web.charts import live
 from app.web.charts.live import Live, Mark
 from app.web.charts.style import FAMILIES, Look
@@ -21,9 +21,9 @@ from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.reports import EveryStep
 from app.web.figures.run_costs import clocks, died, owners
 from app.web.figures.updates import run_energy, run_map
+from app.web.format import MIB, decimal, memory, mib
 from app.web.i18n import gettext as _
-from app.web.numbers import MIB, decimal, memory, mib
-from app.web.words.metrics import loss_unit
+from app.web.text.metrics import loss_unit
 
 POINTS = 320
 WIDTHS = (556, 356)

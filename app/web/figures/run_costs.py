@@ -1,8 +1,8 @@
 """What one run cost: memory by owner and seconds by phase, measured beside predicted."""
 
-from app.domain.fits import RunFit
-from app.domain.ledger import Ledger
-from app.domain.metrics import Clocks, Memory
+from app.domain.resources.ledger import Ledger
+from app.domain.resources.memory_fit import RunFit
+from app.domain.runs.result import Clocks, Memory
 from app.web.charts import stacks
 from app.web.charts.stacks import Stacks
 from app.web.figures.costs import (
@@ -17,8 +17,8 @@ from app.web.figures.costs import (
 from app.web.figures.costs import owners as old_owners
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.owners import Foreseen, Sizes, ledger_bar, ledger_sizes, memory_sizes, names
+from app.web.format import decimal, duration, memory, mib, share
 from app.web.i18n import gettext as _
-from app.web.numbers import decimal, duration, memory, mib, share
 
 
 def owners(found: Memory, fit: RunFit | None) -> Figure:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.domain.comparison import Comparison
-from app.domain.metrics import Steps
+from app.domain.comparison.study import Comparison
+from app.domain.runs.result import Steps
 from app.web.figures.break_even import break_even
 from app.web.figures.curves import curves
 from app.web.figures.figure import Figure
@@ -16,7 +16,7 @@ from app.web.figures.trade_off import trade_off
 from app.web.figures.tuning import tuning
 from app.web.figures.updates import Updates, matrix_map, study_energy
 from app.web.figures.verdict import verdict
-from app.web.view import StudyView
+from app.web.figures.view import StudyView
 
 AS_USUAL = StudyView()
 

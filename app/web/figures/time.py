@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.domain.calibration import Estimate, relative_error
-from app.domain.comparison import Arm, Comparison
-from app.domain.costs import Costs
+from app.domain.comparison.costs import Costs
+from app.domain.comparison.study import Arm, Comparison
+from app.domain.resources.calibration import Estimate, relative_error
 from app.web.charts import stacks
 from app.web.charts.stacks import Bar, Stacks
 from app.web.figures.costs import PHASES, WIDTHS, before_training, phase_bar, phases, train_bar
 from app.web.figures.estimates import predicted_cells, predicted_columns
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.owners import Foreseen
+from app.web.format import decimal, duration
 from app.web.i18n import gettext as _
-from app.web.numbers import decimal, duration
-from app.web.words.fits import basis, off, time_band
-from app.web.words.parts import focus, said, seeds, sentence
+from app.web.text.memory_fit import basis, off, time_band
+from app.web.text.parts import focus, said, seeds, sentence
 
 Done = list[tuple[Arm, Costs]]
 

@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from app.domain.comparison import Arm, Comparison
-from app.domain.costs import Spread
-from app.domain.pareto import Better, pareto_front
-from app.domain.verdict import VerdictKind
+from app.domain.comparison.costs import Spread
+from app.domain.comparison.pareto import Better, pareto_front
+from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.verdict import VerdictKind
 from app.web.charts import trade_off as drawing
 from app.web.charts.trade_off import Missing, Point, Reach, Side, TradeOff
 from app.web.figures.axes import AXES, Axis
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.verdict import look
+from app.web.figures.view import StudyView
+from app.web.format import NOTHING
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import NOTHING
-from app.web.view import StudyView
-from app.web.words.parts import distance, ended, focus, kind, listed, margin, said, seeds, sentence
+from app.web.text.parts import distance, ended, focus, kind, listed, margin, said, seeds, sentence
 
 THIRD = ("score", "memory", "time")
 """What may count besides the two axes: the first of these that is neither."""

@@ -1,17 +1,17 @@
 """Learning rates that were tried: what each reached on the validation split."""
 
-from app.domain.comparison import Arm, Comparison
+from app.domain.comparison.study import Arm, Comparison
+from app.domain.studies.tuning import Tried
 from app.domain.tasks import generates
-from app.domain.tuning import Tried
 from app.web.charts import tuning as drawing
 from app.web.charts.tuning import RateLine, RateLines
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.verdict import look
+from app.web.format import count, decimal, hundred, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import count, decimal, hundred, rate
-from app.web.words.metrics import heading, loss_unit, title
-from app.web.words.parts import listed, sentence
+from app.web.text.metrics import heading, loss_unit, title
+from app.web.text.parts import listed, sentence
 
 
 def tuning(found: Comparison) -> Figure:

@@ -1,7 +1,7 @@
 """The unit of an axis, from its largest value: what one unit is of it, and its name."""
 
+from app.web.format import GIB, MIB
 from app.web.i18n import gettext as _
-from app.web.numbers import GIB, MIB
 
 
 def memory_unit(most: float) -> tuple[float, str]:

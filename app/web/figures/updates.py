@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.domain.comparison import Arm, Comparison
+from app.domain.comparison.study import Arm, Comparison
 from app.domain.errors import Invalid
-from app.domain.spectra import Spectrum
-from app.domain.updates import KeptAt, MatrixUpdate, RunUpdates, UpdateSummary, energy_curve
+from app.domain.models.spectra import Spectrum
+from app.domain.models.weight_delta import KeptAt, MatrixUpdate, RunUpdates, UpdateSummary, energy_curve
 from app.web.charts import energy
 from app.web.charts import matrices as matrix_chart
 from app.web.charts.energy import Energy, Line
@@ -15,11 +15,11 @@ from app.web.charts.style import Look
 from app.web.figures.figure import Cell as Value
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.verdict import look
+from app.web.figures.view import StudyView
+from app.web.format import count, percent
 from app.web.i18n import gettext as _
-from app.web.numbers import count, percent
-from app.web.view import StudyView
-from app.web.words.parts import listed
-from app.web.words.updates import MEASURES, kept_words
+from app.web.text.parts import listed
+from app.web.text.weight_delta import MEASURES, kept_words
 
 WIDTHS = (556, 356)
 SHOWN = (1, 2, 4, 8, 16, 32, 64)

@@ -1,16 +1,16 @@
 """The picture of the verdict."""
 
-from app.domain.comparison import Arm, Comparison
+from app.domain.comparison.study import Arm, Comparison
 from app.web.charts import differences
 from app.web.charts.differences import Differences, Row
 from app.web.charts.style import Look
 from app.web.figures.figure import Column, Figure, Table
+from app.web.format import count, percent, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.numbers import count, percent, points
-from app.web.words.confidence import over_all
-from app.web.words.metrics import title
-from app.web.words.parts import WORDS, kind, listed, seeds
+from app.web.text.confidence import over_all
+from app.web.text.metrics import title
+from app.web.text.parts import WORDS, kind, listed, seeds
 
 
 def look(arm: Arm) -> Look:

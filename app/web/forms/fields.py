@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from app.web.numbers import rate
+from app.web.format import rate
 
 Kind = Literal["number", "flag", "choice", "modules", "numbers", "text"]
 YES, NO = "true", "false"

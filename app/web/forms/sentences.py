@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.domain.errors import FieldError
-from app.web.errors import field_errors
+from app.web.http.errors import field_errors
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.refusals import told

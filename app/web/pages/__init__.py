@@ -1,27 +1,24 @@
-"""Pages for people, one noun a file. `app.main` includes every router of ROUTERS."""
+"""Pages for people, one noun a package. `app.main` includes every router of ROUTERS."""
 
 from fastapi import APIRouter
 
-from app.web.pages import (
-    charts,
-    compare,
-    data,
-    dataset,
-    flips,
-    imports,
-    memory_map,
-    models,
-    new_study,
-    notes,
-    report,
-    run,
-    runs,
-    studies,
-    study,
-    study_arms,
-    uploads,
-    workers,
-)
+from app.web.pages import charts
+from app.web.pages.compare import routes as compare
+from app.web.pages.data import dataset_routes, upload_routes
+from app.web.pages.data import routes as data
+from app.web.pages.flips import routes as flips
+from app.web.pages.imports import routes as imports
+from app.web.pages.models import map_routes
+from app.web.pages.models import routes as models
+from app.web.pages.new_study import arm_routes
+from app.web.pages.new_study import routes as new_study
+from app.web.pages.notes import routes as notes
+from app.web.pages.run import routes as run
+from app.web.pages.runs import routes as runs
+from app.web.pages.studies import routes as studies
+from app.web.pages.study import report
+from app.web.pages.study import routes as study
+from app.web.pages.workers import routes as workers
 
 ROUTERS: tuple[APIRouter, ...] = (
     studies.router,
@@ -33,12 +30,12 @@ ROUTERS: tuple[APIRouter, ...] = (
     notes.router,
     workers.router,
     data.router,
-    uploads.router,
-    dataset.router,
-    memory_map.router,  # before the models, whose names may hold slashes
+    upload_routes.router,
+    dataset_routes.router,
+    map_routes.router,  # before the models, whose names may hold slashes
     models.router,
     study.router,
-    study_arms.router,
+    arm_routes.router,
     flips.router,
     report.router,
     charts.router,

@@ -8,12 +8,12 @@ from fastapi.responses import RedirectResponse, Response
 from app.domain.errors import NotFound
 from app.web.address import Address
 from app.web.charts import render
-from app.web.csv_file import csv_file
-from app.web.dependencies import Config, Reading
-from app.web.evidence import of_run as evidence_of_run
-from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, csv_rows, run_figures, study_figures
-from app.web.forms.study_view import View
+from app.web.figures.evidence import of_run as evidence_of_run
+from app.web.figures.evidence import of_study as evidence_of_study
+from app.web.http.csv_file import csv_file
+from app.web.http.dependencies import Config, Reading
+from app.web.pages.study.view_form import View
 
 router = APIRouter(include_in_schema=False)
 

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.methods import BottleneckAdapterSpec
 from app.domain.methods.adapters import Place, place
+from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 
 WIDTH, BLOCKS = 12, 3
 BERT = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.domain.imports import NamedText, Refused, read
+from app.domain.imports.files import NamedText, Refused, read
 from tests.outside import HERE, result
 
 ENORMOUS = 8.125e300

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.break_even import GIB, Line, Prices, Upkeep, cheaper_from, cost, stored
+from app.domain.comparison.break_even import GIB, Line, Prices, Upkeep, cheaper_from, cost, stored
 
 FULL = Upkeep(seconds=7200, task_bytes=4 * GIB)
 LORA = Upkeep(seconds=3600, task_bytes=GIB / 64, base_bytes=4 * GIB)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.calibration import (
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.resources.calibration import (
     ASSUMED,
     CARDS,
     GIB,
@@ -22,10 +23,9 @@ from app.domain.calibration import (
     train_seconds,
     usable,
 )
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.runs import TrainingArguments
+from app.domain.resources.savings import WAYS, ways_out
+from app.domain.runs.spec import TrainingArguments
 from app.domain.tasks import Task
-from app.domain.ways_out import WAYS, ways_out
 from tests.predictions import request
 
 CLASSES: Task = "sequence-classification"

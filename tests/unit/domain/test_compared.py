@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.domain.candidates import Candidate, grouped, titles
-from app.domain.compared import Compared, weigh
-from app.domain.obstacles import OF_TERMS, TAKES, Takes, Term, What
-from app.domain.runs import RunStatus
-from app.domain.verdict import VerdictKind, judge
+from app.domain.comparison.candidates import Candidate, grouped, titles
+from app.domain.comparison.confounders import OF_TERMS, TAKES, Takes, Term, What
+from app.domain.comparison.runs import Compared, weigh
+from app.domain.comparison.verdict import VerdictKind, judge
+from app.domain.runs.spec import RunStatus
 
 HERE: dict[Term, str] = {
     "task": "sequence-classification",

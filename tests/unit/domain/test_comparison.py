@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from app.domain.comparison import Comparison, RunOutcome, compare
+from app.domain.comparison.study import Comparison, RunOutcome, compare
+from app.domain.comparison.verdict import VerdictKind
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.metrics import Forgetting, RunResult
-from app.domain.runs import Failure, FailureCode, RunStatus
-from app.domain.studies import ArmSpec, StudySpec
-from app.domain.verdict import VerdictKind
+from app.domain.runs.result import Forgetting, RunResult
+from app.domain.runs.spec import Failure, FailureCode, RunStatus
+from app.domain.studies.spec import ArmSpec, StudySpec
 from tests.results import result
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from app.domain.conditions import Condition, Made, conditions
+from app.domain.comparison.conditions import Condition, Made, conditions
 from app.domain.methods import FullSpec, HeadOnlySpec
-from app.domain.metrics import DataSeen, RunResult
-from app.domain.runs import RunStatus, TrainingArguments
-from app.domain.studies import ArmSpec, StudySpec
-from app.domain.tuned import ArmTuning
-from app.domain.tuning import Trial
+from app.domain.runs.result import DataSeen, RunResult
+from app.domain.runs.spec import RunStatus, TrainingArguments
+from app.domain.studies.arm_tuning import ArmTuning
+from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.tuning import Trial
 from tests.results import result
 
 ARMS = [ArmSpec(method=FullSpec()), ArmSpec(method=HeadOnlySpec())]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import sample
-from app.domain.datasets import DatasetFacts, LabelledRow, Tally, split_by_hash
+from app.domain.data.dataset import DatasetFacts, LabelledRow, Tally, split_by_hash
 
 
 def counted(labels: list[str], rows: list[LabelledRow]) -> DatasetFacts:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.digits import plain, shortest
+from app.domain.runs.digits import plain, shortest
 
 singles = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.distributions import binomial_below, normal_quantile, t_below, t_quantile
+from app.domain.comparison.distributions import binomial_below, normal_quantile, t_below, t_quantile
 
 
 def test_they_are_those_of_the_tables() -> None:

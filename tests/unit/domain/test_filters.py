@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.filter_words import LONGEST, FilterError
-from app.domain.filters import STATES, Compare, Condition, Every, Is, Not, OneOf, Some, parse
-from app.domain.run_fields import FIELDS, NAMES
+from app.domain.runs.fields import FIELDS, NAMES
+from app.domain.runs.filter_tokens import LONGEST, FilterError
+from app.domain.runs.filters import STATES, Compare, Condition, Every, Is, Not, OneOf, Some, parse
 
 texts = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), max_size=12)
 times = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)).map(

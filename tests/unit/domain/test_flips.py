@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.domain.comparison import Comparison, RunOutcome, compare
-from app.domain.flips import FlipKind, Flips, bands, quarter_edges, quarters
+from app.domain.comparison.flips import FlipKind, Flips, bands, quarter_edges, quarters
+from app.domain.comparison.study import Comparison, RunOutcome, compare
+from app.domain.comparison.verdict import mcnemar
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.runs import RunStatus
-from app.domain.studies import ArmSpec, StudySpec
-from app.domain.verdict import mcnemar
+from app.domain.runs.spec import RunStatus
+from app.domain.studies.spec import ArmSpec, StudySpec
 from tests.results import result
 
 FULL, LORA, HEAD = "full", "LoRA r=8", "head only"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.domain.held_against import in_the_way
-from app.domain.obstacles import Term, What
-from app.domain.run_fields import FIELDS
+from app.domain.comparison.baseline import in_the_way
+from app.domain.comparison.confounders import Term, What
+from app.domain.runs.fields import FIELDS
 
 RUN: dict[Term, str] = {
     "metric": "accuracy",

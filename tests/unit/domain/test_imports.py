@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.imports import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown
+from app.domain.imports.files import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown
 from tests.outside import as_file, result
 
 TWICE = "the setting is there twice: in an object, and with dots in its name"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.domain.intervals import Scores, difference, estimate
+from app.domain.comparison.intervals import Scores, difference, estimate
 
 
 def runs(seeds: int, items: int, seed: int, right: float = 0.85) -> Scores:

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from app.domain.mapping import ColumnMapping, guess
-from app.domain.uploads import Column, guess_splitting, split_named
+from app.domain.data.mapping import ColumnMapping, guess
+from app.domain.data.uploads import Column, guess_splitting, split_named
 
 
 def column(name: str, kind: str = "text", distinct: int | None = None, longest: int = 50) -> Column:

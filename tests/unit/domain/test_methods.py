@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.errors import FieldError
 from app.domain.methods import (
     METHODS,
@@ -26,7 +25,8 @@ from app.domain.methods import (
     VeraSpec,
 )
 from app.domain.methods.lowrank import factors
-from app.domain.runs import TrainingArguments
+from app.domain.models.architecture import LinearFacts, TaskModel
+from app.domain.runs.spec import TrainingArguments
 from tests.filled import bert
 
 BERT = bert(layers=2, width=64, inner=256, words=100, positions=64, heads=2).with_labels(3)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.domain.architecture import LinearFacts
 from app.domain.methods import FullSpec, HeadOnlySpec, Ia3Spec, LoraSpec, PrefixSpec
-from app.domain.models import ModelFacts
+from app.domain.models.architecture import LinearFacts
+from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import Task
 from tests.conftest import TINY_FACTS
 

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from app.domain.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.methods import BitFitSpec, FullSpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.methods.base import chosen
-from app.domain.module_tree import Module, chosen_layers, module_tree, targets_of, trains_in
-from app.domain.patterns import LONGEST
+from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
+from app.domain.models.module_tree import Module, chosen_layers, module_tree, targets_of, trains_in
+from app.domain.models.patterns import LONGEST
 from tests.filled import bert
 from tests.filled_language import llama, t5
 

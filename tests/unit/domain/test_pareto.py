@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.pareto import Better, pareto_front
+from app.domain.comparison.pareto import Better, pareto_front
 
 AXES = {"accuracy": Better.HIGHER, "peak_bytes": Better.LOWER, "train_seconds": Better.LOWER}
 

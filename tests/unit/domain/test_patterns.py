@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.domain.architecture import LinearFacts
 from app.domain.methods import LoraSpec
 from app.domain.methods.base import checked_targets, chosen
-from app.domain.patterns import matcher
+from app.domain.models.architecture import LinearFacts
+from app.domain.models.patterns import matcher
 
 NAME = "bert.encoder.layer.{}.attention.self.query"
 LAYERS = [LinearFacts(name=NAME.format(i), in_features=8, out_features=8) for i in range(48)]

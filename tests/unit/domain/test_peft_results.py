@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.imports import NamedText, Refused, read
-from app.domain.outside import OutsideResult
+from app.domain.imports.files import NamedText, Refused, read
+from app.domain.imports.result import OutsideResult
 from tests.outside import ALL, HERE, peft_files
 
 WHOLE = pytest.mark.skipif(not ALL, reason="VEZNA_TEST_PEFT_RESULTS names no directory with PEFT's result files")

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.domain import planning
-from app.domain.intervals import Difference, Scores, difference
-from app.domain.planning import needs, seen_disagreement, smallest_difference
-from app.domain.verdict import VerdictKind, after_looks, word
+from app.domain.comparison.intervals import Difference, Scores, difference
+from app.domain.comparison.verdict import VerdictKind, after_looks, word
+from app.domain.studies import power
+from app.domain.studies.power import needs, seen_disagreement, smallest_difference
 
 
 def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88) -> Scores:
@@ -20,7 +20,7 @@ def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88)
 
 def with_parts(seen: Difference, seeds: int, items: int) -> Difference:
     """The same difference and the same parts of variance, had there been other numbers of seeds and items."""
-    parts, _ = planning._parts(seen)
+    parts, _ = power._parts(seen)
     e_a, e_b = parts.residual, parts.reference_residual
     rng = np.random.default_rng(0)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.domain.proportions import newcombe, wilson
+from app.domain.comparison.proportions import newcombe, wilson
 
 # Newcombe 1998, table II, method 10: x₁/n₁, x₂/n₂ and the interval
 PUBLISHED = [

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.smoothing import band, debiased
+from app.domain.runs.smoothing import band, debiased
 
 
 @given(st.floats(-100, 100), st.floats(0, 0.999), st.integers(1, 300))

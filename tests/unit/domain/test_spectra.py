@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.domain.spectra import (
+from app.domain.models.spectra import (
     MOST_VALUES,
     Spectrum,
     effective_rank,

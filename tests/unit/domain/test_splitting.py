@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.datasets import SPLITS
-from app.domain.splitting import LEFT_OUT, TEST, TRAIN, VALIDATION, Splitting, assign, drop_repeated
+from app.domain.data.dataset import SPLITS
+from app.domain.data.splitting import LEFT_OUT, TEST, TRAIN, VALIDATION, Splitting, assign, drop_repeated
 
 HASHES = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=300)
 SHARE = st.floats(0.0, 0.5)

@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.runs import RunStatus, TrainingArguments
-from app.domain.studies import ArmSpec, StudySpec
-from app.domain.tuned import ArmTuning, Rival, trying
-from app.domain.tuning import (
+from app.domain.runs.spec import RunStatus, TrainingArguments
+from app.domain.studies.arm_tuning import ArmTuning, Rival, trying
+from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.tuning import (
     FIRST_SEED,
     Chosen,
     GridTuning,
@@ -26,7 +26,7 @@ from app.domain.tuning import (
     trials_owed,
     tried,
 )
-from app.web.errors import field_errors
+from app.web.http.errors import field_errors
 from tests.results import evaluation, result
 
 ARMS = (ArmSpec(method=FullSpec()), ArmSpec(method=LoraSpec(r=8)), ArmSpec(method=HeadOnlySpec()))

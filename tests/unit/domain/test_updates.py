@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from app.domain.spectra import Spectrum
-from app.domain.updates import MatrixUpdate, RunUpdates, energy_curve, spread_order
+from app.domain.models.spectra import Spectrum
+from app.domain.models.weight_delta import MatrixUpdate, RunUpdates, energy_curve, spread_order
 
 
 def matrix(delta: list[float], *, block: int = 0, side: int = 4, intruders: int = 0) -> MatrixUpdate:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.domain.intervals import Scores
-from app.domain.verdict import VerdictKind, best_indistinguishable, holm, judge, mcnemar, word
+from app.domain.comparison.intervals import Scores
+from app.domain.comparison.verdict import VerdictKind, best_indistinguishable, holm, judge, mcnemar, word
 
 
 def runs(seeds: int, items: int, right: float, seed: int, seed_sd: float = 0.003) -> Scores:

@@ -12,9 +12,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from app.domain.intervals import difference
-from app.domain.planning import smallest_difference
-from app.domain.verdict import VerdictKind
+from app.domain.comparison.intervals import difference
+from app.domain.comparison.verdict import VerdictKind
+from app.domain.studies.power import smallest_difference
 
 STUDIES = 1000
 MOST = 0.06

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from worker.engine.activations import Activations, NotCached, PrefixCache
-from worker.engine.memory import resident_bytes
+from worker.engine.memory.measured import resident_bytes
+from worker.engine.prefix.activations import Activations, NotCached, PrefixCache
 
 WIDTH = 16
 GENEROUS = 2**40

@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, BartConfig, Gemma3Config, MambaConfig, PreTrainedConfig, PreTrainedModel
 
-from app.domain.architecture import TaskModel
 from app.domain.errors import RunFailed
 from app.domain.methods import LastLayersSpec
+from app.domain.models.architecture import TaskModel
 from app.domain.tasks import Task
-from worker.engine.architecture import describe
-from worker.engine.inspect import facts_of, on_task
+from worker.engine.models.architecture import describe
+from worker.engine.models.inspect import facts_of, on_task
 from worker.engine.tasks import TASKS
 
 # Two layers (three in BART's and T5's encoders), width 48, three heads of 16 or as the architecture has it.
@@ -167,7 +167,7 @@ def test_behind_the_last_block_is_what_the_forward_pass_reaches_after_it(
 
 
 def test_where_no_forward_pass_tells_the_order_of_declaration_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.engine.forward_order._inputs", lambda model: {"no_such_argument": 1})
+    monkeypatch.setattr("worker.engine.prefix.forward_order._inputs", lambda model: {"no_such_argument": 1})
     facts = on_task(config("bert", WIDE), "sequence-classification")
     assert facts.behind is None
     assert facts.follows_blocks("bert.pooler.dense.weight")

@@ -11,11 +11,11 @@ from torch import nn
 
 from app.domain.errors import RunFailed
 from app.domain.methods import AdaLoraSpec, FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
-from app.domain.metrics import Audit
-from app.domain.runs import FailureCode, TrainingArguments
+from app.domain.runs.result import Audit
+from app.domain.runs.spec import FailureCode, TrainingArguments
 from tests import tiny
-from worker.engine import audit
 from worker.engine.attempt import Attempt
+from worker.engine.evaluation import audit
 from worker.engine.methods import MECHANISMS, peft, selection
 
 LORA = LoraSpec(r=4, target_modules=["query", "value"])

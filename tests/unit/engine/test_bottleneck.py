@@ -31,12 +31,12 @@ from transformers import (
 from app.domain.methods import BottleneckAdapterSpec
 from app.domain.tasks import Task
 from tests import tiny
-from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
-from worker.engine.inspect import on_task
 from worker.engine.methods import bottleneck
-from worker.engine.model import load
-from worker.engine.precision import freeze_in_bf16
+from worker.engine.models.architecture import describe
+from worker.engine.models.inspect import on_task
+from worker.engine.models.load import load
+from worker.engine.models.precision import freeze_in_bf16
 
 SIZES = {
     "hidden_size": 32,

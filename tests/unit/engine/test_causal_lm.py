@@ -26,24 +26,24 @@ from transformers import (
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from app.domain.datasets import ChatRow, LabelledRow, PairRow, Row, TextRow
+from app.domain.data.dataset import ChatRow, LabelledRow, PairRow, Row, TextRow
 from app.domain.errors import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec, PromptSpec, PTuningSpec
-from app.domain.runs import TrainingArguments
+from app.domain.runs.spec import TrainingArguments
 from app.domain.tasks import Format, MetricName
 from tests import tiny, tiny_lm
-from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
-from worker.engine.completions import Completions
-from worker.engine.data import IGNORED, most_tokens
-from worker.engine.evaluate import Evaluator
-from worker.engine.generation import exact_match, rouge_l, write
+from worker.engine.data.batches import IGNORED, most_tokens
+from worker.engine.data.packing import check_packing, first_fit
+from worker.engine.evaluation.evaluate import Evaluator
+from worker.engine.evaluation.generation import exact_match, rouge_l, write
 from worker.engine.methods import MECHANISMS
-from worker.engine.model import check_task
-from worker.engine.packing import check_packing, first_fit
+from worker.engine.models.architecture import describe
+from worker.engine.models.load import check_task
 from worker.engine.progress import Stopped
 from worker.engine.tasks import causal_lm
-from worker.engine.token_loss import logits_at, token_losses
+from worker.engine.tasks.completions import Completions
+from worker.engine.tasks.token_loss import logits_at, token_losses
 
 PAIR = PairRow("p1", "train", "count from one :", " two three")
 CHAT = ChatRow("c1", "train", [
@@ -302,7 +302,7 @@ def test_a_model_that_reads_both_ways_without_saying_so_is_found_out(tmp_path: P
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_loss_is_the_cross_entropy_and_so_is_its_gradient(dtype: torch.dtype, monkeypatch: Any) -> None:
-    monkeypatch.setattr("worker.engine.token_loss.PARTS", {"cpu": 50, "cuda": 50})
+    monkeypatch.setattr("worker.engine.tasks.token_loss.PARTS", {"cpu": 50, "cuda": 50})
     logits = torch.randn(7, 11, generator=torch.Generator().manual_seed(0)).to(dtype)
     targets, weights = torch.arange(7), torch.rand(7)
     found, expected = logits.clone().requires_grad_(), logits.clone().requires_grad_()

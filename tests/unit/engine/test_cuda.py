@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.domain.methods import FullSpec, LastLayersSpec, LoraSpec, MethodSpec
-from app.domain.metrics import RunResult
+from app.domain.runs.result import RunResult
 from tests import tiny
 from worker.engine.attempt import Attempt
 from worker.engine.progress import Stopped

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.domain.datasets import LabelledRow
+from app.domain.data.dataset import LabelledRow
 from app.domain.errors import RunFailed
 from app.domain.methods import HeadOnlySpec
-from app.domain.runs import FailureCode
+from app.domain.runs.spec import FailureCode
 from tests import tiny, tiny_lm
-from worker.engine.data import Texts, check_length, evaluation_order, padded, read, training_order
-from worker.engine.model import load
+from worker.engine.data.batches import Texts, check_length, evaluation_order, padded, read, training_order
+from worker.engine.models.load import load
 from worker.engine.tasks import sequence_classification
 
 LENGTHS = [3 + (i * 37) % 50 for i in range(500)]

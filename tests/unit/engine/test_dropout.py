@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
-from worker.engine import dropout
-from worker.engine.dropout import Dropout, attend, kept, quicken
+from worker.engine.models import dropout
+from worker.engine.models.dropout import Dropout, attend, kept, quicken
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.013])

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from app.domain.errors import RunFailed
-from app.domain.runs import FailureCode
+from app.domain.runs.spec import FailureCode
 from worker.engine.failures import failure
 
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from app.domain.datasets import PairRow, TextRow
+from app.domain.data.dataset import PairRow, TextRow
 from app.domain.errors import RunFailed
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.metrics import RunResult
+from app.domain.runs.result import RunResult
 from tests import tiny, tiny_lm
-from worker.engine import forgetting
 from worker.engine.attempt import Attempt
-from worker.engine.data import IGNORED
-from worker.engine.forgetting import GeneralText, halves
+from worker.engine.data.batches import IGNORED
+from worker.engine.evaluation import forgetting
+from worker.engine.evaluation.forgetting import GeneralText, halves
 
 GENERAL = [TextRow(f"g{i}", "test", " ".join(tiny_lm.WORDS[i % 5 : i % 5 + 6])) for i in range(12)]
 

@@ -13,15 +13,15 @@ import pytest
 from huggingface_hub import constants
 
 from app.domain.errors import RunFailed
-from app.domain.jobs import TrainJob
-from app.domain.models import ModelFacts, ModelFile
-from app.domain.runs import FailureCode, Phase
+from app.domain.models.base_model import ModelFacts, ModelFile
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import FailureCode, Phase
 from tests import hub as small_hub
 from tests import tiny
-from worker.engine import hub
 from worker.engine.attempt import Attempt
-from worker.engine.fetch import at_hand
-from worker.engine.inspect import inspect
+from worker.engine.models import hub
+from worker.engine.models.fetch import at_hand
+from worker.engine.models.inspect import inspect
 from worker.engine.progress import Stopped
 
 BERT = "someone/bert"

@@ -24,11 +24,11 @@ from app.domain.methods import (
     PTuningSpec,
     VeraSpec,
 )
-from app.domain.models import ModelFacts
+from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import Task
 from tests import tiny, tiny_lm
-from worker.engine.inspect import facts_of, inspect, on_task
-from worker.engine.weights import fingerprint
+from worker.engine.models.inspect import facts_of, inspect, on_task
+from worker.engine.models.weights import fingerprint
 
 CLASSIFY: Task = "sequence-classification"
 T5_BASE = T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)
@@ -150,7 +150,7 @@ def test_a_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_entry_point_prints_facts_or_an_error(base: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "worker.inspection"]
+    command = [sys.executable, "-m", "worker.inspection.child"]
     good = subprocess.run([*command, str(base)], capture_output=True, text=True, check=False)
     assert good.returncode == 0
     assert ModelFacts.model_validate_json(good.stdout).architecture == "BertModel"

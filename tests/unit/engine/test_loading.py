@@ -14,16 +14,16 @@ from transformers import BertModel
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from tests import tiny
 from tests.unit.engine.test_prediction import CONFIG, TWO_STEPS, asked, pasted
-from worker.engine.loading import Stored, loading_bytes, stored
-from worker.engine.prediction import predict
-from worker.trainer_env import TRAINER_ENV
+from worker.engine.estimation.estimate import predict
+from worker.engine.estimation.loading import Stored, loading_bytes, stored
+from worker.training.environment import TRAINER_ENV
 
 MIB = 2**20
 LOAD = """
 import sys, torch
 from worker.engine.environment import prepare
-from worker.engine.memory import MemoryMeter
-from worker.engine.model import load
+from worker.engine.memory.measured import MemoryMeter
+from worker.engine.models.load import load
 prepare(1)
 meter = MemoryMeter(torch.device("cpu"))
 meter.begin()

@@ -10,10 +10,10 @@ import torch
 
 from app.domain.methods import FullSpec, HeadOnlySpec
 from tests import tiny
-from worker.engine import allocator
 from worker.engine.attempt import Attempt
-from worker.engine.memory import MemoryMeter, resident_bytes, tensor_bytes
-from worker.trainer_env import TRAINER_ENV
+from worker.engine.memory import allocator
+from worker.engine.memory.measured import MemoryMeter, resident_bytes, tensor_bytes
+from worker.training.environment import TRAINER_ENV
 
 MIB = 2**20
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -67,7 +67,7 @@ def test_what_is_not_measured_leaves_no_peak_and_no_free_blocks_in_the_numbers()
     """In a process of its own: allocators remember."""
     program = """
 import torch
-from worker.engine.memory import MemoryMeter
+from worker.engine.memory.measured import MemoryMeter
 
 MIB = 2**20
 meter = MemoryMeter(torch.device("cpu"))

@@ -16,17 +16,17 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from app.domain.errors import RunFailed
 from app.domain.methods import METHODS, BottleneckAdapterSpec, MethodSpec, PrefixSpec, QloraSpec
-from app.domain.metrics import RunResult
-from app.domain.runs import FailureCode
+from app.domain.runs.result import RunResult
+from app.domain.runs.spec import FailureCode
 from tests import tiny, tiny_lm
 from tests.unit.engine import adapted as tried
-from worker.engine import audit
-from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
-from worker.engine.inspect import on_task
+from worker.engine.evaluation import audit
 from worker.engine.methods import MECHANISMS, bottleneck
-from worker.engine.model import checkpoint_blocks
-from worker.engine.precision import freeze_in_bf16, hold_in_bf16
+from worker.engine.models.architecture import describe
+from worker.engine.models.inspect import on_task
+from worker.engine.models.load import checkpoint_blocks
+from worker.engine.models.precision import freeze_in_bf16, hold_in_bf16
 
 
 def tries_on(*names: str, mechanisms: Sequence[str] = tuple(MECHANISMS)) -> pytest.MarkDecorator:

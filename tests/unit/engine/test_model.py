@@ -12,14 +12,14 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from app.domain.errors import RunFailed
 from app.domain.methods import FullSpec
-from app.domain.prediction import PredictionRequest
-from app.domain.runs import FailureCode, TrainingArguments
+from app.domain.resources.estimate import PredictionRequest
+from app.domain.runs.spec import FailureCode, TrainingArguments
 from app.domain.tasks import Task
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
-from worker.engine.inspect import inspect
-from worker.engine.model import load, load_config
-from worker.engine.unloaded import configuration
+from worker.engine.estimation.unloaded import configuration
+from worker.engine.models.inspect import inspect
+from worker.engine.models.load import load, load_config
 
 
 def _head(directory: Path, seed: int) -> torch.Tensor:

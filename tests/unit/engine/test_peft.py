@@ -25,16 +25,16 @@ from app.domain.methods import (
     PTuningSpec,
     VeraSpec,
 )
-from app.domain.runs import FailureCode
+from app.domain.runs.spec import FailureCode
 from tests import tiny
 from tests.unit.engine import adapted as tried
 from tests.unit.engine import test_resume
 from tests.unit.engine.test_methods import put, save
-from worker.engine import audit
-from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
+from worker.engine.evaluation import audit
 from worker.engine.methods import peft
 from worker.engine.methods.adalora import RankBudget
+from worker.engine.models.architecture import describe
 
 VARIANTS: list[PeftMethod] = [
     LoraSpec(r=2, target_modules="all-linear"),

@@ -15,11 +15,11 @@ from app.domain.methods import (
     LoraSpec,
     MethodSpec,
 )
-from app.domain.metrics import Memory, RunResult
+from app.domain.runs.result import Memory, RunResult
 from tests import tiny
 from worker.engine.attempt import Attempt
-from worker.engine.precision import computing, hold_in_bf16
-from worker.trainer_env import TRAINER_ENV
+from worker.engine.models.precision import computing, hold_in_bf16
+from worker.training.environment import TRAINER_ENV
 
 PROJECTIONS = ["query", "value"]
 METHODS: list[MethodSpec] = [
@@ -89,7 +89,7 @@ def test_no_phase_before_training_holds_a_frozen_base_in_four_bytes_a_number(tmp
     (tmp_path / "job.json").write_text(job.model_dump_json())
     program = f"""
 from pathlib import Path
-from app.domain.jobs import TrainJob
+from app.domain.runs.job import TrainJob
 from tests import tiny
 from worker.engine.attempt import Attempt
 tiny.save_model(Path({str(tmp_path / "warm")!r}))

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from app.domain.errors import RunFailed
-from app.domain.jobs import TrainJob
-from app.domain.ledger import OWNERS, Ledger
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec, QloraSpec
-from app.domain.metrics import RunResult
-from app.domain.prediction import MapRequest, PredictionRequest
-from app.domain.runs import FailureCode, TrainingArguments
+from app.domain.resources.estimate import MapRequest, PredictionRequest
+from app.domain.resources.ledger import OWNERS, Ledger
+from app.domain.runs.job import TrainJob
+from app.domain.runs.result import RunResult
+from app.domain.runs.spec import FailureCode, TrainingArguments
 from app.domain.tasks import Format
 from tests import tiny, tiny_lm
 from tests.unit.engine import adapted as tried
 from worker.engine.attempt import Attempt
+from worker.engine.estimation.estimate import memory_map, predict
 from worker.engine.failures import failure
-from worker.engine.prediction import memory_map, predict
 
 TRIES = [(spec, name) for spec, name in tried.TRIES if not isinstance(spec, QloraSpec)]
 every_try = tried.tries_on(TRIES)

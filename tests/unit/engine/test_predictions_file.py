@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from app.domain.datasets import ChatRow, LabelledRow, PairRow, Row
+from app.domain.data.dataset import ChatRow, LabelledRow, PairRow, Row
 from app.services.predictions import read
-from worker.engine.artifacts import write_predictions
-from worker.engine.data import Examples
-from worker.engine.evaluate import Predictions
+from worker.engine.data.batches import Examples
+from worker.engine.evaluation.evaluate import Predictions
+from worker.engine.saving.artifacts import write_predictions
 
 
 def file(tmp_path: Path, rows: list[Row], labels: list[str], columns: dict[str, Any], **per_item: Any) -> Path:

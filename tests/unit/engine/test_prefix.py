@@ -24,8 +24,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from worker.engine.activations import Activations, NotCached, PrefixCache
-from worker.engine.prefix import Prefix, frozen_prefix
+from worker.engine.prefix.activations import Activations, NotCached, PrefixCache
+from worker.engine.prefix.frozen_prefix import Prefix, frozen_prefix
 
 BLOCKS = 3
 CLOSE = 1e-5

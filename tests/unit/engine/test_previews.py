@@ -8,12 +8,12 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from app.domain.datasets import ChatRow, LabelledRow, Message, PairRow, Row, TextRow, item_name
-from app.domain.previews import LOOKED_AT, Preview, PreviewRequest, SplitLengths
+from app.domain.data.dataset import ChatRow, LabelledRow, Message, PairRow, Row, TextRow, item_name
+from app.domain.data.previews import LOOKED_AT, Preview, PreviewRequest, SplitLengths
 from app.domain.tasks import Format, Task
 from app.store.rows_file import RowsFile
 from tests import tiny, tiny_lm
-from worker.engine.previews import pieces, preview
+from worker.engine.data.previews import pieces, preview
 
 
 def shown(

@@ -16,16 +16,16 @@ from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, T5Config
 
 from app.domain.errors import RunFailed
 from app.domain.methods import LoraSpec, QloraSpec
-from app.domain.runs import FailureCode
+from app.domain.runs.spec import FailureCode
 from app.domain.tasks import Task
 from tests import tiny
-from worker.engine import audit
-from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
-from worker.engine.inspect import on_task
+from worker.engine.evaluation import audit
 from worker.engine.methods import peft
-from worker.engine.model import load
-from worker.engine.quantization import NF4, is_packed, shape, stored
+from worker.engine.models.architecture import describe
+from worker.engine.models.inspect import on_task
+from worker.engine.models.load import load
+from worker.engine.models.quantization import NF4, is_packed, shape, stored
 from worker.engine.tasks import TASKS
 
 TASK: Task = "sequence-classification"

@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.errors import RunFailed
 from app.domain.methods import PromptSpec
-from app.domain.runs import FailureCode, Phase
+from app.domain.runs.spec import FailureCode, Phase
 from tests import tiny
 from worker.engine.attempt import Attempt
 

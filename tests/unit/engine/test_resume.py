@@ -9,15 +9,15 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from app.domain.checkpoints import STATE_FILE
 from app.domain.errors import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
-from app.domain.metrics import RunResult
-from app.domain.runs import TrainingArguments
+from app.domain.runs.checkpoint import STATE_FILE
+from app.domain.runs.result import RunResult
+from app.domain.runs.spec import TrainingArguments
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
 from worker.engine.progress import Stopped
-from worker.engine.resume import Checkpoint
+from worker.engine.saving.resume import Checkpoint
 
 TRAINING = tiny.FAST.model_copy(update={"num_train_epochs": 2, "gradient_accumulation_steps": 2})
 LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])
@@ -113,7 +113,7 @@ def test_checkpoints_are_left_as_often_as_asked_and_two_stay(tmp_path: Path, mod
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.engine.resume.Checkpoints.room", lambda self, trainable: False)
+    monkeypatch.setattr("worker.engine.saving.resume.Checkpoints.room", lambda self, trainable: False)
     recorder = tiny.Recorder()
     job = tiny.job(tmp_path, model, LORA, TRAINING).model_copy(update={"checkpoint_seconds": 0.0})
     assert Attempt(job, recorder).run().steps == STEPS
@@ -135,7 +135,7 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written_costs_that_checkpoin
             raise error
         save_file(tensors, file, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("worker.engine.resume.save_file", save_some)
+    monkeypatch.setattr("worker.engine.saving.resume.save_file", save_some)
     recorder = tiny.Recorder()
     job = tiny.job(tmp_path, model, LORA, TRAINING).model_copy(update={"checkpoint_seconds": 0.0})
     assert Attempt(job, recorder).run().steps == STEPS

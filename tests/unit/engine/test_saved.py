@@ -12,11 +12,11 @@ from app.domain.methods import AdaLoraSpec, LoraSpec, MethodSpec
 from tests import tiny
 from tests.unit.engine import adapted as tried
 from tests.unit.engine.test_prediction import TRIES, asked, job
-from worker.engine.architecture import describe
+from worker.engine.estimation.estimate import predict
 from worker.engine.methods import MECHANISMS
-from worker.engine.precision import freeze_in_bf16, hold_in_bf16
-from worker.engine.prediction import predict
-from worker.engine.saved import file_bytes
+from worker.engine.models.architecture import describe
+from worker.engine.models.precision import freeze_in_bf16, hold_in_bf16
+from worker.engine.saving.size import file_bytes
 
 MORE: list[tuple[MethodSpec, str]] = [
     (LoraSpec(r=4, init_lora_weights="pissa"), "llama"),

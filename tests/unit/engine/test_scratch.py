@@ -24,13 +24,13 @@ from app.domain.methods import LoraFromScratchSpec, LoraSpec
 from app.domain.tasks import Task
 from tests import tiny
 from worker.engine import attempt as attempt_module
-from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
-from worker.engine.inspect import on_task
 from worker.engine.methods import MECHANISMS, scratch
 from worker.engine.methods.scratch import LoRALayer
-from worker.engine.model import load
-from worker.engine.precision import freeze_in_bf16
+from worker.engine.models.architecture import describe
+from worker.engine.models.inspect import on_task
+from worker.engine.models.load import load
+from worker.engine.models.precision import freeze_in_bf16
 
 GPT2 = GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=40, bos_token_id=1, eos_token_id=2)
 IDS = torch.tensor([[5, 6, 7, 8, 2], [9, 5, 4, 3, 2]])

@@ -8,20 +8,20 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, M2M100Config, PreTrainedModel, PreTrainedTokenizerBase, Qwen2AudioConfig
 
-from app.domain.datasets import PairRow, Row, TextRow
+from app.domain.data.dataset import PairRow, Row, TextRow
 from app.domain.errors import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec, PromptSpec
-from app.domain.runs import TrainingArguments
+from app.domain.runs.spec import TrainingArguments
 from tests import tiny, tiny_lm
-from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
-from worker.engine.completions import Completions
-from worker.engine.data import IGNORED
-from worker.engine.evaluate import Evaluator
-from worker.engine.generation import write
+from worker.engine.data.batches import IGNORED
+from worker.engine.evaluation.evaluate import Evaluator
+from worker.engine.evaluation.generation import write
 from worker.engine.methods import MECHANISMS
-from worker.engine.model import check_task
+from worker.engine.models.architecture import describe
+from worker.engine.models.load import check_task
 from worker.engine.tasks import seq2seq_lm
+from worker.engine.tasks.completions import Completions
 
 PAIR = PairRow("p1", "train", "count from one :", "two three")
 METHODS: list[MethodSpec] = [

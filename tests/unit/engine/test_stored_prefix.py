@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.methods import FullSpec, HeadOnlySpec, LastLayersSpec, LoraSpec, MethodSpec
-from app.domain.metrics import RunResult
+from app.domain.runs.result import RunResult
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
 
@@ -79,7 +79,7 @@ def test_a_model_that_cannot_be_tried_says_so_and_trains(
     def broken(*arguments: object) -> None:
         raise RuntimeError("expected another shape")
 
-    monkeypatch.setattr("worker.engine.prefix._probe", broken)
+    monkeypatch.setattr("worker.engine.prefix.frozen_prefix._probe", broken)
     result, recorder = run(tmp_path, model, HeadOnlySpec(), tmp_path / "cache")
     assert result.steps == 24
     assert any("could not be tried (RuntimeError: expected another shape)" in line for line in recorder.logs)

@@ -12,12 +12,12 @@ from transformers.models.bert.modeling_bert import BertAttention, BertPreTrained
 
 from app.domain.errors import RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
-from app.domain.metrics import DataSeen, Evaluation, RunResult
-from app.domain.runs import FailureCode, Phase, TrainingArguments
+from app.domain.runs.result import DataSeen, Evaluation, RunResult
+from app.domain.runs.spec import FailureCode, Phase, TrainingArguments
 from tests import tiny
 from worker.engine.attempt import Attempt
-from worker.engine.checkpoint import BestCheckpoint
 from worker.engine.progress import Stopped
+from worker.engine.saving.best_weights import BestCheckpoint
 from worker.engine.step import adamw, clip
 from worker.engine.tasks import sequence_classification
 

@@ -4,8 +4,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from app.domain.datasets import PairRow
-from worker.engine.lines import LineWriter
+from app.domain.data.dataset import PairRow
+from worker.engine.data.lines import LineWriter
 
 UNKNOWN, GOOD, BAR, BAZ, END = range(5)
 

@@ -7,21 +7,21 @@ import pytest
 import torch
 from torch import nn
 
-from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods import FullSpec, LastLayersSpec, LoraSpec, MethodSpec
-from app.domain.runs import Phase
-from app.domain.updates import UNCHANGED, RunUpdates
+from app.domain.models.architecture import LinearFacts, TaskModel
+from app.domain.models.weight_delta import UNCHANGED, RunUpdates
+from app.domain.runs.spec import Phase
 from tests import tiny
 from tests.unit.engine import adapted as tried
 from tests.unit.engine.test_methods import every_try, put
 from worker.engine import attempt as attempt_module
-from worker.engine import updates
-from worker.engine.architecture import describe
 from worker.engine.attempt import Attempt
-from worker.engine.change import Change, Product
+from worker.engine.evaluation import weight_delta
+from worker.engine.evaluation.change import Change, Product
+from worker.engine.evaluation.weight_delta import analyse, cosines, dense_values, eigen, product_values
 from worker.engine.methods import MECHANISMS
-from worker.engine.precision import freeze_in_bf16, hold_in_bf16
-from worker.engine.updates import analyse, cosines, dense_values, eigen, product_values
+from worker.engine.models.architecture import describe
+from worker.engine.models.precision import freeze_in_bf16, hold_in_bf16
 
 FACTS = describe(tried.model("bert"), "sequence-classification")
 CPU = torch.device("cpu")
@@ -239,14 +239,14 @@ def test_it_has_a_clock_of_its_own_and_the_clocks_still_sum_up(base: Path, tmp_p
 def test_a_matrix_that_cannot_be_analysed_is_told_and_the_others_are(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = updates.analyse
+    plain = weight_delta.analyse
 
     def spoilt(model: TaskModel, m: LinearFacts, change: Change) -> object:
         if m.name.endswith("layer.0.attention.self.query"):
             change = Change(change.before, change.dense.fill_(float("nan")))
         return plain(model, m, change)
 
-    monkeypatch.setattr(updates, "analyse", spoilt)
+    monkeypatch.setattr(weight_delta, "analyse", spoilt)
     _, recorder = run(tmp_path, base, FullSpec())
     found = recorder.updated
     assert found is not None
@@ -270,7 +270,7 @@ def test_a_failure_of_the_whole_analysis_is_logged_and_the_run_succeeds(
 def analysis(layers: list[LinearFacts], **changes: object) -> RunUpdates:
     options = {"budget_seconds": 60.0, "free_bytes": 2**30, "device": CPU, "raise_if_stopped": lambda: None} | changes
     change = Change(random(8, 8), random(8, 8, seed=1))
-    return updates.Analysis(model=FACTS, change=lambda _: change, **options).run(layers)  # type: ignore[arg-type]
+    return weight_delta.Analysis(model=FACTS, change=lambda _: change, **options).run(layers)  # type: ignore[arg-type]
 
 
 def test_what_there_is_no_time_and_no_memory_for_is_left_out_and_counted() -> None:
@@ -284,14 +284,14 @@ def test_what_there_is_no_time_and_no_memory_for_is_left_out_and_counted() -> No
 
 
 def test_it_may_take_a_tenth_of_a_long_training_but_not_so_long_that_it_seems_to_hang() -> None:
-    given = [updates.budget(10, train) for train in (28, 1000, 36_000)]
-    assert given == [10, 100, updates.MOST_SECONDS]
-    assert updates.budget(900, 28) == 900
+    given = [weight_delta.budget(10, train) for train in (28, 1000, 36_000)]
+    assert given == [10, 100, weight_delta.MOST_SECONDS]
+    assert weight_delta.budget(900, 28) == 900
 
 
 def test_a_wish_to_stop_ends_the_analysis_and_keeps_the_result() -> None:
     def stop() -> None:
-        raise updates.Stopped
+        raise weight_delta.Stopped
 
     found = analysis([layer(8, 8)] * 3, raise_if_stopped=stop)
     assert (len(found.matrices), found.late) == (0, 3)
@@ -305,7 +305,7 @@ def test_a_run_that_is_asked_to_stop_during_the_analysis_has_its_result_and_tell
     class StoppedWhileSaving(tiny.Recorder):
         def raise_if_stopped(self) -> None:
             if self.phases[-1] is Phase.SAVE:
-                raise updates.Stopped
+                raise weight_delta.Stopped
 
     recorder = StoppedWhileSaving()
     result = Attempt(tiny.job(tmp_path, base, FullSpec()), recorder).run()

@@ -16,9 +16,9 @@ from app.domain.methods import METHODS, AnyMethod, PeftMethod
 from app.settings import ROOT
 from tests.unit.engine import adapted as tried
 from tests.unit.engine.test_methods import put, save
-from worker.engine import audit
-from worker.engine.architecture import describe
-from worker.engine.inspect import on_task
+from worker.engine.evaluation import audit
+from worker.engine.models.architecture import describe
+from worker.engine.models.inspect import on_task
 
 
 def worked_through() -> str:

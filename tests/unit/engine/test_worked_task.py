@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain import datasets
-from app.domain.datasets import Split
+from app.domain.data import dataset
+from app.domain.data.dataset import Split
 from app.domain.errors import RunFailed
-from app.domain.jobs import TrainJob
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
-from app.domain.runs import RunSpec
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import RunSpec
 from app.domain.tasks import TASKS
 from app.settings import ROOT
 from tests import tiny
@@ -42,8 +42,8 @@ def row_type(monkeypatch: pytest.MonkeyPatch) -> Any:
     shown: dict[str, Any] = {"NamedTuple": NamedTuple, "Split": Split, "TaskFacts": lambda **facts: facts}
     exec(domain, shown)
     facts = TASKS[PLACE].model_copy(update=shown["TOKEN_CLASSIFICATION"] | {"name": PLACE, "formats": ("labelled",)})
-    monkeypatch.setattr(datasets, "TaggedRow", shown["TaggedRow"], raising=False)
-    monkeypatch.setitem(datasets.ROWS, "labelled", shown["TaggedRow"])
+    monkeypatch.setattr(dataset, "TaggedRow", shown["TaggedRow"], raising=False)
+    monkeypatch.setitem(dataset.ROWS, "labelled", shown["TaggedRow"])
     monkeypatch.setitem(TASKS, PLACE, facts)
     module = ModuleType(FILE)
     monkeypatch.setitem(sys.modules, FILE, module)

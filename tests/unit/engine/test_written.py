@@ -6,11 +6,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests import tiny_lm
-from worker.engine.evaluate import Evaluator
-from worker.engine.fake import Answers, no_rows_side_by_side, replace_tensors
-from worker.engine.generation import write
-from worker.engine.ledger import Journal, rounded_on_host
-from worker.engine.written import writing_peak
+from worker.engine.estimation.fake import Answers, no_rows_side_by_side, replace_tensors
+from worker.engine.estimation.generation import writing_peak
+from worker.engine.evaluation.evaluate import Evaluator
+from worker.engine.evaluation.generation import write
+from worker.engine.memory.ledger import Journal, rounded_on_host
 
 ROWS, PROMPT = 24, 9
 CPU = torch.device("cpu")

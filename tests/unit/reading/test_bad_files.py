@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from app.domain.data.uploads import shown_name
 from app.domain.errors import Invalid
-from app.domain.uploads import shown_name
 from app.store.files import Files
-from app.web.words.findings import in_words
+from app.web.text.findings import in_words
 from tests.reading import scanned
-from worker.reading.batches import Unreadable
+from worker.ingest.readers.batches import Unreadable
 
 ROWS = b"".join(b"a text %d,%s\n" % (i, b"yes" if i % 2 else b"no") for i in range(20))
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.findings import Finding
-from app.domain.mapping import ColumnMapping
-from app.domain.splitting import Splitting
-from app.web.words.findings import in_words
+from app.domain.data.findings import Finding
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
+from app.web.text.findings import in_words
 from tests.reading import prepared
-from worker.engine.data import read
-from worker.reading.batches import Unreadable
-from worker.reading.near import near
+from worker.engine.data.batches import read
+from worker.ingest.findings.near_duplicates import near
+from worker.ingest.readers.batches import Unreadable
 
 LABELLED = ColumnMapping(format="labelled", columns={"text": "text", "label": "label"})
 

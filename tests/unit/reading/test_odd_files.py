@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.mapping import ColumnMapping
-from app.domain.uploads import ReadingOptions
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.uploads import ReadingOptions
 from tests.reading import local, prepared, scanned
-from worker.reading import parquet
-from worker.reading.batches import BATCH_CHARACTERS, Unreadable
-from worker.reading.files import Files
+from worker.ingest.readers import parquet
+from worker.ingest.readers.batches import BATCH_CHARACTERS, Unreadable
+from worker.ingest.readers.files import Files
 
 ROWS = [{"text": f"a text {i}", "label": "yes" if i % 2 else "no"} for i in range(20)]
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.domain.uploads import ReadingOptions
+from app.domain.data.uploads import ReadingOptions
 from tests.reading import local, scanned
-from worker.reading.batches import Unreadable
-from worker.reading.files import Files
+from worker.ingest.readers.batches import Unreadable
+from worker.ingest.readers.files import Files
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=40)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.mapping import ColumnMapping
-from app.domain.splitting import Splitting
-from app.domain.uploads import ReadingOptions
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
+from app.domain.data.uploads import ReadingOptions
 from tests.reading import local, prepared
-from worker.reading.scan import scan
+from worker.ingest.scan import scan
 
 PLACE = os.environ.get("VEZNA_TEST_REUTERS_R8", "")
 FILES = ("reuters-r8-train.csv", "reuters-r8-test.csv")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy.orm import Session
 
-from app.domain.runs import FailureCode
+from app.domain.runs.spec import FailureCode
 from app.settings import Settings
 from app.web.charts import render
 from app.web.charts.differences import Differences, Row
@@ -18,10 +18,10 @@ from app.web.charts.labels import LINE_HEIGHT, Box, beside, spread, text_width
 from app.web.charts.scales import Domain
 from app.web.charts.style import FAMILIES, Look
 from app.web.charts.thin import smooth
-from app.web.evidence import of_run as evidence_of_run
-from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, drawn, run_figures, study_figures
 from app.web.figures.curve_titles import still_falling
+from app.web.figures.evidence import of_run as evidence_of_run
+from app.web.figures.evidence import of_study as evidence_of_study
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 SETTINGS = Settings()

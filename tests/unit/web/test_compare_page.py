@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.runs import FailureCode
+from app.cli.terminal.runs import compared_table
+from app.domain.runs.spec import FailureCode
 from app.services import imports
-from app.terminal_compared import compared_table
 from tests.factories import plain, seed_study
 from tests.outside import ALL, as_file, peft_files, result
 from tests.unit.web.conftest import database_of

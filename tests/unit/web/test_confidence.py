@@ -5,13 +5,13 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.compared import weigh
+from app.cli.terminal.runs import compared_table
+from app.cli.terminal.study import verdict_table
+from app.domain.comparison.runs import weigh
 from app.store.queries import studies
-from app.terminal import verdict_table
-from app.terminal_compared import compared_table
 from app.web.figures.verdict import verdict
-from app.web.words.compared import interval, lead
-from app.web.words.confidence import over_all
+from app.web.text.confidence import over_all
+from app.web.text.runs_comparison import interval, lead
 from tests.factories import FULL, LORA, plain, seed_study, weighed
 from tests.unit.domain.test_compared import elsewhere, run
 from tests.unit.web.conftest import database_of

@@ -13,20 +13,20 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.methods import LoraSpec
-from app.domain.metrics import Steps
-from app.domain.runs import FailureCode
-from app.domain.studies import ArmSpec
+from app.domain.runs.result import Steps
+from app.domain.runs.spec import FailureCode
+from app.domain.studies.spec import ArmSpec
 from app.settings import Settings
 from app.store.queries import steps
 from app.store.tables import RunRow
 from app.web.charts import render
 from app.web.charts.curves import BUCKETS, MARKS, Curves
 from app.web.charts.thin import smooth
-from app.web.evidence import of_study
 from app.web.figures import Figure, StudyEvidence
 from app.web.figures.curves import curves
+from app.web.figures.evidence import of_study
 from app.web.figures.quantities import PLACES, QUANTITIES
-from app.web.view import StudyView
+from app.web.figures.view import StudyView
 from tests import filled
 from tests.factories import FULL, LORA, MANY, empty_database, plain, seed_study
 

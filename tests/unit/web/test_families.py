@@ -82,7 +82,7 @@ def test_families_differ_in_marker_and_dash() -> None:
 
 @pytest.mark.parametrize("family", [*FAMILY_NAMES, "base"])
 def test_a_family_has_its_marker_and_its_colour_on_pages(family: str) -> None:
-    assert f'<symbol id="k-{family}"' in (ROOT / "templates" / "partials" / "sprite.html").read_text()
+    assert f'<symbol id="k-{family}"' in (ROOT / "templates" / "layouts" / "sprite.html").read_text()
     assert f'[data-method="{family}"] {{ --m: var(--m-{family}); }}' in (CSS / "components.css").read_text()
 
 

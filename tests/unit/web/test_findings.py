@@ -9,11 +9,11 @@ from babel.messages.pofile import read_po
 from babel.support import Translations
 from fastapi.testclient import TestClient
 
-from app.domain.findings import Details, Example, Finding, FindingCode
+from app.domain.data.findings import Details, Example, Finding, FindingCode
 from app.store.tables import DatasetRow, UploadRow
 from app.web import i18n
 from app.web.catalogue import TEMPLATE
-from app.web.words.findings import in_words
+from app.web.text.findings import in_words
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
 

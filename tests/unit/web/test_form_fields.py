@@ -10,20 +10,20 @@ from markupsafe import escape
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.domain.adaptations import usual
-from app.domain.capabilities import CAPABILITIES, Capability
-from app.domain.datasets import SAMPLE_DATASET
+from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.methods import SPECS, AnyMethod, LoraSpec
-from app.domain.models import SAMPLE_MODEL
-from app.domain.runs import TrainingArguments
-from app.domain.studies import ArmSpec
+from app.domain.models.adaptations import usual
+from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.runs.capabilities import CAPABILITIES, Capability
+from app.domain.runs.spec import TrainingArguments
+from app.domain.studies.spec import ArmSpec
 from app.services import workers
 from app.store.queries import studies
-from app.web.forms.arm import METHOD, SHARED, ArmForm
 from app.web.forms.fields import Field, fields_of
-from app.web.forms.study import BUDGET
-from app.web.words.families import FAMILIES, by_family
-from app.web.words.fields import ARM_FIELDS, METHOD_FIELDS, OPTIONS, TRAINING_FIELDS
+from app.web.pages.new_study.arm_form import METHOD, SHARED, ArmForm
+from app.web.pages.new_study.form import BUDGET
+from app.web.text.families import FAMILIES, by_family
+from app.web.text.fields import ARM_FIELDS, METHOD_FIELDS, OPTIONS, TRAINING_FIELDS
 from tests import filled
 from tests.unit.web.conftest import database_of
 

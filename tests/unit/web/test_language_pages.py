@@ -7,14 +7,14 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.comparison import Comparison
+from app.domain.comparison.study import Comparison
 from app.domain.tasks import METRICS
 from app.services import studies as study_service
 from app.settings import Settings
-from app.web.evidence import of_study as evidence_of_study
 from app.web.figures import Figure, study_figures
-from app.web.view import StudyView
-from app.web.words import caveats
+from app.web.figures.evidence import of_study as evidence_of_study
+from app.web.figures.view import StudyView
+from app.web.text import caveats
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
 

@@ -10,17 +10,17 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.calibration import Estimate
 from app.domain.methods import LoraSpec
-from app.domain.runs import Failure, FailureCode
+from app.domain.resources.calibration import Estimate
+from app.domain.runs.spec import Failure, FailureCode
 from app.store.queries import runs
 from app.web.charts import legend, render, stacks
 from app.web.charts.legend import Entry
 from app.web.charts.stacks import Stacks
-from app.web.contexts.run_failure import RunFailure
 from app.web.figures.costs import phase_bar, train_bar
 from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_sizes
-from app.web.words.fits import off
+from app.web.pages.run.failure import RunFailure
+from app.web.text.memory_fit import off
 from tests import foreseen
 from tests.factories import plain
 from tests.predictions import request

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.ledger import Ledger, owners
-from app.domain.memory_maps import MapQuestion, MapReport
-from app.domain.models import SAMPLE_MODEL
-from app.services import memory_maps
+from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.resources.ledger import Ledger, owners
+from app.domain.resources.memory_map import MapQuestion, MapReport
+from app.services.resources import memory_maps
 from app.settings import Settings
 from app.store.tables import EstimateRow, WorkerRow
 from app.web.charts import render
 from app.web.figures.memory_maps import map_figures
-from app.web.forms.memory_map import MapForm
-from app.web.words.memory_maps import saving, title
+from app.web.pages.models.map_form import MapForm
+from app.web.text.memory_maps import saving, title
 from tests import foreseen
 from tests.factories import plain
 from tests.filled import model_facts

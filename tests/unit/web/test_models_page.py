@@ -10,15 +10,15 @@ from markupsafe import escape
 
 from app import sample
 from app.domain.methods import METHODS, SPECS
-from app.domain.models import SAMPLE_MODEL
-from app.domain.outline import fold, folded, groups, layers
-from app.domain.studies import StudySpec
+from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.models.outline import fold, folded, groups, layers
+from app.domain.studies.spec import StudySpec
 from app.settings import ROOT
 from app.store.queries import base_models
 from app.web.api import examples
-from app.web.words.families import by_family
-from app.web.words.methods import papers
-from app.web.words.outline import in_blocks, kinds, ranges
+from app.web.text.families import by_family
+from app.web.text.methods import papers
+from app.web.text.outline import in_blocks, kinds, ranges
 from tests import filled
 from tests.factories import plain
 from tests.filled_language import CAUSAL, SEQ2SEQ, register_language

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.methods import LoraSpec
-from app.domain.models import SAMPLE_MODEL
+from app.domain.models.base_model import SAMPLE_MODEL
 from app.store.queries import base_models
 from tests import filled
 from tests.factories import plain

@@ -12,15 +12,15 @@ from starlette.types import Message
 from structlog.testing import capture_logs
 
 from app import sample
-from app.domain.datasets import SAMPLE_DATASET
+from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.errors import Invalid
 from app.domain.methods import LoraSpec
-from app.domain.models import SAMPLE_MODEL
-from app.domain.runs import TrainingArguments
-from app.domain.studies import ArmSpec
+from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.runs.spec import TrainingArguments
+from app.domain.studies.spec import ArmSpec
 from app.store.queries import runs, studies
 from app.store.tables import RunRow
-from app.web.forms.study import StudyForm
+from app.web.pages.new_study.form import StudyForm
 from tests.factories import plain as without_breaks
 from tests.unit.web.conftest import database_of
 

@@ -7,11 +7,11 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.models import SAMPLE_MODEL
+from app.domain.models.base_model import SAMPLE_MODEL
 from app.store.queries import runs
 from app.store.tables import WorkerRow
-from app.web.forms.study import StudyForm
-from app.web.forms.ways import read_way
+from app.web.pages.new_study.form import StudyForm
+from app.web.pages.new_study.savings import read_way
 from tests import foreseen
 from tests.factories import plain
 from tests.unit.web.conftest import database_of

@@ -7,10 +7,10 @@ from fastapi.testclient import TestClient
 from starlette.datastructures import FormData
 
 from app import sample
-from app.domain.datasets import SAMPLE_DATASET
-from app.domain.models import SAMPLE_MODEL
+from app.domain.data.dataset import SAMPLE_DATASET
+from app.domain.models.base_model import SAMPLE_MODEL
 from app.store.queries import studies
-from app.web.forms.study import StudyForm
+from app.web.pages.new_study.form import StudyForm
 from tests.filled_language import CAUSAL, SEQ2SEQ, register_language
 from tests.unit.web.conftest import database_of
 

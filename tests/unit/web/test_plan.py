@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
-from app.domain.planning import GRADED_SCORE, SCORE
+from app.domain.studies.power import GRADED_SCORE, SCORE
 from app.store.queries import past_runs
-from app.web.chance import Chance
+from app.web.text.assumed_score import Chance
 from tests.factories import empty_database, plain, seed_study
 from tests.filled_language import fill_language
 

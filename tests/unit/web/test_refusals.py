@@ -6,10 +6,10 @@ import pytest
 from babel.support import Translations
 from fastapi.testclient import TestClient
 
-from app.domain.adaptations import adaptations
 from app.domain.errors import FieldError
 from app.domain.methods import METHODS, LoraSpec
-from app.domain.models import SAMPLE_MODEL
+from app.domain.models.adaptations import adaptations
+from app.domain.models.base_model import SAMPLE_MODEL
 from app.web import i18n
 from app.web.refusals import templates, told, translated
 from tests import filled

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
-from app.domain.studies import StudySpec
-from app.web.stylesheet import whole_stylesheet
+from app.domain.studies.spec import StudySpec
+from app.web.http.stylesheet import whole_stylesheet
 from tests import predicted
 from tests.factories import MANY, STATES, seed_study
 from tests.unit.web.conftest import database_of

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
-from app.domain.runs import FAILURES, FailureCode, RunSpec, RunStatus
+from app.domain.runs.spec import FAILURES, FailureCode, RunSpec, RunStatus
 from app.store.queries import runs
 from app.store.tables import now
-from app.web.contexts.run_live import RunLive
+from app.web.run_live import RunLive
 from tests.unit.web.conftest import database_of
 
 SUCCEEDED, RUNNING, QUEUED, FAILED, CANCELLED = 2, 16, 17, 25, 30

@@ -9,16 +9,16 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
-from app.domain.annotations import Annotation
-from app.domain.filters import Is, parse
-from app.domain.tuning import FIRST_SEED
+from app.domain.runs.annotations import Annotation
+from app.domain.runs.filters import Is, parse
+from app.domain.studies.tuning import FIRST_SEED
 from app.services import annotations, imports
 from app.store.queries import run_groups
 from app.store.queries.run_columns import SORTABLE
 from app.store.queries.run_list import NEWEST, Order, count, page
 from app.store.tables import RunRow
-from app.web.forms.runs_view import CHOICES, DEFAULT
-from app.web.numbers import hundred, rate
+from app.web.format import hundred, rate
+from app.web.pages.runs.view_form import CHOICES, DEFAULT
 from tests.outside import as_file, result
 from tests.unit.web.conftest import database_of
 

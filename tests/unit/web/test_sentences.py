@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import Field, ValidationError, create_model
 
-from app.web.errors import field_errors
 from app.web.forms.sentences import sentences
+from app.web.http.errors import field_errors
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from fastapi.testclient import TestClient
 
-from app.domain.comparison import Comparison
+from app.domain.comparison.study import Comparison
 from app.services import studies
 from app.store.queries import studies as study_queries
-from app.web.contexts.studies import Scale
+from app.web.pages.studies.context import Scale
 from tests.unit.web.conftest import database_of
 
 

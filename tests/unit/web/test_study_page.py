@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.methods import Ia3Spec, LoraSpec
-from app.domain.runs import FailureCode
-from app.domain.studies import ArmSpec
+from app.domain.runs.spec import FailureCode
+from app.domain.studies.spec import ArmSpec
 from app.store.session import Database
 from tests import filled
 from tests.factories import ALL, FULL, LORA, MANY, STATES, seed_study

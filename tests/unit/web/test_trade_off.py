@@ -9,18 +9,18 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.domain.comparison import Comparison
-from app.domain.runs import FailureCode
+from app.domain.comparison.study import Comparison
+from app.domain.runs.spec import FailureCode
 from app.settings import Settings
 from app.store.tables import RunRow
 from app.web.charts import render
 from app.web.charts.labels import clipped, text_width
 from app.web.charts.trade_off import TradeOff
-from app.web.evidence import of_study
 from app.web.figures import Figure
 from app.web.figures.axes import AXES, known
+from app.web.figures.evidence import of_study
 from app.web.figures.trade_off import trade_off
-from app.web.view import StudyView
+from app.web.figures.view import StudyView
 from tests.factories import FULL, LORA, MANY, empty_database, plain, seed_study
 
 SEEDS = (0, 1, 2)

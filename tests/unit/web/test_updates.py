@@ -10,14 +10,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.methods import SPECS
-from app.domain.updates import UNCHANGED, RunUpdates
+from app.domain.models.weight_delta import UNCHANGED, RunUpdates
 from app.settings import Settings
-from app.store.queries import weight_updates
+from app.store.queries import weight_deltas
 from app.web.charts import render
-from app.web.evidence import of_study
 from app.web.figures import study_figures
-from app.web.view import StudyView
-from app.web.words import updates as words
+from app.web.figures.evidence import of_study
+from app.web.figures.view import StudyView
+from app.web.text import weight_delta as words
 from tests.factories import plain
 from tests.results import updates
 from tests.unit.web.conftest import database_of
@@ -97,7 +97,7 @@ def test_its_file_has_every_matrix_of_every_arm_with_every_number(full: TestClie
     rows = table(full, "/studies/1/charts/matrices.csv?matrices=intruders")
     assert len(rows) == 34 + 12
     with database_of(full).reading() as session:
-        found = weight_updates.of_runs(session, [FULL])[FULL].matrices
+        found = weight_deltas.of_runs(session, [FULL])[FULL].matrices
     for row, m in zip(rows, found, strict=False):
         assert (row["arm"], row["name"], int(row["rows"])) == ("full", m.name, m.rows)
         assert float(row["delta_effective_rank"]) == m.delta.effective_rank
@@ -121,7 +121,7 @@ def test_what_there_is_not_is_refused_with_the_choices(full: TestClient, query: 
 def test_a_study_whose_runs_were_not_looked_at_says_so_and_draws_nothing(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         for run in range(1, 10):
-            weight_updates.clear(session, run)
+            weight_deltas.clear(session, run)
     text = shown(full, "/studies/1")
     assert text.count("Not looked at: the run is older than the analysis") == 3
     assert "<figure" not in text
@@ -147,7 +147,7 @@ def test_a_run_that_has_not_ended_has_no_such_section(full: TestClient) -> None:
 def test_the_api_gives_the_same_numbers_or_the_reason(full: TestClient) -> None:
     found = full.get(f"/api/v1/runs/{LORA}/updates").json()
     with database_of(full).reading() as session:
-        stored = weight_updates.of_runs(session, [LORA])[LORA]
+        stored = weight_deltas.of_runs(session, [LORA])[LORA]
     assert stored.summary is not None
     assert found["summary"] == stored.summary.model_dump()
     assert found["matrices"] == [m.model_dump() for m in stored.matrices]

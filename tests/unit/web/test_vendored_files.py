@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from app.web.static import STATIC
+from app.web.http.static import STATIC
 
 VENDOR = STATIC / "vendor"
 LINES = [

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from app.domain.comparison import Comparison
+from app.domain.comparison.study import Comparison
 from app.domain.methods import LoraSpec
-from app.domain.runs import FailureCode
-from app.domain.studies import ArmSpec
-from app.web.words import caveats, facts, focus, headline, lead, phrase, plain, seeds_needed, what_would_decide
-from app.web.words.parts import listed, seeds, times_smaller
+from app.domain.runs.spec import FailureCode
+from app.domain.studies.spec import ArmSpec
+from app.web.text import caveats, facts, focus, headline, lead, phrase, seeds_needed, what_would_decide
+from app.web.text.parts import listed, seeds, times_smaller
+from app.web.text.summary import plain
 from tests.factories import ALL, FULL, LORA, weighed
 from tests.factories import plain as spaced
 

@@ -9,10 +9,10 @@ from sqlalchemy import select
 from app.settings import ROOT, Settings
 from app.store.tables import RunRow
 from app.web.charts import render
-from app.web.evidence import of_study
 from app.web.figures import axes
+from app.web.figures.evidence import of_study
 from app.web.figures.trade_off import trade_off
-from app.web.view import StudyView
+from app.web.figures.view import StudyView
 from tests.factories import empty_database, plain, seed_study
 
 

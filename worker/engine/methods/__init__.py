@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods import Mechanism
-from app.domain.runs import RunSpec
-from worker.engine.change import Change
+from app.domain.models.architecture import LinearFacts, TaskModel
+from app.domain.runs.spec import RunSpec
+from worker.engine.evaluation.change import Change
 from worker.engine.methods import bottleneck, peft, scratch, selection
 
 Untouched = Callable[[], nn.Module]

@@ -22,13 +22,13 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods.adapters import BottleneckAdapterSpec
-from app.domain.runs import RunSpec
+from app.domain.models.architecture import LinearFacts, TaskModel
+from app.domain.runs.spec import RunSpec
 from app.domain.tasks import Task
-from worker.engine.architecture import describe
-from worker.engine.change import Change
+from worker.engine.evaluation.change import Change
 from worker.engine.methods import tensors
+from worker.engine.models.architecture import describe
 
 NON_LINEARITIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": functional.relu,

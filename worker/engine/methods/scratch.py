@@ -26,13 +26,13 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods.base import WRAPPED
 from app.domain.methods.scratch import LoraFromScratchSpec
-from app.domain.runs import RunSpec
-from worker.engine.architecture import head_names
-from worker.engine.change import Change, Product, matrix
+from app.domain.models.architecture import LinearFacts, TaskModel
+from app.domain.runs.spec import RunSpec
+from worker.engine.evaluation.change import Change, Product, matrix
 from worker.engine.methods.tensors import trained
+from worker.engine.models.architecture import head_names
 from worker.engine.tasks import TASKS
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.architecture import LinearFacts, TaskModel
 from app.domain.methods.selection import Selection
-from app.domain.runs import RunSpec
-from worker.engine.change import Change, matrix
+from app.domain.models.architecture import LinearFacts, TaskModel
+from app.domain.runs.spec import RunSpec
+from worker.engine.evaluation.change import Change, matrix
 from worker.engine.methods import tensors
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from app.domain.runs import RunSpec
+from app.domain.runs.spec import RunSpec
 
 
 def trained(model: PreTrainedModel) -> dict[str, torch.Tensor]:

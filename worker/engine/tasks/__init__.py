@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.datasets import Row, Split
-from app.domain.jobs import TrainJob
+from app.domain.data.dataset import Row, Split
+from app.domain.runs.job import TrainJob
 from app.domain.tasks import Task
-from worker.engine.data import Batch, Examples, Listener
-from worker.engine.evaluate import Evaluator, Predictions
+from worker.engine.data.batches import Batch, Examples, Listener
+from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.tasks import causal_lm, seq2seq_lm, sequence_classification
 
 

@@ -1,6 +1,6 @@
 """Language modelling: a decoder learns to go on where a prompt ends (supervised fine-tuning), or to write texts.
 
-    row      x_1 … x_p  y_1 … y_c  EOS        prompt and completion; how a row becomes that: `worker.engine.lines`
+    row      x_1 … x_p  y_1 … y_c  EOS        prompt and completion; how a row becomes that: `worker.engine.data.lines`
     reads    x_1 … x_p  y_1 … y_c             tokens [T]
     target   –   …  y_1 y_2 …  EOS            targets [T], shifted already: position t is held against token t + 1
     loss     −log p(target), summed over the positions that have one
@@ -17,19 +17,19 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-from app.domain.datasets import Row, Split
+from app.domain.data.dataset import Row, Split
 from app.domain.errors import RunFailed
-from app.domain.jobs import TrainJob
-from app.domain.runs import FailureCode
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import FailureCode
 from app.domain.tasks import generates
-from worker.engine.completions import Completions, check_vocabulary, judge, longest_prompt, unusable
-from worker.engine.data import IGNORED, Batch, Listener, in_chunks, learnt, padded
-from worker.engine.evaluate import Evaluator, Predictions
-from worker.engine.generation import stop_tokens
-from worker.engine.lines import LineWriter, report
-from worker.engine.packing import check_packing, packed
-from worker.engine.precision import computing
-from worker.engine.token_loss import logits_at, token_losses
+from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
+from worker.engine.data.lines import LineWriter, report
+from worker.engine.data.packing import check_packing, packed
+from worker.engine.evaluation.evaluate import Evaluator, Predictions
+from worker.engine.evaluation.generation import stop_tokens
+from worker.engine.models.precision import computing
+from worker.engine.tasks.completions import Completions, check_vocabulary, judge, longest_prompt, unusable
+from worker.engine.tasks.token_loss import logits_at, token_losses
 
 AUTO = AutoModelForCausalLM
 ARCHITECTURES = MODEL_FOR_CAUSAL_LM_MAPPING

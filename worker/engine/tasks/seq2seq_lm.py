@@ -20,14 +20,21 @@ from torch import nn
 from transformers import AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
-from app.domain.datasets import PairRow, Row, Split
+from app.domain.data.dataset import PairRow, Row, Split
 from app.domain.errors import RunFailed
-from app.domain.jobs import TrainJob
-from app.domain.runs import FailureCode
-from worker.engine.completions import Completions, check_vocabulary, judge, longest_prompt, special_tokens, unusable
-from worker.engine.data import IGNORED, Batch, Listener, in_chunks, learnt, padded
-from worker.engine.evaluate import Evaluator, Predictions
-from worker.engine.token_loss import logits_at, token_losses
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import FailureCode
+from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
+from worker.engine.evaluation.evaluate import Evaluator, Predictions
+from worker.engine.tasks.completions import (
+    Completions,
+    check_vocabulary,
+    judge,
+    longest_prompt,
+    special_tokens,
+    unusable,
+)
+from worker.engine.tasks.token_loss import logits_at, token_losses
 
 AUTO = AutoModelForSeq2SeqLM
 ARCHITECTURES = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING

@@ -14,12 +14,12 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-from app.domain.datasets import LabelledRow, Row, Split
+from app.domain.data.dataset import LabelledRow, Row, Split
 from app.domain.errors import RunFailed
-from app.domain.jobs import TrainJob
-from app.domain.runs import FailureCode
-from worker.engine.data import Batch, Listener, Texts, in_chunks, most_tokens, padded
-from worker.engine.evaluate import Evaluator, Predictions
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import FailureCode
+from worker.engine.data.batches import Batch, Listener, Texts, in_chunks, most_tokens, padded
+from worker.engine.evaluation.evaluate import Evaluator, Predictions
 
 AUTO = AutoModelForSequenceClassification
 ARCHITECTURES = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING

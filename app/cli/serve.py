@@ -1,0 +1,167 @@
+"""Commands that start things: everything at once, the web server alone, the sample study. They work on the database."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Annotated, TypeVar
+
+import typer
+import uvicorn
+from rich.markup import escape
+
+from app import sample
+from app.cli.client import Client
+from app.cli.shared import console
+from app.cli.studies import show_comparison
+from app.cli.terminal import study
+from app.domain.data.dataset import SAMPLE_DATASET
+from app.domain.errors import Conflict, Unavailable
+from app.domain.models.base_model import SAMPLE_MODEL, ModelRegistration
+from app.domain.runs.spec import RunStatus
+from app.embedded import Stack, check, locked, stack
+from app.queue import Doorbell
+from app.services import datasets as dataset_service
+from app.services import models as model_service
+from app.services import studies as study_service
+from app.settings import Settings, load
+from app.store import migrate
+from app.store.files import Files
+from app.store.queries import base_models, runs, studies
+from app.store.session import Database
+from app.store.tables import BaseModelRow
+
+T = TypeVar("T")
+Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
+INSPECTION_SECONDS = 180.0
+GRACE_SECONDS = 3
+"""A stopping web server waits so long for answers that are under way; streams of events would never end."""
+
+
+def up(port: Port = None) -> None:
+    """Start everything on this machine: database, broker, worker and web server."""
+    with _everything(port) as running:
+        console.print("Stop with Ctrl+C.")
+        running.serve_forever()
+
+
+def demo(
+    port: Port = None,
+    exit_after: Annotated[
+        bool, typer.Option("--exit", help="End when the study has ended; 0 if every run succeeded.")
+    ] = False,
+) -> None:
+    """Start everything and run the sample study: full fine-tuning, LoRA and a linear probe on BBC headlines."""
+    with _everything(port) as running:
+        study_id = sample_study(running.settings, running.require_alive)
+        console.print(f"Study {study_id}, live: {running.url}/studies/{study_id}")
+        client = Client(running.url)
+        study.follow_study(console, running.while_alive(client.events(f"/studies/{study_id}/events")))
+        succeeded = show_comparison(client, study_id)
+        if exit_after:
+            raise typer.Exit(0 if succeeded else 1)
+        console.print(f"The page: [bold]{running.url}/studies/{study_id}[/bold]. Stop with Ctrl+C.")
+        running.serve_forever()
+
+
+def web() -> None:
+    """Start the web server alone, where VEZNA_HOST and VEZNA_PORT say."""
+    settings = _settings(None)
+    database = Database(settings.database)
+    migrate.require_current(database)
+    database.dispose()
+    # By its name: the other commands need nothing of the web, and start sooner without it.
+    uvicorn.run(
+        "app.main:serve", factory=True, host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_SECONDS
+    )
+
+
+def submit_sample() -> None:
+    """Register the sample model and headlines with a running installation and submit the sample study.
+
+    Needs its database, broker and files (the same VEZNA_ settings), and the packages of `vezna[sample]`.
+    """
+    study_id = sample_study(_settings(None), lambda: None)
+    console.print(f"Study {study_id} is queued: /studies/{study_id}")
+
+
+def migrate_database() -> None:
+    """Bring the database up to date."""
+    settings = _settings(None)
+    _migrate(settings)
+    console.print("The database is up to date.")
+
+
+def _settings(port: int | None) -> Settings:
+    return load() if port is None else load(port=port)
+
+
+@contextmanager
+def _everything(port: int | None) -> Iterator[Stack]:
+    """All of Vezna, running, in a home that no other process has."""
+    settings = _settings(port)
+    check(settings)
+    with locked(settings.home):
+        _migrate(settings)
+        with stack(settings) as running:
+            console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {escape(str(settings.home))}.")
+            yield running
+
+
+def _migrate(settings: Settings) -> None:
+    database = Database(settings.database)
+    migrate.upgrade(database)
+    database.dispose()
+
+
+def sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
+    """The sample study of this database: the one that is there and not spoilt, else a new one."""
+    labels, rows = sample.headlines()
+    database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
+    with database.transaction() as session:
+        data = partial(dataset_service.register, session, files)
+        labelled = partial(data, title=sample.TITLE, form="labelled", labels=labels, rows=rows)
+        headlines = _beside(SAMPLE_DATASET, labelled)
+
+        def packaged(name: str) -> BaseModelRow:
+            wanted = ModelRegistration(name=name, source="sample")
+            return model_service.register(session, bell, wanted, settings.model_roots)
+
+        model = _beside(SAMPLE_MODEL, packaged).name
+        spec = sample.study(dataset_service.shortest_reference(session, headlines), model)
+        known = studies.by_name(session, sample.STUDY_NAME)
+        if known and known.dataset_id == headlines.id and sample.study(known.spec.dataset, model) == known.spec:
+            spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
+            if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
+                return known.id
+        pairs = partial(data, title=sample.SUMMARIES_TITLE, form="prompt-completion", rows=sample.summaries())
+        _beside(sample.SUMMARIES, pairs)
+        texts = partial(data, title=sample.GENERAL_TEXT_TITLE, form="text", rows=sample.general_text())
+        _beside(sample.GENERAL_TEXT, texts)
+    with console.status("Inspecting the base model"):
+        _wait_for_model(database, model, still_alive)
+    with database.transaction() as session:
+        return study_service.submit(session, bell, spec).id
+
+
+def _beside(name: str, register: Callable[..., T]) -> T:
+    """A part of the sample registered under its name, or with `-sample` behind it where a user has that name: it stays
+    theirs, also for whoever means its newest version."""
+    try:
+        return register(name=name)
+    except Conflict:
+        return _beside(f"{name}-sample", register)
+
+
+def _wait_for_model(database: Database, name: str, still_alive: Callable[[], None]) -> None:
+    deadline = time.monotonic() + INSPECTION_SECONDS
+    while True:
+        still_alive()
+        with database.reading() as session:
+            model = base_models.by_name(session, name)
+        if model is not None and model.status == "ready":
+            return
+        if model is None or model.status == "failed" or time.monotonic() > deadline:
+            why = model.message if model and model.message else "no worker answered; is the control worker running?"
+            raise Unavailable(f"The base model {name} could not be inspected: {why}")
+        time.sleep(0.3)

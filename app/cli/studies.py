@@ -1,0 +1,157 @@
+"""Commands that ask a server, by REST: submit, estimate, watch, compare."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.client import Client
+from app.cli.shared import LOCAL, Json, Url, console, errors, print_json, read
+from app.cli.terminal import memory_fit, runs, study
+from app.domain.errors import Invalid
+
+WAIT_SECONDS = 20
+"""Of a server that works predictions out; it answers sooner if it has them."""
+ESTIMATE_SECONDS = 180.0
+"""If no prediction has been finished for so long, nobody is there to make them."""
+
+
+def submit(
+    spec: Annotated[Path, typer.Argument(help="A run or a study, as YAML or JSON.")],
+    url: Url = LOCAL,
+    watch: Annotated[bool, typer.Option("--watch", help="Show its progress until it has ended.")] = False,
+    insist: Annotated[
+        bool, typer.Option("--insist", help="Queue it though no worker is predicted to have room for it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit a run or a study."""
+    client, body = Client(url), read(spec)
+    kind = "studies" if "arms" in body else "runs"
+    answer = client.post(f"/{kind}", body, insist=insist)
+    if as_json:
+        print_json(answer)
+    else:
+        console.print(
+            f"{'Study' if kind == 'studies' else 'Run'} {answer['id']} is queued: {url}/{kind}/{answer['id']}",
+            markup=False,
+        )
+        if warning := answer.get("plan", {}).get("warning"):
+            errors.print(f"Warning: {warning}", markup=False, highlight=False)
+    if watch:
+        _watch(client, kind, answer["id"], as_json)
+
+
+def estimate(
+    spec: Annotated[Path, typer.Argument(help="A run or a study, as YAML or JSON.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A model's config.json, instead of the spec's base model.")
+    ] = None,
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Predict memory and time of a run or a study on each worker and on well-known cards. Nothing is queued."""
+    client, body = Client(url), read(spec)
+    if config is not None:
+        body = _on_config(body, read(config))
+    with errors.status("Working it out"):
+        answer = _settled(client, body)
+    if as_json:
+        print_json(answer)
+        return
+    console.print(memory_fit.needs_table(answer))
+    console.print(memory_fit.fits_table(answer))
+    for line in memory_fit.remarks(answer):
+        console.print(line, markup=False, highlight=False)
+
+
+def watch(
+    ident: Annotated[int, typer.Argument(metavar="ID", help="A study's number; a run's with --run.")],
+    run: Annotated[bool, typer.Option("--run", help="The number is a run's.")] = False,
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Show progress until it has ended. Exit status 1 if a run did not succeed."""
+    _watch(Client(url), "runs" if run else "studies", ident, as_json)
+
+
+def compare(
+    studies: Annotated[list[int] | None, typer.Argument(metavar="ID…", help="Studies' numbers.")] = None,
+    runs_named: Annotated[str, typer.Option("--runs", help="Any runs instead, of any study or imported: 1,2,3.")] = "",
+    collection: Annotated[
+        int | None, typer.Option("--collection", help="All runs of a collection, by its number.")
+    ] = None,
+    reference: Annotated[
+        int | None, typer.Option("--reference", help="A run to hold the others against; else the study's, or full.")
+    ] = None,
+    margin: Annotated[str, typer.Option("--margin", help="In points, in place of the study's, or of 1.")] = "",
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Print a study's verdict, as a table and in a sentence, or any runs with what makes them incomparable."""
+    client = Client(url)
+    if runs_named or collection is not None or margin or reference is not None:
+        query = {"runs": runs_named, "study": studies, "collection": collection, "reference": reference}
+        query["margin"] = margin
+        answer = client.get("/compare", **{name: value for name, value in query.items() if value})
+        if as_json:
+            print_json(answer)
+            return
+        console.print(runs.compared_table(answer))
+        for line in runs.remarks(answer):
+            console.print(line, markup=False, highlight=False)
+        return
+    if not studies:
+        raise Invalid("nothing is named to compare: give a study's number, or --runs 1,2,3, or --collection 4")
+    if as_json:
+        print_json([client.get(f"/studies/{study}/comparison") for study in studies])
+        return
+    for number in studies:
+        show_comparison(client, number)
+
+
+def _on_config(body: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The same methods on a model of which only the configuration is there."""
+    arms = body["arms"] if isinstance(body.get("arms"), list) else [body]
+    methods = body.get("methods") or [arm.get("method") for arm in arms if isinstance(arm, dict)]
+    kept = {name: value for name, value in body.items() if name in ("dataset", "task", "labels", "training")}
+    return kept | {"config": config, "methods": methods}
+
+
+def _settled(client: Client, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask until all is worked out, or nothing has changed for a while."""
+    left, changed_at = None, time.monotonic()
+    while True:
+        answer: dict[str, Any] = client.post("/estimates", body, wait=WAIT_SECONDS)
+        if answer["pending"] != left:
+            left, changed_at = answer["pending"], time.monotonic()
+        if answer["settled"] or time.monotonic() - changed_at > ESTIMATE_SECONDS:
+            return answer
+
+
+def _watch(client: Client, kind: str, ident: int, as_json: bool) -> None:
+    snapshots = client.events(f"/{kind}/{ident}/events")
+    if as_json:
+        last: dict[str, Any] = {}
+        for last in snapshots:
+            print(json.dumps(last, ensure_ascii=False), flush=True)
+        ended = last.get("runs", [last])
+    elif kind == "studies":
+        ended = study.follow_study(console, snapshots)["runs"]
+        show_comparison(client, ident)
+    else:
+        ended = study.follow_run(console, snapshots)["runs"]
+    if any(run.get("status") != "succeeded" for run in ended):
+        raise typer.Exit(1)
+
+
+def show_comparison(client: Client, study_id: int) -> bool:
+    """Print the verdict, as a table and in a sentence; whether every run succeeded."""
+    comparison = client.get(f"/studies/{study_id}/comparison")
+    console.print(study.verdict_table(comparison))
+    for caveat in comparison["caveats"]:
+        console.print(f"- {caveat}", markup=False, highlight=False)
+    console.print(comparison["sentence"], markup=False, highlight=False)
+    return all(set(arm["runs"]) == {"succeeded"} for arm in comparison["arms"])

@@ -1,0 +1,242 @@
+"""Intervals for a mean, and for the difference of two means, over test items and seeds that were both drawn by chance.
+
+The idea: a run's score on one item is
+
+    mean + what the item does + what the seed does + what is left,
+
+and had we drawn other items or other seeds the mean would have come out differently. Items and seeds are crossed
+(every seed is tested on every item), so each source's variance can be read from the same matrix: crossed random
+effects (Cornfield & Tukey 1956, "Average values of mean squares in factorials"; Brennan 2001, *Generalizability
+Theory*). A sum of variances, each known from few values, is treated as one variance with the degrees of freedom of
+Satterthwaite 1946, and the interval is Student's.
+
+For an arm x with S seeds and N items, X is [S, N]:
+
+    v_x = variance over seeds of the mean of x                      what another seed would change (÷ S: of the arm)
+    e_x = mean square of the two-way residuals of X                 what neither item nor seed explains
+    v_i = variance over items of (mean_s X_a − mean_s X_b), ÷ N     what other items would change
+    V   = v_i + v_a/S_a + v_b/S_b − e_a/(N S_a) − e_b/(N S_b)       e is in v_i and in v_x; V is never below v_i
+    df  = V² / Σ part² / (degrees of freedom of the part)
+    D ± t(df)·√V
+
+Seeds are independent between the arms: pairing them buys little and costs degrees of freedom. All numbers are in the
+metric's own unit (0.02 is 2 points of accuracy), variances in its square. A higher metric is better; give a loss with
+its sign turned.
+"""
+
+from dataclasses import dataclass, replace
+from math import inf, isfinite, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.comparison.distributions import t_below, t_quantile
+
+Scores = NDArray[np.float64]
+"""[S, N], seeds × test items: the metric of each item (1 right, 0 wrong; any float works)."""
+
+CONFIDENCE = 0.95
+NEXT_LOOK = 0.2
+"""The chance to be fooled of a further look at a study that has grown, of that of the look before."""
+ROUNDING = 1e-9
+"""A standard deviation below this share of the scores' range is rounding, not chance."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An arm's own mean, with its interval over items and seeds."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    """1: the interval covers the items only."""
+    items: int
+    """1: nothing is known of other items, the interval is infinite."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An arm's mean minus the reference's, on the same items, with its interval."""
+
+    delta: float
+    confidence: float
+    """0.95 is 95 %."""
+    variance: float
+    """V, of `delta`."""
+    degrees_of_freedom: float
+    items: int
+    seeds: int
+    reference_seeds: int
+    item_variance: float
+    """v_i, of `delta`."""
+    seed_variance: float
+    """v_a, of one run's mean; 0 with one seed, where it is unknown."""
+    reference_seed_variance: float
+    residual: float
+    """e_a, of one score; 0 with one seed."""
+    reference_residual: float
+
+    @property
+    def half_width(self) -> float:
+        """t·√V; infinite with one item."""
+        return student(self.confidence, self.degrees_of_freedom) * sqrt(self.variance)
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.delta - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.delta + self.half_width
+
+    @property
+    def excludes_zero(self) -> bool:
+        """The arms differ, at this confidence."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, of no difference: below 1 − confidence just when the interval excludes 0."""
+        return 2 * t_below(self.degrees_of_freedom, -abs(self.delta) / sqrt(self.variance))
+
+    @property
+    def one_seed(self) -> bool:
+        """An arm has one seed, so the interval covers the items only and may be far too narrow."""
+        return min(self.seeds, self.reference_seeds) < 2
+
+    def at(self, confidence: float) -> "Difference":
+        """The same difference at another confidence."""
+        return replace(self, confidence=confidence)
+
+
+def estimate(scores: Scores, confidence: float = CONFIDENCE) -> Estimate:
+    """An arm's mean and interval from [S, N] scores; ValueError if they are not such a matrix."""
+    scores = as_scores(scores)
+    seeds, items = scores.shape
+    mean = float(scores.mean())
+    item = item_variance(scores.mean(axis=0), value_range(scores))
+    seed, residual = seed_variance(scores), residual_mean_square(scores)
+    variance = total_variance(item, seed / seeds, residual / (items * seeds))
+    df = satterthwaite(
+        variance,
+        (item, items - 1),
+        (seed / seeds, seeds - 1),
+        (residual / (items * seeds), (seeds - 1) * (items - 1)),
+    )
+    half = student(confidence, df) * sqrt(variance)
+    return Estimate(mean=mean, low=mean - half, high=mean + half, seeds=seeds, items=items)
+
+
+def difference(arm: Scores, reference: Scores, confidence: float = CONFIDENCE) -> Difference:
+    """The interval of arm − reference, from [S_a, N] and [S_b, N] scores on the same items in the same order.
+
+    With one seed in either arm only the items' part is known: V = v_i, and `one_seed` says so. With one item V is
+    infinite. ValueError if the matrices do not fit each other.
+    """
+    a, b = as_scores(arm), as_scores(reference)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"the arms were tested on {a.shape[1]} and {b.shape[1]} items: they must be the same items")
+    (seeds_a, items), seeds_b = a.shape, b.shape[0]
+    v_i = item_variance(a.mean(axis=0) - b.mean(axis=0), value_range(a, b))
+    v_a, v_b = seed_variance(a), seed_variance(b)
+    e_a, e_b = residual_mean_square(a), residual_mean_square(b)
+    if min(seeds_a, seeds_b) > 1:
+        variance, df = spread(v_i, items, (v_a, e_a, seeds_a), (v_b, e_b, seeds_b))
+    else:
+        variance, df = v_i, float(max(items - 1, 1))
+    return Difference(
+        delta=float(a.mean() - b.mean()),
+        confidence=confidence,
+        variance=variance,
+        degrees_of_freedom=df,
+        items=items,
+        seeds=seeds_a,
+        reference_seeds=seeds_b,
+        item_variance=v_i,
+        seed_variance=v_a,
+        reference_seed_variance=v_b,
+        residual=e_a,
+        reference_residual=e_b,
+    )
+
+
+def spread(
+    v_i: float,
+    items: int,
+    arm: tuple[float, float, int],
+    reference: tuple[float, float, int],
+) -> tuple[float, float]:
+    """V and its degrees of freedom, from v_i and each arm's (v, e, seeds); two seeds or more in both."""
+    (v_a, e_a, seeds_a), (v_b, e_b, seeds_b) = arm, reference
+    seed_a, seed_b = v_a / seeds_a, v_b / seeds_b
+    left_a, left_b = e_a / (items * seeds_a), e_b / (items * seeds_b)
+    variance = total_variance(v_i, seed_a + seed_b, left_a + left_b)
+    seed_parts = [(seed_a, seeds_a - 1), (seed_b, seeds_b - 1)]
+    left_parts = [(left_a, (seeds_a - 1) * (items - 1)), (left_b, (seeds_b - 1) * (items - 1))]
+    return variance, satterthwaite(variance, (v_i, items - 1), *seed_parts, *left_parts)
+
+
+def total_variance(item: float, seed: float, residual: float) -> float:
+    """V = v_i + Σ v_x/S_x − Σ e_x/(N S_x), never below v_i."""
+    return max(item, item + seed - residual)
+
+
+def satterthwaite(variance: float, *parts: tuple[float, int]) -> float:
+    """V² / Σ part²/df: the degrees of freedom of a sum of variances. At least 1, the fewest that any part has."""
+    if not isfinite(variance):
+        return 1.0
+    # One term a part, smallest first: a sum that does not depend on which arm is named first.
+    terms = sorted(part**2 / df for part, df in parts if df > 0)
+    total = sum(terms)
+    return max(variance**2 / total, 1.0) if total > 0 else 1.0
+
+
+def student(confidence: float, df: float) -> float:
+    """Student's t that a share `confidence` of the distribution lies within."""
+    return t_quantile(df, (1 + confidence) / 2)
+
+
+def seed_variance(scores: Scores) -> float:
+    """v: variance over seeds of the arm's mean; 0 with one seed."""
+    return float(scores.mean(axis=1).var(ddof=1)) if scores.shape[0] > 1 else 0.0
+
+
+def residual_mean_square(scores: Scores) -> float:
+    """e: mean square of X − row mean − column mean + mean, over (S−1)(N−1) degrees of freedom; 0 if there are none."""
+    seeds, items = scores.shape
+    if seeds < 2 or items < 2:
+        return 0.0
+    left = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
+    return float((left**2).sum() / ((seeds - 1) * (items - 1)))
+
+
+def item_variance(values: NDArray[np.float64], unit: float) -> float:
+    """v_i: variance over items of [N] values, ÷ N; infinite for one item.
+
+    If all items agree (two arms that predict the same; all right) the sample has no variance, which does not prove that
+    the population has none. It is then taken as though one item in N were off by one `unit`: (unit/N)².
+    """
+    items = len(values)
+    if items < 2:
+        return inf
+    variance = float(values.var(ddof=1))
+    return variance / items if variance > (ROUNDING * unit) ** 2 else (unit / items) ** 2
+
+
+def value_range(*scores: Scores) -> float:
+    """The range of the scores seen, which is 1 where items are right or wrong; 1 if they are all the same."""
+    span = float(max(s.max() for s in scores) - min(s.min() for s in scores))
+    return span if span > 0 else 1.0
+
+
+def as_scores(scores: Scores) -> Scores:
+    """Check that scores are [S, N] with a seed and an item at least, and finite; a ValueError says what is wrong."""
+    matrix = np.asarray(scores, dtype=np.float64)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"scores are seeds × items with one of each at least; these have the shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError("a score is not a finite number: an item without a score cannot be compared")
+    return matrix

@@ -1,0 +1,111 @@
+"""Rows as a base model will see them: tokens, special ones, which are learnt; and how long rows are, in its tokens.
+
+A preview needs the tokenizer alone. It is asked for and kept as predictions are (`app.domain.resources.estimate`).
+"""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.data.dataset import Split
+from app.domain.resources.estimate import key_of
+from app.domain.tasks import Format, Task
+
+PREVIEW_VERSION = 1
+"""Raised when a preview of the same request may differ."""
+PREVIEWED_ROWS = 5
+LOOKED_AT = 5000
+"""Rows of a split whose length is told; of more, those whose names come first, which are hashes."""
+MOST_TOKENS = 1000
+"""Of a row that are shown."""
+PERCENTILES = (50, 90, 95, 99, 100)
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreviewRequest(_Value):
+    """Everything that a preview follows from."""
+
+    version: int = PREVIEW_VERSION
+    location: str
+    revision: str = ""
+    fingerprint: str = ""
+    """The commit, or the hash of the files, that the location stood for."""
+    task: Task
+    dataset_file: str
+    dataset_format: Format
+    dataset_hash: str
+    max_length: int = Field(ge=2, le=131072)
+    completion_only_loss: bool = True
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over all of it."""
+        return key_of(self)
+
+
+class PreviewToken(_Value):
+    """A token."""
+
+    text: str
+    """As it stands in the text, with the white space before it; empty for a part of a letter, which the next has."""
+    special: bool = False
+    learnt: bool = False
+    """The loss is taken of it."""
+
+
+class PreviewRow(_Value):
+    """A row, cut to `max_length`."""
+
+    item: str
+    split: Split
+    label: int | None = None
+    """Place in the dataset's labels, of labelled rows."""
+    tokens: list[PreviewToken]
+    """Of a text-to-text model the prompt's and then the completion's; at most `MOST_TOKENS`."""
+    length: int
+    """Tokens of the whole row."""
+    kept: int
+    """Tokens that `max_length` leaves of it."""
+
+
+class SplitLengths(_Value):
+    """How long the rows of a split are, in tokens."""
+
+    split: Split
+    rows: int
+    looked_at: int
+    counts: list[tuple[int, int]]
+    """Each length that occurs and how many of those looked at have it, in order of length. Of a text-to-text model the
+    longer of prompt and completion counts, for each is cut by itself."""
+
+    def percentile(self, share: float) -> int:
+        """The length that so many of a hundred rows do not go beyond."""
+        wanted, seen = share / 100 * self.looked_at, 0
+        for length, count in self.counts:
+            seen += count
+            if seen >= wanted:
+                return length
+        return self.counts[-1][0] if self.counts else 0
+
+    def cut_share(self, max_length: int) -> float:
+        """Share of the rows that `max_length` would cut, 0 to 1."""
+        longer = sum(count for length, count in self.counts if length > max_length)
+        return longer / self.looked_at if self.looked_at else 0.0
+
+    def bins(self, count: int = 20) -> list[tuple[int, int, int]]:
+        """For a chart: from, to (not included) and how many rows, in equal steps up to the longest."""
+        longest = self.counts[-1][0] if self.counts else 0
+        step = max(1, -(-(longest + 1) // count))
+        found: dict[int, int] = {}
+        for length, rows in self.counts:
+            found[length // step] = found.get(length // step, 0) + rows
+        return [(place * step, (place + 1) * step, found.get(place, 0)) for place in range(longest // step + 1)]
+
+
+class Preview(_Value):
+    """The answer to a `PreviewRequest`."""
+
+    rows: list[PreviewRow]
+    lengths: list[SplitLengths]
+    seconds: float

@@ -1,0 +1,56 @@
+"""Versions of datasets: a name stands for versions 1, 2, …; a spec names the newest or one of them.
+
+preparing ──► ready      rows in a file, with facts and findings
+    ├───────► blocked    findings that block; there is no file
+    └───────► failed     a sentence
+"""
+
+import re
+from pathlib import PurePosixPath
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
+from app.domain.data.uploads import SPLIT_NAMES
+from app.domain.names import Line, Name
+
+DatasetState = Literal["preparing", "ready", "blocked", "failed"]
+DATASET_NAME = r"^[\w\-][\w.\-]*$"
+_REFERENCE = re.compile(r"(?P<name>.+)@(?P<version>[1-9]\d{0,8})")
+
+
+class DatasetRequest(BaseModel):
+    """Ask for an upload to become a dataset, or the next version of one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = Field(max_length=120, pattern=DATASET_NAME)
+    """How specs call it: letters, digits, dots, dashes and underscores."""
+    title: Line = Field(default="", max_length=200)
+    upload_id: int = Field(ge=1)
+    mapping: ColumnMapping
+    splitting: Splitting = Splitting()
+
+
+def usual_name(file_name: str) -> str:
+    """A dataset's name from a file's: `my reviews-train.csv` is `my-reviews`."""
+    stem = PurePosixPath(file_name).name.partition(".")[0]
+    words = re.sub(r"[^\w]+", "-", stem).strip("-").split("-")
+    kept = [word for word in words if word.lower() not in SPLIT_NAMES] or words
+    return "-".join(kept)[:120]
+
+
+class Reference(NamedTuple):
+    """How a spec names a dataset."""
+
+    name: str
+    version: int | None
+    """None: the newest that is ready."""
+
+
+def reference_in(text: str) -> Reference:
+    """`NAME@2` is version 2 of NAME; anything else is a name."""
+    found = _REFERENCE.fullmatch(text)
+    return Reference(found["name"], int(found["version"])) if found else Reference(text, None)

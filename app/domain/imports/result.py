@@ -1,0 +1,211 @@
+"""A result from elsewhere: what someone else measured, as one says it in JSON.
+
+It becomes a run that is marked as imported. Nothing of it was measured here, so it stands in no study's verdict; where
+it is compared (`app.domain.comparison.runs`), what it rests on is said beside it. The shape is documented in
+docs/imports.md.
+"""
+
+import sys
+from collections.abc import Mapping
+from math import isclose
+from reprlib import repr as short
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.domain.methods import METHODS, Family
+from app.domain.names import Key, Line, Name, wrong
+from app.domain.runs.spec import Seed
+
+Setting = bool | int | float | Line | None
+MOST_BYTES = 2**62
+MOST_ITEMS = 1_000_000
+MOST_SETTINGS = 300
+LONGEST_NESTING = 4
+ROUNDING = 5e-4
+"""A score and the mean of its items' scores may differ by what one rounds away."""
+
+
+def _number(value: object) -> object:
+    """JSON's true is no number, and neither is a number in quotes."""
+    if isinstance(value, bool | str):
+        raise wrong("", f"a number is wanted, not {short(value)}", "write it without quotes, such as 0.47")
+    return _countable("", value)
+
+
+def _countable(where: str, value: object) -> object:
+    """A number that is one here too: 1e999 is infinity to a reader of JSON, and would be kept as nothing at all."""
+    if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+        raise wrong(where, "the number is too large to be kept", "at most 1.8e308; a setting may be a text, in quotes")
+    return value
+
+
+def _fraction(value: object) -> object:
+    value = _number(value)
+    if isinstance(value, int | float) and not 0 <= value <= 1:
+        meant = f": {value:g} % is written {value / 100:g}" if 1 < value <= 100 else ""
+        raise wrong("", f"a score is a fraction from 0 to 1, not {value:g}", f"divide by its largest value{meant}")
+    return value
+
+
+Fraction = Annotated[float, Field(ge=0, le=1), BeforeValidator(_fraction)]
+Bytes = Annotated[int, Field(ge=0, le=MOST_BYTES), BeforeValidator(_number)]
+Seconds = Annotated[float, Field(ge=0, le=1e12), BeforeValidator(_number)]
+Count = Annotated[int, Field(ge=0, le=MOST_BYTES), BeforeValidator(_number)]
+
+
+class OutsideResult(BaseModel):
+    """One fine-tuning that someone else did: what it was, what it reached and what it cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    label: Name = Field(max_length=60)
+    """The method's name for people: `LoRA r=32`."""
+    method: Name | None = Field(default=None, max_length=40)
+    """Its kind: one of ours (`lora`, `full`), or a word of its own, which then has a `family`."""
+    family: Family | None = None
+    """What its colour and its marker stand for; it follows from `method` where that is one of ours."""
+    metric: Name = Field(default="accuracy", max_length=20)
+    """What the score is; more is better."""
+    score: Fraction
+    """On the test items, as a fraction."""
+    items: Annotated[int, Field(ge=1, le=MOST_ITEMS), BeforeValidator(_number)] | None = None
+    """How many test items; without it there is no interval."""
+    test_set: Name | None = Field(default=None, max_length=200)
+    """Which test items: `GSM8K test`. Results are held against each other only where it is the same."""
+    item_scores: dict[str, Fraction] | None = None
+    """Score by item's name, in the order of the test set: with it, differences are taken item by item."""
+    seed: Seed
+    base_model: Name | None = Field(default=None, max_length=200)
+    dataset: Name | None = Field(default=None, max_length=200)
+    """What it was trained on, with its version."""
+    learning_rate: Annotated[float, Field(gt=0, le=10), BeforeValidator(_number)] | None = None
+    device: Name | None = Field(default=None, max_length=200)
+    precision: Name | None = Field(default=None, max_length=10)
+    versions: dict[Key, Line] = Field(default_factory=dict)
+    """Of libraries: `{"torch": "2.13.0", "peft": "0.19.2"}`."""
+    steps: Count | None = None
+    tokens: Count | None = None
+    """Trained on."""
+    train_seconds: Seconds | None = None
+    peak_bytes: Bytes | None = None
+    memory_measure: Name | None = Field(default=None, max_length=120)
+    """What the peak is: `reserved by the allocator`. Peaks are compared only where it is the same."""
+    trainable_parameters: Count | None = None
+    total_parameters: Count | None = None
+    file_bytes: Bytes | None = None
+    """Of what one keeps: the adapter or the model."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """How it was trained, by name; objects within objects are flattened to `optimizer.lr`."""
+    source: Name = Field(max_length=500)
+    """Where it is from: an address, a paper, a person's file."""
+
+    @field_validator("item_scores")
+    @classmethod
+    def _items_have_names(cls, scores: dict[str, float] | None) -> dict[str, float] | None:
+        if scores is not None and not 1 <= len(scores) <= MOST_ITEMS:
+            raise wrong("", f"there are {len(scores)} items", f"from 1 to {MOST_ITEMS}, or leave item_scores out")
+        for name in scores or ():
+            if not name.strip() or not name.isprintable():
+                what = f"the item name {short(name)} is empty or cannot be printed"
+                raise wrong("", what, "give each item a plain name")
+        return scores
+
+    @field_validator("settings")
+    @classmethod
+    def _settings_are_flat(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        flat = flattened(settings)
+        if len(flat) > MOST_SETTINGS:
+            raise wrong("", f"there are {len(flat)} settings", f"at most {MOST_SETTINGS}: keep what differs")
+        return flat
+
+    @model_validator(mode="after")
+    def _it_fits_together(self) -> "OutsideResult":
+        if self.method in METHODS and self.family not in (None, METHODS[self.method].family):
+            raise wrong("family", f"{self.method} is of the family {METHODS[self.method].family}", "leave family out")
+        if self.method not in METHODS and self.family is None:
+            known = ", ".join(METHODS)
+            raise wrong("method", "it is not said what adapts the model", f"one of {known}; or give its family too")
+        trains, total = self.trainable_parameters, self.total_parameters
+        if trains is not None and total is not None and trains > total:
+            raise wrong("trainable_parameters", f"{trains} of {total} parameters cannot train", "at most all of them")
+        if self.item_scores is not None:
+            mean = sum(self.item_scores.values()) / len(self.item_scores)
+            if self.items not in (None, len(self.item_scores)):
+                what = f"items says {self.items}, and item_scores has {len(self.item_scores)}"
+                raise wrong("items", what, "leave items out, or mend item_scores")
+            if not isclose(mean, self.score, abs_tol=ROUNDING):
+                what = f"the score is {self.score:g}, and the mean of item_scores {mean:g}"
+                raise wrong("score", what, "give the mean of item_scores")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The method's kind, for filters."""
+        return self.method or f"other {self.family}"
+
+    @property
+    def its_family(self) -> Family:
+        """What its colour and its marker stand for."""
+        if self.family is not None:
+            return self.family
+        assert self.method is not None  # noqa: S101  (or it has a family)
+        return METHODS[self.method].family
+
+    @property
+    def n(self) -> int | None:
+        """How many test items."""
+        return len(self.item_scores) if self.item_scores is not None else self.items
+
+    @property
+    def libraries(self) -> str:
+        """`torch 2.13.0, transformers 5.1.0`, as our own runs have it."""
+        return ", ".join(f"{name} {self.versions[name]}" for name in ("torch", "transformers") if name in self.versions)
+
+
+def flattened(settings: Mapping[str, Any], path: str = "", depth: int = 1) -> dict[str, Setting]:
+    """Objects within objects by their path, `optimizer.lr`; lists as a text, `q_proj, v_proj`. Raises a field error."""
+    flat: dict[str, Setting] = {}
+    for name, value in settings.items():
+        where = f"{path}.{name}" if path else name
+        if not name.strip() or not name.isprintable() or len(where) > 200:
+            raise wrong(where[:60], "the name of a setting cannot be printed or is too long", "a short, plain name")
+        if isinstance(value, Mapping):
+            if depth >= LONGEST_NESTING:
+                raise wrong(where, "objects are nested too deeply", f"at most {LONGEST_NESTING} levels")
+            within = flattened(value, where, depth + 1)
+            if twice := next((path for path in within if path in flat), None):
+                raise _twice(twice)
+            flat |= within
+        elif where in flat:
+            raise _twice(where)
+        elif isinstance(value, list):
+            flat[where] = _text(where, _listed(where, value))
+        elif isinstance(value, str):
+            flat[where] = _text(where, value)
+        elif value is None or isinstance(value, bool | int | float):
+            _countable(where, value)
+            flat[where] = value
+        else:
+            raise wrong(where, f"{type(value).__name__} is no setting", "a text, a number, true, false or null")
+    return flat
+
+
+def _twice(where: str) -> PydanticCustomError:
+    return wrong(where, "the setting is there twice: in an object, and with dots in its name", "leave one of them out")
+
+
+def _listed(where: str, values: list[Any]) -> str:
+    try:
+        return ", ".join(map(str, values))
+    except RecursionError:
+        raise wrong(where, "lists are nested too deeply", "a list of plain values") from None
+
+
+def _text(where: str, value: str) -> str:
+    """One line of at most 500 characters."""
+    line = " ".join(value.split())
+    if not line.isprintable():
+        raise wrong(where, "it holds a character that cannot be printed", "remove it")
+    return line if len(line) <= 500 else f"{line[:499]}…"

@@ -1,0 +1,55 @@
+"""What each method, with its usual settings, would do to a base model: what it touches and trains, or why it cannot."""
+
+from dataclasses import dataclass
+
+from app.domain.errors import FieldError
+from app.domain.methods import SPECS, AnyMethod, MethodFacts
+from app.domain.models.architecture import TaskModel
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A method held against a base model."""
+
+    spec: AnyMethod
+    total: int
+    """Parameters of the model with its head."""
+    trainable: int | None
+    """None where the method does not fit."""
+    touches: tuple[str, ...]
+    """Modules of the untouched model that are changed or wrapped, by full name."""
+    unfit: FieldError | None
+    """Why it does not fit, with the field and the remedy."""
+    advice: tuple[FieldError, ...]
+
+    @property
+    def facts(self) -> MethodFacts:
+        """Of the method."""
+        return self.spec.facts
+
+
+def adaptation(spec: AnyMethod, model: TaskModel) -> Adaptation:
+    """Hold one method against a model whose number of labels is filled in."""
+    unfit = spec.unfit(model)
+    if unfit:
+        return Adaptation(spec, model.total, None, (), unfit, ())
+    touches = tuple(spec.touches(model))
+    return Adaptation(spec, model.total, spec.trainable(model), touches, None, tuple(spec.advice(model)))
+
+
+def adaptations(model: TaskModel) -> list[Adaptation]:
+    """Every method with its usual settings."""
+    return [adaptation(usual(kind, model), model) for kind in SPECS]
+
+
+def usual(kind: str, model: TaskModel) -> AnyMethod:
+    """A method with its defaults. Where PEFT has no choice of layers for the architecture, those of LoRA, or all."""
+    plain = SPECS[kind]()
+    unfit = plain.unfit(model)
+    if unfit is None or unfit.path != "target_modules":
+        return plain
+    for targets in (model.default_targets.get("lora"), "all-linear"):
+        tried = SPECS[kind].model_validate({"target_modules": targets})
+        if targets and tried.unfit(model) is None:
+            return tried
+    return plain

@@ -1,0 +1,128 @@
+"""Base models: where they come from, and what an inspection found in them."""
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.domain.errors import FieldError
+from app.domain.methods import AnyMethod
+from app.domain.models.architecture import TaskModel
+from app.domain.names import Line, wrong
+from app.domain.tasks import Task
+
+ModelSource = Literal["sample", "hub", "directory"]
+ModelStatus = Literal["inspecting", "ready", "failed"]
+SAMPLE_MODEL = "all-MiniLM-L6-v2"
+FACTS_VERSION = 2
+"""Raised when an inspection looks at more; facts of before are then taken again."""
+LONGEST_TEMPLATE = 100_000
+"""Characters of a chat template that are kept to be shown."""
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+"""`owner/name`, or a name alone: nothing that could lead out of a folder."""
+
+
+class ModelFile(BaseModel):
+    """A file that a run needs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    bytes: int
+
+    @property
+    def holds_weights(self) -> bool:
+        """Rather than a configuration or a tokenizer."""
+        return self.name.endswith(".safetensors")
+
+
+class TokenizerFacts(BaseModel):
+    """How texts become numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    """Its class: `GPT2Tokenizer`."""
+    vocabulary: int
+    """Tokens, with those that were added."""
+    special: dict[str, str] = Field(default_factory=dict)
+    """Special tokens by what they are for: `pad_token` → `[PAD]`."""
+    template: str = ""
+    """The chat template as it is, a Jinja text; cut at `LONGEST_TEMPLATE`."""
+
+
+class ModelFacts(BaseModel):
+    """What an inspection on meta tensors found; no weights are loaded for it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int = 0
+    """What the inspection looked at: `FACTS_VERSION` of its time. What it did not look at is missing below."""
+
+    architecture: str
+    """Class of the base model without any head: `BertModel`, `T5Model`, …"""
+    model_type: str
+    parameters: int
+    """Parameters of the base model without any head."""
+    hidden_size: int
+    layers: int
+    max_positions: int | None
+    """Tokens that it reads at once, as its configuration and its tokenizer say; None if they know no limit."""
+    tasks: dict[Task, TaskModel]
+    """The model as each task that it can do sees it."""
+    unable: dict[Task, str] = Field(default_factory=dict)
+    """Why it cannot do the others: a sentence for each."""
+    chat_template: bool = False
+    """Its tokenizer can write `messages` as one text."""
+    revision: str = ""
+    """The commit, or the hash of the files, that was inspected."""
+    dtype: str = ""
+    """Type of the weights in their files, as the configuration says: `float32`, `bfloat16`; empty if it does not."""
+    files: list[ModelFile] = Field(default_factory=list)
+    """What a run needs of it: weights, configuration, tokenizer."""
+    tokenizer: TokenizerFacts | None = None
+    """None where it has none that could be read."""
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the weights' files; 0 where it is not known."""
+        return sum(file.bytes for file in self.files if file.holds_weights)
+
+    @property
+    def stale(self) -> bool:
+        """An inspection would look at more by now."""
+        return self.version < FACTS_VERSION
+
+    def task_model(self, task: Task, labels: int) -> TaskModel:
+        """The model as a task sees it, with a head over so many labels. Raises KeyError for one that it cannot do."""
+        return self.tasks[task].with_labels(labels)
+
+    def trainable_parameters(self, spec: AnyMethod, task: Task, labels: int) -> int | None:
+        """Computed; None where the method or the task does not fit."""
+        if task not in self.tasks or self.unfit(spec, task):
+            return None
+        return spec.trainable(self.task_model(task, labels))
+
+    def unfit(self, spec: AnyMethod, task: Task) -> FieldError | None:
+        """Why a method does not fit this model for a task, or None. Names the real modules."""
+        if task not in self.tasks:
+            return None  # said once, about the task
+        return spec.unfit(self.tasks[task])
+
+
+class ModelRegistration(BaseModel):
+    """Ask for a base model to be inspected and made known under a name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=120, pattern=r"^[\w.\-/]+$")
+    source: ModelSource = "hub"
+    location: Line = Field(default="", max_length=500)
+    """Hub id, or a directory under an allowed root; empty for the packaged sample."""
+    revision: Line = Field(default="", max_length=120)
+
+    @model_validator(mode="after")
+    def _hub_id_is_no_path(self) -> "ModelRegistration":
+        if self.source == "hub" and (not HUB_ID.fullmatch(self.location) or ".." in self.location):
+            raise wrong("location", f"{self.location!r} is no id of a hub model", "such as google-t5/t5-small")
+        return self

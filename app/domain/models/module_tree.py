@@ -1,0 +1,171 @@
+"""A model as the tree of its modules, with neighbours that are alike folded into one: `encoder.layer.0-11`, 12 times.
+
+Two modules are alike if all below them is: names, shapes, linear layers. So a first block that has one table more than
+the others stands apart, and a model with thousands of modules becomes some dozens of lines, in time linear in them.
+
+A folded module has a key, its name with ranges for numbers (`bert.encoder.layer.0-5.attention.self.query`), by which an
+address can speak of it.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from app.domain.methods import AnyMethod
+from app.domain.methods.base import WRAPPED, chosen
+from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
+from app.domain.models.patterns import LONGEST
+
+LONG_LIST = 100
+"""Characters of a list of targets, beyond which a pattern is easier to read."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """Modules that are alike."""
+
+    key: str
+    label: str
+    """Its own part of the key; of a chain of modules that hold nothing but the next, of all of them."""
+    names: tuple[str, ...]
+    """Full names of the modules that it stands for."""
+    linear: LinearFacts | None
+    """The first of them, where they are linear layers that a method can adapt."""
+    parameters: int
+    """Of all of them, with what lies below."""
+    new: bool
+    """Part of the task's head."""
+    children: tuple["Module", ...]
+
+    def leaves(self) -> Iterator["Module"]:
+        """The linear layers among itself and what lies below."""
+        if self.linear is not None:
+            yield self
+        for child in self.children:
+            yield from child.leaves()
+
+
+@dataclass
+class _Raw:
+    """One module, unfolded."""
+
+    name: str
+    own: list[ParameterFacts] = field(default_factory=list)
+    children: dict[str, "_Raw"] = field(default_factory=dict)
+    alike: int = 0
+    """The same number for modules that are alike."""
+
+
+def module_tree(model: TaskModel) -> tuple[Module, ...]:
+    """The modules at the top, each with all below it."""
+    root = _Raw("")
+    for parameter in model.parameters:
+        at = root
+        *path, _last = parameter.name.split(".")
+        for part in path:
+            at = at.children.setdefault(part, _Raw(f"{at.name}.{part}" if at.name else part))
+        at.own.append(parameter)
+    linear = {layer.name: layer for layer in model.linear}
+    _compare(root, linear, {})
+    return tuple(_folded([root], "", model, linear))
+
+
+def _compare(raw: _Raw, linear: Mapping[str, LinearFacts], seen: dict[object, int]) -> None:
+    for child in raw.children.values():
+        _compare(child, linear, seen)
+    layer = linear.get(raw.name)
+    shape = (
+        tuple((p.name.rpartition(".")[2], p.shape) for p in raw.own),
+        layer and (layer.in_features, layer.out_features, layer.bias, layer.transposed),
+        tuple((name, child.alike) for name, child in raw.children.items()),
+    )
+    raw.alike = seen.setdefault(shape, len(seen))
+
+
+def _folded(parents: Sequence[_Raw], key: str, model: TaskModel, linear: Mapping[str, LinearFacts]) -> Iterator[Module]:
+    """The children of parents that are alike."""
+    first = parents[0].children
+    for _alike, group in groupby(
+        first, key=lambda name: (name.isdecimal() and first[name].alike, name.isdecimal() or name)
+    ):
+        names = list(group)
+        label = names[0] if len(names) == 1 else f"{names[0]}-{names[-1]}"
+        raws = [parent.children[name] for parent in parents for name in names]
+        yield _module(raws, label, f"{key}.{label}" if key else label, model, linear)
+
+
+def _module(raws: Sequence[_Raw], label: str, key: str, model: TaskModel, linear: Mapping[str, LinearFacts]) -> Module:
+    children = tuple(_folded(raws, key, model, linear))
+    if len(children) == 1 and not raws[0].own and raws[0].name not in linear:
+        [only] = children
+        return Module(
+            only.key, f"{label}.{only.label}", only.names, only.linear, only.parameters, only.new, only.children
+        )
+    own = len(raws) * sum(p.size for p in raws[0].own)
+    return Module(
+        key=key,
+        label=label,
+        names=tuple(raw.name for raw in raws),
+        linear=linear.get(raws[0].name),
+        parameters=own + sum(child.parameters for child in children),
+        new=model.in_head(raws[0].name),
+        children=children,
+    )
+
+
+def chosen_layers(tree: Iterable[Module], keys: Collection[str]) -> list[str]:
+    """Full names of the linear layers below the modules with these keys; keys that are not there name nothing."""
+    wanted = set(keys)
+    return [
+        name
+        for module in tree
+        for name in (
+            [name for leaf in module.leaves() for name in leaf.names]
+            if module.key in wanted
+            else chosen_layers(module.children, wanted)
+        )
+    ]
+
+
+def targets_of(layers: Sequence[str], model: TaskModel) -> list[str] | str:
+    """What `target_modules` says for exactly these linear layers: "all-linear", or the shortest ends of names that fit
+    no other layer; where these are many, a pattern with any number for theirs, if that says the same."""
+    wanted, every = set(layers), [m.name for m in model.linear]
+    if wanted == set(every):
+        return "all-linear"
+    ends_of_others: set[str] = set()
+    for name in every:
+        if name not in wanted:
+            ends_of_others.update(_ends(name))
+    found = list(dict.fromkeys(next(end for end in _ends(name) if end not in ends_of_others) for name in layers))
+    if len(", ".join(found)) > LONG_LIST:
+        kinds = dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", r"\\d+", end).replace(".", r"\.") for end in found)
+        pattern = rf"(?:.*\.)?(?:{'|'.join(kinds)})"
+        if len(pattern) <= LONGEST and {m.name for m in chosen(pattern, model.linear)} == wanted:
+            return pattern
+    return found
+
+
+def _ends(name: str) -> list[str]:
+    """`query`, `self.query`, …, the whole name."""
+    parts = name.split(".")
+    return [".".join(parts[at:]) for at in range(len(parts) - 1, -1, -1)]
+
+
+def trains_in(spec: AnyMethod, model: TaskModel) -> dict[str, int]:
+    """How many parameters a method trains in or beside each module of the untouched model, by full name; what belongs
+    to no module, such as virtual tokens, under the empty name."""
+    modules = {name for p in model.parameters for name in _above(p.name)}
+    found: dict[str, int] = {}
+    for tensor in spec.trains(model):
+        name = tensor.name.removeprefix(f"{WRAPPED}.")
+        owner = next((above for above in _above(name) if above in modules), "")
+        found[owner] = found.get(owner, 0) + tensor.size
+    return found
+
+
+def _above(name: str) -> Iterator[str]:
+    """The modules that a parameter is in, the nearest first."""
+    while name := name.rpartition(".")[0]:
+        yield name

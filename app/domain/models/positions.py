@@ -1,0 +1,51 @@
+"""Positions: how many tokens a model reads at once, and what a study wants to put into them.
+
+    virtual tokens + max_length                       every row
+    virtual tokens + a prompt + max_new_tokens        what a decoder writes after a prompt; beside an encoder it has
+                                                      positions of its own
+
+The worker asks the same of the loaded model (`worker.engine.data.batches`, `worker.engine.tasks.completions`).
+"""
+
+from app.domain.errors import FieldError
+from app.domain.methods import AnyMethod
+from app.domain.models.base_model import ModelFacts
+from app.domain.runs.spec import TrainingArguments
+from app.domain.tasks import Task
+
+
+def too_long(facts: ModelFacts, training: TrainingArguments, *, writes: bool) -> list[FieldError]:
+    """What finds no room whatever the method. `writes`: the model is also judged by what it writes after a prompt."""
+    limit, found = facts.max_positions, []
+    if limit is not None and training.max_length > limit:
+        what = f"{facts.architecture} has {limit} positions, so it cannot read {training.max_length} tokens"
+        found.append(FieldError("training.max_length", what, f"at most {limit}"))
+    if limit is not None and writes and training.max_new_tokens >= limit:
+        what = (
+            f"{facts.architecture} has {limit} positions, and {training.max_new_tokens} new tokens leave none for a "
+            "prompt"
+        )
+        found.append(FieldError("training.max_new_tokens", what, f"at most {limit - 1}"))
+    return found
+
+
+def crowded(
+    facts: ModelFacts, task: Task, training: TrainingArguments, method: AnyMethod, *, writes: bool
+) -> FieldError | None:
+    """Why a method's virtual tokens find no room beside what would fit without them, or None. The path is the
+    method's."""
+    limit, virtual = facts.max_positions, method.virtual_tokens
+    seen = facts.tasks.get(task)
+    if limit is None or seen is None:
+        return None
+    others = [("max_length", training.max_length, f"a max_length of {training.max_length}")]
+    if writes and not seen.encoder_decoder:
+        new = training.max_new_tokens
+        others.append(("max_new_tokens", new + 1, f"{new} new tokens behind a prompt"))
+    for name, taken, said in others:
+        left = limit - taken
+        if 0 <= left < virtual:
+            what = f"{virtual} virtual tokens and {said} are more than the {limit} positions of {facts.architecture}"
+            remedy = f"at most {left}, or a smaller {name}" if left else f"a smaller {name}"
+            return FieldError("num_virtual_tokens", what, remedy)
+    return None

@@ -1,0 +1,176 @@
+"""Weight updates: what training did to each matrix of the base model, ΔW = W_after − W_before, [out, in].
+
+A run's analysis has a `MatrixUpdate` for each linear layer that its method changes, as far as the time allowed.
+Intruder dimensions (Shuttleworth et al. 2024, arXiv 2410.21228) are directions that W did not have: of the first TOP
+left singular vectors of W_after, those whose largest |cosine| with any left singular vector of W_before is below
+EPSILON.
+"""
+
+from collections.abc import Sequence
+from math import ceil, floor
+from statistics import median
+from typing import Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.methods.base import Unchanged
+from app.domain.models.spectra import Spectrum, ranks_shown
+
+TOP = 10
+"""Directions of W_after that are looked at; the paper's k."""
+EPSILON = 0.5
+"""A direction is an intruder below this cosine; the paper's ε."""
+SHOWN_RANK = 8
+"""The rank at which tables say how much energy is kept: LoRA's usual one."""
+BAND = (0.1, 0.9)
+"""Of the matrices: what a band over them reaches from and to."""
+_GOLDEN = (5**0.5 - 1) / 2
+
+UNCHANGED: dict[Unchanged, str] = {
+    "head": "Only the new head trains: no matrix of the base model changes, so there is no ΔW.",
+    "biases": "Only bias vectors and the head train: no matrix of the base model changes, so there is no ΔW.",
+    "tokens": "What trains are virtual tokens before the text: no matrix of the base model changes, so there is no ΔW.",
+    "networks": (
+        "What trains are small networks behind the projections, with a bend in them: no matrix added to W does the "
+        "same, so there is no ΔW."
+    ),
+}
+"""Why a method has no ΔW."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MatrixUpdate(_Value):
+    """One linear layer's."""
+
+    name: str
+    """Full dotted name of the layer, `bert.encoder.layer.0.attention.self.query`."""
+    block: int | None
+    """Which transformer block it is in, from 0; an encoder's come first. None: in none."""
+    module: str
+    """Its name within the block, `attention.self.query`."""
+    rows: int
+    """out: rows of W [out, in]."""
+    columns: int
+    """in."""
+    norm_ratio: float
+    """‖ΔW‖_F / ‖W_before‖_F."""
+    delta: Spectrum
+    """Of ΔW."""
+    weight: Spectrum
+    """Of W_before."""
+    top: int
+    """Directions of W_after that were looked at for intruders: TOP, or the smaller side."""
+    intruders: int
+    """Those of them that W_before does not have."""
+
+    @property
+    def side(self) -> int:
+        """The smaller side: the largest rank that there could be."""
+        return min(self.rows, self.columns)
+
+
+class UpdateSummary(_Value):
+    """A run's in a few numbers; medians over its matrices."""
+
+    matrices: int
+    """Analysed."""
+    of: int
+    """That the method changes."""
+    side: int
+    """The smaller side."""
+    possible_rank: int
+    """The highest rank that ΔW could have: the method's, or the smaller side."""
+    effective_rank: float
+    rank_90: int
+    """Rounded up: so many directions hold 90 % of the energy."""
+    energy_8: float
+    """Share of ΔW's energy that rank SHOWN_RANK holds."""
+    norm_ratio: float
+    weight_effective_rank: float
+    """Of W_before."""
+    weight_rank_90: int
+    weight_energy_8: float
+    intruders: int
+    """Over all matrices."""
+    top: int
+    """Directions that were looked at, over all matrices."""
+
+    @classmethod
+    def of_matrices(cls, matrices: Sequence[MatrixUpdate], of: int) -> Self:
+        """From at least one matrix."""
+        return cls(
+            matrices=len(matrices),
+            of=of,
+            side=round(median(m.side for m in matrices)),
+            possible_rank=round(median(m.delta.count for m in matrices)),
+            effective_rank=median(m.delta.effective_rank for m in matrices),
+            rank_90=ceil(median(m.delta.rank_90 for m in matrices)),
+            energy_8=median(m.delta.energy_at(SHOWN_RANK) for m in matrices),
+            norm_ratio=median(m.norm_ratio for m in matrices),
+            weight_effective_rank=median(m.weight.effective_rank for m in matrices),
+            weight_rank_90=ceil(median(m.weight.rank_90 for m in matrices)),
+            weight_energy_8=median(m.weight.energy_at(SHOWN_RANK) for m in matrices),
+            intruders=sum(m.intruders for m in matrices),
+            top=sum(m.top for m in matrices),
+        )
+
+
+class RunUpdates(_Value):
+    """A run's analysis."""
+
+    unchanged: Unchanged | None = None
+    """Why the method has no ΔW; then nothing else is here."""
+    matrices: list[MatrixUpdate] = []
+    """In the order of the model."""
+    late: int = 0
+    """Matrices that were left out for want of time; those that were not are spread evenly over the model."""
+    large: int = 0
+    """Left out because they would have needed more memory than the run had shown that it can have."""
+    broken: list[str] = []
+    """A sentence for each that could not be analysed."""
+    budget_seconds: float = 0.0
+    """What the analysis was given."""
+    seconds: float = 0.0
+    """What it took."""
+
+    @property
+    def of(self) -> int:
+        """Matrices that the method changes."""
+        return len(self.matrices) + self.late + self.large + len(self.broken)
+
+    @property
+    def summary(self) -> UpdateSummary | None:
+        """In a few numbers; None where no matrix was analysed."""
+        return UpdateSummary.of_matrices(self.matrices, self.of) if self.matrices else None
+
+
+class KeptAt(_Value):
+    """Energy that a rank keeps, over matrices."""
+
+    rank: int
+    median: float
+    low: float
+    """A tenth of the matrices lie below."""
+    high: float
+    """A tenth lie above."""
+
+
+def energy_curve(spectra: Sequence[Spectrum]) -> list[KeptAt]:
+    """Energy kept over the rank, up to where every matrix is whole: median and band over at least one matrix."""
+    ranks = ranks_shown(max(s.count for s in spectra))
+    kept = np.stack([s.energies_at(ranks) for s in spectra])
+    columns = (np.median(kept, axis=0), *np.quantile(kept, BAND, axis=0))
+    return [
+        KeptAt(rank=rank, median=float(middle), low=float(low), high=float(high))
+        for rank, middle, low, high in zip(ranks, *columns, strict=True)
+    ]
+
+
+def spread_order(n: int) -> list[int]:
+    """0 … n−1 in an order of which every beginning is spread evenly over the whole: by the fractional part of
+    i·φ, of which the first m lie at no more than three distances from each other (Sós 1958)."""
+    return sorted(range(n), key=lambda i: i * _GOLDEN - floor(i * _GOLDEN))

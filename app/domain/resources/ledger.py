@@ -1,0 +1,52 @@
+"""The memory ledger: who holds how many bytes at the instant of a train step when most is held.
+
+    weights       parameters and buffers, and the copies of them that autocast makes
+    gradients     of the parameters that train
+    optimizer     AdamW's two moments and its counters
+    activations   what the forward pass leaves for the backward pass
+    temporaries   what lives within one pass only
+    other         batches, and what was there before
+
+A ledger is `predicted` (the step on tensors without storage) or `measured` (the step itself); both are taken by the
+same code, `worker.engine.memory.ledger`. Bytes throughout.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Owner = Literal["weights", "gradients", "optimizer", "activations", "temporaries", "other"]
+OWNERS: tuple[Owner, ...] = ("weights", "gradients", "optimizer", "activations", "temporaries", "other")
+
+Moment = Literal["data", "forward", "backward", "optimizer", "evaluate"]
+"""What was being done at the peak."""
+
+
+class Ledger(BaseModel):
+    """Bytes by owner at one step's peak."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["predicted", "measured"]
+    owners: dict[Owner, int]
+    """Every owner; they sum to `total`."""
+    moment: Moment
+    operation: str = ""
+    """The operation whose result made it the peak, as torch names it: `aten.addmm`."""
+    step: int | None = None
+    """Which step was measured, from 1; None of a prediction, which is of a step after the first."""
+    rows: int
+    """Of the batch."""
+    length: int
+    """Tokens that its longest row has, with padding."""
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return sum(self.owners.values())
+
+
+def owners(found: Mapping[Owner, int]) -> dict[Owner, int]:
+    """Every owner, in order, with 0 for one that holds nothing."""
+    return {owner: found.get(owner, 0) for owner in OWNERS}

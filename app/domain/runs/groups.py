@@ -1,0 +1,95 @@
+"""Runs that are alike but for their seed form a group: what a seed changes of them is chance.
+
+A group's mean has the Student t interval over its seeds; its lower bound is what one may count on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from app.domain.comparison.distributions import t_quantile as student_quantile
+from app.domain.methods import METHODS, Family
+
+DIGITS = 16
+"""Of a key in hexadecimal: among 100,000 groups two have the same one with a chance of 3 in 10 billion."""
+CONFIDENCE = 0.95
+OUTSIDE = (
+    "label", "method", "family", "metric", "test_set", "base_model", "dataset", "learning_rate", "settings",
+)  # fmt: skip
+"""What an imported result says of how it was made; where and with which libraries may differ, as it may of ours."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What was asked of a run, as its row holds it: what lists group, filter and colour it by follows from it."""
+
+    method: str
+    spec: Mapping[str, Any]
+    outside: Mapping[str, Any] | None = None
+    """What an imported run says in place of a spec."""
+    trial_round: int | None = None
+    base_model_id: int | None = None
+    dataset_id: int | None = None
+    """Of the version that it was trained on."""
+    collection_id: int | None = None
+    """Of an imported run."""
+
+    @property
+    def key(self) -> str:
+        """What runs of one group, and of one arm of a comparison, share.
+
+        Their spec as JSON without the seed and without what says nothing, with the very base model and version of the
+        data that its names stood for. Trials of a round are among themselves, and so are imports of a collection.
+        """
+        if self.outside is not None:
+            told: Mapping[str, Any] = {
+                "outside": {name: self.outside.get(name) for name in OUTSIDE},
+                "collection": self.collection_id,
+            }
+        else:
+            told = {
+                **self.spec,
+                "base_model": self.base_model_id,
+                "dataset": self.dataset_id,
+                "training": _seedless(self.spec.get("training") or {}),
+                "trial": self.trial_round,
+            }
+        text = json.dumps(_told(told), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+    @property
+    def family(self) -> Family:
+        """What a colour and a marker stand for."""
+        if self.method in METHODS:
+            return METHODS[self.method].family
+        assert self.outside is not None  # noqa: S101 only an imported run has a method that is none of ours
+        return cast(Family, self.outside["family"])
+
+    @property
+    def rank(self) -> int | None:
+        """Of a low-rank method, or None."""
+        method = self.spec.get("method") or {}
+        rank = method.get("r", method.get("target_r"))
+        return rank if isinstance(rank, int) else None
+
+    @property
+    def task(self) -> str:
+        """The task; nothing where nobody said."""
+        return str(self.spec.get("task") or "")
+
+
+def _seedless(training: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in training.items() if name != "seed"}
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _told(v) for name, v in value.items() if v is not None and v != ""}
+    return [_told(v) for v in value] if isinstance(value, list) else value
+
+
+def t_quantile(n: int) -> float:
+    """By what the standard error of a mean of n ≥ 2 values is multiplied for the half-width of its interval."""
+    return student_quantile(n - 1, 0.5 + CONFIDENCE / 2)

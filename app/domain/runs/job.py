@@ -1,0 +1,143 @@
+"""What passes between the supervisor and its trainer process: the job (a JSON file) and the reports (JSON lines)."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.models.base_model import ModelFile
+from app.domain.models.weight_delta import RunUpdates
+from app.domain.runs.result import Evaluation, RunResult, StepMetrics
+from app.domain.runs.spec import Failure, Phase, RunSpec
+from app.domain.tasks import Format
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainJob(_Message):
+    """Everything that a trainer needs; it reads no settings and no database."""
+
+    run_id: int
+    epoch: int
+    spec: RunSpec
+    model_location: str
+    """A directory, or a hub id."""
+    model_revision: str = ""
+    model_fingerprint: str = ""
+    """The commit, or the hash of the files, that was inspected: names the weights."""
+    model_files: list[ModelFile] = Field(default_factory=list)
+    """Of a hub's model, what a run needs of it; empty where an inspection has not noted that."""
+    dataset_file: str
+    """A local Parquet file with the columns of the format (`datasets.ROWS`)."""
+    dataset_format: Format = "labelled"
+    labels: list[str] = Field(default_factory=list)
+    trial: bool = False
+    """It tries a learning rate: judged on the validation split, it reads no test split and leaves no weights."""
+    general_file: str | None = None
+    """A local Parquet file of plain texts, where forgetting is to be measured."""
+    output: str
+    """An empty local directory; what the trainer leaves in it becomes the run's artifacts."""
+    cache: str | None = None
+    """A local directory for what later runs can use again; None keeps nothing."""
+    cache_bytes: int = 0
+    """How large that directory may grow."""
+    resume: str | None = None
+    """A local directory with a checkpoint to go on from."""
+    checkpoint_seconds: float | None = None
+    """Leave a checkpoint so often; None leaves one only when stopped."""
+    updates_seconds: float = 10.0
+    """How long the weight updates may be looked at, where a tenth of the train clock is less; 0: not at all."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    """CPU threads; None takes torch's own choice."""
+    claimed_at: float
+    """Unix seconds at the claim: the attempt's wall time starts here."""
+
+
+class PhaseReport(_Message):
+    """The attempt has entered a phase."""
+
+    type: Literal["phase"] = "phase"
+    phase: Phase
+    total_steps: int | None = None
+    """Optimizer steps that training will take, known from `tokenize` on."""
+
+
+class DownloadReport(_Message):
+    """How far the base model's download is."""
+
+    type: Literal["download"] = "download"
+    done_bytes: int
+    total_bytes: int
+
+
+class StepsReport(_Message):
+    """Optimizer steps, in order."""
+
+    type: Literal["steps"] = "steps"
+    steps: list[StepMetrics]
+
+
+class EvaluationReport(_Message):
+    """A finished evaluation. `scores` holds one number an item, from 0 to 1, of the metric that a verdict rests on, in
+    the order of `items`."""
+
+    type: Literal["evaluation"] = "evaluation"
+    evaluation: Evaluation
+    items: list[str] = Field(default_factory=list)
+    """Item names in order; given for the test split only."""
+    scores: list[float] = Field(default_factory=list)
+
+
+class LogReport(_Message):
+    """A line for the run's log."""
+
+    type: Literal["log"] = "log"
+    message: str
+
+
+class CheckpointReport(_Message):
+    """A checkpoint lies ready to be stored: the supervisor moves its folder away. Until then it stays until the one
+    after the next is written."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    """Optimizer steps behind it."""
+    folder: str
+    """A local directory; its files are `worker.engine.saving.resume`'s."""
+
+
+class UpdatesReport(_Message):
+    """What training did to each matrix."""
+
+    type: Literal["updates"] = "updates"
+    updates: RunUpdates
+
+
+class ResultReport(_Message):
+    """The attempt succeeded; nothing follows."""
+
+    type: Literal["result"] = "result"
+    result: RunResult
+
+
+class FailureReport(_Message):
+    """The attempt failed for a reason that it knows; nothing follows."""
+
+    type: Literal["failure"] = "failure"
+    failure: Failure
+
+
+Report = Annotated[
+    PhaseReport
+    | DownloadReport
+    | StepsReport
+    | EvaluationReport
+    | LogReport
+    | CheckpointReport
+    | UpdatesReport
+    | ResultReport
+    | FailureReport,
+    Field(discriminator="type"),
+]

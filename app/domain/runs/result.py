@@ -1,0 +1,306 @@
+"""What a run reports: steps, evaluations, memory, clocks, the audit and the result. Bytes and seconds throughout."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.data.dataset import Split
+from app.domain.resources.ledger import Ledger
+from app.domain.tasks import MetricName
+
+METRICS_VERSION = 1
+"""Raised when a definition below changes; old values keep their version."""
+
+STEP_DTYPE = np.dtype(
+    [
+        ("step", "<i4"),
+        ("epoch", "<f4"),
+        ("loss", "<f4"),
+        ("learning_rate", "<f4"),
+        ("grad_norm", "<f4"),
+        ("tokens", "<i8"),
+        ("seconds", "<f8"),
+        ("memory_bytes", "<i8"),
+    ]
+)
+"""One optimizer step as stored; the fields are those of `StepMetrics`."""
+
+StepColumn = Literal["step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "seconds", "memory_bytes"]
+"""A field of STEP_DTYPE."""
+
+Steps = NDArray[np.void]
+"""An array of STEP_DTYPE, in order of `step`."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class StepMetrics(_Value):
+    """One optimizer step."""
+
+    step: int
+    """From 1."""
+    epoch: float
+    """Epochs seen after this step."""
+    loss: float
+    """Mean loss over the step's rows, in nats."""
+    learning_rate: float
+    """The rate that this step used."""
+    grad_norm: float
+    """Norm of the gradient before clipping."""
+    tokens: int
+    """Real tokens (no padding) seen since the start of training."""
+    seconds: float
+    """Train clock since the start of training, evaluation excluded."""
+    memory_bytes: int
+    """Above the process before the model was loaded: resident bytes on a CPU, allocated bytes on CUDA."""
+
+
+def to_array(steps: list[StepMetrics]) -> Steps:
+    """Pack steps for the store."""
+    return np.array([tuple(getattr(s, name) for name in STEP_DTYPE.names or ()) for s in steps], dtype=STEP_DTYPE)
+
+
+class Evaluation(_Value):
+    """A model's quality on one split."""
+
+    subject: Literal["base", "adapted"]
+    """The untouched model, with its new head if the task adds one, or the model that trained."""
+    split: Split
+    step: int
+    """Optimizer steps behind the model; 0 for the untouched one."""
+    epoch: float
+    n: int
+    """Items."""
+    loss: float
+    """Mean cross-entropy in nats, per item or per completion token as the task says."""
+    metric: MetricName
+    """The one that a verdict rests on."""
+    metrics: dict[MetricName, float]
+    """By name; definitions in `app.domain.tasks.METRICS`. Generated text is judged on the test split only."""
+
+    @property
+    def score(self) -> float | None:
+        """The metric that a verdict rests on, from 0 to 1; None where it was not computed on this split."""
+        return self.metrics.get(self.metric)
+
+
+class Forgetting(_Value):
+    """What the adapted model has lost on general text: its loss minus the untouched model's, on the same tokens."""
+
+    dataset: str
+    tokens: int
+    """Predicted tokens, the same for both."""
+    base_loss: float
+    """Nats per token."""
+    adapted_loss: float
+
+    @property
+    def change(self) -> float:
+        """Nats per token; positive if something was forgotten."""
+        return self.adapted_loss - self.base_loss
+
+
+class Parameters(_Value):
+    """Counted on the model that trains."""
+
+    total: int
+    trainable: int
+    by_module: dict[str, int] = Field(default_factory=dict)
+    """Trainable parameters by a readable group: `lora_A, lora_B of query, value`, `classifier`."""
+
+
+class AuditGroup(_Value):
+    """Tensors that share a fate."""
+
+    name: str
+    tensors: int
+    parameters: int
+    changed: int
+    """Tensors whose hash differs after training."""
+
+
+class Audit(_Value):
+    """Freeze audit: what should train did, what should not did not; by SHA-256 of every tensor before and after."""
+
+    passed: bool
+    groups: list[AuditGroup]
+    """The trainable groups, then `frozen`."""
+    problems: list[str] = Field(default_factory=list)
+    """A sentence for each tensor or group that did not do as the method says."""
+    notes: list[str] = Field(default_factory=list)
+    """A sentence for each trainable tensor that rightly stayed as it was, because no gradient ever reached it."""
+
+
+class Memory(_Value):
+    """Measured peak of the attempt's own process, above its value before the model was loaded. Bytes."""
+
+    kind: Literal["measured"] = "measured"
+    device: str
+    """`cpu` or `cuda:0`: where the peak was measured."""
+    before_bytes: int
+    """Resident in the process before the model was loaded; not part of any peak below."""
+    loaded_bytes: int
+    """Above `before_bytes` once the model stood ready to train."""
+    peak_bytes: int
+    """Largest over load, baseline, training, evaluation and saving; arms are compared by it."""
+    train_peak_bytes: int
+    """Largest while training."""
+    phase_peak_bytes: dict[str, int] = Field(default_factory=dict)
+    weights_bytes: int
+    """Computed: bytes of all parameters and buffers."""
+    gradients_bytes: int
+    """Computed: bytes of the gradients that training keeps."""
+    optimizer_bytes: int
+    """Computed: bytes of AdamW's state."""
+    reserved_bytes: int | None = None
+    """CUDA `max_memory_reserved`: plan capacity by it."""
+    ledgers: list[Ledger] = Field(default_factory=list)
+    """Who held what: in the first step, and in the one with the largest batch after it."""
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """Of the steady step: the one with the largest batch, with the optimizer's state."""
+        return self.ledgers[-1] if self.ledgers else None
+
+    @property
+    def rest_bytes(self) -> int:
+        """What is left of the peak: activations and whatever else lived at that moment."""
+        return max(0, self.peak_bytes - self.weights_bytes - self.gradients_bytes - self.optimizer_bytes)
+
+
+class Clocks(_Value):
+    """Seconds by phase. They sum to the attempt's wall time within 1 %."""
+
+    download: float = 0.0
+    """Fetching the base model from the hub, once a machine: in no other clock, nor in `wall`, since it says nothing of
+    the method."""
+    load: float = 0.0
+    tokenize: float = 0.0
+    baseline: float = 0.0
+    forward: float = 0.0
+    backward: float = 0.0
+    optimizer: float = 0.0
+    data: float = 0.0
+    """Within training: building batches, logging, and everything that is not one of the three above."""
+    evaluate: float = 0.0
+    save: float = 0.0
+    audit: float = 0.0
+    """Hashing tensors before and after."""
+    cache: float = 0.0
+    """Computing the activations of the frozen prefix, where another run has not left them."""
+    updates: float = 0.0
+    """Looking at what training did to each matrix, after everything else."""
+    start: float = 0.0
+    """From the claim to a process that has imported its libraries."""
+    wall: float = 0.0
+    """The whole attempt, from claim to result, without the download."""
+
+    @property
+    def train(self) -> float:
+        """The train clock."""
+        return self.forward + self.backward + self.optimizer + self.data
+
+    @property
+    def accounted(self) -> float:
+        """The sum of the phases, to hold against `wall`."""
+        return (
+            self.start
+            + self.load
+            + self.tokenize
+            + self.baseline
+            + self.cache
+            + self.train
+            + self.evaluate
+            + self.save
+            + self.audit
+            + self.updates
+        )
+
+
+class Environment(_Value):
+    """What the attempt ran on: held equal, or named beside the verdict."""
+
+    device: str
+    """`cpu`, `cuda:0`."""
+    device_name: str
+    threads: int
+    precision: Literal["fp32", "bf16"]
+    """What is computed in; what trains is float32 always."""
+    frozen_dtype: Literal["float32", "bfloat16", "nf4"] = "float32"
+    """What frozen weights are held in: a part of the method, like the rank."""
+    attention: str
+    """`sdpa`, `eager`, …"""
+    versions: dict[str, str]
+    """python, torch, transformers, peft, vezna."""
+    matmul_flops: float | None = None
+    """Operations a second of the device's matrix product in `precision`, measured at the attempt's start."""
+
+    @property
+    def libraries(self) -> str:
+        """The versions on which memory and speed depend: `torch 2.13.0, transformers 5.1.0`."""
+        return ", ".join(f"{name} {self.versions[name]}" for name in ("torch", "transformers") if name in self.versions)
+
+
+class DataSeen(_Value):
+    """What an attempt read, and in which order: the same for every arm of a seed, or named beside the verdict."""
+
+    splits: str
+    """SHA-256 of every row of every split, in order."""
+    order: str
+    """SHA-256 of the training rows in the order of the first epoch, batch by batch."""
+
+
+class ArtifactFile(_Value):
+    """A file that the attempt left."""
+
+    name: str
+    """Relative name inside the run: `adapter/adapter_model.safetensors`."""
+    kind: Literal["adapter", "model", "predictions", "metrics", "log"]
+    bytes: int
+    sha256: str
+
+
+class RunResult(_Value):
+    """Everything that a succeeded attempt found out."""
+
+    metrics_version: int = METRICS_VERSION
+    steps: int
+    best_step: int
+    """The step whose weights were kept: the best on validation, then the earliest."""
+    tokens: int
+    """Real tokens trained on."""
+    parameters: Parameters
+    audit: Audit
+    memory: Memory
+    clocks: Clocks
+    evaluations: list[Evaluation]
+    forgetting: Forgetting | None = None
+    energy_joules: float | None = None
+    """What the whole device drew while the model trained and was validated, by its own counter; None where it has none,
+    or where an earlier attempt trained a part."""
+    data: DataSeen | None = None
+    """None for runs from before it was looked at."""
+    resumed_from: int | None = None
+    """The step of the checkpoint that this attempt went on from."""
+    environment: Environment
+    artifacts: list[ArtifactFile] = Field(default_factory=list)
+
+    def evaluation(self, subject: str, split: str) -> Evaluation | None:
+        """The last evaluation of a subject on a split."""
+        found = [e for e in self.evaluations if e.subject == subject and e.split == split]
+        return found[-1] if found else None
+
+    @property
+    def artifact_bytes(self) -> int:
+        """Size on disk of what one keeps to use the result: adapter or model, not predictions or logs."""
+        return sum(a.bytes for a in self.artifacts if a.kind in ("adapter", "model"))
+
+    @property
+    def weights_file_bytes(self) -> int:
+        """Of that, the weights: without configuration and tokenizer."""
+        kept = (a for a in self.artifacts if a.kind in ("adapter", "model"))
+        return sum(a.bytes for a in kept if a.name.endswith(".safetensors"))

@@ -1,0 +1,134 @@
+"""What tuning made of an arm: the rates that it tried, the one that it took, and what that cost."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from app.domain.runs.spec import Failure
+from app.domain.studies.power import smallest_difference
+from app.domain.studies.spec import LARGEST_RATE, ArmSpec, StudySpec
+from app.domain.studies.tuning import Chosen, Hopeless, NoTuning, Step, Trial, Tried, next_step, tried
+from app.domain.tasks import METRICS
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A rate that chance alone could have put before the one that was taken."""
+
+    rate: float
+    behind: float
+    """By how much it is, as a fraction."""
+    within: float
+    """Differences up to this one are seen between rates that are equally good."""
+    items: int
+    """Of the validation split."""
+
+
+@dataclass(frozen=True)
+class ArmTuning:
+    """An arm's trials so far."""
+
+    rates: tuple[float, ...]
+    """That it began with, smallest first."""
+    trials: tuple[Trial, ...]
+    step: Step
+    """What follows from them."""
+    graded: bool
+    """The items of the study's metric have values between 0 and 1."""
+
+    @classmethod
+    def of(cls, spec: StudySpec, arm: ArmSpec, trials: Sequence[Trial]) -> "ArmTuning | None":
+        """From a study's trials; None without tuning."""
+        if isinstance(spec.tuning, NoTuning):
+            return None
+        own, rates = tuple(t for t in trials if t.arm == arm.title), spec.rates(arm)
+        return cls(rates, own, next_step(spec.tuning, rates, own), METRICS[spec.verdict_metric].graded)
+
+    @property
+    def chosen(self) -> float | None:
+        """The rate that its runs take; None while there is none."""
+        return self.step.rate if isinstance(self.step, Chosen) else None
+
+    @property
+    def hopeless(self) -> bool:
+        """All trials of a round failed, so that the arm has no runs."""
+        return isinstance(self.step, Hopeless)
+
+    @property
+    def tried(self) -> list[Tried]:
+        """Every rate of every round, round by round."""
+        return [one for place in range(self.rounds) for one in tried(self.trials, place)]
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that have begun."""
+        return 1 + max((t.round for t in self.trials), default=-1)
+
+    @property
+    def edge(self) -> Literal["smallest", "largest"] | None:
+        """The chosen rate is the first or the last of the row: a better one may lie beyond it."""
+        if self.chosen is None or len(self.rates) < 2:
+            return None
+        ends: dict[float, Literal["smallest", "largest"]] = {self.rates[0]: "smallest", self.rates[-1]: "largest"}
+        return ends.get(self.chosen)
+
+    @property
+    def further(self) -> tuple[float, ...]:
+        """As many rates, smallest first: the row goes on beyond its end, in steps like its last, and leaves out as many
+        at the other, so that the chosen one comes to stand within. Empty where it is not at an end, or where nothing
+        larger is a learning rate."""
+        if self.edge is None:
+            return ()
+        outwards = self.rates if self.edge == "largest" else self.rates[::-1]
+        new = len(outwards) // 2
+        end, step = outwards[-1], outwards[-1] / outwards[-2]
+        beyond = [float(f"{end * step**place:.3g}") for place in range(1, new + 1)]
+        moved = tuple(sorted([*outwards[new:], *beyond]))
+        return moved if moved[-1] <= LARGEST_RATE else ()
+
+    @property
+    def rival(self) -> Rival | None:
+        """Of the rates of the last round that the validation split cannot tell from the chosen one, the closest.
+
+        The items' part of a planned interval (`planning.smallest_difference`), and from two seeds a rate on the seeds'
+        too. None where nothing is chosen, and where a metric has no score on the validation split.
+        """
+        last = {one.rate: one for one in tried(self.trials, self.rounds - 1) if one.score is not None and not one.lost}
+        if self.chosen not in last or len(last) < 2:
+            return None
+        best = last.pop(self.chosen)
+        closest = max(last.values(), key=lambda one: one.score or 0.0)
+        assert best.score is not None and closest.score is not None  # noqa: S101  (those without are left out)
+        items = min(trial.items for trial in (*best.trials, *closest.trials))
+        if items < 2:
+            return None
+        within = smallest_difference(items, len(best.trials), best.score, graded=self.graded)
+        behind = best.score - closest.score
+        return Rival(closest.rate, behind, within, items) if behind <= within else None
+
+    @property
+    def failure(self) -> Failure | None:
+        """The most common reason for which trials failed."""
+        reasons = [t.failure for t in self.trials if t.failure]
+        codes = Counter(reason.code for reason in reasons)
+        return next((r for r in reasons if r.code is codes.most_common(1)[0][0]), None) if reasons else None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all its trials."""
+        return sum(t.steps for t in self.trials)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that its trials trained on, of those that ended well."""
+        return sum(t.tokens or 0 for t in self.trials)
+
+
+def trying(spec: StudySpec, rates: Mapping[str, Sequence[float]]) -> StudySpec:
+    """The same study, in which some arms try other rates: as many as before."""
+    arms = [
+        arm.model_copy(update={"learning_rates": list(rates[arm.title])}) if rates.get(arm.title) else arm
+        for arm in spec.arms
+    ]
+    return spec.model_copy(update={"arms": arms})

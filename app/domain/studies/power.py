@@ -1,0 +1,188 @@
+"""What it would take to decide: seeds or items for a study that is undecided, and what a study can show beforehand.
+
+Both put variances into the interval of `app.domain.comparison.intervals`: the ones seen, or before anything is seen the
+assumed ones below. How the parts shrink: the seeds' own part with S, the items' own part with N, the residual with
+both.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from math import sqrt
+
+import numpy as np
+
+from app.domain.comparison.intervals import CONFIDENCE, NEXT_LOOK, Difference, Scores, spread, student
+
+MOST_SEEDS = 100
+MOST_ITEMS = 1_000_000
+SEEDS_TRIED = (3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, MOST_SEEDS)
+"""Where seeds and items are both to grow."""
+
+SCORE = 0.9
+"""Assumed of a metric whose items are right or wrong."""
+GRADED_SCORE = 0.5
+"""Assumed of a metric whose items have values from 0 to 1."""
+SEED_SD = 0.004
+"""Assumed: sd over seeds of an arm's score on endless items. On 650 items that makes 0.7 points from run to run."""
+DISAGREEMENT = 0.6
+"""Assumed: a run of one arm and a run of another disagree on this many items for each that one of them gets wrong."""
+GRADED = 1 / 3
+"""Assumed: values from 0 to 1 vary so much as right and wrong do. If all values are as likely: 1/12 against 1/4."""
+LASTING = 0.35
+"""Assumed: the share of that disagreement that is between the methods, and stays however many seeds there are."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What would decide, were the difference and the variances to stay as seen. None: no reasonable number would.
+
+    As the difference will not stay as seen, each number brings a decision in about half of the cases: take more.
+    """
+
+    seeds: int | None
+    """Seeds per arm in all, at most 100, with the items that there are; by a verdict that has been looked for once
+    more (`app.domain.comparison.verdict.after_looks`)."""
+    items: int | None
+    """Test items, at most 1,000,000 (found to within 2 %), with the seeds that there are."""
+    both: tuple[int, int] | None = None
+    """Seeds and items of a new study, where neither decides alone."""
+    assumed: bool = False
+    """No arm had two seeds: the seed variance is SEED_SD², not a variance seen."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A difference's variances by source, free of S and N."""
+
+    item: float
+    seed: float
+    reference_seed: float
+    residual: float
+    reference_residual: float
+
+
+def needs(seen: Difference, margin: float) -> Needs:
+    """The fewest seeds, and the fewest items, at which the interval around the seen difference would decide; both,
+    where neither would alone."""
+    parts, assumed = _parts(seen)
+    seeds, reference_seeds, items = seen.seeds, seen.reference_seeds, seen.items
+    wanted = max(abs(seen.delta), margin - abs(seen.delta))
+    looked_again = 1 - (1 - seen.confidence) * NEXT_LOOK
+
+    def decides(seeds: int, reference_seeds: int, items: int, confidence: float = seen.confidence) -> bool:
+        return _half_width(parts, seeds, reference_seeds, items, confidence) < wanted
+
+    more_seeds = range(max(2, min(seeds, reference_seeds) + 1), MOST_SEEDS + 1)
+    enough_seeds = next(
+        (s for s in more_seeds if decides(max(s, seeds), max(s, reference_seeds), items, looked_again)), None
+    )
+    if seen.one_seed:
+        return Needs(seeds=enough_seeds, items=None, assumed=assumed)
+    more_items = np.unique(np.geomspace(items + 1, max(MOST_ITEMS, items + 1), 500).astype(int)).tolist()
+    items_alone = next((n for n in more_items if n <= MOST_ITEMS and decides(seeds, reference_seeds, n)), None)
+    both = None
+    if enough_seeds is None and items_alone is None:
+        both = _enough_of_both(items, lambda s, n: decides(s, s, n))
+    return Needs(seeds=enough_seeds, items=items_alone, both=both, assumed=assumed)
+
+
+def _enough_of_both(items: int, decides: Callable[[int, int], bool]) -> tuple[int, int] | None:
+    """Of the numbers of seeds SEEDS_TRIED, each with the fewest items that decide with it, the pair with the smallest
+    seeds² · items: a seed more is a run more of every arm, an item more is tested by all of them."""
+    enough = {s: items if decides(s, items) else enough_items(items, partial(decides, s)) for s in SEEDS_TRIED}
+    pairs = [(s, n) for s, n in enough.items() if n is not None]
+    return min(pairs, key=lambda pair: pair[0] ** 2 * pair[1], default=None)
+
+
+def enough_items(items: int, decides: Callable[[int], bool]) -> int | None:
+    """The fewest items above `items`, to within 5 %, that decide; None up to a million."""
+    low, high = items, MOST_ITEMS
+    if low >= high or not decides(high):
+        return None
+    while high > 1.05 * low + 1:
+        middle = round((low * high) ** 0.5)
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return high
+
+
+def smallest_difference(
+    items: int,
+    seeds: int,
+    score: float,
+    *,
+    graded: bool = False,
+    disagreement: float | None = None,
+    seed_sd: float | None = None,
+    comparisons: int = 1,
+    confidence: float = CONFIDENCE,
+) -> float:
+    """The half-width to expect of a study: the smallest seen difference that it can call one, in the metric's unit.
+
+    With several `comparisons` (arms beside the reference) it is that of the first that Holm's correction tests, at
+    1 − (1 − confidence) / comparisons: the others have narrower intervals once that one is decided.
+
+    A true difference of this size is found in half of the studies; one of 1.4 times this size in about 80 %. And an
+    arm can only be within a margin that is wider than this.
+
+    `score` is a guess at the arms' (0.89). Until runs have shown them, the rest is assumed: `disagreement`, the
+    variance over items of the difference between a run of one arm and a run of the other, is the share of items on
+    which the two disagree, DISAGREEMENT × (1 − score), or GRADED times that where the metric is `graded`; LASTING of it
+    stays whatever the seeds. `seed_sd`, the sd over seeds of one run's score on these items, is SEED_SD and the rest of
+    the disagreement. With one seed it is the items' part only. ValueError if the numbers make no study.
+    """
+    if items < 2 or seeds < 1 or not 0 <= score <= 1:
+        raise ValueError("a plan needs two items and one seed at least, and a score between 0 and 1")
+    confidence = 1 - (1 - confidence) / max(comparisons, 1)
+    assumed = DISAGREEMENT * (1 - score) * (GRADED if graded else 1)
+    disagree = max(assumed if disagreement is None else disagreement, 1 / items)
+    if seeds == 1:
+        return student(confidence, items - 1) * sqrt(disagree / items)
+    # Two runs of one arm disagree on the rest of it, and each brings half.
+    residual = (1 - LASTING) * disagree / 2
+    seed = SEED_SD**2 if seed_sd is None else max(seed_sd**2 - residual / items, 0.0)
+    parts = _Parts(LASTING * disagree, seed, seed, residual, residual)
+    return _half_width(parts, seeds, seeds, items, confidence)
+
+
+def seen_disagreement(arms: Iterable[Scores]) -> float | None:
+    """`disagreement` from [S, N] scores of arms on the same items: the mean over pairs of arms, and over seeds that
+    both have. None unless two arms have runs."""
+    seen = [np.asarray(scores, dtype=np.float64) for scores in arms if len(scores)]
+    pairs = [np.var(a[s] - b[s], ddof=1) for a, b in combinations(seen, 2) for s in range(min(len(a), len(b)))]
+    return float(np.mean(pairs)) if pairs else None
+
+
+def _parts(seen: Difference) -> tuple[_Parts, bool]:
+    """Take a difference's variances apart; a negative rest is 0."""
+    n = seen.items
+    e_a, e_b = seen.residual, seen.reference_residual
+    item = max(seen.item_variance * n - e_a / seen.seeds - e_b / seen.reference_seeds, 0.0)
+    own = max(seen.seed_variance - e_a / n, 0.0) if seen.seeds > 1 else None
+    reference = max(seen.reference_seed_variance - e_b / n, 0.0) if seen.reference_seeds > 1 else None
+    assumed = own is None and reference is None
+    fallback = next((v for v in (own, reference) if v is not None), SEED_SD**2)
+    return (
+        _Parts(
+            item=item,
+            seed=fallback if own is None else own,
+            reference_seed=fallback if reference is None else reference,
+            residual=e_a,
+            reference_residual=e_b,
+        ),
+        assumed,
+    )
+
+
+def _half_width(parts: _Parts, seeds: int, reference_seeds: int, items: int, confidence: float) -> float:
+    """t·√V that the variances would give with other numbers of seeds and items; two seeds or more in both."""
+    e_a, e_b = parts.residual, parts.reference_residual
+    v_i = (parts.item + e_a / seeds + e_b / reference_seeds) / items
+    variance, df = spread(
+        v_i,
+        items,
+        (parts.seed + e_a / items, e_a, seeds),
+        (parts.reference_seed + e_b / items, e_b, reference_seeds),
+    )
+    return student(confidence, df) * sqrt(variance)

@@ -1,0 +1,246 @@
+"""A study: a fair comparison, spelled out as the runs that it owes."""
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from math import ceil
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from app.domain.methods import MethodSpec
+from app.domain.names import Line, Name, wrong
+from app.domain.runs.spec import RunSpec, RunStatus, Seed, TrainingArguments, check_metric
+from app.domain.studies.tuning import MOST_RATES, NoTuning, TuningSpec, seeds_for
+from app.domain.tasks import TASKS, MetricName, Task
+
+MOST_ARMS = 32
+LARGEST_RATE = 10.0
+Rate = Annotated[float, Field(gt=0, le=LARGEST_RATE)]
+
+
+class ArmSpec(BaseModel):
+    """A method with its configuration. What is not said here is the study's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Line = Field(default="", max_length=60)
+    """Unique in the study; empty takes the method's label, such as `LoRA r=8`."""
+    method: MethodSpec
+    learning_rate: float | None = Field(default=None, gt=0, le=10)
+    """None takes the method's default. With tuning, the middle of the rates that are tried."""
+    learning_rates: list[Rate] | None = Field(default=None, min_length=2, max_length=MOST_RATES)
+    """With tuning, the rates that are tried, in place of those around `learning_rate`."""
+    weight_decay: float | None = Field(default=None, ge=0, le=10)
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _rates_differ(cls, rates: list[float] | None) -> list[float] | None:
+        for place, rate in enumerate(rates or []):
+            if rate in (rates or [])[:place]:
+                raise wrong(str(place), f"the rate {rate:g} is there twice", "change or remove it")
+        return rates
+
+    @property
+    def rate(self) -> float:
+        """The usual rate: its own, or its method's."""
+        return self.learning_rate or self.method.facts.learning_rate
+
+    @property
+    def title(self) -> str:
+        """The arm's name for people."""
+        return self.name or self.method.label
+
+
+class OwedRun(NamedTuple):
+    """A run that a study owes."""
+
+    arm: str
+    seed: int
+    spec: RunSpec
+    trial_round: int | None = None
+    """The round of tuning that it is a trial of; None for a run that counts in the verdict."""
+
+
+class StudyStatus(StrEnum):
+    """Where a study stands; it follows from its runs."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Nothing follows it, unless seeds are added."""
+        return self in (StudyStatus.FINISHED, StudyStatus.CANCELLED)
+
+
+def status_of(runs: Collection[RunStatus]) -> StudyStatus:
+    """Queued until a run has begun; running while one may still end; cancelled if that ended them all."""
+    if all(status is RunStatus.CANCELLED for status in runs):
+        return StudyStatus.CANCELLED
+    if all(status.terminal for status in runs):
+        return StudyStatus.FINISHED
+    if all(status is RunStatus.QUEUED for status in runs):
+        return StudyStatus.QUEUED
+    return StudyStatus.RUNNING
+
+
+class StudySpec(BaseModel):
+    """One base model, one dataset, one budget, several arms × seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Name = Field(max_length=120)
+    base_model: Name = Field(max_length=200)
+    dataset: Name = Field(max_length=200)
+    task: Task = "sequence-classification"
+    arms: list[ArmSpec] = Field(min_length=1, max_length=MOST_ARMS)
+    seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=100)
+    tuning: TuningSpec = NoTuning()
+    """How each arm's learning rate is looked for, with the same budget for each."""
+    training: TrainingArguments = TrainingArguments()
+    """The budget that all arms share; its seed and learning rate are set by the study."""
+    reference: Line = ""
+    """The arm that the others are held against; empty takes the first `full` arm, else the first arm."""
+    margin_points: float = Field(default=1.0, gt=0, le=100)
+    """The difference in the metric, in percentage points, that one would accept for a cheaper method."""
+    metric: MetricName | None = None
+    """What the verdict rests on; None takes the task's own."""
+    general_text: Name | None = Field(default=None, max_length=200)
+    """Name of a registered dataset of plain texts on which forgetting is measured."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        for place, seed in enumerate(seeds):
+            if seed in seeds[:place]:
+                raise wrong(
+                    str(place), "a seed is there twice", "change or remove it: repeated, it adds no information"
+                )
+        return seeds
+
+    @field_validator("training")
+    @classmethod
+    def _budget_leaves_seed_and_rate_to_the_study(cls, training: TrainingArguments) -> TrainingArguments:
+        if training.learning_rate is not None:
+            raise wrong("learning_rate", "a study's arms have learning rates of their own", "give it to each arm")
+        if training.seed != TrainingArguments().seed:
+            raise wrong("seed", "a study's runs have seeds of their own", "list them as the study's seeds")
+        return training
+
+    @model_validator(mode="after")
+    def _metric_is_the_tasks(self) -> "StudySpec":
+        check_metric(self.task, self.metric, self.general_text)
+        return self
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> "StudySpec":
+        titles = [arm.title for arm in self.arms]
+        owed = [(self._run(arm, self.seeds[0]), arm.learning_rates) for arm in self.arms]
+        for place, title in enumerate(titles):
+            path = f"arms.{place}"
+            if title in titles[:place]:
+                raise wrong(f"{path}.name", f"arm {title!r} is there twice", "give it another name or another method")
+            if owed[place] in owed[:place]:
+                first = titles[owed.index(owed[place])]
+                raise wrong(path, f"arm {title!r} is the same as {first!r} but for its name", "change or remove it")
+        if self.reference and self.reference not in titles:
+            raise wrong(
+                "reference", f"the reference {self.reference!r} is not an arm", f"name one of {', '.join(titles)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _arms_try_as_many_rates(self) -> "StudySpec":
+        for place, arm in enumerate(self.arms):
+            path = f"arms.{place}.learning_rates"
+            if isinstance(self.tuning, NoTuning):
+                if arm.learning_rates:
+                    what = f"arm {arm.title!r} names rates to try, and the study tries none"
+                    raise wrong(path, what, "set tuning to grid, or give one learning_rate")
+            elif arm.learning_rates and len(arm.learning_rates) != self.tuning.rates:
+                own, rates = len(arm.learning_rates), self.tuning.rates
+                what = f"arm {arm.title!r} tries {own} rates, where every arm tries {rates}: all have the same chances"
+                raise wrong(path, what, f"name {rates}, or set tuning.rates to {own} for all")
+            elif (most := max(self.rates(arm))) > 10:
+                what = f"the largest rate that arm {arm.title!r} would try is {most:g}"
+                raise wrong(f"arms.{place}.learning_rate", what, "at most 10: lower it, or name learning_rates")
+        return self
+
+    @property
+    def reference_arm(self) -> str:
+        """The arm that the others are held against."""
+        full = [a.title for a in self.arms if a.method.kind == "full"]
+        return self.reference or (full[0] if full else self.arms[0].title)
+
+    @property
+    def verdict_metric(self) -> MetricName:
+        """The metric that the verdict rests on."""
+        return self.metric or TASKS[self.task].metric
+
+    def arm(self, title: str) -> ArmSpec:
+        """The arm of that name."""
+        return next(a for a in self.arms if a.title == title)
+
+    def rates(self, arm: ArmSpec) -> tuple[float, ...]:
+        """The rates that an arm begins with, smallest first; without tuning its own."""
+        if isinstance(self.tuning, NoTuning):
+            return (arm.rate,)
+        return tuple(sorted(arm.learning_rates or self.tuning.around(arm.rate)))
+
+    def owed(self, chosen: Mapping[str, float] | None = None) -> list[OwedRun]:
+        """The runs that count, seed by seed, so that the first partial verdict comes early.
+
+        `chosen`: the rates that tuning has found, by arm; the runs of arms that it does not name are left out. None
+        takes the usual rates of all.
+        """
+        arms = [arm for arm in self.arms if chosen is None or arm.title in chosen]
+        return [
+            OwedRun(arm.title, seed, self._run(arm, seed, chosen[arm.title] if chosen else None))
+            for seed in self.seeds
+            for arm in arms
+        ]
+
+    def trials(self, arm: ArmSpec, round_: int, rates: Collection[float]) -> list[OwedRun]:
+        """The trials of an arm at some rates: runs with seeds of their own that do not measure forgetting, for the
+        share of the budget that the round has."""
+        share = self.tuning.rounds[round_].share
+        return [
+            OwedRun(arm.title, seed, self._run(arm, seed, rate, share), round_)
+            for seed in seeds_for(self.tuning, self.seeds)
+            for rate in rates
+        ]
+
+    def first_trials(self) -> list[OwedRun]:
+        """The trials that tuning begins with, rate by rate over the arms; none without tuning."""
+        if isinstance(self.tuning, NoTuning):
+            return []
+        by_arm = [self.trials(arm, 0, self.rates(arm)) for arm in self.arms]
+        return [owed for together in zip(*by_arm, strict=True) for owed in together]
+
+    def _run(self, arm: ArmSpec, seed: int, rate: float | None = None, share: float | None = None) -> RunSpec:
+        update: dict[str, object] = {"seed": seed, "learning_rate": rate or arm.rate}
+        if arm.weight_decay is not None:
+            update["weight_decay"] = arm.weight_decay
+        if share is not None:
+            update |= shortened(self.training, share)
+        return RunSpec(
+            base_model=self.base_model,
+            dataset=self.dataset,
+            task=self.task,
+            metric=self.metric,
+            general_text=self.general_text if share is None else None,
+            method=arm.method,
+            training=self.training.model_copy(update=update),
+        )
+
+
+def shortened(training: TrainingArguments, share: float) -> dict[str, object]:
+    """What makes a share of a budget: epochs or steps, and a warm-up that is given in steps."""
+    found: dict[str, object] = {"num_train_epochs": training.num_train_epochs * share}
+    if training.max_steps is not None:
+        found["max_steps"] = ceil(training.max_steps * share)
+    if training.warmup_steps >= 1:
+        found["warmup_steps"] = max(1.0, training.warmup_steps * share)
+    return found

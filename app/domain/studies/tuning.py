@@ -1,0 +1,279 @@
+"""Tuning: which learning rates an arm tries, for how long, and which of them its runs then take.
+
+A trial is a run at one rate with a seed of its own. It is judged on the validation split and never reads the test
+split. Every arm of a study tries as many rates, on as many seeds, for as many steps: an equal budget, whatever rates
+its method is usually trained at.
+
+    grid      every rate has the whole budget of a run
+    halving   successive halving (Jamieson & Talwalkar 2016, arXiv 1502.07943): of n rates the best n/η go on to a round
+              that is η times as long, and begins anew; the last round has the whole budget of a run
+
+The rates are given, or a geometric row around the arm's usual one. Pure: trials in, what comes next out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from statistics import fmean
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from app.domain.names import wrong
+from app.domain.runs.result import RunResult
+from app.domain.runs.spec import Failure, RunStatus
+
+MOST_RATES = 64
+FIRST_SEED = 1_000_000
+"""Trials have seeds from here on: a rate is not chosen by what one of the study's own seeds made of it."""
+
+
+class Round(NamedTuple):
+    """So many rates, each for a share of a run's budget."""
+
+    rates: int
+    share: float
+
+
+class NoTuning(BaseModel):
+    """Every arm runs at one rate: its own, or its method's usual one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["none"] = "none"
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """There are none."""
+        return ()
+
+    @property
+    def seeds(self) -> int:
+        """No trial has one."""
+        return 0
+
+
+class _Search(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rates: int = Field(default=3, ge=2, le=MOST_RATES)
+    """Rates that each arm tries."""
+    factor: float = Field(default=3.0, ge=1.05, le=100)
+    """From one rate of an arm to the next, where it does not name them itself."""
+    seeds: int = Field(default=1, ge=1, le=20)
+    """Seeds that each rate is tried with, none of them one of the study's."""
+
+    def around(self, rate: float) -> tuple[float, ...]:
+        """So many rates with the usual one in their middle, smallest first."""
+        middle = (self.rates - 1) / 2
+        return tuple(float(f"{rate * self.factor ** (place - middle):.3g}") for place in range(self.rates))
+
+
+class GridTuning(_Search):
+    """Every rate is tried for as long as a run trains."""
+
+    kind: Literal["grid"] = "grid"
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """One."""
+        return (Round(self.rates, 1.0),)
+
+
+class HalvingTuning(_Search):
+    """Many rates for a short time, and the best of them for longer."""
+
+    kind: Literal["halving"] = "halving"
+    rates: int = Field(default=6, ge=2, le=MOST_RATES)
+    """Rates that each arm tries in the first round."""
+    eta: int = Field(default=3, ge=2, le=16)
+    """One rate in so many goes on to the next round, which is so many times as long."""
+
+    @model_validator(mode="after")
+    def _a_second_round_has_a_choice(self) -> "HalvingTuning":
+        if self.rates < 2 * self.eta:
+            what = f"{self.rates} rates, of which one in {self.eta} goes on, leave no choice for a second round"
+            raise wrong("rates", what, f"at least {2 * self.eta}, or a smaller eta, or a grid")
+        return self
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """Rounds until less than two rates would be left: a choice of one is none."""
+        sizes = [self.rates]
+        while sizes[-1] // self.eta >= 2:
+            sizes.append(sizes[-1] // self.eta)
+        return tuple(Round(size, self.eta ** -(len(sizes) - 1.0 - place)) for place, size in enumerate(sizes))
+
+
+def _named(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+TuningSpec = Annotated[NoTuning | GridTuning | HalvingTuning, Field(discriminator="kind"), BeforeValidator(_named)]
+"""`grid` alone is a grid with the defaults."""
+
+
+def trials_owed(tuning: TuningSpec) -> int:
+    """Trials of one arm, if none of them fails."""
+    return tuning.seeds * sum(round_.rates for round_ in tuning.rounds)
+
+
+def budget(tuning: TuningSpec) -> float:
+    """What they take, in runs of the whole budget."""
+    return tuning.seeds * sum(round_.rates * round_.share for round_ in tuning.rounds)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run that tries a rate."""
+
+    run_id: int
+    arm: str
+    rate: float
+    round: int
+    seed: int
+    status: RunStatus
+    score: float | None = None
+    """The verdict's metric on the validation split, with the weights that were kept; None where it needs generated
+    text, or the trial has none."""
+    loss: float | None = None
+    """On the validation split, of the same weights."""
+    items: int = 0
+    """Of the validation split that these are over."""
+    steps: int = 0
+    """Optimizer steps that it took, however it ended."""
+    tokens: int | None = None
+    """Tokens that it trained on; None where it did not end well."""
+    failure: Failure | None = None
+
+    @property
+    def usable(self) -> bool:
+        """It says something of its rate."""
+        return self.status is RunStatus.SUCCEEDED and self.loss is not None and isfinite(self.loss)
+
+
+class Reached(NamedTuple):
+    """What a run's kept weights reach on the validation split."""
+
+    score: float | None = None
+    loss: float | None = None
+    items: int = 0
+
+
+def reached(result: RunResult) -> Reached:
+    """Score and loss on the validation split of the weights that a run kept, and over how many items."""
+    found = [e for e in result.evaluations if e.subject == "adapted" and e.split == "validation"]
+    kept = next((e for e in found if e.step == result.best_step), found[-1] if found else None)
+    return Reached(kept.score, kept.loss, kept.n) if kept else Reached()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A rate and what its trials of one round made of it, over their seeds."""
+
+    rate: float
+    round: int
+    trials: tuple[Trial, ...]
+
+    @property
+    def score(self) -> float | None:
+        """Mean over the trials that ended well."""
+        return _mean([t.score for t in self.trials if t.usable])
+
+    @property
+    def loss(self) -> float | None:
+        """The same of the loss."""
+        return _mean([t.loss for t in self.trials if t.usable])
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more is to come."""
+        return all(t.status.terminal for t in self.trials)
+
+    @property
+    def lost(self) -> int:
+        """Trials that ended without saying anything."""
+        return sum(t.status.terminal and not t.usable for t in self.trials)
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """Sorts by: fewest lost trials, then the best score, then the lowest loss, then the smallest rate."""
+        score, loss = self.score, self.loss
+        return (self.lost, 0.0 if score is None else -score, float("inf") if loss is None else loss, self.rate)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Trials have not ended."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """Trials to queue."""
+
+    round: int
+    rates: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rate that the arm's runs take."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class Hopeless:
+    """Every trial of a round ended without a result: the arm has no rate to run at."""
+
+
+Step = Wait | Try | Chosen | Hopeless
+
+
+def next_step(tuning: TuningSpec, rates: Sequence[float], trials: Sequence[Trial]) -> Step:
+    """What follows for an arm from the trials that it has so far; `rates` are those of its first round.
+
+    A trial that failed or was cancelled counts as the worst of its round and holds nothing up. Where only one rate is
+    left, nothing is to be chosen any more, and it is taken.
+    """
+    wanted = tuple(rates)
+    for place in range(len(tuning.rounds)):
+        seen = tried(trials, place)
+        there = {one.rate for one in seen}
+        if missing := tuple(rate for rate in wanted if rate not in there):
+            return Try(place, missing)
+        if not all(one.ended for one in seen):
+            return Wait()
+        ranked = sorted((one for one in seen if one.loss is not None), key=lambda one: one.order)
+        if not ranked:
+            return Hopeless()
+        last = place + 1 == len(tuning.rounds)
+        if last or len(ranked) == 1:
+            return Chosen(ranked[0].rate)
+        wanted = tuple(one.rate for one in ranked[: tuning.rounds[place + 1].rates])
+    return Hopeless()
+
+
+def tried(trials: Sequence[Trial], round_: int) -> list[Tried]:
+    """The rates of a round, smallest first."""
+    those = [trial for trial in trials if trial.round == round_]
+    return [
+        Tried(rate, round_, tuple(trial for trial in those if trial.rate == rate))
+        for rate in sorted({trial.rate for trial in those})
+    ]
+
+
+def seeds_for(tuning: TuningSpec, taken: Sequence[int]) -> list[int]:
+    """The seeds of a study's trials: the same for every arm, and none of the study's own."""
+    found: list[int] = []
+    seed = FIRST_SEED
+    while len(found) < tuning.seeds:
+        if seed not in taken:
+            found.append(seed)
+        seed += 1
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

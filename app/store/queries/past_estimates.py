@@ -1,0 +1,97 @@
+"""What was predicted for past runs and what they needed: calibration and accuracy rest on it."""
+
+from typing import Literal, NamedTuple, cast
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session
+
+from app.domain.resources.calibration import PastNeed
+from app.domain.runs.spec import Phase, RunStatus
+from app.store.tables import EstimateRow, RunRow
+
+MOST = 200
+"""The newest runs that are looked at."""
+
+Precision = Literal["fp32", "bf16"]
+
+
+def _peak_in(phase: Phase) -> ColumnElement[float]:
+    """Bytes that are predicted of a phase: exact as a float, where an INTEGER of PostgreSQL ends at 2 GiB."""
+    found: ColumnElement[float] = EstimateRow.result_json["phases"][phase.value].as_float()
+    return found
+
+
+_MEASURED = (
+    RunRow.estimate_id == EstimateRow.id,
+    # A prediction in another precision than the run turned out to compute in says nothing.
+    EstimateRow.request_json["bf16"].as_boolean() == (RunRow.precision == "bf16"),
+    RunRow.status == RunStatus.SUCCEEDED.value,
+    # A trial does not judge the test split, which the prediction does: it tells what it needed where that is not where
+    # the peak was predicted to be.
+    or_(
+        RunRow.trial_round.is_(None),
+        *(RunRow.predicted_bytes == _peak_in(phase) for phase in (Phase.TRAIN, Phase.LOAD)),
+    ),
+    RunRow.predicted_bytes.is_not(None),
+    RunRow.peak_bytes > 0,
+)
+
+
+class Device(NamedTuple):
+    """On which runs were made in one precision."""
+
+    name: str
+    precision: Precision
+    kind: str
+    """`cpu` or `cuda`, as it was predicted for."""
+
+
+def devices(session: Session) -> list[Device]:
+    """Every device and precision that has a run with a prediction and a measurement."""
+    present = RunRow.device_name.is_not(None), RunRow.precision.is_not(None)
+    pairs = select(RunRow.device_name, RunRow.precision).where(*present).distinct()
+    found = []
+    for name, precision in session.execute(pairs.order_by(RunRow.device_name, RunRow.precision)).all():
+        # along the index of devices, the newest run first: as a rule it is the one
+        kind = select(EstimateRow.request_json["device"].as_string())
+        own = kind.where(*_MEASURED, RunRow.device_name == name, RunRow.precision == precision)
+        if (known := session.scalars(own.order_by(RunRow.id.desc()).limit(1)).first()) is not None:
+            found.append(Device(str(name), cast(Precision, precision), known))
+    return found
+
+
+def on_device(
+    session: Session, device_name: str, precision: Precision, *, without: int | None = None
+) -> list[PastNeed]:
+    """The newest runs on a device in a precision, newest first: those with the library versions of the newest one.
+
+    `without` leaves a run out that is to be held against the others.
+    """
+    columns = (
+        RunRow.id,
+        EstimateRow.request_json["task"].as_string().label("task"),
+        RunRow.method_kind,
+        RunRow.predicted_bytes,
+        RunRow.peak_bytes,
+        RunRow.predicted_flops,
+        RunRow.train_seconds,
+        RunRow.step,
+        RunRow.total_steps,
+        RunRow.libraries,
+    )
+    query = select(*columns).where(*_MEASURED, RunRow.device_name == device_name, RunRow.precision == precision)
+    rows = session.execute(query.order_by(RunRow.id.desc()).limit(MOST)).all()
+    return [
+        PastNeed(
+            row.id,
+            row.task,
+            row.method_kind,
+            row.predicted_bytes or 0,
+            row.peak_bytes or 0,
+            # One that stopped early has done a share of what was predicted.
+            (row.predicted_flops or 0.0) * (row.step / row.total_steps if row.total_steps else 1.0),
+            row.train_seconds or 0.0,
+        )
+        for row in rows
+        if row.libraries == rows[0].libraries and row.id != without
+    ]

@@ -1,0 +1,59 @@
+"""Weight updates over HTTP: what a run's training did to each matrix."""
+
+from typing import Any, Self
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from app.domain.errors import NotFound
+from app.domain.methods.base import Unchanged
+from app.domain.models.weight_delta import UNCHANGED, MatrixUpdate, RunUpdates, UpdateSummary
+from app.store.queries import runs, weight_deltas
+from app.web.api.examples import UPDATES
+from app.web.http.dependencies import Reading
+from app.web.http.errors import problems
+
+router = APIRouter(tags=["runs"])
+
+ANSWERS: dict[int | str, dict[str, Any]] = {**UPDATES, **problems(404)}
+
+
+class RunUpdatesOut(BaseModel):
+    """A run's analysis."""
+
+    run_id: int
+    unchanged: Unchanged | None
+    """What trains instead, where the method has no ΔW."""
+    reason: str | None
+    """The same as a sentence."""
+    summary: UpdateSummary | None
+    """Medians over the matrices; None where none was looked at."""
+    matrices: list[MatrixUpdate]
+    late: int
+    """Matrices that were left out for want of time."""
+    large: int
+    """Left out for want of memory."""
+    broken: list[str]
+    """A sentence for each that could not be looked at."""
+    budget_seconds: float
+    seconds: float
+
+    @classmethod
+    def of(cls, run_id: int, found: RunUpdates) -> Self:
+        """From the store."""
+        reason = UNCHANGED[found.unchanged] if found.unchanged else None
+        return cls(run_id=run_id, reason=reason, summary=found.summary, **dict(found))
+
+
+@router.get("/runs/{run_id}/updates", operation_id="getRunUpdates", responses=ANSWERS)
+def get(session: Reading, run_id: int) -> RunUpdatesOut:
+    """What a run's training did to each matrix of the base model: energy kept by rank, effective rank, singular values
+    of ΔW and of W, norm ratio and intruder dimensions; or why its method has no ΔW. 404 where nothing was looked at."""
+    runs.get(session, run_id)
+    found = weight_deltas.of_runs(session, [run_id]).get(run_id)
+    if found is None:
+        raise NotFound(
+            f"run {run_id} has no analysis of its weight updates: it has no result yet, is a trial or older than the "
+            "analysis, or its worker leaves that out (VEZNA_UPDATES_SECONDS); its log says if it failed"
+        )
+    return RunUpdatesOut.of(run_id, found)

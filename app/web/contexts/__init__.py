@@ -1,1 +1,0 @@
-"""What pages are made of: one frozen dataclass a page, one page a file."""

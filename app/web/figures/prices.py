@@ -1,0 +1,113 @@
+"""What one says of prices on a study's page, as it stands in the fields and in the address."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from urllib.parse import urlencode
+
+from app.domain.comparison.break_even import Prices
+from app.domain.errors import FieldError
+from app.web.i18n import gettext as _
+
+MOST = 1e9
+MOST_TASKS = 100_000
+CURRENCY = 8
+"""Characters of a currency's name."""
+THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
+"""What some write for a thousand, and others for one."""
+FIELDS = ("hour", "kwh", "currency", "gib_month", "months", "tasks")
+
+AMOUNTS = ("hour", "kwh", "gib_month", "months")
+
+
+@dataclass(frozen=True)
+class PricesForm:
+    """Words as they were typed; empty where nobody said."""
+
+    hour: str = ""
+    kwh: str = ""
+    currency: str = ""
+    gib_month: str = ""
+    months: str = ""
+    tasks: str = ""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields."""
+        return FIELDS
+
+    @property
+    def errors(self) -> Mapping[str, tuple[FieldError, ...]]:
+        """What is wrong, by field."""
+        found: dict[str, tuple[FieldError, ...]] = {}
+        for name in AMOUNTS:
+            if (number := _number(getattr(self, name))) is None or number > MOST:
+                word = repr(getattr(self, name)[:20])
+                message = _("%(word)s is no amount", word=word)
+                found[name] = (FieldError(name, message, _("a number from 0 on, such as 1.50")),)
+        if self._tasks is None:
+            remedy = _("a whole number from 1 to %(most)s", most=MOST_TASKS)
+            message = _("%(word)s is no number of tasks", word=repr(self.tasks[:20]))
+            found["tasks"] = (FieldError("tasks", message, remedy),)
+        if len(self.currency) > CURRENCY:
+            remedy = _("at most %(most)s characters, such as EUR", most=CURRENCY)
+            message = _("%(word)s is too long", word=repr(self.currency[:20]))
+            found["currency"] = (FieldError("currency", message, remedy),)
+        return found
+
+    def errors_of(self, name: str) -> tuple[FieldError, ...]:
+        """Of one field."""
+        return self.errors.get(name, ())
+
+    @property
+    def prices(self) -> Prices:
+        """What they mean; what is wrong or empty is as usual."""
+        usual = Prices()
+        wrong = self.errors
+        said = {
+            name: number
+            for name in AMOUNTS
+            if name not in wrong and getattr(self, name) and (number := _number(getattr(self, name))) is not None
+        }
+        return Prices(
+            hour=said.get("hour", usual.hour),
+            kwh=said.get("kwh", usual.kwh),
+            gib_month=said.get("gib_month", usual.gib_month),
+            months=said.get("months", usual.months),
+        )
+
+    @property
+    def money(self) -> str:
+        """The currency's name, cut where it is too long."""
+        return self.currency.strip()[:CURRENCY]
+
+    @property
+    def many(self) -> int:
+        """Tasks, 10 where nobody said."""
+        return self._tasks or 10
+
+    @property
+    def _tasks(self) -> int | None:
+        text = self.tasks.strip() or "10"
+        if not (text.isascii() and text.isdecimal()) or len(text.lstrip("0")) > len(str(MOST_TASKS)):
+            return None
+        return int(text) if 1 <= int(text) <= MOST_TASKS else None
+
+    @property
+    def query(self) -> str:
+        """The words that were said, for the address of the figure's files."""
+        words = {name: word for name in FIELDS if (word := getattr(self, name))}
+        return f"?{urlencode(words)}" if words else ""
+
+
+def _number(text: str) -> float | None:
+    """A number that is not negative, with a point or a comma; 0 where there is none. `1,000` is none: it may mean a
+    thousand, and it may mean one."""
+    if THOUSANDS.fullmatch(text.strip()):
+        return None
+    try:
+        number = float(text.strip().replace(",", ".") or 0)
+    except ValueError:
+        return None
+    return number if isfinite(number) and number >= 0 else None

@@ -1,0 +1,98 @@
+"""Two gates before every route: the name by which the server is called, and where a writing request comes from."""
+
+import re
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.web.http.errors import problem, wants_json
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+}
+
+
+class KnownHost:
+    """Refuses a request that calls the server by a name that is not its own (DNS rebinding). Ports do not count."""
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self.app = app
+        self.names = frozenset(name.lower() for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 400."""
+        if scope["type"] == "http" and (name := self._name(Headers(scope=scope))) not in self.names:
+            detail = f"This server is not called {name!r}. If it should be, add the name to VEZNA_ALLOWED_HOSTS."
+            await _refusal(scope, 400, "Another server's name", detail)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    def _name(headers: Headers) -> str:
+        return re.sub(r":\d*$", "", headers.get("host", "")).lower()
+
+
+class SameOrigin:
+    """Refuses a write that a browser sends from another site (CSRF): by Sec-Fetch-Site, else by Origin.
+
+    A client that sends neither is not a browser, so nobody's cookies or network position are borrowed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 403."""
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._foreign(Headers(scope=scope)):
+            detail = "This request came from another site, so it was refused."
+            await _refusal(scope, 403, "Refused", detail)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    def _foreign(headers: Headers) -> bool:
+        site = headers.get("sec-fetch-site")
+        if site is not None:
+            return site not in ("same-origin", "none")
+        origin = headers.get("origin")
+        return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+
+
+def _refusal(scope: Scope, status: int, title: str, detail: str) -> Response:
+    """A problem for programs; a line for browsers, since a page would name addresses of a site that it is not on."""
+    if wants_json(Request(scope)):
+        return problem(status, "refused", title, detail)
+    return PlainTextResponse(detail, status)
+
+
+class SafeHeaders:
+    """Adds the headers that tell a browser what this site never does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the headers to every answer that does not set its own."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                for name, value in HEADERS.items():
+                    if name.encode() not in present:
+                        message["headers"].append((name.encode(), value.encode()))
+            await send(message)
+
+        await self.app(scope, receive, with_headers)

@@ -1,0 +1,32 @@
+"""All stylesheets as one text that needs no other file: imports are put in place, fonts and pictures written out."""
+
+import re
+from base64 import b64encode
+from functools import cache
+from pathlib import Path
+
+from app.web.http.static import SHEETS, STATIC
+
+CSS = STATIC / "css"
+MEDIA = {".woff2": "font/woff2", ".svg": "image/svg+xml", ".png": "image/png"}
+
+
+@cache
+def whole_stylesheet() -> str:
+    """The sheets of every page in their order, then the one for paper. The layout for narrow screens is for screens
+    only: a sheet of paper is as narrow as a telephone, and is read otherwise."""
+    parts = [_whole(CSS / f"{name}.css") for name in SHEETS if name != "narrow"]
+    return "\n".join([*parts, f"@media screen {{\n{_whole(CSS / 'narrow.css')}\n}}", _whole(CSS / "paper.css")])
+
+
+def _whole(file: Path) -> str:
+    text = re.sub(
+        r'@import url\("([^"]+)"\) layer\((\w+)\);',
+        lambda found: f"@layer {found[2]} {{\n{_whole((file.parent / found[1]).resolve())}\n}}",
+        file.read_text(),
+    )
+    return re.sub(r'url\("?(?!data:|#)([^")]+)"?\)', lambda found: _written_out(file.parent / found[1]), text)
+
+
+def _written_out(file: Path) -> str:
+    return f'url("data:{MEDIA[file.suffix]};base64,{b64encode(file.read_bytes()).decode()}")'

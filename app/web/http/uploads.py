@@ -1,0 +1,213 @@
+"""Files on their way in: a request's body goes to the files store as it comes, and nobody holds or reads it here.
+
+    POST    a form (multipart/form-data): files, and short fields beside them
+    PUT     the bytes of one file
+
+What a request leaves behind when it is refused or breaks off is nothing.
+"""
+
+import errno
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Annotated, Self
+
+from fastapi import Depends, Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+
+from app.domain.data.uploads import MOST_PARTS, shown_name
+from app.domain.errors import Invalid, Unavailable
+from app.store.files import Files, Incoming, Stored, too_large
+from app.web.http.dependencies import Config, Store
+
+BLOCK = 1 << 20
+"""Bytes that are written at a time."""
+MOST_FIELDS, MOST_FIELD_BYTES = 20, 4096
+BESIDE_FILES = 1 << 18
+"""Bytes that a form may have beside its files."""
+ANY_SIZE = 1 << 62
+"""For `max_body_size` of a route: how much may come is a setting, and kept here."""
+
+
+class Received:
+    """The files of a request, not in the store until they are `stored`, and the fields that came with them."""
+
+    def __init__(self, files: Files, most_bytes: int) -> None:
+        self.fields: dict[str, str] = {}
+        self.refused: Invalid | None = None
+        """Why nothing of it can be taken; `stored` raises it, where whoever asked can say it in its own way."""
+        self._files, self._most = files, most_bytes
+        self._open = ExitStack()
+        self._came: list[tuple[str, Incoming]] = []
+        self._sizes: list[int] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self._open.close()
+
+    def begin(self, name: str) -> None:
+        """Another file comes. Raises Invalid if there are too many."""
+        if len(self._came) == MOST_PARTS:
+            raise Invalid.field("file", f"more than {MOST_PARTS} files came", "join some, or upload them in turn")
+        self._came.append((name, self._open.enter_context(self._files.receive(self._most))))
+        self._sizes.append(0)
+
+    def write(self, data: bytes) -> None:
+        """More of the file that came last. Raises Invalid once all files together are too large."""
+        self._sizes[-1] += len(data)
+        if sum(self._sizes) > self._most:
+            raise too_large(self._most)
+        with _room():
+            self._came[-1][1].write(data)
+
+    def stored(self) -> list[tuple[str, Stored]]:
+        """All of them, in the store from now on. Raises Invalid for what was refused, no file, and an empty one."""
+        if self.refused:
+            raise self.refused
+        if not self._came:
+            raise Invalid.field("file", "no file came", "choose one")
+        for (given, _incoming), size in zip(self._came, self._sizes, strict=True):
+            if not size:
+                what = f"{shown_name(given)} is empty: it has no bytes"
+                raise Invalid.field("file", what, "choose a file with a header and rows")
+        with _room():
+            return [(name, incoming.done()) for name, incoming in self._came]
+
+
+class _Form:
+    """Takes a form apart as it comes."""
+
+    def __init__(self, content_type: str, received: Received) -> None:
+        kind, options = parse_options_header(content_type)
+        if kind != b"multipart/form-data" or not options.get(b"boundary"):
+            raise Invalid.field("file", "the files did not come as multipart/form-data", "curl -F file=@reviews.csv")
+        self._received = received
+        self._whole = False
+        self._header, self._value, self._disposition = b"", b"", b""
+        self._in_file, self._field, self._text = False, "", b""
+        """Whether a file comes, or else the field whose value does, and as much of it as came."""
+        self._parser = MultipartParser(
+            options[b"boundary"],
+            {
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+        )
+
+    def write(self, data: bytes) -> None:
+        """More of the body."""
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise Invalid.field("file", f"the form is broken ({error})", "send it again") from error
+
+    def end(self) -> None:
+        """The body is over."""
+        if not self._whole:
+            raise Invalid.field("file", "the form ended before its last file did", "send it again")
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _on_headers_finished(self) -> None:
+        _kind, options = parse_options_header(self._disposition)
+        given = options.get(b"filename")
+        self._in_file, self._field, self._disposition = bool(given), "", b""
+        if given:
+            self._received.begin(given.decode("utf-8", "replace"))
+        elif given is None:  # a form without a file sends one that has no name
+            if len(self._received.fields) == MOST_FIELDS:
+                raise Invalid.field("file", f"the form has more than {MOST_FIELDS} fields", "leave some out")
+            self._field = options.get(b"name", b"").decode("utf-8", "replace")
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._in_file:
+            self._received.write(data[start:end])
+        elif self._field:
+            self._text += data[start:end]
+            if len(self._text) > MOST_FIELD_BYTES:
+                raise Invalid.field(self._field, "the field is too long", f"at most {MOST_FIELD_BYTES} bytes")
+
+    def _on_part_end(self) -> None:
+        if self._field:
+            self._received.fields[self._field] = self._text.decode("utf-8", "replace")
+            self._text = b""
+
+    def _on_end(self) -> None:
+        self._whole = True
+
+
+async def form(request: Request, settings: Config, files: Store) -> AsyncIterator[Received]:
+    """The files of a form."""
+    with Received(files, settings.upload_bytes) as received:
+        try:
+            _early(request.headers, settings.upload_bytes)
+            parts = _Form(request.headers.get("content-type", ""), received)
+            await _pass_on(request, parts.write)
+            parts.end()
+        except Invalid as error:
+            received.refused = error
+        yield received
+
+
+async def raw(request: Request, name: str, settings: Config, files: Store) -> AsyncIterator[Received]:
+    """The body as a file of the name that stands in the address."""
+    with Received(files, settings.upload_bytes) as received:
+        try:
+            _early(request.headers, settings.upload_bytes)
+            await run_in_threadpool(received.begin, name)
+            await _pass_on(request, received.write)
+        except Invalid as error:
+            received.refused = error
+        yield received
+
+
+FormFiles = Annotated[Received, Depends(form)]
+RawFile = Annotated[Received, Depends(raw)]
+"""They stand first among an endpoint's parameters: what is behind them, perhaps a session, is not held meanwhile."""
+
+
+def _early(headers: Mapping[str, str], most_bytes: int) -> None:
+    """Refuse what says of itself that it is too large, before it comes."""
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most_bytes + BESIDE_FILES:
+        raise too_large(most_bytes)
+
+
+async def _pass_on(request: Request, write: Callable[[bytes], None]) -> None:
+    """The body in blocks, each written by a thread, so that the others are served meanwhile."""
+    block = bytearray()
+    async for chunk in request.stream():
+        block += chunk
+        if len(block) >= BLOCK:
+            await run_in_threadpool(write, bytes(block))
+            block.clear()
+    if block:
+        await run_in_threadpool(write, bytes(block))
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """A store that is full is away, and no mistake of ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Unavailable("The files store is full: make room there, then upload the file again.") from error

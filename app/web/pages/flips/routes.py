@@ -1,0 +1,77 @@
+"""A study's flips: its test items by who got them right, with everybody's answers."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
+from app.domain.comparison.flips import SURE, FlipKind, Flips
+from app.domain.errors import Invalid
+from app.services import flips as flip_service
+from app.services import studies as study_service
+from app.services.flips import Slice
+from app.store.queries.page import LARGEST_ID
+from app.web.http.dependencies import Reading, Store
+from app.web.pages.flips.context import FlipsPage
+from app.web.pages.flips.items import FlipQuery
+from app.web.pages.study.flips import usual
+from app.web.templating import Render
+
+router = APIRouter(include_in_schema=False)
+
+PAGE = 20
+
+Word = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/studies/{study_id:int}/flips")
+def show(
+    session: Reading,
+    files: Store,
+    render: Render,
+    study_id: int,
+    arm: Word = "",
+    kind: Word = "",
+    seed: Word = "",
+    label: Word = "",
+    length: Word = "",
+    sure: Word = "",
+    q: Word = "",
+    after: Word = "",
+) -> HTMLResponse:
+    """Items of a kind. A word that means nothing asks for nothing: an old link still shows items."""
+    found = study_service.comparison(session, study_id)
+    seed = seed if seed in map(str, found.spec.seeds) else ""
+    flips = Flips.of(found, int(seed) if seed else None)
+    asked = usual(study_id, found, flips)
+    query = FlipQuery(
+        study_id=study_id,
+        arm=arm if arm in flips.arms else asked.arm,
+        kind=FlipKind(kind) if kind in set(FlipKind) else asked.kind,
+        seed=seed,
+        label=label,
+        length=length if length in _numbers(4) else "",
+        sure=sure if sure in _numbers(len(SURE) + 1) else "",
+        q=q.strip(),
+    )
+    which = Slice(
+        kind=query.kind,
+        arm=query.arm,
+        label=query.label,
+        quarter=int(query.length) - 1 if query.length else None,
+        band=int(query.sure) - 1 if query.sure else None,
+        text=query.q,
+    )
+    behind = int(after) if after.isdecimal() and int(after) <= LARGEST_ID else -1
+    try:
+        items = flip_service.browse(session, files, flips, which, after=behind, limit=PAGE)
+    except Invalid:  # no item has the label
+        query, which = replace(query, label=""), replace(which, label="")
+        items = flip_service.browse(session, files, flips, which, after=behind, limit=PAGE)
+    page = FlipsPage.of(study_id, found, flips, query, items, first=behind < 0)
+    return render.page("flips/show.html", page)
+
+
+def _numbers(most: int) -> set[str]:
+    return {str(n) for n in range(1, most + 1)}

@@ -1,0 +1,133 @@
+"""A run's page: live while it works, then what it reached and what it cost."""
+
+from typing import Annotated, NamedTuple
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy.orm import Session
+
+from app.domain.comparison.verdict import Estimate, estimate
+from app.domain.resources.memory_fit import RunFit
+from app.domain.runs.spec import RunStatus
+from app.queue import Doorbell
+from app.services import runs as run_service
+from app.services.resources import memory_fit
+from app.settings import Settings
+from app.store.queries import collections, evaluations, runs, tags, weight_deltas
+from app.store.session import Database
+from app.web.figures import Drawn, drawn, run_figures
+from app.web.figures.evidence import of_run as evidence_of_run
+from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.waiting import look_or_ask
+from app.web.pages.run.context import RunPage, SpecFormat
+from app.web.pages.run.imported import ImportedRunPage
+from app.web.specs import as_curl, as_json, as_yaml
+from app.web.templating import Render
+
+router = APIRouter(prefix="/runs/{run_id:int}", include_in_schema=False)
+
+
+class Look(NamedTuple):
+    """What a run's page is made of."""
+
+    request: Request
+    session: Session
+    settings: Settings
+    db: Database
+    bell: Doorbell
+
+    def fit(self, run_id: int) -> RunFit:
+        """What was predicted for a run; ways out of one that had no memory are asked for."""
+
+        def found(session: Session, bell: Doorbell | None) -> RunFit:
+            return memory_fit.of_submitted(session, bell, self.settings, runs.get(session, run_id))
+
+        return look_or_ask(self.db, self.bell, found)
+
+
+def look(request: Request, session: Reading, settings: Config, db: Db, bell: Bell) -> Look:
+    """The dependency behind `At`."""
+    return Look(request, session, settings, db, bell)
+
+
+At = Annotated[Look, Depends(look)]
+
+
+@router.get("")
+def show(at: At, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTMLResponse:
+    """The whole page; how the spec is written is in its address. An imported run has a page of its own."""
+    if (row := runs.get(at.session, run_id)).imported:
+        name, scored = collections.named(at.session, row), bool(evaluations.of_run(at.session, run_id))
+        own = tags.of_runs(at.session, [run_id]).get(run_id, [])
+        return render.page("run/imported.html", ImportedRunPage.of(row, name, by_item=scored, tags=own))
+    return render.page("run/show.html", _page(at, run_id, spec, figures=_figures(at, run_id)))
+
+
+@router.get("/live")
+def live(at: At, render: Render, run_id: int) -> HTMLResponse:
+    """Where a run stands, for htmx; once it has ended, the browser is told to ask for the page."""
+    page = _page(at, run_id, "yaml", figures={})
+    if page.live is None:
+        return HTMLResponse("", headers={"HX-Refresh": "true", "Cache-Control": "no-cache"})
+    return render.page("run/progress_fragment.html", page)
+
+
+@router.get("/figures")
+def figures(at: At, render: Render, run_id: int) -> HTMLResponse:
+    """The curves so far, for htmx: less often than the rest, because they are drawn on the machine that may train."""
+    return render.page("run/curves.html", _page(at, run_id, "yaml", figures=_figures(at, run_id)))
+
+
+@router.get("/ways")
+def ways(at: At, render: Render, run_id: int) -> HTMLResponse:
+    """The ways out of a run that had no memory, for htmx, while they are worked out."""
+    return render.page("run/ways.html", _page(at, run_id, "yaml", figures={}))
+
+
+@router.post("/cancel")
+def cancel(db: Db, bell: Bell, run_id: int) -> RedirectResponse:
+    """Cancel it: at once while it is queued, with its worker's next report while it runs."""
+    with db.transaction() as session:
+        run_service.cancel(session, bell, run_id)
+    return RedirectResponse(f"/runs/{run_id}", status_code=303)
+
+
+@router.post("/clone")
+def clone(db: Db, bell: Bell, run_id: int) -> RedirectResponse:
+    """Submit the same spec again, as a run of its own."""
+    with db.transaction() as session:
+        run = run_service.submit(session, bell, runs.get(session, run_id).spec)
+    return RedirectResponse(f"/runs/{run.id}", status_code=303)
+
+
+def _page(at: Look, run_id: int, spec_format: SpecFormat, *, figures: dict[str, Drawn]) -> RunPage:
+    view = run_service.view(at.session, run_id)
+    spec = view.row.spec
+    match spec_format:
+        case "yaml":
+            text = as_yaml(spec)
+        case "json":
+            text = as_json(spec)
+        case "curl":
+            text = as_curl(spec, f"{at.request.base_url}api/v1/runs")
+    succeeded = view.row.status == RunStatus.SUCCEEDED
+    return RunPage.of(
+        view,
+        figures=figures,
+        spec_format=spec_format,
+        spec=text,
+        interval=_interval(at.session, run_id) if succeeded else None,
+        fit=at.fit(run_id),
+        updates=weight_deltas.of_runs(at.session, [run_id]).get(run_id) if succeeded else None,
+    )
+
+
+def _figures(at: Look, run_id: int) -> dict[str, Drawn]:
+    found = run_figures(evidence_of_run(at.session, at.settings, run_id))
+    return {name: drawn(f, f"/runs/{run_id}/charts") for name, f in found.items()}
+
+
+def _interval(session: Session, run_id: int) -> Estimate | None:
+    """Over the test items; what another seed would change is not in it."""
+    found = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
+    return estimate(found.scores[None, :]) if found and len(found.scores) > 1 else None

@@ -1,0 +1,121 @@
+"""A list of runs as a CSV file: every row that the filter lets through, in the page's columns and order, in base units.
+
+It is written a page at a time, so that a hundred thousand runs are never in memory, and no transaction stays open.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+
+from app.domain.comparison.baseline import in_the_way
+from app.domain.comparison.confounders import Term
+from app.domain.runs.fields import FIELDS
+from app.store.queries import studies, tags
+from app.store.queries.run_groups import SUMMED, Group
+from app.store.queries.run_list import RunValues
+from app.store.session import Database
+from app.web.http.csv_file import write_csv
+from app.web.pages.runs.found import PinnedRun, baseline, page, terms_of, terms_of_group
+from app.web.pages.runs.view_form import RunsView
+from app.web.text.run_fields import PLAIN
+
+AT_ONCE = 1000
+BASE_UNITS = {"bytes": "_bytes", "seconds": "_seconds"}
+
+
+def runs_file(database: Database, view: RunsView) -> StreamingResponse:
+    """The file. With a baseline each number has its difference beside it."""
+    headers = {"Content-Disposition": 'attachment; filename="runs.csv"', "Cache-Control": "no-cache"}
+    return StreamingResponse(_text(_rows(database, view)), media_type="text/csv", headers=headers)
+
+
+def _text(rows: Iterator[list[Any]]) -> Iterator[str]:
+    text = io.StringIO()
+    for number, row in enumerate(rows, start=1):
+        write_csv(text, [row])
+        if number % 100 == 0:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
+
+
+def _rows(database: Database, view: RunsView) -> Iterator[list[Any]]:
+    with database.reading() as session:
+        pinned = baseline(session, view)
+    yield _head(view, pinned)
+    after: int | None = None
+    while True:
+        with database.reading() as session:
+            found = page(session, view, after, AT_ONCE)
+            names = studies.names(session, {run.values["study"] for run in found.shown if run.values["study"]})
+            tagged = tags.of_runs(session, [run.id for run in found.runs]) if "tag" in view.columns else {}
+        for run in found.runs:
+            yield _run(run, view, pinned, names, tagged.get(run.id, []))
+        for group in found.groups:
+            yield _group(group, view, pinned)
+        if found.next_after is None:
+            return
+        after = found.next_after
+
+
+def _head(view: RunsView, pinned: PinnedRun | None) -> list[str]:
+    head = ["first_run", "arm", "runs", "score_n", "score_lower"] if view.grouped else ["run", "arm"]
+    for name in view.columns:
+        own = name + BASE_UNITS.get(FIELDS[name].kind, "")
+        if view.grouped and _spread(name):
+            head += [f"{own}_mean", f"{own}_sd"]
+        elif not view.grouped or name in ("model", "data", "task", "metric", "method"):
+            head += [own, "study_name"] if name == "study" else [own]
+        else:
+            continue
+        if pinned and _differs(name):
+            head.append(f"{own}_minus_baseline")
+    return head
+
+
+def _run(run: RunValues, view: RunsView, pinned: PinnedRun | None, names: dict[int, str], own: list[str]) -> list[Any]:
+    row: list[Any] = [run.id, run.values["arm"]]
+    for name in view.columns:
+        value = run.values.get(name)
+        if name == "tag":
+            row.append(", ".join(own))
+        elif name == "study":
+            row += [value, names.get(value or 0, "")]
+        else:
+            row.append(value.isoformat(timespec="seconds") if isinstance(value, datetime) else value)
+        if pinned and _differs(name):
+            row.append(_difference(name, value, terms_of(run), pinned))
+    return row
+
+
+def _group(group: Group, view: RunsView, pinned: PinnedRun | None) -> list[Any]:
+    values, score = group.first.values, group.spreads["score"]
+    row: list[Any] = [group.first.id, values["arm"], len(group.runs), score.n, score.lower]
+    for name in view.columns:
+        if _spread(name):
+            spread = group.spreads[name]
+            row += [spread.mean, spread.sd]
+            if pinned and _differs(name):
+                row.append(_difference(name, spread.mean, terms_of_group(group), pinned))
+        elif name in ("model", "data", "task", "metric", "method"):
+            row.append(values.get(name))
+    return row
+
+
+def _spread(name: str) -> bool:
+    return name in SUMMED
+
+
+def _differs(name: str) -> bool:
+    return FIELDS[name].numeric and name not in PLAIN
+
+
+def _difference(name: str, value: Any, terms: Mapping[Term, str], pinned: PinnedRun) -> Any:
+    there = pinned.numbers.get(name)
+    if value is None or there is None or in_the_way(FIELDS[name], terms, pinned.terms):
+        return None
+    return value - there

@@ -1,0 +1,106 @@
+"""What a list of runs finds: runs or groups in an order, the runs of open groups, and the baseline's numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.domain.comparison.confounders import Term
+from app.store.queries import run_groups, run_list
+from app.store.queries.run_groups import Group
+from app.store.queries.run_list import RunValues
+from app.web.pages.runs.view_form import RunsView
+
+GROUP_FIELDS = ("model", "data", "score")
+"""What a group is told by."""
+CONDITIONS = ("data", "data_version", "device", "precision", "memory_measure")
+"""What of a run must be known where it is held against a baseline."""
+MOST_INSIDE = 100
+"""Runs of an open group that are shown."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of runs, or of groups."""
+
+    runs: Sequence[RunValues] = ()
+    groups: Sequence[Group] = ()
+    inside: Mapping[int, Sequence[RunValues]] = field(default_factory=dict)
+    """Runs of open groups, by the group's first run."""
+    next_after: int | None = None
+
+    @property
+    def shown(self) -> list[RunValues]:
+        """Every run whose values are shown."""
+        inside = [run for runs in self.inside.values() for run in runs]
+        return [*self.runs, *(group.first for group in self.groups), *inside]
+
+
+@dataclass(frozen=True)
+class PinnedRun:
+    """The run that the others are held against; where groups are shown, its whole group."""
+
+    id: int
+    arm: str
+    runs: tuple[int, ...]
+    numbers: Mapping[str, Any]
+    """By field."""
+    terms: Mapping[Term, str]
+
+
+def fields_of(view: RunsView) -> tuple[str, ...]:
+    """What is asked of the store."""
+    return (*view.columns, *(GROUP_FIELDS if view.grouped else ()), *(CONDITIONS if view.baseline is not None else ()))
+
+
+def terms_of(run: RunValues) -> dict[Term, str]:
+    """What a run was made and measured under, of what a list knows."""
+    values = run.values
+    terms: dict[Term, str | None] = {
+        "metric": values["metric"],
+        "dataset": values.get("data"),
+        "dataset version": "" if values.get("data_version") is None else str(values["data_version"]),
+        "device": values.get("device"),
+        "precision": values.get("precision"),
+        "memory measure": (values.get("memory_measure") or "not said") if values["imported"] else "as here",
+    }
+    return {name: value for name, value in terms.items() if value}
+
+
+def terms_of_group(group: Group) -> dict[Term, str]:
+    """The same of a group; of its devices only if they are one."""
+    device, precision = next(iter(group.places)) if len(group.places) == 1 else (None, None)
+    return terms_of(replace(group.first, values={**group.first.values, "device": device, "precision": precision}))
+
+
+def page(session: Session, view: RunsView, after: int | None, limit: int) -> Found:
+    """A page of what the view asks for. Raises NotFound where it is to go on after what is not there."""
+    fields = fields_of(view)
+    if not view.grouped:
+        found = run_list.page(session, view.condition, order=view.order, after=after, limit=limit, fields=fields)
+        return Found(runs=found.rows, next_after=found.next_after)
+    groups = run_groups.page(session, view.condition, order=view.order, after=after, limit=limit, fields=fields)
+    inside = {
+        group.first.id: run_list.values(session, group.runs[:MOST_INSIDE], fields)
+        for group in groups.rows
+        if group.first.id in view.open
+    }
+    return Found(groups=groups.rows, inside=inside, next_after=groups.next_after)
+
+
+def baseline(session: Session, view: RunsView) -> PinnedRun | None:
+    """The pinned run, if one is and it is there."""
+    if view.baseline is None:
+        return None
+    if not view.grouped:
+        found = run_list.values(session, [view.baseline], fields_of(view))
+        if not found:
+            return None
+        (run,) = found
+        return PinnedRun(run.id, run.values["arm"], (run.id,), run.values, terms_of(run))
+    group = run_groups.of_run(session, view.baseline, fields_of(view))
+    if group is None:
+        return None
+    means = {name: spread.mean for name, spread in group.spreads.items()}
+    return PinnedRun(view.baseline, group.first.values["arm"], group.runs, means, terms_of_group(group))

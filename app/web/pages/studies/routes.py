@@ -1,0 +1,40 @@
+"""The list of studies."""
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from app.services import studies as study_service
+from app.store.queries import base_models, datasets, studies
+from app.web.charts import render as render_charts
+from app.web.http.dependencies import After, Reading
+from app.web.pages.studies.context import StudiesPage, StudyLine
+from app.web.templating import Render
+
+router = APIRouter(include_in_schema=False)
+
+PAGE = 25
+
+
+@router.get("/")
+def home() -> RedirectResponse:
+    """The list of studies is where one begins."""
+    return RedirectResponse("/studies", status_code=303)
+
+
+@router.get("/studies")
+def index(session: Reading, render: Render, after: After = None) -> HTMLResponse:
+    """Studies, newest first, each with its verdict."""
+    render_charts.warm()
+    found = studies.page(session, after=after, limit=PAGE)
+    weighed = study_service.comparisons(session, found.rows)
+    models = base_models.names(session)
+    titles = {row.id: row.shown for row in datasets.all_versions(session)}
+    page = StudiesPage(
+        studies=tuple(
+            StudyLine.of(row, weighed[row.id], models.get(row.base_model_id, ""), titles.get(row.dataset_id, ""))
+            for row in found.rows
+        ),
+        first=after is None,
+        next_after=found.next_after,
+    )
+    return render.page("studies/index.html", page)

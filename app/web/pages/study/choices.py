@@ -1,0 +1,36 @@
+"""What one may choose to look at on a study's page: the options of its selects."""
+
+from dataclasses import dataclass
+
+from app.domain.comparison.study import Comparison
+from app.web.figures.axes import AXES, known
+from app.web.figures.quantities import PLACES, QUANTITIES
+from app.web.figures.view import StudyView
+from app.web.i18n import gettext as _
+from app.web.text.parts import sentence
+
+Choice = tuple[str, str]
+"""Value and title."""
+FACTORS = (0.0, 0.6, 0.9, 0.97, 0.99)
+
+
+@dataclass(frozen=True)
+class StudyChoices:
+    """Values and titles, those in force among them."""
+
+    axes: tuple[Choice, ...]
+    quantities: tuple[Choice, ...]
+    places: tuple[Choice, ...]
+    factors: tuple[Choice, ...]
+
+    @classmethod
+    def of(cls, found: Comparison, view: StudyView) -> "StudyChoices":
+        """Of a study; axes on which nothing was measured are left out."""
+        axes = [name for name in AXES if name in {*known(found), view.x, view.y}]
+        factors = sorted({*FACTORS, view.smooth})
+        return cls(
+            axes=tuple((name, sentence(AXES[name].title(found))) for name in axes),
+            quantities=tuple((name, sentence(one.title(found))) for name, one in QUANTITIES.items()),
+            places=tuple((name, sentence(place.name())) for name, place in PLACES.items()),
+            factors=tuple((f"{factor:g}", f"{factor:g}" if factor else _("none")) for factor in factors),
+        )

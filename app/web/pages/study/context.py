@@ -1,0 +1,145 @@
+"""The context of a study's page: the verdict, its evidence, and where its runs stand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.domain.comparison.study import Comparison
+from app.domain.comparison.verdict import VerdictKind
+from app.domain.models.base_model import ModelFacts
+from app.web.address import Address
+from app.web.figures import Drawn
+from app.web.figures.memory import OwnerRow, owner_rows
+from app.web.figures.owners import Foreseen
+from app.web.figures.time import TrainRow, train_rows
+from app.web.figures.view import StudyView
+from app.web.notes import Written
+from app.web.pages.study.arms import Arms
+from app.web.pages.study.choices import StudyChoices
+from app.web.pages.study.conditions import StudyConditions
+from app.web.pages.study.flips import StudyFlips
+from app.web.pages.study.progress import StudyAdvance
+from app.web.pages.study.references import OtherReference, other_references
+from app.web.pages.study.tuning import FurtherRates, StudyTuning
+from app.web.pages.study.weight_delta import StudyUpdates
+from app.web.text import Caveat, Fact, caveats, facts, headline, lead
+from app.web.text.parts import failures, kind, remedy, why
+from app.web.text.summary import plain
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A reason for which runs failed."""
+
+    why: str
+    runs: int
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """A study."""
+
+    id: int
+    name: str
+    headline: str
+    lead: str
+    plain: str
+    """The answer in a sentence."""
+    facts: tuple[Fact, ...]
+    caveats: tuple[Caveat, ...]
+    arms: Arms
+    figures: Mapping[str, Drawn]
+    view: StudyView
+    address: Address
+    choices: StudyChoices
+    advance: StudyAdvance
+    conditions: StudyConditions
+    flips: StudyFlips | None
+    updates: StudyUpdates | None
+    """None until an arm has a result."""
+    tuning: StudyTuning | None
+    """None where no learning rate was looked for."""
+    other_references: tuple[OtherReference, ...]
+    """Empty unless the reference has no result and will have none."""
+    troubles: tuple[Trouble, ...]
+    written: Written
+    margin: float
+    """Points."""
+    open: bool
+    """An arm is undecided, or a hint only."""
+    owner_rows: tuple[OwnerRow, ...]
+    """Memory in numbers, over the arms that have costs."""
+    energy_priced: bool
+    """A price of energy can be typed in: a device has counted some, or one was typed in."""
+    train_rows: tuple[TrainRow, ...]
+    """Train time, predicted and measured, of the arms for which it was predicted."""
+
+    @property
+    def live(self) -> bool:
+        """Runs are queued or at work."""
+        return self.advance.live
+
+    @property
+    def has_results(self) -> bool:
+        """An arm has a score."""
+        return any(row.score for row in self.arms.rows)
+
+    @property
+    def undecided(self) -> bool:
+        """Seeds may be added, and would help."""
+        return not self.live and bool(self.advance.would_decide)
+
+    @property
+    def rates_first(self) -> FurtherRates | None:
+        """Where an arm is not decided: rates to look for before seeds are added, which measure the rates taken."""
+        return self.tuning.further if self.tuning and self.open else None
+
+    @classmethod
+    def of(
+        cls,
+        study_id: int,
+        found: Comparison,
+        *,
+        model: ModelFacts | None,
+        figures: Mapping[str, Drawn],
+        view: StudyView,
+        address: Address,
+        advance: StudyAdvance,
+        conditions: StudyConditions,
+        flips: StudyFlips | None,
+        updates: StudyUpdates | None,
+        foreseen: Mapping[str, Foreseen],
+        tuning: StudyTuning | None,
+        written: Written,
+    ) -> "StudyPage":
+        """From what was measured and drawn."""
+        return cls(
+            id=study_id,
+            name=found.spec.name,
+            headline=headline(found),
+            lead=lead(found),
+            plain=plain(found),
+            facts=facts(found),
+            caveats=caveats(found),
+            arms=Arms.of(found, model, address, view.sort),
+            figures=figures,
+            view=view,
+            choices=StudyChoices.of(found, view),
+            address=address,
+            advance=advance,
+            conditions=conditions,
+            flips=flips,
+            updates=updates,
+            tuning=tuning,
+            other_references=other_references(study_id, found),
+            troubles=tuple(
+                Trouble(why(reason), times, reason.message, remedy(reason)) for reason, times in failures(found)
+            ),
+            written=written,
+            margin=found.spec.margin_points,
+            open=any(kind(arm) in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others),
+            owner_rows=owner_rows(found, foreseen),
+            energy_priced=bool(view.prices.kwh) or any(run.result.energy_joules for run in found.runs if run.result),
+            train_rows=train_rows(found, foreseen),
+        )

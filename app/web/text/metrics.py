@@ -1,0 +1,44 @@
+"""Metrics in words: the title that a sentence, a column and an axis take, and how a value is written.
+
+Scores that a verdict can rest on lie between 0 and 1 and are written in percent; perplexity has a scale of its own, and
+a loss is in nats.
+"""
+
+from app.domain.tasks import METRICS, TASKS, MetricName, Task
+from app.web.format import NOTHING, percent, significant
+from app.web.i18n import gettext as _
+from app.web.i18n import marked
+from app.web.text.parts import sentence
+
+UNITS = {"item": marked("nats per item"), "completion token": marked("nats per token")}
+"""Of a loss, by what the task takes its mean over."""
+COUNTED: tuple[MetricName, ...] = ("accuracy", "exact_match")
+"""An item is right or wrong, and the score says how many are right."""
+
+
+def title(metric: str) -> str:
+    """`accuracy`, `ROUGE-L`: within a sentence; a metric that only an imported run has keeps its name."""
+    found = METRICS.get(metric)  # type: ignore[call-overload]
+    return _(found.title) if found else metric
+
+
+def heading(metric: str) -> str:
+    """`Accuracy`, `ROUGE-L`: at the head of a column or an axis."""
+    return sentence(title(metric))
+
+
+def definition(metric: MetricName) -> str:
+    """What it is, behind its name."""
+    return _(METRICS[metric].definition)
+
+
+def written(metric: MetricName, value: float | None) -> str:
+    """A value with its unit: `61.2 %`, `8.31`."""
+    if value is None:
+        return NOTHING
+    return significant(value, 3) if metric == "perplexity" else percent(value)
+
+
+def loss_unit(task: Task) -> str:
+    """`nats per item`, `nats per token`."""
+    return _(UNITS[TASKS[task].unit])

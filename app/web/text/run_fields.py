@@ -1,0 +1,128 @@
+"""The fields of a list of runs in words: the head of a column, its unit, and how a value is written there."""
+
+from typing import Any
+
+from app.domain.comparison.confounders import What
+from app.domain.runs.fields import FIELDS, Field
+from app.web.format import MIB, NBSP, NOTHING, count, decimal, hundred, mib, points, rate, share
+from app.web.i18n import gettext as _
+from app.web.i18n import marked
+
+TITLES = {
+    "id": marked("Run"),
+    "study": marked("Study"),
+    "study_name": marked("Name of the study"),
+    "collection": marked("Imported into"),
+    "arm": marked("Arm"),
+    "method": marked("Method"),
+    "model": marked("Base model"),
+    "data": marked("Data"),
+    "task": marked("Task"),
+    "metric": marked("Metric"),
+    "score": marked("Score"),
+    "accuracy": marked("Accuracy"),
+    "token_accuracy": marked("Token accuracy"),
+    "exact_match": marked("Exact match"),
+    "rouge_l": marked("ROUGE-L"),
+    "base_score": marked("Untouched model"),
+    "validation_score": marked("Validation score"),
+    "loss": marked("Test loss"),
+    "train_loss": marked("Training loss"),
+    "peak": marked("Peak memory"),
+    "predicted": marked("Predicted peak"),
+    "train": marked("Train time"),
+    "wall": marked("Whole time"),
+    "speed": marked("Speed"),
+    "trainable": marked("Trainable"),
+    "parameters": marked("Parameters"),
+    "size": marked("File"),
+    "rank": marked("Rank"),
+    "learning_rate": marked("learning_rate"),
+    "seed": marked("Seed"),
+    "steps": marked("Steps"),
+    "attempts": marked("Attempts"),
+    "status": marked("State"),
+    "failure": marked("Failure"),
+    "device": marked("Device"),
+    "precision": marked("Precision"),
+    "worker": marked("Worker"),
+    "tag": marked("Tags"),
+    "note": marked("Note"),
+    "queued_at": marked("Queued"),
+    "started_at": marked("Started"),
+    "finished_at": marked("Ended"),
+    "n": marked("Seeds"),
+    "lower": marked("Lower bound"),
+}
+UNITS = {
+    "loss": marked("nats"),
+    "train_loss": marked("nats"),
+    "peak": "MiB",
+    "predicted": "MiB",
+    "size": "MiB",
+    "train": marked("s"),
+    "wall": marked("s"),
+    "speed": marked("tokens/s"),
+    "n": "",
+    "lower": "%",
+}
+IN_THE_WAY = {
+    What.METRIC: marked("Not held against the baseline: another metric"),
+    What.DATASET: marked("Not held against the baseline: other data, or nobody says which"),
+    What.DATASET_VERSION: marked("Not held against the baseline: another version of the data"),
+    What.DEVICE: marked("Not held against the baseline: another device, or nobody says which"),
+    What.PRECISION: marked("Not held against the baseline: another precision, or nobody says which"),
+    What.MEMORY_MEASURE: marked("Not held against the baseline: memory was measured in another way"),
+}
+PLAIN = ("id", "study", "seed")
+"""Numbers that are names: without a thousands separator, and without a difference."""
+
+
+def title(name: str) -> str:
+    """The head of a column."""
+    return _(TITLES[name])
+
+
+def unit(name: str) -> str:
+    """Below it."""
+    if name in UNITS:
+        return _(UNITS[name]) if UNITS[name] else ""
+    return "%" if FIELDS[name].kind == "fraction" else ""
+
+
+def not_held_against(what: What) -> str:
+    """Why a number has no difference beside it."""
+    return _(IN_THE_WAY[what])
+
+
+def written(field: Field, value: Any) -> str:
+    """A number in the unit of its column."""
+    if value is None:
+        return NOTHING
+    if field.name in PLAIN:
+        return str(value)
+    match field.kind:
+        case "fraction":
+            return hundred(value)
+        case "bytes":
+            return decimal(value / MIB, 2) if field.name == "size" else mib(value)
+        case "seconds":
+            return decimal(value)
+        case "count":
+            return count(value) if float(value).is_integer() else decimal(value)
+    if field.name == "learning_rate":
+        return rate(value)
+    return decimal(value, 0 if field.name == "speed" else 3)
+
+
+def against(field: Field, value: Any, baseline: Any) -> str:
+    """What a number is beside the baseline's: points of a score, nats of a loss, a share of everything else."""
+    if value is None or baseline is None or field.name in PLAIN or not field.numeric:
+        return ""
+    if field.kind == "fraction":
+        return points(value - baseline)
+    if field.name in ("loss", "train_loss"):
+        return decimal(value - baseline, 3, signed=True)
+    if field.name == "learning_rate":
+        return f"×{NBSP}{rate(float(f'{value / baseline:.2g}'))}" if baseline else ""
+    return share(value, baseline) if baseline else ""

@@ -1,0 +1,173 @@
+"""A conversation as one text, by the tokenizer's chat template, and which parts of it the assistant said.
+
+A template is a stranger's program. transformers runs it in jinja2's `ImmutableSandboxedEnvironment`, which keeps it
+from attributes that begin with an underscore, from changing what it is given, and so from Python itself. Here it is
+held to a number of lines and an amount of memory as well. One single operation that never ends (`9**9**9**9`) is not
+stopped by that: the worker ends a trainer that reports nothing for too long.
+
+Where the template marks what the assistant says (`{% generation %}`), that is taken. Where it does not, a turn is what
+it adds to the text of the turns before it and of the prompt that a model would be given to answer:
+
+    render(m_1 … m_i−1, with a generation prompt)    is the beginning of
+    render(m_1 … m_i)                                is the beginning of    render(m_1 … m_n)
+"""
+
+import re
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from app.domain.data.dataset import ChatRow, Message
+from app.domain.errors import RunFailed
+from app.domain.runs.spec import FailureCode
+
+ASSISTANT = "assistant"
+_MOST_LINES = 1_000_000
+"""Lines of the compiled template for one conversation; a real one takes a few hundred."""
+_MOST_BYTES = 2**30
+"""Memory beyond what the process has when a template begins."""
+_MOST_CHARACTERS = 2**24
+"""Of a template, and of what it writes."""
+_TRANSFORMERS = render_jinja_template.__code__.co_filename
+"""Not the template's own lines."""
+_PAGE = resource.getpagesize()
+
+
+class ChatTemplate:
+    """Writes conversations."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raises `RunFailed(bad_configuration)` if the tokenizer has no template."""
+        try:
+            self._template = tokenizer.get_chat_template()
+        except ValueError:
+            self._template = ""
+        if not self._template or len(self._template) > _MOST_CHARACTERS:
+            raise RunFailed(
+                FailureCode.BAD_CONFIGURATION,
+                "The base model's tokenizer has no chat template to write messages with: choose an instruction-tuned "
+                "model, put a chat_template into its tokenizer_config.json, or use prompts and completions.",
+            )
+        self._special = tokenizer.special_tokens_map
+        self._marks = bool(re.search(r"{%-?\s*generation\s*-?%}", self._template))
+
+    def pieces(self, row: ChatRow) -> list[str]:
+        """The text up to the end of the last assistant turn, cut into context, turn, context, turn, …
+
+        Raises `RunFailed(bad_configuration)` if the row has no assistant turn or the template cannot write it.
+        """
+        messages = _checked(row)
+        try:
+            with _bounded():
+                text, turns = self._render(messages, marked=True) if self._marks else self._by_beginnings(messages)
+        except _ChangesItsMindError:
+            raise _refused(
+                row,
+                "the chat template writes a turn otherwise once others follow, so nothing tells where the assistant "
+                "speaks",
+                "Mark its turns with {% generation %} in the template, or use prompts and completions",
+            ) from None
+        except Exception as error:  # a template may raise anything
+            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            remedy = "Change the row, or the chat_template in the base model's tokenizer_config.json"
+            raise _refused(row, f"the chat template cannot write it ({reason})", remedy) from error
+        cuts = [0, *(place for turn in turns for place in turn)]
+        pieces = [text[start:stop] for start, stop in pairwise(cuts)]
+        if not turns or not all(pieces[1::2]):
+            raise _refused(row, "the chat template leaves out what the assistant says", "Use another base model")
+        return pieces
+
+    def _by_beginnings(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
+        whole, _ = self._render(messages)
+        turns = []
+        for i, message in enumerate(messages):
+            if message["role"] == ASSISTANT:
+                before, _ = self._render(messages[:i], prompt=True)
+                after, _ = self._render(messages[: i + 1])
+                if not (whole.startswith(after) and after.startswith(before)):
+                    raise _ChangesItsMindError
+                turns.append((len(before), len(after)))
+        return whole, turns
+
+    def _render(
+        self, messages: list[Message], *, marked: bool = False, prompt: bool = False
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The text, and where the marked turns begin and end in it."""
+        render: Any = render_jinja_template  # its annotations are not what it returns
+        texts, marks = render(
+            conversations=[messages],
+            chat_template=self._template,
+            return_assistant_tokens_mask=marked,
+            add_generation_prompt=prompt,
+            **self._special,
+        )
+        if len(texts[0]) > _MOST_CHARACTERS:
+            raise _EndlessError(f"it writes {len(texts[0])} characters")
+        return texts[0], marks[0] if marked else []
+
+
+def _checked(row: ChatRow) -> list[Message]:
+    """The messages up to the last one that the assistant says: nothing is learnt from what comes after it."""
+    messages = list(row.messages or [])
+    for place, message in enumerate(messages, start=1):
+        if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
+            raise _refused(row, f"message {place} lacks a role or a content", "Give it both, as texts")
+        if message["role"] == ASSISTANT and not message["content"].strip():
+            raise _refused(row, f"message {place}, the assistant's, is empty", "Leave the row out, or write an answer")
+    said = [i for i, message in enumerate(messages) if message["role"] == ASSISTANT]
+    if not said:
+        raise _refused(
+            row, f"its messages have no turn of the role {ASSISTANT!r} to learn from", "Add one, or leave the row out"
+        )
+    return messages[: said[-1] + 1]
+
+
+def _refused(row: ChatRow, what: str, remedy: str) -> RunFailed:
+    return RunFailed(FailureCode.BAD_CONFIGURATION, f"Row {row.item} of the {row.split} split: {what}. {remedy}.")
+
+
+class _EndlessError(Exception):
+    """A template takes more than it may."""
+
+
+class _ChangesItsMindError(Exception):
+    """A template does not write a conversation's beginning as the beginning of the conversation."""
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """End what runs inside, in this thread, after too many lines; and, on Linux, before it takes too much memory."""
+    left = _MOST_LINES
+
+    def count(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _EndlessError(f"it has run {_MOST_LINES} lines without coming to an end")
+        return None if frame.f_code.co_filename == _TRANSFORMERS else count
+
+    before, limits = sys.gettrace(), resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        _allow(_MOST_BYTES, limits)
+        sys.settrace(count)
+        yield
+    finally:
+        sys.settrace(before)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def _allow(more: int, limits: tuple[int, int]) -> None:
+    """Let the process take so many bytes more than it has."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        most = int(statm.read_text().split()[0]) * _PAGE + more
+        soft = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_AS, (min([most, *soft]), limits[1]))

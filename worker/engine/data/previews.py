@@ -1,0 +1,200 @@
+"""Rows as a model will see them: by the same functions that make them into tokens for training, without the model."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerBase
+
+from app.domain.data.dataset import ROWS, SPLITS, LabelledRow, PairRow, Row, Split
+from app.domain.data.previews import (
+    LOOKED_AT,
+    MOST_TOKENS,
+    PREVIEWED_ROWS,
+    Preview,
+    PreviewRequest,
+    PreviewRow,
+    PreviewToken,
+    SplitLengths,
+)
+from app.domain.errors import RunFailed
+from app.domain.runs.spec import FailureCode
+from worker.engine.data.lines import LineWriter
+from worker.engine.models import hub
+from worker.engine.models.load import load_tokenizer
+from worker.engine.tasks import seq2seq_lm, sequence_classification
+from worker.engine.tasks.completions import special_tokens
+
+_BATCH = 5000
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+
+
+class Seen(NamedTuple):
+    """A row in tokens."""
+
+    ids: list[int]
+    """Cut to `max_length`."""
+    learnt: list[bool]
+    length: int
+    """Tokens of the whole row."""
+    longest: int
+    """What `max_length` is held against."""
+
+
+def preview(request: PreviewRequest, dataset: Path) -> Preview:
+    """Five rows to train on, and the lengths of all splits; `dataset` is a local Parquet file of its rows.
+
+    Raises `RunFailed` with a sentence for a row that cannot be used, and a tokenizer that cannot be had.
+    """
+    began = time.perf_counter()
+    try:
+        tokenizer = load_tokenizer(hub.described(request.location, request.revision))
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        what = f"The base model's tokenizer could not be read ({reason})."
+        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, what) from error
+    see = _WAYS[request.task](tokenizer, request)
+    rows: list[PreviewRow] = []
+    lengths = []
+    for split, count, some in _some(dataset, request):
+        seen = see(some)
+        if split == "train":
+            rows = [_shown(tokenizer, *pair) for pair in zip(some[:PREVIEWED_ROWS], seen, strict=False)]
+        found = Counter(one.longest for one in seen)
+        lengths.append(SplitLengths(split=split, rows=count, looked_at=len(some), counts=sorted(found.items())))
+    return Preview(rows=rows, lengths=lengths, seconds=time.perf_counter() - began)
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """The text that each token adds to that of the tokens before it. A letter may take several tokens: the last of them
+    has it."""
+    found: list[str] = []
+    start = read = 0
+    for place in range(len(ids)):
+        before, with_it = _text(tokenizer, ids[start:read]), _text(tokenizer, ids[start : place + 1])
+        if with_it.endswith(_UNFINISHED) and place + 1 < len(ids):
+            found.append("")
+            continue
+        found.append(with_it[len(before) :])
+        start, read = read, place + 1
+    return found
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, row: Row, seen: Seen) -> PreviewRow:
+    special = set(tokenizer.all_special_ids)
+    ids = seen.ids[:MOST_TOKENS]
+    return PreviewRow(
+        item=row.item,
+        split=row.split,
+        label=row.label if isinstance(row, LabelledRow) else None,
+        tokens=[
+            PreviewToken(text=text, special=token in special, learnt=learnt)
+            for token, text, learnt in zip(ids, pieces(tokenizer, ids), seen.learnt, strict=False)
+        ],
+        length=seen.length,
+        kept=len(seen.ids),
+    )
+
+
+def _some(dataset: Path, request: PreviewRequest) -> Iterator[tuple[Split, int, list[Row]]]:
+    """Of each split how many rows it has, and some of them in the order of their names."""
+    row_type: Any = ROWS[request.dataset_format]
+    try:
+        with pq.ParquetFile(dataset) as file:
+            names = file.read(columns=["item", "split"])
+            items = np.array(names.column("item").to_pylist())
+            splits = np.array(names.column("split").to_pylist())
+            for split in SPLITS:
+                places = np.flatnonzero(splits == split)
+                chosen = places[np.argsort(items[places])[:LOOKED_AT]]
+                rows = _rows(file, chosen, list(row_type._fields))
+                yield split, len(places), [row_type._make(rows[place]) for place in chosen.tolist()]
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).split("\n")[0]
+        what = f"The dataset's file could not be read: {reason}."
+        raise RunFailed(FailureCode.DATASET_UNAVAILABLE, what) from error
+
+
+def _rows(file: pq.ParquetFile, chosen: np.ndarray[Any, Any], columns: list[str]) -> dict[int, tuple[Any, ...]]:
+    """Some rows by their place, read in batches."""
+    found: dict[int, tuple[Any, ...]] = {}
+    start = 0
+    wanted = np.sort(chosen)
+    for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
+        here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
+        if len(here):
+            taken = batch.take(pa.array(here - start))
+            values = zip(*(taken.column(name).to_pylist() for name in columns), strict=True)
+            found.update(zip(here.tolist(), values, strict=True))
+        start += batch.num_rows
+    return found
+
+
+See = Callable[[Sequence[Row]], list[Seen]]
+
+
+def _classified(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> See:
+    def see(rows: Sequence[Row]) -> list[Seen]:
+        texts = [row.text for row in rows if isinstance(row, LabelledRow)]
+        if not texts:
+            return []
+        whole = sequence_classification.token_ids(tokenizer, texts)
+        cut = sequence_classification.token_ids(tokenizer, texts, truncation=True, max_length=request.max_length)
+        return [
+            Seen(ids, [False] * len(ids), len(all_ids), len(all_ids)) for ids, all_ids in zip(cut, whole, strict=True)
+        ]
+
+    return see
+
+
+def _continued(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> See:
+    ending = tokenizer.eos_token_id
+    writer = LineWriter(tokenizer, {ending} if isinstance(ending, int) else set(), request.completion_only_loss)
+
+    def see(rows: Sequence[Row]) -> list[Seen]:
+        whole = writer.lines(rows) if rows else []
+        cut = [line.cut(request.max_length) for line in whole]
+        return [
+            Seen(short.ids, short.learnt, len(line.ids), len(line.ids)) for line, short in zip(whole, cut, strict=True)
+        ]
+
+    return see
+
+
+def _translated(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> See:
+    _, ending = special_tokens(
+        *(seq2seq_lm.token_ids(tokenizer, "text", ["a"], special)[0] for special in (False, True))
+    )
+    most = request.max_length
+
+    def see(rows: Sequence[Row]) -> list[Seen]:
+        pairs = [row for row in rows if isinstance(row, PairRow)]
+        if not pairs:
+            return []
+        prompts = seq2seq_lm.token_ids(tokenizer, "text", [row.prompt for row in pairs])
+        completions = seq2seq_lm.token_ids(tokenizer, "text_target", [row.completion for row in pairs])
+        found = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            asked, wanted = seq2seq_lm.cut(prompt, ending, most), completion[:most]
+            learnt = [False] * len(asked) + [True] * len(wanted)
+            whole = len(prompt) + len(completion)
+            found.append(Seen(asked + wanted, learnt, whole, max(len(prompt), len(completion))))
+        return found
+
+    return see
+
+
+_WAYS: dict[str, Callable[[PreTrainedTokenizerBase, PreviewRequest], See]] = {
+    "sequence-classification": _classified,
+    "causal-lm": _continued,
+    "seq2seq-lm": _translated,
+}

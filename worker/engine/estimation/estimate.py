@@ -1,0 +1,282 @@
+"""What a run will need, before it: the train step on tensors without storage, and a ledger of it.
+
+    configuration → model on meta → method applied → fake tensors → two steps → ledger, operations
+
+Nothing is loaded and nothing is trained; the passes, the optimizer and the loss are those of the run itself. The
+second step is followed, since AdamW's moments come with the first. Seconds at most, for a model of any size.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from app.domain.models.architecture import TaskModel
+from app.domain.resources.estimate import MapCell, MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.resources.ledger import Ledger, Moment
+from worker.engine.data.batches import Batch, Places
+from worker.engine.estimation.fake import (
+    Answers,
+    Operations,
+    as_on_cuda,
+    no_rows_side_by_side,
+    replace_tensors,
+)
+from worker.engine.estimation.generation import writing_peak
+from worker.engine.estimation.shapes import Shapes, rows_of, shapes
+from worker.engine.estimation.unloaded import Unloaded, bare, unloaded
+from worker.engine.memory.ledger import Journal, rounded_on_cuda, rounded_on_host
+from worker.engine.memory.measured import tensor_bytes
+from worker.engine.methods import MECHANISMS
+from worker.engine.models.dropout import quicken
+from worker.engine.saving.size import file_bytes
+from worker.engine.step import adamw, clip, forward_and_back
+from worker.engine.tasks import TASKS
+
+
+def predict(request: PredictionRequest, dataset: Path | None) -> Prediction:
+    """One run's needs; `dataset` is a local Parquet file of its rows. Raises `RunFailed` with a sentence."""
+    began = time.perf_counter()
+    made = unloaded(request)
+    found = shapes(request, dataset, made.base)
+    steps = _steps(made, request)
+    ledger, flops = max((steps.step(batch) for batch in found.heaviest), key=lambda pair: pair[0].total)
+    evaluation = steps.evaluation(found.evaluated)
+    writing = steps.writing(found.prompts) if found.prompts is not None else 0
+    epoch_flops = steps.flops_of(found, flops) if found.padded else 0
+    optimizer = tensor_bytes(t for state in steps.optimizer.state.values() for t in state.values())
+    training = request.training
+    epochs = len(found.padded) * training.num_train_epochs / training.gradient_accumulation_steps
+    total_steps = training.max_steps or round(epochs)
+    share = total_steps / epochs if epochs else 0.0
+    return Prediction(
+        ledger=ledger,
+        phases={
+            "load": made.loaded_bytes,
+            "baseline": max(0, evaluation - optimizer, writing),
+            "train": ledger.total,
+            "evaluate": max(evaluation, writing),
+        },
+        lengths=found.lengths,
+        step_flops=flops,
+        train_flops=round(epoch_flops * training.num_train_epochs * share),
+        steps=total_steps if found.padded else 0,
+        trainable=request.method.trainable(made.facts),
+        total=made.facts.total,
+        file_bytes=steps.kept_bytes(),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def memory_map(request: MapRequest) -> MemoryMap:
+    """Each method at each length and batch size. Raises `RunFailed` with a sentence.
+
+    At one length the peak is nearly a line in the batch size, but for the moment at which it falls; each is worked out.
+    """
+    began = time.perf_counter()
+    cells = []
+    for place, method in enumerate(request.methods):
+        for length in request.lengths:
+            made = unloaded(request.cell(method, length, 1))
+            steps = _steps(made, request.cell(method, length, 1))
+            for rows in request.batch_sizes:
+                batch = shapes(request.cell(method, length, rows), None, made.base).heaviest[0]
+                cells.append(MapCell(method=place, length=length, rows=rows, ledger=steps.step(batch)[0]))
+    return MemoryMap(cells=cells, seconds=time.perf_counter() - began)
+
+
+@dataclass
+class _Steps:
+    """Passes over fake batches."""
+
+    request: PredictionRequest
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    companion: Any
+    mode: FakeTensorMode
+    rounded: Callable[[int], int]
+    stored: list[nn.Module]
+    """Blocks whose activations are computed once and read back: no step computes them."""
+    moment: Moment = "data"
+    settle: Callable[[], None] | None = None
+
+    def step(self, real: Batch) -> tuple[Ledger, int]:
+        """An optimizer step over a batch: its ledger and its operations, without those of the optimizer.
+
+        With accumulation the batch comes twice: the second time gradients are there already.
+        """
+        with self._computing():
+            if not self.optimizer.state:
+                self._passes(self._fake(real, rows=1))
+                self._update()
+            with self._followed(self.optimizer) as journal:
+                batch = self._fake(real)
+                with Operations(self.stored) as operations:
+                    self._passes(batch)
+                if self.request.training.gradient_accumulation_steps > 1:
+                    self._passes(batch)
+                self._update()
+            return journal.ledger("predicted", None, *rows_of(real)), operations.total
+
+    def evaluation(self, real: Batch) -> int:
+        """The peak of an evaluation's batch, with the optimizer's state beside it."""
+        batch, task = self._fake(real), TASKS[self.request.task]
+        with self._evaluating(), self._followed(self.optimizer) as journal:
+            task.loss(self.model, batch)
+        return journal.ledger("predicted", None, *rows_of(real)).total
+
+    def writing(self, prompts: Batch) -> int:
+        """The peak of writing after prompts: before training or after it, without the optimizer's state."""
+        batch, model = self._fake(prompts), self.model
+        inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        ids, mask = batch.inputs["input_ids"], batch.inputs.get("attention_mask")
+        nothing = torch.optim.SGD(model.parameters())
+        with self._evaluating():
+            return writing_peak(inner, lambda: self._followed(nothing), ids, mask, self.request.training.max_new_tokens)
+
+    def kept_bytes(self) -> int:
+        """Of the weights' file that one keeps."""
+        method = self.request.method  # not the one without values: what is kept of PiSSA is wider than what trains
+        with self._computing():
+            return file_bytes(MECHANISMS[method.mechanism].kept(self.model, method))
+
+    def flops_of(self, found: Shapes, of_heaviest: int) -> float:
+        """Of an epoch: rows of T tokens need a·T + c·T² (attention), which two lengths tell."""
+        heaviest = found.heaviest[0]
+        rows, length = rows_of(heaviest)
+        half = max(1, length // 2)
+        short = self._fake(heaviest, length=half)
+        with self._computing(), Operations(self.stored) as operations:
+            self._passes(short)
+        self.optimizer.zero_grad(set_to_none=True)
+        whole, part = of_heaviest / rows, operations.total / rows
+        quadratic = (whole / length - part / half) / (length - half) if length > half else 0.0
+        linear = whole / length - quadratic * length
+        scale = length / max(size for _, size in found.padded)  # an encoder-decoder's lengths are of both its texts
+        return sum(n * (linear * scale * size + quadratic * (scale * size) ** 2) for n, size in found.padded)
+
+    def _passes(self, batch: Batch) -> None:
+        units = max(1, batch.labels.numel())
+        device, task = torch.device("cpu"), TASKS[self.request.task]
+        forward_and_back(task, self.model, batch, units, device, self.request.bf16, self._enter)
+
+    def _update(self) -> None:
+        self._enter("optimizer")
+        if self.companion is not None:
+            self.companion.penalty().backward()
+        clip(self._trainable(), max_norm=0)  # scaling them is done in place
+        self.optimizer.step()
+        if self.settle is not None:
+            self.settle()
+        self._enter("data")
+        self.optimizer.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with ExitStack() as entered:
+            entered.enter_context(self.mode)
+            entered.enter_context(Answers())
+            entered.enter_context(no_rows_side_by_side())
+            if self.request.device == "cuda":
+                entered.enter_context(as_on_cuda())
+            yield
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        self.moment = "evaluate"
+        try:
+            with (
+                self._computing(),
+                torch.no_grad(),
+                torch.autocast("cpu", torch.bfloat16, enabled=self.request.bf16),
+            ):
+                yield
+        finally:
+            self.moment = "data"
+            for module in training:
+                module.training = True
+
+    @contextmanager
+    def _followed(self, optimizer: torch.optim.Optimizer) -> Iterator[Journal]:
+        with Journal(self.model, optimizer, lambda: self.moment, self.rounded) as journal:
+            self.settle = journal.settle
+            try:
+                yield journal
+            finally:
+                self.settle = None
+
+    def _trainable(self) -> Iterator[nn.Parameter]:
+        return (p for p in self.model.parameters() if p.requires_grad)
+
+    def _enter(self, moment: Moment) -> None:
+        self.moment = moment
+
+    def _fake(self, batch: Batch, rows: int | None = None, length: int | None = None) -> Batch:
+        """A batch of the same shapes, or of fewer rows or tokens, without memory."""
+
+        def fake(tensor: torch.Tensor, kept: int | None = None) -> torch.Tensor:
+            shape = list(tensor.shape)
+            shape[0] = rows if rows and tensor.ndim > 1 else shape[0]
+            shape[1:] = [min(size, length) if length else size for size in shape[1:]]
+            with self.mode:  # again, where it is entered already
+                return torch.empty(shape if kept is None else [kept], dtype=tensor.dtype)
+
+        labels = fake(batch.labels) if batch.labels.ndim > 1 else fake(batch.labels, rows)
+        places = None
+        if batch.places is not None:
+            share = labels.numel() / batch.labels.numel()
+            kept = max(1, round(len(batch.places.rows) * share))
+            places = Places(*(fake(p, kept) for p in batch.places))
+        return Batch({name: fake(t) for name, t in batch.inputs.items()}, labels, batch.tokens, places)
+
+
+def _steps(made: Unloaded, request: PredictionRequest) -> _Steps:
+    """The model with fake tensors, ready to be stepped."""
+    cuda, method = request.device == "cuda", request.method
+    if not cuda:
+        quicken(made.base)
+    replace_tensors(made.model, mode := FakeTensorMode())
+    made.model.train()
+    resting, training = _rest(made.model, made.facts), request.training
+    stored = resting if training.cache_frozen_prefix and not training.packing else []
+    named = {name: p for name, p in made.model.named_parameters() if p.requires_grad}
+    with mode:
+        optimizer = adamw(named, 1e-3, request.training.weight_decay, method.rate_factor)
+        companion = MECHANISMS[method.mechanism].companion(made.model, method, 2)
+    rounded = rounded_on_cuda if cuda else rounded_on_host
+    return _Steps(request, made.model, optimizer, companion, mode, rounded, stored)
+
+
+def _rest(model: nn.Module, facts: TaskModel) -> list[nn.Module]:
+    """No dropout in what lies below everything that trains, as `worker.engine.prefix.frozen_prefix` has it; returns
+    those blocks."""
+    if facts.encoder_decoder:
+        return []
+    behind = {f"{p.name.rpartition('.')[0]}." for p in facts.parameters if facts.follows_blocks(p.name)}
+
+    def above(name: str) -> bool:
+        return facts.in_head(name) or f"{name}.".startswith(tuple(behind))
+
+    trains = [bare(name) for name, p in model.named_parameters() if p.requires_grad]
+    within = [block for name in trains if (block := facts.block_of(name)) is not None]
+    if any(facts.block_of(name) is None and not above(name) for name in trains):
+        return []  # something below the blocks trains
+    depth = min(within, default=len(facts.blocks))
+    for name, module in model.named_modules():
+        own = bare(name)
+        block = facts.block_of(f"{own}.")
+        if block is not None:
+            module.training = block >= depth
+        elif not any(module.children()):  # the model itself and the list of its blocks go on training
+            module.training = above(own)
+    resting = set(facts.blocks[:depth])
+    return [module for name, module in model.named_modules() if bare(name) in resting]

@@ -1,0 +1,231 @@
+"""A model that computes shapes and types and holds no memory: fake tensors (torch._subclasses.FakeTensorMode).
+
+Built on `meta`, with its method applied there, since PEFT cannot build under FakeTensorMode; then each parameter and
+buffer is replaced by a fake tensor of a real device type. On plain `meta` attention would take another kernel, with
+other memory.
+
+A CPU stands in for CUDA where torch has none: a tensor's size is the same, and what CUDA does in one kernel and a CPU
+in several is asked of CUDA's kernel (`as_on_cuda`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from torch.utils.hooks import RemovableHandle
+from transformers import masking_utils
+
+from worker.engine.tasks import token_loss
+
+_BLOCK, _SCALES = 64, 256
+"""NF4: weights that share a scale, scales that share one of their own."""
+
+
+def replace_tensors(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Put a fake tensor in every tensor's place; tied ones stay tied. A module's plain attributes count too."""
+    made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # what it was made for stays, so that no other gets its id
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in made:
+            with mode:
+                empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            is_parameter = isinstance(tensor, nn.Parameter)
+            new = nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_parameter else empty
+            made[id(tensor)] = (tensor, new)
+        return made[id(tensor)][1]
+
+    for module in model.modules():
+        everything: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
+        kept = [value for value in vars(module).values() if isinstance(value, dict)]  # PEFT's prompt tokens
+        for held in (*everything, *kept):
+            for name, tensor in list(held.items()):
+                if isinstance(tensor, torch.Tensor) and not isinstance(tensor, FakeTensor):
+                    held[name] = fake(tensor)
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer whose weight is held in four bits, as `worker.engine.models.quantization` has bitsandbytes hold
+    it."""
+
+    def pack(self, compute: torch.dtype) -> None:
+        """Replace the weight, on `meta`, by bytes and their scales."""
+        size = self.weight.numel()
+        self.unpacked, self.compute = tuple(self.weight.shape), compute
+        self.weight = nn.Parameter(torch.empty(-(-size // 2), 1, dtype=torch.uint8, device="meta"), requires_grad=False)
+        scales = -(-size // _BLOCK)
+        self.register_buffer("scales", torch.empty(scales, dtype=torch.uint8, device="meta"))
+        self.register_buffer("scales_of_scales", torch.empty(-(-scales // _SCALES), device="meta"))
+        if self.bias is not None:
+            self.bias.data = self.bias.data.to(compute)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """[…, in] to […, out]; the whole weight exists for the length of the product."""
+        x = input.to(self.compute)
+        found: torch.Tensor = _PackedProduct.apply(x, self.weight, self.unpacked)  # type: ignore[no-untyped-call]
+        return found if self.bias is None else found + self.bias
+
+
+class _PackedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        ctx.shape, ctx.dtype = shape, x.dtype
+        return functional.linear(x, torch.empty(shape, dtype=x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return gradients[0] @ torch.empty(ctx.shape, dtype=ctx.dtype), None, None
+
+
+def pack(model: nn.Module, names: list[str], compute: torch.dtype) -> None:
+    """Hold the linear layers of these names in four bits; where PEFT has put an adapter beside one, the layer itself,
+    whose product is copied before the adapter's is added."""
+    for name in names:
+        layer: Any = model.get_submodule(name)
+        if isinstance(layer, BaseTunerLayer):
+            layer = _beside_adapter(layer)
+        if type(layer) is nn.Linear:
+            packed: Any = layer
+            packed.__class__ = PackedLinear
+            packed.pack(compute)
+
+
+def _beside_adapter(adapter: Any) -> Any:
+    layer = adapter.base_layer
+    layer.register_forward_hook(lambda _module, _args, output: output.clone())
+    return layer
+
+
+class Answers(TorchDispatchMode):
+    """Answers where a model asks a tensor for its value, to go one way or another: with yes, or one.
+
+    LoHa asks a random number whether to leave a layer out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """All else is as it is."""
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return True if args[0].dtype == torch.bool else 1
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def no_rows_side_by_side() -> Iterator[None]:
+    """Where no mask is given, transformers looks whether positions begin anew within a row, as they do where rows are
+    packed. It cannot look at a fake tensor and would make a mask; our packed batches bring their own."""
+    look = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = look
+
+
+@contextmanager
+def as_on_cuda() -> Iterator[None]:
+    """Attention and dropout by the operations that torch has for CUDA, and the loss in as large parts as there.
+
+    In place of torch's functions, and not by a TorchFunctionMode: such a mode rests within what it handles, and
+    checkpointed blocks are computed again within `backward`.
+    """
+    attend, drop, on_cpu = functional.scaled_dot_product_attention, functional.dropout, token_loss.PARTS["cpu"]
+    functional.scaled_dot_product_attention = _attend
+    functional.dropout = _drop
+    token_loss.PARTS["cpu"] = token_loss.PARTS["cuda"]
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention, functional.dropout = attend, drop
+        token_loss.PARTS["cpu"] = on_cpu
+
+
+def _drop(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    return torch.ops.aten.native_dropout(input, p, True)[0] if training and p > 0 else input
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Flash attention where there is no mask and 16 bits, else the memory-efficient kernel, whose mask is a float."""
+    if attn_mask is None and query.dtype in (torch.bfloat16, torch.float16) and query.shape[-1] <= 256:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention
+        return flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0]  # type: ignore[no-any-return]
+    if enable_gqa:
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    bias = attn_mask
+    if bias is not None:
+        if bias.dtype == torch.bool:
+            bias = query.new_zeros(bias.shape).masked_fill_(bias.logical_not(), -torch.inf)
+        bias = bias.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+    efficient = torch.ops.aten._scaled_dot_product_efficient_attention
+    needs_sum = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    found = efficient(query, key, value, bias, needs_sum, dropout_p, is_causal, scale=scale)
+    return found[0]  # type: ignore[no-any-return]
+
+
+class Operations(TorchDispatchMode):
+    """Counts floating-point operations, by the formulas of torch.utils.flop_counter: matrix products, convolutions and
+    attention; a product of [m, k] and [k, n] has 2·m·k·n. What is done within `apart` is left out."""
+
+    def __init__(self, apart: Iterable[nn.Module] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+        self._apart, self._handles, self._within = apart, list[RemovableHandle](), 0
+
+    def __enter__(self) -> Self:
+        """Count from here on."""
+        super().__enter__()  # type: ignore[no-untyped-call]
+        for module in self._apart:
+            self._handles.append(module.register_forward_pre_hook(lambda *_: self._go(1)))
+            self._handles.append(module.register_forward_hook(lambda *_: self._go(-1)))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Count no more."""
+        for handle in self._handles:
+            handle.remove()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Let the operation do its work, and count it."""
+        found = func(*args, **(kwargs or {}))
+        formula: Callable[..., int] | None = flop_registry.get(_known_as(func._overloadpacket))
+        if formula is not None and not self._within:
+            self.total += formula(*args, **(kwargs or {}), out_val=found)
+        return found
+
+    def _go(self, step: int) -> None:
+        self._within += step
+
+
+def _known_as(operation: Any) -> Any:
+    """A CPU's attention kernel has no formula of its own; it does the same arithmetic with the same first arguments."""
+    return _CPU_ATTENTION.get(operation, operation)
+
+
+_aten = torch.ops.aten
+_CPU_ATTENTION = {
+    _aten._scaled_dot_product_flash_attention_for_cpu: _aten._scaled_dot_product_flash_attention,
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: _aten._scaled_dot_product_flash_attention_backward,
+}

@@ -1,0 +1,80 @@
+"""What a model holds when it writes, on tensors without storage: keys and values of all that was read or written.
+
+    read    prompts [B, P] at once: keys and values [B, heads, P, D] of every layer stay
+    write   the last of N tokens: each layer's keys and values are copied into [B, heads, P + N, D], one layer after
+            another, while those of the others lie there
+
+Of the tokens that are written the last needs most. An encoder-decoder reads with its encoder; the keys and values that
+its decoder makes of what was read stay as they are while those of what was written grow.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from worker.engine.memory.ledger import Journal
+
+Follow = Callable[[], AbstractContextManager[Journal]]
+
+
+def writing_peak(model: Any, follow: Follow, ids: torch.Tensor, mask: torch.Tensor | None, new: int) -> int:
+    """Bytes at the peak of reading prompts [B, P] and writing `new` tokens after them, weights included.
+
+    `model` is the one with the language model's head, its tensors fake, in evaluation mode; call it where they may
+    compute.
+    """
+    if model.config.is_encoder_decoder:
+        return _text_to_text(model, follow, ids, mask, new)
+    prompt = ids.shape[1]
+    last = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
+    with follow() as journal:
+        _read = model(input_ids=ids, attention_mask=mask, use_cache=True, **last).logits[:, -1].float()
+    reading = _peak(journal)
+    if new == 1:
+        return reading
+    before = model(input_ids=_longer(ids, prompt + new - 1), use_cache=True, **last).past_key_values
+    whole = None if mask is None else _longer(mask, prompt + new)
+    writing = _last_token(model, follow, before, {"input_ids": ids[:, :1], "attention_mask": whole, **last})
+    return max(reading, writing)
+
+
+def _text_to_text(model: Any, follow: Follow, ids: torch.Tensor, mask: torch.Tensor | None, new: int) -> int:
+    with follow() as journal:
+        read = model.get_encoder()(input_ids=ids, attention_mask=mask)
+    reading = _peak(journal)
+    given = {"encoder_outputs": read, "attention_mask": mask}
+    before = model(**given, decoder_input_ids=_longer(ids, max(1, new - 1)), use_cache=True).past_key_values
+    writing = _last_token(model, follow, before, {**given, "decoder_input_ids": ids[:, :1]})
+    return max(reading, writing + _bytes(read[0]))
+
+
+def _last_token(model: Any, follow: Follow, before: Any, inputs: dict[str, Any]) -> int:
+    """`before` are the keys and values until there, which the model replaces within it."""
+    old = {tensor.untyped_storage()._cdata: tensor for tensor in _tensors(before)}
+    with follow() as journal:
+        _written = model(**inputs, past_key_values=before, use_cache=True).logits[:, -1].float()
+    kept = sum(_bytes(t) for t in _tensors(before) if t.untyped_storage()._cdata in old)
+    copied = max((_bytes(t) for t in old.values()), default=0)
+    return _peak(journal) + kept + copied
+
+
+def _peak(journal: Journal) -> int:
+    return journal.ledger("predicted", None, rows=0, length=0).total
+
+
+def _tensors(cache: Any) -> Iterator[torch.Tensor]:
+    """Keys and values of every layer of transformers' cache, or of the two of an encoder-decoder."""
+    parts = ("self_attention_cache", "cross_attention_cache")
+    for one in [getattr(cache, part) for part in parts if hasattr(cache, part)] or [cache]:
+        for layer in one.layers:
+            yield from (t for t in (layer.keys, layer.values) if isinstance(t, torch.Tensor))
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _longer(tensor: torch.Tensor, length: int) -> torch.Tensor:
+    return tensor.new_ones((tensor.shape[0], length))

@@ -1,0 +1,171 @@
+"""What a run's batches will be like: their shapes, without their words."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from app.domain.data.dataset import Split
+from app.domain.resources.estimate import Lengths, PredictionRequest
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import RunSpec
+from app.domain.tasks import TASKS as FACTS
+from worker.engine.data.batches import (
+    Batch,
+    Examples,
+    check_length,
+    evaluation_order,
+    learnt,
+    padded,
+    read,
+    training_order,
+)
+from worker.engine.models import hub
+from worker.engine.models.load import load_tokenizer
+from worker.engine.tasks import TASKS
+from worker.engine.tasks.completions import Completions, most_rows
+
+PAD = 0
+_SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The batches that decide what a run needs."""
+
+    heaviest: list[Batch]
+    """To train on: the one with the most tokens, and where another has the most targets, that one."""
+    evaluated: Batch
+    """The longest rows of the test split, as an evaluation takes them."""
+    prompts: Batch | None
+    """The longest prompts of it, together as something is written after them; None where nothing is."""
+    lengths: Lengths
+    padded: list[tuple[int, int]]
+    """Rows and padded length of every batch of an epoch; empty where no dataset is known."""
+
+
+def shapes(request: PredictionRequest, dataset: Path | None, model: PreTrainedModel) -> Shapes:
+    """From the rows of a dataset, or, without one, as long as `max_length` lets them be. `model` may be on `meta`.
+
+    Raises `RunFailed` if a row or a length cannot be used.
+    """
+    found = _of_rows(request, dataset, model) if dataset is not None else _longest(request, model)
+    prompts = _looked_at(found.prompts) if found.prompts else None
+    return replace(found, heaviest=[_looked_at(batch) for batch in found.heaviest], prompts=prompts)
+
+
+def _looked_at(batch: Batch) -> Batch:
+    """Without a mask that hides nothing: transformers leaves such a one out, once it has looked at it."""
+    mask = batch.inputs.get("attention_mask")
+    if mask is None or mask.ndim != 2 or not bool(mask.all()):
+        return batch
+    return replace(batch, inputs={name: t for name, t in batch.inputs.items() if name != "attention_mask"})
+
+
+def _of_rows(request: PredictionRequest, dataset: Path, model: PreTrainedModel) -> Shapes:
+    training, task = request.training, TASKS[request.task]
+    tokenizer = load_tokenizer(hub.described(request.location, request.revision))
+    check_length(training.max_length, request.method.virtual_tokens, model, tokenizer)
+    rows = read(str(dataset), request.dataset_format)
+    job = _job(request, dataset)
+    # As rows of a test split: a model on `meta` cannot be tried, which only training rows ask for.
+    train, test = (task.encode(rows[split], "test", tokenizer, model, job, _Silent()) for split in _SPLITS)
+    if training.packing and isinstance(train, Completions):
+        train = replace(train, capacity=training.max_length)
+    batches = training_order(train.lengths, training.per_device_train_batch_size, training.seed, 0)
+    sizes = [(len(indices), max(train.lengths[i] for i in indices)) for indices in batches]
+    at_once = training.per_device_eval_batch_size
+    if FACTS[request.task].unit != "item":
+        at_once = min(at_once, most_rows(model, max(map(test.units, ([i] for i in range(len(test)))))))
+    longest = evaluation_order(test.lengths, at_once)[0]
+    return Shapes(
+        heaviest=[task.collate(train, batches[place], PAD) for place in train.heaviest(batches)],
+        evaluated=task.collate(test, longest, PAD),
+        prompts=_prompts(test, training.per_device_eval_batch_size, request.method.virtual_tokens),
+        lengths=Lengths(
+            source="dataset",
+            rows=len(train),
+            longest=max(train.lengths),
+            mean=float(np.mean(train.lengths)),
+        ),
+        padded=sizes,
+    )
+
+
+def _prompts(test: Examples, rows: int, virtual: int) -> Batch | None:
+    """Padded, each with the method's virtual tokens before it."""
+    if not isinstance(test, Completions) or not test.prompts:
+        return None
+    first = evaluation_order([len(prompt) for prompt in test.prompts], rows)[0]
+    ids, mask = padded([np.pad(test.prompts[i], (virtual, 0), constant_values=1) for i in first], PAD, left=True)
+    return Batch({"input_ids": ids, "attention_mask": mask}, torch.zeros(len(first), dtype=torch.int64), ids.numel())
+
+
+def _longest(request: PredictionRequest, model: PreTrainedModel) -> Shapes:
+    """Every row has `max_length` tokens, all of which are learnt; one of a batch is shorter, as in most batches."""
+    training = request.training
+    length = training.max_length
+    check_length(length, request.method.virtual_tokens, model, None)
+    encoder_decoder = bool(model.config.is_encoder_decoder) and request.task == "seq2seq-lm"
+
+    def batch(rows: int) -> Batch:
+        ids = torch.zeros((rows, length), dtype=torch.int64)
+        mask = torch.ones_like(ids)
+        if rows > 1:
+            mask[0, -1] = 0
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if FACTS[request.task].unit == "item":
+            return Batch(inputs, torch.zeros(rows, dtype=torch.int64), rows * length)
+        labels = torch.zeros((rows, length), dtype=torch.int64)
+        return Batch(inputs, labels, rows * length, learnt(labels))
+
+    at_once = training.per_device_eval_batch_size
+    if FACTS[request.task].unit != "item":
+        at_once = min(at_once, most_rows(model, length))
+    return Shapes(
+        heaviest=[batch(training.per_device_train_batch_size)],
+        evaluated=batch(at_once),
+        prompts=None if FACTS[request.task].unit == "item" else batch(training.per_device_eval_batch_size),
+        lengths=Lengths(source="max_length", rows=0, longest=length * (2 if encoder_decoder else 1), mean=length),
+        padded=[],
+    )
+
+
+def _job(request: PredictionRequest, dataset: Path) -> TrainJob:
+    """What encoding rows asks of a job."""
+    spec = RunSpec(
+        base_model="predicted",
+        dataset="predicted",
+        task=request.task,
+        method=request.method,
+        training=request.training,
+    )
+    return TrainJob(
+        run_id=0,
+        epoch=0,
+        spec=spec,
+        model_location=request.location,
+        dataset_file=str(dataset),
+        dataset_format=request.dataset_format,
+        labels=[str(i) for i in range(request.labels)],
+        output="",
+        claimed_at=0.0,
+    )
+
+
+class _Silent:
+    """Nobody hears what is cut: the run itself will say it."""
+
+    def log(self, message: str) -> None:
+        """Said again by the run."""
+
+    def raise_if_stopped(self) -> None:
+        """A prediction is stopped by ending its process."""
+
+
+def rows_of(batch: Batch) -> tuple[int, int]:
+    """Rows and padded length of a batch."""
+    ids = batch.inputs["input_ids"]
+    return int(ids.shape[0]), int(ids.shape[1])

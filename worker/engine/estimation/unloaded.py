@@ -1,0 +1,144 @@
+"""A base model and its method without memory: from a configuration alone, on torch's `meta` device."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from app.domain.errors import RunFailed
+from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
+from app.domain.models.architecture import TaskModel
+from app.domain.resources.estimate import PredictionRequest
+from app.domain.runs.spec import FailureCode
+from worker.engine.estimation.fake import pack
+from worker.engine.estimation.loading import loading_bytes, stored, type_of
+from worker.engine.memory.measured import tensor_bytes
+from worker.engine.methods import MECHANISMS
+from worker.engine.models import hub
+from worker.engine.models.architecture import describe
+from worker.engine.models.load import attention, check_task, checkpoint_blocks, harmless, load_config
+from worker.engine.models.precision import freeze_in_bf16, hold_in_bf16
+from worker.engine.tasks import TASKS
+
+_LAYERS = 1000
+"""More than any model has; a configuration that says so is a mistake."""
+
+
+class Unloaded(NamedTuple):
+    """A model without memory, with its method."""
+
+    base: PreTrainedModel
+    """On `meta`, as the task's encoding asks for it."""
+    model: nn.Module
+    facts: TaskModel
+    loaded_bytes: int
+    """The most while the base model is loaded: on the host or, with CUDA, on the device."""
+
+
+def configuration(request: PredictionRequest) -> PreTrainedConfig:
+    """Of the request's model, with its number of labels. Raises `RunFailed` unless transformers knows it."""
+    pasted = request.config
+    config = load_config(request.location, request.revision) if pasted is None else _from_json(pasted)
+    check_task(config, request.task)
+    config.num_labels = request.labels
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > _LAYERS:
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"num_hidden_layers is {layers}: at most {_LAYERS}.")
+    return config
+
+
+def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        if "auto_map" in values:
+            why = "needs Python code from its own repository, which is never run"
+        else:
+            why = "is not known to the installed transformers"
+        what = f"model_type {kind!r}" if kind else "A configuration without model_type"
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{what} {why}: paste the config.json of a model such as T5.")
+    content = {name: value for name, value in values.items() if name not in ("model_type", "auto_map")}
+    try:
+        config: PreTrainedConfig = AutoConfig.for_model(kind, **content)
+    except Exception as error:  # whatever an architecture raises at values that it does not like
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"config: {_first_line(error)}.") from error
+    return harmless(config)
+
+
+def unloaded(request: PredictionRequest) -> Unloaded:
+    """Raises `RunFailed(bad_configuration)` where the model or the method cannot be."""
+    config, task, method = configuration(request), TASKS[request.task], _without_values(request.method)
+    dtype = type_of(config)
+    base = on_meta(config, task.AUTO, attn_implementation=attention(config, request.task), dtype=torch.float32)
+    facts = describe(base, request.task)
+    if unfit := method.unfit(facts) or method.clash(request.training):
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
+    expected, whole = method.trains(facts), _bytes(base)
+    if request.bf16:
+        hold_in_bf16(base, {t.name for t in expected} | {p.name for p in facts.head_parameters})
+    with torch.device("meta"):
+        model = MECHANISMS[method.mechanism].apply(base, method, facts)
+    if request.training.gradient_checkpointing:
+        checkpoint_blocks(base)
+    packed = _packed(model, base, facts) if isinstance(method, QloraSpec) else {}
+    pack(model, list(packed), torch.bfloat16 if request.bf16 else torch.float32)
+    if request.bf16:
+        freeze_in_bf16(model)
+    loaded = held = _bytes(model)  # with CUDA it is loaded on the host, and takes its place on the device once
+    if request.device == "cpu":
+        folder = hub.described(request.location, request.revision) if request.config is None else None
+        files = stored(folder, dtype, facts.total)
+        loaded = loading_bytes(files, whole, held, sum(packed.values()), rounded=request.bf16)
+    return Unloaded(base, model, facts, loaded)
+
+
+def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedModel:
+    """The model of a configuration, by one of transformers' auto classes. Raises `RunFailed(bad_configuration)` if
+    transformers cannot build it."""
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = auto.from_config(config, **options)
+    except Exception as error:  # whatever an architecture raises at a configuration that it does not like
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"transformers cannot build this model of type {config.model_type!r}: {_first_line(error)}. Choose another "
+            "base model.",
+        ) from error
+    return model
+
+
+def _without_values(method: AnyMethod) -> AnyMethod:
+    """A start that is worked out from weights, of which there are none, has the shapes of the usual one."""
+    if isinstance(method, LoraSpec) and isinstance(method.init_lora_weights, str):
+        return method.model_copy(update={"init_lora_weights": True})
+    return method
+
+
+def _packed(model: nn.Module, base: PreTrainedModel, facts: TaskModel) -> dict[str, int]:
+    """Numbers of each linear layer that bitsandbytes would pack; an architecture keeps some in float32 (T5's `wo`)."""
+    whole = set(getattr(base, "_keep_in_fp32_modules", None) or ())
+    sizes = {
+        layer.name: layer.out_features * layer.in_features
+        for layer in facts.linear
+        if not whole.intersection(layer.name.split("."))
+    }
+    return {name: sizes[bare(name)] for name, _ in model.named_modules() if bare(name) in sizes}
+
+
+def _bytes(model: nn.Module) -> int:
+    return tensor_bytes([*model.parameters(), *model.buffers()])
+
+
+def bare(name: str) -> str:
+    """A name as the untouched model has it."""
+    for wrapper in ("base_model.model.", "modules_to_save.default.", "original_module.", "base_layer."):
+        name = name.replace(wrapper, "")
+    return name
+
+
+def _first_line(error: Exception) -> str:
+    """One that ends in a colon goes on in the next."""
+    said = " ".join(line.strip() for line in str(error).strip().split("\n")[:2])
+    first = str(error).strip().split("\n")[0].strip()
+    return (said if first.endswith(":") else first).rstrip(".:") or type(error).__name__

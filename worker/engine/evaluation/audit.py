@@ -1,0 +1,113 @@
+"""Freeze audit: what should train did, what should not did not.
+
+Two mistakes look like a bad method: a tensor that should train is frozen (the head under PEFT is the classic), or one
+that should be frozen trains (and the comparison of memory and parameters is void). Before training the names that
+require a gradient are held against the method's own rule. After it, SHA-256 of every parameter against its hash
+before: each frozen one equal, each trainable one different.
+
+Some tensors rightly have no gradient, ever: a part that the forward pass does not use, or LoRA's A when there is but
+one step, because B is still zero. The optimizer knows them: no state, or a first moment of zeros. They are notes, not
+problems, as long as most of what should train did change.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from math import prod
+
+import torch
+from torch import nn
+
+from app.domain.errors import RunFailed
+from app.domain.models.architecture import Tensor
+from app.domain.runs.result import Audit, AuditGroup
+from app.domain.runs.spec import FailureCode
+from worker.engine.models.quantization import shape, stored
+
+_SHOWN = 3
+
+
+def check_trainable(model: nn.Module, expected: Collection[Tensor]) -> None:
+    """Before training: raise `RunFailed(audit)` unless exactly the expected parameters, in their shapes, require a
+    gradient."""
+    actual = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+    wanted = {tensor.name: tensor.shape for tensor in expected}
+    problems = _sentences(actual.keys() - wanted.keys(), "is trainable, but the method does not train it")
+    problems += _sentences(wanted.keys() - actual.keys(), "is frozen or absent, but the method trains it")
+    other = {name for name in actual.keys() & wanted.keys() if actual[name] != wanted[name]}
+    _fail(problems + _sentences(other, "has another shape than the method says"))
+
+
+def hashes(model: nn.Module) -> dict[str, bytes]:
+    """SHA-256 of every parameter's bytes, by name."""
+    return {name: _sha256(parameter) for name, parameter in model.named_parameters()}
+
+
+def compare(
+    before: dict[str, bytes],
+    model: nn.Module,
+    groups: Mapping[str, str],
+    without_gradient: Collection[str],
+    may_return: Collection[str] = (),
+) -> Audit:
+    """After training: hold every parameter against its hash before.
+
+    `groups` names the group of each trainable parameter; `without_gradient` are those that never received one, and
+    `may_return` those that the method may set back. Raises `RunFailed(audit)` if a frozen parameter changed, or another
+    trainable one with a gradient did not, or less than half of the trainable parameters changed.
+    """
+    parameters = dict(model.named_parameters())
+    after = hashes(model)
+    changed = {name for name in parameters if after[name] != before[name]}
+    trainable = {name for name, p in parameters.items() if p.requires_grad}
+    still = trainable - changed
+    returned = still.intersection(may_return) - set(without_gradient)
+    problems = _sentences(changed - trainable, "is frozen, but it changed")
+    problems += _sentences(
+        still - set(without_gradient) - returned,
+        "had a gradient and did not change (or the learning rate is below its precision)",
+    )
+    if _count(parameters, trainable & changed) * 2 < _count(parameters, trainable):
+        problems.append("Less than half of the trainable parameters changed.")
+    _fail(problems)
+    members: dict[str, list[str]] = {}
+    for name in parameters:
+        members.setdefault(groups[name] if name in trainable else "frozen", []).append(name)
+    members["frozen"] = members.pop("frozen", [])
+    return Audit(
+        passed=True,
+        groups=[
+            AuditGroup(
+                name=name,
+                tensors=len(names),
+                parameters=_count(parameters, names),
+                changed=len(changed.intersection(names)),
+            )
+            for name, names in members.items()
+        ],
+        notes=_sentences(returned, "trained, and the method set it back to where it began")
+        + _sentences(
+            still - returned, "trains, but never had a gradient: the forward pass does not use it, or it was zero"
+        ),
+    )
+
+
+def _sha256(parameter: torch.Tensor) -> bytes:
+    digest = hashlib.sha256()
+    for tensor in stored(parameter):
+        # By way of bytes, since numpy has no bfloat16.
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.digest()
+
+
+def _count(parameters: dict[str, nn.Parameter], names: Iterable[str]) -> int:
+    return sum(prod(shape(parameters[name])) for name in names)
+
+
+def _sentences(names: Collection[str], what: str) -> list[str]:
+    shown = [f"{name} {what}." for name in sorted(names)[:_SHOWN]]
+    return shown + ([f"… and so {len(names) - _SHOWN} more."] if len(names) > _SHOWN else [])
+
+
+def _fail(problems: list[str]) -> None:
+    if problems:
+        raise RunFailed(FailureCode.AUDIT, "The freeze audit failed. " + " ".join(problems))

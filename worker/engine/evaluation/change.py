@@ -1,0 +1,49 @@
+"""How the matrix of one linear layer was changed, in the form that is cheapest to look at.
+
+    ΔW = B·A          of a low rank r: B [out, r],  A [r, in]         LoRA and its kin
+    ΔW = W_after − W_before, [out, in]                                everything else
+
+Each mechanism in `worker.engine.methods` says it of its layers; `worker.engine.evaluation.weight_delta` analyses it. In
+float64, since a difference of two float32 matrices that are nearly equal has few digits left.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from worker.engine.models.quantization import unpacked
+
+
+class Product(NamedTuple):
+    """B·A, with the method's scale in B."""
+
+    b: torch.Tensor
+    """[out, r]."""
+    a: torch.Tensor
+    """[r, in]."""
+
+    @property
+    def dense(self) -> torch.Tensor:
+        """[out, in]."""
+        return self.b @ self.a
+
+
+@dataclass(frozen=True)
+class Change:
+    """W_before and ΔW, in float64."""
+
+    before: torch.Tensor
+    """[out, in]."""
+    delta: torch.Tensor | Product
+
+    @property
+    def dense(self) -> torch.Tensor:
+        """ΔW, [out, in]."""
+        return self.delta.dense if isinstance(self.delta, Product) else self.delta
+
+
+def matrix(weight: torch.Tensor, transposed: bool) -> torch.Tensor:
+    """A layer's weight as [out, in] in float64: a copy. Of one held in four bits, what it stands for."""
+    whole = unpacked(weight).detach().to(torch.float64, copy=True)
+    return whole.T if transposed else whole

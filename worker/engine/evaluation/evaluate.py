@@ -1,0 +1,87 @@
+"""How every evaluation of an attempt is done, so that all are done alike; what is judged is the task's."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from app.domain.data.dataset import Split
+from app.domain.errors import RunFailed
+from app.domain.runs.result import Evaluation
+from app.domain.runs.spec import FailureCode
+from app.domain.tasks import MetricName
+from worker.engine.data.batches import Batch, Examples, evaluation_order
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers on the N items of a split, in the order of the split."""
+
+    loss: float
+    """Mean cross-entropy in nats, per item or per completion token."""
+    metrics: dict[MetricName, float]
+    per_item: dict[MetricName, NDArray[np.float64]]
+    """[N] from 0 to 1, of those metrics that are means over items."""
+    columns: dict[str, Sequence[Any]] = field(default_factory=dict)
+    """What was predicted for each item, for the predictions file."""
+
+    def evaluation(
+        self, subject: Literal["base", "adapted"], split: Split, metric: MetricName, step: int, epoch: float
+    ) -> Evaluation:
+        """As it is reported; `metric` is the one that a verdict rests on."""
+        n = len(next(iter(self.per_item.values())))
+        return Evaluation(
+            subject=subject,
+            split=split,
+            step=step,
+            epoch=epoch,
+            n=n,
+            loss=self.loss,
+            metric=metric,
+            metrics=self.metrics,
+        )
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Walks a split in batches."""
+
+    device: torch.device
+    batch_size: int
+    pad_token: int
+    bf16: bool
+    between: Callable[[], None]
+    """Called before each batch; may raise to stop."""
+    log: Callable[[str], None]
+    """A line for the run's log."""
+    collate: Callable[[Any, Sequence[int], int], Batch]
+    """The task's."""
+    max_new_tokens: int = 64
+
+    @contextmanager
+    def judging(self, model: nn.Module) -> Iterator[None]:
+        """No dropout, no gradients, the run's precision. Leaves the model in evaluation mode."""
+        model.eval()
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            yield
+
+    def batches(self, examples: Examples, most: int | None = None) -> Iterator[tuple[list[int], Batch]]:
+        """Indices of rows and their batch, the longest rows first; no more than `most` rows at once."""
+        for indices in evaluation_order(examples.lengths, min(self.batch_size, most or self.batch_size)):
+            self.between()
+            yield indices, self.collate(examples, indices, self.pad_token).to(self.device)
+
+    def finite(self, loss: float) -> float:
+        """The loss. Raises `RunFailed(diverged)` if it is not finite."""
+        if not np.isfinite(loss):
+            raise RunFailed(
+                FailureCode.DIVERGED,
+                "The loss on an evaluation is infinite or not a number. Lower the learning rate or lengthen the "
+                "warm-up.",
+            )
+        return loss

@@ -1,0 +1,188 @@
+"""What training did to each matrix: the singular values of ΔW beside those of W, and directions that W did not have.
+
+    W_after = W_before + ΔW      all [out, in],  n = min(out, in)
+
+    σ(ΔW)     of a product B·A, B [out, r], A [r, in]: with B = Q_B·R_B and Aᵀ = Q_A·R_A (QR), Q's columns orthonormal,
+              σ(B·A) = σ(R_B·R_Aᵀ), an r × r matrix. Exact, at r²·(out + in) instead of n²·max(out, in).
+              Otherwise from the Gram matrix of the smaller side: σᵢ² are the eigenvalues of M·Mᵀ or Mᵀ·M, [n, n].
+              In float64 a σᵢ is right to about 1e-16·σ₁²/σᵢ: half of the digits are lost, for those that are small, and
+              the energy σᵢ² keeps all that count.
+    σ(W)      the same, with vectors.
+    intruders (Shuttleworth et al. 2024, arXiv 2410.21228): for each of the first k left singular vectors u' of W_after,
+              the largest |cosine| with any left singular vector of W_before. With W_before = U·Σ·Vᵀ it is the largest
+              entry of |Uᵀ·u'|, and where only V is at hand Uᵀ·u' = Σ⁻¹·Vᵀ·W_beforeᵀ·u'. Below ε, u' is an intruder.
+
+What singular values say (effective rank, energy kept) is in `app.domain.models.spectra`. One matrix at a time is on the
+device, in float64. The analysis comes after everything else that a run does: no number of the run hangs on it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from app.domain.models.architecture import LinearFacts, TaskModel
+from app.domain.models.spectra import Spectrum
+from app.domain.models.weight_delta import EPSILON, TOP, MatrixUpdate, RunUpdates, spread_order
+from worker.engine.evaluation.change import Change, Product
+from worker.engine.progress import Stopped
+
+SHARE_OF_TRAINING = 0.1
+"""The analysis may take so much of the train clock, where that is more than what it is given in any case."""
+MOST_SECONDS = 300.0
+"""But no more than this: meanwhile nothing is reported, and a trainer that is silent for long is taken for stalled."""
+FREE_BYTES = 64 * 2**20
+"""It may take what the run held more at its peak than it does now, and so much in any case."""
+_CPU_RATE, _CUDA_RATE = 1e10, 2e11
+"""Operations a second to reckon with before the first matrix; then what the last one reached."""
+_NONE = 1e-7
+"""A direction of W_before with less than this share of σ₁ is rounding."""
+
+
+@torch.no_grad()
+def analyse(model: TaskModel, layer: LinearFacts, change: Change) -> MatrixUpdate:
+    """One matrix. Raises ValueError if a number in it is not finite, or if W_before is zero."""
+    before, dense = change.before, change.dense
+    if not (torch.isfinite(before).all() and torch.isfinite(dense).all()):
+        raise ValueError("it holds numbers that are not finite")
+    norm = float(torch.linalg.matrix_norm(before))
+    if norm == 0:
+        raise ValueError("it was zero before training")
+    weights, vectors = eigen(before)
+    thin = isinstance(change.delta, Product) and change.delta.a.shape[0] < min(dense.shape)
+    values = product_values(change.delta) if thin and isinstance(change.delta, Product) else dense_values(dense)
+    top = min(TOP, *dense.shape)
+    found = cosines(before, weights, vectors, before + dense, top)
+    delta = Spectrum.of(values.cpu().numpy())
+    block = model.block_of(layer.name)
+    return MatrixUpdate(
+        name=layer.name,
+        block=block,
+        module=layer.name.removeprefix(
+            f"{model.blocks[block]}." if block is not None else f"{layer.name.split('.')[0]}."
+        ),
+        rows=layer.out_features,
+        columns=layer.in_features,
+        norm_ratio=delta.norm / norm,
+        delta=delta,
+        weight=Spectrum.of(weights.cpu().numpy()),
+        top=top,
+        intruders=int((found < EPSILON).sum()),
+    )
+
+
+def product_values(product: Product) -> torch.Tensor:
+    """Singular values of B·A, [r], largest first."""
+    _, r_b = torch.linalg.qr(product.b)
+    _, r_a = torch.linalg.qr(product.a.T)
+    values: torch.Tensor = torch.linalg.svdvals(r_b @ r_a.T)
+    return values
+
+
+def dense_values(matrix: torch.Tensor) -> torch.Tensor:
+    """Singular values of a matrix, [n], largest first."""
+    squares: torch.Tensor = torch.linalg.eigvalsh(_gram(matrix))
+    return squares.clamp_min(0).sqrt().flip(0)
+
+
+def eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Singular values [n], largest first, and the singular vectors of the smaller side as columns, [n, n]."""
+    squares, vectors = torch.linalg.eigh(_gram(matrix))
+    return squares.clamp_min(0).sqrt().flip(0), vectors.flip(1)
+
+
+def cosines(
+    before: torch.Tensor, values: torch.Tensor, vectors: torch.Tensor, after: torch.Tensor, top: int
+) -> torch.Tensor:
+    """Of the first `top` left singular vectors of `after`, the largest |cosine| with any of `before`'s, [top].
+
+    `values` and `vectors` are `before`'s, as `eigen` gives them. Where `after` has fewer directions than `top` the
+    others count as found.
+    """
+    new_values, new_vectors = eigen(after)
+    there = new_values[:top] > _NONE * new_values[0]
+    if before.shape[0] <= before.shape[1]:  # the vectors are the left ones
+        found = (vectors.T @ new_vectors[:, :top]).abs()
+    else:
+        left = after @ new_vectors[:, :top] / new_values[:top].clamp_min(torch.finfo(after.dtype).tiny)
+        found = (vectors.T @ (before.T @ left)).abs() / values[:, None].clamp_min(torch.finfo(after.dtype).tiny)
+    found = found[values > _NONE * values[0]]
+    return torch.where(there, found.amax(dim=0), 1.0)
+
+
+def _gram(matrix: torch.Tensor) -> torch.Tensor:
+    """Of the smaller side, [n, n]."""
+    return matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+
+
+def budget(given: float, train_seconds: float) -> float:
+    """Seconds that an analysis may take."""
+    return max(given, min(SHARE_OF_TRAINING * train_seconds, MOST_SECONDS))
+
+
+def work(layer: LinearFacts) -> float:
+    """About how many operations a matrix takes: three Gram matrices and three decompositions."""
+    small, large = sorted((layer.in_features, layer.out_features))
+    return 6.0 * small**2 * large + 30.0 * small**3
+
+
+def needed_bytes(layer: LinearFacts) -> int:
+    """About how much memory it takes: W, ΔW, W_after and one more of their size, and Gram matrices with vectors, in
+    float64."""
+    small, large = sorted((layer.in_features, layer.out_features))
+    return 8 * (5 * small * large + 6 * small**2)
+
+
+@dataclass
+class Analysis:
+    """Goes through the matrices of a run, as long as its time and its memory last."""
+
+    model: TaskModel
+    change: Callable[[LinearFacts], Change]
+    budget_seconds: float
+    free_bytes: int
+    """Bytes that a matrix may take."""
+    device: torch.device
+    raise_if_stopped: Callable[[], None]
+    _rate: float = field(init=False)
+
+    def run(self, layers: Sequence[LinearFacts]) -> RunUpdates:
+        """Matrix by matrix, those first that are spread evenly over the model. What is wrong with one is written down
+        and does not stop the others; a wish to stop ends it early."""
+        self._rate = _CUDA_RATE if self.device.type == "cuda" else _CPU_RATE
+        began = time.perf_counter()
+        found: dict[int, MatrixUpdate] = {}
+        late, large, broken = 0, 0, []
+        for place in spread_order(len(layers)):
+            layer = layers[place]
+            if needed_bytes(layer) > self.free_bytes:
+                large += 1
+            elif self._stopped() or time.perf_counter() - began + work(layer) / self._rate > self.budget_seconds:
+                late += 1
+            else:
+                try:
+                    found[place] = self._one(layer)
+                except (ValueError, RuntimeError) as error:  # torch says so of decompositions that do not converge
+                    broken.append(f"{layer.name}: {str(error).strip().splitlines()[0].rstrip('.')}.")
+        return RunUpdates(
+            matrices=[found[place] for place in sorted(found)],
+            late=late,
+            large=large,
+            broken=broken,
+            budget_seconds=self.budget_seconds,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _one(self, layer: LinearFacts) -> MatrixUpdate:
+        began = time.perf_counter()
+        found = analyse(self.model, layer, self.change(layer))
+        self._rate = work(layer) / max(time.perf_counter() - began, 1e-9)
+        return found
+
+    def _stopped(self) -> bool:
+        try:
+            self.raise_if_stopped()
+        except Stopped:
+            return True
+        return False

@@ -1,0 +1,231 @@
+"""The memory ledger of a train step, on real tensors and on fake ones alike.
+
+Every storage is written into a journal when it appears and again when it goes:
+
+    + 4 MiB   forward    aten.addmm          1
+    + 4 MiB   forward    aten.gelu           2
+    − 4 MiB   backward                       2
+    + 8 MiB   backward   aten.mm             3
+
+The peak is the largest sum that the journal passes through. Who owned what is decided when all is known: a storage that
+the forward pass leaves for the backward pass is an activation, and one that lives within a single pass is temporary;
+one that became a parameter's gradient, or the optimizer's state, is that, whoever made it.
+
+A `TorchDispatchMode` sees every operation below autograd, on tensors with and without memory, in checkpointed blocks
+that are computed again, and inside of autograd's own functions. Storages, not tensors, are counted: views, in-place
+changes and tied weights add nothing. A finalizer on each storage tells when it goes (as in torch's own
+torch.distributed._tools.mem_tracker, which does not take frozen parameters).
+
+Not seen: what an operation allocates and frees within itself, and what libraries keep for themselves. Those are a
+constant of the device (`app.domain.resources.calibration`).
+"""
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from app.domain.resources.ledger import Ledger, Moment, Owner, owners
+from worker.engine.memory import allocator
+from worker.engine.models.quantization import stored
+
+_PAGE = 4096
+_MAPPED = 64 * 2**10
+_HEADER = 80
+"""What glibc puts before a block that it maps, with the alignment that torch asks for."""
+_CUDA_BLOCK = 512
+_TRIMMED = 4 * 2**20
+
+
+def rounded_on_host(size: int) -> int:
+    """What a CPU tensor of `size` bytes takes: from 64 KiB on whole pages, with the allocator's header in the first."""
+    return size if size < _MAPPED else -(-(size + _HEADER) // _PAGE) * _PAGE
+
+
+def rounded_on_cuda(size: int) -> int:
+    """What torch's CUDA allocator counts for `size` bytes."""
+    return -(-size // _CUDA_BLOCK) * _CUDA_BLOCK
+
+
+class _Entry:
+    """A storage."""
+
+    __slots__ = ("again", "born", "died", "moment", "operation", "owner", "size")
+
+    def __init__(self, size: int, moment: Moment, born: int, operation: str, again: bool) -> None:
+        self.size, self.moment, self.born, self.operation = size, moment, born, operation
+        self.again = again
+        """Made with gradients on: by a forward pass, or by one that is done again within the backward pass."""
+        self.died: int | None = None
+        self.owner: Owner | None = None
+
+    @property
+    def held_by(self) -> Owner:
+        """The owner, once the step is over."""
+        if self.owner is not None:
+            return self.owner
+        if self.moment == "data":
+            return "other"
+        if self.moment == "forward":
+            return "temporaries" if self.died == self.born else "activations"
+        return "activations" if self.moment == "backward" and self.again else "temporaries"
+
+
+class Journal(TorchDispatchMode):
+    """Follows the storages of what is computed while it is entered."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        moment: Callable[[], Moment],
+        rounded: Callable[[int], int],
+        trim: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`moment` says what is being done now; `rounded` what a storage of so many bytes takes; `trim` gives back what
+        was freed, now and then, so that resident memory is as large as what is live."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._trim = trim
+        self._model, self._optimizer, self._moment, self._rounded = model, optimizer, moment, rounded
+        self._live: dict[int, _Entry] = {}
+        self._lines: list[tuple[_Entry, int]] = []
+        self._finalizers: list[weakref.finalize[..., torch.UntypedStorage]] = []
+        self._pass, self._last = 0, moment()
+        self._freed = 0
+        self._own((t for p in model.parameters() for t in stored(p)), "weights")
+        self._own(model.buffers(), "weights")
+        self.settle()
+
+    def settle(self) -> None:
+        """Note which storages are gradients and the optimizer's state by now: before gradients are dropped."""
+        self._own((p.grad for p in self._model.parameters() if p.grad is not None), "gradients")
+        states = self._optimizer.state.values()
+        self._own((t for state in states for t in state.values() if isinstance(t, torch.Tensor)), "optimizer")
+
+    def ledger(self, kind: Literal["predicted", "measured"], step: int | None, rows: int, length: int) -> Ledger:
+        """Bytes by owner at the peak so far."""
+        held, most, at = 0, 0, 0
+        for place, (entry, sign) in enumerate(self._lines, start=1):
+            held += sign * entry.size
+            if held > most:
+                most, at = held, place
+        present = set[_Entry]()
+        for entry, sign in self._lines[:at]:
+            (present.add if sign > 0 else present.discard)(entry)
+        found: dict[Owner, int] = {}
+        for entry in present:
+            found[entry.held_by] = found.get(entry.held_by, 0) + entry.size
+        last = self._lines[at - 1][0]
+        return Ledger(
+            kind=kind,
+            owners=owners(found),
+            moment=last.moment,
+            operation=last.operation,
+            step=step,
+            rows=rows,
+            length=length,
+        )
+
+    def __exit__(self, *error: Any) -> None:
+        """Follow no more: a finalizer holds what it calls, and so the model, for as long as its storage lives."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for finalizer in self._finalizers:
+            finalizer.detach()
+        self._finalizers.clear()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Let the operation do its work, and write down what is new."""
+        moment = self._moment()
+        if self._freed >= _TRIMMED:
+            self._freed = 0
+            self._trim()
+        if moment != self._last:
+            self._pass, self._last = self._pass + 1, moment
+        found = func(*args, **(kwargs or {}))
+        copied = _copies_weight(func, args, self._live)
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, torch.Tensor):
+                entry = self._entry(tensor, func)
+                if copied and entry.owner is None and moment == "forward":
+                    entry.owner = "weights"
+        return found
+
+    def _own(self, tensors: Iterable[torch.Tensor], owner: Owner) -> None:
+        for tensor in tensors:
+            self._entry(tensor).owner = owner
+
+    def _entry(self, tensor: torch.Tensor, func: Any = None) -> _Entry:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        entry = self._live.get(key)
+        if entry is None:
+            operation = func._schema.name.replace("::", ".") if func is not None else ""
+            again = torch.is_grad_enabled()
+            entry = _Entry(self._rounded(storage.nbytes()), self._moment(), self._pass, operation, again)
+            self._live[key] = entry
+            self._lines.append((entry, 1))
+            self._finalizers.append(weakref.finalize(storage, self._gone, key, entry))
+        return entry
+
+    def _gone(self, key: int, entry: _Entry) -> None:
+        if self._live.get(key) is entry:
+            del self._live[key]
+        entry.died = self._pass
+        self._freed += entry.size
+        self._lines.append((entry, -1))
+
+
+class Ledgers:
+    """Those that an attempt takes: of its first step, and of the largest one after it."""
+
+    def __init__(self) -> None:
+        self.first: Ledger | None = None
+        self.steady: Ledger | None = None
+        self.interrupted: Ledger | None = None
+        """Of a step that ended in an error, up to there."""
+
+    @property
+    def taken(self) -> list[Ledger]:
+        """In order."""
+        return [ledger for ledger in (self.first, self.steady) if ledger is not None]
+
+    @contextmanager
+    def following(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        moment: Callable[[], Moment],
+        step: int,
+        batch: tuple[int, int],
+    ) -> Iterator[None]:
+        """Follow a step, up to before its gradients are dropped; `batch`: rows and padded length of its largest."""
+        device = next(model.parameters()).device
+        rounded = rounded_on_cuda if device.type == "cuda" else rounded_on_host
+        with Journal(model, optimizer, moment, rounded, allocator.trim) as journal:
+            try:
+                yield
+            except BaseException:
+                journal.settle()
+                self.interrupted = journal.ledger("measured", step, *batch)
+                raise
+            journal.settle()
+        ledger = journal.ledger("measured", step, *batch)
+        if self.first is None:
+            self.first = ledger
+        elif self.steady is None or ledger.total > self.steady.total:
+            self.steady = ledger
+
+
+def _copies_weight(func: Any, args: tuple[Any, ...], live: dict[int, _Entry]) -> bool:
+    """Whether an operation is autocast's: a parameter in another type."""
+    if func is not torch.ops.aten._to_copy.default or not isinstance(args[0], nn.Parameter):
+        return False
+    source = live.get(args[0].untyped_storage()._cdata)
+    return source is not None and source.owner == "weights"

@@ -1,0 +1,167 @@
+"""Measured memory: the largest number of bytes that each phase of the attempt held.
+
+On CUDA it is the allocator's own count (`max_memory_allocated`; `max_memory_reserved` beside it). On a CPU it is the
+resident set of this process: `VmHWM` of /proc/self/status, the kernel's high-water mark, which writing `5` to
+/proc/self/clear_refs sets back to the present value (man 5 proc), so that each phase has a peak of its own.
+Everything is counted above the value before the model was loaded, that is, without the interpreter and its libraries.
+
+Resident memory follows live tensors only while the allocator is set so, which costs training up to a third of its
+speed. So the steps that need most are measured (`exact(True)`: the first, and the one with the largest batch), and the
+others run with a fast allocator, whose free blocks are no part of any number here.
+
+Weights that transformers maps from a safetensors file count from when they are first touched; the audit touches all
+of them before training. `VmHWM` and not `ru_maxrss`: the latter is inherited through exec from the parent.
+Where /proc is missing (macOS), `ru_maxrss` is all there is: phases then show the largest value so far.
+"""
+
+import resource
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from app.domain.resources.ledger import Ledger
+from app.domain.runs.result import Memory
+from worker.engine.memory import allocator
+from worker.engine.models.quantization import stored
+
+_PROC = Path("/proc/self")
+_LINUX = (_PROC / "statm").exists()
+_PAGE = resource.getpagesize()
+
+
+def resident_bytes() -> int:
+    """Bytes of this process in memory now."""
+    if not _LINUX:
+        return high_water_bytes()
+    return int((_PROC / "statm").read_bytes().split()[1]) * _PAGE
+
+
+def high_water_bytes() -> int:
+    """The most bytes that this process has had in memory since the mark was last reset."""
+    if not _LINUX:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    for line in (_PROC / "status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resident_bytes()
+
+
+def reset_high_water() -> None:
+    """Set the high-water mark to the present value; where that is not permitted it just stays."""
+    try:
+        (_PROC / "clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of some tensors, each counted once."""
+    return sum(t.numel() * t.element_size() for t in {id(t): t for t in tensors}.values())
+
+
+class MemoryMeter:
+    """Peaks by phase, above what the process held when it was created, or at `begin`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._cuda = device.type == "cuda"
+        self._exact = True
+        """Peaks are noted. On CUDA always: its allocator counts by itself."""
+        self._phase = "load"
+        self._peaks: dict[str, int] = {}
+        self._loaded = 0
+        self._reserved = 0
+        self.before = self._now()
+        self._reset()
+
+    def _now(self) -> int:
+        return torch.cuda.memory_allocated(self._device) if self._cuda else resident_bytes()
+
+    def _reset(self) -> None:
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            reset_high_water()
+        self._mark = self._peak()
+
+    def _peak(self) -> int:
+        return torch.cuda.max_memory_allocated(self._device) if self._cuda else high_water_bytes()
+
+    def _close(self) -> None:
+        if not self._exact:
+            return
+        peak = self._peak()
+        if peak == self._mark:
+            # Nothing rose above the mark. If the mark could not be reset it is an earlier phase's peak, not this one's.
+            peak = min(peak, self._now())
+        self._peaks[self._phase] = max(self._peaks.get(self._phase, 0), peak - self.before)
+        if self._cuda:
+            self._reserved = max(self._reserved, torch.cuda.max_memory_reserved(self._device))
+
+    def begin(self) -> None:
+        """Count from here on: what the process holds by now is its own."""
+        self.before = self._now()
+        self._reset()
+
+    def enter(self, phase: str) -> None:
+        """Note the peak of the phase that ends and begin another; a phase may be entered several times."""
+        self.exact(True)
+        self._close()
+        self._phase = phase
+        self._reset()
+
+    def exact(self, wanted: bool) -> None:
+        """Measure what follows, or let it be fast. A phase begins measured."""
+        if self._cuda or not allocator.ADJUSTABLE or wanted == self._exact:
+            return
+        if wanted:
+            allocator.exact()
+            self._exact = True
+            self._reset()
+        else:
+            self._close()
+            self._exact = False
+            allocator.fast()
+
+    def used(self) -> int:
+        """Bytes now, above `before`."""
+        return self._now() - self.before - (0 if self._exact else allocator.free_bytes())
+
+    def peaks(self) -> dict[str, int]:
+        """The largest number of bytes by phase so far, for a checkpoint."""
+        self.enter(self._phase)
+        return dict(self._peaks)
+
+    def carry(self, peaks: Mapping[str, int]) -> None:
+        """Count what the attempts before this one needed."""
+        self._peaks = {phase: max(self._peaks.get(phase, 0), peaks.get(phase, 0)) for phase in {**self._peaks, **peaks}}
+
+    def peak(self) -> int:
+        """The largest number of bytes so far, above `before`."""
+        return max(self._peak() - self.before, *self._peaks.values(), 0)
+
+    def loaded(self) -> None:
+        """The model stands ready to train."""
+        self._loaded = self.used()
+
+    def read(self, model: nn.Module, optimizer_bytes: int, ledgers: Sequence[Ledger]) -> Memory:
+        """Everything measured, with the computed bytes of weights, gradients and optimizer state beside it, and the
+        ledgers that were taken."""
+        self.enter(self._phase)
+        return Memory(
+            device=f"cuda:{self._device.index or 0}" if self._cuda else "cpu",
+            before_bytes=self.before,
+            loaded_bytes=self._loaded,
+            peak_bytes=max(self._peaks.values()),
+            train_peak_bytes=self._peaks.get("train", 0),
+            phase_peak_bytes=self._peaks,
+            weights_bytes=tensor_bytes([*(t for p in model.parameters() for t in stored(p)), *model.buffers()]),
+            gradients_bytes=tensor_bytes(p for p in model.parameters() if p.requires_grad),
+            optimizer_bytes=optimizer_bytes,
+            reserved_bytes=self._reserved if self._cuda else None,
+            ledgers=list(ledgers),
+        )

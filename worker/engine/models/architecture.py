@@ -1,0 +1,145 @@
+"""What a model is made of, read off the model itself: a base model, a head, blocks, linear layers.
+
+transformers puts the base model under one attribute, `base_model_prefix` (`bert`, `roberta`, `transformer`); of a
+classifier every other direct child is the head that classification adds. Some heads have several parts: DistilBERT's
+is `pre_classifier` and `classifier`, DeBERTa's is `pooler` and `classifier`. All of them start from random weights, so
+all of them must train. A language model's head is its projection onto the vocabulary, which its checkpoint brings.
+"""
+
+from typing import Any
+
+import peft.utils.constants as peft_tables
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from app.domain.errors import RunFailed
+from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
+from app.domain.runs.spec import FailureCode
+from app.domain.tasks import TASKS, Task
+from worker.engine.models.quantization import shape
+from worker.engine.prefix.forward_order import behind_blocks
+
+_TARGETS = "TRANSFORMERS_MODELS_TO_"
+_OF_TEXT = {"text_config", "encoder", "decoder"}
+"""Parts of a configuration that may stand for a text model's own."""
+
+
+def describe(model: PreTrainedModel, task: Task) -> TaskModel:
+    """A model as the methods see it; real or on `meta`, before any method is applied to it.
+
+    Raises `RunFailed(bad_configuration)` if it reads more than texts, or its configuration lacks what methods need.
+    """
+    more = sorted(set(model.config.sub_configs) - _OF_TEXT)
+    if more:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"A model of type {model.config.model_type!r} has parts beside its text model ({', '.join(more)}): choose "
+            "one of the same family that reads texts alone.",
+        )
+    config = model.config.get_text_config(decoder=True)  # an encoder-decoder's configuration speaks of its encoder
+    head, lists, heads = head_names(model, task), _block_lists(model), _number(config, "num_attention_heads")
+    hidden, shared = _number(config, "hidden_size"), _key_value_heads(config, heads)
+    blocks = [block for blocks in lists for block in blocks]
+    width = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or hidden // heads
+    return TaskModel(
+        task=task,
+        architecture=type(model).__name__,
+        model_type=model.config.model_type,
+        parameters=[ParameterFacts(name=name, shape=shape(p)) for name, p in model.named_parameters()],
+        head=head,
+        linear=_linear(model, head),
+        blocks=blocks,
+        behind=behind_blocks(model, blocks),
+        hidden_size=hidden,
+        layers=len(lists[-1]) if lists else 0,
+        attention_heads=heads,
+        key_value_heads=shared,
+        key_value_width=shared * width,
+        encoder_decoder=bool(model.config.is_encoder_decoder),
+        default_targets=default_targets(model.config.model_type),
+    )
+
+
+def _number(config: Any, name: str) -> int:
+    """A size that every configuration should have, under its common name."""
+    found = getattr(config, name, None)
+    if not isinstance(found, int):
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"The configuration of a model of type {config.model_type!r} gives no single {name}, as a transformer has "
+            "it: choose another base model.",
+        )
+    return found
+
+
+def _key_value_heads(config: Any, heads: int) -> int:
+    """Heads may share keys and values: some of them (Ainslie et al. 2023, arXiv 2305.13245), or all (Shazeer 2019,
+    arXiv 1911.02150)."""
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        return 1
+    return getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None) or heads
+
+
+def head_names(model: PreTrainedModel, task: Task) -> list[str]:
+    """The parts that the task adds and that have parameters, by attribute name; none for language models."""
+    if not TASKS[task].adds_head:
+        return []
+    return [
+        name
+        for name, child in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in child.parameters())
+    ]
+
+
+def default_targets(model_type: str) -> dict[str, list[str]]:
+    """PEFT's own choice of modules for an architecture, by PEFT type in lower case; `ia3_feedforward` beside `ia3`."""
+    found = {}
+    for name, table in vars(peft_tables).items():
+        if name.startswith(_TARGETS) and isinstance(table, dict) and model_type in table:
+            chosen = table[model_type]
+            kind = name.removeprefix(_TARGETS).removesuffix("_MODULES_MAPPING").removesuffix("_TARGET").lower()
+            if isinstance(chosen, list):
+                found[kind] = chosen
+    return found
+
+
+def _linear(model: PreTrainedModel, head: list[str]) -> list[LinearFacts]:
+    """Every linear layer of the base model: neither the head nor the projection onto the vocabulary."""
+    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    found = []
+    for name, module in model.named_modules():
+        if module is output or name.split(".")[0] in head:
+            continue
+        if isinstance(module, nn.Linear):
+            shape, transposed = (module.in_features, module.out_features), False
+        elif isinstance(module, Conv1D):  # GPT-2's linear layer; its weight is stored as [in, out]
+            shape, transposed = (module.weight.shape[0], module.weight.shape[1]), True
+        else:
+            continue
+        found.append(
+            LinearFacts(
+                name=name,
+                in_features=shape[0],
+                out_features=shape[1],
+                bias=module.bias is not None,
+                transposed=transposed,
+            )
+        )
+    return found
+
+
+def _block_lists(model: PreTrainedModel) -> list[list[str]]:
+    """The stacks of transformer blocks: the longest list of equal modules, or two of one kind in an encoder-decoder."""
+    stacks = [
+        [f"{name}.{i}" for i in range(len(module))]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module)
+        and len({type(block) for block in module}) == 1
+        # A list within a block (T5's sublayers, experts) is no stack of blocks.
+        and not any(part.isdigit() for part in name.split("."))
+    ]
+    if model.config.is_encoder_decoder:
+        return stacks
+    return [max(stacks, key=len)] if stacks else []

@@ -1,0 +1,45 @@
+"""Have a run's base model on this machine before it is loaded: the files of a hub's model, or the directory that was
+inspected."""
+
+from pathlib import Path
+
+from app.domain.errors import RunFailed
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import FailureCode, Phase
+from worker.engine.models import hub
+from worker.engine.models.weights import fingerprint
+from worker.engine.progress import Instruments
+
+
+def at_hand(job: TrainJob, instruments: Instruments) -> TrainJob:
+    """The job with a directory for its model. What is missing of a hub's model is downloaded, in a phase of its own.
+
+    Raises `RunFailed` with `model_unavailable`, also for a directory that has changed since it was inspected: its runs
+    would be compared with runs on other weights. With `disk_full` before a download that has no room; and `Stopped`.
+    """
+    location = job.model_location
+    if Path(location).is_absolute():
+        _refuse_changed(Path(location), job.model_fingerprint)
+        return job
+    commit, files = job.model_revision, job.model_files
+    if not files:
+        _folder, commit, files = hub.look(location, commit)
+    if hub.missing(location, commit, files):
+        instruments.enter(Phase.DOWNLOAD)
+
+        def told(done_bytes: int, total_bytes: int) -> None:
+            instruments.sink.download(done_bytes, total_bytes)
+            instruments.sink.raise_if_stopped()
+
+        hub.download(location, commit, files, told)
+    folder = hub.cached(location, commit)
+    return job.model_copy(update={"model_location": str(folder), "model_revision": ""})
+
+
+def _refuse_changed(directory: Path, known: str) -> None:
+    if known and directory.is_dir() and fingerprint(directory) != known:
+        raise RunFailed(
+            FailureCode.MODEL_UNAVAILABLE,
+            "The files in the base model's directory are not those that were inspected, and runs on other weights "
+            "cannot be compared: put the former ones back, or register the directory under another name.",
+        )

@@ -1,0 +1,195 @@
+"""Base models of the hub, by way of huggingface_hub's cache on this machine (`HF_HOME`).
+
+A model is looked at once, when it is inspected: its branch or tag becomes a commit, and of its files those are chosen
+that a run needs: configuration, tokenizer, weights as safetensors. Nothing else is ever fetched, neither pickles nor
+Python. From then on a model is a folder of the cache, and a run whose files are all there asks nobody.
+"""
+
+import glob
+import re
+import shutil
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub.file_download import repo_folder_name
+
+from app.domain.errors import RunFailed
+from app.domain.models.base_model import ModelFile
+from app.domain.resources.no_device_fits import size
+from app.domain.runs.spec import FailureCode
+from worker.engine.models.hub_errors import Unreachable, said
+from worker.engine.models.weights import chosen_weights, refuse_unusable
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_SECONDS = 20.0
+"""The hub may take so long to answer a question."""
+_LOOK_SECONDS = 0.5
+"""So often it is looked how far a download is."""
+_TEXTS = {".json", ".txt", ".model", ".jinja", ".vocab", ".codes"}
+"""What configurations and tokenizers end in."""
+_TEMPLATES = "additional_chat_templates/"
+_LARGEST_TEXT, _MOST_TEXT = 64 << 20, 512 << 20
+"""A tokenizer has some 30 MiB at most; what is larger is none."""
+
+Told = Callable[[int, int], None]
+"""Hears how many bytes are there, and of how many. May raise, to stop."""
+
+
+class Held(NamedTuple):
+    """A model in the cache: what describes it, perhaps without its weights."""
+
+    folder: Path
+    commit: str
+    files: list[ModelFile]
+    """What a run needs of it, there or not."""
+
+
+def look(location: str, revision: str) -> Held:
+    """Resolve a revision to a commit, fetch what describes the model, and list what a run needs of it.
+
+    Without the hub, what the cache holds is the answer. Raises `RunFailed(model_unavailable)`; `Unreachable` where only
+    the hub could tell.
+    """
+    try:
+        with said(location, revision):
+            found = HfApi().model_info(location, revision=revision or None, files_metadata=True, timeout=_SECONDS)
+    except Unreachable as error:
+        return _held(location, revision, error)
+    what, sizes = f"the hub's {location}", {file.rfilename: file.size or 0 for file in found.siblings or ()}
+    refuse_unusable(what, sizes)
+    texts = _describing(sizes)
+    folder = _fetched(location, str(found.sha), texts)
+    return _listed(folder, texts, chosen_weights(what, folder, sizes), sizes)
+
+
+def _held(location: str, revision: str, away: Unreachable) -> Held:
+    """What the cache alone has, if that is all of a model. Raises `away`."""
+    folder = cached(location, revision)
+    if folder is None:
+        raise away
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    try:
+        weights = chosen_weights(f"the hub's {location}", folder, sizes)
+    except RunFailed:
+        raise away from None
+    return _listed(folder, _describing(sizes), weights, sizes)
+
+
+def _listed(folder: Path, texts: Sequence[str], weights: Sequence[str], sizes: Mapping[str, int]) -> Held:
+    return Held(folder, folder.name, [ModelFile(name=name, bytes=sizes[name]) for name in (*texts, *weights)])
+
+
+def described(location: str, revision: str) -> Path:
+    """The folder with configuration and tokenizer: a directory itself, a hub model's in the cache. Raises as `look`."""
+    if Path(location).is_absolute():
+        return Path(location)
+    if COMMIT.fullmatch(revision) and (folder := cached(location, revision)) and any(folder.glob("tokenizer*")):
+        return folder
+    return look(location, revision).folder
+
+
+def missing(location: str, commit: str, files: Sequence[ModelFile]) -> list[ModelFile]:
+    """Those of some files that the cache lacks."""
+    return [file for file in files if not isinstance(try_to_load_from_cache(location, file.name, revision=commit), str)]
+
+
+def download(location: str, commit: str, files: Sequence[ModelFile], told: Told) -> Path:
+    """Fetch files into the cache and return their folder. Two that fetch the same at once fetch it once, since
+    huggingface_hub holds a lock a file, and both are told how far it is.
+
+    Raises `RunFailed` with `disk_full` before anything is fetched, or `model_unavailable`; and what `told` raises.
+    """
+    lacking, cache = missing(location, commit, files), _Cache(location)
+    total = sum(file.bytes for file in lacking)
+    _refuse_full_disk(total - cache.begun_bytes)
+    ended: list[Path | Exception] = []
+
+    def fetch() -> None:
+        try:
+            ended.append(_fetched(location, commit, [file.name for file in files]))
+        except Exception as error:  # raised where it is waited for
+            ended.append(error)
+
+    # A daemon: whoever is told to stop ends its process, and what has come by then stays to go on from.
+    thread = threading.Thread(target=fetch, daemon=True, name="download")
+    thread.start()
+    done = 0
+    while thread.is_alive():
+        still = sum(file.bytes for file in missing(location, commit, lacking))
+        done = max(done, total - still + min(still, cache.begun_bytes))  # between the two a file is in neither
+        told(done, total)
+        thread.join(_LOOK_SECONDS)
+    if isinstance(ended[0], Exception):
+        raise ended[0]
+    told(total, total)
+    return ended[0]
+
+
+class _Cache(NamedTuple):
+    """A model's own folder in the cache."""
+
+    location: str
+
+    @property
+    def begun_bytes(self) -> int:
+        """Of files that have come in part."""
+        blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.location, repo_type="model") / "blobs"
+        found = 0
+        for path in blobs.glob("*.incomplete"):
+            try:
+                found += path.stat().st_size
+            except OSError:
+                continue  # it has just become whole
+        return found
+
+
+def cached(location: str, revision: str) -> Path | None:
+    """The folder of a revision in the cache, if it holds a configuration."""
+    found = try_to_load_from_cache(location, "config.json", revision=revision or None)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _describing(sizes: Mapping[str, int]) -> list[str]:
+    """Configuration and tokenizer: small texts beside the weights. An adapter's configuration is none of the base
+    model's."""
+    found = [
+        name
+        for name, bytes_ in sizes.items()
+        if bytes_ <= _LARGEST_TEXT
+        and Path(name).suffix in _TEXTS
+        and ("/" not in name or name.startswith(_TEMPLATES))
+        and name != "adapter_config.json"
+    ]
+    if sum(sizes[name] for name in found) > _MOST_TEXT:
+        raise RunFailed(
+            FailureCode.MODEL_UNAVAILABLE,
+            f"The files beside the model's weights take more than {size(_MOST_TEXT)}: choose another base model.",
+        )
+    return sorted(found)
+
+
+def _fetched(location: str, commit: str, names: Collection[str]) -> Path:
+    """The folder of a commit with these files in it."""
+    with said(location, commit):
+        wanted = [glob.escape(name) for name in names]
+        folder = Path(snapshot_download(location, revision=commit, allow_patterns=wanted))
+    if lacking := [name for name in names if not (folder / name).exists()]:
+        raise Unreachable(
+            FailureCode.MODEL_UNAVAILABLE,
+            f"The base model could not be fetched whole: {lacking[0]} is missing. Try again.",
+        )
+    return folder
+
+
+def _refuse_full_disk(needed: int) -> None:
+    place = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+    if needed > free:
+        raise RunFailed(
+            FailureCode.DISK_FULL,
+            f"The base model's download needs {size(needed)}, and the worker has {size(free)} free where it keeps "
+            "models of the hub (HF_HOME). Free some space there, then submit the run again.",
+        )

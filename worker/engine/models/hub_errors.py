@@ -1,0 +1,88 @@
+"""What huggingface_hub raises, as sentences for whoever registers a model or a dataset, or submits a run."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from huggingface_hub import errors, get_token
+
+from app.domain.errors import RunFailed
+from app.domain.runs.spec import FailureCode
+
+Kind = Literal["model", "dataset"]
+_SUCH_AS: dict[Kind, str] = {"model": "google-t5/t5-small", "dataset": "fancyzhx/ag_news"}
+
+
+class Unreachable(RunFailed):
+    """The hub does not answer, or is not to be asked."""
+
+
+@contextmanager
+def said(location: str, revision: str, kind: Kind = "model") -> Iterator[None]:
+    """Raise `RunFailed(model_unavailable)` for what goes wrong with the hub, `Unreachable` where it was not heard. A
+    full disk and what is not the hub's pass."""
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        failed = None if full else _sentence(error, location, revision, kind)
+        if failed is None:
+            raise
+        raise failed from error
+
+
+def _sentence(error: Exception, name: str, revision: str, kind: Kind) -> RunFailed | None:
+    causes = _causes(error)
+    for cause in causes:
+        match cause:
+            case errors.GatedRepoError():
+                what = "the workers' token has no access to it" if get_token() else "the workers have no token"
+                return _refused(
+                    f"{name} is open only to those who have accepted its conditions on the hub, and {what}: accept "
+                    "them there, and set HF_TOKEN of the workers to a token of that account."
+                )
+            case errors.RevisionNotFoundError():
+                return _refused(
+                    f"{name} has no revision {revision!r} on the hub: name a branch, a tag or a commit, or leave it "
+                    "empty for the newest."
+                )
+            case errors.RepositoryNotFoundError() | errors.DisabledRepoError():
+                also = "" if get_token() else ", or set HF_TOKEN of the workers if it is private"
+                return _refused(f"The hub has no {kind} {name}, or does not show it: check the id{also}.")
+            case errors.OfflineModeIsEnabled():
+                return _away(
+                    f"This worker is offline (HF_HUB_OFFLINE), and not all of {name} is in its cache: fetch it into "
+                    "HF_HOME of the workers where there is a network, or register a directory."
+                )
+            case errors.HfHubHTTPError():
+                status = cause.response.status_code
+                if status in (401, 403):
+                    return _refused(f"The hub refuses {name} to the workers' token (HTTP {status}): check HF_TOKEN.")
+                return _away(f"The hub cannot answer for {name} just now (HTTP {status}): try again later.")
+            case errors.HFValidationError():
+                return _refused(f"{name!r} is no id of a hub {kind}: write it as {_SUCH_AS[kind]}.")
+    # The error of every HTTP client that huggingface_hub has had stands under this name.
+    if any(isinstance(cause, errors.HTTPError | ConnectionError | TimeoutError) for cause in causes):  # type: ignore[attr-defined]
+        return _away(
+            f"The hub cannot be reached from this worker ({type(error).__name__}), and not all of {name} is in its "
+            "cache: check the worker's network (HTTPS_PROXY, HF_ENDPOINT), or register a directory."
+        )
+    return None
+
+
+def _refused(sentence: str) -> RunFailed:
+    return RunFailed(FailureCode.MODEL_UNAVAILABLE, sentence)
+
+
+def _away(sentence: str) -> Unreachable:
+    return Unreachable(FailureCode.MODEL_UNAVAILABLE, sentence)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """An exception and what it came from."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found

@@ -1,0 +1,119 @@
+"""Look at a base model without loading it: its configuration, built on torch's `meta` device, which has no memory."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from app.domain.errors import RunFailed
+from app.domain.models.architecture import LABELS, ParameterFacts, TaskModel
+from app.domain.models.base_model import FACTS_VERSION, LONGEST_TEMPLATE, ModelFacts, ModelFile, TokenizerFacts
+from app.domain.runs.spec import FailureCode
+from app.domain.tasks import Task
+from worker.engine.data.batches import most_tokens, positions
+from worker.engine.estimation.unloaded import on_meta
+from worker.engine.models import hub
+from worker.engine.models.architecture import describe
+from worker.engine.models.load import check_task, load_config, load_tokenizer
+from worker.engine.models.weights import chosen_weights, fingerprint
+from worker.engine.tasks import TASKS
+
+
+def inspect(location: str, revision: str = "") -> ModelFacts:
+    """Facts of the model in a directory or on the hub, at a commit of it. Of a hub's model what describes it is
+    fetched, and no weights. Raises `RunFailed` as `model.load_config` does, and for a model without weights to load."""
+    if Path(location).is_absolute():
+        config = load_config(location, revision)
+        folder, files = Path(location), _files(Path(location))
+        found = fingerprint(folder)
+    else:
+        folder, found, files = hub.look(location, revision)
+        config = load_config(location, found)
+    update: dict[str, object] = {"revision": found, "files": files}
+    if tokenizer := _tokenizer(folder):
+        update |= {
+            "chat_template": bool(tokenizer.chat_template),
+            "max_positions": most_tokens(config, tokenizer),
+            "tokenizer": _described(tokenizer),
+        }
+    return facts_of(config).model_copy(update=update)
+
+
+def _files(directory: Path) -> list[ModelFile]:
+    what, sizes = "the base model's directory", {p.name: p.stat().st_size for p in directory.iterdir() if p.is_file()}
+    return [ModelFile(name=name, bytes=sizes[name]) for name in chosen_weights(what, directory, sizes)]
+
+
+def facts_of(config: PreTrainedConfig) -> ModelFacts:
+    """Facts that the configuration alone decides. Raises `RunFailed(bad_configuration)` if it can do no task."""
+    able: dict[Task, TaskModel] = {}
+    unable: dict[Task, str] = {}
+    for task in TASKS:
+        try:
+            able[task] = on_task(config, task)
+        except RunFailed as error:
+            unable[task] = error.message
+    if not able:
+        reasons = " ".join(dict.fromkeys(unable.values()))
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"A model of type {config.model_type!r} can do none of {', '.join(TASKS)}. {reasons}",
+        )
+    base = _labelled(config, AutoModel)
+    described = next(iter(able.values()))
+    return ModelFacts(
+        version=FACTS_VERSION,
+        architecture=type(base).__name__,
+        model_type=config.model_type,
+        parameters=sum(p.numel() for p in base.parameters()),
+        hidden_size=described.hidden_size,
+        layers=getattr(config.get_text_config(decoder=True), "num_hidden_layers", described.layers),
+        max_positions=positions(config),
+        tasks=able,
+        unable=unable,
+        dtype=str(config.dtype or "").removeprefix("torch."),
+    )
+
+
+def on_task(config: PreTrainedConfig, task: Task) -> TaskModel:
+    """The model with the task's head. Where a shape of the head differs over 2 and over 3 labels, that side is LABELS.
+
+    Raises `RunFailed(bad_configuration)` if the architecture cannot do the task.
+    """
+    check_task(config, task)
+    two, three = (describe(_labelled(config, TASKS[task].AUTO, labels), task) for labels in (2, 3))
+    marked = [
+        ParameterFacts(name=p.name, shape=tuple(LABELS if a != b else a for a, b in zip(p.shape, q.shape, strict=True)))
+        for p, q in zip(two.parameters, three.parameters, strict=True)
+    ]
+    return two.model_copy(update={"parameters": marked})
+
+
+def _labelled(config: PreTrainedConfig, auto: Any, labels: int = 2) -> PreTrainedModel:
+    """A model without memory, over so many labels."""
+    config.num_labels = labels
+    return on_meta(config, auto)
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    try:
+        return load_tokenizer(folder)
+    except (OSError, ValueError, ImportError):
+        return None  # said when a run needs the tokenizer
+
+
+def _described(tokenizer: PreTrainedTokenizerBase) -> TokenizerFacts:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):  # several by name; this one is taken unless another is asked for
+        template = template.get("default", "")
+    special = {
+        name: str(token)
+        for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES
+        if isinstance(name, str) and (token := getattr(tokenizer, name, None)) and not isinstance(token, list)
+    }
+    return TokenizerFacts(
+        kind=type(tokenizer).__name__,
+        vocabulary=len(tokenizer),
+        special=special,
+        template=str(template or "")[:LONGEST_TEMPLATE],
+    )

@@ -1,0 +1,216 @@
+"""Load a base model for a task; where the task adds a head, put a new one on it.
+
+Only safetensors weights and only code that transformers itself ships: unpickling a `.bin` file and importing a
+repository's Python both run a stranger's program.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.pytorch_utils import Conv1D
+
+from app.domain.errors import RunFailed
+from app.domain.runs.spec import FailureCode
+from app.domain.tasks import Task
+from worker.engine.models import hub
+from worker.engine.models.architecture import describe, head_names
+from worker.engine.models.quantization import NF4
+from worker.engine.models.weights import refuse_unusable, weight_files, without_weights
+from worker.engine.tasks import TASKS
+
+
+class Loaded(NamedTuple):
+    """A model that is ready for a method to be applied."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    missing: list[str]
+    """Tensors of the base model, not of its head, that the checkpoint lacks: they start from random weights."""
+
+
+def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: int, nf4: NF4 | None = None) -> Loaded:
+    """Base model and tokenizer for a task, in float32 on the CPU, with a new head over `labels` where it needs one.
+    With `nf4`, its linear layers are held in four bits, and all but the head is on the device that `nf4` names.
+
+    The head's weights depend on the seed alone, so all arms of a comparison start from the same ones; a head that
+    the checkpoint brings along is replaced. Weights stay mapped from their file until something writes to them, so
+    loading costs no second copy. Raises `RunFailed` with `model_unavailable` or `bad_configuration`.
+    """
+    folder = hub.described(location, revision)
+    config = load_config(location, revision)
+    check_task(config, task)
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: i for i, label in enumerate(labels)}
+    if not weight_files(folder):
+        raise without_weights("the base model's directory", [path.name for path in folder.iterdir()])
+    torch.manual_seed(seed)
+    try:
+        tokenizer = load_tokenizer(folder)
+        model, report = TASKS[task].AUTO.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # a head over another number of labels; anything else is checked below
+            output_loading_info=True,
+            attn_implementation=attention(config, task),
+            **(_held_in(nf4, config, task) if nf4 else {}),
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise _unavailable(error) from error
+    names = head_names(model, task)
+    heads = tuple(f"{name}." for name in names)
+    wrong = [key for key, *_ in report["mismatched_keys"] if not key.startswith(heads)]
+    if wrong:
+        raise RunFailed(
+            FailureCode.MODEL_UNAVAILABLE,
+            f"The weights do not fit the model's config.json: {wrong[0]} has another shape.",
+        )
+    if nf4:
+        nf4.settle(model)
+    _new_head(model, names, seed)
+    _give_padding(model, tokenizer)
+    return Loaded(model, tokenizer, sorted(k for k in report["missing_keys"] if not k.startswith(heads)))
+
+
+def checkpoint_blocks(model: PreTrainedModel) -> None:
+    """Let backward compute the activations inside each block again (Chen et al. 2016, arXiv 1604.06174).
+
+    Raises `RunFailed(bad_configuration)` if transformers cannot do that for the architecture.
+    """
+    try:
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"training.gradient_checkpointing: transformers has none for a model of type {model.config.model_type!r}: "
+            "leave it out, and lower per_device_train_batch_size if memory does not suffice.",
+        ) from error
+    # It has the embeddings' output require a gradient, which only re-entrant checkpointing needs: backward would run
+    # through frozen blocks too.
+    model.disable_input_require_grads()  # type: ignore[no-untyped-call]
+
+
+def load_config(location: str, revision: str) -> PreTrainedConfig:
+    """The configuration alone, with nothing in it that would fetch or run a stranger's code.
+
+    Raises `RunFailed(model_unavailable)` if it cannot be read or asks for code of its own.
+    """
+    if Path(location).is_absolute() and not Path(location).is_dir():
+        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, "The base model's directory does not exist on this worker.")
+    folder = hub.described(location, revision)
+    refuse_unusable("the base model's directory", [path.name for path in folder.iterdir()])
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unavailable(error) from error
+    return harmless(config)
+
+
+def harmless(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A configuration without what only its author's code could use. transformers has the architecture itself, so
+    `auto_map` leads nowhere good. An implementation of attention or experts may be the name of a kernel on the hub: a
+    program, which would be fetched and run. So would those that read quantised weights, which cannot be trained anyhow.
+
+    Raises `RunFailed(bad_configuration)` for quantised weights.
+    """
+    if stored := getattr(config, "quantization_config", None):
+        method = stored.get("quant_method", "") if isinstance(stored, dict) else getattr(stored, "quant_method", "")
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"Its weights are stored quantised{f' ({method})' if method else ''}: choose the original of the same "
+            "model; QLoRA quantises by itself.",
+        )
+    parts: list[Any] = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+    for part in parts:
+        if hasattr(part, "auto_map"):
+            del part.auto_map
+    # Each sets its parts' too.
+    config._attn_implementation = None
+    if hasattr(config, "_experts_implementation"):  # transformers has it since 5.1
+        config._experts_implementation = None
+    return config
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Raises what transformers raises: OSError, ValueError, ImportError."""
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    return found
+
+
+def check_task(config: PreTrainedConfig, task: Task) -> None:
+    """Raise `RunFailed(bad_configuration)` if transformers has no model of the architecture for the task, or one that
+    cannot do it."""
+    if type(config) not in TASKS[task].ARCHITECTURES:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"transformers has no {task} model of type {config.model_type!r}: choose another base model or task.",
+        )
+    if unfit := TASKS[task].unfit(config):
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, unfit)
+
+
+def attention(config: PreTrainedConfig, task: Task) -> str:
+    """torch's own attention where the architecture can use it. Named, so that a configuration cannot name a kernel to
+    be fetched from the hub."""
+    return "sdpa" if getattr(TASKS[task].ARCHITECTURES[type(config)], "_supports_sdpa", False) else "eager"
+
+
+def _held_in(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]:
+    """What `from_pretrained` needs to hold the base model's linear layers in four bits, and no others: neither the
+    head's nor the projection onto the vocabulary."""
+    with torch.device("meta"):
+        model = TASKS[task].AUTO.from_config(config)
+    base = {layer.name: layer.in_features for layer in describe(model, task).linear}
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    return nf4.options(base.values(), [f"{re.escape(name)}$" for name in linear if name not in base])
+
+
+def _new_head(model: PreTrainedModel, names: Sequence[str], seed: int) -> None:
+    """Initialise the head as its architecture says, from the seed alone."""
+    torch.manual_seed(seed)
+    for name in names:
+        # On the CPU, whatever the device: another generator would draw other numbers.
+        for module in model.get_submodule(name).to("cpu").modules():
+            for parameter in module.parameters(recurse=False):
+                # transformers leaves alone what it has marked as loaded or initialised.
+                parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+            model._init_weights(module)  # type: ignore[no-untyped-call]
+
+
+def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Decoders such as GPT-2 have no padding token; the mask hides it, so any token will do."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            "The tokenizer has no padding token, no end-of-text token and no unknown token to pad with: set pad_token "
+            "in its tokenizer_config.json.",
+        )
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _unavailable(error: Exception) -> RunFailed:
+    """What transformers says, in its first line, without its advice to trust remote code."""
+    text = str(error)
+    if "trust_remote_code" in text:
+        reason = "It needs Python code from its own repository, which is never run: choose another base model"
+    else:
+        reason = text.strip().split("\n")[0].rstrip(".") or type(error).__name__
+    return RunFailed(FailureCode.MODEL_UNAVAILABLE, f"The base model could not be read. {reason}.")

@@ -1,0 +1,83 @@
+"""Which files of a base model hold its weights: safetensors, as transformers names them, and nothing that runs."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from app.domain.errors import RunFailed
+from app.domain.runs.spec import FailureCode
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack", ".h5"}
+_SHOWN = 3
+_SAMPLE_BYTES = 65536
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model's directory, in order."""
+    return sorted(directory.glob("*.safetensors"))
+
+
+def chosen_weights(what: str, folder: Path, names: Collection[str]) -> list[str]:
+    """Those of a model's files that hold its weights, by its index where it has several. `folder` holds the index.
+
+    Raises `RunFailed(model_unavailable)` where there are none, or the index names what is not there.
+    """
+    if WHOLE in names:
+        return [WHOLE]
+    if INDEX not in names:
+        raise without_weights(what, names)
+    try:
+        named = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, "The index of its weights cannot be read.") from error
+    for name in named:
+        if name not in names or "/" in name:
+            raise RunFailed(
+                FailureCode.MODEL_UNAVAILABLE, f"The index of its weights names {name!r}, which is not there."
+            )
+    return named
+
+
+def refuse_unusable(what: str, names: Collection[str]) -> None:
+    """Raise `RunFailed(model_unavailable)` for what is no base model of transformers."""
+    if "adapter_config.json" in names:
+        # transformers would put the adapter on, and older ones go to wherever it says that its base model lies.
+        why = "holds an adapter: register the base model that it belongs to"
+    elif "config.json" in names:
+        return
+    elif any(name.endswith(".gguf") for name in names):
+        why = "holds GGUF files, which cannot be trained: choose the original with safetensors"
+    else:
+        why = "has no config.json: choose a model of transformers"
+    raise RunFailed(FailureCode.MODEL_UNAVAILABLE, f"{what[0].upper()}{what[1:]} {why}.")
+
+
+def without_weights(what: str, names: Collection[str]) -> RunFailed:
+    """The error for a model without weights that may be loaded."""
+    others = sorted(name for name in names if Path(name).suffix in _PICKLED and "/" not in name)
+    more = len(others) - _SHOWN
+    listed = ", ".join(others[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    holds = f"{what[0].upper()}{what[1:]} holds no .safetensors file, only {listed or 'no weights at all'}"
+    refusal = "Pickled weights can run code and are refused: save the model again with "
+    return RunFailed(FailureCode.MODEL_UNAVAILABLE, f"{holds}. {refusal}save_pretrained(safe_serialization=True).")
+
+
+def fingerprint(directory: Path) -> str:
+    """A hash that names a directory's model: SHA-256 of config.json and, of each safetensors file, its name, its size,
+    its header (every tensor's name, type and place) and 64 KiB from the beginning, the middle and the end.
+
+    Cheap at any size. Files that differ in other places only are not told apart; a training step changes them all.
+    """
+    digest = hashlib.sha256((directory / "config.json").read_bytes())
+    for path in weight_files(directory):
+        size = path.stat().st_size
+        digest.update(json.dumps([path.name, size]).encode())
+        with path.open("rb") as file:
+            header = min(int.from_bytes(file.read(8), "little"), size)
+            digest.update(file.read(header))
+            for start in (8 + header, size // 2, max(0, size - _SAMPLE_BYTES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()

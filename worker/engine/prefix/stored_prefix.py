@@ -1,0 +1,106 @@
+"""The frozen prefix of one attempt's model: computed once, kept in the worker's cache, read back for every batch.
+
+What is stored depends on the weights of the prefix, the rows and how they are cut, the precision and the libraries, and
+on nothing else: another arm or seed of the same study finds it there.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from app.domain.runs.job import TrainJob
+from worker.engine.data.batches import Batch, Examples
+from worker.engine.evaluation.evaluate import Evaluator
+from worker.engine.prefix.activations import Activations, NotCached, PrefixCache
+from worker.engine.prefix.frozen_prefix import Prefix, frozen_prefix
+from worker.engine.progress import Instruments
+
+
+class StoredPrefix:
+    """The prefix, and its activations on the training rows if they are stored."""
+
+    def __init__(self, prefix: Prefix, activations: Activations | None = None) -> None:
+        self._prefix = prefix
+        self._activations = activations
+
+    @property
+    def stored(self) -> bool:
+        """Whether activations are read back."""
+        return self._activations is not None
+
+    def train_mode(self) -> None:
+        """Dropout everywhere but in the prefix, stored or not: both ways have the same loss."""
+        self._prefix.train_mode()
+
+    @contextmanager
+    def feeding(self, indices: Sequence[int], batch: Batch) -> Iterator[None]:
+        """For one forward pass over a batch: the prefix gives what was stored for its rows."""
+        if self._activations is None:
+            yield
+            return
+        hidden = self._activations.read(indices, batch.inputs["attention_mask"])
+        with self._prefix.fed() as feed:
+            feed(hidden)
+            yield
+
+
+def stored_prefix(
+    model: nn.Module,
+    hashes: Mapping[str, bytes],
+    job: TrainJob,
+    train: Examples,
+    evaluator: Evaluator,
+    instruments: Instruments,
+) -> StoredPrefix:
+    """Find the prefix of a model that a method was applied to, and its activations: from the cache, or computed now.
+
+    `hashes` are those of the model's parameters. What cannot be stored is said in the log, and computed every time.
+    """
+    prefix = frozen_prefix(model, bf16=evaluator.bf16, log=instruments.sink.log)
+    training = job.spec.training
+    if not prefix.depth or not training.cache_frozen_prefix or training.packing or job.cache is None:
+        return StoredPrefix(prefix)
+    instruments.clocks.enter("cache")
+    key = _key(prefix, hashes, job, train, evaluator)
+    cache = PrefixCache(Path(job.cache) / "prefix", key, job.cache_bytes)
+    found = cache.open()
+    try:
+        if found is None:
+            with torch.autocast(evaluator.device.type, torch.bfloat16, enabled=evaluator.bf16):
+                found = prefix.fill(cache, _batches(train, evaluator), len(train), sum(train.lengths))
+        instruments.sink.log(f"The lowest {prefix.depth} blocks are frozen: their activations are read from the cache.")
+    except NotCached as reason:
+        instruments.sink.log(f"The lowest {prefix.depth} blocks are frozen and computed every time: {reason}")
+    return StoredPrefix(prefix, found)
+
+
+def _batches(train: Examples, evaluator: Evaluator) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    for indices, batch in evaluator.batches(train):
+        yield indices, batch.inputs
+
+
+def _key(prefix: Prefix, hashes: Mapping[str, bytes], job: TrainJob, train: Examples, evaluator: Evaluator) -> str:
+    """Of the prefix's weights and of everything else that its activations depend on. The model's own identity is in it
+    for weights that feed a block without a module of their own, its configuration for what has no weights."""
+    inside = {id(p) for module in (*prefix.around, *prefix.blocks) for p in module.parameters()}
+    weights = sorted(hashes[name].hex() for name, p in prefix.model.named_parameters() if id(p) in inside)
+    tokens = hashlib.sha256()
+    for _, batch in evaluator.batches(train):
+        tokens.update(batch.inputs["input_ids"].cpu().numpy().tobytes())
+    parts = {
+        "model": [job.model_location, job.model_fingerprint, str(getattr(prefix.model, "config", ""))],
+        "weights": weights,
+        "depth": prefix.depth,
+        "tokens": tokens.hexdigest(),
+        "batch": evaluator.batch_size,
+        "device": evaluator.device.type,
+        "bf16": evaluator.bf16,
+        "versions": [version("torch"), version("transformers")],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,77 @@
+"""The best weights so far, on disk: only what trains, so that memory holds no second copy of a model."""
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from app.domain.errors import RunFailed
+from app.domain.runs.result import Evaluation
+from app.domain.runs.spec import FailureCode
+from worker.engine.memory.measured import tensor_bytes
+
+
+class BestCheckpoint:
+    """Keeps the weights that are the best on validation, then the earliest."""
+
+    def __init__(self, directory: Path, model: nn.Module, by: Literal["metric", "loss"]) -> None:
+        """`by`: the highest metric and then the lowest loss, or the lowest loss alone. Raises
+        `RunFailed(disk_full)` unless the disk has room for a checkpoint and its successor."""
+        self.file = directory / ".best.safetensors"
+        self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._by = by
+        self._best: Evaluation | None = None
+        self.since_best = 0
+        """Evaluations in a row that were no better."""
+        self.stored = False
+        needed, free = 2 * tensor_bytes(self._trainable.values()), shutil.disk_usage(directory).free
+        if needed > free:
+            raise RunFailed(
+                FailureCode.DISK_FULL,
+                f"Checkpoints need {needed / 2**30:.2f} GiB and the worker's disk has {free / 2**30:.2f} GiB left.",
+            )
+
+    @property
+    def step(self) -> int | None:
+        """Optimizer steps behind the best weights; None before the first evaluation."""
+        return self._best.step if self._best else None
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The best so far."""
+        return self._best
+
+    def resume(self, best: Evaluation | None, since_best: int, file: Path | None) -> None:
+        """Go on where another attempt stopped; `file` holds the best weights unless they are the present ones."""
+        self._best, self.since_best, self.stored = best, since_best, file is not None
+        if file is not None:
+            shutil.copyfile(file, self.file)
+
+    def consider(self, evaluation: Evaluation, last: bool) -> None:
+        """Keep the present weights if they are the best so far. Those of the `last` evaluation need no file."""
+        if self._best is not None and self._rank(evaluation) <= self._rank(self._best):
+            self.since_best += 1
+            return
+        self._best, self.since_best = evaluation, 0
+        self.stored = not last
+        if self.stored:
+            # Beside the old file and then over it: a full disk leaves the old one whole.
+            fresh = self.file.with_suffix(".new")
+            save_file({name: p.detach() for name, p in self._trainable.items()}, fresh)
+            fresh.replace(self.file)
+
+    def restore(self) -> None:
+        """Put the best weights back into the model, one tensor at a time, and remove the file."""
+        if self.stored:
+            with torch.no_grad(), safe_open(self.file, framework="pt") as stored:
+                for name, parameter in self._trainable.items():
+                    parameter.copy_(stored.get_tensor(name))
+        self.file.unlink(missing_ok=True)
+
+    def _rank(self, evaluation: Evaluation) -> tuple[float, float]:
+        metric = evaluation.score if self._by == "metric" else None
+        return metric or 0.0, -evaluation.loss

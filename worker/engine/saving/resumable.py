@@ -1,0 +1,139 @@
+"""How far a training has come, and everything of it that a checkpoint must hold."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from worker.engine.methods import Companion
+from worker.engine.progress import Instruments, Stopped
+from worker.engine.saving.best_weights import BestCheckpoint
+from worker.engine.saving.resume import Checkpoint, Checkpoints, State, random_state
+from worker.engine.saving.steplog import StepLog
+
+
+class Resumable:
+    """The state of a training. A step that is under way when it is stopped has never been."""
+
+    def __init__(
+        self,
+        trainable: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        companion: Companion | None,
+        best: BestCheckpoint,
+        log: StepLog,
+        instruments: Instruments,
+        device: torch.device,
+        output: Path,
+        bf16: bool,
+    ) -> None:
+        self.optimizer = optimizer
+        self.step = 0
+        """Optimizer steps done."""
+        self.first = 1
+        """The first step of this attempt."""
+        self.evaluation_due = False
+        """The evaluation that follows this step is still to come."""
+        self._trainable, self._companion, self._best, self._log = trainable, companion, best, log
+        self._instruments, self._device, self._bf16 = instruments, device, bf16
+        self._checkpoints = Checkpoints(output / ".checkpoints")
+        self._random = random_state(device)
+        self._saved_at = time.monotonic()
+
+    def end_step(self, *, evaluation_due: bool) -> None:
+        """A step is done. If the next one is not completed, it begins again from where the generators are now."""
+        self.step += 1
+        self.evaluation_due = evaluation_due
+        self._random = random_state(self._device)
+
+    def evaluated(self) -> None:
+        """The evaluation that followed the step is done."""
+        self.evaluation_due = False
+        self._random = random_state(self._device)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint. Its steps and evaluations are reported again: the attempt's record is whole."""
+        state = checkpoint.state
+        checkpoint.restore(self._trainable, self.optimizer)
+        if self._companion is not None:
+            self._companion.restore(checkpoint.companion())
+        self._best.resume(state.best, state.since_best, checkpoint.file("best.safetensors"))
+        self._instruments.clocks.carry(state.seconds)
+        if (state.device, state.bf16) == (self._device.type, self._bf16):
+            self._instruments.memory.carry(state.peaks)
+        else:
+            self._instruments.sink.log(
+                f"The checkpoint was written on {_named(state.device, state.bf16)} and training goes on on "
+                f"{_named(self._device.type, self._bf16)}: its peaks of memory are left out."
+            )
+        self._log.resume(checkpoint.file("metrics.jsonl"), state.tokens)
+        for evaluation in state.evaluations:
+            self._instruments.evaluated(evaluation)
+        self.step, self.first, self.evaluation_due = state.step, state.step + 1, state.evaluation_due
+        self._instruments.sink.log(f"Going on from the checkpoint of step {state.step}.")
+        checkpoint.restore_random()
+        self._random = random_state(self._device)
+
+    @contextmanager
+    def left_when_stopped(self) -> Iterator[None]:
+        """Leave a checkpoint of the last whole step when what is inside is asked to stop."""
+        try:
+            yield
+        except Stopped:
+            self.checkpoint()
+            raise
+
+    def checkpoint_every(self, seconds: float) -> None:
+        """Leave a checkpoint if the last one is older than that."""
+        if time.monotonic() - self._saved_at >= seconds:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Leave one now and report it. A full disk costs the checkpoint, not the run."""
+        running = self._instruments.clocks.running
+        self._instruments.clocks.enter("save")
+        try:
+            if not self.step:
+                return
+            if not self._checkpoints.room(self._trainable):
+                raise OSError("the disk is nearly full")
+            self._log.flush()
+            folder = self._checkpoints.save(
+                self._state(), self._trainable, self.optimizer, self._random, self._left_by_companion(), self._files()
+            )
+            self._instruments.sink.checkpoint(self.step, folder)
+        except (OSError, SafetensorError) as error:  # the latter is what `save_file` says of a full disk
+            self._instruments.sink.log(f"No checkpoint at step {self.step}: {error}.")
+        finally:
+            self._saved_at = time.monotonic()
+            self._instruments.clocks.enter(running)
+
+    def _state(self) -> State:
+        return State(
+            step=self.step,
+            evaluation_due=self.evaluation_due,
+            tokens=self._log.tokens,
+            best=self._best.evaluation,
+            since_best=self._best.since_best,
+            evaluations=[e for e in self._instruments.evaluations if e.split == "validation"],
+            seconds=self._instruments.clocks.of_training(),
+            peaks=self._instruments.memory.peaks(),
+            device=self._device.type,
+            bf16=self._bf16,
+        )
+
+    def _left_by_companion(self) -> dict[str, torch.Tensor]:
+        return self._companion.state() if self._companion is not None else {}
+
+    def _files(self) -> dict[str, Path]:
+        files = {"metrics.jsonl": self._log.file}
+        return files | ({"best.safetensors": self._best.file} if self._best.stored else {})
+
+
+def _named(device: str | None, bf16: bool | None) -> str:
+    precision = {None: "", True: " in bfloat16", False: " in float32"}[bf16]
+    return f"{device or 'an unknown device'}{precision}"

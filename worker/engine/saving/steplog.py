@@ -1,0 +1,96 @@
+"""Optimizer steps on their way out: to the run's metrics.jsonl and to the sink, a few times a second.
+
+Losses and norms stay on the device until then: reading one waits for all work queued before it.
+"""
+
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from app.domain.errors import RunFailed
+from app.domain.runs.result import StepMetrics
+from app.domain.runs.spec import FailureCode
+from worker.engine.progress import Instruments
+
+FLUSH_SECONDS = 0.25
+_CHUNK = 1000
+"""Steps to report at once."""
+
+
+class StepLog:
+    """Collects steps; use as a context manager, which writes what is left even when training fails."""
+
+    def __init__(self, file: Path, steps_per_epoch: int, instruments: Instruments) -> None:
+        self._instruments = instruments
+        self._steps_per_epoch = steps_per_epoch
+        self.file = file
+        self._lines = file.open("w", encoding="utf-8")
+        self._waiting: list[StepMetrics] = []
+        self._values: list[torch.Tensor] = []
+        self._flushed = time.monotonic()
+        self.tokens = 0
+        """Real tokens trained on so far."""
+
+    def __enter__(self) -> "StepLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._lines:
+            if kind is None:
+                self.flush()
+
+    def resume(self, file: Path | None, tokens: int) -> None:
+        """Take over the steps of an attempt that was stopped, and report them again."""
+        lines = file.read_text(encoding="utf-8").splitlines() if file else []
+        self._lines.writelines(f"{line}\n" for line in lines)
+        for start in range(0, len(lines), _CHUNK):
+            self._instruments.sink.steps(
+                [StepMetrics.model_validate_json(line) for line in lines[start : start + _CHUNK]]
+            )
+        self.tokens = tokens
+
+    def add(self, step: int, loss: torch.Tensor, rate: float, norm: torch.Tensor, tokens: int) -> None:
+        """Note a step. Loss and norm are scalars on the device; `tokens` are those of this step."""
+        self.tokens += tokens
+        self._values.append(torch.stack([loss, norm]))
+        self._waiting.append(
+            StepMetrics(
+                step=step,
+                epoch=step / self._steps_per_epoch,
+                loss=0.0,  # this and the norm are filled in when they are read
+                learning_rate=rate,
+                grad_norm=0.0,
+                tokens=self.tokens,
+                seconds=self._instruments.clocks.train_seconds,
+                memory_bytes=self._instruments.memory.used(),
+            )
+        )
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits. Raises `RunFailed(diverged)` at the first step whose loss or gradient is not finite."""
+        self._flushed = time.monotonic()
+        if not self._waiting:
+            return
+        values = torch.stack(self._values).tolist()
+        steps = [
+            step.model_copy(update={"loss": loss, "grad_norm": norm})
+            for step, (loss, norm) in zip(self._waiting, values, strict=True)
+        ]
+        self._waiting, self._values = [], []
+        finite = [s for s in steps if math.isfinite(s.loss) and math.isfinite(s.grad_norm)]
+        self._lines.writelines(f"{s.model_dump_json()}\n" for s in finite)
+        self._lines.flush()
+        self._instruments.sink.steps(finite)
+        for step in steps:
+            for name, value in (("loss", step.loss), ("norm of the gradient", step.grad_norm)):
+                if not math.isfinite(value):
+                    raise RunFailed(
+                        FailureCode.DIVERGED,
+                        f"The {name} became {value} at step {step.step}, with learning rate {step.learning_rate:.3g}. "
+                        "Lower the learning rate or lengthen the warm-up.",
+                    )

@@ -1,0 +1,125 @@
+"""What language models have in common: rows with a completion, and how a model is judged by them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from app.domain.data.dataset import Row
+from app.domain.errors import RunFailed
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import FailureCode
+from app.domain.tasks import MetricName
+from worker.engine.data.batches import IGNORED, Batch, Texts, most_tokens
+from worker.engine.evaluation.evaluate import Evaluator, Predictions
+from worker.engine.evaluation.generation import exact_match, rouge_l, write
+from worker.engine.tasks.token_loss import token_losses
+
+_MOST_LOGITS = 2**26
+"""Numbers in an evaluation's logits at once: evaluation must not take more memory than training does."""
+_BIGGEST_LOSS = 700.0
+"""e to this is still a number."""
+
+
+@dataclass(frozen=True)
+class Completions(Texts):
+    """A split of rows for a language model. Targets are the token ids that the model's outputs are held against,
+    position by position, IGNORED where nothing is learnt."""
+
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[NDArray[np.int32]]
+    """What to write a completion after, for each row; empty for rows that have no prompt."""
+    wanted: Sequence[str]
+    """The true completions, whole."""
+    capacity: int = 0
+    """Tokens of a sequence that several rows share; 0: each row has its own."""
+
+
+def judge(
+    model: nn.Module,
+    examples: Completions,
+    evaluator: Evaluator,
+    logits: Callable[[nn.Module, Batch], torch.Tensor],
+    *,
+    generate: bool,
+) -> Predictions:
+    """Loss, perplexity and token accuracy over completion tokens, given the true tokens before each; with `generate`,
+    and if the rows have prompts, exact match and ROUGE-L of what the model writes by itself.
+
+    `logits` gives a batch's [N, V] at its N targets, in their order.
+    """
+    longest = max(np.count_nonzero(row != IGNORED) for row in examples.targets)
+    right, units, total = np.zeros(len(examples)), np.zeros(len(examples)), 0.0
+    with evaluator.judging(model):
+        for indices, batch in evaluator.batches(examples, most_rows(model, int(longest))):
+            found, targets = logits(model, batch), batch.targets
+            total += token_losses(found, targets).double().sum().item()
+            hits = torch.zeros_like(batch.labels).index_put_(batch.places, (found.argmax(1) == targets).long())
+            right[indices] = hits.sum(1).cpu().numpy()
+            units[indices] = (batch.labels != IGNORED).sum(1).cpu().numpy()
+            del found  # or two batches' logits would be there at once
+    loss = evaluator.finite(total / units.sum())
+    per_item: dict[MetricName, NDArray[np.float64]] = {"token_accuracy": right / units}
+    columns: dict[str, Sequence[str]] = {}
+    if generate and examples.prompts:
+        texts = write(model, examples.prompts, examples.tokenizer, evaluator)
+        pairs = list(zip(texts, examples.wanted, strict=True))
+        per_item["exact_match"] = np.array([exact_match(*pair) for pair in pairs])
+        per_item["rouge_l"] = np.array([rouge_l(*pair) for pair in pairs])
+        columns = {"prediction": texts}
+    metrics = {name: float(values.mean()) for name, values in per_item.items()}
+    metrics["perplexity"] = math.exp(min(loss, _BIGGEST_LOSS))
+    return Predictions(loss, metrics, per_item, columns)
+
+
+def most_rows(model: Any, targets: int) -> int:
+    """Rows with so many targets each that an evaluation takes at once."""
+    vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", 1))
+    return max(1, _MOST_LOGITS // (vocabulary * targets))
+
+
+def longest_prompt(job: TrainJob, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that a prompt is cut to before a completion is written after it, so that both have room. Raises
+    `RunFailed(bad_configuration)` if there is none."""
+    training, limit = job.spec.training, most_tokens(model.config, tokenizer)
+    if limit is None:
+        return training.max_length
+    room = limit - job.spec.method.virtual_tokens - (0 if model.config.is_encoder_decoder else training.max_new_tokens)
+    if room < 1 or training.max_new_tokens >= limit:
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"max_new_tokens is {training.max_new_tokens}, which leaves no room for a prompt: the base model reads at "
+            f"most {limit} tokens. Lower it.",
+        )
+    return min(training.max_length, room)
+
+
+def check_vocabulary(rows: Sequence[Row], sequences: Sequence[NDArray[Any]], model: Any) -> None:
+    """Raise `RunFailed(bad_configuration)` if a row has a token that the model has no embedding of."""
+    embeddings = model.get_input_embeddings().weight.shape[0]
+    for row, tokens in zip(rows, sequences, strict=True):
+        if (highest := int(tokens.max(initial=0))) >= embeddings:
+            raise RunFailed(
+                FailureCode.BAD_CONFIGURATION,
+                f"Row {row.item} of the {row.split} split has token {highest}, and the base model has {embeddings} "
+                "embeddings: tokenizer and model do not belong together. Put the model's own tokenizer beside it.",
+            )
+
+
+def special_tokens(plain: Sequence[int], whole: Sequence[int]) -> tuple[list[int], list[int]]:
+    """What a tokenizer puts before and behind a text, from the text's tokens without it and with it."""
+    for start in range(len(whole) - len(plain) + 1):
+        if list(whole[start : start + len(plain)]) == list(plain):
+            return list(whole[:start]), list(whole[start + len(plain) :])
+    return [], []
+
+
+def unusable(row: Row, what: str, remedy: str) -> RunFailed:
+    """A row that nothing can be learnt from."""
+    return RunFailed(FailureCode.BAD_CONFIGURATION, f"Row {row.item} of the {row.split} split {what}. {remedy}.")

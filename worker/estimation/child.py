@@ -1,0 +1,92 @@
+"""The process that predicts: `python -P -m worker.estimation.child`, kept warm by `worker.estimation.host`.
+
+    stdin    a request a line: {"predict": PredictionRequest, "dataset": path or null}, {"map": MapRequest} or
+             {"preview": PreviewRequest, "dataset": path}
+    stdout   an answer a line: {"prediction": Prediction}, {"map": MemoryMap}, {"preview": Preview} or
+             {"error": a sentence}
+    stderr   what libraries print, and tracebacks
+
+It imports the ML libraries with its first request, loads no weights and trains nothing. It lets other processes go
+first, has a limit of memory of its own, and ends when stdin ends, when it has had nothing to do for a while, after a
+request that its memory did not suffice for, and together with its parent.
+"""
+
+import importlib
+import json
+import os
+import resource
+import select
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.domain.data.previews import PreviewRequest
+from app.domain.errors import RunFailed
+from app.domain.resources.estimate import MapRequest, PredictionRequest
+from worker.children.parent import answers_only, die_with_parent, go_modestly
+
+MOST_BYTES = 6 * 2**30
+"""Of memory that it writes to. The largest models take less than one: their tensors have no storage."""
+IDLE_SECONDS = 600.0
+"""Without a request it ends, and gives some 400 MiB back."""
+
+
+def answer(line: bytes) -> dict[str, Any]:
+    """The answer to a request. Raises MemoryError only."""
+    try:
+        return _answer(json.loads(line))
+    except RunFailed as error:
+        return {"error": error.message}
+    except MemoryError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": f"Vezna could not work this out ({type(error).__name__}: {error})."}
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    # By name and so late: it takes seconds, and what it prints must not be an answer.
+    if "preview" in request:
+        previews = importlib.import_module("worker.engine.data.previews")
+        shown = previews.preview(PreviewRequest.model_validate(request["preview"]), Path(request["dataset"]))
+        return {"preview": shown.model_dump(mode="json")}
+    engine = importlib.import_module("worker.engine.estimation.estimate")
+    if "map" in request:
+        return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
+    dataset = Path(request["dataset"]) if request["dataset"] else None
+    found = engine.predict(PredictionRequest.model_validate(request["predict"]), dataset)
+    return {"prediction": found.model_dump(mode="json")}
+
+
+def requests() -> Iterator[bytes]:
+    """Lines of stdin, until it ends or nothing has come for `IDLE_SECONDS`."""
+    pending = b""
+    while select.select([0], [], [], IDLE_SECONDS)[0] and (data := os.read(0, 1 << 16)):
+        *lines, pending = (pending + data).split(b"\n")
+        yield from lines
+
+
+def main() -> int:
+    """Answer until there is nothing more to answer; the exit status."""
+    die_with_parent()
+    go_modestly()
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+    with answers_only() as answers:
+        for line in requests():
+            try:
+                found = answer(line)
+            except MemoryError:
+                sentence = f"Working this out takes more than the {MOST_BYTES >> 30} GiB that a prediction may take."
+                answers.write(f"{json.dumps({'error': sentence})}\n")
+                return 1
+            answers.write(f"{json.dumps(found, allow_nan=False)}\n")
+            answers.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # torch's own end takes its time, and everything is written

@@ -1,0 +1,123 @@
+"""What a column is like, from its values as they come."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from app.domain.data.findings import excerpt
+from app.domain.data.mapping import MOST_LABELS, ColumnKind
+from app.domain.data.uploads import MOST_VALUES, SHOWN_ROWS, Column
+from worker.ingest.readers.batches import Value
+
+_LONGEST_VALUE = 200
+"""A longer one is no label, nor a split's name."""
+_KINDS: dict[type, ColumnKind] = {
+    str: "text",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    list: "list",
+    dict: "object",
+}
+
+
+class ColumnScan:
+    """Takes a column's values."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._kinds: set[ColumnKind] = set()
+        self._numbers: ColumnKind | None = "integer"
+        """What all texts so far could be; of files in which everything is text."""
+        self._examples: list[str] = []
+        self._empty, self._longest = 0, 0
+        self._values: Counter[str] | None = Counter()
+
+    def add(self, values: Sequence[Value]) -> None:
+        """More values."""
+        if len(self._examples) < SHOWN_ROWS:
+            missing = SHOWN_ROWS - len(self._examples)
+            self._examples += [excerpt(shown(value)) for value in values[:missing]]
+        there = [v for v in values if v is not None and not (isinstance(v, str) and (not v or v.isspace()))]
+        self._empty += len(values) - len(there)
+        kinds = {_KINDS.get(kind, "mixed") for kind in set(map(type, there))}
+        self._kinds |= kinds
+        if kinds == {"text"}:
+            self._longest = max(self._longest, max(map(len, there), default=0))
+            self._numbers = self._numbers and _numbers(there, self._numbers)
+        elif there:
+            self._longest = max(self._longest, *(len(shown(v)) for v in there))
+        if self._values is not None and there:
+            self._count(there)
+
+    def absent(self, rows: int) -> None:
+        """Rows that have no such column."""
+        self._examples += [""] * min(rows, max(0, SHOWN_ROWS - len(self._examples)))
+        self._empty += rows
+
+    @property
+    def found(self) -> Column:
+        """What is known by now."""
+        few = self._values if self._values is not None and len(self._values) else None
+        if few is not None and any("\0" in value for value in few):
+            few = None  # PostgreSQL keeps no NUL
+        return Column(
+            name=self.name,
+            kind=self._kind,
+            examples=self._examples,
+            empty=self._empty,
+            distinct=len(few) if few else None,
+            values=dict(few.most_common(MOST_VALUES)) if few else {},
+            longest=self._longest,
+        )
+
+    @property
+    def _kind(self) -> ColumnKind:
+        if not self._kinds:
+            return "empty"
+        if self._kinds == {"text"}:
+            return self._numbers or "text"
+        if self._kinds == {"integer", "number"}:
+            return "number"
+        return next(iter(self._kinds)) if len(self._kinds) == 1 else "mixed"
+
+    def _count(self, there: Sequence[Value]) -> None:
+        assert self._values is not None  # noqa: S101 the caller has looked
+        if any(isinstance(v, list | dict) for v in there):
+            self._values = None
+            return
+        self._values.update(there if self._kinds == {"text"} else map(shown, there))
+        if len(self._values) > MOST_LABELS * 10 or any(len(v) > _LONGEST_VALUE for v in self._values):
+            self._values = None
+
+
+def shown(value: Value) -> str:
+    """A value as a text."""
+    match value:
+        case str():
+            return value
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float() if value.is_integer() and abs(value) < 1e15:
+            return str(int(value))
+        case int() | float():
+            return str(value)
+        case _:
+            return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _numbers(texts: Sequence[str], at_least: ColumnKind) -> ColumnKind | None:
+    """`integer` or `number` if all texts are; None once one is none."""
+    found = at_least
+    for text in texts:
+        try:
+            int(text)
+        except ValueError:
+            found = "number"
+            try:
+                float(text)
+            except ValueError:
+                return None
+    return found

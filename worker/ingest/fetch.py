@@ -1,0 +1,95 @@
+"""An upload's files, from where they are into the files store: of a directory, or of the hub."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.domain.data.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name, split_named
+from app.store.files import CHUNK, Files
+from worker.ingest.worker import TELL_SECONDS, GivenUp, NotPrepared, Preparer, Told
+
+Unused = Callable[[list[Part]], list[Part]]
+"""Of some files those that no upload has."""
+
+
+@contextmanager
+def kept(files: Files, unused: Unused) -> Iterator[list[Part]]:
+    """What was stored for nothing, since something went wrong, is removed. Nobody else's: each try stores files of its
+    own, and one that an upload names by now stays."""
+    stored: list[Part] = []
+    try:
+        yield stored
+    except BaseException:
+        for part in unused(stored):
+            files.discard(part.file)
+        raise
+
+
+def from_directory(files: Files, location: Path, told: Told, stored: list[Part]) -> None:
+    """Store a file, or the files of a directory and of the folders in it. Raises NotPrepared."""
+    found = _readable(location)
+    several = len(found) > 1
+    for path in found:
+        split = split_named(path.name) or split_named(path.parent.name if path.parent != location else "")
+        stored.append(_stored(files, path, (split or path.stem) if several else "", told))
+    stored.sort(key=lambda part: (part.split, part.name))
+
+
+def from_hub(
+    files: Files, preparer: Preparer, request: dict[str, Any], folder: Path, told: Told, stored: list[Part]
+) -> str:
+    """Store the splits of a hub dataset; the commit. Raises NotPrepared."""
+    found = preparer.run({"fetch": request | {"folder": str(folder)}}, told)["fetched"]
+    several = len(found["splits"]) > 1
+    for split, path in found["splits"].items():
+        name = f"{split_named(split) or split or 'rows'}.parquet"
+        part = _stored(files, Path(path), (split_named(split) or split) if several else "", told)
+        stored.append(part.model_copy(update={"name": shown_name(name)}))
+    stored.sort(key=lambda part: (part.split, part.name))
+    return str(found["commit"])
+
+
+def _readable(location: Path) -> list[Path]:
+    if location.is_file():
+        return [location]
+    if not location.is_dir():
+        raise NotPrepared(f"{location} does not exist on this worker: web and workers must see the same directories.")
+    inside = location.resolve()
+    found = sorted(
+        path
+        for path in location.rglob("*")
+        if path.suffix.lower() in KINDS
+        and not any(piece.startswith(".") for piece in path.relative_to(location).parts)
+        and path.is_file()
+        and path.resolve().is_relative_to(inside)  # no link leads out of the allowed root
+    )
+    if not found:
+        raise NotPrepared(f"{location} holds no file that Vezna reads: {READABLE}, by the endings of their names.")
+    if len(found) > MOST_PARTS:
+        raise NotPrepared(f"{location} holds {len(found)} files, and an upload has at most {MOST_PARTS}: join some.")
+    kinds = {KINDS[path.suffix.lower()] for path in found}
+    if len(kinds) > 1:
+        told = ", ".join(sorted(kinds))
+        raise NotPrepared(f"{location} holds files of several kinds ({told}): name a directory with one kind.")
+    return found
+
+
+def _stored(files: Files, path: Path, split: str, told: Told) -> Part:
+    next_sign = time.monotonic()
+    try:
+        with path.open("rb") as source, files.receive(sys.maxsize) as incoming:
+            while data := source.read(CHUNK):
+                incoming.write(data)
+                if (at := time.monotonic()) >= next_sign:
+                    next_sign = at + TELL_SECONDS
+                    if not told(0.0, 0):
+                        raise GivenUp
+            found = incoming.done()
+    except OSError as error:
+        raise NotPrepared(f"{path} cannot be read: {error.strerror}.") from error
+    if not found.bytes:
+        raise NotPrepared(f"{path} is empty: it has no bytes.")
+    return Part(name=shown_name(path.name), sha256=found.sha256, bytes=found.bytes, split=split, file=found.file)

@@ -1,0 +1,122 @@
+"""What is odd about labels: too few or too many, alike, rare, in one split alone, and texts that stand under two."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.data.findings import MOST_NAMED, Details, DifferBy, Severity, excerpt
+from app.domain.data.mapping import MOST_LABELS
+from app.domain.data.splitting import TEST, TRAIN, Codes
+from worker.ingest.findings.oddities import CONTROL
+from worker.ingest.findings.rows import LEAST_ROWS, Judged, Places, judged
+from worker.ingest.gathered import Gathered
+
+UNEVEN = 20
+"""How many times as often the commonest label comes as the rarest."""
+
+
+class _Rows(NamedTuple):
+    """Labels and splits of all rows, [n] each."""
+
+    labels: NDArray[np.int32]
+    splits: Codes
+
+    def first(self, which: Places) -> Places:
+        """The first row of each of some labels."""
+        there = np.flatnonzero(self.splits >= 0)
+        found, first = np.unique(self.labels[there], return_index=True)
+        places: Places = np.sort(there[first[np.isin(found, which)]])
+        return places
+
+
+def judge_labels(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
+    """Of labelled rows."""
+    labels, names = gathered.labels, gathered.names
+    if labels is None or np.count_nonzero(splits >= 0) < LEAST_ROWS:
+        return
+    rows = _Rows(labels, splits)
+    counts = np.bincount(labels[splits >= 0], minlength=len(names))
+    used = np.flatnonzero(counts)
+    if len(used) < 2:
+        yield judged("one-class", "blocks", len(used), details=_named(names, used))
+        return
+    if len(used) > MOST_LABELS:
+        yield judged("too-many-labels", "blocks", len(used), rows.first(used), Details(limit=MOST_LABELS))
+        return
+    yield from _unseen(names, rows, used)
+    yield from _alike(names, rows, used)
+    yield from _contradictions(gathered.asks, rows, gathered.again[splits[gathered.again] >= 0])
+    once = used[counts[used] == 1]
+    if len(once):
+        yield judged("label-once", "warns", len(once), rows.first(once), _named(names, once))
+    yield from _by_split(names, rows, used[counts[used] > 1])
+    yield from _imbalance(names, counts, used)
+
+
+def _unseen(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
+    """A label is a name on every page."""
+    odd = np.array([label for label in used if CONTROL.search(names[label])], dtype=np.int64)
+    if len(odd):
+        yield judged("control-characters", "blocks", len(odd), rows.first(odd), _named(names, odd))
+
+
+def _alike(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
+    spaced, cased = dict[str, list[int]](), dict[str, set[str]]()
+    for label in used.tolist():
+        plain = " ".join(names[label].split())
+        spaced.setdefault(plain, []).append(label)
+        cased.setdefault(plain.casefold(), set()).add(plain)
+    by_space = [group for group in spaced.values() if len(group) > 1]
+    by_case = [[label for plain in group for label in spaced[plain]] for group in cased.values() if len(group) > 1]
+    ways: tuple[tuple[list[list[int]], Severity, DifferBy], ...] = (
+        (by_space, "blocks", "white-space"),
+        (by_case, "warns", "capital-letters"),
+    )
+    for groups, severity, by in ways:
+        if groups:
+            told = [[excerpt(repr(names[i])) for i in sorted(group)] for group in groups[:MOST_NAMED]]
+            alike = np.array([label for group in groups for label in group])
+            details = Details(alike=told, differ_by=by)
+            yield judged("labels-alike", severity, len(alike), rows.first(alike), details)
+
+
+def _contradictions(asks: NDArray[np.uint64], rows: _Rows, there: Places) -> Iterator[Judged]:
+    labels = rows.labels
+    order = there[np.lexsort((labels[there], asks[there]))]
+    same = asks[order][1:] == asks[order][:-1]
+    differ = same & (labels[order][1:] != labels[order][:-1])
+    if not differ.any():
+        return
+    both = np.unique(np.concatenate([order[1:][differ], order[:-1][differ]]))
+    count = len(np.unique(asks[both]))
+    yield judged("contradictions", "warns", count, both[np.argsort(asks[both], kind="stable")])
+
+
+def _by_split(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
+    trained, tested = (np.bincount(rows.labels[rows.splits == split], minlength=len(names)) for split in (TRAIN, TEST))
+    untrained = used[trained[used] == 0]
+    if len(untrained):
+        details = _named(names, untrained)
+        yield judged("label-not-trained", "warns", len(untrained), rows.first(untrained), details)
+    untested = used[(tested[used] == 0) & (trained[used] > 0)]
+    if len(untested):
+        details = _named(names, untested)
+        yield judged("label-not-tested", "notes", len(untested), rows.first(untested), details)
+
+
+def _imbalance(names: Sequence[str], counts: NDArray[np.int64], used: Places) -> Iterator[Judged]:
+    most, least = used[np.argmax(counts[used])], used[np.argmin(counts[used])]
+    if counts[most] < UNEVEN * counts[least]:
+        return
+    details = Details(
+        labels=[excerpt(names[label]) for label in (most, least)],
+        label_rows=[int(counts[label]) for label in (most, least)],
+        of_rows=int(counts.sum()),
+    )
+    yield judged("imbalance", "notes", len(used), details=details)
+
+
+def _named(names: Sequence[str], which: Places) -> Details:
+    return Details(labels=[excerpt(names[label]) for label in which[:MOST_NAMED]])

@@ -1,0 +1,86 @@
+"""What is odd about rows as a whole, from their hashes, labels and splits: too few, repeated, in two splits."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.data.dataset import SPLITS
+from app.domain.data.findings import MOST_EXAMPLES, Details, Finding, FindingCode, Severity
+from app.domain.data.splitting import TEST, TRAIN, VALIDATION, Codes
+from worker.ingest.gathered import Gathered
+
+LEAST_ROWS = 10
+FEW_TESTED = 100
+MOST_LEAKED = 0.05
+"""Of the test split: with more rows that were trained on, a score is not one of what is new to the model."""
+MANY_REPEATED = 0.05
+Places = NDArray[np.int64]
+NO_DETAILS = Details()
+
+
+class Judged(NamedTuple):
+    """A finding, and which rows to look at."""
+
+    finding: Finding
+    places: list[int]
+
+
+def judged(
+    code: FindingCode,
+    severity: Severity,
+    count: int,
+    places: Sequence[int] | Places = (),
+    details: Details = NO_DETAILS,
+) -> Judged:
+    """A finding of some rows."""
+    finding = Finding(code=code, severity=severity, count=count, details=details)
+    return Judged(finding, [int(place) for place in places[:MOST_EXAMPLES]])
+
+
+def judge_rows(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
+    """Whatever their format."""
+    yield from _sizes(splits)
+    there = gathered.again[splits[gathered.again] >= 0]
+    yield from _leaks(gathered.asks, splits, there)
+    yield from _repeats(gathered.same, splits, there)
+
+
+def _sizes(splits: Codes) -> Iterator[Judged]:
+    counts = np.bincount(splits[splits >= 0], minlength=len(SPLITS))
+    total = int(counts.sum())
+    if total < LEAST_ROWS:
+        there = np.flatnonzero(splits >= 0)
+        yield judged("too-few-rows", "blocks", total, there, Details(limit=LEAST_ROWS))
+        return
+    for split, count in zip(SPLITS, counts, strict=True):
+        if not count:
+            yield judged("empty-split", "blocks", 0, details=Details(split=split))
+    if 0 < counts[TEST] < FEW_TESTED:
+        yield judged("too-few-rows", "warns", int(counts[TEST]), details=Details(split="test"))
+
+
+def _leaks(asks: NDArray[np.uint64], splits: Codes, there: Places) -> Iterator[Judged]:
+    """Rows to be tested on that are trained on as well. Only a source's own splits have any. `there`: the rows that ask
+    what another asks."""
+    trained, chosen_by, tested = (there[splits[there] == split] for split in (TRAIN, VALIDATION, TEST))
+    of_test = tested[np.isin(asks[tested], asks[np.concatenate([trained, chosen_by])])]
+    of_validation = chosen_by[np.isin(asks[chosen_by], asks[trained])]
+    if len(of_test):
+        rows = int(np.count_nonzero(splits == TEST))
+        severity: Severity = "blocks" if len(of_test) / rows > MOST_LEAKED else "warns"
+        yield judged("leak", severity, len(of_test), of_test, Details(split="test", of_rows=rows))
+    if len(of_validation):
+        yield judged("leak", "warns", len(of_validation), of_validation, Details(split="validation"))
+
+
+def _repeats(same: NDArray[np.uint64], splits: Codes, there: Places) -> Iterator[Judged]:
+    """Rows that are the same within a split."""
+    order = there[np.lexsort((splits[there], same[there]))]
+    again = (same[order][1:] == same[order][:-1]) & (splits[order][1:] == splits[order][:-1])
+    if not again.any():
+        return
+    count = int(again.sum())
+    severity: Severity = "warns" if count > MANY_REPEATED * np.count_nonzero(splits >= 0) else "notes"
+    yield judged("duplicates", severity, count, np.sort(order[1:][again]))

@@ -1,0 +1,42 @@
+"""The files of an upload, one after the other, by what kind each is."""
+
+from collections.abc import Callable, Sequence
+
+from app.domain.data.uploads import ReadingOptions
+from worker.ingest.readers.batches import LocalPart, Opened, Source
+from worker.ingest.readers.delimited import open_delimited
+from worker.ingest.readers.json_files import open_json, open_lines
+from worker.ingest.readers.kinds import kind_of
+from worker.ingest.readers.parquet import open_parquet
+
+Progress = Callable[[float, int], None]
+"""Is told the share of all bytes, and the rows, that were read."""
+
+
+class Files:
+    """What is read together, and how far it is."""
+
+    def __init__(self, parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress) -> None:
+        self._parts, self._options, self._progress = parts, options, progress
+        self._total = sum(part.part.bytes for part in parts) or 1
+        self._bytes, self._rows, self._within = 0, 0, (0, 0)
+
+    def open(self, local: LocalPart) -> Opened:
+        """A file. Raises `Unreadable`, then or while it is read."""
+        self._bytes, self._rows = self._bytes + self._within[0], self._rows + self._within[1]
+        self._within = (0, 0)
+        source = Source(local.part.name, local.path, self._options, self._tick)
+        kind = kind_of(local.part.name, local.path)
+        match kind:
+            case "csv" | "tsv":
+                return open_delimited(source, kind)
+            case "jsonl":
+                return open_lines(source)
+            case "json":
+                return open_json(source)
+            case "parquet":
+                return open_parquet(source)
+
+    def _tick(self, read: int, rows: int) -> None:
+        self._within = (read, rows)
+        self._progress(min(1.0, (self._bytes + read) / self._total), self._rows + rows)

@@ -1,0 +1,136 @@
+"""From columns as they came to rows as a task learns from them, by the mapping; what nothing can be learnt from is told
+apart."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from app.domain.data.dataset import Message
+from app.domain.data.findings import FindingCode
+from app.domain.data.mapping import ColumnMapping
+from worker.ingest.columns import shown
+from worker.ingest.readers.batches import Batch, Value
+
+ASSISTANT = "assistant"
+_ROLES = {"human": "user", "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "chatgpt": ASSISTANT}
+"""What speakers are called elsewhere."""
+
+
+class Draft(NamedTuple):
+    """What a row is made of, before it has a split."""
+
+    asks: str
+    """What is asked: rows that ask the same stay on one side of a split, and have one name."""
+    answers: str
+    """Label, completion or last turn."""
+    columns: tuple[Any, ...]
+    """Of the dataset's format, without item and split."""
+
+
+class Unusable(NamedTuple):
+    """Why nothing can be learnt from a row."""
+
+    code: FindingCode
+    column: str
+    excerpt: str
+
+
+def drafts(batch: Batch, mapping: ColumnMapping) -> Iterator[Draft | Unusable]:
+    """One for each row of a batch."""
+    count = len(batch.rows)
+
+    def column(role: Any) -> Sequence[Value]:
+        name = mapping.columns.get(role)
+        return batch.columns.get(name, [None] * count) if name else [None] * count
+
+    match mapping.format:
+        case "labelled":
+            return _labelled(mapping, column("text"), column("label"))
+        case "text":
+            return _texts(mapping, column("text"))
+        case "prompt-completion":
+            return _pairs(mapping, column("prompt"), column("context"), column("completion"))
+        case "messages" if "messages" in mapping.columns:
+            return (_conversation(mapping.columns["messages"], _turns(turns)) for turns in column("messages"))
+        case "messages":
+            name = mapping.columns["completion"]
+            both = zip(column("prompt"), column("completion"), strict=True)
+            return (_conversation(name, _joined(_turns(prompt), _turns(completion))) for prompt, completion in both)
+
+
+def _labelled(mapping: ColumnMapping, texts: Sequence[Value], labels: Sequence[Value]) -> Iterator[Draft | Unusable]:
+    for text, label in zip(map(shown, texts), map(shown, labels), strict=True):
+        if _blank(text):
+            yield Unusable("empty-rows", mapping.columns["text"], label)
+        elif _blank(label):
+            yield Unusable("empty-rows", mapping.columns["label"], text)
+        else:
+            named = mapping.label_names.get(label, label)
+            yield Draft(text, named, (text, named))
+
+
+def _texts(mapping: ColumnMapping, texts: Sequence[Value]) -> Iterator[Draft | Unusable]:
+    for text in map(shown, texts):
+        yield Unusable("empty-rows", mapping.columns["text"], "") if _blank(text) else Draft(text, "", (text,))
+
+
+def _pairs(
+    mapping: ColumnMapping, prompts: Sequence[Value], contexts: Sequence[Value], completions: Sequence[Value]
+) -> Iterator[Draft | Unusable]:
+    for prompt, context, completion in zip(
+        map(shown, prompts), map(shown, contexts), map(shown, completions), strict=True
+    ):
+        if _blank(prompt):
+            yield Unusable("empty-rows", mapping.columns["prompt"], completion)
+        elif _blank(completion):
+            yield Unusable("empty-rows", mapping.columns["completion"], prompt)
+        else:
+            asked = prompt if _blank(context) else f"{prompt}\n\n{context}"
+            yield Draft(asked, completion, (asked, completion))
+
+
+def _conversation(column: str, turns: list[Message] | str) -> Draft | Unusable:
+    if isinstance(turns, str):
+        return Unusable("broken-messages", column, turns)
+    said = [place for place, turn in enumerate(turns) if turn["role"] == ASSISTANT]
+    if not said or any(_blank(turns[place]["content"]) for place in said):
+        return Unusable("no-assistant-turn", column, json.dumps(turns, ensure_ascii=False)[:1000])
+    asks = json.dumps(turns[: said[-1]], ensure_ascii=False)
+    return Draft(asks, turns[said[-1]]["content"], (turns,))
+
+
+def _joined(prompt: list[Message] | str, completion: list[Message] | str) -> list[Message] | str:
+    if isinstance(prompt, str) or isinstance(completion, str):
+        return prompt if isinstance(prompt, str) else str(completion)
+    return [*prompt, *completion]
+
+
+def _turns(value: Value) -> list[Message] | str:
+    """A list of turns, of {role, content} or {from, value}; a text says what it is instead."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return str(value)[:1000]
+    if not isinstance(value, list) or not value:
+        return shown(value)[:1000]
+    turns: list[Message] = []
+    for turn in value:
+        if not isinstance(turn, dict):
+            return shown(value)[:1000]
+        role, content = turn.get("role", turn.get("from")), _content(turn.get("content", turn.get("value")))
+        if not isinstance(role, str) or content is None:
+            return shown(value)[:1000]
+        turns.append({"role": _ROLES.get(role, role), "content": content})
+    return turns
+
+
+def _content(value: Value) -> str | None:
+    """A turn's text; some write it as a list of parts."""
+    if isinstance(value, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value):
+        return "".join(part["text"] for part in value)
+    return value if isinstance(value, str) else None
+
+
+def _blank(text: str) -> bool:
+    return not text or text.isspace()

@@ -1,0 +1,68 @@
+"""The first reading of an upload: its columns, its splits, what seems to be meant, and what is odd about its fields."""
+
+from collections.abc import Sequence
+
+from app.domain.data.mapping import guess
+from app.domain.data.uploads import ReadingOptions, SourceScan, guess_splitting
+from worker.ingest.columns import ColumnScan
+from worker.ingest.findings.oddities import Oddities
+from worker.ingest.readers.batches import LocalPart, Opened, Unreadable, check_columns
+from worker.ingest.readers.files import Files, Progress
+
+
+def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress) -> SourceScan:
+    """Reads every row once. Raises Unreadable with a sentence that names file and row."""
+    files = Files(parts, options, progress)
+    columns: dict[str, ColumnScan] = {}
+    splits: dict[str, int] = {}
+    oddities = Oddities(len(parts) > 1)
+    rows = 0
+    first: Opened | None = None
+    for local in parts:
+        opened = files.open(local)
+        guessed = opened.encoding if opened.guessed_encoding else ""
+        here, names = 0, set[str]()
+        for batch in opened.batches:
+            for name, values in batch.columns.items():
+                if name not in columns:
+                    columns[name] = ColumnScan(name)
+                    columns[name].absent(rows)
+                columns[name].add(values)
+            for name, column in columns.items():
+                if name not in batch.columns:
+                    column.absent(len(batch.rows))
+            oddities.look(batch, local.part.name, guessed)
+            names |= set(batch.columns)
+            here += len(batch.rows)
+            rows += len(batch.rows)
+        if not here:
+            raise Unreadable(f"{local.part.name} has no rows.")
+        _same_columns(parts[0].part.name, list(columns), local.part.name, names)
+        splits[local.part.split] = splits.get(local.part.split, 0) + here
+        first = first or opened
+    assert first is not None  # noqa: S101 an upload has a file
+    check_columns(parts[0].part.name, list(columns))
+    found = [column.found for column in columns.values()]
+    mapping, reason = guess(found)
+    return SourceScan(
+        kind=first.kind,
+        encoding=first.encoding,
+        delimiter=first.delimiter,
+        header=first.header,
+        rows=rows,
+        splits=splits,
+        columns=found,
+        mapping=mapping,
+        reason=reason,
+        splitting=guess_splitting(list(splits), found),
+        findings=list(oddities.findings()),
+    )
+
+
+def _same_columns(first: str, columns: Sequence[str], name: str, names: set[str]) -> None:
+    lacking = [column for column in columns if column not in names]
+    if lacking and first != name:
+        raise Unreadable(
+            f"{name} has no column {lacking[0]!r}, which another file of this upload has (its own are "
+            f"{', '.join(sorted(names))[:200]}): upload files with the same columns."
+        )

@@ -1,0 +1,117 @@
+"""The trainer process: one attempt at one run. `python -m worker.training.child`, which then waits for its job.
+
+    stdin    the job first (`worker.training.protocol.Handover`, JSON on one line); then `alive` renews the lease and
+             `stop` asks to stop after the present step; its end means that the supervisor is gone
+    stdout   reports (`app.domain.runs.job.Report`), one JSON object a line; nothing else ever gets there
+    stderr   what libraries print, and tracebacks; from the job on in the file that the job names
+    exit     0 after a result or a failure was reported, 75 when it stopped as asked, 76 when it lost its supervisor
+
+It imports the ML libraries (`worker.training.execution`) before it has a job, so it may be started long before
+(`worker.training.warm_pool`). Until then it has no lease, no model, no CUDA context, and no file of any run.
+
+A trainer must never outlive its supervisor: a second attempt may be running by then. So it ends at once when stdin
+ends, when no `alive` has come for as long as its lease lasts, and, on Linux, by a signal from the kernel when its
+parent dies. SIGTERM is the same as `stop`.
+"""
+
+import importlib
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType, ModuleType
+
+from worker.children.parent import MODEST_NICENESS, die_with_parent
+from worker.training.protocol import EXIT_ABANDONED, EXIT_STOPPED, Channel, Handover
+
+
+class Supervisor:
+    """What the supervisor says on stdin. A thread of its own hears it, since imports and steps take their time."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self._handed: queue.SimpleQueue[Handover] = queue.SimpleQueue()
+        self._has_job = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        threading.Thread(target=self._listen, daemon=True, name="supervisor").start()
+
+    def job(self) -> Handover:
+        """Wait for the job."""
+        return self._handed.get()
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        if not self._has_job:
+            os._exit(EXIT_STOPPED)
+        self.stop.set()
+
+    def _listen(self) -> None:
+        """Until the process ends; by `os._exit`, because nobody would hear more."""
+        try:
+            self._follow()
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)
+
+    def _follow(self) -> None:
+        lease_seconds: float | None = None
+        renewed = time.monotonic()
+        pending = b""
+        while True:
+            left = None if lease_seconds is None else max(0.0, renewed + lease_seconds - time.monotonic())
+            readable, _, _ = select.select([0], [], [], left)
+            data = os.read(0, 4096) if readable else b""
+            if not data:  # the lease has run out, or stdin has ended
+                os._exit(EXIT_ABANDONED)
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                if lease_seconds is None:
+                    lease_seconds, renewed = self._take(line), time.monotonic()
+                elif line == b"alive":
+                    renewed = time.monotonic()
+                elif line == b"stop":
+                    self.stop.set()
+
+    def _take(self, line: bytes) -> float:
+        """The job has come; returns its lease. What a thread of imports prints meanwhile belongs to the job already."""
+        handover = Handover.model_validate_json(line)
+        errors = os.open(handover.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.dup2(errors, 2)
+        os.dup2(errors, 1)  # see Channel
+        os.close(errors)
+        os.chdir(handover.directory)
+        self._has_job = True
+        self._handed.put(handover)
+        return handover.lease_seconds
+
+
+def import_execution(*, modestly: bool) -> ModuleType:
+    """Import all that a run needs. `modestly`: with nobody waiting for it, and perhaps a run beside it whose steps are
+    timed, let others go first. Where priorities are not a thread's own, as only on Linux, all is as usual."""
+    if modestly and sys.platform.startswith("linux"):
+        os.nice(MODEST_NICENESS)
+    return importlib.import_module("worker.training.execution")
+
+
+def main() -> int:
+    """Import the libraries, wait for a job, and run it; returns the exit status."""
+    die_with_parent()
+    ahead = not select.select([0], [], [], 0)[0]
+    channel, supervisor = Channel(), Supervisor()
+    # By name and so late: it takes seconds, during which the supervisor must be heard already, and whatever is printed
+    # must not be a report. In a thread, since its priority is its own: the run will have the ordinary one.
+    with ThreadPoolExecutor(1) as pool:
+        execution = pool.submit(import_execution, modestly=ahead).result()
+    status: int = execution.execute(supervisor.job().job, channel, supervisor.stop)
+    return status
+
+
+if __name__ == "__main__":
+    status = main()
+    # Interpreter shutdown with torch loaded takes a noticeable part of a second, and everything is written.
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,96 @@
+"""What a trainer does with its job: the attempt, its reports, and how it ended. Imports all that it will need."""
+
+import threading
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.dataset  # noqa: F401 pyarrow.parquet would import it when it reads its first file
+from pydantic import ValidationError
+
+from app.domain.models.weight_delta import RunUpdates
+from app.domain.runs.job import (
+    CheckpointReport,
+    DownloadReport,
+    EvaluationReport,
+    FailureReport,
+    LogReport,
+    PhaseReport,
+    ResultReport,
+    StepsReport,
+    TrainJob,
+    UpdatesReport,
+)
+from app.domain.runs.result import Evaluation, StepMetrics
+from app.domain.runs.spec import Failure, FailureCode, Phase
+from worker.engine.attempt import Attempt
+from worker.engine.failures import failure
+from worker.engine.progress import Stopped
+from worker.training.protocol import EXIT_ABANDONED, EXIT_STOPPED, Channel
+
+
+class Reports:
+    """The engine's `ProgressSink`: reports to the supervisor, and its wish to stop."""
+
+    def __init__(self, channel: Channel, stop: threading.Event) -> None:
+        self._channel, self._stop = channel, stop
+
+    def phase(self, phase: Phase, total_steps: int | None = None) -> None:
+        """A phase begins."""
+        self._channel.send(PhaseReport(phase=phase, total_steps=total_steps))
+
+    def download(self, done_bytes: int, total_bytes: int) -> None:
+        """How far the base model's download is."""
+        self._channel.send(DownloadReport(done_bytes=done_bytes, total_bytes=total_bytes))
+
+    def steps(self, steps: Sequence[StepMetrics]) -> None:
+        """Optimizer steps; the engine batches them."""
+        if steps:
+            self._channel.send(StepsReport(steps=list(steps)))
+
+    def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
+        """A finished evaluation."""
+        self._channel.send(EvaluationReport(evaluation=evaluation, items=list(items), scores=list(scores)))
+
+    def log(self, message: str) -> None:
+        """A line for the run's log."""
+        self._channel.send(LogReport(message=message))
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        """A checkpoint lies in a folder."""
+        self._channel.send(CheckpointReport(step=step, folder=str(folder)))
+
+    def updates(self, updates: RunUpdates) -> None:
+        """What training did to each matrix."""
+        self._channel.send(UpdatesReport(updates=updates))
+
+    def raise_if_stopped(self) -> None:
+        """Raise `Stopped` once a stop was asked for."""
+        if self._stop.is_set():
+            raise Stopped
+
+
+def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
+    """Run the job of a file and report how it ended; returns the trainer's exit status."""
+    try:
+        job = TrainJob.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        traceback.print_exc()
+        wrong = Failure(code=FailureCode.INTERNAL, message=f"The job file is wrong: {error}")
+        channel.send(FailureReport(failure=wrong))
+        return 0
+    attempt: Attempt | None = None
+    try:
+        attempt = Attempt(job, Reports(channel, stop))
+        channel.send(ResultReport(result=attempt.run()))
+    except Stopped:
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        return EXIT_ABANDONED
+    except Exception as error:
+        traceback.print_exc()
+        instruments = attempt.instruments if attempt else None
+        peak = instruments.memory.peak() if instruments else None
+        ledger = instruments.ledgers.interrupted if instruments else None
+        channel.send(FailureReport(failure=failure(error, peak, ledger)))
+    return 0
