@@ -7,6 +7,7 @@ VEZNA_HOME/
 """
 
 import ctypes
+import errno
 import fcntl
 import importlib
 import os
@@ -134,7 +135,7 @@ class Stack:
 
 
 def check(settings: Settings) -> None:
-    """Say in a sentence what is missing before anything is started. Raises Unavailable."""
+    """Name what is missing, before anything is started. Raises Unavailable."""
     missing = {package: extra for package, extra in NEEDED.items() if find_spec(package) is None}
     if missing:
         extras = ",".join(sorted(set(missing.values())))
@@ -145,24 +146,47 @@ def check(settings: Settings) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
-            raise Unavailable(
-                f"Port {settings.port} on {settings.host} is in use. Stop what listens there, "
-                f"or choose another: --port {settings.port + 1}"
-            ) from error
+            raise Unavailable(_cannot_listen(settings, error)) from error
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {settings.port} on {settings.host} is in use. Stop the program that listens there, "
+            f"or choose another port: --port {settings.port + 1}"
+        )
+    if error.errno == errno.EACCES:
+        return (
+            f"Port {settings.port} on {settings.host} needs the rights of an administrator. "
+            "Choose a port above 1023: --port 8000"
+        )
+    return (
+        f"{settings.host} is no address of this machine ({error.strerror}). Set VEZNA_HOST to one, such as 127.0.0.1."
+    )
 
 
 @contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """Hold a home for this process; the kernel gives it back however that ends. Raises Unavailable if it is taken."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("a+") as file:
+    """Hold the lock on a home directory; the kernel releases it however this process ends.
+
+    Raises Unavailable if another process holds it, or if this one may not write there.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file = (home / "lock").open("a+")
+    except OSError as error:
+        raise Unavailable(
+            f"Vezna cannot write to its home directory {home} ({error.strerror}). "
+            "Change its permissions, or set VEZNA_HOME to another directory."
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
             raise Unavailable(
-                f"{home} is in use by process {file.read().strip() or 'of another user'}: stop that one, "
-                "or choose another directory with VEZNA_HOME."
+                f"Vezna already runs in {home} (process {file.read().strip() or 'of another user'}). "
+                "Stop it, or set VEZNA_HOME to another directory."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -100,8 +100,8 @@ def _settings(port: int | None) -> Settings:
 def _everything(port: int | None) -> Iterator[Stack]:
     """All of Vezna, running, in a home that no other process has."""
     settings = _settings(port)
-    check(settings)
     with locked(settings.home):
+        check(settings)
         _migrate(settings)
         with stack(settings) as running:
             console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {escape(str(settings.home))}.")

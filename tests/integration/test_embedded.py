@@ -1,7 +1,9 @@
 """Everything on one machine: one process has a home, and what it starts does not outlive it."""
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,17 +14,48 @@ import psutil
 import pytest
 
 from app.domain.errors import Unavailable
-from app.embedded import Child, Stack, locked
+from app.embedded import Child, Stack, check, locked
 from app.settings import ROOT, Settings
 from tests.whole import free_port, until
 
 
 def test_a_home_has_one_process_and_the_other_is_told_which(tmp_path: Path) -> None:
-    with locked(tmp_path / "home"), pytest.raises(Unavailable, match=f"in use by process {os.getpid()}"):  # noqa: SIM117
+    with locked(tmp_path / "home"), pytest.raises(Unavailable, match=rf"already runs in .*process {os.getpid()}"):  # noqa: SIM117
         with locked(tmp_path / "home"):
             pass
     with locked(tmp_path / "home"):
         pass
+
+
+@pytest.mark.parametrize("home", ["/proc/vezna", "lock-is-a-directory"])
+def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path, home: str) -> None:
+    (tmp_path / "lock-is-a-directory" / "lock").mkdir(parents=True)
+    with pytest.raises(Unavailable, match=r"cannot write to its home directory .*VEZNA_HOME"), locked(tmp_path / home):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.EADDRINUSE, "--port 8001"), (errno.EACCES, "--port 8000"), (errno.EADDRNOTAVAIL, "VEZNA_HOST")],
+)
+def test_a_port_that_cannot_be_had_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, advice: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(Unavailable, match=advice):
+        check(Settings(home=tmp_path))
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(Unavailable, match=f"Port {port} on 127.0.0.1 is in use"):
+            check(Settings(home=tmp_path, port=port))
 
 
 def test_waiting_ends_with_a_process_that_has_ended(tmp_path: Path) -> None:
@@ -62,11 +95,9 @@ def test_nothing_outlives_vezna_up(tmp_path: Path, ending: signal.Signals) -> No
     family = psutil.Process(process.pid).children(recursive=True)
     assert {"valkey-server"} <= {p.name() for p in family} and len(family) >= 6
 
-    second = subprocess.run(
-        [*command[:-1], str(free_port())], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    second = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert second.returncode == 1
-    assert f"in use by process {process.pid}" in " ".join(second.stderr.split())
+    assert f"Vezna already runs in {tmp_path} (process {process.pid})" in " ".join(second.stderr.split())
 
     os.killpg(process.pid, ending)  # as a terminal does
     process.wait(40)
