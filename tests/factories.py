@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from app import sample
 from app.domain.comparison.study import Comparison
+from app.domain.failures import FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.runs.spec import FailureCode
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.services import studies as study_service
 from app.store.tables import Base, BaseModelRow, EvaluationRow, RunRow

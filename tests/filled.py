@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app import sample
 from app.domain.data.dataset import SAMPLE_DATASET, DatasetFacts
+from app.domain.failures import FAILURES, FailureCode
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.models.architecture import LABELS as LABELS_SIDE
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
@@ -29,7 +30,7 @@ from app.domain.runs.result import (
     Parameters,
     RunResult,
 )
-from app.domain.runs.spec import FAILURES, FailureCode, Phase, TrainingArguments
+from app.domain.runs.spec import Phase, TrainingArguments
 from app.domain.studies.spec import ArmSpec, OwedRun, StudySpec
 from app.services.run_log import PHASES
 from app.store.queries import base_models, datasets, evaluations, events, steps, weight_deltas

@@ -4,10 +4,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.data.previews import Preview, PreviewRequest, PreviewRow, PreviewToken, SplitLengths
+from app.domain.failures import Failure
 from app.domain.methods import AnyMethod
 from app.domain.resources.estimate import Lengths, MapCell, MapRequest, MemoryMap, Prediction, PredictionRequest
 from app.domain.resources.ledger import Ledger, Moment, owners
-from app.domain.runs.spec import Failure
 from app.services.resources import estimates
 from app.store.queries import base_models, datasets
 from app.store.session import Database

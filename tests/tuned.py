@@ -6,8 +6,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import sample
+from app.domain.failures import FailureCode
 from app.domain.runs.result import Evaluation
-from app.domain.runs.spec import FailureCode
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.services import studies as study_service
 from app.services import tuning

@@ -2,24 +2,22 @@
 
     VeznaError
     ├── Invalid          422  the request is understood and wrong; names the fields and the remedy
-    ├── NotFound         404  no such run, study, dataset, …
-    ├── Conflict         409  the thing is not in a state that allows it
-    ├── Unavailable      503  a part that is needed is away (database, broker, files)
-    └── RunFailed             a run's end, with a code of the closed list `runs.FailureCode`
+    ├── NotFound         404  there is no such run, study, dataset, …
+    ├── Conflict         409  the current state does not allow this
+    ├── Unavailable      503  a required service (database, broker, files) is down
+    └── RunFailed             a run failed, with a code from a closed list: `app.domain.failures`
 
 `app.web.http.errors` alone turns them into HTTP; the supervisor alone turns them into a run's failure.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from app.domain.runs.spec import FailureCode
+from app.domain.messages import Message
 
 
 class VeznaError(Exception):
-    """Base of the tree. The message is a sentence for a person: what, why, what to do."""
+    """Base of the tree. The message is for a person: what is wrong, why, and what to do, in at most two sentences."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -28,17 +26,32 @@ class VeznaError(Exception):
 
 @dataclass(frozen=True)
 class FieldError:
-    """One wrong field: `path` as in the request body (`arms.1.method.r`), what is wrong, what to do."""
+    """One wrong field.
+
+    Message and remedy are sentences without their final period: a page may show them as a sentence or in a list.
+    """
 
     path: str
+    """As in the request body: `arms.1.method.r`."""
     message: str
+    """What is wrong, and why."""
     remedy: str = ""
+    """What to do."""
     column: int | None = None
-    """Where in a text that is read by a grammar, from 1."""
+    """Position in a text with a grammar, from 1."""
+
+    @property
+    def sentence(self) -> Message:
+        """What is wrong and what to do."""
+        return Message.joined(_ended(part) for part in (self.message, self.remedy) if part)
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else Message("%(sentence)s.", sentence=text)
 
 
 class Invalid(VeznaError):
-    """The request says something that cannot be done."""
+    """The request asks for something that cannot be done."""
 
     def __init__(self, message: str, fields: Sequence[FieldError] = ()) -> None:
         super().__init__(message)
@@ -47,12 +60,12 @@ class Invalid(VeznaError):
     @classmethod
     def field(cls, path: str, message: str, remedy: str = "") -> "Invalid":
         """An error about a single field."""
-        return cls(message, (FieldError(path, message, remedy),))
+        return cls.of([FieldError(path, message, remedy)])
 
     @classmethod
     def of(cls, fields: Sequence[FieldError]) -> "Invalid":
-        """One error about several fields, which says what all of them say."""
-        return cls("; ".join(field.message for field in fields), fields)
+        """An error about several fields, which says what all of them say."""
+        return cls(Message.joined([field.sentence for field in fields]), fields)
 
 
 class NotFound(VeznaError):
@@ -60,16 +73,8 @@ class NotFound(VeznaError):
 
 
 class Conflict(VeznaError):
-    """The thing is there, and not in a state that allows this."""
+    """The current state does not allow this."""
 
 
 class Unavailable(VeznaError):
-    """A part that this needs is away for now; trying again later is right."""
-
-
-class RunFailed(VeznaError):
-    """A run cannot go on. `code` is from the closed list; the message says what happened and what to do."""
-
-    def __init__(self, code: "FailureCode", message: str) -> None:
-        super().__init__(message)
-        self.code = code
+    """A required service is down; trying again later may work."""

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.domain.errors import VeznaError
+from app.domain.failures import Failure
 from app.domain.models.base_model import ModelFile
 from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
 from app.domain.runs.job import (
@@ -24,7 +25,7 @@ from app.domain.runs.job import (
     UpdatesReport,
 )
 from app.domain.runs.result import RunResult, to_array
-from app.domain.runs.spec import Failure, RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec, RunStatus
 from app.domain.tasks import Format
 from app.queue import TRAIN, Doorbell
 from app.services import tuning

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode
 from app.services import imports
 from tests.browser.conftest import Site
 from tests.factories import MANY, seed_study

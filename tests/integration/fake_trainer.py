@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+from app.domain.failures import Failure, FailureCode
 from app.domain.runs.job import (
     CheckpointReport,
     EvaluationReport,
@@ -23,7 +24,7 @@ from app.domain.runs.job import (
     TrainJob,
 )
 from app.domain.runs.result import ArtifactFile
-from app.domain.runs.spec import Failure, FailureCode, Phase
+from app.domain.runs.spec import Phase
 from tests.results import evaluation, result, step
 from worker.training.protocol import EXIT_STOPPED, Handover
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.failures import Failure, FailureCode
 from app.domain.resources.calibration import CARDS, GIB
-from app.domain.runs.spec import Failure, FailureCode
 from app.services import attempts
 from app.store.session import Database
 from tests.fakes import SilentBell

@@ -10,6 +10,7 @@ from sqlalchemy import event, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
+from app.domain.failures import Failure, FailureCode
 from app.domain.methods import METHODS, FullSpec, LoraSpec
 from app.domain.models.base_model import ModelRegistration
 from app.domain.runs.job import (
@@ -22,7 +23,7 @@ from app.domain.runs.job import (
     UpdatesReport,
 )
 from app.domain.runs.result import to_array
-from app.domain.runs.spec import Failure, FailureCode, Phase, RunSpec, RunStatus
+from app.domain.runs.spec import Phase, RunSpec, RunStatus
 from app.queue import TRAIN
 from app.services import attempts, models, runs, sweep, workers
 from app.services.attempts import Claim, Fenced

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from app import cli
 from app.cli import studies
+from app.domain.failures import Failure, FailureCode
 from app.domain.resources.calibration import GIB
-from app.domain.runs.spec import Failure, FailureCode, RunSpec
+from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.main import create_app
 from app.services import attempts

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.domain.errors import RunFailed, VeznaError
+from app.domain.errors import VeznaError
+from app.domain.failures import Failure, FailureCode, RunFailed
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.resources.estimate import MapRequest, PredictionRequest
-from app.domain.runs.spec import Failure, FailureCode, RunSpec, RunStatus, TrainingArguments
+from app.domain.runs.spec import RunSpec, RunStatus, TrainingArguments
 from app.queue import ESTIMATE
 from app.services import attempts, runs, sweep, workers
 from app.services.resources import estimates

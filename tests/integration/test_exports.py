@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode
 from app.main import create_app
 from app.settings import Settings
 from app.store.files import Files

@@ -11,9 +11,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import Failure, FailureCode, RunStatus
+from app.domain.runs.spec import RunStatus
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.studies.tuning import FIRST_SEED
 from app.services import attempts, studies, tuning

@@ -7,12 +7,13 @@ import pytest
 from sqlalchemy import select
 
 from app.domain.errors import Invalid, NotFound
+from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, LoraSpec, QloraSpec
 from app.domain.resources.calibration import ASSUMED, CARDS, GIB
 from app.domain.resources.estimate import MapRequest, PredictionRequest
 from app.domain.resources.memory_fit import EstimateRequest, FitReport, RunFit
 from app.domain.resources.memory_map import MapQuestion, MapReport
-from app.domain.runs.spec import Failure, FailureCode, RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec, TrainingArguments
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.services import attempts, runs
 from app.services.resources import estimates, memory_fit, memory_maps

@@ -12,12 +12,13 @@ from pydantic import SecretStr
 from app import sample
 from app.cli import cli
 from app.domain.data.findings import FindingCode
+from app.domain.failures import FailureCode
 from app.domain.methods import METHODS, SPECS
 from app.domain.resources.calibration import ASSUMED, MIB
 from app.domain.resources.estimate import DeviceKind
 from app.domain.runs.fields import FIELDS
 from app.domain.runs.result import Clocks
-from app.domain.runs.spec import FailureCode, RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec, TrainingArguments
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import METRICS, TASKS
 from app.main import create_app

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from pydantic import TypeAdapter
 
+from app.domain.failures import FailureCode
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.runs.job import (
     EvaluationReport,
@@ -22,7 +23,7 @@ from app.domain.runs.job import (
     StepsReport,
     TrainJob,
 )
-from app.domain.runs.spec import FailureCode, TrainingArguments
+from app.domain.runs.spec import TrainingArguments
 from tests import tiny
 from worker.training.environment import TRAINER_ENV
 from worker.training.host import COMMAND

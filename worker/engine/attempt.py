@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from app.domain.data.dataset import Row, Split
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import QloraSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Memory, Parameters, RunResult
-from app.domain.runs.spec import FailureCode, Phase
+from app.domain.runs.spec import Phase
 from worker.engine.clocks import Stopwatch
 from worker.engine.data.batches import Examples, check_length, read, seen
 from worker.engine.energy import EnergyMeter

@@ -11,9 +11,8 @@ from typing import Literal
 import torch
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.result import Environment
-from app.domain.runs.spec import FailureCode
 
 _PACKAGES = ("torch", "transformers", "peft", "vezna")
 

@@ -6,9 +6,8 @@ import re
 import torch
 from safetensors import SafetensorError
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
 from app.domain.resources.ledger import Ledger
-from app.domain.runs.spec import FAILURES, Failure, FailureCode
 
 _ASKED = re.compile(r"[Tt]ried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)")
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.data.previews import PreviewRequest
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from app.domain.resources.estimate import MapRequest, PredictionRequest
 from worker.children.parent import answers_only, die_with_parent, go_modestly
 

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from worker.children.parent import answers_only
 from worker.engine.models.inspect import inspect
 

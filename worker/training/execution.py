@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.dataset  # noqa: F401 pyarrow.parquet would import it when it reads its first file
 from pydantic import ValidationError
 
+from app.domain.failures import Failure, FailureCode
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.runs.job import (
     CheckpointReport,
@@ -22,7 +23,7 @@ from app.domain.runs.job import (
     UpdatesReport,
 )
 from app.domain.runs.result import Evaluation, StepMetrics
-from app.domain.runs.spec import Failure, FailureCode, Phase
+from app.domain.runs.spec import Phase
 from worker.engine.attempt import Attempt
 from worker.engine.failures import failure
 from worker.engine.progress import Stopped

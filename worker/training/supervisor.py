@@ -17,7 +17,8 @@ import structlog
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.domain.errors import RunFailed, Unavailable
+from app.domain.errors import Unavailable
+from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
 from app.domain.runs.job import (
     CheckpointReport,
     FailureReport,
@@ -27,7 +28,7 @@ from app.domain.runs.job import (
     TrainJob,
 )
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import FAILURES, Failure, FailureCode, RunStatus
+from app.domain.runs.spec import RunStatus
 from app.services import attempts
 from app.services.attempts import Claim, Fenced, Orders
 from app.services.models import location_of

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.confounders import Term
+from app.domain.failures import Failure
 from app.domain.methods import Family
-from app.domain.runs.spec import Failure, RunStatus
+from app.domain.runs.spec import RunStatus
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.failures import Failure
 from app.domain.models.base_model import ModelFile
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.runs.result import Evaluation, RunResult, StepMetrics
-from app.domain.runs.spec import Failure, Phase, RunSpec
+from app.domain.runs.spec import Phase, RunSpec
 from app.domain.tasks import Format
 
 

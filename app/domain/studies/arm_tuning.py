@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.domain.runs.spec import Failure
+from app.domain.failures import Failure
 from app.domain.studies.power import smallest_difference
 from app.domain.studies.spec import LARGEST_RATE, ArmSpec, StudySpec
 from app.domain.studies.tuning import Chosen, Hopeless, NoTuning, Step, Trial, Tried, next_step, tried

@@ -19,9 +19,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from app.domain.failures import Failure
 from app.domain.names import wrong
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import Failure, RunStatus
+from app.domain.runs.spec import RunStatus
 
 MOST_RATES = 64
 FIRST_SEED = 1_000_000

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from app.domain.failures import Failure, FailureCode
 from app.domain.resources.calibration import missed, relative_error
 from app.domain.resources.estimate import PredictionRequest
 from app.domain.resources.memory_fit import (
@@ -38,7 +39,7 @@ from app.domain.resources.memory_fit import (
 )
 from app.domain.resources.no_device_fits import refusal
 from app.domain.resources.savings import WayOut, ways_out
-from app.domain.runs.spec import Failure, FailureCode, RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec, RunStatus
 from app.domain.studies.spec import StudySpec
 from app.queue import Doorbell
 from app.services.resources import estimates, requests

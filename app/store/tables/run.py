@@ -11,13 +11,14 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.errors import Conflict
+from app.domain.failures import Failure, FailureCode
 from app.domain.imports.result import OutsideResult
 from app.domain.methods import Family
 from app.domain.resources.ledger import Ledger
 from app.domain.runs import groups
 from app.domain.runs.checkpoint import StoredCheckpoint
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import Failure, FailureCode, RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec, RunStatus
 from app.store.tables.base import Base, now
 
 LISTED = (

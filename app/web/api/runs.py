@@ -9,13 +9,14 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app.domain.failures import Failure
 from app.domain.imports.result import OutsideResult
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.annotations import Annotation
 from app.domain.runs.digits import plain
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn
-from app.domain.runs.spec import Failure, RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec, RunStatus
 from app.queue import Doorbell
 from app.services import annotations
 from app.services import runs as run_service

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.domain.failures import Failure
 from app.domain.methods import METHODS
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import RunResult, Steps
-from app.domain.runs.spec import Failure, RunStatus
+from app.domain.runs.spec import RunStatus
 from app.domain.tasks import Task
 from app.web.charts import live
 from app.web.charts.live import Live, Mark

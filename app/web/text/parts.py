@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import Arm, Comparison
 from app.domain.comparison.verdict import Difference, VerdictKind
-from app.domain.runs.spec import FAILURES, Failure, FailureCode
+from app.domain.failures import FAILURES, Failure, FailureCode
 from app.web.format import NBSP, decimal, plus_minus, points, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext

@@ -7,9 +7,10 @@ import pytest
 
 from app.domain.comparison.study import Comparison, RunOutcome, compare
 from app.domain.comparison.verdict import VerdictKind
+from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.result import Forgetting, RunResult
-from app.domain.runs.spec import Failure, FailureCode, RunStatus
+from app.domain.runs.spec import RunStatus
 from app.domain.studies.spec import ArmSpec, StudySpec
 from tests.results import result
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, BartConfig, Gemma3Config, MambaConfig, PreTrainedConfig, PreTrainedModel
 
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from app.domain.methods import LastLayersSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.tasks import Task

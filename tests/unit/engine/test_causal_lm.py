@@ -27,7 +27,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from app.domain.data.dataset import ChatRow, LabelledRow, PairRow, Row, TextRow
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec, PromptSpec, PTuningSpec
 from app.domain.runs.spec import TrainingArguments
 from app.domain.tasks import Format, MetricName

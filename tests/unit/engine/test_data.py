@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from app.domain.data.dataset import LabelledRow
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import HeadOnlySpec
-from app.domain.runs.spec import FailureCode
 from tests import tiny, tiny_lm
 from worker.engine.data.batches import Texts, check_length, evaluation_order, padded, read, training_order
 from worker.engine.models.load import load

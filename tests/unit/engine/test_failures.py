@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from app.domain.errors import RunFailed
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode, RunFailed
 from worker.engine.failures import failure
 
 

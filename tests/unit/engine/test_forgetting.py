@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.domain.data.dataset import PairRow, TextRow
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.result import RunResult
 from tests import tiny, tiny_lm

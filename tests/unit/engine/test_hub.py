@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import constants
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.models.base_model import ModelFacts, ModelFile
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import FailureCode, Phase
+from app.domain.runs.spec import Phase
 from tests import hub as small_hub
 from tests import tiny
 from worker.engine.attempt import Attempt

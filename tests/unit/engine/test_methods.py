@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import METHODS, BottleneckAdapterSpec, MethodSpec, PrefixSpec, QloraSpec
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import FailureCode
 from tests import tiny, tiny_lm
 from tests.unit.engine import adapted as tried
 from worker.engine.attempt import Attempt

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors.torch import load_file
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import (
     AdaLoraSpec,
     Ia3Spec,
@@ -25,7 +25,6 @@ from app.domain.methods import (
     PTuningSpec,
     VeraSpec,
 )
-from app.domain.runs.spec import FailureCode
 from tests import tiny
 from tests.unit.engine import adapted as tried
 from tests.unit.engine import test_resume

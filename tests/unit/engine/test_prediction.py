@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec, QloraSpec
 from app.domain.resources.estimate import MapRequest, PredictionRequest
 from app.domain.resources.ledger import OWNERS, Ledger
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import FailureCode, TrainingArguments
+from app.domain.runs.spec import TrainingArguments
 from app.domain.tasks import Format
 from tests import tiny, tiny_lm
 from tests.unit.engine import adapted as tried

@@ -14,9 +14,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, T5Config
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import LoraSpec, QloraSpec
-from app.domain.runs.spec import FailureCode
 from app.domain.tasks import Task
 from tests import tiny
 from worker.engine.attempt import Attempt

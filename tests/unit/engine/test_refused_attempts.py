@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import PromptSpec
-from app.domain.runs.spec import FailureCode, Phase
+from app.domain.runs.spec import Phase
 from tests import tiny
 from worker.engine.attempt import Attempt
 

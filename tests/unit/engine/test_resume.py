@@ -9,7 +9,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import RunResult

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, M2M100Config, PreTrainedModel, PreTrainedTokenizerBase, Qwen2AudioConfig
 
 from app.domain.data.dataset import PairRow, Row, TextRow
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec, PromptSpec
 from app.domain.runs.spec import TrainingArguments
 from tests import tiny, tiny_lm

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers.models.bert.modeling_bert import BertAttention, BertPreTrainedModel
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.runs.result import DataSeen, Evaluation, RunResult
-from app.domain.runs.spec import FailureCode, Phase, TrainingArguments
+from app.domain.runs.spec import Phase, TrainingArguments
 from tests import tiny
 from worker.engine.attempt import Attempt
 from worker.engine.progress import Stopped

@@ -16,7 +16,7 @@ import pytest
 
 from app.domain.data import dataset
 from app.domain.data.dataset import Split
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.runs.job import TrainJob
 from app.domain.runs.spec import RunSpec

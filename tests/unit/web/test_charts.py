@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy.orm import Session
 
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode
 from app.settings import Settings
 from app.web.charts import render
 from app.web.charts.differences import Differences, Row

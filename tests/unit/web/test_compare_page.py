@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.cli.terminal.runs import compared_table
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode
 from app.services import imports
 from tests.factories import plain, seed_study
 from tests.outside import ALL, as_file, peft_files, result

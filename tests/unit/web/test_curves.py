@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.runs.result import Steps
-from app.domain.runs.spec import FailureCode
 from app.domain.studies.spec import ArmSpec
 from app.settings import Settings
 from app.store.queries import steps

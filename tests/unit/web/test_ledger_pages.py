@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.failures import Failure, FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.resources.calibration import Estimate
-from app.domain.runs.spec import Failure, FailureCode
 from app.store.queries import runs
 from app.web.charts import legend, render, stacks
 from app.web.charts.legend import Entry

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
-from app.domain.runs.spec import FAILURES, FailureCode, RunSpec, RunStatus
+from app.domain.failures import FAILURES, FailureCode
+from app.domain.runs.spec import RunSpec, RunStatus
 from app.store.queries import runs
 from app.store.tables import now
 from app.web.run_live import RunLive

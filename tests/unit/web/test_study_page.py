@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.failures import FailureCode
 from app.domain.methods import Ia3Spec, LoraSpec
-from app.domain.runs.spec import FailureCode
 from app.domain.studies.spec import ArmSpec
 from app.store.session import Database
 from tests import filled

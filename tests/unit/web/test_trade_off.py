@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import Comparison
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode
 from app.settings import Settings
 from app.store.tables import RunRow
 from app.web.charts import render

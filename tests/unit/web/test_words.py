@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app.domain.comparison.study import Comparison
+from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
-from app.domain.runs.spec import FailureCode
 from app.domain.studies.spec import ArmSpec
 from app.web.text import caveats, facts, focus, headline, lead, phrase, seeds_needed, what_would_decide
 from app.web.text.parts import listed, seeds, times_smaller

@@ -7,8 +7,8 @@ from babel.messages import Catalog
 from babel.messages.pofile import read_po
 from babel.support import Translations
 
+from app.domain.failures import FAILURES
 from app.domain.methods import METHODS
-from app.domain.runs.spec import FAILURES
 from app.web import i18n
 from app.web.catalogue import TEMPLATE, extracted, languages, text, updated
 from app.web.templating import ENVIRONMENT

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import ROWS, SPLITS, Row, Split
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.result import DataSeen
-from app.domain.runs.spec import FailureCode
 from app.domain.tasks import Format
 
 IGNORED = -100

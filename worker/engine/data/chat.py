@@ -26,8 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from app.domain.data.dataset import ChatRow, Message
-from app.domain.errors import RunFailed
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode, RunFailed
 
 ASSISTANT = "assistant"
 _MOST_LINES = 1_000_000

@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from app.domain.errors import RunFailed
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode, RunFailed
 from worker.engine.data.batches import IGNORED, Batch, learnt
 from worker.engine.models.precision import alike, compute_type, computing
 

@@ -22,8 +22,7 @@ from app.domain.data.previews import (
     PreviewToken,
     SplitLengths,
 )
-from app.domain.errors import RunFailed
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode, RunFailed
 from worker.engine.data.lines import LineWriter
 from worker.engine.models import hub
 from worker.engine.models.load import load_tokenizer

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedConfig
 
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from worker.engine.models.weights import chosen_weights
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}

@@ -7,11 +7,10 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.resources.estimate import PredictionRequest
-from app.domain.runs.spec import FailureCode
 from worker.engine.estimation.fake import pack
 from worker.engine.estimation.loading import loading_bytes, stored, type_of
 from worker.engine.memory.measured import tensor_bytes

@@ -17,10 +17,9 @@ from math import prod
 import torch
 from torch import nn
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.models.architecture import Tensor
 from app.domain.runs.result import Audit, AuditGroup
-from app.domain.runs.spec import FailureCode
 from worker.engine.models.quantization import shape, stored
 
 _SHOWN = 3

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from app.domain.data.dataset import Split
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.result import Evaluation
-from app.domain.runs.spec import FailureCode
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import Batch, Examples, evaluation_order
 

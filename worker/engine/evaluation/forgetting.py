@@ -15,10 +15,9 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import PairRow, Row, TextRow
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Forgetting
-from app.domain.runs.spec import FailureCode
 from worker.engine.data.batches import Examples, Listener, read
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.tasks import TASKS

@@ -19,11 +19,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import is_fake
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import AdaLoraSpec, PeftMethod
 from app.domain.methods.base import layer as peft_name
 from app.domain.models.architecture import LinearFacts, TaskModel
-from app.domain.runs.spec import FailureCode, RunSpec
+from app.domain.runs.spec import RunSpec
 from worker.engine.evaluation.change import Change, Product, matrix
 from worker.engine.methods.adalora import RankBudget, keep_ranks_still, ranks_left
 from worker.engine.methods.virtual_tokens import generate

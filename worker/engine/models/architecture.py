@@ -13,9 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
-from app.domain.runs.spec import FailureCode
 from app.domain.tasks import TASKS, Task
 from worker.engine.models.quantization import shape
 from worker.engine.prefix.forward_order import behind_blocks

@@ -3,9 +3,9 @@ inspected."""
 
 from pathlib import Path
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import FailureCode, Phase
+from app.domain.runs.spec import Phase
 from worker.engine.models import hub
 from worker.engine.models.weights import fingerprint
 from worker.engine.progress import Instruments

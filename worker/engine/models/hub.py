@@ -16,10 +16,9 @@ from typing import NamedTuple
 from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.models.base_model import ModelFile
 from app.domain.resources.no_device_fits import size
-from app.domain.runs.spec import FailureCode
 from worker.engine.models.hub_errors import Unreachable, said
 from worker.engine.models.weights import chosen_weights, refuse_unusable
 

@@ -7,8 +7,7 @@ from typing import Literal
 
 from huggingface_hub import errors, get_token
 
-from app.domain.errors import RunFailed
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode, RunFailed
 
 Kind = Literal["model", "dataset"]
 _SUCH_AS: dict[Kind, str] = {"model": "google-t5/t5-small", "dataset": "fancyzhx/ag_news"}

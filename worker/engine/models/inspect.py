@@ -5,10 +5,9 @@ from typing import Any
 
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.models.architecture import LABELS, ParameterFacts, TaskModel
 from app.domain.models.base_model import FACTS_VERSION, LONGEST_TEMPLATE, ModelFacts, ModelFile, TokenizerFacts
-from app.domain.runs.spec import FailureCode
 from app.domain.tasks import Task
 from worker.engine.data.batches import most_tokens, positions
 from worker.engine.estimation.unloaded import on_meta

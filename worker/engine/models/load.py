@@ -21,8 +21,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.errors import RunFailed
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.tasks import Task
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe, head_names

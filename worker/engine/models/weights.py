@@ -5,8 +5,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from app.domain.errors import RunFailed
-from app.domain.runs.spec import FailureCode
+from app.domain.failures import FailureCode, RunFailed
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack", ".h5"}

@@ -25,10 +25,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import Evaluation
-from app.domain.runs.spec import FailureCode
 from worker.engine.memory.measured import tensor_bytes
 
 KEPT = 2

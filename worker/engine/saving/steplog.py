@@ -10,9 +10,8 @@ from types import TracebackType
 
 import torch
 
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.result import StepMetrics
-from app.domain.runs.spec import FailureCode
 from worker.engine.progress import Instruments
 
 FLUSH_SECONDS = 0.25

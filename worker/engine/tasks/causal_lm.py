@@ -18,9 +18,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from app.domain.data.dataset import Row, Split
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import FailureCode
 from app.domain.tasks import generates
 from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
 from worker.engine.data.lines import LineWriter, report

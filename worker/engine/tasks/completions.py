@@ -12,9 +12,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import Row
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import FailureCode
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import IGNORED, Batch, Texts, most_tokens
 from worker.engine.evaluation.evaluate import Evaluator, Predictions

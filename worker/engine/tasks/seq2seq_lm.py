@@ -21,9 +21,8 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedMode
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 from app.domain.data.dataset import PairRow, Row, Split
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import FailureCode
 from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.tasks.completions import (

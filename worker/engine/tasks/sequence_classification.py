@@ -15,9 +15,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from app.domain.data.dataset import LabelledRow, Row, Split
-from app.domain.errors import RunFailed
+from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import FailureCode
 from worker.engine.data.batches import Batch, Listener, Texts, in_chunks, most_tokens, padded
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 

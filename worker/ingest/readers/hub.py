@@ -15,7 +15,7 @@ import datasets
 from huggingface_hub import HfApi
 
 from app.domain.data.uploads import SourceRequest
-from app.domain.errors import RunFailed
+from app.domain.failures import RunFailed
 from worker.engine.models.hub_errors import said
 from worker.ingest.readers.batches import Unreadable
 from worker.ingest.readers.files import Progress

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from app.domain.runs.spec import FAILURES, Failure, FailureCode
+from app.domain.failures import FAILURES, Failure, FailureCode
 from app.web.format import MIB, memory
 from app.web.i18n import gettext as _
 from app.web.text.memory_fit import peak_words

@@ -1,0 +1,76 @@
+"""Why a run fails: a closed list of codes, each with a sentence that says what to do."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.errors import VeznaError
+from app.domain.resources.ledger import Ledger
+
+
+class FailureCode(StrEnum):
+    """Why a run failed: a closed list."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    HOST_OOM = "host_oom"
+    KILLED = "killed"
+    DIVERGED = "diverged"
+    AUDIT = "audit"
+    BAD_CONFIGURATION = "bad_configuration"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    DATASET_UNAVAILABLE = "dataset_unavailable"
+    DISK_FULL = "disk_full"
+    STALLED = "stalled"
+    LOST = "lost"
+    INTERNAL = "internal"
+
+
+FAILURES: dict[FailureCode, str] = {
+    FailureCode.OUT_OF_MEMORY: (
+        "The device had no memory left. Use a smaller batch with accumulation, a shorter max_length, or LoRA."
+    ),
+    FailureCode.HOST_OOM: (
+        "The machine had no memory left and ended the trainer. Use a smaller batch, or a machine with more memory."
+    ),
+    FailureCode.KILLED: "The trainer was ended from outside. Look at the worker's log, then submit the run again.",
+    FailureCode.DIVERGED: (
+        "The loss became infinite or not a number. Lower the learning rate or lengthen the warm-up."
+    ),
+    FailureCode.AUDIT: (
+        "What trained is not what the method says should train, so the result was thrown away. "
+        "This is a bug: report it with the run's spec."
+    ),
+    FailureCode.BAD_CONFIGURATION: "The method does not fit this model or this task. The message names the field.",
+    FailureCode.MODEL_UNAVAILABLE: (
+        "The worker could not read the base model. Check the name, the revision and the worker's network or directory."
+    ),
+    FailureCode.DATASET_UNAVAILABLE: (
+        "The worker could not read the dataset's file. Check that web and worker share VEZNA_FILES_URL."
+    ),
+    FailureCode.DISK_FULL: "The worker's disk is full. Free some space, then submit the run again.",
+    FailureCode.STALLED: ("The trainer was alive and made no progress until its deadline. Look at the worker's log."),
+    FailureCode.LOST: (
+        "The worker was lost as often as a run may be tried. Look at the worker's log, then submit the run again."
+    ),
+    FailureCode.INTERNAL: "Vezna made a mistake. Report it with the run's log.",
+}
+"""A sentence for each code, with the next step."""
+
+
+class Failure(BaseModel):
+    """Why a run failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: FailureCode
+    message: str
+    ledger: Ledger | None = None
+    """Who held what when memory ran out, where a step was being measured."""
+
+
+class RunFailed(VeznaError):
+    """A run cannot go on. The message is kept with the run, in English, as its log is."""
+
+    def __init__(self, code: FailureCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
