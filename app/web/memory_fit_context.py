@@ -9,7 +9,7 @@ from app.domain.methods import Family
 from app.domain.resources.calibration import Estimate, usable
 from app.domain.resources.memory_fit import ArmFit, FitReport, MachineFit, WayFound
 from app.web.bars import Segment, segments
-from app.web.charts.render import content_hash
+from app.web.figures.drawing.render import content_hash
 from app.web.figures.figure import Key
 from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_key
 from app.web.format import file_size, memory

@@ -6,12 +6,12 @@ from math import floor, log10
 
 from app.domain.comparison.break_even import Line, Prices, Upkeep, cheaper_from, cost, stored
 from app.domain.comparison.study import Arm, Comparison
-from app.web.charts import break_even as drawing
-from app.web.charts.break_even import BreakEven, Growth
 from app.web.figures.axes import AXES
+from app.web.figures.drawing import break_even as drawing
+from app.web.figures.drawing.break_even import BreakEven, Growth
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.prices import PricesForm
-from app.web.figures.verdict import look
+from app.web.figures.verdict import mark_style
 from app.web.format import GIB, KIB, MIB, NBSP, NOTHING, count, decimal, duration, energy, file_size
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -155,7 +155,7 @@ def _is_whole(arm: Arm) -> bool:
 
 
 def _kept(arm: Arm, *, whole: bool, base: float) -> Kept:
-    assert arm.costs is not None  # noqa: S101  (the caller looks)
+    assert arm.costs is not None  # noqa: S101  (the caller styles)
     joules = AXES["energy"].spread(arm)
     upkeep = Upkeep(
         seconds=arm.costs.wall_seconds.mean,
@@ -177,7 +177,7 @@ def _data(keeping: Keeping) -> BreakEven:
     return BreakEven(
         arms=tuple(
             Growth(
-                look(kept.arm),
+                mark_style(kept.arm),
                 lines[kept.arm.title].at(1) / size,
                 lines[kept.arm.title].at(most) / size,
                 starts[kept.arm.title],

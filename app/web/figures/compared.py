@@ -8,9 +8,9 @@ from typing import Literal, get_args
 from app.domain.comparison.costs import Spread
 from app.domain.comparison.pareto import Better, pareto_front
 from app.domain.comparison.runs import Compared, ComparedArm
-from app.web.charts import trade_off as drawing
-from app.web.charts.style import Look
-from app.web.charts.trade_off import Missing, Point, Reach, Side, TradeOff
+from app.web.figures.drawing import trade_off as drawing
+from app.web.figures.drawing.theme import MarkStyle
+from app.web.figures.drawing.trade_off import Missing, Point, Reach, Side, TradeOff
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.format import GIB, KIB, MIB, NOTHING, duration, file_size, memory, percent, short_count
 from app.web.i18n import gettext as _
@@ -101,7 +101,7 @@ def trade_off(found: Compared, cost: Cost) -> Figure:
             _point(found, arm, axis, named=len(arms) <= 2 * MOST_NAMED or arm in best or arm.is_reference)
             for arm in arms
         ),
-        missing=tuple(Missing(_look(arm), _lacks(arm, axis)) for arm in found.arms if arm not in arms)[:MOST_NAMED],
+        missing=tuple(Missing(_style(arm), _lacks(arm, axis)) for arm in found.arms if arm not in arms)[:MOST_NAMED],
         front=tuple(place for place, arm in enumerate(arms) if arm in best),
         x=_across(arms, axis),
         y=Side(
@@ -128,17 +128,17 @@ def trade_off(found: Compared, cost: Cost) -> Figure:
     )
 
 
-def _look(arm: ComparedArm, *, named: bool = True) -> Look:
-    return Look(arm.title if named else "", arm.family, arm.hollow)
+def _style(arm: ComparedArm, *, named: bool = True) -> MarkStyle:
+    return MarkStyle(arm.title if named else "", arm.family, arm.hollow)
 
 
 def _point(found: Compared, arm: ComparedArm, axis: CostAxis, *, named: bool) -> Point:
     own, spent = arm.score, arm.costs[axis.field]
-    assert own is not None  # noqa: S101  (the caller looks)
+    assert own is not None  # noqa: S101  (the caller styles)
     size, _unit = axis.units(max(a.costs[axis.field].high for a in found.arms if axis.field in a.costs))
     low, high = (own.mean if end is None else end for end in (own.low, own.high))
     return Point(
-        _look(arm, named=named),
+        _style(arm, named=named),
         f"{percent(own.mean)}, {axis.say(spent.mean)}",
         Reach(spent.mean / size, spent.low / size, spent.high / size),
         Reach(100 * own.mean, 100 * max(0.0, low), 100 * min(1.0, high)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from app.domain.comparison.costs import Costs
 from app.domain.resources.calibration import Estimate
 from app.domain.runs.result import Memory
-from app.web.charts.stacks import Bar, Part
+from app.web.figures.drawing.stacks import Bar, Part
 from app.web.figures.figure import Key
 from app.web.format import MIB, duration, mib
 from app.web.i18n import gettext as _

@@ -10,14 +10,14 @@ from app.domain.comparison.study import Comparison
 from app.domain.runs.result import STEP_DTYPE, Steps
 from app.domain.runs.smoothing import Band, Floats
 from app.domain.tasks import generates
-from app.web.charts import curves as drawing
-from app.web.charts.curves import Curve, Curves, band_of, line_of, pairs, some_of, top_of
 from app.web.figures.curve_titles import curve_title
+from app.web.figures.drawing import curves as drawing
+from app.web.figures.drawing.curves import Curve, Curves, band_of, line_of, pairs, some_of, top_of
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.quantities import Quantity
 from app.web.figures.reports import Checkpoint, EveryStep, Line, Reports
-from app.web.figures.verdict import look
-from app.web.figures.view import StudyView
+from app.web.figures.verdict import mark_style
+from app.web.figures.view import ViewParams
 from app.web.format import count
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -33,7 +33,7 @@ def curves(
     found: Comparison,
     steps: Mapping[int, Steps],
     checkpoints: Mapping[int, Sequence[Checkpoint]],
-    view: StudyView,
+    view: ViewParams,
 ) -> Figure:
     """As the address asks."""
     reports = Reports(found, steps, checkpoints, view)
@@ -102,7 +102,7 @@ def _curve(reports: Reports, line: Line, far: float, size: float) -> Curve:
         validated = _scaled(line.marks, far, size)
         marks = pairs(validated.x, validated.mean)
     return Curve(
-        look=look(line.arm),
+        style=mark_style(line.arm),
         mean=line_of(calm.x, calm.mean),
         band=band_of(calm) if line.seeds > 1 else (),
         raw=line_of(raw.x, raw.mean) if reports.factor else (),

@@ -2,10 +2,10 @@
 
 from app.domain.data.dataset import DatasetFacts
 from app.domain.data.previews import PERCENTILES, SplitLengths
-from app.web.charts import lengths as lengths_chart
-from app.web.charts import stacks
-from app.web.charts.lengths import Bin, Lengths
-from app.web.charts.stacks import Bar, Part, Stacks
+from app.web.figures.drawing import lengths as lengths_chart
+from app.web.figures.drawing import stacks
+from app.web.figures.drawing.lengths import Bin, Lengths
+from app.web.figures.drawing.stacks import Bar, Part, Stacks
 from app.web.figures.figure import Column, Figure, Table
 from app.web.format import count, percent, share
 from app.web.i18n import gettext as _

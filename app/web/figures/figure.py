@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from app.web.charts import grammar as alt
-from app.web.charts import render
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing import render
 from app.web.i18n import language
 
 Cell = str | int | float | None

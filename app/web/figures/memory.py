@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import Arm, Comparison
 from app.domain.resources.calibration import relative_error
-from app.web.charts import stacks
-from app.web.charts.stacks import Bar, Stacks
 from app.web.figures.costs import OWNERS, WIDTHS, owner_bar, owner_key, owners
+from app.web.figures.drawing import stacks
+from app.web.figures.drawing.stacks import Bar, Stacks
 from app.web.figures.estimates import predicted_cells, predicted_columns
 from app.web.figures.figure import Cell, Column, Figure, Key, Table
 from app.web.figures.owners import LEDGER, Foreseen, Sizes, ledger_bar, ledger_key, ledger_sizes

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from app.domain.resources.calibration import usable
 from app.domain.resources.ledger import OWNERS
 from app.domain.resources.memory_map import MapCellFit, MapReport
-from app.web.charts import heat
-from app.web.charts.heat import Cell, Heat, Verdict
+from app.web.figures.drawing import heat
+from app.web.figures.drawing.heat import Cell, Heat, Verdict
 from app.web.figures.figure import Column, Figure, Table
 from app.web.format import GIB, count, decimal, memory, mib
 from app.web.i18n import gettext as _

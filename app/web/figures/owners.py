@@ -8,7 +8,7 @@ from app.domain.resources.estimate import Prediction
 from app.domain.resources.ledger import OWNERS, Owner
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Memory
-from app.web.charts.stacks import Bar, Part
+from app.web.figures.drawing.stacks import Bar, Part
 from app.web.figures.figure import Key
 from app.web.format import MIB, mib
 from app.web.i18n import gettext as _

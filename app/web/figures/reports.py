@@ -13,7 +13,7 @@ from app.domain.runs.spec import RunStatus
 from app.domain.tasks import generates
 from app.web.figures.figure import Cell
 from app.web.figures.quantities import PLACES, QUANTITIES, Place, Quantity
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 
 BLOCK = 4096
 """Steps that are rows at one time."""
@@ -38,7 +38,7 @@ class Reports:
     found: Comparison
     steps: Mapping[int, Steps]
     checkpoints: Mapping[int, Sequence[Checkpoint]]
-    view: StudyView
+    view: ViewParams
 
     @property
     def quantity(self) -> Quantity:

@@ -13,11 +13,11 @@ from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import RunResult, Steps
 from app.domain.runs.spec import RunStatus
 from app.domain.tasks import Task
-from app.web.charts import live
-from app.web.charts.live import Live, Mark
-from app.web.charts.style import FAMILIES, Look
-from app.web.charts.thin import Floats, smooth, window_for
 from app.web.figures.curve_titles import still_falling
+from app.web.figures.drawing import live
+from app.web.figures.drawing.live import Live, Mark
+from app.web.figures.drawing.theme import FAMILIES, MarkStyle
+from app.web.figures.drawing.thin import Floats, smooth, window_for
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.reports import EveryStep
 from app.web.figures.run_costs import clocks, died, owners
@@ -58,8 +58,8 @@ def run_figures(run: RunEvidence) -> dict[str, Figure]:
     if run.result:
         figures += [owners(run.result.memory, run.fit), clocks(run.result.clocks, run.fit)]
         if run.updates and run.updates.matrices:
-            look = Look(_("ΔW"), METHODS[run.method_kind].family)
-            figures += [run_energy(look, run.updates), run_map(run.label, look, run.updates)]
+            style = MarkStyle(_("ΔW"), METHODS[run.method_kind].family)
+            figures += [run_energy(style, run.updates), run_map(run.label, style, run.updates)]
     elif run.failure and run.failure.ledger:
         figures.append(died(run.failure.ledger, run.fit))
     return {figure.name: figure for figure in figures}

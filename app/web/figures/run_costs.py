@@ -3,8 +3,6 @@
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Clocks, Memory
-from app.web.charts import stacks
-from app.web.charts.stacks import Stacks
 from app.web.figures.costs import (
     OWNERS,
     WIDTHS,
@@ -15,6 +13,8 @@ from app.web.figures.costs import (
     train_bar,
 )
 from app.web.figures.costs import owners as old_owners
+from app.web.figures.drawing import stacks
+from app.web.figures.drawing.stacks import Stacks
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.owners import Foreseen, Sizes, ledger_bar, ledger_sizes, memory_sizes, names
 from app.web.format import decimal, duration, memory, mib, share

@@ -16,9 +16,9 @@ from app.web.figures.trade_off import trade_off
 from app.web.figures.tuning import tuning
 from app.web.figures.updates import Updates, matrix_map, study_energy
 from app.web.figures.verdict import verdict
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 
-AS_USUAL = StudyView()
+AS_USUAL = ViewParams()
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class StudyEvidence:
     updates: Updates = field(default_factory=dict)
 
 
-def study_figures(evidence: StudyEvidence, view: StudyView = AS_USUAL) -> dict[str, Figure]:
+def study_figures(evidence: StudyEvidence, view: ViewParams = AS_USUAL) -> dict[str, Figure]:
     """Every figure by its name, as one looks at it."""
     found = evidence.comparison
     figures = (

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import Arm, Comparison
 from app.domain.resources.calibration import Estimate, relative_error
-from app.web.charts import stacks
-from app.web.charts.stacks import Bar, Stacks
 from app.web.figures.costs import PHASES, WIDTHS, before_training, phase_bar, phases, train_bar
+from app.web.figures.drawing import stacks
+from app.web.figures.drawing.stacks import Bar, Stacks
 from app.web.figures.estimates import predicted_cells, predicted_columns
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.owners import Foreseen

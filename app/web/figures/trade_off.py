@@ -8,12 +8,12 @@ from app.domain.comparison.costs import Spread
 from app.domain.comparison.pareto import Better, pareto_front
 from app.domain.comparison.study import Arm, Comparison
 from app.domain.comparison.verdict import VerdictKind
-from app.web.charts import trade_off as drawing
-from app.web.charts.trade_off import Missing, Point, Reach, Side, TradeOff
 from app.web.figures.axes import AXES, Axis
+from app.web.figures.drawing import trade_off as drawing
+from app.web.figures.drawing.trade_off import Missing, Point, Reach, Side, TradeOff
 from app.web.figures.figure import Cell, Column, Figure, Table
-from app.web.figures.verdict import look
-from app.web.figures.view import StudyView
+from app.web.figures.verdict import mark_style
+from app.web.figures.view import ViewParams
 from app.web.format import NOTHING
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -37,7 +37,7 @@ class Pair:
     arms: tuple[Arm, ...]
 
     @classmethod
-    def of(cls, found: Comparison, view: StudyView) -> "Pair":
+    def of(cls, found: Comparison, view: ViewParams) -> "Pair":
         """As the address asks."""
         x, y = AXES[view.x], AXES[view.y]
         return cls(found, x, y, tuple(arm for arm in found.arms if x.spread(arm) and y.spread(arm)))
@@ -64,7 +64,7 @@ class Pair:
         return {"x": self.x.title(self.found), "y": self.y.title(self.found)}
 
 
-def trade_off(found: Comparison, view: StudyView) -> Figure:
+def trade_off(found: Comparison, view: ViewParams) -> Figure:
     """Over the two axes that one asked for."""
     pair = Pair.of(found, view)
     front = pair.front
@@ -89,7 +89,7 @@ def trade_off(found: Comparison, view: StudyView) -> Figure:
     )
 
 
-def _empty(pair: Pair, view: StudyView) -> str:
+def _empty(pair: Pair, view: ViewParams) -> str:
     if view.x == view.y:
         return _("Both axes are %(x)s: choose two that differ.", **pair.words)
     if pair.arms:
@@ -128,7 +128,7 @@ def _side(pair: Pair, axis: Axis, text: str) -> Side:
 def _points(pair: Pair) -> list[Point]:
     return [
         Point(
-            look(arm),
+            mark_style(arm),
             ", ".join(axis.say(spread.mean) for axis in (pair.y, pair.x) if (spread := axis.spread(arm))),
             _reach(pair, pair.x, arm),
             _reach(pair, pair.y, arm),
@@ -144,10 +144,10 @@ def _missing(pair: Pair) -> list[Missing]:
         if arm in pair.arms:
             continue
         if arm.over:
-            found.append(Missing(look(arm), ended(arm)))
+            found.append(Missing(mark_style(arm), ended(arm)))
         elif arm.score:
             lacks = [axis.title(pair.found) for axis in (pair.x, pair.y) if not axis.spread(arm)]
-            found.append(Missing(look(arm), _("%(axes)s not measured", axes=listed(lacks))))
+            found.append(Missing(mark_style(arm), _("%(axes)s not measured", axes=listed(lacks))))
     return found
 
 
@@ -206,7 +206,7 @@ def _told_apart(pair: Pair, arm: Arm) -> bool:
 def _trade(found: Comparison, arm: Arm, cost: Axis) -> str:
     """What one gets for what one pays."""
     own, its = cost.spread(arm), cost.spread(found.reference)
-    assert own is not None and its is not None  # noqa: S101  (the caller looks)
+    assert own is not None and its is not None  # noqa: S101  (the caller styles)
     cheaper = own.mean < its.mean
     values = {
         "arm": said(arm),

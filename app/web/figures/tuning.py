@@ -3,10 +3,10 @@
 from app.domain.comparison.study import Arm, Comparison
 from app.domain.studies.tuning import Tried
 from app.domain.tasks import generates
-from app.web.charts import tuning as drawing
-from app.web.charts.tuning import RateLine, RateLines
+from app.web.figures.drawing import tuning as drawing
+from app.web.figures.drawing.tuning import RateLine, RateLines
 from app.web.figures.figure import Cell, Column, Figure, Table
-from app.web.figures.verdict import look
+from app.web.figures.verdict import mark_style
 from app.web.format import count, decimal, hundred, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -47,7 +47,7 @@ def last_tried(arm: Arm) -> list[Tried]:
 def _line(arm: Arm, *, by_loss: bool) -> RateLine:
     reached = ((one.rate, one.loss if by_loss else one.score) for one in last_tried(arm))
     points = tuple((rate, v if by_loss else 100 * v) for rate, v in reached if v is not None)
-    return RateLine(look(arm), points, arm.tuning.chosen if arm.tuning else None)
+    return RateLine(mark_style(arm), points, arm.tuning.chosen if arm.tuning else None)
 
 
 def _title(found: Comparison) -> str:

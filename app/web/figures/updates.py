@@ -7,15 +7,15 @@ from app.domain.comparison.study import Arm, Comparison
 from app.domain.errors import Invalid
 from app.domain.models.spectra import Spectrum
 from app.domain.models.weight_delta import KeptAt, MatrixUpdate, RunUpdates, UpdateSummary, energy_curve
-from app.web.charts import energy
-from app.web.charts import matrices as matrix_chart
-from app.web.charts.energy import Energy, Line
-from app.web.charts.matrices import Cell, Matrices
-from app.web.charts.style import Look
+from app.web.figures.drawing import energy
+from app.web.figures.drawing import matrices as matrix_chart
+from app.web.figures.drawing.energy import Energy, Line
+from app.web.figures.drawing.matrices import Cell, Matrices
+from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Cell as Value
 from app.web.figures.figure import Column, Figure, Table
-from app.web.figures.verdict import look
-from app.web.figures.view import StudyView
+from app.web.figures.verdict import mark_style
+from app.web.figures.view import ViewParams
 from app.web.format import count, percent
 from app.web.i18n import gettext as _
 from app.web.text.parts import listed
@@ -55,7 +55,7 @@ def drawable(found: Comparison, updates: Updates) -> list[tuple[Arm, ArmUpdates]
 def study_energy(found: Comparison, updates: Updates) -> Figure:
     """Energy kept over the rank, a line an arm, and the matrices themselves."""
     shown = drawable(found, updates)
-    lines = [Line(look(arm), _curve([m.delta for m in seen.found.matrices])) for arm, seen in shown]
+    lines = [Line(mark_style(arm), _curve([m.delta for m in seen.found.matrices])) for arm, seen in shown]
     if shown:
         widest = max(shown, key=lambda pair: len(pair[1].found.matrices))[1].found.matrices
         lines.append(_itself(widest))
@@ -73,9 +73,9 @@ def study_energy(found: Comparison, updates: Updates) -> Figure:
     )
 
 
-def run_energy(family_look: Look, found: RunUpdates) -> Figure:
+def run_energy(style: MarkStyle, found: RunUpdates) -> Figure:
     """The same of one run."""
-    lines = [Line(family_look, _curve([m.delta for m in found.matrices])), _itself(found.matrices)]
+    lines = [Line(style, _curve([m.delta for m in found.matrices])), _itself(found.matrices)]
     return Figure(
         name="updates",
         title=kept_words([("", found.summary)]),
@@ -90,7 +90,7 @@ def run_energy(family_look: Look, found: RunUpdates) -> Figure:
 
 
 def _itself(matrices: Sequence[MatrixUpdate]) -> Line:
-    return Line(Look(_("W itself"), "base"), _curve([m.weight for m in matrices]))
+    return Line(MarkStyle(_("W itself"), "base"), _curve([m.weight for m in matrices]))
 
 
 def _curve(spectra: Sequence[Spectrum]) -> tuple[KeptAt, ...]:
@@ -100,7 +100,7 @@ def _curve(spectra: Sequence[Spectrum]) -> tuple[KeptAt, ...]:
 def _energy(lines: Sequence[Line]) -> Energy:
     most = max((p.rank for line in lines for p in line.points), default=2)
     return Energy(
-        lines=tuple(Line(line.look, _to_the_end(line.points, most)) for line in lines),
+        lines=tuple(Line(line.style, _to_the_end(line.points, most)) for line in lines),
         most=most,
         across=_("Rank k →"),
         up=_("↑ Energy kept, %"),
@@ -128,7 +128,7 @@ def _energy_note(shown: Sequence[tuple[Arm, ArmUpdates]]) -> str:
 
 def _energy_table(lines: Sequence[Line]) -> Table:
     columns = (Column("of", _("of")), *(Column(f"energy_{k}", _("rank %(k)s", k=k), percent) for k in SHOWN))
-    return Table(columns, tuple((line.look.name, *(_at(line, k) for k in SHOWN)) for line in lines))
+    return Table(columns, tuple((line.style.name, *(_at(line, k) for k in SHOWN)) for line in lines))
 
 
 def _at(line: Line, rank: int) -> float:
@@ -137,11 +137,11 @@ def _at(line: Line, rank: int) -> float:
 
 def _curves_table(lines: Sequence[Line]) -> Table:
     names = ("of", "rank", "energy_median", "energy_low", "energy_high")
-    rows = [(line.look.name, p.rank, p.median, p.low, p.high) for line in lines for p in line.points]
+    rows = [(line.style.name, p.rank, p.median, p.low, p.high) for line in lines for p in line.points]
     return Table(tuple(Column(name, name) for name in names), tuple(rows))
 
 
-def matrix_map(found: Comparison, updates: Updates, view: StudyView) -> Figure:
+def matrix_map(found: Comparison, updates: Updates, view: ViewParams) -> Figure:
     """One number of each matrix of one arm, by block and module. Raises Invalid for an arm that has none."""
     shown = drawable(found, updates)
     measure = MEASURES[view.matrices]
@@ -169,7 +169,7 @@ def matrix_map(found: Comparison, updates: Updates, view: StudyView) -> Figure:
             "Seed %(seed)s.",
             seed=seen.seed,
         ),
-        data=_map(matrices, view.matrices, look(arm).colour),
+        data=_map(matrices, view.matrices, mark_style(arm).colour),
         draw=matrix_chart.chart,
         widths=WIDTHS,
         table=_map_table(matrices, view.matrices),
@@ -177,7 +177,7 @@ def matrix_map(found: Comparison, updates: Updates, view: StudyView) -> Figure:
     )
 
 
-def run_map(label: str, family_look: Look, found: RunUpdates) -> Figure:
+def run_map(label: str, style: MarkStyle, found: RunUpdates) -> Figure:
     """The effective rank of each matrix of one run, by block and module."""
     word = "effective-rank"
     return Figure(
@@ -185,7 +185,7 @@ def run_map(label: str, family_look: Look, found: RunUpdates) -> Figure:
         title=_extremes(label, word, found.matrices),
         label=_("%(measure)s of ΔW by block and module", measure=_(MEASURES[word].title)),
         note=_("A column a block, a row a module; the darker, the more. Empty: not trained, or not looked at."),
-        data=_map(found.matrices, word, family_look.colour),
+        data=_map(found.matrices, word, style.colour),
         draw=matrix_chart.chart,
         widths=WIDTHS,
         table=_map_table(found.matrices, word),

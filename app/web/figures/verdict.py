@@ -1,9 +1,9 @@
 """The picture of the verdict."""
 
 from app.domain.comparison.study import Arm, Comparison
-from app.web.charts import differences
-from app.web.charts.differences import Differences, Row
-from app.web.charts.style import Look
+from app.web.figures.drawing import differences
+from app.web.figures.drawing.differences import Differences, Row
+from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Column, Figure, Table
 from app.web.format import count, percent, points
 from app.web.i18n import gettext as _
@@ -13,9 +13,9 @@ from app.web.text.metrics import title
 from app.web.text.parts import WORDS, kind, listed, seeds
 
 
-def look(arm: Arm) -> Look:
+def mark_style(arm: Arm) -> MarkStyle:
     """How an arm is drawn."""
-    return Look(arm.title, arm.family, arm.hollow)
+    return MarkStyle(arm.title, arm.family, arm.hollow)
 
 
 def verdict(found: Comparison) -> Figure:
@@ -45,8 +45,8 @@ def verdict(found: Comparison) -> Figure:
 def _row(arm: Arm) -> Row:
     seen = arm.verdict.difference if arm.verdict else None
     if seen is None:
-        return Row(look(arm), _("no result") if arm.over else _("no result yet"))
-    return Row(look(arm), _(WORDS[kind(arm)]), 100 * seen.delta, 100 * seen.low, 100 * seen.high)
+        return Row(mark_style(arm), _("no result") if arm.over else _("no result yet"))
+    return Row(mark_style(arm), _(WORDS[kind(arm)]), 100 * seen.delta, 100 * seen.low, 100 * seen.high)
 
 
 def _note(found: Comparison) -> str:

@@ -8,7 +8,7 @@ from app.web.figures.prices import PricesForm
 
 
 @dataclass(frozen=True)
-class StudyView:
+class ViewParams:
     """What is drawn, and in which order the arms stand."""
 
     sort: str = ""

@@ -7,8 +7,8 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import NotFound
 from app.web.address import Address
-from app.web.charts import render
 from app.web.figures import Figure, csv_rows, run_figures, study_figures
+from app.web.figures.drawing import render
 from app.web.figures.evidence import of_run as evidence_of_run
 from app.web.figures.evidence import of_study as evidence_of_study
 from app.web.http.csv_file import csv_file

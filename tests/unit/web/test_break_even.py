@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.store.tables import RunRow
-from app.web.charts import render
-from app.web.charts.break_even import BreakEven
 from app.web.figures import Figure
 from app.web.figures.break_even import break_even, money
+from app.web.figures.drawing import render
+from app.web.figures.drawing.break_even import BreakEven
 from app.web.figures.evidence import of_study
 from app.web.figures.prices import PricesForm
 from tests.factories import FULL, HEAD, LORA, MANY, empty_database, plain, seed_study

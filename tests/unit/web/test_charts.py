@@ -11,15 +11,15 @@ from sqlalchemy.orm import Session
 
 from app.domain.failures import FailureCode
 from app.settings import Settings
-from app.web.charts import render
-from app.web.charts.differences import Differences, Row
-from app.web.charts.differences import chart as differences_chart
-from app.web.charts.labels import LINE_HEIGHT, Box, beside, spread, text_width
-from app.web.charts.scales import Domain
-from app.web.charts.style import FAMILIES, Look
-from app.web.charts.thin import smooth
 from app.web.figures import Figure, drawn, run_figures, study_figures
 from app.web.figures.curve_titles import still_falling
+from app.web.figures.drawing import render
+from app.web.figures.drawing.differences import Differences, Row
+from app.web.figures.drawing.differences import chart as differences_chart
+from app.web.figures.drawing.labels import LINE_HEIGHT, Box, beside, spread, text_width
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import FAMILIES, MarkStyle
+from app.web.figures.drawing.thin import smooth
 from app.web.figures.evidence import of_run as evidence_of_run
 from app.web.figures.evidence import of_study as evidence_of_study
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
@@ -98,11 +98,11 @@ def test_an_undecided_arm_is_not_said_to_reach_anything(session: Session) -> Non
 
 
 def test_a_second_arm_of_a_family_is_hollow_and_a_third_half_filled() -> None:
-    first, second, third = (Look(f"LoRA {n}", "lora", n).fields for n in range(3))
+    first, second, third = (MarkStyle(f"LoRA {n}", "lora", n).fields for n in range(3))
     assert first["fill"] == first["colour"] != second["fill"]
     assert not second["half"]
     assert third["half"] == FAMILIES["lora"].half
-    assert len({tuple(Look("x", "lora", n).dash) for n in range(4)}) == 4
+    assert len({tuple(MarkStyle("x", "lora", n).dash) for n in range(4)}) == 4
 
 
 def test_the_csv_of_a_curve_holds_every_step(session: Session) -> None:
@@ -185,15 +185,15 @@ def test_a_token_that_the_stylesheet_lacks_is_an_error() -> None:
 
 
 def test_a_hostile_name_stays_text() -> None:
-    look = Look('<script>alert("x")</script>', "lora")
-    data = Differences((Row(look, "worse", -1.0, -2.0, -0.5),), 1.0, "full")
+    style = MarkStyle('<script>alert("x")</script>', "lora")
+    data = Differences((Row(style, "worse", -1.0, -2.0, -0.5),), 1.0, "full")
     drawing = render.svg(differences_chart(data, 440), 'a "label" <b>', "verdict-wide")
     assert "<script>" not in drawing
     assert 'aria-label="a &quot;label&quot; &lt;b&gt;"' in drawing
 
 
 def test_an_interval_without_an_end_stays_within_the_picture() -> None:
-    data = Differences((Row(Look("one item", "lora"), "undecided", 0.0, -np.inf, np.inf),), 1.0, "full")
+    data = Differences((Row(MarkStyle("one item", "lora"), "undecided", 0.0, -np.inf, np.inf),), 1.0, "full")
     json.dumps(specification(differences_chart(data, 440)), allow_nan=False)
 
 

@@ -19,14 +19,14 @@ from app.domain.studies.spec import ArmSpec
 from app.settings import Settings
 from app.store.queries import steps
 from app.store.tables import RunRow
-from app.web.charts import render
-from app.web.charts.curves import BUCKETS, MARKS, Curves
-from app.web.charts.thin import smooth
 from app.web.figures import Figure, StudyEvidence
 from app.web.figures.curves import curves
+from app.web.figures.drawing import render
+from app.web.figures.drawing.curves import BUCKETS, MARKS, Curves
+from app.web.figures.drawing.thin import smooth
 from app.web.figures.evidence import of_study
 from app.web.figures.quantities import PLACES, QUANTITIES
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from tests import filled
 from tests.factories import FULL, LORA, MANY, empty_database, plain, seed_study
 
@@ -45,7 +45,7 @@ def evidence(session: Session, **options: Any) -> StudyEvidence:
 
 def drawn(found: StudyEvidence, **view: Any) -> tuple[Figure, Curves]:
     """Its curves."""
-    figure = curves(found.comparison, found.steps, found.checkpoints, StudyView(**view))
+    figure = curves(found.comparison, found.steps, found.checkpoints, ViewParams(**view))
     assert isinstance(figure.data, Curves)
     return figure, figure.data
 
@@ -84,7 +84,7 @@ def test_the_mean_is_that_of_all_steps_and_the_table_is_not_thinned(session: Ses
 
 def test_over_time_an_arm_ends_where_its_training_ended(session: Session) -> None:
     _figure, data = drawn(evidence(session), by="time")
-    ends = {curve.look.name: curve.mean[-1][0] for curve in data.curves}
+    ends = {curve.style.name: curve.mean[-1][0] for curve in data.curves}
     assert ends == pytest.approx({"full": 54.0, "LoRA r=8": 28.0, "head only": 18.0})
     assert data.across == "Train time, s →"
 
@@ -121,7 +121,7 @@ def test_an_arm_whose_runs_all_failed_is_in_the_picture(session: Session) -> Non
     for run in session.scalars(select(RunRow).where(RunRow.status == "failed")):
         steps.append(session, run.id, filled._steps(run, 40))
     _figure, data = drawn(of_study(session, Settings(), study))
-    assert [curve.look.name for curve in data.curves] == ["full", "LoRA r=8"]
+    assert [curve.style.name for curve in data.curves] == ["full", "LoRA r=8"]
     assert len(data.curves[0].failed) == 3
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.domain.methods import METHODS, Family
 from app.settings import ROOT
-from app.web.charts.style import FAMILIES
+from app.web.figures.drawing.theme import FAMILIES
 
 CSS = ROOT / "static" / "css"
 TOKENS = dict(re.findall(r"--([\w-]+): light-dark\((#\w+, #\w+)\)", (CSS / "tokens.css").read_text()))

@@ -13,7 +13,7 @@ from app.services import studies as study_service
 from app.settings import Settings
 from app.web.figures import Figure, study_figures
 from app.web.figures.evidence import of_study as evidence_of_study
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from app.web.text import caveats
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
@@ -48,7 +48,7 @@ def figures(client: TestClient, study_id: int) -> dict[str, Figure]:
 def validation(client: TestClient, study_id: int) -> Figure:
     """A study's curves of validation."""
     with database_of(client).reading() as session:
-        return study_figures(evidence_of_study(session, Settings(), study_id), StudyView(curve="validation"))["curves"]
+        return study_figures(evidence_of_study(session, Settings(), study_id), ViewParams(curve="validation"))["curves"]
 
 
 @pytest.mark.parametrize(("study_id", "title"), [(1, "accuracy"), (CAUSAL, "token accuracy"), (SEQ2SEQ, "ROUGE-L")])

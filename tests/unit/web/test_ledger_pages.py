@@ -14,10 +14,10 @@ from app.domain.failures import Failure, FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.resources.calibration import Estimate
 from app.store.queries import runs
-from app.web.charts import legend, render, stacks
-from app.web.charts.legend import Entry
-from app.web.charts.stacks import Stacks
 from app.web.figures.costs import phase_bar, train_bar
+from app.web.figures.drawing import legend, render, stacks
+from app.web.figures.drawing.legend import Entry
+from app.web.figures.drawing.stacks import Stacks
 from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_sizes
 from app.web.pages.run.failure import RunFailure
 from app.web.text.memory_fit import off

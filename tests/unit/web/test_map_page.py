@@ -16,7 +16,7 @@ from app.domain.resources.memory_map import MapQuestion, MapReport
 from app.services.resources import memory_maps
 from app.settings import Settings
 from app.store.tables import EstimateRow, WorkerRow
-from app.web.charts import render
+from app.web.figures.drawing import render
 from app.web.figures.memory_maps import map_figures
 from app.web.pages.models.map_form import MapForm
 from app.web.text.memory_maps import saving, title

@@ -13,14 +13,14 @@ from app.domain.comparison.study import Comparison
 from app.domain.failures import FailureCode
 from app.settings import Settings
 from app.store.tables import RunRow
-from app.web.charts import render
-from app.web.charts.labels import clipped, text_width
-from app.web.charts.trade_off import TradeOff
 from app.web.figures import Figure
 from app.web.figures.axes import AXES, known
+from app.web.figures.drawing import render
+from app.web.figures.drawing.labels import clipped, text_width
+from app.web.figures.drawing.trade_off import TradeOff
 from app.web.figures.evidence import of_study
 from app.web.figures.trade_off import trade_off
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from tests.factories import FULL, LORA, MANY, empty_database, plain, seed_study
 
 SEEDS = (0, 1, 2)
@@ -40,7 +40,7 @@ def weighed(session: Session, **options: Any) -> Comparison:
 
 def drawn(found: Comparison, x: str = "memory", y: str = "score") -> tuple[Figure, TradeOff]:
     """Its trade-off."""
-    figure = trade_off(found, StudyView(x=x, y=y))
+    figure = trade_off(found, ViewParams(x=x, y=y))
     assert isinstance(figure.data, TradeOff)
     return figure, figure.data
 
@@ -68,7 +68,7 @@ def test_only_axes_that_were_measured_are_offered(session: Session) -> None:
 def test_the_front_heeds_which_way_is_better_on_each_axis(session: Session) -> None:
     found = weighed(session, accuracy={"full": 0.89, "LoRA r=8": 0.9, "head only": 0.85})
     on = {
-        (x, y): [p.look.name for i, p in enumerate(d.points) if i in d.front]
+        (x, y): [p.style.name for i, p in enumerate(d.points) if i in d.front]
         for x, y in (("memory", "score"), ("speed", "score"), ("score", "memory"), ("speed", "trainable"))
         for _f, d in [drawn(found, x, y)]
     }
@@ -159,7 +159,7 @@ def test_a_scale_is_logarithmic_where_values_lie_far_apart(session: Session) -> 
 def test_a_failed_arm_stays_at_the_boundary_with_its_marker_and_its_reason(session: Session) -> None:
     failed = {("full", seed): FailureCode.OUT_OF_MEMORY for seed in SEEDS}
     figure, data = drawn(weighed(session, failed=failed))
-    assert [(arm.look.name, arm.why) for arm in data.missing] == [("full", "out of memory")]
+    assert [(arm.style.name, arm.why) for arm in data.missing] == [("full", "out of memory")]
     text = specification(figure)
     assert "full: out of memory" in text
     assert '"shape": "square"' in text
@@ -171,7 +171,7 @@ def test_an_arm_without_a_value_on_an_axis_is_named_too(session: Session) -> Non
     for run in session.scalars(select(RunRow).where(RunRow.arm != "full")):
         run.result_json = run.result_json | {"energy_joules": 5000.0 + run.seed}
     figure, data = drawn(of_study(session, Settings(), 1).comparison, "energy")
-    assert [(arm.look.name, arm.why) for arm in data.missing] == [("full", "energy not measured")]
+    assert [(arm.style.name, arm.why) for arm in data.missing] == [("full", "energy not measured")]
     assert "5001 J" in plain(data.points[0].note).replace(",", "")
     assert not figure.empty
 

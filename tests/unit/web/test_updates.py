@@ -13,10 +13,10 @@ from app.domain.methods import SPECS
 from app.domain.models.weight_delta import UNCHANGED, RunUpdates
 from app.settings import Settings
 from app.store.queries import weight_deltas
-from app.web.charts import render
 from app.web.figures import study_figures
+from app.web.figures.drawing import render
 from app.web.figures.evidence import of_study
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from app.web.text import weight_delta as words
 from tests.factories import plain
 from tests.results import updates
@@ -86,7 +86,7 @@ def test_its_drawings_are_whole_at_both_widths(full: TestClient) -> None:
     with database_of(full).reading() as session:
         evidence = of_study(session, Settings(), 1)
     for measure in words.MEASURES:
-        found = study_figures(evidence, StudyView(matrices=measure))
+        found = study_figures(evidence, ViewParams(matrices=measure))
         for figure in (found["updates"], found["matrices"]):
             for narrow in (False, True):
                 drawn = figure.chart(narrow=narrow).configure(**render.CONFIG).to_dict(validate=True)

@@ -13,9 +13,9 @@ from app.services.compare import Found
 from app.store.queries import runs
 from app.web.address import Address
 from app.web.api.compare import AskedRuns
-from app.web.charts import render
 from app.web.figures import drawn
 from app.web.figures.compared import Cost, trade_off
+from app.web.figures.drawing import render
 from app.web.http.dependencies import Reading
 from app.web.pages.charts import Ending, chart_file
 from app.web.pages.compare.context import ComparePage, CompareView, Shown, Sort, nothing

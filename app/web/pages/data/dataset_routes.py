@@ -16,9 +16,9 @@ from app.store.queries.datasets import Uses
 from app.store.session import Database
 from app.store.tables import DatasetRow
 from app.web.api.datasets import find
-from app.web.charts import render as drawing
 from app.web.figures import Figure, drawn
 from app.web.figures.data import labels, lengths
+from app.web.figures.drawing import render as drawing
 from app.web.http.dependencies import Bell, Db, Reading, Store
 from app.web.pages.charts import Ending, chart_file
 from app.web.pages.data.context import DataLine

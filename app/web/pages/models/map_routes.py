@@ -14,8 +14,8 @@ from app.services.resources import memory_maps
 from app.services.resources.devices import present
 from app.store.queries import base_models
 from app.store.tables import BaseModelRow
-from app.web.charts import render as drawing
 from app.web.figures import drawn
+from app.web.figures.drawing import render as drawing
 from app.web.figures.memory_maps import map_figures
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.waiting import look_or_ask

@@ -5,7 +5,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.services import studies as study_service
 from app.store.queries import base_models, datasets, studies
-from app.web.charts import render as render_charts
+from app.web.figures.drawing import render as render_charts
 from app.web.http.dependencies import After, Reading
 from app.web.pages.studies.context import StudiesPage, StudyLine
 from app.web.templating import Render

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from app.domain.comparison.study import Comparison
 from app.web.figures.axes import AXES, known
 from app.web.figures.quantities import PLACES, QUANTITIES
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from app.web.i18n import gettext as _
 from app.web.text.parts import sentence
 
@@ -24,7 +24,7 @@ class StudyChoices:
     factors: tuple[Choice, ...]
 
     @classmethod
-    def of(cls, found: Comparison, view: StudyView) -> "StudyChoices":
+    def of(cls, found: Comparison, view: ViewParams) -> "StudyChoices":
         """Of a study; axes on which nothing was measured are left out."""
         axes = [name for name in AXES if name in {*known(found), view.x, view.y}]
         factors = sorted({*FACTORS, view.smooth})

@@ -11,7 +11,7 @@ from app.web.figures import Drawn
 from app.web.figures.memory import OwnerRow, owner_rows
 from app.web.figures.owners import Foreseen
 from app.web.figures.time import TrainRow, train_rows
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from app.web.notes import Written
 from app.web.pages.study.arms import Arms
 from app.web.pages.study.choices import StudyChoices
@@ -50,7 +50,7 @@ class StudyPage:
     caveats: tuple[Caveat, ...]
     arms: Arms
     figures: Mapping[str, Drawn]
-    view: StudyView
+    view: ViewParams
     address: Address
     choices: StudyChoices
     advance: StudyAdvance
@@ -103,7 +103,7 @@ class StudyPage:
         *,
         model: ModelFacts | None,
         figures: Mapping[str, Drawn],
-        view: StudyView,
+        view: ViewParams,
         address: Address,
         advance: StudyAdvance,
         conditions: StudyConditions,

@@ -13,7 +13,7 @@ from app.store.tables import now
 from app.web.address import Address
 from app.web.figures import Figure, StudyEvidence, drawn, study_figures
 from app.web.figures.evidence import of_study as evidence_of_study
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from app.web.http.dependencies import Config, Reading, Store
 from app.web.http.stylesheet import whole_stylesheet
 from app.web.pages.study.report_context import StudyReport
@@ -23,7 +23,7 @@ from app.web.templating import render_text
 
 router = APIRouter(include_in_schema=False)
 
-AS_IT_OPENS = StudyView()
+AS_IT_OPENS = ViewParams()
 ALONE = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 """What the file may load: nothing."""
 
@@ -39,7 +39,7 @@ def whole_report(
     files: Files,
     settings: Settings,
     study_id: int,
-    view: StudyView = AS_IT_OPENS,
+    view: ViewParams = AS_IT_OPENS,
     address: Address | None = None,
 ) -> HTMLResponse:
     """The file. Raises NotFound."""
@@ -57,7 +57,7 @@ def whole_report(
     return HTMLResponse(render_text("study/report.html", page=found, policy=ALONE), headers=headers)
 
 
-def _every_figure(evidence: StudyEvidence, view: StudyView) -> dict[str, Figure]:
+def _every_figure(evidence: StudyEvidence, view: ViewParams) -> dict[str, Figure]:
     """Those of the page; and since paper has nothing to choose by, the trade-off against the other cost and the curves
     of the other loss."""
     other = replace(view, x=_other(view.x, "time", "memory"), curve=_other(view.curve, "validation", "loss"))

@@ -13,7 +13,7 @@ from app.store.queries import base_models, datasets, tags
 from app.web.address import Address
 from app.web.figures import StudyEvidence, drawn, study_figures
 from app.web.figures.evidence import of_study as evidence_of_study
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.notes import Written
 from app.web.pages.study.conditions import StudyConditions
@@ -93,7 +93,7 @@ def whole_page(
     files: Files,
     settings: Settings,
     study_id: int,
-    view: StudyView,
+    view: ViewParams,
     address: Address,
     evidence: StudyEvidence | None = None,
 ) -> StudyPage:

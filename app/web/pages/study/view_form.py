@@ -9,7 +9,7 @@ from app.domain.errors import Invalid
 from app.web.figures.axes import AXES
 from app.web.figures.prices import PricesForm
 from app.web.figures.quantities import PLACES, QUANTITIES
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from app.web.i18n import gettext as _
 from app.web.pages.study.arms import COLUMNS
 from app.web.text.weight_delta import MEASURES
@@ -33,15 +33,15 @@ def looked_at(
     gib_month: str = "",
     months: str = "",
     tasks: str = "",
-) -> StudyView:
+) -> ViewParams:
     """From an address; an empty word asks for what is usual. Raises Invalid for one that means nothing.
 
     `cost` is what `x` was called while scores alone were drawn over it.
     """
-    usual = StudyView()
+    usual = ViewParams()
     if sort:
         among("sort", sort.removeprefix("-"), COLUMNS)
-    return StudyView(
+    return ViewParams(
         sort=sort,
         x=among("x", x, AXES) if x else among("cost", cost, ("memory", "time")) if cost else usual.x,
         y=among("y", y, AXES) if y else usual.y,
@@ -75,4 +75,4 @@ def among(field: str, word: str, choices: Iterable[str]) -> str:
     return word
 
 
-View = Annotated[StudyView, Depends(looked_at)]
+View = Annotated[ViewParams, Depends(looked_at)]

@@ -6,7 +6,7 @@ from app.domain.comparison.study import Arm, Comparison
 from app.domain.methods import Family
 from app.domain.models.weight_delta import UpdateSummary
 from app.web.figures.updates import ArmUpdates, Updates, drawable
-from app.web.figures.view import StudyView
+from app.web.figures.view import ViewParams
 from app.web.format import NOTHING, count, percent
 from app.web.i18n import gettext as _
 from app.web.text.weight_delta import (
@@ -53,7 +53,7 @@ class StudyUpdates:
     """Whose matrices are mapped."""
 
     @classmethod
-    def of(cls, found: Comparison, updates: Updates, view: StudyView) -> "StudyUpdates | None":
+    def of(cls, found: Comparison, updates: Updates, view: ViewParams) -> "StudyUpdates | None":
         """None until an arm has a result."""
         done = [arm for arm in found.arms if arm.succeeded]
         if not done:

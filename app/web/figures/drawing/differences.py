@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.web.charts import grammar as alt
-from app.web.charts.labels import text_width, widest
-from app.web.charts.scales import Domain
-from app.web.charts.style import BAND, INK, MUTED, NAME, Look, Paper, at_x, at_y, markers, own_colour, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import text_width, widest
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import (
+    BAND,
+    INK,
+    MUTED,
+    NAME,
+    MarkStyle,
+    Paper,
+    at_x,
+    at_y,
+    markers,
+    own_colour,
+    values,
+)
 from app.web.i18n import gettext as _
 
 BESIDE = 400
@@ -19,7 +31,7 @@ MARGIN_LABEL = 26
 class Row:
     """An arm. Points; None where there is no interval, infinite where it has no end."""
 
-    look: Look
+    style: MarkStyle
     word: str
     delta: float | None = None
     low: float | None = None
@@ -38,7 +50,7 @@ class Differences:
 def chart(data: Differences, width: int) -> alt.LayerChart:
     """Intervals (lines), means (markers), the margin (band), no difference (line at 0). Points."""
     beside = width >= BESIDE
-    names = [row.look.name for row in data.rows]
+    names = [row.style.name for row in data.rows]
     words = [row.word for row in data.rows]
     paper = Paper(
         width=width,
@@ -51,10 +63,10 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
     domain = _domain(data)
     step = paper.height / max(len(data.rows), 1)
     rows = [
-        row.look.fields
+        row.style.fields
         | {
             "y": step * (i + (0.5 if beside else 0.78)),
-            "name": row.look.name,
+            "name": row.style.name,
             "word": row.word,
             "delta": row.delta,
             "low": None if row.low is None else max(row.low, domain.low),

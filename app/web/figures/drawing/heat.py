@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from app.web.charts import grammar as alt
-from app.web.charts.labels import text_width, widest
-from app.web.charts.style import INK, LINE, MUTED, Paper, at_x, at_y, own_colour, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import text_width, widest
+from app.web.figures.drawing.theme import INK, LINE, MUTED, Paper, at_x, at_y, own_colour, values
 
 ROW = 34
 NARROWEST = 46

@@ -10,10 +10,10 @@ import numpy as np
 
 from app.domain.runs.downsampling import bucket_starts, extremes
 from app.domain.runs.smoothing import Band, Floats
-from app.web.charts import grammar as alt
-from app.web.charts.line_ends import line_ends, room_for
-from app.web.charts.scales import Domain
-from app.web.charts.style import CROSS, Look, Paper, markers, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.line_ends import line_ends, room_for
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import CROSS, MarkStyle, Paper, markers, values
 
 BUCKETS = 160
 """Pixels: a line keeps the extremes of so many stretches, a band the smallest and the largest of each."""
@@ -28,7 +28,7 @@ Pairs = tuple[tuple[float, float], ...]
 class Curve:
     """An arm, thinned for drawing."""
 
-    look: Look
+    style: MarkStyle
     mean: Pairs
     band: tuple[tuple[float, float, float], ...]
     """(place, smallest, largest); empty with one seed."""
@@ -104,7 +104,7 @@ def chart(data: Curves, width: int) -> alt.LayerChart:
         width=width,
         height=270 if width > 420 else 240,
         left=44,
-        right=room_for([c.look for c in data.curves], width),
+        right=room_for([c.style for c in data.curves], width),
         top=30,
         bottom=46,
     )
@@ -116,7 +116,7 @@ def chart(data: Curves, width: int) -> alt.LayerChart:
         *[layer for curve in data.curves for layer in _behind(curve, y)],
         *[_line(curve, y, thin=data.noisy).encode(x=x_axis, y=y_axis) for curve in data.curves],
         *_markers(data, y),
-        *line_ends([(c.look, (c.mean or c.failed[0])[-1][1]) for c in data.curves if c.mean or c.failed], y, paper),
+        *line_ends([(c.style, (c.mean or c.failed[0])[-1][1]) for c in data.curves if c.mean or c.failed], y, paper),
     )
 
 
@@ -137,14 +137,14 @@ def _cut(points: Pairs, y: Domain) -> list[dict[str, float]]:
 def _line(curve: Curve, y: Domain, *, thin: bool) -> alt.Chart:
     line = values(_cut(curve.mean, y))
     found: alt.Chart = line.mark_line(
-        strokeWidth=1.2 if thin else 2.2, color=curve.look.colour, strokeDash=curve.look.dash
+        strokeWidth=1.2 if thin else 2.2, color=curve.style.colour, strokeDash=curve.style.dash
     )
     return found
 
 
 def _behind(curve: Curve, y: Domain) -> list[alt.Chart]:
     """The band, what was measured behind a smoothed line, and runs that failed."""
-    colour, layers = curve.look.colour, []
+    colour, layers = curve.style.colour, []
     if curve.band:
         rows = [{"x": x, "low": y.within(low), "high": y.within(high)} for x, low, high in curve.band]
         area = values(rows).mark_area(opacity=0.16, color=colour)
@@ -159,8 +159,8 @@ def _behind(curve: Curve, y: Domain) -> list[alt.Chart]:
 def _markers(data: Curves, y: Domain) -> list[alt.Chart]:
     """Evaluations with each arm's marker; a cross where a run failed."""
     where = {"x": alt.X("x:Q"), "y": alt.Y("y:Q")}
-    rows = [c.look.fields | point for c in data.curves for point in _cut(c.marks, y)]
-    ends = [c.look.fields | point for c in data.curves for failed in c.failed for point in _cut(failed[-1:], y)]
+    rows = [c.style.fields | point for c in data.curves for point in _cut(c.marks, y)]
+    ends = [c.style.fields | point for c in data.curves for failed in c.failed for point in _cut(failed[-1:], y)]
     layers = markers(rows, 45, **where) if rows else []
     if ends:
         cross = values(ends).mark_point(shape=CROSS, size=110, strokeWidth=2.2, opacity=1, fill=None)

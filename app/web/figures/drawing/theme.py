@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.domain.methods import Family
-from app.web.charts import grammar as alt
+from app.web.figures.drawing import grammar as alt
 
 FONT = "IBM Plex Sans, Liberation Sans, sans-serif"
 INK, MUTED, LINE, STRONG, SURFACE, BAND = (
@@ -82,7 +82,7 @@ LATER_DASHES = ((8, 2), (4, 2), (2, 2))
 
 
 @dataclass(frozen=True)
-class Look:
+class MarkStyle:
     """How one arm is drawn."""
 
     name: str

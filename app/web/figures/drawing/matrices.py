@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.web.charts import grammar as alt
-from app.web.charts.labels import text_width, widest
-from app.web.charts.style import INK, LINE, MUTED, Paper, at_x, at_y, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import text_width, widest
+from app.web.figures.drawing.theme import INK, LINE, MUTED, Paper, at_x, at_y, values
 
 ROW = 26
 LIGHTEST, DARKEST = 0.04, 0.42

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.domain.models.weight_delta import KeptAt
-from app.web.charts import grammar as alt
-from app.web.charts.labels import widest
-from app.web.charts.scales import Domain
-from app.web.charts.style import NAME, Look, Paper, at_x, at_y, markers, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import widest
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import NAME, MarkStyle, Paper, at_x, at_y, markers, values
 
 ROW = 19
 """From one entry of the legend to the next, in pixels."""
@@ -22,7 +22,7 @@ LEGEND_AT = 8
 class Line:
     """One curve."""
 
-    look: Look
+    style: MarkStyle
     points: tuple[KeptAt, ...]
 
     def at(self, rank: int) -> float:
@@ -43,7 +43,7 @@ class Energy:
 
 def chart(data: Energy, width: int) -> alt.LayerChart:
     """Bands, lines with each one's dash and markers at the powers of two, and a legend at the right."""
-    names = [line.look.name for line in data.lines]
+    names = [line.style.name for line in data.lines]
     room = widest(names, NAME, bold=True, most=150 if width > 420 else 92)
     paper = Paper(width=width, height=270 if width > 420 else 240, left=40, right=room + SAMPLE + 26, top=30, bottom=46)
     return paper.draw(
@@ -67,19 +67,19 @@ def _y(field: str) -> alt.Y:
 
 def _rows(line: Line) -> list[dict[str, object]]:
     return [
-        {"rank": p.rank, "median": 100 * p.median, "low": 100 * p.low, "high": 100 * p.high} | line.look.fields
+        {"rank": p.rank, "median": 100 * p.median, "low": 100 * p.low, "high": 100 * p.high} | line.style.fields
         for p in line.points
     ]
 
 
 def _band(data: Energy, line: Line, width: int) -> alt.Chart:
-    area = values(_rows(line)).mark_area(opacity=0.14, color=line.look.colour)
+    area = values(_rows(line)).mark_area(opacity=0.14, color=line.style.colour)
     found: alt.Chart = area.encode(x=_x(data, width), y=_y("low"), y2=alt.Y2("high:Q"))
     return found
 
 
 def _line(data: Energy, line: Line, width: int) -> alt.Chart:
-    drawn = values(_rows(line)).mark_line(strokeWidth=2.2, color=line.look.colour, strokeDash=line.look.dash)
+    drawn = values(_rows(line)).mark_line(strokeWidth=2.2, color=line.style.colour, strokeDash=line.style.dash)
     axis = Domain(0, 100, 25)
     y = alt.Y("median:Q", scale=axis.scale(), axis=axis.axis(title=data.up, titleX=-36))
     found: alt.Chart = drawn.encode(x=_x(data, width), y=y)
@@ -99,13 +99,13 @@ def _legend(data: Energy, paper: Paper, room: int) -> list[alt.Chart]:
     for place, line in enumerate(sorted(data.lines, key=lambda line: -line.at(LEGEND_AT))):
         y = 10 + place * ROW
         end = alt.X2Value(left + SAMPLE)  # type: ignore[no-untyped-call]
-        sample = values([{"x": 0}]).mark_rule(strokeWidth=2.2, color=line.look.colour, strokeDash=line.look.dash)
-        text = values([{"text": line.look.name}]).mark_text(
-            align="left", baseline="middle", fontWeight="bold", fontSize=NAME, limit=room, color=line.look.colour
+        sample = values([{"x": 0}]).mark_rule(strokeWidth=2.2, color=line.style.colour, strokeDash=line.style.dash)
+        text = values([{"text": line.style.name}]).mark_text(
+            align="left", baseline="middle", fontWeight="bold", fontSize=NAME, limit=room, color=line.style.colour
         )
         layers += [
             sample.encode(x=at_x(left), x2=end, y=at_y(y)),
-            *markers([line.look.fields], 46, x=at_x(left + SAMPLE / 2), y=at_y(y)),
+            *markers([line.style.fields], 46, x=at_x(left + SAMPLE / 2), y=at_y(y)),
             text.encode(x=at_x(left + SAMPLE + 6), y=at_y(y), text=alt.Text("text:N")),
         ]
     return layers

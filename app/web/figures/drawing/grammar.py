@@ -1,8 +1,8 @@
 """Altair, the grammar of the charts, loaded with the first chart that is drawn: a quarter of a second that a server's
 start and pages without charts do without.
 
-A module of charts has `from app.web.charts import grammar as alt` where it would have `import altair as alt`, and its
-annotations stay unevaluated (`from __future__ import annotations`).
+A module that draws has `from app.web.figures.drawing import grammar as alt` where it would have `import altair as alt`,
+and its annotations stay unevaluated (`from __future__ import annotations`).
 """
 
 from functools import cache

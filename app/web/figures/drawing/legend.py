@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.web.charts import grammar as alt
-from app.web.charts.labels import clipped, text_width
-from app.web.charts.style import MUTED, Paper, at_x, at_y, own_colour, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import clipped, text_width
+from app.web.figures.drawing.theme import MUTED, Paper, at_x, at_y, own_colour, values
 
 LINE = 18
 SQUARE, GAP, APART = 10, 5, 14

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.web.charts import grammar as alt
-from app.web.charts import legend
-from app.web.charts.labels import widest
-from app.web.charts.legend import Entry
-from app.web.charts.scales import Domain
-from app.web.charts.style import INK, MUTED, NAME, SURFACE, Paper, at_x, own_colour, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing import legend
+from app.web.figures.drawing.labels import widest
+from app.web.figures.drawing.legend import Entry
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import INK, MUTED, NAME, SURFACE, Paper, at_x, own_colour, values
 
 BAR, PALE_BAR = 26, 18
 APART, CLOSE, EDGE = 18, 4, 9

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import vl_convert
 
 from app.settings import ROOT
-from app.web.charts import grammar as alt
-from app.web.charts.style import CONFIG, FONT
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.theme import CONFIG, FONT
 
 Theme = Literal["light", "dark"]
 CSS = ROOT / "static" / "css"

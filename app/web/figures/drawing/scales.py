@@ -8,7 +8,7 @@ from itertools import product
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
-from app.web.charts import grammar as alt
+from app.web.figures.drawing import grammar as alt
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 LARGE = 1e5

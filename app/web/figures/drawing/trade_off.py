@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from app.web.charts import grammar as alt
-from app.web.charts.labels import LINE_HEIGHT, Box, Placed, beside, clipped, text_width
-from app.web.charts.scales import Domain
-from app.web.charts.style import (
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import LINE_HEIGHT, Box, Placed, beside, clipped, text_width
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import (
     CROSS,
     MUTED,
     NAME,
     SMALL,
     STRONG,
     SURFACE,
-    Look,
+    MarkStyle,
     Paper,
     at_x,
     at_y,
@@ -52,7 +52,7 @@ class Reach:
 class Point:
     """An arm."""
 
-    look: Look
+    style: MarkStyle
     note: str
     x: Reach
     y: Reach
@@ -62,7 +62,7 @@ class Point:
 class Missing:
     """An arm without a value on both axes, and why: it stays in the picture, at the boundary."""
 
-    look: Look
+    style: MarkStyle
     why: str
 
 
@@ -170,7 +170,7 @@ def _y(data: TradeOff) -> tuple[Domain, bool]:
 
 
 def _row(point: Point) -> dict[str, object]:
-    return point.look.fields | {
+    return point.style.fields | {
         "x": point.x.at,
         "x_low": point.x.low,
         "x_high": point.x.high,
@@ -219,7 +219,7 @@ def _names(data: TradeOff, corners: list[dict[str, object]], frame: Frame) -> li
 
 
 def _label_width(point: Point, lines: int) -> int:
-    name = min(text_width(point.look.name, NAME, bold=True), NAME_LIMIT)
+    name = min(text_width(point.style.name, NAME, bold=True), NAME_LIMIT)
     return max(name, text_width(point.note)) if lines == 2 else name
 
 
@@ -227,7 +227,7 @@ def _leader(point: Point, place: Placed, frame: Frame) -> alt.Chart:
     """A line from a name that stands far from its point."""
     x, y = frame.at(point.x.at, point.y.at)
     near = place.y + LINE_HEIGHT * (place.lines - 0.5) if place.y < y else place.y - LINE_HEIGHT / 2
-    line = values([{}]).mark_rule(strokeWidth=1, opacity=0.6, color=point.look.colour)
+    line = values([{}]).mark_rule(strokeWidth=1, opacity=0.6, color=point.style.colour)
     found: alt.Chart = line.encode(x=at_x(place.x), y=at_y(near), x2=to_x(x), y2=to_y(y))
     return found
 
@@ -237,13 +237,13 @@ def _label(point: Point, place: Placed) -> list[alt.Chart]:
     layers = []
     for stroke in (SURFACE, "transparent"):
         halo: dict[str, Any] = {"stroke": stroke, "strokeWidth": 4, "strokeJoin": "round"}
-        name = values([{"text": point.look.name}]).mark_text(
+        name = values([{"text": point.style.name}]).mark_text(
             align=place.align,
             baseline="middle",
             fontWeight="bold",
             fontSize=NAME,
             limit=NAME_LIMIT,
-            color=point.look.colour,
+            color=point.style.colour,
             **halo,
         )
         layers.append(name.encode(x=at_x(place.x), y=at_y(place.y), text=alt.Text("text:N")))
@@ -285,9 +285,9 @@ def _missing(data: TradeOff, frame: Frame) -> list[alt.Chart]:
     boundary = values([{}]).mark_rule(color=STRONG, strokeDash=[2, 2])
     layers = [boundary.encode(x=edge, y=at_y(0), y2=to_y(frame.strip))]
     for place, arm in enumerate(data.missing):
-        y, colour = at_y(ROW * place + ROW / 2), arm.look.colour
+        y, colour = at_y(ROW * place + ROW / 2), arm.style.colour
         cross = values([{}]).mark_point(shape=CROSS, size=150, strokeWidth=1.5, opacity=1, fill=None, stroke=colour)
-        name = clipped(arm.look.name, paper.plot - 40 - text_width(f": {arm.why}", SMALL), SMALL)
+        name = clipped(arm.style.name, paper.plot - 40 - text_width(f": {arm.why}", SMALL), SMALL)
         text = _("%(arm)s: %(why)s", arm=name, why=arm.why)
         label = values([{"text": text}]).mark_text(
             align="left" if left else "right",
@@ -295,6 +295,6 @@ def _missing(data: TradeOff, frame: Frame) -> list[alt.Chart]:
             fontSize=SMALL,
             color=colour,
         )
-        layers += markers([arm.look.fields], 70, x=edge, y=y)
+        layers += markers([arm.style.fields], 70, x=edge, y=y)
         layers += [cross.encode(x=edge, y=y), label.encode(x=edge, y=y, text=alt.Text("text:N"))]
     return layers

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.web.charts import grammar as alt
-from app.web.charts.labels import text_width
-from app.web.charts.line_ends import line_ends, room_for
-from app.web.charts.scales import Domain
-from app.web.charts.style import MUTED, STRONG, Look, Paper, at_x, at_y, markers, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import text_width
+from app.web.figures.drawing.line_ends import line_ends, room_for
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import MUTED, STRONG, MarkStyle, Paper, at_x, at_y, markers, values
 
 
 @dataclass(frozen=True)
 class Growth:
     """An arm: what it takes at one task and at the last."""
 
-    look: Look
+    style: MarkStyle
     first: float
     last: float
     cheaper_from: int | None = None
@@ -44,7 +44,7 @@ def chart(data: BreakEven, width: int) -> alt.LayerChart:
         width=width,
         height=250 if width > 420 else 230,
         left=48,
-        right=room_for([arm.look for arm in data.arms], width),
+        right=room_for([arm.style for arm in data.arms], width),
         top=30,
         bottom=46,
     )
@@ -55,14 +55,14 @@ def chart(data: BreakEven, width: int) -> alt.LayerChart:
     y_axis = alt.Y("y:Q", scale=y.scale(), axis=y.axis(title=data.up, titleX=-46))
     lines = [
         values([{"x": 1, "y": arm.first}, {"x": most, "y": arm.last}])
-        .mark_line(strokeWidth=2.2, color=arm.look.colour, strokeDash=arm.look.dash)
+        .mark_line(strokeWidth=2.2, color=arm.style.colour, strokeDash=arm.style.dash)
         .encode(x=x_axis, y=y_axis)
         for arm in data.arms
     ]
     return paper.draw(
         *lines,
         *_crossings(data, x, y, paper, most),
-        *line_ends([(arm.look, arm.last) for arm in data.arms], y, paper),
+        *line_ends([(arm.style, arm.last) for arm in data.arms], y, paper),
     )
 
 
@@ -71,7 +71,7 @@ def _crossings(data: BreakEven, x: Domain, y: Domain, paper: Paper, most: int) -
     found = [(arm, arm.cheaper_from) for arm in data.arms if arm.cheaper_from and arm.cheaper_from <= most]
     if not found:
         return []
-    rows = [arm.look.fields | {"x": place, "y": arm.at(place, most)} for arm, place in found]
+    rows = [arm.style.fields | {"x": place, "y": arm.at(place, most)} for arm, place in found]
     first = min(place for _arm, place in found)
     at, text = x.pixel(first, paper.plot), data.crossing
     left = at + text_width(text) + 8 < paper.plot

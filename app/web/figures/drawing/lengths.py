@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.web.charts import grammar as alt
-from app.web.charts.labels import text_width
-from app.web.charts.scales import Domain
-from app.web.charts.style import INK, SURFACE, Paper, at_x, at_y, own_colour, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import text_width
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import INK, SURFACE, Paper, at_x, at_y, own_colour, values
 
 WITHIN, BEYOND = "var(--p-backward)", "var(--p-idle)"
 

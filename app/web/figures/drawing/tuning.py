@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.web.charts import grammar as alt
-from app.web.charts.labels import spread, widest
-from app.web.charts.scales import Domain
-from app.web.charts.style import INK, NAME, Look, Paper, at_x, at_y, markers, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import spread, widest
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import INK, NAME, MarkStyle, Paper, at_x, at_y, markers, values
 
 Position = Mapping[str, Any]
 """Encodings of x and y."""
@@ -19,7 +19,7 @@ Position = Mapping[str, Any]
 class RateLine:
     """An arm's rates, smallest first, with what they reached."""
 
-    look: Look
+    style: MarkStyle
     points: tuple[tuple[float, float], ...]
     chosen: float | None
 
@@ -38,7 +38,7 @@ class RateLines:
 
 def chart(data: RateLines, width: int) -> alt.LayerChart:
     """Lines through each arm's rates, its marker at each, a ring around the chosen one, names at the right."""
-    names = [line.look.name for line in data.lines]
+    names = [line.style.name for line in data.lines]
     paper = Paper(
         width=width,
         height=270 if width > 420 else 240,
@@ -54,7 +54,7 @@ def chart(data: RateLines, width: int) -> alt.LayerChart:
         "x": alt.X("rate:Q", scale=x.scale(), axis=alt.Axis(values=x.ticks, format=".0e", title=data.x)),
         "y": alt.Y("value:Q", scale=y.scale(), axis=y.axis(title=data.y, titleX=-42)),
     }
-    rows = [line.look.fields | {"rate": rate, "value": v} for line in data.lines for rate, v in line.points]
+    rows = [line.style.fields | {"rate": rate, "value": v} for line in data.lines for rate, v in line.points]
     return paper.draw(
         *[_line(line, position) for line in data.lines],
         *_rings(data.lines, position),
@@ -65,7 +65,7 @@ def chart(data: RateLines, width: int) -> alt.LayerChart:
 
 def _line(line: RateLine, position: Position) -> alt.Chart:
     rows = [{"rate": rate, "value": value} for rate, value in line.points]
-    drawn = values(rows).mark_line(strokeWidth=1.6, color=line.look.colour, strokeDash=line.look.dash)
+    drawn = values(rows).mark_line(strokeWidth=1.6, color=line.style.colour, strokeDash=line.style.dash)
     found: alt.Chart = drawn.encode(**position)
     return found
 
@@ -84,8 +84,8 @@ def _names(lines: Sequence[RateLine], y: Domain, paper: Paper) -> list[alt.Chart
     wanted = [paper.height - y.pixel(line.points[-1][1], paper.height) for line in lines]
     layers = []
     for line, place in zip(lines, spread(wanted, 16, 4, paper.height - 4), strict=True):
-        text = values([{"text": line.look.name}]).mark_text(
-            align="left", dx=10, fontWeight="bold", fontSize=NAME, limit=paper.right - 12, color=line.look.colour
+        text = values([{"text": line.style.name}]).mark_text(
+            align="left", dx=10, fontWeight="bold", fontSize=NAME, limit=paper.right - 12, color=line.style.colour
         )
         layers.append(text.encode(x=at_x(paper.plot), y=at_y(place), text=alt.Text("text:N")))
     return layers

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.web.charts import grammar as alt
-from app.web.charts.labels import text_width
-from app.web.charts.scales import Domain
-from app.web.charts.style import INK, MUTED, STRONG, SURFACE, Paper, at_x, at_y, values
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.labels import text_width
+from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.theme import INK, MUTED, STRONG, SURFACE, Paper, at_x, at_y, values
 from app.web.i18n import gettext as _
 
 
