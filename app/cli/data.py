@@ -10,8 +10,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, console, errors, print_json
 from app.cli.terminal import data
+from app.domain.data.guesses import dataset_name
 from app.domain.data.mapping import ROLES
-from app.domain.data.versions import usual_name
 from app.domain.errors import Invalid
 from app.domain.tasks import Format
 
@@ -79,7 +79,7 @@ def add(
     columns = {"text": text, "label": label, "prompt": prompt, "context": context, "completion": completion}
     chosen = {role: column for role, column in (columns | {"messages": messages}).items() if column}
     wanted = {
-        "name": name or usual_name(files[0].name if files else (hub or directory)),
+        "name": name or dataset_name(files[0].name if files else (hub or directory)),
         "title": title,
         "upload_id": upload["id"],
         "mapping": _mapping(upload["scan"], form, chosen, label_name or []),

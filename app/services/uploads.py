@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from app.domain.data.guesses import split_in_name
 from app.domain.data.uploads import (
     MOST_PARTS,
     Part,
@@ -19,7 +20,6 @@ from app.domain.data.uploads import (
     SourceScan,
     content_hash,
     shown_name,
-    split_named,
 )
 from app.domain.errors import Conflict, Invalid
 from app.queue import READ, Doorbell
@@ -221,6 +221,6 @@ def _parts(received: Sequence[tuple[str, Stored]]) -> list[Part]:
         name = shown_name(given)
         if not stored.bytes:
             raise Invalid.field("file", f"{name} is empty: it has no bytes", "choose a file with a header and rows")
-        split = (split_named(name) or name) if len(received) > 1 else ""
+        split = (split_in_name(name) or name) if len(received) > 1 else ""
         parts.append(Part(name=name, sha256=stored.sha256, bytes=stored.bytes, split=split, file=stored.file))
     return sorted(parts, key=lambda part: (part.split, part.name))

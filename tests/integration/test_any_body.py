@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.data.uploads import Column, SourceScan
+from app.domain.data.mapping import Column
+from app.domain.data.uploads import SourceScan
 from app.store.session import Database
 from app.store.tables import UploadRow
 from tests.integration.test_api import LORA, RUN, STUDY

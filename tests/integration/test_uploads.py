@@ -137,6 +137,19 @@ def test_splits_of_the_source_are_kept_and_what_is_missing_is_cut_from_train(her
     assert made.facts.counts == {"train": 108, "validation": 12, "test": 20}
 
 
+def test_two_files_in_camel_case_are_predefined_splits(here: Context) -> None:
+    def reviews(begin: int, end: int) -> bytes:
+        ratings = ("positive", "neutral", "negative")
+        rows = (f"took it for {i} days and slept better\t{ratings[i % 3]}" for i in range(begin, end))
+        return "\n".join(["review\trating", *rows]).encode()
+
+    row = upload(here, {"drugsComTrain.tsv": reviews(0, 90), "drugsComTest.tsv": reviews(90, 120)})
+    assert row.scan and row.scan.mapping
+    assert row.scan.mapping.columns == {"text": "review", "label": "rating"}
+    assert row.scan.splitting.names == {"train": ["train"], "test": ["test"]}
+    assert dataset(here, row).facts.counts["test"] == 30
+
+
 def test_a_file_that_cannot_be_read_leaves_a_sentence_and_no_dataset(here: Context) -> None:
     row = upload(here, {"a.csv": b"text,label\na,b\nc\n"})
     assert row.status == "failed"

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from app.domain.data.findings import excerpt
-from app.domain.data.mapping import MOST_LABELS, ColumnKind
-from app.domain.data.uploads import MOST_VALUES, SHOWN_ROWS, Column
+from app.domain.data.mapping import MOST_LABELS, Column, ColumnKind
+from app.domain.data.uploads import MOST_VALUES, SHOWN_ROWS
 from worker.ingest.readers.batches import Value
 
 _LONGEST_VALUE = 200

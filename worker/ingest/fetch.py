@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.domain.data.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name, split_named
+from app.domain.data.guesses import split_in_name
+from app.domain.data.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name
 from app.store.files import CHUNK, Files
 from worker.ingest.worker import TELL_SECONDS, GivenUp, NotPrepared, Preparer, Told
 
@@ -33,7 +34,7 @@ def from_directory(files: Files, location: Path, told: Told, stored: list[Part])
     found = _readable(location)
     several = len(found) > 1
     for path in found:
-        split = split_named(path.name) or split_named(path.parent.name if path.parent != location else "")
+        split = split_in_name(path.name) or split_in_name(path.parent.name if path.parent != location else "")
         stored.append(_stored(files, path, (split or path.stem) if several else "", told))
     stored.sort(key=lambda part: (part.split, part.name))
 
@@ -45,8 +46,8 @@ def from_hub(
     found = preparer.run({"fetch": request | {"folder": str(folder)}}, told)["fetched"]
     several = len(found["splits"]) > 1
     for split, path in found["splits"].items():
-        name = f"{split_named(split) or split or 'rows'}.parquet"
-        part = _stored(files, Path(path), (split_named(split) or split) if several else "", told)
+        name = f"{split_in_name(split) or split or 'rows'}.parquet"
+        part = _stored(files, Path(path), (split_in_name(split) or split) if several else "", told)
         stored.append(part.model_copy(update={"name": shown_name(name)}))
     stored.sort(key=lambda part: (part.split, part.name))
     return str(found["commit"])

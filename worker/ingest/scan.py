@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from app.domain.data.mapping import guess
-from app.domain.data.uploads import ReadingOptions, SourceScan, guess_splitting
+from app.domain.data.guesses import guess_mapping, guess_splitting
+from app.domain.data.uploads import ReadingOptions, SourceScan
 from worker.ingest.columns import ColumnScan
 from worker.ingest.findings.oddities import Oddities
 from worker.ingest.readers.batches import LocalPart, Opened, Unreadable, check_columns
@@ -43,7 +43,7 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
     assert first is not None  # noqa: S101 an upload has a file
     check_columns(parts[0].part.name, list(columns))
     found = [column.found for column in columns.values()]
-    mapping, reason = guess(found)
+    mapping, reason = guess_mapping(found, rows)
     return SourceScan(
         kind=first.kind,
         encoding=first.encoding,

@@ -9,7 +9,7 @@ messages            messages, or prompt and completion     messages, conversatio
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,28 +38,24 @@ ROLES: dict[Format, Roles] = {
 }
 """Of `messages`: either messages, or prompt and completion. A context is put behind its prompt, after a blank line."""
 
-NAMES: dict[Role, tuple[str, ...]] = {
-    "text": ("text", "sentence", "review", "headline", "content", "document", "article", "comment", "tweet", "body"),
-    "label": ("label", "labels", "class", "category", "topic", "target", "sentiment", "intent", "label_text"),
-    "prompt": ("prompt", "instruction", "question", "query", "source", "input"),
-    "context": ("context", "input", "passage"),
-    "completion": ("completion", "output", "response", "answer", "target", "summary"),
-    "messages": ("messages", "conversations", "conversation", "dialog"),
-}
-"""By which a column is known, the likeliest first."""
 
+class Column(BaseModel):
+    """A column of a source and what its values are like."""
 
-class ColumnLike(Protocol):
-    """What a guess needs to know of a column."""
+    model_config = ConfigDict(frozen=True)
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> ColumnKind: ...
-    @property
-    def distinct(self) -> int | None: ...
-    @property
-    def longest(self) -> int: ...
+    name: str
+    kind: ColumnKind
+    examples: list[str] = Field(default_factory=list)
+    """Values of the first five rows, shortened."""
+    empty: int = 0
+    """Rows in which it is missing or blank."""
+    distinct: int | None = None
+    """Distinct values; None where they are too many to be labels."""
+    values: dict[str, int] = Field(default_factory=dict)
+    """The commonest values with their counts, where they are few."""
+    longest: int = 0
+    """Characters of its longest value."""
 
 
 class ColumnMapping(BaseModel):
@@ -106,99 +102,3 @@ class ColumnMapping(BaseModel):
             yield FieldError("mapping.label_names", "a label's name is empty", "give it one, or leave it out")
         if any("\0" in text for pair in self.label_names.items() for text in pair):
             yield FieldError("mapping.label_names", "a label's name has a NUL character", "remove it")
-
-
-class Guess(NamedTuple):
-    """What a source seems to be, and why."""
-
-    mapping: ColumnMapping | None
-    reason: str
-    """A sentence; of no guess, what is missing."""
-
-
-def guess(columns: Sequence[ColumnLike]) -> Guess:
-    """By names and kinds of columns; the most telling format first."""
-    for attempt in (_preference, _conversation, _pair, _labelled, _plain):
-        if found := attempt(columns):
-            return found
-    there = ", ".join(column.name for column in columns)
-    return Guess(None, f"No column is named as Vezna knows them ({there}): say which is which.")
-
-
-def _named(columns: Sequence[ColumnLike], role: Role, kinds: Sequence[ColumnKind], *, beside: str = "") -> str:
-    """The column that is known for a role by its name, or an empty string."""
-    able = {c.name.strip().lower(): c.name for c in reversed(columns) if c.kind in kinds and c.name != beside}
-    return next((able[name] for name in NAMES[role] if name in able), "")
-
-
-def _preference(columns: Sequence[ColumnLike]) -> Guess | None:
-    """Pairs of answers, one of which is better: what is learnt of them is to give the better one."""
-    by_name = {c.name.strip().lower(): c for c in reversed(columns)}
-    chosen, rejected = by_name.get("chosen"), by_name.get("rejected")
-    if chosen is None or rejected is None or chosen.kind not in ("text", "list"):
-        return None
-    prompt = _named(columns, "prompt", (chosen.kind,))
-    form: Format = "messages" if chosen.kind == "list" else "prompt-completion" if prompt else "text"
-    mapped: dict[Role, str] = {"prompt": prompt, "completion": chosen.name}
-    if not prompt:
-        mapped = {"messages" if form == "messages" else "text": chosen.name}
-    mapping = ColumnMapping(format=form, columns=mapped)
-    what = f"The columns {chosen.name} and {rejected.name} hold preferences, which Vezna does not train on (DPO)"
-    return Guess(mapping, f"{what}: it trains to say what is in {chosen.name}, and leaves {rejected.name} out.")
-
-
-def _conversation(columns: Sequence[ColumnLike]) -> Guess | None:
-    if column := _named(columns, "messages", ("list", "mixed")):
-        mapping = ColumnMapping(format="messages", columns={"messages": column})
-        return Guess(mapping, f"The column {column} holds lists of turns.")
-    prompt, completion = _named(columns, "prompt", ("list",)), _named(columns, "completion", ("list",))
-    if prompt and completion:
-        mapping = ColumnMapping(format="messages", columns={"prompt": prompt, "completion": completion})
-        return Guess(mapping, f"The columns {prompt} and {completion} hold lists of turns.")
-    return None
-
-
-def _pair(columns: Sequence[ColumnLike]) -> Guess | None:
-    prompt = _named(columns, "prompt", ("text",))
-    completion = _named(columns, "completion", ("text",), beside=prompt)
-    if not prompt or not completion:
-        return None
-    found: dict[Role, str] = {"prompt": prompt, "completion": completion}
-    context = next((c for c in [_named(columns, "context", ("text",), beside=prompt)] if c != completion), "")
-    if context:
-        found["context"] = context
-    named = ", ".join(found.values())
-    return Guess(ColumnMapping(format="prompt-completion", columns=found), f"By the names of its columns: {named}.")
-
-
-def _labelled(columns: Sequence[ColumnLike]) -> Guess | None:
-    text = _named(columns, "text", ("text", "mixed"))
-    label = _named(columns, "label", ("text", "integer", "boolean", "mixed"), beside=text)
-    if label and not text:
-        texts = [c for c in columns if c.kind == "text" and c.name != label]
-        text = max(texts, key=lambda c: c.longest).name if texts else ""
-        why = f"The column {label} is named like a label, and {text} holds the longest texts."
-    else:
-        why = f"By the names of its columns: {text}, {label}."
-    if text and not label:
-        few = [c for c in columns if c.name != text and c.kind in ("text", "integer", "boolean") and _few(c)]
-        if len(few) != 1:
-            return None
-        label = few[0].name
-        why = f"The column {text} is named like a text, and {label} has {few[0].distinct} different values."
-    if not text or not label or not _few(next(c for c in columns if c.name == label)):
-        return None
-    return Guess(ColumnMapping(format="labelled", columns={"text": text, "label": label}), why)
-
-
-def _few(column: ColumnLike) -> bool:
-    return column.distinct is not None and 1 <= column.distinct <= MOST_LABELS
-
-
-def _plain(columns: Sequence[ColumnLike]) -> Guess | None:
-    texts = [c for c in columns if c.kind == "text"]
-    text = _named(columns, "text", ("text",)) or (texts[0].name if len(columns) == len(texts) == 1 else "")
-    if not text:
-        return None
-    mapping = ColumnMapping(format="text", columns={"text": text})
-    return Guess(mapping, f"The column {text} holds texts, and none holds labels.")

@@ -6,16 +6,14 @@ reading ──► read        a SourceScan: columns, splits, a guess at the mapp
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.domain.data.dataset import Split
 from app.domain.data.findings import Finding
-from app.domain.data.mapping import ColumnKind, ColumnMapping
+from app.domain.data.mapping import Column, ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.models.base_model import HUB_ID
 from app.domain.names import Line, wrong
@@ -42,21 +40,6 @@ SHOWN_ROWS = 5
 MOST_VALUES = 50
 """Of a column's values that are listed."""
 Delimiter = Literal["", ",", ";", "\t", "|"]
-
-SPLIT_NAMES: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-}
-"""What splits are called elsewhere."""
-
-_SPLIT_COLUMNS = ("split", "set", "subset", "fold", "partition")
 
 
 class ReadingOptions(BaseModel):
@@ -125,25 +108,6 @@ class Part(BaseModel):
         return {"file": f"uploads/{values.get('sha256')}"} | values
 
 
-class Column(BaseModel):
-    """A column as it came."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    kind: ColumnKind
-    examples: list[str] = Field(default_factory=list)
-    """Its values in the first five rows, shortened."""
-    empty: int = 0
-    """Rows in which it is missing or blank."""
-    distinct: int | None = None
-    """How many different values it has; None if they are too many to be labels."""
-    values: dict[str, int] = Field(default_factory=dict)
-    """The commonest values and how often each comes; of a column with few."""
-    longest: int = 0
-    """Characters of its longest value."""
-
-
 class SourceScan(BaseModel):
     """What a reading found."""
 
@@ -173,36 +137,9 @@ def shown_name(given: str) -> str:
     return kept[-120:] if kept not in ("", ".", "..") else "file"
 
 
-def split_named(name: str) -> Split | None:
-    """The split that a file's name, or a split's, speaks of: `reuters-r8-train.csv` of train."""
-    words = re.split(r"[^a-z]+", name.lower())
-    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
-    return found.pop() if len(found) == 1 else None
-
-
 def content_hash(parts: Sequence[Part]) -> str:
     """SHA-256 of what was uploaded: of a single file its own; names count only where they tell splits apart."""
     if len(parts) == 1:
         return parts[0].sha256
     told = json.dumps([[part.split, part.sha256] for part in parts])
     return hashlib.sha256(told.encode()).hexdigest()
-
-
-def guess_splitting(splits: Sequence[str], columns: Sequence[Column]) -> Splitting:
-    """By the source's own splits, or a column that names them; else they are to be made."""
-    if names := _telling(splits):
-        return Splitting(kind="source", names=names)
-    for column in columns:
-        listed = column.distinct == len(column.values)
-        if column.name.strip().lower() in _SPLIT_COLUMNS and listed and (names := _telling(list(column.values))):
-            return Splitting(kind="source", column=column.name, names=names)
-    return Splitting()
-
-
-def _telling(splits: Sequence[str]) -> dict[Split, list[str]]:
-    found: dict[Split, list[str]] = {}
-    for split in splits:
-        if (which := split_named(split)) is None:
-            return {}
-        found.setdefault(which, []).append(split)
-    return found if len(found) > 1 and "train" in found else {}

@@ -6,14 +6,12 @@ preparing ──► ready      rows in a file, with facts and findings
 """
 
 import re
-from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
-from app.domain.data.uploads import SPLIT_NAMES
 from app.domain.names import Line, Name
 
 DatasetState = Literal["preparing", "ready", "blocked", "failed"]
@@ -32,14 +30,6 @@ class DatasetRequest(BaseModel):
     upload_id: int = Field(ge=1)
     mapping: ColumnMapping
     splitting: Splitting = Splitting()
-
-
-def usual_name(file_name: str) -> str:
-    """A dataset's name from a file's: `my reviews-train.csv` is `my-reviews`."""
-    stem = PurePosixPath(file_name).name.partition(".")[0]
-    words = re.sub(r"[^\w]+", "-", stem).strip("-").split("-")
-    kept = [word for word in words if word.lower() not in SPLIT_NAMES] or words
-    return "-".join(kept)[:120]
 
 
 class Reference(NamedTuple):

@@ -152,10 +152,6 @@ def test_preferences_are_said_to_be_none_that_are_trained_on_and_are_mapped_to_w
     for row, form, columns in cases:
         found = scanned(tmp_path, "\n".join([json.dumps(row)] * 3).encode(), "data.jsonl")
         assert found.mapping == ColumnMapping.model_validate({"format": form, "columns": columns})
-        assert found.reason == (
-            "The columns chosen and rejected hold preferences, which Vezna does not train on (DPO): it trains to say "
-            "what is in chosen, and leaves rejected out."
-        )
 
 
 def test_a_conversation_that_is_very_long_is_said(tmp_path: Path) -> None:

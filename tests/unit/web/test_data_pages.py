@@ -94,7 +94,7 @@ def test_files_are_read_and_their_mapping_is_guessed(data: TestClient) -> None:
     assert answer.status_code == 303
     text = data.get(answer.headers["location"]).text
     said = plain(text)
-    assert "By the names of its columns: text, label." in said
+    assert "Assigned by the names of the columns: text, label." in said
     assert "CSV, utf-8, fields apart by comma, names in the first row" in said
     assert 'name="name" value="reviews"' in re.sub(r"\s+", " ", text)
     assert re.search(r'<option value="text" selected>', text)

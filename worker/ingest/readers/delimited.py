@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.domain.data.mapping import NAMES
+from app.domain.data.guesses import ROLE_NAMES
 from app.domain.data.uploads import FileKind
 from worker.ingest.readers.batches import (
     BATCH_CHARACTERS,
@@ -33,7 +33,7 @@ _HEAD_CHARACTERS = 1 << 16
 _HEAD_ROWS = 200
 _LONGEST_NAME = 60
 """Of a column; a longer first field is a text."""
-_KNOWN = {name for names in NAMES.values() for name in names} | {"id", "split", "idx", "index"}
+_KNOWN = {name for names in ROLE_NAMES.values() for name in names} | {"id", "split", "idx", "index"}
 
 
 @dataclass(frozen=True)

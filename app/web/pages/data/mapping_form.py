@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData
 
 from app.domain.data.dataset import SPLITS
-from app.domain.data.mapping import ROLES, Role
+from app.domain.data.guesses import dataset_name, split_in_name
+from app.domain.data.mapping import ROLES, Column, Role
 from app.domain.data.splitting import Splitting
-from app.domain.data.uploads import Column, SourceScan, split_named
-from app.domain.data.versions import DatasetRequest, usual_name
+from app.domain.data.uploads import SourceScan
+from app.domain.data.versions import DatasetRequest
 from app.domain.errors import FieldError, Invalid
 from app.domain.tasks import Format
 from app.store.tables import DatasetRow
@@ -50,7 +51,7 @@ class MappingForm:
         mapping = (made.mapping if made else None) or scan.mapping
         splitting = (made.splitting if made else None) or scan.splitting
         values = {
-            "name": made.name if made else usual_name(upload_name.split(",")[0]),
+            "name": made.name if made else dataset_name(upload_name.split(",")[0]),
             "title": made.title if made else "",
             "mapping.format": mapping.format if mapping else "",
             "splitting.by": _by(splitting),
@@ -139,7 +140,9 @@ class MappingForm:
         else:
             column = self._column(self.by.removeprefix(COLUMN)) if self.by != MADE else None
             found = dict(column.values) if column else {}
-        return [(name, rows, self.values.get(f"split:{name}", split_named(name) or "")) for name, rows in found.items()]
+        return [
+            (name, rows, self.values.get(f"split:{name}", split_in_name(name) or "")) for name, rows in found.items()
+        ]
 
     @property
     def cuts(self) -> list[str]:

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from app.domain.data.mapping import ColumnMapping, guess
-from app.domain.data.uploads import Column, guess_splitting, split_named
+from app.domain.data.guesses import guess_mapping
+from app.domain.data.mapping import Column, ColumnMapping
 
 
 def column(name: str, kind: str = "text", distinct: int | None = None, longest: int = 50) -> Column:
@@ -49,7 +49,7 @@ def column(name: str, kind: str = "text", distinct: int | None = None, longest: 
     ],
 )
 def test_columns_are_known_by_their_names_and_kinds(columns: list[Column], form: str, mapped: dict[str, str]) -> None:
-    found = guess(columns)
+    found = guess_mapping(columns, 1000)
     assert found.mapping is not None, found.reason
     assert (found.mapping.format, found.mapping.columns) == (form, mapped)
     assert found.mapping.problems([one.name for one in columns]) == []
@@ -57,11 +57,9 @@ def test_columns_are_known_by_their_names_and_kinds(columns: list[Column], form:
 
 
 def test_what_is_not_known_is_not_guessed() -> None:
-    found = guess([column("x"), column("y")])
-    assert (found.mapping, found.reason) == (
-        None,
-        "No column is named as Vezna knows them (x, y): say which is which.",
-    )
+    found = guess_mapping([column("x"), column("y")], 1000)
+    assert found.mapping is None
+    assert "x, y" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -78,18 +76,6 @@ def test_what_is_not_known_is_not_guessed() -> None:
 )
 def test_what_does_not_fit_is_named_by_field(mapping: ColumnMapping, paths: list[str]) -> None:
     assert [problem.path for problem in mapping.problems(["a", "b"])] == paths
-
-
-def test_splits_are_known_by_their_names() -> None:
-    assert split_named("reuters-r8-train.csv") == "train"
-    assert split_named("dev.jsonl") == "validation"
-    assert split_named("latest.csv") is None
-    assert split_named("train-or-test.csv") is None
-    assert guess_splitting(["train", "test"], []).names == {"train": ["train"], "test": ["test"]}
-    assert guess_splitting(["train", "extra"], []).kind == "made"
-    told = Column(name="Split", kind="text", distinct=2, values={"train": 3, "dev": 1})
-    found = guess_splitting([""], [told])
-    assert (found.column, found.names) == ("Split", {"train": ["train"], "validation": ["dev"]})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,272 @@
+"""Guesses about a source, made from names and values alone: the column mapping, the predefined splits, a name.
+
+A guess is shown for confirmation, so a doubtful one is worse than none: where two columns could play a role and neither
+has a telling name, the role stays open and `Guess.reason` names the candidates.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from app.domain.data.dataset import Split
+from app.domain.data.mapping import MOST_LABELS, Column, ColumnKind, ColumnMapping, Role
+from app.domain.data.splitting import Splitting
+from app.domain.tasks import Format
+
+SPLIT_WORDS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "trainset": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "validset": "validation",
+    "devset": "validation",
+    "test": "test",
+    "testing": "test",
+    "testset": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+SPLIT_COLUMNS = ("split", "set", "subset", "fold", "partition")
+ROLE_NAMES: dict[Role, tuple[str, ...]] = {
+    "text": ("text", "sentence", "review", "headline", "content", "document", "article", "comment", "tweet", "body"),
+    "label": (
+        *("label", "labels", "class", "category", "topic", "target", "sentiment", "intent", "label_text"),
+        *("rating", "stars", "polarity", "emotion", "stance"),
+    ),
+    "prompt": ("prompt", "instruction", "question", "query", "source", "input"),
+    "context": ("context", "input", "passage"),
+    "completion": ("completion", "output", "response", "answer", "target", "summary"),
+    "messages": ("messages", "conversations", "conversation", "dialog"),
+}
+"""Usual names of columns, the likeliest first."""
+METADATA_WORDS = {
+    *("id", "ids", "uid", "uuid", "guid", "index", "idx", "key", "hash", "url", "uri", "link", "path", "file"),
+    *("date", "datetime", "day", "month", "year", "time", "timestamp", "created", "updated", "posted"),
+    *("lang", "language", "source", "domain", "license", "author", "user", "username"),
+    *SPLIT_COLUMNS,
+}
+"""A column with one of these words in its name is no label, however few values it has."""
+LABEL_KINDS: tuple[ColumnKind, ...] = ("text", "integer", "number", "boolean", "mixed")
+MOST_UNNAMED_LABELS = 200
+"""Distinct values of a label column that its name does not reveal."""
+MOST_INTEGER_LABELS = 20
+"""The same for integers: more of them are counts, ages or years."""
+LONGEST_UNNAMED_LABEL = 60
+SHORTEST_LONG_TEXT = 40
+FEW_ROWS = 20
+"""With fewer rows, how often a value repeats says nothing."""
+
+_CAMEL_CASE = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+_DATE = re.compile(r"(\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4})")
+
+
+class Guess(NamedTuple):
+    """A mapping, and why; without one, what is missing."""
+
+    mapping: ColumnMapping | None
+    reason: str
+    """A sentence."""
+
+
+def words_of(name: str) -> list[str]:
+    """`drugsComTrain-v2` → drugs, com, train, v, 2."""
+    return [word.lower() for word in re.findall(r"[^\W_]+", _CAMEL_CASE.sub(" ", name))]
+
+
+def split_in_name(name: str) -> Split | None:
+    """The split that a file's name, or a split's own, denotes: `drugsComTrain.tsv` is train, `latest.csv` none."""
+    splits = {SPLIT_WORDS[word] for word in words_of(name) if word in SPLIT_WORDS}
+    return splits.pop() if len(splits) == 1 else None
+
+
+def dataset_name(file_name: str) -> str:
+    """A dataset's name from a file's: `my reviews-train.csv` → `my-reviews`, `drugsComTrain.tsv` → `drugsCom`."""
+    stem = PurePosixPath(file_name).name.partition(".")[0]
+    parts = re.split(r"([\W_]+)", _CAMEL_CASE.sub("\0", stem))  # words and what separates them, in turn
+    kept = ""
+    after_split = False
+    for word, separator in zip(parts[::2], [*parts[1::2], ""], strict=True):
+        after_split = word.lower() in SPLIT_WORDS or (after_split and word.lower() in ("set", "split"))
+        kept += separator if after_split else word + separator
+    plain = kept if re.search(r"[^\W_]", kept) else stem
+    plain = re.sub(r"_+", "_", re.sub(r"[^\w]+", "-", plain.replace("\0", "")))
+    return plain.strip("-_" if plain != stem else "-")[:120]
+
+
+def guess_splitting(splits: Sequence[str], columns: Sequence[Column]) -> Splitting:
+    """The source's predefined splits, or those of a column that names them; else the splits are made here."""
+    if names := _named_splits(splits):
+        return Splitting(kind="source", names=names)
+    for column in columns:
+        all_listed = column.distinct == len(column.values)
+        if column.name.strip().lower() in SPLIT_COLUMNS and all_listed and (names := _named_splits(column.values)):
+            return Splitting(kind="source", column=column.name, names=names)
+    return Splitting()
+
+
+def _named_splits(splits: Iterable[str]) -> dict[Split, list[str]]:
+    """Names by split; empty unless all are known and one is train."""
+    names: dict[Split, list[str]] = {}
+    for name in splits:
+        if (split := split_in_name(name)) is None:
+            return {}
+        names.setdefault(split, []).append(name)
+    return names if len(names) > 1 and "train" in names else {}
+
+
+def guess_mapping(columns: Sequence[Column], rows: int) -> Guess:
+    """By names, kinds and values of columns; the most specific format first."""
+    source = _Source(columns, rows)
+    attempts: tuple[Callable[[_Source], Guess | None], ...] = (_preference, _conversation, _pair, _labelled, _plain)
+    for attempt in attempts:
+        if guess := attempt(source):
+            return guess
+    names = ", ".join(column.name for column in columns)
+    return Guess(None, f"The columns ({names}) could not be assigned automatically: choose what each one is.")
+
+
+class _Source(NamedTuple):
+    columns: Sequence[Column]
+    rows: int
+
+    def named(self, role: Role, kinds: Sequence[ColumnKind], *, exclude: str = "") -> str:
+        """The column with a usual name of a role, or an empty string."""
+        candidates = {
+            c.name.strip().lower(): c.name for c in reversed(self.columns) if c.kind in kinds and c.name != exclude
+        }
+        return next((candidates[name] for name in ROLE_NAMES[role] if name in candidates), "")
+
+    def with_word_of(self, role: Role, candidates: Iterable[Column]) -> list[Column]:
+        """Those whose name contains a usual name of a role as a word: `review_text`, `airlineSentiment`."""
+        return [column for column in candidates if not set(ROLE_NAMES[role]).isdisjoint(words_of(column.name))]
+
+    def get(self, name: str) -> Column:
+        """A column by name."""
+        return next(column for column in self.columns if column.name == name)
+
+    def repeats(self, column: Column, times: int) -> bool:
+        """Whether its values occur `times` times on average."""
+        return column.distinct is not None and (self.rows < FEW_ROWS or column.distinct * times <= self.rows)
+
+    def can_be_label(self, column: Column) -> bool:
+        """Whether its values could be classes, if its name says so."""
+        few = column.distinct is not None and 1 <= column.distinct <= MOST_LABELS
+        return few and column.kind in LABEL_KINDS and self.repeats(column, 2)
+
+    def looks_like_label(self, column: Column) -> bool:
+        """Whether its values alone make it a label: few distinct ones, no dates, counts or metadata."""
+        numeric = column.kind in ("integer", "number")
+        most = MOST_INTEGER_LABELS if numeric else MOST_UNNAMED_LABELS
+        values = column.values
+        return (
+            self.can_be_label(column)
+            and column.kind != "mixed"
+            and 2 <= (column.distinct or 0) <= most
+            and column.longest <= LONGEST_UNNAMED_LABEL
+            and self.repeats(column, 4)
+            and METADATA_WORDS.isdisjoint(words_of(column.name))
+            and not (values and all(_DATE.fullmatch(value.strip()) for value in values))
+            and (column.kind != "number" or (bool(values) and all(float(value).is_integer() for value in values)))
+        )
+
+    def long_texts(self) -> list[Column]:
+        """Texts that differ from row to row, the longest first."""
+        texts = [
+            column
+            for column in self.columns
+            if column.kind == "text" and column.longest >= SHORTEST_LONG_TEXT and not self.looks_like_label(column)
+        ]
+        return sorted(texts, key=lambda column: -column.longest)
+
+
+def _preference(source: _Source) -> Guess | None:
+    """Pairs of a better and a worse answer; training imitates the better one."""
+    by_name = {c.name.strip().lower(): c for c in reversed(source.columns)}
+    chosen, rejected = by_name.get("chosen"), by_name.get("rejected")
+    if chosen is None or rejected is None or chosen.kind not in ("text", "list"):
+        return None
+    prompt = source.named("prompt", (chosen.kind,))
+    form: Format = "messages" if chosen.kind == "list" else "prompt-completion" if prompt else "text"
+    columns: dict[Role, str] = {"prompt": prompt, "completion": chosen.name}
+    if not prompt:
+        columns = {"messages" if form == "messages" else "text": chosen.name}
+    return Guess(
+        ColumnMapping(format=form, columns=columns),
+        f"The columns {chosen.name} and {rejected.name} hold preference pairs. Vezna does not support DPO: it "
+        f"fine-tunes on {chosen.name} and ignores {rejected.name}.",
+    )
+
+
+def _conversation(source: _Source) -> Guess | None:
+    columns: dict[Role, str] = {"messages": source.named("messages", ("list", "mixed"))}
+    if not columns["messages"]:
+        columns = {"prompt": source.named("prompt", ("list",)), "completion": source.named("completion", ("list",))}
+    if not all(columns.values()):
+        return None
+    return _by_names("messages", columns)
+
+
+def _pair(source: _Source) -> Guess | None:
+    prompt = source.named("prompt", ("text",))
+    completion = source.named("completion", ("text",), exclude=prompt)
+    if not prompt or not completion:
+        return None
+    columns: dict[Role, str] = {"prompt": prompt, "completion": completion}
+    if (context := source.named("context", ("text",), exclude=prompt)) and context != completion:
+        columns["context"] = context
+    return _by_names("prompt-completion", columns)
+
+
+def _labelled(source: _Source) -> Guess | None:
+    """A named text and a named label; or one of the two by its values, where only one column can be it."""
+    text = source.named("text", ("text", "mixed"))
+    label = source.named("label", LABEL_KINDS, exclude=text)
+    if text and label and source.can_be_label(source.get(label)):
+        return _by_names("labelled", {"text": text, "label": label})
+    long_texts = source.long_texts()
+    if not text and (named := source.with_word_of("text", long_texts)):
+        text = named[0].name
+    if not label:
+        named = source.with_word_of("label", (c for c in source.columns if c.name != text and source.can_be_label(c)))
+        label = named[0].name if len(named) == 1 else ""
+    if label and not source.can_be_label(source.get(label)):
+        return None
+    if label and not text and long_texts:
+        text = next((column.name for column in long_texts if column.name != label), "")
+    if not text and len(long_texts) > 0 and (len(long_texts) == 1 or long_texts[0].longest > 2 * long_texts[1].longest):
+        text = long_texts[0].name
+    candidates = _label_candidates(source, text)
+    if not label and text and len(candidates) == 1:
+        label = candidates[0].name
+    if not text or not label:
+        return None
+    distinct = source.get(label).distinct
+    return Guess(
+        ColumnMapping(format="labelled", columns={"text": text, "label": label}),
+        f"The column {text} holds the texts; {label}, with {distinct} distinct values, is the label.",
+    )
+
+
+def _plain(source: _Source) -> Guess | None:
+    texts = [column for column in source.columns if column.kind == "text"]
+    text = source.named("text", ("text",)) or (texts[0].name if len(source.columns) == len(texts) == 1 else "")
+    if not text:
+        return None
+    mapping = ColumnMapping(format="text", columns={"text": text})
+    if candidates := _label_candidates(source, text):
+        names = ", ".join(column.name for column in candidates)
+        return Guess(mapping, f"The column {text} holds the texts. Several columns could be the label: {names}.")
+    return Guess(mapping, f"The column {text} holds the texts; no column looks like a label.")
+
+
+def _label_candidates(source: _Source, text: str) -> list[Column]:
+    return [column for column in source.columns if column.name != text and source.looks_like_label(column)]
+
+
+def _by_names(form: Format, columns: Mapping[Role, str]) -> Guess:
+    names = ", ".join(columns.values())
+    return Guess(ColumnMapping(format=form, columns=dict(columns)), f"Assigned by the names of the columns: {names}.")
