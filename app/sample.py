@@ -12,7 +12,7 @@ from app.domain.data.dataset import SAMPLE_DATASET, LabelledRow, PairRow, TextRo
 from app.domain.errors import Unavailable
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.models.base_model import SAMPLE_MODEL
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingBudget
 from app.domain.studies.spec import ArmSpec, StudySpec
 
 TRAIN_ROWS, VALIDATION_ROWS = 1300, 150
@@ -35,7 +35,7 @@ def study(dataset: str = SAMPLE_DATASET, base_model: str = SAMPLE_MODEL) -> Stud
             ArmSpec(method=HeadOnlySpec()),
         ],
         seeds=[0, 1, 2],
-        training=TrainingArguments(num_train_epochs=3, per_device_train_batch_size=16, max_length=64),
+        training=TrainingBudget(num_train_epochs=3, per_device_train_batch_size=16, max_length=64),
         reference="full",
         margin_points=2.0,
     )

@@ -33,7 +33,8 @@ from speed.trained import trained
 from app import sample
 from app.domain.data.dataset import LabelledRow, split_by_hash
 from app.domain.methods import METHODS, FullSpec, LoraSpec
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from worker.engine.environment import choose_device
 
 HERE = Path(__file__).parent

@@ -23,7 +23,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from app.domain.data.dataset import TextRow
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, QloraSpec
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 
 WORDS = 32_000
 SHAPES = [(256, 4), (768, 12), (1024, 16), (1536, 20), (2048, 22), (2560, 32), (3072, 36), (4096, 32)]

@@ -45,7 +45,8 @@ from app.domain.methods import (
 )
 from app.domain.resources.estimate import Prediction, PredictionRequest
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, Task
 from worker.engine.estimation.estimate import predict
 

@@ -21,7 +21,8 @@ from app import sample
 from app.domain.data.dataset import LabelledRow
 from app.domain.methods import LoraSpec
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from worker.engine.environment import computes_in_bf16
 
 LORA = LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from verdict import Design, studies
 
 from app.domain.comparison.intervals import difference
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.studies.tuning import FIRST_SEED, Chosen, GridTuning, Trial, next_step
 
 RATES = (1.0, 3.0, 9.0)

@@ -30,7 +30,8 @@ from app.domain.runs.result import (
     Parameters,
     RunResult,
 )
-from app.domain.runs.spec import Phase, TrainingArguments
+from app.domain.runs.status import Phase
+from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import ArmSpec, OwedRun, StudySpec
 from app.services.run_log import PHASES
 from app.store.queries import base_models, datasets, evaluations, events, steps, weight_deltas

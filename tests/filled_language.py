@@ -29,7 +29,7 @@ from app.domain.runs.result import (
     RunResult,
     Steps,
 )
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.tasks import MetricName, Task
 from app.store.queries import evaluations, events, steps

@@ -12,7 +12,7 @@ from app.domain.resources.estimate import (
     PredictionRequest,
 )
 from app.domain.resources.ledger import Ledger, owners
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 
 MIB = 2**20
 

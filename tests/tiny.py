@@ -18,7 +18,9 @@ from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Evaluation, StepMetrics
-from app.domain.runs.spec import Phase, RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import Phase
+from app.domain.runs.training import TrainingArguments
 from worker.engine.progress import Stopped
 
 LABELS = ["animal", "colour", "number"]

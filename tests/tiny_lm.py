@@ -28,7 +28,8 @@ from transformers import (
 from app.domain.data.dataset import ChatRow, PairRow, Row, TextRow, item_name, split_at
 from app.domain.methods import FullSpec, MethodSpec
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format, MetricName, Task
 
 NUMBERS = ["one", "two", "three", "four", "five", "six"]

@@ -18,7 +18,7 @@ from app.cli.terminal import study
 from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.errors import Conflict, Unavailable
 from app.domain.models.base_model import SAMPLE_MODEL, ModelRegistration
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.embedded import Stack, check, locked, stack
 from app.queue import Doorbell
 from app.services import datasets as dataset_service

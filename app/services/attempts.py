@@ -25,7 +25,8 @@ from app.domain.runs.job import (
     UpdatesReport,
 )
 from app.domain.runs.result import RunResult, to_array
-from app.domain.runs.spec import RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format
 from app.queue import TRAIN, Doorbell
 from app.services import tuning

@@ -15,7 +15,7 @@ from app.domain.errors import FieldError, Invalid
 from app.domain.imports.result import OutsideResult
 from app.domain.runs.groups import About
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.store.queries import base_models, collections, datasets, evaluations, runs, studies
 from app.store.queries.evaluations import ItemScores
 from app.store.tables import DatasetRow, RunRow

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Invalid
 from app.domain.imports.files import MOST_AT_ONCE, MOST_FILES, NamedText, Read, Refused, hash_of, read
 from app.domain.imports.result import OutsideResult
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.store.queries import collections, evaluations
 from app.store.tables import CollectionRow, now
 

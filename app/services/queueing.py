@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from app.domain.runs.spec import RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import OwedRun
 from app.queue import TRAIN, Doorbell
 from app.services.resources import estimates
@@ -38,7 +39,7 @@ def enqueue(
     trial_round: int | None = None,
 ) -> RunRow:
     """Insert a checked run as `queued`, have its needs predicted, and ring once it is committed."""
-    rate = spec.training.learning_rate or spec.method.facts.learning_rate
+    rate = spec.learning_rate
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": rate})})
     run = RunRow(
         study_id=study_id,

@@ -2,7 +2,7 @@
 
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.runs.result import Evaluation
-from app.domain.runs.spec import Phase
+from app.domain.runs.status import Phase
 from app.domain.tasks import METRICS
 
 PHASES = {

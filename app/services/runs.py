@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
-from app.domain.runs.spec import RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
 from app.services import tuning
 from app.services.compatibility import check_run

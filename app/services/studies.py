@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import Comparison, RunOutcome, compare
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import MOST_ARMS, ArmSpec, OwedRun, StudySpec, StudyStatus, status_of
 from app.queue import Doorbell
 from app.services import runs as run_service

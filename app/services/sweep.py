@@ -7,7 +7,7 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from app.domain.failures import FAILURES, FailureCode
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
 from app.services import datasets, models, tuning, uploads
 from app.services.attempts import Attempt, back_to_queue, end

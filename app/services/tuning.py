@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import Chosen, NoTuning, Reached, Step, Trial, Try, Wait, next_step, reached
 from app.queue import Doorbell

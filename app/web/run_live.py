@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Literal
 
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.services.run_log import PHASES
 from app.store.tables import RunEventRow, RunRow, now
 from app.web.i18n import gettext as _

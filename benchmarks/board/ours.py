@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.result import STEP_DTYPE, Evaluation
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from app.store import migrate
 from app.store.queries import base_models, datasets, evaluations, steps
 from app.store.session import Database

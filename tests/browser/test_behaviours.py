@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 from sqlalchemy import select
 
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.services import attempts
 from app.store.queries import base_models, runs
 from app.store.tables import WorkerRow

@@ -24,7 +24,7 @@ from app.domain.runs.job import (
     TrainJob,
 )
 from app.domain.runs.result import ArtifactFile
-from app.domain.runs.spec import Phase
+from app.domain.runs.status import Phase
 from tests.results import evaluation, result, step
 from worker.training.protocol import EXIT_STOPPED, Handover
 

@@ -15,7 +15,7 @@ from app.domain.failures import Failure, FailureCode
 from app.domain.methods import METHODS
 from app.domain.runs.job import EvaluationReport, StepsReport
 from app.domain.runs.result import STEP_DTYPE, ArtifactFile
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudyStatus
 from app.main import create_app
 from app.services import attempts

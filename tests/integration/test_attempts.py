@@ -23,7 +23,8 @@ from app.domain.runs.job import (
     UpdatesReport,
 )
 from app.domain.runs.result import to_array
-from app.domain.runs.spec import Phase, RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import Phase, RunStatus
 from app.queue import TRAIN
 from app.services import attempts, models, runs, sweep, workers
 from app.services.attempts import Claim, Fenced

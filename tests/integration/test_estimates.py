@@ -14,7 +14,9 @@ from app.domain.errors import VeznaError
 from app.domain.failures import Failure, FailureCode, RunFailed
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.resources.estimate import MapRequest, PredictionRequest
-from app.domain.runs.spec import RunSpec, RunStatus, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
+from app.domain.runs.training import TrainingArguments
 from app.queue import ESTIMATE
 from app.services import attempts, runs, sweep, workers
 from app.services.resources import estimates

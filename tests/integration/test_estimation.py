@@ -11,7 +11,7 @@ from app.domain.data.previews import Preview
 from app.domain.errors import Invalid
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.services import datasets, previews
 from app.services.resources import estimates
 from app.settings import ROOT

@@ -11,7 +11,8 @@ from app.domain.comparison.candidates import grouped
 from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.runs.filters import parse
 from app.domain.runs.groups import t_quantile
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from app.services import compare, imports, runs
 from app.store.queries import run_groups
 from app.store.queries.run_groups import Group

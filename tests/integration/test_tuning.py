@@ -14,7 +14,7 @@ from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.studies.tuning import FIRST_SEED
 from app.services import attempts, studies, tuning

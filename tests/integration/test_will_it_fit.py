@@ -13,7 +13,8 @@ from app.domain.resources.calibration import ASSUMED, CARDS, GIB
 from app.domain.resources.estimate import MapRequest, PredictionRequest
 from app.domain.resources.memory_fit import EstimateRequest, FitReport, RunFit
 from app.domain.resources.memory_map import MapQuestion, MapReport
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.services import attempts, runs
 from app.services.resources import estimates, memory_fit, memory_maps

@@ -18,7 +18,8 @@ from app.domain.resources.calibration import ASSUMED, MIB
 from app.domain.resources.estimate import DeviceKind
 from app.domain.runs.fields import FIELDS
 from app.domain.runs.result import Clocks
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import METRICS, TASKS
 from app.main import create_app

@@ -23,7 +23,7 @@ from app.domain.runs.job import (
     StepsReport,
     TrainJob,
 )
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from tests import tiny
 from worker.training.environment import TRAINER_ENV
 from worker.training.host import COMMAND

@@ -14,7 +14,7 @@ from app.domain.models.architecture import TaskModel
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Memory, Parameters, RunResult
-from app.domain.runs.spec import Phase
+from app.domain.runs.status import Phase
 from worker.engine.clocks import Stopwatch
 from worker.engine.data.batches import Examples, check_length, read, seen
 from worker.engine.energy import EnergyMeter
@@ -123,7 +123,7 @@ class Attempt:
             metric=spec.verdict_metric,
             arguments=training,
             bf16=self.bf16,
-            learning_rate=training.learning_rate or self.method.facts.learning_rate,
+            learning_rate=spec.learning_rate,
             rate_factor=self.method.rate_factor,
             train=splits["train"],
             validation=splits["validation"],

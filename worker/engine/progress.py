@@ -7,7 +7,7 @@ from typing import Protocol
 
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.runs.result import Evaluation, StepMetrics
-from app.domain.runs.spec import Phase
+from app.domain.runs.status import Phase
 from worker.engine.clocks import ClockName, Stopwatch
 from worker.engine.memory.ledger import Ledgers
 from worker.engine.memory.measured import MemoryMeter

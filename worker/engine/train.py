@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from app.domain.resources.ledger import Moment
-from app.domain.runs.spec import Phase, TrainingArguments
+from app.domain.runs.status import Phase
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS as FACTS
 from app.domain.tasks import MetricName, Task
 from worker.engine.clocks import ClockName

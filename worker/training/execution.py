@@ -23,7 +23,7 @@ from app.domain.runs.job import (
     UpdatesReport,
 )
 from app.domain.runs.result import Evaluation, StepMetrics
-from app.domain.runs.spec import Phase
+from app.domain.runs.status import Phase
 from worker.engine.attempt import Attempt
 from worker.engine.failures import failure
 from worker.engine.progress import Stopped

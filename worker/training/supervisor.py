@@ -28,7 +28,7 @@ from app.domain.runs.job import (
     TrainJob,
 )
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.services import attempts
 from app.services.attempts import Claim, Fenced, Orders
 from app.services.models import location_of

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from app.domain.comparison.confounders import Term
 from app.domain.failures import Failure
 from app.domain.methods import Family
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from app.domain.comparison.verdict import (
 from app.domain.failures import Failure
 from app.domain.methods import Family
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.power import GRADED_SCORE, SCORE
 from app.domain.studies.spec import ArmSpec, StudySpec

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from app.domain.methods import METHODS, Family
 from app.domain.names import Key, Line, Name, wrong
-from app.domain.runs.spec import Seed
+from app.domain.runs.training import LearningRate, Seed
 
 Setting = bool | int | float | Line | None
 MOST_BYTES = 2**62
@@ -80,7 +80,7 @@ class OutsideResult(BaseModel):
     base_model: Name | None = Field(default=None, max_length=200)
     dataset: Name | None = Field(default=None, max_length=200)
     """What it was trained on, with its version."""
-    learning_rate: Annotated[float, Field(gt=0, le=10), BeforeValidator(_number)] | None = None
+    learning_rate: Annotated[LearningRate, BeforeValidator(_number)] | None = None
     device: Name | None = Field(default=None, max_length=200)
     precision: Name | None = Field(default=None, max_length=10)
     versions: dict[Key, Line] = Field(default_factory=dict)

@@ -107,6 +107,10 @@ class Method(BaseModel):
         """What one should know before queueing though it works: a rank too high, for instance."""
         return []
 
+    def learning_rate(self, given: float | None) -> float:
+        """The peak learning rate: the given one, or the method's default."""
+        return self.facts.learning_rate if given is None else given
+
     def rate_factor(self, name: str) -> float:
         """By what to multiply the learning rate for a parameter that trains."""
         return 1.0

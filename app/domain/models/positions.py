@@ -10,11 +10,11 @@ The worker asks the same of the loaded model (`worker.engine.data.batches`, `wor
 from app.domain.errors import FieldError
 from app.domain.methods import AnyMethod
 from app.domain.models.base_model import ModelFacts
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingBudget
 from app.domain.tasks import Task
 
 
-def too_long(facts: ModelFacts, training: TrainingArguments, *, writes: bool) -> list[FieldError]:
+def too_long(facts: ModelFacts, training: TrainingBudget, *, writes: bool) -> list[FieldError]:
     """What finds no room whatever the method. `writes`: the model is also judged by what it writes after a prompt."""
     limit, found = facts.max_positions, []
     if limit is not None and training.max_length > limit:
@@ -30,7 +30,7 @@ def too_long(facts: ModelFacts, training: TrainingArguments, *, writes: bool) ->
 
 
 def crowded(
-    facts: ModelFacts, task: Task, training: TrainingArguments, method: AnyMethod, *, writes: bool
+    facts: ModelFacts, task: Task, training: TrainingBudget, method: AnyMethod, *, writes: bool
 ) -> FieldError | None:
     """Why a method's virtual tokens find no room beside what would fit without them, or None. The path is the
     method's."""

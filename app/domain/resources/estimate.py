@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.methods import AnyMethod, MethodSpec
 from app.domain.resources.ledger import Ledger
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format, Task
 
 PREDICTION_VERSION = 3

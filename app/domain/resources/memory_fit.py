@@ -24,7 +24,7 @@ from app.domain.resources.estimate import DeviceKind, Prediction
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.savings import WayName
 from app.domain.runs.capabilities import Capability
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, MetricName, Task
 
 State = Literal["working", "ready", "failed"]

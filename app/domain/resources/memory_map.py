@@ -13,7 +13,7 @@ from app.domain.names import Name
 from app.domain.resources.calibration import Estimate, Fit
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.memory_fit import Machine, State
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 
 

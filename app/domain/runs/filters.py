@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias, cast
 
 from app.domain.runs.fields import FIELDS, NAMES, UNITS, Field
 from app.domain.runs.filter_tokens import FilterError, Word, nearest, words
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 
 Sign = Literal["=", "!=", "<", "<=", ">", ">=", "~"]
 Value: TypeAlias = int | float | str | datetime

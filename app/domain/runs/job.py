@@ -8,7 +8,8 @@ from app.domain.failures import Failure
 from app.domain.models.base_model import ModelFile
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.runs.result import Evaluation, RunResult, StepMetrics
-from app.domain.runs.spec import Phase, RunSpec
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import Phase
 from app.domain.tasks import Format
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.domain.failures import Failure
+from app.domain.runs.training import MAX_LEARNING_RATE
 from app.domain.studies.power import smallest_difference
-from app.domain.studies.spec import LARGEST_RATE, ArmSpec, StudySpec
+from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.studies.tuning import Chosen, Hopeless, NoTuning, Step, Trial, Tried, next_step, tried
 from app.domain.tasks import METRICS
 
@@ -85,7 +86,7 @@ class ArmTuning:
         end, step = outwards[-1], outwards[-1] / outwards[-2]
         beyond = [float(f"{end * step**place:.3g}") for place in range(1, new + 1)]
         moved = tuple(sorted([*outwards[new:], *beyond]))
-        return moved if moved[-1] <= LARGEST_RATE else ()
+        return moved if moved[-1] <= MAX_LEARNING_RATE else ()
 
     @property
     def rival(self) -> Rival | None:

@@ -3,19 +3,19 @@
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from math import ceil
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.domain.methods import MethodSpec
 from app.domain.names import Line, Name, wrong
-from app.domain.runs.spec import RunSpec, RunStatus, Seed, TrainingArguments, check_metric
+from app.domain.runs.spec import RunSpec, check_metric
+from app.domain.runs.status import RunStatus
+from app.domain.runs.training import MAX_LEARNING_RATE, LearningRate, Seed, TrainingArguments, TrainingBudget
 from app.domain.studies.tuning import MOST_RATES, NoTuning, TuningSpec, seeds_for
 from app.domain.tasks import TASKS, MetricName, Task
 
 MOST_ARMS = 32
-LARGEST_RATE = 10.0
-Rate = Annotated[float, Field(gt=0, le=LARGEST_RATE)]
 
 
 class ArmSpec(BaseModel):
@@ -26,9 +26,9 @@ class ArmSpec(BaseModel):
     name: Line = Field(default="", max_length=60)
     """Unique in the study; empty takes the method's label, such as `LoRA r=8`."""
     method: MethodSpec
-    learning_rate: float | None = Field(default=None, gt=0, le=10)
+    learning_rate: LearningRate | None = None
     """None takes the method's default. With tuning, the middle of the rates that are tried."""
-    learning_rates: list[Rate] | None = Field(default=None, min_length=2, max_length=MOST_RATES)
+    learning_rates: list[LearningRate] | None = Field(default=None, min_length=2, max_length=MOST_RATES)
     """With tuning, the rates that are tried, in place of those around `learning_rate`."""
     weight_decay: float | None = Field(default=None, ge=0, le=10)
 
@@ -42,8 +42,8 @@ class ArmSpec(BaseModel):
 
     @property
     def rate(self) -> float:
-        """The usual rate: its own, or its method's."""
-        return self.learning_rate or self.method.facts.learning_rate
+        """The learning rate without tuning: its own, or its method's default."""
+        return self.method.learning_rate(self.learning_rate)
 
     @property
     def title(self) -> str:
@@ -99,8 +99,8 @@ class StudySpec(BaseModel):
     seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=100)
     tuning: TuningSpec = NoTuning()
     """How each arm's learning rate is looked for, with the same budget for each."""
-    training: TrainingArguments = TrainingArguments()
-    """The budget that all arms share; its seed and learning rate are set by the study."""
+    training: TrainingBudget = TrainingBudget()
+    """The budget that all arms share."""
     reference: Line = ""
     """The arm that the others are held against; empty takes the first `full` arm, else the first arm."""
     margin_points: float = Field(default=1.0, gt=0, le=100)
@@ -120,13 +120,13 @@ class StudySpec(BaseModel):
                 )
         return seeds
 
-    @field_validator("training")
+    @field_validator("training", mode="before")
     @classmethod
-    def _budget_leaves_seed_and_rate_to_the_study(cls, training: TrainingArguments) -> TrainingArguments:
-        if training.learning_rate is not None:
-            raise wrong("learning_rate", "a study's arms have learning rates of their own", "give it to each arm")
-        if training.seed != TrainingArguments().seed:
-            raise wrong("seed", "a study's runs have seeds of their own", "list them as the study's seeds")
+    def _name_what_arms_do_not_share(cls, training: object) -> object:
+        if isinstance(training, dict) and "learning_rate" in training:
+            raise wrong("learning_rate", "the arms of a study have learning rates of their own", "give it to each arm")
+        if isinstance(training, dict) and "seed" in training:
+            raise wrong("seed", "the runs of a study have seeds of their own", "list them as the study's seeds")
         return training
 
     @model_validator(mode="after")
@@ -163,9 +163,10 @@ class StudySpec(BaseModel):
                 own, rates = len(arm.learning_rates), self.tuning.rates
                 what = f"arm {arm.title!r} tries {own} rates, where every arm tries {rates}: all have the same chances"
                 raise wrong(path, what, f"name {rates}, or set tuning.rates to {own} for all")
-            elif (most := max(self.rates(arm))) > 10:
+            elif (most := max(self.rates(arm))) > MAX_LEARNING_RATE:
                 what = f"the largest rate that arm {arm.title!r} would try is {most:g}"
-                raise wrong(f"arms.{place}.learning_rate", what, "at most 10: lower it, or name learning_rates")
+                remedy = f"at most {MAX_LEARNING_RATE:g}: lower it, or name learning_rates"
+                raise wrong(f"arms.{place}.learning_rate", what, remedy)
         return self
 
     @property
@@ -220,7 +221,7 @@ class StudySpec(BaseModel):
         return [owed for together in zip(*by_arm, strict=True) for owed in together]
 
     def _run(self, arm: ArmSpec, seed: int, rate: float | None = None, share: float | None = None) -> RunSpec:
-        update: dict[str, object] = {"seed": seed, "learning_rate": rate or arm.rate}
+        update: dict[str, object] = {"seed": seed, "learning_rate": arm.rate if rate is None else rate}
         if arm.weight_decay is not None:
             update["weight_decay"] = arm.weight_decay
         if share is not None:
@@ -232,11 +233,11 @@ class StudySpec(BaseModel):
             metric=self.metric,
             general_text=self.general_text if share is None else None,
             method=arm.method,
-            training=self.training.model_copy(update=update),
+            training=TrainingArguments.model_validate(self.training.model_dump() | update),
         )
 
 
-def shortened(training: TrainingArguments, share: float) -> dict[str, object]:
+def shortened(training: TrainingBudget, share: float) -> dict[str, object]:
     """What makes a share of a budget: epochs or steps, and a warm-up that is given in steps."""
     found: dict[str, object] = {"num_train_epochs": training.num_train_epochs * share}
     if training.max_steps is not None:

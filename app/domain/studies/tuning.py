@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from app.domain.failures import Failure
 from app.domain.names import wrong
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 
 MOST_RATES = 64
 FIRST_SEED = 1_000_000

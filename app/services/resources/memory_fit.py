@@ -39,7 +39,8 @@ from app.domain.resources.memory_fit import (
 )
 from app.domain.resources.no_device_fits import refusal
 from app.domain.resources.savings import WayOut, ways_out
-from app.domain.runs.spec import RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.queue import Doorbell
 from app.services.resources import estimates, requests

@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from app.domain.resources.calibration import PastNeed
-from app.domain.runs.spec import Phase, RunStatus
+from app.domain.runs.status import Phase, RunStatus
 from app.store.tables import EstimateRow, RunRow
 
 MOST = 200

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
-from app.domain.runs.spec import TRANSITIONS, RunStatus
+from app.domain.runs.status import TRANSITIONS, RunStatus
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow

@@ -18,7 +18,8 @@ from app.domain.resources.ledger import Ledger
 from app.domain.runs import groups
 from app.domain.runs.checkpoint import StoredCheckpoint
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
 from app.store.tables.base import Base, now
 
 LISTED = (

@@ -17,6 +17,7 @@ from app.store.queries.page import LARGEST_ID
 from app.web.api.comparison import SpreadOut
 from app.web.http.dependencies import Reading
 from app.web.http.errors import problems
+from app.web.numbers import NotANumber, parse_number
 from app.web.text.runs_comparison import consequence, differs, failed, headline, remark, verdict_word, why_none
 
 router = APIRouter(tags=["compare"])
@@ -195,8 +196,8 @@ def points_typed(text: str) -> float | None:
     if not text.strip():
         return None
     try:
-        margin = float(text.strip().replace(",", "."))
-    except ValueError:
+        margin = parse_number(text)
+    except NotANumber:
         margin = 0.0
     if not 0 < margin <= LARGEST_MARGIN:
         remedy = f"write points above 0 and up to {LARGEST_MARGIN}, such as 1 or 2.5"

@@ -4,7 +4,8 @@ from typing import Any
 
 from app import sample
 from app.domain.methods import METHODS, FullSpec, Ia3Spec, LoraSpec, PrefixSpec
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingBudget
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.studies.tuning import GridTuning
 
@@ -19,7 +20,7 @@ CAUSAL = StudySpec(
         ArmSpec(method=LoraSpec(r=16, lora_alpha=32, target_modules="all-linear"), learning_rate=2e-4),
         ArmSpec(method=Ia3Spec()),
     ],
-    training=TrainingArguments(
+    training=TrainingBudget(
         num_train_epochs=2,
         per_device_train_batch_size=8,
         gradient_accumulation_steps=2,
@@ -40,7 +41,7 @@ SEQ2SEQ = StudySpec(
         ArmSpec(method=LoraSpec(r=8, lora_alpha=16), learning_rate=1e-3),
         ArmSpec(method=PrefixSpec(num_virtual_tokens=20)),
     ],
-    training=TrainingArguments(num_train_epochs=3, per_device_train_batch_size=8, max_length=256, max_new_tokens=32),
+    training=TrainingBudget(num_train_epochs=3, per_device_train_batch_size=8, max_length=256, max_new_tokens=32),
     reference="full",
     margin_points=2,
 )

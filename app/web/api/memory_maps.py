@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.domain.names import Name
 from app.domain.resources.memory_map import Length, MapQuestion, MapReport, Rows
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from app.services.resources import memory_maps
 from app.web.http.dependencies import Bell, Config, Db

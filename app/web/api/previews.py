@@ -10,7 +10,7 @@ from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.errors import Conflict, NotFound
 from app.domain.names import Name
 from app.domain.resources.memory_fit import State
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from app.services import previews
 from app.services.resources.device_fit import state_of

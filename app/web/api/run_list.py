@@ -12,7 +12,7 @@ from app.domain.names import wrong
 from app.domain.runs.fields import NAMES
 from app.domain.runs.filter_tokens import LONGEST, nearest
 from app.domain.runs.filters import Compare, Condition, Every, Is, parse
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.tasks import Task
 from app.store.queries import run_list, tags
 from app.store.queries.page import LARGEST_ID

@@ -16,7 +16,8 @@ from app.domain.runs.annotations import Annotation
 from app.domain.runs.digits import plain
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn
-from app.domain.runs.spec import RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
 from app.services import annotations
 from app.services import runs as run_service

@@ -3,7 +3,7 @@
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import Arm, Comparison
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.services import studies as study_service
 from app.services.resources import memory_fit
 from app.settings import Settings

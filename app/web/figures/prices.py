@@ -1,21 +1,18 @@
 """What one says of prices on a study's page, as it stands in the fields and in the address."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from urllib.parse import urlencode
 
 from app.domain.comparison.break_even import Prices
 from app.domain.errors import FieldError
 from app.web.i18n import gettext as _
+from app.web.numbers import NotANumber, parse_number, parse_whole
 
 MOST = 1e9
 MOST_TASKS = 100_000
 CURRENCY = 8
 """Characters of a currency's name."""
-THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
-"""What some write for a thousand, and others for one."""
 FIELDS = ("hour", "kwh", "currency", "gib_month", "months", "tasks")
 
 AMOUNTS = ("hour", "kwh", "gib_month", "months")
@@ -89,10 +86,11 @@ class PricesForm:
 
     @property
     def _tasks(self) -> int | None:
-        text = self.tasks.strip() or "10"
-        if not (text.isascii() and text.isdecimal()) or len(text.lstrip("0")) > len(str(MOST_TASKS)):
+        try:
+            tasks = parse_whole(self.tasks.strip() or "10")
+        except NotANumber:
             return None
-        return int(text) if 1 <= int(text) <= MOST_TASKS else None
+        return tasks if 1 <= tasks <= MOST_TASKS else None
 
     @property
     def query(self) -> str:
@@ -102,12 +100,9 @@ class PricesForm:
 
 
 def _number(text: str) -> float | None:
-    """A number that is not negative, with a point or a comma; 0 where there is none. `1,000` is none: it may mean a
-    thousand, and it may mean one."""
-    if THOUSANDS.fullmatch(text.strip()):
-        return None
+    """A number that is not negative; 0 for an empty text, None for anything else."""
     try:
-        number = float(text.strip().replace(",", ".") or 0)
-    except ValueError:
+        number = parse_number(text.strip() or "0")
+    except NotANumber:
         return None
-    return number if isfinite(number) and number >= 0 else None
+    return number if number >= 0 else None

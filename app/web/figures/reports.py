@@ -9,7 +9,7 @@ from app.domain.comparison.study import Arm, Comparison, RunOutcome
 from app.domain.runs.digits import plain
 from app.domain.runs.result import Steps
 from app.domain.runs.smoothing import Band, Floats, band, debiased
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.tasks import generates
 from app.web.figures.figure import Cell
 from app.web.figures.quantities import PLACES, QUANTITIES, Place, Quantity

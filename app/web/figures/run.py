@@ -11,7 +11,7 @@ from app.domain.models.weight_delta import RunUpdates
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import RunResult, Steps
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.tasks import Task
 from app.web.figures.curve_titles import still_falling
 from app.web.figures.drawing import live

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from app.web.format import rate
+from app.web.numbers import NotANumber, plain_number
 
 Kind = Literal["number", "flag", "choice", "modules", "numbers", "text"]
 YES, NO = "true", "false"
@@ -40,10 +41,10 @@ class Field:
     open_high: bool = False
 
     def read(self, text: str) -> Any:
-        """What the model is given: numbers with a decimal point, lists taken apart, the rest as it was typed."""
+        """The value to validate: numbers with a decimal point, lists split, everything else as it was typed."""
         match self.kind:
             case "number":
-                return text.replace(",", ".")
+                return readable(text)
             case "numbers":
                 return text.replace(",", " ").split()
             case "modules":
@@ -65,6 +66,14 @@ class Field:
         if self.kind == "modules" and value != "all-linear" and not PATTERN.search(str(value)):
             return f"({value})"  # a pattern for one whole name, which would be read as the end of names
         return str(value)
+
+
+def readable(text: str) -> str:
+    """A typed number as the model reads it; text that is no number stays, for the model to refuse."""
+    try:
+        return plain_number(text)
+    except NotANumber:
+        return text
 
 
 @cache

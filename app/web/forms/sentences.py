@@ -8,6 +8,7 @@ from app.domain.errors import FieldError
 from app.web.http.errors import field_errors
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
+from app.web.numbers import AmbiguousNumber, NotANumber, plain_number
 from app.web.refusals import told
 
 SENTENCES = {
@@ -46,10 +47,22 @@ def sentences(errors: Sequence[Any]) -> tuple[FieldError, ...]:
         values = {name: f"{v:g}" if isinstance(v, float) else v for name, v in error.get("ctx", {}).items()}
         theirs = told(field)
         words = _(message, **values) if message else theirs.message[:1].upper() + theirs.message[1:]
+        if error["type"] in ("float_parsing", "int_parsing") and (ambiguous := _ambiguous(str(error["input"]))):
+            message = words = ambiguous
         path = _shown(field.path)
         remedy = "" if message else theirs.remedy  # our sentence says it already
         found.setdefault((path, words), replace(field, path=path, message=words, remedy=remedy))
     return tuple(found.values())
+
+
+def _ambiguous(text: str) -> str:
+    try:
+        plain_number(text)
+    except AmbiguousNumber as error:
+        return str(error)
+    except NotANumber:
+        pass
+    return ""
 
 
 def _shown(path: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from app.domain.comparison.intervals import CONFIDENCE
 from app.domain.comparison.study import Comparison
 from app.domain.comparison.verdict import VerdictKind
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.web.format import confidence
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext

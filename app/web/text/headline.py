@@ -2,7 +2,7 @@
 
 from app.domain.comparison.study import Arm, Comparison
 from app.domain.comparison.verdict import VerdictKind
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.parts import distance, failures, focus, kind, margin, said, score, sentence, why

@@ -24,7 +24,7 @@ from app.domain.resources.calibration import (
     usable,
 )
 from app.domain.resources.savings import WAYS, ways_out
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from tests.predictions import request
 

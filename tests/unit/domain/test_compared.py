@@ -9,7 +9,7 @@ from app.domain.comparison.candidates import Candidate, grouped, titles
 from app.domain.comparison.confounders import OF_TERMS, TAKES, Takes, Term, What
 from app.domain.comparison.runs import Compared, weigh
 from app.domain.comparison.verdict import VerdictKind, judge
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 
 HERE: dict[Term, str] = {
     "task": "sequence-classification",

@@ -10,7 +10,7 @@ from app.domain.comparison.verdict import VerdictKind
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.result import Forgetting, RunResult
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import ArmSpec, StudySpec
 from tests.results import result
 

@@ -7,7 +7,8 @@ import pytest
 from app.domain.comparison.conditions import Condition, Made, conditions
 from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.runs.result import DataSeen, RunResult
-from app.domain.runs.spec import RunStatus, TrainingArguments
+from app.domain.runs.status import RunStatus
+from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.studies.tuning import Trial

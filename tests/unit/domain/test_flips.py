@@ -9,7 +9,7 @@ from app.domain.comparison.flips import FlipKind, Flips, bands, quarter_edges, q
 from app.domain.comparison.study import Comparison, RunOutcome, compare
 from app.domain.comparison.verdict import mcnemar
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import ArmSpec, StudySpec
 from tests.results import result
 

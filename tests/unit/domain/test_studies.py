@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from app import sample
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.runs.spec import TRANSITIONS, RunStatus
+from app.domain.runs.status import TRANSITIONS, RunStatus
 from app.domain.studies.spec import ArmSpec, StudySpec, StudyStatus, status_of
 
 FULL, LORA = ArmSpec(method=FullSpec()), ArmSpec(method=LoraSpec())

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.runs.spec import RunStatus, TrainingArguments
+from app.domain.runs.status import RunStatus
+from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arm_tuning import ArmTuning, Rival, trying
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.studies.tuning import (
@@ -118,7 +119,9 @@ def test_a_shorter_round_has_a_share_of_the_epochs_or_of_the_steps() -> None:
     by_steps = spec(tuning=halving, training={"max_steps": 101, "warmup_steps": 20})
     short, whole = by_steps.trials(ARMS[0], 0, RATES)[0], by_steps.trials(ARMS[0], 1, RATES)[0]
     assert (short.spec.training.max_steps, short.spec.training.warmup_steps) == (51, 10)
-    assert whole.spec.training == by_steps.training.model_copy(update={"learning_rate": RATES[0], "seed": FIRST_SEED})
+    assert whole.spec.training == TrainingArguments(
+        **by_steps.training.model_dump(), learning_rate=RATES[0], seed=FIRST_SEED
+    )
 
 
 def test_an_arm_may_name_its_rates_if_it_names_as_many_as_the_others_try() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import AdaLoraSpec, FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.runs.result import Audit
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from tests import tiny
 from worker.engine.attempt import Attempt
 from worker.engine.evaluation import audit

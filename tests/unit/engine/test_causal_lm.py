@@ -29,7 +29,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from app.domain.data.dataset import ChatRow, LabelledRow, PairRow, Row, TextRow
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec, PromptSpec, PTuningSpec
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format, MetricName
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt

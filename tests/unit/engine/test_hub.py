@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.models.base_model import ModelFacts, ModelFile
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import Phase
+from app.domain.runs.status import Phase
 from tests import hub as small_hub
 from tests import tiny
 from worker.engine.attempt import Attempt

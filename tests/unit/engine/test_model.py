@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import FullSpec
 from app.domain.resources.estimate import PredictionRequest
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt

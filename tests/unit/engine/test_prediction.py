@@ -12,7 +12,7 @@ from app.domain.resources.estimate import MapRequest, PredictionRequest
 from app.domain.resources.ledger import OWNERS, Ledger
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format
 from tests import tiny, tiny_lm
 from tests.unit.engine import adapted as tried

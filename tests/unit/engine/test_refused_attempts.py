@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import PromptSpec
-from app.domain.runs.spec import Phase
+from app.domain.runs.status import Phase
 from tests import tiny
 from worker.engine.attempt import Attempt
 

@@ -13,7 +13,7 @@ from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import RunResult
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
 from worker.engine.progress import Stopped

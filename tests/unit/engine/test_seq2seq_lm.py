@@ -11,7 +11,7 @@ from transformers import AutoModelForSeq2SeqLM, M2M100Config, PreTrainedModel, P
 from app.domain.data.dataset import PairRow, Row, TextRow
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec, PromptSpec
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
 from worker.engine.data.batches import IGNORED

@@ -13,7 +13,8 @@ from transformers.models.bert.modeling_bert import BertAttention, BertPreTrained
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.runs.result import DataSeen, Evaluation, RunResult
-from app.domain.runs.spec import Phase, TrainingArguments
+from app.domain.runs.status import Phase
+from app.domain.runs.training import TrainingArguments
 from tests import tiny
 from worker.engine.attempt import Attempt
 from worker.engine.progress import Stopped

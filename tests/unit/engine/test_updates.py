@@ -10,7 +10,7 @@ from torch import nn
 from app.domain.methods import FullSpec, LastLayersSpec, LoraSpec, MethodSpec
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.domain.models.weight_delta import UNCHANGED, RunUpdates
-from app.domain.runs.spec import Phase
+from app.domain.runs.status import Phase
 from tests import tiny
 from tests.unit.engine import adapted as tried
 from tests.unit.engine.test_methods import every_try, put

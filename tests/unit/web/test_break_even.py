@@ -168,13 +168,14 @@ def test_a_word_that_is_no_price_is_named_and_the_rest_counts(full: TestClient) 
         assert said in answer.text
     assert 'value="cheap"' in answer.text
     assert full.get("/studies/1?hour=cheap", headers={"HX-Request": "true"}).status_code == 200
-    for word in ("-1", "nan", "inf", "1e99", "1,000", "12,000,000"):
+    for word in ("-1", "nan", "inf", "1e99", "1,000"):
         assert full.get(f"/studies/1?hour={word}").status_code == 422
 
 
 def test_a_comma_parts_decimals_and_tasks_are_counted_whatever_stands_before_them(full: TestClient) -> None:
     assert PricesForm(hour="0,125").prices.hour == 0.125
     assert PricesForm(hour="1,50").prices.hour == 1.5
+    assert PricesForm(hour="12,000,000").prices.hour == 12_000_000
     assert PricesForm(tasks="0000000012").many == 12
     for tasks in ("0000000010000000000", "100001", "1" * 200):
         assert PricesForm(tasks=tasks).errors_of("tasks")

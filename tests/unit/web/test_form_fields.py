@@ -15,7 +15,7 @@ from app.domain.methods import SPECS, AnyMethod, LoraSpec
 from app.domain.models.adaptations import usual
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.capabilities import CAPABILITIES, Capability
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import ArmSpec
 from app.services import workers
 from app.store.queries import studies

@@ -9,7 +9,8 @@ import yaml
 from fastapi.testclient import TestClient
 
 from app.domain.failures import FAILURES, FailureCode
-from app.domain.runs.spec import RunSpec, RunStatus
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
 from app.store.queries import runs
 from app.store.tables import now
 from app.web.run_live import RunLive

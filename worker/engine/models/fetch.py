@@ -5,7 +5,7 @@ from pathlib import Path
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import Phase
+from app.domain.runs.status import Phase
 from worker.engine.models import hub
 from worker.engine.models.weights import fingerprint
 from worker.engine.progress import Instruments

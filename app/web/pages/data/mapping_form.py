@@ -19,6 +19,7 @@ from app.domain.data.versions import DatasetRequest
 from app.domain.errors import FieldError, Invalid
 from app.domain.tasks import Format
 from app.store.tables import DatasetRow
+from app.web.forms.fields import readable
 from app.web.forms.sentences import sentences
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -175,7 +176,7 @@ class MappingForm:
         found: dict[str, Any] = {"repeated": self.value("splitting.repeated") or "keep"}
         for name in ("validation", "test", "seed"):
             if self.value(f"splitting.{name}"):
-                found[name] = self.value(f"splitting.{name}").replace(",", ".")
+                found[name] = readable(self.value(f"splitting.{name}"))
         if self.by == MADE:
             return found | {"kind": "made"}
         names = {split: [name for name, _rows, of in self.splits if of == split] for split in SPLITS}

@@ -6,10 +6,11 @@ from urllib.parse import urlencode
 
 from app.domain.data.dataset import DatasetFacts
 from app.domain.errors import Invalid
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from app.store.tables import BaseModelRow
 from app.web.i18n import gettext as _
+from app.web.numbers import NotANumber, parse_whole
 
 SHORTEST, LONGEST = 2, 131_072
 """Of `PreviewRequest.max_length`."""
@@ -49,10 +50,14 @@ class PreviewForm:
     @property
     def length(self) -> int:
         """Tokens that a row may keep. Raises Invalid."""
-        if not self.max_length.isdecimal() or not SHORTEST <= int(self.max_length) <= LONGEST:
+        try:
+            length = parse_whole(self.max_length)
+        except NotANumber:
+            length = 0
+        if not SHORTEST <= length <= LONGEST:
             text = _("Write a whole number from %(least)s to %(most)s", least=SHORTEST, most=LONGEST)
             raise Invalid.field("max_length", text)
-        return int(self.max_length)
+        return length
 
 
 def able_tasks(row: BaseModelRow, facts: DatasetFacts) -> list[Task]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from app.domain.errors import Invalid
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.memory_map import MapQuestion
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingArguments
 from app.web.forms.sentences import sentences
 from app.web.i18n import gettext as _
 

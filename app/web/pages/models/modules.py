@@ -16,6 +16,7 @@ from app.domain.models.architecture import TaskModel
 from app.domain.models.base_model import ModelFacts
 from app.domain.models.module_tree import Module, module_tree, targets_of, trains_in
 from app.domain.tasks import Task
+from app.web.forms.fields import readable
 from app.web.forms.sentences import sentences
 from app.web.i18n import gettext as _
 from app.web.pages.models.modules_form import ModulesForm
@@ -162,7 +163,7 @@ def _spec(form: ModulesForm, model: TaskModel, layers: Sequence[str]) -> tuple[A
     plain = usual(form.method, model)
     changes: dict[str, Any] = {}
     if form.ranked and form.rank:
-        changes["r"] = int(form.rank) if form.rank.isdecimal() else form.rank
+        changes["r"] = readable(form.rank)
     if form.ticked and form.targets_layers and layers:
         changes["target_modules"] = targets_of(layers, model)
     try:

@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.store.queries import base_models
 from app.store.tables import BaseModelRow
 from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.numbers import NotANumber, parse_whole
 from app.web.pages.models.context import MOST_LABELS, USUAL_LABELS, Adapted, ModelLine, ModelPage, ModelsPage, Needs
 from app.web.pages.models.form import ModelForm
 from app.web.pages.models.map_form import MapForm
@@ -125,4 +126,7 @@ def _task(facts: ModelFacts, asked: str) -> Task:
 
 def _labels(asked: str) -> int:
     """A sensible number of labels, whatever stands in the address."""
-    return min(max(int(asked), 1), MOST_LABELS) if asked.isdecimal() and len(asked) < 9 else USUAL_LABELS
+    try:
+        return min(max(parse_whole(asked), 1), MOST_LABELS)
+    except NotANumber:
+        return USUAL_LABELS

@@ -10,12 +10,13 @@ from starlette.datastructures import FormData
 
 from app.domain.errors import Invalid
 from app.domain.methods import METHODS
-from app.domain.runs.spec import RunSpec, TrainingArguments
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingBudget
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.studies.tuning import GridTuning, HalvingTuning
 from app.domain.tasks import TASKS, Task
 from app.web.format import rate
-from app.web.forms.fields import Field, fields_of
+from app.web.forms.fields import Field, fields_of, readable
 from app.web.forms.sentences import sentences
 from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import ArmForm
@@ -33,8 +34,7 @@ OF_TUNING = frozenset(f"{TUNING}{name}" for name in ("kind", "of", *(f.name for 
 """What a form sends of it: `of` is the way that the other fields were shown for."""
 TRAINING = "training."
 """Before the names of the budget's fields."""
-BUDGET = {f.name: f for f in fields_of(TrainingArguments) if f.name not in ("learning_rate", "seed")}
-"""Fields of the budget; rates and seeds are the study's own."""
+BUDGET = {f.name: f for f in fields_of(TrainingBudget)}
 BUDGET_PATHS = frozenset(f"{TRAINING}{name}" for name in BUDGET)
 OF_TASKS: Mapping[str, tuple[Task, ...]] = {
     "packing": ("causal-lm",),
@@ -89,7 +89,7 @@ class StudyForm:
         training = spec.training
         arm = ArmSpec(method=spec.method, learning_rate=training.learning_rate)
         shared = spec.model_dump(include={"base_model", "dataset", "task", "metric", "general_text"})
-        budget = training.model_copy(update={"learning_rate": None, "seed": 0})
+        budget = training.model_dump(exclude={"learning_rate", "seed"})
         return cls.of(StudySpec(**shared, name=name, arms=[arm], seeds=[training.seed], training=budget))
 
     @classmethod
@@ -212,7 +212,7 @@ class StudyForm:
         body: dict[str, Any] = {name: self.values[name] for name in ("name", "base_model", "dataset", "reference")}
         body |= {name: text for name in ("task", "metric", "general_text") if (text := self.values[name])}
         if margin := self.values["margin_points"]:
-            body["margin_points"] = margin.replace(",", ".")
+            body["margin_points"] = readable(margin)
         if seeds := self.values["seeds"]:
             body["seeds"] = _seeds(seeds)
         typed = {f: self.values.get(f"{TRAINING}{f.name}", "") for f in self.budget}

@@ -9,7 +9,7 @@ from app.domain.comparison.verdict import Estimate
 from app.domain.methods import METHODS, Family
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.resources.memory_fit import RunFit
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.services.runs import RunView
 from app.store.tables import ArtifactRow, RunEventRow
 from app.web.figures import Drawn

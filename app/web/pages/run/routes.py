@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.verdict import Estimate, estimate
 from app.domain.resources.memory_fit import RunFit
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
 from app.services import runs as run_service
 from app.services.resources import memory_fit

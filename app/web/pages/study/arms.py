@@ -9,7 +9,7 @@ from app.domain.comparison.study import Arm, Comparison, RunOutcome
 from app.domain.comparison.verdict import Estimate, VerdictKind
 from app.domain.methods import Family
 from app.domain.models.base_model import ModelFacts
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.web.address import Address
 from app.web.bars import Segment, segments
 from app.web.figures import Key

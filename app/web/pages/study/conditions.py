@@ -6,7 +6,7 @@ from typing import Any
 
 from app.domain.comparison.study import Arm, Comparison
 from app.domain.models.base_model import ModelFacts
-from app.domain.runs.spec import TrainingArguments
+from app.domain.runs.training import TrainingBudget
 from app.domain.tasks import TASKS
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.format import NOTHING, count, rate
@@ -135,7 +135,7 @@ def _about(found: Comparison, dataset: DatasetRow | None) -> str:
     )
 
 
-def _length(training: TrainingArguments) -> str:
+def _length(training: TrainingBudget) -> str:
     """How long a run trains."""
     if training.max_steps:
         return ngettext("%(num)s step", "%(num)s steps", training.max_steps)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from app.domain.comparison.study import Arm, Comparison
 from app.domain.comparison.verdict import after_looks
 from app.domain.methods import METHODS, Family
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.services.studies import StudyProgress
 from app.store.tables import RunRow
 from app.web.format import confidence, count, duration, energy, percent, rate

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from app.domain.comparison.study import Arm, Comparison
 from app.domain.methods import Family
-from app.domain.runs.spec import RunStatus
+from app.domain.runs.status import RunStatus
 from app.domain.studies.arm_tuning import Rival
 from app.domain.studies.tuning import Trial, Tried
 from app.domain.tasks import generates

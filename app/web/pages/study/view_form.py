@@ -11,6 +11,7 @@ from app.web.figures.prices import PricesForm
 from app.web.figures.quantities import PLACES, QUANTITIES
 from app.web.figures.view import ViewParams
 from app.web.i18n import gettext as _
+from app.web.numbers import NotANumber, parse_number
 from app.web.pages.study.arms import COLUMNS
 from app.web.text.weight_delta import MEASURES
 
@@ -57,8 +58,8 @@ def looked_at(
 def _factor(word: str) -> float:
     """Of smoothing. Raises Invalid unless it is one."""
     try:
-        factor = float(word)
-    except ValueError:
+        factor = parse_number(word)
+    except NotANumber:
         factor = -1.0
     if not 0 <= factor <= MOST_SMOOTH:  # also what is not a number at all
         text = _("smooth: %(word)s is no factor of smoothing; choose from 0 (not at all) to %(most)s")

@@ -1,0 +1,77 @@
+"""Training arguments: names and meanings are those of `transformers.TrainingArguments`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from app.domain.names import wrong
+
+MAX_STEPS = 10_000_000
+MAX_LEARNING_RATE = 10.0
+LearningRate = Annotated[float, Field(gt=0, le=MAX_LEARNING_RATE)]
+
+
+def _not_a_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise wrong("", "a seed is a whole number, not true or false", "a whole number from 0 to 4294967295")
+    return value
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_not_a_boolean)]
+
+
+class TrainingBudget(BaseModel):
+    """The training arguments that all arms of a study share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    num_train_epochs: float = Field(default=3, gt=0, le=1000)
+    max_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    """Optimizer steps; overrides `num_train_epochs`."""
+    per_device_train_batch_size: int = Field(default=16, ge=1, le=4096)
+    per_device_eval_batch_size: int = Field(default=64, ge=1, le=4096)
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=4096)
+    """Micro-batches for each optimizer step."""
+    warmup_steps: float = Field(default=0.06, ge=0, le=MAX_STEPS)
+    """Steps; a value below 1 is a share of all steps."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
+    max_grad_norm: float = Field(default=1.0, ge=0, le=1_000_000)
+    """Gradients are clipped to this norm; 0 disables clipping."""
+    bf16: bool | None = None
+    """True computes in bfloat16 by autocast, with frozen weights stored in bfloat16 and trainable weights in float32.
+    False is float32 throughout. None is true where the device has bfloat16 arithmetic."""
+    gradient_checkpointing: bool = False
+    """Keep only each block's input for the backward pass and recompute the other activations (Chen et al. 2016, arXiv
+    1604.06174): less memory, about a third more time."""
+    max_length: int = Field(default=128, ge=2, le=131072)
+    """Rows are truncated to this many tokens; of a prompt and a completion, the prompt is truncated first."""
+    completion_only_loss: bool = True
+    """Language models learn from completion tokens only; False includes the prompt's tokens in the loss."""
+    packing: bool = False
+    """causal-lm: several rows share a sequence of up to `max_length` tokens; no row attends to another."""
+    max_new_tokens: int = Field(default=64, ge=1, le=8192)
+    """Tokens generated at most after a prompt of the test split, whichever metric a verdict rests on. A decoder keeps
+    this many of its positions free for them."""
+    eval_strategy: Literal["epoch", "steps"] = "epoch"
+    eval_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    """Optimizer steps between two evaluations, with `eval_strategy: steps`."""
+    early_stopping_patience: int | None = Field(default=None, ge=1, le=1000)
+    """Stop after this many consecutive evaluations without an improvement."""
+    cache_frozen_prefix: bool = True
+    """Where every parameter below some block is frozen, compute the activations there once and reuse them."""
+
+    @model_validator(mode="after")
+    def _check_eval_steps(self) -> Self:
+        if self.eval_strategy == "steps" and self.eval_steps is None:
+            raise wrong("eval_steps", "eval_strategy is steps, and eval_steps does not say how many", "such as 100")
+        return self
+
+
+class TrainingArguments(TrainingBudget):
+    """How a run trains: a budget, and what a study chooses for each of its runs."""
+
+    learning_rate: LearningRate | None = None
+    """Peak rate of AdamW; None takes the method's default (`Method.learning_rate`)."""
+    seed: Seed = 0
+    """Fixes the initial weights of a new head, dropout and the order of the data."""
