@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.intervals import difference
-from app.domain.comparison.verdict import VerdictKind, after_looks, judge
+from app.domain.comparison.verdict import VerdictKind, confidence_after, judge
 
 DIFFICULTY_SD = 8.0
 """On the logit scale; two runs of a method then disagree on 4.5 % of the items."""
@@ -113,7 +113,7 @@ def extended(design: Design, count: int, margin: float, seed: int = 0) -> tuple[
         seeds = design.seeds
         for look in range(LOOKS + 1):
             seen = {str(i): scores[:seeds] for i, scores in enumerate(study)}
-            verdicts = judge(seen, "0", margin, confidence=after_looks(look)).values()
+            verdicts = judge(seen, "0", margin, confidence=confidence_after(look)).values()
             claims = any(v.kind in (VerdictKind.BETTER, VerdictKind.WORSE) for v in verdicts)
             first += claims and not look
             wanted = [v.needs.seeds for v in verdicts if v.kind is VerdictKind.UNDECIDED and v.needs and v.needs.seeds]

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
 from app import sample
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.failures import FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.studies.spec import ArmSpec, StudySpec
@@ -114,7 +114,7 @@ def seed_study(
     return runs[0].study_id
 
 
-def weighed(**options: Any) -> Comparison:
+def weighed(**options: Any) -> StudyComparison:
     """The comparison of a study made by `seed_study`."""
     with empty_database() as session:
         return study_service.comparison(session, seed_study(session, **options))

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.comparison.candidates import Candidate
 from app.domain.comparison.confounders import Term
 from app.domain.comparison.runs import Compared, weigh
-from app.domain.comparison.verdict import after_looks
+from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import FieldError, Invalid
 from app.domain.imports.result import OutsideResult
 from app.domain.runs.groups import About
@@ -84,7 +84,7 @@ def compare(session: Session, asked: Asked) -> Found:
         reference=terms.reference if asked.reference is None or stray is not None else asked.reference,
         margin_points=terms.margin_points if asked.margin_points is None else asked.margin_points,
         named=terms.named,
-        confidence=after_looks(studies.most_looks(session, {row.study_id for row in there if row.study_id})),
+        confidence=confidence_after(studies.most_looks(session, {row.study_id for row in there if row.study_id})),
     )
     return Found(
         compared,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.flips import Flips
-from app.domain.comparison.study import Comparison, RunOutcome
+from app.domain.comparison.study import RunOutcome, StudyComparison
 from app.domain.errors import Invalid, NotFound
 from app.domain.runs.result import STEP_DTYPE, Clocks
 from app.domain.studies.tuning import Trial, reached
@@ -26,7 +26,7 @@ WHOSE = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
 """The columns that every table begins with."""
 
 
-def runs_table(session: Session, files: Files, found: Comparison) -> Iterator[pa.Table]:
+def runs_table(session: Session, files: Files, found: StudyComparison) -> Iterator[pa.Table]:
     """A row a run: what it reached and what it cost; empty where it did not succeed. A run that tried a learning rate
     has its round in `trial_round`, and no score of the test split. Scores on the validation
     split are those of the weights that were kept, of every run."""
@@ -49,7 +49,7 @@ def runs_table(session: Session, files: Files, found: Comparison) -> Iterator[pa
     yield pa.Table.from_pylist(rows, schema=schema)
 
 
-def _trial(found: Comparison, trial: Trial) -> dict[str, Any]:
+def _trial(found: StudyComparison, trial: Trial) -> dict[str, Any]:
     return {
         "arm": trial.arm,
         "seed": trial.seed,
@@ -64,7 +64,7 @@ def _trial(found: Comparison, trial: Trial) -> dict[str, Any]:
     }
 
 
-def _run(found: Comparison, run: RunOutcome) -> dict[str, Any]:
+def _run(found: StudyComparison, run: RunOutcome) -> dict[str, Any]:
     row: dict[str, Any] = {
         "arm": run.arm,
         "seed": run.seed,
@@ -94,7 +94,7 @@ def _run(found: Comparison, run: RunOutcome) -> dict[str, Any]:
     )
 
 
-def items_table(session: Session, files: Files, found: Comparison) -> Iterator[pa.Table]:
+def items_table(session: Session, files: Files, found: StudyComparison) -> Iterator[pa.Table]:
     """A row a test item and run that has scores: the verdict's metric of the adapted and of the untouched model. The
     item's name is empty where no predictions file can be read, or the run was over other items than most."""
     scored = [run for run in found.runs if run.scores is not None]
@@ -125,7 +125,7 @@ def items_table(session: Session, files: Files, found: Comparison) -> Iterator[p
         yield pa.table(columns, schema=schema)
 
 
-def steps_table(session: Session, files: Files, found: Comparison) -> Iterator[pa.Table]:
+def steps_table(session: Session, files: Files, found: StudyComparison) -> Iterator[pa.Table]:
     """A row an optimizer step and run, every step, of runs that tried a learning rate too."""
     names = STEP_DTYPE.names or ()
     fields = [(name, pa.from_numpy_dtype(STEP_DTYPE[name])) for name in names]
@@ -140,7 +140,7 @@ def steps_table(session: Session, files: Files, found: Comparison) -> Iterator[p
         yield pa.table(columns, schema=schema)
 
 
-TABLES: dict[Table, Callable[[Session, Files, Comparison], Iterator[pa.Table]]] = {
+TABLES: dict[Table, Callable[[Session, Files, StudyComparison], Iterator[pa.Table]]] = {
     "runs": runs_table,
     "items": items_table,
     "steps": steps_table,
@@ -152,7 +152,7 @@ def _whose(run: RunOutcome | Trial, rows: int) -> dict[str, list[Any]]:
     return {"arm": [run.arm] * rows, "seed": [run.seed] * rows, "run": [run.run_id] * rows}
 
 
-def _names(session: Session, files: Files, found: Comparison) -> list[str]:
+def _names(session: Session, files: Files, found: StudyComparison) -> list[str]:
     """Of the items that most runs are over, from the first file that can be read and is of the same; else empty."""
     flips = Flips.of(found)
     runs = [run.run_id for judged in flips.arms.values() for run in judged.runs]

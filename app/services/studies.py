@@ -7,7 +7,7 @@ from itertools import islice
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.study import Comparison, RunOutcome, compare
+from app.domain.comparison.study import RunOutcome, StudyComparison, compare
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import MOST_ARMS, ArmSpec, OwedRun, StudySpec, StudyStatus, status_of
@@ -173,12 +173,12 @@ def progress(session: Session, study_id: int) -> StudyProgress:
     return StudyProgress(study, status_of([RunStatus(run.status) for run in rows]), rows)
 
 
-def comparison(session: Session, study_id: int) -> Comparison:
+def comparison(session: Session, study_id: int) -> StudyComparison:
     """A study weighed by the runs that it has so far. Raises NotFound."""
     return comparisons(session, [studies.get(session, study_id)])[study_id]
 
 
-def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, Comparison]:
+def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyComparison]:
     """Several studies weighed, by id."""
     of_study: dict[int, list[RunRow]] = {row.id: [] for row in rows}
     for run in runs.of_studies(session, list(of_study)):
@@ -193,7 +193,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, Compari
             [_outcome(run, scores) for run in of_study[row.id] if run.trial_round is None],
             trials=[trial for those in tuning.by_arm(of_study[row.id]).values() for trial in those],
             stopped=row.stopped_json,
-            looks=row.looks,
+            interim_looks=row.looks,
             test_items=dataset.facts.counts["test"] if dataset else None,
         )
     return found

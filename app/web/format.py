@@ -3,6 +3,7 @@
 A number never parts from its unit at the end of a line, and minus is a minus. Nothing known is an en dash.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import floor, isfinite, log10
 
@@ -193,6 +194,18 @@ def iso(moment: datetime) -> str:
 
 def _two(large: int, unit: str, small: int, small_unit: str) -> str:
     return f"{large}{NBSP}{unit} {small}{NBSP}{small_unit}" if small else f"{large}{NBSP}{unit}"
+
+
+def capitalized(text: str) -> str:
+    """With a capital first letter; the rest stays as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def join_names(names: Sequence[str]) -> str:
+    """`full`, `full and LoRA r=8`, `full, LoRA r=8 and head only`."""
+    if len(names) < 2:
+        return "".join(names)
+    return _("%(first)s and %(last)s", first=", ".join(names[:-1]), last=names[-1])
 
 
 FILTERS = (

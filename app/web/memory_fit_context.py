@@ -12,11 +12,10 @@ from app.web.bars import Segment, segments
 from app.web.figures.drawing.render import content_hash
 from app.web.figures.figure import Key
 from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_key
-from app.web.format import file_size, memory
+from app.web.format import file_size, join_names, memory
 from app.web.i18n import gettext as _
 from app.web.refusals import translated
 from app.web.text import memory_fit as words
-from app.web.text.parts import listed
 
 NEAR = 1.6
 """A worker's memory is drawn on the bars unless it is so many times the longest of them."""
@@ -119,7 +118,7 @@ class StudyFits:
     @property
     def misfits(self) -> str:
         """The arms that fit no live worker; empty where there are none."""
-        return listed([arm.title for arm in self.arms if arm.misfit])
+        return join_names([arm.title for arm in self.arms if arm.misfit])
 
     @property
     def state(self) -> str:
@@ -266,7 +265,7 @@ def _cards(report: FitReport) -> Iterator[CardLine]:
 
 def _arms(arms: Sequence[str], of: int, state: str) -> str:
     if len(arms) < of:
-        return listed(arms)
+        return join_names(arms)
     if of == 1:
         return words.said(state)
     every = {"fits": _("every arm fits"), "tight": _("every arm is tight"), "misfit": _("no arm fits")}

@@ -23,7 +23,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.study import Comparison, RunOutcome
+from app.domain.comparison.study import RunOutcome, StudyComparison
 from app.domain.comparison.verdict import mcnemar
 from app.domain.tasks import METRICS
 
@@ -81,7 +81,7 @@ class Flips:
     """Which items in which order: see `RunOutcome`."""
 
     @classmethod
-    def of(cls, found: Comparison, seed: int | None = None) -> "Flips":
+    def of(cls, found: StudyComparison, seed: int | None = None) -> "Flips":
         """By the majority of the seeds, or by one of them. Runs over other items than most are left out."""
         graded = METRICS[found.metric].graded
         scored = [run for arm in found.arms for run in arm.succeeded if run.scores is not None]

@@ -36,14 +36,14 @@ Scores = NDArray[np.float64]
 """[S, N], seeds × test items: the metric of each item (1 right, 0 wrong; any float works)."""
 
 CONFIDENCE = 0.95
-NEXT_LOOK = 0.2
+INTERIM_LOOK_FACTOR = 0.2
 """The chance to be fooled of a further look at a study that has grown, of that of the look before."""
 ROUNDING = 1e-9
 """A standard deviation below this share of the scores' range is rounding, not chance."""
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ScoreInterval:
     """An arm's own mean, with its interval over items and seeds."""
 
     mean: float
@@ -112,7 +112,7 @@ class Difference:
         return replace(self, confidence=confidence)
 
 
-def estimate(scores: Scores, confidence: float = CONFIDENCE) -> Estimate:
+def score_interval(scores: Scores, confidence: float = CONFIDENCE) -> ScoreInterval:
     """An arm's mean and interval from [S, N] scores; ValueError if they are not such a matrix."""
     scores = as_scores(scores)
     seeds, items = scores.shape
@@ -127,7 +127,7 @@ def estimate(scores: Scores, confidence: float = CONFIDENCE) -> Estimate:
         (residual / (items * seeds), (seeds - 1) * (items - 1)),
     )
     half = student(confidence, df) * sqrt(variance)
-    return Estimate(mean=mean, low=mean - half, high=mean + half, seeds=seeds, items=items)
+    return ScoreInterval(mean=mean, low=mean - half, high=mean + half, seeds=seeds, items=items)
 
 
 def difference(arm: Scores, reference: Scores, confidence: float = CONFIDENCE) -> Difference:

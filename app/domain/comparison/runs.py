@@ -24,7 +24,7 @@ from app.domain.comparison.costs import Spread
 from app.domain.comparison.intervals import CONFIDENCE
 from app.domain.comparison.proportions import UnpairedDifference, newcombe, wilson
 from app.domain.comparison.study import POINT
-from app.domain.comparison.verdict import Difference, Needs, VerdictKind, estimate, judge, mcnemar, word
+from app.domain.comparison.verdict import Difference, Needs, VerdictKind, judge, mcnemar, score_interval, word
 from app.domain.methods import Family
 
 COSTS = ("peak_bytes", "train_seconds", "trainable_parameters", "file_bytes")
@@ -289,7 +289,7 @@ def _own(group: Sequence[Candidate]) -> Own | None:
     if not runs:
         return None
     if all(run.scores is not None for run in runs) and len({run.items_hash for run in runs}) == 1:
-        found = estimate(matrix(runs))
+        found = score_interval(matrix(runs))
         return Own(found.mean, found.low, found.high) if found.items > 1 else Own(found.mean, None, None)
     mean, items = _mean(runs), {run.items for run in runs}
     if len(items) == 1 and (n := items.pop()):

@@ -4,10 +4,11 @@ Pure: runs in, comparison out. The statistics are in `verdict.py`; the words for
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,15 @@ from numpy.typing import NDArray
 from app.domain.comparison.conditions import Condition, Made, conditions
 from app.domain.comparison.costs import Costs, Spread
 from app.domain.comparison.verdict import (
+    ArmVerdict,
     Difference,
-    Estimate,
-    Verdict,
+    ScoreInterval,
     VerdictKind,
-    after_looks,
     best_indistinguishable,
+    confidence_after,
     difference,
-    estimate,
     judge,
+    score_interval,
     seen_disagreement,
     smallest_difference,
 )
@@ -69,7 +70,7 @@ class RunOutcome:
 
 
 @dataclass(frozen=True)
-class Arm:
+class StudyArm:
     """An arm and what is known of it so far."""
 
     spec: ArmSpec
@@ -82,9 +83,9 @@ class Arm:
     """The one that tuning chose; its usual one until then."""
     runs: tuple[RunOutcome, ...]
     """Every run that counts and that was queued for it, by seed."""
-    score: Estimate | None
+    score: ScoreInterval | None
     """Mean of the metric on the test split with its own 95 % interval; None until a seed has succeeded."""
-    verdict: Verdict | None
+    verdict: ArmVerdict | None
     """Against the reference; None for the reference itself."""
     costs: Costs | None
     forgetting: Spread | None
@@ -93,6 +94,16 @@ class Arm:
     """None where its rate was not looked for."""
     stopped: bool = False
     """Somebody stopped it: what it has done stays, and nothing follows."""
+
+    @property
+    def verdict_kind(self) -> VerdictKind:
+        """The verdict's kind; `none` where there is no verdict."""
+        return self.verdict.kind if self.verdict else VerdictKind.NONE
+
+    @property
+    def delta(self) -> float | None:
+        """Mean score minus the reference's, a fraction; None without an interval."""
+        return self.verdict.difference.delta if self.verdict and self.verdict.difference else None
 
     @property
     def awaits_rate(self) -> bool:
@@ -128,13 +139,13 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StudyComparison:
     """A study weighed."""
 
     spec: StudySpec
-    arms: tuple[Arm, ...]
+    arms: tuple[StudyArm, ...]
     """In the order of the study."""
-    base: Estimate | None
+    base_score: ScoreInterval | None
     """The untouched model."""
     base_difference: Difference | None
     """The untouched model against the reference."""
@@ -148,17 +159,53 @@ class Comparison:
     what seeds change is assumed throughout."""
     times_comparable: bool
     """All succeeded runs had the same device, and no other run of the study ran beside them on it."""
-    side_by_side: bool
+    runs_overlapped: bool
     """Two succeeded runs stood on one worker at the same time."""
-    looks: int
+    interim_looks: int
     """How often seeds were added when results could be seen."""
     memory_comparable: bool
     """All succeeded runs were measured on the same kind of device in the same precision."""
 
     @property
+    def focus(self) -> StudyArm | None:
+        """The arm that headlines are about; None where no arm has been compared with the reference.
+
+        The first class that has an arm: better than the reference; within its margin; one of these as a hint from one
+        seed; undecided; worse (also as a hint). Within a class the arm with the lowest cost, since a study looks for a
+        cheaper method; among the worse ones the arm that loses least.
+        """
+        good = (VerdictKind.BETTER, VerdictKind.WITHIN)
+        classes: tuple[Callable[[StudyArm], bool], ...] = (
+            lambda arm: arm.verdict_kind is VerdictKind.BETTER,
+            lambda arm: arm.verdict_kind is VerdictKind.WITHIN,
+            lambda arm: arm.verdict_kind is VerdictKind.HINT and arm.verdict is not None and arm.verdict.hint in good,
+            lambda arm: arm.verdict_kind is VerdictKind.UNDECIDED,
+        )
+        for belongs in classes:
+            if arms := [arm for arm in self.others if belongs(arm)]:
+                return min(arms, key=self.cost)
+        worse = [arm for arm in self.others if arm.verdict_kind in (VerdictKind.WORSE, VerdictKind.HINT)]
+        return max(worse, key=lambda arm: -inf if arm.delta is None else arm.delta, default=None)
+
+    def cost(self, arm: StudyArm) -> float:
+        """What arms are ranked by: peak memory, or trainable parameters where memory does not compare."""
+        if arm.costs is None:
+            return inf
+        return arm.costs.peak_bytes.mean if self.memory_comparable else float(arm.costs.trainable_parameters)
+
+    @property
+    def failures(self) -> list[tuple[Failure, int]]:
+        """Why runs failed, the most common reason first, with how often; trials count where their arm has no run."""
+        reasons = [run.failure for run in self.runs if run.failure]
+        untrainable = [arm for arm in self.arms if arm.tuning and arm.tuning.hopeless]
+        reasons += [trial.failure for arm in untrainable for trial in arm.trials if trial.failure]
+        codes = Counter(failure.code for failure in reasons)
+        return [(next(f for f in reasons if f.code is code), n) for code, n in codes.most_common()]
+
+    @property
     def confidence(self) -> float:
         """Of all verdicts together."""
-        return after_looks(self.looks)
+        return confidence_after(self.interim_looks)
 
     @property
     def differences(self) -> tuple[Difference, ...]:
@@ -171,12 +218,12 @@ class Comparison:
         return self.spec.verdict_metric
 
     @property
-    def reference(self) -> Arm:
+    def reference(self) -> StudyArm:
         """The arm that the others are held against."""
         return next(a for a in self.arms if a.is_reference)
 
     @property
-    def others(self) -> tuple[Arm, ...]:
+    def others(self) -> tuple[StudyArm, ...]:
         """All arms but the reference."""
         return tuple(a for a in self.arms if not a.is_reference)
 
@@ -219,17 +266,17 @@ def compare(
     *,
     trials: Sequence[Trial] = (),
     stopped: Collection[str] = (),
-    looks: int = 0,
+    interim_looks: int = 0,
     test_items: int | None = None,
-) -> Comparison:
+) -> StudyComparison:
     """Weigh a study by the runs that it has so far; missing and failed ones are shown and block nothing else.
 
-    `trials` are told, and weighed nowhere; `stopped` names the arms that were stopped; `looks` counts how often
+    `trials` are told, and weighed nowhere; `stopped` names the arms that were stopped; `interim_looks` counts how often
     seeds were added when results could be seen.
     """
     by_arm = {arm.title: tuple(r for r in runs if r.arm == arm.title) for arm in spec.arms}
     scores = _matrices(by_arm)
-    confidence, margin = after_looks(looks), spec.margin_points * POINT
+    confidence, margin = confidence_after(interim_looks), spec.margin_points * POINT
     verdicts = judge(scores, spec.reference_arm, margin, confidence=confidence) if spec.reference_arm in scores else {}
     done = [r for r in runs if r.result is not None]
     results = {title: [r.result for r in those if r.result is not None] for title, those in by_arm.items()}
@@ -244,19 +291,19 @@ def compare(
     best = best_indistinguishable(scores, confidence)
     hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
     base, reference = _untouched(done, items), scores.get(spec.reference_arm)
-    side_by_side = _overlap(done)
-    return Comparison(
+    runs_overlapped = _overlap(done)
+    return StudyComparison(
         spec=spec,
         arms=arms,
-        base=estimate(base) if base is not None else None,
+        base_score=score_interval(base) if base is not None else None,
         base_difference=difference(base, reference) if base is not None and reference is not None else None,
         items=items,
         conditions=conditions(spec, made, tuning),
         best_scores=frozenset(name for name in best if name not in hinted_worse),
         smallest_difference=_can_show(spec, scores, items, confidence),
-        times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not side_by_side,
-        side_by_side=side_by_side,
-        looks=looks,
+        times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not runs_overlapped,
+        runs_overlapped=runs_overlapped,
+        interim_looks=interim_looks,
         memory_comparable=len({r.environment for r in done}) <= 1,
     )
 
@@ -266,16 +313,16 @@ def _arms(
     by_arm: Mapping[str, tuple[RunOutcome, ...]],
     results: Mapping[str, Sequence[RunResult]],
     scores: Mapping[str, NDArray[np.float64]],
-    verdicts: Mapping[str, Verdict],
+    verdicts: Mapping[str, ArmVerdict],
     tuning: Mapping[str, ArmTuning],
     stopped: Collection[str],
-) -> tuple[Arm, ...]:
+) -> tuple[StudyArm, ...]:
     seen: Counter[Family] = Counter()
     arms = []
     for arm in spec.arms:
         facts, tuned = arm.method.facts, tuning.get(arm.title)
         arms.append(
-            Arm(
+            StudyArm(
                 spec=arm,
                 title=arm.title,
                 family=facts.family,
@@ -283,7 +330,7 @@ def _arms(
                 is_reference=arm.title == spec.reference_arm,
                 learning_rate=(tuned.chosen if tuned else None) or arm.rate,
                 runs=by_arm[arm.title],
-                score=estimate(scores[arm.title]) if arm.title in scores else None,
+                score=score_interval(scores[arm.title]) if arm.title in scores else None,
                 verdict=verdicts.get(arm.title),
                 costs=Costs.of(results[arm.title]) if results[arm.title] else None,
                 forgetting=_forgetting(results[arm.title]),

@@ -16,7 +16,7 @@ one-sided tests at half of that level, so each such word is wrong in at most 2.5
 difference is at the margin or beyond.
 
 Several looks are several chances too: who adds seeds to an undecided study looks again. Each further look has a fifth
-of the chance of the one before (`after_looks`): 5 %, 1 %, 0.2 %, so that all of them together have 6.25 % at most,
+of the chance of the one before (`confidence_after`): 5 %, 1 %, 0.2 %, so that all of them together have 6.25 % at most,
 however often one looks (simulated: docs/measuring.md).
 """
 
@@ -30,31 +30,31 @@ from numpy.typing import NDArray
 from app.domain.comparison.distributions import binomial_below
 from app.domain.comparison.intervals import (
     CONFIDENCE,
-    NEXT_LOOK,
+    INTERIM_LOOK_FACTOR,
     Difference,
-    Estimate,
+    ScoreInterval,
     Scores,
     difference,
-    estimate,
+    score_interval,
 )
 from app.domain.comparison.pareto import Better, pareto_front
 from app.domain.studies.power import Needs, needs, seen_disagreement, smallest_difference
 
 __all__ = [
+    "ArmVerdict",
     "Better",
     "Difference",
-    "Estimate",
     "Needs",
+    "ScoreInterval",
     "Scores",
-    "Verdict",
     "VerdictKind",
-    "after_looks",
     "best_indistinguishable",
+    "confidence_after",
     "difference",
-    "estimate",
     "judge",
     "mcnemar",
     "pareto_front",
+    "score_interval",
     "seen_disagreement",
     "smallest_difference",
 ]
@@ -72,7 +72,7 @@ class VerdictKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ArmVerdict:
     """An arm against the reference."""
 
     kind: VerdictKind
@@ -96,9 +96,9 @@ REASONS = {
 ONE_SEED = "For this one seed only: an arm has a single seed, so what another seed would change is unknown."
 
 
-def after_looks(looks: int) -> float:
+def confidence_after(looks: int) -> float:
     """The confidence of a study's verdict that had so many before: 95 %, 99 %, 99.8 %."""
-    return 1 - (1 - CONFIDENCE) * NEXT_LOOK**looks
+    return 1 - (1 - CONFIDENCE) * INTERIM_LOOK_FACTOR**looks
 
 
 def judge(
@@ -108,7 +108,7 @@ def judge(
     *,
     further: int = 0,
     confidence: float = CONFIDENCE,
-) -> dict[str, Verdict]:
+) -> dict[str, ArmVerdict]:
     """A verdict for each arm but the reference, in the order given.
 
     `arms` holds [S, N] scores by arm, on the same items in the same order; an arm without finished runs is empty
@@ -127,7 +127,7 @@ def judge(
     }
     corrected = holm(plain, further, confidence)
     return {
-        name: Verdict(VerdictKind.NONE, None, margin, None, missing[name])
+        name: ArmVerdict(VerdictKind.NONE, None, margin, None, missing[name])
         if name in missing
         else _verdict(corrected[name], margin)
         for name in others
@@ -194,14 +194,14 @@ def mcnemar(arm_right: NDArray[np.bool_], reference_right: NDArray[np.bool_]) ->
     return min(1.0, 2 * binomial_below(min(only_arm, only_other), only_arm + only_other, 0.5))
 
 
-def _verdict(seen: Difference, margin: float) -> Verdict:
+def _verdict(seen: Difference, margin: float) -> ArmVerdict:
     kind = word(seen.low, seen.high, margin)
     if kind is VerdictKind.UNDECIDED:
         reason = ONE_SEED if seen.one_seed else REASONS[kind]
-        return Verdict(kind, seen, margin, needs(seen, margin), reason)
+        return ArmVerdict(kind, seen, margin, needs(seen, margin), reason)
     if seen.one_seed:
-        return Verdict(VerdictKind.HINT, seen, margin, needs(seen, margin), ONE_SEED, hint=kind)
-    return Verdict(kind, seen, margin, None, REASONS[kind])
+        return ArmVerdict(VerdictKind.HINT, seen, margin, needs(seen, margin), ONE_SEED, hint=kind)
+    return ArmVerdict(kind, seen, margin, None, REASONS[kind])
 
 
 def _too_few(arm: Scores, reference_scores: Scores | None, name: str, reference: str) -> str:

@@ -13,7 +13,7 @@ from math import sqrt
 
 import numpy as np
 
-from app.domain.comparison.intervals import CONFIDENCE, NEXT_LOOK, Difference, Scores, spread, student
+from app.domain.comparison.intervals import CONFIDENCE, INTERIM_LOOK_FACTOR, Difference, Scores, spread, student
 
 MOST_SEEDS = 100
 MOST_ITEMS = 1_000_000
@@ -43,7 +43,7 @@ class Needs:
 
     seeds: int | None
     """Seeds per arm in all, at most 100, with the items that there are; by a verdict that has been looked for once
-    more (`app.domain.comparison.verdict.after_looks`)."""
+    more (`app.domain.comparison.verdict.confidence_after`)."""
     items: int | None
     """Test items, at most 1,000,000 (found to within 2 %), with the seeds that there are."""
     both: tuple[int, int] | None = None
@@ -69,7 +69,7 @@ def needs(seen: Difference, margin: float) -> Needs:
     parts, assumed = _parts(seen)
     seeds, reference_seeds, items = seen.seeds, seen.reference_seeds, seen.items
     wanted = max(abs(seen.delta), margin - abs(seen.delta))
-    looked_again = 1 - (1 - seen.confidence) * NEXT_LOOK
+    looked_again = 1 - (1 - seen.confidence) * INTERIM_LOOK_FACTOR
 
     def decides(seeds: int, reference_seeds: int, items: int, confidence: float = seen.confidence) -> bool:
         return _half_width(parts, seeds, reference_seeds, items, confidence) < wanted

@@ -25,7 +25,7 @@ class StudyRow(Base):
     stopped_json: Mapped[list[str]] = mapped_column(default=list)
     """Arms that were stopped, by title."""
     looks: Mapped[int] = mapped_column(default=0)
-    """How often seeds were added when results could be seen: `app.domain.comparison.verdict.after_looks`."""
+    """How often seeds were added when results could be seen: `app.domain.comparison.verdict.confidence_after`."""
     note: Mapped[str] = mapped_column(default="")
     """What people wrote on it; its tags are in study_tags."""
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -5,8 +5,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.comparison.costs import Costs, Spread
-from app.domain.comparison.study import Arm, Comparison
-from app.domain.comparison.verdict import Estimate, Verdict, VerdictKind
+from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.comparison.verdict import ArmVerdict, ScoreInterval, VerdictKind
 from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.tasks import MetricName
 from app.web.text import caveats, phrase
@@ -23,7 +23,7 @@ class EstimateOut(BaseModel):
     items: int
 
     @classmethod
-    def of(cls, found: Estimate) -> Self:
+    def of(cls, found: ScoreInterval) -> Self:
         """From the domain."""
         return cls(mean=found.mean, low=found.low, high=found.high, seeds=found.seeds, items=found.items)
 
@@ -52,7 +52,7 @@ class VerdictOut(BaseModel):
     """Both, of a new study, where neither would decide alone."""
 
     @classmethod
-    def of(cls, found: Verdict) -> Self:
+    def of(cls, found: ArmVerdict) -> Self:
         """From the domain."""
         seen, needs = found.difference, found.needs
         return cls(
@@ -190,7 +190,7 @@ class ArmOut(BaseModel):
     """Loss on general text less the untouched model's, nats per token: above zero, something was forgotten."""
 
     @classmethod
-    def of(cls, arm: Arm) -> Self:
+    def of(cls, arm: StudyArm) -> Self:
         """From the domain."""
         states = [run.status.value for run in arm.runs]
         return cls(
@@ -238,7 +238,7 @@ class ComparisonOut(BaseModel):
     memory_comparable: bool
 
     @classmethod
-    def of(cls, study_id: int, found: Comparison) -> Self:
+    def of(cls, study_id: int, found: StudyComparison) -> Self:
         """From the domain."""
         return cls(
             study_id=study_id,
@@ -249,10 +249,10 @@ class ComparisonOut(BaseModel):
             complete=found.complete,
             metric=found.metric,
             margin=found.spec.margin_points / 100,
-            looks=found.looks,
+            looks=found.interim_looks,
             confidence=found.confidence,
             items=found.items,
-            untouched=EstimateOut.of(found.base) if found.base else None,
+            untouched=EstimateOut.of(found.base_score) if found.base_score else None,
             arms=[ArmOut.of(arm) for arm in found.arms],
             differed={c.name: c.values for c in found.conditions if not c.equal},
             times_comparable=found.times_comparable,

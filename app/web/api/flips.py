@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.domain.comparison.flips import FlipKind, Flips
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.errors import Invalid
 from app.domain.tasks import MetricName
 from app.services import flips as flip_service
@@ -165,7 +165,7 @@ def flips(
     return _out(study_id, found, sorted_items, which, page, seed)
 
 
-def _check(found: Comparison, arm: str, seed: int | None) -> None:
+def _check(found: StudyComparison, arm: str, seed: int | None) -> None:
     names = [a.title for a in found.arms]
     if arm and arm not in names:
         raise Invalid.field("arm", f"the study has no arm {arm!r}", f"choose from: {', '.join(names)}")
@@ -174,7 +174,7 @@ def _check(found: Comparison, arm: str, seed: int | None) -> None:
         raise Invalid.field("seed", f"the study has no seed {seed}", f"choose from: {seeds}")
 
 
-def _out(study_id: int, found: Comparison, flips: Flips, which: Slice, page: Found, seed: int | None) -> FlipsOut:
+def _out(study_id: int, found: StudyComparison, flips: Flips, which: Slice, page: Found, seed: int | None) -> FlipsOut:
     return FlipsOut(
         study_id=study_id,
         metric=found.metric,

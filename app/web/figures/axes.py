@@ -9,14 +9,14 @@ from functools import partial
 
 from app.domain.comparison.costs import Spread
 from app.domain.comparison.pareto import Better
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.runs.result import RunResult
 from app.web.figures.units import energy_unit, memory_unit, time_unit
 from app.web.format import NBSP, decimal, duration, energy, file_size, hundred, memory, short_count
 from app.web.i18n import gettext as _
 from app.web.text.metrics import loss_unit, title
 
-Units = Callable[[Comparison, float], tuple[float, str]]
+Units = Callable[[StudyComparison, float], tuple[float, str]]
 """From the largest value to what one unit of the axis is of it, and the unit's name."""
 
 
@@ -24,7 +24,7 @@ Units = Callable[[Comparison, float], tuple[float, str]]
 class Axis:
     """A number of an arm over its seeds."""
 
-    title: Callable[[Comparison], str]
+    title: Callable[[StudyComparison], str]
     """Within a sentence: `peak memory`."""
     better: Better
     of: Callable[[RunResult], float | None]
@@ -34,7 +34,7 @@ class Axis:
     """A value with its unit: `150 MiB`."""
     column: str
     """In the CSV, as it was measured: `peak_bytes`."""
-    comparable: Callable[[Comparison], bool] = lambda found: True
+    comparable: Callable[[StudyComparison], bool] = lambda found: True
     """Whether the values of different arms may be held against each other."""
     zero: bool = True
     """Nothing lies below zero, and the scale begins there."""
@@ -50,7 +50,7 @@ class Axis:
         """One pays it: less is better, and nothing costs nothing."""
         return self.better is Better.LOWER and self.zero
 
-    def spread(self, arm: Arm) -> Spread | None:
+    def spread(self, arm: StudyArm) -> Spread | None:
         """Mean over seeds, with the smallest and the largest seed."""
         results = [run.result for run in arm.succeeded if run.result]
         values = [value for result in results if (value := self.of(result)) is not None]
@@ -61,12 +61,12 @@ class Axis:
 class Score(Axis):
     """The metric: its whiskers are the 95 % interval of the mean."""
 
-    def spread(self, arm: Arm) -> Spread | None:
+    def spread(self, arm: StudyArm) -> Spread | None:
         """Mean and interval over items and seeds."""
         return Spread(arm.score.mean, max(0.0, arm.score.low), min(1.0, arm.score.high)) if arm.score else None
 
 
-def known(found: Comparison) -> list[str]:
+def known(found: StudyComparison) -> list[str]:
     """The names of the axes on which an arm of this study has a value."""
     return [name for name, axis in AXES.items() if any(axis.spread(arm) for arm in found.arms)]
 

@@ -5,17 +5,17 @@ from functools import partial
 from math import floor, log10
 
 from app.domain.comparison.break_even import Line, Prices, Upkeep, cheaper_from, cost, stored
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.figures.axes import AXES
 from app.web.figures.drawing import break_even as drawing
 from app.web.figures.drawing.break_even import BreakEven, Growth
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.prices import PricesForm
 from app.web.figures.verdict import mark_style
-from app.web.format import GIB, KIB, MIB, NBSP, NOTHING, count, decimal, duration, energy, file_size
+from app.web.format import GIB, KIB, MIB, NBSP, NOTHING, capitalized, count, decimal, duration, energy, file_size
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text.parts import focus, said, sentence
+from app.web.text.verdict import arm_name
 
 SHOWN = 2
 """The picture goes on to at least so many times the number of tasks at which lines cross."""
@@ -25,7 +25,7 @@ SHOWN = 2
 class Kept:
     """An arm and what a task takes with it."""
 
-    arm: Arm
+    arm: StudyArm
     upkeep: Upkeep
     whole: bool
     """Each task keeps a whole model."""
@@ -37,12 +37,12 @@ class Kept:
 class Keeping:
     """The arms of a study that left a file, held against the one that keeps whole models."""
 
-    found: Comparison
+    found: StudyComparison
     form: PricesForm
     arms: tuple[Kept, ...]
 
     @classmethod
-    def of(cls, found: Comparison, form: PricesForm) -> "Keeping":
+    def of(cls, found: StudyComparison, form: PricesForm) -> "Keeping":
         """The base model takes what a whole model of the study takes: they are files of the same kind."""
         done = [arm for arm in found.arms if arm.costs and arm.costs.artifact_bytes]
         whole = {arm.title: _is_whole(arm) for arm in done}
@@ -89,7 +89,7 @@ class Keeping:
     @property
     def spoken_of(self) -> Kept | None:
         """The adapters that a sentence is about: those of the headline, else those that take least."""
-        arm = focus(self.found)
+        arm = self.found.focus
         named = next((kept for kept in self.adapters if kept.arm is arm), None)
         return named or min(self.adapters, key=lambda kept: self.line(kept).at(self.form.many), default=None)
 
@@ -100,7 +100,7 @@ def money(value: float, currency: str) -> str:
     return f"{number}{NBSP}{currency}" if currency else number
 
 
-def break_even(found: Comparison, form: PricesForm) -> Figure:
+def break_even(found: StudyComparison, form: PricesForm) -> Figure:
     """Over the number of tasks."""
     keeping = Keeping.of(found, form)
     return Figure(
@@ -133,8 +133,8 @@ def takeaway(keeping: Keeping) -> str:
     start, tasks = keeping.cheaper_from(kept), keeping.form.many
     own, its = keeping.line(kept).at(tasks), keeping.line(models).at(tasks)
     values = {
-        "arm": said(kept.arm),
-        "reference": said(models.arm),
+        "arm": arm_name(kept.arm),
+        "reference": arm_name(models.arm),
         "tasks": ngettext("%(num)s task", "%(num)s tasks", tasks, num=count(tasks)),
         "own": keeping.say(own),
         "its": keeping.say(its),
@@ -146,15 +146,15 @@ def takeaway(keeping: Keeping) -> str:
         since = _("the first task") if start == 1 else _since(start)
         text = _("%(arm)s is %(cheaper)s from %(since)s on: for %(tasks)s %(own)s against %(its)s of %(reference)s")
         text = text % (values | {"cheaper": cheaper, "since": since})
-    return sentence(text)
+    return capitalized(text)
 
 
-def _is_whole(arm: Arm) -> bool:
+def _is_whole(arm: StudyArm) -> bool:
     results = [run.result for run in arm.succeeded if run.result]
     return any(file.kind == "model" for result in results for file in result.artifacts)
 
 
-def _kept(arm: Arm, *, whole: bool, base: float) -> Kept:
+def _kept(arm: StudyArm, *, whole: bool, base: float) -> Kept:
     assert arm.costs is not None  # noqa: S101  (the caller styles)
     joules = AXES["energy"].spread(arm)
     upkeep = Upkeep(

@@ -12,11 +12,22 @@ from app.web.figures.drawing import trade_off as drawing
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.drawing.trade_off import Missing, Point, Reach, Side, TradeOff
 from app.web.figures.figure import Cell, Column, Figure, Table
-from app.web.format import GIB, KIB, MIB, NOTHING, duration, file_size, memory, percent, short_count
+from app.web.format import (
+    GIB,
+    KIB,
+    MIB,
+    NOTHING,
+    capitalized,
+    duration,
+    file_size,
+    join_names,
+    memory,
+    percent,
+    short_count,
+)
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.text.metrics import heading, title
-from app.web.text.parts import listed, sentence
 from app.web.text.runs_comparison import failed
 
 Cost = Literal["memory", "time", "parameters", "file"]
@@ -116,7 +127,7 @@ def trade_off(found: Compared, cost: Cost) -> Figure:
     return Figure(
         name="trade-off",
         title=_title(found, axis, arms, best),
-        label=sentence(
+        label=capitalized(
             _("%(metric)s against %(cost)s, one point an arm", metric=title(found.metric), cost=_(axis.title))
         ),
         note=_note(found, axis, arms, best),
@@ -148,7 +159,7 @@ def _point(found: Compared, arm: ComparedArm, axis: CostAxis, *, named: bool) ->
 def _across(arms: list[ComparedArm], axis: CostAxis) -> Side:
     spreads = [arm.costs[axis.field] for arm in arms]
     _size, unit = axis.units(max((spread.high for spread in spreads), default=1.0))
-    name = sentence(_(axis.title))
+    name = capitalized(_(axis.title))
     lows = [spread.low for spread in spreads]
     return Side(
         title=f"{name}, {unit} →" if unit else f"{name} →",
@@ -169,14 +180,14 @@ def _title(found: Compared, axis: CostAxis, arms: list[ComparedArm], best: list[
     if not best:
         alike = found.scores_comparable and axis.comparable(found)
         if alike or len(arms) < 2:
-            return sentence(_("%(metric)s against %(cost)s", **words))
-        return sentence(_("%(metric)s against %(cost)s: not measured alike, so nothing wins", **words))
+            return capitalized(_("%(metric)s against %(cost)s", **words))
+        return capitalized(_("%(metric)s against %(cost)s: not measured alike, so nothing wins", **words))
     if len(best) <= MOST_NAMED:
         return _(
             "%(some)s of %(all)s arms are beaten by no other on both %(metric)s and %(cost)s: %(names)s",
             some=len(best),
             all=len(arms),
-            names=listed([arm.title for arm in best]),
+            names=join_names([arm.title for arm in best]),
             **words,
         )
     return _(

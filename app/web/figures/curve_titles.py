@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.runs.smoothing import Floats
 from app.domain.tasks import TASKS
-from app.web.format import memory, rate, share
+from app.web.format import capitalized, join_names, memory, rate, share
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text.parts import listed, sentence
 
 ENOUGH_STEPS = 50
 """Fewer say nothing of a trend."""
@@ -24,7 +23,7 @@ Means = Mapping[str, Floats]
 """Mean over seeds by arm, unsmoothed, as it was measured."""
 
 
-def curve_title(found: Comparison, curve: str, means: Means, words: Mapping[str, str]) -> str:
+def curve_title(found: StudyComparison, curve: str, means: Means, words: Mapping[str, str]) -> str:
     """The takeaway; what is drawn, where there is nothing to say yet."""
     say = TITLES.get(curve)
     seen = {arm: mean for arm, mean in means.items() if np.isfinite(mean).any()}
@@ -47,7 +46,7 @@ def still_falling(loss: Floats) -> bool | None:
     return bool(surely > 0) if abs(surely) > doubt else None
 
 
-def _loss(_found: Comparison, means: Means) -> str:
+def _loss(_found: StudyComparison, means: Means) -> str:
     trends = {arm: still_falling(mean) for arm, mean in means.items()}
     falling = [arm for arm, falls in trends.items() if falls]
     level = [arm for arm, falls in trends.items() if falls is False]
@@ -58,15 +57,15 @@ def _loss(_found: Comparison, means: Means) -> str:
     if not (falling and level):
         return ""
     text = _("%(level)s: the loss has levelled off; %(falling)s: still falling")
-    return sentence(text % {"level": _named(level, len(trends)), "falling": _named(falling, len(trends))})
+    return capitalized(text % {"level": _named(level, len(trends)), "falling": _named(falling, len(trends))})
 
 
 def _named(arms: Sequence[str], total: int) -> str:
     """Some arms of so many, in a sentence."""
-    return listed(arms) if len(arms) <= MOST_NAMED else _("%(some)s of %(all)s arms", some=len(arms), all=total)
+    return join_names(arms) if len(arms) <= MOST_NAMED else _("%(some)s of %(all)s arms", some=len(arms), all=total)
 
 
-def _validation(found: Comparison, _means: Means) -> str:
+def _validation(found: StudyComparison, _means: Means) -> str:
     results = [run.result for run in found.runs if run.result]
     if not results:
         return ""
@@ -95,7 +94,7 @@ def _lowest_loss(early: int, runs: int) -> str:
     )
 
 
-def _gradient(found: Comparison, means: Means) -> str:
+def _gradient(found: StudyComparison, means: Means) -> str:
     """How often it lay above what it is clipped at; of the mean over seeds."""
     limit = found.spec.training.max_grad_norm
     shares = {arm: float((mean[np.isfinite(mean)] > limit).mean()) for arm, mean in means.items()}
@@ -105,14 +104,14 @@ def _gradient(found: Comparison, means: Means) -> str:
         return _("The gradient's norm stays below %(limit)s, where it is clipped, in every arm", limit=f"{limit:g}")
     most = max(shares, key=lambda arm: shares[arm])
     text = _("%(arm)s is clipped most: its gradient's norm lies above %(limit)s in %(share)s of the steps")
-    return sentence(text % {"arm": most, "limit": f"{limit:g}", "share": share(shares[most], 1.0)})
+    return capitalized(text % {"arm": most, "limit": f"{limit:g}", "share": share(shares[most], 1.0)})
 
 
-def _rate(_found: Comparison, means: Means) -> str:
+def _rate(_found: StudyComparison, means: Means) -> str:
     return _highest(means, _("Highest learning rate: %(arms)s"), rate)
 
 
-def _memory(_found: Comparison, means: Means) -> str:
+def _memory(_found: StudyComparison, means: Means) -> str:
     return _highest(means, _("Most memory after a step: %(arms)s"), memory)
 
 
@@ -122,10 +121,10 @@ def _highest(means: Means, text: str, say: Callable[[float | None], str]) -> str
     named = sorted(tops, key=lambda arm: tops[arm], reverse=True)
     if len(named) > MOST_NAMED:
         named = [named[0], named[-1]]
-    return text % {"arms": listed([f"{arm} {say(tops[arm])}" for arm in named])}
+    return text % {"arms": join_names([f"{arm} {say(tops[arm])}" for arm in named])}
 
 
-TITLES: dict[str, Callable[[Comparison, Means], str]] = {
+TITLES: dict[str, Callable[[StudyComparison, Means], str]] = {
     "loss": _loss,
     "validation": _validation,
     "gradient": _gradient,

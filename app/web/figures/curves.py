@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.runs.result import STEP_DTYPE, Steps
 from app.domain.runs.smoothing import Band, Floats
 from app.domain.tasks import generates
@@ -18,11 +18,12 @@ from app.web.figures.quantities import Quantity
 from app.web.figures.reports import Checkpoint, EveryStep, Line, Reports
 from app.web.figures.verdict import mark_style
 from app.web.figures.view import ViewParams
-from app.web.format import count
+from app.web.format import capitalized, count, join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
+from app.web.text.failures import failure_label
 from app.web.text.metrics import title
-from app.web.text.parts import listed, seeds, sentence, why
+from app.web.text.verdict import seed_range
 
 WIDTHS = (556, 356)
 ROWS = 5
@@ -30,7 +31,7 @@ ROWS = 5
 
 
 def curves(
-    found: Comparison,
+    found: StudyComparison,
     steps: Mapping[int, Steps],
     checkpoints: Mapping[int, Sequence[Checkpoint]],
     view: ViewParams,
@@ -38,7 +39,7 @@ def curves(
     """As the address asks."""
     reports = Reports(found, steps, checkpoints, view)
     lines = [line for arm in found.arms if len((line := reports.line(arm)).raw.x) or line.failed]
-    quantity, words = reports.quantity, {"what": sentence(reports.quantity.title(found)), "by": reports.place.name()}
+    quantity, words = reports.quantity, {"what": capitalized(reports.quantity.title(found)), "by": reports.place.name()}
     return Figure(
         name="curves",
         title=curve_title(found, view.curve, _means(lines), words),
@@ -73,7 +74,7 @@ def _data(reports: Reports, lines: Sequence[Line]) -> Curves:
     if reports.view.by == "step":
         ends += [float(run.result.steps) for run in reports.found.runs if run.result]
     far, across = reports.place.title(max(ends, default=1.0))
-    up = sentence(quantity.title(reports.found))
+    up = capitalized(quantity.title(reports.found))
     if quantity.of is None and unit == "%":
         up = f"↑ {up}"
     return Curves(
@@ -119,7 +120,9 @@ def _note(reports: Reports, lines: Sequence[Line]) -> str:
     counts = [line.seeds for line in lines if line.seeds]
     parts = []
     if counts:
-        parts.append(_("Line: mean of %(seeds)s.", seeds=seeds(counts)) if max(counts) > 1 else _("Line: one seed."))
+        parts.append(
+            _("Line: mean of %(seeds)s.", seeds=seed_range(counts)) if max(counts) > 1 else _("Line: one seed.")
+        )
     if counts and max(counts) > 1:
         parts.append(_("Band: smallest to largest seed."))
     if reports.factor:
@@ -147,7 +150,7 @@ def _fewer(reports: Reports, line: Line) -> str:
         "%(arm)s: from %(at)s on %(left)s of %(seeds)s.",
         arm=line.arm.title,
         left=int(line.calm.seeds[-1]),
-        seeds=seeds([line.seeds]),
+        seeds=seed_range([line.seeds]),
         at=reports.place.say(line.calm.fewer_from or 0.0),
     )
 
@@ -171,10 +174,10 @@ def _failures(lines: Sequence[Line]) -> str:
     """Who failed where a cross stands."""
     ends = []
     for line in lines:
-        reasons = dict.fromkeys(why(run.failure) for run, _x, _y in line.failed if run.failure)
+        reasons = dict.fromkeys(failure_label(run.failure) for run, _x, _y in line.failed if run.failure)
         if reasons:
             many = ngettext("%(num)s run", "%(num)s runs", len(line.failed))
-            ends.append(_("%(arm)s: %(why)s, %(runs)s", arm=line.arm.title, why=listed([*reasons]), runs=many))
+            ends.append(_("%(arm)s: %(why)s, %(runs)s", arm=line.arm.title, why=join_names([*reasons]), runs=many))
     return _("Crosses: where runs failed (%(runs)s).", runs="; ".join(ends)) if ends else ""
 
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.runs.status import RunStatus
 from app.services import studies as study_service
 from app.services.resources import memory_fit
@@ -27,7 +27,7 @@ def of_study(session: Session, settings: Settings, study_id: int) -> StudyEviden
     return StudyEvidence(found, steps.read_many(session, ids), checkpoints, foreseen, _updates(session, found))
 
 
-def _updates(session: Session, found: Comparison) -> dict[str, ArmUpdates]:
+def _updates(session: Session, found: StudyComparison) -> dict[str, ArmUpdates]:
     """Of each arm whose runs were looked at: the first seed's spectra, and every seed's summary."""
     summaries = weight_deltas.summaries(session, [run.run_id for run in found.runs])
     looked_at = {arm.title: [run for run in arm.succeeded if run.run_id in summaries] for arm in found.arms}
@@ -44,7 +44,7 @@ def _updates(session: Session, found: Comparison) -> dict[str, ArmUpdates]:
     }
 
 
-def _foreseen(session: Session, settings: Settings, arm: Arm) -> Foreseen | None:
+def _foreseen(session: Session, settings: Settings, arm: StudyArm) -> Foreseen | None:
     """Of an arm's first run that succeeded: its seeds need the same."""
     if not arm.succeeded:
         return None

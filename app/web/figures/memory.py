@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain.comparison.costs import Costs
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.resources.calibration import relative_error
 from app.web.figures.costs import OWNERS, WIDTHS, owner_bar, owner_key, owners
 from app.web.figures.drawing import stacks
@@ -15,12 +15,12 @@ from app.web.figures.drawing.stacks import Bar, Stacks
 from app.web.figures.estimates import predicted_cells, predicted_columns
 from app.web.figures.figure import Cell, Column, Figure, Key, Table
 from app.web.figures.owners import LEDGER, Foreseen, Sizes, ledger_bar, ledger_key, ledger_sizes
+from app.web.format import capitalized, mib, signed_percent
 from app.web.format import memory as in_memory
-from app.web.format import mib, signed_percent
 from app.web.i18n import gettext as _
-from app.web.text.parts import focus, said, sentence
+from app.web.text.verdict import arm_name
 
-Done = list[tuple[Arm, Costs]]
+Done = list[tuple[StudyArm, Costs]]
 
 
 def measured(costs: Costs) -> Sizes | None:
@@ -28,17 +28,17 @@ def measured(costs: Costs) -> Sizes | None:
     return ledger_sizes(costs.owner_bytes, costs.train_peak_bytes, costs.peak_bytes.mean) if costs.owner_bytes else None
 
 
-def has_ledgers(found: Comparison) -> bool:
+def has_ledgers(found: StudyComparison) -> bool:
     """Every arm that has a result has one."""
     return all(arm.costs.owner_bytes for arm in found.arms if arm.costs)
 
 
-def key(found: Comparison) -> tuple[Key, ...]:
+def key(found: StudyComparison) -> tuple[Key, ...]:
     """The legend of the study's bars."""
     return ledger_key() if has_ledgers(found) else owner_key()
 
 
-def split(found: Comparison, costs: Costs) -> list[tuple[str, float]]:
+def split(found: StudyComparison, costs: Costs) -> list[tuple[str, float]]:
     """An arm's bar: classes and bytes."""
     sizes = measured(costs) if has_ledgers(found) else None
     if sizes is None:
@@ -46,7 +46,7 @@ def split(found: Comparison, costs: Costs) -> list[tuple[str, float]]:
     return [(css, size) for (css, _name), size in zip(LEDGER, sizes, strict=True)]
 
 
-def memory(found: Comparison, foreseen: Mapping[str, Foreseen]) -> Figure:
+def memory(found: StudyComparison, foreseen: Mapping[str, Foreseen]) -> Figure:
     """The peak of each arm, and who owns it."""
     done = [(arm, arm.costs) for arm in found.arms if arm.costs]
     known = foreseen if has_ledgers(found) else {}
@@ -73,7 +73,7 @@ class OwnerRow:
     total: bool = False
 
 
-def owner_rows(found: Comparison, foreseen: Mapping[str, Foreseen]) -> tuple[OwnerRow, ...]:
+def owner_rows(found: StudyComparison, foreseen: Mapping[str, Foreseen]) -> tuple[OwnerRow, ...]:
     """What each owner holds in each arm, the measured peak, and the predicted one with its error where there is one."""
     done = [(arm, arm.costs) for arm in found.arms if arm.costs]
     known = has_ledgers(found)
@@ -105,8 +105,8 @@ def _ledger_bars(done: Done, foreseen: Mapping[str, Foreseen]) -> tuple[Bar, ...
     return tuple(bars)
 
 
-def _title(found: Comparison) -> str:
-    arm, its = focus(found), found.reference.costs
+def _title(found: StudyComparison) -> str:
+    arm, its = found.focus, found.reference.costs
     own = arm.costs if arm else None
     if arm is None or own is None or its is None or not found.memory_comparable:
         return _("Peak memory by owner")
@@ -115,29 +115,29 @@ def _title(found: Comparison) -> str:
     if saved <= 0:
         text = _(
             "%(arm)s peaks at %(own)s, no less than %(reference)s",
-            arm=said(arm),
+            arm=arm_name(arm),
             own=in_memory(own.peak_bytes.mean),
-            reference=said(found.reference),
+            reference=arm_name(found.reference),
         )
     elif kept >= saved / 2:
         text = _(
             "%(arm)s needs %(kept)s less for gradients and optimizer state; %(reference)s peaks at %(peak)s",
-            arm=said(arm),
+            arm=arm_name(arm),
             kept=in_memory(kept),
-            reference=said(found.reference),
+            reference=arm_name(found.reference),
             peak=in_memory(its.peak_bytes.mean),
         )
     else:
         text = _(
             "%(arm)s peaks %(saved)s lower than %(reference)s",
-            arm=said(arm),
+            arm=arm_name(arm),
             saved=in_memory(saved),
-            reference=said(found.reference),
+            reference=arm_name(found.reference),
         )
-    return sentence(text)
+    return capitalized(text)
 
 
-def _note(found: Comparison, done: Done, foreseen: Mapping[str, Foreseen]) -> str:
+def _note(found: StudyComparison, done: Done, foreseen: Mapping[str, Foreseen]) -> str:
     if not done:
         return ""
     if has_ledgers(found):

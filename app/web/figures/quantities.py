@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.runs.result import Steps
 from app.domain.tasks import generates
 from app.web.figures.units import memory_unit, time_unit
@@ -25,9 +25,9 @@ Floats = NDArray[np.float64]
 class Quantity:
     """A number that training reports with each step, or validation now and then."""
 
-    title: Callable[[Comparison], str]
+    title: Callable[[StudyComparison], str]
     """Within a sentence: `training loss`."""
-    unit: Callable[[Comparison, float], tuple[float, str]]
+    unit: Callable[[StudyComparison, float], tuple[float, str]]
     """From the largest value: what one unit of the axis is of it, and its name."""
     of: Callable[[Steps], Floats] | None
     """From a run's steps; None for what validation finds."""
@@ -50,7 +50,7 @@ class Place:
     say: Callable[[float], str]
     """One place: `step 120`, `19 s`."""
     of: Callable[[Steps], Floats]
-    comparable: Callable[[Comparison], bool] = lambda found: True
+    comparable: Callable[[StudyComparison], bool] = lambda found: True
 
 
 def column(name: str) -> Callable[[Steps], Floats]:
@@ -58,12 +58,12 @@ def column(name: str) -> Callable[[Steps], Floats]:
     return lambda steps: steps[name].astype(np.float64)
 
 
-def _validation(found: Comparison) -> str:
+def _validation(found: StudyComparison) -> str:
     name = _("loss") if generates(found.metric) else title(found.metric)
     return _("validation %(measure)s", measure=name)
 
 
-def _validation_unit(found: Comparison, _most: float) -> tuple[float, str]:
+def _validation_unit(found: StudyComparison, _most: float) -> tuple[float, str]:
     return (1.0, loss_unit(found.spec.task)) if generates(found.metric) else (0.01, "%")
 
 

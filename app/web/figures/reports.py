@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.domain.comparison.study import Arm, Comparison, RunOutcome
+from app.domain.comparison.study import RunOutcome, StudyArm, StudyComparison
 from app.domain.runs.digits import plain
 from app.domain.runs.result import Steps
 from app.domain.runs.smoothing import Band, Floats, band, debiased
@@ -35,7 +35,7 @@ class Checkpoint:
 class Reports:
     """What the runs of a study reported, and how one looks at it."""
 
-    found: Comparison
+    found: StudyComparison
     steps: Mapping[int, Steps]
     checkpoints: Mapping[int, Sequence[Checkpoint]]
     view: ViewParams
@@ -75,7 +75,7 @@ class Reports:
             at = np.interp(at, steps["step"].astype(np.float64), self.place.of(steps))
         return at, values
 
-    def line(self, arm: Arm) -> "Line":
+    def line(self, arm: StudyArm) -> "Line":
         """An arm's seeds on one grid. Those that ended well; until there are any, those at work; failing these, those
         that failed."""
         groups = (arm.succeeded, _in(arm, RunStatus.RUNNING), _in(arm, RunStatus.FAILED))
@@ -91,7 +91,7 @@ class Reports:
             marks=self._marks(arm),
         )
 
-    def _marks(self, arm: Arm) -> Band | None:
+    def _marks(self, arm: StudyArm) -> Band | None:
         """The mean validation loss over the seeds, beside a training loss; None beside anything else."""
         if self.view.curve != "loss":
             return None
@@ -102,7 +102,7 @@ class Reports:
 class Line:
     """An arm, on full data."""
 
-    arm: Arm
+    arm: StudyArm
     seeds: int
     raw: Band
     calm: Band
@@ -137,5 +137,5 @@ class EveryStep(Collection[tuple[Cell, ...]]):
         return any(row == one for one in self)
 
 
-def _in(arm: Arm, status: RunStatus) -> tuple[RunOutcome, ...]:
+def _in(arm: StudyArm, status: RunStatus) -> tuple[RunOutcome, ...]:
     return tuple(run for run in arm.runs if run.status is status)

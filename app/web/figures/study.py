@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.runs.result import Steps
 from app.web.figures.break_even import break_even
 from app.web.figures.curves import curves
@@ -25,7 +25,7 @@ AS_USUAL = ViewParams()
 class StudyEvidence:
     """What the figures of a study are made of."""
 
-    comparison: Comparison
+    comparison: StudyComparison
     steps: Mapping[int, Steps]
     """By run."""
     checkpoints: Mapping[int, Sequence[Checkpoint]]

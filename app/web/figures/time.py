@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain.comparison.costs import Costs
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.resources.calibration import Estimate, relative_error
 from app.web.figures.costs import PHASES, WIDTHS, before_training, phase_bar, phases, train_bar
 from app.web.figures.drawing import stacks
@@ -12,15 +12,15 @@ from app.web.figures.drawing.stacks import Bar, Stacks
 from app.web.figures.estimates import predicted_cells, predicted_columns
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.owners import Foreseen
-from app.web.format import decimal, duration
+from app.web.format import capitalized, decimal, duration
 from app.web.i18n import gettext as _
 from app.web.text.memory_fit import basis, off, time_band
-from app.web.text.parts import focus, said, seeds, sentence
+from app.web.text.verdict import arm_name, seed_range
 
-Done = list[tuple[Arm, Costs]]
+Done = list[tuple[StudyArm, Costs]]
 
 
-def time(found: Comparison, foreseen: Mapping[str, Foreseen]) -> Figure:
+def time(found: StudyComparison, foreseen: Mapping[str, Foreseen]) -> Figure:
     """The seconds of an attempt by phase, and the training as it was predicted."""
     done = _done(found)
     bars = _bars(done, foreseen)
@@ -50,7 +50,7 @@ class TrainRow:
     off: str
 
 
-def train_rows(found: Comparison, foreseen: Mapping[str, Foreseen]) -> tuple[TrainRow, ...]:
+def train_rows(found: StudyComparison, foreseen: Mapping[str, Foreseen]) -> tuple[TrainRow, ...]:
     """The arms whose train time was predicted."""
     rows = []
     for arm, costs in _done(found):
@@ -69,11 +69,11 @@ def train_rows(found: Comparison, foreseen: Mapping[str, Foreseen]) -> tuple[Tra
     return tuple(rows)
 
 
-def _done(found: Comparison) -> Done:
+def _done(found: StudyComparison) -> Done:
     return [(arm, arm.costs) for arm in found.arms if arm.costs]
 
 
-def _train(foreseen: Mapping[str, Foreseen], arm: Arm) -> Estimate | None:
+def _train(foreseen: Mapping[str, Foreseen], arm: StudyArm) -> Estimate | None:
     guess = foreseen.get(arm.title)
     return guess.train if guess else None
 
@@ -87,16 +87,16 @@ def _bars(done: Done, foreseen: Mapping[str, Foreseen]) -> tuple[Bar, ...]:
     return tuple(bars)
 
 
-def _title(found: Comparison) -> str:
+def _title(found: StudyComparison) -> str:
     """Where the focus arm saves its train time, if it saves any and the times compare."""
-    arm, its = focus(found), found.reference.costs
+    arm, its = found.focus, found.reference.costs
     own = arm.costs if arm else None
     if arm is None or own is None or its is None or not found.times_comparable:
         return _("Seconds by phase")
-    values = {"arm": said(arm), "reference": said(found.reference)}
+    values = {"arm": arm_name(arm), "reference": arm_name(found.reference)}
     saved = its.train_seconds.mean - own.train_seconds.mean
     if saved <= 0:
-        return sentence(_("%(arm)s trains no faster than %(reference)s", **values))
+        return capitalized(_("%(arm)s trains no faster than %(reference)s", **values))
     parts = {name: its.clocks[name] - own.clocks[name] for name in ("forward", "backward", "optimizer")}
     most = max(parts, key=lambda name: parts[name])
     words = {"forward": _("the forward pass"), "backward": _("the backward pass"), "optimizer": _("the optimizer")}
@@ -108,14 +108,14 @@ def _title(found: Comparison) -> str:
         phase=words[most],
         **values,
     )
-    return sentence(text)
+    return capitalized(text)
 
 
-def _note(found: Comparison, done: Done, predicted: bool) -> str:
+def _note(found: StudyComparison, done: Done, predicted: bool) -> str:
     if not done:
         return ""
     counts = [len(arm.succeeded) for arm, _costs in done]
-    over = seeds(counts)
+    over = seed_range(counts)
     several = max(counts) > 1
     parts = [_("Seconds by phase, mean of %(seeds)s.", seeds=over) if several else _("Seconds by phase, one seed.")]
     parts.append(
@@ -131,7 +131,7 @@ def _note(found: Comparison, done: Done, predicted: bool) -> str:
     if not found.times_comparable:
         beside = _("Runs stood side by side on one worker: the times do not compare.")
         apart = _("Not all on one worker with the same settings: the times do not compare.")
-        parts.append(beside if found.side_by_side else apart)
+        parts.append(beside if found.runs_overlapped else apart)
     return " ".join(parts)
 
 

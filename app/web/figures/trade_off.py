@@ -6,7 +6,7 @@ from functools import partial
 
 from app.domain.comparison.costs import Spread
 from app.domain.comparison.pareto import Better, pareto_front
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.web.figures.axes import AXES, Axis
 from app.web.figures.drawing import trade_off as drawing
@@ -14,10 +14,10 @@ from app.web.figures.drawing.trade_off import Missing, Point, Reach, Side, Trade
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.verdict import mark_style
 from app.web.figures.view import ViewParams
-from app.web.format import NOTHING
+from app.web.format import NOTHING, capitalized, join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text.parts import distance, ended, focus, kind, listed, margin, said, seeds, sentence
+from app.web.text.verdict import arm_name, gap_text, margin_text, no_result_label, seed_range
 
 THIRD = ("score", "memory", "time")
 """What may count besides the two axes: the first of these that is neither."""
@@ -31,13 +31,13 @@ LOG = 10.0
 class Pair:
     """The two axes of a study, and the arms that have a value on both."""
 
-    found: Comparison
+    found: StudyComparison
     x: Axis
     y: Axis
-    arms: tuple[Arm, ...]
+    arms: tuple[StudyArm, ...]
 
     @classmethod
-    def of(cls, found: Comparison, view: ViewParams) -> "Pair":
+    def of(cls, found: StudyComparison, view: ViewParams) -> "Pair":
         """As the address asks."""
         x, y = AXES[view.x], AXES[view.y]
         return cls(found, x, y, tuple(arm for arm in found.arms if x.spread(arm) and y.spread(arm)))
@@ -48,11 +48,11 @@ class Pair:
         return self.x.comparable(self.found) and self.y.comparable(self.found)
 
     @property
-    def front(self) -> list[Arm]:
+    def front(self) -> list[StudyArm]:
         """The arms that no other beats on both, by their means; none where there is nothing to beat."""
         return self.unbeaten((self.x, self.y)) if self.comparable and len(self.arms) > 1 else []
 
-    def unbeaten(self, axes: Sequence[Axis]) -> list[Arm]:
+    def unbeaten(self, axes: Sequence[Axis]) -> list[StudyArm]:
         """The arms that no other beats on all of some axes."""
         points = [{a.column: spread.mean for a in axes if (spread := a.spread(arm))} for arm in self.arms]
         front = pareto_front(points, {axis.column: axis.better for axis in axes})
@@ -64,7 +64,7 @@ class Pair:
         return {"x": self.x.title(self.found), "y": self.y.title(self.found)}
 
 
-def trade_off(found: Comparison, view: ViewParams) -> Figure:
+def trade_off(found: StudyComparison, view: ViewParams) -> Figure:
     """Over the two axes that one asked for."""
     pair = Pair.of(found, view)
     front = pair.front
@@ -74,12 +74,12 @@ def trade_off(found: Comparison, view: ViewParams) -> Figure:
         front=tuple(i for i, arm in enumerate(pair.arms) if arm in front),
         x=_side(pair, pair.x, "%(title)s, %(unit)s →"),
         y=_side(pair, pair.y, "↑ %(title)s, %(unit)s"),
-        untouched=100 * found.base.mean if found.base and view.y == "score" else None,
+        untouched=100 * found.base_score.mean if found.base_score and view.y == "score" else None,
     )
     return Figure(
         name="trade-off",
         title=_title(pair, front),
-        label=sentence(_("%(y)s against %(x)s, one point an arm", **pair.words)),
+        label=capitalized(_("%(y)s against %(x)s, one point an arm", **pair.words)),
         note=_note(pair, front, data) if pair.arms else "",
         data=data,
         draw=drawing.chart,
@@ -98,7 +98,7 @@ def _empty(pair: Pair, view: ViewParams) -> str:
     return _("No arm has both %(x)s and %(y)s.", **pair.words) if scored else _("No run has a result yet.")
 
 
-def _reach(pair: Pair, axis: Axis, arm: Arm) -> Reach:
+def _reach(pair: Pair, axis: Axis, arm: StudyArm) -> Reach:
     size, _unit = _units(pair, axis)
     spread = axis.spread(arm)
     assert spread is not None  # noqa: S101  (arms of a pair have both)
@@ -111,7 +111,7 @@ def _units(pair: Pair, axis: Axis) -> tuple[float, str]:
 
 def _side(pair: Pair, axis: Axis, text: str) -> Side:
     _size, unit = _units(pair, axis)
-    title = sentence(axis.title(pair.found))
+    title = capitalized(axis.title(pair.found))
     means = [spread.mean for arm in pair.arms if (spread := axis.spread(arm))]
     lows = [spread.low for arm in pair.arms if (spread := axis.spread(arm))]
     return Side(
@@ -144,31 +144,33 @@ def _missing(pair: Pair) -> list[Missing]:
         if arm in pair.arms:
             continue
         if arm.over:
-            found.append(Missing(mark_style(arm), ended(arm)))
+            found.append(Missing(mark_style(arm), no_result_label(arm)))
         elif arm.score:
             lacks = [axis.title(pair.found) for axis in (pair.x, pair.y) if not axis.spread(arm)]
-            found.append(Missing(mark_style(arm), _("%(axes)s not measured", axes=listed(lacks))))
+            found.append(Missing(mark_style(arm), _("%(axes)s not measured", axes=join_names(lacks))))
     return found
 
 
-def _title(pair: Pair, front: Sequence[Arm]) -> str:
+def _title(pair: Pair, front: Sequence[StudyArm]) -> str:
     """About the arms on the front; no more than the verdict says."""
     if not pair.comparable:
-        return sentence(_("%(y)s against %(x)s: not measured under the same conditions, so nothing wins", **pair.words))
+        return capitalized(
+            _("%(y)s against %(x)s: not measured under the same conditions, so nothing wins", **pair.words)
+        )
     if len(pair.arms) < 2:
-        return sentence(_("%(y)s against %(x)s", **pair.words))
+        return capitalized(_("%(y)s against %(x)s", **pair.words))
     if len(front) == 1 and _told_apart(pair, front[0]):
-        return sentence(_("%(arm)s is best on both %(y)s and %(x)s", arm=said(front[0]), **pair.words))
-    arm, score = focus(pair.found), AXES["score"]
+        return capitalized(_("%(arm)s is best on both %(y)s and %(x)s", arm=arm_name(front[0]), **pair.words))
+    arm, score = pair.found.focus, AXES["score"]
     cost = pair.x if pair.y is score else pair.y
     scored = score in (pair.x, pair.y) and cost.is_cost and pair.found.reference in pair.arms
     if scored and arm is not None and arm in front:
         return _trade(pair.found, arm, cost)
     if score in (pair.x, pair.y):
-        return sentence(_cheapest_of_the_best(pair, cost))
+        return capitalized(_cheapest_of_the_best(pair, cost))
     if len(front) <= MOST_NAMED:
-        names = listed([said(arm) for arm in front])
-        return sentence(_("no other arm beats %(arms)s on both %(y)s and %(x)s", arms=names, **pair.words))
+        names = join_names([arm_name(arm) for arm in front])
+        return capitalized(_("no other arm beats %(arms)s on both %(y)s and %(x)s", arms=names, **pair.words))
     return _(
         "%(some)s of %(all)s arms are beaten by no other on both %(y)s and %(x)s",
         some=len(front),
@@ -186,7 +188,7 @@ def _cheapest_of_the_best(pair: Pair, cost: Axis) -> str:
         return _("%(y)s against %(x)s", **pair.words)
     paid, arm = min(best, key=lambda one: one[0])
     values = {
-        "arm": said(arm),
+        "arm": arm_name(arm),
         "metric": AXES["score"].title(pair.found),
         "cost": cost.title(pair.found),
         "paid": cost.say(paid),
@@ -198,47 +200,47 @@ def _cheapest_of_the_best(pair: Pair, cost: Axis) -> str:
     )
 
 
-def _told_apart(pair: Pair, arm: Arm) -> bool:
+def _told_apart(pair: Pair, arm: StudyArm) -> bool:
     """Its score is told apart from all others, as far as a score is looked at: costs are what was measured."""
     return AXES["score"] not in (pair.x, pair.y) or pair.found.best_scores == {arm.title}
 
 
-def _trade(found: Comparison, arm: Arm, cost: Axis) -> str:
+def _trade(found: StudyComparison, arm: StudyArm, cost: Axis) -> str:
     """What one gets for what one pays."""
     own, its = cost.spread(arm), cost.spread(found.reference)
     assert own is not None and its is not None  # noqa: S101  (the caller styles)
     cheaper = own.mean < its.mean
     values = {
-        "arm": said(arm),
-        "reference": said(found.reference),
+        "arm": arm_name(arm),
+        "reference": arm_name(found.reference),
         "own": cost.say(own.mean),
         "its": cost.say(its.mean),
     }
-    match kind(arm):
+    match arm.verdict_kind:
         case VerdictKind.WITHIN if cheaper:
             text = _("%(reference)s takes %(its)s for what %(arm)s reaches with %(own)s", **values)
         case VerdictKind.BETTER if cheaper:
             text = _("%(arm)s is better with %(own)s than %(reference)s with %(its)s", **values)
         case VerdictKind.WORSE if cheaper:
-            text = _("%(arm)s takes %(own)s instead of %(its)s, and loses %(by)s", by=distance(arm), **values)
+            text = _("%(arm)s takes %(own)s instead of %(its)s, and loses %(by)s", by=gap_text(arm), **values)
         case VerdictKind.UNDECIDED | VerdictKind.HINT if cheaper:
             text = _(
                 "%(arm)s takes %(own)s instead of %(its)s; whether it stays within %(margin)s is undecided",
-                margin=margin(found),
+                margin=margin_text(found),
                 **values,
             )
         case _:
             text = _("%(arm)s takes %(own)s, %(reference)s %(its)s", **values)
-    return sentence(text)
+    return capitalized(text)
 
 
-def _note(pair: Pair, front: Sequence[Arm], data: TradeOff) -> str:
+def _note(pair: Pair, front: Sequence[StudyArm], data: TradeOff) -> str:
     counts = [arm.score.seeds for arm in pair.arms if arm.score]
     items = ngettext("%(num)s test item", "%(num)s test items", pair.found.items or 0)
-    runs = _("Mean of %(seeds)s", seeds=seeds(counts)) if max(counts) > 1 else _("One seed")
+    runs = _("Mean of %(seeds)s", seeds=seed_range(counts)) if max(counts) > 1 else _("One seed")
     parts = [_("%(runs)s, %(items)s.", runs=runs, items=items), _whiskers(pair)]
     if front:
-        names = listed([arm.title for arm in front])
+        names = join_names([arm.title for arm in front])
         if AXES["score"] in (pair.x, pair.y):
             text = _(
                 "Dashed: the front, by the means seen: %(arms)s. Chance is not in it, so it ranks nothing.", arms=names
@@ -265,7 +267,7 @@ def _whiskers(pair: Pair) -> str:
     return text
 
 
-def _with_third(pair: Pair, front: Sequence[Arm]) -> str:
+def _with_third(pair: Pair, front: Sequence[StudyArm]) -> str:
     """Which arms join the front if another axis counts too."""
     third = next(AXES[name] for name in THIRD if AXES[name] not in (pair.x, pair.y))
     if len(front) == len(pair.arms) or not third.comparable(pair.found) or not all(map(third.spread, pair.arms)):
@@ -274,10 +276,10 @@ def _with_third(pair: Pair, front: Sequence[Arm]) -> str:
     name = third.title(pair.found)
     if not joined:
         return _("None joins them when %(third)s counts too.", third=name)
-    return _("On the front also when %(third)s counts too: %(arms)s.", third=name, arms=listed(joined))
+    return _("On the front also when %(third)s counts too: %(arms)s.", third=name, arms=join_names(joined))
 
 
-def _table(pair: Pair, front: Sequence[Arm]) -> Table:
+def _table(pair: Pair, front: Sequence[StudyArm]) -> Table:
     columns = [Column("arm", _("arm"))]
     for axis in (pair.y, pair.x):
         show = partial(_shown, axis)

@@ -1,20 +1,19 @@
 """Learning rates that were tried: what each reached on the validation split."""
 
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.studies.tuning import Tried
 from app.domain.tasks import generates
 from app.web.figures.drawing import tuning as drawing
 from app.web.figures.drawing.tuning import RateLine, RateLines
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.verdict import mark_style
-from app.web.format import count, decimal, hundred, rate
+from app.web.format import capitalized, count, decimal, hundred, join_names, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.metrics import heading, loss_unit, title
-from app.web.text.parts import listed, sentence
 
 
-def tuning(found: Comparison) -> Figure:
+def tuning(found: StudyComparison) -> Figure:
     """A line an arm over its rates; the verdict's metric, or the loss where that needs generated text."""
     by_loss = generates(found.metric)
     lines = tuple(line for arm in found.arms if (line := _line(arm, by_loss=by_loss)).points)
@@ -38,30 +37,30 @@ def tuning(found: Comparison) -> Figure:
     )
 
 
-def last_tried(arm: Arm) -> list[Tried]:
+def last_tried(arm: StudyArm) -> list[Tried]:
     """Each rate of an arm in the last round that it was in, smallest first."""
     latest = {one.rate: one for one in arm.tuning.tried} if arm.tuning else {}
     return [latest[rate] for rate in sorted(latest)]
 
 
-def _line(arm: Arm, *, by_loss: bool) -> RateLine:
+def _line(arm: StudyArm, *, by_loss: bool) -> RateLine:
     reached = ((one.rate, one.loss if by_loss else one.score) for one in last_tried(arm))
     points = tuple((rate, v if by_loss else 100 * v) for rate, v in reached if v is not None)
     return RateLine(mark_style(arm), points, arm.tuning.chosen if arm.tuning else None)
 
 
-def _title(found: Comparison) -> str:
+def _title(found: StudyComparison) -> str:
     chosen = [arm for arm in found.arms if arm.tuning and arm.tuning.chosen is not None]
     if any(arm.awaits_rate for arm in found.arms) or not chosen:
         return _("Learning rates tried so far")
     at_edge = [arm.title for arm in chosen if arm.tuning and arm.tuning.edge]
     if not at_edge:
         return _("Every arm's best rate lies within those tried")
-    text = _("the best rate of %(arms)s is at the end of those tried", arms=listed(at_edge))
-    return sentence(text)
+    text = _("the best rate of %(arms)s is at the end of those tried", arms=join_names(at_edge))
+    return capitalized(text)
 
 
-def _note(found: Comparison) -> str:
+def _note(found: StudyComparison) -> str:
     trials = [trial for arm in found.arms for trial in arm.trials]
     if not trials:
         return ""
@@ -79,7 +78,7 @@ def _note(found: Comparison) -> str:
     return " ".join(parts)
 
 
-def _table(found: Comparison) -> Table:
+def _table(found: StudyComparison) -> Table:
     columns = (
         Column("arm", _("arm")),
         Column("learning_rate", _("learning rate"), rate),
@@ -99,5 +98,5 @@ def _table(found: Comparison) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _is_chosen(arm: Arm, one: Tried) -> bool:
+def _is_chosen(arm: StudyArm, one: Tried) -> bool:
     return arm.tuning is not None and one.rate == arm.tuning.chosen and one in last_tried(arm)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.errors import Invalid
 from app.domain.models.spectra import Spectrum
 from app.domain.models.weight_delta import KeptAt, MatrixUpdate, RunUpdates, UpdateSummary, energy_curve
@@ -16,9 +16,8 @@ from app.web.figures.figure import Cell as Value
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.verdict import mark_style
 from app.web.figures.view import ViewParams
-from app.web.format import count, percent
+from app.web.format import count, join_names, percent
 from app.web.i18n import gettext as _
-from app.web.text.parts import listed
 from app.web.text.weight_delta import MEASURES, kept_words
 
 WIDTHS = (556, 356)
@@ -47,12 +46,12 @@ Updates = Mapping[str, ArmUpdates]
 """By arm."""
 
 
-def drawable(found: Comparison, updates: Updates) -> list[tuple[Arm, ArmUpdates]]:
+def drawable(found: StudyComparison, updates: Updates) -> list[tuple[StudyArm, ArmUpdates]]:
     """Arms with a matrix to show, in the order of the study."""
     return [(arm, seen) for arm in found.arms if (seen := updates.get(arm.title)) and seen.found.matrices]
 
 
-def study_energy(found: Comparison, updates: Updates) -> Figure:
+def study_energy(found: StudyComparison, updates: Updates) -> Figure:
     """Energy kept over the rank, a line an arm, and the matrices themselves."""
     shown = drawable(found, updates)
     lines = [Line(mark_style(arm), _curve([m.delta for m in seen.found.matrices])) for arm, seen in shown]
@@ -113,16 +112,16 @@ def _to_the_end(points: tuple[KeptAt, ...], most: int) -> tuple[KeptAt, ...]:
     return points if last.rank >= most else (*points, last.model_copy(update={"rank": most}))
 
 
-def _energy_note(shown: Sequence[tuple[Arm, ArmUpdates]]) -> str:
+def _energy_note(shown: Sequence[tuple[StudyArm, ArmUpdates]]) -> str:
     if not shown:
         return ""
     seeds = sorted({seen.seed for _arm, seen in shown})
-    sizes = listed([f"{arm.title} {count(len(seen.found.matrices))}" for arm, seen in shown])
+    sizes = join_names([f"{arm.title} {count(len(seen.found.matrices))}" for arm, seen in shown])
     return _(
         "Lines: median over matrices (%(sizes)s), seed %(seeds)s; a tenth of the matrices lie above the band, a tenth "
         "below. W itself: the matrices before training.",
         sizes=sizes,
-        seeds=listed([str(seed) for seed in seeds]),
+        seeds=join_names([str(seed) for seed in seeds]),
     )
 
 
@@ -141,7 +140,7 @@ def _curves_table(lines: Sequence[Line]) -> Table:
     return Table(tuple(Column(name, name) for name in names), tuple(rows))
 
 
-def matrix_map(found: Comparison, updates: Updates, view: ViewParams) -> Figure:
+def matrix_map(found: StudyComparison, updates: Updates, view: ViewParams) -> Figure:
     """One number of each matrix of one arm, by block and module. Raises Invalid for an arm that has none."""
     shown = drawable(found, updates)
     measure = MEASURES[view.matrices]
@@ -193,7 +192,7 @@ def run_map(label: str, style: MarkStyle, found: RunUpdates) -> Figure:
     )
 
 
-def _chosen(shown: Sequence[tuple[Arm, ArmUpdates]], title: str) -> tuple[Arm, ArmUpdates]:
+def _chosen(shown: Sequence[tuple[StudyArm, ArmUpdates]], title: str) -> tuple[StudyArm, ArmUpdates]:
     """The arm by its title; the first where none was asked for."""
     by_title = {arm.title: (arm, seen) for arm, seen in shown}
     if title and title not in by_title:

@@ -1,24 +1,24 @@
 """The picture of the verdict."""
 
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.figures.drawing import differences
 from app.web.figures.drawing.differences import Differences, Row
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Column, Figure, Table
-from app.web.format import count, percent, points
+from app.web.format import count, join_names, percent, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.confidence import over_all
 from app.web.text.metrics import title
-from app.web.text.parts import WORDS, kind, listed, seeds
+from app.web.text.verdict import VERDICT_LABELS, seed_range
 
 
-def mark_style(arm: Arm) -> MarkStyle:
+def mark_style(arm: StudyArm) -> MarkStyle:
     """How an arm is drawn."""
     return MarkStyle(arm.title, arm.family, arm.hollow)
 
 
-def verdict(found: Comparison) -> Figure:
+def verdict(found: StudyComparison) -> Figure:
     """Each arm's difference to the reference, its interval, and the margin."""
     reference, metric = found.reference.title, title(found.metric)
     data = Differences(tuple(_row(arm) for arm in found.others), found.spec.margin_points, reference)
@@ -42,20 +42,20 @@ def verdict(found: Comparison) -> Figure:
     )
 
 
-def _row(arm: Arm) -> Row:
+def _row(arm: StudyArm) -> Row:
     seen = arm.verdict.difference if arm.verdict else None
     if seen is None:
         return Row(mark_style(arm), _("no result") if arm.over else _("no result yet"))
-    return Row(mark_style(arm), _(WORDS[kind(arm)]), 100 * seen.delta, 100 * seen.low, 100 * seen.high)
+    return Row(mark_style(arm), _(VERDICT_LABELS[arm.verdict_kind]), 100 * seen.delta, 100 * seen.low, 100 * seen.high)
 
 
-def _note(found: Comparison) -> str:
+def _note(found: StudyComparison) -> str:
     seen = found.differences
     if not seen:
         return ""
     items = ngettext("%(num)s test item", "%(num)s test items", found.items or 0)
     scored = [(arm, arm.score.seeds) for arm in found.arms if arm.score]
-    over = seeds(count for _arm, count in scored)
+    over = seed_range(count for _arm, count in scored)
     text = _(
         "Lines are intervals of %(level)s: %(items)s, the same for every arm, %(seeds)s.",
         level=over_all(found.confidence, [one.confidence for one in seen]),
@@ -63,11 +63,11 @@ def _note(found: Comparison) -> str:
         seeds=over,
     )
     if single := [arm.title for arm, count in scored if count == 1]:
-        text += " " + _("With one seed (%(arms)s) they cover the test items only.", arms=listed(single))
+        text += " " + _("With one seed (%(arms)s) they cover the test items only.", arms=join_names(single))
     return text
 
 
-def _table(found: Comparison) -> Table:
+def _table(found: StudyComparison) -> Table:
     columns = (
         Column("arm", _("arm")),
         Column("difference", _("difference, points"), points),
@@ -81,5 +81,5 @@ def _table(found: Comparison) -> Table:
     for arm in found.others:
         seen = arm.verdict.difference if arm.verdict else None
         numbers = (seen.delta, seen.low, seen.high, seen.confidence, seen.seeds) if seen else (None,) * 5
-        rows.append((arm.title, *numbers, _(WORDS[kind(arm)])))
+        rows.append((arm.title, *numbers, _(VERDICT_LABELS[arm.verdict_kind])))
     return Table(columns, tuple(rows))

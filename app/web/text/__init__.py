@@ -4,16 +4,15 @@ from app.web.text.caveats import Caveat, caveats
 from app.web.text.facts import Fact, facts
 from app.web.text.headline import headline, phrase
 from app.web.text.lead import lead, more_seeds_help, seeds_needed, what_would_decide
-from app.web.text.parts import WORDS, focus
 from app.web.text.summary import plain
+from app.web.text.verdict import VERDICT_LABELS
 
 __all__ = [
-    "WORDS",
+    "VERDICT_LABELS",
     "Caveat",
     "Fact",
     "caveats",
     "facts",
-    "focus",
     "headline",
     "lead",
     "more_seeds_help",

@@ -1,6 +1,6 @@
 """What an arm is, in a few words: what it trains, and with which settings."""
 
-from app.domain.comparison.study import Arm
+from app.domain.comparison.study import StudyArm
 from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.methods.base import LinearMethod
 from app.domain.models.base_model import ModelFacts
@@ -59,7 +59,7 @@ def condition_value(value: str) -> str:
     return ", ".join(count(int(part)) if part.isdecimal() else part for part in value.split(", ")) or "–"
 
 
-def trains(arm: Arm, model: ModelFacts | None, task: Task) -> str:
+def trains(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
     """`every weight`, `query, value, and the head`, `the head`; of the rest, what the method says of itself."""
     match arm.spec.method:
         case FullSpec():
@@ -73,7 +73,7 @@ def trains(arm: Arm, model: ModelFacts | None, task: Task) -> str:
             return _(spec.facts.summary)
 
 
-def settings(arm: Arm, model: ModelFacts | None, task: Task) -> str:
+def settings(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
     """The second line of a row: `query, value, α 16, lr 5e-4`."""
     spec = arm.spec.method
     parts = [targets(spec, model, task) if isinstance(spec, LinearMethod) else trains(arm, model, task)]

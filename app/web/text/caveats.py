@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 from app.domain.comparison.intervals import CONFIDENCE
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.runs.status import RunStatus
-from app.web.format import confidence
+from app.web.format import confidence, join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.arms import condition
+from app.web.text.failures import failure_label
 from app.web.text.lead import can_show
-from app.web.text.parts import failures, kind, listed, why
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Caveat:
     anchor: str = ""
 
 
-def caveats(found: Comparison) -> tuple[Caveat, ...]:
+def caveats(found: StudyComparison) -> tuple[Caveat, ...]:
     """The gravest first."""
     done = [run for run in found.runs if run.status is RunStatus.SUCCEEDED]
     if not done:
@@ -42,7 +42,7 @@ def caveats(found: Comparison) -> tuple[Caveat, ...]:
     return tuple(remark for remark in remarks if remark is not None)
 
 
-def _partial(found: Comparison) -> Caveat | None:
+def _partial(found: StudyComparison) -> Caveat | None:
     if found.complete:
         return None
     done, total = found.done, found.total
@@ -52,33 +52,33 @@ def _partial(found: Comparison) -> Caveat | None:
     return Caveat(text, "progress")
 
 
-def _seeds(found: Comparison) -> Caveat | None:
+def _seeds(found: StudyComparison) -> Caveat | None:
     single = [arm.title for arm in found.arms if arm.score is not None and arm.score.seeds == 1]
     if not single:
         return None
-    text = _("one seed of %(arms)s: what another seed would change is unknown", arms=listed(single))
+    text = _("one seed of %(arms)s: what another seed would change is unknown", arms=join_names(single))
     return Caveat(text, "arms")
 
 
-def _looks(found: Comparison) -> Caveat | None:
-    if not found.looks:
+def _looks(found: StudyComparison) -> Caveat | None:
+    if not found.interim_looks:
         return None
     text = ngettext(
         "seeds were added once after results had been seen: verdicts are held to %(held)s instead of %(usual)s",
         "seeds were added %(num)s times after results had been seen: verdicts are held to %(held)s instead of "
         "%(usual)s",
-        found.looks,
+        found.interim_looks,
         held=confidence(found.confidence),
         usual=confidence(CONFIDENCE),
     )
     return Caveat(text, "arms")
 
 
-def _failed(found: Comparison) -> list[Caveat]:
+def _failed(found: StudyComparison) -> list[Caveat]:
     remarks = []
     failed = sum(run.status is RunStatus.FAILED for run in found.runs)
     if failed:
-        reasons = ", ".join(why(failure) for failure, _n in failures(found))
+        reasons = ", ".join(failure_label(failure) for failure, _n in found.failures)
         text = ngettext("%(num)s run failed (%(why)s)", "%(num)s runs failed (%(why)s)", failed, why=reasons)
         remarks.append(Caveat(text, "arms"))
     cancelled = sum(run.status is RunStatus.CANCELLED for run in found.runs)
@@ -87,7 +87,7 @@ def _failed(found: Comparison) -> list[Caveat]:
     return remarks
 
 
-def _tuning(found: Comparison) -> list[Caveat]:
+def _tuning(found: StudyComparison) -> list[Caveat]:
     """Whether rates were looked for; where the best may lie elsewhere; arms that found none, or were stopped."""
     if not found.spec.tuning.rounds:
         return [Caveat(_("learning rates were not tuned"), "conditions")]
@@ -96,46 +96,47 @@ def _tuning(found: Comparison) -> list[Caveat]:
     remarks = []
     if at_edge:
         text = _(
-            "the best rate of %(arms)s is at the end of those tried: a better one may lie beyond", arms=listed(at_edge)
+            "the best rate of %(arms)s is at the end of those tried: a better one may lie beyond",
+            arms=join_names(at_edge),
         )
         remarks.append(Caveat(text, "tuning"))
     if lost:
-        text = _("%(arms)s: no learning rate that was tried could be trained", arms=listed(lost))
+        text = _("%(arms)s: no learning rate that was tried could be trained", arms=join_names(lost))
         remarks.append(Caveat(text, "tuning"))
     return remarks
 
 
-def _stopped(found: Comparison) -> Caveat | None:
+def _stopped(found: StudyComparison) -> Caveat | None:
     stopped = [arm.title for arm in found.arms if arm.stopped]
-    return Caveat(_("%(arms)s: stopped before the end", arms=listed(stopped)), "arms") if stopped else None
+    return Caveat(_("%(arms)s: stopped before the end", arms=join_names(stopped)), "arms") if stopped else None
 
 
-def _resolution(found: Comparison) -> Caveat | None:
+def _resolution(found: StudyComparison) -> Caveat | None:
     """Said where the study cannot show a difference as small as its margin, and an arm has no interval over seeds yet,
     which would say it better."""
-    waits = any(kind(arm) in (VerdictKind.NONE, VerdictKind.HINT) for arm in found.others)
+    waits = any(arm.verdict_kind in (VerdictKind.NONE, VerdictKind.HINT) for arm in found.others)
     if not waits or found.smallest_difference is None or found.smallest_difference * 100 <= found.spec.margin_points:
         return None
     return Caveat(can_show(found))
 
 
-def _times(found: Comparison) -> Caveat | None:
+def _times(found: StudyComparison) -> Caveat | None:
     if len([a for a in found.arms if a.costs]) < 2:
         return None
     if found.times_comparable:
         return Caveat(_("one device, no other run of the study on it"))
-    if found.side_by_side:
+    if found.runs_overlapped:
         return Caveat(_("times do not compare: runs stood side by side on one worker"), "time")
     return Caveat(_("times do not compare: the runs were not all on one worker with the same settings"), "time")
 
 
-def _memory(found: Comparison) -> Caveat | None:
+def _memory(found: StudyComparison) -> Caveat | None:
     if found.memory_comparable:
         return None
     return Caveat(_("memory does not compare: devices or precision differed"), "conditions")
 
 
-def _conditions(found: Comparison) -> Caveat | None:
+def _conditions(found: StudyComparison) -> Caveat | None:
     if len([a for a in found.arms if a.costs]) < 2:
         return None
     differing = [condition(c.name) for c in found.conditions if not c.equal]

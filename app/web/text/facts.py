@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.format import NBSP, NOTHING, duration, file_size, hundred, mib, short_count, significant
 from app.web.i18n import gettext as _
 from app.web.text.metrics import title
-from app.web.text.parts import both_costs, difference, focus, memory_share, score, time_share, times_smaller
+from app.web.text.verdict import both_costs, difference_text, memory_share, score_text, time_share, times_smaller
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class Fact:
     what: str
 
 
-def facts(found: Comparison) -> tuple[Fact, ...]:
+def facts(found: StudyComparison) -> tuple[Fact, ...]:
     """Of the headline's arm against the reference; of the first arm with a result where nothing was weighed."""
-    arm = focus(found)
+    arm = found.focus
     if arm is not None and both_costs(found, arm) is not None:
         return (_score(found, arm), _memory(found, arm), _time(found, arm), _file(found, arm))
     done = next((a for a in found.arms if a.score is not None and a.costs is not None), None)
     return _alone(found, done) if done is not None else ()
 
 
-def _score(found: Comparison, arm: Arm) -> Fact:
+def _score(found: StudyComparison, arm: StudyArm) -> Fact:
     reference = found.reference
     reached = hundred(arm.score.mean if arm.score else None), hundred(reference.score.mean if reference.score else None)
     what = _(
@@ -36,10 +36,10 @@ def _score(found: Comparison, arm: Arm) -> Fact:
         own=reached[0],
         reference=f"{reached[1]}{NBSP}%",
     )
-    return Fact(difference(arm) or NOTHING, _("points"), what)
+    return Fact(difference_text(arm) or NOTHING, _("points"), what)
 
 
-def _memory(found: Comparison, arm: Arm) -> Fact:
+def _memory(found: StudyComparison, arm: StudyArm) -> Fact:
     costs = both_costs(found, arm)
     value = memory_share(found, arm)
     if costs is None or value is None:
@@ -48,7 +48,7 @@ def _memory(found: Comparison, arm: Arm) -> Fact:
     return Fact(value, "", _("of the memory, %(own)s of %(reference)s", own=own, reference=reference))
 
 
-def _time(found: Comparison, arm: Arm) -> Fact:
+def _time(found: StudyComparison, arm: StudyArm) -> Fact:
     costs = both_costs(found, arm)
     value = time_share(found, arm)
     if costs is None or value is None:
@@ -57,7 +57,7 @@ def _time(found: Comparison, arm: Arm) -> Fact:
     return Fact(value, "", _("of the train time, %(own)s of %(reference)s", own=own, reference=reference))
 
 
-def _file(found: Comparison, arm: Arm) -> Fact:
+def _file(found: StudyComparison, arm: StudyArm) -> Fact:
     costs = both_costs(found, arm)
     if costs is None or not costs[0].artifact_bytes or not costs[1].artifact_bytes:
         return Fact(NOTHING, "", _("file: not kept"))
@@ -69,13 +69,13 @@ def _file(found: Comparison, arm: Arm) -> Fact:
     return Fact(f"{significant(own / reference, 2)}×", _("the size"), what)
 
 
-def _alone(found: Comparison, arm: Arm) -> tuple[Fact, ...]:
+def _alone(found: StudyComparison, arm: StudyArm) -> tuple[Fact, ...]:
     """An arm that was not weighed."""
     costs = arm.costs
     if costs is None:
         return ()
     return (
-        Fact(score(arm) or NOTHING, "", _("%(metric)s of %(arm)s", metric=title(found.metric), arm=arm.title)),
+        Fact(score_text(arm) or NOTHING, "", _("%(metric)s of %(arm)s", metric=title(found.metric), arm=arm.title)),
         Fact(f"{mib(costs.peak_bytes.mean)}{NBSP}MiB", "", _("peak memory")),
         Fact(duration(costs.train_seconds.mean), "", _("train time, a seed")),
         Fact(

@@ -3,11 +3,10 @@
 from typing import NamedTuple
 
 from app.domain.data.findings import Finding, FindingCode
-from app.web.format import count, percent, share
+from app.web.format import count, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, marked_plural, ngettext
 from app.web.text.data import SPLITS
-from app.web.text.parts import listed
 
 
 class _Words(NamedTuple):
@@ -249,7 +248,7 @@ def _values(found: Finding) -> dict[str, str]:
         "held_out": count(details.held_out_rows),
         "trained": count(details.train_rows),
         "labels": ", ".join(labels) + (", …" if found.count > len(labels) else ""),
-        "alike": "; ".join(map(listed, details.alike or [])),
+        "alike": "; ".join(map(join_names, details.alike or [])),
         "common": labels[0] if labels else "",
         "rare": labels[-1] if labels else "",
         "common_rows": _rows(common),

@@ -1,7 +1,7 @@
 """Flips in words: what a kind of item is called, by which rule items are sorted, and what a model answered."""
 
 from app.domain.comparison.flips import STEP, FlipKind, Flips
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.web.format import count, decimal, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -77,7 +77,7 @@ def head(kind: FlipKind, reference: str, *, graded: bool) -> str:
             return _("there are in all")
 
 
-def rule(found: Comparison, flips: Flips, seed: int | None) -> str:
+def rule(found: StudyComparison, flips: Flips, seed: int | None) -> str:
     """How it is decided where an item belongs: by which seeds, and what counts as right."""
     metric = title(found.metric)
     seeds = max((len(judged.runs) for judged in flips.arms.values()), default=0)

@@ -6,10 +6,9 @@ from app.domain.resources.calibration import Estimate, Fit, relative_error
 from app.domain.resources.ledger import Ledger, Moment
 from app.domain.resources.memory_fit import RunFit
 from app.domain.resources.savings import WAYS, WayName
-from app.web.format import GIB, MIB, NBSP, count, decimal, duration, file_size, mib, percent
+from app.web.format import GIB, MIB, NBSP, capitalized, count, decimal, duration, file_size, mib, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
-from app.web.text.parts import sentence
 
 STATES: dict[Fit, str] = {"fits": "fits", "tight": "tight", "does not fit": "misfit", "unknown": "unknown"}
 """A fit, as `components/state.html` knows it."""
@@ -96,7 +95,7 @@ class Confronted:
             seconds, measured = duration(fit.train_seconds.value), duration(fit.measured_seconds)
             time = confronted(seconds, measured, fit.seconds_error)
         value = fit.peak.value if fit.peak else None
-        return cls(value, sentence(memory), time, _file(fit, file_bytes), basis(fit.peak.runs) if fit.peak else "")
+        return cls(value, capitalized(memory), time, _file(fit, file_bytes), basis(fit.peak.runs) if fit.peak else "")
 
 
 def _file(fit: RunFit, measured: int) -> str:
@@ -114,7 +113,7 @@ def exact(size: float) -> str:
 
 def way(name: WayName) -> str:
     """What a way out does, as a sentence without its stop."""
-    return sentence(_(WAYS[name]))
+    return capitalized(_(WAYS[name]))
 
 
 def peak_words(found: Ledger) -> str:

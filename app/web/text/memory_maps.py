@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.domain.resources.memory_map import MapCellFit, MapReport
-from app.web.format import count, percent
+from app.web.format import capitalized, count, percent
 from app.web.i18n import gettext as _
 from app.web.text.fields import option
 from app.web.text.memory_fit import exact
-from app.web.text.parts import sentence
 
 LITTLE = 0.1
 """A method that saves less than this share of the memory saves none to speak of."""
@@ -62,7 +61,7 @@ def title(report: MapReport, method: int) -> str:
     """The takeaway of a method's map."""
     fits = _fits(report, method)
     saved = _saved(saving(report, method))
-    return sentence(_("%(fits)s; %(saved)s", fits=fits, saved=saved) if saved else fits)
+    return capitalized(_("%(fits)s; %(saved)s", fits=fits, saved=saved) if saved else fits)
 
 
 def _fits(report: MapReport, method: int) -> str:

@@ -1,8 +1,8 @@
 """What a method says of itself, in the request's language: its name, what it does, what it counts, whose it is."""
 
 from app.domain.methods import MethodFacts
+from app.web.format import capitalized
 from app.web.i18n import gettext as _
-from app.web.text.parts import sentence
 
 
 def name(facts: MethodFacts) -> str:
@@ -12,7 +12,7 @@ def name(facts: MethodFacts) -> str:
 
 def summary(facts: MethodFacts) -> str:
     """What it does, as a sentence."""
-    return f"{sentence(_(facts.summary))}."
+    return f"{capitalized(_(facts.summary))}."
 
 
 def formula(facts: MethodFacts) -> str:

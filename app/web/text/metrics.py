@@ -5,10 +5,9 @@ a loss is in nats.
 """
 
 from app.domain.tasks import METRICS, TASKS, MetricName, Task
-from app.web.format import NOTHING, percent, significant
+from app.web.format import NOTHING, capitalized, percent, significant
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.text.parts import sentence
 
 UNITS = {"item": marked("nats per item"), "completion token": marked("nats per token")}
 """Of a loss, by what the task takes its mean over."""
@@ -24,7 +23,7 @@ def title(metric: str) -> str:
 
 def heading(metric: str) -> str:
     """`Accuracy`, `ROUGE-L`: at the head of a column or an axis."""
-    return sentence(title(metric))
+    return capitalized(title(metric))
 
 
 def definition(metric: MetricName) -> str:

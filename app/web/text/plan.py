@@ -11,7 +11,7 @@ from math import ceil
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import POINT
-from app.domain.comparison.verdict import after_looks
+from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import FieldError, Invalid
 from app.domain.methods import Family
 from app.domain.resources.calibration import Estimate
@@ -158,7 +158,7 @@ def plan_of(session: Session, spec: StudySpec, looks: int = 0, since: int = 0) -
     place `since` on could not be queued."""
     model, dataset = check_study(session, spec, since=since)
     past = past_runs.succeeded(session, model.id, dataset.id)
-    return _plan(spec, model, dataset, past, Chance.of(session, spec.verdict_metric, past), after_looks(looks))
+    return _plan(spec, model, dataset, past, Chance.of(session, spec.verdict_metric, past), confidence_after(looks))
 
 
 def _plan(

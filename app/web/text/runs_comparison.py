@@ -6,12 +6,13 @@ from app.domain.comparison.confounders import UNKNOWN, Obstacle, What
 from app.domain.comparison.intervals import CONFIDENCE, Difference
 from app.domain.comparison.runs import Against, Compared, ComparedArm, McNemar
 from app.domain.comparison.verdict import VerdictKind
-from app.web.format import confidence, count, points, significant
+from app.web.format import capitalized, confidence, count, join_names, points, significant
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.confidence import BONFERRONI, HOLM, over_all, plus_minus_is
+from app.web.text.failures import failure_label
 from app.web.text.metrics import title
-from app.web.text.parts import WORDS, listed, sentence, why, with_doubt
+from app.web.text.verdict import VERDICT_LABELS, difference_interval
 
 MOST_NAMED = 4
 """A sentence names at most so many arms, then says how many more there are."""
@@ -99,9 +100,9 @@ def remark(obstacle: Obstacle, arms: int) -> str:
 def some(names: tuple[str, ...]) -> str:
     """`full, LoRA and 3 more`."""
     if len(names) <= MOST_NAMED + 1:
-        return listed(names)
+        return join_names(names)
     more = ngettext("%(num)s more", "%(num)s more", len(names) - MOST_NAMED)
-    return listed([*names[:MOST_NAMED], more])
+    return join_names([*names[:MOST_NAMED], more])
 
 
 def delta(against: Against | None) -> str:
@@ -110,7 +111,7 @@ def delta(against: Against | None) -> str:
     if seen is None:
         return ""
     if isinstance(seen, Difference):
-        return with_doubt(seen)
+        return difference_interval(seen)
     return _(
         "%(delta)s, from %(low)s to %(high)s", delta=points(seen.delta), low=points(seen.low), high=points(seen.high)
     )
@@ -121,8 +122,8 @@ def verdict_word(against: Against | None) -> str:
     if against is None:
         return ""
     if against.kind is VerdictKind.HINT and against.hint is not None:
-        return _("a hint: %(word)s", word=_(WORDS[against.hint]))
-    return _(WORDS[against.kind])
+        return _("a hint: %(word)s", word=_(VERDICT_LABELS[against.hint]))
+    return _(VERDICT_LABELS[against.kind])
 
 
 def why_none(against: Against | None) -> str:
@@ -138,7 +139,7 @@ def why_none(against: Against | None) -> str:
 def failed(arm: ComparedArm) -> str:
     """Why an arm has no score: `out of memory`; empty where it has one, or none of its runs failed."""
     failure = next((run.failure for run in arm.runs if run.failure), None)
-    return why(failure) if failure and arm.score is None else ""
+    return failure_label(failure) if failure and arm.score is None else ""
 
 
 def headline(found: Compared) -> str:
@@ -155,7 +156,10 @@ def headline(found: Compared) -> str:
         if counted[kind]
     ]
     return _(
-        "%(n)s arms against %(reference)s: %(said)s", n=len(others), reference=found.reference.title, said=listed(said)
+        "%(n)s arms against %(reference)s: %(said)s",
+        n=len(others),
+        reference=found.reference.title,
+        said=join_names(said),
     )
 
 
@@ -171,7 +175,7 @@ SEVERAL = COUNTED | {VerdictKind.HINT: marked("hints")}
 
 
 def _of_two(found: Compared, arm: ComparedArm) -> str:
-    names = {"arm": sentence(arm.title), "reference": found.reference.title, "by": delta(arm.against)}
+    names = {"arm": capitalized(arm.title), "reference": found.reference.title, "by": delta(arm.against)}
     against = arm.against
     match against.kind if against else VerdictKind.NONE:
         case VerdictKind.BETTER:
@@ -183,10 +187,10 @@ def _of_two(found: Compared, arm: ComparedArm) -> str:
         case VerdictKind.UNDECIDED:
             return _("%(arm)s against %(reference)s is undecided: %(by)s points", **names)
         case VerdictKind.HINT if against and against.basis == "shares":
-            word = _(WORDS[against.hint]) if against.hint else ""
+            word = _(VERDICT_LABELS[against.hint]) if against.hint else ""
             return _("%(arm)s against %(reference)s, a hint only: %(word)s, %(by)s points", word=word, **names)
         case VerdictKind.HINT:
-            word = _(WORDS[against.hint]) if against and against.hint else ""
+            word = _(VERDICT_LABELS[against.hint]) if against and against.hint else ""
             return _("%(arm)s against %(reference)s, for one seed only: %(word)s, %(by)s points", word=word, **names)
         case _:
             names["arm"] = arm.title
@@ -201,7 +205,7 @@ def lead(found: Compared) -> str:
     if any(a.basis == "items" for a in judged):
         items = next(a.difference.items for a in judged if a.basis == "items" and a.difference)
         text = _(
-            "%(metric)s, item by item over %(items)s shared test items.", metric=sentence(metric), items=count(items)
+            "%(metric)s, item by item over %(items)s shared test items.", metric=capitalized(metric), items=count(items)
         )
         parts.append(text)
     if any(a.basis == "shares" for a in judged):
@@ -211,7 +215,7 @@ def lead(found: Compared) -> str:
                 "%(metric)s of %(items)s shared test items without their scores: the interval takes the items of two "
                 "results as independent (Newcombe 1998), which makes it wide. It covers the items only, for the seeds "
                 "that there are: nothing is ranked.",
-                metric=sentence(metric),
+                metric=capitalized(metric),
                 items=count(items),
             )
         )
@@ -239,7 +243,7 @@ def _corrected(found: Compared) -> tuple[float, list[float], str]:
     judged = [arm.against for arm in found.arms if arm.against]
     used = {"items": HOLM, "shares": BONFERRONI}
     by = [name for basis, name in used.items() if any(a.difference and a.basis == basis for a in judged)]
-    return found.confidence, [a.difference.confidence for a in judged if a.difference], listed(by)
+    return found.confidence, [a.difference.confidence for a in judged if a.difference], join_names(by)
 
 
 def mcnemar_words(found: McNemar, arm: str, reference: str) -> str:

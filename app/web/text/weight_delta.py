@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.domain.comparison.study import Arm
+from app.domain.comparison.study import StudyArm
 from app.domain.models.weight_delta import EPSILON, SHOWN_RANK, TOP, UNCHANGED, MatrixUpdate, RunUpdates, UpdateSummary
-from app.web.format import count, hundred, percent, significant
+from app.web.format import capitalized, count, hundred, join_names, percent, significant
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
-from app.web.text.parts import listed, said, sentence
+from app.web.text.verdict import arm_name
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ MEASURES: dict[str, Measure] = {
 """By the word that an address has for them."""
 
 
-def arm_sentence(arm: Arm, found: UpdateSummary) -> str:
+def arm_sentence(arm: StudyArm, found: UpdateSummary) -> str:
     """`Full fine-tuning's own update had effective rank 37 of 384 (median over 37 matrices); rank 21 would hold 90 % of
     it.`"""
-    return sentence(_sentence(said(arm), found))
+    return capitalized(_sentence(arm_name(arm), found))
 
 
 def run_sentence(label: str, found: UpdateSummary) -> str:
     """The same of one run."""
-    return sentence(_sentence(_("full fine-tuning") if label == "full" else label, found))
+    return capitalized(_sentence(_("full fine-tuning") if label == "full" else label, found))
 
 
 def _sentence(name: str, found: UpdateSummary) -> str:
@@ -85,7 +85,7 @@ def kept_words(shown: Sequence[tuple[str, UpdateSummary | None]]) -> str:
     return _(
         "Rank %(rank)s keeps %(shares)s of the update's energy, and %(own)s of that of the matrices themselves",
         rank=SHOWN_RANK,
-        shares=listed(shares),
+        shares=join_names(shares),
         own=percent(max(known, key=lambda pair: pair[1].matrices)[1].weight_energy_8, 0),
     )
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from app.domain.comparison.study import Comparison, RunOutcome, compare
+from app.domain.comparison.study import RunOutcome, StudyComparison, compare
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
@@ -50,7 +50,7 @@ def outcome(arm: str, seed: int, accuracy: float | None, place: int, **changes: 
     return RunOutcome(**(values | changes))  # type: ignore[arg-type]
 
 
-def weighed(accuracies: dict[str, float | None], **changes: object) -> Comparison:
+def weighed(accuracies: dict[str, float | None], **changes: object) -> StudyComparison:
     runs = [
         outcome(arm, seed, accuracy, place=seed * 10 + i, **changes)
         for seed in SPEC.seeds
@@ -68,7 +68,7 @@ def test_every_arm_is_held_against_the_reference() -> None:
     assert head.verdict.difference and head.verdict.difference.delta == pytest.approx(-0.2)
     assert found.best_scores == {"full", "LoRA r=8"}
     assert found.complete and found.items == ITEMS
-    assert found.base and found.base.mean == pytest.approx(0.2)
+    assert found.base_score and found.base_score.mean == pytest.approx(0.2)
 
 
 def test_before_anything_has_ended_there_is_no_verdict_and_nothing_breaks() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.domain.comparison.flips import FlipKind, Flips, bands, quarter_edges, quarters
-from app.domain.comparison.study import Comparison, RunOutcome, compare
+from app.domain.comparison.study import RunOutcome, StudyComparison, compare
 from app.domain.comparison.verdict import mcnemar
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.status import RunStatus
@@ -19,7 +19,7 @@ Scores = list[list[float]]
 
 def study(
     arms: dict[str, Scores], base: Scores | None = None, hashes: dict[str, str] | None = None, **changes: Any
-) -> Comparison:
+) -> StudyComparison:
     """Arms with scores a seed, [S][N]."""
     seeds = list(range(max(map(len, arms.values()))))
     spec = StudySpec(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.domain.comparison.intervals import Scores, difference, estimate
+from app.domain.comparison.intervals import Scores, difference, score_interval
 
 
 def runs(seeds: int, items: int, seed: int, right: float = 0.85) -> Scores:
@@ -141,7 +141,7 @@ def test_identical_predictions_are_no_proof_of_equality(seeds: int, items: int) 
 def test_one_item_says_nothing_of_others() -> None:
     seen = difference(np.ones((3, 1)), np.zeros((2, 1)))
     assert (seen.delta, seen.low, seen.high, seen.p_value) == (1, -inf, inf, 1)
-    assert estimate(np.ones((3, 1))).low == -inf
+    assert score_interval(np.ones((3, 1))).low == -inf
 
 
 def test_arms_may_have_different_numbers_of_seeds_but_not_of_items() -> None:
@@ -153,7 +153,7 @@ def test_arms_may_have_different_numbers_of_seeds_but_not_of_items() -> None:
 @pytest.mark.parametrize("scores", [np.ones(3), np.ones((0, 3)), np.ones((3, 0)), np.array([[1.0, np.nan]])])
 def test_what_is_not_a_matrix_of_scores_is_refused(scores: Scores) -> None:
     with pytest.raises(ValueError, match="score"):
-        estimate(scores)
+        score_interval(scores)
 
 
 def test_an_estimate_covers_the_mean_of_all_items_and_seeds() -> None:
@@ -161,14 +161,14 @@ def test_an_estimate_covers_the_mean_of_all_items_and_seeds() -> None:
     hits = 0
     for _ in range(2000):
         items, seeds = 0.3 * rng.standard_normal((1, 100)), 0.05 * rng.standard_normal((4, 1))
-        seen = estimate(items + seeds + 0.3 * rng.standard_normal((4, 100)))
+        seen = score_interval(items + seeds + 0.3 * rng.standard_normal((4, 100)))
         hits += seen.low < 0 < seen.high
     assert 0.93 < hits / 2000 < 0.975
 
 
 def test_an_estimate_from_one_seed_covers_the_items_only() -> None:
     x = runs(1, 300, 6)
-    seen = estimate(x)
+    seen = score_interval(x)
     known = stats.ttest_1samp(x[0], 0).confidence_interval()
     assert (seen.low, seen.high) == pytest.approx(tuple(known))
     assert seen.seeds == 1

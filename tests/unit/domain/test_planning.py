@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.domain.comparison.intervals import Difference, Scores, difference
-from app.domain.comparison.verdict import VerdictKind, after_looks, word
+from app.domain.comparison.verdict import VerdictKind, confidence_after, word
 from app.domain.studies import power
 from app.domain.studies.power import needs, seen_disagreement, smallest_difference
 
@@ -50,7 +50,7 @@ def test_the_seeds_that_it_asks_for_decide_if_all_stays_as_seen(draw: int) -> No
     seeds = needs(seen, 0.02).seeds
     assert seeds is not None
     assert seeds > 3
-    then, before = (with_parts(seen, n, 1500).at(after_looks(1)) for n in (seeds, seeds - 1))
+    then, before = (with_parts(seen, n, 1500).at(confidence_after(1)) for n in (seeds, seeds - 1))
     assert word(then.low, then.high, 0.02) is not VerdictKind.UNDECIDED
     assert word(before.low, before.high, 0.02) is VerdictKind.UNDECIDED or seeds == 4
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.tasks import METRICS
 from app.services import studies as study_service
 from app.settings import Settings
@@ -35,7 +35,7 @@ def rows(client: TestClient, address: str) -> list[str]:
     return [plain(" ".join(re.sub(r"<[^>]*>", " ", part.split("</tr>")[0]).split())) for part in parts[1:]]
 
 
-def weighed(client: TestClient, study_id: int) -> Comparison:
+def weighed(client: TestClient, study_id: int) -> StudyComparison:
     with database_of(client).reading() as session:
         return study_service.comparison(session, study_id)
 

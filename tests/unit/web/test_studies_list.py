@@ -2,14 +2,14 @@
 
 from fastapi.testclient import TestClient
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.services import studies
 from app.store.queries import studies as study_queries
 from app.web.pages.studies.context import Scale
 from tests.unit.web.conftest import database_of
 
 
-def weighed(client: TestClient, study_id: int) -> Comparison:
+def weighed(client: TestClient, study_id: int) -> StudyComparison:
     """A study's comparison."""
     with database_of(client).reading() as session:
         return studies.comparisons(session, [study_queries.get(session, study_id)])[study_id]

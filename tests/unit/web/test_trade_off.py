@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.failures import FailureCode
 from app.settings import Settings
 from app.store.tables import RunRow
@@ -33,12 +33,12 @@ def session() -> Iterator[Session]:
         yield found
 
 
-def weighed(session: Session, **options: Any) -> Comparison:
+def weighed(session: Session, **options: Any) -> StudyComparison:
     """A study made for a test."""
     return of_study(session, Settings(), seed_study(session, **options)).comparison
 
 
-def drawn(found: Comparison, x: str = "memory", y: str = "score") -> tuple[Figure, TradeOff]:
+def drawn(found: StudyComparison, x: str = "memory", y: str = "score") -> tuple[Figure, TradeOff]:
     """Its trade-off."""
     figure = trade_off(found, ViewParams(x=x, y=y))
     assert isinstance(figure.data, TradeOff)

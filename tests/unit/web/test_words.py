@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.studies.spec import ArmSpec
-from app.web.text import caveats, facts, focus, headline, lead, phrase, seeds_needed, what_would_decide
-from app.web.text.parts import listed, seeds, times_smaller
+from app.web.format import join_names
+from app.web.text import caveats, facts, headline, lead, phrase, seeds_needed, what_would_decide
 from app.web.text.summary import plain
+from app.web.text.verdict import seed_range, times_smaller
 from tests.factories import ALL, FULL, LORA, weighed
 from tests.factories import plain as spaced
 
@@ -69,7 +70,7 @@ WORDS = {
 }
 
 
-def found(state: str) -> Comparison:
+def found(state: str) -> StudyComparison:
     """A study in that state."""
     return weighed(**STATES[state])
 
@@ -153,10 +154,10 @@ def test_the_sentence_tells_of_a_failed_seed_and_leaves_out_what_does_not_compar
     lost = spaced(plain(weighed(failed={("LoRA r=8", 1): FailureCode.DIVERGED})))
     assert lost.endswith(f"{NEEDS}. 1 run failed: diverged.")
     study = weighed()
-    times_differ = Comparison(**vars(study) | {"times_comparable": False})
+    times_differ = StudyComparison(**vars(study) | {"times_comparable": False})
     assert "it needs 37 % of the memory and a file 290 times smaller." in spaced(plain(times_differ))
     assert "a file 290 times smaller; the times do not compare." in spaced(lead(times_differ))
-    neither = Comparison(**vars(study) | {"times_comparable": False, "memory_comparable": False})
+    neither = StudyComparison(**vars(study) | {"times_comparable": False, "memory_comparable": False})
     assert "it needs a file 290 times smaller." in spaced(plain(neither))
 
 
@@ -171,14 +172,14 @@ def test_the_four_facts_of_a_verdict() -> None:
 
 def test_what_does_not_compare_is_not_compared() -> None:
     study = weighed()
-    unlike = Comparison(**vars(study) | {"times_comparable": False, "memory_comparable": False})
+    unlike = StudyComparison(**vars(study) | {"times_comparable": False, "memory_comparable": False})
     assert "Use it here" not in lead(unlike)
     assert "% of the" not in spaced(lead(unlike))
     assert [f.value for f in facts(unlike)][1:3] == ["–", "–"]
     texts = [c.text for c in caveats(unlike)]
     assert "times do not compare: the runs were not all on one worker with the same settings" in texts
     assert "memory does not compare: devices or precision differed" in texts
-    beside = Comparison(**vars(unlike) | {"side_by_side": True})
+    beside = StudyComparison(**vars(unlike) | {"runs_overlapped": True})
     assert "times do not compare: runs stood side by side on one worker" in [c.text for c in caveats(beside)]
 
 
@@ -207,11 +208,15 @@ def test_the_headline_is_about_the_cheapest_arm_of_the_best_class() -> None:
     both = weighed(arms=(FULL, big, LORA), luck=0.1, accuracy={"LoRA r=64": 0.895, "LoRA r=8": 0.895})
     better = weighed(arms=(FULL, LORA, big), accuracy={"LoRA r=64": 0.95, "LoRA r=8": 0.895}, luck=0.1)
     worse = weighed(accuracy={"LoRA r=8": 0.85})
-    assert [a.title if a else "" for a in map(focus, (both, better, worse))] == ["LoRA r=64", "LoRA r=64", "LoRA r=8"]
+    assert [study.focus.title for study in (both, better, worse) if study.focus] == [
+        "LoRA r=64",
+        "LoRA r=64",
+        "LoRA r=8",
+    ]
 
 
 def test_without_a_verdict_there_is_no_arm_to_speak_of() -> None:
-    assert focus(found("queued")) is None
+    assert found("queued").focus is None
     assert facts(found("queued")) == ()
     assert caveats(found("queued")) == ()
 
@@ -222,7 +227,7 @@ def test_one_is_one() -> None:
     assert headline(weighed(**one, queued=alone)) == "Queued: 1 run waits for a worker"
     assert headline(weighed(**one, failed=dict.fromkeys(alone, FailureCode.DIVERGED))) == "The run failed: diverged"
     assert phrase(weighed(**one, running=alone)) == "running, 0 of 1 run"
-    assert [seeds(counts) for counts in ([1, 1], [3, 3], [3, 1])] == ["1 seed", "3 seeds", "1 to 3 seeds"]
+    assert [seed_range(counts) for counts in ([1, 1], [3, 3], [3, 1])] == ["1 seed", "3 seeds", "1 to 3 seeds"]
 
 
 def test_more_seeds_are_counted_for_the_arm_that_needs_the_most() -> None:
@@ -235,6 +240,6 @@ def test_more_seeds_are_counted_for_the_arm_that_needs_the_most() -> None:
 
 
 def test_lists_and_ratios_read_as_one_says_them() -> None:
-    assert listed(["full"]) == "full"
-    assert listed(["full", "LoRA r=8", "head only"]) == "full, LoRA r=8 and head only"
+    assert join_names(["full"]) == "full"
+    assert join_names(["full", "LoRA r=8", "head only"]) == "full, LoRA r=8 and head only"
     assert [times_smaller(1, n) for n in (1.5, 2.04, 37.4, 293)] == [None, "2.0", "37", "290"]

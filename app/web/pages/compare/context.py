@@ -11,12 +11,11 @@ from app.domain.methods import Family
 from app.web.address import Address
 from app.web.figures import Drawn
 from app.web.figures.compared import AXES, COSTS, Cost
-from app.web.format import NOTHING, count, duration, file_size, hundred, memory, plus_minus
+from app.web.format import NOTHING, capitalized, count, duration, file_size, hundred, memory, plus_minus
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.shell import Option
 from app.web.text.metrics import heading
-from app.web.text.parts import sentence
 from app.web.text.runs_comparison import (
     consequence,
     delta,
@@ -169,7 +168,7 @@ class ComparePage:
             ),
             mcnemar=mcnemar_words(found.mcnemar, _other(found), found.reference.title) if found.mcnemar else "",
             figure=figure,
-            costs=tuple(Option(cost, sentence(_(AXES[cost].title)), cost == view.cost) for cost in COSTS),
+            costs=tuple(Option(cost, capitalized(_(AXES[cost].title)), cost == view.cost) for cost in COSTS),
             settings=_settings(found, view.show) if 1 < len(found.arms) <= MOST_COLUMNS else None,
             notices=tuple(filter(None, (_missing(missing), _stray(stray_reference, found)))),
             others=others,

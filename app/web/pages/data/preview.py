@@ -9,13 +9,12 @@ from app.domain.errors import FieldError
 from app.domain.tasks import TASKS
 from app.store.tables import EstimateRow
 from app.web.figures import Drawn
-from app.web.format import count
+from app.web.format import capitalized, count
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.pages.data.preview_form import PreviewForm
 from app.web.refusals import translated
 from app.web.text.data import SPLITS
-from app.web.text.parts import sentence
 
 Group = tuple[bool, list[tuple[str, bool]]]
 """Whether the loss is taken of these tokens, and each one's text and whether it is a special one."""
@@ -81,7 +80,7 @@ class PreviewView:
     @property
     def task_options(self) -> list[tuple[str, str]]:
         """Tasks with their titles."""
-        return [(task, sentence(_(TASKS[task].title))) for task in self.tasks]  # type: ignore[index]
+        return [(task, capitalized(_(TASKS[task].title))) for task in self.tasks]  # type: ignore[index]
 
     @property
     def working(self) -> bool:

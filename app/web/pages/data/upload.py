@@ -7,13 +7,12 @@ from app.domain.data.dataset import SPLITS as SPLIT_NAMES
 from app.domain.data.uploads import SourceScan
 from app.domain.errors import FieldError
 from app.store.tables import UploadRow
-from app.web.format import count
+from app.web.format import capitalized, count
 from app.web.i18n import gettext as _
 from app.web.pages.data.findings import FindingView, views
 from app.web.pages.data.mapping_form import FORMATS, MADE, OWN, MappingForm
 from app.web.refusals import translated
 from app.web.text.data import DELIMITED, DELIMITERS, KINDS, ROLES, SPLITS, format_of
-from app.web.text.parts import sentence
 
 ENCODINGS = ("utf-8", "utf-16", "windows-1252", "latin-1", "windows-1251", "shift_jis", "gb18030")
 """That are offered; REST and the command line take any that Python knows."""
@@ -125,7 +124,7 @@ class UploadPage:
     @property
     def formats(self) -> list[tuple[str, str]]:
         """What the rows may be."""
-        return [(form, sentence(format_of(form))) for form in FORMATS]
+        return [(form, capitalized(format_of(form))) for form in FORMATS]
 
     @property
     def roles(self) -> list[RoleField]:
@@ -160,7 +159,7 @@ class UploadPage:
         if self.form is None:
             return []
         return [
-            (f"splitting.{split}", sentence(_(SPLITS[split])), self.form.value(f"splitting.{split}"))  # type: ignore[index]
+            (f"splitting.{split}", capitalized(_(SPLITS[split])), self.form.value(f"splitting.{split}"))  # type: ignore[index]
             for split in self.form.cuts
         ]
 

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain.comparison.flips import SURE, Flips
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.services.flips import Found
-from app.web.format import count
+from app.web.format import capitalized, count
 from app.web.i18n import gettext as _
 from app.web.pages.flips.items import FlipCounts, FlipItems, FlipQuery, TroubleLine, trouble_lines
 from app.web.shell import Option
 from app.web.text.flips import band_title, kind_title, mcnemar_words, quarter_title, rule
-from app.web.text.parts import sentence
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,11 @@ class FlipsPage:
 
     @classmethod
     def of(
-        cls, study_id: int, comparison: Comparison, flips: Flips, query: FlipQuery, found: Found, *, first: bool
+        cls, study_id: int, comparison: StudyComparison, flips: Flips, query: FlipQuery, found: Found, *, first: bool
     ) -> "FlipsPage":
         """From what was found."""
         seed = int(query.seed) if query.seed else None
-        heading = sentence(kind_title(query.kind, query.arm, flips.reference, graded=flips.graded))
+        heading = capitalized(kind_title(query.kind, query.arm, flips.reference, graded=flips.graded))
         p = flips.mcnemar(query.arm)
         return cls(
             study_id=study_id,

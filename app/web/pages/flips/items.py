@@ -6,17 +6,16 @@ from typing import Literal
 from urllib.parse import urlencode
 
 from app.domain.comparison.flips import HALF, FlipKind, Flips
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.methods import Family
 from app.domain.tasks import METRICS, MetricName
 from app.services.flip_answers import Answer, Trouble
 from app.services.flips import FlipItem
-from app.web.format import NOTHING, count, percent
+from app.web.format import NOTHING, capitalized, count, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.flips import head, kind_title
 from app.web.text.metrics import title, written
-from app.web.text.parts import sentence
 
 SHOWN = 240
 """Characters of a text that stand open; the rest is behind a disclosure."""
@@ -83,13 +82,13 @@ class FlipCounts:
     items: int
 
     @classmethod
-    def of(cls, found: Comparison, flips: Flips, query: FlipQuery, *, here: bool) -> "FlipCounts":
+    def of(cls, found: StudyComparison, flips: Flips, query: FlipQuery, *, here: bool) -> "FlipCounts":
         """`here`: the page is about the query's own arm and kind."""
         heads = tuple(head(kind, found.reference.title, graded=flips.graded) for kind in FlipKind)
         return cls(heads, tuple(_row(a, flips, query, here) for a in found.arms if a.title in flips.arms), flips.items)
 
 
-def _row(arm: Arm, flips: Flips, query: FlipQuery, here: bool) -> FlipRow:
+def _row(arm: StudyArm, flips: Flips, query: FlipQuery, here: bool) -> FlipRow:
     cells = []
     for kind in FlipKind:
         number = flips.count(kind, arm.title)
@@ -158,7 +157,7 @@ class FlipItems:
 
     @classmethod
     def of(
-        cls, name: str, caption: str, found: Comparison, arm: str, items: Sequence[FlipItem], labels: Sequence[str]
+        cls, name: str, caption: str, found: StudyComparison, arm: str, items: Sequence[FlipItem], labels: Sequence[str]
     ) -> "FlipItems":
         """From items of an arm; the reference's own have no column for the arm."""
         reference = found.reference.title
@@ -174,7 +173,7 @@ class FlipItems:
             )
             for item in items
         )
-        return cls(name, caption, wanted, (sentence(whose[0][0]), *(who for who, _side in whose[1:])), rows)
+        return cls(name, caption, wanted, (capitalized(whose[0][0]), *(who for who, _side in whose[1:])), rows)
 
 
 def _wanted(item: FlipItem, labels: Sequence[str]) -> Clamped | None:

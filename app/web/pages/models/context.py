@@ -12,7 +12,7 @@ from app.domain.models.outline import Group, Layer, folded, groups, layers
 from app.domain.resources.memory_map import MapReport
 from app.domain.tasks import TASKS, Task
 from app.store.tables import BaseModelRow
-from app.web.format import NBSP
+from app.web.format import NBSP, capitalized
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.pages.models.form import ModelForm
@@ -23,7 +23,6 @@ from app.web.text import methods
 from app.web.text.families import by_family
 from app.web.text.memory_fit import STATES
 from app.web.text.outline import in_blocks, kinds
-from app.web.text.parts import sentence
 
 SOURCES = {"sample": marked("packaged sample"), "hub": marked("hub"), "directory": marked("directory")}
 USUAL_LABELS = 2
@@ -238,13 +237,13 @@ class ModelPage:
     def able(self) -> list[tuple[str, str, str]]:
         """Tasks that it can do: name, title, and the class that does it."""
         found = self.facts.tasks if self.facts else {}
-        return [(task, sentence(_(TASKS[task].title)), model.architecture) for task, model in found.items()]
+        return [(task, capitalized(_(TASKS[task].title)), model.architecture) for task, model in found.items()]
 
     @property
     def unable(self) -> list[tuple[str, str]]:
         """Tasks that it cannot do, and why."""
         found = self.facts.unable if self.facts else {}
-        return [(sentence(_(TASKS[task].title)), sentence(why)) for task, why in found.items()]
+        return [(capitalized(_(TASKS[task].title)), capitalized(why)) for task, why in found.items()]
 
     @property
     def weights(self) -> str:

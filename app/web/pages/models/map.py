@@ -10,7 +10,7 @@ from app.domain.resources.memory_fit import Machine
 from app.domain.resources.memory_map import MapReport
 from app.domain.tasks import TASKS
 from app.web.figures import Drawn
-from app.web.format import memory
+from app.web.format import capitalized, memory
 from app.web.i18n import gettext as _
 from app.web.pages.models.map_form import FORMATS, MapForm
 from app.web.refusals import translated
@@ -18,7 +18,6 @@ from app.web.text import methods
 from app.web.text.families import by_family
 from app.web.text.fields import option
 from app.web.text.memory_maps import number_format
-from app.web.text.parts import sentence
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class MapPage:
     @property
     def tasks(self) -> list[tuple[str, str]]:
         """What the model can do."""
-        return [(task, sentence(_(TASKS[task].title))) for task in self.facts.tasks]
+        return [(task, capitalized(_(TASKS[task].title))) for task in self.facts.tasks]
 
     @property
     def devices(self) -> list[tuple[str, str]]:

@@ -9,13 +9,13 @@ from app.domain.methods.base import LinearMethod
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel, short_names
 from app.domain.studies.spec import ArmSpec
+from app.web.format import capitalized
 from app.web.forms.field_context import ErrorsOf, Fields, FieldView, view
 from app.web.pages.new_study.arm_form import METHOD, SHARED, ArmForm
 from app.web.refusals import told
 from app.web.text import methods
 from app.web.text.families import by_family
 from app.web.text.fields import ARM_FIELDS, METHOD_FIELDS
-from app.web.text.parts import sentence
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def said(error: FieldError) -> str:
 def remark(error: FieldError) -> str:
     """The same as a sentence; the name of a module that it begins with stays as it is."""
     text = said(error)
-    return f"{text if '.' in text.split()[0] else sentence(text)}."
+    return f"{text if '.' in text.split()[0] else capitalized(text)}."
 
 
 def _impossible(kind: str, model: TaskModel | None) -> FieldError | None:

@@ -8,6 +8,7 @@ from app.domain.errors import FieldError
 from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import METRICS, TASKS, MetricName, generates
 from app.store.tables import BaseModelRow, DatasetRow
+from app.web.format import capitalized
 from app.web.forms.field_context import Fields, view
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
@@ -20,7 +21,6 @@ from app.web.pages.new_study.tuning import NewTuning, rounds
 from app.web.text.data import format_of
 from app.web.text.fields import TRAINING_FIELDS, TUNING_FIELDS, of_arm, words
 from app.web.text.metrics import title
-from app.web.text.parts import sentence
 from app.web.text.plan import Plan
 
 OWN_NAMES = {
@@ -92,12 +92,12 @@ class TaskStep:
     @property
     def able(self) -> list[tuple[str, str]]:
         """The tasks to choose from, with their titles."""
-        return [(task, sentence(_(TASKS[task].title))) for task in self.choices.able]
+        return [(task, capitalized(_(TASKS[task].title))) for task in self.choices.able]
 
     @property
     def unable(self) -> list[tuple[str, str]]:
         """Tasks that the data could serve, and why the model cannot do them."""
-        return [(_(TASKS[task].title), sentence(why)) for task, why in self.choices.unable]
+        return [(_(TASKS[task].title), capitalized(why)) for task, why in self.choices.unable]
 
     @property
     def writes(self) -> bool:
@@ -172,7 +172,7 @@ class NewStudyPage:
     @property
     def metric_hint(self) -> str:
         """What it is, as a sentence."""
-        return f"{sentence(self.metric_definition)}."
+        return f"{capitalized(self.metric_definition)}."
 
     @property
     def budget(self) -> Fields:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from app.domain.comparison.verdict import Estimate
+from app.domain.comparison.verdict import ScoreInterval
 from app.domain.methods import METHODS, Family
 from app.domain.models.weight_delta import RunUpdates
 from app.domain.resources.memory_fit import RunFit
@@ -73,7 +73,7 @@ class RunPage:
         figures: Mapping[str, Drawn],
         spec_format: SpecFormat,
         spec: str,
-        interval: Estimate | None,
+        interval: ScoreInterval | None,
         fit: RunFit,
         updates: RunUpdates | None,
     ) -> "RunPage":

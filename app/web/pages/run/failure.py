@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from app.domain.failures import FAILURES, Failure, FailureCode
 from app.web.format import MIB, memory
 from app.web.i18n import gettext as _
+from app.web.text.failures import FAILURE_LABELS
 from app.web.text.memory_fit import peak_words
-from app.web.text.parts import FAILURE_WORDS
 
 NO_MEMORY = (FailureCode.OUT_OF_MEMORY.value, FailureCode.HOST_OOM.value)
 ASKED = re.compile(r"([\d,]+) MiB more were asked for")
@@ -38,7 +38,7 @@ class RunFailure:
         asked = ASKED.search(found.message)
         return cls(
             code=found.code.value,
-            words=_(FAILURE_WORDS[found.code]),
+            words=_(FAILURE_LABELS[found.code]),
             sentence=_(sentence),
             message=found.message if found.message != sentence else "",
             asked=memory(float(asked[1].replace(",", "")) * MIB) if asked else "",

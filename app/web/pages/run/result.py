@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.domain.comparison.verdict import Estimate
+from app.domain.comparison.verdict import ScoreInterval
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Audit, Clocks, Environment, Forgetting, Memory, Parameters, RunResult
 from app.domain.tasks import TASKS, MetricName, Task
@@ -94,7 +94,7 @@ class RunOutcomePage:
     items: int
     right: int | None
     """Items that were right, where an item is right or wrong."""
-    interval: Estimate | None
+    interval: ScoreInterval | None
     """Over the test items, for this one seed."""
     measures: tuple[Measure, ...]
     forgetting: Forgetting | None
@@ -139,7 +139,7 @@ class RunOutcomePage:
         row: RunRow,
         result: RunResult,
         evaluations: Sequence[EvaluationRow],
-        interval: Estimate | None,
+        interval: ScoreInterval | None,
         fit: RunFit,
     ) -> "RunOutcomePage":
         """From the row, its stored result and its evaluations."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.verdict import Estimate, estimate
+from app.domain.comparison.verdict import ScoreInterval, score_interval
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
@@ -127,7 +127,7 @@ def _figures(at: Look, run_id: int) -> dict[str, Drawn]:
     return {name: drawn(f, f"/runs/{run_id}/charts") for name, f in found.items()}
 
 
-def _interval(session: Session, run_id: int) -> Estimate | None:
+def _interval(session: Session, run_id: int) -> ScoreInterval | None:
     """Over the test items; what another seed would change is not in it."""
     found = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
-    return estimate(found.scores[None, :]) if found and len(found.scores) > 1 else None
+    return score_interval(found.scores[None, :]) if found and len(found.scores) > 1 else None

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from app.web.format import capitalized
 from app.web.i18n import gettext as _
 from app.web.pages.runs.view_form import CHOICES, GROUPED, RunsView
 from app.web.refusals import told
-from app.web.text.parts import sentence
 from app.web.text.run_fields import title
 
 EXAMPLES = (
@@ -75,7 +75,7 @@ class RunsHead:
             after=self.view.filter[place:],
             caret=" " * place + "^",
             what=said.message,
-            remedy=sentence(said.remedy),
+            remedy=capitalized(said.remedy),
         )
 
     @property

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.methods import Family
 from app.domain.studies.spec import StudyStatus, status_of
 from app.store.tables import StudyRow
 from app.web.format import plus_minus, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text import WORDS, phrase
-from app.web.text.parts import failures
+from app.web.text import VERDICT_LABELS, phrase
 
 HALF_WIDTH = 60.0
 UNITS = 4.0
@@ -30,7 +29,7 @@ class Scale:
     label: str
 
     @classmethod
-    def of(cls, arm: Arm) -> "Scale | None":
+    def of(cls, arm: StudyArm) -> "Scale | None":
         """From an arm's verdict."""
         if arm.verdict is None or arm.verdict.difference is None:
             return None
@@ -41,7 +40,7 @@ class Scale:
             high=_place(seen.high / margin),
             at=_place(seen.delta / margin),
             past=0 if abs(seen.delta) < UNITS * margin else 1 if seen.delta > 0 else -1,
-            label=_("%(by)s points, %(word)s", by=by, word=_(WORDS[arm.verdict.kind])),
+            label=_("%(by)s points, %(word)s", by=by, word=_(VERDICT_LABELS[arm.verdict.kind])),
         )
 
 
@@ -72,7 +71,7 @@ class StudyLine:
     created_at: datetime
 
     @classmethod
-    def of(cls, row: StudyRow, found: Comparison, base_model: str, dataset: str) -> "StudyLine":
+    def of(cls, row: StudyRow, found: StudyComparison, base_model: str, dataset: str) -> "StudyLine":
         """From its row and what it has found so far."""
         status, words = _state(found)
         return cls(
@@ -104,10 +103,10 @@ def _place(margins: float) -> float:
     return round(HALF_WIDTH * (1 + max(-1.0, min(1.0, margins / UNITS))), 2)
 
 
-def _state(found: Comparison) -> tuple[str, str]:
+def _state(found: StudyComparison) -> tuple[str, str]:
     """The icon, and the words where they say more than the state's own."""
     status, total = status_of(found.statuses), found.total
-    failed = sum(times for _reason, times in failures(found))
+    failed = sum(times for _reason, times in found.failures)
     if status is StudyStatus.RUNNING:
         done = found.done
         return status.value, ngettext("%(done)s of %(num)s run", "%(done)s of %(num)s runs", total, done=done)

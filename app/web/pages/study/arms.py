@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.domain.comparison.costs import Costs, Spread
-from app.domain.comparison.study import Arm, Comparison, RunOutcome
-from app.domain.comparison.verdict import Estimate, VerdictKind
+from app.domain.comparison.study import RunOutcome, StudyArm, StudyComparison
+from app.domain.comparison.verdict import ScoreInterval, VerdictKind
 from app.domain.methods import Family
 from app.domain.models.base_model import ModelFacts
 from app.domain.runs.status import RunStatus
@@ -18,8 +18,9 @@ from app.web.format import NOTHING, mib
 from app.web.i18n import gettext as _
 from app.web.text.arms import settings
 from app.web.text.confidence import plus_minus_is
+from app.web.text.failures import failure_label
 from app.web.text.metrics import heading
-from app.web.text.parts import WORDS, delta, difference, kind, why, with_doubt
+from app.web.text.verdict import VERDICT_LABELS, difference_interval, difference_text
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ArmRow:
     hollow: int
     is_reference: bool
     settings: str
-    score: Estimate | None
+    score: ScoreInterval | None
     delta: float | None
     """To the reference, a fraction; 0 for the reference itself, None without an interval."""
     difference: str
@@ -103,7 +104,7 @@ class Arms:
     rows: tuple[ArmRow, ...]
     """In the order asked for."""
     reference: ArmRow
-    untouched: Estimate | None
+    untouched: ScoreInterval | None
     untouched_difference: str
     """To the reference; empty where that has no result."""
     key: tuple[Key, ...]
@@ -117,7 +118,7 @@ class Arms:
     """The address of the study's own order; empty where that is in force."""
 
     @classmethod
-    def of(cls, found: Comparison, model: ModelFacts | None, address: Address, sort: str) -> "Arms":
+    def of(cls, found: StudyComparison, model: ModelFacts | None, address: Address, sort: str) -> "Arms":
         """From a comparison and its base model, in the order of a column: `memory`, or `-memory` where it falls."""
         costs = [arm.costs for arm in found.arms if arm.costs]
         longest = max((max(c.peak_bytes.mean, sum(size for _css, size in split(found, c))) for c in costs), default=1.0)
@@ -127,8 +128,8 @@ class Arms:
             heads=_heads(found, address, sort),
             rows=ordered(rows, sort),
             reference=reference,
-            untouched=found.base,
-            untouched_difference=with_doubt(found.base_difference) if found.base_difference else "",
+            untouched=found.base_score,
+            untouched_difference=difference_interval(found.base_difference) if found.base_difference else "",
             key=key(found),
             memory_comparable=found.memory_comparable,
             times_comparable=found.times_comparable,
@@ -148,7 +149,7 @@ def ordered(rows: Sequence[ArmRow], sort: str) -> tuple[ArmRow, ...]:
     return tuple(row for _value, row in known) + tuple(row for row in rows if value(row) is None)
 
 
-def _heads(found: Comparison, address: Address, sort: str) -> tuple[Head, ...]:
+def _heads(found: StudyComparison, address: Address, sort: str) -> tuple[Head, ...]:
     against = _("Against %(reference)s", reference=found.reference.title)
     titles = {
         "arm": (_("Arm"), ""),
@@ -179,7 +180,7 @@ def _head(name: str, title: str, unit: str, address: Address, sort: str) -> Head
     )
 
 
-def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float) -> ArmRow:
+def _row(found: StudyComparison, arm: StudyArm, model: ModelFacts | None, longest: float) -> ArmRow:
     several = len([a for a in found.arms if a.costs]) > 1
     return ArmRow(
         title=arm.title,
@@ -188,9 +189,9 @@ def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float) 
         is_reference=arm.is_reference,
         settings=settings(arm, model, found.spec.task),
         score=arm.score,
-        delta=0.0 if arm.is_reference else delta(arm) if difference(arm) else None,
-        difference=difference(arm),
-        word=_(WORDS[kind(arm)]) if kind(arm) is not VerdictKind.NONE else "",
+        delta=0.0 if arm.is_reference else arm.delta,
+        difference=difference_text(arm),
+        word=_(VERDICT_LABELS[arm.verdict_kind]) if arm.verdict_kind is not VerdictKind.NONE else "",
         costs=arm.costs,
         forgetting=arm.forgetting,
         peak=mib(arm.costs.peak_bytes.mean) if arm.costs else NOTHING,
@@ -213,18 +214,18 @@ def _row(found: Comparison, arm: Arm, model: ModelFacts | None, longest: float) 
     )
 
 
-def _state(arm: Arm) -> str:
+def _state(arm: StudyArm) -> str:
     if arm.stopped:
         return _("stopped")
     if arm.tuning and arm.tuning.hopeless:
-        reason = _(": %(why)s", why=why(arm.failure)) if arm.failure else ""
+        reason = _(": %(why)s", why=failure_label(arm.failure)) if arm.failure else ""
         return _("no learning rate could be trained") + reason
     if arm.awaits_rate:
         return _("its learning rate is being looked for")
     return ""
 
 
-def _least(found: Comparison, arm: Arm, span: Callable[[Costs], tuple[float, float]]) -> bool:
+def _least(found: StudyComparison, arm: StudyArm, span: Callable[[Costs], tuple[float, float]]) -> bool:
     """No arm's seeds all lie below all of this arm's: it is the cheapest, or its range meets that of the cheapest."""
     if arm.costs is None:
         return False
@@ -232,7 +233,7 @@ def _least(found: Comparison, arm: Arm, span: Callable[[Costs], tuple[float, flo
     return all(low <= span(other.costs)[1] for other in found.arms if other.costs)
 
 
-def _forgets_least(found: Comparison, arm: Arm) -> bool:
+def _forgets_least(found: StudyComparison, arm: StudyArm) -> bool:
     """The same for what was forgotten."""
     own, seen = arm.forgetting, [a.forgetting for a in found.arms if a.forgetting]
     return own is not None and len(seen) > 1 and all(own.low <= other.high for other in seen)
@@ -240,4 +241,4 @@ def _forgets_least(found: Comparison, arm: Arm) -> bool:
 
 def _lost(run: RunOutcome) -> LostRun:
     cancelled = run.status is RunStatus.CANCELLED or run.failure is None
-    return LostRun(run.run_id, run.seed, _("cancelled") if cancelled or not run.failure else why(run.failure))
+    return LostRun(run.run_id, run.seed, _("cancelled") if cancelled or not run.failure else failure_label(run.failure))

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.web.figures.axes import AXES, known
 from app.web.figures.quantities import PLACES, QUANTITIES
 from app.web.figures.view import ViewParams
+from app.web.format import capitalized
 from app.web.i18n import gettext as _
-from app.web.text.parts import sentence
 
 Choice = tuple[str, str]
 """Value and title."""
@@ -24,13 +24,13 @@ class StudyChoices:
     factors: tuple[Choice, ...]
 
     @classmethod
-    def of(cls, found: Comparison, view: ViewParams) -> "StudyChoices":
+    def of(cls, found: StudyComparison, view: ViewParams) -> "StudyChoices":
         """Of a study; axes on which nothing was measured are left out."""
         axes = [name for name in AXES if name in {*known(found), view.x, view.y}]
         factors = sorted({*FACTORS, view.smooth})
         return cls(
-            axes=tuple((name, sentence(AXES[name].title(found))) for name in axes),
-            quantities=tuple((name, sentence(one.title(found))) for name, one in QUANTITIES.items()),
-            places=tuple((name, sentence(place.name())) for name, place in PLACES.items()),
+            axes=tuple((name, capitalized(AXES[name].title(found))) for name in axes),
+            quantities=tuple((name, capitalized(one.title(found))) for name, one in QUANTITIES.items()),
+            places=tuple((name, capitalized(place.name())) for name, place in PLACES.items()),
             factors=tuple((f"{factor:g}", f"{factor:g}" if factor else _("none")) for factor in factors),
         )

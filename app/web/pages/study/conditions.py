@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.models.base_model import ModelFacts
 from app.domain.runs.training import TrainingBudget
 from app.domain.tasks import TASKS
@@ -45,7 +45,7 @@ class StudyConditions:
     """What was weighed, in a line."""
 
     @classmethod
-    def of(cls, found: Comparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> "StudyConditions":
+    def of(cls, found: StudyComparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> "StudyConditions":
         """From a comparison, its base model and its dataset."""
         titles = tuple(arm.title for arm in found.arms)
         return cls(
@@ -61,7 +61,7 @@ class StudyConditions:
         )
 
 
-def _own(found: Comparison, model: ModelFacts | None) -> tuple[Setting, ...]:
+def _own(found: StudyComparison, model: ModelFacts | None) -> tuple[Setting, ...]:
     return (
         Setting(_("trains"), False, tuple(trains(arm, model, found.spec.task) for arm in found.arms)),
         *_method_fields(found),
@@ -71,11 +71,11 @@ def _own(found: Comparison, model: ModelFacts | None) -> tuple[Setting, ...]:
     )
 
 
-def _rate(arm: Arm) -> str:
+def _rate(arm: StudyArm) -> str:
     return rate(arm.learning_rate) if arm.tuning is None or arm.tuning.chosen is not None else NOTHING
 
 
-def _frozen(found: Comparison) -> Iterator[Setting]:
+def _frozen(found: StudyComparison) -> Iterator[Setting]:
     """What frozen weights were held in, where that was not float32 throughout."""
     seen = [{r.result.environment.frozen_dtype for r in arm.runs if r.result} for arm in found.arms]
     if set().union(*seen) - {"float32"}:
@@ -86,7 +86,7 @@ def _frozen(found: Comparison) -> Iterator[Setting]:
         yield Setting(_("frozen weights"), False, tuple(held))
 
 
-def _stopped(found: Comparison) -> Iterator[Setting]:
+def _stopped(found: StudyComparison) -> Iterator[Setting]:
     """Where early stopping ended the runs."""
     if found.spec.training.early_stopping_patience and any(arm.costs for arm in found.arms):
         taken = ([run.result.steps for run in arm.runs if run.result] for arm in found.arms)
@@ -99,12 +99,12 @@ def _range(numbers: Sequence[int]) -> str:
     return count(numbers[0]) if numbers else NOTHING
 
 
-def _freezes(arm: Arm) -> bool:
+def _freezes(arm: StudyArm) -> bool:
     """It has results, and something in them that did not train."""
     return arm.costs is not None and arm.costs.trainable_parameters < arm.costs.total_parameters
 
 
-def _method_fields(found: Comparison) -> Iterator[Setting]:
+def _method_fields(found: StudyComparison) -> Iterator[Setting]:
     """Fields of the methods that differ between the arms that have them, or are not as usual."""
     methods = [arm.spec.method for arm in found.arms]
     usual: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def _written(value: object) -> str:
     return rate(value) if isinstance(value, float) else NOTHING if value is None else str(value)
 
 
-def _about(found: Comparison, dataset: DatasetRow | None) -> str:
+def _about(found: StudyComparison, dataset: DatasetRow | None) -> str:
     rows = dataset.facts.counts["train"] if dataset is not None else 0
     return _(
         "%(model)s on %(data)s: %(rows)s, %(length)s",
@@ -143,7 +143,7 @@ def _length(training: TrainingBudget) -> str:
     return ngettext("%(epochs)s epoch", "%(epochs)s epochs", 1 if epochs == 1 else 2, epochs=f"{epochs:g}")
 
 
-def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> list[tuple[str, str]]:
+def _promised(found: StudyComparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> list[tuple[str, str]]:
     """What the study's spec gives to all."""
     spec, training = found.spec, found.spec.training
     revision = model.pinned if model else ""
@@ -183,7 +183,7 @@ def _promised(found: Comparison, model: BaseModelRow | None, dataset: DatasetRow
     ]
 
 
-def _seen(found: Comparison) -> list[tuple[str, str]]:
+def _seen(found: StudyComparison) -> list[tuple[str, str]]:
     """What the results say of all."""
     equal = {c.name: c.value for c in found.conditions if c.equal and c.value}
     pairs = [

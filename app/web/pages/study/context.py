@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.models.base_model import ModelFacts
 from app.web.address import Address
@@ -22,7 +22,7 @@ from app.web.pages.study.references import OtherReference, other_references
 from app.web.pages.study.tuning import FurtherRates, StudyTuning
 from app.web.pages.study.weight_delta import StudyUpdates
 from app.web.text import Caveat, Fact, caveats, facts, headline, lead
-from app.web.text.parts import failures, kind, remedy, why
+from app.web.text.failures import failure_label, remedy
 from app.web.text.summary import plain
 
 
@@ -99,7 +99,7 @@ class StudyPage:
     def of(
         cls,
         study_id: int,
-        found: Comparison,
+        found: StudyComparison,
         *,
         model: ModelFacts | None,
         figures: Mapping[str, Drawn],
@@ -134,11 +134,12 @@ class StudyPage:
             tuning=tuning,
             other_references=other_references(study_id, found),
             troubles=tuple(
-                Trouble(why(reason), times, reason.message, remedy(reason)) for reason, times in failures(found)
+                Trouble(failure_label(reason), times, reason.message, remedy(reason))
+                for reason, times in found.failures
             ),
             written=written,
             margin=found.spec.margin_points,
-            open=any(kind(arm) in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others),
+            open=any(arm.verdict_kind in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others),
             owner_rows=owner_rows(found, foreseen),
             energy_priced=bool(view.prices.kwh) or any(run.result.energy_joules for run in found.runs if run.result),
             train_rows=train_rows(found, foreseen),

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.flips import FlipKind, Flips
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.services.flips import Slice, browse
 from app.store.files import Files
+from app.web.format import capitalized
 from app.web.pages.flips.items import FlipCounts, FlipItems, FlipQuery, TroubleLine, trouble_lines
 from app.web.text.flips import kind_title, rule
-from app.web.text.parts import focus, sentence
 
 EXAMPLES = 3
 
@@ -27,7 +27,7 @@ class StudyFlips:
     troubles: tuple[TroubleLine, ...]
 
     @classmethod
-    def of(cls, session: Session, files: Files, study_id: int, found: Comparison) -> "StudyFlips | None":
+    def of(cls, session: Session, files: Files, study_id: int, found: StudyComparison) -> "StudyFlips | None":
         """By the majority of seeds; None until an arm has a result. Examples are of the arm that the verdict is about:
         where it loses against the reference, and where it wins."""
         flips = Flips.of(found)
@@ -47,7 +47,7 @@ class StudyFlips:
             examples=tuple(
                 FlipItems.of(
                     kind.value,
-                    sentence(kind_title(kind, query.arm, reference, graded=flips.graded)),
+                    capitalized(kind_title(kind, query.arm, reference, graded=flips.graded)),
                     found,
                     query.arm,
                     page.items,
@@ -61,9 +61,9 @@ class StudyFlips:
         )
 
 
-def usual(study_id: int, found: Comparison, flips: Flips) -> FlipQuery:
+def usual(study_id: int, found: StudyComparison, flips: Flips) -> FlipQuery:
     """What one most likely wants to see: where the arm that the verdict is about loses against the reference."""
-    arm = focus(found)
+    arm = found.focus
     name = arm.title if arm and arm.title in flips.arms else next(iter(flips.arms), found.reference.title)
     kind = FlipKind.WORSE if flips.count(FlipKind.WORSE, name) is not None else FlipKind.GAINED
     return FlipQuery(study_id, name, kind)

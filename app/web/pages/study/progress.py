@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.domain.comparison.study import Arm, Comparison
-from app.domain.comparison.verdict import after_looks
+from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.comparison.verdict import confidence_after
 from app.domain.methods import METHODS, Family
 from app.domain.runs.status import RunStatus
 from app.services.studies import StudyProgress
@@ -14,7 +14,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.run_live import NAMES
 from app.web.text import more_seeds_help, seeds_needed, what_would_decide
-from app.web.text.parts import focus, said
+from app.web.text.verdict import arm_name
 
 MORE_SEEDS = 2
 """Where nobody knows how many would decide."""
@@ -86,11 +86,11 @@ class StudyAdvance:
         return tuple(run for run in self.runs if not run.ended) if self.folded else self.runs
 
     @classmethod
-    def of(cls, progress: StudyProgress, found: Comparison) -> "StudyAdvance":
+    def of(cls, progress: StudyProgress, found: StudyComparison) -> "StudyAdvance":
         """From the runs' rows and the comparison."""
         hollow = {arm.title: arm.hollow for arm in found.arms}
         helped = [arm for arm in found.others if more_seeds_help(arm)]
-        told = focus(found)
+        told = found.focus
         asking = told if told in helped else max(helped, key=seeds_needed, default=None)
         more = _more_seeds(found, asking) if asking else MORE_SEEDS
         pace = _pace(progress.runs)
@@ -108,35 +108,37 @@ class StudyAdvance:
             would_decide=what_would_decide(asking) if asking else "",
             more_seeds=more,
             too_few=_too_few(asking, more) if asking else "",
-            next_confidence=confidence(after_looks(found.looks + 1)) if any(a.succeeded for a in found.arms) else "",
+            next_confidence=confidence(confidence_after(found.interim_looks + 1))
+            if any(a.succeeded for a in found.arms)
+            else "",
             more_runs=more * len(arms),
             more_time=duration(more * sum(pace[a, None] for a in arms)) if all((a, None) in pace for a in arms) else "",
         )
 
 
-def _goes_on(arm: Arm) -> bool:
+def _goes_on(arm: StudyArm) -> bool:
     """It has runs that count, and not each of them failed: it would take more seeds."""
     return any(run.status is not RunStatus.FAILED for run in arm.runs)
 
 
-def _more_seeds(found: Comparison, arm: Arm) -> int:
+def _more_seeds(found: StudyComparison, arm: StudyArm) -> int:
     """As many as the sentence about an arm says that it lacks, so that the button does what is said beside it."""
     fewest = FEWEST_OF_SEVERAL - len(found.spec.seeds) if len(found.others) > 1 else 1
     return max(min(_lacking(arm) or MORE_SEEDS, MOST_MORE_SEEDS), fewest)
 
 
-def _lacking(arm: Arm) -> int:
+def _lacking(arm: StudyArm) -> int:
     """Seeds that would decide beyond those that there are; 0 where nobody knows."""
     seen = arm.verdict.difference if arm.verdict else None
     return max(seeds_needed(arm) - min(seen.seeds, seen.reference_seeds), 0) if seen else 0
 
 
-def _too_few(arm: Arm, more: int) -> str:
+def _too_few(arm: StudyArm, more: int) -> str:
     if _lacking(arm) <= more:
         return ""
     return _(
         "That is the most at once: it narrows the intervals, and decides about %(arm)s only if the difference changes.",
-        arm=said(arm),
+        arm=arm_name(arm),
     )
 
 
@@ -212,7 +214,7 @@ def _energy(counted: Sequence[float | None]) -> list[tuple[str, str]]:
     return [(_("Energy of training"), text)]
 
 
-def _cost(every: Sequence[RunRow], found: Comparison) -> tuple[tuple[str, str], ...]:
+def _cost(every: Sequence[RunRow], found: StudyComparison) -> tuple[tuple[str, str], ...]:
     runs = [run for run in every if run.trial_round is None]
     done = [run for run in runs if run.status == RunStatus.SUCCEEDED]
     again = sum(run.epoch > 1 for run in done)

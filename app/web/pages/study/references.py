@@ -6,7 +6,7 @@ that compares any runs, which says that its reference was chosen after the fact.
 
 from dataclasses import dataclass
 
-from app.domain.comparison.study import Comparison
+from app.domain.comparison.study import StudyComparison
 from app.web.address import Address
 
 
@@ -19,7 +19,7 @@ class OtherReference:
     href: str
 
 
-def other_references(study_id: int, found: Comparison) -> tuple[OtherReference, ...]:
+def other_references(study_id: int, found: StudyComparison) -> tuple[OtherReference, ...]:
     """Every arm with a result, where there are two of them and the reference has none."""
     arms = [arm for arm in found.others if arm.score is not None]
     if not found.reference.over or len(arms) < 2:

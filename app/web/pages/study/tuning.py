@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.methods import Family
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arm_tuning import Rival
@@ -10,12 +10,13 @@ from app.domain.studies.tuning import Trial, Tried
 from app.domain.tasks import generates
 from app.web.figures import Drawn
 from app.web.figures.tuning import last_tried
-from app.web.format import NOTHING, decimal, hundred, rate
+from app.web.format import NOTHING, decimal, hundred, join_names, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.pages.new_study.tuning import FURTHER, rounds, row
+from app.web.text.failures import failure_label
 from app.web.text.metrics import heading
-from app.web.text.parts import listed, said, why
+from app.web.text.verdict import arm_name
 
 STATES = {
     RunStatus.QUEUED: marked("queued"),
@@ -75,12 +76,12 @@ class FurtherRates:
     """What each of them would try: `LoRA r=8: 2e-3, 6e-3, 0.018`."""
 
     @classmethod
-    def of(cls, study_id: int, found: Comparison) -> "FurtherRates | None":
+    def of(cls, study_id: int, found: StudyComparison) -> "FurtherRates | None":
         """None where no arm has such a rate."""
         arms = [arm for arm in found.arms if arm.tuning and arm.tuning.further]
         if not arms:
             return None
-        names = listed([said(arm) for arm in arms])
+        names = join_names([arm_name(arm) for arm in arms])
         return cls(
             why=ngettext(
                 "The best rate of %(arms)s is the last of those tried on its side: a better one may lie beyond.",
@@ -108,7 +109,7 @@ class StudyTuning:
     further: FurtherRates | None
 
     @classmethod
-    def of(cls, study_id: int, found: Comparison, figure: Drawn) -> "StudyTuning | None":
+    def of(cls, study_id: int, found: StudyComparison, figure: Drawn) -> "StudyTuning | None":
         """From a comparison; None where no rate was looked for."""
         if not found.spec.tuning.rounds:
             return None
@@ -123,7 +124,7 @@ class StudyTuning:
         )
 
 
-def _how(found: Comparison) -> str:
+def _how(found: StudyComparison) -> str:
     tuning = found.spec.tuning
     seeds = ngettext("%(num)s seed", "%(num)s seeds", tuning.seeds)
     return _(
@@ -134,12 +135,12 @@ def _how(found: Comparison) -> str:
     )
 
 
-def _arm(arm: Arm) -> TunedArm:
+def _arm(arm: StudyArm) -> TunedArm:
     tried = arm.tuning.tried if arm.tuning else []
     return TunedArm(arm.title, arm.family, arm.hollow, tuple(_row(arm, one) for one in tried), _remark(arm))
 
 
-def _row(arm: Arm, one: Tried) -> RateRow:
+def _row(arm: StudyArm, one: Tried) -> RateRow:
     chosen = arm.tuning is not None and one.rate == arm.tuning.chosen and one in last_tried(arm)
     return RateRow(
         rate=rate(one.rate),
@@ -154,14 +155,14 @@ def _row(arm: Arm, one: Tried) -> RateRow:
 def _link(trial: Trial) -> TrialLink:
     run = _("run %(id)s", id=trial.run_id)
     if trial.failure:
-        return TrialLink(trial.run_id, _("%(run)s: %(why)s", run=run, why=why(trial.failure)), True)
+        return TrialLink(trial.run_id, _("%(run)s: %(why)s", run=run, why=failure_label(trial.failure)), True)
     if trial.status in STATES:
         words = _("%(run)s: %(why)s", run=run, why=_(STATES[trial.status]))
         return TrialLink(trial.run_id, words, trial.status is RunStatus.CANCELLED)
     return TrialLink(trial.run_id, run, False)
 
 
-def _remark(arm: Arm) -> str:
+def _remark(arm: StudyArm) -> str:
     if arm.tuning and arm.tuning.hopeless:
         return _("No rate that was tried could be trained, so the arm has no runs.")
     if arm.stopped and not arm.runs:

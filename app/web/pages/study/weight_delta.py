@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.domain.comparison.study import Arm, Comparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.methods import Family
 from app.domain.models.weight_delta import UpdateSummary
 from app.web.figures.updates import ArmUpdates, Updates, drawable
@@ -53,7 +53,7 @@ class StudyUpdates:
     """Whose matrices are mapped."""
 
     @classmethod
-    def of(cls, found: Comparison, updates: Updates, view: ViewParams) -> "StudyUpdates | None":
+    def of(cls, found: StudyComparison, updates: Updates, view: ViewParams) -> "StudyUpdates | None":
         """None until an arm has a result."""
         done = [arm for arm in found.arms if arm.succeeded]
         if not done:
@@ -73,7 +73,7 @@ class StudyUpdates:
         )
 
 
-def _row(arm: Arm, seen: ArmUpdates | None) -> UpdateRow:
+def _row(arm: StudyArm, seen: ArmUpdates | None) -> UpdateRow:
     summary = seen.summary if seen else None
     if seen is None or summary is None:
         return UpdateRow(arm.title, arm.family, arm.hollow, (), "", why_none(seen.found if seen else None))
