@@ -43,7 +43,7 @@ from app.domain.methods import (
     LoraSpec,
     MethodSpec,
 )
-from app.domain.resources.estimate import Prediction, PredictionRequest
+from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
 from app.domain.runs.result import RunResult
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
@@ -159,7 +159,7 @@ class Found:
     """A configuration's numbers, in bytes."""
 
     case: Case
-    predicted: Prediction
+    predicted: ResourceEstimate
     measured: RunResult
     parameters: int
 
@@ -225,7 +225,7 @@ def run(case: Case, models: Path, steps: int) -> Found:
     )
     spec = RunSpec(base_model=case.shape, dataset="random", task=task, method=case.method, training=training)
     labels = ["no", "yes"] if TASKS[task].adds_head else []
-    request = PredictionRequest(
+    request = EstimateRequest(
         location=str(model),
         task=task,
         labels=max(1, len(labels)),

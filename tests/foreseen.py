@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from app.domain.data.previews import Preview, PreviewRequest, PreviewRow, PreviewToken, SplitLengths
 from app.domain.failures import Failure
 from app.domain.methods import AnyMethod
-from app.domain.resources.estimate import Lengths, MapCell, MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.resources.estimate import EstimateRequest, Lengths, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment, owners
 from app.services.resources import estimates
 from app.store.queries import base_models, datasets
@@ -36,7 +36,7 @@ def answer(db: Database) -> int:
     return len(waiting)
 
 
-def _answer(asked: PredictionRequest | PreviewRequest | MapRequest) -> Prediction | Preview | MemoryMap:
+def _answer(asked: EstimateRequest | PreviewRequest | MapRequest) -> ResourceEstimate | Preview | MemoryMap:
     if isinstance(asked, PreviewRequest):
         return preview(asked.max_length, learnt=asked.task != "sequence-classification")
     return memory_map(asked) if isinstance(asked, MapRequest) else prediction(asked)
@@ -51,7 +51,7 @@ def preview(max_length: int = 128, *, learnt: bool = True) -> Preview:
     return Preview(rows=[row], lengths=[SplitLengths(split="train", rows=96, looked_at=96, counts=counts)], seconds=0.1)
 
 
-def prediction(asked: PredictionRequest) -> Prediction:
+def prediction(asked: EstimateRequest) -> ResourceEstimate:
     """Of MiniLM, whatever the model is."""
     training = asked.training
     ledger = ledger_of(
@@ -62,7 +62,7 @@ def prediction(asked: PredictionRequest) -> Prediction:
         bf16=asked.bf16,
     )
     flops = int(SECONDS.get(asked.method.kind, 30.0) * RATE * 1.1)
-    return Prediction(
+    return ResourceEstimate(
         ledger=ledger,
         phases={"load": 90 * MIB, "train": ledger.total},
         lengths=Lengths(source="dataset", rows=1300, longest=training.max_length, mean=12.0),
@@ -107,7 +107,7 @@ def ledger_of(method: AnyMethod, rows: int, length: int, *, checkpointing: bool 
             "other": 16 * rows * length,
         }
     )
-    return Ledger(kind="predicted", owners=found, moment="backward", rows=rows, length=length)
+    return Ledger(kind="estimated", owners=found, moment="backward", rows=rows, length=length)
 
 
 def measured(kind: str, step: int = 4, moment: Moment = "backward", share: float = 1.0) -> Ledger:
@@ -126,7 +126,7 @@ def foresee(session: Session, study_id: int = 1) -> None:
     for run in session.scalars(select(RunRow).where(RunRow.study_id == study_id, RunRow.status == "succeeded")):
         asked = request_of(session, run)
         found = measured(run.method_kind)
-        ledger = found.model_copy(update={"kind": "predicted", "step": None})
+        ledger = found.model_copy(update={"kind": "estimated", "step": None})
         phases = {"load": 90 * MIB, "train": ledger.total}
         flops = int(SECONDS[run.method_kind] * RATE)
         guess = {"ledger": ledger, "phases": phases, "train_flops": flops}
@@ -158,15 +158,15 @@ def died(session: Session, run: RunRow) -> None:
     session.flush()
 
 
-def request_of(session: Session, run: RunRow) -> PredictionRequest:
+def request_of(session: Session, run: RunRow) -> EstimateRequest:
     """What the run's prediction follows from, on a CPU without bfloat16."""
     model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
     assert model is not None and dataset is not None
     return estimates.request_of(run.spec, model, dataset, "cpu", False)
 
 
-def _attach(session: Session, bell: SilentBell, run: RunRow, asked: PredictionRequest, found: Prediction) -> None:
+def _attach(session: Session, bell: SilentBell, run: RunRow, asked: EstimateRequest, found: ResourceEstimate) -> None:
     row = estimates.wanted(session, bell, asked)
     row.status, row.result_json = "ready", found.model_dump(mode="json")
-    run.estimate_id, run.predicted_bytes = row.id, found.peak_bytes
-    run.predicted_flops = float(found.train_flops)
+    run.estimate_id, run.estimated_bytes = row.id, found.peak_bytes
+    run.estimated_flops = float(found.train_flops)

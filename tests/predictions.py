@@ -4,12 +4,12 @@ from typing import Any
 
 from app.domain.methods import FullSpec
 from app.domain.resources.estimate import (
+    EstimateRequest,
     Lengths,
     MapCell,
     MapRequest,
     MemoryMap,
-    Prediction,
-    PredictionRequest,
+    ResourceEstimate,
 )
 from app.domain.resources.ledger import Ledger, owners
 from app.domain.runs.training import TrainingArguments
@@ -17,7 +17,7 @@ from app.domain.runs.training import TrainingArguments
 MIB = 2**20
 
 
-def request(**update: Any) -> PredictionRequest:
+def request(**update: Any) -> EstimateRequest:
     """Full fine-tuning of a tiny classifier on a CPU."""
     usual: dict[str, Any] = {
         "location": "/nowhere",
@@ -27,18 +27,18 @@ def request(**update: Any) -> PredictionRequest:
         "device": "cpu",
         "bf16": False,
     }
-    return PredictionRequest.model_validate(usual | update)
+    return EstimateRequest.model_validate(usual | update)
 
 
 def ledger(total: int = 100 * MIB, rows: int = 16, length: int = 128) -> Ledger:
     """Half weights, half activations."""
     found = owners({"weights": total - total // 2, "activations": total // 2})
-    return Ledger(kind="predicted", owners=found, moment="backward", rows=rows, length=length)
+    return Ledger(kind="estimated", owners=found, moment="backward", rows=rows, length=length)
 
 
-def prediction(peak: int = 100 * MIB, flops: int = 10**12) -> Prediction:
+def prediction(peak: int = 100 * MIB, flops: int = 10**12) -> ResourceEstimate:
     """What a run needs."""
-    return Prediction(
+    return ResourceEstimate(
         ledger=ledger(peak),
         phases={"load": peak // 4, "train": peak},
         lengths=Lengths(source="dataset", rows=24, longest=12, mean=8.0),

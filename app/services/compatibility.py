@@ -10,7 +10,7 @@ from app.domain.errors import FieldError, Invalid
 from app.domain.methods import AnyMethod
 from app.domain.models.base_model import ModelFacts
 from app.domain.models.positions import crowded, too_long
-from app.domain.resources.memory_fit import EstimateRequest
+from app.domain.resources.memory_fit import EstimateSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import TASKS, generates
@@ -22,7 +22,7 @@ NEEDED: tuple[Split, ...] = ("train", "test")
 """Without a validation split the last weights are kept; without one of these there is nothing to do."""
 
 
-Asked = RunSpec | StudySpec | EstimateRequest
+Asked = RunSpec | StudySpec | EstimateSpec
 
 
 def check_run(session: Session, spec: RunSpec, *, queueing: bool = True) -> tuple[BaseModelRow, DatasetRow]:
@@ -47,7 +47,7 @@ def check_study(
     return _all_or_nothing(model, dataset, problems)
 
 
-def check_request(session: Session, asked: EstimateRequest) -> tuple[BaseModelRow | None, DatasetRow | None]:
+def check_request(session: Session, asked: EstimateSpec) -> tuple[BaseModelRow | None, DatasetRow | None]:
     """The base model and the dataset, as far as they are named. Raises Invalid; of a pasted config, little is known
     before a worker has looked at it."""
     model, dataset, problems = _look_up(session, asked)
@@ -71,7 +71,7 @@ def _method_problems(
     """Why the method fits neither the base model nor the budget, and why no worker could carry it out."""
     found = [workers.lacking(session, method.needs) if queueing else None]
     if model and (facts := model.facts):
-        found.append(facts.unfit(method, spec.task))
+        found.append(facts.incompatibility(method, spec.task))
         found.append(crowded(facts, spec.task, spec.training, method, writes=_writes(spec, dataset)))
     below = [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in found if error]
     clash = method.clash(spec.training)  # its path is the budget's, which a study's arms share

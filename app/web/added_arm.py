@@ -40,7 +40,7 @@ def add_arm(db: Database, bell: Doorbell, settings: Settings, study_id: int, arm
         with db.reading() as session:
             whole = _grown(session, study_id, arm)
         if not insist:
-            memory_fit.refuse_misfit(db, bell, settings, _alone(whole))
+            memory_fit.require_memory_fit(db, bell, settings, _alone(whole))
         with db.transaction() as session:
             study_service.add_arm(session, bell, study_id, arm)
 

@@ -24,7 +24,7 @@ DOMAIN_CONSTANTS: Mapping[str, Collection[str]] = {
     "METRICS": ("title", "definition"),
     "TASKS": ("title",),
     "UNCHANGED": (),
-    "WAYS": (),
+    "SAVINGS": (),
     "facts": ("name", "summary", "formula"),
 }
 """Constants of the domain that hold words for people: as a dictionary's values, or in these arguments."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from app.domain.methods import Family
-from app.domain.resources.calibration import Estimate, usable
-from app.domain.resources.memory_fit import ArmFit, FitReport, MachineFit, WayFound
+from app.domain.resources.calibration import EstimateBand, Fit, usable
+from app.domain.resources.memory_fit import ArmFit, DeviceFit, FitReport, MemorySaving
 from app.web.bars import Segment, segments
 from app.web.figures.drawing.render import content_hash
 from app.web.figures.figure import Key
@@ -30,7 +30,7 @@ class Way:
     words: str
     size: str
     """What it saves."""
-    state: str
+    state: Fit
     fit: str
     fields: str
     """What it sets, as JSON."""
@@ -43,12 +43,12 @@ class Way:
         return _("saves %(size)s", size=self.size)
 
     @classmethod
-    def of(cls, found: WayFound) -> "Way":
+    def of(cls, found: MemorySaving) -> "Way":
         """From the service."""
         return cls(
             words=words.way(found.name),
             size=memory(found.saved_bytes),
-            state=words.STATES[found.fit],
+            state=found.fit,
             fit=_(words.FITS[found.fit]),
             fields=json.dumps(found.fields, separators=(",", ":")),
             shared="method" not in found.fields,
@@ -61,13 +61,14 @@ class DeviceNeed:
 
     device: str
     workers: str
-    state: str
+    state: Fit | None
+    """None where there is no worker."""
     fit: str
     room: str
     """What a run may take of the device's memory."""
     message: str
     """Why it is not known."""
-    peak: Estimate | None
+    peak: EstimateBand | None
     band: str
     basis: str
     phase: str
@@ -75,9 +76,9 @@ class DeviceNeed:
     split: tuple[Segment, ...]
     limit: float | None
     """Where on the bar the device's room ends, in hundredths; None where that is far away."""
-    seconds: Estimate | None
+    seconds: EstimateBand | None
     ways: tuple[Way, ...]
-    ways_pending: int
+    savings_pending: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class ArmNeed:
     family: Family
     devices: tuple[DeviceNeed, ...]
     """Of live workers; where there are none, of a GPU, with neither workers nor state."""
-    misfit: bool
+    fits_nowhere: bool
     file: str
     """Size of the weights' file that one keeps; empty until it is foreseen."""
 
@@ -116,12 +117,12 @@ class StudyFits:
     key: tuple[Key, ...]
 
     @property
-    def misfits(self) -> str:
+    def too_large(self) -> str:
         """The arms that fit no live worker; empty where there are none."""
-        return join_names([arm.title for arm in self.arms if arm.misfit])
+        return join_names([arm.title for arm in self.arms if arm.fits_nowhere])
 
     @property
-    def state(self) -> str:
+    def state(self) -> Fit:
         """The worst that is known of an arm on the worker that suits it best."""
         best = [min((ORDER.index(d.state) for d in arm.devices if d.state), default=0) for arm in self.arms]
         return ORDER[max(best, default=0)]
@@ -157,18 +158,18 @@ class StudyFits:
         )
 
 
-ORDER = ("fits", "unknown", "tight", "misfit")
+ORDER: tuple[Fit, ...] = ("fits", "unknown", "tight", "does_not_fit")
 
 
-def train_times(report: FitReport) -> tuple[str, Mapping[str, Estimate]]:
+def train_times(report: FitReport) -> tuple[str, Mapping[str, EstimateBand]]:
     """A worker whose rate is known for every arm, and how long each would train there; one with room for all first."""
-    known: dict[str, dict[str, Estimate]] = {}
+    known: dict[str, dict[str, EstimateBand]] = {}
     small: set[str] = set()
     for arm in report.arms:
         for found in arm.workers:
             if found.train_seconds:
                 known.setdefault(found.machine.name, {})[arm.name] = found.train_seconds
-            if found.fit == "does not fit":
+            if found.fit == "does_not_fit":
                 small.add(found.machine.name)
     whole = [name for name, times in known.items() if len(times) == len(report.arms)]
     best = min(whole, key=lambda name: name in small, default="")
@@ -179,25 +180,25 @@ def _arm(place: int, arm: ArmFit, family: Family, longest: float) -> ArmNeed:
     groups = groupby(sorted(arm.workers, key=_alike), key=_alike)
     devices = tuple(_device(list(found), longest) for _key, found in groups)
     if not devices and arm.cards:
-        devices = (replace(_device([arm.cards[-1]], longest), workers="", device=_("a GPU"), state="", limit=None),)
+        devices = (replace(_device([arm.cards[-1]], longest), workers="", device=_("a GPU"), state=None, limit=None),)
     file = next((size for need in arm.needs if need.prediction and (size := need.prediction.file_bytes)), None)
     return ArmNeed(
         place=place,
         title=arm.name,
         family=family,
         devices=devices,
-        misfit=arm.misfit,
+        fits_nowhere=arm.fits_nowhere,
         file=file_size(file) if file else "",
     )
 
 
-def _alike(found: MachineFit) -> tuple[str, int, bool, str, str]:
+def _alike(found: DeviceFit) -> tuple[str, int, bool, str, str]:
     """Workers with the same device say the same."""
     machine = found.machine
     return (machine.device_name, machine.memory_bytes or 0, machine.bf16, found.fit, found.message)
 
 
-def _device(alike: list[MachineFit], longest: float) -> DeviceNeed:
+def _device(alike: list[DeviceFit], longest: float) -> DeviceNeed:
     found = alike[0]
     peak, prediction = found.peak, found.need.prediction
     room = _room(found)
@@ -206,7 +207,7 @@ def _device(alike: list[MachineFit], longest: float) -> DeviceNeed:
     return DeviceNeed(
         device=found.machine.device_name or found.machine.kind,
         workers=", ".join(names[:MOST_NAMED]) + (_(" and %(num)s more", num=more) if more > 0 else ""),
-        state=words.STATES[found.fit],
+        state=found.fit,
         fit=_fit(found),
         room=memory(room) if room is not None else "",
         message=translated(found.message),
@@ -217,12 +218,12 @@ def _device(alike: list[MachineFit], longest: float) -> DeviceNeed:
         split=_split(found, longest),
         limit=100 * room / longest if room is not None and room <= longest else None,
         seconds=found.train_seconds,
-        ways=tuple(map(Way.of, found.ways_out)),
-        ways_pending=found.ways_pending,
+        ways=tuple(map(Way.of, found.memory_savings)),
+        savings_pending=found.savings_pending,
     )
 
 
-def _fit(found: MachineFit) -> str:
+def _fit(found: DeviceFit) -> str:
     if not found.able:
         return _("cannot do it")
     if found.peak and found.machine.memory_bytes is None:
@@ -230,14 +231,14 @@ def _fit(found: MachineFit) -> str:
     return _("cannot be told") if found.state == "failed" else _(words.FITS[found.fit])
 
 
-def _split(found: MachineFit, longest: float) -> tuple[Segment, ...]:
+def _split(found: DeviceFit, longest: float) -> tuple[Segment, ...]:
     if found.peak is None or found.need.prediction is None:
         return ()
     sizes = foreseen_sizes(found.need.prediction, found.peak.value)
     return segments(((css, size) for (css, _name), size in zip(LEDGER, sizes, strict=True)), longest)
 
 
-def _room(found: MachineFit) -> float | None:
+def _room(found: DeviceFit) -> float | None:
     machine = found.machine
     return max(0.0, usable(machine.memory_bytes, machine.kind)) if machine.memory_bytes is not None else None
 
@@ -255,7 +256,7 @@ def _scale(report: FitReport) -> float:
 def _cards(report: FitReport) -> Iterator[CardLine]:
     for place, card in enumerate(report.arms[0].cards if report.arms else ()):
         fits = {arm.name: arm.cards[place].fit for arm in report.arms}
-        lines = [(words.STATES[fit], [arm for arm, its in fits.items() if its == fit]) for fit in words.STATES]
+        lines = [(fit, [arm for arm, its in fits.items() if its == fit]) for fit in words.FITS]
         yield CardLine(
             name=card.machine.name,
             memory=memory(card.machine.memory_bytes),
@@ -263,12 +264,16 @@ def _cards(report: FitReport) -> Iterator[CardLine]:
         )
 
 
-def _arms(arms: Sequence[str], of: int, state: str) -> str:
+def _arms(arms: Sequence[str], of: int, state: Fit) -> str:
     if len(arms) < of:
         return join_names(arms)
     if of == 1:
         return words.said(state)
-    every = {"fits": _("every arm fits"), "tight": _("every arm is tight"), "misfit": _("no arm fits")}
+    every: dict[Fit, str] = {
+        "fits": _("every arm fits"),
+        "tight": _("every arm is tight"),
+        "does_not_fit": _("no arm fits"),
+    }
     return every.get(state, words.said(state))
 
 

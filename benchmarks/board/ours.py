@@ -94,7 +94,7 @@ def _runs(runs: int, places: tuple[list[int], int, int], estimate: int) -> Itera
             "base_model_id": model,
             "dataset_id": data,
             "estimate_id": estimate,
-            "predicted_bytes": 150 * MIB,
+            "estimated_bytes": 150 * MIB,
         }
 
 

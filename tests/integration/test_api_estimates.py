@@ -72,7 +72,7 @@ def test_what_is_not_ready_is_answered_at_once_with_the_ids_to_look_at(
     assert "need" not in full["machines"][0]
 
 
-def test_who_waits_is_answered_as_soon_as_all_is_ready_ways_out_included(
+def test_who_waits_is_answered_as_soon_as_all_is_ready_memory_savings_included(
     api: TestClient, registered: Database, bell: SilentBell
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
@@ -81,8 +81,8 @@ def test_who_waits_is_answered_as_soon_as_all_is_ready_ways_out_included(
         found = api.post("estimates", params={"wait": 30}, json=FULL)
     assert found.status_code == 200 and time.monotonic() - began < 20
     [machine, *_] = found.json()["arms"][0]["machines"]
-    assert machine["fit"] == "does not fit"
-    assert [way["name"] for way in machine["ways_out"]] == ["lora", "checkpointing"]
+    assert machine["fit"] == "does_not_fit"
+    assert [way["name"] for way in machine["memory_savings"]] == ["lora", "checkpointing"]
 
 
 def test_patience_has_an_end(api: TestClient) -> None:
@@ -156,7 +156,7 @@ def test_what_is_known_to_fit_nowhere_is_queued_only_if_one_insists(
     assert api.post("runs", json=RUN).status_code == 202
 
 
-def test_a_run_that_ran_out_of_memory_answers_with_its_ledger_and_the_ways_out(
+def test_a_run_that_ran_out_of_memory_answers_with_its_ledger_and_the_memory_savings(
     api: TestClient, registered: Database, bell: SilentBell
 ) -> None:
     sign_on(registered, memory_bytes=64 * GIB)
@@ -169,12 +169,12 @@ def test_a_run_that_ran_out_of_memory_answers_with_its_ledger_and_the_ways_out(
         attempts.fail(session, bell, mine, Failure(code=FailureCode.OUT_OF_MEMORY, message="no room", ledger=held))
     run = api.get(f"runs/{run['id']}").json()
     assert run["failure"]["ledger"] == held.model_dump(mode="json")
-    assert (run["estimate_id"], run["predicted_bytes"]) == (1, 10 * GIB)
+    assert (run["estimate_id"], run["estimated_bytes"]) == (1, 10 * GIB)
     first = api.get(f"runs/{run['id']}/fit").json()
-    assert (first["ways_pending"] > 0, first["died_with"]) == (True, held.model_dump(mode="json"))
+    assert (first["savings_pending"] > 0, first["oom_ledger"]) == (True, held.model_dump(mode="json"))
     answer(registered, bell)
     found = api.get(f"runs/{run['id']}/fit").json()
-    assert [(way["name"], way["saved_bytes"]) for way in found["ways_out"]] == [
+    assert [(way["name"], way["saved_bytes"]) for way in found["memory_savings"]] == [
         ("lora", 5 * GIB),
         ("checkpointing", 10 * GIB // 4),
     ]

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import VeznaError
 from app.domain.failures import Failure, FailureCode, RunFailed
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.resources.estimate import MapRequest, PredictionRequest
+from app.domain.resources.estimate import EstimateRequest, MapRequest
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.runs.training import TrainingArguments
@@ -51,7 +51,7 @@ def within(db: Database, act: Callable[[Session], Any]) -> Any:
         return act(session)
 
 
-def asked(db: Database, bell: SilentBell, *requests: PredictionRequest | MapRequest) -> list[int]:
+def asked(db: Database, bell: SilentBell, *requests: EstimateRequest | MapRequest) -> list[int]:
     found = within(db, lambda s: estimates.all_wanted(s, bell, requests))
     return [found[one.key].id for one in requests]
 
@@ -140,7 +140,7 @@ def test_a_claim_of_a_lost_worker_is_taken_over_and_its_late_answer_counts_for_n
     [wanted] = asked(database, bell, request())
     lost = begun(database, wanted)
     assert lost is not None
-    age = estimates.PREDICTION_SECONDS + estimates.START_SECONDS + estimates.SLACK_SECONDS + 1
+    age = estimates.ESTIMATE_SECONDS + estimates.START_SECONDS + estimates.SLACK_SECONDS + 1
     long_ago = now() - timedelta(seconds=age)
 
     def let_it_age(session: Session) -> None:
@@ -209,7 +209,7 @@ def test_a_submitted_run_is_predicted_for_the_worker_that_would_take_it(register
     sign_on(registered, bf16=True)
     run = within(registered, lambda s: runs.submit(s, bell, SPEC))
     wanted = row(registered, run.estimate_id).request
-    assert isinstance(wanted, PredictionRequest)
+    assert isinstance(wanted, EstimateRequest)
     assert (wanted.location, wanted.device, wanted.bf16, wanted.labels) == ("/nowhere", "cpu", True, 2)
     assert wanted.dataset_file.startswith(f"datasets/{wanted.dataset_hash}-labelled-")
     seeds = [SPEC.model_copy(update={"training": TrainingArguments(seed=seed)}) for seed in (1, 2)]
@@ -241,13 +241,13 @@ def test_an_answer_reaches_runs_that_wait_and_runs_that_have_ended(registered: D
         attempts.finish(session, bell, mine, result(), {})
 
     within(registered, finish)
-    assert run_row(registered, ended.id).predicted_bytes is None
+    assert run_row(registered, ended.id).estimated_bytes is None
     mine = begun(registered, ended.estimate_id)
     assert mine is not None
     within(registered, lambda s: estimates.ready(s, bell, mine, prediction(flops=10**20)))
     for run in (ended, waiting, within(registered, lambda s: runs.submit(s, bell, SPEC))):
         found = run_row(registered, run.id)
-        assert (found.predicted_bytes, found.predicted_flops) == (prediction().peak_bytes, 1e20)
+        assert (found.estimated_bytes, found.estimated_flops) == (prediction().peak_bytes, 1e20)
 
 
 def test_an_answer_and_a_study_that_is_called_off_do_not_wait_for_each_other(
@@ -271,7 +271,7 @@ def test_an_answer_and_a_study_that_is_called_off_do_not_wait_for_each_other(
             time.sleep(0.5)
             run_queries.move(session, ids[1], RunStatus.QUEUED, RunStatus.CANCELLED)
         assert ready.result(timeout=20)
-    assert [run_row(registered, run_id).predicted_bytes for run_id in ids] == [prediction().peak_bytes] * 2
+    assert [run_row(registered, run_id).estimated_bytes for run_id in ids] == [prediction().peak_bytes] * 2
 
 
 def test_a_finished_attempt_tells_precision_libraries_and_its_workers_rate(
@@ -321,7 +321,7 @@ class Told(Estimator):
         super().__init__()
         self.answer = answer
 
-    def work_out(self, request: PredictionRequest | MapRequest, files: Files) -> Any:
+    def work_out(self, request: EstimateRequest | MapRequest, files: Files) -> Any:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

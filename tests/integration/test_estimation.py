@@ -10,7 +10,7 @@ import pytest
 from app.domain.data.previews import Preview
 from app.domain.errors import Invalid
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction
+from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
 from app.domain.runs.training import TrainingArguments
 from app.services import datasets, previews
 from app.services.resources import estimates
@@ -60,12 +60,12 @@ def test_configuration_tokenizer_and_rows_are_enough(
         row = datasets.register(session, files, name="small", title="", form="labelled", labels=labels, rows=rows)
     known = {"dataset_file": row.file, "dataset_hash": row.content_hash}
     found = estimator.work_out(request(location=str(model), training=SHORT, **known), files)
-    assert isinstance(found, Prediction)
+    assert isinstance(found, ResourceEstimate)
     assert (found.lengths.source, found.lengths.rows, found.steps) == ("dataset", 24, 18)
     assert found.trainable == found.total > 0 and found.train_flops > found.step_flops > 0
     assert found.ledger.total == found.phases["train"]
     lora = estimator.work_out(request(location=str(model), training=SHORT, method=LoraSpec(r=2), **known), files)
-    assert isinstance(lora, Prediction) and lora.ledger.total < found.ledger.total
+    assert isinstance(lora, ResourceEstimate) and lora.ledger.total < found.ledger.total
 
 
 def test_rows_are_shown_as_the_model_sees_them(

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction
+from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
 from app.settings import ROOT
 from app.store.files import Files
 from tests.predictions import request
@@ -47,7 +47,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
 def answering_process(estimator: Estimator, files: Files) -> int:
     found = estimator.work_out(request(), files)
-    assert isinstance(found, Prediction)
+    assert isinstance(found, ResourceEstimate)
     return found.step_flops
 
 

@@ -10,9 +10,9 @@ from app.domain.errors import Invalid, NotFound
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, LoraSpec, QloraSpec
 from app.domain.resources.calibration import ASSUMED, CARDS, GIB
-from app.domain.resources.estimate import MapRequest, PredictionRequest
-from app.domain.resources.memory_fit import EstimateRequest, FitReport, RunFit
-from app.domain.resources.memory_map import MapQuestion, MapReport
+from app.domain.resources.estimate import EstimateRequest, MapRequest
+from app.domain.resources.memory_fit import EstimateSpec, FitReport, RunFit
+from app.domain.resources.memory_map import MapReport, MapSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import ArmSpec, StudySpec
@@ -35,10 +35,10 @@ STUDY = StudySpec(
     arms=[ArmSpec(method=FullSpec()), ArmSpec(method=LoraSpec(r=2), name="small LoRA")],
     seeds=[0, 1, 2],
 )
-Peak = Callable[[PredictionRequest], int]
+Peak = Callable[[EstimateRequest], int]
 
 
-def peak_of(request: PredictionRequest) -> int:
+def peak_of(request: EstimateRequest) -> int:
     """10 GiB for full fine-tuning; half for LoRA, three quarters with checkpointing, more in bfloat16."""
     size = 10 * GIB
     size //= 2 if isinstance(request.method, LoraSpec) else 1
@@ -86,13 +86,13 @@ def test_every_arm_is_held_against_live_workers_first_and_then_the_cards(
     full, lora = report.arms
     names = [found.machine.name for found in full.machines]
     assert names == ["large", "small", *(card.name for card in CARDS)]
-    assert [found.fit for found in full.workers] == ["fits", "does not fit"]
+    assert [found.fit for found in full.workers] == ["fits", "does_not_fit"]
     assert [found.fit for found in lora.workers] == ["fits", "fits"]
-    assert {found.machine.name: found.fit for found in full.cards}["RTX 3060"] == "does not fit"
+    assert {found.machine.name: found.fit for found in full.cards}["RTX 3060"] == "does_not_fit"
     assert {found.machine.name: found.fit for found in full.cards}["H200"] == "fits"
     need = full.workers[0].peak
     assert need is not None and (need.value, need.runs) == (10 * GIB + ASSUMED["cpu", False][0], 0)
-    assert not full.misfit
+    assert not full.fits_nowhere
 
 
 def test_one_prediction_serves_every_device_of_a_kind_and_every_seed(
@@ -118,11 +118,11 @@ def test_a_look_asks_for_nothing(registered: Database, settings: Settings, bell:
     with registered.reading() as session:
         report = memory_fit.of_run(session, None, settings, RUN)
         assert session.scalars(select(EstimateRow)).all() == []
-    assert report.unasked == report.pending == 3 and not report.settled
+    assert report.unrequested == report.pending == 3 and not report.settled
     assert bell.rung == []
     with registered.transaction() as session:
         asked = memory_fit.of_run(session, bell, settings, RUN)
-    assert (asked.unasked, asked.pending) == (0, 3)
+    assert (asked.unrequested, asked.pending) == (0, 3)
 
 
 def test_where_a_worker_is_too_small_the_ways_out_are_ranked_by_what_they_save(
@@ -131,13 +131,13 @@ def test_where_a_worker_is_too_small_the_ways_out_are_ranked_by_what_they_save(
     sign_on(registered, memory_bytes=8 * GIB)
     [arm] = ask(RUN).arms
     [found] = arm.workers
-    assert arm.misfit
-    assert [(way.name, way.saved_bytes, way.fit) for way in found.ways_out] == [
+    assert arm.fits_nowhere
+    assert [(way.name, way.saved_bytes, way.fit) for way in found.memory_savings] == [
         ("lora", 5 * GIB, "fits"),
-        ("checkpointing", 10 * GIB // 4, "does not fit"),
+        ("checkpointing", 10 * GIB // 4, "does_not_fit"),
     ]  # bf16 takes more, and a smaller batch or length saves nothing here
-    assert found.ways_out[0].fields == {"method": {"kind": "lora"}}
-    assert all(card.ways_out == () for card in arm.cards)
+    assert found.memory_savings[0].fields == {"method": {"kind": "lora"}}
+    assert all(card.memory_savings == () for card in arm.cards)
 
 
 def test_a_worker_that_lacks_what_a_method_needs_says_so_and_does_not_count(
@@ -148,40 +148,40 @@ def test_a_worker_that_lacks_what_a_method_needs_says_so_and_does_not_count(
     [found] = arm.workers
     assert (found.able, found.state, found.fit) == (False, "failed", "unknown")
     assert "bitsandbytes" in found.message
-    assert not arm.misfit
+    assert not arm.fits_nowhere
 
 
 def test_what_is_known_to_fit_nowhere_is_refused_with_the_best_way_out_and_what_is_not_known_passes(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
-    memory_fit.refuse_misfit(registered, bell, settings, STUDY)
+    memory_fit.require_memory_fit(registered, bell, settings, STUDY)
     with registered.transaction() as session:
         memory_fit.of_study(session, bell, settings, STUDY)
     answer(registered, bell)
     with pytest.raises(Invalid) as early:
-        memory_fit.refuse_misfit(registered, bell, settings, STUDY)
+        memory_fit.require_memory_fit(registered, bell, settings, STUDY)
     [error] = early.value.fields
     assert error.path == "arms.0.method"
     assert "full is predicted to need 10.0 GiB, and no live worker has room for it: w1 has 8.0 GiB" in error.message
     assert error.remedy == "insist=true queues it all the same"
     answer(registered, bell)
     with pytest.raises(Invalid) as late:
-        memory_fit.refuse_misfit(registered, bell, settings, STUDY)
+        memory_fit.require_memory_fit(registered, bell, settings, STUDY)
     assert late.value.fields[0].remedy.startswith("LoRA instead of full fine-tuning would save 5.0 GiB; or insist")
     sign_on(registered, "larger", memory_bytes=64 * GIB)
-    memory_fit.refuse_misfit(registered, bell, settings, STUDY)
+    memory_fit.require_memory_fit(registered, bell, settings, STUDY)
 
 
 def test_a_pasted_config_is_asked_about_without_a_tokenizer_and_with_the_datasets_labels(
     registered: Database, ask: Callable[[Any], FitReport]
 ) -> None:
     config = {"model_type": "llama", "hidden_size": 64}
-    report = ask(EstimateRequest(config=config, dataset="small", methods=[FullSpec(), LoraSpec()]))
+    report = ask(EstimateSpec(config=config, dataset="small", methods=[FullSpec(), LoraSpec()]))
     assert [arm.name for arm in report.arms] == ["full", "LoRA r=8"]
     with registered.reading() as session:
         request = session.scalars(select(EstimateRow)).first().request  # type: ignore[union-attr]
-    assert isinstance(request, PredictionRequest)
+    assert isinstance(request, EstimateRequest)
     assert (request.config, request.location, request.dataset_file, request.labels) == (config, "", "", 2)
 
 
@@ -203,7 +203,7 @@ def test_what_does_not_fit_the_model_is_refused_with_the_field(
     ask: Callable[[Any], FitReport], asked: dict[str, Any], path: str, says: str
 ) -> None:
     with pytest.raises(Invalid) as refused:
-        ask(EstimateRequest.model_validate({"methods": [{"kind": "full"}]} | asked))
+        ask(EstimateSpec.model_validate({"methods": [{"kind": "full"}]} | asked))
     [error] = refused.value.fields
     assert error.path == path and says in error.message
 
@@ -268,7 +268,7 @@ def test_a_trial_calibrates_as_a_run_does_unless_its_peak_was_to_come_from_the_t
     predicted = prediction(2 * GIB).model_copy(update={"phases": {"train": 2 * GIB, "load": 1, peak_in: 3 * GIB}})
     with registered.transaction() as session:
         for run in (run_queries.get(session, run_id) for run_id in trials):
-            run.trial_round, run.predicted_bytes = 0, predicted.peak_bytes
+            run.trial_round, run.estimated_bytes = 0, predicted.peak_bytes
             session.get_one(EstimateRow, run.estimate_id).result_json = predicted.model_dump(mode="json")
     [found] = ask(RUN).arms[0].workers
     assert found.peak is not None
@@ -285,7 +285,7 @@ def test_a_run_that_was_not_predicted_has_nothing_to_be_held_against(
     with registered.transaction() as session:
         run = runs.submit(session, bell, RUN)
     found = fit_of(registered, bell, settings, run.id)
-    assert (found.need, found.peak, found.fit, found.ways_out) == (None, None, "unknown", ())
+    assert (found.need, found.peak, found.fit, found.memory_savings) == (None, None, "unknown", ())
 
 
 def test_a_run_that_ran_out_of_memory_has_the_ways_out_with_what_they_save(
@@ -300,17 +300,17 @@ def test_a_run_that_ran_out_of_memory_has_the_ways_out_with_what_they_save(
         mine = attempts.claim(session, run_id, "w1", 45)
         assert mine is not None
         attempts.fail(session, bell, mine, failure)
-    assert fit_of(registered, bell, settings, run_id).ways_pending > 0
+    assert fit_of(registered, bell, settings, run_id).savings_pending > 0
     answer(registered, bell)
     found = fit_of(registered, bell, settings, run_id)
-    assert found.died_with == failure.ledger
-    assert [way.name for way in found.ways_out] == ["lora", "checkpointing"]
-    assert (found.fit, found.ways_pending) == ("fits", 0)  # it was predicted to fit, and something else was there
+    assert found.oom_ledger == failure.ledger
+    assert [way.name for way in found.memory_savings] == ["lora", "checkpointing"]
+    assert (found.fit, found.savings_pending) == ("fits", 0)  # it was predicted to fit, and something else was there
 
 
 def map_of(db: Database, bell: SilentBell, settings: Settings, **asked: Any) -> MapReport:
     with db.transaction() as session:
-        return memory_maps.map_of(session, bell, settings, MapQuestion(base_model="tiny", **asked))
+        return memory_maps.map_of(session, bell, settings, MapSpec(base_model="tiny", **asked))
 
 
 def test_a_map_says_what_fits_and_where_the_boundary_runs(
@@ -353,4 +353,4 @@ def test_a_map_of_what_cannot_be_is_refused(
 
 def test_a_map_of_an_unknown_model_is_not_found(registered: Database, bell: SilentBell, settings: Settings) -> None:
     with pytest.raises(NotFound), registered.transaction() as session:
-        memory_maps.map_of(session, bell, settings, MapQuestion(base_model="gone"))
+        memory_maps.map_of(session, bell, settings, MapSpec(base_model="gone"))

@@ -18,7 +18,7 @@ def test_every_task_has_its_facts_and_its_file_and_methods_name_no_other() -> No
 
 def test_a_tasks_file_has_all_that_the_protocol_asks_for() -> None:
     asked = {name for name in (*vars(engine.TaskFile), *engine.TaskFile.__annotations__) if not name.startswith("_")}
-    assert {"AUTO", "unfit", "encode", "collate", "loss", "evaluate"} <= asked
+    assert {"AUTO", "incompatibility", "encode", "collate", "loss", "evaluate"} <= asked
     for task, file in engine.TASKS.items():
         assert [name for name in asked if not hasattr(file, name)] == [], task
 

@@ -77,8 +77,11 @@ class Attempt:
         if base.missing:
             sink.log(f"The checkpoint lacks {', '.join(base.missing)}: they start from random weights.")
         facts = describe_model(base.model, spec.task)
-        if unfit := self.method.unfit(facts) or self.method.clash(training):
-            raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
+        if incompatibility := self.method.incompatibility(facts) or self.method.clash(training):
+            raise RunFailed(
+                FailureCode.BAD_CONFIGURATION,
+                f"{incompatibility.path}: {incompatibility.message}; {incompatibility.remedy}.",
+            )
         expected = self.method.trains(facts)
         if self.bf16:
             hold_in_bf16(base.model, {t.name for t in expected} | {p.name for p in facts.head_parameters})

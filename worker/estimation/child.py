@@ -1,8 +1,8 @@
 """The process that predicts: `python -P -m worker.estimation.child`, kept warm by `worker.estimation.host`.
 
-    stdin    a request a line: {"predict": PredictionRequest, "dataset": path or null}, {"map": MapRequest} or
+    stdin    a request a line: {"predict": EstimateRequest, "dataset": path or null}, {"map": MapRequest} or
              {"preview": PreviewRequest, "dataset": path}
-    stdout   an answer a line: {"prediction": Prediction}, {"map": MemoryMap}, {"preview": Preview} or
+    stdout   an answer a line: {"prediction": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview} or
              {"error": a sentence}
     stderr   what libraries print, and tracebacks
 
@@ -24,7 +24,7 @@ from typing import Any
 
 from app.domain.data.previews import PreviewRequest
 from app.domain.failures import RunFailed
-from app.domain.resources.estimate import MapRequest, PredictionRequest
+from app.domain.resources.estimate import EstimateRequest, MapRequest
 from worker.children.parent import answers_only, die_with_parent, go_modestly
 
 MOST_BYTES = 6 * 2**30
@@ -56,7 +56,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if "map" in request:
         return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
     dataset = Path(request["dataset"]) if request["dataset"] else None
-    found = engine.predict(PredictionRequest.model_validate(request["predict"]), dataset)
+    found = engine.predict(EstimateRequest.model_validate(request["predict"]), dataset)
     return {"prediction": found.model_dump(mode="json")}
 
 

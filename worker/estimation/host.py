@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.errors import NotFound, VeznaError
-from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction
+from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
 from app.services.models import located
-from app.services.resources.estimates import MAP_SECONDS, PREDICTION_SECONDS, START_SECONDS, Request
+from app.services.resources.estimates import ESTIMATE_SECONDS, MAP_SECONDS, START_SECONDS, Request
 from app.store.files import Files
 from worker.children.environment import child_environment
 
@@ -42,7 +42,7 @@ class NoAnswer(VeznaError):
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    prediction: Prediction | None = None
+    prediction: ResourceEstimate | None = None
     preview: Preview | None = None
     map: MemoryMap | None = None
     error: str | None = None
@@ -56,7 +56,7 @@ class Estimator:
         self,
         command: Sequence[str] = COMMAND,
         *,
-        prediction_seconds: float = PREDICTION_SECONDS,
+        prediction_seconds: float = ESTIMATE_SECONDS,
         map_seconds: float = MAP_SECONDS,
         start_seconds: float = START_SECONDS,
     ) -> None:
@@ -70,12 +70,12 @@ class Estimator:
         """Of the process that is kept, if it is alive."""
         return self._process.pid if self._process and self._process.alive else None
 
-    def work_out(self, request: Request, files: Files) -> Prediction | Preview | MemoryMap:
+    def work_out(self, request: Request, files: Files) -> ResourceEstimate | Preview | MemoryMap:
         """A prediction, a preview or a map. Raises NoAnswer, and Unavailable where the packaged sample is not
         installed."""
         here = request.model_copy(update={"location": located(request.location)})
         process, seconds = self._running()
-        found: Prediction | Preview | MemoryMap | None
+        found: ResourceEstimate | Preview | MemoryMap | None
         try:
             if isinstance(here, MapRequest):
                 found = process.ask({"map": here.model_dump(mode="json")}, seconds + self._map_seconds).map

@@ -10,7 +10,7 @@ from rich.table import Table
 from app.domain.resources.ledger import OWNERS
 from app.domain.resources.no_device_fits import size
 
-STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red", "unknown": "dim"}
+STYLES = {"fits": "green", "tight": "yellow", "does_not_fit": "red", "unknown": "dim"}
 
 
 def needs_table(answer: dict[str, Any]) -> Table:
@@ -52,10 +52,10 @@ def remarks(answer: dict[str, Any]) -> Iterator[str]:
             if found["message"] and line not in told:
                 told.add(line)
                 yield line
-            for way in found["ways_out"]:
+            for way in found["memory_savings"]:
                 yield (
                     f"{arm['name']} on {found['machine']['name']}: {way['words']} saves {size(way['saved_bytes'])} "
-                    f"({way['fit']})"
+                    f"({_words(way)})"
                 )
     if answer["pending"]:
         yield f"{answer['pending']} predictions are not ready; is the control worker running? Ask again later."
@@ -79,10 +79,14 @@ def _fit(found: dict[str, Any]) -> str:
     style = STYLES[found["fit"]]
     if found["peak"] is None or found["fit"] == "unknown":
         return f"[{style}]{found['state'] if found['state'] != 'ready' else 'unknown'}[/{style}]"
-    parts = [f"[{style}]{found['fit']}[/{style}]", size(found["peak"]["value"])]
+    parts = [f"[{style}]{_words(found)}[/{style}]", size(found["peak"]["value"])]
     if found["train_seconds"]:
         parts.append(_time(found["train_seconds"]["value"]))
     return ", ".join(parts)
+
+
+def _words(found: dict[str, Any]) -> str:
+    return str(found["fit"]).replace("_", " ")
 
 
 def _time(seconds: float) -> str:

@@ -22,11 +22,11 @@ from app.domain.comparison.verdict import (
     VerdictKind,
     best_indistinguishable,
     confidence_after,
+    detectable_difference,
     difference,
     judge,
+    observed_disagreement,
     score_interval,
-    seen_disagreement,
-    smallest_difference,
 )
 from app.domain.failures import Failure
 from app.domain.methods import Family
@@ -154,7 +154,7 @@ class StudyComparison:
     conditions: tuple[Condition, ...]
     best_scores: frozenset[str]
     """Arms that cannot be told apart from the best mean; not one whose single seed hints that it is worse."""
-    smallest_difference: float | None
+    detectable_difference: float | None
     """What this test set and these seeds can show, as a fraction. Until two arms have runs the variances are assumed;
     what seeds change is assumed throughout."""
     times_comparable: bool
@@ -300,7 +300,7 @@ def compare(
         items=items,
         conditions=conditions(spec, made, tuning),
         best_scores=frozenset(name for name in best if name not in hinted_worse),
-        smallest_difference=_can_show(spec, scores, items, confidence),
+        detectable_difference=_can_show(spec, scores, items, confidence),
         times_comparable=len({(r.worker, *r.environment) for r in done}) <= 1 and not runs_overlapped,
         runs_overlapped=runs_overlapped,
         interim_looks=interim_looks,
@@ -373,12 +373,12 @@ def _can_show(
     if not items or items < 2:
         return None
     graded = METRICS[spec.verdict_metric].graded
-    return smallest_difference(
+    return detectable_difference(
         items,
         len(spec.seeds),
         max((float(matrix.mean()) for matrix in scores.values()), default=GRADED_SCORE if graded else SCORE),
         graded=graded,
-        disagreement=seen_disagreement(scores.values()),
+        disagreement=observed_disagreement(scores.values()),
         comparisons=len(spec.arms) - 1,
         confidence=confidence,
     )

@@ -38,7 +38,7 @@ from app.domain.comparison.intervals import (
     score_interval,
 )
 from app.domain.comparison.pareto import Better, pareto_front
-from app.domain.studies.power import Needs, needs, seen_disagreement, smallest_difference
+from app.domain.studies.power import Needs, detectable_difference, needs, observed_disagreement
 
 __all__ = [
     "ArmVerdict",
@@ -50,13 +50,13 @@ __all__ = [
     "VerdictKind",
     "best_indistinguishable",
     "confidence_after",
+    "detectable_difference",
     "difference",
     "judge",
     "mcnemar",
+    "observed_disagreement",
     "pareto_front",
     "score_interval",
-    "seen_disagreement",
-    "smallest_difference",
 ]
 
 

@@ -93,9 +93,9 @@ class BottleneckAdapterSpec(Method):
         """The layers that an adapter comes behind, and the head."""
         return [layer.name for layer, _ in self.places(model)] + model.head
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """A block without the projections that the placement needs."""
-        return super().unfit(model) or self._no_place(model)
+        return super().incompatibility(model) or self._no_place(model)
 
     def _no_place(self, model: TaskModel) -> FieldError | None:
         if not model.blocks:

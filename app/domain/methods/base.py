@@ -88,7 +88,7 @@ class Method(BaseModel):
         """The base model's linear layers whose matrix is another one after training, in the order of the model."""
         return []
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """Why the method does not fit this model and task, or None. Names the real modules."""
         if model.task in self.facts.tasks:
             return None
@@ -195,9 +195,9 @@ class LinearMethod(Method):
         """The adapted layers."""
         return self.targets(model)
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """No target at all, or a named one that is not there."""
-        return super().unfit(model) or self._no_target(model) or self._wrong_layer(model)
+        return super().incompatibility(model) or self._no_target(model) or self._wrong_layer(model)
 
     def _no_target(self, model: TaskModel) -> FieldError | None:
         real = ", ".join(short_names(model.linear))

@@ -47,9 +47,9 @@ class Ranked(LinearMethod):
         found: int = getattr(self, self.rank_field)
         return found
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """A rank above the matrix's."""
-        return super().unfit(model) or self._impossible_rank(model)
+        return super().incompatibility(model) or self._impossible_rank(model)
 
     def _thinnest(self, model: TaskModel) -> LinearFacts | None:
         return min(self.targets(model), key=lambda m: min(m.in_features, m.out_features), default=None)
@@ -197,9 +197,9 @@ class LoraSpec(LowRank, Targeted):
         """LoRA+: B's rate is a multiple of A's."""
         return (self.loraplus_lr_ratio or 1.0) if ".lora_B." in name else 1.0
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """Blocks that are not there, or a start that PEFT cannot find for GPT-2's layers."""
-        return self._no_block(model) or super().unfit(model) or self._no_start(model)
+        return self._no_block(model) or super().incompatibility(model) or self._no_start(model)
 
     def _no_block(self, model: TaskModel) -> FieldError | None:
         beyond = [i for i in self.layers_to_transform or [] if not 0 <= i < len(model.blocks)]

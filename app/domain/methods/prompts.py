@@ -63,9 +63,9 @@ def width(model: TaskModel) -> int:
 class BeforeText(VirtualTokens):
     """A prompt: the model reads vectors instead of ids."""
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """Classifiers that need the ids: those that classify by a text's last token find it by its id."""
-        fault = super().unfit(model)
+        fault = super().incompatibility(model)
         if fault or not (model.encoder_decoder or model.head == [_LAST]):
             return fault
         if TASKS[model.task].unit != "item":
@@ -135,10 +135,10 @@ class PTuningSpec(BeforeText):
         sizes["embedding.weight"] = (self.num_virtual_tokens, d)
         return [*_encoder(sizes), *self.head_copy(model)]
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """A head that PEFT cannot tell from the network: it knows a head by the end of its name (ModernBERT's)."""
         alike = next((part for part in model.head if "mlp_head".endswith(part)), None)
-        if (fault := super().unfit(model)) or alike is None:
+        if (fault := super().incompatibility(model)) or alike is None:
             return fault
         what = f"{model.architecture} calls a part of its head {alike!r}, which PEFT takes for p-tuning's own network"
         return FieldError("kind", what, "use prompt tuning")

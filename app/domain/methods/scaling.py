@@ -56,9 +56,9 @@ class OftSpec(Targeted):
         blocks = 1 if self.block_share else m.in_features // b
         return [Tensor(f"{layer(m)}.oft_R.default.weight", (blocks, b * (b - 1) // 2), f"oft_R of {short(m)}")]
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """Blocks that do not divide a layer's input."""
-        return super().unfit(model) or self._uneven(model)
+        return super().incompatibility(model) or self._uneven(model)
 
     def _uneven(self, model: TaskModel) -> FieldError | None:
         widths = [m.in_features for m in self.targets(model)]
@@ -110,9 +110,9 @@ class Ia3Spec(Targeted):
         """Full names for both lists."""
         return super().peft_options(model) | {"feedforward_modules": [m.name for m in self.feedforward(model)]}
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """Feed-forward modules that are no targets."""
-        return super().unfit(model) or self._no_feedforward(model)
+        return super().incompatibility(model) or self._no_feedforward(model)
 
     def _no_feedforward(self, model: TaskModel) -> FieldError | None:
         if self.feedforward_modules is None or self.feedforward(model):

@@ -110,12 +110,12 @@ class LastLayersSpec(Selection):
             return block >= len(model.blocks) - self.layers
         return model.in_head(parameter.name) or model.follows_blocks(parameter.name)
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """More layers than there are."""
         if self.layers > len(model.blocks):
             what = f"{model.architecture} has {len(model.blocks)} blocks, fewer than {self.layers}"
             return FieldError("layers", what, f"at most {len(model.blocks)}")
-        return super().unfit(model)
+        return super().incompatibility(model)
 
 
 class BitFitSpec(Selection):
@@ -137,8 +137,8 @@ class BitFitSpec(Selection):
         """A bias, or of the head."""
         return model.in_head(parameter.name) or parameter.name.endswith(".bias")
 
-    def unfit(self, model: TaskModel) -> FieldError | None:
+    def incompatibility(self, model: TaskModel) -> FieldError | None:
         """No bias at all, as in T5 and Llama."""
         if not model.has_bias:
             return FieldError("kind", f"{model.architecture} has no bias vectors, which BitFit trains", "use LoRA")
-        return super().unfit(model)
+        return super().incompatibility(model)

@@ -18,7 +18,7 @@ class Adaptation:
     """None where the method does not fit."""
     touches: tuple[str, ...]
     """Modules of the untouched model that are changed or wrapped, by full name."""
-    unfit: FieldError | None
+    incompatibility: FieldError | None
     """Why it does not fit, with the field and the remedy."""
     advice: tuple[FieldError, ...]
 
@@ -30,9 +30,9 @@ class Adaptation:
 
 def adaptation(spec: AnyMethod, model: TaskModel) -> Adaptation:
     """Hold one method against a model whose number of labels is filled in."""
-    unfit = spec.unfit(model)
-    if unfit:
-        return Adaptation(spec, model.total, None, (), unfit, ())
+    incompatibility = spec.incompatibility(model)
+    if incompatibility:
+        return Adaptation(spec, model.total, None, (), incompatibility, ())
     touches = tuple(spec.touches(model))
     return Adaptation(spec, model.total, spec.trainable(model), touches, None, tuple(spec.advice(model)))
 
@@ -45,11 +45,11 @@ def adaptations(model: TaskModel) -> list[Adaptation]:
 def usual(kind: str, model: TaskModel) -> AnyMethod:
     """A method with its defaults. Where PEFT has no choice of layers for the architecture, those of LoRA, or all."""
     plain = SPECS[kind]()
-    unfit = plain.unfit(model)
-    if unfit is None or unfit.path != "target_modules":
+    incompatibility = plain.incompatibility(model)
+    if incompatibility is None or incompatibility.path != "target_modules":
         return plain
     for targets in (model.default_targets.get("lora"), "all-linear"):
         tried = SPECS[kind].model_validate({"target_modules": targets})
-        if targets and tried.unfit(model) is None:
+        if targets and tried.incompatibility(model) is None:
             return tried
     return plain

@@ -99,15 +99,15 @@ class ModelFacts(BaseModel):
 
     def trainable_parameters(self, spec: AnyMethod, task: Task, labels: int) -> int | None:
         """Computed; None where the method or the task does not fit."""
-        if task not in self.tasks or self.unfit(spec, task):
+        if task not in self.tasks or self.incompatibility(spec, task):
             return None
         return spec.trainable(self.task_model(task, labels))
 
-    def unfit(self, spec: AnyMethod, task: Task) -> FieldError | None:
+    def incompatibility(self, spec: AnyMethod, task: Task) -> FieldError | None:
         """Why a method does not fit this model for a task, or None. Names the real modules."""
         if task not in self.tasks:
             return None  # said once, about the task
-        return spec.unfit(self.tasks[task])
+        return spec.incompatibility(self.tasks[task])
 
 
 class ModelRegistration(BaseModel):

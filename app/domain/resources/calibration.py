@@ -46,16 +46,16 @@ EVERY_RUN = 0.9
 """Share of past runs that a band holds."""
 
 
-class PastNeed(NamedTuple):
+class CalibrationRun(NamedTuple):
     """What was predicted for a run that succeeded, and what it needed."""
 
     run_id: int
     task: Task
     method: str
     """Kind."""
-    predicted_bytes: int
+    estimated_bytes: int
     measured_bytes: int
-    predicted_flops: float
+    estimated_flops: float
     """Of the steps that it trained: fewer than predicted, if it stopped early."""
     train_seconds: float
 
@@ -86,7 +86,7 @@ class Calibration(BaseModel):
     """None where neither a run nor the device's matrix product tells."""
 
 
-class Estimate(BaseModel):
+class EstimateBand(BaseModel):
     """Bytes or seconds with a band."""
 
     model_config = ConfigDict(frozen=True)
@@ -98,7 +98,7 @@ class Estimate(BaseModel):
     """Past runs that the band rests on; 0: assumed."""
 
 
-def alike(past: Sequence[PastNeed], task: Task, method: str) -> Sequence[PastNeed]:
+def alike(past: Sequence[CalibrationRun], task: Task, method: str) -> Sequence[CalibrationRun]:
     """Of past runs those on a task, and of these those of a method, where there are any: the code that a task needs is
     in the constant, and what is held where, and how fast, differs by method."""
     own = [run for run in past if run.task == task] or past
@@ -108,7 +108,7 @@ def alike(past: Sequence[PastNeed], task: Task, method: str) -> Sequence[PastNee
 def calibrate(
     device: DeviceKind,
     bf16: bool,
-    past: Sequence[PastNeed],
+    past: Sequence[CalibrationRun],
     task: Task,
     method: str,
     matmul_flops: float | None = None,
@@ -121,7 +121,7 @@ def calibrate(
     constant, band = ASSUMED[device, bf16]
     known = alike(past, task, method)
     if known:
-        residuals = np.array([p.measured_bytes - p.predicted_bytes for p in known], dtype=np.float64)
+        residuals = np.array([p.measured_bytes - p.estimated_bytes for p in known], dtype=np.float64)
         constant = int(np.median(residuals))
         seen = _half_band(residuals - constant, band)
         # Runs on another task do not tell how far this one is from them.
@@ -131,9 +131,9 @@ def calibrate(
     )
 
 
-def _rate(past: Sequence[PastNeed], matmul_flops: float | None) -> Rate | None:
+def _rate(past: Sequence[CalibrationRun], matmul_flops: float | None) -> Rate | None:
     """In logarithms, since a device may be so many times as fast."""
-    rates = [p.predicted_flops / p.train_seconds for p in past if p.predicted_flops and p.train_seconds > 0]
+    rates = [p.estimated_flops / p.train_seconds for p in past if p.estimated_flops and p.train_seconds > 0]
     if not rates:
         return Rate(value=matmul_flops * USUAL_SHARE, factor=SHARE_FACTOR, runs=0) if matmul_flops else None
     logs = np.log(rates)
@@ -148,20 +148,20 @@ def _half_band(deviations: NDArray[np.float64], assumed: float) -> float:
     return (len(deviations) * seen + 2 * assumed) / (len(deviations) + 2)
 
 
-def peak(predicted_bytes: int, calibration: Calibration) -> Estimate:
+def peak(estimated_bytes: int, calibration: Calibration) -> EstimateBand:
     """What a run will need of a device's memory, above what its process needs without a model."""
-    value = predicted_bytes + calibration.constant_bytes
+    value = estimated_bytes + calibration.constant_bytes
     half = max(calibration.band_bytes, LEAST_BAND * value)
-    return Estimate(value=value, low=max(0.0, value - half), high=value + half, runs=calibration.runs)
+    return EstimateBand(value=value, low=max(0.0, value - half), high=value + half, runs=calibration.runs)
 
 
-def train_seconds(train_flops: int, calibration: Calibration) -> Estimate | None:
+def train_seconds(train_flops: int, calibration: Calibration) -> EstimateBand | None:
     """How long training will take; None where no run on the device has told its rate."""
     rate = calibration.rate
     if not train_flops or rate is None:
         return None
     value = train_flops / rate.value
-    return Estimate(value=value, low=value / rate.factor, high=value * rate.factor, runs=rate.runs)
+    return EstimateBand(value=value, low=value / rate.factor, high=value * rate.factor, runs=rate.runs)
 
 
 def relative_error(predicted: float, measured: float) -> float:
@@ -181,28 +181,28 @@ class Missed(NamedTuple):
     """None where no other run has told a rate."""
 
 
-def missed(device: DeviceKind, bf16: bool, past: Sequence[PastNeed]) -> list[Missed]:
+def missed(device: DeviceKind, bf16: bool, past: Sequence[CalibrationRun]) -> list[Missed]:
     """Each past run on a device held against an estimate that rests on the other runs only."""
     found = []
     for place, run in enumerate(past):
         others = calibrate(device, bf16, [*past[:place], *past[place + 1 :]], run.task, run.method)
-        seconds = train_seconds(int(run.predicted_flops), others) if run.train_seconds > 0 else None
+        seconds = train_seconds(int(run.estimated_flops), others) if run.train_seconds > 0 else None
         found.append(
             Missed(
                 run.run_id,
                 run.task,
                 run.method,
-                relative_error(peak(run.predicted_bytes, others).value, run.measured_bytes),
+                relative_error(peak(run.estimated_bytes, others).value, run.measured_bytes),
                 relative_error(seconds.value, run.train_seconds) if seconds else None,
             )
         )
     return found
 
 
-Fit = Literal["fits", "tight", "does not fit", "unknown"]
+Fit = Literal["fits", "tight", "does_not_fit", "unknown"]
 
 
-def fit(need: Estimate, capacity_bytes: int | None, device: DeviceKind) -> Fit:
+def fit(need: EstimateBand, capacity_bytes: int | None, device: DeviceKind) -> Fit:
     """Whether a need fits a device: `tight` where its band reaches the capacity, or the value alone would fit.
 
     Of a card, its context and what its allocator holds beyond what is allocated are taken off; of a host, a tenth,
@@ -213,7 +213,7 @@ def fit(need: Estimate, capacity_bytes: int | None, device: DeviceKind) -> Fit:
     room = usable(capacity_bytes, device)
     if need.high <= room:
         return "fits"
-    return "tight" if need.low <= room else "does not fit"
+    return "tight" if need.low <= room else "does_not_fit"
 
 
 def usable(capacity_bytes: int, device: DeviceKind) -> float:

@@ -17,7 +17,7 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format, Task
 
-PREDICTION_VERSION = 3
+ESTIMATE_VERSION = 3
 """Raised when a prediction of the same request may differ; old ones keep theirs and are worked out again."""
 
 DeviceKind = Literal["cpu", "cuda"]
@@ -30,7 +30,7 @@ class _Value(BaseModel):
 class _Asked(_Value):
     """A model, its task and a kind of device."""
 
-    version: int = PREDICTION_VERSION
+    version: int = ESTIMATE_VERSION
     location: str = ""
     """Directory or hub id of the base model, of which the configuration alone is read; empty with `config`."""
     revision: str = ""
@@ -45,7 +45,7 @@ class _Asked(_Value):
     """Whether that device computes in bfloat16, resolved: never left open."""
 
 
-class PredictionRequest(_Asked):
+class EstimateRequest(_Asked):
     """Everything that a prediction follows from. The same request has the same answer, so it is worked out once."""
 
     method: MethodSpec
@@ -92,7 +92,7 @@ class Lengths(_Value):
     mean: float
 
 
-class Prediction(_Value):
+class ResourceEstimate(_Value):
     """What one run will need."""
 
     ledger: Ledger
@@ -139,11 +139,11 @@ class MapRequest(_Asked):
         """SHA-256 over all of it."""
         return key_of(self)
 
-    def cell(self, method: AnyMethod, length: int, rows: int) -> PredictionRequest:
+    def cell(self, method: AnyMethod, length: int, rows: int) -> EstimateRequest:
         """The request of one cell."""
         shared = self.model_dump(include=set(_Asked.model_fields))
         training = self.training.model_copy(update={"max_length": length, "per_device_train_batch_size": rows})
-        return PredictionRequest(**shared, method=method, training=training)
+        return EstimateRequest(**shared, method=method, training=training)
 
 
 class MapCell(_Value):
@@ -175,10 +175,10 @@ def of_run(
     dataset_hash: str,
     device: DeviceKind,
     device_bf16: bool,
-) -> PredictionRequest:
+) -> EstimateRequest:
     """The request for a run on a kind of device; `device_bf16`: it has bfloat16 arithmetic."""
     wanted = spec.training.bf16
-    return PredictionRequest(
+    return EstimateRequest(
         location=location,
         revision=revision,
         fingerprint=fingerprint,

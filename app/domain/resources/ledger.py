@@ -7,7 +7,7 @@
     temporaries   what lives within one pass only
     other         batches, and what was there before
 
-A ledger is `predicted` (the step on tensors without storage) or `measured` (the step itself); both are taken by the
+A ledger is `estimated` (the step on tensors without storage) or `measured` (the step itself); both are taken by the
 same code, `worker.engine.memory.ledger`. Bytes throughout.
 """
 
@@ -28,7 +28,7 @@ class Ledger(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["predicted", "measured"]
+    kind: Literal["estimated", "measured"]
     owners: dict[Owner, int]
     """Every owner; they sum to `total`."""
     moment: Moment

@@ -3,8 +3,8 @@
     FitReport                every arm
     └── ArmFit               one arm: its predictions, and how it fits each device
         ├── Need             a prediction for a kind of device, or why there is none (yet)
-        └── MachineFit       the need on one device: peak and time with bands, fits or not
-            └── WayFound     where it does not fit: another setting, and what it saves there
+        └── DeviceFit       the need on one device: peak and time with bands, fits or not
+            └── MemorySaving     where it does not fit: another setting, and what it saves there
 
     RunFit                   a run that is submitted: predicted beside measured
     Accuracy                 how well estimates have matched what was measured
@@ -19,10 +19,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from app.domain.methods import MethodSpec
 from app.domain.names import Name, wrong
-from app.domain.resources.calibration import Estimate, Fit
-from app.domain.resources.estimate import DeviceKind, Prediction
+from app.domain.resources.calibration import EstimateBand, Fit
+from app.domain.resources.estimate import DeviceKind, ResourceEstimate
 from app.domain.resources.ledger import Ledger
-from app.domain.resources.savings import WayName
+from app.domain.resources.savings import SavingName
 from app.domain.runs.capabilities import Capability
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, MetricName, Task
@@ -51,7 +51,7 @@ def _storable(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-class EstimateRequest(BaseModel):
+class EstimateSpec(BaseModel):
     """Ask what methods would need on a base model that may be nothing but a configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +69,7 @@ class EstimateRequest(BaseModel):
     training: TrainingArguments = TrainingArguments()
 
     @model_validator(mode="after")
-    def _one_model(self) -> "EstimateRequest":
+    def _one_model(self) -> "EstimateSpec":
         if self.base_model is None and self.config is None:
             raise wrong("base_model", "neither a base model nor a config is given", "give one of them")
         if self.base_model is not None and self.config is not None:
@@ -119,18 +119,18 @@ class Need(_Value):
     state: State
     message: str
     """A sentence, where it failed."""
-    prediction: Prediction | None
+    prediction: ResourceEstimate | None
 
 
-class WayFound(_Value):
+class MemorySaving(_Value):
     """A way out that has been worked out: it needs less."""
 
-    name: WayName
+    name: SavingName
     words: str
-    """`WAYS[name]`, English."""
+    """`SAVINGS[name]`, English."""
     fields: dict[str, Any]
     """What to set, by path: `training.gradient_checkpointing`."""
-    peak: Estimate
+    peak: EstimateBand
     saved_bytes: int
     """Off the peak."""
     fit: Fit
@@ -138,7 +138,7 @@ class WayFound(_Value):
     ledger: Ledger
 
 
-class MachineFit(_Value):
+class DeviceFit(_Value):
     """An arm on a device."""
 
     machine: Machine
@@ -150,16 +150,16 @@ class MachineFit(_Value):
     """Why there is no answer, or what the worker lacks."""
     able: bool = True
     """The worker has what the method needs; where not, no run of it ever goes there."""
-    peak: Estimate | None
-    train_seconds: Estimate | None
+    peak: EstimateBand | None
+    train_seconds: EstimateBand | None
     """None where no past run on the device has told its rate, or no dataset is known."""
     fit: Fit
     """`unknown` until the prediction is ready."""
-    ways_out: tuple[WayFound, ...] = ()
+    memory_savings: tuple[MemorySaving, ...] = ()
     """Of a worker's device where it is tight or does not fit: the largest saving first; only those that save."""
-    ways_pending: int = 0
+    savings_pending: int = 0
     """Ways out that are still being worked out."""
-    unasked: int = Field(default=0, exclude=True)
+    unrequested: int = Field(default=0, exclude=True)
     """Of those, the ones that nobody has asked for."""
 
 
@@ -169,23 +169,23 @@ class ArmFit(_Value):
     name: str
     method: MethodSpec
     needs: tuple[Need, ...]
-    machines: tuple[MachineFit, ...]
+    machines: tuple[DeviceFit, ...]
 
     @property
-    def workers(self) -> tuple[MachineFit, ...]:
+    def workers(self) -> tuple[DeviceFit, ...]:
         """Those of live workers."""
         return tuple(found for found in self.machines if found.machine.worker)
 
     @property
-    def cards(self) -> tuple[MachineFit, ...]:
+    def cards(self) -> tuple[DeviceFit, ...]:
         """Those of well-known cards, by memory."""
         return tuple(found for found in self.machines if not found.machine.worker)
 
     @property
-    def misfit(self) -> bool:
+    def fits_nowhere(self) -> bool:
         """It is known that no live worker that could carry it out has room for it."""
         able = [found for found in self.workers if found.able]
-        return bool(able) and all(found.fit == "does not fit" for found in able)
+        return bool(able) and all(found.fit == "does_not_fit" for found in able)
 
 
 class FitReport(_Value):
@@ -202,13 +202,13 @@ class FitReport(_Value):
     @property
     def pending(self) -> int:
         """Predictions that are being worked out, ways out included."""
-        ways = sum(found.ways_pending for arm in self.arms for found in arm.machines)
+        ways = sum(found.savings_pending for arm in self.arms for found in arm.machines)
         return ways + sum(need.state == "working" for need in self.needs)
 
     @property
-    def unasked(self) -> int:
+    def unrequested(self) -> int:
         """Of those, the ones that nobody has asked for: ask again, in a transaction."""
-        ways = sum(found.unasked for arm in self.arms for found in arm.machines)
+        ways = sum(found.unrequested for arm in self.arms for found in arm.machines)
         return ways + sum(need.state == "working" and need.estimate_id is None for need in self.needs)
 
     @property
@@ -224,8 +224,8 @@ class RunFit(_Value):
     """None where no worker has been seen yet whose kind of device it could be predicted for."""
     machine: Machine | None
     """Its worker's device; before it is claimed, the device that its prediction is for."""
-    peak: Estimate | None
-    train_seconds: Estimate | None
+    peak: EstimateBand | None
+    train_seconds: EstimateBand | None
     fit: Fit
     measured_bytes: int | None
     """Peak, once it succeeded."""
@@ -233,18 +233,18 @@ class RunFit(_Value):
     bytes_error: float | None
     """(estimated − measured) / measured."""
     seconds_error: float | None
-    died_with: Ledger | None
+    oom_ledger: Ledger | None
     """Who held what when memory ran out."""
-    ways_out: tuple[WayFound, ...] = ()
+    memory_savings: tuple[MemorySaving, ...] = ()
     """Where memory ran out, or it does not fit."""
-    ways_pending: int = 0
-    unasked: int = Field(default=0, exclude=True)
-    """As of a `MachineFit`."""
+    savings_pending: int = 0
+    unrequested: int = Field(default=0, exclude=True)
+    """As of a `DeviceFit`."""
 
     @property
     def settled(self) -> bool:
         """Nothing more will come."""
-        return not self.ways_pending and (self.need is None or self.need.state != "working")
+        return not self.savings_pending and (self.need is None or self.need.state != "working")
 
 
 class Error(_Value):

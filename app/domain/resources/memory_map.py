@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.methods import MethodSpec
 from app.domain.names import Name
-from app.domain.resources.calibration import Estimate, Fit
+from app.domain.resources.calibration import EstimateBand, Fit
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.memory_fit import Machine, State
 from app.domain.runs.training import TrainingArguments
@@ -25,7 +25,7 @@ Length = Annotated[int, Field(ge=2, le=131072)]
 Rows = Annotated[int, Field(ge=1, le=4096)]
 
 
-class MapQuestion(BaseModel):
+class MapSpec(BaseModel):
     """Ask for a map."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class MapCellFit(_Value):
     length: int
     rows: int
     ledger: Ledger
-    peak: Estimate
+    peak: EstimateBand
     fit: Fit
 
 
@@ -85,6 +85,6 @@ class MapReport(_Value):
         return self.state != "working"
 
     @property
-    def unasked(self) -> int:
+    def unrequested(self) -> int:
         """1 while nobody has asked for it."""
         return int(self.state == "working" and self.estimate_id is None)

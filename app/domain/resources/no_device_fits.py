@@ -2,7 +2,7 @@
 
 from app.domain.errors import FieldError, Invalid
 from app.domain.resources.calibration import GIB, MIB, usable
-from app.domain.resources.memory_fit import ArmFit, FitReport, MachineFit
+from app.domain.resources.memory_fit import ArmFit, DeviceFit, FitReport
 
 INSIST = "insist=true queues it all the same"
 
@@ -13,7 +13,7 @@ def refusal(report: FitReport, *, study: bool) -> Invalid | None:
     errors = [
         FieldError(f"arms.{place}.method" if study else "method", _what(arm), _remedy(arm))
         for place, arm in enumerate(report.arms)
-        if arm.misfit
+        if arm.fits_nowhere
     ]
     if not errors:
         return None
@@ -33,13 +33,13 @@ def _what(arm: ArmFit) -> str:
     return f"{arm.name} is predicted to need {size(least.value)}, and no live worker has room for it: {rooms}"
 
 
-def _room(found: MachineFit) -> str:
+def _room(found: DeviceFit) -> str:
     memory = found.machine.memory_bytes or 0
     return f"{size(memory)}, of which a run may take {size(max(0.0, usable(memory, found.machine.kind)))}"
 
 
 def _remedy(arm: ArmFit) -> str:
-    found = [way for machine in arm.workers for way in machine.ways_out]
+    found = [way for machine in arm.workers for way in machine.memory_savings]
     enough = [way for way in found if way.fit == "fits"] or found
     if not enough:
         return INSIST

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from app.domain.methods import AnyMethod, FullSpec, LoraSpec, QloraSpec
-from app.domain.resources.estimate import PredictionRequest
+from app.domain.resources.estimate import EstimateRequest
 
-WayName = Literal["lora", "bf16", "checkpointing", "accumulation", "shorter", "qlora"]
-WAYS: dict[WayName, str] = {
+SavingName = Literal["lora", "bf16", "checkpointing", "accumulation", "shorter", "qlora"]
+SAVINGS: dict[SavingName, str] = {
     "lora": "LoRA instead of full fine-tuning",
     "bf16": "compute in bfloat16, with the frozen base held in it",
     "checkpointing": "gradient checkpointing: about a third more time",
@@ -25,25 +25,25 @@ WAYS: dict[WayName, str] = {
 LORA = LoraSpec(r=8, lora_alpha=16)
 
 
-class WayOut(NamedTuple):
+class SavingOption(NamedTuple):
     """A changed request."""
 
-    name: WayName
+    name: SavingName
     fields: dict[str, object]
     """What to set, by path: `training.per_device_train_batch_size`."""
-    request: PredictionRequest
+    request: EstimateRequest
 
 
-def ways_out(request: PredictionRequest, lora: LoraSpec = LORA) -> Iterator[WayOut]:
+def saving_options(request: EstimateRequest, lora: LoraSpec = LORA) -> Iterator[SavingOption]:
     """Every way out that changes something, in no order. `lora`: of some models it must be told which layers."""
     method, training = request.method, request.training
     if isinstance(method, FullSpec):
-        yield WayOut("lora", {"method": _shown(lora)}, _with(request, method=lora))
+        yield SavingOption("lora", {"method": _shown(lora)}, _with(request, method=lora))
     if not request.bf16:
-        yield WayOut("bf16", {"training.bf16": True}, _with(request, bf16=True))
+        yield SavingOption("bf16", {"training.bf16": True}, _with(request, bf16=True))
     if not training.gradient_checkpointing and "gradient_checkpointing" not in method.without:
         fields: dict[str, object] = {"gradient_checkpointing": True}
-        yield WayOut("checkpointing", _paths(fields), _training(request, fields))
+        yield SavingOption("checkpointing", _paths(fields), _training(request, fields))
     size = training.per_device_train_batch_size
     if size > 1:
         parts = next(n for n in (4, 2, size) if size % n == 0)
@@ -51,13 +51,13 @@ def ways_out(request: PredictionRequest, lora: LoraSpec = LORA) -> Iterator[WayO
             "per_device_train_batch_size": size // parts,
             "gradient_accumulation_steps": training.gradient_accumulation_steps * parts,
         }
-        yield WayOut("accumulation", _paths(fields), _training(request, fields))
+        yield SavingOption("accumulation", _paths(fields), _training(request, fields))
     if training.max_length >= 64:
         fields = {"max_length": training.max_length // 2}
-        yield WayOut("shorter", _paths(fields), _training(request, fields))
+        yield SavingOption("shorter", _paths(fields), _training(request, fields))
     if isinstance(method, LoraSpec | FullSpec) and request.device == "cuda":
         qlora = QloraSpec()
-        yield WayOut("qlora", {"method": _shown(qlora)}, _with(request, method=qlora))
+        yield SavingOption("qlora", {"method": _shown(qlora)}, _with(request, method=qlora))
 
 
 def _shown(method: AnyMethod) -> dict[str, object]:
@@ -68,9 +68,9 @@ def _paths(fields: dict[str, object]) -> dict[str, object]:
     return {f"training.{name}": value for name, value in fields.items()}
 
 
-def _training(request: PredictionRequest, fields: dict[str, object]) -> PredictionRequest:
+def _training(request: EstimateRequest, fields: dict[str, object]) -> EstimateRequest:
     return _with(request, training=request.training.model_copy(update=fields))
 
 
-def _with(request: PredictionRequest, **update: object) -> PredictionRequest:
+def _with(request: EstimateRequest, **update: object) -> EstimateRequest:
     return request.model_copy(update=update)

@@ -48,7 +48,7 @@ FIELDS: dict[str, Field] = {
         Field("loss", "number", ("test_loss",), rises=True),
         Field("train_loss", "number", rises=True),
         Field("peak", "bytes", ("peak_bytes", "memory"), rises=True),
-        Field("predicted", "bytes", ("predicted_bytes",), rises=True),
+        Field("estimated", "bytes", ("estimated_bytes",), rises=True),
         Field("train", "seconds", ("train_seconds", "train_time"), rises=True),
         Field("wall", "seconds", ("wall_seconds",), rises=True),
         Field("speed", "number", ("tokens_per_second",)),

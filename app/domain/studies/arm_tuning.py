@@ -7,7 +7,7 @@ from typing import Literal
 
 from app.domain.failures import Failure
 from app.domain.runs.training import MAX_LEARNING_RATE
-from app.domain.studies.power import smallest_difference
+from app.domain.studies.power import detectable_difference
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.domain.studies.tuning import Chosen, Hopeless, NoTuning, Step, Trial, Tried, next_step, tried
 from app.domain.tasks import METRICS
@@ -92,7 +92,7 @@ class ArmTuning:
     def rival(self) -> Rival | None:
         """Of the rates of the last round that the validation split cannot tell from the chosen one, the closest.
 
-        The items' part of a planned interval (`planning.smallest_difference`), and from two seeds a rate on the seeds'
+        The items' part of a planned interval (`power.detectable_difference`), and from two seeds a rate on the seeds'
         too. None where nothing is chosen, and where a metric has no score on the validation split.
         """
         last = {one.rate: one for one in tried(self.trials, self.rounds - 1) if one.score is not None and not one.lost}
@@ -104,7 +104,7 @@ class ArmTuning:
         items = min(trial.items for trial in (*best.trials, *closest.trials))
         if items < 2:
             return None
-        within = smallest_difference(items, len(best.trials), best.score, graded=self.graded)
+        within = detectable_difference(items, len(best.trials), best.score, graded=self.graded)
         behind = best.score - closest.score
         return Rival(closest.rate, behind, within, items) if behind <= within else None
 

@@ -107,7 +107,7 @@ def enough_items(items: int, decides: Callable[[int], bool]) -> int | None:
     return high
 
 
-def smallest_difference(
+def detectable_difference(
     items: int,
     seeds: int,
     score: float,
@@ -146,7 +146,7 @@ def smallest_difference(
     return _half_width(parts, seeds, seeds, items, confidence)
 
 
-def seen_disagreement(arms: Iterable[Scores]) -> float | None:
+def observed_disagreement(arms: Iterable[Scores]) -> float | None:
     """`disagreement` from [S, N] scores of arms on the same items: the mean over pairs of arms, and over seeds that
     both have. None unless two arms have runs."""
     seen = [np.asarray(scores, dtype=np.float64) for scores in arms if len(scores)]

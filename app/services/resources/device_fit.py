@@ -5,16 +5,16 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy.orm import Session
 
 from app.domain.resources.calibration import Fit, fit, peak, train_seconds
-from app.domain.resources.estimate import PredictionRequest
-from app.domain.resources.memory_fit import Machine, MachineFit, Need, State, WayFound
-from app.domain.resources.savings import WAYS, WayOut
+from app.domain.resources.estimate import EstimateRequest
+from app.domain.resources.memory_fit import DeviceFit, Machine, MemorySaving, Need, State
+from app.domain.resources.savings import SAVINGS, SavingOption
 from app.queue import Doorbell
 from app.services.resources import estimates
 from app.services.resources.devices import Calibrations, lacks
 from app.store.queries import estimates as queries
 from app.store.tables import EstimateRow
 
-TIGHT: tuple[Fit, ...] = ("tight", "does not fit")
+TIGHT: tuple[Fit, ...] = ("tight", "does_not_fit")
 """Where ways out are looked for."""
 
 
@@ -25,7 +25,7 @@ class Board:
         self._session, self._bell = session, bell
         self._rows = {row.key: row for row in rows}
 
-    def ask(self, requests: Iterable[PredictionRequest]) -> None:
+    def ask(self, requests: Iterable[EstimateRequest]) -> None:
         """Look them up, or have them worked out."""
         wanted = {key: request for request in requests if (key := request.key) not in self._rows}
         if self._bell is None:
@@ -33,7 +33,7 @@ class Board:
         else:
             self._rows |= estimates.all_wanted(self._session, self._bell, wanted.values())
 
-    def need(self, request: PredictionRequest) -> Need:
+    def need(self, request: EstimateRequest) -> Need:
         """How one stands."""
         row = self._rows.get(request.key)
         return Need(
@@ -53,13 +53,13 @@ def state_of(row: EstimateRow | None) -> State:
     return "failed" if row is not None and row.status == "failed" else "working"
 
 
-def machine_fit(machine: Machine, request: PredictionRequest, board: Board, calibrations: Calibrations) -> MachineFit:
+def device_fit(machine: Machine, request: EstimateRequest, board: Board, calibrations: Calibrations) -> DeviceFit:
     """An arm on a device, without ways out."""
     need, lacking = board.need(request), lacks(machine, request.method.needs)
     found = need.prediction
     calibration = calibrations.of(machine, request.bf16, request.task, request.method.kind)
     estimate = peak(found.peak_bytes, calibration) if found else None
-    return MachineFit(
+    return DeviceFit(
         machine=machine,
         need=need,
         estimate_id=need.estimate_id,
@@ -72,18 +72,18 @@ def machine_fit(machine: Machine, request: PredictionRequest, board: Board, cali
     )
 
 
-def wants_ways(found: MachineFit) -> bool:
+def wants_ways(found: DeviceFit) -> bool:
     """Ways out are looked for on a worker's device that is too small, or nearly so."""
     return found.machine.worker and found.fit in TIGHT
 
 
-def with_ways(found: MachineFit, ways: Sequence[WayOut], board: Board, calibrations: Calibrations) -> MachineFit:
+def with_ways(found: DeviceFit, ways: Sequence[SavingOption], board: Board, calibrations: Calibrations) -> DeviceFit:
     """The same with the ways out that save, the largest saving first; `board` has been asked for them."""
     machine, now = found.machine, found.peak
     possible = [way for way in ways if not lacks(machine, way.request.method.needs)]
     needs = [board.need(way.request) for way in possible]
     waits = [need for need in needs if need.state == "working"]
-    better: list[WayFound] = []
+    better: list[MemorySaving] = []
     for way, need in zip(possible, needs, strict=True):
         if need.prediction is None or now is None:
             continue
@@ -93,9 +93,9 @@ def with_ways(found: MachineFit, ways: Sequence[WayOut], board: Board, calibrati
         saved = int(now.value - estimate.value)
         if saved > 0:
             better.append(
-                WayFound(
+                MemorySaving(
                     name=way.name,
-                    words=WAYS[way.name],
+                    words=SAVINGS[way.name],
                     fields=way.fields,
                     peak=estimate,
                     saved_bytes=saved,
@@ -105,8 +105,8 @@ def with_ways(found: MachineFit, ways: Sequence[WayOut], board: Board, calibrati
             )
     return found.model_copy(
         update={
-            "ways_out": tuple(sorted(better, key=lambda way: -way.saved_bytes)),
-            "ways_pending": len(waits),
-            "unasked": sum(need.estimate_id is None for need in waits),
+            "memory_savings": tuple(sorted(better, key=lambda way: -way.saved_bytes)),
+            "savings_pending": len(waits),
+            "unrequested": sum(need.estimate_id is None for need in waits),
         }
     )

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.resources.calibration import CARDS, Calibration, PastNeed, calibrate
+from app.domain.resources.calibration import CARDS, Calibration, CalibrationRun, calibrate
 from app.domain.resources.memory_fit import Machine
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.domain.tasks import Task
@@ -64,7 +64,7 @@ class Calibrations:
 
     def __init__(self, session: Session, without: int | None = None) -> None:
         self._session, self._without = session, without
-        self._past: dict[tuple[str, bool], list[PastNeed]] = {}
+        self._past: dict[tuple[str, bool], list[CalibrationRun]] = {}
 
     def of(self, machine: Machine, bf16: bool, task: Task, method: str) -> Calibration:
         """A device's constants when it computes in bfloat16, or in float32; `method` is a kind."""

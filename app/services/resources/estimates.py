@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from app.domain.data.previews import Preview, PreviewRequest
-from app.domain.resources.estimate import DeviceKind, MapRequest, MemoryMap, Prediction, PredictionRequest, of_run
+from app.domain.resources.estimate import DeviceKind, EstimateRequest, MapRequest, MemoryMap, ResourceEstimate, of_run
 from app.domain.runs.spec import RunSpec
 from app.queue import ESTIMATE, Doorbell
 from app.services.models import reference_of
@@ -21,9 +21,9 @@ from app.store.queries.estimates import GivenUp
 from app.store.session import after_commit
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow, now
 
-Request = PredictionRequest | PreviewRequest | MapRequest
-KINDS = {PredictionRequest: "run", PreviewRequest: "preview", MapRequest: "map"}
-PREDICTION_SECONDS = 60.0
+Request = EstimateRequest | PreviewRequest | MapRequest
+KINDS = {EstimateRequest: "run", PreviewRequest: "preview", MapRequest: "map"}
+ESTIMATE_SECONDS = 60.0
 MAP_SECONDS = 300.0
 """An estimate that takes longer is given up."""
 START_SECONDS = 120.0
@@ -71,10 +71,12 @@ def begin(session: Session, estimate_id: int) -> EstimateRow | None:
     return row
 
 
-def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: Prediction | Preview | MemoryMap) -> bool:
+def ready(
+    session: Session, bell: Doorbell, claimed: EstimateRow, answer: ResourceEstimate | Preview | MemoryMap
+) -> bool:
     """Note an answer, and copy it to its runs. False if the claim was given up meanwhile; then nothing is written."""
     written = estimates.end(session, claimed, "ready", result_json=answer.model_dump(mode="json"), message="")
-    if written and isinstance(answer, Prediction):
+    if written and isinstance(answer, ResourceEstimate):
         estimates.fill_in(session, claimed.id, answer)
     _ring_for_next(session, bell)
     return written
@@ -114,7 +116,7 @@ def for_claimed(session: Session, bell: Doorbell, run_id: int, worker: WorkerRow
 
 def request_of(
     spec: RunSpec, model: BaseModelRow, dataset: DatasetRow, device: str, device_bf16: bool
-) -> PredictionRequest:
+) -> EstimateRequest:
     """What a run's prediction follows from. Raises ValueError for a device of a kind that is not known."""
     return of_run(
         spec,
@@ -139,16 +141,16 @@ def given_up(at: datetime) -> GivenUp:
     """Since when a claim must be for somebody still to be at it."""
     spare = START_SECONDS + SLACK_SECONDS
     return GivenUp(
-        run=at - timedelta(seconds=PREDICTION_SECONDS + spare), map=at - timedelta(seconds=MAP_SECONDS + spare)
+        run=at - timedelta(seconds=ESTIMATE_SECONDS + spare), map=at - timedelta(seconds=MAP_SECONDS + spare)
     )
 
 
-def _attach(session: Session, bell: Doorbell, run: RunRow, request: PredictionRequest) -> None:
+def _attach(session: Session, bell: Doorbell, run: RunRow, request: EstimateRequest) -> None:
     row = wanted(session, bell, request)
     found = row.prediction
     run.estimate_id = row.id
-    run.predicted_bytes = found.peak_bytes if found else None
-    run.predicted_flops = float(found.train_flops) if found else None
+    run.estimated_bytes = found.peak_bytes if found else None
+    run.estimated_flops = float(found.train_flops) if found else None
     session.flush()
 
 

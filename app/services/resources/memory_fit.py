@@ -7,13 +7,13 @@ A page or a route asks with one of
     of_request(session, bell, settings, request)  -> FitReport   methods on a registered model or a pasted config
     of_submitted(session, bell, settings, run)    -> RunFit      a run's prediction beside its measurement, ways out
     accuracy(session)                             -> list[Accuracy]
-    refuse_misfit(db, bell, settings, spec)       raises Invalid where no live worker has room; before a submit
+    require_memory_fit(db, bell, settings, spec)       raises Invalid where no live worker has room; before a submit
 
 and for a map with `app.services.resources.memory_maps.map_of(session, bell, settings, question) -> MapReport`.
 
 `bell` given: what is missing is asked for, so the session must be a transaction. `bell` None: a look, which writes
 nothing; what nobody has asked for is `working` without an `estimate_id`. Ask once, then look until `settled`; ways out
-are asked for once it is known that something does not fit, so ask again when a look finds `unasked`.
+are asked for once it is known that something does not fit, so ask again when a look finds `unrequested`.
 
 The answers are in `app.domain.resources.memory_fit`. Each raises Invalid as a submit would, for what does not fit what
 is registered; not for what a worker lacks, which a card's worker may have.
@@ -25,26 +25,26 @@ from sqlalchemy.orm import Session
 
 from app.domain.failures import Failure, FailureCode
 from app.domain.resources.calibration import missed, relative_error
-from app.domain.resources.estimate import PredictionRequest
+from app.domain.resources.estimate import EstimateRequest
 from app.domain.resources.memory_fit import (
     Accuracy,
     ArmFit,
+    DeviceFit,
     Error,
-    EstimateRequest,
+    EstimateSpec,
     FitReport,
     Machine,
-    MachineFit,
     Need,
     RunFit,
 )
 from app.domain.resources.no_device_fits import refusal
-from app.domain.resources.savings import WayOut, ways_out
+from app.domain.resources.savings import SavingOption, saving_options
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.queue import Doorbell
 from app.services.resources import estimates, requests
-from app.services.resources.device_fit import Board, machine_fit, wants_ways, with_ways
+from app.services.resources.device_fit import Board, device_fit, wants_ways, with_ways
 from app.services.resources.devices import Calibrations, of_worker, present
 from app.services.resources.requests import AskedArm
 from app.settings import Settings
@@ -66,13 +66,13 @@ def of_run(session: Session, bell: Doorbell | None, settings: Settings, spec: Ru
     return _report(session, bell, settings, requests.of_run(session, spec))
 
 
-def of_request(session: Session, bell: Doorbell | None, settings: Settings, request: EstimateRequest) -> FitReport:
+def of_request(session: Session, bell: Doorbell | None, settings: Settings, request: EstimateSpec) -> FitReport:
     """An arm a method. Raises Invalid."""
     return _report(session, bell, settings, requests.of_request(session, request))
 
 
 def of_any(
-    session: Session, bell: Doorbell | None, settings: Settings, wanted: StudySpec | RunSpec | EstimateRequest
+    session: Session, bell: Doorbell | None, settings: Settings, wanted: StudySpec | RunSpec | EstimateSpec
 ) -> FitReport:
     """Whichever it is. Raises Invalid."""
     match wanted:
@@ -84,7 +84,7 @@ def of_any(
             return of_request(session, bell, settings, wanted)
 
 
-def refuse_misfit(db: Database, bell: Doorbell, settings: Settings, spec: RunSpec | StudySpec) -> None:
+def require_memory_fit(db: Database, bell: Doorbell, settings: Settings, spec: RunSpec | StudySpec) -> None:
     """Raise Invalid where an arm is known not to fit any live worker; what is not known yet passes.
 
     It has transactions of its own: what it asks for stays asked for when the submit is refused.
@@ -103,16 +103,16 @@ def of_submitted(session: Session, bell: Doorbell | None, settings: Settings, ru
     """A run's prediction beside its measurement; with ways out where memory ran out or it does not fit."""
     row = estimate_queries.find(session, run.estimate_id) if run.estimate_id else None
     request = row.request if row else None
-    if row is None or not isinstance(request, PredictionRequest):
+    if row is None or not isinstance(request, EstimateRequest):
         return _run_fit(run, None)
     board, calibrations = Board(session, bell, [row]), Calibrations(session, without=run.id)
     machine = _machine_of(session, settings, run, request)
     if machine is None:
         return _run_fit(run, None, board.need(request))
-    found = machine_fit(machine, request, board, calibrations)
+    found = device_fit(machine, request, board, calibrations)
     if wants_ways(found) or _ran_out(run.failure):
         model = base_models.by_id(session, run.base_model_id)
-        ways = list(ways_out(request, requests.lora_for(model.facts if model else None, run.spec.task)))
+        ways = list(saving_options(request, requests.lora_for(model.facts if model else None, run.spec.task)))
         board.ask(way.request for way in ways)
         found = with_ways(found, ways, board, calibrations)
     return _run_fit(run, found)
@@ -143,9 +143,9 @@ def accuracy(session: Session) -> list[Accuracy]:
 def _report(session: Session, bell: Doorbell | None, settings: Settings, arms: Sequence[AskedArm]) -> FitReport:
     machines, board, calibrations = present(session, settings), Board(session, bell), Calibrations(session)
     board.ask(arm.on(machine) for arm in arms for machine in machines)
-    found = [[machine_fit(machine, arm.on(machine), board, calibrations) for machine in machines] for arm in arms]
-    ways: dict[tuple[int, int], list[WayOut]] = {
-        (row, column): list(ways_out(arms[row].on(one.machine), arms[row].lora))
+    found = [[device_fit(machine, arm.on(machine), board, calibrations) for machine in machines] for arm in arms]
+    ways: dict[tuple[int, int], list[SavingOption]] = {
+        (row, column): list(saving_options(arms[row].on(one.machine), arms[row].lora))
         for row, fits in enumerate(found)
         for column, one in enumerate(fits)
         if wants_ways(one)
@@ -156,12 +156,12 @@ def _report(session: Session, bell: Doorbell | None, settings: Settings, arms: S
     return FitReport(arms=tuple(_arm_fit(arm, fits) for arm, fits in zip(arms, found, strict=True)))
 
 
-def _arm_fit(arm: AskedArm, fits: Sequence[MachineFit]) -> ArmFit:
+def _arm_fit(arm: AskedArm, fits: Sequence[DeviceFit]) -> ArmFit:
     needs = {(one.need.kind, one.need.bf16): one.need for one in fits}
     return ArmFit(name=arm.name, method=arm.method, needs=tuple(needs.values()), machines=tuple(fits))
 
 
-def _machine_of(session: Session, settings: Settings, run: RunRow, request: PredictionRequest) -> Machine | None:
+def _machine_of(session: Session, settings: Settings, run: RunRow, request: EstimateRequest) -> Machine | None:
     """The device that a run was made on, else the first that its prediction is for."""
     own = workers.get(session, run.worker) if run.worker else None
     if own is not None:
@@ -176,7 +176,7 @@ def _ran_out(failure: Failure | None) -> bool:
     return failure is not None and failure.code in NO_MEMORY
 
 
-def _run_fit(run: RunRow, found: MachineFit | None, need: Need | None = None) -> RunFit:
+def _run_fit(run: RunRow, found: DeviceFit | None, need: Need | None = None) -> RunFit:
     succeeded = run.status == RunStatus.SUCCEEDED
     measured, seconds = (run.peak_bytes, run.train_seconds) if succeeded else (None, None)
     peak, train = (found.peak, found.train_seconds) if found else (None, None)
@@ -190,10 +190,10 @@ def _run_fit(run: RunRow, found: MachineFit | None, need: Need | None = None) ->
         measured_seconds=seconds,
         bytes_error=relative_error(peak.value, measured) if peak and measured else None,
         seconds_error=relative_error(train.value, seconds) if train and seconds else None,
-        died_with=run.failure.ledger if run.failure else None,
-        ways_out=found.ways_out if found else (),
-        ways_pending=found.ways_pending if found else 0,
-        unasked=found.unasked if found else 0,
+        oom_ledger=run.failure.ledger if run.failure else None,
+        memory_savings=found.memory_savings if found else (),
+        savings_pending=found.savings_pending if found else 0,
+        unrequested=found.unrequested if found else 0,
     )
 
 

@@ -9,7 +9,7 @@ from app.domain.models.base_model import ModelFacts
 from app.domain.resources.calibration import fit, peak
 from app.domain.resources.estimate import MapRequest, MemoryMap
 from app.domain.resources.memory_fit import Machine
-from app.domain.resources.memory_map import Boundary, MapCellFit, MapQuestion, MapReport
+from app.domain.resources.memory_map import Boundary, MapCellFit, MapReport, MapSpec
 from app.queue import Doorbell
 from app.services.models import reference_of
 from app.services.resources import estimates
@@ -20,7 +20,7 @@ from app.store.queries import base_models
 from app.store.queries import estimates as queries
 
 
-def map_of(session: Session, bell: Doorbell | None, settings: Settings, question: MapQuestion) -> MapReport:
+def map_of(session: Session, bell: Doorbell | None, settings: Settings, question: MapSpec) -> MapReport:
     """What fits. With `bell` it is asked for, in a transaction; without, only looked for.
 
     Raises NotFound for a base model that is not registered, Invalid for what it cannot do.
@@ -56,7 +56,7 @@ def _machine(session: Session, settings: Settings, name: str) -> Machine:
     return found
 
 
-def _request(session: Session, question: MapQuestion, machine: Machine) -> MapRequest:
+def _request(session: Session, question: MapSpec, machine: Machine) -> MapRequest:
     model = base_models.by_name(session, question.base_model)
     if model is None:
         raise NotFound(f"there is no base model {question.base_model!r}")
@@ -79,7 +79,7 @@ def _request(session: Session, question: MapQuestion, machine: Machine) -> MapRe
     )
 
 
-def _methods(facts: ModelFacts, question: MapQuestion) -> tuple[AnyMethod, ...]:
+def _methods(facts: ModelFacts, question: MapSpec) -> tuple[AnyMethod, ...]:
     if question.task not in facts.tasks:
         raise Invalid.field("task", f"the model cannot do {question.task}", f"choose from: {', '.join(facts.tasks)}")
     model, found, problems = facts.task_model(question.task, question.labels), [], []
@@ -88,7 +88,7 @@ def _methods(facts: ModelFacts, question: MapQuestion) -> tuple[AnyMethod, ...]:
             problems.append(FieldError("methods", f"there is no method {kind!r}", f"choose from: {', '.join(METHODS)}"))
             continue
         method = usual(kind, model)
-        for error in (method.unfit(model), method.clash(question.training)):
+        for error in (method.incompatibility(model), method.clash(question.training)):
             if error is not None:
                 problems.append(FieldError("methods", error.message, error.remedy))
         found.append(method)

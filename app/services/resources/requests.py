@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from app.domain.methods import AnyMethod, LoraSpec
 from app.domain.models.adaptations import usual
 from app.domain.models.base_model import ModelFacts
-from app.domain.resources.estimate import DeviceKind, PredictionRequest
-from app.domain.resources.memory_fit import EstimateRequest, Machine
+from app.domain.resources.estimate import DeviceKind, EstimateRequest
+from app.domain.resources.memory_fit import EstimateSpec, Machine
 from app.domain.resources.savings import LORA
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
@@ -27,7 +27,7 @@ class AskedArm:
     """An arm, and how its needs are asked for."""
 
     name: str
-    template: PredictionRequest
+    template: EstimateRequest
     """For some device; which one is filled in."""
     lora: LoraSpec = LORA
     """What would take the place of full fine-tuning."""
@@ -37,11 +37,11 @@ class AskedArm:
         """How it adapts the model."""
         return self.template.method
 
-    def on(self, machine: Machine) -> PredictionRequest:
+    def on(self, machine: Machine) -> EstimateRequest:
         """The request for a device; devices of a kind share it."""
         return self.request(machine.kind, machine.bf16)
 
-    def request(self, kind: DeviceKind, device_bf16: bool) -> PredictionRequest:
+    def request(self, kind: DeviceKind, device_bf16: bool) -> EstimateRequest:
         """The request for a kind of device that has bfloat16 arithmetic, or has not."""
         said = self.template.training.bf16
         return self.template.model_copy(update={"device": kind, "bf16": device_bf16 if said is None else said})
@@ -63,7 +63,7 @@ def of_run(session: Session, spec: RunSpec) -> list[AskedArm]:
     ]
 
 
-def of_request(session: Session, asked: EstimateRequest) -> list[AskedArm]:
+def of_request(session: Session, asked: EstimateSpec) -> list[AskedArm]:
     """An arm a method. Raises Invalid."""
     model, dataset = check_request(session, asked)
     lora = lora_for(model.facts if model else None, asked.task)
@@ -71,12 +71,12 @@ def of_request(session: Session, asked: EstimateRequest) -> list[AskedArm]:
 
 
 def template(
-    asked: EstimateRequest, method: AnyMethod, model: BaseModelRow | None, dataset: DatasetRow | None
-) -> PredictionRequest:
+    asked: EstimateSpec, method: AnyMethod, model: BaseModelRow | None, dataset: DatasetRow | None
+) -> EstimateRequest:
     """What a prediction for a method follows from; without a tokenizer the rows cannot be read, only their labels."""
     labels = len(dataset.facts.labels) if dataset and dataset.facts.labels else asked.labels
     rows = dataset if model else None
-    return PredictionRequest(
+    return EstimateRequest(
         location=reference_of(model.source, model.location) if model else "",
         revision=model.pinned if model and model.source == "hub" else "",
         fingerprint=model.pinned if model else "",

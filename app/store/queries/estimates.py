@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from app.domain.errors import NotFound
-from app.domain.resources.estimate import Prediction
+from app.domain.resources.estimate import ResourceEstimate
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import EstimateRow, RunRow
@@ -82,14 +82,14 @@ def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | No
     return session.scalars(query.order_by(EstimateRow.kind.desc(), EstimateRow.id.desc()).limit(1)).first()
 
 
-def fill_in(session: Session, estimate_id: int, prediction: Prediction) -> None:
+def fill_in(session: Session, estimate_id: int, prediction: ResourceEstimate) -> None:
     """Copy a prediction to the runs that it is of, ended ones too. They are locked by id, as by whoever ends a study:
     else each may hold what the other waits for."""
     of_it = RunRow.estimate_id == estimate_id
     session.execute(select(RunRow.id).where(of_it).order_by(RunRow.id).with_for_update(key_share=True))
     query = update(RunRow).where(of_it)
     session.execute(
-        query.values(predicted_bytes=prediction.peak_bytes, predicted_flops=float(prediction.train_flops)),
+        query.values(estimated_bytes=prediction.peak_bytes, estimated_flops=float(prediction.train_flops)),
         execution_options={"synchronize_session": False},
     )
 

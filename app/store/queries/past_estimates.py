@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, cast
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
-from app.domain.resources.calibration import PastNeed
+from app.domain.resources.calibration import CalibrationRun
 from app.domain.runs.status import Phase, RunStatus
 from app.store.tables import EstimateRow, RunRow
 
@@ -30,9 +30,9 @@ _MEASURED = (
     # the peak was predicted to be.
     or_(
         RunRow.trial_round.is_(None),
-        *(RunRow.predicted_bytes == _peak_in(phase) for phase in (Phase.TRAIN, Phase.LOAD)),
+        *(RunRow.estimated_bytes == _peak_in(phase) for phase in (Phase.TRAIN, Phase.LOAD)),
     ),
-    RunRow.predicted_bytes.is_not(None),
+    RunRow.estimated_bytes.is_not(None),
     RunRow.peak_bytes > 0,
 )
 
@@ -62,7 +62,7 @@ def devices(session: Session) -> list[Device]:
 
 def on_device(
     session: Session, device_name: str, precision: Precision, *, without: int | None = None
-) -> list[PastNeed]:
+) -> list[CalibrationRun]:
     """The newest runs on a device in a precision, newest first: those with the library versions of the newest one.
 
     `without` leaves a run out that is to be held against the others.
@@ -71,9 +71,9 @@ def on_device(
         RunRow.id,
         EstimateRow.request_json["task"].as_string().label("task"),
         RunRow.method_kind,
-        RunRow.predicted_bytes,
+        RunRow.estimated_bytes,
         RunRow.peak_bytes,
-        RunRow.predicted_flops,
+        RunRow.estimated_flops,
         RunRow.train_seconds,
         RunRow.step,
         RunRow.total_steps,
@@ -82,14 +82,14 @@ def on_device(
     query = select(*columns).where(*_MEASURED, RunRow.device_name == device_name, RunRow.precision == precision)
     rows = session.execute(query.order_by(RunRow.id.desc()).limit(MOST)).all()
     return [
-        PastNeed(
+        CalibrationRun(
             row.id,
             row.task,
             row.method_kind,
-            row.predicted_bytes or 0,
+            row.estimated_bytes or 0,
             row.peak_bytes or 0,
             # One that stopped early has done a share of what was predicted.
-            (row.predicted_flops or 0.0) * (row.step / row.total_steps if row.total_steps else 1.0),
+            (row.estimated_flops or 0.0) * (row.step / row.total_steps if row.total_steps else 1.0),
             row.train_seconds or 0.0,
         )
         for row in rows

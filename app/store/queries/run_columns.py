@@ -95,7 +95,7 @@ COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
     "loss": RunRow.loss,
     "train_loss": RunRow.train_loss,
     "peak": RunRow.peak_bytes,
-    "predicted": RunRow.predicted_bytes,
+    "estimated": RunRow.estimated_bytes,
     "train": RunRow.train_seconds,
     "wall": RunRow.wall_seconds,
     "speed": RunRow.tokens_per_second,

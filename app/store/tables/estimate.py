@@ -7,7 +7,7 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.data.previews import Preview, PreviewRequest
-from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
 from app.store.tables.base import Base, now
 
 
@@ -33,7 +33,7 @@ class EstimateRow(Base):
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
-    def request(self) -> PredictionRequest | PreviewRequest | MapRequest:
+    def request(self) -> EstimateRequest | PreviewRequest | MapRequest:
         """What was asked for."""
         match self.kind:
             case "map":
@@ -41,13 +41,13 @@ class EstimateRow(Base):
             case "preview":
                 return PreviewRequest.model_validate(self.request_json)
             case _:
-                return PredictionRequest.model_validate(self.request_json)
+                return EstimateRequest.model_validate(self.request_json)
 
     @property
-    def prediction(self) -> Prediction | None:
+    def prediction(self) -> ResourceEstimate | None:
         """The answer for a run, once it is ready."""
         found = self.kind == "run" and self.result_json
-        return Prediction.model_validate(found) if found else None
+        return ResourceEstimate.model_validate(found) if found else None
 
     @property
     def preview(self) -> Preview | None:

@@ -43,7 +43,7 @@ LISTED = (
     "loss",
     "train_loss",
     "peak_bytes",
-    "predicted_bytes",
+    "estimated_bytes",
     "train_seconds",
     "wall_seconds",
     "tokens_per_second",
@@ -174,9 +174,9 @@ class RunRow(Base):
 
     # what was predicted
     estimate_id: Mapped[int | None] = mapped_column(ForeignKey("estimates.id"), default=None, index=True)
-    predicted_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    estimated_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     """The peak, copied from the estimate once it is ready: calibration is one query."""
-    predicted_flops: Mapped[float | None] = mapped_column(default=None)
+    estimated_flops: Mapped[float | None] = mapped_column(default=None)
     """Of the whole training; of a large model, more than 64 bits hold."""
 
     __table_args__ = (

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.names import wrong
-from app.domain.resources.estimate import MapRequest, MemoryMap, Prediction, PredictionRequest
-from app.domain.resources.memory_fit import Accuracy, ArmFit, EstimateRequest, FitReport, State
+from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
+from app.domain.resources.memory_fit import Accuracy, ArmFit, EstimateSpec, FitReport, State
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.services.resources import memory_fit
@@ -23,7 +23,7 @@ from app.web.http.waiting import Wait, answered, partial
 
 router = APIRouter(prefix="/estimates", tags=["estimates"])
 
-KINDS: dict[str, type[BaseModel]] = {"arms": StudySpec, "method": RunSpec, "methods": EstimateRequest}
+KINDS: dict[str, type[BaseModel]] = {"arms": StudySpec, "method": RunSpec, "methods": EstimateSpec}
 """What a body is, by the field that only it has."""
 
 
@@ -36,7 +36,7 @@ def _told_apart(value: Any, _handler: ValidatorFunctionWrapHandler) -> Any:
     return KINDS[found[0]].model_validate(value)
 
 
-Asked = Annotated[StudySpec | RunSpec | EstimateRequest, WrapValidator(_told_apart)]
+Asked = Annotated[StudySpec | RunSpec | EstimateSpec, WrapValidator(_told_apart)]
 
 
 class EstimateAnswer(BaseModel):
@@ -65,8 +65,8 @@ class EstimateOut(BaseModel):
     state: State
     message: str
     """A sentence, where it failed."""
-    request: PredictionRequest | PreviewRequest | MapRequest
-    prediction: Prediction | None
+    request: EstimateRequest | PreviewRequest | MapRequest
+    prediction: ResourceEstimate | None
     preview: Preview | None
     map: MemoryMap | None
     created_at: datetime

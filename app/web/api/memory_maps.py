@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.domain.names import Name
-from app.domain.resources.memory_map import Length, MapQuestion, MapReport, Rows
+from app.domain.resources.memory_map import Length, MapReport, MapSpec, Rows
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from app.services.resources import memory_maps
@@ -15,7 +15,7 @@ from app.web.http.waiting import Wait, answered, partial
 
 router = APIRouter(prefix="/models", tags=["models"])
 
-USUAL = MapQuestion(base_model="any")
+USUAL = MapSpec(base_model="any")
 
 
 @router.get(
@@ -44,7 +44,7 @@ async def memory_map(
     """Method × length × batch on one device: fits, tight or does not fit, and the largest batch that fits.
 
     200 once it is worked out, 202 before that."""
-    question = MapQuestion(
+    question = MapSpec(
         base_model=name,
         task=task,
         labels=labels,

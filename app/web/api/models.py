@@ -124,11 +124,11 @@ class MethodOut(BaseModel):
             formula=adapted.facts.formula,
             paper=adapted.facts.paper,
             spec=adapted.spec,
-            fits=adapted.unfit is None,
+            fits=adapted.incompatibility is None,
             trainable_parameters=adapted.trainable,
             total_parameters=adapted.total,
             touches=list(adapted.touches),
-            reason=Remark.model_validate(adapted.unfit) if adapted.unfit else None,
+            reason=Remark.model_validate(adapted.incompatibility) if adapted.incompatibility else None,
             advice=[Remark.model_validate(advice) for advice in adapted.advice],
         )
 

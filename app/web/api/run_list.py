@@ -28,7 +28,7 @@ FIELDS = {
     "method": "method", "base_model": "model", "dataset": "data", "task": "task", "seed": "seed",
     "learning_rate": "learning_rate", "rank": "rank",
     "metric": "metric", "score": "score", "base_score": "base_score", "validation_score": "validation_score",
-    "loss": "loss", "train_loss": "train_loss", "peak_bytes": "peak", "predicted_bytes": "predicted",
+    "loss": "loss", "train_loss": "train_loss", "peak_bytes": "peak", "estimated_bytes": "estimated",
     "train_seconds": "train", "wall_seconds": "wall", "tokens_per_second": "speed",
     "trainable_parameters": "trainable", "total_parameters": "parameters", "artifact_bytes": "size", "step": "steps",
     "attempt": "attempts", "worker": "worker", "device_name": "device", "precision": "precision",
@@ -68,7 +68,7 @@ class RunBrief(BaseModel):
     """On the test split, in nats."""
     train_loss: float | None
     peak_bytes: int | None
-    predicted_bytes: int | None
+    estimated_bytes: int | None
     train_seconds: float | None
     wall_seconds: float | None
     tokens_per_second: float | None

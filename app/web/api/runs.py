@@ -77,7 +77,7 @@ class RunOut(BaseModel):
     finished_at: datetime | None
     estimate_id: int | None
     """Of what was predicted for it: GET /api/v1/estimates/{id}."""
-    predicted_bytes: int | None
+    estimated_bytes: int | None
     """Peak, without the device's own needs; GET /api/v1/runs/{id}/fit has those too."""
     failure: Failure | None
     """Where memory ran out, with the ledger of that moment."""
@@ -116,7 +116,7 @@ class RunOut(BaseModel):
             started_at=row.started_at,
             finished_at=row.finished_at,
             estimate_id=row.estimate_id,
-            predicted_bytes=row.predicted_bytes,
+            estimated_bytes=row.estimated_bytes,
             failure=row.failure,
             result=row.result,
             note=row.note,
@@ -148,7 +148,7 @@ def submit(
     """Queue a run. What does not fit the base model or the dataset is refused here, with the field and the remedy; so
     is what is predicted to need more memory than any live worker has, unless you insist."""
     if not insist:
-        memory_fit.refuse_misfit(db, bell, settings, spec)
+        memory_fit.require_memory_fit(db, bell, settings, spec)
     with db.transaction() as session:
         return RunOut.of(run_service.submit(session, bell, spec))
 
@@ -169,7 +169,7 @@ def annotate(db: Db, run_id: int, said: Annotation) -> RunOut:
 @router.get("/{run_id}/fit", operation_id="getRunFit", responses=problems(404))
 def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
     """What was predicted for a run, beside what was measured; where memory ran out, or it does not fit, the ways out
-    with what each would save. Ask again while `ways_pending`."""
+    with what each would save. Ask again while `savings_pending`."""
 
     def of_run(session: Session, bell: Doorbell | None) -> RunFit:
         return memory_fit.of_submitted(session, bell, settings, runs.get(session, run_id))

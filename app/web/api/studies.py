@@ -79,7 +79,7 @@ class PlanOut(BaseModel):
     """That look for learning rates."""
     train_seconds: float | None
     """Of all training, trials too, one run after the other, as past runs like them took; None where there are none."""
-    smallest_difference: float
+    detectable_difference: float
     """The smallest difference that it can show, a fraction."""
     can_decide: bool
     """That is within the margin, and it has two arms and two seeds at least."""
@@ -101,7 +101,7 @@ class PlanOut(BaseModel):
             runs=plan.runs,
             trials=plan.trials,
             train_seconds=plan.seconds,
-            smallest_difference=plan.shows,
+            detectable_difference=plan.shows,
             can_decide=can,
             seeds_that_would=None if can else plan.enough_seeds,
             items_that_would=None if can else plan.enough_items,
@@ -144,7 +144,7 @@ def submit(
     unless every arm fits the base model, nor if one is predicted to need more memory than any live worker has, unless
     you insist. `plan` says what it takes, and whether it can decide."""
     if not insist:
-        memory_fit.refuse_misfit(db, bell, settings, spec)
+        memory_fit.require_memory_fit(db, bell, settings, spec)
     with db.transaction() as session:
         plan = plan_of(session, spec)
         study = study_service.submit(session, bell, spec)

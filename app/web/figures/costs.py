@@ -4,7 +4,7 @@ left."""
 from collections.abc import Mapping
 
 from app.domain.comparison.costs import Costs
-from app.domain.resources.calibration import Estimate
+from app.domain.resources.calibration import EstimateBand
 from app.domain.runs.result import Memory
 from app.web.figures.drawing.stacks import Bar, Part
 from app.web.figures.figure import Key
@@ -60,7 +60,7 @@ def phase_bar(name: str, seconds: tuple[float, ...], total: float) -> Bar:
     return Bar(name, parts, total, duration(total))
 
 
-def train_bar(before: float, seconds: Estimate) -> Bar:
+def train_bar(before: float, seconds: EstimateBand) -> Bar:
     """A training as it was predicted; it begins `before` seconds after the claim, where the measured one does."""
     parts = (Part("", "transparent", before), Part(_("train"), "var(--p-backward)", seconds.value))
     band = (before + seconds.low, before + seconds.high)

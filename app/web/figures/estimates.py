@@ -2,23 +2,23 @@
 
 from collections.abc import Callable
 
-from app.domain.resources.calibration import Estimate, relative_error
+from app.domain.resources.calibration import EstimateBand, relative_error
 from app.web.figures.figure import Cell, Column
 from app.web.format import signed_percent
 from app.web.i18n import gettext as _
 
 
-def predicted_columns(title: str, unit: str, show: Callable[[float | None], str]) -> tuple[Column, ...]:
+def estimated_columns(title: str, unit: str, show: Callable[[float | None], str]) -> tuple[Column, ...]:
     """The prediction, the ends of its band, and how far it was off; `unit` ends the names: `bytes`."""
     return (
-        Column(f"predicted_{unit}", title, show),
-        Column(f"predicted_low_{unit}", _("from"), show),
-        Column(f"predicted_high_{unit}", _("to"), show),
+        Column(f"estimated_{unit}", title, show),
+        Column(f"estimated_low_{unit}", _("from"), show),
+        Column(f"estimated_high_{unit}", _("to"), show),
         Column("error", _("error"), signed_percent),
     )
 
 
-def predicted_cells(found: Estimate | None, measured: float) -> tuple[Cell, ...]:
+def estimated_cells(found: EstimateBand | None, measured: float) -> tuple[Cell, ...]:
     """The cells of these columns; empty ones where nothing was predicted."""
     if found is None:
         return (None,) * 4

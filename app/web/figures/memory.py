@@ -12,7 +12,7 @@ from app.domain.resources.calibration import relative_error
 from app.web.figures.costs import OWNERS, WIDTHS, owner_bar, owner_key, owners
 from app.web.figures.drawing import stacks
 from app.web.figures.drawing.stacks import Bar, Stacks
-from app.web.figures.estimates import predicted_cells, predicted_columns
+from app.web.figures.estimates import estimated_cells, estimated_columns
 from app.web.figures.figure import Cell, Column, Figure, Key, Table
 from app.web.figures.owners import LEDGER, Foreseen, Sizes, ledger_bar, ledger_key, ledger_sizes
 from app.web.format import capitalized, mib, signed_percent
@@ -164,11 +164,11 @@ def _ledger_table(done: Done, foreseen: Mapping[str, Foreseen]) -> Table:
     columns = [Column("arm", _("arm"))]
     columns += [Column(f"{css}_bytes", _(word), lambda v: mib(v, 1)) for css, word in LEDGER]
     columns.append(Column("peak_bytes", _("measured peak"), lambda v: mib(v, 1)))
-    columns += predicted_columns(_("predicted peak"), "bytes", lambda v: mib(v, 1))
+    columns += estimated_columns(_("predicted peak"), "bytes", lambda v: mib(v, 1))
     rows: list[tuple[Cell, ...]] = []
     for arm, costs in done:
         guess, peak = foreseen.get(arm.title), costs.peak_bytes.mean
-        rows.append((arm.title, *(measured(costs) or ()), peak, *predicted_cells(guess.peak if guess else None, peak)))
+        rows.append((arm.title, *(measured(costs) or ()), peak, *estimated_cells(guess.peak if guess else None, peak)))
     return Table(tuple(columns), tuple(rows))
 
 

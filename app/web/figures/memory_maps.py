@@ -70,7 +70,7 @@ def _heat(report: MapReport, method: int, cells: list[MapCellFit], unit: str, ro
             Cell(
                 column=lengths.index(c.length),
                 row=sizes.index(c.rows),
-                verdict=VERDICTS.get(c.fit, "misfit"),
+                verdict=VERDICTS.get(c.fit, "does_not_fit"),
                 label=_written(c.peak.value, unit),
                 share=c.peak.value / room if room else 0.0,
             )

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from app.domain.resources.calibration import Estimate
-from app.domain.resources.estimate import Prediction
+from app.domain.resources.calibration import EstimateBand
+from app.domain.resources.estimate import ResourceEstimate
 from app.domain.resources.ledger import OWNERS, Owner
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Memory
@@ -37,7 +37,7 @@ def ledger_sizes(found: Mapping[Owner, float], train_peak: float, peak: float) -
     return (*known, max(0.0, train_peak - sum(known)), max(0.0, peak - max(train_peak, sum(known))))
 
 
-def foreseen_sizes(found: Prediction, peak: float) -> Sizes:
+def foreseen_sizes(found: ResourceEstimate, peak: float) -> Sizes:
     """Of a prediction; what an estimated peak has beyond that of the largest phase is the device's constant."""
     constant = peak - found.peak_bytes
     return ledger_sizes(found.ledger.owners, found.ledger.total + constant, peak)
@@ -53,9 +53,9 @@ class Foreseen:
     """What was predicted for a run, on the device that it was made on."""
 
     sizes: Sizes
-    peak: Estimate
+    peak: EstimateBand
     """Bytes: the prediction and the device's constant."""
-    train: Estimate | None
+    train: EstimateBand | None
     """Seconds; None where no run has told the device's rate."""
 
     @classmethod

@@ -69,8 +69,8 @@ def clocks(found: Clocks, fit: RunFit | None) -> Figure:
     if fit and fit.train_seconds:
         guess = fit.train_seconds
         bars.append(train_bar(before_training(seconds), guess))
-        rows.append(("train_predicted", guess.value, ""))
-        rows += [("train_predicted_low", guess.low, ""), ("train_predicted_high", guess.high, "")]
+        rows.append(("train_estimated", guess.value, ""))
+        rows += [("train_estimated_low", guess.low, ""), ("train_estimated_high", guess.high, "")]
         note = " ".join((note, _("Below it: the training as it was predicted, with the band.")))
     return Figure(
         name="clocks",
@@ -94,7 +94,7 @@ def _figure(title: str, note: str, bar: tuple[str, Sizes, float], guess: Foresee
     if guess:
         bars.append(guess.bar)
         note = " ".join((note, _("Pale: predicted, with its band.")))
-        columns.append(Column("predicted_bytes", _("predicted"), lambda v: mib(v, 1)))
+        columns.append(Column("estimated_bytes", _("predicted"), lambda v: mib(v, 1)))
         rows = [(*row, its) for row, its in zip(rows, (*guess.sizes, guess.peak.value), strict=True)]
     return Figure(
         name="owners",

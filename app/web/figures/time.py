@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.resources.calibration import Estimate, relative_error
+from app.domain.resources.calibration import EstimateBand, relative_error
 from app.web.figures.costs import PHASES, WIDTHS, before_training, phase_bar, phases, train_bar
 from app.web.figures.drawing import stacks
 from app.web.figures.drawing.stacks import Bar, Stacks
-from app.web.figures.estimates import predicted_cells, predicted_columns
+from app.web.figures.estimates import estimated_cells, estimated_columns
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.owners import Foreseen
 from app.web.format import capitalized, decimal, duration
@@ -73,7 +73,7 @@ def _done(found: StudyComparison) -> Done:
     return [(arm, arm.costs) for arm in found.arms if arm.costs]
 
 
-def _train(foreseen: Mapping[str, Foreseen], arm: StudyArm) -> Estimate | None:
+def _train(foreseen: Mapping[str, Foreseen], arm: StudyArm) -> EstimateBand | None:
     guess = foreseen.get(arm.title)
     return guess.train if guess else None
 
@@ -142,9 +142,9 @@ def _table(done: Done, foreseen: Mapping[str, Foreseen]) -> Table:
         columns.append(Column(f"{name}_seconds", _(word), decimal))
     columns.append(Column("wall_seconds", _("whole attempt"), decimal))
     columns.append(Column("train_seconds", _("measured training"), decimal))
-    columns += predicted_columns(_("predicted training"), "train_seconds", decimal)
+    columns += estimated_columns(_("predicted training"), "train_seconds", decimal)
     rows = (
-        (arm.title, *phases(c.clocks), c.wall_seconds.mean, train, *predicted_cells(_train(foreseen, arm), train))
+        (arm.title, *phases(c.clocks), c.wall_seconds.mean, train, *estimated_cells(_train(foreseen, arm), train))
         for arm, c in done
         for train in (c.train_seconds.mean,)
     )

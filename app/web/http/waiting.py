@@ -34,7 +34,7 @@ class Report(Protocol):
         """Nothing more will come."""
 
     @property
-    def unasked(self) -> int:
+    def unrequested(self) -> int:
         """Of what is missing, what nobody has asked for."""
 
 
@@ -58,7 +58,7 @@ def look_or_ask(db: Database, bell: Doorbell, make: Callable[[Session, Doorbell 
     """Look; and ask for what nobody has asked for."""
     with db.reading() as session:
         found = make(session, None)
-    return _ask(db, bell, make) if found.unasked else found
+    return _ask(db, bell, make) if found.unrequested else found
 
 
 def _ask(db: Database, bell: Doorbell, make: Callable[[Session, Doorbell | None], Answer]) -> Answer:

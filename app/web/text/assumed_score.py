@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app.domain.studies.power import GRADED_SCORE, SCORE, seen_disagreement
+from app.domain.studies.power import GRADED_SCORE, SCORE, observed_disagreement
 from app.domain.tasks import METRICS, MetricName
 from app.store.queries import evaluations
 from app.store.queries.past_runs import PastRun
@@ -25,7 +25,7 @@ class Chance:
     metric: MetricName
     score: float
     disagreement: float | None = None
-    """As `smallest_difference` takes it; None where it is assumed."""
+    """As `detectable_difference` takes it; None where it is assumed."""
     runs: int = 0
     """Past runs that these are from."""
 
@@ -39,7 +39,7 @@ class Chance:
         scores = evaluations.test_scores(session, ids)
         found = [scores[run_id, "adapted"] for run_id in ids if (run_id, "adapted") in scores]
         alike = [one.scores[None, :] for one in found if one.items_hash == found[-1].items_hash and len(one.scores) > 1]
-        return cls(metric, max(run.score for run in newest.values()), seen_disagreement(alike), len(alike))
+        return cls(metric, max(run.score for run in newest.values()), observed_disagreement(alike), len(alike))
 
     @property
     def words(self) -> str:

@@ -115,7 +115,11 @@ def _resolution(found: StudyComparison) -> Caveat | None:
     """Said where the study cannot show a difference as small as its margin, and an arm has no interval over seeds yet,
     which would say it better."""
     waits = any(arm.verdict_kind in (VerdictKind.NONE, VerdictKind.HINT) for arm in found.others)
-    if not waits or found.smallest_difference is None or found.smallest_difference * 100 <= found.spec.margin_points:
+    if (
+        not waits
+        or found.detectable_difference is None
+        or found.detectable_difference * 100 <= found.spec.margin_points
+    ):
         return None
     return Caveat(can_show(found))
 

@@ -60,7 +60,7 @@ FINDINGS: dict[FindingCode, str] = {
     "imbalance": marked("Labels out of balance"),
 }
 SEVERITIES: dict[Severity, tuple[str, str]] = {
-    "blocks": ("misfit", marked("blocks")),
+    "blocks": ("does_not_fit", marked("blocks")),
     "warns": ("tight", marked("keep in mind")),
     "notes": ("queued", marked("worth knowing")),
 }

@@ -196,12 +196,12 @@ def _without_verdict(found: StudyComparison) -> list[str]:
 
 def can_show(found: StudyComparison) -> str:
     """The smallest difference that this study can show; empty where that is not known."""
-    if found.smallest_difference is None or not found.items:
+    if found.detectable_difference is None or not found.items:
         return ""
     seeds = ngettext("%(num)s seed", "%(num)s seeds", len(found.spec.seeds))
     return _(
         "%(items)s test items and %(seeds)s can show a difference of about %(smallest)s points",
         items=count(found.items),
         seeds=seeds,
-        smallest=decimal(found.smallest_difference * 100),
+        smallest=decimal(found.detectable_difference * 100),
     )

@@ -2,20 +2,18 @@
 
 from dataclasses import dataclass
 
-from app.domain.resources.calibration import Estimate, Fit, relative_error
+from app.domain.resources.calibration import EstimateBand, Fit, relative_error
 from app.domain.resources.ledger import Ledger, Moment
 from app.domain.resources.memory_fit import RunFit
-from app.domain.resources.savings import WAYS, WayName
+from app.domain.resources.savings import SAVINGS, SavingName
 from app.web.format import GIB, MIB, NBSP, capitalized, count, decimal, duration, file_size, mib, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 
-STATES: dict[Fit, str] = {"fits": "fits", "tight": "tight", "does not fit": "misfit", "unknown": "unknown"}
-"""A fit, as `components/state.html` knows it."""
 FITS: dict[Fit, str] = {
     "fits": marked("fits"),
     "tight": marked("tight"),
-    "does not fit": marked("does not fit"),
+    "does_not_fit": marked("does not fit"),
     "unknown": marked("not known yet"),
 }
 MOMENTS: dict[Moment, str] = {
@@ -28,9 +26,9 @@ MOMENTS: dict[Moment, str] = {
 NOTHING_OFF = 0.0005
 
 
-def said(state: str) -> str:
-    """A state in words."""
-    return _(next(FITS[fit] for fit, its in STATES.items() if its == state))
+def said(fit: Fit) -> str:
+    """A fit in words."""
+    return _(FITS[fit])
 
 
 def basis(runs: int) -> str:
@@ -38,7 +36,7 @@ def basis(runs: int) -> str:
     return ngettext("from %(num)s past run", "from %(num)s past runs", runs) if runs else _("assumed")
 
 
-def band(found: Estimate) -> str:
+def band(found: EstimateBand) -> str:
     """Of bytes: `382 to 414 MiB`."""
     if found.high >= GIB:
         low, high, unit = decimal(found.low / GIB), decimal(found.high / GIB), "GiB"
@@ -49,7 +47,7 @@ def band(found: Estimate) -> str:
     return _("%(low)s to %(high)s", low=low, high=f"{high}{NBSP}{unit}")
 
 
-def time_band(found: Estimate) -> str:
+def time_band(found: EstimateBand) -> str:
     """Of seconds: `50 s to 1 min 4 s`; empty where it has no width."""
     low, high = duration(found.low), duration(found.high)
     return "" if low == high else _("%(low)s to %(high)s", low=low, high=high)
@@ -111,9 +109,9 @@ def exact(size: float) -> str:
     return f"{decimal(size / GIB, 2)}{NBSP}GiB" if size >= 10 * GIB else f"{decimal(size / MIB, 0)}{NBSP}MiB"
 
 
-def way(name: WayName) -> str:
+def way(name: SavingName) -> str:
     """What a way out does, as a sentence without its stop."""
-    return capitalized(_(WAYS[name]))
+    return capitalized(_(SAVINGS[name]))
 
 
 def peak_words(found: Ledger) -> str:

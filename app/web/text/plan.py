@@ -14,8 +14,8 @@ from app.domain.comparison.study import POINT
 from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import FieldError, Invalid
 from app.domain.methods import Family
-from app.domain.resources.calibration import Estimate
-from app.domain.studies.power import enough_items, smallest_difference
+from app.domain.resources.calibration import EstimateBand
+from app.domain.studies.power import detectable_difference, enough_items
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import TuningSpec, budget, trials_owed
 from app.domain.tasks import METRICS
@@ -44,7 +44,7 @@ class ArmPlan:
     """Of one run's training; None where neither an estimate nor a like run tells."""
     device: str
     """Where the like runs were made, or the worker that it is estimated for."""
-    estimate: Estimate | None = None
+    estimate: EstimateBand | None = None
     """Of the same seconds, with a band; None where they are those of like runs."""
 
     @property
@@ -129,7 +129,7 @@ class Plan:
         """What the seeds would add that are needed to decide."""
         return self._seconds(self.enough_seeds - self.seeds) if self.enough_seeds else None
 
-    def timed(self, estimates: Mapping[str, Estimate], worker: str) -> "Plan":
+    def timed(self, estimates: Mapping[str, EstimateBand], worker: str) -> "Plan":
         """With the estimates of a worker, by arm, in the place of what like runs took."""
         found = (
             replace(arm, seconds=estimate.value, device=worker, estimate=estimate)
@@ -175,7 +175,7 @@ def _plan(
     owed = {run.arm: run.spec for run in spec.owed()}
 
     def shows(count: int, test_items: int = items) -> float:
-        return smallest_difference(
+        return detectable_difference(
             test_items,
             count,
             chance.score,

@@ -93,19 +93,24 @@ def test_the_placement_says_where_adapters_go_and_the_pooler_gets_none() -> None
 
 
 def test_a_model_without_a_known_feed_forward_is_refused_with_what_it_has() -> None:
-    unfit = BottleneckAdapterSpec(placement="pfeiffer").unfit(_model([("attention.o", WIDTH), ("ff.layer_2", WIDTH)]))
-    assert unfit is not None
-    assert unfit.path == "kind"
-    assert "bert.encoder.layer.0 of BertForSequenceClassification (its linear layers: o, layer_2)" in unfit.message
+    incompatibility = BottleneckAdapterSpec(placement="pfeiffer").incompatibility(
+        _model([("attention.o", WIDTH), ("ff.layer_2", WIDTH)])
+    )
+    assert incompatibility is not None
+    assert incompatibility.path == "kind"
+    assert (
+        "bert.encoder.layer.0 of BertForSequenceClassification (its linear layers: o, layer_2)"
+        in incompatibility.message
+    )
 
 
 def test_houlsby_without_a_known_attention_is_refused_and_pfeiffer_is_offered() -> None:
     model = _model([("mixer.out", WIDTH), ("output.dense", WIDTH)])
-    unfit = BottleneckAdapterSpec().unfit(model)
-    assert unfit is not None
-    assert unfit.path == "placement"
-    assert "pfeiffer" in unfit.remedy
-    assert BottleneckAdapterSpec(placement="pfeiffer").unfit(model) is None
+    incompatibility = BottleneckAdapterSpec().incompatibility(model)
+    assert incompatibility is not None
+    assert incompatibility.path == "placement"
+    assert "pfeiffer" in incompatibility.remedy
+    assert BottleneckAdapterSpec(placement="pfeiffer").incompatibility(model) is None
 
 
 def test_a_bottleneck_as_wide_as_the_model_is_advised_against() -> None:

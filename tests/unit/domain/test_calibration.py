@@ -13,8 +13,8 @@ from app.domain.resources.calibration import (
     RATE_FACTOR,
     USUAL_SHARE,
     Calibration,
-    Estimate,
-    PastNeed,
+    CalibrationRun,
+    EstimateBand,
     alike,
     calibrate,
     fit,
@@ -23,7 +23,7 @@ from app.domain.resources.calibration import (
     train_seconds,
     usable,
 )
-from app.domain.resources.savings import WAYS, ways_out
+from app.domain.resources.savings import SAVINGS, saving_options
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from tests.predictions import request
@@ -31,15 +31,15 @@ from tests.predictions import request
 CLASSES: Task = "sequence-classification"
 
 
-def calibrated(past: list[PastNeed], **more: Any) -> Calibration:
+def calibrated(past: list[CalibrationRun], **more: Any) -> Calibration:
     """Of full fine-tuning of a classifier on a CPU."""
     return calibrate("cpu", False, past, CLASSES, "full", **more)
 
 
-def past(*extra: int, rate: float = 1e11) -> list[PastNeed]:
+def past(*extra: int, rate: float = 1e11) -> list[CalibrationRun]:
     """Runs that needed so many MiB more than was predicted."""
     return [
-        PastNeed(n, CLASSES, "full", 100 * MIB, (100 + more) * MIB, 1e12, 1e12 / rate)
+        CalibrationRun(n, CLASSES, "full", 100 * MIB, (100 + more) * MIB, 1e12, 1e12 / rate)
         for n, more in enumerate(extra, start=1)
     ]
 
@@ -92,7 +92,7 @@ def test_a_run_is_held_against_an_estimate_that_it_had_no_part_in() -> None:
 
 def test_runs_of_the_same_method_teach_more_than_others() -> None:
     others = past(30, 40)
-    own = [PastNeed(9, CLASSES, "lora", 50 * MIB, 150 * MIB, 1e12, 1.0)]
+    own = [CalibrationRun(9, CLASSES, "lora", 50 * MIB, 150 * MIB, 1e12, 1.0)]
     assert alike([*others, *own], CLASSES, "lora") == own
     assert alike(others, CLASSES, "lora") == others
 
@@ -124,17 +124,17 @@ def test_a_few_runs_of_one_speed_do_not_make_a_time_certain() -> None:
 
 
 def test_runs_that_tell_no_rate_leave_it_to_the_matrix_product() -> None:
-    silent = [run._replace(predicted_flops=0.0) for run in past(30)]
+    silent = [run._replace(estimated_flops=0.0) for run in past(30)]
     told = train_seconds(10**12, calibrated(silent, matmul_flops=1e11))
     assert told is not None and told.runs == 0 and told.value == pytest.approx(10 / USUAL_SHARE)
     assert train_seconds(10**12, calibrated(silent)) is None
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "says"), [(5, 6, "fits"), (5, 8, "tight"), (7.2, 9, "does not fit"), (6.4, 6.6, "tight")]
+    ("low", "high", "says"), [(5, 6, "fits"), (5, 8, "tight"), (7.2, 9, "does_not_fit"), (6.4, 6.6, "tight")]
 )
 def test_it_is_tight_where_the_band_reaches_what_a_host_has_left(low: float, high: float, says: str) -> None:
-    need = Estimate(value=(low + high) / 2 * GIB, low=low * GIB, high=high * GIB, runs=1)
+    need = EstimateBand(value=(low + high) / 2 * GIB, low=low * GIB, high=high * GIB, runs=1)
     assert usable(8 * GIB, "cpu") == pytest.approx(7.2 * GIB - 700 * MIB)
     assert fit(need, 8 * GIB, "cpu") == says
     assert fit(need, None, "cpu") == "unknown"
@@ -148,24 +148,24 @@ def test_a_cards_context_and_what_its_allocator_holds_are_taken_off() -> None:
 
 def test_each_way_out_changes_one_thing_and_says_which() -> None:
     asked = request(training=TrainingArguments(max_length=128))
-    found = {way.name: way for way in ways_out(asked)}
-    assert set(found) == set(WAYS) - {"qlora"}  # QLoRA holds its base on a card
+    found = {way.name: way for way in saving_options(asked)}
+    assert set(found) == set(SAVINGS) - {"qlora"}  # QLoRA holds its base on a card
     assert found["accumulation"].fields == {
         "training.per_device_train_batch_size": 4,
         "training.gradient_accumulation_steps": 4,
     }
     assert len({way.request.key for way in found.values()} | {asked.key}) == len(found) + 1
-    assert "qlora" in {way.name for way in ways_out(request(device="cuda"))}
+    assert "qlora" in {way.name for way in saving_options(request(device="cuda"))}
 
 
 def test_what_a_run_has_already_is_no_way_out() -> None:
     lean = TrainingArguments(gradient_checkpointing=True, per_device_train_batch_size=1, max_length=32)
-    assert [way.name for way in ways_out(request(method=HeadOnlySpec(), training=lean, bf16=True))] == []
-    assert "lora" not in {way.name for way in ways_out(request(method=LoraSpec()))}
+    assert [way.name for way in saving_options(request(method=HeadOnlySpec(), training=lean, bf16=True))] == []
+    assert "lora" not in {way.name for way in saving_options(request(method=LoraSpec()))}
 
 
 def test_lora_as_a_way_out_adapts_the_layers_that_the_model_has() -> None:
     chosen = LoraSpec(r=8, target_modules="all-linear")
-    [way] = [way for way in ways_out(request(method=FullSpec()), chosen) if way.name == "lora"]
+    [way] = [way for way in saving_options(request(method=FullSpec()), chosen) if way.name == "lora"]
     assert way.request.method == chosen
     assert way.fields == {"method": {"kind": "lora", "target_modules": "all-linear"}}

@@ -193,12 +193,12 @@ def test_forgetting_is_the_mean_over_the_seeds_that_measured_it() -> None:
 
 
 def test_what_a_study_can_show_follows_from_the_items_that_were_seen() -> None:
-    assumed = compare(SPEC, [], test_items=ITEMS).smallest_difference
-    alike = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.9}).smallest_difference
-    unlike = weighed({"full": 0.9, "LoRA r=8": 0.5, "head only": 0.2}).smallest_difference
+    assumed = compare(SPEC, [], test_items=ITEMS).detectable_difference
+    alike = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.9}).detectable_difference
+    unlike = weighed({"full": 0.9, "LoRA r=8": 0.5, "head only": 0.2}).detectable_difference
     assert assumed and alike and unlike
     assert alike < assumed < unlike
 
 
 def test_a_single_test_item_can_show_nothing() -> None:
-    assert compare(SPEC, [], test_items=1).smallest_difference is None
+    assert compare(SPEC, [], test_items=1).detectable_difference is None

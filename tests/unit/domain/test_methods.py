@@ -182,13 +182,16 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
 def test_what_does_not_fit_is_said_with_the_numbers_and_a_remedy(
     spec: MethodSpec, model: TaskModel, fault: FieldError
 ) -> None:
-    assert spec.unfit(model) == fault
+    assert spec.incompatibility(model) == fault
 
 
 def test_prompts_fit_language_models_of_every_kind() -> None:
     for spec in (PromptSpec(), PTuningSpec(), PrefixSpec()):
-        assert spec.unfit(gpt2().model_copy(update={"task": "causal-lm", "head": []})) is None
-        assert spec.unfit(BERT.model_copy(update={"task": "seq2seq-lm", "head": [], "encoder_decoder": True})) is None
+        assert spec.incompatibility(gpt2().model_copy(update={"task": "causal-lm", "head": []})) is None
+        assert (
+            spec.incompatibility(BERT.model_copy(update={"task": "seq2seq-lm", "head": [], "encoder_decoder": True}))
+            is None
+        )
 
 
 ADVICE: list[tuple[MethodSpec, str, str]] = [
@@ -201,7 +204,7 @@ ADVICE: list[tuple[MethodSpec, str, str]] = [
 
 @pytest.mark.parametrize(("spec", "path", "remedy"), ADVICE, ids=lambda value: getattr(value, "kind", ""))
 def test_a_rank_that_gains_nothing_is_warned_about(spec: MethodSpec, path: str, remedy: str) -> None:
-    assert spec.unfit(BERT) is None
+    assert spec.incompatibility(BERT) is None
     (advice,) = spec.advice(BERT)
     assert advice.path == path and remedy in advice.remedy
     lower = spec.model_copy(update={path: 3})

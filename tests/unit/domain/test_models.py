@@ -50,7 +50,7 @@ def test_a_pattern_is_for_whole_names() -> None:
 
 
 def test_a_target_that_is_only_part_of_a_name_fits_nothing() -> None:
-    problem = TINY_FACTS.unfit(LoraSpec(target_modules=["uery"]), TASK)
+    problem = TINY_FACTS.incompatibility(LoraSpec(target_modules=["uery"]), TASK)
     assert problem is not None
     assert problem.message == "BertForSequenceClassification has no linear module 'uery'"
     assert problem.remedy == 'choose from: query, key, value, dense, or "all-linear"'
@@ -59,14 +59,14 @@ def test_a_target_that_is_only_part_of_a_name_fits_nothing() -> None:
 def test_an_architecture_that_peft_does_not_know_needs_named_targets() -> None:
     odd = TINY.model_copy(update={"model_type": "odd", "default_targets": {}})
     strange = ModelFacts.model_validate(TINY_FACTS.model_copy(update={"tasks": {TASK: odd}}).model_dump())
-    problem = strange.unfit(LoraSpec(), TASK)
+    problem = strange.incompatibility(LoraSpec(), TASK)
     assert problem is not None and problem.message == "PEFT has no default target modules for odd"
-    assert strange.unfit(LoraSpec(target_modules=["key"]), TASK) is None
-    assert strange.unfit(FullSpec(), TASK) is None
+    assert strange.incompatibility(LoraSpec(target_modules=["key"]), TASK) is None
+    assert strange.incompatibility(FullSpec(), TASK) is None
 
 
 def test_of_a_task_that_the_model_cannot_do_nothing_is_said_twice() -> None:
-    assert TINY_FACTS.unfit(LoraSpec(target_modules=["nowhere"]), "causal-lm") is None
+    assert TINY_FACTS.incompatibility(LoraSpec(target_modules=["nowhere"]), "causal-lm") is None
 
 
 def test_what_a_method_touches_are_modules_of_the_model() -> None:

@@ -8,7 +8,7 @@ import pytest
 from app.domain.comparison.intervals import Difference, Scores, difference
 from app.domain.comparison.verdict import VerdictKind, confidence_after, word
 from app.domain.studies import power
-from app.domain.studies.power import needs, seen_disagreement, smallest_difference
+from app.domain.studies.power import detectable_difference, needs, observed_disagreement
 
 
 def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88) -> Scores:
@@ -99,53 +99,53 @@ def test_a_single_seed_asks_for_two_at_least_and_says_that_it_assumes() -> None:
 
 
 def test_a_plan_for_three_and_five_seeds_on_646_items() -> None:
-    assert smallest_difference(646, 3, 0.89) == pytest.approx(0.018, abs=0.0015)
-    assert smallest_difference(646, 5, 0.89) == pytest.approx(0.015, abs=0.001)
+    assert detectable_difference(646, 3, 0.89) == pytest.approx(0.018, abs=0.0015)
+    assert detectable_difference(646, 5, 0.89) == pytest.approx(0.015, abs=0.001)
 
 
 def test_a_plan_shows_more_with_more_seeds_and_items_and_less_with_more_chance() -> None:
-    plan = smallest_difference(646, 3, 0.89)
-    assert smallest_difference(646, 4, 0.89) < plan
-    assert smallest_difference(2000, 3, 0.89) < plan
-    assert smallest_difference(646, 3, 0.7) > plan
-    assert smallest_difference(646, 3, 0.89, seed_sd=0.02) > plan
-    assert smallest_difference(646, 3, 0.89, disagreement=0.2) > plan
-    assert smallest_difference(646, 3, 0.89, confidence=0.99) > plan
+    plan = detectable_difference(646, 3, 0.89)
+    assert detectable_difference(646, 4, 0.89) < plan
+    assert detectable_difference(2000, 3, 0.89) < plan
+    assert detectable_difference(646, 3, 0.7) > plan
+    assert detectable_difference(646, 3, 0.89, seed_sd=0.02) > plan
+    assert detectable_difference(646, 3, 0.89, disagreement=0.2) > plan
+    assert detectable_difference(646, 3, 0.89, confidence=0.99) > plan
 
 
 @pytest.mark.parametrize("score", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("seeds", [1, 2, 100])
 def test_a_plan_is_a_number_at_the_corners(seeds: int, score: float) -> None:
-    assert smallest_difference(2, seeds, score) > 0
-    assert 0 < smallest_difference(10**6, seeds, score) < 0.1
+    assert detectable_difference(2, seeds, score) > 0
+    assert 0 < detectable_difference(10**6, seeds, score) < 0.1
 
 
 @pytest.mark.parametrize(("items", "seeds", "score"), [(1, 3, 0.9), (100, 0, 0.9), (100, 3, 89)])
 def test_a_plan_without_a_study_is_refused(items: int, seeds: int, score: float) -> None:
     with pytest.raises(ValueError, match="a plan needs"):
-        smallest_difference(items, seeds, score)
+        detectable_difference(items, seeds, score)
 
 
 def test_values_between_right_and_wrong_are_assumed_to_vary_less() -> None:
-    assert smallest_difference(646, 3, 0.5, graded=True) < smallest_difference(646, 3, 0.5)
+    assert detectable_difference(646, 3, 0.5, graded=True) < detectable_difference(646, 3, 0.5)
     seen = {"graded": True, "disagreement": 0.05}
-    assert smallest_difference(646, 3, 0.5, **seen) == smallest_difference(646, 3, 0.5, disagreement=0.05)
+    assert detectable_difference(646, 3, 0.5, **seen) == detectable_difference(646, 3, 0.5, disagreement=0.05)
 
 
 def test_the_disagreement_seen_is_the_share_of_items_on_which_two_equal_runs_differ() -> None:
     a = np.zeros((1, 1000))
     b = a.copy()
     a[0, :30], b[0, 30:60] = 1, 1
-    assert seen_disagreement([a, b]) == pytest.approx(0.06, rel=0.01)
-    assert seen_disagreement([np.tile(a, (3, 1)), b]) == pytest.approx(0.06, rel=0.01)
-    assert seen_disagreement([a / 2, b / 2]) == pytest.approx(0.015, rel=0.01)
+    assert observed_disagreement([a, b]) == pytest.approx(0.06, rel=0.01)
+    assert observed_disagreement([np.tile(a, (3, 1)), b]) == pytest.approx(0.06, rel=0.01)
+    assert observed_disagreement([a / 2, b / 2]) == pytest.approx(0.015, rel=0.01)
 
 
 def test_a_difference_that_is_the_same_on_every_item_is_no_disagreement() -> None:
     a = np.linspace(0, 0.9, 500)[None, :]
-    assert seen_disagreement([a, a + 0.1]) == pytest.approx(0.0, abs=1e-12)
+    assert observed_disagreement([a, a + 0.1]) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_one_arm_alone_shows_no_disagreement() -> None:
-    assert seen_disagreement([np.ones((3, 10))]) is None
-    assert seen_disagreement([np.ones((3, 10)), np.ones((0, 10))]) is None
+    assert observed_disagreement([np.ones((3, 10))]) is None
+    assert observed_disagreement([np.ones((3, 10)), np.ones((0, 10))]) is None

@@ -14,7 +14,7 @@ import pytest
 
 from app.domain.comparison.intervals import difference
 from app.domain.comparison.verdict import VerdictKind
-from app.domain.studies.power import smallest_difference
+from app.domain.studies.power import detectable_difference
 
 STUDIES = 1000
 MOST = 0.06
@@ -90,4 +90,4 @@ def test_the_half_width_of_a_study_of_646_items_is_as_documented_and_as_planned(
     assert sqrt(np.mean([d.seed_variance for d in pairs])) == pytest.approx(0.007, abs=0.0004)
     mean = float(np.mean([d.half_width for d in pairs]))
     assert 100 * mean == pytest.approx(points, abs=0.15)
-    assert smallest_difference(646, seeds, 0.89) == pytest.approx(mean, rel=0.1)
+    assert detectable_difference(646, seeds, 0.89) == pytest.approx(mean, rel=0.1)

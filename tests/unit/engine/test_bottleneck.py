@@ -90,7 +90,7 @@ def test_every_block_has_its_adapters_and_the_first_answer_is_the_base_models(
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if task == "seq2seq-lm":
         inputs["decoder_input_ids"] = ids[:, :3]
-    assert spec.unfit(facts) is None
+    assert spec.incompatibility(facts) is None
     with torch.no_grad():  # attention takes another kernel where it needs a gradient
         plain = model(**inputs).logits
         adapted = bottleneck.apply(model, spec, facts)
@@ -111,10 +111,10 @@ def test_bert_base_has_as_many_as_the_paper_counts() -> None:
 
 def test_an_architecture_without_such_projections_is_refused_in_a_sentence() -> None:
     facts = on_task(XLNetConfig(d_model=32, n_layer=2, n_head=2, d_inner=64, vocab_size=40), "sequence-classification")
-    unfit = BottleneckAdapterSpec().unfit(facts)
-    assert unfit is not None
-    assert "no output projection of a feed-forward is known in transformer.layer.0 of XLNet" in unfit.message
-    assert "layer_1, layer_2" in unfit.message
+    incompatibility = BottleneckAdapterSpec().incompatibility(facts)
+    assert incompatibility is not None
+    assert "no output projection of a feed-forward is known in transformer.layer.0 of XLNet" in incompatibility.message
+    assert "layer_1, layer_2" in incompatibility.message
 
 
 def test_an_adapter_is_the_formula() -> None:

@@ -50,7 +50,7 @@ def put(spec: MethodSpec, name: str) -> nn.Module:
 def test_a_method_fits_every_kind_of_model_but_those_that_are_known_not_to() -> None:
     for spec in tried.EVERY:
         for name, task in tried.MODELS.items():
-            fault = spec.unfit(describe(tried.model(name), task))
+            fault = spec.incompatibility(describe(tried.model(name), task))
             assert (fault is not None) == ((spec.kind, name) in tried.UNFIT), (spec.kind, name, fault)
             assert fault is None or (fault.message and fault.remedy and fault.path)
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import FullSpec
-from app.domain.resources.estimate import PredictionRequest
+from app.domain.resources.estimate import EstimateRequest
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from tests import tiny, tiny_lm
@@ -123,7 +123,7 @@ def test_a_configuration_cannot_name_a_program_to_be_fetched(tmp_path: Path) -> 
     )
     config = load_config(str(directory), "")
     assert (config._attn_implementation, config._experts_implementation) == (None, None)
-    pasted = PredictionRequest(
+    pasted = EstimateRequest(
         location="", config=json.loads((directory / "config.json").read_text()), task="sequence-classification",
         labels=2, method=FullSpec(), training=TrainingArguments(), device="cpu", bf16=False,
     )  # fmt: skip

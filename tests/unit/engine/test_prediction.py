@@ -8,7 +8,7 @@ import torch
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec, QloraSpec
-from app.domain.resources.estimate import MapRequest, PredictionRequest
+from app.domain.resources.estimate import EstimateRequest, MapRequest
 from app.domain.resources.ledger import OWNERS, Ledger
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
@@ -33,9 +33,9 @@ def job(folder: Path, name: str, spec: MethodSpec, training: TrainingArguments =
     return tiny_lm.job(folder, base, tried.MODELS[name], tiny_lm.pairs(), method=spec, training=training)
 
 
-def asked(job: TrainJob, **changes: Any) -> PredictionRequest:
+def asked(job: TrainJob, **changes: Any) -> EstimateRequest:
     """What is to be foreseen of a job."""
-    return PredictionRequest(
+    return EstimateRequest(
         location=job.model_location,
         task=job.spec.task,
         labels=max(1, len(job.labels)),
@@ -191,9 +191,9 @@ CONFIG = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "n
           "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000}  # fmt: skip
 
 
-def pasted(config: dict[str, Any], **changes: Any) -> PredictionRequest:
+def pasted(config: dict[str, Any], **changes: Any) -> EstimateRequest:
     """A request on a configuration alone."""
-    return PredictionRequest(
+    return EstimateRequest(
         config=config,
         task="causal-lm",
         method=FullSpec(),
@@ -221,7 +221,7 @@ def test_a_configuration_is_enough() -> None:
     ],
     ids=["empty", "unknown", "remote code", "too deep", "no number", "another task", "no such layer"],
 )
-def test_what_cannot_be_foreseen_is_refused_in_a_sentence(request_: PredictionRequest, said: str) -> None:
+def test_what_cannot_be_foreseen_is_refused_in_a_sentence(request_: EstimateRequest, said: str) -> None:
     with pytest.raises(RunFailed, match=said) as refused:
         predict(request_, None)
     assert refused.value.message.endswith(".")

@@ -180,7 +180,7 @@ def test_t5_base_has_the_low_rank_parameters_of_the_literature() -> None:
 def test_it_fits_where_lora_fits_and_says_the_same_where_not() -> None:
     facts = on_task(tiny.config(), CLASSIFICATION).with_labels(3)
     for settings in ({"target_modules": ["q_proj"]}, {"r": 64, "target_modules": ["query"]}):
-        mine, lora = LoraFromScratchSpec(**settings).unfit(facts), LoraSpec(**settings).unfit(facts)
+        mine, lora = LoraFromScratchSpec(**settings).incompatibility(facts), LoraSpec(**settings).incompatibility(facts)
         assert mine is not None
         assert mine == lora
 

@@ -81,5 +81,5 @@ def test_it_trains_what_it_says_learns_passes_the_audit_and_loads(spec: PeftMeth
 
 
 def test_where_it_does_not_fit_it_says_so(spec: PeftMethod) -> None:
-    fault = spec.unfit(describe(tried.model("gpt2"), "causal-lm"))
+    fault = spec.incompatibility(describe(tried.model("gpt2"), "causal-lm"))
     assert fault is not None and "which HRA cannot adapt" in fault.message

@@ -87,9 +87,9 @@ def test_every_kind_is_added_with_all_its_fields_or_says_why_not(registered_only
     form = arm_form("full", SPECS["full"]())
     text = registered_only.post("/studies/new", data=form | {"do": f"add:{kind}", "tuning.kind": "grid"}).text
     model = filled.model_facts().task_model("sequence-classification", 5)
-    unfit = usual(kind, model).unfit(model)
-    if unfit and unfit.path == "kind":
-        assert f"Not here: {unfit.message}" in text
+    incompatibility = usual(kind, model).incompatibility(model)
+    if incompatibility and incompatibility.path == "kind":
+        assert f"Not here: {incompatibility.message}" in text
         assert f'value="add:{kind}"' not in text
     names = {f"arms.1.{METHOD}{field.name}" for field in fields_of(SPECS[kind])} | {f"arms.1.{n}" for n in SHARED}
     for name in names:
@@ -104,7 +104,7 @@ def test_every_kind_that_fits_is_started(registered_only: TestClient, kind: str)
     with database_of(registered_only).transaction() as session:
         sign_on(session, list(method.needs))
     answer = registered_only.post("/studies", data=arm_form(kind, method))
-    if method.unfit(model):
+    if method.incompatibility(model):
         assert answer.status_code == 422
         assert '<a href="#arms-0-method-kind">' in answer.text
     else:

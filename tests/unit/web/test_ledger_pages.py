@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import LoraSpec
-from app.domain.resources.calibration import Estimate
+from app.domain.resources.calibration import EstimateBand
 from app.store.queries import runs
 from app.web.figures.costs import phase_bar, train_bar
 from app.web.figures.drawing import legend, render, stacks
@@ -58,7 +58,7 @@ def test_the_parts_of_a_measured_peak_sum_to_it(ledgers: TestClient) -> None:
     rows = list(csv.DictReader(io.StringIO(ledgers.get(f"/runs/{LORA}/charts/owners.csv").text)))
     *parts, peak = [float(row["bytes"]) for row in rows]
     assert sum(parts) == pytest.approx(peak)
-    *parts, peak = [float(row["predicted_bytes"]) for row in rows]
+    *parts, peak = [float(row["estimated_bytes"]) for row in rows]
     assert sum(parts) == pytest.approx(peak)
 
 
@@ -96,7 +96,7 @@ def test_a_running_run_shows_the_peak_that_is_predicted(ledgers: TestClient) -> 
     assert re.search(r"<figcaption>Memory \d+ MiB, predicted peak \d+ MiB</figcaption>", text)
 
 
-def test_a_run_that_had_no_memory_shows_what_it_held_and_the_ways_out(ledgers: TestClient) -> None:
+def test_a_run_that_had_no_memory_shows_what_it_held_and_the_memory_savings(ledgers: TestClient) -> None:
     text = shown(ledgers, f"/runs/{FAILED}")
     assert "128 MiB more were asked for in the forward pass of step 3, with 16 rows of 14 tokens." in text
     assert re.search(r"<figcaption>\d+ MiB were held when memory ran out, predicted peak \d+ MiB", text)
@@ -113,7 +113,7 @@ def test_a_run_that_had_no_memory_shows_what_it_held_and_the_ways_out(ledgers: T
     assert re.search(r'<legend class="hidden">Arm LoRA r=8</legend>', form)
 
 
-def test_a_failure_that_is_not_of_memory_has_no_ways_out(ledgers: TestClient) -> None:
+def test_a_failure_that_is_not_of_memory_has_no_memory_savings(ledgers: TestClient) -> None:
     with database_of(ledgers).transaction() as session:
         run = runs.get(session, FAILED)
         run.failure_code, run.failure_message, run.failure_ledger_json = "diverged", "step 3: nan", None
@@ -155,8 +155,8 @@ def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_
     found = list(csv.DictReader(io.StringIO(ledgers.get("/studies/1/charts/time.csv").text)))
     assert [row["arm"] for row in found] == ["full", "LoRA r=8", "head only"]
     for row in found:
-        guess, measured = float(row["predicted_train_seconds"]), float(row["train_seconds"])
-        assert float(row["predicted_low_train_seconds"]) <= guess <= float(row["predicted_high_train_seconds"])
+        guess, measured = float(row["estimated_train_seconds"]), float(row["train_seconds"])
+        assert float(row["estimated_low_train_seconds"]) <= guess <= float(row["estimated_high_train_seconds"])
         assert float(row["error"]) == pytest.approx(guess / measured - 1)
         parts = [float(row[f"{name}_seconds"]) for name in ("forward", "backward", "optimizer", "batches")]
         assert sum(parts) == pytest.approx(measured)
@@ -167,12 +167,12 @@ def test_a_study_without_predictions_shows_its_time_alone(ledgers: TestClient) -
     assert "predicted, with the band" not in text
     assert "Train time, predicted and measured" not in text
     [row, *_] = csv.DictReader(io.StringIO(ledgers.get("/studies/3/charts/time.csv").text))
-    assert row["train_seconds"] and row["predicted_train_seconds"] == row["error"] == ""
+    assert row["train_seconds"] and row["estimated_train_seconds"] == row["error"] == ""
 
 
 def test_a_predicted_training_begins_where_the_measured_one_does_and_its_band_is_drawn() -> None:
     measured = phase_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 43.0)
-    guess = train_bar(4.0, Estimate(value=30.0, low=20.0, high=45.0, runs=3))
+    guess = train_bar(4.0, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
     assert [(part.colour, part.size) for part in guess.parts] == [("transparent", 4.0), ("var(--p-backward)", 30.0)]
     assert guess.band == (24.0, 49.0)
     drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
@@ -182,7 +182,7 @@ def test_a_predicted_training_begins_where_the_measured_one_does_and_its_band_is
 
 def test_a_band_that_reaches_far_beyond_the_bars_is_cut_and_leaves_them_legible() -> None:
     measured = phase_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 40.0)
-    guess = train_bar(4.0, Estimate(value=30.0, low=10.0, high=270.0, runs=0))
+    guess = train_bar(4.0, EstimateBand(value=30.0, low=10.0, high=270.0, runs=0))
     drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
     [line] = [row for rows in drawn["datasets"].values() for row in rows if row.get("low") == 14.0]
     assert line["cut"] and line["high"] == 1.25 * measured.end == 1.25 * 43.0
@@ -192,7 +192,7 @@ def test_a_band_that_reaches_far_beyond_the_bars_is_cut_and_leaves_them_legible(
 @pytest.mark.parametrize("forward", [0.01, 10.0])
 def test_every_colour_of_a_drawing_is_named_in_it_however_small_its_part(forward: float, width: int) -> None:
     bar = phase_bar("full", (4.0, forward, 20.0, 5.0, 1.0, 3.0), 43.0)
-    guess = train_bar(4.0, Estimate(value=30.0, low=20.0, high=45.0, runs=3))
+    guess = train_bar(4.0, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
     drawn = stacks.chart(Stacks((bar, guess), "s"), width).configure(**render.CONFIG).to_dict(validate=True)
     names = [row["text"] for rows in drawn["datasets"].values() for row in rows if "text" in row]
     rest = "set-up, batches, evaluate, save, audit, weight updates"

@@ -34,7 +34,7 @@ def planned(client: TestClient, arms: str, **change: str) -> str:
     return plain(html.unescape(text))
 
 
-def smallest_difference(text: str) -> float:
+def detectable_difference(text: str) -> float:
     """That the panel tells, in points."""
     found = re.search(r"<dt>Smallest difference</dt>\s*<dd>\s*([\d.]+) points", text)
     assert found is not None
@@ -77,17 +77,17 @@ def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
     assert re.search(r"<dt>Trials before</dt>\s*<dd>\s*3\s", text)
     assert text.count('class="split"') == 1
     assert "One arm is compared with nothing" not in text
-    shown = smallest_difference(text)
+    shown = detectable_difference(text)
     study = registered_only.get(arms.removesuffix("/arms").replace("/studies", "/api/v1/studies")).json()["spec"]
     grown = study | {
         "name": "with it",
         "arms": [*study["arms"], {"name": "slow", "method": {"kind": "full"}, "learning_rate": 5e-5}],
     }
-    with_it = registered_only.post("/api/v1/studies", json=grown).json()["plan"]["smallest_difference"]
+    with_it = registered_only.post("/api/v1/studies", json=grown).json()["plan"]["detectable_difference"]
     assert shown == pytest.approx(100 * with_it, abs=0.05)
     with database_of(registered_only).transaction() as session:
         studies.get(session, 1).looks = 1
-    assert smallest_difference(planned(registered_only, arms)) > 1.2 * shown, "another look is held to 99 %"
+    assert detectable_difference(planned(registered_only, arms)) > 1.2 * shown, "another look is held to 99 %"
 
 
 def test_what_is_wrong_with_the_arm_is_said_before_it_is_added(registered_only: TestClient, arms: str) -> None:

@@ -82,7 +82,7 @@ def test_bands_rest_on_past_runs_where_there_are_any_and_so_do_times(full: TestC
     assert "about 4 min 18 s" in text
 
 
-def test_what_does_not_fit_has_ways_out_ranked_by_what_they_save(registered_only: TestClient) -> None:
+def test_what_does_not_fit_has_memory_savings_ranked_by_what_they_save(registered_only: TestClient) -> None:
     sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
     text = planned(registered_only)
     assert "does not fit" in text

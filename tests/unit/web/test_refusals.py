@@ -18,7 +18,7 @@ from tests.unit.web.conftest import database_of
 
 MODEL = filled.model_facts().task_model("sequence-classification", 5)
 SOURCE = """
-def unfit(self, model):
+def incompatibility(self, model):
     what = f"{model.name} has {len(model.blocks)} blocks and {len(self.blocks)}% of them"
     other = "not said to anybody"
     return FieldError("kind", what, f"at most {most}" if most else "use LoRA")
@@ -52,7 +52,7 @@ def test_a_refusal_in_the_source_is_a_message_with_names_for_its_values() -> Non
 
 
 def test_english_stays_as_it_was() -> None:
-    said = [error for a in adaptations(MODEL) for error in (a.unfit, *a.advice) if error]
+    said = [error for a in adaptations(MODEL) for error in (a.incompatibility, *a.advice) if error]
     said += LoraSpec(r=300).advice(MODEL)
     assert said
     assert [told(error) for error in said] == said
@@ -61,9 +61,11 @@ def test_english_stays_as_it_was() -> None:
 
 @pytest.mark.usefixtures("esperanto")
 def test_a_sentence_takes_its_values_along() -> None:
-    unfit = LoraSpec(layers_to_transform=[7]).unfit(MODEL)
-    assert unfit
-    assert told(unfit) == FieldError("layers_to_transform", f"Bloko 7 mankas al {MODEL.architecture}", "from 0 to 5")
+    incompatibility = LoraSpec(layers_to_transform=[7]).incompatibility(MODEL)
+    assert incompatibility
+    assert told(incompatibility) == FieldError(
+        "layers_to_transform", f"Bloko 7 mankas al {MODEL.architecture}", "from 0 to 5"
+    )
     assert translated("no worker was asked") == "no worker was asked"
 
 

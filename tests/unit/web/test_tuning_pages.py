@@ -150,8 +150,10 @@ def test_an_arm_is_added_by_a_form_that_names_what_is_wrong(registered_only: Tes
     assert '<li>Rank: <a href="#arms-0-method-r">Must be 1 or more</a></li>' in wrong.text
     twice = registered_only.post(f"/studies/{study}/arms", data={"arms.0.method.kind": "full"})
     assert "is there twice" in plain(twice.text)
-    unfit = registered_only.post(f"/studies/{study}/arms", data=LORA_64 | {"arms.0.method.target_modules": "q_proj"})
-    assert re.search(r'id="arms-0-method-target_modules"[^>]*aria-invalid="true"', unfit.text)
+    incompatibility = registered_only.post(
+        f"/studies/{study}/arms", data=LORA_64 | {"arms.0.method.target_modules": "q_proj"}
+    )
+    assert re.search(r'id="arms-0-method-target_modules"[^>]*aria-invalid="true"', incompatibility.text)
 
     answer = registered_only.post(f"/studies/{study}/arms", data=LORA_64)
 
@@ -196,7 +198,7 @@ def test_a_submit_answers_what_the_study_can_decide(registered_only: TestClient)
     }  # fmt: skip
     plan = registered_only.post("/api/v1/studies", json=body).json()["plan"]
     assert (plan["runs"], plan["trials"], plan["can_decide"]) == (6, 6, False)
-    assert plan["smallest_difference"] > 0.005
+    assert plan["detectable_difference"] > 0.005
     assert plan["items_that_would"] > 646
     assert re.match(r"646 test items and 3 seeds can show a difference of about", plain(plan["warning"]))
     assert "It could decide with" in plan["warning"]

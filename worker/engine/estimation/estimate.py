@@ -19,7 +19,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from app.domain.models.architecture import TaskModel
-from app.domain.resources.estimate import MapCell, MapRequest, MemoryMap, Prediction, PredictionRequest
+from app.domain.resources.estimate import EstimateRequest, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment
 from worker.engine.data.batches import Batch, Places
 from worker.engine.estimation.fake import (
@@ -41,7 +41,7 @@ from worker.engine.step import adamw, clip, forward_and_back
 from worker.engine.tasks import TASKS
 
 
-def predict(request: PredictionRequest, dataset: Path | None) -> Prediction:
+def predict(request: EstimateRequest, dataset: Path | None) -> ResourceEstimate:
     """One run's needs; `dataset` is a local Parquet file of its rows. Raises `RunFailed` with a sentence."""
     began = time.perf_counter()
     made = unloaded(request)
@@ -56,7 +56,7 @@ def predict(request: PredictionRequest, dataset: Path | None) -> Prediction:
     epochs = len(found.padded) * training.num_train_epochs / training.gradient_accumulation_steps
     total_steps = training.max_steps or round(epochs)
     share = total_steps / epochs if epochs else 0.0
-    return Prediction(
+    return ResourceEstimate(
         ledger=ledger,
         phases={
             "load": made.loaded_bytes,
@@ -96,7 +96,7 @@ def memory_map(request: MapRequest) -> MemoryMap:
 class _Steps:
     """Passes over fake batches."""
 
-    request: PredictionRequest
+    request: EstimateRequest
     model: nn.Module
     optimizer: torch.optim.Optimizer
     companion: Any
@@ -123,14 +123,14 @@ class _Steps:
                 if self.request.training.gradient_accumulation_steps > 1:
                     self._passes(batch)
                 self._update()
-            return journal.ledger("predicted", None, *rows_of(real)), operations.total
+            return journal.ledger("estimated", None, *rows_of(real)), operations.total
 
     def evaluation(self, real: Batch) -> int:
         """The peak of an evaluation's batch, with the optimizer's state beside it."""
         batch, task = self._fake(real), TASKS[self.request.task]
         with self._evaluating(), self._followed(self.optimizer) as journal:
             task.loss(self.model, batch)
-        return journal.ledger("predicted", None, *rows_of(real)).total
+        return journal.ledger("estimated", None, *rows_of(real)).total
 
     def writing(self, prompts: Batch) -> int:
         """The peak of writing after prompts: before training or after it, without the optimizer's state."""
@@ -239,7 +239,7 @@ class _Steps:
         return Batch({name: fake(t) for name, t in batch.inputs.items()}, labels, batch.tokens, places)
 
 
-def _steps(made: Unloaded, request: PredictionRequest) -> _Steps:
+def _steps(made: Unloaded, request: EstimateRequest) -> _Steps:
     """The model with fake tensors, ready to be stepped."""
     cuda, method = request.device == "cuda", request.method
     if not cuda:

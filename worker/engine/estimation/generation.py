@@ -61,7 +61,7 @@ def _last_token(model: Any, follow: Follow, before: Any, inputs: dict[str, Any])
 
 
 def _peak(journal: Journal) -> int:
-    return journal.ledger("predicted", None, rows=0, length=0).total
+    return journal.ledger("estimated", None, rows=0, length=0).total
 
 
 def _tensors(cache: Any) -> Iterator[torch.Tensor]:

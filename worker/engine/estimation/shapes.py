@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from app.domain.data.dataset import Split
-from app.domain.resources.estimate import Lengths, PredictionRequest
+from app.domain.resources.estimate import EstimateRequest, Lengths
 from app.domain.runs.job import TrainJob
 from app.domain.runs.spec import RunSpec
 from app.domain.tasks import TASKS as FACTS
@@ -46,7 +46,7 @@ class Shapes:
     """Rows and padded length of every batch of an epoch; empty where no dataset is known."""
 
 
-def shapes(request: PredictionRequest, dataset: Path | None, model: PreTrainedModel) -> Shapes:
+def shapes(request: EstimateRequest, dataset: Path | None, model: PreTrainedModel) -> Shapes:
     """From the rows of a dataset, or, without one, as long as `max_length` lets them be. `model` may be on `meta`.
 
     Raises `RunFailed` if a row or a length cannot be used.
@@ -64,7 +64,7 @@ def _looked_at(batch: Batch) -> Batch:
     return replace(batch, inputs={name: t for name, t in batch.inputs.items() if name != "attention_mask"})
 
 
-def _of_rows(request: PredictionRequest, dataset: Path, model: PreTrainedModel) -> Shapes:
+def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) -> Shapes:
     training, task = request.training, TASKS[request.task]
     tokenizer = load_tokenizer(hub.described(request.location, request.revision))
     check_length(training.max_length, request.method.virtual_tokens, model, tokenizer)
@@ -103,7 +103,7 @@ def _prompts(test: Examples, rows: int, virtual: int) -> Batch | None:
     return Batch({"input_ids": ids, "attention_mask": mask}, torch.zeros(len(first), dtype=torch.int64), ids.numel())
 
 
-def _longest(request: PredictionRequest, model: PreTrainedModel) -> Shapes:
+def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
     """Every row has `max_length` tokens, all of which are learnt; one of a batch is shorter, as in most batches."""
     training = request.training
     length = training.max_length
@@ -133,11 +133,11 @@ def _longest(request: PredictionRequest, model: PreTrainedModel) -> Shapes:
     )
 
 
-def _job(request: PredictionRequest, dataset: Path) -> TrainJob:
+def _job(request: EstimateRequest, dataset: Path) -> TrainJob:
     """What encoding rows asks of a job."""
     spec = RunSpec(
-        base_model="predicted",
-        dataset="predicted",
+        base_model="estimated",
+        dataset="estimated",
         task=request.task,
         method=request.method,
         training=request.training,

@@ -10,7 +10,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
 from app.domain.models.architecture import TaskModel
-from app.domain.resources.estimate import PredictionRequest
+from app.domain.resources.estimate import EstimateRequest
 from worker.engine.estimation.fake import pack
 from worker.engine.estimation.loading import loading_bytes, stored, type_of
 from worker.engine.memory.measured import tensor_bytes
@@ -36,7 +36,7 @@ class Unloaded(NamedTuple):
     """The most while the base model is loaded: on the host or, with CUDA, on the device."""
 
 
-def configuration(request: PredictionRequest) -> PreTrainedConfig:
+def configuration(request: EstimateRequest) -> PreTrainedConfig:
     """Of the request's model, with its number of labels. Raises `RunFailed` unless transformers knows it."""
     pasted = request.config
     config = load_config(request.location, request.revision) if pasted is None else _from_json(pasted)
@@ -65,14 +65,17 @@ def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
     return harmless(config)
 
 
-def unloaded(request: PredictionRequest) -> Unloaded:
+def unloaded(request: EstimateRequest) -> Unloaded:
     """Raises `RunFailed(bad_configuration)` where the model or the method cannot be."""
     config, task, method = configuration(request), TASKS[request.task], _without_values(request.method)
     dtype = type_of(config)
     base = on_meta(config, task.AUTO, attn_implementation=attention(config, request.task), dtype=torch.float32)
     facts = describe(base, request.task)
-    if unfit := method.unfit(facts) or method.clash(request.training):
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{unfit.path}: {unfit.message}; {unfit.remedy}.")
+    if error := method.incompatibility(facts) or method.clash(request.training):
+        raise RunFailed(
+            FailureCode.BAD_CONFIGURATION,
+            f"{error.path}: {error.message}; {error.remedy}.",
+        )
     expected, whole = method.trains(facts), _bytes(base)
     if request.bf16:
         hold_in_bf16(base, {t.name for t in expected} | {p.name for p in facts.head_parameters})

@@ -107,7 +107,7 @@ class Journal(TorchDispatchMode):
         states = self._optimizer.state.values()
         self._own((t for state in states for t in state.values() if isinstance(t, torch.Tensor)), "optimizer")
 
-    def ledger(self, kind: Literal["predicted", "measured"], step: int | None, rows: int, length: int) -> Ledger:
+    def ledger(self, kind: Literal["estimated", "measured"], step: int | None, rows: int, length: int) -> Ledger:
         """Bytes by owner at the peak so far."""
         held, most, at = 0, 0, 0
         for place, (entry, sign) in enumerate(self._lines, start=1):

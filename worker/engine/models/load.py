@@ -159,8 +159,8 @@ def check_task(config: PreTrainedConfig, task: Task) -> None:
             FailureCode.BAD_CONFIGURATION,
             f"transformers has no {task} model of type {config.model_type!r}: choose another base model or task.",
         )
-    if unfit := TASKS[task].unfit(config):
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, unfit)
+    if incompatibility := TASKS[task].incompatibility(config):
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, incompatibility)
 
 
 def attention(config: PreTrainedConfig, task: Task) -> str:

@@ -25,7 +25,7 @@ class TaskFile(Protocol):
     PEFT_TYPE: str
     """PEFT's name for the task: `SEQ_CLS`."""
 
-    def unfit(self, config: PreTrainedConfig) -> str | None:
+    def incompatibility(self, config: PreTrainedConfig) -> str | None:
         """Why a model that transformers has for the task cannot do it as this file does it, and what to do: a sentence.
         None if it can."""
 

@@ -35,7 +35,7 @@ ARCHITECTURES = MODEL_FOR_CAUSAL_LM_MAPPING
 PEFT_TYPE = "CAUSAL_LM"
 
 
-def unfit(config: PreTrainedConfig) -> str | None:
+def incompatibility(config: PreTrainedConfig) -> str | None:
     """Encoders, which see what they should predict, and encoder-decoders."""
     if getattr(config, "is_encoder_decoder", False):
         return f"A model of type {config.model_type!r} is an encoder-decoder: choose the task seq2seq-lm."

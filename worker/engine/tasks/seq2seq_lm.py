@@ -40,7 +40,7 @@ ARCHITECTURES = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 PEFT_TYPE = "SEQ_2_SEQ_LM"
 
 
-def unfit(config: PreTrainedConfig) -> str | None:
+def incompatibility(config: PreTrainedConfig) -> str | None:
     """Models that listen instead of reading."""
     model = ARCHITECTURES[type(config)]
     if not config.is_encoder_decoder or "audio" in getattr(model, "input_modalities", ()):

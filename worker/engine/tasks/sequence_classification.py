@@ -25,7 +25,7 @@ ARCHITECTURES = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 PEFT_TYPE = "SEQ_CLS"
 
 
-def unfit(config: PreTrainedConfig) -> None:
+def incompatibility(config: PreTrainedConfig) -> None:
     """Nothing more is asked than a class of transformers."""
 
 

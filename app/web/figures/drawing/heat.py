@@ -14,11 +14,11 @@ ROW = 34
 NARROWEST = 46
 """A column that is narrower has its mark above the number."""
 DARKEST = 0.2
-Verdict = Literal["fits", "tight", "misfit"]
+Verdict = Literal["fits", "tight", "does_not_fit"]
 MARKS: dict[Verdict, tuple[str, str]] = {
     "fits": ("M-0.8,0.1L-0.2,0.7L0.9,-0.7", "var(--ok)"),
     "tight": ("M0,-0.8L0.9,0.8H-0.9Z", "var(--warn)"),
-    "misfit": ("M-0.7,-0.7L0.7,0.7M0.7,-0.7L-0.7,0.7", "var(--bad)"),
+    "does_not_fit": ("M-0.7,-0.7L0.7,0.7M0.7,-0.7L-0.7,0.7", "var(--bad)"),
 }
 """Stroke and colour: those of the icons that stand beside the words elsewhere."""
 
@@ -77,7 +77,7 @@ def _cells(data: Heat) -> alt.Chart:
             "right": c.column + 1,
             "bottom": c.row,
             "top": c.row + 1,
-            "opacity": DARKEST * min(1.0, c.share) if c.verdict != "misfit" else 0.0,
+            "opacity": DARKEST * min(1.0, c.share) if c.verdict != "does_not_fit" else 0.0,
         }
         for c in data.cells
     ]
@@ -128,7 +128,7 @@ def _numbers(data: Heat, paper: Paper) -> alt.Chart:
             "x": c.column + 0.5,
             "y": c.row + (0.34 if narrow else 0.5),
             "text": c.label,
-            "colour": MUTED if c.verdict == "misfit" else INK,
+            "colour": MUTED if c.verdict == "does_not_fit" else INK,
         }
         for c in data.cells
     ]

@@ -21,7 +21,6 @@ from app.web.pages.models.modules import ModuleTree
 from app.web.pages.new_study.arm import remark
 from app.web.text import methods
 from app.web.text.families import by_family
-from app.web.text.memory_fit import STATES
 from app.web.text.outline import in_blocks, kinds
 
 SOURCES = {"sample": marked("packaged sample"), "hub": marked("hub"), "directory": marked("directory")}
@@ -100,9 +99,9 @@ class MethodRow:
     model: TaskModel
 
     @property
-    def unfit(self) -> str:
+    def incompatibility(self) -> str:
         """Why it does not fit."""
-        return remark(self.adapted.unfit) if self.adapted.unfit else ""
+        return remark(self.adapted.incompatibility) if self.adapted.incompatibility else ""
 
     @property
     def advice(self) -> list[str]:
@@ -192,7 +191,7 @@ class Needs:
     @classmethod
     def form_of(cls, adapted: Adapted, facts: ModelFacts) -> MapForm:
         """The question: methods that fit, one of each kind, at a usual length and batch."""
-        fitting = {row.adapted.facts.kind for row in adapted.rows if not row.unfit}
+        fitting = {row.adapted.facts.kind for row in adapted.rows if not row.incompatibility}
         length = min(USUAL_LENGTH, facts.max_positions or USUAL_LENGTH)
         asked = {"lengths": [str(length)], "batch_sizes": [str(USUAL_BATCH)]}
         asked["methods"] = [kind for kind in FORESEEN if kind in fitting][:MOST_METHODS]
@@ -203,7 +202,7 @@ class Needs:
         """Peak bytes by method, and whether they fit: a state of `components/state.html`."""
         if self.report is None:
             return {}
-        return {self.report.methods[c.method].facts.kind: (c.peak.value, STATES[c.fit]) for c in self.report.cells}
+        return {self.report.methods[c.method].facts.kind: (c.peak.value, c.fit) for c in self.report.cells}
 
     @property
     def where(self) -> str:

@@ -81,7 +81,7 @@ class MapPage:
             able = [
                 (f.kind, methods.name(f))
                 for f in facts
-                if f.kind in self.form.methods or (model and usual(f.kind, model).unfit(model) is None)
+                if f.kind in self.form.methods or (model and usual(f.kind, model).incompatibility(model) is None)
             ]
             found.append((title, able))
         return [(title, able) for title, able in found if able]

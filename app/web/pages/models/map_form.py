@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from app.domain.errors import Invalid
 from app.domain.models.base_model import ModelFacts
-from app.domain.resources.memory_map import MapQuestion
+from app.domain.resources.memory_map import MapSpec
 from app.domain.runs.training import TrainingArguments
 from app.web.forms.sentences import sentences
 from app.web.i18n import gettext as _
@@ -60,7 +60,7 @@ class MapForm:
         fields += [("gradient_checkpointing", "true")] if self.checkpointing else []
         return urlencode([(name, value) for name, value in fields if value])
 
-    def question(self, base_model: str) -> MapQuestion:
+    def question(self, base_model: str) -> MapSpec:
         """What it means. Raises Invalid with an error for each field that is wrong."""
         if self.bf16 not in FORMATS:
             what = _("%(value)s is no number format", value=f"{self.bf16!r}")
@@ -75,7 +75,7 @@ class MapForm:
             "training": TrainingArguments(bf16=FORMATS[self.bf16], gradient_checkpointing=self.checkpointing),
         }
         try:
-            return MapQuestion.model_validate(body)
+            return MapSpec.model_validate(body)
         except ValidationError as error:
             fields = sentences(error.errors())
             raise Invalid.of(fields) from None

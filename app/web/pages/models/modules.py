@@ -80,8 +80,8 @@ class ModuleTree:
         layers = form.layers(tree, model) if form.ticked else []
         spec, error = _spec(form, model, layers)
         adapted = adaptation(spec, model) if spec else None
-        if adapted and adapted.unfit:
-            error = remark(adapted.unfit)
+        if adapted and adapted.incompatibility:
+            error = remark(adapted.incompatibility)
         if form.ticked and form.targets_layers and not layers:
             error = _("No layer is ticked: choose at least one.")
         fits = spec is not None and not error
@@ -96,7 +96,9 @@ class ModuleTree:
     @property
     def offers(self) -> list[tuple[str, list[tuple[str, str]]]]:
         """The methods that fit, by family."""
-        fitting = {found.facts.kind for found in adaptations(self.model) if found.unfit is None} | {self.form.method}
+        fitting = {found.facts.kind for found in adaptations(self.model) if found.incompatibility is None} | {
+            self.form.method
+        }
         found = ((title, [(f.kind, methods.name(f)) for f in offered]) for _family, title, offered in by_family())
         return [(title, able) for title, offered in found if (able := [o for o in offered if o[0] in fitting])]
 

@@ -61,9 +61,9 @@ class NewArm:
         )
 
     @property
-    def unfit(self) -> str:
+    def incompatibility(self) -> str:
         """Why its method does not fit the chosen model and task, as a sentence; empty where it does."""
-        return remark(self.adapted.unfit) if self.adapted and self.adapted.unfit else ""
+        return remark(self.adapted.incompatibility) if self.adapted and self.adapted.incompatibility else ""
 
     @property
     def advice(self) -> list[str]:
@@ -76,7 +76,7 @@ class MethodOffer:
     """A method that an arm may have."""
 
     facts: MethodFacts
-    unfit: FieldError | None
+    incompatibility: FieldError | None
     """Why no setting of it fits the chosen model and task."""
 
     @property
@@ -92,7 +92,7 @@ class MethodOffer:
     @property
     def why(self) -> str:
         """Why it does not fit, and what would."""
-        return said(self.unfit) if self.unfit else ""
+        return said(self.incompatibility) if self.incompatibility else ""
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def remark(error: FieldError) -> str:
 
 
 def _impossible(kind: str, model: TaskModel | None) -> FieldError | None:
-    unfit = usual(kind, model).unfit(model) if model else None
-    return unfit if unfit and unfit.path == "kind" else None
+    incompatibility = usual(kind, model).incompatibility(model) if model else None
+    return incompatibility if incompatibility and incompatibility.path == "kind" else None
 
 
 def _default_targets(kind: str, model: TaskModel | None) -> str:

@@ -47,7 +47,7 @@ class Registered:
         form = StudyForm.new(model.name if model else "", data.name if data else "", data.title if data else "")
         form = form.within("task", (), task)
         found = self.task_model(self.settled(form))
-        able = {offer.facts.kind for family in offers(found) for offer in family.methods if not offer.unfit}
+        able = {offer.facts.kind for family in offers(found) for offer in family.methods if not offer.incompatibility}
         return replace(form, arms=tuple(new_arm(kind, found) for kind in FIRST_ARMS if kind in able))
 
     def model(self, form: StudyForm) -> ModelChoice | None:

@@ -115,7 +115,7 @@ def submit(at: At, render: Render, sent: Typed) -> Response:
     try:
         spec = at.known.settled(sent.form).spec()
         if not sent.insists:
-            memory_fit.refuse_misfit(at.db, at.bell, at.settings, spec)
+            memory_fit.require_memory_fit(at.db, at.bell, at.settings, spec)
         with at.db.transaction() as writing:
             study = study_service.submit(writing, at.bell, spec)
     except Invalid as error:

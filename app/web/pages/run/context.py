@@ -63,7 +63,7 @@ class RunPage:
     """What it did to each matrix; None until it has a result."""
     ways: tuple[Way, ...]
     """Out of a failure for want of memory."""
-    ways_pending: int
+    savings_pending: int
 
     @classmethod
     def of(
@@ -111,8 +111,8 @@ class RunPage:
             result=result,
             failure=failure,
             updates=RunUpdatesPage.of(row.spec.method.label, updates) if result else None,
-            ways=tuple(map(Way.of, fit.ways_out)) if no_memory else (),
-            ways_pending=fit.ways_pending if no_memory else 0,
+            ways=tuple(map(Way.of, fit.memory_savings)) if no_memory else (),
+            savings_pending=fit.savings_pending if no_memory else 0,
         )
 
     @property
