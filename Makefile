@@ -10,11 +10,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow check format shots bench clean
+.PHONY: help demo up test test-slow check format translation shots bench clean
 .DELETE_ON_ERROR:
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "make %-9s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
 demo: $(STAMP) ## Start everything and weigh full fine-tuning against LoRA on a sample (ARGS=--exit ends after it)
 	@$(BIN)/vezna demo $(ARGS)
@@ -40,6 +40,16 @@ format: $(DEV) ## Format code and templates
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/djlint templates --reformat --quiet
+
+LOCALES := app/locale
+CATALOGUE = $(LOCALES)/$(LANGUAGE)/LC_MESSAGES/messages.po
+translation: $(DEV) ## Bring the catalogue of a language up to date with the sources, and compile it (LANGUAGE=de)
+	@test -n "$(LANGUAGE)" || { echo "Name a language: make translation LANGUAGE=de" >&2; exit 1; }
+	@mkdir -p $(LOCALES)
+	$(BIN)/pybabel -q extract -F pyproject.toml -k marked -k marked_plural:1,2 --project Vezna -o $(LOCALES)/messages.pot app templates
+	@test -f $(CATALOGUE) || $(BIN)/pybabel -q init -i $(LOCALES)/messages.pot -d $(LOCALES) -l $(LANGUAGE)
+	$(BIN)/pybabel -q update -i $(LOCALES)/messages.pot -d $(LOCALES) -l $(LANGUAGE)
+	$(BIN)/pybabel -q compile -d $(LOCALES) -l $(LANGUAGE)
 
 shots: $(DEV) ## Pictures of every page into shots/ (1280 and 390 px, light and dark)
 	$(BIN)/python -m tests.browser.shots $(ARGS)

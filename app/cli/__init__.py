@@ -35,10 +35,8 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except Invalid as error:
-        errors.print(error.message, style="red", highlight=False, markup=False)
-        for field in error.fields:
-            remedy = f" ({field.remedy})" if field.remedy else ""
-            errors.print(f"  {field.path}: {field.message}{remedy}", highlight=False, markup=False)
+        for line in [f"{field.path}: {field.sentence}" for field in error.fields] or [error.message]:
+            errors.print(line, style="red", highlight=False, markup=False)
         sys.exit(1)
     except VeznaError as error:
         errors.print(error.message, style="red", highlight=False, markup=False)

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.errors import VeznaError
+from app.domain.messages import _
 from app.domain.resources.ledger import Ledger
 
 
@@ -26,33 +27,33 @@ class FailureCode(StrEnum):
 
 
 FAILURES: dict[FailureCode, str] = {
-    FailureCode.OUT_OF_MEMORY: (
+    FailureCode.OUT_OF_MEMORY: _(
         "The device had no memory left. Use a smaller batch with accumulation, a shorter max_length, or LoRA."
     ),
-    FailureCode.HOST_OOM: (
+    FailureCode.HOST_OOM: _(
         "The machine had no memory left and ended the trainer. Use a smaller batch, or a machine with more memory."
     ),
-    FailureCode.KILLED: "The trainer was ended from outside. Look at the worker's log, then submit the run again.",
-    FailureCode.DIVERGED: (
+    FailureCode.KILLED: _("The trainer was ended from outside. Look at the worker's log, then submit the run again."),
+    FailureCode.DIVERGED: _(
         "The loss became infinite or not a number. Lower the learning rate or lengthen the warm-up."
     ),
-    FailureCode.AUDIT: (
+    FailureCode.AUDIT: _(
         "What trained is not what the method says should train, so the result was thrown away. "
         "This is a bug: report it with the run's spec."
     ),
-    FailureCode.BAD_CONFIGURATION: "The method does not fit this model or this task. The message names the field.",
-    FailureCode.MODEL_UNAVAILABLE: (
+    FailureCode.BAD_CONFIGURATION: _("The method does not fit this model or this task. The message names the field."),
+    FailureCode.MODEL_UNAVAILABLE: _(
         "The worker could not read the base model. Check the name, the revision and the worker's network or directory."
     ),
-    FailureCode.DATASET_UNAVAILABLE: (
+    FailureCode.DATASET_UNAVAILABLE: _(
         "The worker could not read the dataset's file. Check that web and worker share VEZNA_FILES_URL."
     ),
-    FailureCode.DISK_FULL: "The worker's disk is full. Free some space, then submit the run again.",
-    FailureCode.STALLED: ("The trainer was alive and made no progress until its deadline. Look at the worker's log."),
-    FailureCode.LOST: (
+    FailureCode.DISK_FULL: _("The worker's disk is full. Free some space, then submit the run again."),
+    FailureCode.STALLED: _("The trainer was alive and made no progress until its deadline. Look at the worker's log."),
+    FailureCode.LOST: _(
         "The worker was lost as often as a run may be tried. Look at the worker's log, then submit the run again."
     ),
-    FailureCode.INTERNAL: "Vezna made a mistake. Report it with the run's log.",
+    FailureCode.INTERNAL: _("Vezna made a mistake. Report it with the run's log."),
 }
 """A sentence for each code, with the next step."""
 

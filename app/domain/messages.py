@@ -2,14 +2,10 @@
 
 A `Message` is its English text, so logs, the API and the terminal use it like any other string. It also keeps the
 template and the values it was made from, from which `app.web.i18n` makes the sentence in the language of a request.
-Babel extracts the templates by the name of the class.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any, Self
-
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
 
 
 class Message(str):
@@ -42,12 +38,16 @@ class Message(str):
         values = {f"part{place}": message for place, message in enumerate(messages)}
         return cls(separator.join(f"%({name})s" for name in values), **values)
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """A field of a pydantic model keeps the message, and is plain text in JSON."""
-        from_text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
-        return core_schema.json_or_python_schema(
-            json_schema=from_text,
-            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
-            serialization=core_schema.to_string_ser_schema(),
-        )
+
+_ = Message
+"""The name by which Babel finds templates: `_("%(model)s has no block %(block)s", …)`."""
+
+
+def choose_from(names: Iterable[object]) -> Message:
+    """The remedy for a value that is none of the valid ones."""
+    return _("Choose from: %(names)s", names=", ".join(map(str, names)))
+
+
+def at_most(number: object) -> Message:
+    """The remedy for a value that is too large."""
+    return _("Use at most %(number)s", number=number)

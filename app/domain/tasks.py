@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.messages import _
+
 Task = Literal["sequence-classification", "causal-lm", "seq2seq-lm"]
 Format = Literal["labelled", "text", "prompt-completion", "messages"]
 """Which columns a dataset's rows have; see `app.domain.data.dataset`."""
@@ -36,44 +38,48 @@ METRICS: dict[MetricName, MetricFacts] = {
     for m in (
         MetricFacts(
             name="accuracy",
-            title="accuracy",
+            title=_("accuracy"),
             per_item=True,
-            definition="share of items whose most probable label is the right one",
+            definition=_("share of items whose most probable label is the right one"),
         ),
         MetricFacts(
             name="macro_f1",
-            title="macro-F1",
+            title=_("macro-F1"),
             per_item=False,
-            definition="plain mean over all labels of F1; a label that never occurs nor is predicted counts 0",
+            definition=_("plain mean over all labels of F1; a label that never occurs nor is predicted counts 0"),
         ),
         MetricFacts(
             name="token_accuracy",
-            title="token accuracy",
+            title=_("token accuracy"),
             per_item=True,
             graded=True,
-            definition="share of completion tokens that are the most probable one, given the true tokens before them; "
-            "first within an item, then over items",
+            definition=_(
+                "share of completion tokens that are the most probable one, given the true tokens before them; "
+                "first within an item, then over items"
+            ),
         ),
         MetricFacts(
             name="exact_match",
-            title="exact match",
+            title=_("exact match"),
             per_item=True,
-            definition="share of items whose generated text equals the completion, but for white space at its ends",
+            definition=_("share of items whose generated text equals the completion, but for white space at its ends"),
         ),
         MetricFacts(
             name="rouge_l",
-            title="ROUGE-L",
+            title=_("ROUGE-L"),
             per_item=True,
             graded=True,
-            definition="F1 of the longest common subsequence of words between the generated text and the completion "
-            "(Lin 2004, ROUGE, section 3)",
+            definition=_(
+                "F1 of the longest common subsequence of words between the generated text and the completion "
+                "(Lin 2004, ROUGE, section 3)"
+            ),
         ),
         MetricFacts(
             name="perplexity",
-            title="perplexity",
+            title=_("perplexity"),
             per_item=False,
             higher_is_better=False,
-            definition="e to the mean loss over completion tokens",
+            definition=_("e to the mean loss over completion tokens"),
         ),
     )
 }
@@ -111,7 +117,7 @@ TASKS: dict[Task, TaskFacts] = {
     for t in (
         TaskFacts(
             name="sequence-classification",
-            title="classification of texts",
+            title=_("classification of texts"),
             metric="accuracy",
             metrics=("accuracy", "macro_f1"),
             formats=("labelled",),
@@ -121,7 +127,7 @@ TASKS: dict[Task, TaskFacts] = {
         ),
         TaskFacts(
             name="causal-lm",
-            title="language modelling",
+            title=_("language modelling"),
             metric="token_accuracy",
             metrics=_GENERATION,
             formats=("prompt-completion", "messages", "text"),
@@ -131,7 +137,7 @@ TASKS: dict[Task, TaskFacts] = {
         ),
         TaskFacts(
             name="seq2seq-lm",
-            title="text to text",
+            title=_("text to text"),
             metric="rouge_l",
             metrics=_GENERATION,
             formats=("prompt-completion",),

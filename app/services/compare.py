@@ -11,8 +11,9 @@ from app.domain.comparison.candidates import Candidate
 from app.domain.comparison.confounders import Term
 from app.domain.comparison.runs import Compared, weigh
 from app.domain.comparison.verdict import confidence_after
-from app.domain.errors import FieldError, Invalid
+from app.domain.errors import Invalid
 from app.domain.imports.result import OutsideResult
+from app.domain.messages import _
 from app.domain.runs.groups import About
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
@@ -71,7 +72,9 @@ def compare(session: Session, asked: Asked) -> Found:
     Invalid for too many runs."""
     ids = _ids(session, asked)
     if len(ids) > MOST_RUNS:
-        raise told("runs", f"there are {len(ids)} runs", f"at most {MOST_RUNS} are compared: choose among them")
+        raise Invalid.field(
+            "runs", _("there are %(runs)s runs", runs=len(ids)), _("compare at most %(most)s of them", most=MOST_RUNS)
+        )
     rows = {row.id: row for row in runs.some(session, ids)}
     missing = tuple(number for number in ids if number not in rows)
     there = [rows[number] for number in ids if number in rows]
@@ -120,11 +123,6 @@ def _promised(session: Session, rows: Sequence[RunRow]) -> _Promised:
 def _counts(row: RunRow) -> bool:
     """It ended well, and is no trial."""
     return row.status == RunStatus.SUCCEEDED and row.trial_round is None
-
-
-def told(path: str, message: str, remedy: str) -> Invalid:
-    """An error of an address: all of it in one sentence, since a page has no field to put the remedy at."""
-    return Invalid(f"{message}: {remedy}", [FieldError(path, message, remedy)])
 
 
 def _ids(session: Session, asked: Asked) -> list[int]:

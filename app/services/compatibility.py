@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from app.domain.data.dataset import Split
 from app.domain.data.versions import reference_in
 from app.domain.errors import FieldError, Invalid
+from app.domain.messages import _
 from app.domain.methods import AnyMethod
 from app.domain.models.base_model import ModelFacts
 from app.domain.models.positions import crowded, too_long
@@ -42,8 +43,8 @@ def check_study(
         path = f"arms.{place}.method"
         problems += _method_problems(session, model, dataset, spec, arm.method, path, queueing=queueing)
     if spec.tuning.rounds and dataset and not dataset.facts.counts.get("validation"):
-        what = f"{dataset.name} has no row in its validation split, by which learning rates are chosen"
-        problems.append(FieldError("tuning", what, "a dataset with one, or tuning: none"))
+        what = _("%(name)s has no row in its validation split, by which learning rates are chosen", name=dataset.name)
+        problems.append(FieldError("tuning", what, _("a dataset with one, or tuning: none")))
     return _all_or_nothing(model, dataset, problems)
 
 
@@ -88,7 +89,7 @@ def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: Asked) -> list[
     if spec.task not in facts.tasks:
         able = ", ".join(facts.tasks)
         why = facts.unable.get(spec.task, f"{model.name} was not inspected for it")
-        problems.append(FieldError("task", why.rstrip("."), f"{model.name} can do: {able}"))
+        problems.append(FieldError("task", why.rstrip("."), _("%(name)s can do: %(able)s", name=model.name, able=able)))
     return problems
 
 
@@ -97,21 +98,36 @@ def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: Asked) -
     form = dataset.facts.format
     if form not in TASKS[spec.task].formats:
         wanted, able = " or ".join(TASKS[spec.task].formats), " or ".join(dataset.facts.tasks)
-        what = f"{spec.task} learns from rows of {wanted}, and {dataset.name} holds {form}"
-        return [FieldError("task", what, f"with this dataset: {able}")]
+        what = _(
+            "%(task)s learns from rows of %(wanted)s, and %(name)s holds %(form)s",
+            task=spec.task,
+            wanted=wanted,
+            name=dataset.name,
+            form=form,
+        )
+        return [FieldError("task", what, _("with this dataset: %(able)s", able=able))]
     problems = [
-        FieldError("dataset", f"{dataset.name} has no row in its {split} split", "a dataset with one")
+        FieldError(
+            "dataset",
+            _("%(name)s has no row in its %(split)s split", name=dataset.name, split=split),
+            _("a dataset with one"),
+        )
         for split in NEEDED
         if not dataset.facts.counts.get(split)
     ]
     if form == "text" and generates(spec.verdict_metric):
-        what = f"{spec.verdict_metric} judges generated text, and rows of plain text have no prompt to begin from"
-        problems.append(FieldError("metric", what, "token_accuracy"))
+        what = _(
+            "%(verdict_metric)s judges generated text, and rows of plain text have no prompt to begin from",
+            verdict_metric=spec.verdict_metric,
+        )
+        problems.append(FieldError("metric", what, _("token_accuracy")))
     if form == "messages" and facts is not None and not facts.chat_template:
-        what = "the base model's tokenizer has no chat template to write messages with"
-        problems.append(FieldError("base_model", what, "a chat model, or a dataset of prompts and completions"))
+        what = _("the base model's tokenizer has no chat template to write messages with")
+        problems.append(FieldError("base_model", what, _("a chat model, or a dataset of prompts and completions")))
     if spec.training.packing and spec.task != "causal-lm":
-        problems.append(FieldError("training.packing", f"rows of {spec.task} are not packed", "false"))
+        problems.append(
+            FieldError("training.packing", _("rows of %(task)s are not packed", task=spec.task), _("false"))
+        )
     return problems
 
 
@@ -121,17 +137,23 @@ def _general_text_problems(session: Session, name: str | None, learnt: str | Non
         return []
     texts = [d for d in datasets.everyone(session) if d.facts.format == "text" and d.facts.counts.get("test")]
     able = ", ".join(d.name for d in texts if d.name != learnt) or "none yet"
-    remedy = f"datasets of plain text: {able}"
+    remedy = _("datasets of plain text: %(able)s", able=able)
     if learnt and reference_in(name).name == reference_in(learnt).name:
-        what = "forgetting is measured on other texts than the model learns from"
-        return [FieldError("general_text", what, f"{remedy}; or leave it out")]
+        what = _("forgetting is measured on other texts than the model learns from")
+        return [FieldError("general_text", what, _("%(remedy)s; or leave it out", remedy=remedy))]
     found = datasets.by_name(session, name)
     if found is None:
-        return [FieldError("general_text", f"there is no dataset {name!r}", remedy)]
+        return [FieldError("general_text", _("there is no dataset %(name)r", name=name), remedy)]
     if found.facts.format != "text":
-        return [FieldError("general_text", f"{name!r} holds rows of {found.facts.format}, not plain text", remedy)]
+        return [
+            FieldError(
+                "general_text",
+                _("%(name)r holds rows of %(format)s, not plain text", name=name, format=found.facts.format),
+                remedy,
+            )
+        ]
     if not found.facts.counts.get("test"):
-        what = f"{name!r} has no row in its test split, on which forgetting is measured"
+        what = _("%(name)r has no row in its test split, on which forgetting is measured", name=name)
         return [FieldError("general_text", what, remedy)]
     return []
 
@@ -145,20 +167,36 @@ def _look_up(session: Session, spec: Asked) -> tuple[BaseModelRow | None, Datase
         problems.append(
             FieldError(
                 "base_model",
-                f"there is no base model {model_name!r}",
-                f"registered: {known}; register another with POST /api/v1/models",
+                _("there is no base model %(model_name)r", model_name=model_name),
+                _("registered: %(known)s; register another with POST /api/v1/models", known=known),
             )
         )
     elif model and model.status != "ready":
         remedy = (
-            "try again in a few seconds" if model.status == "inspecting" else "register it again under another name"
+            _("try again in a few seconds")
+            if model.status == "inspecting"
+            else _("register it again under another name")
         )
-        what = "is still being inspected" if model.status == "inspecting" else f"cannot be used: {model.message}"
-        problems.append(FieldError("base_model", f"the base model {model_name!r} {what}", remedy))
+        what = (
+            _("is still being inspected")
+            if model.status == "inspecting"
+            else _("cannot be used: %(message)s", message=model.message)
+        )
+        problems.append(
+            FieldError(
+                "base_model", _("the base model %(model_name)r %(what)s", model_name=model_name, what=what), remedy
+            )
+        )
     dataset = datasets.by_name(session, dataset_name) if dataset_name else None
     if dataset is None and dataset_name:
         known = ", ".join(d.name for d in datasets.everyone(session)) or "none yet"
-        problems.append(FieldError("dataset", f"there is no dataset {dataset_name!r}", f"registered: {known}"))
+        problems.append(
+            FieldError(
+                "dataset",
+                _("there is no dataset %(dataset_name)r", dataset_name=dataset_name),
+                _("registered: %(known)s", known=known),
+            )
+        )
     facts = model.facts if model else None
     if model and facts:
         problems += _task_problems(model, facts, spec)

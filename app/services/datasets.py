@@ -14,6 +14,7 @@ from app.domain.data.findings import Finding
 from app.domain.data.uploads import SourceScan
 from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, FieldError, Invalid
+from app.domain.messages import _
 from app.domain.tasks import Format
 from app.queue import PREPARE, Doorbell
 from app.services.uploads import silent_since
@@ -48,7 +49,7 @@ def register(
         if version := next((version for version in same if version.facts.format == form), None):
             return version
         if known:
-            raise Conflict(f"the dataset {name!r} is there already with other rows: choose another name")
+            raise Conflict(_("the dataset %(name)r is there already with other rows: choose another name", name=name))
         file = new_name(found)
         files.put(local, file)
     row = DatasetRow(name=name, title=title, **_ready(found, file, ()))
@@ -71,9 +72,9 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
     """
     upload = uploads.get(session, wanted.upload_id, held=True)
     if upload.status == "failed":
-        raise Conflict(f"the upload {upload.id} could not be read: {upload.message}")
+        raise Conflict(_("the upload %(id)s could not be read: %(message)s", id=upload.id, message=upload.message))
     if (scan := upload.scan) is None:
-        raise Conflict(f"the upload {upload.id} is still being read: try again once it is")
+        raise Conflict(_("the upload %(id)s is still being read: try again once it is", id=upload.id))
     _check(scan, wanted)
     known = datasets.versions(session, wanted.name)
     for row in known:
@@ -94,7 +95,9 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
-        raise Conflict(f"{row.reference} is just being made by another request: ask again") from None
+        raise Conflict(
+            _("%(reference)s is just being made by another request: ask again", reference=row.reference)
+        ) from None
     after_commit(session, lambda: bell.ring(PREPARE, row.id))
     return row
 
@@ -109,10 +112,18 @@ def delete(session: Session, files: Files, dataset_id: int) -> None:
             for n, what, many in ((uses.studies, "study", "studies"), (uses.runs, "run", "runs"))
             if n
         )
-        raise Conflict(f"{row.reference} is used by {counted}, whose results would lose their data: it stays")
+        raise Conflict(
+            _(
+                "%(reference)s is used by %(counted)s, whose results would lose their data: it stays",
+                reference=row.reference,
+                counted=counted,
+            )
+        )
     if row.status == "ready" and (runs := datasets.forgetting_on(session, row.name)):
         counted = f"{runs} run{'s' if runs != 1 else ''}"
-        raise Conflict(f"{counted} measured forgetting on {row.name}, or will: it stays")
+        raise Conflict(
+            _("%(counted)s measured forgetting on %(name)s, or will: it stays", counted=counted, name=row.name)
+        )
     session.delete(row)
     session.flush()
     if row.file and not datasets.with_file(session, row.file):
@@ -178,8 +189,8 @@ def _check(scan: SourceScan, wanted: DatasetRequest) -> None:
     values = {column.name: list(column.values) for column in scan.columns}
     problems += wanted.splitting.problems(list(scan.splits), values)
     if wanted.splitting.column and wanted.splitting.column in wanted.mapping.columns.values():
-        what = f"{wanted.splitting.column!r} names the splits and is mapped as well"
-        problems.append(FieldError("splitting.column", what, "choose another column for one of the two"))
+        what = _("%(column)r names the splits and is mapped as well", column=wanted.splitting.column)
+        problems.append(FieldError("splitting.column", what, _("choose another column for one of the two")))
     if problems:
         message = "; ".join(problem.message for problem in problems)
         raise Invalid(message[:1].upper() + message[1:], problems)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.domain.comparison.flips import HALF, Flips, JudgedArm
 from app.domain.comparison.study import RunOutcome
 from app.domain.errors import Invalid, NotFound
+from app.domain.messages import _
 from app.domain.tasks import METRICS, MetricName
 from app.services.predictions import Predictions, of_artifact
 from app.store.files import Files
@@ -133,8 +134,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _read(files: Files, artifact: ArtifactRow | None, flips: Flips, *, texts: bool) -> Predictions:
     if artifact is None:
-        raise NotFound("it left no predictions")
+        raise NotFound(_("it left no predictions"))
     found = of_artifact(files, artifact, texts=texts)
     if found.items_hash != flips.items_hash:
-        raise Invalid("its predictions are of other items than its scores")
+        raise Invalid(_("its predictions are of other items than its scores"))
     return found

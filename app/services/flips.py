@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.flips import FlipKind, Flips, bands, quarter_edges, quarters
 from app.domain.errors import Invalid
+from app.domain.messages import _
 from app.services.flip_answers import Answer, Answers, Trouble
 from app.services.predictions import Predictions
 from app.store.files import Files
@@ -160,7 +161,9 @@ def _index(texts: Predictions, label: str) -> int | None:
         return None
     if label not in texts.labels:
         offered = ", ".join(texts.labels) or "none"
-        raise Invalid.field("label", f"no item has the label {label!r}", f"choose from: {offered}")
+        raise Invalid.field(
+            "label", _("no item has the label %(label)r", label=label), _("choose from: %(offered)s", offered=offered)
+        )
     return texts.labels.index(label)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Invalid
 from app.domain.imports.files import MOST_AT_ONCE, MOST_FILES, NamedText, Read, Refused, hash_of, read
 from app.domain.imports.result import OutsideResult
+from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.store.queries import collections, evaluations
 from app.store.tables import CollectionRow, now
@@ -45,12 +46,12 @@ def look_at(files: Sequence[NamedText], results: Sequence[OutsideResult] = ()) -
     Raises Invalid where there are no files or too many, or more results than one transaction shall write.
     """
     if not files and not results:
-        raise Invalid.field("files", "there is no file", "give at least one file of results")
+        raise Invalid.field("files", _("there is no file"), _("give at least one file of results"))
     if len(files) > MOST_FILES:
         raise Invalid.field(
             "files",
-            f"there are {len(files)} files",
-            f"at most {MOST_FILES} at once: `vezna import` sends more in parts",
+            _("there are %(files)s files", files=len(files)),
+            _("at most %(most_files)s at once: `vezna import` sends more in parts", most_files=MOST_FILES),
         )
     taken = [Read(result, hash_of(result)) for result in results]
     refused: list[Refused] = []
@@ -63,8 +64,8 @@ def look_at(files: Sequence[NamedText], results: Sequence[OutsideResult] = ()) -
         if len(taken) > MOST_AT_ONCE:
             raise Invalid.field(
                 "files",
-                f"there are more than {MOST_AT_ONCE} results",
-                f"at most {MOST_AT_ONCE} at once: `vezna import` sends more in parts",
+                _("there are more than %(most_at_once)s results", most_at_once=MOST_AT_ONCE),
+                _("at most %(most_at_once)s at once: `vezna import` sends more in parts", most_at_once=MOST_AT_ONCE),
             )
     return Sorted(tuple(taken), tuple(refused))
 

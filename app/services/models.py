@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app import sample
 from app.domain.errors import Conflict
+from app.domain.messages import _
 from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelRegistration
 from app.queue import INSPECT, Doorbell
 from app.services.roots import below_a_root
@@ -30,10 +31,18 @@ def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots:
     known = base_models.by_name(session, wanted.name)
     if known is not None:
         if (known.source, known.location) != (wanted.source, location):
-            raise Conflict(f"the base model {wanted.name!r} is there already, from {known.source}: choose another name")
+            raise Conflict(
+                _(
+                    "the base model %(name)r is there already, from %(source)s: choose another name",
+                    name=wanted.name,
+                    source=known.source,
+                )
+            )
         if wanted.revision not in ("", known.revision, known.pinned):
             at = known.revision or known.pinned or "its newest revision"
-            raise Conflict(f"the base model {wanted.name!r} is there already, at {at}: choose another name")
+            raise Conflict(
+                _("the base model %(name)r is there already, at %(at)s: choose another name", name=wanted.name, at=at)
+            )
         if known.status == "failed":
             known.status, known.inspection_started_at = "inspecting", None
             after_commit(session, lambda: bell.ring(INSPECT, known.id))

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from app.domain.errors import Invalid
+from app.domain.messages import _
 from app.domain.tasks import METRICS
 from app.store.files import Files
 from app.store.tables import ArtifactRow
@@ -117,7 +118,9 @@ def _opened(files: Files, name: str, read_it: Callable[[IO[bytes]], What]) -> Wh
             return read_it(file)
         except (OSError, KeyError, IndexError, ValueError, TypeError, pa.ArrowException) as error:
             why = " ".join(str(error).split()) or type(error).__name__
-            raise Invalid(f"the file {name} is not what a run writes ({why[:200]})") from error
+            raise Invalid(
+                _("the file %(name)s is not what a run writes (%(why)s)", name=name, why=why[:200])
+            ) from error
 
 
 def read(file: IO[bytes], *, texts: bool = True) -> Predictions:

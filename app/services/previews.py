@@ -4,6 +4,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.previews import PreviewRequest
 from app.domain.errors import Conflict, Invalid
+from app.domain.messages import _
 from app.domain.tasks import TASKS, Task
 from app.queue import Doorbell
 from app.services.models import reference_of
@@ -26,13 +27,29 @@ def wanted(
     Raises Conflict while the version or the model is not ready, Invalid for a task that does not learn from such rows.
     """
     if dataset.status != "ready":
-        raise Conflict(f"{dataset.reference} is {dataset.status}: only a version that is ready can be looked at")
+        raise Conflict(
+            _(
+                "%(reference)s is %(status)s: only a version that is ready can be looked at",
+                reference=dataset.reference,
+                status=dataset.status,
+            )
+        )
     if model.status != "ready":
-        raise Conflict(f"the base model {model.name!r} is {model.status}: only one that is ready can be looked through")
+        raise Conflict(
+            _(
+                "the base model %(name)r is %(status)s: only one that is ready can be looked through",
+                name=model.name,
+                status=model.status,
+            )
+        )
     form = dataset.facts.format
     if form not in TASKS[task].formats:
         able = " or ".join(dataset.facts.tasks)
-        raise Invalid.field("task", f"{task} does not learn from rows of {form}", f"with this dataset: {able}")
+        raise Invalid.field(
+            "task",
+            _("%(task)s does not learn from rows of %(form)s", task=task, form=form),
+            _("with this dataset: %(able)s", able=able),
+        )
     request = PreviewRequest(
         location=reference_of(model.source, model.location),
         revision=model.revision if model.source == "hub" else "",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.domain.errors import Invalid
+from app.domain.messages import _
 
 
 def below_a_root(location: str, roots: Sequence[Path], setting: str) -> Path:
@@ -11,5 +12,9 @@ def below_a_root(location: str, roots: Sequence[Path], setting: str) -> Path:
     place = Path(location).expanduser().resolve()
     if not any(place.is_relative_to(root.expanduser().resolve()) for root in roots):
         allowed = ", ".join(str(root) for root in roots) or f"none: set {setting}"
-        raise Invalid.field("location", f"{location!r} is not below an allowed root", f"allowed roots: {allowed}")
+        raise Invalid.field(
+            "location",
+            _("%(location)r is not below an allowed root", location=location),
+            _("allowed roots: %(allowed)s", allowed=allowed),
+        )
     return place

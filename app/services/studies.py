@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import RunOutcome, StudyComparison, compare
 from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import MOST_ARMS, ArmSpec, OwedRun, StudySpec, StudyStatus, status_of
 from app.queue import Doorbell
@@ -48,15 +49,20 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     if count < 1 or len(spec.seeds) + count > MOST_SEEDS:
         raise Invalid.field(
             "count",
-            f"{count} more seeds are not possible: the study has {len(spec.seeds)}",
-            f"add from 1 to {MOST_SEEDS - len(spec.seeds)}",
+            _("%(count)s more seeds are not possible: the study has %(seeds)s", count=count, seeds=len(spec.seeds)),
+            _("add from 1 to %(seeds)s", seeds=MOST_SEEDS - len(spec.seeds)),
         )
     seeds = list(islice((seed for seed in naturals() if seed not in spec.seeds), count))
     more = StudySpec.model_validate(spec.model_dump() | {"seeds": seeds})
     model, dataset = check_study(session, as_begun(session, study, more))
     rates = _rates_in_use(session, study)
     if not rates and not study.tuning:
-        raise Conflict(f"no arm of study {study_id} can take more seeds: each was stopped, failed, or has no rate")
+        raise Conflict(
+            _(
+                "no arm of study %(study_id)s can take more seeds: each was stopped, failed, or has no rate",
+                study_id=study_id,
+            )
+        )
     enqueue_owed(session, bell, study, more.owed(rates), model, dataset)
     whole = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = whole.model_dump(mode="json")
@@ -69,7 +75,9 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
 def with_arm(spec: StudySpec, arm: ArmSpec) -> StudySpec:
     """A study with one more arm, whose reference stays what it was. Raises pydantic's ValidationError."""
     if len(spec.arms) >= MOST_ARMS:
-        raise Invalid.field("", f"the study has {MOST_ARMS} arms already", "start another study")
+        raise Invalid.field(
+            "", _("the study has %(most_arms)s arms already", most_arms=MOST_ARMS), _("start another study")
+        )
     more = {"arms": [*spec.arms, arm], "reference": spec.reference_arm}
     return StudySpec.model_validate(spec.model_dump() | more)
 
@@ -103,11 +111,18 @@ def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> Stu
     if it has nothing left to do."""
     study = studies.get(session, study_id, lock=True)
     if title not in [arm.title for arm in study.spec.arms]:
-        raise NotFound(f"study {study_id} has no arm {title!r}: {', '.join(a.title for a in study.spec.arms)}")
+        raise NotFound(
+            _(
+                "study %(study_id)s has no arm %(title)r: %(arms)s",
+                study_id=study_id,
+                title=title,
+                arms=", ".join(a.title for a in study.spec.arms),
+            )
+        )
     live = [run for run in _live(session, study_id) if run.arm == title]
     waits = study.tuning and title not in runs.arms_with_runs(session, study_id)
     if title in study.stopped_json or not (live or waits):
-        raise Conflict(f"arm {title!r} of study {study_id} has nothing left to do")
+        raise Conflict(_("arm %(title)r of study %(study_id)s has nothing left to do", title=title, study_id=study_id))
     study.stopped_json = [*study.stopped_json, title]
     session.flush()
     _cancel(session, bell, live)
@@ -141,7 +156,7 @@ def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
     study = studies.get(session, study_id, lock=True)
     live = _live(session, study_id)
     if not live:
-        raise Conflict(f"every run of study {study_id} has already ended")
+        raise Conflict(_("every run of study %(study_id)s has already ended", study_id=study_id))
     if study.tuning:  # what an arm added later would set going again
         unsettled = {arm.title for arm in study.spec.arms} - runs.arms_with_runs(session, study_id)
         study.stopped_json = [*study.stopped_json, *sorted(unsettled - set(study.stopped_json))]

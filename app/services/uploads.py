@@ -22,6 +22,7 @@ from app.domain.data.uploads import (
     shown_name,
 )
 from app.domain.errors import Conflict, Invalid
+from app.domain.messages import _
 from app.queue import READ, Doorbell
 from app.services.roots import below_a_root
 from app.store.files import Files, Stored
@@ -91,7 +92,12 @@ def read_again(session: Session, bell: Doorbell, upload_id: int, options: Readin
     row = uploads.get(session, upload_id, held=True)
     if made := datasets.of_upload(session, upload_id):
         names = ", ".join(one.reference for one in made)
-        raise Conflict(f"{names} was made of this upload as it was read: upload the file again under another reading")
+        raise Conflict(
+            _(
+                "%(names)s was made of this upload as it was read: upload the file again under another reading",
+                names=names,
+            )
+        )
     _read_again(session, bell, row, options)
     return row
 
@@ -101,7 +107,7 @@ def delete(session: Session, files: Files, upload_id: int) -> None:
     row = uploads.get(session, upload_id, held=True)
     if made := datasets.of_upload(session, upload_id):
         names = ", ".join(one.reference for one in made)
-        raise Conflict(f"{names} was made of this upload: delete that first")
+        raise Conflict(_("%(names)s was made of this upload: delete that first", names=names))
     session.delete(row)
     session.flush()
     for part in unused(session, row.parts):
@@ -213,14 +219,24 @@ def _once(session: Session, files: Files, fresh: Sequence[Part]) -> list[Part]:
 
 def _parts(received: Sequence[tuple[str, Stored]]) -> list[Part]:
     if not received:
-        raise Invalid.field("file", "no file came", "choose one")
+        raise Invalid.field("file", _("no file came"), _("choose one"))
     if len(received) > MOST_PARTS:
-        raise Invalid.field("file", f"{len(received)} files came, and an upload has at most {MOST_PARTS}", "join some")
+        raise Invalid.field(
+            "file",
+            _(
+                "%(received)s files came, and an upload has at most %(most_parts)s",
+                received=len(received),
+                most_parts=MOST_PARTS,
+            ),
+            _("join some"),
+        )
     parts = []
     for given, stored in received:
         name = shown_name(given)
         if not stored.bytes:
-            raise Invalid.field("file", f"{name} is empty: it has no bytes", "choose a file with a header and rows")
+            raise Invalid.field(
+                "file", _("%(name)s is empty: it has no bytes", name=name), _("choose a file with a header and rows")
+            )
         split = (split_in_name(name) or name) if len(received) > 1 else ""
         parts.append(Part(name=name, sha256=stored.sha256, bytes=stored.bytes, split=split, file=stored.file))
     return sorted(parts, key=lambda part: (part.split, part.name))

@@ -8,6 +8,7 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.settings import Settings
 from app.store.queries import workers
@@ -95,9 +96,9 @@ def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:
     for need in sorted(needs):
         if present and not any(need in row.capabilities for row in present):
             facts = CAPABILITIES[need]
-            what = f"none of the workers ({_names(present)}) {facts.lacking}"
+            what = _("none of the workers (%(present)s) %(lacking)s", present=_names(present), lacking=facts.lacking)
             if able := [row for row in known if need in row.capabilities]:
-                what += f"; {_names(able)} could, and cannot be reached at the moment"
+                what = _("%(what)s; %(able)s could, and cannot be reached at the moment", what=what, able=_names(able))
             return FieldError("kind", what, facts.remedy)
     return None
 

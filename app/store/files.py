@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple, Self, cast
 import fsspec
 
 from app.domain.errors import Invalid, NotFound
+from app.domain.messages import _
 
 SAFE = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]*(/[A-Za-z0-9_\-][A-Za-z0-9._\-]*)*")
 CHUNK = 1 << 20
@@ -101,7 +102,7 @@ class Files:
     def _existing(self, name: str) -> str:
         path = self._path(name)
         if not self.fs.exists(path):
-            raise NotFound(f"the file {name} is no longer in the store")
+            raise NotFound(_("the file %(name)s is no longer in the store", name=name))
         return path
 
 
@@ -147,8 +148,8 @@ def too_large(most_bytes: int) -> Invalid:
     most = f"{most_bytes / 2**30:.3g} GiB" if most_bytes >= 2**28 else f"{most_bytes / 2**20:.3g} MiB"
     return Invalid.field(
         "file",
-        f"the file is larger than the {most} that an upload may have",
-        "upload a part of it, put it into a directory under VEZNA_DATA_ROOTS, or raise VEZNA_UPLOAD_BYTES",
+        _("the file is larger than the %(most)s that an upload may have", most=most),
+        _("upload a part of it, put it into a directory under VEZNA_DATA_ROOTS, or raise VEZNA_UPLOAD_BYTES"),
     )
 
 

@@ -5,6 +5,7 @@ from functools import cache
 from sqlalchemy import inspect, text
 
 from app.domain.errors import Unavailable
+from app.domain.messages import _
 from app.settings import ROOT
 from app.store.session import Database
 
@@ -30,7 +31,13 @@ def require_current(database: Database) -> None:
         current = connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
     if current != head():
         state = "is empty" if current is None else f"stands at {current}"
-        raise Unavailable(f"The database {state}, and this version of Vezna needs {head()}. Run: vezna migrate")
+        raise Unavailable(
+            _(
+                "The database %(state)s, and this version of Vezna needs %(head)s. Run: vezna migrate",
+                state=state,
+                head=head(),
+            )
+        )
 
 
 @cache

@@ -1,7 +1,7 @@
-"""The words of the pages: gettext with Babel's catalogues in `app/locale`.
+"""Translation of the pages: gettext with Babel's catalogues in `app/locale`.
 
-A string is its own English text, so a missing catalogue means English. `python -m app.web.catalogue` brings the
-catalogues in step with the sources; `pybabel compile -d app/locale` makes what a translated installation reads.
+A string is its own English text, so a missing catalogue means English. `make translation LANGUAGE=de` writes the
+catalogue of a language from the sources, and compiles what is translated in it.
 """
 
 from contextvars import ContextVar
@@ -10,6 +10,7 @@ from typing import Any
 
 from babel.support import NullTranslations, Translations
 
+from app.domain.messages import Message
 from app.settings import ROOT
 
 LOCALES = ROOT / "app" / "locale"
@@ -37,12 +38,21 @@ def translations(code: str) -> NullTranslations:
 def gettext(message: str, /, **values: Any) -> str:
     """A message in the request's language, with `%(name)s` filled in from the values."""
     text = looked_up(message)
-    return text % values if values else text
+    return text % _localized(values) if values else text
 
 
 def ngettext(singular: str, plural: str, n: int, /, **values: Any) -> str:
     """The form that fits the number `n`, which the message knows as `%(num)s`."""
-    return plural_looked_up(singular, plural, n) % ({"num": n} | values)
+    return plural_looked_up(singular, plural, n) % ({"num": n} | _localized(values))
+
+
+def localized(value: Any) -> Any:
+    """A value as a page shows it: a sentence of the domain in the request's language, anything else as it is."""
+    return value.translated(looked_up) if isinstance(value, Message) else value
+
+
+def _localized(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: localized(value) for name, value in values.items()}
 
 
 def looked_up(message: str) -> str:

@@ -14,7 +14,6 @@ from app.web.figures.figure import Key
 from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_key
 from app.web.format import file_size, join_names, memory
 from app.web.i18n import gettext as _
-from app.web.refusals import translated
 from app.web.text import memory_fit as words
 
 NEAR = 1.6
@@ -210,7 +209,7 @@ def _device(alike: list[DeviceFit], longest: float) -> DeviceNeed:
         state=found.fit,
         fit=_fit(found),
         room=memory(room) if room is not None else "",
-        message=translated(found.message),
+        message=found.message,
         peak=peak,
         band=words.band(peak) if peak else "",
         basis=words.basis(peak.runs) if peak else "",

@@ -18,7 +18,7 @@ from app.web.error_page import ErrorPage
 from app.web.format import FILTERS
 from app.web.http.dependencies import Config, Reading
 from app.web.http.static import SHEETS, static
-from app.web.i18n import gettext, language, looked_up, plural_looked_up
+from app.web.i18n import gettext, language, localized, looked_up, plural_looked_up
 from app.web.paper import on_paper
 from app.web.shell import GO, NAV, Shell
 
@@ -33,10 +33,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
+        finalize=localized,
     )
     env.filters |= {function.__name__: function for function in FILTERS}
     env.filters["on_paper"] = on_paper
-    # `translate` is for sentences that are only known while the page is made, such as those of the domain
+    # `translate` is for constants that were marked where they are defined; a `Message` is translated by `finalize`
     env.globals |= {
         "static": static,
         "language": language,

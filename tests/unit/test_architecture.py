@@ -1,7 +1,10 @@
 """The arrows of docs/architecture.md hold, and the processes that must stay small never import the ML libraries."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Collection
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,24 @@ def test_a_server_is_there_without_what_only_some_pages_need(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["utils", "helpers", "common", "manager", "misc"])
 def test_no_file_is_a_grab_bag(name: str) -> None:
     assert not [path for room in ("app", "worker") for path in (ROOT / room).rglob(f"{name}.py")]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """File by file, with what is imported for types alone; import-linter compares packages."""
+    files = {_module(file): file for room in ("app", "worker") for file in (ROOT / room).rglob("*.py")}
+    TopologicalSorter({module: _imported(module, file, files) for module, file in files.items()}).prepare()
+
+
+def _module(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imported(module: str, file: Path, modules: Collection[str]) -> set[str]:
+    names: list[tuple[str, str]] = []
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [(node.module, alias.name) for alias in node.names]
+    found = {f"{package}.{name}" if f"{package}.{name}" in modules else package for package, name in names}
+    return found & set(modules) - {module}

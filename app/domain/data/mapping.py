@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.names import Line, Verbatim
 from app.domain.tasks import Format
 
@@ -80,25 +81,37 @@ class ColumnMapping(BaseModel):
             required = ("messages",) if whole else ("prompt", "completion")
         for role in required:
             if not self.columns.get(role):
-                yield FieldError(f"mapping.columns.{role}", f"no column is chosen for the {role}", f"one of: {there}")
+                yield FieldError(
+                    f"mapping.columns.{role}",
+                    _("no column is chosen for the %(role)s", role=role),
+                    _("one of: %(there)s", there=there),
+                )
         taken: dict[str, Role] = {}
         for role, column in self.columns.items():
             path = f"mapping.columns.{role}"
             if role not in (*roles.required, *roles.optional):
                 able = ", ".join((*roles.required, *roles.optional))
-                yield FieldError(path, f"rows of {self.format} have no {role}", f"of these: {able}")
+                yield FieldError(
+                    path,
+                    _("rows of %(format)s have no %(role)s", format=self.format, role=role),
+                    _("of these: %(able)s", able=able),
+                )
             elif column and column not in columns:
-                yield FieldError(path, f"there is no column {column!r}", f"one of: {there}")
+                yield FieldError(
+                    path, _("there is no column %(column)r", column=column), _("one of: %(there)s", there=there)
+                )
             elif column in taken:
-                what = f"the column {column!r} is the {taken[column]} already"
-                yield FieldError(path, what, "choose another column for one of the two")
+                what = _("the column %(column)r is the %(column2)s already", column=column, column2=taken[column])
+                yield FieldError(path, what, _("choose another column for one of the two"))
             taken[column] = role
         if self.format == "messages" and "messages" in self.columns and len(self.columns) > 1:
-            what = "messages hold the whole conversation, prompts and completions included"
-            yield FieldError("mapping.columns", what, "choose messages alone, or prompt and completion")
+            what = _("messages hold the whole conversation, prompts and completions included")
+            yield FieldError("mapping.columns", what, _("choose messages alone, or prompt and completion"))
         if self.label_names and self.format != "labelled":
-            yield FieldError("mapping.label_names", f"rows of {self.format} have no labels", "leave it out")
+            yield FieldError(
+                "mapping.label_names", _("rows of %(format)s have no labels", format=self.format), _("leave it out")
+            )
         if any(not name.strip() for name in self.label_names.values()):
-            yield FieldError("mapping.label_names", "a label's name is empty", "give it one, or leave it out")
+            yield FieldError("mapping.label_names", _("a label's name is empty"), _("give it one, or leave it out"))
         if any("\0" in text for pair in self.label_names.items() for text in pair):
-            yield FieldError("mapping.label_names", "a label's name has a NUL character", "remove it")
+            yield FieldError("mapping.label_names", _("a label's name has a NUL character"), _("remove it"))

@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.domain.data.findings import Finding
 from app.domain.data.mapping import Column, ColumnMapping
 from app.domain.data.splitting import Splitting
+from app.domain.messages import _
 from app.domain.models.base_model import HUB_ID
-from app.domain.names import Line, wrong
+from app.domain.names import Line
+from app.domain.validation import invalid_field
 
 UploadState = Literal["reading", "read", "failed"]
 UploadSource = Literal["files", "directory", "hub"]
@@ -59,7 +61,11 @@ class ReadingOptions(BaseModel):
         try:
             "".encode(self.encoding or "utf-8")
         except (LookupError, UnicodeError):
-            raise wrong("encoding", f"{self.encoding!r} is no encoding of texts", "such as utf-8 or latin-1") from None
+            raise invalid_field(
+                "encoding",
+                _("%(encoding)r is no encoding of texts", encoding=self.encoding),
+                _("such as utf-8 or latin-1"),
+            ) from None
         return self
 
 
@@ -81,9 +87,15 @@ class SourceRequest(BaseModel):
     @model_validator(mode="after")
     def _hub_id_is_no_path(self) -> "SourceRequest":
         if self.source == "hub" and (not HUB_ID.fullmatch(self.location) or ".." in self.location):
-            raise wrong("location", f"{self.location!r} is no id of a hub dataset", "such as fancyzhx/ag_news")
+            raise invalid_field(
+                "location",
+                _("%(location)r is no id of a hub dataset", location=self.location),
+                _("such as fancyzhx/ag_news"),
+            )
         if self.source == "directory" and (self.config or self.revision or self.split):
-            raise wrong("source", "config, revision and split are of the hub", "leave them out for a directory")
+            raise invalid_field(
+                "source", _("config, revision and split are of the hub"), _("leave them out for a directory")
+            )
         return self
 
 

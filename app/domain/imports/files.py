@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from app.domain.errors import FieldError
 from app.domain.imports.peft import PeftFieldMissing, as_outside, is_peft_result
 from app.domain.imports.result import OutsideResult
-from app.domain.names import OF_KEY, legible
+from app.domain.messages import _
+from app.domain.validation import UNKNOWN, field_error, legible, path_of
 
 MOST_FILES = 1000
 """In one request; `vezna import` sends more in several."""
@@ -57,21 +58,31 @@ def read(file: NamedText) -> list[Read]:
     document = _document(name, file.text)
     entries = document if isinstance(document, list) else [document]
     if not entries:
-        raise Refused(name, [FieldError("", "the list is empty", "put a result into it, or leave the file out")])
+        raise Refused(name, [FieldError("", _("the list is empty"), _("put a result into it, or leave the file out"))])
     if len(entries) > MOST_RESULTS:
-        what = f"the list has {len(entries)} results"
-        raise Refused(name, [FieldError("", what, f"at most {MOST_RESULTS}: part it into several files")])
+        what = _("the list has %(entries)s results", entries=len(entries))
+        raise Refused(
+            name,
+            [
+                FieldError(
+                    "", what, _("at most %(most_results)s: part it into several files", most_results=MOST_RESULTS)
+                )
+            ],
+        )
     found, errors = [], []
     for place, entry in enumerate(entries):
-        where = f"{place}." if isinstance(document, list) else ""
+        where = str(place) if isinstance(document, list) else ""
         try:
             result = OutsideResult.model_validate(_ours(entry))
         except PeftFieldMissing as missing:
-            errors.append(replace(missing.error, path=f"{where}{missing.error.path}"))
+            errors.append(replace(missing.error, path=path_of([where, missing.error.path])))
         except ValidationError as error:
-            errors += [_told(where, e) for e in error.errors(include_url=False, include_input=False)]
+            errors += [
+                field_error({**e, "loc": (where, *e["loc"])}, REMEDIES)
+                for e in error.errors(include_url=False, include_input=False)
+            ]
         except RecursionError:
-            errors.append(FieldError(where.rstrip("."), "it is nested too deeply", "a few levels at most"))
+            errors.append(FieldError(where, _("it is nested too deeply"), _("a few levels at most")))
         else:
             found.append(Read(result, hash_of(result)))
     if errors:
@@ -110,29 +121,43 @@ def _ours(entry: object) -> Any:
 def _document(name: str, text: str | bytes) -> Any:
     size = len(text)
     if size > MOST_FILE_BYTES:
-        what = f"the file has {size} bytes"
-        raise Refused(name, [FieldError("", what, f"at most {MOST_FILE_BYTES}: leave curves and logs out")])
+        what = _("the file has %(size)s bytes", size=size)
+        raise Refused(
+            name,
+            [
+                FieldError(
+                    "",
+                    what,
+                    _("at most %(most_file_bytes)s: leave curves and logs out", most_file_bytes=MOST_FILE_BYTES),
+                )
+            ],
+        )
     try:
         words = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
         raise Refused(
-            name, [FieldError("", f"it is not UTF-8 text (byte {error.start})", "save it as UTF-8")]
+            name, [FieldError("", _("it is not UTF-8 text (byte %(start)s)", start=error.start), _("save it as UTF-8"))]
         ) from error
     if not words.strip():
-        raise Refused(name, [FieldError("", "the file is empty", "write a result into it, or leave it out")])
+        raise Refused(name, [FieldError("", _("the file is empty"), _("write a result into it, or leave it out"))])
     try:
         return json.loads(words, object_pairs_hook=_once, parse_constant=_no_constant)
     except _Twice as error:
-        raise Refused(name, [FieldError(str(error), "it is there twice", "keep one of them")]) from error
+        raise Refused(name, [FieldError(str(error), _("it is there twice"), _("keep one of them"))]) from error
     except _Constant as error:
-        what = f"{error} is no number that JSON knows"
-        raise Refused(name, [FieldError("", what, "give the number, or leave the field out")]) from error
+        what = _("%(error)s is no number that JSON knows", error=error)
+        raise Refused(name, [FieldError("", what, _("give the number, or leave the field out"))]) from error
     except json.JSONDecodeError as error:
-        what = f"it is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
-        raise Refused(name, [FieldError("", what, "see docs/imports.md for what a file looks like")]) from error
+        what = _(
+            "it is not JSON: %(msg)s in line %(lineno)s, column %(colno)s",
+            msg=error.msg,
+            lineno=error.lineno,
+            colno=error.colno,
+        )
+        raise Refused(name, [FieldError("", what, _("see docs/imports.md for what a file looks like"))]) from error
     except (RecursionError, ValueError) as error:
         raise Refused(
-            name, [FieldError("", "it cannot be read: too deep, or a number too long", "simplify it")]
+            name, [FieldError("", _("it cannot be read: too deep, or a number too long"), _("simplify it"))]
         ) from error
 
 
@@ -157,36 +182,8 @@ def _no_constant(word: str) -> float:
 
 
 REMEDIES = {
-    "missing": "give it",
-    "extra_forbidden": "remove it, or put it into settings",
-    "greater_than": "above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "below {lt}",
-    "less_than_equal": "at most {le}",
-    "string_too_short": "it must say something",
-    "string_too_long": "at most {max_length} characters",
-    "string_type": "a text, in quotes",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a number",
-    "literal_error": "one of {expected}",
-    "dict_type": "an object, in braces",
-    "model_type": "an object with label, score, seed, source and what else is known",
-    "model_attributes_type": "an object with label, score, seed, source and what else is known",
+    UNKNOWN: _("Remove it, or put it into settings"),
+    "model_type": _("Write an object with label, score, seed, source and what else is known"),
+    "model_attributes_type": _("Write an object with label, score, seed, source and what else is known"),
 }
 """What to do, by pydantic's type of error."""
-
-
-def _told(where: str, error: Mapping[str, Any]) -> FieldError:
-    """Pydantic's error in a sentence of ours."""
-    context, kind = error.get("ctx", {}), str(error["type"])
-    path = where + ".".join(str(part) for part in error["loc"] if part != OF_KEY)
-    if kind == "wrong":
-        below = context["path"]
-        return FieldError(
-            f"{path}.{below}".strip(".") if below else path.rstrip("."), context["message"], context["remedy"]
-        )
-    message = "this field is not known" if kind == "extra_forbidden" else str(error["msg"])
-    return FieldError(path.rstrip("."), message, REMEDIES.get(kind, "see docs/imports.md").format(**context))

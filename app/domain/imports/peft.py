@@ -10,6 +10,7 @@ from reprlib import repr as short
 from typing import Any
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.methods import Family
 
 SOURCE = "PEFT method_comparison, MetaMathQA: {experiment}, {created}"
@@ -70,7 +71,11 @@ def as_outside(document: Mapping[str, Any]) -> dict[str, Any]:
     config = _part(document, "run_info.train_config")
     if (status := train.get("status")) != "success":
         raise PeftFieldMissing(
-            FieldError("train_info.status", f"it is {short(status)}", "only a run that succeeded has a result")
+            FieldError(
+                "train_info.status",
+                _("it is %(status)s", status=short(status)),
+                _("only a run that succeeded has a result"),
+            )
         )
     last, test = _last(train)
     peft, data = _part(document, "run_info.peft_config", optional=True), _data(document)
@@ -163,7 +168,7 @@ def _method(peft: Mapping[str, Any]) -> tuple[str, Family, str]:
     kind = str(peft.get("peft_type", "")).rpartition(".")[2]
     if not kind:
         raise PeftFieldMissing(
-            FieldError("run_info.peft_config.peft_type", "it is not there", "PEFT's type, such as LORA")
+            FieldError("run_info.peft_config.peft_type", _("it is not there"), _("PEFT's type, such as LORA"))
         )
     return NAMES.get(kind, (kind, "low-rank", kind.lower().replace("_", "-")))
 
@@ -184,11 +189,11 @@ def _last(train: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
     rows = train.get("metrics")
     if not isinstance(rows, list) or not rows or not isinstance(rows[-1], Mapping):
         raise PeftFieldMissing(
-            FieldError("train_info.metrics", "there are none", "a list whose last entry has 'test accuracy'")
+            FieldError("train_info.metrics", _("there are none"), _("a list whose last entry has 'test accuracy'"))
         )
     if "test accuracy" not in rows[-1]:
         where = f"train_info.metrics.{len(rows) - 1}.test accuracy"
-        raise PeftFieldMissing(FieldError(where, "it is not there", "the accuracy on the test split, a fraction"))
+        raise PeftFieldMissing(FieldError(where, _("it is not there"), _("the accuracy on the test split, a fraction")))
     return rows[-1], rows[-1]["test accuracy"]
 
 
@@ -216,5 +221,5 @@ def _part(document: Mapping[str, Any], path: str, *, optional: bool = False) -> 
 
 def _object(path: str, found: object) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
-        raise PeftFieldMissing(FieldError(path, "it is no object", "what PEFT's suite writes there"))
+        raise PeftFieldMissing(FieldError(path, _("it is no object"), _("what PEFT's suite writes there")))
     return found

@@ -14,9 +14,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.domain.messages import _
 from app.domain.methods import METHODS, Family
-from app.domain.names import Key, Line, Name, wrong
+from app.domain.names import Key, Line, Name
 from app.domain.runs.training import LearningRate, Seed
+from app.domain.validation import invalid_field
 
 Setting = bool | int | float | Line | None
 MOST_BYTES = 2**62
@@ -30,14 +32,18 @@ ROUNDING = 5e-4
 def _number(value: object) -> object:
     """JSON's true is no number, and neither is a number in quotes."""
     if isinstance(value, bool | str):
-        raise wrong("", f"a number is wanted, not {short(value)}", "write it without quotes, such as 0.47")
+        raise invalid_field(
+            "", _("a number is wanted, not %(value)s", value=short(value)), _("write it without quotes, such as 0.47")
+        )
     return _countable("", value)
 
 
 def _countable(where: str, value: object) -> object:
     """A number that is one here too: 1e999 is infinity to a reader of JSON, and would be kept as nothing at all."""
     if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
-        raise wrong(where, "the number is too large to be kept", "at most 1.8e308; a setting may be a text, in quotes")
+        raise invalid_field(
+            where, _("the number is too large to be kept"), _("at most 1.8e308; a setting may be a text, in quotes")
+        )
     return value
 
 
@@ -45,7 +51,11 @@ def _fraction(value: object) -> object:
     value = _number(value)
     if isinstance(value, int | float) and not 0 <= value <= 1:
         meant = f": {value:g} % is written {value / 100:g}" if 1 < value <= 100 else ""
-        raise wrong("", f"a score is a fraction from 0 to 1, not {value:g}", f"divide by its largest value{meant}")
+        raise invalid_field(
+            "",
+            _("a score is a fraction from 0 to 1, not %(value)g", value=value),
+            _("divide by its largest value%(meant)s", meant=meant),
+        )
     return value
 
 
@@ -105,11 +115,15 @@ class OutsideResult(BaseModel):
     @classmethod
     def _items_have_names(cls, scores: dict[str, float] | None) -> dict[str, float] | None:
         if scores is not None and not 1 <= len(scores) <= MOST_ITEMS:
-            raise wrong("", f"there are {len(scores)} items", f"from 1 to {MOST_ITEMS}, or leave item_scores out")
+            raise invalid_field(
+                "",
+                _("there are %(scores)s items", scores=len(scores)),
+                _("from 1 to %(most_items)s, or leave item_scores out", most_items=MOST_ITEMS),
+            )
         for name in scores or ():
             if not name.strip() or not name.isprintable():
-                what = f"the item name {short(name)} is empty or cannot be printed"
-                raise wrong("", what, "give each item a plain name")
+                what = _("the item name %(name)s is empty or cannot be printed", name=short(name))
+                raise invalid_field("", what, _("give each item a plain name"))
         return scores
 
     @field_validator("settings")
@@ -117,27 +131,47 @@ class OutsideResult(BaseModel):
     def _settings_are_flat(cls, settings: dict[str, Any]) -> dict[str, Any]:
         flat = flattened(settings)
         if len(flat) > MOST_SETTINGS:
-            raise wrong("", f"there are {len(flat)} settings", f"at most {MOST_SETTINGS}: keep what differs")
+            raise invalid_field(
+                "",
+                _("there are %(flat)s settings", flat=len(flat)),
+                _("at most %(most_settings)s: keep what differs", most_settings=MOST_SETTINGS),
+            )
         return flat
 
     @model_validator(mode="after")
     def _it_fits_together(self) -> "OutsideResult":
         if self.method in METHODS and self.family not in (None, METHODS[self.method].family):
-            raise wrong("family", f"{self.method} is of the family {METHODS[self.method].family}", "leave family out")
+            raise invalid_field(
+                "family",
+                _("%(method)s is of the family %(family)s", method=self.method, family=METHODS[self.method].family),
+                _("leave family out"),
+            )
         if self.method not in METHODS and self.family is None:
             known = ", ".join(METHODS)
-            raise wrong("method", "it is not said what adapts the model", f"one of {known}; or give its family too")
+            raise invalid_field(
+                "method",
+                _("it is not said what adapts the model"),
+                _("one of %(known)s; or give its family too", known=known),
+            )
         trains, total = self.trainable_parameters, self.total_parameters
         if trains is not None and total is not None and trains > total:
-            raise wrong("trainable_parameters", f"{trains} of {total} parameters cannot train", "at most all of them")
+            raise invalid_field(
+                "trainable_parameters",
+                _("%(trains)s of %(total)s parameters cannot train", trains=trains, total=total),
+                _("at most all of them"),
+            )
         if self.item_scores is not None:
             mean = sum(self.item_scores.values()) / len(self.item_scores)
             if self.items not in (None, len(self.item_scores)):
-                what = f"items says {self.items}, and item_scores has {len(self.item_scores)}"
-                raise wrong("items", what, "leave items out, or mend item_scores")
+                what = _(
+                    "items says %(items)s, and item_scores has %(item_scores)s",
+                    items=self.items,
+                    item_scores=len(self.item_scores),
+                )
+                raise invalid_field("items", what, _("leave items out, or mend item_scores"))
             if not isclose(mean, self.score, abs_tol=ROUNDING):
-                what = f"the score is {self.score:g}, and the mean of item_scores {mean:g}"
-                raise wrong("score", what, "give the mean of item_scores")
+                what = _("the score is %(score)g, and the mean of item_scores %(mean)g", score=self.score, mean=mean)
+                raise invalid_field("score", what, _("give the mean of item_scores"))
         return self
 
     @property
@@ -170,10 +204,16 @@ def flattened(settings: Mapping[str, Any], path: str = "", depth: int = 1) -> di
     for name, value in settings.items():
         where = f"{path}.{name}" if path else name
         if not name.strip() or not name.isprintable() or len(where) > 200:
-            raise wrong(where[:60], "the name of a setting cannot be printed or is too long", "a short, plain name")
+            raise invalid_field(
+                where[:60], _("the name of a setting cannot be printed or is too long"), _("a short, plain name")
+            )
         if isinstance(value, Mapping):
             if depth >= LONGEST_NESTING:
-                raise wrong(where, "objects are nested too deeply", f"at most {LONGEST_NESTING} levels")
+                raise invalid_field(
+                    where,
+                    _("objects are nested too deeply"),
+                    _("at most %(longest_nesting)s levels", longest_nesting=LONGEST_NESTING),
+                )
             within = flattened(value, where, depth + 1)
             if twice := next((path for path in within if path in flat), None):
                 raise _twice(twice)
@@ -188,24 +228,30 @@ def flattened(settings: Mapping[str, Any], path: str = "", depth: int = 1) -> di
             _countable(where, value)
             flat[where] = value
         else:
-            raise wrong(where, f"{type(value).__name__} is no setting", "a text, a number, true, false or null")
+            raise invalid_field(
+                where,
+                _("%(name)s is no setting", name=type(value).__name__),
+                _("a text, a number, true, false or null"),
+            )
     return flat
 
 
 def _twice(where: str) -> PydanticCustomError:
-    return wrong(where, "the setting is there twice: in an object, and with dots in its name", "leave one of them out")
+    return invalid_field(
+        where, _("the setting is there twice: in an object, and with dots in its name"), _("leave one of them out")
+    )
 
 
 def _listed(where: str, values: list[Any]) -> str:
     try:
         return ", ".join(map(str, values))
     except RecursionError:
-        raise wrong(where, "lists are nested too deeply", "a list of plain values") from None
+        raise invalid_field(where, _("lists are nested too deeply"), _("a list of plain values")) from None
 
 
 def _text(where: str, value: str) -> str:
     """One line of at most 500 characters."""
     line = " ".join(value.split())
     if not line.isprintable():
-        raise wrong(where, "it holds a character that cannot be printed", "remove it")
+        raise invalid_field(where, _("it holds a character that cannot be printed"), _("remove it"))
     return line if len(line) <= 500 else f"{line[:499]}…"

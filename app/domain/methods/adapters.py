@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, short_names
 
@@ -49,11 +50,13 @@ class BottleneckAdapterSpec(Method):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="bottleneck-adapter",
         family="adapter",
-        name="adapter layers",
-        summary="a small network behind each projection of a block trains",
+        name=_("adapter layers"),
+        summary=_("a small network behind each projection of a block trains"),
         learning_rate=1e-3,
         paper="Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2020, arXiv 2005.00247",
-        formula="Σ 2·m·d + d + m over the adapters; one a block (pfeiffer), or one more for each attention (houlsby)",
+        formula=_(
+            "Σ 2·m·d + d + m over the adapters; one a block (pfeiffer), or one more for each attention (houlsby)"
+        ),
     )
     mechanism: ClassVar[Mechanism] = "bottleneck"
     unchanged: ClassVar[Unchanged | None] = "networks"
@@ -100,20 +103,29 @@ class BottleneckAdapterSpec(Method):
     def _no_place(self, model: TaskModel) -> FieldError | None:
         if not model.blocks:
             return FieldError(
-                "kind", f"{model.architecture} has no transformer blocks to put adapters into", "use LoRA"
+                "kind",
+                _("%(architecture)s has no transformer blocks to put adapters into", architecture=model.architecture),
+                _("use LoRA"),
             )
         found = {(model.block_of(m.name), which) for m, which in _projections(model)}
         for number, block in enumerate(model.blocks):
             if (number, "feed-forward") not in found:
                 inside = [m for m in model.linear if model.block_of(m.name) == number]
-                what = (
-                    f"no output projection of a feed-forward is known in {block} of {model.architecture}"
-                    f" (its linear layers: {', '.join(short_names(inside)) or 'none'})"
+                what = _(
+                    "no output projection of a feed-forward is known in %(block)s of %(architecture)s (its "
+                    "linear layers: %(value)s)",
+                    block=block,
+                    architecture=model.architecture,
+                    value=", ".join(short_names(inside)) or "none",
                 )
-                return FieldError("kind", what, "use LoRA, which fits any linear layer")
+                return FieldError("kind", what, _("use LoRA, which fits any linear layer"))
             if self.placement == "houlsby" and (number, "attention") not in found:
-                what = f"no output projection of an attention is known in {block} of {model.architecture}"
-                return FieldError("placement", what, '"pfeiffer", which needs the feed-forward alone')
+                what = _(
+                    "no output projection of an attention is known in %(block)s of %(architecture)s",
+                    block=block,
+                    architecture=model.architecture,
+                )
+                return FieldError("placement", what, _('"pfeiffer", which needs the feed-forward alone'))
         return None
 
     def advice(self, model: TaskModel) -> list[FieldError]:
@@ -121,8 +133,18 @@ class BottleneckAdapterSpec(Method):
         narrow = min((layer.out_features for layer, _ in self.places(model)), default=0)
         if not narrow or self.bottleneck_size < narrow:
             return []
-        what = f"a bottleneck of {self.bottleneck_size} is no narrower than the model, whose width is {narrow}"
-        return [FieldError("bottleneck_size", what, f"the paper takes 8 to 256 of 1,024: try {max(1, narrow // 16)}")]
+        what = _(
+            "a bottleneck of %(bottleneck_size)s is no narrower than the model, whose width is %(narrow)s",
+            bottleneck_size=self.bottleneck_size,
+            narrow=narrow,
+        )
+        return [
+            FieldError(
+                "bottleneck_size",
+                what,
+                _("the paper takes 8 to 256 of 1,024: try %(narrow)s", narrow=max(1, narrow // 16)),
+            )
+        ]
 
 
 def _projections(model: TaskModel) -> list[tuple[LinearFacts, Place]]:

@@ -17,11 +17,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, matching, short_names
 from app.domain.models.patterns import LONGEST, matcher
-from app.domain.names import wrong
 from app.domain.runs.capabilities import Capability
 from app.domain.tasks import TASKS, Task
+from app.domain.validation import invalid_field
 
 Family = Literal["full", "partial", "head", "lora", "low-rank", "scaling", "prompt", "adapter"]
 """What a colour and a marker stand for on pages and in charts."""
@@ -93,14 +94,18 @@ class Method(BaseModel):
         if model.task in self.facts.tasks:
             return None
         able = ", ".join(self.facts.tasks)
-        return FieldError("kind", f"{self.facts.name} does not fit the task {model.task}", f"it fits {able}")
+        return FieldError(
+            "kind",
+            _("%(name)s does not fit the task %(task)s", name=self.facts.name, task=model.task),
+            _("it fits %(able)s", able=able),
+        )
 
     def clash(self, training: BaseModel) -> FieldError | None:
         """A training argument that is set and does not go with the method, or None."""
         for name, why in self.without.items():
             if getattr(training, name):
-                what = f"{self.facts.name} does not go with {name}: {why}"
-                return FieldError(f"training.{name}", what, "false, or another method")
+                what = _("%(name)s does not go with %(name2)s: %(why)s", name=self.facts.name, name2=name, why=why)
+                return FieldError(f"training.{name}", what, _("false, or another method"))
         return None
 
     def advice(self, model: TaskModel) -> list[FieldError]:
@@ -155,15 +160,21 @@ def checked_targets(targets: object) -> object:
     names = targets if isinstance(targets, list) else []
     named = bool(names) and all(isinstance(n, str) and n.strip() and n.isprintable() for n in names)
     if not named and not (targets is None or (isinstance(targets, str) and targets.strip() and targets.isprintable())):
-        raise wrong("", "name at least one module", 'a list such as ["query", "value"], a pattern, or "all-linear"')
+        raise invalid_field(
+            "", _("name at least one module"), _('a list such as ["query", "value"], a pattern, or "all-linear"')
+        )
     if isinstance(targets, str):
         if len(targets) > LONGEST:
-            raise wrong("", f"the pattern has {len(targets)} characters", f"at most {LONGEST}, or a list of names")
+            raise invalid_field(
+                "",
+                _("the pattern has %(targets)s characters", targets=len(targets)),
+                _("at most %(longest)s, or a list of names", longest=LONGEST),
+            )
         try:
             matcher(targets.strip())
         except ValueError as error:
-            what = f"the pattern {targets!r} cannot be read: {error}"
-            raise wrong("", what, "a regular expression, without look-around and references back") from error
+            what = _("the pattern %(targets)r cannot be read: %(error)s", targets=targets, error=error)
+            raise invalid_field("", what, _("a regular expression, without look-around and references back")) from error
         return targets.strip()
     return [name.strip() for name in names] or targets
 
@@ -201,17 +212,25 @@ class LinearMethod(Method):
 
     def _no_target(self, model: TaskModel) -> FieldError | None:
         real = ", ".join(short_names(model.linear))
-        remedy = f'choose from: {real}, or "all-linear"'
+        remedy = _('choose from: %(real)s, or "all-linear"', real=real)
         if self.target_modules is None and not self.defaults(model):
-            what = f"PEFT has no default target modules for {model.model_type}"
+            what = _("PEFT has no default target modules for %(model_type)s", model_type=model.model_type)
             return FieldError("target_modules", what, remedy)
         named: Sequence[str] = self.target_modules if isinstance(self.target_modules, list) else []
         missing = [t for t in named if not matching([t], model.linear)]
         if missing:
             listed = ", ".join(repr(m) for m in missing)
-            return FieldError("target_modules", f"{model.architecture} has no linear module {listed}", remedy)
+            return FieldError(
+                "target_modules",
+                _("%(architecture)s has no linear module %(listed)s", architecture=model.architecture, listed=listed),
+                remedy,
+            )
         if not self.targets(model):
-            what = f"no linear module of {model.architecture} matches {self.target_modules!r}"
+            what = _(
+                "no linear module of %(architecture)s matches %(target_modules)r",
+                architecture=model.architecture,
+                target_modules=self.target_modules,
+            )
             return FieldError("target_modules", what, remedy)
         return None
 
@@ -221,8 +240,14 @@ class LinearMethod(Method):
         if not wrong_ones:
             return None
         able = ", ".join(short_names(m for m in model.linear if not m.transposed))
-        what = f"{wrong_ones[0]} is a Conv1D layer (weight [in, out]), which {self.facts.name} cannot adapt"
-        return FieldError("target_modules", what, f"choose from: {able}" if able else "use LoRA or (IA)³")
+        what = _(
+            "%(wrong_ones)s is a Conv1D layer (weight [in, out]), which %(name)s cannot adapt",
+            wrong_ones=wrong_ones[0],
+            name=self.facts.name,
+        )
+        return FieldError(
+            "target_modules", what, _("choose from: %(able)s", able=able) if able else _("use LoRA or (IA)³")
+        )
 
 
 def chosen(wanted: list[str] | str, modules: Sequence[LinearFacts]) -> list[LinearFacts]:

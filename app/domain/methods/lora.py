@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.methods.base import (
     WRAPPED,
     LinearMethod,
@@ -28,7 +29,7 @@ from app.domain.methods.base import (
     short,
 )
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
-from app.domain.names import wrong
+from app.domain.validation import invalid_field
 
 InitLora = bool | Literal["gaussian", "pissa", "pissa_niter_16", "olora", "orthogonal"]
 RANK_SHARE = 4
@@ -59,8 +60,13 @@ class Ranked(LinearMethod):
         thinnest = self._thinnest(model)
         if thinnest is None or self.rank <= (most := min(thinnest.in_features, thinnest.out_features)):
             return None
-        what = f"{thinnest.name} is {shape(thinnest)}, so a rank of {self.rank} adds nothing"
-        return FieldError(self.rank_field, what, f"at most {most}")
+        what = _(
+            "%(name)s is %(thinnest)s, so a rank of %(rank)s adds nothing",
+            name=thinnest.name,
+            thinnest=shape(thinnest),
+            rank=self.rank,
+        )
+        return FieldError(self.rank_field, what, _("at most %(most)s", most=most))
 
     def advice(self, model: TaskModel) -> list[FieldError]:
         """A rank above a quarter of the smaller side: what it costs, and the rank that would do."""
@@ -72,11 +78,20 @@ class Ranked(LinearMethod):
         if self.rank <= enough:
             return []
         cost = self.rank * (inputs + outputs)
-        what = (
-            f"a rank of {self.rank} is high for {thinnest.name} ({shape(thinnest)}): its A and B hold {cost:,} "
-            f"numbers, {cost / (inputs * outputs):.0%} of the matrix itself"
+        what = _(
+            "a rank of %(rank)s is high for %(name)s (%(thinnest)s): its A and B hold %(cost)s "
+            "numbers, %(outputs)s of the matrix itself",
+            rank=self.rank,
+            name=thinnest.name,
+            thinnest=shape(thinnest),
+            cost=f"{cost:,}",
+            outputs=f"{cost / (inputs * outputs):.0%}",
         )
-        remedy = f"the updates of fine-tuning are nearly of low rank: try {min(8, enough)}, or at most {enough}"
+        remedy = _(
+            "the updates of fine-tuning are nearly of low rank: try %(enough)s, or at most %(enough2)s",
+            enough=min(8, enough),
+            enough2=enough,
+        )
         return [FieldError(self.rank_field, what, remedy)]
 
 
@@ -111,11 +126,11 @@ class LoraSpec(LowRank, Targeted):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="lora",
         family="lora",
-        name="LoRA",
-        summary="two thin matrices beside each chosen layer train",
+        name=_("LoRA"),
+        summary=_("two thin matrices beside each chosen layer train"),
         learning_rate=2e-3,
         paper="Hu et al. 2021, arXiv 2106.09685",
-        formula="Σ r·(in + out) over the adapted layers; DoRA adds Σ out",
+        formula=_("Σ r·(in + out) over the adapted layers; DoRA adds Σ out"),
     )
     peft_type: ClassVar[str] = "LORA"
     kind: Literal["lora"] = "lora"
@@ -139,7 +154,9 @@ class LoraSpec(LowRank, Targeted):
     @model_validator(mode="after")
     def _halves(self) -> Self:
         if self.init_lora_weights == "orthogonal" and self.r % 2:
-            raise wrong("r", f"orthogonal matrices are made in pairs of rows, and r is {self.r}", "an even r")
+            raise invalid_field(
+                "r", _("orthogonal matrices are made in pairs of rows, and r is %(r)s", r=self.r), _("an even r")
+            )
         return self
 
     @property
@@ -205,13 +222,13 @@ class LoraSpec(LowRank, Targeted):
         beyond = [i for i in self.layers_to_transform or [] if not 0 <= i < len(model.blocks)]
         if not beyond:
             return None
-        what = f"{model.architecture} has no block {beyond[0]}"
-        return FieldError("layers_to_transform", what, f"from 0 to {len(model.blocks) - 1}")
+        what = _("%(architecture)s has no block %(beyond)s", architecture=model.architecture, beyond=beyond[0])
+        return FieldError("layers_to_transform", what, _("from 0 to %(blocks)s", blocks=len(model.blocks) - 1))
 
     def _no_start(self, model: TaskModel) -> FieldError | None:
         """PEFT's OLoRA decomposes the weight as it is stored, which is the wrong way round for a Conv1D."""
         stored = [m.name for m in self.targets(model) if m.transposed]
         if self.init_lora_weights != "olora" or not stored:
             return None
-        what = f"{stored[0]} is a Conv1D layer (weight [in, out]), which OLoRA cannot decompose"
-        return FieldError("init_lora_weights", what, '"pissa"')
+        what = _("%(stored)s is a Conv1D layer (weight [in, out]), which OLoRA cannot decompose", stored=stored[0])
+        return FieldError("init_lora_weights", what, _('"pissa"'))

@@ -14,10 +14,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets, layer, short
 from app.domain.methods.lora import Ranked, shape
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
-from app.domain.names import wrong
+from app.domain.validation import invalid_field
 
 
 class AdaLoraSpec(Ranked, Targeted):
@@ -31,11 +32,11 @@ class AdaLoraSpec(Ranked, Targeted):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="adalora",
         family="low-rank",
-        name="AdaLoRA",
-        summary="LoRA whose ranks move to the layers where they matter",
+        name=_("AdaLoRA"),
+        summary=_("LoRA whose ranks move to the layers where they matter"),
         learning_rate=5e-3,
         paper="Zhang et al. 2023, arXiv 2303.10512",
-        formula="Σ init_r·(in + out + 1) over the adapted layers",
+        formula=_("Σ init_r·(in + out + 1) over the adapted layers"),
     )
     peft_type: ClassVar[str] = "ADALORA"
     rank_field: ClassVar[str] = "init_r"
@@ -65,13 +66,18 @@ class AdaLoraSpec(Ranked, Targeted):
     @model_validator(mode="after")
     def _there_is_something_to_drop(self) -> Self:
         if self.target_r >= self.init_r:
-            remedy = f"below init_r, which is {self.init_r}"
-            raise wrong("target_r", f"of {self.init_r} directions, {self.target_r} cannot be left", remedy)
-        if self.tinit + self.tfinal >= 1:
-            what = (
-                f"tinit and tfinal take {self.tinit + self.tfinal:g} of the steps, which leaves none to drop ranks in"
+            remedy = _("below init_r, which is %(init_r)s", init_r=self.init_r)
+            raise invalid_field(
+                "target_r",
+                _("of %(init_r)s directions, %(target_r)s cannot be left", init_r=self.init_r, target_r=self.target_r),
+                remedy,
             )
-            raise wrong("tfinal", what, "shares that sum to less than 1")
+        if self.tinit + self.tfinal >= 1:
+            what = _(
+                "tinit and tfinal take %(tfinal)g of the steps, which leaves none to drop ranks in",
+                tfinal=self.tinit + self.tfinal,
+            )
+            raise invalid_field("tfinal", what, _("shares that sum to less than 1"))
         return self
 
     @property
@@ -104,11 +110,11 @@ class LohaSpec(Targeted):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="loha",
         family="low-rank",
-        name="LoHa",
-        summary="the element-wise product of two low-rank matrices trains",
+        name=_("LoHa"),
+        summary=_("the element-wise product of two low-rank matrices trains"),
         learning_rate=5e-3,
         paper="Hyeon-Woo et al. 2021, arXiv 2108.06098",
-        formula="Σ 2·r·(in + out) over the adapted layers",
+        formula=_("Σ 2·r·(in + out) over the adapted layers"),
     )
     peft_type: ClassVar[str] = "LOHA"
     transposed: ClassVar[bool] = False
@@ -142,14 +148,14 @@ class LohaSpec(Targeted):
         for m in self.targets(model):
             enough = isqrt(min(m.in_features, m.out_features) - 1) + 1
             if self.r > enough:
-                what = f"the product reaches rank {self.r**2}, and {m.name} is {shape(m)}"
-                return [FieldError("r", what, f"{enough} reaches every rank it can have")]
+                what = _("the product reaches rank %(r)s, and %(name)s is %(m)s", r=self.r**2, name=m.name, m=shape(m))
+                return [FieldError("r", what, _("%(enough)s reaches every rank it can have", enough=enough))]
         return []
 
 
 def _factor(value: int) -> int:
     if value == 0:
-        raise wrong("", "a width has no factor 0", "−1, or how large the smaller factor may be")
+        raise invalid_field("", _("a width has no factor 0"), _("−1, or how large the smaller factor may be"))
     return value
 
 
@@ -160,11 +166,11 @@ class LokrSpec(Targeted):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="lokr",
         family="low-rank",
-        name="LoKr",
-        summary="the Kronecker product of a small and a low-rank matrix trains",
+        name=_("LoKr"),
+        summary=_("the Kronecker product of a small and a low-rank matrix trains"),
         learning_rate=1e-2,
         paper="Edalati et al. 2022, arXiv 2212.10650; Yeh et al. 2023, arXiv 2309.14859",
-        formula="Σ a·c + r·(b + d), where out = a·b and in = c·d; b·d instead of r·(b + d) where r ≥ max(b, d) / 2",
+        formula=_("Σ a·c + r·(b + d), where out = a·b and in = c·d; b·d instead of r·(b + d) where r ≥ max(b, d) / 2"),
     )
     peft_type: ClassVar[str] = "LOKR"
     transposed: ClassVar[bool] = False
@@ -207,9 +213,20 @@ class LokrSpec(Targeted):
         for m in self.targets(model):
             b, d = (factors(n, self.decompose_factor)[1] for n in (m.out_features, m.in_features))
             if 2 * self.r >= max(b, d):
-                what = f"the second factor of {m.name} is {b} × {d} and trains whole, so r only scales the update"
+                what = _(
+                    "the second factor of %(name)s is %(b)s × %(d)s and trains whole, so r only scales the update",
+                    name=m.name,
+                    b=b,
+                    d=d,
+                )
                 largest = (max(b, d) - 1) // 2
-                return [FieldError("r", what, f"at most {largest}" if largest else "a smaller decompose_factor")]
+                return [
+                    FieldError(
+                        "r",
+                        what,
+                        _("at most %(largest)s", largest=largest) if largest else _("a smaller decompose_factor"),
+                    )
+                ]
         return []
 
 
@@ -230,11 +247,11 @@ class VeraSpec(Targeted):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="vera",
         family="low-rank",
-        name="VeRA",
-        summary="two vectors a layer train, around random matrices that all layers share",
+        name=_("VeRA"),
+        summary=_("two vectors a layer train, around random matrices that all layers share"),
         learning_rate=1e-2,
         paper="Kopiczko et al. 2023, arXiv 2310.11454",
-        formula="Σ r + out over the adapted layers",
+        formula=_("Σ r + out over the adapted layers"),
     )
     peft_type: ClassVar[str] = "VERA"
     kind: Literal["vera"] = "vera"

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.methods.base import MethodFacts, PeftMethod, Unchanged
 from app.domain.models.architecture import TaskModel, Tensor
 from app.domain.tasks import TASKS
@@ -70,8 +71,11 @@ class BeforeText(VirtualTokens):
             return fault
         if TASKS[model.task].unit != "item":
             return None
-        what = f"{model.architecture} finds the token that it classifies by its id, and virtual tokens have none"
-        return FieldError("kind", what, "use LoRA or (IA)³")
+        what = _(
+            "%(architecture)s finds the token that it classifies by its id, and virtual tokens have none",
+            architecture=model.architecture,
+        )
+        return FieldError("kind", what, _("use LoRA or (IA)³"))
 
 
 class PromptSpec(BeforeText):
@@ -80,11 +84,11 @@ class PromptSpec(BeforeText):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="prompt",
         family="prompt",
-        name="prompt tuning",
-        summary="vectors before the text train",
+        name=_("prompt tuning"),
+        summary=_("vectors before the text train"),
         learning_rate=3e-2,
         paper="Lester et al. 2021, arXiv 2104.08691",
-        formula="n·d",
+        formula=_("n·d"),
     )
     peft_type: ClassVar[str] = "PROMPT_TUNING"
     kind: Literal["prompt"] = "prompt"
@@ -107,11 +111,11 @@ class PTuningSpec(BeforeText):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="p-tuning",
         family="prompt",
-        name="p-tuning",
-        summary="a small network trains that gives vectors before the text",
+        name=_("p-tuning"),
+        summary=_("a small network trains that gives vectors before the text"),
         learning_rate=1e-3,
         paper="Liu et al. 2021, arXiv 2103.10385",
-        formula="n·d + the network; n·d of it are kept",
+        formula=_("n·d + the network; n·d of it are kept"),
     )
     peft_type: ClassVar[str] = "P_TUNING"
     kind: Literal["p-tuning"] = "p-tuning"
@@ -140,8 +144,12 @@ class PTuningSpec(BeforeText):
         alike = next((part for part in model.head if "mlp_head".endswith(part)), None)
         if (fault := super().incompatibility(model)) or alike is None:
             return fault
-        what = f"{model.architecture} calls a part of its head {alike!r}, which PEFT takes for p-tuning's own network"
-        return FieldError("kind", what, "use prompt tuning")
+        what = _(
+            "%(architecture)s calls a part of its head %(alike)r, which PEFT takes for p-tuning's own network",
+            architecture=model.architecture,
+            alike=alike,
+        )
+        return FieldError("kind", what, _("use prompt tuning"))
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
         """With the number of layers where it means something."""
@@ -163,11 +171,13 @@ class PrefixSpec(VirtualTokens):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="prefix",
         family="prompt",
-        name="prefix tuning",
-        summary="keys and values before the text's train, in every layer",
+        name=_("prefix tuning"),
+        summary=_("keys and values before the text's train, in every layer"),
         learning_rate=1e-2,
         paper="Li & Liang 2021, arXiv 2101.00190",
-        formula="n·2·layers·d', where d' is the width of a layer's keys; with prefix_projection, the network's instead",
+        formula=_(
+            "n·2·layers·d', where d' is the width of a layer's keys; with prefix_projection, the network's instead"
+        ),
         tasks=("causal-lm", "seq2seq-lm"),
     )
     peft_type: ClassVar[str] = "PREFIX_TUNING"

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
+from app.domain.messages import _
 from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets
 from app.domain.methods.lora import LowRank
 from app.domain.models.architecture import TaskModel, Tensor
@@ -26,11 +27,11 @@ class QloraSpec(LowRank, Targeted):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="qlora",
         family="lora",
-        name="QLoRA",
-        summary="LoRA on a base model held in four bits",
+        name=_("QLoRA"),
+        summary=_("LoRA on a base model held in four bits"),
         learning_rate=2e-3,
         paper="Dettmers et al. 2023, arXiv 2305.14314",
-        formula="Σ r·(in + out) over the adapted layers",
+        formula=_("Σ r·(in + out) over the adapted layers"),
     )
     peft_type: ClassVar[str] = "LORA"
     needs: ClassVar[frozenset[Capability]] = frozenset({"qlora"})

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets, chosen, layer, short
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, short_names
 
@@ -24,11 +25,11 @@ class OftSpec(Targeted):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="oft",
         family="scaling",
-        name="OFT",
-        summary="a rotation of each layer's input trains",
+        name=_("OFT"),
+        summary=_("a rotation of each layer's input trains"),
         learning_rate=1e-3,
         paper="Qiu et al. 2023, arXiv 2306.07280",
-        formula="Σ (in / b)·b·(b − 1)/2 over the adapted layers, with b = oft_block_size",
+        formula=_("Σ (in / b)·b·(b − 1)/2 over the adapted layers, with b = oft_block_size"),
     )
     peft_type: ClassVar[str] = "OFT"
     transposed: ClassVar[bool] = False
@@ -65,9 +66,14 @@ class OftSpec(Targeted):
         uneven = next((m for m in self.targets(model) if m.in_features % self.oft_block_size), None)
         if uneven is None:
             return None
-        what = f"{uneven.name} has {uneven.in_features} inputs, which blocks of {self.oft_block_size} do not divide"
+        what = _(
+            "%(name)s has %(in_features)s inputs, which blocks of %(oft_block_size)s do not divide",
+            name=uneven.name,
+            in_features=uneven.in_features,
+            oft_block_size=self.oft_block_size,
+        )
         able = [str(b) for b in range(2, min(widths) + 1) if not any(w % b for w in widths)]
-        return FieldError("oft_block_size", what, f"one of {', '.join(able)}" if able else "use LoRA")
+        return FieldError("oft_block_size", what, _("one of %(able)s", able=", ".join(able)) if able else _("use LoRA"))
 
 
 class Ia3Spec(Targeted):
@@ -77,11 +83,11 @@ class Ia3Spec(Targeted):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="ia3",
         family="scaling",
-        name="(IA)³",
-        summary="one vector a layer trains, which stretches what flows through it",
+        name=_("(IA)³"),
+        summary=_("one vector a layer trains, which stretches what flows through it"),
         learning_rate=2e-2,
         paper="Liu et al. 2022, arXiv 2205.05638",
-        formula="Σ out over the adapted layers; in, instead of out, where they are feedforward_modules",
+        formula=_("Σ out over the adapted layers; in, instead of out, where they are feedforward_modules"),
     )
     peft_type: ClassVar[str] = "IA3"
     kind: Literal["ia3"] = "ia3"
@@ -118,8 +124,11 @@ class Ia3Spec(Targeted):
         if self.feedforward_modules is None or self.feedforward(model):
             return None
         real = ", ".join(short_names(self.targets(model)))
-        what = f"none of the target modules is one of feedforward_modules {self.feedforward_modules!r}"
-        return FieldError("feedforward_modules", what, f"choose from: {real}")
+        what = _(
+            "none of the target modules is one of feedforward_modules %(feedforward_modules)r",
+            feedforward_modules=self.feedforward_modules,
+        )
+        return FieldError("feedforward_modules", what, _("choose from: %(real)s", real=real))
 
 
 def _group(m: LinearFacts) -> str:

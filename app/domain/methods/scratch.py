@@ -8,6 +8,7 @@ adapter in PEFT's format.
 
 from typing import ClassVar, Literal
 
+from app.domain.messages import _
 from app.domain.methods.base import Mechanism, MethodFacts
 from app.domain.methods.lora import LowRank
 from app.domain.models.architecture import TaskModel, Tensor
@@ -19,11 +20,11 @@ class LoraFromScratchSpec(LowRank):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="lora-from-scratch",
         family="lora",
-        name="LoRA from scratch",
-        summary="LoRA without PEFT, written to be read",
+        name=_("LoRA from scratch"),
+        summary=_("LoRA without PEFT, written to be read"),
         learning_rate=2e-3,
         paper="Hu et al. 2021, arXiv 2106.09685",
-        formula="Σ r·(in + out) over the adapted layers",
+        formula=_("Σ r·(in + out) over the adapted layers"),
     )
     mechanism: ClassVar[Mechanism] = "scratch"
     kind: Literal["lora-from-scratch"] = "lora-from-scratch"

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel, Tensor
 
@@ -46,11 +47,11 @@ class FullSpec(Selection):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="full",
         family="full",
-        name="full",
-        summary="every weight trains",
+        name=_("full"),
+        summary=_("every weight trains"),
         learning_rate=1e-4,
         paper="Devlin et al. 2018, arXiv 1810.04805",
-        formula="all of the model",
+        formula=_("all of the model"),
     )
     freezes_base: ClassVar[bool] = False
     kind: Literal["full"] = "full"
@@ -66,11 +67,11 @@ class HeadOnlySpec(Selection):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="head-only",
         family="head",
-        name="head only",
-        summary="the base model is frozen, its new head trains",
+        name=_("head only"),
+        summary=_("the base model is frozen, its new head trains"),
         learning_rate=3e-2,
         paper="Alain & Bengio 2016, arXiv 1610.01644",
-        formula="0",
+        formula=_("0"),
         tasks=("sequence-classification",),
     )
     unchanged: ClassVar[Unchanged | None] = "head"
@@ -88,11 +89,11 @@ class LastLayersSpec(Selection):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="last-layers",
         family="partial",
-        name="last layers",
-        summary="the last few blocks and the head train",
+        name=_("last layers"),
+        summary=_("the last few blocks and the head train"),
         learning_rate=2e-4,
         paper="Lee et al. 2019, arXiv 1911.03090",
-        formula="layers × parameters of a block, and of what follows the last one",
+        formula=_("layers × parameters of a block, and of what follows the last one"),
     )
     kind: Literal["last-layers"] = "last-layers"
     layers: int = Field(default=2, ge=1, le=1000)
@@ -113,8 +114,13 @@ class LastLayersSpec(Selection):
     def incompatibility(self, model: TaskModel) -> FieldError | None:
         """More layers than there are."""
         if self.layers > len(model.blocks):
-            what = f"{model.architecture} has {len(model.blocks)} blocks, fewer than {self.layers}"
-            return FieldError("layers", what, f"at most {len(model.blocks)}")
+            what = _(
+                "%(architecture)s has %(blocks)s blocks, fewer than %(layers)s",
+                architecture=model.architecture,
+                blocks=len(model.blocks),
+                layers=self.layers,
+            )
+            return FieldError("layers", what, _("at most %(blocks)s", blocks=len(model.blocks)))
         return super().incompatibility(model)
 
 
@@ -124,11 +130,11 @@ class BitFitSpec(Selection):
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="bitfit",
         family="partial",
-        name="BitFit",
-        summary="the bias vectors and the head train",
+        name=_("BitFit"),
+        summary=_("the bias vectors and the head train"),
         learning_rate=2e-3,
         paper="Ben Zaken et al. 2021, arXiv 2106.10199",
-        formula="the sum of all bias vectors",
+        formula=_("the sum of all bias vectors"),
     )
     unchanged: ClassVar[Unchanged | None] = "biases"
     kind: Literal["bitfit"] = "bitfit"
@@ -140,5 +146,9 @@ class BitFitSpec(Selection):
     def incompatibility(self, model: TaskModel) -> FieldError | None:
         """No bias at all, as in T5 and Llama."""
         if not model.has_bias:
-            return FieldError("kind", f"{model.architecture} has no bias vectors, which BitFit trains", "use LoRA")
+            return FieldError(
+                "kind",
+                _("%(architecture)s has no bias vectors, which BitFit trains", architecture=model.architecture),
+                _("use LoRA"),
+            )
         return super().incompatibility(model)

@@ -6,10 +6,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.methods import AnyMethod
 from app.domain.models.architecture import TaskModel
-from app.domain.names import Line, wrong
+from app.domain.names import Line
 from app.domain.tasks import Task
+from app.domain.validation import invalid_field
 
 ModelSource = Literal["sample", "hub", "directory"]
 ModelStatus = Literal["inspecting", "ready", "failed"]
@@ -124,5 +126,9 @@ class ModelRegistration(BaseModel):
     @model_validator(mode="after")
     def _hub_id_is_no_path(self) -> "ModelRegistration":
         if self.source == "hub" and (not HUB_ID.fullmatch(self.location) or ".." in self.location):
-            raise wrong("location", f"{self.location!r} is no id of a hub model", "such as google-t5/t5-small")
+            raise invalid_field(
+                "location",
+                _("%(location)r is no id of a hub model", location=self.location),
+                _("such as google-t5/t5-small"),
+            )
         return self

@@ -8,6 +8,7 @@ The worker asks the same of the loaded model (`worker.engine.data.batches`, `wor
 """
 
 from app.domain.errors import FieldError
+from app.domain.messages import _
 from app.domain.methods import AnyMethod
 from app.domain.models.base_model import ModelFacts
 from app.domain.runs.training import TrainingBudget
@@ -18,14 +19,21 @@ def too_long(facts: ModelFacts, training: TrainingBudget, *, writes: bool) -> li
     """What finds no room whatever the method. `writes`: the model is also judged by what it writes after a prompt."""
     limit, found = facts.max_positions, []
     if limit is not None and training.max_length > limit:
-        what = f"{facts.architecture} has {limit} positions, so it cannot read {training.max_length} tokens"
-        found.append(FieldError("training.max_length", what, f"at most {limit}"))
-    if limit is not None and writes and training.max_new_tokens >= limit:
-        what = (
-            f"{facts.architecture} has {limit} positions, and {training.max_new_tokens} new tokens leave none for a "
-            "prompt"
+        what = _(
+            "%(architecture)s has %(limit)s positions, so it cannot read %(max_length)s tokens",
+            architecture=facts.architecture,
+            limit=limit,
+            max_length=training.max_length,
         )
-        found.append(FieldError("training.max_new_tokens", what, f"at most {limit - 1}"))
+        found.append(FieldError("training.max_length", what, _("at most %(limit)s", limit=limit)))
+    if limit is not None and writes and training.max_new_tokens >= limit:
+        what = _(
+            "%(architecture)s has %(limit)s positions, and %(max_new_tokens)s new tokens leave none for a prompt",
+            architecture=facts.architecture,
+            limit=limit,
+            max_new_tokens=training.max_new_tokens,
+        )
+        found.append(FieldError("training.max_new_tokens", what, _("at most %(limit)s", limit=limit - 1)))
     return found
 
 
@@ -45,7 +53,17 @@ def crowded(
     for name, taken, said in others:
         left = limit - taken
         if 0 <= left < virtual:
-            what = f"{virtual} virtual tokens and {said} are more than the {limit} positions of {facts.architecture}"
-            remedy = f"at most {left}, or a smaller {name}" if left else f"a smaller {name}"
+            what = _(
+                "%(virtual)s virtual tokens and %(said)s are more than the %(limit)s positions of %(architecture)s",
+                virtual=virtual,
+                said=said,
+                limit=limit,
+                architecture=facts.architecture,
+            )
+            remedy = (
+                _("at most %(left)s, or a smaller %(name)s", left=left, name=name)
+                if left
+                else _("a smaller %(name)s", name=name)
+            )
             return FieldError("num_virtual_tokens", what, remedy)
     return None

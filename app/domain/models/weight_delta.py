@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.messages import _
 from app.domain.methods.base import Unchanged
 from app.domain.models.spectra import Spectrum, ranks_shown
 
@@ -28,10 +29,12 @@ BAND = (0.1, 0.9)
 _GOLDEN = (5**0.5 - 1) / 2
 
 UNCHANGED: dict[Unchanged, str] = {
-    "head": "Only the new head trains: no matrix of the base model changes, so there is no ΔW.",
-    "biases": "Only bias vectors and the head train: no matrix of the base model changes, so there is no ΔW.",
-    "tokens": "What trains are virtual tokens before the text: no matrix of the base model changes, so there is no ΔW.",
-    "networks": (
+    "head": _("Only the new head trains: no matrix of the base model changes, so there is no ΔW."),
+    "biases": _("Only bias vectors and the head train: no matrix of the base model changes, so there is no ΔW."),
+    "tokens": _(
+        "What trains are virtual tokens before the text: no matrix of the base model changes, so there is no ΔW."
+    ),
+    "networks": _(
         "What trains are small networks behind the projections, with a bend in them: no matrix added to W does the "
         "same, so there is no ΔW."
     ),

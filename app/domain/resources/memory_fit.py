@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from app.domain.messages import _
 from app.domain.methods import MethodSpec
-from app.domain.names import Name, wrong
+from app.domain.names import Name
 from app.domain.resources.calibration import EstimateBand, Fit
 from app.domain.resources.estimate import DeviceKind, ResourceEstimate
 from app.domain.resources.ledger import Ledger
@@ -26,6 +27,7 @@ from app.domain.resources.savings import SavingName
 from app.domain.runs.capabilities import Capability
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, MetricName, Task
+from app.domain.validation import invalid_field
 
 State = Literal["working", "ready", "failed"]
 """Of a prediction: being worked out, there, or impossible."""
@@ -40,14 +42,18 @@ LONGEST_CONFIG = 200_000
 
 
 def _storable(config: dict[str, Any]) -> dict[str, Any]:
-    remedy = "give what the model's config.json holds"
+    remedy = _("give what the model's config.json holds")
     try:
         text = json.dumps(config, allow_nan=False, ensure_ascii=False)
         text.encode()
     except (ValueError, RecursionError) as error:
-        raise wrong("", f"the config holds what JSON cannot ({error})", remedy) from error
+        raise invalid_field("", _("the config holds what JSON cannot (%(error)s)", error=error), remedy) from error
     if len(text) > LONGEST_CONFIG or "\\u0000" in text:
-        raise wrong("", f"the config is longer than {LONGEST_CONFIG} characters, or holds NUL", remedy)
+        raise invalid_field(
+            "",
+            _("the config is longer than %(longest_config)s characters, or holds NUL", longest_config=LONGEST_CONFIG),
+            remedy,
+        )
     return config
 
 
@@ -71,11 +77,13 @@ class EstimateSpec(BaseModel):
     @model_validator(mode="after")
     def _one_model(self) -> "EstimateSpec":
         if self.base_model is None and self.config is None:
-            raise wrong("base_model", "neither a base model nor a config is given", "give one of them")
+            raise invalid_field("base_model", _("neither a base model nor a config is given"), _("give one of them"))
         if self.base_model is not None and self.config is not None:
-            raise wrong("config", "both a base model and a config are given", "leave one of them out")
+            raise invalid_field("config", _("both a base model and a config are given"), _("leave one of them out"))
         if self.config is not None and not isinstance(self.config.get("model_type"), str):
-            raise wrong("config.model_type", "the config does not say which architecture it is of", "such as llama")
+            raise invalid_field(
+                "config.model_type", _("the config does not say which architecture it is of"), _("such as llama")
+            )
         return self
 
     @property

@@ -7,17 +7,18 @@ saves.
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from app.domain.messages import _
 from app.domain.methods import AnyMethod, FullSpec, LoraSpec, QloraSpec
 from app.domain.resources.estimate import EstimateRequest
 
 SavingName = Literal["lora", "bf16", "checkpointing", "accumulation", "shorter", "qlora"]
 SAVINGS: dict[SavingName, str] = {
-    "lora": "LoRA instead of full fine-tuning",
-    "bf16": "compute in bfloat16, with the frozen base held in it",
-    "checkpointing": "gradient checkpointing: about a third more time",
-    "accumulation": "a smaller batch with accumulation: the same steps, each in parts",
-    "shorter": "half the max_length: longer rows lose their end",
-    "qlora": "QLoRA: the base held in four bits",
+    "lora": _("LoRA instead of full fine-tuning"),
+    "bf16": _("compute in bfloat16, with the frozen base held in it"),
+    "checkpointing": _("gradient checkpointing: about a third more time"),
+    "accumulation": _("a smaller batch with accumulation: the same steps, each in parts"),
+    "shorter": _("half the max_length: longer rows lose their end"),
+    "qlora": _("QLoRA: the base held in four bits"),
 }
 """What each does, in words."""
 

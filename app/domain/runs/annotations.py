@@ -4,7 +4,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
-from app.domain.names import Name, wrong
+from app.domain.messages import _
+from app.domain.names import Name
+from app.domain.validation import invalid_field
 
 LONGEST_NOTE = 10_000
 LONGEST_TAG = 40
@@ -15,26 +17,46 @@ def _writable(note: str) -> str:
     """Lines, tabs and letters; PostgreSQL keeps no NUL, and other control characters cannot be seen."""
     for place, sign in enumerate(note):
         if not sign.isprintable() and sign not in "\n\t":
-            what = f"the note has a character that cannot be seen, U+{ord(sign):04X}, at place {place + 1}"
-            raise wrong("", what, "remove it")
+            what = _(
+                "the note has a character that cannot be seen, U+%(sign)04X, at place %(place)s",
+                sign=ord(sign),
+                place=place + 1,
+            )
+            raise invalid_field("", what, _("remove it"))
     if len(note) > LONGEST_NOTE:
-        what = f"the note has {len(note):,} characters, and at most {LONGEST_NOTE:,} are kept"
-        raise wrong("", what, "shorten it, or link to a longer text")
+        what = _(
+            "the note has %(note)s characters, and at most %(longest_note)s are kept",
+            note=f"{len(note):,}",
+            longest_note=f"{LONGEST_NOTE:,}",
+        )
+        raise invalid_field("", what, _("shorten it, or link to a longer text"))
     return note
 
 
 def _one_tag(tag: str) -> str:
     if len(tag) > LONGEST_TAG:
-        raise wrong("", f"the tag {tag[:LONGEST_TAG]}… is longer than {LONGEST_TAG} characters", "shorten it")
+        raise invalid_field(
+            "",
+            _(
+                "the tag %(longest_tag)s… is longer than %(longest_tag2)s characters",
+                longest_tag=tag[:LONGEST_TAG],
+                longest_tag2=LONGEST_TAG,
+            ),
+            _("shorten it"),
+        )
     if "," in tag:
-        raise wrong("", f"the tag {tag} has a comma, which parts tags", "leave it out")
+        raise invalid_field("", _("the tag %(tag)s has a comma, which parts tags", tag=tag), _("leave it out"))
     return tag
 
 
 def _few_tags(tags: list[str]) -> list[str]:
     tags = list(dict.fromkeys(tags))
     if len(tags) > MOST_TAGS:
-        raise wrong("", f"there are {len(tags)} tags, and at most {MOST_TAGS} are kept", "remove some")
+        raise invalid_field(
+            "",
+            _("there are %(tags)s tags, and at most %(most_tags)s are kept", tags=len(tags), most_tags=MOST_TAGS),
+            _("remove some"),
+        )
     return tags
 
 

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from app.domain.errors import FieldError, Invalid
+from app.domain.messages import _
 
 LONGEST = 1000
 """Characters of a filter."""
@@ -51,7 +52,9 @@ class Word:
 def words(text: str) -> list[Word]:
     """Cut a filter into words, the last of them its end. Raises FilterError."""
     if len(text) > LONGEST:
-        raise FilterError(LONGEST + 1, f"a filter has at most {LONGEST} characters", "leave something out")
+        raise FilterError(
+            LONGEST + 1, _("a filter has at most %(longest)s characters", longest=LONGEST), _("leave something out")
+        )
     found: list[Word] = []
     place = 0
     while place < len(text):
@@ -78,10 +81,10 @@ def _word(match: re.Match[str], text: str) -> Word:
 def _unreadable(text: str, place: int) -> FilterError:
     sign = text[place]
     if sign in "\"'":
-        return FilterError(place + 1, "a quoted text has no end", f"close it with {sign}")
+        return FilterError(place + 1, _("a quoted text has no end"), _("close it with %(sign)s", sign=sign))
     shown = f"`{sign}`" if sign.isprintable() else f"the character U+{ord(sign):04X}"
     remedy = {"&": "write and", "|": "write or", "!": "write not, or !="}.get(sign, "remove it, or put it in quotes")
-    return FilterError(place + 1, f"{shown} means nothing here", remedy)
+    return FilterError(place + 1, _("%(shown)s means nothing here", shown=shown), remedy)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Literal, TypeAlias, cast
 
+from app.domain.messages import _
 from app.domain.runs.fields import FIELDS, NAMES, UNITS, Field
 from app.domain.runs.filter_tokens import FilterError, Word, nearest, words
 from app.domain.runs.status import RunStatus
@@ -151,7 +152,9 @@ class _Reader:
         return False
 
     def expected(self, what: str) -> FilterError:
-        return FilterError(self.here.column, f"{self.here.shown} stands where something else is expected", what)
+        return FilterError(
+            self.here.column, _("%(shown)s stands where something else is expected", shown=self.here.shown), what
+        )
 
     def either(self, depth: int) -> Condition:
         parts = [self.both(depth)]
@@ -169,7 +172,7 @@ class _Reader:
         self._parts += 1
         if depth > DEEPEST or self._parts > MOST_PARTS:
             most = f"{DEEPEST} levels deep" if depth > DEEPEST else f"{MOST_PARTS} parts long"
-            raise FilterError(self.here.column, f"a filter is at most {most}", "ask for less at once")
+            raise FilterError(self.here.column, _("a filter is at most %(most)s", most=most), _("ask for less at once"))
         if self.meets("not"):
             return Not(self.one(depth + 1))
         if self.meets("("):
@@ -200,8 +203,12 @@ class _Reader:
         if field is not None:
             return field
         near = nearest(word.written, [*NAMES, *STATES])
-        remedy = f"did you mean `{near}`?" if near else f"fields are {', '.join(FIELDS)}; states {', '.join(STATES)}"
-        raise FilterError(word.column, f"`{word.written}` is not a field", remedy)
+        remedy = (
+            _("did you mean `%(near)s`?", near=near)
+            if near
+            else _("fields are %(fields)s; states %(states)s", fields=", ".join(FIELDS), states=", ".join(STATES))
+        )
+        raise FilterError(word.column, _("`%(written)s` is not a field", written=word.written), remedy)
 
     def sign(self, field: Field) -> Sign:
         word = self.here
@@ -210,10 +217,12 @@ class _Reader:
         if word.kind == "sign" and sign in able:
             self._place += 1
             return cast(Sign, sign)
-        wanted = f"one of {' '.join(able)} or `in (…)`"
+        wanted = _("one of %(able)s or `in (…)`", able=" ".join(able))
         if word.kind == "sign" and sign in (*_ORDERED, "~"):
-            what = "a text, which has no order" if field.kind == "text" else "no text, which could contain another"
-            raise FilterError(word.column, f"`{field.name}` is {what}", wanted)
+            what = (
+                _("a text, which has no order") if field.kind == "text" else _("no text, which could contain another")
+            )
+            raise FilterError(word.column, _("`%(name)s` is %(what)s", name=field.name, what=what), wanted)
         raise self.expected(f"{wanted} after `{field.name}`")
 
     def several(self, field: Field) -> tuple[Value, ...]:
@@ -222,7 +231,11 @@ class _Reader:
         values = [self.value(field)]
         while self.meets(","):
             if len(values) == MOST_VALUES:
-                raise FilterError(self.here.column, f"a list has at most {MOST_VALUES} values", "ask for a range")
+                raise FilterError(
+                    self.here.column,
+                    _("a list has at most %(most_values)s values", most_values=MOST_VALUES),
+                    _("ask for a range"),
+                )
             values.append(self.value(field))
         if not self.meets(")"):
             raise self.expected("`,` or `)`")
@@ -253,7 +266,7 @@ class _Reader:
             return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
         except (ValueError, OverflowError):
             raise FilterError(
-                word.column, f"{word.shown} is no day", "such as 2026-11-12 or 2026-11-12T14:00"
+                word.column, _("%(shown)s is no day", shown=word.shown), _("such as 2026-11-12 or 2026-11-12T14:00")
             ) from None
 
     def number(self, field: Field) -> int | float:
@@ -263,10 +276,10 @@ class _Reader:
         factor = self.unit(field, word)
         value = float(word.written) * factor if factor != 1 else _plain(word.written)
         if not isfinite(value) or abs(value) >= 2**63:
-            raise FilterError(word.column, f"`{word.written}` is too large", EXAMPLES[field.kind])
+            raise FilterError(word.column, _("`%(written)s` is too large", written=word.written), EXAMPLES[field.kind])
         if field.kind == "fraction" and factor == 1 and abs(value) > 1:
-            meant = f"write {word.written} % or {float(word.written) / 100:g}"
-            raise FilterError(word.column, f"`{field.name}` lies between 0 and 1", meant)
+            meant = _("write %(written)s %% or %(written2)g", written=word.written, written2=float(word.written) / 100)
+            raise FilterError(word.column, _("`%(name)s` lies between 0 and 1", name=field.name), meant)
         return round(value) if field.kind in ("bytes", "count") and value == round(value) else value
 
     def unit(self, field: Field, number: Word) -> float:
@@ -275,13 +288,23 @@ class _Reader:
         word = self.here
         if word.kind == "name" or word.written == "%":
             if word.written not in units:
-                known = f"one of {', '.join(units)}" if units else f"`{field.name}` has no unit"
-                raise FilterError(word.column, f"`{word.written}` is no unit of `{field.name}`", known)
+                known = (
+                    _("one of %(units)s", units=", ".join(units))
+                    if units
+                    else _("`%(name)s` has no unit", name=field.name)
+                )
+                raise FilterError(
+                    word.column,
+                    _("`%(written)s` is no unit of `%(name)s`", written=word.written, name=field.name),
+                    known,
+                )
             self._place += 1
             return units[word.written]
         if field.kind == "bytes" and float(number.written):
-            remedy = f"such as {number.written} MiB"
-            raise FilterError(word.column, f"`{field.name}` needs a unit: bytes, MiB and GiB are far apart", remedy)
+            remedy = _("such as %(written)s MiB", written=number.written)
+            raise FilterError(
+                word.column, _("`%(name)s` needs a unit: bytes, MiB and GiB are far apart", name=field.name), remedy
+            )
         return 1
 
 

@@ -2,10 +2,12 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.domain.messages import _
 from app.domain.methods import MethodSpec
-from app.domain.names import Name, wrong
+from app.domain.names import Name
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import METRICS, TASKS, MetricName, Task
+from app.domain.validation import invalid_field
 
 
 class RunSpec(BaseModel):
@@ -45,6 +47,14 @@ def check_metric(task: Task, metric: MetricName | None, general_text: str | None
     """Raise a field error unless a task has the metric, per item, and a language model to forget something."""
     able = [name for name in TASKS[task].metrics if METRICS[name].per_item]
     if metric is not None and metric not in able:
-        raise wrong("metric", f"a verdict on {task} cannot rest on {metric}", f"one of {', '.join(able)}")
+        raise invalid_field(
+            "metric",
+            _("a verdict on %(task)s cannot rest on %(metric)s", task=task, metric=metric),
+            _("one of %(able)s", able=", ".join(able)),
+        )
     if general_text is not None and TASKS[task].adds_head:
-        raise wrong("general_text", f"forgetting is measured on language models, not on {task}", "leave it out")
+        raise invalid_field(
+            "general_text",
+            _("forgetting is measured on language models, not on %(task)s", task=task),
+            _("leave it out"),
+        )

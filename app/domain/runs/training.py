@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from app.domain.names import wrong
+from app.domain.messages import _
+from app.domain.validation import invalid_field
 
 MAX_STEPS = 10_000_000
 MAX_LEARNING_RATE = 10.0
@@ -13,7 +14,9 @@ LearningRate = Annotated[float, Field(gt=0, le=MAX_LEARNING_RATE)]
 
 def _not_a_boolean(value: object) -> object:
     if isinstance(value, bool):
-        raise wrong("", "a seed is a whole number, not true or false", "a whole number from 0 to 4294967295")
+        raise invalid_field(
+            "", _("a seed is a whole number, not true or false"), _("a whole number from 0 to 4294967295")
+        )
     return value
 
 
@@ -64,7 +67,9 @@ class TrainingBudget(BaseModel):
     @model_validator(mode="after")
     def _check_eval_steps(self) -> Self:
         if self.eval_strategy == "steps" and self.eval_steps is None:
-            raise wrong("eval_steps", "eval_strategy is steps, and eval_steps does not say how many", "such as 100")
+            raise invalid_field(
+                "eval_steps", _("eval_strategy is steps, and eval_steps does not say how many"), _("such as 100")
+            )
         return self
 
 

@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from app.domain.messages import _
 from app.domain.methods import MethodSpec
-from app.domain.names import Line, Name, wrong
+from app.domain.names import Line, Name
 from app.domain.runs.spec import RunSpec, check_metric
 from app.domain.runs.status import RunStatus
 from app.domain.runs.training import MAX_LEARNING_RATE, LearningRate, Seed, TrainingArguments, TrainingBudget
 from app.domain.studies.tuning import MOST_RATES, NoTuning, TuningSpec, seeds_for
 from app.domain.tasks import TASKS, MetricName, Task
+from app.domain.validation import invalid_field
 
 MOST_ARMS = 32
 
@@ -37,7 +39,9 @@ class ArmSpec(BaseModel):
     def _rates_differ(cls, rates: list[float] | None) -> list[float] | None:
         for place, rate in enumerate(rates or []):
             if rate in (rates or [])[:place]:
-                raise wrong(str(place), f"the rate {rate:g} is there twice", "change or remove it")
+                raise invalid_field(
+                    str(place), _("the rate %(rate)g is there twice", rate=rate), _("change or remove it")
+                )
         return rates
 
     @property
@@ -115,8 +119,8 @@ class StudySpec(BaseModel):
     def _seeds_differ(cls, seeds: list[int]) -> list[int]:
         for place, seed in enumerate(seeds):
             if seed in seeds[:place]:
-                raise wrong(
-                    str(place), "a seed is there twice", "change or remove it: repeated, it adds no information"
+                raise invalid_field(
+                    str(place), _("a seed is there twice"), _("change or remove it: repeated, it adds no information")
                 )
         return seeds
 
@@ -124,9 +128,13 @@ class StudySpec(BaseModel):
     @classmethod
     def _name_what_arms_do_not_share(cls, training: object) -> object:
         if isinstance(training, dict) and "learning_rate" in training:
-            raise wrong("learning_rate", "the arms of a study have learning rates of their own", "give it to each arm")
+            raise invalid_field(
+                "learning_rate", _("the arms of a study have learning rates of their own"), _("give it to each arm")
+            )
         if isinstance(training, dict) and "seed" in training:
-            raise wrong("seed", "the runs of a study have seeds of their own", "list them as the study's seeds")
+            raise invalid_field(
+                "seed", _("the runs of a study have seeds of their own"), _("list them as the study's seeds")
+            )
         return training
 
     @model_validator(mode="after")
@@ -141,13 +149,23 @@ class StudySpec(BaseModel):
         for place, title in enumerate(titles):
             path = f"arms.{place}"
             if title in titles[:place]:
-                raise wrong(f"{path}.name", f"arm {title!r} is there twice", "give it another name or another method")
+                raise invalid_field(
+                    f"{path}.name",
+                    _("arm %(title)r is there twice", title=title),
+                    _("give it another name or another method"),
+                )
             if owed[place] in owed[:place]:
                 first = titles[owed.index(owed[place])]
-                raise wrong(path, f"arm {title!r} is the same as {first!r} but for its name", "change or remove it")
+                raise invalid_field(
+                    path,
+                    _("arm %(title)r is the same as %(first)r but for its name", title=title, first=first),
+                    _("change or remove it"),
+                )
         if self.reference and self.reference not in titles:
-            raise wrong(
-                "reference", f"the reference {self.reference!r} is not an arm", f"name one of {', '.join(titles)}"
+            raise invalid_field(
+                "reference",
+                _("the reference %(reference)r is not an arm", reference=self.reference),
+                _("name one of %(titles)s", titles=", ".join(titles)),
             )
         return self
 
@@ -157,16 +175,26 @@ class StudySpec(BaseModel):
             path = f"arms.{place}.learning_rates"
             if isinstance(self.tuning, NoTuning):
                 if arm.learning_rates:
-                    what = f"arm {arm.title!r} names rates to try, and the study tries none"
-                    raise wrong(path, what, "set tuning to grid, or give one learning_rate")
+                    what = _("arm %(title)r names rates to try, and the study tries none", title=arm.title)
+                    raise invalid_field(path, what, _("set tuning to grid, or give one learning_rate"))
             elif arm.learning_rates and len(arm.learning_rates) != self.tuning.rates:
                 own, rates = len(arm.learning_rates), self.tuning.rates
-                what = f"arm {arm.title!r} tries {own} rates, where every arm tries {rates}: all have the same chances"
-                raise wrong(path, what, f"name {rates}, or set tuning.rates to {own} for all")
+                what = _(
+                    "arm %(title)r tries %(own)s rates, where every arm tries %(rates)s: all have the same chances",
+                    title=arm.title,
+                    own=own,
+                    rates=rates,
+                )
+                raise invalid_field(
+                    path, what, _("name %(rates)s, or set tuning.rates to %(own)s for all", rates=rates, own=own)
+                )
             elif (most := max(self.rates(arm))) > MAX_LEARNING_RATE:
-                what = f"the largest rate that arm {arm.title!r} would try is {most:g}"
-                remedy = f"at most {MAX_LEARNING_RATE:g}: lower it, or name learning_rates"
-                raise wrong(f"arms.{place}.learning_rate", what, remedy)
+                what = _("the largest rate that arm %(title)r would try is %(most)g", title=arm.title, most=most)
+                remedy = _(
+                    "at most %(max_learning_rate)g: lower it, or name learning_rates",
+                    max_learning_rate=MAX_LEARNING_RATE,
+                )
+                raise invalid_field(f"arms.{place}.learning_rate", what, remedy)
         return self
 
     @property

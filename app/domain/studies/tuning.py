@@ -20,9 +20,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from app.domain.failures import Failure
-from app.domain.names import wrong
+from app.domain.messages import _
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
+from app.domain.validation import invalid_field
 
 MOST_RATES = 64
 FIRST_SEED = 1_000_000
@@ -93,8 +94,12 @@ class HalvingTuning(_Search):
     @model_validator(mode="after")
     def _a_second_round_has_a_choice(self) -> "HalvingTuning":
         if self.rates < 2 * self.eta:
-            what = f"{self.rates} rates, of which one in {self.eta} goes on, leave no choice for a second round"
-            raise wrong("rates", what, f"at least {2 * self.eta}, or a smaller eta, or a grid")
+            what = _(
+                "%(rates)s rates, of which one in %(eta)s goes on, leave no choice for a second round",
+                rates=self.rates,
+                eta=self.eta,
+            )
+            raise invalid_field("rates", what, _("at least %(eta)s, or a smaller eta, or a grid", eta=2 * self.eta))
         return self
 
     @property

@@ -3,6 +3,7 @@
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid, NotFound
+from app.domain.messages import _
 from app.domain.methods import METHODS, AnyMethod
 from app.domain.models.adaptations import usual
 from app.domain.models.base_model import ModelFacts
@@ -52,17 +53,21 @@ def _machine(session: Session, settings: Settings, name: str) -> Machine:
     found = next((machine for machine in machines if not name or machine.name == name), None)
     if found is None:
         known = ", ".join(machine.name for machine in machines)
-        raise Invalid.field("device", f"there is no live worker and no card {name!r}", f"choose from: {known}")
+        raise Invalid.field(
+            "device",
+            _("there is no live worker and no card %(name)r", name=name),
+            _("choose from: %(known)s", known=known),
+        )
     return found
 
 
 def _request(session: Session, question: MapSpec, machine: Machine) -> MapRequest:
     model = base_models.by_name(session, question.base_model)
     if model is None:
-        raise NotFound(f"there is no base model {question.base_model!r}")
+        raise NotFound(_("there is no base model %(base_model)r", base_model=question.base_model))
     if model.facts is None:
         why = model.message or "it is still being inspected: try again in a few seconds"
-        raise Invalid.field("base_model", f"{model.name} cannot be used yet: {why}")
+        raise Invalid.field("base_model", _("%(name)s cannot be used yet: %(why)s", name=model.name, why=why))
     said = question.training.bf16
     return MapRequest(
         location=reference_of(model.source, model.location),
@@ -81,11 +86,21 @@ def _request(session: Session, question: MapSpec, machine: Machine) -> MapReques
 
 def _methods(facts: ModelFacts, question: MapSpec) -> tuple[AnyMethod, ...]:
     if question.task not in facts.tasks:
-        raise Invalid.field("task", f"the model cannot do {question.task}", f"choose from: {', '.join(facts.tasks)}")
+        raise Invalid.field(
+            "task",
+            _("the model cannot do %(task)s", task=question.task),
+            _("choose from: %(tasks)s", tasks=", ".join(facts.tasks)),
+        )
     model, found, problems = facts.task_model(question.task, question.labels), [], []
     for kind in dict.fromkeys(question.methods):
         if kind not in METHODS:
-            problems.append(FieldError("methods", f"there is no method {kind!r}", f"choose from: {', '.join(METHODS)}"))
+            problems.append(
+                FieldError(
+                    "methods",
+                    _("there is no method %(kind)r", kind=kind),
+                    _("choose from: %(methods)s", methods=", ".join(METHODS)),
+                )
+            )
             continue
         method = usual(kind, model)
         for error in (method.incompatibility(model), method.clash(question.training)):
@@ -94,8 +109,13 @@ def _methods(facts: ModelFacts, question: MapSpec) -> tuple[AnyMethod, ...]:
         found.append(method)
     longest = max(question.lengths, default=0)
     if facts.max_positions is not None and longest > facts.max_positions:
-        what = f"{facts.architecture} has {facts.max_positions} positions, so it cannot read {longest} tokens"
-        problems.append(FieldError("lengths", what, f"at most {facts.max_positions}"))
+        what = _(
+            "%(architecture)s has %(max_positions)s positions, so it cannot read %(longest)s tokens",
+            architecture=facts.architecture,
+            max_positions=facts.max_positions,
+            longest=longest,
+        )
+        problems.append(FieldError("lengths", what, _("at most %(max_positions)s", max_positions=facts.max_positions)))
     if problems:
         raise Invalid.of(problems)
     return tuple(found)

@@ -6,6 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import ArtifactRow
 
@@ -25,7 +26,7 @@ def get(session: Session, artifact_id: int) -> ArtifactRow:
     """An artifact. Raises NotFound."""
     row = session.get(ArtifactRow, artifact_id) if artifact_id <= LARGEST_ID else None
     if row is None:
-        raise NotFound(f"there is no artifact {artifact_id}")
+        raise NotFound(_("there is no artifact %(artifact_id)s", artifact_id=artifact_id))
     return row
 
 

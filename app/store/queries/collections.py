@@ -7,6 +7,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import CollectionRow, RunRow
 
@@ -31,7 +32,7 @@ def get(session: Session, collection_id: int) -> CollectionRow:
     """A collection. Raises NotFound."""
     row = session.get(CollectionRow, collection_id) if collection_id <= LARGEST_ID else None
     if row is None:
-        raise NotFound(f"there is no collection {collection_id}")
+        raise NotFound(_("there is no collection %(collection_id)s", collection_id=collection_id))
     return row
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.versions import reference_in
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import DatasetRow, RunRow, StudyRow
@@ -60,7 +61,7 @@ def get(session: Session, dataset_id: int) -> DatasetRow:
     """A version in any state. Raises NotFound."""
     row = session.get(DatasetRow, dataset_id) if dataset_id <= LARGEST_ID else None
     if row is None:
-        raise NotFound(f"there is no dataset with the number {dataset_id}")
+        raise NotFound(_("there is no dataset with the number %(dataset_id)s", dataset_id=dataset_id))
     return row
 
 

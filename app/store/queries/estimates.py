@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.domain.resources.estimate import ResourceEstimate
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
@@ -31,7 +32,7 @@ def get(session: Session, estimate_id: int) -> EstimateRow:
     """An estimate. Raises NotFound."""
     row = find(session, estimate_id)
     if row is None:
-        raise NotFound(f"there is no estimate {estimate_id}")
+        raise NotFound(_("there is no estimate %(estimate_id)s", estimate_id=estimate_id))
     return row
 
 

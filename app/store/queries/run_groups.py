@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Float, Numeric, Select, Subquery, case, ca
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.domain.runs.fields import FIELDS
 from app.domain.runs.filters import Condition
 from app.domain.runs.groups import t_quantile
@@ -118,7 +119,7 @@ def _last(session: Session, condition: Condition | None, field: str, after: int)
     every = _every(condition, field, RunRow.group_key == key)
     found = session.execute(select(every.c.value)).first() if after <= LARGEST_ID else None
     if found is None:
-        raise NotFound(f"there is no group of runs whose first is run {after}")
+        raise NotFound(_("there is no group of runs whose first is run %(after)s", after=after))
     return found[0]
 
 

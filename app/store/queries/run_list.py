@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, tu
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.domain.runs.filters import Condition
 from app.store.queries.page import LARGEST_ID, Page
 from app.store.queries.run_columns import SHOWN, Expression
@@ -97,7 +98,7 @@ def _ids(session: Session, condition: Condition | None, order: Order, after: int
 def _value(session: Session, column: Expression, run_id: int) -> Any:
     found = session.execute(select(column).where(RunRow.id == run_id)).first() if run_id <= LARGEST_ID else None
     if found is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise NotFound(_("there is no run %(run_id)s", run_id=run_id))
     return found[0]
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.domain.runs.status import TRANSITIONS, RunStatus
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
@@ -25,7 +26,7 @@ def get(session: Session, run_id: int) -> RunRow:
     """A run. Raises NotFound."""
     row = find(session, run_id)
     if row is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise NotFound(_("there is no run %(run_id)s", run_id=run_id))
     return row
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.uploads import Part
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.store.queries.compare_and_set import changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import DatasetRow, UploadRow
@@ -18,7 +19,7 @@ def get(session: Session, upload_id: int, *, held: bool = False) -> UploadRow:
     """An upload; `held`, nobody else changes or deletes it before the transaction ends. Raises NotFound."""
     row = session.get(UploadRow, upload_id, with_for_update=held or None) if upload_id <= LARGEST_ID else None
     if row is None:
-        raise NotFound(f"there is no upload {upload_id}")
+        raise NotFound(_("there is no upload %(upload_id)s", upload_id=upload_id))
     return row
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.domain.errors import Conflict
 from app.domain.failures import Failure, FailureCode
 from app.domain.imports.result import OutsideResult
+from app.domain.messages import _
 from app.domain.methods import Family
 from app.domain.resources.ledger import Ledger
 from app.domain.runs import groups
@@ -206,7 +207,9 @@ class RunRow(Base):
     def spec(self) -> RunSpec:
         """What was asked for. Raises Conflict for an imported run: there is nothing that could be run."""
         if self.imported:
-            raise Conflict(f"run {self.id} was imported: it has a result, and no spec that could be run here")
+            raise Conflict(
+                _("run %(id)s was imported: it has a result, and no spec that could be run here", id=self.id)
+            )
         return RunSpec.model_validate(self.spec_json)
 
     @property

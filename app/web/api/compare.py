@@ -9,10 +9,11 @@ from app.domain.comparison.confounders import Obstacle, Takes, What
 from app.domain.comparison.costs import Spread
 from app.domain.comparison.runs import Against, Compared, ComparedArm
 from app.domain.comparison.verdict import VerdictKind
-from app.domain.errors import NotFound
+from app.domain.errors import Invalid, NotFound
+from app.domain.messages import _
 from app.domain.methods import Family
 from app.services import compare as compare_service
-from app.services.compare import Asked, told
+from app.services.compare import Asked
 from app.store.queries.page import LARGEST_ID
 from app.web.api.comparison import SpreadOut
 from app.web.http.dependencies import Reading
@@ -186,7 +187,9 @@ def numbers(text: str) -> tuple[int, ...]:
     found = []
     for word in text.replace(",", " ").split():
         if not (word.isascii() and word.isdecimal()) or not 1 <= int(word[:12]) <= LARGEST_ID or len(word) > 12:
-            raise told("runs", f"{word[:20]!r} is no number of a run", "write numbers such as 12,15")
+            raise Invalid.field(
+                "runs", _("%(word)r is not the number of a run", word=word[:20]), _("write numbers such as 12,15")
+            )
         found.append(int(word))
     return tuple(dict.fromkeys(found))
 
@@ -200,8 +203,8 @@ def points_typed(text: str) -> float | None:
     except NotANumber:
         margin = 0.0
     if not 0 < margin <= LARGEST_MARGIN:
-        remedy = f"write points above 0 and up to {LARGEST_MARGIN}, such as 1 or 2.5"
-        raise told("margin", f"{text[:20]!r} is no margin", remedy)
+        remedy = _("write points above 0 and up to %(most)s, such as 1 or 2.5", most=LARGEST_MARGIN)
+        raise Invalid.field("margin", _("%(text)r is not a margin", text=text[:20]), remedy)
     return margin
 
 
@@ -230,9 +233,11 @@ def compare(session: Reading, wanted: AskedRuns) -> ComparedOut:
     alone are one arm. What makes them incomparable is in `obstacles`, each with its consequence."""
     found = compare_service.compare(session, wanted)
     if found.missing:
-        raise NotFound(f"there is no run {', '.join(map(str, found.missing[:20]))}")
+        raise NotFound(_("there is no run %(missing)s", missing=", ".join(map(str, found.missing[:20]))))
     if found.compared is None:
-        raise told("runs", "no run is named", "name some by runs=1,2,3, study=4 or collection=5")
+        raise Invalid.field("runs", _("no run is named"), _("name some by runs=1,2,3, study=4 or collection=5"))
     if found.stray_reference is not None:
-        raise told("reference", f"run {found.stray_reference} is not among the runs", "name one of them")
+        raise Invalid.field(
+            "reference", _("run %(run)s is not among the runs", run=found.stray_reference), _("name one of them")
+        )
     return ComparedOut.of(found.compared)

@@ -13,6 +13,7 @@ from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.data.versions import DatasetRequest, DatasetState, reference_in
 from app.domain.errors import Conflict, NotFound
+from app.domain.messages import _
 from app.domain.names import Name
 from app.services import datasets as dataset_service
 from app.store.queries import datasets
@@ -101,7 +102,14 @@ def delete_dataset(db: Db, files: Store, name: Name) -> None:
         row = find(session, name)
         others = len(datasets.versions(session, row.name))
         if reference_in(name).version is None and others > 1:
-            raise Conflict(f"{name} has {others} versions: say which, such as {row.reference}")
+            raise Conflict(
+                _(
+                    "%(name)s has %(others)s versions: say which, such as %(reference)s",
+                    name=name,
+                    others=others,
+                    reference=row.reference,
+                )
+            )
         dataset_service.delete(session, files, row.id)
 
 
@@ -115,5 +123,5 @@ def find(session: Session, name: str) -> DatasetRow:
     else:
         found = next((row for row in versions if row.version == wanted.version), None)
     if found is None:
-        raise NotFound(f"there is no dataset {name!r}")
+        raise NotFound(_("there is no dataset %(name)r", name=name))
     return found

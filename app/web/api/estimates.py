@@ -7,11 +7,12 @@ from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 
 from app.domain.data.previews import Preview, PreviewRequest
-from app.domain.names import wrong
+from app.domain.messages import _
 from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.memory_fit import Accuracy, ArmFit, EstimateSpec, FitReport, State
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
+from app.domain.validation import invalid_field
 from app.services.resources import memory_fit
 from app.services.resources.device_fit import state_of
 from app.store.queries import estimates
@@ -31,8 +32,8 @@ def _told_apart(value: Any, _handler: ValidatorFunctionWrapHandler) -> Any:
     found = [field for field in KINDS if field in value] if isinstance(value, dict) else []
     if len(found) != 1:
         what = "both " + " and ".join(found) if found else "none of arms, method and methods"
-        remedy = "give arms for a study, method for a run, methods for anything else"
-        raise wrong("", f"the body has {what}, so it cannot be told what is asked", remedy)
+        remedy = _("give arms for a study, method for a run, methods for anything else")
+        raise invalid_field("", _("the body has %(what)s, so it cannot be told what is asked", what=what), remedy)
     return KINDS[found[0]].model_validate(value)
 
 

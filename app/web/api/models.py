@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.messages import _
 from app.domain.methods import Family, MethodSpec
 from app.domain.models.adaptations import Adaptation, adaptations
 from app.domain.models.base_model import ModelFacts, ModelRegistration, ModelSource, ModelStatus
@@ -163,11 +164,21 @@ def list_methods(
     row = _model(session, name)
     facts = row.facts
     if facts is None:
-        raise Conflict(f"the base model {name!r} has not been inspected: {row.message or 'try again in a few seconds'}")
+        raise Conflict(
+            _(
+                "the base model %(name)r has not been inspected: %(value)s",
+                name=name,
+                value=row.message or "try again in a few seconds",
+            )
+        )
     chosen = next(iter(facts.tasks)) if task is None else task
     if chosen not in facts.tasks:
         why, able = facts.unable.get(chosen, "it was not inspected for it"), ", ".join(facts.tasks)
-        raise Invalid.field("task", f"{name} cannot do {chosen}: {why}", f"choose from: {able}")
+        raise Invalid.field(
+            "task",
+            _("%(name)s cannot do %(chosen)s: %(why)s", name=name, chosen=chosen, why=why),
+            _("choose from: %(able)s", able=able),
+        )
     return [MethodOut.of(adapted) for adapted in adaptations(facts.task_model(chosen, labels))]
 
 
@@ -181,5 +192,5 @@ def get_model(session: Reading, name: Name) -> ModelOut:
 def _model(session: Session, name: str) -> BaseModelRow:
     row = base_models.by_name(session, name)
     if row is None:
-        raise NotFound(f"there is no base model {name!r}")
+        raise NotFound(_("there is no base model %(name)r", name=name))
     return row

@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.errors import Conflict, NotFound
+from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.resources.memory_fit import State
 from app.domain.runs.training import TrainingArguments
@@ -71,9 +72,15 @@ async def preview(
         with db.transaction() as session:
             row, known = find(session, name), base_models.by_name(session, model)
             if known is None:
-                raise NotFound(f"there is no base model {model!r}")
+                raise NotFound(_("there is no base model %(model)r", model=model))
             if row.status != "ready":
-                raise Conflict(f"{row.reference} is {row.status}: only a version that is ready can be looked at")
+                raise Conflict(
+                    _(
+                        "%(reference)s is %(status)s: only a version that is ready can be looked at",
+                        reference=row.reference,
+                        status=row.status,
+                    )
+                )
             chosen = task or row.facts.tasks[0]
             only = completion_only_loss
             return previews.wanted(session, bell, row, known, chosen, max_length, completion_only_loss=only).id

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel
 
+from app.domain.messages import _
 from app.domain.methods import METHODS
-from app.domain.names import wrong
 from app.domain.runs.fields import NAMES
 from app.domain.runs.filter_tokens import LONGEST, nearest
 from app.domain.runs.filters import Compare, Condition, Every, Is, parse
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Task
+from app.domain.validation import invalid_field
 from app.store.queries import run_list, tags
 from app.store.queries.page import LARGEST_ID
 from app.store.queries.run_columns import SORTABLE
@@ -106,7 +107,9 @@ class RunPage(BaseModel):
 
 def _known_method(kind: str) -> str:
     if kind not in METHODS:
-        raise wrong("", f"there is no method {kind!r}", f"choose from: {', '.join(METHODS)}")
+        raise invalid_field(
+            "", _("there is no method %(kind)r", kind=kind), _("choose from: %(methods)s", methods=", ".join(METHODS))
+        )
     return kind
 
 
@@ -115,8 +118,12 @@ def _known_order(sort: str) -> str:
     field = NAMES.get(name)
     if field is None or field.name not in SORTABLE:
         near = nearest(name, SORTABLE)
-        remedy = f"did you mean {near}?" if near else f"one of {', '.join(SORTABLE)}, with a minus to fall"
-        raise wrong("", f"there is no order {sort!r}", remedy)
+        remedy = (
+            _("did you mean %(near)s?", near=near)
+            if near
+            else _("one of %(sortable)s, with a minus to fall", sortable=", ".join(SORTABLE))
+        )
+        raise invalid_field("", _("there is no order %(sort)r", sort=sort), remedy)
     return sort
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.domain.methods.base import Unchanged
 from app.domain.models.weight_delta import UNCHANGED, MatrixUpdate, RunUpdates, UpdateSummary
 from app.store.queries import runs, weight_deltas
@@ -53,7 +54,11 @@ def get(session: Reading, run_id: int) -> RunUpdatesOut:
     found = weight_deltas.of_runs(session, [run_id]).get(run_id)
     if found is None:
         raise NotFound(
-            f"run {run_id} has no analysis of its weight updates: it has no result yet, is a trial or older than the "
-            "analysis, or its worker leaves that out (VEZNA_UPDATES_SECONDS); its log says if it failed"
+            _(
+                "run %(run_id)s has no analysis of its weight updates: it has no result yet, is a trial "
+                "or older than the analysis, or its worker leaves that out (VEZNA_UPDATES_SECONDS); its "
+                "log says if it failed",
+                run_id=run_id,
+            )
         )
     return RunUpdatesOut.of(run_id, found)

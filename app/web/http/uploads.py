@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.domain.data.uploads import MOST_PARTS, shown_name
 from app.domain.errors import Invalid, Unavailable
+from app.domain.messages import _
 from app.store.files import Files, Incoming, Stored, too_large
 from app.web.http.dependencies import Config, Store
 
@@ -51,7 +52,11 @@ class Received:
     def begin(self, name: str) -> None:
         """Another file comes. Raises Invalid if there are too many."""
         if len(self._came) == MOST_PARTS:
-            raise Invalid.field("file", f"more than {MOST_PARTS} files came", "join some, or upload them in turn")
+            raise Invalid.field(
+                "file",
+                _("more than %(most_parts)s files came", most_parts=MOST_PARTS),
+                _("join some, or upload them in turn"),
+            )
         self._came.append((name, self._open.enter_context(self._files.receive(self._most))))
         self._sizes.append(0)
 
@@ -68,11 +73,11 @@ class Received:
         if self.refused:
             raise self.refused
         if not self._came:
-            raise Invalid.field("file", "no file came", "choose one")
+            raise Invalid.field("file", _("no file came"), _("choose one"))
         for (given, _incoming), size in zip(self._came, self._sizes, strict=True):
             if not size:
-                what = f"{shown_name(given)} is empty: it has no bytes"
-                raise Invalid.field("file", what, "choose a file with a header and rows")
+                what = _("%(given)s is empty: it has no bytes", given=shown_name(given))
+                raise Invalid.field("file", what, _("choose a file with a header and rows"))
         with _room():
             return [(name, incoming.done()) for name, incoming in self._came]
 
@@ -83,7 +88,9 @@ class _Form:
     def __init__(self, content_type: str, received: Received) -> None:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
-            raise Invalid.field("file", "the files did not come as multipart/form-data", "curl -F file=@reviews.csv")
+            raise Invalid.field(
+                "file", _("the files did not come as multipart/form-data"), _("curl -F file=@reviews.csv")
+            )
         self._received = received
         self._whole = False
         self._header, self._value, self._disposition = b"", b"", b""
@@ -107,12 +114,12 @@ class _Form:
         try:
             self._parser.write(data)
         except FormParserError as error:
-            raise Invalid.field("file", f"the form is broken ({error})", "send it again") from error
+            raise Invalid.field("file", _("the form is broken (%(error)s)", error=error), _("send it again")) from error
 
     def end(self) -> None:
         """The body is over."""
         if not self._whole:
-            raise Invalid.field("file", "the form ended before its last file did", "send it again")
+            raise Invalid.field("file", _("the form ended before its last file did"), _("send it again"))
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -133,7 +140,11 @@ class _Form:
             self._received.begin(given.decode("utf-8", "replace"))
         elif given is None:  # a form without a file sends one that has no name
             if len(self._received.fields) == MOST_FIELDS:
-                raise Invalid.field("file", f"the form has more than {MOST_FIELDS} fields", "leave some out")
+                raise Invalid.field(
+                    "file",
+                    _("the form has more than %(most_fields)s fields", most_fields=MOST_FIELDS),
+                    _("leave some out"),
+                )
             self._field = options.get(b"name", b"").decode("utf-8", "replace")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -142,7 +153,11 @@ class _Form:
         elif self._field:
             self._text += data[start:end]
             if len(self._text) > MOST_FIELD_BYTES:
-                raise Invalid.field(self._field, "the field is too long", f"at most {MOST_FIELD_BYTES} bytes")
+                raise Invalid.field(
+                    self._field,
+                    _("the field is too long"),
+                    _("at most %(most_field_bytes)s bytes", most_field_bytes=MOST_FIELD_BYTES),
+                )
 
     def _on_part_end(self) -> None:
         if self._field:
@@ -210,4 +225,4 @@ def _room() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise Unavailable("The files store is full: make room there, then upload the file again.") from error
+        raise Unavailable(_("The files store is full: make room there, then upload the file again.")) from error

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.web.address import Address
 from app.web.figures import Figure, csv_rows, run_figures, study_figures
 from app.web.figures.drawing import render
@@ -58,7 +59,9 @@ def of_run(
 def chart_file(figures: dict[str, Figure], name: str, ending: Ending, theme: render.Theme, stem: str) -> Response:
     """A figure in one of its endings; `stem` begins its file's name. Raises NotFound."""
     if name not in figures:
-        raise NotFound(f"there is no chart {name!r}: choose from {', '.join(figures) or 'none yet'}")
+        raise NotFound(
+            _("there is no chart %(name)r: choose from %(value)s", name=name, value=", ".join(figures) or "none yet")
+        )
     figure = figures[name]
     file = f"{stem}-{name}.{ending}"
     if ending == "csv":

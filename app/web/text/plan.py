@@ -25,7 +25,6 @@ from app.store.queries import past_runs
 from app.store.queries.past_runs import PastRun
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.pages.new_study.form import StudyForm
-from app.web.refusals import told
 from app.web.text.assumed_score import Chance
 from app.web.text.memory_fit import time_band
 
@@ -150,7 +149,7 @@ def plan(session: Session, form: StudyForm) -> Plan:
     try:
         return plan_of(session, form.spec())
     except Invalid as error:
-        return Plan(errors=tuple(map(told, error.fields or (FieldError("", error.message),))))
+        return Plan(errors=error.fields or (FieldError("", error.message),))
 
 
 def plan_of(session: Session, spec: StudySpec, looks: int = 0, since: int = 0) -> Plan:

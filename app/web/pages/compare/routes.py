@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.runs import Compared
 from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.services import compare as compare_service
 from app.services.compare import Found
 from app.store.queries import runs
@@ -74,7 +75,7 @@ def chart(
 
 def _there(found: Found) -> Compared:
     if found.compared is None:
-        raise NotFound("no run is named: add runs=1,2,3 to the address")
+        raise NotFound(_("no run is named: add runs=1,2,3 to the address"))
     return found.compared
 
 

@@ -14,7 +14,6 @@ from app.web.format import count
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.pages.data.source_form import SourceForm
-from app.web.refusals import translated
 from app.web.text.data import format_of, tasks_of
 from app.web.text.findings import why_none
 
@@ -42,7 +41,7 @@ class DataLine:
     def of(cls, row: DatasetRow, uses: Uses, versions: int = 1) -> "DataLine":
         """From its row."""
         facts = row.facts if row.status == "ready" else None
-        message = why_none(translated(row.message), row.blocked_by)
+        message = why_none(row.message, row.blocked_by)
         kept = (row.name, row.version, row.title or row.name, row.status, message, row.progress, facts, uses)
         return cls(*kept, row.created_at, versions)
 
@@ -97,9 +96,7 @@ class UploadLine:
     def of(cls, row: UploadRow) -> "UploadLine":
         """From its row."""
         source = _(SOURCES[row.source])
-        return cls(
-            row.id, row.name, source, row.status, translated(row.message), row.progress, row.bytes, row.created_at
-        )
+        return cls(row.id, row.name, source, row.status, row.message, row.progress, row.bytes, row.created_at)
 
 
 @dataclass(frozen=True)

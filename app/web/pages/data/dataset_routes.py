@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.messages import _
 from app.queue import Doorbell
 from app.services import datasets as dataset_service
 from app.services import previews
@@ -25,7 +26,6 @@ from app.web.pages.data.context import DataLine
 from app.web.pages.data.dataset import DatasetPage
 from app.web.pages.data.preview import PreviewView
 from app.web.pages.data.preview_form import PreviewForm, able_tasks
-from app.web.refusals import told
 from app.web.templating import Render
 
 router = APIRouter(prefix="/data/{name}", include_in_schema=False)
@@ -89,7 +89,7 @@ def chart(
     """A figure as a file."""
     row = find(session, name)
     if row.status != "ready":
-        raise NotFound(f"{row.reference} is not ready")
+        raise NotFound(_("%(reference)s is not ready", reference=row.reference))
     found: dict[str, Figure] = {"labels": labels(row.facts)} if row.facts.labels else {}
     if figure == "lengths":
         preview = _preview(session, db, bell, row, asked)
@@ -120,7 +120,7 @@ def _preview(session: Session, db: Database, bell: Doorbell, row: DatasetRow, as
                 writing, bell, row, model, task, form.length, completion_only_loss=form.completion_only
             )
     except Invalid as error:
-        return replace(view, errors=tuple(map(told, error.fields)))
+        return replace(view, errors=tuple(error.fields))
     except Conflict:  # neither is ready any more: there is nothing to look at
         return view
     return replace(view, estimate=estimate)

@@ -17,6 +17,7 @@ from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import SourceScan
 from app.domain.data.versions import DatasetRequest
 from app.domain.errors import FieldError, Invalid
+from app.domain.messages import _
 from app.domain.tasks import Format
 from app.store.tables import DatasetRow
 from app.web.forms.fields import readable
@@ -154,7 +155,7 @@ class MappingForm:
     def request(self, upload_id: int) -> DatasetRequest:
         """What it means. Raises Invalid with an error for each field that is wrong."""
         if self.format is None:
-            raise Invalid.field("mapping.format", "it is not said what the rows are", "choose one of them")
+            raise Invalid.field("mapping.format", _("The format of the rows is missing"), _("Choose one"))
         body: dict[str, Any] = {
             "name": self.value("name"),
             "title": self.value("title"),

@@ -13,7 +13,6 @@ from app.web.format import capitalized, count
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.pages.data.preview_form import PreviewForm
-from app.web.refusals import translated
 from app.web.text.data import SPLITS
 
 Group = tuple[bool, list[tuple[str, bool]]]
@@ -91,7 +90,7 @@ class PreviewView:
     def failed(self) -> str:
         """Why there is no answer."""
         found = self.estimate
-        return translated(found.message) if found is not None and found.status == "failed" else ""
+        return found.message if found is not None and found.status == "failed" else ""
 
     @property
     def found(self) -> Preview | None:

@@ -15,7 +15,6 @@ from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.uploads import ANY_SIZE, FormFiles
 from app.web.pages.data.context import DataPage
 from app.web.pages.data.source_form import SourceForm, reading_options
-from app.web.refusals import told
 from app.web.templating import Render, Renderer
 
 router = APIRouter(prefix="/data", include_in_schema=False)
@@ -84,5 +83,5 @@ def _page(session: Session, settings: Settings) -> DataPage:
 
 def _again(render: Renderer, request: Request, page: DataPage, error: Invalid) -> HTMLResponse:
     """htmx shows what an answer of 200 has; who has no scripts is told by the status too."""
-    errors = tuple(map(told, error.fields)) or (FieldError("file", error.message),)
+    errors = tuple(error.fields) or (FieldError("file", error.message),)
     return render.page(PAGE, replace(page, errors=errors), status=200 if "hx-request" in request.headers else 422)

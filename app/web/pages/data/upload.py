@@ -11,7 +11,6 @@ from app.web.format import capitalized, count
 from app.web.i18n import gettext as _
 from app.web.pages.data.findings import FindingView, views
 from app.web.pages.data.mapping_form import FORMATS, MADE, OWN, MappingForm
-from app.web.refusals import translated
 from app.web.text.data import DELIMITED, DELIMITERS, KINDS, ROLES, SPLITS, format_of
 
 ENCODINGS = ("utf-8", "utf-16", "windows-1252", "latin-1", "windows-1251", "shift_jis", "gb18030")
@@ -49,7 +48,7 @@ class UploadPage:
     @property
     def message(self) -> str:
         """Why it failed."""
-        return translated(self.row.message)
+        return self.row.message
 
     @property
     def findings(self) -> tuple[FindingView, ...]:
@@ -59,7 +58,7 @@ class UploadPage:
     @property
     def reason(self) -> str:
         """Why the mapping is guessed so, or is not."""
-        return translated(self.scan.reason) if self.scan else ""
+        return self.scan.reason if self.scan else ""
 
     @property
     def read_as(self) -> list[str]:

@@ -17,7 +17,6 @@ from app.web.http.dependencies import Bell, Db, Reading, RowId, Store
 from app.web.pages.data.mapping_form import MOST_FIELDS, MappingForm, at_fields
 from app.web.pages.data.source_form import reading_options
 from app.web.pages.data.upload import UploadPage
-from app.web.refusals import told, translated
 from app.web.templating import Render
 
 router = APIRouter(prefix="/data/uploads/{upload_id:int}", include_in_schema=False)
@@ -56,7 +55,7 @@ def make(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId,
             return RedirectResponse(f"/data/{quote(made.reference)}", status_code=303)
     except Invalid as error:
         errors = at_fields(error.fields) or (FieldError("", error.message),)
-        return render.page(PAGE, replace(page, errors=tuple(map(told, errors))), status=422)
+        return render.page(PAGE, replace(page, errors=tuple(errors)), status=422)
 
 
 @router.post("/read")
@@ -68,8 +67,8 @@ def read_again(db: Db, bell: Bell, session: Reading, render: Render, upload_id: 
             upload_service.read_again(writing, bell, upload_id, options)
     except (Invalid, Conflict) as error:
         fields = error.fields if isinstance(error, Invalid) else ()
-        errors = fields or (FieldError("", translated(error.message)),)
-        return render.page(PAGE, replace(_page(session, upload_id), errors=tuple(map(told, errors))), status=422)
+        errors = fields or (FieldError("", error.message),)
+        return render.page(PAGE, replace(_page(session, upload_id), errors=tuple(errors)), status=422)
     return RedirectResponse(f"/data/uploads/{upload_id}", status_code=303)
 
 

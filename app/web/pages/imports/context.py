@@ -8,7 +8,6 @@ from app.domain.errors import FieldError
 from app.domain.imports.files import Refused
 from app.services.imports import Imported
 from app.store.queries.collections import Stock
-from app.web.refusals import told
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class RefusedFile:
     @classmethod
     def of(cls, found: Refused) -> "RefusedFile":
         """From the domain, in the reader's language."""
-        return cls(found.file, tuple(map(told, found.errors)))
+        return cls(found.file, tuple(found.errors))
 
 
 @dataclass(frozen=True)

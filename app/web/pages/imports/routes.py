@@ -16,7 +16,6 @@ from app.web.api.imports import MOST_IMPORT_BYTES, CollectionName
 from app.web.http.dependencies import Db, Reading
 from app.web.http.errors import field_errors
 from app.web.pages.imports.context import ImportsPage, Report
-from app.web.refusals import told
 from app.web.templating import Render
 
 router = APIRouter(prefix="/imports", include_in_schema=False)
@@ -64,4 +63,4 @@ def _again(db: Db, render: Render, collection: str, errors: tuple[FieldError, ..
     """The form with what is wrong."""
     with db.reading() as session:
         page = ImportsPage.of(collections.everyone(session), collection)
-    return render.page(PAGE, replace(page, errors=tuple(map(told, errors))), status=422)
+    return render.page(PAGE, replace(page, errors=tuple(errors)), status=422)

@@ -13,7 +13,6 @@ from app.web.figures import Drawn
 from app.web.format import capitalized, memory
 from app.web.i18n import gettext as _
 from app.web.pages.models.map_form import FORMATS, MapForm
-from app.web.refusals import translated
 from app.web.text import methods
 from app.web.text.families import by_family
 from app.web.text.fields import option
@@ -41,7 +40,7 @@ class MapPage:
     @property
     def failed(self) -> str:
         """Why there is no answer."""
-        return translated(self.report.message) if self.report and self.report.state == "failed" else ""
+        return self.report.message if self.report and self.report.state == "failed" else ""
 
     @property
     def device(self) -> str:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import FieldError, Invalid, NotFound
+from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.resources.memory_map import MapReport
 from app.services.resources import memory_maps
@@ -22,7 +23,6 @@ from app.web.http.waiting import look_or_ask
 from app.web.pages.charts import Ending, chart_file
 from app.web.pages.models.map import MapPage
 from app.web.pages.models.map_form import MapForm
-from app.web.refusals import told
 from app.web.templating import Render
 
 router = APIRouter(prefix="/models/{name:path}/map", include_in_schema=False)
@@ -51,7 +51,7 @@ def show(session: Reading, db: Db, bell: Bell, settings: Config, render: Render,
         report: MapReport = look_or_ask(db, bell, lambda s, b: memory_maps.map_of(s, b, settings, question))
     except Invalid as error:
         errors = error.fields or (FieldError("", error.message),)
-        page = replace(page, errors=tuple(map(told, errors)))
+        page = replace(page, errors=tuple(errors))
         return render.page("models/map.html", page, status=422)
     query = f"?{replace(form, device=report.machine.name).query}"
     figures = (drawn(figure, f"/models/{quote(name)}/map", query) for figure in map_figures(report).values())
@@ -71,7 +71,7 @@ def chart(
     """A method's map as a file."""
     row = _model(session, name)
     if row.facts is None:
-        raise NotFound(f"{name} has not been inspected yet")
+        raise NotFound(_("%(name)s has not been inspected yet", name=name))
     report = memory_maps.map_of(session, None, settings, MapForm.of(row.facts, asked).question(name))
     return chart_file(map_figures(report), figure, ending, theme, f"map-{row.id}")
 
@@ -79,5 +79,5 @@ def chart(
 def _model(session: Reading, name: str) -> BaseModelRow:
     row = base_models.by_name(session, name)
     if row is None:
-        raise NotFound(f"there is no base model {name!r}")
+        raise NotFound(_("there is no base model %(name)r", name=name))
     return row

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, FieldError, Invalid, NotFound
+from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.names import Name
 from app.domain.tasks import Task
@@ -24,7 +25,6 @@ from app.web.pages.models.form import ModelForm
 from app.web.pages.models.map_form import MapForm
 from app.web.pages.models.modules import ModuleTree
 from app.web.pages.models.modules_form import ModulesForm
-from app.web.refusals import told
 from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
@@ -54,7 +54,7 @@ def register(
         with db.transaction() as writing:
             model_service.register(writing, bell, wanted, settings.model_roots)
     except (Invalid, Conflict) as error:
-        fields = tuple(map(told, error.fields)) if isinstance(error, Invalid) else ()
+        fields = tuple(error.fields) if isinstance(error, Invalid) else ()
         page = _list(session, settings, form)
         return render.page(LIST, replace(page, errors=fields or (FieldError("name", error.message),)), status=422)
     return RedirectResponse(f"/models/{quote(wanted.name)}", status_code=303)
@@ -97,7 +97,7 @@ def show(
 def _row(session: Session, name: str) -> BaseModelRow:
     row = base_models.by_name(session, name)
     if row is None:
-        raise NotFound(f"there is no base model {name!r}")
+        raise NotFound(_("there is no base model %(name)r", name=name))
     return row
 
 

@@ -11,8 +11,8 @@ from app.domain.models.architecture import TaskModel, short_names
 from app.domain.studies.spec import ArmSpec
 from app.web.format import capitalized
 from app.web.forms.field_context import ErrorsOf, Fields, FieldView, view
+from app.web.i18n import localized
 from app.web.pages.new_study.arm_form import METHOD, SHARED, ArmForm
-from app.web.refusals import told
 from app.web.text import methods
 from app.web.text.families import by_family
 from app.web.text.fields import ARM_FIELDS, METHOD_FIELDS
@@ -118,9 +118,9 @@ def new_arm(kind: str, model: TaskModel | None) -> ArmForm:
 
 
 def said(error: FieldError) -> str:
-    """What is the matter, and what to do."""
-    found = told(error)
-    return f"{found.message}; {found.remedy}" if found.remedy else found.message
+    """What is wrong, and what to do."""
+    message, remedy = localized(error.message), localized(error.remedy)
+    return f"{message}; {remedy}" if remedy else message
 
 
 def remark(error: FieldError) -> str:

@@ -15,7 +15,6 @@ from app.web.pages.new_study.arm import FamilyOffer, NewArm, offers
 from app.web.pages.new_study.arm_form import ArmForm, sent
 from app.web.pages.new_study.context import OWN_NAMES
 from app.web.pages.new_study.tuning import rounds, row
-from app.web.refusals import told
 from app.web.text.fields import of_arm
 from app.web.text.plan import Plan
 
@@ -26,7 +25,7 @@ KIND = f"{PLACE}method.kind"
 
 def placed(error: FieldError) -> FieldError:
     """An error of an arm at the form's field, in the request's language."""
-    return told(error if error.path in OWN_NAMES else replace(error, path=f"{PLACE}{error.path}"))
+    return error if error.path in OWN_NAMES else replace(error, path=f"{PLACE}{error.path}")
 
 
 @dataclass(frozen=True)

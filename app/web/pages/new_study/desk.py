@@ -15,7 +15,6 @@ from app.web.pages.new_study.foreseen import foreseen
 from app.web.pages.new_study.form import StudyForm
 from app.web.pages.new_study.registered import Registered
 from app.web.pages.new_study.tuning import row
-from app.web.refusals import told
 from app.web.text.plan import plan
 
 
@@ -49,7 +48,7 @@ class Desk:
             plan=planned,
             fits=fits,
             insists=insists,
-            errors=tuple(map(told, errors)),
+            errors=tuple(errors),
         )
         arms = (
             NewArm.of(

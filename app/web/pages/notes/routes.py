@@ -13,7 +13,6 @@ from app.store.queries import runs, studies, tags
 from app.web.http.dependencies import Db, Reading
 from app.web.http.errors import field_errors
 from app.web.notes import NotesPage, Owner, Written
-from app.web.refusals import told
 from app.web.templating import Render
 
 router = APIRouter(prefix="/{owner}/{owner_id:int}/notes", include_in_schema=False)
@@ -43,9 +42,7 @@ def save(
         said = Annotation(note=note, tags=tags_in(tags))
     except ValidationError as error:
         written = _written(session, owner, owner_id)
-        typed = NotesPage(
-            Written(owner, owner_id, note, written.tags), tags, [told(e) for e in field_errors(error.errors())]
-        )
+        typed = NotesPage(Written(owner, owner_id, note, written.tags), tags, list(field_errors(error.errors())))
         # htmx shows what an answer of 200 has; who has no scripts is told by the status too
         return render.page("notes/edit.html", typed, status=200 if "hx-request" in request.headers else 422)
     with db.transaction() as writing:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from app.web.format import capitalized
 from app.web.i18n import gettext as _
 from app.web.pages.runs.view_form import CHOICES, GROUPED, RunsView
-from app.web.refusals import told
 from app.web.text.run_fields import title
 
 EXAMPLES = (
@@ -69,7 +68,7 @@ class RunsHead:
         error = self.view.error
         if error is None:
             return None
-        place, said = error.column - 1, told(error.fields[0])
+        place, said = error.column - 1, error.fields[0]
         return Mistake(
             before=self.view.filter[:place],
             after=self.view.filter[place:],

@@ -1,0 +1,76 @@
+"""Errors of pydantic as errors about fields, in our own words.
+
+A validator raises `invalid_field`; what pydantic checks itself is said by `SENTENCES`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from app.domain.errors import FieldError
+from app.domain.messages import Message, _
+
+OF_KEY = "[key]"
+"""Pydantic puts it behind the key of an object that is wrong, as if it were a field there."""
+
+SENTENCES: Mapping[str, Message] = {
+    "missing": _("This field is required"),
+    "extra_forbidden": _("There is no such field"),
+    "greater_than": _("Must be above %(gt)s"),
+    "greater_than_equal": _("Must be %(ge)s or more"),
+    "less_than": _("Must be below %(lt)s"),
+    "less_than_equal": _("Must be %(le)s or less"),
+    "multiple_of": _("Must be a multiple of %(multiple_of)s"),
+    "string_too_short": _("Must not be empty"),
+    "string_too_long": _("Must have at most %(max_length)s characters"),
+    "too_short": _("Must have at least %(min_length)s entries"),
+    "too_long": _("Must have at most %(max_length)s entries"),
+    "literal_error": _("Must be one of %(expected)s"),
+    "enum": _("Must be one of %(expected)s"),
+    "finite_number": _("Must be a number, such as 0.01 or 2e-5"),
+    "float_type": _("Must be a number, such as 0.01 or 2e-5"),
+    "float_parsing": _("Must be a number, such as 0.01 or 2e-5"),
+    "int_type": _("Must be a whole number"),
+    "int_parsing": _("Must be a whole number"),
+    "int_from_float": _("Must be a whole number"),
+    "bool_type": _("Must be true or false"),
+    "bool_parsing": _("Must be true or false"),
+    "string_type": _("Must be a string"),
+    "list_type": _("Must be a list"),
+    "dict_type": _("Must be an object"),
+    "model_type": _("Must be an object"),
+    "model_attributes_type": _("Must be an object"),
+    "json_invalid": _("This is not JSON (%(error)s)"),
+}
+"""By pydantic's type of error, whose context has the values. What is missing here is said in pydantic's words."""
+UNKNOWN = "extra_forbidden"
+
+
+def invalid_field(path: str, message: Message, remedy: Message) -> PydanticCustomError:
+    """An error for a validator to raise; `path` is below what is validated."""
+    # pydantic cannot handle half characters
+    return PydanticCustomError(
+        "invalid_field", "{message}", {"path": legible(path), "message": message, "remedy": remedy}
+    )
+
+
+def field_error(error: Mapping[str, Any], remedies: Mapping[str, Message]) -> FieldError:
+    """An entry of `ValidationError.errors()`. `remedies`: what to do, by pydantic's type of error."""
+    kind, context = str(error["type"]), error.get("ctx", {})
+    if kind == "invalid_field":
+        return FieldError(path_of([*error["loc"], context["path"]]), context["message"], context["remedy"])
+    values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+    template = SENTENCES[kind].template if kind in SENTENCES else ""
+    message = Message(template, **values) if template else Message(str(error["msg"]).removeprefix("Value error, "))
+    return FieldError(path_of(error["loc"]), message, remedies.get(kind, ""))
+
+
+def path_of(parts: Iterable[object]) -> str:
+    """`("arms", 1, "method", "r")` as `arms.1.method.r`."""
+    return legible(".".join(str(part) for part in parts if part not in ("", OF_KEY)))
+
+
+def legible(text: str) -> str:
+    """A text as it may be shown: what cannot be printed, and half characters, which no encoding has, are replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
