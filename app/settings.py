@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     """A trainer that was told to stop is ended by force after this long."""
     checkpoint_seconds: float = Field(default=300.0, gt=0)
     """A training that takes longer leaves a checkpoint this often; a run that is interrupted goes on from its last."""
-    updates_seconds: float = Field(default=10.0, ge=0)
+    weight_delta_seconds: float = Field(default=10.0, ge=0)
     """How long a finished training may be looked at for what it did to each matrix, where a tenth of its train clock is
     less; 0 leaves that out."""
     cache_bytes: int = Field(default=20 * 2**30, ge=0)

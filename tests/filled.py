@@ -17,7 +17,7 @@ from app.domain.models.architecture import LABELS as LABELS_SIDE
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.models.base_model import FACTS_VERSION, SAMPLE_MODEL, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.models.spectra import Spectrum
-from app.domain.models.weight_delta import MatrixUpdate, RunUpdates
+from app.domain.models.weight_delta import MatrixDelta, WeightDeltas
 from app.domain.runs.result import (
     STEP_DTYPE,
     ArtifactFile,
@@ -320,24 +320,26 @@ def _evaluate(
     return evaluation
 
 
-def _updates(run: RunRow) -> RunUpdates:
+def _updates(run: RunRow) -> WeightDeltas:
     """Of a linear probe none; of a LoRA query and value; of full fine-tuning all linear layers, with two left out."""
     if run.method_kind == "head-only":
-        return RunUpdates(unchanged="head")
+        return WeightDeltas(unchanged="head")
     full, whole = run.method_kind == "full", Spectrum.of(np.geomspace(8, 0.5, 384))
     facts = model_facts().tasks["sequence-classification"]
-    layers = [m for m in run.spec.method.updates(facts) if facts.block_of(m.name) is not None]
+    layers = [m for m in run.spec.method.changed_layers(facts) if facts.block_of(m.name) is not None]
     rank = getattr(run.spec.method, "r", 384)
     matrices = [_matrix(m, place / len(layers), rank, whole, run.seed) for place, m in enumerate(layers)]
-    return RunUpdates(matrices=matrices[: -2 if full else None], late=2 if full else 0, budget_seconds=10, seconds=1.2)
+    return WeightDeltas(
+        matrices=matrices[: -2 if full else None], late=2 if full else 0, budget_seconds=10, seconds=1.2
+    )
 
 
-def _matrix(m: LinearFacts, depth: float, rank: int, whole: Spectrum, seed: int) -> MatrixUpdate:
+def _matrix(m: LinearFacts, depth: float, rank: int, whole: Spectrum, seed: int) -> MatrixDelta:
     """The deeper, the more it changed."""
     steep = 0.4 + depth + 0.02 * seed + (0.3 if "output" in m.name else 0.0)
     delta = Spectrum.of(0.3 * (1 + depth) * np.arange(1, rank + 1) ** -steep)
     block, _, module = m.name.removeprefix("bert.encoder.layer.").partition(".")
-    return MatrixUpdate(
+    return MatrixDelta(
         name=m.name,
         block=int(block),
         module=module,
@@ -402,7 +404,7 @@ def _result(run: RunRow, accuracy: float) -> RunResult:
             evaluate=2.3,
             save=0.4,
             audit=0.3,
-            updates=1.2,
+            weight_delta=1.2,
             wall=train + 8.5,
         ),
         evaluations=[],

@@ -3,7 +3,7 @@
 import numpy as np
 
 from app.domain.models.spectra import Spectrum
-from app.domain.models.weight_delta import MatrixUpdate, RunUpdates
+from app.domain.models.weight_delta import MatrixDelta, WeightDeltas
 from app.domain.runs.result import (
     Audit,
     AuditGroup,
@@ -73,11 +73,11 @@ def result(accuracy: float = 0.75) -> RunResult:
     )
 
 
-def updates(rank: int = 8, blocks: int = 1, side: int = 384) -> RunUpdates:
+def some_weight_deltas(rank: int = 8, blocks: int = 1, side: int = 384) -> WeightDeltas:
     """Weight updates of query and value in some blocks, of a method of that rank, with one left out."""
     whole = Spectrum.of(np.geomspace(8, 0.5, side))
     matrices = [
-        MatrixUpdate(
+        MatrixDelta(
             name=f"bert.encoder.layer.{block}.attention.self.{part}",
             block=block,
             module=f"attention.self.{part}",
@@ -92,4 +92,4 @@ def updates(rank: int = 8, blocks: int = 1, side: int = 384) -> RunUpdates:
         for block in range(blocks)
         for part in ("query", "value")
     ]
-    return RunUpdates(matrices=matrices, late=1, budget_seconds=10, seconds=0.5)
+    return WeightDeltas(matrices=matrices, late=1, budget_seconds=10, seconds=0.5)

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, P
 
 from app.domain.data.dataset import LabelledRow, item_name
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
-from app.domain.models.weight_delta import RunUpdates
+from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Evaluation, StepMetrics
 from app.domain.runs.spec import RunSpec
@@ -134,7 +134,7 @@ class Recorder:
         self.seen: list[StepMetrics] = []
         self.evaluations: list[tuple[Evaluation, Sequence[str], Sequence[float]]] = []
         self.logs: list[str] = []
-        self.updated: RunUpdates | None = None
+        self.weight_deltas_analysis: WeightDeltas | None = None
         self.checkpoints: list[tuple[int, Path]] = []
         self.stop_at = stop_at
         self.total_steps: int | None = None
@@ -159,8 +159,8 @@ class Recorder:
     def checkpoint(self, step: int, folder: Path) -> None:
         self.checkpoints.append((step, folder))
 
-    def updates(self, updates: RunUpdates) -> None:
-        self.updated = updates
+    def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
+        self.weight_deltas_analysis = weight_deltas
 
     def raise_if_stopped(self) -> None:
         if self.phases and self.phases[-1] is Phase.TRAIN:

@@ -22,7 +22,7 @@ from app.domain.runs.job import (
     PhaseReport,
     Report,
     StepsReport,
-    UpdatesReport,
+    WeightDeltasReport,
 )
 from app.domain.runs.result import RunResult, to_array
 from app.domain.runs.spec import RunSpec
@@ -30,7 +30,7 @@ from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format
 from app.queue import TRAIN, Doorbell
 from app.services import tuning
-from app.services.run_log import PHASES, numbers, updates_words
+from app.services.run_log import PHASES, numbers, weight_deltas_summary
 from app.services.workers import unable
 from app.store.queries import (
     artifacts,
@@ -219,9 +219,9 @@ def _keep(session: Session, run_id: int, item: Report) -> None:
             )
         case LogReport():
             events.add(session, run_id, "log", item.message)
-        case UpdatesReport():
-            weight_deltas.add(session, run_id, item.updates)
-            if said := updates_words(item.updates):
+        case WeightDeltasReport():
+            weight_deltas.add(session, run_id, item.weight_deltas)
+            if said := weight_deltas_summary(item.weight_deltas):
                 events.add(session, run_id, "log", said)
         case _:
             pass

@@ -12,7 +12,7 @@ from app.domain.comparison.confounders import Term
 from app.domain.comparison.runs import Compared, weigh
 from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import Invalid
-from app.domain.imports.result import OutsideResult
+from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
 from app.domain.runs.groups import About
 from app.domain.runs.result import RunResult
@@ -143,8 +143,8 @@ def _candidates(session: Session, rows: Sequence[RunRow]) -> list[Candidate]:
     data = {i: datasets.by_id(session, i) for i in {row.dataset_id for row in rows}}
     models, tuned = base_models.names(session), studies.tuned(session, {row.study_id for row in rows if row.study_id})
     return [
-        _outside(row, row.outside, scores.get((row.id, "adapted")), names.get(row.collection_id or 0, ""))
-        if row.outside
+        _outside(row, row.imported_result, scores.get((row.id, "adapted")), names.get(row.collection_id or 0, ""))
+        if row.imported_result
         else _ours(
             row,
             scores.get((row.id, "adapted")),
@@ -200,7 +200,7 @@ def _identity(row: RunRow, said: Mapping[str, Any]) -> str:
     about = About(
         method=row.method_kind,
         spec=said,
-        outside=row.outside_json,
+        outside=row.imported_json,
         trial_round=row.trial_round,
         base_model_id=row.base_model_id,
         dataset_id=row.dataset_id,
@@ -231,7 +231,7 @@ def _span(worker: str | None, begin: datetime | None, end: datetime | None) -> s
     return f"{worker}|{begin.timestamp()}|{end.timestamp()}" if worker and begin and end else ""
 
 
-def _outside(row: RunRow, result: OutsideResult, scored: ItemScores | None, collection: str) -> Candidate:
+def _outside(row: RunRow, result: ImportedResult, scored: ItemScores | None, collection: str) -> Candidate:
     said = result.model_dump(mode="json", exclude={*APART_FROM_SEED, *MEASURED_OUTSIDE, "file_bytes"})
     told = {
         name: value for name, value in said.items() if name not in ("label", "method", "family", "metric", "settings")

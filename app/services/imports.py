@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
 from app.domain.imports.files import MOST_AT_ONCE, MOST_FILES, NamedText, Read, Refused, hash_of, read
-from app.domain.imports.result import OutsideResult
+from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.store.queries import collections, evaluations
@@ -40,7 +40,7 @@ class Sorted:
     refused: tuple[Refused, ...]
 
 
-def look_at(files: Sequence[NamedText], results: Sequence[OutsideResult] = ()) -> Sorted:
+def look_at(files: Sequence[NamedText], results: Sequence[ImportedResult] = ()) -> Sorted:
     """Read every file, before anything is written: a file is taken whole or refused with its sentences.
 
     Raises Invalid where there are no files or too many, or more results than one transaction shall write.
@@ -115,8 +115,8 @@ def _run(one: Read) -> dict[str, Any]:
         "method_kind": result.kind,
         "learning_rate": result.learning_rate,
         "spec_json": {},
-        "outside_json": kept.model_dump(mode="json"),
-        "outside_hash": one.content_hash,
+        "imported_json": kept.model_dump(mode="json"),
+        "imported_hash": one.content_hash,
         "status": RunStatus.SUCCEEDED.value,
         "queued_at": at,
         "finished_at": at,
@@ -135,12 +135,12 @@ def _run(one: Read) -> dict[str, Any]:
     }
 
 
-def _steps(result: OutsideResult) -> int:
+def _steps(result: ImportedResult) -> int:
     return min(result.steps or 0, 2**31 - 1)
 
 
-def _keep_scores(session: Session, run_id: int, result: OutsideResult) -> None:
+def _keep_scores(session: Session, run_id: int, result: ImportedResult) -> None:
     """The items' scores, as those of our own runs are kept: equal names in one order are the same items."""
     if result.item_scores is not None:
         step = _steps(result)
-        evaluations.add_outside(session, run_id, result.metric, result.score, result.item_scores, step)
+        evaluations.add_imported(session, run_id, result.metric, result.score, result.item_scores, step)

@@ -1,6 +1,6 @@
 """What the log of a run says of what its trainer reports. English, as every log."""
 
-from app.domain.models.weight_delta import RunUpdates
+from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.result import Evaluation
 from app.domain.runs.status import Phase
 from app.domain.tasks import METRICS
@@ -23,8 +23,8 @@ def numbers(found: Evaluation) -> str:
     )
 
 
-def updates_words(found: RunUpdates) -> str:
-    """`weight updates of 36 of 72 matrices in 9.8 s: for 36 there was no time`; empty where there are none."""
+def weight_deltas_summary(found: WeightDeltas) -> str:
+    """`ΔW analysis of 36 of 72 matrices in 9.8 s: for 36 there was no time`; empty where there are none."""
     if found.unchanged:
         return ""
     parts = [
@@ -33,5 +33,5 @@ def updates_words(found: RunUpdates) -> str:
         *found.broken[:3],
     ]
     why = "; ".join(part.rstrip(".") for part in parts if part)
-    done = f"weight updates of {len(found.matrices)} of {found.of} matrices in {found.seconds:.1f} s"
+    done = f"ΔW analysis of {len(found.matrices)} of {found.of} matrices in {found.seconds:.1f} s"
     return f"{done}: {why}" if why else done

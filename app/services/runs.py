@@ -79,8 +79,8 @@ def view(session: Session, run_id: int, *, log_lines: int = 200) -> RunView:
 def _data(row: RunRow, dataset: DatasetRow | None) -> str:
     if dataset is not None:
         return dataset.shown
-    return (row.outside.dataset or "") if row.outside else row.spec.dataset
+    return (row.imported_result.dataset or "") if row.imported_result else row.spec.dataset
 
 
 def _model(row: RunRow) -> str:
-    return (row.outside.base_model or "") if row.outside else row.spec.base_model
+    return (row.imported_result.base_model or "") if row.imported_result else row.spec.base_model

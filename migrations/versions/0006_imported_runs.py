@@ -30,11 +30,11 @@ def upgrade() -> None:
         for name, kind in OURS.items():
             batch_op.alter_column(name, existing_type=kind, nullable=True)
         batch_op.add_column(sa.Column("collection_id", sa.Integer(), nullable=True))
-        batch_op.add_column(sa.Column("outside_json", JSON, nullable=True))
-        batch_op.add_column(sa.Column("outside_hash", sa.String(length=64), nullable=True))
+        batch_op.add_column(sa.Column("imported_json", JSON, nullable=True))
+        batch_op.add_column(sa.Column("imported_hash", sa.String(length=64), nullable=True))
         batch_op.create_index(batch_op.f("ix_runs_collection_id"), ["collection_id"], unique=False)
         batch_op.create_unique_constraint(
-            batch_op.f("uq_runs_collection_id_outside_hash"), ["collection_id", "outside_hash"]
+            batch_op.f("uq_runs_collection_id_imported_hash"), ["collection_id", "imported_hash"]
         )
         batch_op.create_foreign_key(
             batch_op.f("fk_runs_collection_id_collections"), "collections", ["collection_id"], ["id"]
@@ -53,10 +53,10 @@ def downgrade() -> None:
         batch_op.alter_column("loss", existing_type=sa.Float(), nullable=False)
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.drop_constraint(batch_op.f("fk_runs_collection_id_collections"), type_="foreignkey")
-        batch_op.drop_constraint(batch_op.f("uq_runs_collection_id_outside_hash"), type_="unique")
+        batch_op.drop_constraint(batch_op.f("uq_runs_collection_id_imported_hash"), type_="unique")
         batch_op.drop_index(batch_op.f("ix_runs_collection_id"))
-        batch_op.drop_column("outside_hash")
-        batch_op.drop_column("outside_json")
+        batch_op.drop_column("imported_hash")
+        batch_op.drop_column("imported_json")
         batch_op.drop_column("collection_id")
         for name, kind in OURS.items():
             batch_op.alter_column(name, existing_type=kind, nullable=False)

@@ -19,7 +19,7 @@ RUNS = sa.table(
     "runs",
     sa.column("id", sa.Integer),
     sa.column("spec_json", JSON),
-    sa.column("outside_json", JSON),
+    sa.column("imported_json", JSON),
     sa.column("method_kind", sa.String),
     sa.column("trial_round", sa.Integer),
     sa.column("group_key", sa.String),
@@ -94,7 +94,7 @@ def _fill() -> None:
 
 def _read(row: Any) -> dict[str, Any]:
     """As the code of this revision reads it when a run is inserted."""
-    spec, outside = row.spec_json or {}, row.outside_json
+    spec, outside = row.spec_json or {}, row.imported_json
     if outside:
         told = {"outside": {name: outside.get(name) for name in OUTSIDE}}
     else:

@@ -19,7 +19,7 @@ RUNS = sa.table(
     "runs",
     sa.column("id", sa.Integer),
     sa.column("spec_json", JSON),
-    sa.column("outside_json", JSON),
+    sa.column("imported_json", JSON),
     sa.column("trial_round", sa.Integer),
     sa.column("base_model_id", sa.Integer),
     sa.column("dataset_id", sa.Integer),
@@ -57,14 +57,14 @@ def _rekey(asked: Callable[[Any], dict[str, Any]]) -> None:
 
 def _asked(row: Any) -> dict[str, Any]:
     """As the code of this revision reads it when a run is inserted."""
-    if row.outside_json:
-        return {"outside": {name: row.outside_json.get(name) for name in OUTSIDE}, "collection": row.collection_id}
+    if row.imported_json:
+        return {"outside": {name: row.imported_json.get(name) for name in OUTSIDE}, "collection": row.collection_id}
     return _asked_before(row) | {"base_model": row.base_model_id, "dataset": row.dataset_id}
 
 
 def _asked_before(row: Any) -> dict[str, Any]:
-    if row.outside_json:
-        return {"outside": {name: row.outside_json.get(name) for name in OUTSIDE_BEFORE}}
+    if row.imported_json:
+        return {"outside": {name: row.imported_json.get(name) for name in OUTSIDE_BEFORE}}
     spec = row.spec_json or {}
     training = {name: value for name, value in (spec.get("training") or {}).items() if name != "seed"}
     return {**spec, "training": training, "trial": row.trial_round}

@@ -15,7 +15,7 @@ from tests.browser.accessibility import SCREENS, Theme, violations
 from tests.browser.conftest import Site
 from tests.filled_data import fill_data
 from tests.filled_language import fill_language
-from tests.outside import peft_files
+from tests.imported_results import peft_files
 from tests.tuned import add_tuned_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # sixty pages, which take minutes on a busy machine

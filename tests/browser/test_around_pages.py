@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from app.services import imports
 from tests import filled
 from tests.browser.conftest import Site
-from tests.outside import peft_files
+from tests.imported_results import peft_files
 
 pytestmark = pytest.mark.slow
 

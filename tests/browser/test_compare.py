@@ -12,7 +12,7 @@ from app.domain.failures import FailureCode
 from app.services import imports
 from tests.browser.conftest import Site
 from tests.factories import MANY, seed_study
-from tests.outside import HERE, peft_files, result
+from tests.imported_results import HERE, peft_files, result
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from app.domain.data.mapping import Column
 from app.domain.data.uploads import SourceScan
 from app.store.session import Database
 from app.store.tables import UploadRow
+from tests.imported_results import result
 from tests.integration.test_api import LORA, RUN, STUDY
-from tests.outside import result
 
 WHOLE = result(
     items=None,

@@ -20,7 +20,7 @@ from app.domain.runs.job import (
     PhaseReport,
     Report,
     StepsReport,
-    UpdatesReport,
+    WeightDeltasReport,
 )
 from app.domain.runs.result import to_array
 from app.domain.runs.spec import RunSpec
@@ -34,7 +34,7 @@ from app.store.queries import runs as run_queries
 from app.store.session import BINARY, Database
 from app.store.tables import RunRow, now
 from tests.fakes import SilentBell
-from tests.results import evaluation, result, step, updates
+from tests.results import evaluation, result, some_weight_deltas, step
 
 SPEC = RunSpec(base_model="tiny", dataset="small", method=LoraSpec(r=2, target_modules=["query"]))
 LEASE = 45.0
@@ -185,16 +185,17 @@ def test_weight_updates_are_kept_once_and_a_new_attempt_begins_without_them(
     registered: Database, bell: SilentBell
 ) -> None:
     claim_ = claimed(registered, bell)
-    found = updates()
+    found = some_weight_deltas()
     for number in (1, 1):  # the answer to the first was lost
         in_transaction(
-            registered, lambda s, n=number: attempts.report(s, claim_, n, [UpdatesReport(updates=found)], LEASE)
+            registered,
+            lambda s, n=number: attempts.report(s, claim_, n, [WeightDeltasReport(weight_deltas=found)], LEASE),
         )
     with registered.reading() as session:
         assert weight_deltas.of_runs(session, [claim_.run_id]) == {claim_.run_id: found}
         assert weight_deltas.summaries(session, [claim_.run_id, 99]) == {claim_.run_id: found.summary}
         log = [e.message for e in events.last(session, claim_.run_id, limit=9)]
-    assert "weight updates of 2 of 3 matrices in 0.5 s: for 1 there was no time" in log
+    assert "ΔW analysis of 2 of 3 matrices in 0.5 s: for 1 there was no time" in log
     in_transaction(registered, lambda s: attempts.hand_back(s, bell, claim_, "the worker stops"))
     assert claim(registered, claim_.run_id) is not None
     with registered.reading() as session:
@@ -206,7 +207,10 @@ def test_a_zombie_has_no_weight_updates_to_write(registered: Database, bell: Sil
     in_transaction(registered, lambda s: attempts.hand_back(s, bell, old, "the worker stops"))
     assert claim(registered, old.run_id) is not None
     with pytest.raises(Fenced):
-        in_transaction(registered, lambda s: attempts.report(s, old, 1, [UpdatesReport(updates=updates())], LEASE))
+        in_transaction(
+            registered,
+            lambda s: attempts.report(s, old, 1, [WeightDeltasReport(weight_deltas=some_weight_deltas())], LEASE),
+        )
     with registered.reading() as session:
         assert weight_deltas.of_runs(session, [old.run_id]) == {}
 

@@ -23,7 +23,7 @@ from app.services import attempts
 from app.services import studies as study_service
 from app.settings import Settings, load
 from app.store.session import Database
-from tests import outside
+from tests import imported_results
 from tests.fakes import SilentBell
 from tests.integration.test_api import RUN, STUDY, finish
 from tests.integration.test_api_estimates import control_worker
@@ -362,8 +362,8 @@ def test_results_from_elsewhere_are_imported_once_and_what_is_wrong_with_a_file_
 ) -> None:
     folder = tmp_path / "others"
     (folder / "deep").mkdir(parents=True)
-    (folder / "a.json").write_text(outside.as_file(outside.result()).text)
-    (folder / "deep" / "b.json").write_text(outside.as_file(outside.result(seed=1)).text)
+    (folder / "a.json").write_text(imported_results.as_file(imported_results.result()).text)
+    (folder / "deep" / "b.json").write_text(imported_results.as_file(imported_results.result(seed=1)).text)
     assert vezna(monkeypatch, "import", str(folder), "--url", server) == 0
     assert "2 results imported into others." in capsys.readouterr().out
     (folder / "c.json").write_text('{"score": 47}')
@@ -382,7 +382,7 @@ def test_any_runs_are_compared_in_the_terminal_with_what_is_in_the_way(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.json").write_text(
-        outside.as_file(outside.result(), outside.result(label="full", method="full")).text
+        imported_results.as_file(imported_results.result(), imported_results.result(label="full", method="full")).text
     )
     assert vezna(monkeypatch, "import", str(tmp_path / "a.json"), "--url", server) == 0
     capsys.readouterr()

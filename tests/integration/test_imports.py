@@ -20,7 +20,7 @@ from app.store.queries import collections, evaluations, run_groups, run_list
 from app.store.queries.run_list import Order
 from app.store.session import Database
 from app.store.tables import CollectionRow, RunRow
-from tests.outside import as_file, peft_files, result
+from tests.imported_results import as_file, peft_files, result
 
 ITEMS = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 1.0}
 
@@ -46,7 +46,7 @@ def test_a_result_becomes_a_run_that_is_marked_as_imported(database: Database) -
             "succeeded", "LoRA r=8", "lora", 0.75, 150 * 2**20
         )  # fmt: skip
         assert (run.tokens_per_second, run.device_name, run.learning_rate) == (100.0, "NVIDIA L4", 1e-3)
-        assert run.outside and run.outside.items == 400
+        assert run.imported_result and run.imported_result.items == 400
         with pytest.raises(Conflict, match="was imported: it has a result, and no spec"):
             _ = run.spec
 
@@ -57,7 +57,7 @@ def test_scores_of_items_are_kept_as_those_of_our_own_runs(database: Database) -
         scores = evaluations.test_scores(session, found.added)
         run = session.get_one(RunRow, found.added[0])
     assert scores[found.added[0], "adapted"].scores.tolist() == [1, 0, 1, 1]
-    assert run.outside and (run.outside.items, run.outside.item_scores) == (4, None)
+    assert run.imported_result and (run.imported_result.items, run.imported_result.item_scores) == (4, None)
 
 
 def test_the_same_file_twice_adds_nothing(database: Database) -> None:
@@ -195,7 +195,7 @@ def test_by_api_it_answers_with_what_became_of_each_file(api: TestClient) -> Non
             "errors": [
                 {
                     "path": "0",
-                    "message": "Input should be a valid dictionary or instance of OutsideResult",
+                    "message": "Input should be a valid dictionary or instance of ImportedResult",
                     "remedy": "an object with label, score, seed, source and what else is known",
                 }
             ],

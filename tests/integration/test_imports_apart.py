@@ -21,7 +21,7 @@ from app.web.text.plan import plan_of
 from tests.fakes import SilentBell
 from tests.filled import fill
 from tests.foreseen import foresee
-from tests.outside import as_file, result
+from tests.imported_results import as_file, result
 
 
 @pytest.fixture

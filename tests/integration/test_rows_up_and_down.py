@@ -20,8 +20,8 @@ from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import DatasetRow, RunRow
 from tests.fakes import SilentBell
+from tests.imported_results import as_file, result
 from tests.migrations_in_step import config, differences
-from tests.outside import as_file, result
 from tests.reading import context, dataset, upload
 from worker.context import Context
 

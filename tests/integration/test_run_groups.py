@@ -20,7 +20,7 @@ from app.store.queries.run_list import Order
 from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow, RunRow
 from tests.fakes import SilentBell
-from tests.outside import as_file, result
+from tests.imported_results import as_file, result
 
 T_3 = t_quantile(3)
 

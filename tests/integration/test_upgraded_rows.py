@@ -20,8 +20,8 @@ from app.store.queries import evaluations
 from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow, EvaluationRow, RunRow, StudyRow
 from tests.fakes import SilentBell
+from tests.imported_results import as_file, result
 from tests.migrations_in_step import config
-from tests.outside import as_file, result
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LORA: dict[str, Any] = {
@@ -211,4 +211,4 @@ def test_the_way_back_is_refused_while_there_is_an_imported_run(database: Databa
     migrate.require_current(database)
     with database.reading() as session:
         run = session.get_one(RunRow, 1)
-    assert run.imported and run.outside and run.outside.source == "https://example.org/results"
+    assert run.imported and run.imported_result and run.imported_result.source == "https://example.org/results"

@@ -11,7 +11,7 @@ from app.domain.data.dataset import Row, Split
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import QloraSpec
 from app.domain.models.architecture import TaskModel
-from app.domain.models.weight_delta import RunUpdates
+from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Memory, Parameters, RunResult
 from app.domain.runs.status import Phase
@@ -156,7 +156,7 @@ class Attempt:
             write_predictions(self.output / "predictions.parquet", splits["test"], job.labels, untouched, adapted)
         artifacts = collect(self.output)
         measured = memory.read(model, trained.optimizer_bytes, instruments.ledgers.taken)
-        clocks.enter("updates")
+        clocks.enter("weight_delta")
         self._tell_updates(model, facts, untouched_model, measured)
         return RunResult(
             steps=trained.steps,
@@ -215,10 +215,10 @@ class Attempt:
         """Look at what training did to each matrix, unless the run is a trial. What goes wrong is logged: the run has
         its result by now."""
         job, method, instruments = self.job, self.method, self.instruments
-        if job.trial or not job.updates_seconds:
+        if job.trial or not job.weight_delta_seconds:
             return
         if method.unchanged:
-            instruments.sink.updates(RunUpdates(unchanged=method.unchanged))
+            instruments.sink.weight_deltas(WeightDeltas(unchanged=method.unchanged))
             return
         free = max(FREE_BYTES, measured.peak_bytes - instruments.memory.used())
         if method.mechanism == "selection" and self.device.type == "cpu":
@@ -226,13 +226,13 @@ class Attempt:
         analysis = Analysis(
             model=facts,
             change=lambda layer: self.mechanism.change(model, method, layer, lambda: base.model),
-            budget_seconds=budget(job.updates_seconds, instruments.clocks.train_seconds),
+            budget_seconds=budget(job.weight_delta_seconds, instruments.clocks.train_seconds),
             free_bytes=free,
             device=self.device,
             raise_if_stopped=instruments.sink.raise_if_stopped,
         )
         try:
-            instruments.sink.updates(analysis.run(method.updates(facts)))
+            instruments.sink.weight_deltas(analysis.run(method.changed_layers(facts)))
         except Exception as error:
             why = str(error).strip().split("\n")[0].rstrip(".")
             instruments.sink.log(f"The weight updates could not be looked at: {type(error).__name__}: {why}.")

@@ -22,7 +22,7 @@ ClockName = Literal[
     "save",
     "audit",
     "cache",
-    "updates",
+    "weight_delta",
 ]
 
 _TRAIN: tuple[ClockName, ...] = ("forward", "backward", "optimizer", "data")

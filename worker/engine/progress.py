@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from app.domain.models.weight_delta import RunUpdates
+from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.result import Evaluation, StepMetrics
 from app.domain.runs.status import Phase
 from worker.engine.clocks import ClockName, Stopwatch
@@ -39,7 +39,7 @@ class ProgressSink(Protocol):
         """A checkpoint of so many steps lies in a folder; whoever wants to keep it moves it away before the one
         after the next is written."""
 
-    def updates(self, updates: RunUpdates) -> None:
+    def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
         """What training did to each matrix."""
 
     def raise_if_stopped(self) -> None:

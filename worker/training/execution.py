@@ -9,7 +9,7 @@ import pyarrow.dataset  # noqa: F401 pyarrow.parquet would import it when it rea
 from pydantic import ValidationError
 
 from app.domain.failures import Failure, FailureCode
-from app.domain.models.weight_delta import RunUpdates
+from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.job import (
     CheckpointReport,
     DownloadReport,
@@ -20,7 +20,7 @@ from app.domain.runs.job import (
     ResultReport,
     StepsReport,
     TrainJob,
-    UpdatesReport,
+    WeightDeltasReport,
 )
 from app.domain.runs.result import Evaluation, StepMetrics
 from app.domain.runs.status import Phase
@@ -61,9 +61,9 @@ class Reports:
         """A checkpoint lies in a folder."""
         self._channel.send(CheckpointReport(step=step, folder=str(folder)))
 
-    def updates(self, updates: RunUpdates) -> None:
+    def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
         """What training did to each matrix."""
-        self._channel.send(UpdatesReport(updates=updates))
+        self._channel.send(WeightDeltasReport(weight_deltas=weight_deltas))
 
     def raise_if_stopped(self) -> None:
         """Raise `Stopped` once a stop was asked for."""

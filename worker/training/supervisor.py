@@ -139,7 +139,7 @@ class _Attempt:
             cache_bytes=self.settings.cache_bytes,
             resume=str(resume) if resume else None,
             checkpoint_seconds=self.settings.checkpoint_seconds,
-            updates_seconds=self.settings.updates_seconds,
+            weight_delta_seconds=self.settings.weight_delta_seconds,
             device=self.settings.device,
             threads=self.settings.threads,
             claimed_at=self.claim.claimed_at.timestamp(),

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.domain.errors import FieldError
-from app.domain.imports.peft import PeftFieldMissing, as_outside, is_peft_result
-from app.domain.imports.result import OutsideResult
+from app.domain.imports.peft import PeftFieldMissing, imported_result_of, is_peft_result
+from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
 from app.domain.validation import UNKNOWN, field_error, legible, path_of
 
@@ -36,7 +36,7 @@ class NamedText:
 class Read:
     """A result of a file, with what tells it from any other."""
 
-    result: OutsideResult
+    result: ImportedResult
     content_hash: str
     """SHA-256 of what it says: the same result is the same, whatever its file is called."""
 
@@ -73,7 +73,7 @@ def read(file: NamedText) -> list[Read]:
     for place, entry in enumerate(entries):
         where = str(place) if isinstance(document, list) else ""
         try:
-            result = OutsideResult.model_validate(_ours(entry))
+            result = ImportedResult.model_validate(_ours(entry))
         except PeftFieldMissing as missing:
             errors.append(replace(missing.error, path=path_of([where, missing.error.path])))
         except ValidationError as error:
@@ -105,7 +105,7 @@ def shown(name: str) -> str:
     return legible(last).strip()[:LONGEST_FILE_NAME] or "unnamed"
 
 
-def hash_of(result: OutsideResult) -> str:
+def hash_of(result: ImportedResult) -> str:
     """SHA-256 of a result's own JSON, its fields in order."""
     text = json.dumps(result.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False)
     # The order of the items is a part of it, so they are added as they stand.
@@ -114,7 +114,7 @@ def hash_of(result: OutsideResult) -> str:
 
 def _ours(entry: object) -> Any:
     if isinstance(entry, Mapping) and is_peft_result(entry):
-        return as_outside(entry)
+        return imported_result_of(entry)
     return entry
 
 

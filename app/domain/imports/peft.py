@@ -65,8 +65,8 @@ def is_peft_result(document: object) -> bool:
     return isinstance(document, Mapping) and {"run_info", "train_info", "meta_info"} <= set(document)
 
 
-def as_outside(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The file as a document of our own (`outside.OutsideResult`). Raises PeftFieldMissing, naming the field."""
+def imported_result_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The file as a document of our own (`outside.ImportedResult`). Raises PeftFieldMissing, naming the field."""
     run, train = _part(document, "run_info"), _part(document, "train_info")
     config = _part(document, "run_info.train_config")
     if (status := train.get("status")) != "success":

@@ -65,7 +65,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e12), BeforeValidator(_number)]
 Count = Annotated[int, Field(ge=0, le=MOST_BYTES), BeforeValidator(_number)]
 
 
-class OutsideResult(BaseModel):
+class ImportedResult(BaseModel):
     """One fine-tuning that someone else did: what it was, what it reached and what it cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -139,7 +139,7 @@ class OutsideResult(BaseModel):
         return flat
 
     @model_validator(mode="after")
-    def _it_fits_together(self) -> "OutsideResult":
+    def _it_fits_together(self) -> "ImportedResult":
         if self.method in METHODS and self.family not in (None, METHODS[self.method].family):
             raise invalid_field(
                 "family",

@@ -85,7 +85,7 @@ class Method(BaseModel):
         """Names of the modules of the untouched model that the method changes or wraps."""
         return list(dict.fromkeys(t.name.rpartition(".")[0] for t in self.trains(model)))
 
-    def updates(self, model: TaskModel) -> list[LinearFacts]:
+    def changed_layers(self, model: TaskModel) -> list[LinearFacts]:
         """The base model's linear layers whose matrix is another one after training, in the order of the model."""
         return []
 
@@ -202,7 +202,7 @@ class LinearMethod(Method):
         """The adapted layers and the head."""
         return [m.name for m in self.targets(model)] + model.head
 
-    def updates(self, model: TaskModel) -> list[LinearFacts]:
+    def changed_layers(self, model: TaskModel) -> list[LinearFacts]:
         """The adapted layers."""
         return self.targets(model)
 

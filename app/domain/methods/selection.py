@@ -29,7 +29,7 @@ class Selection(Method):
         """The selected parameters, under their own names."""
         return [Tensor(p.name, p.shape, group(p.name)) for p in model.parameters if self.selects(p, model)]
 
-    def updates(self, model: TaskModel) -> list[LinearFacts]:
+    def changed_layers(self, model: TaskModel) -> list[LinearFacts]:
         """The layers whose weight is selected."""
         chosen = {p.name for p in model.parameters if self.selects(p, model)}
         return [m for m in model.linear if f"{m.name}.weight" in chosen]

@@ -1,6 +1,6 @@
 """Weight updates: what training did to each matrix of the base model, ΔW = W_after − W_before, [out, in].
 
-A run's analysis has a `MatrixUpdate` for each linear layer that its method changes, as far as the time allowed.
+A run's analysis has a `MatrixDelta` for each linear layer that its method changes, as far as the time allowed.
 Intruder dimensions (Shuttleworth et al. 2024, arXiv 2410.21228) are directions that W did not have: of the first TOP
 left singular vectors of W_after, those whose largest |cosine| with any left singular vector of W_before is below
 EPSILON.
@@ -46,7 +46,7 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class MatrixUpdate(_Value):
+class MatrixDelta(_Value):
     """One linear layer's."""
 
     name: str
@@ -76,7 +76,7 @@ class MatrixUpdate(_Value):
         return min(self.rows, self.columns)
 
 
-class UpdateSummary(_Value):
+class WeightDeltaSummary(_Value):
     """A run's in a few numbers; medians over its matrices."""
 
     matrices: int
@@ -103,7 +103,7 @@ class UpdateSummary(_Value):
     """Directions that were looked at, over all matrices."""
 
     @classmethod
-    def of_matrices(cls, matrices: Sequence[MatrixUpdate], of: int) -> Self:
+    def of_matrices(cls, matrices: Sequence[MatrixDelta], of: int) -> Self:
         """From at least one matrix."""
         return cls(
             matrices=len(matrices),
@@ -122,12 +122,12 @@ class UpdateSummary(_Value):
         )
 
 
-class RunUpdates(_Value):
+class WeightDeltas(_Value):
     """A run's analysis."""
 
     unchanged: Unchanged | None = None
     """Why the method has no ΔW; then nothing else is here."""
-    matrices: list[MatrixUpdate] = []
+    matrices: list[MatrixDelta] = []
     """In the order of the model."""
     late: int = 0
     """Matrices that were left out for want of time; those that were not are spread evenly over the model."""
@@ -146,9 +146,9 @@ class RunUpdates(_Value):
         return len(self.matrices) + self.late + self.large + len(self.broken)
 
     @property
-    def summary(self) -> UpdateSummary | None:
+    def summary(self) -> WeightDeltaSummary | None:
         """In a few numbers; None where no matrix was analysed."""
-        return UpdateSummary.of_matrices(self.matrices, self.of) if self.matrices else None
+        return WeightDeltaSummary.of_matrices(self.matrices, self.of) if self.matrices else None
 
 
 class KeptAt(_Value):

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.failures import Failure
 from app.domain.models.base_model import ModelFile
-from app.domain.models.weight_delta import RunUpdates
+from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.result import Evaluation, RunResult, StepMetrics
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import Phase
@@ -48,7 +48,7 @@ class TrainJob(_Message):
     """A local directory with a checkpoint to go on from."""
     checkpoint_seconds: float | None = None
     """Leave a checkpoint so often; None leaves one only when stopped."""
-    updates_seconds: float = 10.0
+    weight_delta_seconds: float = 10.0
     """How long the weight updates may be looked at, where a tenth of the train clock is less; 0: not at all."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
@@ -110,11 +110,11 @@ class CheckpointReport(_Message):
     """A local directory; its files are `worker.engine.saving.resume`'s."""
 
 
-class UpdatesReport(_Message):
+class WeightDeltasReport(_Message):
     """What training did to each matrix."""
 
-    type: Literal["updates"] = "updates"
-    updates: RunUpdates
+    type: Literal["weight-deltas"] = "weight-deltas"
+    weight_deltas: WeightDeltas
 
 
 class ResultReport(_Message):
@@ -138,7 +138,7 @@ Report = Annotated[
     | EvaluationReport
     | LogReport
     | CheckpointReport
-    | UpdatesReport
+    | WeightDeltasReport
     | ResultReport
     | FailureReport,
     Field(discriminator="type"),

@@ -192,7 +192,7 @@ class Clocks(_Value):
     """Hashing tensors before and after."""
     cache: float = 0.0
     """Computing the activations of the frozen prefix, where another run has not left them."""
-    updates: float = 0.0
+    weight_delta: float = 0.0
     """Looking at what training did to each matrix, after everything else."""
     start: float = 0.0
     """From the claim to a process that has imported its libraries."""
@@ -217,7 +217,7 @@ class Clocks(_Value):
             + self.evaluate
             + self.save
             + self.audit
-            + self.updates
+            + self.weight_delta
         )
 
 

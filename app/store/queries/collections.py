@@ -67,22 +67,22 @@ def known(session: Session, collection_id: int, hashes: Sequence[str]) -> dict[s
     """Of some results, those that are in the collection already: the run of each."""
     found: dict[str, int] = {}
     for begin in range(0, len(hashes), MOST_VALUES):
-        query = select(RunRow.outside_hash, RunRow.id).where(
-            RunRow.collection_id == collection_id, RunRow.outside_hash.in_(hashes[begin : begin + MOST_VALUES])
+        query = select(RunRow.imported_hash, RunRow.id).where(
+            RunRow.collection_id == collection_id, RunRow.imported_hash.in_(hashes[begin : begin + MOST_VALUES])
         )
         found |= {content: run for content, run in session.execute(query) if content is not None}
     return found
 
 
 def add(session: Session, collection: CollectionRow, runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Put runs into a collection, and their ids by `outside_hash`. Of each run its columns by name, of all the same.
+    """Put runs into a collection, and their ids by `imported_hash`. Of each run its columns by name, of all the same.
 
     Many with one statement, past the ORM: whoever else wants to write waits meanwhile, and row by row that is four
     times as long.
     """
     if not runs:
         return {}
-    query = insert(RunRow).returning(RunRow.outside_hash, RunRow.id)
+    query = insert(RunRow).returning(RunRow.imported_hash, RunRow.id)
     rows = session.connection().execute(query, [{**run, "collection_id": collection.id} for run in runs])
     return {content: run_id for content, run_id in rows if content is not None}
 

@@ -31,7 +31,7 @@ def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[s
     session.add(row)
 
 
-def add_outside(
+def add_imported(
     session: Session, run_id: int, metric: str, score: float, item_scores: Mapping[str, float], step: int
 ) -> None:
     """Keep the scores of an imported run's test items, by name and in order."""

@@ -139,7 +139,7 @@ OUTSIDE = {"model": "base_model", "data": "dataset"}
 def _name(field: str) -> ColumnElement[Any]:
     key, there, its = NAMED[field]
     ours = select(its).where(there == key).scalar_subquery()
-    return func.coalesce(ours, RunRow.outside_json[OUTSIDE[field]].as_string()) if field in OUTSIDE else ours
+    return func.coalesce(ours, RunRow.imported_json[OUTSIDE[field]].as_string()) if field in OUTSIDE else ours
 
 
 SHOWN: dict[str, Expression] = {
@@ -148,7 +148,7 @@ SHOWN: dict[str, Expression] = {
     **{field: _name(field) for field in NAMED},
     "family": RunRow.family,
     "data_version": RunRow.dataset_id,
-    "memory_measure": RunRow.outside_json["memory_measure"].as_string(),
+    "memory_measure": RunRow.imported_json["memory_measure"].as_string(),
     "trial": RunRow.trial_round.is_not(None),
     "imported": RunRow.collection_id.is_not(None),
 }

@@ -84,7 +84,7 @@ class _Clauses:
 
     def outside(self, name: str, sign: Sign, value: Value) -> ColumnElement[bool]:
         """What an imported run says itself; only theirs are looked into."""
-        said = RunRow.outside_json[name].as_string()
+        said = RunRow.imported_json[name].as_string()
         return and_(self.column(RunRow.collection_id).is_not(None), said.is_not(None), _compare(said, sign, value))
 
     def held(self, column: Expression, sign: Sign, value: Value) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
 from app.store.tables.tag import RunTagRow, StudyTagRow
 from app.store.tables.upload import UploadRow
-from app.store.tables.weight_delta import WeightUpdatesRow
+from app.store.tables.weight_delta import WeightDeltasRow
 from app.store.tables.worker import WorkerRow
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "StudyRow",
     "StudyTagRow",
     "UploadRow",
-    "WeightUpdatesRow",
+    "WeightDeltasRow",
     "WorkerRow",
     "now",
 ]

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.errors import Conflict
 from app.domain.failures import Failure, FailureCode
-from app.domain.imports.result import OutsideResult
+from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
 from app.domain.methods import Family
 from app.domain.resources.ledger import Ledger
@@ -64,7 +64,7 @@ def _about(context: Any) -> groups.About:
     return groups.About(
         method=given["method_kind"],
         spec=given["spec_json"],
-        outside=given.get("outside_json"),
+        outside=given.get("imported_json"),
         trial_round=given.get("trial_round"),
         base_model_id=given.get("base_model_id"),
         dataset_id=given.get("dataset_id"),
@@ -99,9 +99,9 @@ class RunRow(Base):
     # from elsewhere
     collection_id: Mapped[int | None] = mapped_column(ForeignKey("collections.id"), default=None, index=True)
     """Of an imported run; None of one that was trained here."""
-    outside_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    """What the file says, as `app.domain.imports.result.OutsideResult`."""
-    outside_hash: Mapped[str | None] = mapped_column(String(64), default=None)
+    imported_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """What the file says, as `app.domain.imports.result.ImportedResult`."""
+    imported_hash: Mapped[str | None] = mapped_column(String(64), default=None)
     """Of what it says: within a collection a result is there once."""
 
     # what lists group, filter and sort by, read once from what was asked for
@@ -186,7 +186,7 @@ class RunRow(Base):
         Index("ix_runs_peak_bytes_id", "peak_bytes", "id"),
         Index("ix_runs_train_seconds_id", "train_seconds", "id"),
         Index("ix_runs_device_name_precision_id", "device_name", "precision", "id"),
-        UniqueConstraint("collection_id", "outside_hash"),
+        UniqueConstraint("collection_id", "imported_hash"),
         # all that a list filters, sorts and groups by, without the wide columns: docs/decisions/0011
         Index("ix_runs_list", "group_key", "id", *LISTED),
         Index("ix_runs_groups", "group_key", "seed", "score", "id"),
@@ -199,9 +199,9 @@ class RunRow(Base):
         return self.collection_id is not None
 
     @property
-    def outside(self) -> OutsideResult | None:
+    def imported_result(self) -> ImportedResult | None:
         """What the file of an imported run says."""
-        return OutsideResult.model_validate(self.outside_json) if self.outside_json else None
+        return ImportedResult.model_validate(self.imported_json) if self.imported_json else None
 
     @property
     def spec(self) -> RunSpec:

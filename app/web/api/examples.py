@@ -266,7 +266,7 @@ _SPECTRUM = {
     "value_ranks": [1, 2, 3, 4, 5, 6, 7, 8],
     "values": [0.953, 0.652, 0.242, 0.171, 0.142, 0.094, 0.067, 0.051],
 }
-UPDATES: dict[int | str, dict[str, Any]] = {
+WEIGHT_DELTAS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
             "application/json": {

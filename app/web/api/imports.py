@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.imports.files import MOST_FILES, NamedText, Refused
-from app.domain.imports.result import OutsideResult
+from app.domain.imports.result import ImportedResult
 from app.domain.names import Name
 from app.services import imports
 from app.services.imports import DEFAULT_COLLECTION, Imported
@@ -41,7 +41,7 @@ class ImportIn(BaseModel):
 
     collection: CollectionName = DEFAULT_COLLECTION
     """The name under which they lie together."""
-    results: list[OutsideResult] = Field(default=[], max_length=MOST_FILES)
+    results: list[ImportedResult] = Field(default=[], max_length=MOST_FILES)
     files: list[FileIn] = Field(default=[])
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.domain.failures import Failure
-from app.domain.imports.result import OutsideResult
+from app.domain.imports.result import ImportedResult
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.annotations import Annotation
 from app.domain.runs.digits import plain
@@ -46,7 +46,7 @@ class RunOut(BaseModel):
     status: RunStatus
     spec: RunSpec | None
     """None of an imported run."""
-    imported: OutsideResult | None
+    imported: ImportedResult | None
     """What the file of an imported run says; None of one that was trained here."""
     collection_id: int | None
     """Of an imported run."""
@@ -95,7 +95,7 @@ class RunOut(BaseModel):
             trial_round=row.trial_round,
             status=RunStatus(row.status),
             spec=None if row.imported else row.spec,
-            imported=row.outside,
+            imported=row.imported_result,
             collection_id=row.collection_id,
             attempt=row.epoch,
             worker=row.worker,

@@ -8,18 +8,18 @@ from pydantic import BaseModel
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.methods.base import Unchanged
-from app.domain.models.weight_delta import UNCHANGED, MatrixUpdate, RunUpdates, UpdateSummary
+from app.domain.models.weight_delta import UNCHANGED, MatrixDelta, WeightDeltas, WeightDeltaSummary
 from app.store.queries import runs, weight_deltas
-from app.web.api.examples import UPDATES
+from app.web.api.examples import WEIGHT_DELTAS
 from app.web.http.dependencies import Reading
 from app.web.http.errors import problems
 
 router = APIRouter(tags=["runs"])
 
-ANSWERS: dict[int | str, dict[str, Any]] = {**UPDATES, **problems(404)}
+ANSWERS: dict[int | str, dict[str, Any]] = {**WEIGHT_DELTAS, **problems(404)}
 
 
-class RunUpdatesOut(BaseModel):
+class RunWeightDeltasOut(BaseModel):
     """A run's analysis."""
 
     run_id: int
@@ -27,9 +27,9 @@ class RunUpdatesOut(BaseModel):
     """What trains instead, where the method has no ΔW."""
     reason: str | None
     """The same as a sentence."""
-    summary: UpdateSummary | None
+    summary: WeightDeltaSummary | None
     """Medians over the matrices; None where none was looked at."""
-    matrices: list[MatrixUpdate]
+    matrices: list[MatrixDelta]
     late: int
     """Matrices that were left out for want of time."""
     large: int
@@ -40,14 +40,14 @@ class RunUpdatesOut(BaseModel):
     seconds: float
 
     @classmethod
-    def of(cls, run_id: int, found: RunUpdates) -> Self:
+    def of(cls, run_id: int, found: WeightDeltas) -> Self:
         """From the store."""
         reason = UNCHANGED[found.unchanged] if found.unchanged else None
         return cls(run_id=run_id, reason=reason, summary=found.summary, **dict(found))
 
 
-@router.get("/runs/{run_id}/updates", operation_id="getRunUpdates", responses=ANSWERS)
-def get(session: Reading, run_id: int) -> RunUpdatesOut:
+@router.get("/runs/{run_id}/weight-deltas", operation_id="getRunWeightDeltas", responses=ANSWERS)
+def get(session: Reading, run_id: int) -> RunWeightDeltasOut:
     """What a run's training did to each matrix of the base model: energy kept by rank, effective rank, singular values
     of ΔW and of W, norm ratio and intruder dimensions; or why its method has no ΔW. 404 where nothing was looked at."""
     runs.get(session, run_id)
@@ -56,9 +56,9 @@ def get(session: Reading, run_id: int) -> RunUpdatesOut:
         raise NotFound(
             _(
                 "run %(run_id)s has no analysis of its weight updates: it has no result yet, is a trial "
-                "or older than the analysis, or its worker leaves that out (VEZNA_UPDATES_SECONDS); its "
+                "or older than the analysis, or its worker leaves that out (VEZNA_WEIGHT_DELTA_SECONDS); its "
                 "log says if it failed",
                 run_id=run_id,
             )
         )
-    return RunUpdatesOut.of(run_id, found)
+    return RunWeightDeltasOut.of(run_id, found)

@@ -30,7 +30,7 @@ PHASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "idle",
         marked("evaluate, save, audit, weight updates"),
         "var(--p-idle)",
-        ("evaluate", "save", "audit", "updates"),
+        ("evaluate", "save", "audit", "weight_delta"),
     ),
 )
 """Class, name, colour, and the clocks that it sums."""

@@ -11,7 +11,7 @@ from app.store.queries import evaluations, runs, steps, weight_deltas
 from app.web.figures import RunEvidence, StudyEvidence
 from app.web.figures.owners import Foreseen
 from app.web.figures.reports import Checkpoint
-from app.web.figures.updates import ArmUpdates
+from app.web.figures.updates import ArmWeightDeltas
 
 
 def of_study(session: Session, settings: Settings, study_id: int) -> StudyEvidence:
@@ -27,14 +27,14 @@ def of_study(session: Session, settings: Settings, study_id: int) -> StudyEviden
     return StudyEvidence(found, steps.read_many(session, ids), checkpoints, foreseen, _updates(session, found))
 
 
-def _updates(session: Session, found: StudyComparison) -> dict[str, ArmUpdates]:
+def _updates(session: Session, found: StudyComparison) -> dict[str, ArmWeightDeltas]:
     """Of each arm whose runs were looked at: the first seed's spectra, and every seed's summary."""
     summaries = weight_deltas.summaries(session, [run.run_id for run in found.runs])
     looked_at = {arm.title: [run for run in arm.succeeded if run.run_id in summaries] for arm in found.arms}
     first = {title: seen[0] for title, seen in looked_at.items() if seen}
     whole = weight_deltas.of_runs(session, [run.run_id for run in first.values()])
     return {
-        title: ArmUpdates(
+        title: ArmWeightDeltas(
             run_id=run.run_id,
             seed=run.seed,
             found=whole[run.run_id],

@@ -7,7 +7,7 @@ import numpy as np
 
 from app.domain.failures import Failure
 from app.domain.methods import METHODS
-from app.domain.models.weight_delta import RunUpdates
+from app.domain.models.weight_delta import WeightDeltas
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import RunResult, Steps
@@ -47,7 +47,7 @@ class RunEvidence:
     """What was predicted."""
     label: str = ""
     """The method's."""
-    updates: RunUpdates | None = None
+    updates: WeightDeltas | None = None
     """What it did to each matrix."""
 
 

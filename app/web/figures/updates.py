@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.errors import Invalid
 from app.domain.models.spectra import Spectrum
-from app.domain.models.weight_delta import KeptAt, MatrixUpdate, RunUpdates, UpdateSummary, energy_curve
+from app.domain.models.weight_delta import KeptAt, MatrixDelta, WeightDeltas, WeightDeltaSummary, energy_curve
 from app.web.figures.drawing import energy
 from app.web.figures.drawing import matrices as matrix_chart
 from app.web.figures.drawing.energy import Energy, Line
@@ -26,27 +26,27 @@ SHOWN = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
-class ArmUpdates:
+class ArmWeightDeltas:
     """What is known of an arm's updates."""
 
     run_id: int
     """Whose spectra are shown."""
     seed: int
-    found: RunUpdates
+    found: WeightDeltas
     effective_ranks: tuple[float, ...]
     """Medians over matrices, of every seed that was looked at."""
 
     @property
-    def summary(self) -> UpdateSummary | None:
+    def summary(self) -> WeightDeltaSummary | None:
         """Of the run that is shown."""
         return self.found.summary
 
 
-Updates = Mapping[str, ArmUpdates]
+Updates = Mapping[str, ArmWeightDeltas]
 """By arm."""
 
 
-def drawable(found: StudyComparison, updates: Updates) -> list[tuple[StudyArm, ArmUpdates]]:
+def drawable(found: StudyComparison, updates: Updates) -> list[tuple[StudyArm, ArmWeightDeltas]]:
     """Arms with a matrix to show, in the order of the study."""
     return [(arm, seen) for arm in found.arms if (seen := updates.get(arm.title)) and seen.found.matrices]
 
@@ -72,7 +72,7 @@ def study_energy(found: StudyComparison, updates: Updates) -> Figure:
     )
 
 
-def run_energy(style: MarkStyle, found: RunUpdates) -> Figure:
+def run_energy(style: MarkStyle, found: WeightDeltas) -> Figure:
     """The same of one run."""
     lines = [Line(style, _curve([m.delta for m in found.matrices])), _itself(found.matrices)]
     return Figure(
@@ -88,7 +88,7 @@ def run_energy(style: MarkStyle, found: RunUpdates) -> Figure:
     )
 
 
-def _itself(matrices: Sequence[MatrixUpdate]) -> Line:
+def _itself(matrices: Sequence[MatrixDelta]) -> Line:
     return Line(MarkStyle(_("W itself"), "base"), _curve([m.weight for m in matrices]))
 
 
@@ -112,7 +112,7 @@ def _to_the_end(points: tuple[KeptAt, ...], most: int) -> tuple[KeptAt, ...]:
     return points if last.rank >= most else (*points, last.model_copy(update={"rank": most}))
 
 
-def _energy_note(shown: Sequence[tuple[StudyArm, ArmUpdates]]) -> str:
+def _energy_note(shown: Sequence[tuple[StudyArm, ArmWeightDeltas]]) -> str:
     if not shown:
         return ""
     seeds = sorted({seen.seed for _arm, seen in shown})
@@ -176,7 +176,7 @@ def matrix_map(found: StudyComparison, updates: Updates, view: ViewParams) -> Fi
     )
 
 
-def run_map(label: str, style: MarkStyle, found: RunUpdates) -> Figure:
+def run_map(label: str, style: MarkStyle, found: WeightDeltas) -> Figure:
     """The effective rank of each matrix of one run, by block and module."""
     word = "effective-rank"
     return Figure(
@@ -192,7 +192,7 @@ def run_map(label: str, style: MarkStyle, found: RunUpdates) -> Figure:
     )
 
 
-def _chosen(shown: Sequence[tuple[StudyArm, ArmUpdates]], title: str) -> tuple[StudyArm, ArmUpdates]:
+def _chosen(shown: Sequence[tuple[StudyArm, ArmWeightDeltas]], title: str) -> tuple[StudyArm, ArmWeightDeltas]:
     """The arm by its title; the first where none was asked for."""
     by_title = {arm.title: (arm, seen) for arm, seen in shown}
     if title and title not in by_title:
@@ -201,7 +201,7 @@ def _chosen(shown: Sequence[tuple[StudyArm, ArmUpdates]], title: str) -> tuple[S
     return by_title[title] if title else shown[0]
 
 
-def _extremes(arm: str, word: str, matrices: Sequence[MatrixUpdate]) -> str:
+def _extremes(arm: str, word: str, matrices: Sequence[MatrixDelta]) -> str:
     measure = MEASURES[word]
     least, most = min(matrices, key=measure.of), max(matrices, key=measure.of)
     return _(
@@ -215,13 +215,13 @@ def _extremes(arm: str, word: str, matrices: Sequence[MatrixUpdate]) -> str:
     )
 
 
-def _place(matrix: MatrixUpdate) -> str:
+def _place(matrix: MatrixDelta) -> str:
     if matrix.block is None:
         return matrix.module
     return _("block %(block)s, %(module)s", block=matrix.block, module=matrix.module)
 
 
-def _map(matrices: Sequence[MatrixUpdate], word: str, colour: str) -> Matrices:
+def _map(matrices: Sequence[MatrixDelta], word: str, colour: str) -> Matrices:
     measure = MEASURES[word]
     modules = list(dict.fromkeys(m.module for m in matrices))
     blocks = sorted({m.block for m in matrices if m.block is not None})
@@ -253,7 +253,7 @@ def _short(module: str, modules: Sequence[str]) -> str:
     return next((end for end in ends if sum(f".{m}".endswith(f".{end}") for m in modules) == 1), module)
 
 
-def _map_table(matrices: Sequence[MatrixUpdate], word: str) -> Table:
+def _map_table(matrices: Sequence[MatrixDelta], word: str) -> Table:
     measure = MEASURES[word]
     columns = (
         Column("module", _("module")),
@@ -263,7 +263,7 @@ def _map_table(matrices: Sequence[MatrixUpdate], word: str) -> Table:
     return Table(columns, tuple((m.module, m.block, measure.of(m)) for m in matrices))
 
 
-def _matrix_table(found: Sequence[tuple[str, RunUpdates]]) -> Table:
+def _matrix_table(found: Sequence[tuple[str, WeightDeltas]]) -> Table:
     """Every number of every matrix."""
     names = ("arm", "name", "block", "module", "rows", "columns", "norm_ratio", "intruders", "directions_looked_at")
     spectrum = ("norm", "effective_rank", "stable_rank", "rank_50", "rank_90", "rank_99")

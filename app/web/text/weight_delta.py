@@ -4,7 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.domain.comparison.study import StudyArm
-from app.domain.models.weight_delta import EPSILON, SHOWN_RANK, TOP, UNCHANGED, MatrixUpdate, RunUpdates, UpdateSummary
+from app.domain.models.weight_delta import (
+    EPSILON,
+    SHOWN_RANK,
+    TOP,
+    UNCHANGED,
+    MatrixDelta,
+    WeightDeltas,
+    WeightDeltaSummary,
+)
 from app.web.format import capitalized, count, hundred, join_names, percent, significant
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
@@ -16,7 +24,7 @@ class Measure:
     """One number of a matrix."""
 
     title: str
-    of: Callable[[MatrixUpdate], float]
+    of: Callable[[MatrixDelta], float]
     show: Callable[[float], str]
     """In a cell that has no room for a unit."""
 
@@ -40,18 +48,18 @@ MEASURES: dict[str, Measure] = {
 """By the word that an address has for them."""
 
 
-def arm_sentence(arm: StudyArm, found: UpdateSummary) -> str:
+def arm_sentence(arm: StudyArm, found: WeightDeltaSummary) -> str:
     """`Full fine-tuning's own update had effective rank 37 of 384 (median over 37 matrices); rank 21 would hold 90 % of
     it.`"""
     return capitalized(_sentence(arm_name(arm), found))
 
 
-def run_sentence(label: str, found: UpdateSummary) -> str:
+def run_sentence(label: str, found: WeightDeltaSummary) -> str:
     """The same of one run."""
     return capitalized(_sentence(_("full fine-tuning") if label == "full" else label, found))
 
 
-def _sentence(name: str, found: UpdateSummary) -> str:
+def _sentence(name: str, found: WeightDeltaSummary) -> str:
     values = {
         "arm": name,
         "rank": directions(found.effective_rank),
@@ -72,7 +80,7 @@ def _sentence(name: str, found: UpdateSummary) -> str:
     )
 
 
-def kept_words(shown: Sequence[tuple[str, UpdateSummary | None]]) -> str:
+def kept_words(shown: Sequence[tuple[str, WeightDeltaSummary | None]]) -> str:
     """`Rank 8 keeps 67 % (full) and 100 % (LoRA r=8) of the update's energy, and 14 % of that of the matrices
     themselves`: from names, of which a single one may be empty, and summaries."""
     known = [(name, summary) for name, summary in shown[:MOST_SAID] if summary]
@@ -90,7 +98,7 @@ def kept_words(shown: Sequence[tuple[str, UpdateSummary | None]]) -> str:
     )
 
 
-def weight_sentence(found: UpdateSummary) -> str:
+def weight_sentence(found: WeightDeltaSummary) -> str:
     """`The matrices themselves have 278, and need rank 160.`"""
     return _(
         "The matrices that were trained have effective rank %(rank)s themselves, and take rank %(enough)s for 90 %%.",
@@ -99,7 +107,7 @@ def weight_sentence(found: UpdateSummary) -> str:
     )
 
 
-def matrices(found: UpdateSummary) -> str:
+def matrices(found: WeightDeltaSummary) -> str:
     """`12 matrices`, `12 of 36 matrices`."""
     if found.matrices < found.of:
         return _("%(some)s of %(all)s matrices", some=count(found.matrices), all=count(found.of))
@@ -111,7 +119,7 @@ def intruders(found: int, top: int) -> str:
     return _("%(some)s of %(all)s", some=count(found), all=count(top))
 
 
-def why_none(found: RunUpdates | None) -> str:
+def why_none(found: WeightDeltas | None) -> str:
     """Why there is nothing to show of an arm or a run that has a result."""
     if found is None:
         return _(
@@ -122,7 +130,7 @@ def why_none(found: RunUpdates | None) -> str:
     return left_out(found)
 
 
-def left_out(found: RunUpdates) -> str:
+def left_out(found: WeightDeltas) -> str:
     """What was not looked at, and why; empty where everything was."""
     parts = []
     if found.late:
@@ -155,6 +163,6 @@ def explained() -> str:
     )
 
 
-def shares(found: UpdateSummary) -> tuple[str, str]:
+def shares(found: WeightDeltaSummary) -> tuple[str, str]:
     """Energy at rank 8 and norm ratio, as a table writes them."""
     return percent(found.energy_8, 0), percent(found.norm_ratio)

@@ -11,7 +11,7 @@ from app.cli.terminal.runs import compared_table
 from app.domain.failures import FailureCode
 from app.services import imports
 from tests.factories import plain, seed_study
-from tests.outside import ALL, as_file, peft_files, result
+from tests.imported_results import ALL, as_file, peft_files, result
 from tests.unit.web.conftest import database_of
 
 FRONT = ["TinyLoRA", "BEFT", "MiSS-mini", "MiSS", "SHiRA", "rsLoRA r=64", "Lily r=140"]

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.factories import plain
-from tests.outside import as_file, peft_files, result
+from tests.imported_results import as_file, peft_files, result
 
 
 def send(client: TestClient, *files: tuple[str, str | bytes], collection: str = "") -> Any:

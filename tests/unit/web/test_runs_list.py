@@ -19,7 +19,7 @@ from app.store.queries.run_list import NEWEST, Order, count, page
 from app.store.tables import RunRow
 from app.web.format import hundred, rate
 from app.web.pages.runs.view_form import CHOICES, DEFAULT
-from tests.outside import as_file, result
+from tests.imported_results import as_file, result
 from tests.unit.web.conftest import database_of
 
 ALL = 37

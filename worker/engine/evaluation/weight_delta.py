@@ -24,7 +24,7 @@ import torch
 
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.domain.models.spectra import Spectrum
-from app.domain.models.weight_delta import EPSILON, TOP, MatrixUpdate, RunUpdates, spread_order
+from app.domain.models.weight_delta import EPSILON, TOP, MatrixDelta, WeightDeltas, spread_order
 from worker.engine.evaluation.change import Change, Product
 from worker.engine.progress import Stopped
 
@@ -41,7 +41,7 @@ _NONE = 1e-7
 
 
 @torch.no_grad()
-def analyse(model: TaskModel, layer: LinearFacts, change: Change) -> MatrixUpdate:
+def analyse(model: TaskModel, layer: LinearFacts, change: Change) -> MatrixDelta:
     """One matrix. Raises ValueError if a number in it is not finite, or if W_before is zero."""
     before, dense = change.before, change.dense
     if not (torch.isfinite(before).all() and torch.isfinite(dense).all()):
@@ -56,7 +56,7 @@ def analyse(model: TaskModel, layer: LinearFacts, change: Change) -> MatrixUpdat
     found = cosines(before, weights, vectors, before + dense, top)
     delta = Spectrum.of(values.cpu().numpy())
     block = model.block_of(layer.name)
-    return MatrixUpdate(
+    return MatrixDelta(
         name=layer.name,
         block=block,
         module=layer.name.removeprefix(
@@ -147,12 +147,12 @@ class Analysis:
     raise_if_stopped: Callable[[], None]
     _rate: float = field(init=False)
 
-    def run(self, layers: Sequence[LinearFacts]) -> RunUpdates:
+    def run(self, layers: Sequence[LinearFacts]) -> WeightDeltas:
         """Matrix by matrix, those first that are spread evenly over the model. What is wrong with one is written down
         and does not stop the others; a wish to stop ends it early."""
         self._rate = _CUDA_RATE if self.device.type == "cuda" else _CPU_RATE
         began = time.perf_counter()
-        found: dict[int, MatrixUpdate] = {}
+        found: dict[int, MatrixDelta] = {}
         late, large, broken = 0, 0, []
         for place in spread_order(len(layers)):
             layer = layers[place]
@@ -165,7 +165,7 @@ class Analysis:
                     found[place] = self._one(layer)
                 except (ValueError, RuntimeError) as error:  # torch says so of decompositions that do not converge
                     broken.append(f"{layer.name}: {str(error).strip().splitlines()[0].rstrip('.')}.")
-        return RunUpdates(
+        return WeightDeltas(
             matrices=[found[place] for place in sorted(found)],
             late=late,
             large=large,
@@ -174,7 +174,7 @@ class Analysis:
             seconds=time.perf_counter() - began,
         )
 
-    def _one(self, layer: LinearFacts) -> MatrixUpdate:
+    def _one(self, layer: LinearFacts) -> MatrixDelta:
         began = time.perf_counter()
         found = analyse(self.model, layer, self.change(layer))
         self._rate = work(layer) / max(time.perf_counter() - began, 1e-9)

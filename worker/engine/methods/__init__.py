@@ -54,8 +54,8 @@ class MechanismFile(Protocol):
         """Write what one keeps, into a folder of `directory` called `adapter` or `model`; returns that folder."""
 
     def change(self, model: Any, spec: Any, layer: LinearFacts, untouched: Untouched) -> Change:
-        """How the matrix of one of `spec.updates` was changed. Leaves `model` as it is; `untouched` gives the base
-        model once more, which is loaded when it is first asked for."""
+        """How training changed the matrix of one of `spec.changed_layers`. Leaves `model` as it is; `untouched` gives
+        the base model, which is loaded at its first use."""
 
 
 MECHANISMS: dict[Mechanism, MechanismFile] = {

@@ -85,7 +85,7 @@ def companion(model: PreTrainedModel, spec: BottleneckAdapterSpec, total_steps: 
 def change(
     model: PreTrainedModel, spec: BottleneckAdapterSpec, layer: LinearFacts, untouched: Callable[[], nn.Module]
 ) -> Change:
-    """There is none: `spec.updates` is empty."""
+    """There is none: `spec.changed_layers` is empty."""
     raise NotImplementedError
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from app.domain.comparison.verdict import ScoreInterval
 from app.domain.methods import METHODS, Family
-from app.domain.models.weight_delta import RunUpdates
+from app.domain.models.weight_delta import WeightDeltas
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
 from app.services.runs import RunView
@@ -19,7 +19,7 @@ from app.web.memory_fit_context import Way
 from app.web.notes import Written
 from app.web.pages.run.failure import NO_MEMORY, RunFailure
 from app.web.pages.run.result import RunOutcomePage
-from app.web.pages.run.weight_delta import RunUpdatesPage
+from app.web.pages.run.weight_delta import RunWeightDeltas
 from app.web.run_live import RunLive
 from app.web.text.metrics import title
 
@@ -59,7 +59,7 @@ class RunPage:
     live: RunLive | None
     result: RunOutcomePage | None
     failure: RunFailure | None
-    updates: RunUpdatesPage | None
+    updates: RunWeightDeltas | None
     """What it did to each matrix; None until it has a result."""
     ways: tuple[Way, ...]
     """Out of a failure for want of memory."""
@@ -75,7 +75,7 @@ class RunPage:
         spec: str,
         interval: ScoreInterval | None,
         fit: RunFit,
-        updates: RunUpdates | None,
+        updates: WeightDeltas | None,
     ) -> "RunPage":
         """From what the service shows of it."""
         row = view.row
@@ -110,7 +110,7 @@ class RunPage:
             live=None if status.terminal else RunLive.of(row, view.events, view.place),
             result=result,
             failure=failure,
-            updates=RunUpdatesPage.of(row.spec.method.label, updates) if result else None,
+            updates=RunWeightDeltas.of(row.spec.method.label, updates) if result else None,
             ways=tuple(map(Way.of, fit.memory_savings)) if no_memory else (),
             savings_pending=fit.savings_pending if no_memory else 0,
         )

@@ -36,7 +36,7 @@ class ImportedRunPage:
     @classmethod
     def of(cls, row: RunRow, collection: str, *, by_item: bool, tags: Sequence[str]) -> "ImportedRunPage":
         """From the store."""
-        found = row.outside
+        found = row.imported_result
         assert found is not None and row.collection_id is not None  # noqa: S101  (the caller looks)
         said: list[tuple[str, str | None]] = [
             (_("Test set"), found.test_set),

@@ -30,10 +30,10 @@ CLOCKS = {
     "evaluate": marked("evaluate"),
     "save": marked("save"),
     "audit": marked("audit"),
-    "updates": marked("look at the weight updates"),
+    "weight_delta": marked("weight delta analysis"),
 }
 """In the order of time."""
-SELDOM = ("download", "cache", "updates")
+SELDOM = ("download", "cache", "weight_delta")
 
 
 @dataclass(frozen=True)

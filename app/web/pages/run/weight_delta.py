@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.domain.models.weight_delta import MatrixUpdate, RunUpdates
+from app.domain.models.weight_delta import MatrixDelta, WeightDeltas
 from app.web.format import count, percent
 from app.web.i18n import gettext as _
 from app.web.text.weight_delta import (
@@ -26,7 +26,7 @@ class MatrixRow:
 
 
 @dataclass(frozen=True)
-class RunUpdatesPage:
+class RunWeightDeltas:
     """What a run did to each matrix."""
 
     reason: str
@@ -38,7 +38,7 @@ class RunUpdatesPage:
     explained: str
 
     @classmethod
-    def of(cls, label: str, found: RunUpdates | None) -> "RunUpdatesPage":
+    def of(cls, label: str, found: WeightDeltas | None) -> "RunWeightDeltas":
         """From the method's label and the analysis, if the run has one."""
         summary = found.summary if found else None
         if found is None or summary is None:
@@ -48,7 +48,7 @@ class RunUpdatesPage:
         return cls("", said, left_out(found), rows, explained())
 
 
-def _row(m: MatrixUpdate) -> MatrixRow:
+def _row(m: MatrixDelta) -> MatrixRow:
     place = m.module if m.block is None else _("block %(block)s, %(module)s", block=m.block, module=m.module)
     return MatrixRow(
         place,

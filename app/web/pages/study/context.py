@@ -20,7 +20,7 @@ from app.web.pages.study.flips import StudyFlips
 from app.web.pages.study.progress import StudyAdvance
 from app.web.pages.study.references import OtherReference, other_references
 from app.web.pages.study.tuning import FurtherRates, StudyTuning
-from app.web.pages.study.weight_delta import StudyUpdates
+from app.web.pages.study.weight_delta import StudyWeightDeltas
 from app.web.text import Caveat, Fact, caveats, facts, headline, lead
 from app.web.text.failures import failure_label, remedy
 from app.web.text.summary import plain
@@ -56,7 +56,7 @@ class StudyPage:
     advance: StudyAdvance
     conditions: StudyConditions
     flips: StudyFlips | None
-    updates: StudyUpdates | None
+    updates: StudyWeightDeltas | None
     """None until an arm has a result."""
     tuning: StudyTuning | None
     """None where no learning rate was looked for."""
@@ -108,7 +108,7 @@ class StudyPage:
         advance: StudyAdvance,
         conditions: StudyConditions,
         flips: StudyFlips | None,
-        updates: StudyUpdates | None,
+        updates: StudyWeightDeltas | None,
         foreseen: Mapping[str, Foreseen],
         tuning: StudyTuning | None,
         written: Written,

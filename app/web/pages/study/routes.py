@@ -22,7 +22,7 @@ from app.web.pages.study.flips import StudyFlips
 from app.web.pages.study.progress import StudyAdvance
 from app.web.pages.study.tuning import StudyTuning
 from app.web.pages.study.view_form import View
-from app.web.pages.study.weight_delta import StudyUpdates
+from app.web.pages.study.weight_delta import StudyWeightDeltas
 from app.web.templating import Render
 
 router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)
@@ -118,7 +118,7 @@ def whole_page(
         address=address,
         advance=StudyAdvance.of(advance, found),
         conditions=StudyConditions.of(found, model, datasets.by_id(session, advance.study.dataset_id)),
-        updates=StudyUpdates.of(found, evidence.updates, view),
+        updates=StudyWeightDeltas.of(found, evidence.updates, view),
         flips=StudyFlips.of(session, files, study_id, found),
         foreseen=evidence.foreseen,
         tuning=StudyTuning.of(study_id, found, shown["tuning"]),

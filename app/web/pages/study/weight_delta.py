@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.methods import Family
-from app.domain.models.weight_delta import UpdateSummary
-from app.web.figures.updates import ArmUpdates, Updates, drawable
+from app.domain.models.weight_delta import WeightDeltaSummary
+from app.web.figures.updates import ArmWeightDeltas, Updates, drawable
 from app.web.figures.view import ViewParams
 from app.web.format import NOTHING, count, percent
 from app.web.i18n import gettext as _
@@ -25,7 +25,7 @@ from app.web.text.weight_delta import (
 
 
 @dataclass(frozen=True)
-class UpdateRow:
+class DeltaRow:
     """An arm in the table, or the matrices themselves."""
 
     title: str
@@ -41,11 +41,11 @@ class UpdateRow:
 
 
 @dataclass(frozen=True)
-class StudyUpdates:
+class StudyWeightDeltas:
     """What the updates look like."""
 
     sentences: tuple[str, ...]
-    rows: tuple[UpdateRow, ...]
+    rows: tuple[DeltaRow, ...]
     explained: str
     measures: tuple[tuple[str, str], ...]
     arms: tuple[tuple[str, str], ...]
@@ -53,7 +53,7 @@ class StudyUpdates:
     """Whose matrices are mapped."""
 
     @classmethod
-    def of(cls, found: StudyComparison, updates: Updates, view: ViewParams) -> "StudyUpdates | None":
+    def of(cls, found: StudyComparison, updates: Updates, view: ViewParams) -> "StudyWeightDeltas | None":
         """None until an arm has a result."""
         done = [arm for arm in found.arms if arm.succeeded]
         if not done:
@@ -73,10 +73,10 @@ class StudyUpdates:
         )
 
 
-def _row(arm: StudyArm, seen: ArmUpdates | None) -> UpdateRow:
+def _row(arm: StudyArm, seen: ArmWeightDeltas | None) -> DeltaRow:
     summary = seen.summary if seen else None
     if seen is None or summary is None:
-        return UpdateRow(arm.title, arm.family, arm.hollow, (), "", why_none(seen.found if seen else None))
+        return DeltaRow(arm.title, arm.family, arm.hollow, (), "", why_none(seen.found if seen else None))
     energy, ratio = shares(summary)
     cells = (
         matrices(summary),
@@ -86,10 +86,10 @@ def _row(arm: StudyArm, seen: ArmUpdates | None) -> UpdateRow:
         ratio,
         intruders(summary.intruders, summary.top),
     )
-    return UpdateRow(arm.title, arm.family, arm.hollow, cells, _over_seeds(seen), left_out(seen.found))
+    return DeltaRow(arm.title, arm.family, arm.hollow, cells, _over_seeds(seen), left_out(seen.found))
 
 
-def _over_seeds(seen: ArmUpdates) -> str:
+def _over_seeds(seen: ArmWeightDeltas) -> str:
     if len(seen.effective_ranks) < 2:
         return ""
     return _(
@@ -100,8 +100,8 @@ def _over_seeds(seen: ArmUpdates) -> str:
     )
 
 
-def _itself(found: UpdateSummary) -> UpdateRow:
+def _itself(found: WeightDeltaSummary) -> DeltaRow:
     rank = _("%(rank)s of %(most)s", rank=directions(found.weight_effective_rank), most=count(found.side))
     energy = percent(found.weight_energy_8, 0)
     cells = (matrices(found), rank, count(found.weight_rank_90), energy, NOTHING, NOTHING)
-    return UpdateRow(_("W itself, before training"), None, 0, cells, "", "")
+    return DeltaRow(_("W itself, before training"), None, 0, cells, "", "")

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.methods import SPECS
-from app.domain.models.weight_delta import UNCHANGED, RunUpdates
+from app.domain.models.weight_delta import UNCHANGED, WeightDeltas
 from app.settings import Settings
 from app.store.queries import weight_deltas
 from app.web.figures import study_figures
@@ -19,7 +19,7 @@ from app.web.figures.evidence import of_study
 from app.web.figures.view import ViewParams
 from app.web.text import weight_delta as words
 from tests.factories import plain
-from tests.results import updates
+from tests.results import some_weight_deltas
 from tests.unit.web.conftest import database_of
 
 FULL, LORA, PROBE = 1, 2, 3
@@ -145,32 +145,32 @@ def test_a_run_that_has_not_ended_has_no_such_section(full: TestClient) -> None:
 
 
 def test_the_api_gives_the_same_numbers_or_the_reason(full: TestClient) -> None:
-    found = full.get(f"/api/v1/runs/{LORA}/updates").json()
+    found = full.get(f"/api/v1/runs/{LORA}/weight-deltas").json()
     with database_of(full).reading() as session:
         stored = weight_deltas.of_runs(session, [LORA])[LORA]
     assert stored.summary is not None
     assert found["summary"] == stored.summary.model_dump()
     assert found["matrices"] == [m.model_dump() for m in stored.matrices]
-    probe = full.get(f"/api/v1/runs/{PROBE}/updates").json()
+    probe = full.get(f"/api/v1/runs/{PROBE}/weight-deltas").json()
     assert (probe["unchanged"], probe["reason"], probe["matrices"]) == ("head", UNCHANGED["head"], [])
-    missing = full.get("/api/v1/runs/16/updates")
+    missing = full.get("/api/v1/runs/16/weight-deltas")
     assert missing.status_code == 404
     assert "run 16 has no analysis of its weight updates" in missing.json()["detail"]
-    assert full.get("/api/v1/runs/99999/updates").status_code == 404
+    assert full.get("/api/v1/runs/99999/weight-deltas").status_code == 404
 
 
 def test_what_was_left_out_is_said_in_words() -> None:
-    found = RunUpdates(late=1, large=2, broken=["x.query: it was zero before training."])
+    found = WeightDeltas(late=1, large=2, broken=["x.query: it was zero before training."])
     assert words.left_out(found) == (
         "1 matrix was left out for want of time. 2 matrices were left out for want of memory. "
         "x.query: it was zero before training."
     )
     assert words.why_none(found) == words.left_out(found)
-    summary = updates().summary
+    summary = some_weight_deltas().summary
     assert summary is not None
     assert words.matrices(summary) == "2 of 3 matrices"
 
 
 def test_every_method_without_an_update_has_a_sentence_for_it() -> None:
     for spec in SPECS.values():
-        assert spec.unchanged is None or words.why_none(RunUpdates(unchanged=spec.unchanged)).endswith("no ΔW.")
+        assert spec.unchanged is None or words.why_none(WeightDeltas(unchanged=spec.unchanged)).endswith("no ΔW.")

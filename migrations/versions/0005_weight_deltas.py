@@ -1,4 +1,4 @@
-"""weight updates: what training did to each matrix"""
+"""weight deltas: what training did to each matrix"""
 
 from collections.abc import Sequence
 
@@ -16,16 +16,14 @@ JSON = sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql")
 
 def upgrade() -> None:
     op.create_table(
-        "weight_updates",
+        "weight_deltas",
         sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("summary_json", JSON, nullable=True),
-        sa.Column("found_json", JSON, nullable=False),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["runs.id"], name=op.f("fk_weight_updates_run_id_runs"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_weight_updates")),
+        sa.Column("analysis_json", JSON, nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_weight_deltas_run_id_runs"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_weight_deltas")),
     )
 
 
 def downgrade() -> None:
-    op.drop_table("weight_updates")
+    op.drop_table("weight_deltas")

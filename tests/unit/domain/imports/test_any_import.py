@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.imports.files import NamedText, Refused, read
-from tests.outside import HERE, result
+from tests.imported_results import HERE, result
 
 ENORMOUS = 8.125e300
 """Stands for a number that JSON can write and no float can hold."""

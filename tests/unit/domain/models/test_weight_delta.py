@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from app.domain.models.spectra import Spectrum
-from app.domain.models.weight_delta import MatrixUpdate, RunUpdates, energy_curve, spread_order
+from app.domain.models.weight_delta import MatrixDelta, WeightDeltas, energy_curve, spread_order
 
 
-def matrix(delta: list[float], *, block: int = 0, side: int = 4, intruders: int = 0) -> MatrixUpdate:
+def matrix(delta: list[float], *, block: int = 0, side: int = 4, intruders: int = 0) -> MatrixDelta:
     weight = Spectrum.of(np.full(side, 1.0))
     change = Spectrum.of(np.array(delta))
-    return MatrixUpdate(
+    return MatrixDelta(
         name=f"bert.encoder.layer.{block}.output.dense",
         block=block,
         module="output.dense",
@@ -26,7 +26,7 @@ def matrix(delta: list[float], *, block: int = 0, side: int = 4, intruders: int 
 
 def test_a_summary_is_of_medians_and_counts_what_was_left_out() -> None:
     matrices = [matrix([1, 0, 0, 0]), matrix([1, 1, 0, 0], block=1), matrix([1, 1, 1, 1], block=2, intruders=3)]
-    found = RunUpdates(matrices=matrices, late=5, large=1, broken=["x: it holds numbers that are not finite."])
+    found = WeightDeltas(matrices=matrices, late=5, large=1, broken=["x: it holds numbers that are not finite."])
     summary = found.summary
     assert summary is not None
     assert (summary.matrices, summary.of, found.of) == (3, 10, 10)
@@ -38,14 +38,14 @@ def test_a_summary_is_of_medians_and_counts_what_was_left_out() -> None:
 
 
 def test_half_a_rank_is_rounded_up_since_half_a_direction_holds_nothing() -> None:
-    summary = RunUpdates(matrices=[matrix([1, 0, 0, 0]), matrix([1, 1, 0, 0])]).summary
+    summary = WeightDeltas(matrices=[matrix([1, 0, 0, 0]), matrix([1, 1, 0, 0])]).summary
     assert summary is not None
     assert summary.rank_90 == 2  # the median is 1.5
 
 
 def test_without_a_matrix_there_is_no_summary() -> None:
-    assert RunUpdates(unchanged="head").summary is None
-    assert RunUpdates(late=3).summary is None
+    assert WeightDeltas(unchanged="head").summary is None
+    assert WeightDeltas(late=3).summary is None
 
 
 def test_a_curve_is_a_median_over_matrices_of_which_thin_ones_are_whole_early() -> None:

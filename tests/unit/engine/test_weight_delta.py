@@ -9,7 +9,7 @@ from torch import nn
 
 from app.domain.methods import FullSpec, LastLayersSpec, LoraSpec, MethodSpec
 from app.domain.models.architecture import LinearFacts, TaskModel
-from app.domain.models.weight_delta import UNCHANGED, RunUpdates
+from app.domain.models.weight_delta import UNCHANGED, WeightDeltas
 from app.domain.runs.status import Phase
 from tests import tiny
 from tests.unit.engine import adapted as tried
@@ -109,7 +109,7 @@ def untouched(name: str) -> nn.Module:
 def changes(adapted: nn.Module, spec: MethodSpec, name: str) -> list[tuple[LinearFacts, Change]]:
     facts = describe(tried.model(name), tried.MODELS[name])
     mechanism = MECHANISMS[spec.mechanism]
-    return [(m, mechanism.change(adapted, spec, m, lambda: untouched(name))) for m in spec.updates(facts)]
+    return [(m, mechanism.change(adapted, spec, m, lambda: untouched(name))) for m in spec.changed_layers(facts)]
 
 
 def responds(adapted: nn.Module, m: LinearFacts) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,10 +190,10 @@ def test_a_run_tells_what_it_did_to_every_matrix_that_it_changes(
     base: Path, tmp_path: Path, method: MethodSpec
 ) -> None:
     _, recorder = run(tmp_path, base, method)
-    found = recorder.updated
+    found = recorder.weight_deltas_analysis
     assert found is not None and found.summary is not None
     assert (found.late, found.large, found.broken) == (0, 0, [])
-    assert [m.name for m in found.matrices] == [m.name for m in method.updates(FACTS)]
+    assert [m.name for m in found.matrices] == [m.name for m in method.changed_layers(FACTS)]
     assert {"full": 13, "last-layers": 7, "lora": 4}[method.kind] == len(found.matrices)
     assert all(0 < m.norm_ratio < 1 for m in found.matrices)
     for m in found.matrices:
@@ -206,7 +206,7 @@ def test_a_method_without_an_update_tells_the_reason(base: Path, tmp_path: Path)
     for spec in tried.EVERY:
         if spec.unchanged and "sequence-classification" in spec.facts.tasks:
             _, recorder = run(tmp_path / spec.kind, base, spec)
-            assert recorder.updated == RunUpdates(unchanged=spec.unchanged)
+            assert recorder.weight_deltas_analysis == WeightDeltas(unchanged=spec.unchanged)
 
 
 @pytest.mark.parametrize("method", [FullSpec(), LoraSpec(r=4)], ids=lambda m: m.kind)
@@ -215,8 +215,8 @@ def test_a_run_has_the_same_numbers_with_the_analysis_and_without(
 ) -> None:
     numbers = []
     for name, seconds in (("with", 10.0), ("without", 0.0)):
-        result, recorder = run(tmp_path / name, base, method, updates_seconds=seconds)
-        assert (recorder.updated is not None) == (name == "with")
+        result, recorder = run(tmp_path / name, base, method, weight_delta_seconds=seconds)
+        assert (recorder.weight_deltas_analysis is not None) == (name == "with")
         numbers.append(
             (
                 [(s.loss, s.grad_norm) for s in recorder.seen],
@@ -230,8 +230,8 @@ def test_a_run_has_the_same_numbers_with_the_analysis_and_without(
 def test_it_has_a_clock_of_its_own_and_the_clocks_still_sum_up(base: Path, tmp_path: Path) -> None:
     result, recorder = run(tmp_path, base, FullSpec())
     clocks = result.clocks  # type: ignore[attr-defined]
-    assert recorder.updated is not None
-    assert clocks.updates >= recorder.updated.seconds > 0
+    assert recorder.weight_deltas_analysis is not None
+    assert clocks.weight_delta >= recorder.weight_deltas_analysis.seconds > 0
     assert clocks.accounted == pytest.approx(clocks.wall, rel=0.01)
     assert clocks.train == clocks.forward + clocks.backward + clocks.optimizer + clocks.data
 
@@ -248,7 +248,7 @@ def test_a_matrix_that_cannot_be_analysed_is_told_and_the_others_are(
 
     monkeypatch.setattr(weight_delta, "analyse", spoilt)
     _, recorder = run(tmp_path, base, FullSpec())
-    found = recorder.updated
+    found = recorder.weight_deltas_analysis
     assert found is not None
     assert found.broken == ["bert.encoder.layer.0.attention.self.query: it holds numbers that are not finite."]
     assert len(found.matrices) == 12
@@ -263,11 +263,11 @@ def test_a_failure_of_the_whole_analysis_is_logged_and_the_run_succeeds(
     monkeypatch.setattr(attempt_module.Untouched, "model", property(fails))
     result, recorder = run(tmp_path, base, FullSpec())
     assert result.evaluation("adapted", "test")  # type: ignore[attr-defined]
-    assert recorder.updated is None
+    assert recorder.weight_deltas_analysis is None
     assert recorder.logs == ["The weight updates could not be looked at: OSError: the weight file is gone."]
 
 
-def analysis(layers: list[LinearFacts], **changes: object) -> RunUpdates:
+def analysis(layers: list[LinearFacts], **changes: object) -> WeightDeltas:
     options = {"budget_seconds": 60.0, "free_bytes": 2**30, "device": CPU, "raise_if_stopped": lambda: None} | changes
     change = Change(random(8, 8), random(8, 8, seed=1))
     return weight_delta.Analysis(model=FACTS, change=lambda _: change, **options).run(layers)  # type: ignore[arg-type]
@@ -310,8 +310,12 @@ def test_a_run_that_is_asked_to_stop_during_the_analysis_has_its_result_and_tell
     recorder = StoppedWhileSaving()
     result = Attempt(tiny.job(tmp_path, base, FullSpec()), recorder).run()
     assert result.evaluation("adapted", "test")
-    assert recorder.updated is not None
-    assert (len(recorder.updated.matrices), recorder.updated.late, recorder.logs) == (0, 13, [])
+    assert recorder.weight_deltas_analysis is not None
+    assert (len(recorder.weight_deltas_analysis.matrices), recorder.weight_deltas_analysis.late, recorder.logs) == (
+        0,
+        13,
+        [],
+    )
 
 
 def test_a_matrix_that_was_zero_has_no_ratio() -> None:

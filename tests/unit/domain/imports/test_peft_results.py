@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from app.domain.imports.files import NamedText, Refused, read
-from app.domain.imports.result import OutsideResult
-from tests.outside import ALL, HERE, peft_files
+from app.domain.imports.result import ImportedResult
+from tests.imported_results import ALL, HERE, peft_files
 
 WHOLE = pytest.mark.skipif(not ALL, reason="VEZNA_TEST_PEFT_RESULTS names no directory with PEFT's result files")
 
 
-def results(folder: Path = HERE) -> dict[str, OutsideResult]:
+def results(folder: Path = HERE) -> dict[str, ImportedResult]:
     """By file."""
     return {file.name: read(file)[0].result for file in peft_files(folder)}
 

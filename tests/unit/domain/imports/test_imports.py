@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.domain.imports.files import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown
-from tests.outside import as_file, result
+from tests.imported_results import as_file, result
 
 TWICE = "the setting is there twice: in an object, and with dots in its name"
 
@@ -70,7 +70,7 @@ def test_the_same_result_has_the_same_hash_and_another_has_another() -> None:
         (b"\xff\xfe\x00", "it is not UTF-8 text (byte 0)"),
         ("[" * 100_000, "it cannot be read: too deep, or a number too long"),
         ("9" * 10_000, "it cannot be read: too deep, or a number too long"),
-        ("47", "Input should be a valid dictionary or instance of OutsideResult"),
+        ("47", "Input should be a valid dictionary or instance of ImportedResult"),
         ("x" * (MOST_FILE_BYTES + 1), f"the file has {MOST_FILE_BYTES + 1} bytes"),
     ],
 )
