@@ -12,11 +12,11 @@ from sqlalchemy.exc import OperationalError
 
 from app.domain.errors import NotFound, Unavailable, VeznaError
 from app.domain.models.base_model import ModelFacts
-from app.services import attempts, models
+from app.services import attempts, deletion, models
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.resources import estimates
-from app.store.files import UPLOADS
+from app.store.files import RUNS, UPLOADS
 from app.store.queries import runs, uploads, workers
 from app.store.tables import now
 from worker import device
@@ -151,11 +151,14 @@ def _remove_checkpoints(here: Context) -> None:
 
 
 def _remove_strays(here: Context) -> None:
-    """Files that came and that no upload names: their process was killed, or could not remove them."""
+    """Files that no row names: received files whose process was killed, and folders of deleted runs."""
     try:
-        there = here.files.names(UPLOADS)
+        there, folders = here.files.names(UPLOADS), here.files.names(RUNS)
         with here.database.reading() as session:
             stray = there - uploads.named_files(session)
+            orphaned = deletion.orphaned_folders(session, folders)
+        for folder in orphaned:
+            here.files.remove(folder)
         for name in stray:
             if here.files.age(name) > STRAY_AFTER:
                 here.files.remove(name)

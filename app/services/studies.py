@@ -44,7 +44,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     Arms whose rates are still being looked for get them with the others, once a rate is chosen. Where results could be
     seen already, the verdict that follows is another look.
     """
-    study = studies.get(session, study_id, lock=True)
+    study = _growing(session, study_id)
     spec = study.spec
     if count < 1 or len(spec.seeds) + count > MOST_SEEDS:
         raise Invalid.field(
@@ -91,7 +91,7 @@ def as_begun(session: Session, study: StudyRow, spec: StudySpec) -> StudySpec:
 def add_arm(session: Session, bell: Doorbell, study_id: int, arm: ArmSpec) -> StudyRow:
     """Add an arm to a study, on the seeds that it has; with tuning, its own trials come first. Raises NotFound,
     Invalid and pydantic's ValidationError."""
-    study = studies.get(session, study_id, lock=True)
+    study = _growing(session, study_id)
     whole = with_arm(study.spec, arm)
     model, dataset = check_study(session, as_begun(session, study, whole), since=len(whole.arms) - 1)
     owed: list[OwedRun]
@@ -127,6 +127,14 @@ def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> Stu
     session.flush()
     _cancel(session, bell, live)
     tuning.advance(session, bell, study_id)
+    return study
+
+
+def _growing(session: Session, study_id: int) -> StudyRow:
+    """A study that is to get more runs, locked. Raises NotFound, and Conflict while it is archived."""
+    study = studies.get(session, study_id, lock=True)
+    if study.archived:
+        raise Conflict(f"study {study_id} is archived: bring it back before you add to it")
     return study
 
 

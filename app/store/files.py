@@ -20,7 +20,14 @@ from app.domain.messages import _
 SAFE = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]*(/[A-Za-z0-9_\-][A-Za-z0-9._\-]*)*")
 CHUNK = 1 << 20
 UPLOADS = "uploads"
-"""Folder of files that came, or are still coming."""
+"""Folder of received files, complete or still arriving."""
+RUNS = "runs"
+"""Folder of the runs' folders."""
+
+
+def run_folder(run_id: int) -> str:
+    """Folder of everything that a run stores: artifacts by attempt, and checkpoints."""
+    return f"{RUNS}/{run_id}"
 
 
 class Stored(NamedTuple):

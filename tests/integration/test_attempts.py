@@ -31,6 +31,7 @@ from app.services.attempts import Claim, Fenced
 from app.settings import Settings
 from app.store.queries import evaluations, events, steps, weight_deltas
 from app.store.queries import runs as run_queries
+from app.store.queries import workers as worker_queries
 from app.store.session import BINARY, Database
 from app.store.tables import RunRow, now
 from tests.fakes import SilentBell
@@ -407,7 +408,7 @@ def test_a_worker_that_drains_is_told_so_and_shown_so(
     mine = claimed(registered, bell)
     with registered.reading() as session:
         assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("running", mine.run_id)]
-    in_transaction(registered, lambda s: attempts.workers.drain(s, "w1"))
+    in_transaction(registered, lambda s: worker_queries.drain(s, "w1"))
     assert in_transaction(registered, lambda s: attempts.report(s, mine, 1, [], LEASE)).drain
     in_transaction(registered, lambda s: attempts.hand_back(s, bell, mine, "bye"))
     with registered.reading() as session:

@@ -83,6 +83,13 @@ class Annotation(BaseModel):
     """At most 20 of at most 40 characters, without commas."""
 
 
+class Changes(Annotation):
+    """What a PATCH of a run or a study changes; None leaves it as it is."""
+
+    archived: bool | None = None
+    """Lists hide what is archived, unless their filter asks for it."""
+
+
 def tags_in(text: str) -> list[str]:
     """Tags as a person types them, with commas between."""
     return [tag for part in text.replace("\n", ",").split(",") if (tag := part.strip())]

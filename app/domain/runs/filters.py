@@ -28,7 +28,7 @@ Value: TypeAlias = int | float | str | datetime
 DEEPEST = 30
 MOST_PARTS = 100
 MOST_VALUES = 200
-STATES = (*(status.value for status in RunStatus), "trial", "imported")
+STATES = (*(status.value for status in RunStatus), "trial", "imported", "archived")
 """Words that stand alone. A trial is a run of a study's tuning, an imported run a result from elsewhere: they count in
 no verdict."""
 _ORDERED = ("<", "<=", ">", ">=")
@@ -99,6 +99,27 @@ class Some:
 
 
 Condition: TypeAlias = Is | Compare | OneOf | Not | Every | Some
+
+VISIBLE = Not(Is("archived"))
+
+
+def without_archived(condition: Condition | None) -> Condition:
+    """The condition, restricted to runs that are not archived unless it mentions `archived` itself."""
+    if condition is None:
+        return VISIBLE
+    return condition if _mentions(condition, "archived") else Every((condition, VISIBLE))
+
+
+def _mentions(condition: Condition, state: str) -> bool:
+    match condition:
+        case Is(named):
+            return named == state
+        case Not(inside):
+            return _mentions(inside, state)
+        case Every(parts) | Some(parts):
+            return any(_mentions(part, state) for part in parts)
+        case _:
+            return False
 
 
 def _part(condition: Condition) -> str:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.store.queries.compare_and_set import changed
-from app.store.tables import BaseModelRow
+from app.store.tables import BaseModelRow, RunRow, StudyRow
 
 
 def everyone(session: Session) -> list[BaseModelRow]:
@@ -23,6 +23,13 @@ def by_name(session: Session, name: str) -> BaseModelRow | None:
 def by_id(session: Session, model_id: int | None) -> BaseModelRow | None:
     """A base model by id; an imported run has none."""
     return session.get(BaseModelRow, model_id) if model_id is not None else None
+
+
+def used_by(session: Session, model_id: int) -> list[tuple[int, str, str]]:
+    """How many studies and runs use a base model, each with its word for one and for several."""
+    studies = session.scalar(select(func.count()).where(StudyRow.base_model_id == model_id)) or 0
+    runs = session.scalar(select(func.count()).where(RunRow.base_model_id == model_id)) or 0
+    return [(studies, "study", "studies"), (runs, "run", "runs")]
 
 
 def names(session: Session) -> dict[int, str]:

@@ -28,9 +28,10 @@ def by_name(session: Session, name: str, *, lock: bool = False) -> CollectionRow
     return session.scalars(query.with_for_update() if lock else query).first()
 
 
-def get(session: Session, collection_id: int) -> CollectionRow:
-    """A collection. Raises NotFound."""
-    row = session.get(CollectionRow, collection_id) if collection_id <= LARGEST_ID else None
+def get(session: Session, collection_id: int, *, lock: bool = False) -> CollectionRow:
+    """A collection, locked until the transaction ends if it is to be changed. Raises NotFound."""
+    known = collection_id <= LARGEST_ID
+    row = session.get(CollectionRow, collection_id, with_for_update=lock) if known else None
     if row is None:
         raise NotFound(_("there is no collection %(collection_id)s", collection_id=collection_id))
     return row

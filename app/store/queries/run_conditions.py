@@ -13,7 +13,7 @@ from app.domain.runs.filters import Compare, Condition, Every, Is, Not, OneOf, S
 from app.store.queries.run_columns import COLUMNS, NAMED, OUTSIDE, SCORES, Contains, Expression, Unindexed
 from app.store.tables import RunRow, RunTagRow, StudyTagRow
 from app.store.tables.base import UtcDateTime
-from app.store.tables.run import HAS_NOTE
+from app.store.tables.run import HAS_NOTE, IS_ARCHIVED
 
 LARGEST_WHOLE = 2**63 - 1
 SELECTIVE = ("id", "study")
@@ -55,6 +55,8 @@ class _Clauses:
                 return self.column(RunRow.trial_round).is_not(None)
             case Is("imported"):
                 return self.column(RunRow.collection_id).is_not(None)
+            case Is("archived"):
+                return RunRow.id.in_(select(RunRow.id).where(IS_ARCHIVED))
             case Is(state):
                 return self.held(RunRow.status, "=", state)
             case Not(inside):

@@ -14,7 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.domain.runs.filters import Condition
+from app.domain.runs.filters import VISIBLE, Condition
 from app.store.queries.page import LARGEST_ID, Page
 from app.store.queries.run_columns import SHOWN, Expression
 from app.store.queries.run_conditions import clause, read
@@ -22,7 +22,7 @@ from app.store.tables import RunRow
 
 WALKED = ("id", "score", "peak", "train")
 """Fields with an index (field, id)."""
-ALWAYS = ("id", "study", "arm", "method", "family", "metric", "status", "trial", "imported")
+ALWAYS = ("id", "study", "arm", "method", "family", "metric", "status", "trial", "imported", "archived")
 """What a row is told by, whatever its columns are."""
 
 
@@ -87,8 +87,8 @@ def _ids(session: Session, condition: Condition | None, order: Order, after: int
         return list(session.scalars(query))
     column = SHOWN[order.field]
     last = _value(session, column, after) if after is not None else None
-    if condition is None and order.field in WALKED:
-        return _walked(session, column, order, after, last, most)
+    if condition in (None, VISIBLE) and order.field in WALKED:
+        return _walked(session, column, clause(condition), order, after, last, most)
     query = select(RunRow.id).where(clause(condition))
     if after is not None:
         query = query.where(following(read(column, condition), RunRow.id, order, last, after))
@@ -102,21 +102,29 @@ def _value(session: Session, column: Expression, run_id: int) -> Any:
     return found[0]
 
 
-def _walked(session: Session, column: Expression, order: Order, after: int | None, last: Any, most: int) -> list[int]:
+def _walked(
+    session: Session,
+    column: Expression,
+    where: ColumnElement[bool],
+    order: Order,
+    after: int | None,
+    last: Any,
+    most: int,
+) -> list[int]:
     """First the runs that have the number, then the others: each a walk along the index (number, id).
 
     One query for both would sort the whole table: no index has NULL at the same end on SQLite and PostgreSQL.
     """
     found: list[int] = []
     if after is None or last is not None:
-        query, key = select(RunRow.id).where(column.is_not(None)), tuple_(column, RunRow.id)
+        query, key = select(RunRow.id).where(where, column.is_not(None)), tuple_(column, RunRow.id)
         if after is not None:
             here = tuple_(literal(last), literal(after))
             query = query.where(key < here if order.falls else key > here)
         ends = (column.desc(), RunRow.id.desc()) if order.falls else (column.asc(), RunRow.id.asc())
         found = list(session.scalars(query.order_by(*ends).limit(most)))
     if len(found) < most:
-        query = select(RunRow.id).where(column.is_(None)).order_by(RunRow.id.desc()).limit(most - len(found))
+        query = select(RunRow.id).where(where, column.is_(None)).order_by(RunRow.id.desc()).limit(most - len(found))
         if after is not None and last is None:
             query = query.where(RunRow.id < after)
         found += session.scalars(query)

@@ -10,11 +10,14 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.runs.status import TRANSITIONS, RunStatus
-from app.store.queries.compare_and_set import changed
+from app.store.queries.compare_and_set import affected, changed
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow
 
 Condition = ColumnElement[bool]
+
+LIVE = tuple(status.value for status in RunStatus if not status.terminal)
+"""Queued or running."""
 
 
 def find(session: Session, run_id: int) -> RunRow | None:
@@ -37,11 +40,15 @@ def some(session: Session, run_ids: Sequence[int]) -> list[RunRow]:
 
 
 def beside(session: Session, run_id: int, *, limit: int) -> list[RunRow]:
-    """Runs that succeeded on the same dataset, or lie in the same collection, newest first; without trials."""
+    """Succeeded runs on the same dataset or in the same collection, newest first, without trials and archived runs."""
     run = get(session, run_id)
     same = RunRow.dataset_id == run.dataset_id if run.dataset_id else RunRow.collection_id == run.collection_id
     query = select(RunRow).where(
-        same, RunRow.id != run_id, RunRow.status == RunStatus.SUCCEEDED.value, RunRow.trial_round.is_(None)
+        same,
+        RunRow.id != run_id,
+        RunRow.status == RunStatus.SUCCEEDED.value,
+        RunRow.trial_round.is_(None),
+        RunRow.archived.is_(False),
     )
     return list(session.scalars(query.order_by(RunRow.id.desc()).limit(limit)))
 
@@ -66,6 +73,18 @@ def arms_with_runs(session: Session, study_id: int) -> set[str]:
     """The arms of a study that have runs which count in its verdict."""
     query = select(RunRow.arm).where(RunRow.study_id == study_id, RunRow.trial_round.is_(None)).distinct()
     return set(session.scalars(query))
+
+
+def any_live(session: Session, study_id: int) -> bool:
+    """Whether a run of a study is queued or running."""
+    query = select(RunRow.id).where(RunRow.study_id == study_id, RunRow.status.in_(LIVE))
+    return session.scalar(query.limit(1)) is not None
+
+
+def set_archived(session: Session, which: Condition, archived: bool) -> int:
+    """Archive the runs that fulfil a condition and have ended, or bring them back. Returns how many."""
+    query = update(RunRow).where(which, RunRow.status.not_in(LIVE)).values(archived=archived)
+    return affected(session, query)
 
 
 def count_by_status(session: Session) -> dict[str, int]:

@@ -23,9 +23,9 @@ def being_tuned(session: Session) -> list[int]:
     return list(session.scalars(select(StudyRow.id).where(StudyRow.tuning).order_by(StudyRow.id)))
 
 
-def page(session: Session, *, after: int | None = None, limit: int = 50) -> Page[StudyRow]:
-    """Studies, newest first, that come after the study of id `after`."""
-    query = select(StudyRow).order_by(StudyRow.id.desc()).limit(limit + 1)
+def page(session: Session, *, archived: bool = False, after: int | None = None, limit: int = 50) -> Page[StudyRow]:
+    """Studies, newest first, that follow the study with id `after`: the archived ones, or the others."""
+    query = select(StudyRow).where(StudyRow.archived.is_(archived)).order_by(StudyRow.id.desc()).limit(limit + 1)
     if after is not None:
         query = query.where(StudyRow.id < after)
     rows = list(session.scalars(query))

@@ -16,6 +16,12 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
+IDS_ARE_NEVER_REUSED = {"sqlite_autoincrement": True}
+"""Options of tables whose rows can be deleted while their ids live on in addresses, files and the broker's queue.
+
+PostgreSQL's sequences behave like this anyway; SQLite would give the highest id to the next row again.
+"""
+
 Json = JSON().with_variant(JSONB(), "postgresql")
 
 

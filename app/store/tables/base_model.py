@@ -7,13 +7,14 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.models.base_model import ModelFacts
-from app.store.tables.base import Base, now
+from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
 
 
 class BaseModelRow(Base):
     """A pretrained model under a name; `facts` is there once `status` is `ready`."""
 
     __tablename__ = "base_models"
+    __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)

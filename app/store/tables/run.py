@@ -21,7 +21,7 @@ from app.domain.runs.checkpoint import StoredCheckpoint
 from app.domain.runs.result import RunResult
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.store.tables.base import Base, now
+from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
 
 LISTED = (
     "status",
@@ -73,7 +73,8 @@ def _about(context: Any) -> groups.About:
 
 
 HAS_NOTE = text("note <> ''")
-"""Word for word as its index says, with no value bound: else SQLite does not see that the index holds what is asked."""
+IS_ARCHIVED = text("archived")
+"""Conditions of partial indexes, verbatim and without bound values: otherwise SQLite does not use the index."""
 
 
 class RunRow(Base):
@@ -115,6 +116,8 @@ class RunRow(Base):
 
     # what people wrote on it; its tags are in run_tags
     note: Mapped[str] = mapped_column(default="")
+    archived: Mapped[bool] = mapped_column(default=False)
+    """Lists hide it unless asked; a study's runs are archived with their study."""
 
     # the queue
     status: Mapped[str] = mapped_column(String(20), default=RunStatus.QUEUED.value)
@@ -191,6 +194,8 @@ class RunRow(Base):
         Index("ix_runs_list", "group_key", "id", *LISTED),
         Index("ix_runs_groups", "group_key", "seed", "score", "id"),
         Index("ix_runs_noted", "id", sqlite_where=HAS_NOTE, postgresql_where=HAS_NOTE),
+        Index("ix_runs_archived", "id", sqlite_where=IS_ARCHIVED, postgresql_where=IS_ARCHIVED),
+        IDS_ARE_NEVER_REUSED,
     )
 
     @property

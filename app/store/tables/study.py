@@ -7,13 +7,14 @@ from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.studies.spec import StudySpec
-from app.store.tables.base import Base, now
+from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
 
 
 class StudyRow(Base):
     """A study. Where it stands follows from its runs (`domain.studies.status_of`) and is kept nowhere else."""
 
     __tablename__ = "studies"
+    __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(120))
@@ -28,6 +29,8 @@ class StudyRow(Base):
     """How often seeds were added when results could be seen: `app.domain.comparison.verdict.confidence_after`."""
     note: Mapped[str] = mapped_column(default="")
     """What people wrote on it; its tags are in study_tags."""
+    archived: Mapped[bool] = mapped_column(default=False)
+    """Lists hide it, and its runs, unless asked."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property

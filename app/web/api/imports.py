@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.imports.files import MOST_FILES, NamedText, Refused
 from app.domain.imports.result import ImportedResult
 from app.domain.names import Name
-from app.services import imports
+from app.services import deletion, imports
+from app.services.deletion import Deletion
 from app.services.imports import DEFAULT_COLLECTION, Imported
 from app.store.queries import collections
 from app.store.queries.collections import Stock
 from app.web.api.examples import IMPORT
-from app.web.http.dependencies import Db, Reading
+from app.web.http.dependencies import Db, Reading, Store
 from app.web.http.errors import problems
 
 router = APIRouter(tags=["imports"])
@@ -112,6 +113,21 @@ def bring_in(db: Db, body: Annotated[ImportIn, Body(openapi_examples=IMPORT)]) -
     files = imports.look_at([NamedText(file.name, file.text) for file in body.files], body.results)
     with db.transaction() as session:
         return ImportOut.of(imports.bring_in(session, files, body.collection))
+
+
+@router.get("/collections/{collection_id}/deletion", operation_id="previewCollectionDeletion", responses=problems(404))
+def preview_deletion(session: Reading, collection_id: int) -> Deletion:
+    """What deleting a collection would remove."""
+    return deletion.of_collection(session, collection_id)
+
+
+@router.delete(
+    "/collections/{collection_id}", status_code=204, operation_id="deleteCollection", responses=problems(404)
+)
+def delete_collection(db: Db, files: Store, collection_id: int) -> None:
+    """Delete a collection with its imported runs, for good."""
+    with db.transaction() as session:
+        deletion.delete_collection(session, files, collection_id)
 
 
 @router.get("/collections", operation_id="listCollections")

@@ -14,7 +14,9 @@ from app.domain.models.adaptations import Adaptation, adaptations
 from app.domain.models.base_model import ModelFacts, ModelRegistration, ModelSource, ModelStatus
 from app.domain.names import Name
 from app.domain.tasks import Task
+from app.services import deletion
 from app.services import models as model_service
+from app.services.deletion import Deletion
 from app.store.queries import base_models
 from app.store.tables import BaseModelRow
 from app.web.api.examples import METHODS_OF_MODEL, REGISTRATION
@@ -180,6 +182,19 @@ def list_methods(
             _("choose from: %(able)s", able=able),
         )
     return [MethodOut.of(adapted) for adapted in adaptations(facts.task_model(chosen, labels))]
+
+
+@router.get("/{name:path}/deletion", operation_id="previewModelDeletion", responses=problems(404, 422))
+def preview_deletion(session: Reading, name: Name) -> Deletion:
+    """Whether a base model can be deleted, or why not."""
+    return deletion.of_model(session, name)
+
+
+@router.delete("/{name:path}", status_code=204, operation_id="deleteModel", responses=problems(404, 409, 422))
+def delete_model(db: Db, name: Name) -> None:
+    """Delete a base model; 409 while studies or runs use it. Its weights, which lie with the workers, stay there."""
+    with db.transaction() as session:
+        deletion.delete_model(session, name)
 
 
 @router.get("/{name:path}", operation_id="getModel", responses=problems(404, 422))

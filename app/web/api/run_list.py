@@ -11,7 +11,7 @@ from app.domain.messages import _
 from app.domain.methods import METHODS
 from app.domain.runs.fields import NAMES
 from app.domain.runs.filter_tokens import LONGEST, nearest
-from app.domain.runs.filters import Compare, Condition, Every, Is, parse
+from app.domain.runs.filters import Compare, Condition, Every, Is, parse, without_archived
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Task
 from app.domain.validation import invalid_field
@@ -33,8 +33,8 @@ FIELDS = {
     "train_seconds": "train", "wall_seconds": "wall", "tokens_per_second": "speed",
     "trainable_parameters": "trainable", "total_parameters": "parameters", "artifact_bytes": "size", "step": "steps",
     "attempt": "attempts", "worker": "worker", "device_name": "device", "precision": "precision",
-    "failure_code": "failure", "note": "note", "queued_at": "queued_at", "started_at": "started_at",
-    "finished_at": "finished_at",
+    "failure_code": "failure", "note": "note", "archived": "archived", "queued_at": "queued_at",
+    "started_at": "started_at", "finished_at": "finished_at",
 }  # fmt: skip
 """What a brief has, as filters name it."""
 
@@ -84,6 +84,7 @@ class RunBrief(BaseModel):
     precision: str | None
     failure_code: str | None
     note: str
+    archived: bool
     tags: list[str]
     queued_at: datetime
     started_at: datetime | None
@@ -162,7 +163,7 @@ def listing(
     method: Method = None,
 ) -> RunPage:
     """Runs, newest first unless `sort` says otherwise; runs without the number come last. `status`, `study` and
-    `method` are a part of the filter."""
+    `method` are a part of the filter. Archived runs are left out unless the filter says `archived`."""
     order = Order(NAMES[sort.removeprefix("-")].name, sort.startswith("-"))
     condition = _joined(filter, status, study, method)
     page = run_list.page(session, condition, order=order, after=after, limit=limit, fields=tuple(FIELDS.values()))
@@ -171,7 +172,7 @@ def listing(
     return RunPage.model_construct(items=items, has_more=page.has_more, next_after=page.next_after)
 
 
-def _joined(filter: str, status: RunStatus | None, study: int | None, method: str | None) -> Condition | None:
+def _joined(filter: str, status: RunStatus | None, study: int | None, method: str | None) -> Condition:
     asked: list[Condition] = []
     if (condition := parse(filter)) is not None:
         asked.append(condition)
@@ -181,4 +182,4 @@ def _joined(filter: str, status: RunStatus | None, study: int | None, method: st
         asked.append(Compare("study", "=", study))
     if method is not None:
         asked.append(Compare("method", "=", method))
-    return Every(tuple(asked)) if asked else None
+    return without_archived(Every(tuple(asked)) if asked else None)

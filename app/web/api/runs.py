@@ -12,21 +12,22 @@ from sqlalchemy.orm import Session
 from app.domain.failures import Failure
 from app.domain.imports.result import ImportedResult
 from app.domain.resources.memory_fit import RunFit
-from app.domain.runs.annotations import Annotation
+from app.domain.runs.annotations import Changes
 from app.domain.runs.digits import plain
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
-from app.services import annotations
+from app.services import annotations, archive, deletion
 from app.services import runs as run_service
+from app.services.deletion import Deletion
 from app.services.resources import memory_fit
 from app.store.queries import runs, steps, tags
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
-from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.waiting import look_or_ask
 
@@ -84,6 +85,7 @@ class RunOut(BaseModel):
     result: RunResult | None
     note: str
     tags: list[str]
+    archived: bool
 
     @classmethod
     def of(cls, row: RunRow, tags: Sequence[str] = ()) -> Self:
@@ -121,6 +123,7 @@ class RunOut(BaseModel):
             result=row.result,
             note=row.note,
             tags=list(tags),
+            archived=row.archived,
         )
 
 
@@ -159,11 +162,28 @@ def get(session: Reading, run_id: int) -> RunOut:
     return _out(session, runs.get(session, run_id))
 
 
-@router.patch("/{run_id}", operation_id="annotateRun", responses=problems(404, 422))
-def annotate(db: Db, run_id: int, said: Annotation) -> RunOut:
-    """Change a run's note, its tags, or both; what is not given stays."""
+@router.patch("/{run_id}", operation_id="changeRun", responses=problems(404, 409, 422))
+def change(db: Db, run_id: int, changes: Changes) -> RunOut:
+    """Change a run's note or tags, archive it, or bring it back; what is not given stays. 409 for archiving a run that
+    is queued or running, or that belongs to a study."""
     with db.transaction() as session:
-        return _out(session, annotations.annotate_run(session, run_id, said))
+        if changes.archived is not None:
+            archive.archive_run(session, run_id, changes.archived)
+        return _out(session, annotations.annotate_run(session, run_id, changes))
+
+
+@router.get("/{run_id}/deletion", operation_id="previewRunDeletion", responses=problems(404))
+def preview_deletion(session: Reading, run_id: int) -> Deletion:
+    """What deleting a run would remove, or why it is refused."""
+    return deletion.of_run(session, run_id)
+
+
+@router.delete("/{run_id}", status_code=204, operation_id="deleteRun", responses=problems(404, 409))
+def delete(db: Db, files: Store, run_id: int) -> None:
+    """Delete a run with everything that belongs to it, for good; 409 while it is queued or running, or if it belongs
+    to a study."""
+    with db.transaction() as session:
+        deletion.delete_run(session, files, run_id)
 
 
 @router.get("/{run_id}/fit", operation_id="getRunFit", responses=problems(404))

@@ -9,10 +9,11 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from app.domain.runs.annotations import Annotation
+from app.domain.runs.annotations import Changes
 from app.domain.studies.spec import ArmSpec, StudySpec, StudyStatus
-from app.services import annotations
+from app.services import annotations, archive, deletion
 from app.services import studies as study_service
+from app.services.deletion import Deletion
 from app.services.exports import TABLES, Table
 from app.services.resources import memory_fit
 from app.services.studies import StudyProgress
@@ -50,6 +51,7 @@ class StudyOut(BaseModel):
     """Arms that were stopped."""
     note: str
     tags: list[str]
+    archived: bool
 
     @classmethod
     def of(cls, progress: StudyProgress, tags: Sequence[str]) -> Self:
@@ -67,6 +69,7 @@ class StudyOut(BaseModel):
             done=progress.done,
             note=study.note,
             tags=list(tags),
+            archived=study.archived,
         )
 
 
@@ -153,9 +156,9 @@ def submit(
 
 
 @router.get("", operation_id="listStudies")
-def listing(session: Reading, after: After = None, limit: Limit = 50) -> StudyPage:
-    """Studies, newest first."""
-    page = studies.page(session, after=after, limit=limit)
+def listing(session: Reading, after: After = None, limit: Limit = 50, archived: bool = False) -> StudyPage:
+    """Studies, newest first: those that are not archived, or with `archived` those that are."""
+    page = studies.page(session, archived=archived, after=after, limit=limit)
     items = [_out(session, row.id) for row in page.rows]
     return StudyPage(items=items, has_more=page.has_more, next_after=page.next_after)
 
@@ -166,12 +169,29 @@ def get(session: Reading, study_id: int) -> StudyOut:
     return _out(session, study_id)
 
 
-@router.patch("/{study_id}", operation_id="annotateStudy", responses=problems(404, 422))
-def annotate(db: Db, study_id: int, said: Annotation) -> StudyOut:
-    """Change a study's note, its tags, or both; what is not given stays. Its runs have its tags too."""
+@router.patch("/{study_id}", operation_id="changeStudy", responses=problems(404, 409, 422))
+def change(db: Db, study_id: int, changes: Changes) -> StudyOut:
+    """Change a study's note or tags, archive it with its runs, or bring them back; what is not given stays. Its runs
+    have its tags too. 409 for archiving a study with runs that are queued or running."""
     with db.transaction() as session:
-        annotations.annotate_study(session, study_id, said)
+        if changes.archived is not None:
+            archive.archive_study(session, study_id, changes.archived)
+        annotations.annotate_study(session, study_id, changes)
         return _out(session, study_id)
+
+
+@router.get("/{study_id}/deletion", operation_id="previewStudyDeletion", responses=problems(404))
+def preview_deletion(session: Reading, study_id: int) -> Deletion:
+    """What deleting a study would remove, or why it is refused."""
+    return deletion.of_study(session, study_id)
+
+
+@router.delete("/{study_id}", status_code=204, operation_id="deleteStudy", responses=problems(404, 409))
+def delete(db: Db, files: Store, study_id: int) -> None:
+    """Delete a study with its runs and everything that belongs to them, for good; 409 while one of them is queued or
+    running."""
+    with db.transaction() as session:
+        deletion.delete_study(session, files, study_id)
 
 
 @router.get("/{study_id}/comparison", operation_id="compareStudy", responses=problems(404))

@@ -1,0 +1,133 @@
+"""Claiming: a worker takes a queued run for a new attempt, and gets everything that it needs to execute it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from app.domain.models.base_model import ModelFile
+from app.domain.runs.checkpoint import StoredCheckpoint
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
+from app.domain.tasks import Format
+from app.services.workers import unable
+from app.store.queries import (
+    artifacts,
+    base_models,
+    datasets,
+    evaluations,
+    events,
+    runs,
+    steps,
+    studies,
+    weight_deltas,
+    workers,
+)
+from app.store.tables import DatasetRow, RunRow, now
+
+PROGRESS = (
+    "phase",
+    "total_steps",
+    "train_loss",
+    "train_seconds",
+    "memory_bytes",
+    "validation_score",
+    "downloaded_bytes",
+    "download_bytes",
+)
+"""Columns of a run that an attempt begins without."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One execution of a run by a worker."""
+
+    run_id: int
+    epoch: int
+    worker: str
+
+
+@dataclass(frozen=True)
+class Claim(Attempt):
+    """A run that this worker executes, with everything that it needs."""
+
+    spec: RunSpec
+    model_source: str
+    model_location: str
+    model_revision: str
+    model_files: list[ModelFile]
+    """The files that a run needs of a model on the hub."""
+    dataset_file: str
+    """Name in the files store."""
+    dataset_format: Format
+    labels: list[str]
+    trial: bool
+    """It tries a learning rate and never reads the test split."""
+    general_file: str | None
+    """Name in the files store of the text on which forgetting is measured."""
+    checkpoints: tuple[StoredCheckpoint, ...]
+    """Of earlier attempts, oldest first."""
+    claimed_at: datetime
+
+
+def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> Claim | None:
+    """Take a queued run for a new attempt.
+
+    None if there is nothing to claim: the run is running, has ended, or does not exist. Also None if the method needs
+    a capability that this worker lacks; the run stays queued, and its log says what it waits for.
+    """
+    at = now()
+    run = runs.find(session, run_id)
+    if run is None or run.status != RunStatus.QUEUED:
+        return None
+    if missing := unable(session, worker, run.spec.method.needs):
+        events.add_once(session, run_id, "log", missing)
+        return None
+    taken = runs.move(
+        session,
+        run_id,
+        RunStatus.QUEUED,
+        RunStatus.RUNNING,
+        worker=worker,
+        lease_expires_at=at + timedelta(seconds=lease_seconds),
+        started_at=at,
+        step=0,
+        **dict.fromkeys(PROGRESS),
+        **runs.next_attempt(),
+    )
+    if not taken:
+        return None
+    session.refresh(run)
+    for table in (steps, evaluations, artifacts, weight_deltas):
+        table.clear(session, run_id)
+    workers.occupy(session, worker, run_id)
+    events.add(session, run_id, "status", f"claimed by {worker}, attempt {run.epoch}")
+    model = base_models.by_id(session, run.base_model_id)
+    dataset = datasets.by_id(session, run.dataset_id)
+    general = _general_text(session, run)
+    assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
+    return Claim(
+        run_id=run_id,
+        epoch=run.epoch,
+        worker=worker,
+        spec=run.spec,
+        model_source=model.source,
+        model_location=model.location,
+        model_revision=model.pinned,
+        model_files=model.facts.files if model.source == "hub" and model.facts else [],
+        dataset_file=dataset.file,
+        dataset_format=dataset.facts.format,
+        labels=dataset.facts.labels,
+        trial=run.trial_round is not None,
+        general_file=general.file if general else None,
+        checkpoints=run.checkpoints,
+        claimed_at=at,
+    )
+
+
+def _general_text(session: Session, run: RunRow) -> DatasetRow | None:
+    """The version of the text for forgetting that was current when the run, or its whole study, was submitted."""
+    if not run.spec.general_text:
+        return None
+    submitted_at = studies.get(session, run.study_id).created_at if run.study_id is not None else run.queued_at
+    return datasets.as_of(session, run.spec.general_text, submitted_at)

@@ -1,0 +1,256 @@
+"""Reporting and ending: what a worker writes about its attempt until the run has ended or is queued again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import VeznaError
+from app.domain.failures import Failure
+from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
+from app.domain.runs.job import (
+    DownloadReport,
+    EvaluationReport,
+    LogReport,
+    PhaseReport,
+    Report,
+    StepsReport,
+    WeightDeltasReport,
+)
+from app.domain.runs.result import RunResult, to_array
+from app.domain.runs.status import RunStatus
+from app.queue import TRAIN, Doorbell
+from app.services import tuning
+from app.services.attempts.claiming import Attempt, Claim
+from app.services.run_log import PHASES, numbers, weight_deltas_summary
+from app.store.files import run_folder
+from app.store.queries import evaluations, events, runs, steps, weight_deltas, workers
+from app.store.session import after_commit
+from app.store.tables import ArtifactRow, RunRow, now
+
+
+class Fenced(VeznaError):
+    """The run is in another attempt, has ended, or was deleted."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the database answers to a report."""
+
+    cancel: bool
+    """The run was cancelled."""
+    drain: bool
+    """The worker was told to stop and hands the run back."""
+
+
+def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:
+    """Renew the lease and write the attempt's report with that number, once. Raises Fenced.
+
+    Numbers rise from 1. A report that was written already, because only the answer to its commit was lost, renews the
+    lease and nothing else.
+    """
+    at = now()
+    lease = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
+    progress = {name: value for item in reports for name, value in _progress(item).items()}
+    unwritten = runs.not_reported(number)
+    if runs.write(session, claimed.run_id, claimed.epoch, unwritten, reported=number, **lease, **progress):
+        for item in reports:
+            _keep(session, claimed.run_id, item)
+        done = [step for item in reports if isinstance(item, StepsReport) for step in item.steps]
+        steps.append(session, claimed.run_id, to_array(done))
+    elif not runs.write(session, claimed.run_id, claimed.epoch, **lease):
+        raise _fenced(claimed)
+    workers.beat(session, claimed.worker, at)
+    return Orders(
+        cancel=runs.cancel_requested(session, claimed.run_id), drain=workers.draining(session, claimed.worker)
+    )
+
+
+def _progress(item: Report) -> dict[str, Any]:
+    """The columns of the run that a report changes."""
+    match item:
+        case PhaseReport(total_steps=None):
+            return {"phase": item.phase.value}
+        case PhaseReport():
+            return {"phase": item.phase.value, "total_steps": item.total_steps}
+        case DownloadReport():
+            return {"downloaded_bytes": item.done_bytes, "download_bytes": item.total_bytes}
+        case StepsReport() if item.steps:
+            last = item.steps[-1]
+            return {
+                "step": last.step,
+                "train_loss": last.loss,
+                "train_seconds": last.seconds,
+                "memory_bytes": last.memory_bytes,
+            }
+        case EvaluationReport(evaluation=evaluation) if evaluation.split == "validation":
+            return {"validation_score": evaluation.score}
+        case _:
+            return {}
+
+
+def _keep(session: Session, run_id: int, item: Report) -> None:
+    """Write what a report adds to other tables, and its line in the log."""
+    match item:
+        case PhaseReport():
+            events.add(session, run_id, "phase", PHASES[item.phase])
+        case EvaluationReport(evaluation=evaluation):
+            evaluations.add(session, run_id, evaluation, item.items, item.scores)
+            model = "base model" if evaluation.subject == "base" else f"step {evaluation.step}"
+            line = f"{model}: {evaluation.split} {numbers(evaluation)}, {evaluation.n} items"
+            events.add(session, run_id, "evaluation", line)
+        case LogReport():
+            events.add(session, run_id, "log", item.message)
+        case WeightDeltasReport():
+            weight_deltas.add(session, run_id, item.weight_deltas)
+            if line := weight_deltas_summary(item.weight_deltas):
+                events.add(session, run_id, "log", line)
+        case _:
+            pass
+
+
+def checkpoint_prefix(run_id: int) -> str:
+    """The folder of a run's checkpoints in the files store."""
+    return f"{run_folder(run_id)}/checkpoints"
+
+
+def checkpointed(session: Session, claimed: Claim, stored: StoredCheckpoint) -> list[StoredCheckpoint]:
+    """Note a stored checkpoint; returns those that are older than the last two, whose files can be removed.
+
+    Raises Fenced.
+    """
+    known = _run(session, claimed).checkpoints
+    every = [*(c for c in known if c.prefix != stored.prefix), stored]
+    kept = [c.model_dump() for c in every[-KEPT:]]
+    if not runs.write(session, claimed.run_id, claimed.epoch, checkpoints_json=kept):
+        raise _fenced(claimed)
+    events.add(session, claimed.run_id, "log", f"checkpoint of step {stored.step} stored")
+    return every[:-KEPT]
+
+
+def finish(session: Session, bell: Doorbell, claimed: Claim, result: RunResult, stored: dict[str, str]) -> None:
+    """Write a result, once. `stored` gives each artifact's place in the files store. Raises Fenced."""
+    test, base = (None if claimed.trial else result.evaluation(subject, "test") for subject in ("adapted", "base"))
+    train, environment = result.clocks.train, result.environment
+    ended = end(
+        session,
+        bell,
+        claimed,
+        RunStatus.SUCCEEDED,
+        step=result.steps,
+        score=test.score if test else None,
+        loss=test.loss if test else None,
+        base_score=base.score if base else None,
+        trainable_parameters=result.parameters.trainable,
+        total_parameters=result.parameters.total,
+        peak_bytes=result.memory.peak_bytes,
+        train_seconds=train,
+        wall_seconds=result.clocks.wall,
+        artifact_bytes=result.artifact_bytes,
+        tokens_per_second=result.tokens / train if train else None,
+        device_name=environment.device_name,
+        precision=environment.precision,
+        libraries=environment.libraries,
+        result_json=result.model_dump(mode="json"),
+    )
+    if not ended:
+        raise _fenced(claimed)
+    workers.measured(session, claimed.worker, environment.matmul_flops, bf16=environment.precision == "bf16")
+    for file in result.artifacts:
+        session.add(ArtifactRow(run_id=claimed.run_id, file=stored[file.name], **file.model_dump()))
+    score = f": test {numbers(test)}" if test else ""
+    events.add(session, claimed.run_id, "status", f"succeeded{score}")
+
+
+def fail(session: Session, bell: Doorbell, claimed: Claim, failure: Failure) -> None:
+    """End a run as failed. Raises Fenced."""
+    message = failure.message.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    values = {
+        "failure_code": failure.code.value,
+        "failure_message": message,
+        "failure_ledger_json": failure.ledger.model_dump(mode="json") if failure.ledger else None,
+    }
+    if not end(session, bell, claimed, RunStatus.FAILED, **values):
+        raise _fenced(claimed)
+    events.add(session, claimed.run_id, "status", f"failed, {failure.code}: {message}")
+
+
+def stop(session: Session, bell: Doorbell, claimed: Claim, *conditions: runs.Condition) -> None:
+    """End a run that was cancelled while it was running. Raises Fenced, also if a condition does not hold."""
+    if not end(session, bell, claimed, RunStatus.CANCELLED, *conditions):
+        raise _fenced(claimed)
+    events.add(session, claimed.run_id, "status", "cancelled")
+
+
+def hand_back(session: Session, bell: Doorbell, claimed: Claim, why: str) -> None:
+    """Queue a run again because its worker stops; this attempt does not count. Raises Fenced."""
+    if not back_to_queue(session, bell, claimed, why, counted=False):
+        stop(session, bell, claimed, runs.cancel_wanted())
+
+
+def retry(session: Session, bell: Doorbell, claimed: Claim, failure: Failure, max_attempts: int) -> None:
+    """Queue a run again whose trainer was killed, or fail it after `max_attempts`. Raises Fenced."""
+    if _run(session, claimed).attempts >= max_attempts:
+        fail(session, bell, claimed, failure)
+    elif not back_to_queue(session, bell, claimed, failure.message, counted=True):
+        stop(session, bell, claimed, runs.cancel_wanted())
+
+
+def back_to_queue(
+    session: Session, bell: Doorbell, attempt: Attempt, why: str, *conditions: runs.Condition, counted: bool
+) -> bool:
+    """Queue a running run again and ring for it, unless it was cancelled.
+
+    False if the run is no longer in this attempt, was cancelled, or a condition does not hold.
+    """
+    moved = runs.move(
+        session,
+        attempt.run_id,
+        RunStatus.RUNNING,
+        RunStatus.QUEUED,
+        runs.in_attempt(attempt.epoch),
+        runs.cancel_not_wanted(),
+        *conditions,
+        phase=None,
+        lease_expires_at=None,
+        rung_at=now(),
+        **({} if counted else runs.uncounted_attempt()),
+    )
+    if moved:
+        workers.release(session, attempt.worker, attempt.run_id)
+        events.add(session, attempt.run_id, "status", f"queued again: {why}")
+        after_commit(session, lambda: bell.ring(TRAIN, attempt.run_id))
+    return moved
+
+
+def end(
+    session: Session, bell: Doorbell, attempt: Attempt, status: RunStatus, *conditions: runs.Condition, **values: Any
+) -> bool:
+    """End an attempt in a terminal state; after a trial, queue what follows from it.
+
+    False if the run is no longer in this attempt, or a condition does not hold.
+    """
+    run = runs.find(session, attempt.run_id)
+    if run is None:
+        return False
+    tuning.hold(session, run)
+    values = {"phase": None, "lease_expires_at": None, "finished_at": now(), **values}
+    here = runs.in_attempt(attempt.epoch)
+    ended = runs.move(session, attempt.run_id, RunStatus.RUNNING, status, here, *conditions, **values)
+    if ended:
+        workers.release(session, attempt.worker, attempt.run_id)
+        steps.compact(session, attempt.run_id)
+        tuning.trial_ended(session, bell, run)
+    return ended
+
+
+def _run(session: Session, claimed: Claim) -> RunRow:
+    if (run := runs.find(session, claimed.run_id)) is None:
+        raise _fenced(claimed)
+    return run
+
+
+def _fenced(claimed: Claim) -> Fenced:
+    return Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")

@@ -1,0 +1,131 @@
+"""Deleting runs, studies, collections and base models for good.
+
+    lock the rows → count what goes, refuse what is in use → delete the rows → commit → remove the files
+
+A worker that claims or reports one of the runs meanwhile waits for the lock, and then finds no run. Files that cannot
+be removed after the commit are left to the sweep (`orphaned_folders`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import ColumnElement
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Conflict, NotFound
+from app.store.files import RUNS, Files, run_folder
+from app.store.queries import base_models, collections, runs, studies
+from app.store.queries import deletion as rows
+from app.store.session import after_commit
+from app.store.tables import BaseModelRow, RunRow
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What a deletion removes for good, or why it is refused."""
+
+    runs: int
+    files: int
+    """In the files store: adapters, models, predictions."""
+    bytes: int
+    refused: str = ""
+    """A sentence; empty if it can be deleted."""
+
+    def require(self) -> None:
+        """Raises Conflict if it cannot be deleted."""
+        if self.refused:
+            raise Conflict(self.refused)
+
+
+def of_run(session: Session, run_id: int) -> Deletion:
+    """What deleting a run removes. Raises NotFound."""
+    run = runs.get(session, run_id)
+    refused = ""
+    if run.study_id is not None:
+        refused = f"run {run_id} belongs to study {run.study_id} and can only be deleted with it"
+    return _deletion(session, RunRow.id == run_id, f"run {run_id}", refused)
+
+
+def of_study(session: Session, study_id: int) -> Deletion:
+    """What deleting a study removes. Raises NotFound."""
+    study = studies.get(session, study_id)
+    refused = f"study {study_id} is still looking for learning rates: cancel it first" if study.tuning else ""
+    return _deletion(session, RunRow.study_id == study_id, f"study {study_id}", refused)
+
+
+def of_collection(session: Session, collection_id: int) -> Deletion:
+    """What deleting a collection of imported runs removes. Raises NotFound."""
+    collections.get(session, collection_id)
+    return _deletion(session, RunRow.collection_id == collection_id, f"collection {collection_id}")
+
+
+def of_model(session: Session, name: str) -> Deletion:
+    """Whether a base model can be deleted. Its weights lie with the workers and stay there. Raises NotFound."""
+    uses = base_models.used_by(session, _model(session, name).id)
+    users = [f"{n} {one if n == 1 else many}" for n, one, many in uses if n]
+    refused = f"the base model {name} is used by {' and '.join(users)}: delete them first" if users else ""
+    return Deletion(0, 0, 0, refused)
+
+
+def delete_run(session: Session, files: Files, run_id: int) -> None:
+    """Delete a run that belongs to no study. Raises NotFound, and Conflict while it is queued or running."""
+    which = RunRow.id == run_id
+    rows.lock(session, which)
+    of_run(session, run_id).require()
+    _delete_runs(session, files, which)
+
+
+def delete_study(session: Session, files: Files, study_id: int) -> None:
+    """Delete a study with its runs. Raises NotFound, and Conflict while one of them is queued or running."""
+    study = studies.get(session, study_id, lock=True)
+    which = RunRow.study_id == study_id
+    rows.lock(session, which)
+    of_study(session, study_id).require()
+    _delete_runs(session, files, which)
+    rows.delete_row(session, study)
+
+
+def delete_collection(session: Session, files: Files, collection_id: int) -> None:
+    """Delete a collection with its imported runs. Raises NotFound."""
+    collection = collections.get(session, collection_id, lock=True)
+    _delete_runs(session, files, RunRow.collection_id == collection_id)
+    rows.delete_row(session, collection)
+
+
+def delete_model(session: Session, name: str) -> None:
+    """Delete a base model that is not in use. Raises NotFound and Conflict."""
+    row = _model(session, name)
+    of_model(session, name).require()
+    try:
+        rows.delete_row(session, row)
+    except IntegrityError:
+        raise Conflict(f"a run that uses the base model {name} has just been submitted") from None
+
+
+def orphaned_folders(session: Session, folders: Iterable[str]) -> list[str]:
+    """Of the run folders in the files store, those of deleted runs."""
+    ids = [int(name) for folder in folders if (name := folder.removeprefix(f"{RUNS}/")).isdecimal()]
+    return [run_folder(run_id) for run_id in sorted(rows.missing_runs(session, ids))]
+
+
+def _deletion(session: Session, which: ColumnElement[bool], name: str, refused: str = "") -> Deletion:
+    found = rows.contents(session, which)
+    if not refused and found.live:
+        live = "it is" if name.startswith("run") else f"{found.live} of its runs {'is' if found.live == 1 else 'are'}"
+        refused = f"{name} cannot be deleted while {live} queued or running: cancel it first"
+    return Deletion(found.runs, found.files, found.bytes, refused)
+
+
+def _delete_runs(session: Session, files: Files, which: ColumnElement[bool]) -> None:
+    for run_id in rows.with_files(session, which):
+        after_commit(session, partial(files.discard, run_folder(run_id)))
+    rows.delete_runs(session, which)
+
+
+def _model(session: Session, name: str) -> BaseModelRow:
+    row = base_models.by_name(session, name)
+    if row is None:
+        raise NotFound(f"there is no base model {name!r}")
+    return row

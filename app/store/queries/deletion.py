@@ -1,0 +1,61 @@
+"""Deleting rows, and counting what goes with them. Foreign keys delete what belongs to a run or a study alone."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.orm import Session
+
+from app.store.queries.compare_and_set import affected
+from app.store.queries.runs import LIVE
+from app.store.tables import ArtifactRow, BaseModelRow, CollectionRow, RunRow, StudyRow
+
+
+class Contents(NamedTuple):
+    """Runs with the files that they left."""
+
+    runs: int
+    live: int
+    """Queued or running."""
+    files: int
+    bytes: int
+
+
+def contents(session: Session, which: ColumnElement[bool]) -> Contents:
+    """How many runs fulfil a condition, and what they left in the files store."""
+    live = func.count().filter(RunRow.status.in_(LIVE))
+    runs, alive = session.execute(select(func.count(), live).select_from(RunRow).where(which)).one()
+    sizes = select(func.count(), func.coalesce(func.sum(ArtifactRow.bytes), 0)).select_from(ArtifactRow)
+    files, size = session.execute(sizes.join(RunRow, RunRow.id == ArtifactRow.run_id).where(which)).one()
+    return Contents(runs, alive, files, int(size))
+
+
+def lock(session: Session, which: ColumnElement[bool]) -> list[int]:
+    """Ids of the runs that fulfil a condition; no worker changes their state before the transaction ends."""
+    return list(session.scalars(select(RunRow.id).where(which).order_by(RunRow.id).with_for_update()))
+
+
+def with_files(session: Session, which: ColumnElement[bool]) -> list[int]:
+    """Ids of the runs that fulfil a condition and were trained here: imported runs have no files."""
+    return list(session.scalars(select(RunRow.id).where(which, RunRow.collection_id.is_(None))))
+
+
+def delete_runs(session: Session, which: ColumnElement[bool]) -> int:
+    """Delete the runs that fulfil a condition, unless they are queued or running. Returns how many."""
+    return affected(session, delete(RunRow).where(which, RunRow.status.not_in(LIVE)))
+
+
+def delete_row(session: Session, row: StudyRow | CollectionRow | BaseModelRow) -> None:
+    """Delete a row at once. Raises IntegrityError while another refers to it."""
+    session.delete(row)
+    session.flush()
+
+
+def missing_runs(session: Session, run_ids: Sequence[int]) -> set[int]:
+    """Of some ids below the newest run's, those of which there is no run: they were deleted.
+
+    Ids above it may be those of another database that uses the same files store.
+    """
+    newest = session.scalar(select(func.max(RunRow.id))) or 0
+    present = set(session.scalars(select(RunRow.id)))
+    return {run_id for run_id in run_ids if run_id < newest} - present
