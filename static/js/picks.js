@@ -1,4 +1,4 @@
-// Names below a text field become buttons that put the name into the field's list, or take it out again.
+// Names below a text field become buttons that add the name to the field's list, or remove it.
 (() => {
   const ALL = "all-linear";
   const PATTERN = /[\\*+?[\](){}|^$]/; // as in app/web/forms/fields.py: a pattern is no list, so a name replaces it
@@ -19,17 +19,21 @@
   }
 
   function enhance() {
-    for (const group of document.querySelectorAll("[data-picks]:has(> span)")) {
+    for (const group of document.querySelectorAll("[data-picks]")) {
       for (const word of group.querySelectorAll("span")) {
-        const button = Object.assign(document.createElement("button"), { type: "button", textContent: word.textContent });
-        button.addEventListener("click", () => pick(group, button.textContent));
-        word.replaceWith(button);
+        word.replaceWith(Object.assign(document.createElement("button"), { type: "button", textContent: word.textContent }));
       }
-      inputOf(group).addEventListener("change", () => press(group));
       press(group);
     }
   }
 
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest("[data-picks] > button");
+    if (button) pick(button.parentElement, button.textContent);
+  });
+  document.addEventListener("change", ({ target }) => {
+    if (target.id) document.querySelectorAll(`[data-picks="${CSS.escape(target.id)}"]`).forEach(press);
+  });
   enhance();
   document.addEventListener("htmx:afterSwap", enhance);
 })();
