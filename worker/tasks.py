@@ -78,7 +78,7 @@ def estimate(estimate_id: int) -> None:
     try:
         found = here.estimator.work_out(row.request, here.files)
     except VeznaError as error:
-        found, why = None, error.message
+        found, why = None, str(error)
     except Exception as error:  # the sweep and everybody else's estimates wait behind this one
         log.exception("an estimate went wrong", estimate_id=estimate_id)
         found, why = None, f"Vezna could not work this out ({type(error).__name__}: {error})."

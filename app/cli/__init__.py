@@ -35,7 +35,7 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except Invalid as error:
-        for line in [f"{field.path}: {field.sentence}" for field in error.fields] or [error.message]:
+        for line in [field.located for field in error.fields] or [error.message]:
             errors.print(line, style="red", highlight=False, markup=False)
         sys.exit(1)
     except VeznaError as error:

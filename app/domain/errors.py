@@ -13,15 +13,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.domain.messages import Message
-
-
-class VeznaError(Exception):
-    """Base of the tree. The message is for a person: what is wrong, why, and what to do, in at most two sentences."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+from app.domain.messages import NOTHING, Message
 
 
 @dataclass(frozen=True)
@@ -33,9 +25,9 @@ class FieldError:
 
     path: str
     """As in the request body: `arms.1.method.r`."""
-    message: str
+    message: Message
     """What is wrong, and why."""
-    remedy: str = ""
+    remedy: Message = NOTHING
     """What to do."""
     column: int | None = None
     """Position in a text with a grammar, from 1."""
@@ -45,20 +37,34 @@ class FieldError:
         """What is wrong and what to do."""
         return Message.joined(_ended(part) for part in (self.message, self.remedy) if part)
 
+    @property
+    def located(self) -> Message:
+        """The sentence with its path before it, where there is no field to show it at."""
+        return Message("%(path)s: %(what)s", path=self.path, what=self.sentence) if self.path else self.sentence
 
-def _ended(text: str) -> str:
+
+def _ended(text: Message) -> Message:
     return text if text.endswith((".", "?", "!")) else Message("%(sentence)s.", sentence=text)
+
+
+class VeznaError(Exception):
+    """Base of the tree. The message is for a person: what is wrong, why, and what to do, in at most two sentences."""
+
+    def __init__(self, message: str, fields: Sequence[FieldError] = ()) -> None:
+        super().__init__(message)
+        self.message = message if isinstance(message, Message) else Message(message)
+        self.fields = tuple(fields)
+
+    def at(self, path: str = "") -> tuple[FieldError, ...]:
+        """The errors about its fields; without any, the whole as an error at `path`."""
+        return self.fields or (FieldError(path, self.message),)
 
 
 class Invalid(VeznaError):
     """The request asks for something that cannot be done."""
 
-    def __init__(self, message: str, fields: Sequence[FieldError] = ()) -> None:
-        super().__init__(message)
-        self.fields = tuple(fields)
-
     @classmethod
-    def field(cls, path: str, message: str, remedy: str = "") -> "Invalid":
+    def field(cls, path: str, message: Message, remedy: Message = NOTHING) -> "Invalid":
         """An error about a single field."""
         return cls.of([FieldError(path, message, remedy)])
 

@@ -28,32 +28,39 @@ class FailureCode(StrEnum):
 
 FAILURES: dict[FailureCode, str] = {
     FailureCode.OUT_OF_MEMORY: _(
-        "The device had no memory left. Use a smaller batch with accumulation, a shorter max_length, or LoRA."
+        "The device ran out of memory. Use a smaller batch size with gradient accumulation, a shorter "
+        "max_length, or LoRA."
     ),
     FailureCode.HOST_OOM: _(
-        "The machine had no memory left and ended the trainer. Use a smaller batch, or a machine with more memory."
+        "The machine ran out of memory, so the kernel killed the trainer. Use a smaller batch size, or a "
+        "machine with more memory."
     ),
-    FailureCode.KILLED: _("The trainer was ended from outside. Look at the worker's log, then submit the run again."),
-    FailureCode.DIVERGED: _(
-        "The loss became infinite or not a number. Lower the learning rate or lengthen the warm-up."
-    ),
+    FailureCode.KILLED: _("The trainer was killed from outside. Check the worker's log, then submit the run again."),
+    FailureCode.DIVERGED: _("The loss became infinite or NaN. Lower the learning rate or lengthen the warm-up."),
     FailureCode.AUDIT: _(
-        "What trained is not what the method says should train, so the result was thrown away. "
-        "This is a bug: report it with the run's spec."
+        "The parameters that trained are not those of the method, so the result was discarded. This is a "
+        "bug in Vezna: report it with the run's spec."
     ),
-    FailureCode.BAD_CONFIGURATION: _("The method does not fit this model or this task. The message names the field."),
+    FailureCode.BAD_CONFIGURATION: _(
+        "The configuration does not suit this model or this task. Change the field that the message "
+        "names, then submit the run again."
+    ),
     FailureCode.MODEL_UNAVAILABLE: _(
-        "The worker could not read the base model. Check the name, the revision and the worker's network or directory."
+        "The worker could not read the base model. Check its name and revision, and the worker's network or directory."
     ),
     FailureCode.DATASET_UNAVAILABLE: _(
-        "The worker could not read the dataset's file. Check that web and worker share VEZNA_FILES_URL."
+        "The worker could not read the dataset's file. Check that the web server and the workers share VEZNA_FILES_URL."
     ),
     FailureCode.DISK_FULL: _("The worker's disk is full. Free some space, then submit the run again."),
-    FailureCode.STALLED: _("The trainer was alive and made no progress until its deadline. Look at the worker's log."),
-    FailureCode.LOST: _(
-        "The worker was lost as often as a run may be tried. Look at the worker's log, then submit the run again."
+    FailureCode.STALLED: _(
+        "The trainer was alive but made no progress for VEZNA_STALL_SECONDS. Check the worker's log, "
+        "then submit the run again."
     ),
-    FailureCode.INTERNAL: _("Vezna made a mistake. Report it with the run's log."),
+    FailureCode.LOST: _(
+        "The run lost its worker in all of its VEZNA_MAX_ATTEMPTS attempts. Check the worker's log, then "
+        "submit the run again."
+    ),
+    FailureCode.INTERNAL: _("An internal error ended the run. This is a bug in Vezna: report it with the run's log."),
 }
 """A sentence for each code, with the next step."""
 

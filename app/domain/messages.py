@@ -43,6 +43,9 @@ _ = Message
 """The name by which Babel finds templates: `_("%(model)s has no block %(block)s", …)`."""
 
 
+NOTHING = Message.joined(())
+
+
 def choose_from(names: Iterable[object]) -> Message:
     """The remedy for a value that is none of the valid ones."""
     return _("Choose from: %(names)s", names=", ".join(map(str, names)))

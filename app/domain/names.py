@@ -15,7 +15,7 @@ def _printable(text: str) -> str:
     if not text.isprintable():
         bad = next(c for c in text if not c.isprintable())
         raise invalid_field(
-            "", _("the character U+%(bad)04X cannot be printed", bad=ord(bad)), _("remove it, or write a plain space")
+            "", _("The character U+%(code)04X cannot be printed", code=ord(bad)), _("Remove it, or use a plain space")
         )
     return text
 
@@ -23,7 +23,7 @@ def _printable(text: str) -> str:
 def _storable(text: str) -> str:
     bad = next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), None)
     if bad is not None:
-        raise invalid_field("", _("the character U+%(bad)04X cannot be kept", bad=ord(bad)), _("remove it"))
+        raise invalid_field("", _("The character U+%(code)04X cannot be stored", code=ord(bad)), _("Remove it"))
     return text
 
 

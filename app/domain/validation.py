@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from app.domain.errors import FieldError
-from app.domain.messages import Message, _
+from app.domain.messages import NOTHING, Message, _
 
 OF_KEY = "[key]"
 """Pydantic puts it behind the key of an object that is wrong, as if it were a field there."""
@@ -63,7 +63,7 @@ def field_error(error: Mapping[str, Any], remedies: Mapping[str, Message]) -> Fi
     values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
     template = SENTENCES[kind].template if kind in SENTENCES else ""
     message = Message(template, **values) if template else Message(str(error["msg"]).removeprefix("Value error, "))
-    return FieldError(path_of(error["loc"]), message, remedies.get(kind, ""))
+    return FieldError(path_of(error["loc"]), message, remedies.get(kind, NOTHING))
 
 
 def path_of(parts: Iterable[object]) -> str:

@@ -73,7 +73,9 @@ def compare(session: Session, asked: Asked) -> Found:
     ids = _ids(session, asked)
     if len(ids) > MOST_RUNS:
         raise Invalid.field(
-            "runs", _("there are %(runs)s runs", runs=len(ids)), _("compare at most %(most)s of them", most=MOST_RUNS)
+            "runs",
+            _("%(runs)s runs are too many to compare", runs=len(ids)),
+            _("Choose at most %(most)s of them", most=MOST_RUNS),
         )
     rows = {row.id: row for row in runs.some(session, ids)}
     missing = tuple(number for number in ids if number not in rows)

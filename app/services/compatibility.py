@@ -43,8 +43,11 @@ def check_study(
         path = f"arms.{place}.method"
         problems += _method_problems(session, model, dataset, spec, arm.method, path, queueing=queueing)
     if spec.tuning.rounds and dataset and not dataset.facts.counts.get("validation"):
-        what = _("%(name)s has no row in its validation split, by which learning rates are chosen", name=dataset.name)
-        problems.append(FieldError("tuning", what, _("a dataset with one, or tuning: none")))
+        what = _(
+            "%(name)s has no rows in its validation split, which tuning needs to choose learning rates",
+            name=dataset.name,
+        )
+        problems.append(FieldError("tuning", what, _("Choose another dataset, or set tuning to none")))
     return _all_or_nothing(model, dataset, problems)
 
 
@@ -88,8 +91,13 @@ def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: Asked) -> list[
     problems = []
     if spec.task not in facts.tasks:
         able = ", ".join(facts.tasks)
-        why = facts.unable.get(spec.task, f"{model.name} was not inspected for it")
-        problems.append(FieldError("task", why.rstrip("."), _("%(name)s can do: %(able)s", name=model.name, able=able)))
+        why = facts.unable.get(spec.task)
+        what = (
+            _("%(name)s does not support %(task)s: %(why)s", name=model.name, task=spec.task, why=why)
+            if why
+            else _("%(name)s was not inspected for %(task)s", name=model.name, task=spec.task)
+        )
+        problems.append(FieldError("task", what, _("Use %(name)s for: %(tasks)s", name=model.name, tasks=able)))
     return problems
 
 
@@ -99,34 +107,36 @@ def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: Asked) -
     if form not in TASKS[spec.task].formats:
         wanted, able = " or ".join(TASKS[spec.task].formats), " or ".join(dataset.facts.tasks)
         what = _(
-            "%(task)s learns from rows of %(wanted)s, and %(name)s holds %(form)s",
+            "%(task)s trains on rows of %(wanted)s, but %(name)s has rows of %(format)s",
             task=spec.task,
             wanted=wanted,
             name=dataset.name,
-            form=form,
+            format=form,
         )
-        return [FieldError("task", what, _("with this dataset: %(able)s", able=able))]
+        return [FieldError("task", what, _("Use this dataset for: %(tasks)s", tasks=able))]
     problems = [
         FieldError(
             "dataset",
-            _("%(name)s has no row in its %(split)s split", name=dataset.name, split=split),
-            _("a dataset with one"),
+            _("%(name)s has no rows in its %(split)s split", name=dataset.name, split=split),
+            _("Choose another dataset"),
         )
         for split in NEEDED
         if not dataset.facts.counts.get(split)
     ]
     if form == "text" and generates(spec.verdict_metric):
         what = _(
-            "%(verdict_metric)s judges generated text, and rows of plain text have no prompt to begin from",
-            verdict_metric=spec.verdict_metric,
+            "%(metric)s scores generated text, but rows of plain text have no prompt to generate from",
+            metric=spec.verdict_metric,
         )
-        problems.append(FieldError("metric", what, _("token_accuracy")))
+        problems.append(FieldError("metric", what, _("Use token_accuracy")))
     if form == "messages" and facts is not None and not facts.chat_template:
-        what = _("the base model's tokenizer has no chat template to write messages with")
-        problems.append(FieldError("base_model", what, _("a chat model, or a dataset of prompts and completions")))
+        what = _("The base model's tokenizer has no chat template for messages")
+        problems.append(
+            FieldError("base_model", what, _("Choose a chat model, or a dataset of prompts and completions"))
+        )
     if spec.training.packing and spec.task != "causal-lm":
         problems.append(
-            FieldError("training.packing", _("rows of %(task)s are not packed", task=spec.task), _("false"))
+            FieldError("training.packing", _("Rows of %(task)s cannot be packed", task=spec.task), _("Set it to false"))
         )
     return problems
 
@@ -137,23 +147,23 @@ def _general_text_problems(session: Session, name: str | None, learnt: str | Non
         return []
     texts = [d for d in datasets.everyone(session) if d.facts.format == "text" and d.facts.counts.get("test")]
     able = ", ".join(d.name for d in texts if d.name != learnt) or "none yet"
-    remedy = _("datasets of plain text: %(able)s", able=able)
+    remedy = _("Choose a dataset of plain text: %(names)s", names=able)
     if learnt and reference_in(name).name == reference_in(learnt).name:
-        what = _("forgetting is measured on other texts than the model learns from")
+        what = _("Forgetting is measured on other texts than the model trains on")
         return [FieldError("general_text", what, _("%(remedy)s; or leave it out", remedy=remedy))]
     found = datasets.by_name(session, name)
     if found is None:
-        return [FieldError("general_text", _("there is no dataset %(name)r", name=name), remedy)]
+        return [FieldError("general_text", _("There is no dataset %(name)r", name=name), remedy)]
     if found.facts.format != "text":
         return [
             FieldError(
                 "general_text",
-                _("%(name)r holds rows of %(format)s, not plain text", name=name, format=found.facts.format),
+                _("%(name)r has rows of %(format)s, not plain text", name=name, format=found.facts.format),
                 remedy,
             )
         ]
     if not found.facts.counts.get("test"):
-        what = _("%(name)r has no row in its test split, on which forgetting is measured", name=name)
+        what = _("%(name)r has no rows in its test split, on which forgetting is measured", name=name)
         return [FieldError("general_text", what, remedy)]
     return []
 
@@ -167,34 +177,30 @@ def _look_up(session: Session, spec: Asked) -> tuple[BaseModelRow | None, Datase
         problems.append(
             FieldError(
                 "base_model",
-                _("there is no base model %(model_name)r", model_name=model_name),
-                _("registered: %(known)s; register another with POST /api/v1/models", known=known),
+                _("There is no base model %(name)r", name=model_name),
+                _("Choose from: %(names)s; or register it with POST /api/v1/models", names=known),
             )
         )
     elif model and model.status != "ready":
         remedy = (
-            _("try again in a few seconds")
+            _("Try again in a few seconds")
             if model.status == "inspecting"
-            else _("register it again under another name")
+            else _("Register it again under another name")
         )
         what = (
-            _("is still being inspected")
+            _("The base model %(name)r is still being inspected", name=model.name)
             if model.status == "inspecting"
-            else _("cannot be used: %(message)s", message=model.message)
+            else _("The base model %(name)r cannot be used: %(why)s", name=model.name, why=model.message)
         )
-        problems.append(
-            FieldError(
-                "base_model", _("the base model %(model_name)r %(what)s", model_name=model_name, what=what), remedy
-            )
-        )
+        problems.append(FieldError("base_model", what, remedy))
     dataset = datasets.by_name(session, dataset_name) if dataset_name else None
     if dataset is None and dataset_name:
         known = ", ".join(d.name for d in datasets.everyone(session)) or "none yet"
         problems.append(
             FieldError(
                 "dataset",
-                _("there is no dataset %(dataset_name)r", dataset_name=dataset_name),
-                _("registered: %(known)s", known=known),
+                _("There is no dataset %(name)r", name=dataset_name),
+                _("Choose from: %(names)s", names=known),
             )
         )
     facts = model.facts if model else None
@@ -216,5 +222,4 @@ def _all_or_nothing(
 
 def _refuse(problems: list[FieldError]) -> NoReturn:
     problems = list(dict.fromkeys(problems))  # two arms may have the same one with the budget
-    message = "; ".join(p.message for p in problems)
-    raise Invalid(message[:1].upper() + message[1:], problems)
+    raise Invalid.of(problems)

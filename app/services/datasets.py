@@ -49,7 +49,7 @@ def register(
         if version := next((version for version in same if version.facts.format == form), None):
             return version
         if known:
-            raise Conflict(_("the dataset %(name)r is there already with other rows: choose another name", name=name))
+            raise Conflict(_("The dataset %(name)r already exists with other rows. Choose another name.", name=name))
         file = new_name(found)
         files.put(local, file)
     row = DatasetRow(name=name, title=title, **_ready(found, file, ()))
@@ -72,9 +72,9 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
     """
     upload = uploads.get(session, wanted.upload_id, held=True)
     if upload.status == "failed":
-        raise Conflict(_("the upload %(id)s could not be read: %(message)s", id=upload.id, message=upload.message))
+        raise Conflict(_("Upload %(id)s could not be read: %(message)s", id=upload.id, message=upload.message))
     if (scan := upload.scan) is None:
-        raise Conflict(_("the upload %(id)s is still being read: try again once it is", id=upload.id))
+        raise Conflict(_("Upload %(id)s is still being read. Try again once it is ready.", id=upload.id))
     _check(scan, wanted)
     known = datasets.versions(session, wanted.name)
     for row in known:
@@ -95,9 +95,7 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
-        raise Conflict(
-            _("%(reference)s is just being made by another request: ask again", reference=row.reference)
-        ) from None
+        raise Conflict(_("Another request is creating %(reference)s. Try again.", reference=row.reference)) from None
     after_commit(session, lambda: bell.ring(PREPARE, row.id))
     return row
 
@@ -114,7 +112,7 @@ def delete(session: Session, files: Files, dataset_id: int) -> None:
         )
         raise Conflict(
             _(
-                "%(reference)s is used by %(counted)s, whose results would lose their data: it stays",
+                "%(reference)s cannot be deleted: it is the data of %(counted)s.",
                 reference=row.reference,
                 counted=counted,
             )
@@ -122,7 +120,11 @@ def delete(session: Session, files: Files, dataset_id: int) -> None:
     if row.status == "ready" and (runs := datasets.forgetting_on(session, row.name)):
         counted = f"{runs} run{'s' if runs != 1 else ''}"
         raise Conflict(
-            _("%(counted)s measured forgetting on %(name)s, or will: it stays", counted=counted, name=row.name)
+            _(
+                "%(name)s cannot be deleted: %(counted)s measured forgetting on it, or will.",
+                counted=counted,
+                name=row.name,
+            )
         )
     session.delete(row)
     session.flush()
@@ -189,8 +191,7 @@ def _check(scan: SourceScan, wanted: DatasetRequest) -> None:
     values = {column.name: list(column.values) for column in scan.columns}
     problems += wanted.splitting.problems(list(scan.splits), values)
     if wanted.splitting.column and wanted.splitting.column in wanted.mapping.columns.values():
-        what = _("%(column)r names the splits and is mapped as well", column=wanted.splitting.column)
-        problems.append(FieldError("splitting.column", what, _("choose another column for one of the two")))
+        what = _("The column %(column)r names the splits and is also mapped", column=wanted.splitting.column)
+        problems.append(FieldError("splitting.column", what, _("Choose another column for one of them")))
     if problems:
-        message = "; ".join(problem.message for problem in problems)
-        raise Invalid(message[:1].upper() + message[1:], problems)
+        raise Invalid.of(problems)

@@ -134,8 +134,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _read(files: Files, artifact: ArtifactRow | None, flips: Flips, *, texts: bool) -> Predictions:
     if artifact is None:
-        raise NotFound(_("it left no predictions"))
+        raise NotFound(_("The run left no predictions."))
     found = of_artifact(files, artifact, texts=texts)
     if found.items_hash != flips.items_hash:
-        raise Invalid(_("its predictions are of other items than its scores"))
+        raise Invalid(_("The predictions of the run are of other items than its scores."))
     return found

@@ -162,7 +162,7 @@ def _index(texts: Predictions, label: str) -> int | None:
     if label not in texts.labels:
         offered = ", ".join(texts.labels) or "none"
         raise Invalid.field(
-            "label", _("no item has the label %(label)r", label=label), _("choose from: %(offered)s", offered=offered)
+            "label", _("No item has the label %(label)r", label=label), _("Choose from: %(names)s", names=offered)
         )
     return texts.labels.index(label)
 

@@ -46,12 +46,12 @@ def look_at(files: Sequence[NamedText], results: Sequence[ImportedResult] = ()) 
     Raises Invalid where there are no files or too many, or more results than one transaction shall write.
     """
     if not files and not results:
-        raise Invalid.field("files", _("there is no file"), _("give at least one file of results"))
+        raise Invalid.field("files", _("No file was sent"), _("Choose at least one file of results"))
     if len(files) > MOST_FILES:
         raise Invalid.field(
             "files",
-            _("there are %(files)s files", files=len(files)),
-            _("at most %(most_files)s at once: `vezna import` sends more in parts", most_files=MOST_FILES),
+            _("%(files)s files are too many", files=len(files)),
+            _("Send at most %(most)s at once; `vezna import` sends more in batches", most=MOST_FILES),
         )
     taken = [Read(result, hash_of(result)) for result in results]
     refused: list[Refused] = []
@@ -64,8 +64,8 @@ def look_at(files: Sequence[NamedText], results: Sequence[ImportedResult] = ()) 
         if len(taken) > MOST_AT_ONCE:
             raise Invalid.field(
                 "files",
-                _("there are more than %(most_at_once)s results", most_at_once=MOST_AT_ONCE),
-                _("at most %(most_at_once)s at once: `vezna import` sends more in parts", most_at_once=MOST_AT_ONCE),
+                _("There are more than %(most)s results", most=MOST_AT_ONCE),
+                _("Send at most %(most)s at once; `vezna import` sends more in batches", most=MOST_AT_ONCE),
             )
     return Sorted(tuple(taken), tuple(refused))
 

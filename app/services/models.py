@@ -33,15 +33,19 @@ def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots:
         if (known.source, known.location) != (wanted.source, location):
             raise Conflict(
                 _(
-                    "the base model %(name)r is there already, from %(source)s: choose another name",
+                    "The base model %(name)r already exists, from %(source)s. Choose another name.",
                     name=wanted.name,
                     source=known.source,
                 )
             )
         if wanted.revision not in ("", known.revision, known.pinned):
-            at = known.revision or known.pinned or "its newest revision"
+            at = known.revision or known.pinned or _("its newest revision")
             raise Conflict(
-                _("the base model %(name)r is there already, at %(at)s: choose another name", name=wanted.name, at=at)
+                _(
+                    "The base model %(name)r already exists, at %(revision)s. Choose another name.",
+                    name=wanted.name,
+                    revision=at,
+                )
             )
         if known.status == "failed":
             known.status, known.inspection_started_at = "inspecting", None

@@ -119,7 +119,7 @@ def _opened(files: Files, name: str, read_it: Callable[[IO[bytes]], What]) -> Wh
         except (OSError, KeyError, IndexError, ValueError, TypeError, pa.ArrowException) as error:
             why = " ".join(str(error).split()) or type(error).__name__
             raise Invalid(
-                _("the file %(name)s is not what a run writes (%(why)s)", name=name, why=why[:200])
+                _("The file %(name)s is not a valid file of predictions (%(why)s).", name=name, why=why[:200])
             ) from error
 
 

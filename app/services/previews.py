@@ -29,7 +29,7 @@ def wanted(
     if dataset.status != "ready":
         raise Conflict(
             _(
-                "%(reference)s is %(status)s: only a version that is ready can be looked at",
+                "%(reference)s is %(status)s. Only a version that is ready can be previewed.",
                 reference=dataset.reference,
                 status=dataset.status,
             )
@@ -37,7 +37,7 @@ def wanted(
     if model.status != "ready":
         raise Conflict(
             _(
-                "the base model %(name)r is %(status)s: only one that is ready can be looked through",
+                "The base model %(name)r is %(status)s. Only one that is ready can be used for a preview.",
                 name=model.name,
                 status=model.status,
             )
@@ -47,8 +47,8 @@ def wanted(
         able = " or ".join(dataset.facts.tasks)
         raise Invalid.field(
             "task",
-            _("%(task)s does not learn from rows of %(form)s", task=task, form=form),
-            _("with this dataset: %(able)s", able=able),
+            _("%(task)s does not train on rows of %(format)s", task=task, format=form),
+            _("Use this dataset for: %(tasks)s", tasks=able),
         )
     request = PreviewRequest(
         location=reference_of(model.source, model.location),

@@ -11,10 +11,10 @@ def below_a_root(location: str, roots: Sequence[Path], setting: str) -> Path:
     """The place that a path names, links followed. Raises Invalid if it is not below an allowed root."""
     place = Path(location).expanduser().resolve()
     if not any(place.is_relative_to(root.expanduser().resolve()) for root in roots):
-        allowed = ", ".join(str(root) for root in roots) or f"none: set {setting}"
+        allowed = ", ".join(str(root) for root in roots) or _("none, until %(setting)s is set", setting=setting)
         raise Invalid.field(
             "location",
             _("%(location)r is not below an allowed root", location=location),
-            _("allowed roots: %(allowed)s", allowed=allowed),
+            _("Allowed roots: %(allowed)s", allowed=allowed),
         )
     return place

@@ -36,7 +36,7 @@ def cancel(session: Session, bell: Doorbell, run_id: int) -> RunRow:
             break
     else:
         session.refresh(run)
-        raise Conflict(_("run %(run_id)s has already ended: it is %(status)s", run_id=run_id, status=run.status))
+        raise Conflict(_("Run %(run_id)s has already ended: it is %(status)s.", run_id=run_id, status=run.status))
     session.refresh(run)
     return run
 

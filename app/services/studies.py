@@ -49,8 +49,8 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     if count < 1 or len(spec.seeds) + count > MOST_SEEDS:
         raise Invalid.field(
             "count",
-            _("%(count)s more seeds are not possible: the study has %(seeds)s", count=count, seeds=len(spec.seeds)),
-            _("add from 1 to %(seeds)s", seeds=MOST_SEEDS - len(spec.seeds)),
+            _("The study cannot take %(count)s more seeds: it has %(seeds)s", count=count, seeds=len(spec.seeds)),
+            _("Add 1 to %(most)s", most=MOST_SEEDS - len(spec.seeds)),
         )
     seeds = list(islice((seed for seed in naturals() if seed not in spec.seeds), count))
     more = StudySpec.model_validate(spec.model_dump() | {"seeds": seeds})
@@ -59,7 +59,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     if not rates and not study.tuning:
         raise Conflict(
             _(
-                "no arm of study %(study_id)s can take more seeds: each was stopped, failed, or has no rate",
+                "No arm of study %(study_id)s can take more seeds: each was stopped, failed, or has no learning rate.",
                 study_id=study_id,
             )
         )
@@ -75,9 +75,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
 def with_arm(spec: StudySpec, arm: ArmSpec) -> StudySpec:
     """A study with one more arm, whose reference stays what it was. Raises pydantic's ValidationError."""
     if len(spec.arms) >= MOST_ARMS:
-        raise Invalid.field(
-            "", _("the study has %(most_arms)s arms already", most_arms=MOST_ARMS), _("start another study")
-        )
+        raise Invalid.field("", _("The study already has %(most)s arms", most=MOST_ARMS), _("Start another study"))
     more = {"arms": [*spec.arms, arm], "reference": spec.reference_arm}
     return StudySpec.model_validate(spec.model_dump() | more)
 
@@ -113,7 +111,7 @@ def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> Stu
     if title not in [arm.title for arm in study.spec.arms]:
         raise NotFound(
             _(
-                "study %(study_id)s has no arm %(title)r: %(arms)s",
+                "Study %(study_id)s has no arm %(title)r. Choose from: %(arms)s.",
                 study_id=study_id,
                 title=title,
                 arms=", ".join(a.title for a in study.spec.arms),
@@ -122,7 +120,9 @@ def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> Stu
     live = [run for run in _live(session, study_id) if run.arm == title]
     waits = study.tuning and title not in runs.arms_with_runs(session, study_id)
     if title in study.stopped_json or not (live or waits):
-        raise Conflict(_("arm %(title)r of study %(study_id)s has nothing left to do", title=title, study_id=study_id))
+        raise Conflict(
+            _("All runs of the arm %(title)r of study %(study_id)s have already ended.", title=title, study_id=study_id)
+        )
     study.stopped_json = [*study.stopped_json, title]
     session.flush()
     _cancel(session, bell, live)
@@ -164,7 +164,7 @@ def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
     study = studies.get(session, study_id, lock=True)
     live = _live(session, study_id)
     if not live:
-        raise Conflict(_("every run of study %(study_id)s has already ended", study_id=study_id))
+        raise Conflict(_("All runs of study %(study_id)s have already ended.", study_id=study_id))
     if study.tuning:  # what an arm added later would set going again
         unsettled = {arm.title for arm in study.spec.arms} - runs.arms_with_runs(session, study_id)
         study.stopped_json = [*study.stopped_json, *sorted(unsettled - set(study.stopped_json))]

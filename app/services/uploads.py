@@ -94,7 +94,8 @@ def read_again(session: Session, bell: Doorbell, upload_id: int, options: Readin
         names = ", ".join(one.reference for one in made)
         raise Conflict(
             _(
-                "%(names)s was made of this upload as it was read: upload the file again under another reading",
+                "%(names)s was made from this upload with its present reading options. Upload the file again to "
+                "read it with others.",
                 names=names,
             )
         )
@@ -107,7 +108,7 @@ def delete(session: Session, files: Files, upload_id: int) -> None:
     row = uploads.get(session, upload_id, held=True)
     if made := datasets.of_upload(session, upload_id):
         names = ", ".join(one.reference for one in made)
-        raise Conflict(_("%(names)s was made of this upload: delete that first", names=names))
+        raise Conflict(_("%(names)s was made from this upload. Delete that first.", names=names))
     session.delete(row)
     session.flush()
     for part in unused(session, row.parts):
@@ -219,24 +220,18 @@ def _once(session: Session, files: Files, fresh: Sequence[Part]) -> list[Part]:
 
 def _parts(received: Sequence[tuple[str, Stored]]) -> list[Part]:
     if not received:
-        raise Invalid.field("file", _("no file came"), _("choose one"))
+        raise Invalid.field("file", _("No file was sent"), _("Choose a file"))
     if len(received) > MOST_PARTS:
         raise Invalid.field(
             "file",
-            _(
-                "%(received)s files came, and an upload has at most %(most_parts)s",
-                received=len(received),
-                most_parts=MOST_PARTS,
-            ),
-            _("join some"),
+            _("%(received)s files are more than the %(most)s of an upload", received=len(received), most=MOST_PARTS),
+            _("Merge some"),
         )
     parts = []
     for given, stored in received:
         name = shown_name(given)
         if not stored.bytes:
-            raise Invalid.field(
-                "file", _("%(name)s is empty: it has no bytes", name=name), _("choose a file with a header and rows")
-            )
+            raise Invalid.field("file", _("%(name)s is empty", name=name), _("Choose a file with a header and rows"))
         split = (split_in_name(name) or name) if len(received) > 1 else ""
         parts.append(Part(name=name, sha256=stored.sha256, bytes=stored.bytes, split=split, file=stored.file))
     return sorted(parts, key=lambda part: (part.split, part.name))

@@ -96,9 +96,9 @@ def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:
     for need in sorted(needs):
         if present and not any(need in row.capabilities for row in present):
             facts = CAPABILITIES[need]
-            what = _("none of the workers (%(present)s) %(lacking)s", present=_names(present), lacking=facts.lacking)
+            what = _("None of the workers (%(present)s) %(lacking)s", present=_names(present), lacking=facts.lacking)
             if able := [row for row in known if need in row.capabilities]:
-                what = _("%(what)s; %(able)s could, and cannot be reached at the moment", what=what, able=_names(able))
+                what = _("%(what)s; %(able)s has it, but is offline", what=what, able=_names(able))
             return FieldError("kind", what, facts.remedy)
     return None
 
@@ -110,7 +110,7 @@ def unable(session: Session, name: str, needs: Iterable[Capability]) -> str | No
     for need in sorted(needs):
         if row is None or need not in row.capabilities:
             facts = CAPABILITIES[need]
-            return f"waiting for a worker that {facts.lacking}: {facts.remedy}"
+            return f"Waiting for a worker that {facts.lacking}. {facts.remedy}."
     return None
 
 

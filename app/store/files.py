@@ -109,7 +109,7 @@ class Files:
     def _existing(self, name: str) -> str:
         path = self._path(name)
         if not self.fs.exists(path):
-            raise NotFound(_("the file %(name)s is no longer in the store", name=name))
+            raise NotFound(_("The file %(name)s is no longer in the store.", name=name))
         return path
 
 
@@ -155,8 +155,8 @@ def too_large(most_bytes: int) -> Invalid:
     most = f"{most_bytes / 2**30:.3g} GiB" if most_bytes >= 2**28 else f"{most_bytes / 2**20:.3g} MiB"
     return Invalid.field(
         "file",
-        _("the file is larger than the %(most)s that an upload may have", most=most),
-        _("upload a part of it, put it into a directory under VEZNA_DATA_ROOTS, or raise VEZNA_UPLOAD_BYTES"),
+        _("The file is larger than the upload limit of %(most)s", most=most),
+        _("Upload a part of it, put it into a directory under VEZNA_DATA_ROOTS, or raise VEZNA_UPLOAD_BYTES"),
     )
 
 

@@ -33,7 +33,7 @@ def require_current(database: Database) -> None:
         state = "is empty" if current is None else f"stands at {current}"
         raise Unavailable(
             _(
-                "The database %(state)s, and this version of Vezna needs %(head)s. Run: vezna migrate",
+                "The database %(state)s, but this version of Vezna needs %(head)s. Run: vezna migrate",
                 state=state,
                 head=head(),
             )

@@ -8,7 +8,7 @@
 
 import re
 
-from app.web.i18n import gettext as _
+from app.domain.messages import Message, _
 
 _SPACES = re.compile(r"(?<=\d)[ \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}'_](?=\d{3}(?!\d))")
 _AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
@@ -19,6 +19,10 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?", re.ASCII)
 
 class NotANumber(ValueError):
     """The text is no number. The message is a sentence for the person who typed it."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 class AmbiguousNumber(NotANumber):
@@ -44,7 +48,7 @@ def plain_number(text: str) -> str:
     elif plain.count(",") == 1 and "." not in plain:
         plain = plain.replace(",", ".")
     if not _NUMBER.fullmatch(plain):
-        raise NotANumber(_("Write a number, such as 0.01 or 2e-5"))
+        raise NotANumber(_("Must be a number, such as 0.01 or 2e-5"))
     return plain
 
 
@@ -57,5 +61,5 @@ def parse_whole(text: str) -> int:
     """The whole number that was typed. Raises NotANumber."""
     plain = plain_number(text)
     if not plain.lstrip("+-").isdecimal() or len(plain) > 18:
-        raise NotANumber(_("Write a whole number"))
+        raise NotANumber(_("Must be a whole number"))
     return int(plain)

@@ -80,7 +80,7 @@ class Attempt:
         if incompatibility := self.method.incompatibility(facts) or self.method.clash(training):
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,
-                f"{incompatibility.path}: {incompatibility.message}; {incompatibility.remedy}.",
+                incompatibility.located,
             )
         expected = self.method.trains(facts)
         if self.bf16:

@@ -83,8 +83,8 @@ class ColumnMapping(BaseModel):
             if not self.columns.get(role):
                 yield FieldError(
                     f"mapping.columns.{role}",
-                    _("no column is chosen for the %(role)s", role=role),
-                    _("one of: %(there)s", there=there),
+                    _("No column is assigned to %(role)s", role=role),
+                    _("Choose from: %(names)s", names=there),
                 )
         taken: dict[str, Role] = {}
         for role, column in self.columns.items():
@@ -93,25 +93,27 @@ class ColumnMapping(BaseModel):
                 able = ", ".join((*roles.required, *roles.optional))
                 yield FieldError(
                     path,
-                    _("rows of %(format)s have no %(role)s", format=self.format, role=role),
-                    _("of these: %(able)s", able=able),
+                    _("Rows of format %(format)s have no %(role)s", format=self.format, role=role),
+                    _("Choose from: %(names)s", names=able),
                 )
             elif column and column not in columns:
                 yield FieldError(
-                    path, _("there is no column %(column)r", column=column), _("one of: %(there)s", there=there)
+                    path, _("There is no column %(column)r", column=column), _("Choose from: %(names)s", names=there)
                 )
             elif column in taken:
-                what = _("the column %(column)r is the %(column2)s already", column=column, column2=taken[column])
-                yield FieldError(path, what, _("choose another column for one of the two"))
+                what = _("The column %(column)r is already used as %(role)s", column=column, role=taken[column])
+                yield FieldError(path, what, _("Choose another column for one of them"))
             taken[column] = role
         if self.format == "messages" and "messages" in self.columns and len(self.columns) > 1:
-            what = _("messages hold the whole conversation, prompts and completions included")
-            yield FieldError("mapping.columns", what, _("choose messages alone, or prompt and completion"))
+            what = _("Messages hold the whole conversation, including prompts and completions")
+            yield FieldError("mapping.columns", what, _("Choose either messages, or prompt and completion"))
         if self.label_names and self.format != "labelled":
             yield FieldError(
-                "mapping.label_names", _("rows of %(format)s have no labels", format=self.format), _("leave it out")
+                "mapping.label_names",
+                _("Rows of format %(format)s have no labels", format=self.format),
+                _("Leave it out"),
             )
         if any(not name.strip() for name in self.label_names.values()):
-            yield FieldError("mapping.label_names", _("a label's name is empty"), _("give it one, or leave it out"))
+            yield FieldError("mapping.label_names", _("A label name is empty"), _("Enter a name, or leave it out"))
         if any("\0" in text for pair in self.label_names.items() for text in pair):
-            yield FieldError("mapping.label_names", _("a label's name has a NUL character"), _("remove it"))
+            yield FieldError("mapping.label_names", _("A label name contains a NUL character"), _("Remove it"))

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.dataset import SPLITS, Split
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import _, choose_from
 from app.domain.names import Verbatim
 
 TRAIN, VALIDATION, TEST = range(3)
@@ -55,37 +55,41 @@ class Splitting(BaseModel):
         makes = self.missing() if self.kind == "source" else set(SPLITS)
         for split, share in (("validation", self.validation), ("test", self.test)):
             if split in makes and not share:
-                what = _("no row would be in the %(split)s split", split=split)
-                yield FieldError(f"splitting.{split}", what, _("a share above 0"))
+                what = _("The %(split)s split would be empty", split=split)
+                yield FieldError(f"splitting.{split}", what, _("Use a share above 0"))
         if self.kind == "made":
             return
         if self.column and self.column not in columns:
             named = ", ".join(name for name, values in columns.items() if values) or "none has few values"
             yield FieldError(
                 "splitting.column",
-                _("no column %(column)r names splits", column=self.column),
-                _("one of: %(named)s", named=named),
+                _("There is no column %(column)r that can name splits", column=self.column),
+                _("Choose from: %(names)s", names=named),
             )
             return
         there = list(columns[self.column]) if self.column else [split for split in splits if split]
         if not there:
-            yield FieldError("splitting.kind", _("the source has no splits of its own"), _("made"))
+            yield FieldError(
+                "splitting.kind", _("The source has no predefined splits"), _("Set splitting.kind to made")
+            )
             return
         if not self.names.get("train"):
             yield FieldError(
                 "splitting.names.train",
-                _("no split of the source is train"),
-                _("of: %(there)s", there=", ".join(there)),
+                _("No split of the source is assigned to train"),
+                choose_from(there),
             )
         taken: set[str] = set()
         for split, names in self.names.items():
             for name in names:
                 if name not in there:
-                    what = _("the source has no split %(name)r", name=name)
-                    yield FieldError(f"splitting.names.{split}", what, _("of: %(there)s", there=", ".join(there)))
+                    what = _("The source has no split %(name)r", name=name)
+                    yield FieldError(f"splitting.names.{split}", what, choose_from(there))
                 elif name in taken:
                     yield FieldError(
-                        f"splitting.names.{split}", _("%(name)r is in two splits", name=name), _("name it once")
+                        f"splitting.names.{split}",
+                        _("%(name)r is assigned to two splits", name=name),
+                        _("Assign it once"),
                     )
                 taken.add(name)
 

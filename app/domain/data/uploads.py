@@ -63,8 +63,8 @@ class ReadingOptions(BaseModel):
         except (LookupError, UnicodeError):
             raise invalid_field(
                 "encoding",
-                _("%(encoding)r is no encoding of texts", encoding=self.encoding),
-                _("such as utf-8 or latin-1"),
+                _("%(encoding)r is not a text encoding", encoding=self.encoding),
+                _("Use an encoding such as utf-8 or latin-1"),
             ) from None
         return self
 
@@ -89,12 +89,14 @@ class SourceRequest(BaseModel):
         if self.source == "hub" and (not HUB_ID.fullmatch(self.location) or ".." in self.location):
             raise invalid_field(
                 "location",
-                _("%(location)r is no id of a hub dataset", location=self.location),
-                _("such as fancyzhx/ag_news"),
+                _("%(location)r is not the id of a dataset on the Hugging Face hub", location=self.location),
+                _("Use an id such as fancyzhx/ag_news"),
             )
         if self.source == "directory" and (self.config or self.revision or self.split):
             raise invalid_field(
-                "source", _("config, revision and split are of the hub"), _("leave them out for a directory")
+                "source",
+                _("config, revision and split apply only to datasets on the hub"),
+                _("Leave them out for a directory"),
             )
         return self
 

@@ -49,7 +49,7 @@ class Refused(ValueError):
         self.place = 0
         """Among the files that came together."""
         self.errors = tuple(replace(error, path=legible(error.path)) for error in errors)
-        super().__init__("; ".join(f"{e.path}: {e.message}" if e.path else e.message for e in self.errors))
+        super().__init__(" ".join(error.located for error in self.errors))
 
 
 def read(file: NamedText) -> list[Read]:
@@ -58,16 +58,12 @@ def read(file: NamedText) -> list[Read]:
     document = _document(name, file.text)
     entries = document if isinstance(document, list) else [document]
     if not entries:
-        raise Refused(name, [FieldError("", _("the list is empty"), _("put a result into it, or leave the file out"))])
+        raise Refused(name, [FieldError("", _("The list is empty"), _("Add a result, or leave the file out"))])
     if len(entries) > MOST_RESULTS:
-        what = _("the list has %(entries)s results", entries=len(entries))
+        what = _("The file has %(entries)s results", entries=len(entries))
         raise Refused(
             name,
-            [
-                FieldError(
-                    "", what, _("at most %(most_results)s: part it into several files", most_results=MOST_RESULTS)
-                )
-            ],
+            [FieldError("", what, _("Split it into files of at most %(most)s", most=MOST_RESULTS))],
         )
     found, errors = [], []
     for place, entry in enumerate(entries):
@@ -82,7 +78,7 @@ def read(file: NamedText) -> list[Read]:
                 for e in error.errors(include_url=False, include_input=False)
             ]
         except RecursionError:
-            errors.append(FieldError(where, _("it is nested too deeply"), _("a few levels at most")))
+            errors.append(FieldError(where, _("The result is nested too deeply"), _("Nest a few levels at most")))
         else:
             found.append(Read(result, hash_of(result)))
     if errors:
@@ -121,14 +117,14 @@ def _ours(entry: object) -> Any:
 def _document(name: str, text: str | bytes) -> Any:
     size = len(text)
     if size > MOST_FILE_BYTES:
-        what = _("the file has %(size)s bytes", size=size)
+        what = _("The file has %(size)s bytes", size=size)
         raise Refused(
             name,
             [
                 FieldError(
                     "",
                     what,
-                    _("at most %(most_file_bytes)s: leave curves and logs out", most_file_bytes=MOST_FILE_BYTES),
+                    _("Use at most %(most)s: leave out curves and logs", most=MOST_FILE_BYTES),
                 )
             ],
         )
@@ -136,28 +132,30 @@ def _document(name: str, text: str | bytes) -> Any:
         words = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
         raise Refused(
-            name, [FieldError("", _("it is not UTF-8 text (byte %(start)s)", start=error.start), _("save it as UTF-8"))]
+            name,
+            [FieldError("", _("The file is not UTF-8 text (byte %(byte)s)", byte=error.start), _("Save it as UTF-8"))],
         ) from error
     if not words.strip():
-        raise Refused(name, [FieldError("", _("the file is empty"), _("write a result into it, or leave it out"))])
+        raise Refused(name, [FieldError("", _("The file is empty"), _("Add a result, or leave the file out"))])
     try:
         return json.loads(words, object_pairs_hook=_once, parse_constant=_no_constant)
     except _Twice as error:
-        raise Refused(name, [FieldError(str(error), _("it is there twice"), _("keep one of them"))]) from error
+        raise Refused(name, [FieldError(str(error), _("The field occurs twice"), _("Keep one of them"))]) from error
     except _Constant as error:
-        what = _("%(error)s is no number that JSON knows", error=error)
-        raise Refused(name, [FieldError("", what, _("give the number, or leave the field out"))]) from error
+        what = _("%(value)s is not a number in JSON", value=error)
+        raise Refused(name, [FieldError("", what, _("Write the number, or leave the field out"))]) from error
     except json.JSONDecodeError as error:
         what = _(
-            "it is not JSON: %(msg)s in line %(lineno)s, column %(colno)s",
-            msg=error.msg,
-            lineno=error.lineno,
-            colno=error.colno,
+            "The file is not JSON: %(problem)s in line %(line)s, column %(column)s",
+            problem=error.msg,
+            line=error.lineno,
+            column=error.colno,
         )
-        raise Refused(name, [FieldError("", what, _("see docs/imports.md for what a file looks like"))]) from error
+        raise Refused(name, [FieldError("", what, _("See docs/imports.md for the format"))]) from error
     except (RecursionError, ValueError) as error:
         raise Refused(
-            name, [FieldError("", _("it cannot be read: too deep, or a number too long"), _("simplify it"))]
+            name,
+            [FieldError("", _("The file is nested too deeply, or has a number that is too long"), _("Simplify it"))],
         ) from error
 
 
@@ -183,7 +181,7 @@ def _no_constant(word: str) -> float:
 
 REMEDIES = {
     UNKNOWN: _("Remove it, or put it into settings"),
-    "model_type": _("Write an object with label, score, seed, source and what else is known"),
-    "model_attributes_type": _("Write an object with label, score, seed, source and what else is known"),
+    "model_type": _("Use an object with label, score, seed, source and any optional fields"),
+    "model_attributes_type": _("Use an object with label, score, seed, source and any optional fields"),
 }
 """What to do, by pydantic's type of error."""

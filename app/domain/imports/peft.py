@@ -73,8 +73,8 @@ def imported_result_of(document: Mapping[str, Any]) -> dict[str, Any]:
         raise PeftFieldMissing(
             FieldError(
                 "train_info.status",
-                _("it is %(status)s", status=short(status)),
-                _("only a run that succeeded has a result"),
+                _("The status is %(status)s, not success", status=short(status)),
+                _("Import only successful runs"),
             )
         )
     last, test = _last(train)
@@ -168,7 +168,9 @@ def _method(peft: Mapping[str, Any]) -> tuple[str, Family, str]:
     kind = str(peft.get("peft_type", "")).rpartition(".")[2]
     if not kind:
         raise PeftFieldMissing(
-            FieldError("run_info.peft_config.peft_type", _("it is not there"), _("PEFT's type, such as LORA"))
+            FieldError(
+                "run_info.peft_config.peft_type", _("This field is required"), _("Add the PEFT type, such as LORA")
+            )
         )
     return NAMES.get(kind, (kind, "low-rank", kind.lower().replace("_", "-")))
 
@@ -189,11 +191,15 @@ def _last(train: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
     rows = train.get("metrics")
     if not isinstance(rows, list) or not rows or not isinstance(rows[-1], Mapping):
         raise PeftFieldMissing(
-            FieldError("train_info.metrics", _("there are none"), _("a list whose last entry has 'test accuracy'"))
+            FieldError(
+                "train_info.metrics", _("There are no metrics"), _("Add a list whose last entry has 'test accuracy'")
+            )
         )
     if "test accuracy" not in rows[-1]:
         where = f"train_info.metrics.{len(rows) - 1}.test accuracy"
-        raise PeftFieldMissing(FieldError(where, _("it is not there"), _("the accuracy on the test split, a fraction")))
+        raise PeftFieldMissing(
+            FieldError(where, _("This field is required"), _("Add the accuracy on the test split, as a fraction"))
+        )
     return rows[-1], rows[-1]["test accuracy"]
 
 
@@ -221,5 +227,7 @@ def _part(document: Mapping[str, Any], path: str, *, optional: bool = False) -> 
 
 def _object(path: str, found: object) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
-        raise PeftFieldMissing(FieldError(path, _("it is no object"), _("what PEFT's suite writes there")))
+        raise PeftFieldMissing(
+            FieldError(path, _("Must be an object"), _("Keep what the PEFT benchmark suite writes there"))
+        )
     return found

@@ -33,7 +33,7 @@ def _number(value: object) -> object:
     """JSON's true is no number, and neither is a number in quotes."""
     if isinstance(value, bool | str):
         raise invalid_field(
-            "", _("a number is wanted, not %(value)s", value=short(value)), _("write it without quotes, such as 0.47")
+            "", _("Must be a number, not %(value)s", value=short(value)), _("Write it without quotes, such as 0.47")
         )
     return _countable("", value)
 
@@ -42,7 +42,7 @@ def _countable(where: str, value: object) -> object:
     """A number that is one here too: 1e999 is infinity to a reader of JSON, and would be kept as nothing at all."""
     if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
         raise invalid_field(
-            where, _("the number is too large to be kept"), _("at most 1.8e308; a setting may be a text, in quotes")
+            where, _("The number is too large to store"), _("Use at most 1.8e308, or put a setting in quotes")
         )
     return value
 
@@ -50,11 +50,12 @@ def _countable(where: str, value: object) -> object:
 def _fraction(value: object) -> object:
     value = _number(value)
     if isinstance(value, int | float) and not 0 <= value <= 1:
-        meant = f": {value:g} % is written {value / 100:g}" if 1 < value <= 100 else ""
         raise invalid_field(
             "",
-            _("a score is a fraction from 0 to 1, not %(value)g", value=value),
-            _("divide by its largest value%(meant)s", meant=meant),
+            _("A score is a fraction from 0 to 1, not %(value)g", value=value),
+            _("Write %(percent)g %% as %(fraction)g", percent=value, fraction=value / 100)
+            if 1 < value <= 100
+            else _("Divide by its largest value"),
         )
     return value
 
@@ -117,13 +118,13 @@ class ImportedResult(BaseModel):
         if scores is not None and not 1 <= len(scores) <= MOST_ITEMS:
             raise invalid_field(
                 "",
-                _("there are %(scores)s items", scores=len(scores)),
-                _("from 1 to %(most_items)s, or leave item_scores out", most_items=MOST_ITEMS),
+                _("item_scores has %(scores)s items", scores=len(scores)),
+                _("Give 1 to %(most)s items, or leave item_scores out", most=MOST_ITEMS),
             )
         for name in scores or ():
             if not name.strip() or not name.isprintable():
-                what = _("the item name %(name)s is empty or cannot be printed", name=short(name))
-                raise invalid_field("", what, _("give each item a plain name"))
+                what = _("The item name %(name)s is empty or not printable", name=short(name))
+                raise invalid_field("", what, _("Give each item a printable name"))
         return scores
 
     @field_validator("settings")
@@ -133,8 +134,8 @@ class ImportedResult(BaseModel):
         if len(flat) > MOST_SETTINGS:
             raise invalid_field(
                 "",
-                _("there are %(flat)s settings", flat=len(flat)),
-                _("at most %(most_settings)s: keep what differs", most_settings=MOST_SETTINGS),
+                _("The result has %(settings)s settings", settings=len(flat)),
+                _("Keep at most %(most)s: those that differ", most=MOST_SETTINGS),
             )
         return flat
 
@@ -143,35 +144,39 @@ class ImportedResult(BaseModel):
         if self.method in METHODS and self.family not in (None, METHODS[self.method].family):
             raise invalid_field(
                 "family",
-                _("%(method)s is of the family %(family)s", method=self.method, family=METHODS[self.method].family),
-                _("leave family out"),
+                _(
+                    "%(method)s belongs to the family %(family)s",
+                    method=self.method,
+                    family=METHODS[self.method].family,
+                ),
+                _("Leave family out"),
             )
         if self.method not in METHODS and self.family is None:
             known = ", ".join(METHODS)
             raise invalid_field(
                 "method",
-                _("it is not said what adapts the model"),
-                _("one of %(known)s; or give its family too", known=known),
+                _("The method is unknown"),
+                _("Choose from: %(known)s; or add the family of another method", known=known),
             )
         trains, total = self.trainable_parameters, self.total_parameters
         if trains is not None and total is not None and trains > total:
             raise invalid_field(
                 "trainable_parameters",
-                _("%(trains)s of %(total)s parameters cannot train", trains=trains, total=total),
-                _("at most all of them"),
+                _("%(trains)s of %(total)s parameters cannot be trainable", trains=trains, total=total),
+                _("Use at most the total"),
             )
         if self.item_scores is not None:
             mean = sum(self.item_scores.values()) / len(self.item_scores)
             if self.items not in (None, len(self.item_scores)):
                 what = _(
-                    "items says %(items)s, and item_scores has %(item_scores)s",
+                    "items is %(items)s, but item_scores has %(item_scores)s items",
                     items=self.items,
                     item_scores=len(self.item_scores),
                 )
-                raise invalid_field("items", what, _("leave items out, or mend item_scores"))
+                raise invalid_field("items", what, _("Leave items out, or correct item_scores"))
             if not isclose(mean, self.score, abs_tol=ROUNDING):
-                what = _("the score is %(score)g, and the mean of item_scores %(mean)g", score=self.score, mean=mean)
-                raise invalid_field("score", what, _("give the mean of item_scores"))
+                what = _("The score is %(score)g, but the mean of item_scores is %(mean)g", score=self.score, mean=mean)
+                raise invalid_field("score", what, _("Give the mean of item_scores"))
         return self
 
     @property
@@ -205,14 +210,14 @@ def flattened(settings: Mapping[str, Any], path: str = "", depth: int = 1) -> di
         where = f"{path}.{name}" if path else name
         if not name.strip() or not name.isprintable() or len(where) > 200:
             raise invalid_field(
-                where[:60], _("the name of a setting cannot be printed or is too long"), _("a short, plain name")
+                where[:60], _("The name of a setting is not printable or too long"), _("Use a short, printable name")
             )
         if isinstance(value, Mapping):
             if depth >= LONGEST_NESTING:
                 raise invalid_field(
                     where,
-                    _("objects are nested too deeply"),
-                    _("at most %(longest_nesting)s levels", longest_nesting=LONGEST_NESTING),
+                    _("Objects are nested too deeply"),
+                    _("Nest at most %(levels)s levels", levels=LONGEST_NESTING),
                 )
             within = flattened(value, where, depth + 1)
             if twice := next((path for path in within if path in flat), None):
@@ -230,15 +235,15 @@ def flattened(settings: Mapping[str, Any], path: str = "", depth: int = 1) -> di
         else:
             raise invalid_field(
                 where,
-                _("%(name)s is no setting", name=type(value).__name__),
-                _("a text, a number, true, false or null"),
+                _("A setting cannot be of type %(type)s", type=type(value).__name__),
+                _("Use a string, a number, true, false or null"),
             )
     return flat
 
 
 def _twice(where: str) -> PydanticCustomError:
     return invalid_field(
-        where, _("the setting is there twice: in an object, and with dots in its name"), _("leave one of them out")
+        where, _("The setting is given twice: in an object, and with dots in its name"), _("Leave one of them out")
     )
 
 
@@ -246,12 +251,12 @@ def _listed(where: str, values: list[Any]) -> str:
     try:
         return ", ".join(map(str, values))
     except RecursionError:
-        raise invalid_field(where, _("lists are nested too deeply"), _("a list of plain values")) from None
+        raise invalid_field(where, _("Lists are nested too deeply"), _("Use a list of plain values")) from None
 
 
 def _text(where: str, value: str) -> str:
     """One line of at most 500 characters."""
     line = " ".join(value.split())
     if not line.isprintable():
-        raise invalid_field(where, _("it holds a character that cannot be printed"), _("remove it"))
+        raise invalid_field(where, _("The value contains a character that cannot be printed"), _("Remove it"))
     return line if len(line) <= 500 else f"{line[:499]}…"

@@ -104,28 +104,28 @@ class BottleneckAdapterSpec(Method):
         if not model.blocks:
             return FieldError(
                 "kind",
-                _("%(architecture)s has no transformer blocks to put adapters into", architecture=model.architecture),
-                _("use LoRA"),
+                _("%(architecture)s has no transformer blocks to add adapters to", architecture=model.architecture),
+                _("Use LoRA"),
             )
         found = {(model.block_of(m.name), which) for m, which in _projections(model)}
         for number, block in enumerate(model.blocks):
             if (number, "feed-forward") not in found:
                 inside = [m for m in model.linear if model.block_of(m.name) == number]
                 what = _(
-                    "no output projection of a feed-forward is known in %(block)s of %(architecture)s (its "
-                    "linear layers: %(value)s)",
+                    "The output projection of the feed-forward in %(block)s of %(architecture)s is unknown (linear "
+                    "layers: %(layers)s)",
                     block=block,
                     architecture=model.architecture,
-                    value=", ".join(short_names(inside)) or "none",
+                    layers=", ".join(short_names(inside)) or "none",
                 )
-                return FieldError("kind", what, _("use LoRA, which fits any linear layer"))
+                return FieldError("kind", what, _("Use LoRA, which works on any linear layer"))
             if self.placement == "houlsby" and (number, "attention") not in found:
                 what = _(
-                    "no output projection of an attention is known in %(block)s of %(architecture)s",
+                    "The output projection of the attention in %(block)s of %(architecture)s is unknown",
                     block=block,
                     architecture=model.architecture,
                 )
-                return FieldError("placement", what, _('"pfeiffer", which needs the feed-forward alone'))
+                return FieldError("placement", what, _('Use "pfeiffer", which needs only the feed-forward'))
         return None
 
     def advice(self, model: TaskModel) -> list[FieldError]:
@@ -134,15 +134,15 @@ class BottleneckAdapterSpec(Method):
         if not narrow or self.bottleneck_size < narrow:
             return []
         what = _(
-            "a bottleneck of %(bottleneck_size)s is no narrower than the model, whose width is %(narrow)s",
-            bottleneck_size=self.bottleneck_size,
-            narrow=narrow,
+            "A bottleneck of %(size)s is not narrower than the model, whose width is %(width)s",
+            size=self.bottleneck_size,
+            width=narrow,
         )
         return [
             FieldError(
                 "bottleneck_size",
                 what,
-                _("the paper takes 8 to 256 of 1,024: try %(narrow)s", narrow=max(1, narrow // 16)),
+                _("The paper uses 8 to 256 for a width of 1,024: try %(size)s", size=max(1, narrow // 16)),
             )
         ]
 

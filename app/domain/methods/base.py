@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, matching, short_names
 from app.domain.models.patterns import LONGEST, matcher
 from app.domain.runs.capabilities import Capability
@@ -64,8 +64,8 @@ class Method(BaseModel):
     """What a worker must be able to do."""
     unchanged: ClassVar[Unchanged | None] = None
     """Why there is no ΔW: what trains instead of the base model's matrices. None: it changes some of them."""
-    without: ClassVar[Mapping[str, str]] = {}
-    """Training arguments that do not go with the method, with the reason: `packing`, `gradient_checkpointing`."""
+    without: ClassVar[Mapping[str, Message]] = {}
+    """Training arguments that do not work with the method, with the reason: `packing`, `gradient_checkpointing`."""
 
     @property
     def virtual_tokens(self) -> int:
@@ -96,16 +96,21 @@ class Method(BaseModel):
         able = ", ".join(self.facts.tasks)
         return FieldError(
             "kind",
-            _("%(name)s does not fit the task %(task)s", name=self.facts.name, task=model.task),
-            _("it fits %(able)s", able=able),
+            _("%(method)s does not support the task %(task)s", method=self.facts.name, task=model.task),
+            _("Use it for %(tasks)s", tasks=able),
         )
 
     def clash(self, training: BaseModel) -> FieldError | None:
         """A training argument that is set and does not go with the method, or None."""
         for name, why in self.without.items():
             if getattr(training, name):
-                what = _("%(name)s does not go with %(name2)s: %(why)s", name=self.facts.name, name2=name, why=why)
-                return FieldError(f"training.{name}", what, _("false, or another method"))
+                what = _(
+                    "%(method)s does not work with %(argument)s: %(why)s",
+                    method=self.facts.name,
+                    argument=name,
+                    why=why,
+                )
+                return FieldError(f"training.{name}", what, _("Set it to false, or choose another method"))
         return None
 
     def advice(self, model: TaskModel) -> list[FieldError]:
@@ -161,20 +166,22 @@ def checked_targets(targets: object) -> object:
     named = bool(names) and all(isinstance(n, str) and n.strip() and n.isprintable() for n in names)
     if not named and not (targets is None or (isinstance(targets, str) and targets.strip() and targets.isprintable())):
         raise invalid_field(
-            "", _("name at least one module"), _('a list such as ["query", "value"], a pattern, or "all-linear"')
+            "", _("No module is named"), _('Use a list such as ["query", "value"], a pattern, or "all-linear"')
         )
     if isinstance(targets, str):
         if len(targets) > LONGEST:
             raise invalid_field(
                 "",
-                _("the pattern has %(targets)s characters", targets=len(targets)),
-                _("at most %(longest)s, or a list of names", longest=LONGEST),
+                _("The pattern has %(length)s characters", length=len(targets)),
+                _("Use at most %(most)s, or a list of names", most=LONGEST),
             )
         try:
             matcher(targets.strip())
         except ValueError as error:
-            what = _("the pattern %(targets)r cannot be read: %(error)s", targets=targets, error=error)
-            raise invalid_field("", what, _("a regular expression, without look-around and references back")) from error
+            what = _("The pattern %(pattern)r is not valid: %(error)s", pattern=targets, error=error)
+            raise invalid_field(
+                "", what, _("Use a regular expression without look-around and back-references")
+            ) from error
         return targets.strip()
     return [name.strip() for name in names] or targets
 
@@ -212,7 +219,7 @@ class LinearMethod(Method):
 
     def _no_target(self, model: TaskModel) -> FieldError | None:
         real = ", ".join(short_names(model.linear))
-        remedy = _('choose from: %(real)s, or "all-linear"', real=real)
+        remedy = _('Choose from: %(modules)s, or "all-linear"', modules=real)
         if self.target_modules is None and not self.defaults(model):
             what = _("PEFT has no default target modules for %(model_type)s", model_type=model.model_type)
             return FieldError("target_modules", what, remedy)
@@ -222,14 +229,14 @@ class LinearMethod(Method):
             listed = ", ".join(repr(m) for m in missing)
             return FieldError(
                 "target_modules",
-                _("%(architecture)s has no linear module %(listed)s", architecture=model.architecture, listed=listed),
+                _("%(architecture)s has no linear module %(modules)s", architecture=model.architecture, modules=listed),
                 remedy,
             )
         if not self.targets(model):
             what = _(
-                "no linear module of %(architecture)s matches %(target_modules)r",
+                "No linear module of %(architecture)s matches %(pattern)r",
                 architecture=model.architecture,
-                target_modules=self.target_modules,
+                pattern=self.target_modules,
             )
             return FieldError("target_modules", what, remedy)
         return None
@@ -241,12 +248,12 @@ class LinearMethod(Method):
             return None
         able = ", ".join(short_names(m for m in model.linear if not m.transposed))
         what = _(
-            "%(wrong_ones)s is a Conv1D layer (weight [in, out]), which %(name)s cannot adapt",
-            wrong_ones=wrong_ones[0],
-            name=self.facts.name,
+            "%(module)s is a Conv1D layer (weight [in, out]), which %(method)s cannot adapt",
+            module=wrong_ones[0],
+            method=self.facts.name,
         )
         return FieldError(
-            "target_modules", what, _("choose from: %(able)s", able=able) if able else _("use LoRA or (IA)³")
+            "target_modules", what, _("Choose from: %(names)s", names=able) if able else _("Use LoRA or (IA)³")
         )
 
 

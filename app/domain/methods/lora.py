@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import _, at_most
 from app.domain.methods.base import (
     WRAPPED,
     LinearMethod,
@@ -61,12 +61,12 @@ class Ranked(LinearMethod):
         if thinnest is None or self.rank <= (most := min(thinnest.in_features, thinnest.out_features)):
             return None
         what = _(
-            "%(name)s is %(thinnest)s, so a rank of %(rank)s adds nothing",
-            name=thinnest.name,
-            thinnest=shape(thinnest),
+            "%(module)s is %(shape)s, so a rank of %(rank)s adds nothing",
+            module=thinnest.name,
+            shape=shape(thinnest),
             rank=self.rank,
         )
-        return FieldError(self.rank_field, what, _("at most %(most)s", most=most))
+        return FieldError(self.rank_field, what, at_most(most))
 
     def advice(self, model: TaskModel) -> list[FieldError]:
         """A rank above a quarter of the smaller side: what it costs, and the rank that would do."""
@@ -79,18 +79,18 @@ class Ranked(LinearMethod):
             return []
         cost = self.rank * (inputs + outputs)
         what = _(
-            "a rank of %(rank)s is high for %(name)s (%(thinnest)s): its A and B hold %(cost)s "
-            "numbers, %(outputs)s of the matrix itself",
+            "A rank of %(rank)s is high for %(module)s (%(shape)s): A and B have %(parameters)s parameters, "
+            "%(share)s of the matrix itself",
             rank=self.rank,
-            name=thinnest.name,
-            thinnest=shape(thinnest),
-            cost=f"{cost:,}",
-            outputs=f"{cost / (inputs * outputs):.0%}",
+            module=thinnest.name,
+            shape=shape(thinnest),
+            parameters=f"{cost:,}",
+            share=f"{cost / (inputs * outputs):.0%}",
         )
         remedy = _(
-            "the updates of fine-tuning are nearly of low rank: try %(enough)s, or at most %(enough2)s",
-            enough=min(8, enough),
-            enough2=enough,
+            "Fine-tuning updates are close to low rank: try %(usual)s, or at most %(most)s",
+            usual=min(8, enough),
+            most=enough,
         )
         return [FieldError(self.rank_field, what, remedy)]
 
@@ -155,7 +155,7 @@ class LoraSpec(LowRank, Targeted):
     def _halves(self) -> Self:
         if self.init_lora_weights == "orthogonal" and self.r % 2:
             raise invalid_field(
-                "r", _("orthogonal matrices are made in pairs of rows, and r is %(r)s", r=self.r), _("an even r")
+                "r", _("Orthogonal initialization needs an even rank, but r is %(r)s", r=self.r), _("Use an even r")
             )
         return self
 
@@ -222,13 +222,13 @@ class LoraSpec(LowRank, Targeted):
         beyond = [i for i in self.layers_to_transform or [] if not 0 <= i < len(model.blocks)]
         if not beyond:
             return None
-        what = _("%(architecture)s has no block %(beyond)s", architecture=model.architecture, beyond=beyond[0])
-        return FieldError("layers_to_transform", what, _("from 0 to %(blocks)s", blocks=len(model.blocks) - 1))
+        what = _("%(architecture)s has no block %(block)s", architecture=model.architecture, block=beyond[0])
+        return FieldError("layers_to_transform", what, _("Choose from 0 to %(last)s", last=len(model.blocks) - 1))
 
     def _no_start(self, model: TaskModel) -> FieldError | None:
         """PEFT's OLoRA decomposes the weight as it is stored, which is the wrong way round for a Conv1D."""
         stored = [m.name for m in self.targets(model) if m.transposed]
         if self.init_lora_weights != "olora" or not stored:
             return None
-        what = _("%(stored)s is a Conv1D layer (weight [in, out]), which OLoRA cannot decompose", stored=stored[0])
-        return FieldError("init_lora_weights", what, _('"pissa"'))
+        what = _("%(module)s is a Conv1D layer (weight [in, out]), which OLoRA cannot decompose", module=stored[0])
+        return FieldError("init_lora_weights", what, _('Use "pissa"'))

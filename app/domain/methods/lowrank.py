@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import _, at_most
 from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets, layer, short
 from app.domain.methods.lora import Ranked, shape
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
@@ -66,18 +66,22 @@ class AdaLoraSpec(Ranked, Targeted):
     @model_validator(mode="after")
     def _there_is_something_to_drop(self) -> Self:
         if self.target_r >= self.init_r:
-            remedy = _("below init_r, which is %(init_r)s", init_r=self.init_r)
+            remedy = _("Use less than init_r, which is %(init_r)s", init_r=self.init_r)
             raise invalid_field(
                 "target_r",
-                _("of %(init_r)s directions, %(target_r)s cannot be left", init_r=self.init_r, target_r=self.target_r),
+                _(
+                    "The target rank %(target_r)s is not below the initial rank %(init_r)s",
+                    init_r=self.init_r,
+                    target_r=self.target_r,
+                ),
                 remedy,
             )
         if self.tinit + self.tfinal >= 1:
             what = _(
-                "tinit and tfinal take %(tfinal)g of the steps, which leaves none to drop ranks in",
-                tfinal=self.tinit + self.tfinal,
+                "tinit and tfinal take %(share)g of the steps, which leaves none for pruning",
+                share=self.tinit + self.tfinal,
             )
-            raise invalid_field("tfinal", what, _("shares that sum to less than 1"))
+            raise invalid_field("tfinal", what, _("Use shares that sum to less than 1"))
         return self
 
     @property
@@ -148,14 +152,19 @@ class LohaSpec(Targeted):
         for m in self.targets(model):
             enough = isqrt(min(m.in_features, m.out_features) - 1) + 1
             if self.r > enough:
-                what = _("the product reaches rank %(r)s, and %(name)s is %(m)s", r=self.r**2, name=m.name, m=shape(m))
-                return [FieldError("r", what, _("%(enough)s reaches every rank it can have", enough=enough))]
+                what = _(
+                    "The product reaches rank %(rank)s, but %(module)s is %(shape)s",
+                    rank=self.r**2,
+                    module=m.name,
+                    shape=shape(m),
+                )
+                return [FieldError("r", what, _("Use %(enough)s, which already reaches full rank", enough=enough))]
         return []
 
 
 def _factor(value: int) -> int:
     if value == 0:
-        raise invalid_field("", _("a width has no factor 0"), _("−1, or how large the smaller factor may be"))
+        raise invalid_field("", _("0 divides no width"), _("Use −1, or the largest size of the smaller factor"))
     return value
 
 
@@ -214,17 +223,18 @@ class LokrSpec(Targeted):
             b, d = (factors(n, self.decompose_factor)[1] for n in (m.out_features, m.in_features))
             if 2 * self.r >= max(b, d):
                 what = _(
-                    "the second factor of %(name)s is %(b)s × %(d)s and trains whole, so r only scales the update",
-                    name=m.name,
-                    b=b,
-                    d=d,
+                    "The second factor of %(module)s is %(rows)s × %(columns)s and is not decomposed further, so r "
+                    "only scales the update",
+                    module=m.name,
+                    rows=b,
+                    columns=d,
                 )
                 largest = (max(b, d) - 1) // 2
                 return [
                     FieldError(
                         "r",
                         what,
-                        _("at most %(largest)s", largest=largest) if largest else _("a smaller decompose_factor"),
+                        at_most(largest) if largest else _("Use a smaller decompose_factor"),
                     )
                 ]
         return []

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from app.domain.methods.base import MethodFacts, PeftMethod, Unchanged
 from app.domain.models.architecture import TaskModel, Tensor
 from app.domain.tasks import TASKS
@@ -28,7 +28,9 @@ class VirtualTokens(PeftMethod):
 
     wrapped: ClassVar[str] = "base_model"
     unchanged: ClassVar[Unchanged | None] = "tokens"
-    without: ClassVar[Mapping[str, str]] = {"packing": "virtual tokens stand before a row, and packed rows have one"}
+    without: ClassVar[Mapping[str, Message]] = {
+        "packing": _("virtual tokens precede a row, and packed rows would share one set")
+    }
     num_virtual_tokens: int = Field(default=20, ge=1, le=4096)
     """n."""
 
@@ -72,10 +74,10 @@ class BeforeText(VirtualTokens):
         if TASKS[model.task].unit != "item":
             return None
         what = _(
-            "%(architecture)s finds the token that it classifies by its id, and virtual tokens have none",
+            "%(architecture)s finds the token that it classifies by its id, but virtual tokens have none",
             architecture=model.architecture,
         )
-        return FieldError("kind", what, _("use LoRA or (IA)³"))
+        return FieldError("kind", what, _("Use LoRA or (IA)³"))
 
 
 class PromptSpec(BeforeText):
@@ -145,11 +147,11 @@ class PTuningSpec(BeforeText):
         if (fault := super().incompatibility(model)) or alike is None:
             return fault
         what = _(
-            "%(architecture)s calls a part of its head %(alike)r, which PEFT takes for p-tuning's own network",
+            "%(architecture)s names a part of its head %(part)r, which PEFT takes for the network of p-tuning",
             architecture=model.architecture,
-            alike=alike,
+            part=alike,
         )
-        return FieldError("kind", what, _("use prompt tuning"))
+        return FieldError("kind", what, _("Use prompt tuning"))
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
         """With the number of layers where it means something."""
@@ -181,9 +183,9 @@ class PrefixSpec(VirtualTokens):
         tasks=("causal-lm", "seq2seq-lm"),
     )
     peft_type: ClassVar[str] = "PREFIX_TUNING"
-    without: ClassVar[Mapping[str, str]] = {
+    without: ClassVar[Mapping[str, Message]] = {
         **VirtualTokens.without,
-        "gradient_checkpointing": "layers that are computed again have no place for keys that come from outside",
+        "gradient_checkpointing": _("recomputed layers do not get the keys and values of the prefix"),
     }
     kind: Literal["prefix"] = "prefix"
     prefix_projection: bool = False

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import _, choose_from
 from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets, chosen, layer, short
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, short_names
 
@@ -67,13 +67,13 @@ class OftSpec(Targeted):
         if uneven is None:
             return None
         what = _(
-            "%(name)s has %(in_features)s inputs, which blocks of %(oft_block_size)s do not divide",
-            name=uneven.name,
-            in_features=uneven.in_features,
-            oft_block_size=self.oft_block_size,
+            "%(module)s has %(inputs)s inputs, which is not a multiple of %(block_size)s",
+            module=uneven.name,
+            inputs=uneven.in_features,
+            block_size=self.oft_block_size,
         )
         able = [str(b) for b in range(2, min(widths) + 1) if not any(w % b for w in widths)]
-        return FieldError("oft_block_size", what, _("one of %(able)s", able=", ".join(able)) if able else _("use LoRA"))
+        return FieldError("oft_block_size", what, choose_from(able) if able else _("Use LoRA"))
 
 
 class Ia3Spec(Targeted):
@@ -125,10 +125,10 @@ class Ia3Spec(Targeted):
             return None
         real = ", ".join(short_names(self.targets(model)))
         what = _(
-            "none of the target modules is one of feedforward_modules %(feedforward_modules)r",
+            "None of the target modules is in feedforward_modules %(feedforward_modules)r",
             feedforward_modules=self.feedforward_modules,
         )
-        return FieldError("feedforward_modules", what, _("choose from: %(real)s", real=real))
+        return FieldError("feedforward_modules", what, _("Choose from: %(names)s", names=real))
 
 
 def _group(m: LinearFacts) -> str:

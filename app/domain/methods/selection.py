@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import _, at_most
 from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel, Tensor
 
@@ -120,7 +120,7 @@ class LastLayersSpec(Selection):
                 blocks=len(model.blocks),
                 layers=self.layers,
             )
-            return FieldError("layers", what, _("at most %(blocks)s", blocks=len(model.blocks)))
+            return FieldError("layers", what, at_most(len(model.blocks)))
         return super().incompatibility(model)
 
 
@@ -149,6 +149,6 @@ class BitFitSpec(Selection):
             return FieldError(
                 "kind",
                 _("%(architecture)s has no bias vectors, which BitFit trains", architecture=model.architecture),
-                _("use LoRA"),
+                _("Use LoRA"),
             )
         return super().incompatibility(model)

@@ -128,7 +128,7 @@ class ModelRegistration(BaseModel):
         if self.source == "hub" and (not HUB_ID.fullmatch(self.location) or ".." in self.location):
             raise invalid_field(
                 "location",
-                _("%(location)r is no id of a hub model", location=self.location),
-                _("such as google-t5/t5-small"),
+                _("%(location)r is not the id of a model on the Hugging Face hub", location=self.location),
+                _("Use an id such as google-t5/t5-small"),
             )
         return self

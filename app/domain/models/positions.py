@@ -8,7 +8,7 @@ The worker asks the same of the loaded model (`worker.engine.data.batches`, `wor
 """
 
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import _, at_most
 from app.domain.methods import AnyMethod
 from app.domain.models.base_model import ModelFacts
 from app.domain.runs.training import TrainingBudget
@@ -25,15 +25,15 @@ def too_long(facts: ModelFacts, training: TrainingBudget, *, writes: bool) -> li
             limit=limit,
             max_length=training.max_length,
         )
-        found.append(FieldError("training.max_length", what, _("at most %(limit)s", limit=limit)))
+        found.append(FieldError("training.max_length", what, at_most(limit)))
     if limit is not None and writes and training.max_new_tokens >= limit:
         what = _(
-            "%(architecture)s has %(limit)s positions, and %(max_new_tokens)s new tokens leave none for a prompt",
+            "%(architecture)s has %(limit)s positions, and %(max_new_tokens)s new tokens leave no room for a prompt",
             architecture=facts.architecture,
             limit=limit,
             max_new_tokens=training.max_new_tokens,
         )
-        found.append(FieldError("training.max_new_tokens", what, _("at most %(limit)s", limit=limit - 1)))
+        found.append(FieldError("training.max_new_tokens", what, at_most(limit - 1)))
     return found
 
 
@@ -46,24 +46,24 @@ def crowded(
     seen = facts.tasks.get(task)
     if limit is None or seen is None:
         return None
-    others = [("max_length", training.max_length, f"a max_length of {training.max_length}")]
+    others = [("max_length", training.max_length, _("a max_length of %(max_length)s", max_length=training.max_length))]
     if writes and not seen.encoder_decoder:
         new = training.max_new_tokens
-        others.append(("max_new_tokens", new + 1, f"{new} new tokens behind a prompt"))
+        others.append(("max_new_tokens", new + 1, _("%(new)s new tokens after a prompt", new=new)))
     for name, taken, said in others:
         left = limit - taken
         if 0 <= left < virtual:
             what = _(
-                "%(virtual)s virtual tokens and %(said)s are more than the %(limit)s positions of %(architecture)s",
+                "%(virtual)s virtual tokens and %(others)s exceed the %(limit)s positions of %(architecture)s",
                 virtual=virtual,
-                said=said,
+                others=said,
                 limit=limit,
                 architecture=facts.architecture,
             )
             remedy = (
-                _("at most %(left)s, or a smaller %(name)s", left=left, name=name)
+                _("Use at most %(left)s, or a smaller %(argument)s", left=left, argument=name)
                 if left
-                else _("a smaller %(name)s", name=name)
+                else _("Use a smaller %(argument)s", argument=name)
             )
             return FieldError("num_virtual_tokens", what, remedy)
     return None

@@ -31,12 +31,10 @@ _GOLDEN = (5**0.5 - 1) / 2
 UNCHANGED: dict[Unchanged, str] = {
     "head": _("Only the new head trains: no matrix of the base model changes, so there is no ΔW."),
     "biases": _("Only bias vectors and the head train: no matrix of the base model changes, so there is no ΔW."),
-    "tokens": _(
-        "What trains are virtual tokens before the text: no matrix of the base model changes, so there is no ΔW."
-    ),
+    "tokens": _("Only virtual tokens before the text train: no matrix of the base model changes, so there is no ΔW."),
     "networks": _(
-        "What trains are small networks behind the projections, with a bend in them: no matrix added to W does the "
-        "same, so there is no ΔW."
+        "Small nonlinear networks behind the projections train: they are not equivalent to a matrix "
+        "added to W, so there is no ΔW."
     ),
 }
 """Why a method has no ΔW."""

@@ -42,16 +42,18 @@ LONGEST_CONFIG = 200_000
 
 
 def _storable(config: dict[str, Any]) -> dict[str, Any]:
-    remedy = _("give what the model's config.json holds")
+    remedy = _("Paste the contents of the model's config.json")
     try:
         text = json.dumps(config, allow_nan=False, ensure_ascii=False)
         text.encode()
     except (ValueError, RecursionError) as error:
-        raise invalid_field("", _("the config holds what JSON cannot (%(error)s)", error=error), remedy) from error
+        raise invalid_field(
+            "", _("The config has a value that JSON does not allow (%(error)s)", error=error), remedy
+        ) from error
     if len(text) > LONGEST_CONFIG or "\\u0000" in text:
         raise invalid_field(
             "",
-            _("the config is longer than %(longest_config)s characters, or holds NUL", longest_config=LONGEST_CONFIG),
+            _("The config is longer than %(most)s characters, or contains NUL", most=LONGEST_CONFIG),
             remedy,
         )
     return config
@@ -77,12 +79,12 @@ class EstimateSpec(BaseModel):
     @model_validator(mode="after")
     def _one_model(self) -> "EstimateSpec":
         if self.base_model is None and self.config is None:
-            raise invalid_field("base_model", _("neither a base model nor a config is given"), _("give one of them"))
+            raise invalid_field("base_model", _("Neither a base model nor a config is given"), _("Give one of them"))
         if self.base_model is not None and self.config is not None:
-            raise invalid_field("config", _("both a base model and a config are given"), _("leave one of them out"))
+            raise invalid_field("config", _("Both a base model and a config are given"), _("Leave one of them out"))
         if self.config is not None and not isinstance(self.config.get("model_type"), str):
             raise invalid_field(
-                "config.model_type", _("the config does not say which architecture it is of"), _("such as llama")
+                "config.model_type", _("The config does not name its model_type"), _("Add model_type, such as llama")
             )
         return self
 

@@ -18,18 +18,18 @@ def _writable(note: str) -> str:
     for place, sign in enumerate(note):
         if not sign.isprintable() and sign not in "\n\t":
             what = _(
-                "the note has a character that cannot be seen, U+%(sign)04X, at place %(place)s",
-                sign=ord(sign),
-                place=place + 1,
+                "The note has an invisible character, U+%(code)04X, at position %(position)s",
+                code=ord(sign),
+                position=place + 1,
             )
-            raise invalid_field("", what, _("remove it"))
+            raise invalid_field("", what, _("Remove it"))
     if len(note) > LONGEST_NOTE:
         what = _(
-            "the note has %(note)s characters, and at most %(longest_note)s are kept",
-            note=f"{len(note):,}",
-            longest_note=f"{LONGEST_NOTE:,}",
+            "The note has %(length)s characters, more than the limit of %(most)s",
+            length=f"{len(note):,}",
+            most=f"{LONGEST_NOTE:,}",
         )
-        raise invalid_field("", what, _("shorten it, or link to a longer text"))
+        raise invalid_field("", what, _("Shorten it, or link to a longer text"))
     return note
 
 
@@ -37,15 +37,11 @@ def _one_tag(tag: str) -> str:
     if len(tag) > LONGEST_TAG:
         raise invalid_field(
             "",
-            _(
-                "the tag %(longest_tag)s… is longer than %(longest_tag2)s characters",
-                longest_tag=tag[:LONGEST_TAG],
-                longest_tag2=LONGEST_TAG,
-            ),
-            _("shorten it"),
+            _("The tag %(tag)s… is longer than %(most)s characters", tag=tag[:LONGEST_TAG], most=LONGEST_TAG),
+            _("Shorten it"),
         )
     if "," in tag:
-        raise invalid_field("", _("the tag %(tag)s has a comma, which parts tags", tag=tag), _("leave it out"))
+        raise invalid_field("", _("The tag %(tag)s contains a comma, which separates tags", tag=tag), _("Leave it out"))
     return tag
 
 
@@ -54,8 +50,8 @@ def _few_tags(tags: list[str]) -> list[str]:
     if len(tags) > MOST_TAGS:
         raise invalid_field(
             "",
-            _("there are %(tags)s tags, and at most %(most_tags)s are kept", tags=len(tags), most_tags=MOST_TAGS),
-            _("remove some"),
+            _("There are %(tags)s tags, more than the limit of %(most)s", tags=len(tags), most=MOST_TAGS),
+            _("Remove some"),
         )
     return tags
 

@@ -1,21 +1,23 @@
-"""What not every worker can do. A method names what it needs of one; a worker says what it can when it starts."""
+"""Capabilities that not every worker has. A method names those it needs; a worker reports its own when it starts."""
 
 from typing import Literal, NamedTuple
+
+from app.domain.messages import Message, _
 
 Capability = Literal["qlora"]
 
 
 class CapabilityFacts(NamedTuple):
-    """What is wrong where no worker has it, and what to do."""
+    """What to say where no worker has it."""
 
-    lacking: str
+    lacking: Message
     """Follows the names of the workers: `none of the workers (…) …`."""
-    remedy: str
+    remedy: Message
 
 
 CAPABILITIES: dict[Capability, CapabilityFacts] = {
     "qlora": CapabilityFacts(
-        "has bitsandbytes, which holds weights in four bits",
-        'install it beside a worker with pip install "vezna[qlora]" and start the worker again, or choose LoRA',
+        _("has bitsandbytes, which QLoRA needs for weights in four bits"),
+        _('Install it on a worker with pip install "vezna[qlora]" and restart the worker, or choose LoRA'),
     ),
 }

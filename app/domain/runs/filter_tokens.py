@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from app.domain.errors import FieldError, Invalid
-from app.domain.messages import _
+from app.domain.messages import Message, _
 
 LONGEST = 1000
 """Characters of a filter."""
@@ -28,8 +28,9 @@ _PATTERN = re.compile(
 class FilterError(Invalid):
     """A filter that cannot be read: where, why, and what was expected. `column` counts from 1."""
 
-    def __init__(self, column: int, message: str, remedy: str) -> None:
-        super().__init__(f"{message} (column {column} of the filter)", [FieldError("filter", message, remedy, column)])
+    def __init__(self, column: int, message: Message, remedy: Message) -> None:
+        error = FieldError("filter", message, remedy, column)
+        super().__init__(_("%(error)s (column %(column)s of the filter)", error=message, column=column), [error])
         self.column = column
         self.what = message
         self.remedy = remedy
@@ -52,9 +53,7 @@ class Word:
 def words(text: str) -> list[Word]:
     """Cut a filter into words, the last of them its end. Raises FilterError."""
     if len(text) > LONGEST:
-        raise FilterError(
-            LONGEST + 1, _("a filter has at most %(longest)s characters", longest=LONGEST), _("leave something out")
-        )
+        raise FilterError(LONGEST + 1, _("A filter has at most %(most)s characters", most=LONGEST), _("Shorten it"))
     found: list[Word] = []
     place = 0
     while place < len(text):
@@ -81,10 +80,11 @@ def _word(match: re.Match[str], text: str) -> Word:
 def _unreadable(text: str, place: int) -> FilterError:
     sign = text[place]
     if sign in "\"'":
-        return FilterError(place + 1, _("a quoted text has no end"), _("close it with %(sign)s", sign=sign))
-    shown = f"`{sign}`" if sign.isprintable() else f"the character U+{ord(sign):04X}"
-    remedy = {"&": "write and", "|": "write or", "!": "write not, or !="}.get(sign, "remove it, or put it in quotes")
-    return FilterError(place + 1, _("%(shown)s means nothing here", shown=shown), remedy)
+        return FilterError(place + 1, _("A quoted string is not closed"), _("Close it with %(sign)s", sign=sign))
+    shown = f"`{sign}`" if sign.isprintable() else _("the character U+%(code)04X", code=ord(sign))
+    remedies = {"&": _("Write and"), "|": _("Write or"), "!": _("Write not, or !=")}
+    remedy = remedies.get(sign, _("Remove it, or put it in quotes"))
+    return FilterError(place + 1, _("%(shown)s is not valid here", shown=shown), remedy)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Literal, TypeAlias, cast
 
-from app.domain.messages import _
+from app.domain.messages import Message, _, choose_from
 from app.domain.runs.fields import FIELDS, NAMES, UNITS, Field
 from app.domain.runs.filter_tokens import FilterError, Word, nearest, words
 from app.domain.runs.status import RunStatus
@@ -144,7 +144,7 @@ def parse(text: str) -> Condition | None:
     found = _Reader(read)
     condition = found.either(0)
     if found.here.kind != "end":
-        raise found.expected("`and`, `or` or the end")
+        raise found.expected(_("`and`, `or` or the end"))
     return condition
 
 
@@ -172,10 +172,9 @@ class _Reader:
             return True
         return False
 
-    def expected(self, what: str) -> FilterError:
-        return FilterError(
-            self.here.column, _("%(shown)s stands where something else is expected", shown=self.here.shown), what
-        )
+    def expected(self, what: Message) -> FilterError:
+        message = _("%(shown)s is unexpected here", shown=self.here.shown)
+        return FilterError(self.here.column, message, _("Write %(what)s", what=what))
 
     def either(self, depth: int) -> Condition:
         parts = [self.both(depth)]
@@ -192,26 +191,30 @@ class _Reader:
     def one(self, depth: int) -> Condition:
         self._parts += 1
         if depth > DEEPEST or self._parts > MOST_PARTS:
-            most = f"{DEEPEST} levels deep" if depth > DEEPEST else f"{MOST_PARTS} parts long"
-            raise FilterError(self.here.column, _("a filter is at most %(most)s", most=most), _("ask for less at once"))
+            most = (
+                _("A filter is at most %(most)s levels deep", most=DEEPEST)
+                if depth > DEEPEST
+                else _("A filter has at most %(most)s parts", most=MOST_PARTS)
+            )
+            raise FilterError(self.here.column, most, _("Simplify it"))
         if self.meets("not"):
             return Not(self.one(depth + 1))
         if self.meets("("):
             inside = self.either(depth + 1)
             if not self.meets(")"):
-                raise self.expected("`)`, `and` or `or`")
+                raise self.expected(_("`)`, `and` or `or`"))
             return inside
         return self.comparison()
 
     def comparison(self) -> Condition:
         if self.here.kind != "name":
-            raise self.expected("a field such as `accuracy`, a state such as `failed`, `not` or `(`")
+            raise self.expected(_("a field such as `accuracy`, a state such as `failed`, `not` or `(`"))
         if self.here.written.lower() in STATES:
             return Is(self.take().written.lower())
         field = self.field()
         if self.meets("not"):
             if not self.meets("in"):
-                raise self.expected("`in` after `not`")
+                raise self.expected(_("`in` after `not`"))
             return Not(OneOf(field.name, self.several(field)))
         if self.meets("in"):
             return OneOf(field.name, self.several(field))
@@ -225,9 +228,9 @@ class _Reader:
             return field
         near = nearest(word.written, [*NAMES, *STATES])
         remedy = (
-            _("did you mean `%(near)s`?", near=near)
+            _("Did you mean `%(near)s`?", near=near)
             if near
-            else _("fields are %(fields)s; states %(states)s", fields=", ".join(FIELDS), states=", ".join(STATES))
+            else _("Fields are %(fields)s; states are %(states)s", fields=", ".join(FIELDS), states=", ".join(STATES))
         )
         raise FilterError(word.column, _("`%(written)s` is not a field", written=word.written), remedy)
 
@@ -238,28 +241,31 @@ class _Reader:
         if word.kind == "sign" and sign in able:
             self._place += 1
             return cast(Sign, sign)
-        wanted = _("one of %(able)s or `in (…)`", able=" ".join(able))
+        wanted = _("Use one of %(operators)s or `in (…)`", operators=" ".join(able))
         if word.kind == "sign" and sign in (*_ORDERED, "~"):
             what = (
-                _("a text, which has no order") if field.kind == "text" else _("no text, which could contain another")
+                _("`%(name)s` is a string, which has no order", name=field.name)
+                if field.kind == "text"
+                else _("`%(name)s` is not a string, so it cannot contain another", name=field.name)
             )
-            raise FilterError(word.column, _("`%(name)s` is %(what)s", name=field.name, what=what), wanted)
-        raise self.expected(f"{wanted} after `{field.name}`")
+            raise FilterError(word.column, what, wanted)
+        message = _("`%(name)s` needs an operator", name=field.name)
+        raise FilterError(word.column, message, wanted)
 
     def several(self, field: Field) -> tuple[Value, ...]:
         if not self.meets("("):
-            raise self.expected("`(` and the values, with commas between")
+            raise self.expected(_("`(` and the values, with commas between"))
         values = [self.value(field)]
         while self.meets(","):
             if len(values) == MOST_VALUES:
                 raise FilterError(
                     self.here.column,
-                    _("a list has at most %(most_values)s values", most_values=MOST_VALUES),
-                    _("ask for a range"),
+                    _("A list has at most %(most)s values", most=MOST_VALUES),
+                    _("Use a range"),
                 )
             values.append(self.value(field))
         if not self.meets(")"):
-            raise self.expected("`,` or `)`")
+            raise self.expected(_("`,` or `)`"))
         return tuple(values)
 
     def value(self, field: Field) -> Value:
@@ -276,18 +282,20 @@ class _Reader:
             return _ESCAPED.sub(r"\1", self.take().written[1:-1])
         if self.here.kind == "name":
             return self.take().written
-        raise self.expected('a text in quotes, such as "lora"')
+        raise self.expected(_('a string in quotes, such as "lora"'))
 
     def time(self) -> datetime:
         if self.here.kind not in ("time", "text"):
-            raise self.expected("a day or a time, such as 2026-11-12 or 2026-11-12T14:00")
+            raise self.expected(_("a date or a time, such as 2026-11-12 or 2026-11-12T14:00"))
         word = self.take()
         try:
             found = datetime.fromisoformat(word.written.strip("\"'"))
             return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
         except (ValueError, OverflowError):
             raise FilterError(
-                word.column, _("%(shown)s is no day", shown=word.shown), _("such as 2026-11-12 or 2026-11-12T14:00")
+                word.column,
+                _("%(shown)s is not a date", shown=word.shown),
+                _("Use a date such as 2026-11-12 or 2026-11-12T14:00"),
             ) from None
 
     def number(self, field: Field) -> int | float:
@@ -297,10 +305,14 @@ class _Reader:
         factor = self.unit(field, word)
         value = float(word.written) * factor if factor != 1 else _plain(word.written)
         if not isfinite(value) or abs(value) >= 2**63:
-            raise FilterError(word.column, _("`%(written)s` is too large", written=word.written), EXAMPLES[field.kind])
+            raise FilterError(
+                word.column,
+                _("`%(written)s` is too large", written=word.written),
+                _("Write %(what)s", what=EXAMPLES[field.kind]),
+            )
         if field.kind == "fraction" and factor == 1 and abs(value) > 1:
-            meant = _("write %(written)s %% or %(written2)g", written=word.written, written2=float(word.written) / 100)
-            raise FilterError(word.column, _("`%(name)s` lies between 0 and 1", name=field.name), meant)
+            meant = _("Write %(percent)s %% or %(fraction)g", percent=word.written, fraction=float(word.written) / 100)
+            raise FilterError(word.column, _("`%(name)s` is between 0 and 1", name=field.name), meant)
         return round(value) if field.kind in ("bytes", "count") and value == round(value) else value
 
     def unit(self, field: Field, number: Word) -> float:
@@ -309,32 +321,28 @@ class _Reader:
         word = self.here
         if word.kind == "name" or word.written == "%":
             if word.written not in units:
-                known = (
-                    _("one of %(units)s", units=", ".join(units))
-                    if units
-                    else _("`%(name)s` has no unit", name=field.name)
-                )
+                known = choose_from(units) if units else _("`%(name)s` has no unit", name=field.name)
                 raise FilterError(
                     word.column,
-                    _("`%(written)s` is no unit of `%(name)s`", written=word.written, name=field.name),
+                    _("`%(written)s` is not a unit of `%(name)s`", written=word.written, name=field.name),
                     known,
                 )
             self._place += 1
             return units[word.written]
         if field.kind == "bytes" and float(number.written):
-            remedy = _("such as %(written)s MiB", written=number.written)
+            remedy = _("Write, for example, %(written)s MiB", written=number.written)
             raise FilterError(
-                word.column, _("`%(name)s` needs a unit: bytes, MiB and GiB are far apart", name=field.name), remedy
+                word.column, _("`%(name)s` needs a unit, such as bytes, MiB or GiB", name=field.name), remedy
             )
         return 1
 
 
 EXAMPLES = {
-    "fraction": "a number such as 0.9 or 90 %",
-    "bytes": "a number with its unit, such as 2 GiB",
-    "seconds": "a number of seconds, or with its unit, such as 5 min",
-    "count": "a number such as 8 or 1.5 M",
-    "number": "a number such as 2e-5",
+    "fraction": _("a number such as 0.9 or 90 %"),
+    "bytes": _("a number with its unit, such as 2 GiB"),
+    "seconds": _("a number of seconds, or with its unit, such as 5 min"),
+    "count": _("a number such as 8 or 1.5 M"),
+    "number": _("a number such as 2e-5"),
 }
 
 

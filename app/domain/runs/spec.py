@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.domain.messages import _
+from app.domain.messages import _, choose_from
 from app.domain.methods import MethodSpec
 from app.domain.names import Name
 from app.domain.runs.training import TrainingArguments
@@ -49,12 +49,12 @@ def check_metric(task: Task, metric: MetricName | None, general_text: str | None
     if metric is not None and metric not in able:
         raise invalid_field(
             "metric",
-            _("a verdict on %(task)s cannot rest on %(metric)s", task=task, metric=metric),
-            _("one of %(able)s", able=", ".join(able)),
+            _("The metric %(metric)s cannot decide a verdict on %(task)s", task=task, metric=metric),
+            choose_from(able),
         )
     if general_text is not None and TASKS[task].adds_head:
         raise invalid_field(
             "general_text",
-            _("forgetting is measured on language models, not on %(task)s", task=task),
-            _("leave it out"),
+            _("Forgetting is measured on language models, not on %(task)s", task=task),
+            _("Leave it out"),
         )

@@ -15,7 +15,7 @@ LearningRate = Annotated[float, Field(gt=0, le=MAX_LEARNING_RATE)]
 def _not_a_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise invalid_field(
-            "", _("a seed is a whole number, not true or false"), _("a whole number from 0 to 4294967295")
+            "", _("A seed is a whole number, not true or false"), _("Use a whole number from 0 to 4294967295")
         )
     return value
 
@@ -68,7 +68,7 @@ class TrainingBudget(BaseModel):
     def _check_eval_steps(self) -> Self:
         if self.eval_strategy == "steps" and self.eval_steps is None:
             raise invalid_field(
-                "eval_steps", _("eval_strategy is steps, and eval_steps does not say how many"), _("such as 100")
+                "eval_steps", _('eval_strategy is "steps", but eval_steps is missing'), _("Set it to, for example, 100")
             )
         return self
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.domain.messages import _
+from app.domain.messages import _, choose_from
 from app.domain.methods import MethodSpec
 from app.domain.names import Line, Name
 from app.domain.runs.spec import RunSpec, check_metric
@@ -40,7 +40,7 @@ class ArmSpec(BaseModel):
         for place, rate in enumerate(rates or []):
             if rate in (rates or [])[:place]:
                 raise invalid_field(
-                    str(place), _("the rate %(rate)g is there twice", rate=rate), _("change or remove it")
+                    str(place), _("The rate %(rate)g is given twice", rate=rate), _("Change or remove it")
                 )
         return rates
 
@@ -120,7 +120,9 @@ class StudySpec(BaseModel):
         for place, seed in enumerate(seeds):
             if seed in seeds[:place]:
                 raise invalid_field(
-                    str(place), _("a seed is there twice"), _("change or remove it: repeated, it adds no information")
+                    str(place),
+                    _("A seed is given twice"),
+                    _("Change or remove it: a repeated seed adds no information"),
                 )
         return seeds
 
@@ -129,11 +131,11 @@ class StudySpec(BaseModel):
     def _name_what_arms_do_not_share(cls, training: object) -> object:
         if isinstance(training, dict) and "learning_rate" in training:
             raise invalid_field(
-                "learning_rate", _("the arms of a study have learning rates of their own"), _("give it to each arm")
+                "learning_rate", _("Each arm of a study has its own learning rate"), _("Set it on each arm")
             )
         if isinstance(training, dict) and "seed" in training:
             raise invalid_field(
-                "seed", _("the runs of a study have seeds of their own"), _("list them as the study's seeds")
+                "seed", _("Each run of a study has its own seed"), _("Set the seeds of the study instead")
             )
         return training
 
@@ -151,21 +153,21 @@ class StudySpec(BaseModel):
             if title in titles[:place]:
                 raise invalid_field(
                     f"{path}.name",
-                    _("arm %(title)r is there twice", title=title),
-                    _("give it another name or another method"),
+                    _("Two arms are named %(title)r", title=title),
+                    _("Give one of them another name or another method"),
                 )
             if owed[place] in owed[:place]:
                 first = titles[owed.index(owed[place])]
                 raise invalid_field(
                     path,
-                    _("arm %(title)r is the same as %(first)r but for its name", title=title, first=first),
-                    _("change or remove it"),
+                    _("The arm %(title)r differs from %(first)r only in its name", title=title, first=first),
+                    _("Change or remove it"),
                 )
         if self.reference and self.reference not in titles:
             raise invalid_field(
                 "reference",
-                _("the reference %(reference)r is not an arm", reference=self.reference),
-                _("name one of %(titles)s", titles=", ".join(titles)),
+                _("The reference %(reference)r is not an arm", reference=self.reference),
+                choose_from(titles),
             )
         return self
 
@@ -175,25 +177,25 @@ class StudySpec(BaseModel):
             path = f"arms.{place}.learning_rates"
             if isinstance(self.tuning, NoTuning):
                 if arm.learning_rates:
-                    what = _("arm %(title)r names rates to try, and the study tries none", title=arm.title)
-                    raise invalid_field(path, what, _("set tuning to grid, or give one learning_rate"))
+                    what = _("The arm %(title)r lists learning rates, but the study tunes none", title=arm.title)
+                    raise invalid_field(path, what, _("Set tuning to grid, or give one learning_rate"))
             elif arm.learning_rates and len(arm.learning_rates) != self.tuning.rates:
                 own, rates = len(arm.learning_rates), self.tuning.rates
                 what = _(
-                    "arm %(title)r tries %(own)s rates, where every arm tries %(rates)s: all have the same chances",
+                    "The arm %(title)r tries %(own)s learning rates, but every arm gets the same tuning budget of "
+                    "%(rates)s",
                     title=arm.title,
                     own=own,
                     rates=rates,
                 )
                 raise invalid_field(
-                    path, what, _("name %(rates)s, or set tuning.rates to %(own)s for all", rates=rates, own=own)
+                    path, what, _("List %(rates)s, or set tuning.rates to %(own)s for all arms", rates=rates, own=own)
                 )
             elif (most := max(self.rates(arm))) > MAX_LEARNING_RATE:
-                what = _("the largest rate that arm %(title)r would try is %(most)g", title=arm.title, most=most)
-                remedy = _(
-                    "at most %(max_learning_rate)g: lower it, or name learning_rates",
-                    max_learning_rate=MAX_LEARNING_RATE,
+                what = _(
+                    "The largest learning rate that the arm %(title)r would try is %(most)g", title=arm.title, most=most
                 )
+                remedy = _("Lower it to at most %(limit)g, or list learning_rates", limit=MAX_LEARNING_RATE)
                 raise invalid_field(f"arms.{place}.learning_rate", what, remedy)
         return self
 

@@ -95,11 +95,13 @@ class HalvingTuning(_Search):
     def _a_second_round_has_a_choice(self) -> "HalvingTuning":
         if self.rates < 2 * self.eta:
             what = _(
-                "%(rates)s rates, of which one in %(eta)s goes on, leave no choice for a second round",
+                "%(rates)s rates with a reduction factor of %(eta)s leave no choice for a second round",
                 rates=self.rates,
                 eta=self.eta,
             )
-            raise invalid_field("rates", what, _("at least %(eta)s, or a smaller eta, or a grid", eta=2 * self.eta))
+            raise invalid_field(
+                "rates", what, _("Use at least %(least)s rates, a smaller eta, or a grid", least=2 * self.eta)
+            )
         return self
 
     @property

@@ -3,7 +3,7 @@
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid, NotFound
-from app.domain.messages import _
+from app.domain.messages import _, at_most, choose_from
 from app.domain.methods import METHODS, AnyMethod
 from app.domain.models.adaptations import usual
 from app.domain.models.base_model import ModelFacts
@@ -55,8 +55,8 @@ def _machine(session: Session, settings: Settings, name: str) -> Machine:
         known = ", ".join(machine.name for machine in machines)
         raise Invalid.field(
             "device",
-            _("there is no live worker and no card %(name)r", name=name),
-            _("choose from: %(known)s", known=known),
+            _("There is no live worker and no known GPU %(name)r", name=name),
+            _("Choose from: %(names)s", names=known),
         )
     return found
 
@@ -64,10 +64,10 @@ def _machine(session: Session, settings: Settings, name: str) -> Machine:
 def _request(session: Session, question: MapSpec, machine: Machine) -> MapRequest:
     model = base_models.by_name(session, question.base_model)
     if model is None:
-        raise NotFound(_("there is no base model %(base_model)r", base_model=question.base_model))
+        raise NotFound(_("There is no base model %(name)r.", name=question.base_model))
     if model.facts is None:
-        why = model.message or "it is still being inspected: try again in a few seconds"
-        raise Invalid.field("base_model", _("%(name)s cannot be used yet: %(why)s", name=model.name, why=why))
+        why = model.message or _("it is still being inspected, so try again in a few seconds")
+        raise Invalid.field("base_model", _("%(name)s cannot be used: %(why)s", name=model.name, why=why))
     said = question.training.bf16
     return MapRequest(
         location=reference_of(model.source, model.location),
@@ -88,8 +88,8 @@ def _methods(facts: ModelFacts, question: MapSpec) -> tuple[AnyMethod, ...]:
     if question.task not in facts.tasks:
         raise Invalid.field(
             "task",
-            _("the model cannot do %(task)s", task=question.task),
-            _("choose from: %(tasks)s", tasks=", ".join(facts.tasks)),
+            _("The model does not support %(task)s", task=question.task),
+            choose_from(facts.tasks),
         )
     model, found, problems = facts.task_model(question.task, question.labels), [], []
     for kind in dict.fromkeys(question.methods):
@@ -97,8 +97,8 @@ def _methods(facts: ModelFacts, question: MapSpec) -> tuple[AnyMethod, ...]:
             problems.append(
                 FieldError(
                     "methods",
-                    _("there is no method %(kind)r", kind=kind),
-                    _("choose from: %(methods)s", methods=", ".join(METHODS)),
+                    _("There is no method %(kind)r", kind=kind),
+                    choose_from(METHODS),
                 )
             )
             continue
@@ -110,12 +110,12 @@ def _methods(facts: ModelFacts, question: MapSpec) -> tuple[AnyMethod, ...]:
     longest = max(question.lengths, default=0)
     if facts.max_positions is not None and longest > facts.max_positions:
         what = _(
-            "%(architecture)s has %(max_positions)s positions, so it cannot read %(longest)s tokens",
+            "%(architecture)s has %(limit)s positions, so it cannot read %(max_length)s tokens",
             architecture=facts.architecture,
-            max_positions=facts.max_positions,
-            longest=longest,
+            limit=facts.max_positions,
+            max_length=longest,
         )
-        problems.append(FieldError("lengths", what, _("at most %(max_positions)s", max_positions=facts.max_positions)))
+        problems.append(FieldError("lengths", what, at_most(facts.max_positions)))
     if problems:
         raise Invalid.of(problems)
     return tuple(found)

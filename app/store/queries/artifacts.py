@@ -26,7 +26,7 @@ def get(session: Session, artifact_id: int) -> ArtifactRow:
     """An artifact. Raises NotFound."""
     row = session.get(ArtifactRow, artifact_id) if artifact_id <= LARGEST_ID else None
     if row is None:
-        raise NotFound(_("there is no artifact %(artifact_id)s", artifact_id=artifact_id))
+        raise NotFound(_("There is no artifact %(artifact_id)s.", artifact_id=artifact_id))
     return row
 
 

@@ -33,7 +33,7 @@ def get(session: Session, collection_id: int, *, lock: bool = False) -> Collecti
     known = collection_id <= LARGEST_ID
     row = session.get(CollectionRow, collection_id, with_for_update=lock) if known else None
     if row is None:
-        raise NotFound(_("there is no collection %(collection_id)s", collection_id=collection_id))
+        raise NotFound(_("There is no collection %(collection_id)s.", collection_id=collection_id))
     return row
 
 

@@ -61,7 +61,7 @@ def get(session: Session, dataset_id: int) -> DatasetRow:
     """A version in any state. Raises NotFound."""
     row = session.get(DatasetRow, dataset_id) if dataset_id <= LARGEST_ID else None
     if row is None:
-        raise NotFound(_("there is no dataset with the number %(dataset_id)s", dataset_id=dataset_id))
+        raise NotFound(_("There is no dataset with the id %(dataset_id)s.", dataset_id=dataset_id))
     return row
 
 

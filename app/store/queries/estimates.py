@@ -32,7 +32,7 @@ def get(session: Session, estimate_id: int) -> EstimateRow:
     """An estimate. Raises NotFound."""
     row = find(session, estimate_id)
     if row is None:
-        raise NotFound(_("there is no estimate %(estimate_id)s", estimate_id=estimate_id))
+        raise NotFound(_("There is no estimate %(estimate_id)s.", estimate_id=estimate_id))
     return row
 
 

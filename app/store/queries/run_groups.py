@@ -119,7 +119,7 @@ def _last(session: Session, condition: Condition | None, field: str, after: int)
     every = _every(condition, field, RunRow.group_key == key)
     found = session.execute(select(every.c.value)).first() if after <= LARGEST_ID else None
     if found is None:
-        raise NotFound(_("there is no group of runs whose first is run %(after)s", after=after))
+        raise NotFound(_("There is no group of runs that begins with run %(after)s.", after=after))
     return found[0]
 
 

@@ -98,7 +98,7 @@ def _ids(session: Session, condition: Condition | None, order: Order, after: int
 def _value(session: Session, column: Expression, run_id: int) -> Any:
     found = session.execute(select(column).where(RunRow.id == run_id)).first() if run_id <= LARGEST_ID else None
     if found is None:
-        raise NotFound(_("there is no run %(run_id)s", run_id=run_id))
+        raise NotFound(_("There is no run %(run_id)s.", run_id=run_id))
     return found[0]
 
 

@@ -29,7 +29,7 @@ def get(session: Session, run_id: int) -> RunRow:
     """A run. Raises NotFound."""
     row = find(session, run_id)
     if row is None:
-        raise NotFound(_("there is no run %(run_id)s", run_id=run_id))
+        raise NotFound(_("There is no run %(run_id)s.", run_id=run_id))
     return row
 
 

@@ -14,7 +14,7 @@ def get(session: Session, study_id: int, *, lock: bool = False) -> StudyRow:
     known = study_id <= LARGEST_ID
     row = session.get(StudyRow, study_id, with_for_update=lock, populate_existing=lock) if known else None
     if row is None:
-        raise NotFound(_("there is no study %(study_id)s", study_id=study_id))
+        raise NotFound(_("There is no study %(study_id)s.", study_id=study_id))
     return row
 
 

@@ -19,7 +19,7 @@ def get(session: Session, upload_id: int, *, held: bool = False) -> UploadRow:
     """An upload; `held`, nobody else changes or deletes it before the transaction ends. Raises NotFound."""
     row = session.get(UploadRow, upload_id, with_for_update=held or None) if upload_id <= LARGEST_ID else None
     if row is None:
-        raise NotFound(_("there is no upload %(upload_id)s", upload_id=upload_id))
+        raise NotFound(_("There is no upload %(upload_id)s.", upload_id=upload_id))
     return row
 
 

@@ -213,7 +213,7 @@ class RunRow(Base):
         """What was asked for. Raises Conflict for an imported run: there is nothing that could be run."""
         if self.imported:
             raise Conflict(
-                _("run %(id)s was imported: it has a result, and no spec that could be run here", id=self.id)
+                _("Run %(id)s was imported. It has a result, but no spec that could be run here.", id=self.id)
             )
         return RunSpec.model_validate(self.spec_json)
 

@@ -188,7 +188,7 @@ def numbers(text: str) -> tuple[int, ...]:
     for word in text.replace(",", " ").split():
         if not (word.isascii() and word.isdecimal()) or not 1 <= int(word[:12]) <= LARGEST_ID or len(word) > 12:
             raise Invalid.field(
-                "runs", _("%(word)r is not the number of a run", word=word[:20]), _("write numbers such as 12,15")
+                "runs", _("%(word)r is not the id of a run", word=word[:20]), _("Write ids such as 12,15")
             )
         found.append(int(word))
     return tuple(dict.fromkeys(found))
@@ -203,7 +203,7 @@ def points_typed(text: str) -> float | None:
     except NotANumber:
         margin = 0.0
     if not 0 < margin <= LARGEST_MARGIN:
-        remedy = _("write points above 0 and up to %(most)s, such as 1 or 2.5", most=LARGEST_MARGIN)
+        remedy = _("Write points above 0 and up to %(most)s, such as 1 or 2.5", most=LARGEST_MARGIN)
         raise Invalid.field("margin", _("%(text)r is not a margin", text=text[:20]), remedy)
     return margin
 
@@ -233,11 +233,13 @@ def compare(session: Reading, wanted: AskedRuns) -> ComparedOut:
     alone are one arm. What makes them incomparable is in `obstacles`, each with its consequence."""
     found = compare_service.compare(session, wanted)
     if found.missing:
-        raise NotFound(_("there is no run %(missing)s", missing=", ".join(map(str, found.missing[:20]))))
+        raise NotFound(_("There is no run %(missing)s.", missing=", ".join(map(str, found.missing[:20]))))
     if found.compared is None:
-        raise Invalid.field("runs", _("no run is named"), _("name some by runs=1,2,3, study=4 or collection=5"))
+        raise Invalid.field("runs", _("No run is given"), _("Add runs=1,2,3, study=4 or collection=5 to the address"))
     if found.stray_reference is not None:
         raise Invalid.field(
-            "reference", _("run %(run)s is not among the runs", run=found.stray_reference), _("name one of them")
+            "reference",
+            _("Run %(run)s is not among the compared runs", run=found.stray_reference),
+            _("Choose one of them"),
         )
     return ComparedOut.of(found.compared)

@@ -104,7 +104,7 @@ def delete_dataset(db: Db, files: Store, name: Name) -> None:
         if reference_in(name).version is None and others > 1:
             raise Conflict(
                 _(
-                    "%(name)s has %(others)s versions: say which, such as %(reference)s",
+                    "%(name)s has %(others)s versions. Name one, such as %(reference)s.",
                     name=name,
                     others=others,
                     reference=row.reference,
@@ -123,5 +123,5 @@ def find(session: Session, name: str) -> DatasetRow:
     else:
         found = next((row for row in versions if row.version == wanted.version), None)
     if found is None:
-        raise NotFound(_("there is no dataset %(name)r", name=name))
+        raise NotFound(_("There is no dataset %(name)r", name=name))
     return found

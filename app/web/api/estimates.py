@@ -31,9 +31,12 @@ KINDS: dict[str, type[BaseModel]] = {"arms": StudySpec, "method": RunSpec, "meth
 def _told_apart(value: Any, _handler: ValidatorFunctionWrapHandler) -> Any:
     found = [field for field in KINDS if field in value] if isinstance(value, dict) else []
     if len(found) != 1:
-        what = "both " + " and ".join(found) if found else "none of arms, method and methods"
-        remedy = _("give arms for a study, method for a run, methods for anything else")
-        raise invalid_field("", _("the body has %(what)s, so it cannot be told what is asked", what=what), remedy)
+        what = (
+            _("The body has more than one of %(fields)s", fields=", ".join(found))
+            if found
+            else _("The body has none of arms, method and methods")
+        )
+        raise invalid_field("", what, _("Give arms for a study, method for a run, methods for anything else"))
     return KINDS[found[0]].model_validate(value)
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from app.domain.comparison.flips import FlipKind, Flips
 from app.domain.comparison.study import StudyComparison
 from app.domain.errors import Invalid
-from app.domain.messages import _
+from app.domain.messages import _, choose_from
 from app.domain.tasks import MetricName
 from app.services import flips as flip_service
 from app.services import studies as study_service
@@ -169,13 +169,11 @@ def flips(
 def _check(found: StudyComparison, arm: str, seed: int | None) -> None:
     names = [a.title for a in found.arms]
     if arm and arm not in names:
-        raise Invalid.field(
-            "arm", _("the study has no arm %(arm)r", arm=arm), _("choose from: %(names)s", names=", ".join(names))
-        )
+        raise Invalid.field("arm", _("The study has no arm %(arm)r", arm=arm), choose_from(names))
     if seed is not None and seed not in found.spec.seeds:
         seeds = ", ".join(map(str, found.spec.seeds))
         raise Invalid.field(
-            "seed", _("the study has no seed %(seed)s", seed=seed), _("choose from: %(seeds)s", seeds=seeds)
+            "seed", _("The study has no seed %(seed)s", seed=seed), _("Choose from: %(names)s", names=seeds)
         )
 
 

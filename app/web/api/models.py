@@ -168,9 +168,9 @@ def list_methods(
     if facts is None:
         raise Conflict(
             _(
-                "the base model %(name)r has not been inspected: %(value)s",
+                "The base model %(name)r has not been inspected: %(why)s",
                 name=name,
-                value=row.message or "try again in a few seconds",
+                why=row.message or _("try again in a few seconds"),
             )
         )
     chosen = next(iter(facts.tasks)) if task is None else task
@@ -178,8 +178,8 @@ def list_methods(
         why, able = facts.unable.get(chosen, "it was not inspected for it"), ", ".join(facts.tasks)
         raise Invalid.field(
             "task",
-            _("%(name)s cannot do %(chosen)s: %(why)s", name=name, chosen=chosen, why=why),
-            _("choose from: %(able)s", able=able),
+            _("%(name)s does not support %(task)s: %(why)s", name=name, task=chosen, why=why),
+            _("Choose from: %(names)s", names=able),
         )
     return [MethodOut.of(adapted) for adapted in adaptations(facts.task_model(chosen, labels))]
 
@@ -207,5 +207,5 @@ def get_model(session: Reading, name: Name) -> ModelOut:
 def _model(session: Session, name: str) -> BaseModelRow:
     row = base_models.by_name(session, name)
     if row is None:
-        raise NotFound(_("there is no base model %(name)r", name=name))
+        raise NotFound(_("There is no base model %(name)r.", name=name))
     return row

@@ -72,11 +72,11 @@ async def preview(
         with db.transaction() as session:
             row, known = find(session, name), base_models.by_name(session, model)
             if known is None:
-                raise NotFound(_("there is no base model %(model)r", model=model))
+                raise NotFound(_("There is no base model %(name)r.", name=model))
             if row.status != "ready":
                 raise Conflict(
                     _(
-                        "%(reference)s is %(status)s: only a version that is ready can be looked at",
+                        "%(reference)s is %(status)s. Only a version that is ready can be previewed.",
                         reference=row.reference,
                         status=row.status,
                     )

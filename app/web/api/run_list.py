@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel
 
-from app.domain.messages import _
+from app.domain.messages import _, choose_from
 from app.domain.methods import METHODS
 from app.domain.runs.fields import NAMES
 from app.domain.runs.filter_tokens import LONGEST, nearest
@@ -108,9 +108,7 @@ class RunPage(BaseModel):
 
 def _known_method(kind: str) -> str:
     if kind not in METHODS:
-        raise invalid_field(
-            "", _("there is no method %(kind)r", kind=kind), _("choose from: %(methods)s", methods=", ".join(METHODS))
-        )
+        raise invalid_field("", _("There is no method %(kind)r", kind=kind), choose_from(METHODS))
     return kind
 
 
@@ -120,11 +118,11 @@ def _known_order(sort: str) -> str:
     if field is None or field.name not in SORTABLE:
         near = nearest(name, SORTABLE)
         remedy = (
-            _("did you mean %(near)s?", near=near)
+            _("Did you mean %(near)s?", near=near)
             if near
-            else _("one of %(sortable)s, with a minus to fall", sortable=", ".join(SORTABLE))
+            else _("Choose from: %(names)s; a minus sorts in descending order", names=", ".join(SORTABLE))
         )
-        raise invalid_field("", _("there is no order %(sort)r", sort=sort), remedy)
+        raise invalid_field("", _("There is no sort order %(sort)r", sort=sort), remedy)
     return sort
 
 

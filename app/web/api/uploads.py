@@ -175,5 +175,4 @@ def _options(fields: dict[str, str]) -> ReadingOptions:
     try:
         return ReadingOptions.model_validate({name: value for name, value in fields.items() if value})
     except ValidationError as error:
-        found = field_errors(error.errors())
-        raise Invalid("; ".join(f"{field.path}: {field.message}" for field in found), found) from None
+        raise Invalid.of(field_errors(error.errors())) from None

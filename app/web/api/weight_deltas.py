@@ -55,9 +55,9 @@ def get(session: Reading, run_id: int) -> RunWeightDeltasOut:
     if found is None:
         raise NotFound(
             _(
-                "run %(run_id)s has no analysis of its weight updates: it has no result yet, is a trial "
-                "or older than the analysis, or its worker leaves that out (VEZNA_WEIGHT_DELTA_SECONDS); its "
-                "log says if it failed",
+                "Run %(run_id)s has no analysis of its weight updates: it has no result yet, is a trial, is older "
+                "than the analysis, or its worker skips it (VEZNA_WEIGHT_DELTA_SECONDS). Its log says whether the "
+                "analysis failed.",
                 run_id=run_id,
             )
         )

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from app.domain.comparison.break_even import Prices
 from app.domain.errors import FieldError
-from app.web.i18n import gettext as _
+from app.domain.messages import Message
 from app.web.numbers import NotANumber, parse_number, parse_whole
 
 MOST = 1e9
@@ -40,16 +40,15 @@ class PricesForm:
         found: dict[str, tuple[FieldError, ...]] = {}
         for name in AMOUNTS:
             if (number := _number(getattr(self, name))) is None or number > MOST:
-                word = repr(getattr(self, name)[:20])
-                message = _("%(word)s is no amount", word=word)
-                found[name] = (FieldError(name, message, _("a number from 0 on, such as 1.50")),)
+                message = Message("%(word)r is not an amount", word=getattr(self, name)[:20])
+                found[name] = (FieldError(name, message, Message("Use a number from 0, such as 1.50")),)
         if self._tasks is None:
-            remedy = _("a whole number from 1 to %(most)s", most=MOST_TASKS)
-            message = _("%(word)s is no number of tasks", word=repr(self.tasks[:20]))
+            remedy = Message("Use a whole number from 1 to %(most)s", most=MOST_TASKS)
+            message = Message("%(word)r is not a number of tasks", word=self.tasks[:20])
             found["tasks"] = (FieldError("tasks", message, remedy),)
         if len(self.currency) > CURRENCY:
-            remedy = _("at most %(most)s characters, such as EUR", most=CURRENCY)
-            message = _("%(word)s is too long", word=repr(self.currency[:20]))
+            remedy = Message("Use at most %(most)s characters, such as EUR", most=CURRENCY)
+            message = Message("%(word)r is too long", word=self.currency[:20])
             found["currency"] = (FieldError("currency", message, remedy),)
         return found
 

@@ -35,14 +35,14 @@ def sentences(errors: Sequence[Any]) -> tuple[FieldError, ...]:
     return tuple(found.values())
 
 
-def _ambiguous(text: str) -> str:
+def _ambiguous(text: str) -> Message | None:
     try:
         plain_number(text)
     except AmbiguousNumber as error:
-        return str(error)
+        return error.message
     except NotANumber:
         pass
-    return ""
+    return None
 
 
 def _shown(path: str) -> str:

@@ -145,11 +145,9 @@ def _later(answer: Response) -> Response:
 def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     fields = field_errors(error.errors())
-    return _answer(request, 422, "invalid", STATUS[Invalid][1], Message.joined(map(_with_path, fields)), fields)
-
-
-def _with_path(error: FieldError) -> Message:
-    return Message("%(path)s: %(what)s", path=error.path, what=error.sentence) if error.path else error.sentence
+    return _answer(
+        request, 422, "invalid", STATUS[Invalid][1], Message.joined(field.located for field in fields), fields
+    )
 
 
 def _http(request: Request, error: Exception) -> Response:

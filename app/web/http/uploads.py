@@ -54,8 +54,8 @@ class Received:
         if len(self._came) == MOST_PARTS:
             raise Invalid.field(
                 "file",
-                _("more than %(most_parts)s files came", most_parts=MOST_PARTS),
-                _("join some, or upload them in turn"),
+                _("More than %(most)s files were sent", most=MOST_PARTS),
+                _("Merge some, or upload them one after the other"),
             )
         self._came.append((name, self._open.enter_context(self._files.receive(self._most))))
         self._sizes.append(0)
@@ -73,11 +73,11 @@ class Received:
         if self.refused:
             raise self.refused
         if not self._came:
-            raise Invalid.field("file", _("no file came"), _("choose one"))
+            raise Invalid.field("file", _("No file was sent"), _("Choose a file"))
         for (given, _incoming), size in zip(self._came, self._sizes, strict=True):
             if not size:
-                what = _("%(given)s is empty: it has no bytes", given=shown_name(given))
-                raise Invalid.field("file", what, _("choose a file with a header and rows"))
+                what = _("%(name)s is empty", name=shown_name(given))
+                raise Invalid.field("file", what, _("Choose a file with a header and rows"))
         with _room():
             return [(name, incoming.done()) for name, incoming in self._came]
 
@@ -89,7 +89,9 @@ class _Form:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise Invalid.field(
-                "file", _("the files did not come as multipart/form-data"), _("curl -F file=@reviews.csv")
+                "file",
+                _("The files were not sent as multipart/form-data"),
+                _("Send them as: curl -F file=@reviews.csv"),
             )
         self._received = received
         self._whole = False
@@ -114,12 +116,14 @@ class _Form:
         try:
             self._parser.write(data)
         except FormParserError as error:
-            raise Invalid.field("file", _("the form is broken (%(error)s)", error=error), _("send it again")) from error
+            raise Invalid.field(
+                "file", _("The form is malformed (%(error)s)", error=error), _("Send it again")
+            ) from error
 
     def end(self) -> None:
         """The body is over."""
         if not self._whole:
-            raise Invalid.field("file", _("the form ended before its last file did"), _("send it again"))
+            raise Invalid.field("file", _("The form ended before its last file"), _("Send it again"))
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -142,8 +146,8 @@ class _Form:
             if len(self._received.fields) == MOST_FIELDS:
                 raise Invalid.field(
                     "file",
-                    _("the form has more than %(most_fields)s fields", most_fields=MOST_FIELDS),
-                    _("leave some out"),
+                    _("The form has more than %(most)s fields", most=MOST_FIELDS),
+                    _("Leave some out"),
                 )
             self._field = options.get(b"name", b"").decode("utf-8", "replace")
 
@@ -155,8 +159,8 @@ class _Form:
             if len(self._text) > MOST_FIELD_BYTES:
                 raise Invalid.field(
                     self._field,
-                    _("the field is too long"),
-                    _("at most %(most_field_bytes)s bytes", most_field_bytes=MOST_FIELD_BYTES),
+                    _("The field is too long"),
+                    _("Use at most %(most)s bytes", most=MOST_FIELD_BYTES),
                 )
 
     def _on_part_end(self) -> None:
@@ -225,4 +229,4 @@ def _room() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise Unavailable(_("The files store is full: make room there, then upload the file again.")) from error
+        raise Unavailable(_("The file store is full. Free some space there, then upload the file again.")) from error

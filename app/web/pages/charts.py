@@ -60,7 +60,7 @@ def chart_file(figures: dict[str, Figure], name: str, ending: Ending, theme: ren
     """A figure in one of its endings; `stem` begins its file's name. Raises NotFound."""
     if name not in figures:
         raise NotFound(
-            _("there is no chart %(name)r: choose from %(value)s", name=name, value=", ".join(figures) or "none yet")
+            _("There is no chart %(name)r. Choose from: %(names)s.", name=name, names=", ".join(figures) or "none yet")
         )
     figure = figures[name]
     file = f"{stem}-{name}.{ending}"

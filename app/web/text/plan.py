@@ -149,7 +149,7 @@ def plan(session: Session, form: StudyForm) -> Plan:
     try:
         return plan_of(session, form.spec())
     except Invalid as error:
-        return Plan(errors=error.fields or (FieldError("", error.message),))
+        return Plan(errors=error.at())
 
 
 def plan_of(session: Session, spec: StudySpec, looks: int = 0, since: int = 0) -> Plan:

@@ -47,7 +47,7 @@ def test_babel_finds_the_words_of_templates_pages_domain_and_services(
 ) -> None:
     monkeypatch.chdir(ROOT)
     catalogue = tmp_path / "messages.pot"
-    options = "-F pyproject.toml -k marked -k marked_plural:1,2"
+    options = "-F pyproject.toml -k Message -k marked -k marked_plural:1,2"
     assert options in (ROOT / "Makefile").read_text()
     CommandLineInterface().run(["pybabel", "extract", *options.split(), "-o", str(catalogue), "app", "templates"])
     with catalogue.open("rb") as stream:

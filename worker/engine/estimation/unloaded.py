@@ -74,7 +74,7 @@ def unloaded(request: EstimateRequest) -> Unloaded:
     if error := method.incompatibility(facts) or method.clash(request.training):
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"{error.path}: {error.message}; {error.remedy}.",
+            error.located,
         )
     expected, whole = method.trains(facts), _bytes(base)
     if request.bf16:

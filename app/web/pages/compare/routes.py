@@ -75,7 +75,7 @@ def chart(
 
 def _there(found: Found) -> Compared:
     if found.compared is None:
-        raise NotFound(_("no run is named: add runs=1,2,3 to the address"))
+        raise NotFound(_("No run is given. Add runs=1,2,3 to the address."))
     return found.compared
 
 

@@ -89,7 +89,7 @@ def chart(
     """A figure as a file."""
     row = find(session, name)
     if row.status != "ready":
-        raise NotFound(_("%(reference)s is not ready", reference=row.reference))
+        raise NotFound(_("%(reference)s is not ready.", reference=row.reference))
     found: dict[str, Figure] = {"labels": labels(row.facts)} if row.facts.labels else {}
     if figure == "lengths":
         preview = _preview(session, db, bell, row, asked)

@@ -6,10 +6,10 @@ from urllib.parse import urlencode
 
 from app.domain.data.dataset import DatasetFacts
 from app.domain.errors import Invalid
+from app.domain.messages import Message
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from app.store.tables import BaseModelRow
-from app.web.i18n import gettext as _
 from app.web.numbers import NotANumber, parse_whole
 
 SHORTEST, LONGEST = 2, 131_072
@@ -55,7 +55,7 @@ class PreviewForm:
         except NotANumber:
             length = 0
         if not SHORTEST <= length <= LONGEST:
-            text = _("Write a whole number from %(least)s to %(most)s", least=SHORTEST, most=LONGEST)
+            text = Message("Write a whole number from %(least)s to %(most)s", least=SHORTEST, most=LONGEST)
             raise Invalid.field("max_length", text)
         return length
 

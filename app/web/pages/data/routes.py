@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.errors import FieldError, Invalid
+from app.domain.errors import Invalid
 from app.services import uploads as upload_service
 from app.settings import Settings
 from app.store.queries import datasets, uploads
@@ -83,5 +83,5 @@ def _page(session: Session, settings: Settings) -> DataPage:
 
 def _again(render: Renderer, request: Request, page: DataPage, error: Invalid) -> HTMLResponse:
     """htmx shows what an answer of 200 has; who has no scripts is told by the status too."""
-    errors = tuple(error.fields) or (FieldError("file", error.message),)
+    errors = error.at("file")
     return render.page(PAGE, replace(page, errors=errors), status=200 if "hx-request" in request.headers else 422)

@@ -9,8 +9,8 @@ from starlette.datastructures import FormData
 
 from app.domain.data.uploads import ReadingOptions, SourceRequest
 from app.domain.errors import Invalid
+from app.domain.messages import Message
 from app.web.forms.sentences import sentences
-from app.web.i18n import gettext as _
 
 FIELDS = ("location", "config", "revision", "split")
 LONGEST = 500
@@ -36,7 +36,7 @@ class SourceForm:
         """What it means. Raises Invalid with an error for each field that is wrong."""
         location = self.values["location"]
         if not location:
-            raise Invalid.field("location", _("Name a dataset of the hub, or a directory"))
+            raise Invalid.field("location", Message("Enter the id of a dataset on the hub, or a directory"))
         source = "directory" if location.startswith(("/", "~", ".")) else "hub"
         try:
             return SourceRequest.model_validate({"source": source} | dict(self.values))

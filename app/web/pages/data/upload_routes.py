@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
-from app.domain.errors import Conflict, FieldError, Invalid
+from app.domain.errors import Conflict, Invalid
 from app.services import datasets as dataset_service
 from app.services import uploads as upload_service
 from app.store.queries import datasets, uploads
@@ -54,7 +54,7 @@ def make(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId,
             made = dataset_service.prepare(writing, bell, wanted)
             return RedirectResponse(f"/data/{quote(made.reference)}", status_code=303)
     except Invalid as error:
-        errors = at_fields(error.fields) or (FieldError("", error.message),)
+        errors = at_fields(error.at())
         return render.page(PAGE, replace(page, errors=tuple(errors)), status=422)
 
 
@@ -66,9 +66,7 @@ def read_again(db: Db, bell: Bell, session: Reading, render: Render, upload_id: 
         with db.transaction() as writing:
             upload_service.read_again(writing, bell, upload_id, options)
     except (Invalid, Conflict) as error:
-        fields = error.fields if isinstance(error, Invalid) else ()
-        errors = fields or (FieldError("", error.message),)
-        return render.page(PAGE, replace(_page(session, upload_id), errors=tuple(errors)), status=422)
+        return render.page(PAGE, replace(_page(session, upload_id), errors=error.at()), status=422)
     return RedirectResponse(f"/data/uploads/{upload_id}", status_code=303)
 
 

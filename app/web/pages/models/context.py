@@ -5,6 +5,7 @@ from math import log10
 from urllib.parse import urlencode
 
 from app.domain.errors import FieldError
+from app.domain.messages import Message
 from app.domain.models.adaptations import Adaptation, adaptations
 from app.domain.models.architecture import TaskModel
 from app.domain.models.base_model import ModelFacts
@@ -18,7 +19,6 @@ from app.web.i18n import marked, ngettext
 from app.web.pages.models.form import ModelForm
 from app.web.pages.models.map_form import MapForm
 from app.web.pages.models.modules import ModuleTree
-from app.web.pages.new_study.arm import remark
 from app.web.text import methods
 from app.web.text.families import by_family
 from app.web.text.outline import in_blocks, kinds
@@ -101,12 +101,12 @@ class MethodRow:
     @property
     def incompatibility(self) -> str:
         """Why it does not fit."""
-        return remark(self.adapted.incompatibility) if self.adapted.incompatibility else ""
+        return self.adapted.incompatibility.sentence if self.adapted.incompatibility else ""
 
     @property
-    def advice(self) -> list[str]:
+    def advice(self) -> list[Message]:
         """What one should know though it fits."""
-        return [remark(advice) for advice in self.adapted.advice]
+        return [advice.sentence for advice in self.adapted.advice]
 
     @property
     def summary(self) -> str:

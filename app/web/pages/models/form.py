@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData
 
 from app.domain.errors import Invalid
+from app.domain.messages import Message
 from app.domain.models.base_model import SAMPLE_MODEL, ModelRegistration
 from app.web.forms.sentences import sentences
-from app.web.i18n import gettext as _
 
 FIELDS = ("location", "revision", "name", "source")
 LONGEST = 500
@@ -47,7 +47,7 @@ class ModelForm:
             return ModelRegistration(name=self.values["name"] or SAMPLE_MODEL, source="sample")
         location = self.values["location"]
         if not location:
-            raise Invalid.field("location", _("Name a model of the hub, or a directory"))
+            raise Invalid.field("location", Message("Enter the id of a model on the hub, or a directory"))
         body: dict[str, Any] = dict(self.values) | {
             "source": "directory" if self.is_directory else "hub",
             "name": self.values["name"] or (PurePath(location).name if self.is_directory else location),

@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 from pydantic import ValidationError
 
 from app.domain.errors import Invalid
+from app.domain.messages import Message, choose_from
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.memory_map import MapSpec
 from app.domain.runs.training import TrainingArguments
 from app.web.forms.sentences import sentences
-from app.web.i18n import gettext as _
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -63,8 +63,8 @@ class MapForm:
     def question(self, base_model: str) -> MapSpec:
         """What it means. Raises Invalid with an error for each field that is wrong."""
         if self.bf16 not in FORMATS:
-            what = _("%(value)s is no number format", value=f"{self.bf16!r}")
-            raise Invalid.field("bf16", what, _("choose from: %(formats)s", formats="true (bfloat16), false (float32)"))
+            what = Message("%(value)r is not a precision", value=self.bf16)
+            raise Invalid.field("bf16", what, choose_from(["true (bfloat16)", "false (float32)"]))
         body: dict[str, Any] = {
             "base_model": base_model,
             "task": self.task,

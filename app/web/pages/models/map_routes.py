@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
-from app.domain.errors import FieldError, Invalid, NotFound
+from app.domain.errors import Invalid, NotFound
 from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.resources.memory_map import MapReport
@@ -50,8 +50,7 @@ def show(session: Reading, db: Db, bell: Bell, settings: Config, render: Render,
         question = form.question(name)
         report: MapReport = look_or_ask(db, bell, lambda s, b: memory_maps.map_of(s, b, settings, question))
     except Invalid as error:
-        errors = error.fields or (FieldError("", error.message),)
-        page = replace(page, errors=tuple(errors))
+        page = replace(page, errors=error.at())
         return render.page("models/map.html", page, status=422)
     query = f"?{replace(form, device=report.machine.name).query}"
     figures = (drawn(figure, f"/models/{quote(name)}/map", query) for figure in map_figures(report).values())
@@ -71,7 +70,7 @@ def chart(
     """A method's map as a file."""
     row = _model(session, name)
     if row.facts is None:
-        raise NotFound(_("%(name)s has not been inspected yet", name=name))
+        raise NotFound(_("%(name)s has not been inspected yet.", name=name))
     report = memory_maps.map_of(session, None, settings, MapForm.of(row.facts, asked).question(name))
     return chart_file(map_figures(report), figure, ending, theme, f"map-{row.id}")
 
@@ -79,5 +78,5 @@ def chart(
 def _model(session: Reading, name: str) -> BaseModelRow:
     row = base_models.by_name(session, name)
     if row is None:
-        raise NotFound(_("there is no base model %(name)r", name=name))
+        raise NotFound(_("There is no base model %(name)r.", name=name))
     return row

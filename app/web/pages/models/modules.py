@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from pydantic import ValidationError
 
+from app.domain.messages import Message
 from app.domain.methods import SPECS, AnyMethod
 from app.domain.methods.base import LinearMethod
 from app.domain.models.adaptations import Adaptation, adaptation, adaptations, usual
@@ -20,7 +21,6 @@ from app.web.forms.fields import readable
 from app.web.forms.sentences import sentences
 from app.web.i18n import gettext as _
 from app.web.pages.models.modules_form import ModulesForm
-from app.web.pages.new_study.arm import remark
 from app.web.pages.new_study.form import LONGEST
 from app.web.text import methods
 from app.web.text.families import by_family
@@ -81,7 +81,7 @@ class ModuleTree:
         spec, error = _spec(form, model, layers)
         adapted = adaptation(spec, model) if spec else None
         if adapted and adapted.incompatibility:
-            error = remark(adapted.incompatibility)
+            error = adapted.incompatibility.sentence
         if form.ticked and form.targets_layers and not layers:
             error = _("No layer is ticked: choose at least one.")
         fits = spec is not None and not error
@@ -171,7 +171,7 @@ def _spec(form: ModulesForm, model: TaskModel, layers: Sequence[str]) -> tuple[A
     try:
         return SPECS[form.method].model_validate(plain.model_dump() | changes), ""
     except ValidationError as error:
-        return None, "; ".join(remark(found) for found in sentences(error.errors()))
+        return None, Message.joined(found.sentence for found in sentences(error.errors()))
 
 
 def _line(module: Module, trains: Mapping[str, int], ticked: set[str], own: bool) -> ModuleLine:

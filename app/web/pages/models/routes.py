@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Conflict, FieldError, Invalid, NotFound
+from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.names import Name
@@ -54,9 +54,8 @@ def register(
         with db.transaction() as writing:
             model_service.register(writing, bell, wanted, settings.model_roots)
     except (Invalid, Conflict) as error:
-        fields = tuple(error.fields) if isinstance(error, Invalid) else ()
         page = _list(session, settings, form)
-        return render.page(LIST, replace(page, errors=fields or (FieldError("name", error.message),)), status=422)
+        return render.page(LIST, replace(page, errors=error.at("name")), status=422)
     return RedirectResponse(f"/models/{quote(wanted.name)}", status_code=303)
 
 
@@ -97,7 +96,7 @@ def show(
 def _row(session: Session, name: str) -> BaseModelRow:
     row = base_models.by_name(session, name)
     if row is None:
-        raise NotFound(_("there is no base model %(name)r", name=name))
+        raise NotFound(_("There is no base model %(name)r.", name=name))
     return row
 
 

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app.domain.errors import FieldError
+from app.domain.messages import Message
 from app.domain.methods import SPECS, Family, MethodFacts
 from app.domain.methods.base import LinearMethod
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel, short_names
 from app.domain.studies.spec import ArmSpec
-from app.web.format import capitalized
 from app.web.forms.field_context import ErrorsOf, Fields, FieldView, view
-from app.web.i18n import localized
 from app.web.pages.new_study.arm_form import METHOD, SHARED, ArmForm
 from app.web.text import methods
 from app.web.text.families import by_family
@@ -63,12 +62,12 @@ class NewArm:
     @property
     def incompatibility(self) -> str:
         """Why its method does not fit the chosen model and task, as a sentence; empty where it does."""
-        return remark(self.adapted.incompatibility) if self.adapted and self.adapted.incompatibility else ""
+        return self.adapted.incompatibility.sentence if self.adapted and self.adapted.incompatibility else ""
 
     @property
-    def advice(self) -> list[str]:
+    def advice(self) -> list[Message]:
         """What one should know of it though it works, a sentence each."""
-        return [remark(advice) for advice in (self.adapted.advice if self.adapted else ())]
+        return [advice.sentence for advice in (self.adapted.advice if self.adapted else ())]
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class MethodOffer:
     @property
     def why(self) -> str:
         """Why it does not fit, and what would."""
-        return said(self.incompatibility) if self.incompatibility else ""
+        return self.incompatibility.sentence if self.incompatibility else ""
 
 
 @dataclass(frozen=True)
@@ -115,18 +114,6 @@ def offers(model: TaskModel | None) -> tuple[FamilyOffer, ...]:
 def new_arm(kind: str, model: TaskModel | None) -> ArmForm:
     """An arm with its method's defaults, and with layers that it can adapt where PEFT has no choice of its own."""
     return ArmForm.of(ArmSpec(method=usual(kind, model))) if model else ArmForm.new(kind)
-
-
-def said(error: FieldError) -> str:
-    """What is wrong, and what to do."""
-    message, remedy = localized(error.message), localized(error.remedy)
-    return f"{message}; {remedy}" if remedy else message
-
-
-def remark(error: FieldError) -> str:
-    """The same as a sentence; the name of a module that it begins with stays as it is."""
-    text = said(error)
-    return f"{text if '.' in text.split()[0] else capitalized(text)}."
 
 
 def _impossible(kind: str, model: TaskModel | None) -> FieldError | None:

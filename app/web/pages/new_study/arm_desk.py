@@ -61,7 +61,7 @@ class ArmDesk:
         try:
             return plan_arm(self.session, self.study.id, _spec(form))
         except Invalid as error:
-            return Plan(errors=tuple(map(placed, error.fields or (FieldError("", error.message),))))
+            return Plan(errors=tuple(map(placed, error.at())))
 
     def _model(self) -> TaskModel | None:
         model = base_models.by_id(self.session, self.study.base_model_id)

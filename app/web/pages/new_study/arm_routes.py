@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from app.domain.errors import FieldError, Invalid
+from app.domain.errors import Invalid
 from app.domain.methods import METHODS
 from app.services import studies as study_service
 from app.store.queries import studies
@@ -89,8 +89,7 @@ def add(at: At, render: Render, sent: Typed) -> Response:
     try:
         at.add(sent.form, insist=sent.insists)
     except Invalid as error:
-        errors = error.fields or (FieldError("", error.message),)
-        return render.page(TEMPLATE, at.page(sent.form, errors, insists=sent.insists), status=422)
+        return render.page(TEMPLATE, at.page(sent.form, error.at(), insists=sent.insists), status=422)
     return RedirectResponse(f"/studies/{at.study.id}", status_code=303)
 
 

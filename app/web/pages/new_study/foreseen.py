@@ -2,12 +2,12 @@
 that fits. The form of a study and that of an arm for one that is there ask alike."""
 
 from app.domain.errors import Invalid
+from app.domain.messages import Message
 from app.queue import Doorbell
 from app.services.resources import memory_fit
 from app.settings import Settings
 from app.store.session import Database
 from app.web.http.waiting import look_or_ask
-from app.web.i18n import gettext as _
 from app.web.memory_fit_context import StudyFits, train_times
 from app.web.text.plan import Plan
 
@@ -28,4 +28,6 @@ def at_the_box(error: Invalid) -> Invalid:
     same, for its panel says the rest. Other errors stay as they are."""
     if not error.fields or any(field.path.rpartition(".")[2] != "method" for field in error.fields):
         return error
-    return Invalid.field("insist", _("It fits on no live worker"), _("take a way out, or tick the box"))
+    return Invalid.field(
+        "insist", Message("It fits on no live worker"), Message("Choose one of the savings, or tick the box")
+    )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.errors import FieldError, Invalid
+from app.domain.errors import Invalid
 from app.domain.studies.arm_tuning import trying
 from app.domain.studies.spec import StudySpec
 from app.services import studies as study_service
@@ -119,8 +119,7 @@ def submit(at: At, render: Render, sent: Typed) -> Response:
         with at.db.transaction() as writing:
             study = study_service.submit(writing, at.bell, spec)
     except Invalid as error:
-        errors = at_the_box(error).fields or (FieldError("", error.message),)
-        return render.page(TEMPLATE, at.page(sent.form, errors), status=422)
+        return render.page(TEMPLATE, at.page(sent.form, at_the_box(error).at()), status=422)
     return RedirectResponse(f"/studies/{study.id}", status_code=303)
 
 

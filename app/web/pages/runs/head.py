@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from app.web.format import capitalized
 from app.web.i18n import gettext as _
+from app.web.i18n import localized
 from app.web.pages.runs.view_form import CHOICES, GROUPED, RunsView
 from app.web.text.run_fields import title
 
@@ -68,13 +68,13 @@ class RunsHead:
         error = self.view.error
         if error is None:
             return None
-        place, said = error.column - 1, error.fields[0]
+        place = error.column - 1
         return Mistake(
             before=self.view.filter[:place],
             after=self.view.filter[place:],
             caret=" " * place + "^",
-            what=said.message,
-            remedy=capitalized(said.remedy),
+            what=localized(error.fields[0].message),
+            remedy=localized(error.fields[0].remedy),
         )
 
     @property

@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
+from app.domain.messages import Message
 from app.store.queries import run_groups, run_list, studies, tags
 from app.web.http.dependencies import After, Db, Reading
 from app.web.i18n import gettext as _
@@ -79,7 +80,7 @@ def selection(run: Annotated[list[Text], Query(max_length=1000)] = []) -> Redire
     """Ticked runs, and the runs of ticked groups, side by side."""
     ids = dict.fromkeys(part for ticked in run for part in ticked.split(",") if part.isdecimal())
     if not ids:
-        raise Invalid.field("run", _("no run is ticked"), _("go back and tick two or more"))
+        raise Invalid.field("run", Message("No run is selected"), Message("Go back and select two or more"))
     return RedirectResponse(f"/compare?runs={','.join(ids)}", status_code=303)
 
 
