@@ -161,7 +161,8 @@ def _cannot_listen(settings: Settings, error: OSError) -> str:
             "Choose a port above 1023: --port 8000"
         )
     return (
-        f"{settings.host} is no address of this machine ({error.strerror}). Set VEZNA_HOST to one, such as 127.0.0.1."
+        f"{settings.host} is not an address of this machine ({error.strerror}). "
+        "Set VEZNA_HOST to one, such as 127.0.0.1."
     )
 
 

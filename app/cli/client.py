@@ -9,6 +9,7 @@ from typing import IO, Any, BinaryIO, cast
 import httpx2
 
 from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable, VeznaError
+from app.domain.messages import Message
 
 PATIENCE_SECONDS = 30.0
 """A stream that breaks is taken up again for so long: a server that is started anew takes some seconds."""
@@ -96,7 +97,7 @@ class Client:
                 why = str(error)
             broken_at = broken_at or time.monotonic()
             if time.monotonic() - broken_at > PATIENCE_SECONDS:
-                raise Unavailable(f"the server at {self.url} no longer answers: {why}")
+                raise Unavailable(f"The server at {self.url} no longer answers: {why}. Check its log.")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -123,16 +124,16 @@ class Client:
         )
 
     def _stranger(self) -> VeznaError:
-        return VeznaError(f"What is at {self.url} does not answer as Vezna does: is the address right?")
+        return VeznaError(f"The server at {self.url} is not Vezna. Check the address.")
 
 
 def _error(answer: httpx2.Response) -> VeznaError:
     try:
         problem = answer.json()
-        fields = [FieldError(e["path"], e["message"], e["remedy"]) for e in problem.get("errors", [])]
+        fields = [FieldError(e["path"], Message(e["message"]), Message(e["remedy"])) for e in problem.get("errors", [])]
         detail = problem["detail"]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return VeznaError(f"{answer.url} answered {answer.status_code}, and not as Vezna does: is the address right?")
+        return VeznaError(f"{answer.url} answered {answer.status_code}, but not as Vezna does. Check the address.")
     if answer.status_code == 422:
         return Invalid(detail, fields)
     return KINDS.get(answer.status_code, VeznaError)(detail)

@@ -62,7 +62,7 @@ def add(
 ) -> None:
     """Make a dataset of files, and say what was found in them. Exit status 1 if it came to nothing."""
     if sum(map(bool, (files, hub, directory))) != 1:
-        raise Invalid("what is to be added? Give files, or --hub ID, or --directory DIR")
+        raise Invalid("No data is given. Give files, --hub ID or --directory DIR.")
     client = Client(url)
     if files:
         options = {"delimiter": DELIMITERS.get(delimiter or "", ""), "encoding": encoding}
@@ -152,7 +152,7 @@ def _mapping(scan: dict[str, Any], form: str | None, columns: dict[str, str], na
         known = {}
     pairs = dict(pair.split("=", 1) for pair in names if "=" in pair)
     if len(pairs) != len(names):
-        raise Invalid("a --label-name is written VALUE=NAME, such as 1=good")
+        raise Invalid("A --label-name has the form VALUE=NAME, such as 1=good.")
     return {"format": found, "columns": known | columns, "label_names": pairs}
 
 

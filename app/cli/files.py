@@ -31,7 +31,7 @@ def export(
     """Write a study to a file: runs, scores of test items or step metrics as a table, or the comparison as JSON."""
     if form == "json":
         if what != "runs":
-            raise Invalid(f"the {what} are a table: choose --format csv or --format parquet")
+            raise Invalid(f"The {what} are a table. Choose --format csv or --format parquet.")
         _fetch(url, f"/studies/{study}/comparison", output, f"study-{study}.json")
         return
     _fetch(url, f"/studies/{study}/tables/{what}.{form}", output, f"study-{study}-{what}.{form}")

@@ -38,7 +38,7 @@ def add(
 ) -> None:
     """Make a base model known, and say what an inspection found. Exit status 1 if it cannot be used."""
     if bool(location) == sample:
-        raise Invalid("Name a model of the hub or a directory, or give --sample: one of the two.")
+        raise Invalid("Name a model of the hub or a directory, or give --sample, but not both.")
     directory = location.startswith(PATHS)
     wanted = {
         "name": name or (SAMPLE_MODEL if sample else PurePath(location).name if directory else location),
@@ -87,7 +87,10 @@ def _inspected(client: Client, model: dict[str, Any]) -> dict[str, Any]:
     with errors.status("A worker is looking at it"):
         while model["status"] == "inspecting":
             if time.monotonic() > until:
-                raise Unavailable(f"no worker has inspected {model['name']}: is one running? It goes on by itself")
+                raise Unavailable(
+                    f"No worker has inspected {model['name']} yet. Check that a control worker is running: the "
+                    "inspection then starts by itself."
+                )
             time.sleep(EVERY_SECONDS)
             model = client.get(f"/models/{quote(model['name'])}")
     return model

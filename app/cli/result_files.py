@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from app.cli.client import Client
-from app.domain.errors import Invalid
+from app.domain.errors import FieldError, Invalid
 from app.domain.imports.files import MOST_AT_ONCE, MOST_FILE_BYTES, results_in
+from app.domain.messages import Message
 
 PART_FILES = 200
 PART_BYTES = 8 << 20
@@ -29,12 +30,12 @@ def found(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*.json") if p.is_file())
             if not inside:
-                raise Invalid(f"{path} holds no .json file: name the files, or another directory")
+                raise Invalid(f"{path} contains no .json file. Name the files, or another directory.")
             files += inside
         elif path.is_file():
             files.append(path)
         else:
-            raise Invalid(f"{path} is not there: name a file or a directory of results")
+            raise Invalid(f"{path} does not exist. Name a file or a directory of results.")
     return list(dict.fromkeys(files))
 
 
@@ -98,10 +99,10 @@ class Total:
     def lines(self, url: str) -> Iterator[str]:
         """For people."""
         for one in self.refused:
-            yield f"{one['file']}: nothing of it was taken"
+            yield f"{one['file']}: the file was rejected"
             for error in one["errors"]:
-                remedy = f" ({error['remedy']})" if error["remedy"] else ""
-                yield f"  {error['path'] + ': ' if error['path'] else ''}{error['message']}{remedy}"
+                shown = FieldError(error["path"], Message(error["message"]), Message(error["remedy"]))
+                yield f"  {shown.located}"
         were = f", {len(self.known)} there already" if self.known else ""
         refused = f", {_counted(len(self.refused), 'file')} refused" if self.refused else ""
         yield f"{_counted(len(self.added), 'result')} imported into {self.collection}{were}{refused}."

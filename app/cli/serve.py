@@ -162,6 +162,6 @@ def _wait_for_model(database: Database, name: str, still_alive: Callable[[], Non
         if model is not None and model.status == "ready":
             return
         if model is None or model.status == "failed" or time.monotonic() > deadline:
-            why = model.message if model and model.message else "no worker answered; is the control worker running?"
+            why = model.message if model and model.message else "no worker answered. Check that a control worker runs"
             raise Unavailable(f"The base model {name} could not be inspected: {why}")
         time.sleep(0.3)

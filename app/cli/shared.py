@@ -27,12 +27,12 @@ def read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Invalid(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(body, dict):
-        raise Invalid(f"{path} holds no run and no study: see examples/run.yaml and examples/study.yaml")
+        raise Invalid(f"{path} contains neither a run nor a study. See examples/run.yaml and examples/study.yaml.")
     try:
         json.dumps(body, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise Invalid(
-            f"{path} says something that JSON cannot ({error}): put quotes around a date, and no .nan"
+            f"{path} has a value that JSON does not allow ({error}). Put quotes around dates, and use no .nan."
         ) from error
     return body
 

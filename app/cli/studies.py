@@ -104,7 +104,7 @@ def compare(
             console.print(line, markup=False, highlight=False)
         return
     if not studies:
-        raise Invalid("nothing is named to compare: give a study's number, or --runs 1,2,3, or --collection 4")
+        raise Invalid("Nothing is given to compare. Give the id of a study, --runs 1,2,3 or --collection 4.")
     if as_json:
         print_json([client.get(f"/studies/{study}/comparison") for study in studies])
         return

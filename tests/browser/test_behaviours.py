@@ -80,7 +80,7 @@ def test_another_model_and_other_data_draw_the_form_anew_and_what_was_typed_stay
     expect(page.locator("input[value='bbc-summaries']")).to_be_focused()
     expect(page.locator("#arms-1-method-r")).to_have_value("4")
     expect(page.locator("#name")).to_have_value("BBC first paragraphs and their headlines on SmolLM2-135M")
-    expect(page.locator("#arm-2-advice")).to_contain_text("does not fit the task causal-lm")
+    expect(page.locator("#arm-2-advice")).to_contain_text("does not support the task causal-lm")
     expect(page.locator("#training-max_new_tokens")).to_be_visible()
 
 

@@ -37,9 +37,9 @@ EMPTY = {
     ),
 }
 REFUSED = [
-    ("/data", "Fetch", "Name a dataset of the hub, or a directory", "#location"),
-    ("/models", "Register", "Name a model of the hub, or a directory", "#location"),
-    ("/imports", "Import", "give at least one file of results", "#files"),
+    ("/data", "Fetch", "Enter the id of a dataset on the hub, or a directory", "#location"),
+    ("/models", "Register", "Enter the id of a model on the hub, or a directory", "#location"),
+    ("/imports", "Import", "Choose at least one file of results", "#files"),
 ]
 """A button that is pressed with nothing filled in, what it says, and the field that its refusal leads to."""
 
@@ -108,7 +108,7 @@ def test_the_form_of_a_study_leads_to_what_it_needs_first_and_starts_nothing_wit
         bare.goto("/studies/new")
         bare.get_by_role("button", name=name, exact=True).click()
         expect(bare.locator("#errors li")).to_have_text(
-            ["Name of the study: Fill this in", "Model: Choose a base model", "Data: Choose a dataset"]
+            ["Name of the study: Must not be empty", "Model: Choose a base model", "Data: Choose a dataset"]
         )
         for field in ("name", "base_model", "dataset"):
             bare.locator(f"#errors a[href='#{field}']").click()

@@ -52,7 +52,9 @@ def test_an_arm_names_its_own_rates_where_rates_are_tuned(page: Page) -> None:
     expect(rates).to_have_attribute("placeholder", "3.33e-5, 1e-4, 3e-4")
     rates.fill("1e-5, 2e-5")
     rates.press("Tab")
-    expect(page.locator("#estimate")).to_contain_text("tries 2 rates, where every arm tries 3")
+    expect(page.locator("#estimate")).to_contain_text(
+        "tries 2 learning rates, but every arm gets the same tuning budget of 3"
+    )
     rates.fill("1e-5, 2e-5, 4e-5")
     rates.press("Tab")
     expect(page.get_by_role("button", name="Start 9 trials and 9 runs")).to_be_visible()

@@ -91,12 +91,12 @@ def test_pages_follow_a_key(api: TestClient) -> None:
     [
         ({"method": {"kind": "lorra"}}, "method", "lorra"),
         ({"method": {"kind": "lora", "r": 0}}, "method.r", "greater than or equal to 1"),
-        ({"method": {"kind": "lora", "rank": 4}}, "method.rank", "Extra inputs"),
-        ({"method": {"kind": "lora", "target_modules": []}}, "method.target_modules", "name at least one module"),
+        ({"method": {"kind": "lora", "rank": 4}}, "method.rank", "There is no such field"),
+        ({"method": {"kind": "lora", "target_modules": []}}, "method.target_modules", "No module is named"),
         ({"training": {"learning_rate": -1}}, "training.learning_rate", "greater than 0"),
         ({"training": {"max_length": 513}}, "training.max_length", "has 512 positions"),
-        ({"base_model": "gone"}, "base_model", "there is no base model 'gone'"),
-        ({"dataset": "gone"}, "dataset", "there is no dataset 'gone'"),
+        ({"base_model": "gone"}, "base_model", "There is no base model 'gone'"),
+        ({"dataset": "gone"}, "dataset", "There is no dataset 'gone'"),
     ],
 )
 def test_a_wrong_run_is_refused_with_the_field_and_nothing_is_queued(
@@ -114,7 +114,7 @@ def test_a_wrong_run_is_refused_with_the_field_and_nothing_is_queued(
 
 def test_an_unknown_method_is_answered_with_the_known_ones(api: TestClient) -> None:
     errors = api.post("runs", json=RUN | {"method": {"kind": "lorra"}}).json()["errors"]
-    assert errors[0]["remedy"] == f"choose from: {', '.join(METHODS)}"
+    assert errors[0]["remedy"] == f"Choose from: {', '.join(METHODS)}"
 
 
 def test_a_module_that_the_model_lacks_is_answered_with_the_real_names(api: TestClient) -> None:
@@ -122,24 +122,24 @@ def test_a_module_that_the_model_lacks_is_answered_with_the_real_names(api: Test
     [error] = answer.json()["errors"]
     assert error["path"] == "method.target_modules"
     assert error["message"] == "BertForSequenceClassification has no linear module 'q_proj'"
-    assert error["remedy"] == 'choose from: query, key, value, dense, or "all-linear"'
+    assert error["remedy"] == 'Choose from: query, key, value, dense, or "all-linear"'
 
 
 @pytest.mark.parametrize(
     ("change", "path", "says"),
     [
-        ({"arms": []}, "arms", "at least 1 item"),
+        ({"arms": []}, "arms", "1 or more entries"),
         (
             {"arms": [{"method": {"kind": "full"}}, {"method": {"kind": "full"}}]},
             "arms.1.name",
-            "arm 'full' is there twice",
+            "Two arms are named 'full'",
         ),
         (
             {"arms": [{"name": "a", "method": {"kind": "full"}}, {"name": "b", "method": {"kind": "full"}}]},
             "arms.1",
             "the same",
         ),
-        ({"seeds": [1, 1]}, "seeds.1", "a seed is there twice"),
+        ({"seeds": [1, 1]}, "seeds.1", "A seed is given twice"),
         ({"reference": "nobody"}, "reference", "is not an arm"),
         ({"margin_points": 0}, "margin_points", "greater than 0"),
         (
@@ -236,11 +236,11 @@ def test_a_study_is_cancelled_once(api: TestClient) -> None:
 
 
 def test_cancel_of_what_is_absent_or_over_says_so(api: TestClient, registered: Database) -> None:
-    assert api.post("runs/99/cancel").json()["detail"] == "there is no run 99"
+    assert api.post("runs/99/cancel").json()["detail"] == "There is no run 99."
     run_id = api.post("runs", json=RUN).json()["id"]
     finish(registered, run_id, 0.5)
     answer = api.post(f"runs/{run_id}/cancel")
-    assert (answer.status_code, answer.json()["title"]) == (409, "Not in its present state")
+    assert (answer.status_code, answer.json()["title"]) == (409, "Conflict")
 
 
 def test_a_number_that_no_run_can_have_is_absent_and_no_mistake(api: TestClient) -> None:
@@ -399,7 +399,7 @@ def test_models_are_registered_once_and_only_below_an_allowed_root(api: TestClie
     assert outside.status_code == 422
     assert outside.json()["errors"][0]["path"] == "location"
     waiting = api.post("runs", json=RUN | {"base_model": "sample"}).json()["errors"]
-    assert waiting[0]["message"] == "the base model 'sample' is still being inspected"
+    assert waiting[0]["message"] == "The base model 'sample' is still being inspected"
     assert api.get("models/tiny").json()["facts"]["architecture"] == "BertModel"
     assert api.get("models/gone").status_code == 404
 

@@ -98,7 +98,7 @@ def test_what_says_that_it_is_too_large_is_refused_before_it_comes(small: TestCl
         assert answer.json()["errors"] == [
             {
                 "path": "file",
-                "message": "the file is larger than the 8 MiB that an upload may have",
+                "message": "The file is larger than the upload limit of 8 MiB",
                 "remedy": "upload a part of it, put it into a directory under VEZNA_DATA_ROOTS, "
                 "or raise VEZNA_UPLOAD_BYTES",
             }
@@ -119,14 +119,14 @@ def test_what_becomes_too_large_while_it_comes_is_refused_and_leaves_nothing(sma
 @pytest.mark.parametrize(
     ("sent", "fields", "path", "says"),
     [
-        ([], {"delimiter": ","}, "file", "no file came"),
-        ([("", b"")], {}, "file", "no file came"),
-        ([("train.csv", CSV), ("empty.csv", b"")], {}, "file", "empty.csv is empty: it has no bytes"),
-        ([("a.csv", CSV)], {"encoding": "utf-99"}, "encoding", "'utf-99' is no encoding of texts"),
+        ([], {"delimiter": ","}, "file", "No file was sent"),
+        ([("", b"")], {}, "file", "No file was sent"),
+        ([("train.csv", CSV), ("empty.csv", b"")], {}, "file", "empty.csv is empty"),
+        ([("a.csv", CSV)], {"encoding": "utf-99"}, "encoding", "'utf-99' is not a text encoding"),
         ([("a.csv", CSV)], {"delimiter": "ab"}, "delimiter", "Input should be"),
-        ([("a.csv", CSV)], {"separator": ","}, "separator", "Extra inputs are not permitted"),
-        ([("a.csv", CSV)], {"encoding": "x" * 5000}, "encoding", "the field is too long"),
-        ([("a.csv", CSV)] * 101, {}, "file", "more than 100 files came"),
+        ([("a.csv", CSV)], {"separator": ","}, "separator", "There is no such field"),
+        ([("a.csv", CSV)], {"encoding": "x" * 5000}, "encoding", "The field is too long"),
+        ([("a.csv", CSV)] * 101, {}, "file", "More than 100 files were sent"),
     ],
 )
 def test_what_is_wrong_with_a_form_is_said_and_nothing_is_kept(
@@ -145,7 +145,7 @@ def test_a_body_that_is_no_form_or_ends_too_early_is_refused(small: TestClient, 
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n' + CSV
     headers = {"content-type": "multipart/form-data; boundary=x"}
     cut = small.post("uploads", content=head, headers=headers)
-    assert (cut.status_code, cut.json()["detail"]) == (422, "the form ended before its last file did")
+    assert (cut.status_code, cut.json()["detail"]) == (422, "The form ended before its last file")
     broken = small.post("uploads", content=b"--y\r\nnot a header\r\n\r\n", headers=headers)
     assert broken.status_code == 422
     assert kept(files) == []
@@ -198,7 +198,7 @@ def test_a_dataset_that_is_used_stays(small: TestClient) -> None:
     answer = small.delete("datasets/small@1")
     assert (answer.status_code, answer.json()["detail"]) == (
         409,
-        "small@1 is used by 1 run, whose results would lose their data: it stays",
+        "small@1 cannot be deleted: it is the data of 1 run.",
     )
     assert small.get("datasets/small").json()["runs"] == 1
 
@@ -207,12 +207,12 @@ def test_a_dataset_that_is_used_stays(small: TestClient) -> None:
     ("change", "path", "says"),
     [
         ({"name": "../up"}, "name", "String should match pattern"),
-        ({"name": ""}, "name", "at least 1 character"),
+        ({"name": ""}, "name", "Must not be empty"),
         ({"upload_id": 0}, "upload_id", "greater than or equal to 1"),
         ({"mapping": MAPPING | {"columns": {"text": "txt"}}}, "mapping.columns.label", "no column is chosen"),
         ({"mapping": {"format": "tables"}}, "mapping.format", "Input should be"),
-        ({"splitting": {"kind": "made", "test": 0.0}}, "splitting.test", "no row would be in the test split"),
-        ({"splitting": {"kind": "source"}}, "splitting.kind", "the source has no splits of its own"),
+        ({"splitting": {"kind": "made", "test": 0.0}}, "splitting.test", "The test split would be empty"),
+        ({"splitting": {"kind": "source"}}, "splitting.kind", "The source has no predefined splits"),
         ({"splitting": {"kind": "made", "seed": -1}}, "splitting.seed", "greater than or equal to 0"),
     ],
 )
@@ -254,7 +254,7 @@ def test_a_name_with_several_versions_is_not_deleted_at_once(
     answer = small.delete("datasets/reviews")
     assert (answer.status_code, answer.json()["detail"]) == (
         409,
-        "reviews has 2 versions: say which, such as reviews@2",
+        "reviews has 2 versions. Name one, such as reviews@2.",
     )
     assert small.delete("datasets/reviews@1").status_code == 204
     assert small.get("datasets/reviews").json()["version"] == 2
@@ -265,7 +265,7 @@ def test_a_directory_outside_the_roots_and_a_hub_id_that_is_none_are_refused(sma
     assert outside.status_code == 422
     assert outside.json()["errors"][0]["path"] == "location"
     hub = small.post("uploads/sources", json={"source": "hub", "location": "../x"})
-    assert hub.json()["errors"][0]["message"] == "'../x' is no id of a hub dataset"
+    assert hub.json()["errors"][0]["message"] == "'../x' is not the id of a dataset on the Hugging Face hub"
     inside = small.post("uploads/sources", json={"source": "directory", "location": str(tmp_path / "root")})
     assert (inside.status_code, inside.json()["status"]) == (202, "reading")
 

@@ -76,7 +76,7 @@ def test_a_nul_in_an_address_is_no_mistake_of_ours(api: TestClient) -> None:
 
 def test_runs_of_an_unknown_method_are_not_an_empty_list(api: TestClient) -> None:
     [error] = api.get("runs", params={"method": "lorra"}).json()["errors"]
-    assert (error["path"], error["remedy"]) == ("method", f"choose from: {', '.join(METHODS)}")
+    assert (error["path"], error["remedy"]) == ("method", f"Choose from: {', '.join(METHODS)}")
     assert api.get("runs", params={"method": "lora"}).json()["items"] == []
 
 

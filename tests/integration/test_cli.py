@@ -112,7 +112,7 @@ def test_a_run_is_submitted_and_its_end_is_the_exit_status(
     ("body", "says"),
     [
         (RUN | {"method": {"kind": "lora", "r": 0}}, "method.r: Input should be greater than or equal to 1"),
-        (RUN | {"base_model": "gone"}, "base_model: there is no base model 'gone' (registered: tiny"),
+        (RUN | {"base_model": "gone"}, "base_model: There is no base model 'gone' (registered: tiny"),
     ],
 )
 def test_what_is_wrong_with_a_spec_is_said_by_field(
@@ -131,7 +131,7 @@ def test_what_is_absent_is_said_in_a_sentence(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert vezna(monkeypatch, "watch", "9", "--url", server) == 1
-    assert "there is no study 9" in capsys.readouterr().err
+    assert "There is no study 9." in capsys.readouterr().err
     assert vezna(monkeypatch, "submit", str(tmp_path / "nothing.yaml"), "--url", server) == 1
     assert "cannot be read: No such file or directory" in capsys.readouterr().err
     assert vezna(monkeypatch, "submit", write(tmp_path / "list.yaml", [1]), "--url", server) == 1  # type: ignore[arg-type]
@@ -333,7 +333,7 @@ def test_export_leaves_nothing_half_written(
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
     assert vezna(monkeypatch, "export", "99", "--url", server) == 1
-    assert "there is no study 99" in capsys.readouterr().err
+    assert "There is no study 99." in capsys.readouterr().err
     assert vezna(monkeypatch, "export", "1", "--format", "json", "--what", "items", "--url", server) == 1
     assert "choose --format csv or --format parquet" in capsys.readouterr().err
     assert vezna(monkeypatch, "export", "1", "--url", "http://127.0.0.1:9") == 1
@@ -369,9 +369,9 @@ def test_results_from_elsewhere_are_imported_once_and_what_is_wrong_with_a_file_
     (folder / "c.json").write_text('{"score": 47}')
     assert vezna(monkeypatch, "import", str(folder), "--url", server) == 1
     said = capsys.readouterr().out
-    assert f"{folder / 'c.json'}: nothing of it was taken" in said
+    assert f"{folder / 'c.json'}: the file was rejected" in said
     assert (
-        "score: a score is a fraction from 0 to 1, not 47 (divide by its largest value: 47 % is written 0.47)" in said
+        "score: A score is a fraction from 0 to 1, not 47 (divide by its largest value: 47 % is written 0.47)" in said
     )
     assert "0 results imported into others, 2 there already, 1 file refused." in said
     assert vezna(monkeypatch, "import", str(folder / "a.json"), "--collection", "x", "--url", server, "--json") == 0
@@ -399,7 +399,7 @@ def test_any_runs_are_compared_in_the_terminal_with_what_is_in_the_way(
     assert vezna(monkeypatch, "compare", "--runs", "1,2", "--margin", "0", "--url", server) == 1
     assert "'0' is no margin: write points above 0" in capsys.readouterr().err
     assert vezna(monkeypatch, "compare", "--margin", "2", "--url", server) == 1
-    assert "no run is named" in capsys.readouterr().err
+    assert "No run is given" in capsys.readouterr().err
     assert vezna(monkeypatch, "compare", "--runs", "1,x", "--url", server) == 1
     assert "'x' is no number of a run" in capsys.readouterr().err
     assert vezna(monkeypatch, "compare", "--url", server) == 1

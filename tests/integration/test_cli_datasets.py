@@ -94,7 +94,7 @@ def test_a_file_becomes_a_dataset_named_after_it(vezna: Any, tmp_path: Path) -> 
         "label": "stars",
     }
     assert vezna("delete", "my-reviews@1")[0] == 0
-    assert "there is no dataset 'my-reviews'" in vezna("show", "my-reviews")[2]
+    assert "There is no dataset 'my-reviews'" in vezna("show", "my-reviews")[2]
 
 
 def test_two_files_are_one_dataset_with_their_splits(vezna: Any, tmp_path: Path) -> None:
@@ -116,10 +116,10 @@ def test_what_blocks_is_said_with_exit_status_1(vezna: Any, tmp_path: Path) -> N
     ("name", "content", "options", "says"),
     [
         ("a.csv", b"text,label\na,b\nc\n", [], "row 3 has 1 field"),
-        ("a.csv", b"", [], "a.csv is empty: it has no bytes"),
-        ("a.csv", CSV, ["--text", "nope", "--label", "stars"], "mapping.columns.text: there is no column 'nope'"),
+        ("a.csv", b"", [], "a.csv is empty"),
+        ("a.csv", CSV, ["--text", "nope", "--label", "stars"], "mapping.columns.text: There is no column 'nope'"),
         ("a.csv", CSV, ["--label-name", "good"], "a --label-name is written VALUE=NAME"),
-        ("a.csv", CSV, ["--encoding", "utf-99"], "'utf-99' is no encoding of texts"),
+        ("a.csv", CSV, ["--encoding", "utf-99"], "'utf-99' is not a text encoding"),
         ("a.csv", CSV * 1000, [], "larger than the 1 MiB that an upload may have"),
         ("../up/a.csv", b"text,label\n" + CSV[13:], ["--name", "../up"], "name: String should match pattern"),
     ],

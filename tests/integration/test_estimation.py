@@ -80,7 +80,7 @@ def test_rows_are_shown_as_the_model_sees_them(
         asked = previews.wanted(session, bell, row, base, "sequence-classification", 8)
         again = previews.wanted(session, bell, row, base, "sequence-classification", 8)
         assert asked.id == again.id
-        with pytest.raises(Invalid, match="causal-lm does not learn from rows of labelled"):
+        with pytest.raises(Invalid, match="causal-lm does not train on rows of labelled"):
             previews.wanted(session, bell, row, base, "causal-lm", 8)
     with database.transaction() as session:
         claimed = estimates.begin(session, asked.id)

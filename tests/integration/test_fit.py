@@ -83,8 +83,8 @@ def refused(api: TestClient, bell: SilentBell, run: dict[str, Any]) -> list[tupl
 def test_virtual_tokens_and_packed_rows_are_not_queued(language: TestClient, bell: SilentBell, kind: str) -> None:
     [(path, message, remedy)] = refused(language, bell, RUN | {"method": {"kind": kind}} | training(packing=True))
     assert path == "training.packing"
-    assert "does not go with packing: virtual tokens stand before a row" in message
-    assert remedy == "false, or another method"
+    assert "does not work with packing: virtual tokens precede a row" in message
+    assert remedy == "Set it to false, or choose another method"
 
 
 def test_a_prefix_and_layers_that_are_computed_again_are_not_queued(language: TestClient, bell: SilentBell) -> None:
@@ -92,7 +92,7 @@ def test_a_prefix_and_layers_that_are_computed_again_are_not_queued(language: Te
         language, bell, RUN | {"method": {"kind": "prefix"}} | training(gradient_checkpointing=True)
     )
     assert path == "training.gradient_checkpointing"
-    assert message.startswith("prefix tuning does not go with gradient_checkpointing: ")
+    assert message.startswith("The method prefix tuning does not work with gradient_checkpointing: ")
 
 
 def test_what_two_arms_have_against_the_budget_is_said_once(language: TestClient) -> None:
@@ -114,42 +114,42 @@ def test_what_two_arms_have_against_the_budget_is_said_once(language: TestClient
         ),
         (
             {"method": PROMPT} | training(max_length=250), "method.num_virtual_tokens",
-            "20 virtual tokens and a max_length of 250 are more than the 256 positions of LlamaForCausalLM",
-            "at most 6, or a smaller max_length",
+            "20 virtual tokens and a max_length of 250 exceed the 256 positions of LlamaForCausalLM",
+            "Use at most 6, or a smaller max_length",
         ),
         (
             {"method": PREFIX} | training(max_length=256), "method.num_virtual_tokens",
-            "20 virtual tokens and a max_length of 256", "a smaller max_length",
+            "20 virtual tokens and a max_length of 256", "Use a smaller max_length",
         ),
         (
             {"method": PROMPT} | training(max_new_tokens=240), "method.num_virtual_tokens",
-            "20 virtual tokens and 240 new tokens behind a prompt", "at most 15, or a smaller max_new_tokens",
+            "20 virtual tokens and 240 new tokens behind a prompt", "Use at most 15, or a smaller max_new_tokens",
         ),
         (
             {"base_model": "encoder-decoder", "task": "seq2seq-lm", "method": PROMPT} | training(max_length=250),
-            "method.num_virtual_tokens", "are more than the 256 positions of T5", "at most 6, or a smaller max_length",
+            "method.num_virtual_tokens", "exceed the 256 positions of T5", "Use at most 6, or a smaller max_length",
         ),
         (
             {"general_text": "pairs"}, "general_text",
-            "forgetting is measured on other texts than the model learns from",
-            "datasets of plain text: other texts, texts, texts to judge by; or leave it out",
+            "Forgetting is measured on other texts than the model trains on",
+            "Choose a dataset of plain text: other texts, texts, texts to judge by; or leave it out",
         ),
         (
             TOKEN_BY_TOKEN | {"general_text": "texts"}, "general_text", "on other texts than the model learns from",
-            "datasets of plain text: other texts, texts to judge by; or leave it out",
+            "Choose a dataset of plain text: other texts, texts to judge by; or leave it out",
         ),
         (
             {"general_text": "texts to learn from"}, "general_text",
-            "'texts to learn from' has no row in its test split, on which forgetting is measured",
-            "datasets of plain text: other texts, texts, texts to judge by",
+            "'texts to learn from' has no rows in its test split, on which forgetting is measured",
+            "Choose a dataset of plain text: other texts, texts, texts to judge by",
         ),
         (
             TOKEN_BY_TOKEN | {"dataset": "texts to judge by"}, "dataset", "has no row in its train split",
-            "a dataset with one",
+            "Choose another dataset",
         ),
         (
             TOKEN_BY_TOKEN | {"dataset": "texts to learn from"}, "dataset", "has no row in its test split",
-            "a dataset with one",
+            "Choose another dataset",
         ),
     ],
 )  # fmt: skip
@@ -186,7 +186,10 @@ def test_rates_are_not_tuned_without_rows_to_choose_them_by(
     arms = [{"method": {"kind": "full"}}, {"method": {"kind": "lora"}}]
     [error] = language.post("studies", json=study | {"arms": arms, "tuning": "grid"}).json()["errors"]
     assert error["path"] == "tuning"
-    assert error["message"] == "unvalidated has no row in its validation split, by which learning rates are chosen"
-    assert error["remedy"] == "a dataset with one, or tuning: none"
+    assert (
+        error["message"]
+        == "unvalidated has no rows in its validation split, which tuning needs to choose learning rates"
+    )
+    assert error["remedy"] == "Choose another dataset, or set tuning to none"
     assert bell.rung == []
     assert language.post("studies", json=study | {"arms": arms}).status_code == 202

@@ -122,9 +122,9 @@ def test_the_reference_is_not_held_against_itself(api: TestClient, study: int) -
 @pytest.mark.parametrize(
     ("asked", "path", "says"),
     [
-        ({"arm": "nope"}, "arm", "the study has no arm 'nope'"),
-        ({"seed": 9}, "seed", "the study has no seed 9"),
-        ({"label": "weather"}, "label", "no item has the label 'weather'"),
+        ({"arm": "nope"}, "arm", "The study has no arm 'nope'"),
+        ({"seed": 9}, "seed", "The study has no seed 9"),
+        ({"label": "weather"}, "label", "No item has the label 'weather'"),
         ({"kind": "nope"}, "kind", "Input should be"),
         ({"length": 5}, "length", "less than or equal to 4"),
     ],

@@ -112,9 +112,9 @@ def test_where_no_file_can_be_taken_there_is_no_collection(database: Database) -
 
 
 def test_no_file_and_too_many_are_refused(database: Database) -> None:
-    with pytest.raises(Invalid, match="there is no file"):
+    with pytest.raises(Invalid, match="No file was sent"):
         bring(database)
-    with pytest.raises(Invalid, match=f"there are {MOST_FILES + 1} files"):
+    with pytest.raises(Invalid, match=f"{MOST_FILES + 1} files are too many"):
         bring(database, *[as_file(result())] * (MOST_FILES + 1))
     assert count(database) == 0
 
@@ -122,7 +122,7 @@ def test_no_file_and_too_many_are_refused(database: Database) -> None:
 def test_more_results_than_one_transaction_shall_write_are_refused(database: Database) -> None:
     full = as_file(*(result(seed=seed) for seed in range(MOST_RESULTS)))
     files = [full] * (MOST_AT_ONCE // MOST_RESULTS)
-    with pytest.raises(Invalid, match=f"there are more than {MOST_AT_ONCE} results"):
+    with pytest.raises(Invalid, match=f"There are more than {MOST_AT_ONCE} results"):
         bring(database, *files, as_file(result()))
     assert count(database) == 0
     assert len(imports.look_at(files).taken) == MOST_AT_ONCE
@@ -217,8 +217,8 @@ def test_by_api_results_may_stand_in_the_request_itself(api: TestClient) -> None
 @pytest.mark.parametrize(
     ("sent", "status", "says"),
     [
-        ({"files": []}, 422, "there is no file"),
-        ({}, 422, "there is no file"),
+        ({"files": []}, 422, "No file was sent"),
+        ({}, 422, "No file was sent"),
         ({"files": [{"name": "a"}]}, 422, "files.0.text: Field required"),
         ({"file": []}, 422, "file: Extra inputs are not permitted"),
         ({"results": [1], "collection": ""}, 422, "collection"),

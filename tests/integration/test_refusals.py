@@ -32,22 +32,22 @@ def method(**changes: object) -> dict[str, Any]:
         (
             method(target_modules="query"),  # a pattern, which no whole name matches
             "method.target_modules",
-            'choose from: query, key, value, dense, or "all-linear"',
+            'Choose from: query, key, value, dense, or "all-linear"',
         ),
         (
             method(target_modules=[1]),
             "method.target_modules",
-            'a list such as ["query", "value"], a pattern, or "all-linear"',
+            'Use a list such as ["query", "value"], a pattern, or "all-linear"',
         ),
-        (method(bias="some"), "method.bias", "choose from: 'none', 'all' or 'lora_only'"),
+        (method(bias="some"), "method.bias", "Choose from: 'none', 'all' or 'lora_only'"),
         (training(learning_rate=-1), "training.learning_rate", "above 0"),
         (training(learning_rate="nan"), "training.learning_rate", "a number such as 0.01"),
         (training(warmup_steps="inf"), "training.warmup_steps", "a number such as 0.01"),
         (training(max_grad_norm="inf"), "training.max_grad_norm", "a number such as 0.01"),
         (training(max_steps=10**30), "training.max_steps", "at most 10000000"),
-        (training(seed=True), "training.seed", "a whole number from 0 to 4294967295"),
-        (training(lr=1), "training.lr", "remove it, or look up its spelling in /api/v1/openapi.json"),
-        ({"base_model": "tiny\0"}, "base_model", "remove it, or write a plain space"),
+        (training(seed=True), "training.seed", "Use a whole number from 0 to 4294967295"),
+        (training(lr=1), "training.lr", "Remove it, or look up its spelling in /api/v1/openapi.json"),
+        ({"base_model": "tiny\0"}, "base_model", "Remove it, or use a plain space"),
         ({"dataset": " "}, "dataset", "at least 1 characters"),
     ],
 )
@@ -105,7 +105,9 @@ def test_a_study_as_it_was_answered_can_be_submitted_again(api: TestClient) -> N
 def test_a_hub_id_is_never_a_path(api: TestClient, bell: SilentBell, location: str) -> None:
     answer = api.post("models", json={"name": "x", "source": "hub", "location": location})
     assert answer.status_code == 422
-    assert [(e["path"], e["remedy"]) for e in answer.json()["errors"]] == [("location", "such as google-t5/t5-small")]
+    assert [(e["path"], e["remedy"]) for e in answer.json()["errors"]] == [
+        ("location", "Use an id such as google-t5/t5-small")
+    ]
     assert bell.rung == []
 
 

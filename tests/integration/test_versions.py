@@ -84,7 +84,7 @@ def test_forgetting_is_measured_on_the_texts_of_when_it_was_asked_for(
         second = newer(session, "general")
         second.file = "datasets/other.parquet"
         assert first is not None
-        with pytest.raises(Conflict, match="1 run measured forgetting on general, or will: it stays"):
+        with pytest.raises(Conflict, match="general cannot be deleted: 1 run measured forgetting on it"):
             datasets.delete(session, files, first.id)
         claimed = attempts.claim(session, run.id, "w1", 45)
         assert claimed is not None and claimed.general_file == first.file

@@ -188,8 +188,8 @@ def test_a_pasted_config_is_asked_about_without_a_tokenizer_and_with_the_dataset
 @pytest.mark.parametrize(
     ("asked", "path", "says"),
     [
-        ({"base_model": "gone"}, "base_model", "there is no base model 'gone'"),
-        ({"base_model": "tiny", "dataset": "gone"}, "dataset", "there is no dataset 'gone'"),
+        ({"base_model": "gone"}, "base_model", "There is no base model 'gone'"),
+        ({"base_model": "tiny", "dataset": "gone"}, "dataset", "There is no dataset 'gone'"),
         ({"base_model": "tiny", "training": {"max_length": 513}}, "training.max_length", "has 512 positions"),
         ({"base_model": "tiny", "task": "causal-lm"}, "task", "was not inspected"),
         (

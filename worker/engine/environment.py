@@ -20,7 +20,7 @@ _PACKAGES = ("torch", "transformers", "peft", "vezna")
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device to train on. Raises `RunFailed(bad_configuration)` if CUDA is wanted and absent."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, "The run wants a CUDA device and this worker has none.")
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, "The run needs a CUDA device, and this worker has none.")
     return torch.device("cuda:0" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -92,5 +92,5 @@ def _stored(files: Files, path: Path, split: str, told: Told) -> Part:
     except OSError as error:
         raise NotPrepared(f"{path} cannot be read: {error.strerror}.") from error
     if not found.bytes:
-        raise NotPrepared(f"{path} is empty: it has no bytes.")
+        raise NotPrepared(f"{path} is empty.")
     return Part(name=shown_name(path.name), sha256=found.sha256, bytes=found.bytes, split=split, file=found.file)

@@ -96,7 +96,7 @@ class Method(BaseModel):
         able = ", ".join(self.facts.tasks)
         return FieldError(
             "kind",
-            _("%(method)s does not support the task %(task)s", method=self.facts.name, task=model.task),
+            _("The method %(method)s does not support the task %(task)s", method=self.facts.name, task=model.task),
             _("Use it for %(tasks)s", tasks=able),
         )
 
@@ -105,7 +105,7 @@ class Method(BaseModel):
         for name, why in self.without.items():
             if getattr(training, name):
                 what = _(
-                    "%(method)s does not work with %(argument)s: %(why)s",
+                    "The method %(method)s does not work with %(argument)s: %(why)s",
                     method=self.facts.name,
                     argument=name,
                     why=why,

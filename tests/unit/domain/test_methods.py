@@ -79,11 +79,11 @@ def test_a_field_that_a_method_does_not_have_is_refused(kind: str) -> None:
 
 def test_fields_that_contradict_each_other_are_refused_with_a_remedy() -> None:
     assert refused({"kind": "adalora", "init_r": 4, "target_r": 4}) == (
-        "target_r", "of 4 directions, 4 cannot be left", "below init_r, which is 4"
+        "target_r", "The target rank 4 is not below the initial rank 4", "Use less than init_r, which is 4"
     )  # fmt: skip
     assert refused({"kind": "adalora", "tinit": 0.6, "tfinal": 0.4})[0] == "tfinal"
-    assert refused({"kind": "lora", "r": 3, "init_lora_weights": "orthogonal"})[2] == "an even r"
-    assert refused({"kind": "lokr", "decompose_factor": 0})[1] == "a width has no factor 0"
+    assert refused({"kind": "lora", "r": 3, "init_lora_weights": "orthogonal"})[2] == "Use an even r"
+    assert refused({"kind": "lokr", "decompose_factor": 0})[1] == "0 divides no width"
     assert refused({"kind": "lora", "target_modules": []})[0] == "target_modules"
 
 
@@ -102,7 +102,7 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
     ),
     (
         LoraSpec(layers_to_transform=[0, 5]), BERT,
-        FieldError("layers_to_transform", "BertForSequenceClassification has no block 5", "from 0 to 1"),
+        FieldError("layers_to_transform", "BertForSequenceClassification has no block 5", "Choose from 0 to 1"),
     ),
     (
         LoraSpec(init_lora_weights="olora"), gpt2(),
@@ -119,7 +119,7 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
                 "target_modules",
                 f"transformer.h.0.attn.c_attn is a Conv1D layer (weight [in, out]), which {spec.facts.name} cannot "
                 "adapt",
-                "use LoRA or (IA)³",
+                "Use LoRA or (IA)³",
             ),
         )
         for spec in (LohaSpec(), LokrSpec(), OftSpec())
@@ -128,21 +128,23 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
         OftSpec(oft_block_size=48, target_modules=["query"]), BERT,
         FieldError(
             "oft_block_size",
-            "bert.encoder.layer.0.attention.self.query has 64 inputs, which blocks of 48 do not divide",
+            "bert.encoder.layer.0.attention.self.query has 64 inputs, which is not a multiple of 48",
             "one of 2, 4, 8, 16, 32, 64",
         ),
     ),
     (
         Ia3Spec(target_modules=["key"], feedforward_modules=["dense"]), BERT,
         FieldError(
-            "feedforward_modules", "none of the target modules is one of feedforward_modules ['dense']",
-            "choose from: key",
+            "feedforward_modules", "None of the target modules is in feedforward_modules ['dense']",
+            "Choose from: key",
         ),
     ),
     (
         PrefixSpec(), BERT,
         FieldError(
-            "kind", "prefix tuning does not fit the task sequence-classification", "it fits causal-lm, seq2seq-lm"
+            "kind",
+            "The method prefix tuning does not support the task sequence-classification",
+            "Use it for causal-lm, seq2seq-lm",
         ),
     ),
     *[
@@ -152,7 +154,7 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
                 "kind",
                 "GPT2ForSequenceClassification finds the token that it classifies by its id, and virtual tokens have "
                 "none",
-                "use LoRA or (IA)³",
+                "Use LoRA or (IA)³",
             ),
         )
         for spec in (PromptSpec(), PTuningSpec())
@@ -163,7 +165,7 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
             "kind",
             "BertForSequenceClassification calls a part of its head 'head', which PEFT takes for p-tuning's own "
             "network",
-            "use prompt tuning",
+            "Use prompt tuning",
         ),
     ),
     (
@@ -197,7 +199,7 @@ def test_prompts_fit_language_models_of_every_kind() -> None:
 ADVICE: list[tuple[MethodSpec, str, str]] = [
     (LoraSpec(r=32), "r", "try 8, or at most 16"),
     (AdaLoraSpec(init_r=32, target_r=2, target_modules=["key"]), "init_r", "try 8, or at most 16"),
-    (LohaSpec(r=9, target_modules=["key"]), "r", "8 reaches every rank it can have"),
+    (LohaSpec(r=9, target_modules=["key"]), "r", "Use 8, which already reaches full rank"),
     (LokrSpec(r=4, target_modules=["key"]), "r", "at most 3"),
 ]
 
@@ -262,7 +264,7 @@ def test_virtual_tokens_take_positions_and_refuse_what_they_cannot_go_with() -> 
     for spec in (PromptSpec(), PTuningSpec(), PrefixSpec()):
         clash = spec.clash(packed)
         assert clash is not None and clash.path == "training.packing"
-        assert f"{spec.facts.name} does not go with packing: " in clash.message
+        assert f"{spec.facts.name} does not work with packing: " in clash.message
         assert spec.clash(TrainingArguments()) is None
     assert [spec.clash(again) is None for spec in (PromptSpec(), PTuningSpec(), PrefixSpec())] == [True, True, False]
     assert LoraSpec().clash(packed) is LoraSpec().clash(again) is None

@@ -130,8 +130,8 @@ def test_an_arm_may_name_its_rates_if_it_names_as_many_as_the_others_try() -> No
     assert study.rates(own) == (1e-5, 2e-5, 5e-5)
     [(path, message, remedy)] = mistakes(arms=[{"method": {"kind": "full"}, "learning_rates": [1e-5, 2e-5]}])
     assert path == "arms.0.learning_rates"
-    assert message == "arm 'full' tries 2 rates, where every arm tries 3: all have the same chances"
-    assert remedy == "name 3, or set tuning.rates to 2 for all"
+    assert message == "The arm 'full' tries 2 learning rates, but every arm gets the same tuning budget of 3"
+    assert remedy == "List 3, or set tuning.rates to 2 for all arms"
 
 
 @pytest.mark.parametrize(

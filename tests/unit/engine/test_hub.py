@@ -177,7 +177,7 @@ BAD = {
     "pickled": (_only("config.json", "tokenizer.json", "pytorch_model.bin"), r"only pytorch_model\.bin.*can run code"),
     "no weights": (_only("config.json"), "only no weights at all"),
     "empty": (_only(), r"has no config\.json"),
-    "adapter": (_adapter, "holds an adapter: register the base model that it belongs to"),
+    "adapter": (_adapter, "contains an adapter: register its base model instead"),
     "gguf": (_gguf, "GGUF files, which cannot be trained"),
     "index that leads out": (_index, r"names '\.\./\.\./other\.safetensors', which is not there"),
     "remote code": (_remote, "Python code from its own repository, which is never run"),
@@ -230,7 +230,7 @@ def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
     with pytest.raises(RunFailed, match=r"open only to those .* the workers have no token: .* set HF_TOKEN"):
         hub.look(BERT, "")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(RunFailed, match="the workers' token has no access to it") as failed:
+    with pytest.raises(RunFailed, match="the workers' token has no access") as failed:
         hub.look(BERT, "")
     assert "hf_wrong" not in failed.value.message
     monkeypatch.setenv("HF_TOKEN", "hf_opens")

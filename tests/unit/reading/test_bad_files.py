@@ -27,7 +27,7 @@ def parquet(rows: int = 100) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("data.csv", b"", "data.csv is empty: it has no bytes."),
+        ("data.csv", b"", "data.csv is empty."),
         ("data.csv", b" \n\n\t\n", "data.csv holds nothing but white space."),
         ("data.csv", b"text,label\n", "data.csv has a header (text, label) and no rows below it."),
         ("data.csv", b"text,label\ntext,label\n" + ROWS, "data.csv: row 2 repeats the header: remove it."),

@@ -122,7 +122,7 @@ def test_the_price_of_energy_is_a_field_where_some_was_counted(full: TestClient)
         for run in session.scalars(select(RunRow).where(RunRow.study_id == 1)):
             run.result_json = (run.result_json or {}) | {"energy_joules": 36_000.0}
     page = full.get("/studies/1?kwh=dear")
-    assert page.status_code == 422 and "&#39;dear&#39; is no amount" in page.text
+    assert page.status_code == 422 and "&#39;dear&#39; is not an amount" in page.text
     assert "kwh=0.3" in full.get("/studies/1?kwh=0.3").text.split('id="break-even-csv"')[1].split(">")[0]
 
 
@@ -161,7 +161,7 @@ def test_a_word_that_is_no_price_is_named_and_the_rest_counts(full: TestClient) 
     answer = full.get("/studies/1?hour=cheap&gib_month=0.02&tasks=0&currency=doubloons")
     assert answer.status_code == 422
     for said in (
-        "&#39;cheap&#39; is no amount",
+        "&#39;cheap&#39; is not an amount",
         "&#39;0&#39; is no number of tasks",
         "&#39;doubloons&#39; is too long",
     ):

@@ -137,7 +137,7 @@ def test_another_arm_may_be_the_reference(full: TestClient) -> None:
 
 def test_a_reference_that_is_not_among_them_is_replaced_and_that_is_said(full: TestClient) -> None:
     assert "Run 3 is not among them, so full is the reference." in words(full, "/compare?runs=1,2&reference=3")
-    assert "run 3 is not among the runs" in full.get("/api/v1/compare?runs=1,2&reference=3").json()["detail"]
+    assert "Run 3 is not among the compared runs" in full.get("/api/v1/compare?runs=1,2&reference=3").json()["detail"]
 
 
 def test_a_wider_margin_makes_more_of_them_equal(full: TestClient) -> None:
@@ -205,17 +205,17 @@ def test_runs_that_are_not_there_are_said_and_the_others_compared(full: TestClie
 @pytest.mark.parametrize(
     ("query", "status", "says"),
     [
-        ("runs=abc", 422, "is no number of a run"),
-        ("runs=1,-2", 422, "is no number of a run"),
-        ("runs=0", 422, "is no number of a run"),
-        ("runs=99999999999", 422, "is no number of a run"),
-        ("runs=1&margin=0", 422, "'0' is no margin: write points above 0 and up to 100, such as 1 or 2.5"),
+        ("runs=abc", 422, "is not the id of a run"),
+        ("runs=1,-2", 422, "is not the id of a run"),
+        ("runs=0", 422, "is not the id of a run"),
+        ("runs=99999999999", 422, "is not the id of a run"),
+        ("runs=1&margin=0", 422, "'0' is not a margin. Write points above 0 and up to 100, such as 1 or 2.5."),
         ("runs=1&margin=nan", 422, "'nan' is no margin"),
         ("runs=1&margin=two", 422, "'two' is no margin"),
         ("runs=1&cost=beauty", 422, "cost"),
         ("runs=1&sort=beauty", 422, "sort"),
-        ("study=99", 404, "there is no study 99"),
-        ("collection=99", 404, "there is no collection 99"),
+        ("study=99", 404, "There is no study 99."),
+        ("collection=99", 404, "There is no collection 99."),
     ],
 )
 def test_what_an_address_cannot_ask_for_is_a_sentence(full: TestClient, query: str, status: int, says: str) -> None:
@@ -225,7 +225,7 @@ def test_what_an_address_cannot_ask_for_is_a_sentence(full: TestClient, query: s
 def test_more_runs_than_can_be_compared_are_refused_and_named(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         imports.bring_in(session, imports.look_at([as_file(*(result(seed=n) for n in range(101)))]), "many")
-    assert "there are 101 runs: at most 100 are compared" in words(full, "/compare?collection=1", 422)
+    assert "101 runs are too many to compare. Choose at most 100 of them." in words(full, "/compare?collection=1", 422)
 
 
 def test_the_api_says_the_same_as_the_page(full: TestClient) -> None:
@@ -241,7 +241,7 @@ def test_the_api_says_the_same_as_the_page(full: TestClient) -> None:
     assert mixed["obstacles"][0]["what"] == "test_items"
     assert mixed["obstacles"][0]["takes"] == "verdict"
     assert mixed["memory_comparable"] is False
-    assert full.get("/api/v1/compare?runs=1,999").json()["detail"] == "there is no run 999"
+    assert full.get("/api/v1/compare?runs=1,999").json()["detail"] == "There is no run 999."
     assert full.get("/api/v1/compare").status_code == 422
 
 

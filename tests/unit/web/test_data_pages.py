@@ -140,13 +140,13 @@ def test_of_many_labels_the_commonest_are_named_by_the_form_and_the_others_keep_
 @pytest.mark.parametrize(
     ("change", "field", "says"),
     [
-        ({"name": "../up"}, "name", "Write it with letters"),
-        ({"name": ""}, "name", "Fill this in"),
+        ({"name": "../up"}, "name", "Use only letters"),
+        ({"name": ""}, "name", "Must not be empty"),
         ({"mapping.format": ""}, "mapping-format", "it is not said what the rows are"),
-        ({"mapping.columns.text": ""}, "mapping-columns-text", "no column is chosen for the text"),
+        ({"mapping.columns.text": ""}, "mapping-columns-text", "No column is assigned to text"),
         ({"mapping.columns.label": "review"}, "mapping-columns-label", "is the text already"),
-        ({"splitting.test": "half"}, "splitting-test", "Write a number"),
-        ({"splitting.test": "0"}, "splitting-test", "no row would be in the test split"),
+        ({"splitting.test": "half"}, "splitting-test", "Must be a number"),
+        ({"splitting.test": "0"}, "splitting-test", "The test split would be empty"),
         ({"splitting.seed": "-1"}, "splitting-seed", "Must be 0 or more"),
     ],
 )
@@ -184,16 +184,16 @@ def test_splits_of_the_source_are_offered_and_may_be_changed(data: TestClient) -
     assert answer.status_code == 303
     assert "84 rows" in plain(data.get(answer.headers["location"]).text)
     nothing = data.post(at, data=MAPPED | {"splitting.by": "source"} | swapped | {"split-as.1": ""})
-    assert "no split of the source is train" in plain(nothing.text)
+    assert "No split of the source is assigned to train" in plain(nothing.text)
     assert 'href="#splitting-names"' in nothing.text
 
 
 @pytest.mark.parametrize(
     ("files", "fields", "says"),
     [
-        ((), {}, "no file came"),
+        ((), {}, "No file was sent"),
         ((("a.csv", b""),), {}, "a.csv is empty"),
-        ((("a.csv", b"x" * (2 << 20)),), {}, "larger than the 1 MiB that an upload may have"),
+        ((("a.csv", b"x" * (2 << 20)),), {}, "larger than the upload limit of 1 MiB"),
         ((("a.csv", CSV),), {"encoding": "utf-99"}, "no encoding of texts"),
     ],
 )
@@ -223,7 +223,11 @@ def test_a_file_that_cannot_be_read_says_why_and_can_be_read_otherwise(data: Tes
 
 @pytest.mark.parametrize(
     ("location", "says"),
-    [("", "Name a dataset of the hub"), ("../x", "is not below an allowed root"), ("a b", "is no id of a hub dataset")],
+    [
+        ("", "Enter the id of a dataset"),
+        ("../x", "is not below an allowed root"),
+        ("a b", "is not the id of a dataset"),
+    ],
 )
 def test_a_source_that_is_none_is_refused_at_its_field(data: TestClient, location: str, says: str) -> None:
     answer = data.post("/data/sources", data={"location": location})

@@ -122,7 +122,7 @@ def test_a_kind_that_no_worker_can_do_says_what_they_lack(registered_only: TestC
     assert answer.status_code == 422
     for need in method.needs:
         found = errors(answer.text)
-        assert f'<a href="#arms-0-method-kind">none of the workers (cpu-9) {CAPABILITIES[need].lacking}</a>' in found
+        assert f'<a href="#arms-0-method-kind">None of the workers (cpu-9) {CAPABILITIES[need].lacking}</a>' in found
         assert escape(CAPABILITIES[need].remedy) in found
 
 

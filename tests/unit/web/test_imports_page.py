@@ -28,9 +28,9 @@ def test_files_are_taken_and_what_became_of_each_is_said(empty: TestClient) -> N
     assert answer.status_code == 200
     text = plain(answer.text)
     assert "5 results were imported into PEFT" in text
-    assert "1 file was refused, and nothing of it was taken" in text
+    assert "1 file was refused, and the file was rejected" in text
     assert "bad&lt;b&gt;.json" in text
-    assert "NaN is no number that JSON knows (give the number, or leave the field out)" in text
+    assert "NaN is not a number in JSON. Write the number, or leave the field out." in text
     again = plain(send(empty, *((f.name, f.text) for f in peft_files()), collection="PEFT").text)
     assert "0 results were imported into PEFT" in again
     assert "5 were there already." in again
@@ -39,10 +39,10 @@ def test_files_are_taken_and_what_became_of_each_is_said(empty: TestClient) -> N
 @pytest.mark.parametrize(
     ("files", "collection", "says"),
     [
-        ([("", b"")], "", "there is no file"),
+        ([("", b"")], "", "No file was sent"),
         ([("a.json", as_file(result()).text)], "a\x07b", "cannot be printed"),
         ([("a.json", as_file(result()).text)], "x" * 121, "at most 120"),
-        ([("a.json", b"")], "", "the file is empty"),
+        ([("a.json", b"")], "", "The file is empty"),
     ],
 )
 def test_what_cannot_be_taken_is_said_at_the_form(

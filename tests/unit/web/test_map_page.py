@@ -123,13 +123,13 @@ def test_a_map_says_what_its_bands_rest_on(small: TestClient) -> None:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ({"lengths": "many"}, "Write a whole number"),
+        ({"lengths": "many"}, "Must be a whole number"),
         ({"lengths": "1024"}, "has 512 positions, so it cannot read 1024 tokens"),
-        ({"methods": ["nope"]}, "there is no method 'nope'"),
-        ({"methods": ["prefix"]}, "prefix tuning does not fit the task"),
-        ({"device": "moon"}, "there is no live worker and no card 'moon'"),
+        ({"methods": ["nope"]}, "There is no method 'nope'"),
+        ({"methods": ["prefix"]}, "The method prefix tuning does not support the task"),
+        ({"device": "moon"}, "There is no live worker and no known GPU 'moon'"),
         ({"batch_sizes": "0"}, "Must be 1 or more"),
-        ({"bf16": "half"}, "'half' is no number format: choose from: true (bfloat16), false (float32)"),
+        ({"bf16": "half"}, "'half' is not a precision. Choose from: true (bfloat16), false (float32)."),
     ],
 )
 def test_what_cannot_be_asked_is_said_and_what_was_typed_stays(small: TestClient, query: Any, words: str) -> None:

@@ -97,7 +97,10 @@ def test_every_method_is_counted_or_says_why_it_does_not_fit(language: TestClien
         facts.kind for _, _, found in by_family() for facts in found
     ]
     assert "75,653" in text
-    assert "Prefix tuning does not fit the task sequence-classification; it fits causal-lm, seq2seq-lm." in text
+    assert (
+        "The method prefix tuning does not support the task sequence-classification. Use it for causal-lm, seq2seq-lm."
+        in text
+    )
 
 
 def test_every_method_shows_its_formula_and_leads_to_its_papers(language: TestClient) -> None:
@@ -115,7 +118,7 @@ def test_every_method_shows_its_formula_and_leads_to_its_papers(language: TestCl
 def test_tasks_of_a_model_are_pages_of_their_own(language: TestClient) -> None:
     text = language.get(f"/models/{CAUSAL}").text
     assert '<a href="?task=causal-lm#methods" aria-current="page">' in text
-    assert "Head only does not fit the task causal-lm" in text
+    assert "The method head only does not support the task causal-lm" in text
     assert 'name="labels"' not in text
 
 
@@ -147,10 +150,10 @@ def test_a_model_is_registered(empty: TestClient, typed: dict[str, str], name: s
 @pytest.mark.parametrize(
     ("typed", "path", "message"),
     [
-        ({"location": ""}, "location", "Name a model of the hub, or a directory"),
+        ({"location": ""}, "location", "Enter the id of a model on the hub, or a directory"),
         ({"location": "../etc"}, "location", "is not below an allowed root"),
-        ({"location": "a/b/c"}, "location", "is no id of a hub model"),
-        ({"location": "a/b", "name": "no spaces"}, "name", "Write it with letters, digits"),
+        ({"location": "a/b/c"}, "location", "is not the id of a model"),
+        ({"location": "a/b", "name": "no spaces"}, "name", "Use only letters, digits"),
         ({"location": "a/b", "name": SAMPLE_MODEL}, "name", "is there already"),
     ],
 )
@@ -190,7 +193,7 @@ def test_the_methods_of_a_model_over_http(language: TestClient) -> None:
     assert [(m["formula"], m["paper"]) for m in found] == [(facts.formula, facts.paper) for facts in METHODS.values()]
     assert by_kind["prefix"]["reason"] == {
         "path": "kind",
-        "message": "prefix tuning does not fit the task sequence-classification",
+        "message": "The method prefix tuning does not support the task sequence-classification",
         "remedy": "it fits causal-lm, seq2seq-lm",
     }
 
@@ -200,7 +203,7 @@ def test_the_methods_of_a_model_over_http(language: TestClient) -> None:
     [
         (SAMPLE_MODEL, "causal-lm", 422, "cannot do causal-lm"),
         ("distilbert-base", None, 409, "has not been inspected"),
-        ("gone", None, 404, "there is no base model"),
+        ("gone", None, 404, "There is no base model"),
     ],
 )
 def test_methods_that_cannot_be_told_over_http(

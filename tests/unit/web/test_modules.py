@@ -70,13 +70,13 @@ def test_all_and_none_change_what_lies_below_a_module(client: TestClient) -> Non
     ("query", "words"),
     [
         ("ticked=1", "No layer is ticked: choose at least one."),
-        ("r=many", "Write a whole number."),
+        ("r=many", "Must be a whole number."),
         ("r=0", "Must be 1 or more."),
         ("method=oft&r=9", "OFT"),
         ("method=nonsense", "LoRA r=8 trains"),
         ("method=full", "full trains 22,713,986 parameters , 100"),
         ("method=head-only", "head only trains 770 parameters"),
-        ("method=prefix", "does not fit the task"),
+        ("method=prefix", "does not support the task"),
     ],
 )
 def test_whatever_stands_in_the_address_the_page_answers(client: TestClient, query: str, words: str) -> None:

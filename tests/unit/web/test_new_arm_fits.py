@@ -96,12 +96,12 @@ def test_what_is_wrong_with_the_arm_is_said_before_it_is_added(registered_only: 
     assert "Not complete yet" in text
     assert "<li>Rank: Must be 1 or more</li>" in text
     same = plain(html.unescape(registered_only.get(f"{arms}/new?method=full").text))
-    assert "arm 'full 2' is the same as 'full' but for its name" in same
+    assert "The arm 'full 2' differs from 'full' only in its name" in same
 
 
 def test_an_arm_that_fits_no_live_worker_is_queued_only_if_one_insists(registered_only: TestClient, arms: str) -> None:
     sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
-    assert "slow: no live worker has room" in planned(registered_only, arms)
+    assert "more than any live worker has" in planned(registered_only, arms)
     refused = registered_only.post(arms, data=FULL)
     assert refused.status_code == 422
     assert '<a href="#insist">It fits on no live worker</a>: take a way out, or tick the box' in refused.text

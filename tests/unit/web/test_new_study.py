@@ -62,18 +62,18 @@ def test_a_form_becomes_a_study_with_its_runs_queued(registered_only: TestClient
 @pytest.mark.parametrize(
     ("path", "text", "message"),
     [
-        ("name", "", "Fill this in"),
+        ("name", "", "Must not be empty"),
         ("margin_points", "-1", "Must be above 0"),
-        ("margin_points", "wide", "Write a number, such as 0.01 or 2e-5"),
-        ("seeds", "0", "A study needs a seed"),
-        ("seeds", "many", "Write how many seeds, or the seeds themselves: 0, 1, 2"),
-        ("seeds", "101", "At most 100 seeds"),
+        ("margin_points", "wide", "Must be a number, such as 0.01 or 2e-5"),
+        ("seeds", "0", "Add a seed: a study needs at least one"),
+        ("seeds", "many", "Write the number of seeds, or the seeds themselves: 0, 1, 2"),
+        ("seeds", "101", "Use at most 100 seeds"),
         ("training.num_train_epochs", "0", "Must be above 0"),
-        ("training.per_device_train_batch_size", "2.5", "Write a whole number"),
+        ("training.per_device_train_batch_size", "2.5", "Must be a whole number"),
         ("arms.0.learning_rate", "-1", "Must be above 0"),
         ("arms.1.method.r", "0", "Must be 1 or more"),
         ("arms.1.method.target_modules", "q_proj", NO_SUCH_LAYER),
-        ("base_model", "nothing", "there is no base model &#39;nothing&#39;"),
+        ("base_model", "nothing", "There is no base model &#39;nothing&#39;"),
     ],
 )
 def test_a_wrong_field_is_named_and_keeps_what_was_typed(
@@ -97,7 +97,7 @@ def test_a_wrong_field_is_named_and_keeps_what_was_typed(
 
 def test_the_remedy_lists_the_real_modules(registered_only: TestClient) -> None:
     text = registered_only.post("/studies", data=FORM | {"arms.1.method.target_modules": "q_proj"}).text
-    assert "choose from: query, key, value, dense" in text
+    assert "Choose from: query, key, value, dense" in text
 
 
 def test_an_error_of_no_single_field_stands_in_the_summary(registered_only: TestClient) -> None:
@@ -106,7 +106,7 @@ def test_an_error_of_no_single_field_stands_in_the_summary(registered_only: Test
     }
     answer = registered_only.post("/studies", data=twice)
     assert answer.status_code == 422
-    assert "is there twice" in answer.text
+    assert "Two arms are named" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ def test_an_edit_leaves_the_keyboard_at_what_it_changed(registered_only: TestCli
 @pytest.mark.parametrize(
     ("change", "path", "words"),
     [
-        ({"arms.0.name": "LoRA r=8"}, "arms-1-name", "is there twice"),
-        ({"seeds": "0, 1, 1"}, "seeds", "A seed is there twice"),
-        ({"arms.0.learning_rate": "nan"}, "arms-0-learning_rate", "Write a number"),
+        ({"arms.0.name": "LoRA r=8"}, "arms-1-name", "Two arms are named"),
+        ({"seeds": "0, 1, 1"}, "seeds", "A seed is given twice"),
+        ({"arms.0.learning_rate": "nan"}, "arms-0-learning_rate", "Must be a number"),
     ],
 )
 def test_what_does_not_go_together_is_said_at_a_field(
@@ -237,7 +237,7 @@ def test_two_arms_that_are_the_same_are_said_at_the_arms(registered_only: TestCl
     twin = {name.replace("arms.1.", "arms.2."): text for name, text in FORM.items() if name.startswith("arms.1.")}
     text = registered_only.post("/studies", data=FORM | twin | {"arms.2.name": "twin"}).text
     assert '<a href="#arms">' in text
-    assert "but for its name" in text
+    assert "only in its name" in text
 
 
 def test_the_yaml_starts_the_same_study(registered_only: TestClient) -> None:
@@ -300,7 +300,7 @@ def test_what_is_wrong_with_tuning_is_said_at_its_field(registered_only: TestCli
     assert re.search(r'id="tuning-rates"[^>]*aria-invalid="true"', answer.text)
     own = form | {"tuning.rates": "3", "arms.0.learning_rates": "1e-5, 2e-5"}
     answer = registered_only.post("/studies", data=own)
-    assert "tries 2 rates, where every arm tries 3" in without_breaks(answer.text)
+    assert "tries 2 learning rates, but every arm gets the same tuning budget of 3" in without_breaks(answer.text)
     assert re.search(r'id="arms-0-learning_rates"[^>]*aria-invalid="true"', answer.text)
 
 

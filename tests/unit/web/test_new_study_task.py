@@ -132,9 +132,10 @@ def test_plain_texts_are_not_judged_by_what_is_generated(language: TestClient) -
 
 def test_methods_that_do_not_fit_the_task_say_so_and_are_not_hidden(language: TestClient) -> None:
     text = language.post("/studies/new", data=FORM | {"arms.2.method.kind": "head-only"}).text
-    assert "Not here: head only does not fit the task causal-lm" in text
+    assert "Not here: The method head only does not support the task causal-lm" in text
     assert 'value="add:prefix"' in text
-    assert '<p class="error">Head only does not fit the task causal-lm; it fits sequence-classification.</p>' in text
+    what = "The method head only does not support the task causal-lm. Use it for sequence-classification."
+    assert f'<p class="error">{what}</p>' in text
 
 
 def test_a_blank_form_has_only_arms_that_fit(language: TestClient) -> None:

@@ -26,12 +26,12 @@ def test_a_note_and_tags_are_written_shown_and_taken_away(full: TestClient, addr
 def test_what_cannot_be_kept_is_told_and_stays_in_the_form(full: TestClient, address: str) -> None:
     answer = full.post(f"{address}/notes", data={"note": "x" * 10_001, "tags": "y" * 41})
     assert answer.status_code == 422
-    assert "the note has 10,001 characters, and at most 10,000 are kept: shorten it" in answer.text
-    assert f"the tag {'y' * 40}… is longer than 40 characters: shorten it" in answer.text
+    assert "The note has 10,001 characters, more than the limit of 10,000. Shorten it" in answer.text
+    assert f"The tag {'y' * 40}… is longer than 40 characters. Shorten it" in answer.text
     assert "x" * 10_001 in answer.text
     for note, tags, what in (
         ("a\0b", "", "a character that cannot be seen, U+0000, at place 2"),
-        ("", ",".join(f"t{n}" for n in range(21)), "there are 21 tags, and at most 20 are kept"),
+        ("", ",".join(f"t{n}" for n in range(21)), "There are 21 tags, more than the limit of 20"),
     ):
         assert what in full.post(f"{address}/notes", data={"note": note, "tags": tags}).text
     assert "Nobody has written anything yet." in full.get(address).text
@@ -47,7 +47,11 @@ def test_patch_changes_what_it_names_and_leaves_the_rest(full: TestClient, addre
     wrong = full.patch(api, json={"tags": ["fine", "with, comma"]})
     assert wrong.status_code == 422
     assert wrong.json()["errors"] == [
-        {"path": "tags.1", "message": "the tag with, comma has a comma, which parts tags", "remedy": "leave it out"}
+        {
+            "path": "tags.1",
+            "message": "The tag with, comma contains a comma, which separates tags",
+            "remedy": "Leave it out",
+        }
     ]
     assert full.patch(api, json={"notes": "x"}).status_code == 422
 
@@ -72,7 +76,7 @@ def test_the_list_of_runs_over_http_is_filtered_sorted_and_told_where_it_is_wron
     wrong = full.get("/api/v1/runs", params={"filter": "seed = 1 and acuracy > 1"})
     assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
     assert wrong.json()["errors"] == [
-        {"path": "filter", "message": "`acuracy` is not a field", "remedy": "did you mean `accuracy`?", "column": 14}
+        {"path": "filter", "message": "`acuracy` is not a field", "remedy": "Did you mean `accuracy`?", "column": 14}
     ]
     order = full.get("/api/v1/runs", params={"sort": "-scor"}).json()
-    assert order["errors"][0]["remedy"] == "did you mean score?"
+    assert order["errors"][0]["remedy"] == "Did you mean score?"

@@ -304,7 +304,7 @@ def test_the_file_of_groups_has_means_and_deviations(full: TestClient) -> None:
 def test_ticked_runs_and_groups_are_compared_in_the_order_of_the_page(full: TestClient) -> None:
     answer = full.get("/runs/selection?run=1,4,7&run=2&run=4")
     assert (answer.status_code, answer.headers["location"]) == (303, "/compare?runs=1,4,7,2")
-    assert "no run is ticked" in full.get("/runs/selection").text
+    assert "No run is selected" in full.get("/runs/selection").text
 
 
 def test_tags_are_shown_and_found_also_those_of_a_study(full: TestClient) -> None:

@@ -32,7 +32,7 @@ class Esperanto(Translations):
 
     def ugettext(self, message: object) -> str:
         """Its one sentence, and the rest in capitals but for what is filled in."""
-        known = {"%(architecture)s has no block %(beyond)s": "Bloko %(beyond)s mankas al %(architecture)s"}
+        known = {"%(architecture)s has no block %(block)s": "Bloko %(block)s mankas al %(architecture)s"}
         return known.get(str(message), str(message) if "%(" in str(message) else str(message).upper())
 
 
@@ -61,7 +61,7 @@ def test_babel_finds_the_words_of_templates_pages_domain_and_services(
         *(words for method in facts for words in (method.name, method.summary, method.formula)),
         *(words for metric in METRICS.values() for words in (metric.title, metric.definition)),
         *(task.title for task in TASKS.values()),
-        "%(architecture)s has no block %(beyond)s",
+        "%(architecture)s has no block %(block)s",
     } <= found
 
 

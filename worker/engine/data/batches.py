@@ -146,13 +146,13 @@ def read(file: str, form: Format, needed: Sequence[Split] = ("train", "test")) -
         if row.split not in rows:
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,
-                f"Row {row.item} of the dataset is in split {row.split!r}: splits are {', '.join(SPLITS)}.",
+                f"Row {row.item} of the dataset is in split {row.split!r}. Use one of {', '.join(SPLITS)}.",
             )
         rows[row.split].append(row)
     for split in needed:
         if not rows[split]:
             raise RunFailed(
-                FailureCode.BAD_CONFIGURATION, f"The dataset has no row in its {split} split: register it with one."
+                FailureCode.BAD_CONFIGURATION, f"The dataset has no rows in its {split} split. Register one that has."
             )
     return rows
 
@@ -190,10 +190,10 @@ def check_length(
     limit = most_tokens(model.config, tokenizer) if tokenizer is not None else positions(model.config)
     if limit is not None and max_length + virtual_tokens > limit:
         taken = f", of which the method takes {virtual_tokens}" if virtual_tokens else ""
-        remedy = f"lower it to {limit - virtual_tokens}" if limit - virtual_tokens > 1 else "lower num_virtual_tokens"
+        remedy = f"Lower it to {limit - virtual_tokens}" if limit - virtual_tokens > 1 else "Lower num_virtual_tokens"
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"max_length is {max_length}, but the base model reads at most {limit} tokens{taken}: {remedy}.",
+            f"max_length is {max_length}, but the base model reads at most {limit} tokens{taken}. {remedy}.",
         )
 
 

@@ -52,7 +52,7 @@ class ChatTemplate:
         if not self._template or len(self._template) > _MOST_CHARACTERS:
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,
-                "The base model's tokenizer has no chat template to write messages with: choose an instruction-tuned "
+                "The base model's tokenizer has no chat template for messages. Choose an instruction-tuned "
                 "model, put a chat_template into its tokenizer_config.json, or use prompts and completions.",
             )
         self._special = tokenizer.special_tokens_map
@@ -77,11 +77,11 @@ class ChatTemplate:
         except Exception as error:  # a template may raise anything
             reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
             remedy = "Change the row, or the chat_template in the base model's tokenizer_config.json"
-            raise _refused(row, f"the chat template cannot write it ({reason})", remedy) from error
+            raise _refused(row, f"the chat template cannot render it ({reason})", remedy) from error
         cuts = [0, *(place for turn in turns for place in turn)]
         pieces = [text[start:stop] for start, stop in pairwise(cuts)]
         if not turns or not all(pieces[1::2]):
-            raise _refused(row, "the chat template leaves out what the assistant says", "Use another base model")
+            raise _refused(row, "the chat template omits what the assistant says", "Use another base model")
         return pieces
 
     def _by_beginnings(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
@@ -118,7 +118,7 @@ def _checked(row: ChatRow) -> list[Message]:
     messages = list(row.messages or [])
     for place, message in enumerate(messages, start=1):
         if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
-            raise _refused(row, f"message {place} lacks a role or a content", "Give it both, as texts")
+            raise _refused(row, f"message {place} has no role or no content", "Give it both, as strings")
         if message["role"] == ASSISTANT and not message["content"].strip():
             raise _refused(row, f"message {place}, the assistant's, is empty", "Leave the row out, or write an answer")
     said = [i for i, message in enumerate(messages) if message["role"] == ASSISTANT]

@@ -81,7 +81,9 @@ def check_packing(model: Any, max_length: int) -> None:
     narrow = [window for window in windows if isinstance(window, int) and 0 < window < max_length]
     if narrow:
         raise _refused(
-            config, f"it attends to a window of {narrow[0]} tokens", f"lower max_length from {max_length} to that, or "
+            config,
+            f"it attends to a window of {narrow[0]} tokens",
+            f"Lower max_length from {max_length} to that, or leave",
         )
     training = model.training
     model.eval()
@@ -105,9 +107,9 @@ def _alike_packed(model: nn.Module) -> bool:
     return alike(found, alone, compute_type(model))
 
 
-def _refused(config: Any, why: str, remedy: str = "") -> RunFailed:
+def _refused(config: Any, why: str, remedy: str = "Leave") -> RunFailed:
     return RunFailed(
         FailureCode.BAD_CONFIGURATION,
-        f"packing: rows cannot lie side by side in a model of type {config.model_type!r}, because {why}: {remedy}leave "
+        f"packing: rows cannot be packed for a model of type {config.model_type!r}, because {why}. {remedy} "
         "packing out.",
     )

@@ -44,7 +44,7 @@ def configuration(request: EstimateRequest) -> PreTrainedConfig:
     config.num_labels = request.labels
     layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
     if isinstance(layers, int) and layers > _LAYERS:
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"num_hidden_layers is {layers}: at most {_LAYERS}.")
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"num_hidden_layers is {layers}. Use at most {_LAYERS}.")
     return config
 
 
@@ -56,7 +56,7 @@ def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
         else:
             why = "is not known to the installed transformers"
         what = f"model_type {kind!r}" if kind else "A configuration without model_type"
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{what} {why}: paste the config.json of a model such as T5.")
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{what} {why}. Paste the config.json of a model such as T5.")
     content = {name: value for name, value in values.items() if name not in ("model_type", "auto_map")}
     try:
         config: PreTrainedConfig = AutoConfig.for_model(kind, **content)

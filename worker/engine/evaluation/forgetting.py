@@ -43,7 +43,7 @@ class GeneralText:
         if not rows:
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,
-                "general_text: its test split has no text to measure forgetting on: register one that has.",
+                "general_text: its test split has no text to measure forgetting on. Register one that has.",
             )
         self.examples: Examples = self._task.encode(rows[:most], "test", tokenizer, model, job, _Named(sink))
 

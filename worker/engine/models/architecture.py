@@ -33,7 +33,7 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
     if more:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"A model of type {model.config.model_type!r} has parts beside its text model ({', '.join(more)}): choose "
+            f"A model of type {model.config.model_type!r} has parts beside its text model ({', '.join(more)}). Choose "
             "one of the same family that reads texts alone.",
         )
     config = model.config.get_text_config(decoder=True)  # an encoder-decoder's configuration speaks of its encoder

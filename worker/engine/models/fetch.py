@@ -40,6 +40,6 @@ def _refuse_changed(directory: Path, known: str) -> None:
     if known and directory.is_dir() and fingerprint(directory) != known:
         raise RunFailed(
             FailureCode.MODEL_UNAVAILABLE,
-            "The files in the base model's directory are not those that were inspected, and runs on other weights "
-            "cannot be compared: put the former ones back, or register the directory under another name.",
+            "The files in the base model's directory have changed since it was inspected, and runs on other weights "
+            "cannot be compared. Restore the former files, or register the directory under another name.",
         )

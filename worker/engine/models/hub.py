@@ -165,7 +165,7 @@ def _describing(sizes: Mapping[str, int]) -> list[str]:
     if sum(sizes[name] for name in found) > _MOST_TEXT:
         raise RunFailed(
             FailureCode.MODEL_UNAVAILABLE,
-            f"The files beside the model's weights take more than {size(_MOST_TEXT)}: choose another base model.",
+            f"The files beside the model's weights take more than {size(_MOST_TEXT)}. Choose another base model.",
         )
     return sorted(found)
 

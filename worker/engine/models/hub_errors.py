@@ -36,36 +36,36 @@ def _sentence(error: Exception, name: str, revision: str, kind: Kind) -> RunFail
     for cause in causes:
         match cause:
             case errors.GatedRepoError():
-                what = "the workers' token has no access to it" if get_token() else "the workers have no token"
+                what = "the workers' token has no access" if get_token() else "the workers have no token"
                 return _refused(
-                    f"{name} is open only to those who have accepted its conditions on the hub, and {what}: accept "
-                    "them there, and set HF_TOKEN of the workers to a token of that account."
+                    f"{name} is gated on the hub, and {what}. Accept its conditions "
+                    "there, and set HF_TOKEN of the workers to a token of that account."
                 )
             case errors.RevisionNotFoundError():
                 return _refused(
-                    f"{name} has no revision {revision!r} on the hub: name a branch, a tag or a commit, or leave it "
+                    f"{name} has no revision {revision!r} on the hub. Name a branch, a tag or a commit, or leave it "
                     "empty for the newest."
                 )
             case errors.RepositoryNotFoundError() | errors.DisabledRepoError():
                 also = "" if get_token() else ", or set HF_TOKEN of the workers if it is private"
-                return _refused(f"The hub has no {kind} {name}, or does not show it: check the id{also}.")
+                return _refused(f"The hub has no {kind} {name}, or hides it. Check the id{also}.")
             case errors.OfflineModeIsEnabled():
                 return _away(
-                    f"This worker is offline (HF_HUB_OFFLINE), and not all of {name} is in its cache: fetch it into "
-                    "HF_HOME of the workers where there is a network, or register a directory."
+                    f"This worker is offline (HF_HUB_OFFLINE), and {name} is not completely in its cache. Download it "
+                    "into HF_HOME of the workers from a machine with a network, or register a directory."
                 )
             case errors.HfHubHTTPError():
                 status = cause.response.status_code
                 if status in (401, 403):
-                    return _refused(f"The hub refuses {name} to the workers' token (HTTP {status}): check HF_TOKEN.")
-                return _away(f"The hub cannot answer for {name} just now (HTTP {status}): try again later.")
+                    return _refused(f"The hub refuses the workers' token for {name} (HTTP {status}). Check HF_TOKEN.")
+                return _away(f"The hub cannot serve {name} at the moment (HTTP {status}). Try again later.")
             case errors.HFValidationError():
-                return _refused(f"{name!r} is no id of a hub {kind}: write it as {_SUCH_AS[kind]}.")
+                return _refused(f"{name!r} is not the id of a {kind} on the hub. Write an id such as {_SUCH_AS[kind]}.")
     # The error of every HTTP client that huggingface_hub has had stands under this name.
     if any(isinstance(cause, errors.HTTPError | ConnectionError | TimeoutError) for cause in causes):  # type: ignore[attr-defined]
         return _away(
-            f"The hub cannot be reached from this worker ({type(error).__name__}), and not all of {name} is in its "
-            "cache: check the worker's network (HTTPS_PROXY, HF_ENDPOINT), or register a directory."
+            f"The hub cannot be reached from this worker ({type(error).__name__}), and {name} is not completely in "
+            "its cache. Check the worker's network (HTTPS_PROXY, HF_ENDPOINT), or register a directory."
         )
     return None
 

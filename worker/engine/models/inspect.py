@@ -56,7 +56,7 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
         reasons = " ".join(dict.fromkeys(unable.values()))
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"A model of type {config.model_type!r} can do none of {', '.join(TASKS)}. {reasons}",
+            f"A model of type {config.model_type!r} supports none of {', '.join(TASKS)}. {reasons}",
         )
     base = _labelled(config, AutoModel)
     described = next(iter(able.values()))

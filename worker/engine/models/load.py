@@ -97,7 +97,7 @@ def checkpoint_blocks(model: PreTrainedModel) -> None:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
             f"training.gradient_checkpointing: transformers has none for a model of type {model.config.model_type!r}: "
-            "leave it out, and lower per_device_train_batch_size if memory does not suffice.",
+            "leave it out, and lower per_device_train_batch_size if memory is short.",
         ) from error
     # It has the embeddings' output require a gradient, which only re-entrant checkpointing needs: backward would run
     # through frozen blocks too.
@@ -131,8 +131,8 @@ def harmless(config: PreTrainedConfig) -> PreTrainedConfig:
         method = stored.get("quant_method", "") if isinstance(stored, dict) else getattr(stored, "quant_method", "")
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"Its weights are stored quantised{f' ({method})' if method else ''}: choose the original of the same "
-            "model; QLoRA quantises by itself.",
+            f"The weights are already quantized{f' ({method})' if method else ''}. Choose the original of the same "
+            "model: QLoRA quantizes it itself.",
         )
     parts: list[Any] = [config, *(getattr(config, name, None) for name in config.sub_configs)]
     for part in parts:
@@ -157,7 +157,7 @@ def check_task(config: PreTrainedConfig, task: Task) -> None:
     if type(config) not in TASKS[task].ARCHITECTURES:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"transformers has no {task} model of type {config.model_type!r}: choose another base model or task.",
+            f"transformers has no {task} model of type {config.model_type!r}. Choose another base model or task.",
         )
     if incompatibility := TASKS[task].incompatibility(config):
         raise RunFailed(FailureCode.BAD_CONFIGURATION, incompatibility)
@@ -198,7 +198,7 @@ def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     if tokenizer.pad_token is None:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            "The tokenizer has no padding token, no end-of-text token and no unknown token to pad with: set pad_token "
+            "The tokenizer has no padding token, no end-of-text token and no unknown token to pad with. Set pad_token "
             "in its tokenizer_config.json.",
         )
     if model.config.pad_token_id is None:

@@ -63,7 +63,7 @@ class NF4:
             # Its output has the type of its input: without this, activations under autocast would be float32.
             module.register_forward_pre_hook(_in_compute_type)
         if not held:
-            what = f"No linear layer of {type(model).__name__} can be held in four bits: choose LoRA."
+            what = f"No linear layer of {type(model).__name__} can be quantized to four bits. Choose LoRA."
             raise RunFailed(FailureCode.BAD_CONFIGURATION, what)
 
     def _try(self, widths: Sequence[int]) -> None:
@@ -82,7 +82,7 @@ class NF4:
         except Exception as error:  # whatever a library says that finds no kernel for the device
             reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         if reason:
-            what = f"QLoRA holds weights in four bits by bitsandbytes, and {reason}. Choose LoRA, or another worker."
+            what = f"QLoRA needs bitsandbytes for weights in four bits, but {reason}. Choose LoRA, or another worker."
             raise RunFailed(FailureCode.BAD_CONFIGURATION, what)
 
 

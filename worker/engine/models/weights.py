@@ -34,7 +34,7 @@ def chosen_weights(what: str, folder: Path, names: Collection[str]) -> list[str]
     for name in named:
         if name not in names or "/" in name:
             raise RunFailed(
-                FailureCode.MODEL_UNAVAILABLE, f"The index of its weights names {name!r}, which is not there."
+                FailureCode.MODEL_UNAVAILABLE, f"The index of its weights names {name!r}, which does not exist."
             )
     return named
 
@@ -43,13 +43,13 @@ def refuse_unusable(what: str, names: Collection[str]) -> None:
     """Raise `RunFailed(model_unavailable)` for what is no base model of transformers."""
     if "adapter_config.json" in names:
         # transformers would put the adapter on, and older ones go to wherever it says that its base model lies.
-        why = "holds an adapter: register the base model that it belongs to"
+        why = "contains an adapter: register its base model instead"
     elif "config.json" in names:
         return
     elif any(name.endswith(".gguf") for name in names):
-        why = "holds GGUF files, which cannot be trained: choose the original with safetensors"
+        why = "contains GGUF files, which cannot be trained: choose the original with safetensors"
     else:
-        why = "has no config.json: choose a model of transformers"
+        why = "has no config.json: choose a model for transformers"
     raise RunFailed(FailureCode.MODEL_UNAVAILABLE, f"{what[0].upper()}{what[1:]} {why}.")
 
 
@@ -58,8 +58,8 @@ def without_weights(what: str, names: Collection[str]) -> RunFailed:
     others = sorted(name for name in names if Path(name).suffix in _PICKLED and "/" not in name)
     more = len(others) - _SHOWN
     listed = ", ".join(others[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    holds = f"{what[0].upper()}{what[1:]} holds no .safetensors file, only {listed or 'no weights at all'}"
-    refusal = "Pickled weights can run code and are refused: save the model again with "
+    holds = f"{what[0].upper()}{what[1:]} contains no .safetensors file, only {listed or 'no weights at all'}"
+    refusal = "Pickled weights can run code, so Vezna refuses them: save the model again with "
     return RunFailed(FailureCode.MODEL_UNAVAILABLE, f"{holds}. {refusal}save_pretrained(safe_serialization=True).")
 
 

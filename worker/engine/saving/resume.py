@@ -126,7 +126,7 @@ class Checkpoint:
         self.state = State.model_validate_json((folder / STATE_FILE).read_bytes())
         for name, digest in self.state.files.items():
             if sha256(folder / name) != digest:
-                raise RunFailed(FailureCode.INTERNAL, f"The checkpoint's {name} is not as it was written.")
+                raise RunFailed(FailureCode.INTERNAL, f"The checkpoint's {name} is corrupt.")
 
     def file(self, name: str) -> Path | None:
         """One of its files, if it has it."""

@@ -38,7 +38,7 @@ PEFT_TYPE = "CAUSAL_LM"
 def incompatibility(config: PreTrainedConfig) -> str | None:
     """Encoders, which see what they should predict, and encoder-decoders."""
     if getattr(config, "is_encoder_decoder", False):
-        return f"A model of type {config.model_type!r} is an encoder-decoder: choose the task seq2seq-lm."
+        return f"A model of type {config.model_type!r} is an encoder-decoder. Choose the task seq2seq-lm."
     one_way = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
     return _encoder(config) if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not one_way else None
 
@@ -100,7 +100,7 @@ def _check_metric(job: TrainJob) -> None:
     if generates(metric) and job.dataset_format == "text":
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"metric: {metric} judges what a model writes after a prompt, and rows of plain text have none: choose "
+            f"metric: {metric} scores generated text, but rows of plain text have no prompt. Choose "
             "token_accuracy, or a dataset of prompts and completions.",
         )
 

@@ -107,7 +107,7 @@ def check_vocabulary(rows: Sequence[Row], sequences: Sequence[NDArray[Any]], mod
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,
                 f"Row {row.item} of the {row.split} split has token {highest}, and the base model has {embeddings} "
-                "embeddings: tokenizer and model do not belong together. Put the model's own tokenizer beside it.",
+                "embeddings, so the tokenizer is not the model's own. Put the model's tokenizer beside it.",
             )
 
 

@@ -61,7 +61,7 @@ def encode(
     if training.packing:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            "packing: rows lie side by side for causal-lm only, not for seq2seq-lm: leave packing out.",
+            "packing: only rows of causal-lm can be packed, not of seq2seq-lm. Leave packing out.",
         )
     _check_start(model)
     pairs = [_checked(row) for row in rows]
@@ -130,7 +130,7 @@ def _check_start(model: PreTrainedModel) -> None:
     except (ValueError, TypeError, RuntimeError) as error:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            "The base model's config.json does not say with which token its decoder starts: set "
+            "The base model's config.json does not name the token with which its decoder starts. Set "
             "decoder_start_token_id and pad_token_id in it.",
         ) from error
 

@@ -24,7 +24,7 @@ def kind_of(name: str, path: Path) -> FileKind:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
-        raise Unreadable(f"{name} is empty: it has no bytes.")
+        raise Unreadable(f"{name} is empty.")
     said = KINDS.get(PurePosixPath(name.lower()).suffix)
     for begins, what, remedy in _OTHERS:
         if head.startswith(begins):

@@ -90,12 +90,12 @@ def test_of_rows_that_are_the_same_the_one_in_test_stays(pairs: list[tuple[int, 
 def test_a_source_is_held_against_the_splits_that_are_named() -> None:
     wanted = Splitting(kind="source", names={"train": ["a", "x"], "test": ["a"]})
     assert [(p.path, p.message) for p in wanted.problems(["a", "b"], {})] == [
-        ("splitting.names.train", "the source has no split 'x'"),
-        ("splitting.names.test", "'a' is in two splits"),
+        ("splitting.names.train", "The source has no split 'x'"),
+        ("splitting.names.test", "'a' is assigned to two splits"),
     ]
     by_column = Splitting(kind="source", column="part", names={"train": ["1"]}, test=0)
     assert [(p.path, p.message) for p in by_column.problems([""], {"part": ["1", "2"]})] == [
-        ("splitting.test", "no row would be in the test split")
+        ("splitting.test", "The test split would be empty")
     ]
     assert [p.path for p in by_column.problems([""], {"other": []})][-1] == "splitting.column"
     assert SPLITS[TEST] == "test"

@@ -8,7 +8,7 @@ import pytest
 from app.domain.imports.files import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown
 from tests.imported_results import as_file, result
 
-TWICE = "the setting is there twice: in an object, and with dots in its name"
+TWICE = "The setting is given twice: in an object, and with dots in its name"
 
 
 def refused(text: str | bytes) -> tuple[str, str, str]:
@@ -59,19 +59,19 @@ def test_the_same_result_has_the_same_hash_and_another_has_another() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the file is empty"),
-        (" \n", "the file is empty"),
-        ("[]", "the list is empty"),
-        ("score: 1", "it is not JSON: Expecting value in line 1, column 1"),
-        ('{"score": 0.5', "it is not JSON: Expecting ',' delimiter in line 1, column 14"),
-        ('{"score": NaN}', "NaN is no number that JSON knows"),
-        ('{"score": -Infinity}', "-Infinity is no number that JSON knows"),
-        ('{"score": 1, "score": 0}', "it is there twice"),
-        (b"\xff\xfe\x00", "it is not UTF-8 text (byte 0)"),
-        ("[" * 100_000, "it cannot be read: too deep, or a number too long"),
-        ("9" * 10_000, "it cannot be read: too deep, or a number too long"),
+        ("", "The file is empty"),
+        (" \n", "The file is empty"),
+        ("[]", "The list is empty"),
+        ("score: 1", "The file is not JSON: Expecting value in line 1, column 1"),
+        ('{"score": 0.5', "The file is not JSON: Expecting ',' delimiter in line 1, column 14"),
+        ('{"score": NaN}', "NaN is not a number in JSON"),
+        ('{"score": -Infinity}', "-Infinity is not a number in JSON"),
+        ('{"score": 1, "score": 0}', "The field occurs twice"),
+        (b"\xff\xfe\x00", "The file is not UTF-8 text (byte 0)"),
+        ("[" * 100_000, "The file is nested too deeply, or has a number that is too long"),
+        ("9" * 10_000, "The file is nested too deeply, or has a number that is too long"),
         ("47", "Input should be a valid dictionary or instance of ImportedResult"),
-        ("x" * (MOST_FILE_BYTES + 1), f"the file has {MOST_FILE_BYTES + 1} bytes"),
+        ("x" * (MOST_FILE_BYTES + 1), f"The file has {MOST_FILE_BYTES + 1} bytes"),
     ],
 )
 def test_what_is_no_file_of_results_is_refused_with_a_sentence(text: str | bytes, message: str) -> None:
@@ -86,45 +86,49 @@ def test_what_is_no_file_of_results_is_refused_with_a_sentence(text: str | bytes
         ({"score": None}, "score", "Field required"),
         ({"source": None}, "source", "Field required"),
         ({"seed": None}, "seed", "Field required"),
-        ({"score": 47}, "score", "a score is a fraction from 0 to 1, not 47"),
-        ({"score": -0.1}, "score", "a score is a fraction from 0 to 1, not -0.1"),
-        ({"score": "0.47"}, "score", "a number is wanted, not '0.47'"),
-        ({"score": True}, "score", "a number is wanted, not True"),
+        ({"score": 47}, "score", "A score is a fraction from 0 to 1, not 47"),
+        ({"score": -0.1}, "score", "A score is a fraction from 0 to 1, not -0.1"),
+        ({"score": "0.47"}, "score", "Must be a number, not '0.47'"),
+        ({"score": True}, "score", "Must be a number, not True"),
         ({"items": 0}, "items", "Input should be greater than or equal to 1"),
         ({"items": 1.5}, "items", "Input should be a valid integer, got a number with a fractional part"),
         ({"peak_bytes": -1}, "peak_bytes", "Input should be greater than or equal to 0"),
         ({"train_seconds": -2.0}, "train_seconds", "Input should be greater than or equal to 0"),
         ({"accuracy": 0.5}, "accuracy", "this field is not known"),
         ({"label": " "}, "label", "String should have at least 1 character"),
-        ({"label": "a\x00b"}, "label", "the character U+0000 cannot be printed"),
-        ({"label": "a\u202eb"}, "label", "the character U+202E cannot be printed"),
+        ({"label": "a\x00b"}, "label", "The character U+0000 cannot be printed"),
+        ({"label": "a\u202eb"}, "label", "The character U+202E cannot be printed"),
         ({"metric": "a metric of a long name"}, "metric", "String should have at most 20 characters"),
-        ({"item_scores": {}}, "item_scores", "there are 0 items"),
-        ({"item_scores": {"a": 1, "b": 0}}, "items", "items says 400, and item_scores has 2"),
+        ({"item_scores": {}}, "item_scores", "item_scores has 0 items"),
+        ({"item_scores": {"a": 1, "b": 0}}, "items", "items is 400, but item_scores has 2 items"),
         (
             {"items": None, "item_scores": {"a": 1, "b": 0}},
             "score",
-            "the score is 0.75, and the mean of item_scores 0.5",
+            "The score is 0.75, but the mean of item_scores is 0.5",
         ),
-        ({"items": None, "item_scores": {"a": 47}}, "item_scores.a", "a score is a fraction from 0 to 1, not 47"),
-        ({"items": None, "item_scores": {" ": 0.75}}, "item_scores", "the item name ' ' is empty or cannot be printed"),
-        ({"trainable_parameters": 9, "total_parameters": 8}, "trainable_parameters", "9 of 8 parameters cannot train"),
-        ({"family": "full"}, "family", "lora is of the family lora"),
-        ({"settings": {"a": {"b": {"c": {"d": {"e": 1}}}}}}, "settings.a.b.c.d", "objects are nested too deeply"),
-        ({"settings": {"a\x07": 1}}, "settings.a�", "the name of a setting cannot be printed or is too long"),
-        ({"settings": {str(n): n for n in range(301)}}, "settings", "there are 301 settings"),
+        ({"items": None, "item_scores": {"a": 47}}, "item_scores.a", "A score is a fraction from 0 to 1, not 47"),
+        ({"items": None, "item_scores": {" ": 0.75}}, "item_scores", "The item name ' ' is empty or not printable"),
+        (
+            {"trainable_parameters": 9, "total_parameters": 8},
+            "trainable_parameters",
+            "9 of 8 parameters cannot be trainable",
+        ),
+        ({"family": "full"}, "family", "lora belongs to the family lora"),
+        ({"settings": {"a": {"b": {"c": {"d": {"e": 1}}}}}}, "settings.a.b.c.d", "Objects are nested too deeply"),
+        ({"settings": {"a\x07": 1}}, "settings.a�", "The name of a setting is not printable or too long"),
+        ({"settings": {str(n): n for n in range(301)}}, "settings", "The result has 301 settings"),
         ({"settings": {"a": {"b": 1}, "a.b": 2}}, "settings.a.b", TWICE),
         ({"settings": {"a.b": 2, "a": {"b": 1}}}, "settings.a.b", TWICE),
         ({"settings": {"a": {"b.c": 2, "b": {"c": 1}}}}, "settings.a.b.c", TWICE),
         ({"seed": -1}, "seed", "Input should be greater than or equal to 0"),
-        ({"versions": {"to\0rch": "2.13.0"}}, "versions.to�rch", "the character U+0000 cannot be printed"),
-        ({"versions": {"torch": "2\0"}}, "versions.torch", "the character U+0000 cannot be printed"),
-        ({"settings": {"\ud800": 1}}, "settings.�", "the name of a setting cannot be printed or is too long"),
-        ({"settings": {"a": "\ud800"}}, "settings.a", "it holds a character that cannot be printed"),
+        ({"versions": {"to\0rch": "2.13.0"}}, "versions.to�rch", "The character U+0000 cannot be printed"),
+        ({"versions": {"torch": "2\0"}}, "versions.torch", "The character U+0000 cannot be printed"),
+        ({"settings": {"\ud800": 1}}, "settings.�", "The name of a setting is not printable or too long"),
+        ({"settings": {"a": "\ud800"}}, "settings.a", "The value contains a character that cannot be printed"),
         ({"a\0": 1}, "a�", "this field is not known"),
-        ({"score": 10**400}, "score", "the number is too large to be kept"),
+        ({"score": 10**400}, "score", "The number is too large to store"),
         ({"seed": 10**400}, "seed", "Input should be less than 4294967296"),
-        ({"settings": {"a": {"b": -(10**400)}}}, "settings.a.b", "the number is too large to be kept"),
+        ({"settings": {"a": {"b": -(10**400)}}}, "settings.a.b", "The number is too large to store"),
     ],
 )  # fmt: skip
 def test_a_wrong_field_is_named_with_what_is_wrong_and_what_to_do(
@@ -138,15 +142,15 @@ def test_a_wrong_field_is_named_with_what_is_wrong_and_what_to_do(
 @pytest.mark.parametrize("field", ["score", "train_seconds", "learning_rate", "tokens"])
 def test_a_number_that_json_reads_as_infinity_is_refused(field: str) -> None:
     text = json.dumps(result(**{field: 0.5})).replace(f'"{field}": 0.5', f'"{field}": 1e999')
-    assert refused(text)[:2] == (field, "the number is too large to be kept")
+    assert refused(text)[:2] == (field, "The number is too large to store")
 
 
 def test_a_setting_of_infinity_is_refused_and_never_kept_as_nothing() -> None:
     text = json.dumps(result(settings={"optimizer": {"clip": 0.5}})).replace("0.5", "1e999")
     assert refused(text) == (
         "settings.optimizer.clip",
-        "the number is too large to be kept",
-        "at most 1.8e308; a setting may be a text, in quotes",
+        "The number is too large to store",
+        "Use at most 1.8e308, or put a setting in quotes",
     )
     [kept] = read(as_file(result(settings={"clip": "1e999", "most": 1.7e308})))
     assert kept.result.settings == {"clip": "1e999", "most": 1.7e308}
@@ -162,18 +166,18 @@ def test_lists_in_lists_are_refused_however_deep(deep: int) -> None:
 
 
 def test_a_field_that_is_there_twice_is_named_so_that_it_can_be_shown() -> None:
-    assert refused(r'{"\ud800": 1, "\ud800": 2}')[:2] == ("�", "it is there twice")
+    assert refused(r'{"\ud800": 1, "\ud800": 2}')[:2] == ("�", "The field occurs twice")
 
 
 def test_percent_is_told_how_it_is_written() -> None:
-    assert wrong(score=47)[2] == "divide by its largest value: 47 % is written 0.47"
+    assert wrong(score=47)[2] == "Divide by its largest value: 47 % is written 0.47"
 
 
 def test_an_entry_of_a_list_is_named_by_its_place_and_the_file_is_refused_whole() -> None:
     with pytest.raises(Refused) as error:
         read(as_file(result(), result(score=2), result(items=0)))
     assert [e.path for e in error.value.errors] == ["1.score", "2.items"]
-    assert refused(json.dumps([result()] * (MOST_RESULTS + 1)))[1] == f"the list has {MOST_RESULTS + 1} results"
+    assert refused(json.dumps([result()] * (MOST_RESULTS + 1)))[1] == f"The file has {MOST_RESULTS + 1} results"
 
 
 @pytest.mark.parametrize(

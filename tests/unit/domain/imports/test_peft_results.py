@@ -62,16 +62,16 @@ def test_a_score_that_is_no_whole_number_of_the_tests_items_leaves_their_number_
     ("path", "value", "where", "message"),
     [
         ("train_info.status", "failed", "train_info.status", "it is 'failed'"),
-        ("train_info.metrics", [], "train_info.metrics", "there are none"),
-        ("train_info.metrics", [{"step": 1}], "train_info.metrics.0.test accuracy", "it is not there"),
-        ("train_info.metrics", [{"test accuracy": 47.8}], "score", "a score is a fraction from 0 to 1, not 47.8"),
+        ("train_info.metrics", [], "train_info.metrics", "There are no metrics"),
+        ("train_info.metrics", [{"step": 1}], "train_info.metrics.0.test accuracy", "This field is required"),
+        ("train_info.metrics", [{"test accuracy": 47.8}], "score", "A score is a fraction from 0 to 1, not 47.8"),
         ("train_info.accelerator_memory_max", -5, "peak_bytes", "Input should be greater than or equal to 0"),
-        ("train_info", 3, "train_info", "it is no object"),
-        ("run_info.train_config", None, "run_info.train_config", "it is no object"),
-        ("run_info.peft_config", {"r": 4}, "run_info.peft_config.peft_type", "it is not there"),
-        ("run_info.peft_config", [4], "run_info.peft_config", "it is no object"),
-        ("meta_info", {"dataset_info": [1], "package_info": 3}, "meta_info.dataset_info", "it is no object"),
-        ("run_info.train_config.optimizer_kwargs", "x", "run_info.train_config.optimizer_kwargs", "it is no object"),
+        ("train_info", 3, "train_info", "Must be an object"),
+        ("run_info.train_config", None, "run_info.train_config", "Must be an object"),
+        ("run_info.peft_config", {"r": 4}, "run_info.peft_config.peft_type", "This field is required"),
+        ("run_info.peft_config", [4], "run_info.peft_config", "Must be an object"),
+        ("meta_info", {"dataset_info": [1], "package_info": 3}, "meta_info.dataset_info", "Must be an object"),
+        ("run_info.train_config.optimizer_kwargs", "x", "run_info.train_config.optimizer_kwargs", "Must be an object"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_what_it_should_be_says_where(path: str, value: Any, where: str, message: str) -> None:
@@ -93,7 +93,7 @@ def test_a_score_of_infinity_is_refused() -> None:
     with pytest.raises(Refused) as error:
         read(NamedText(file.name, str(file.text).replace('"test accuracy": 0.5', '"test accuracy": 1e999')))
     assert (error.value.errors[0].path, error.value.errors[0].message) == (
-        "score", "the number is too large to be kept"
+        "score", "The number is too large to store"
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_a_target_that_is_only_part_of_a_name_fits_nothing() -> None:
     problem = TINY_FACTS.incompatibility(LoraSpec(target_modules=["uery"]), TASK)
     assert problem is not None
     assert problem.message == "BertForSequenceClassification has no linear module 'uery'"
-    assert problem.remedy == 'choose from: query, key, value, dense, or "all-linear"'
+    assert problem.remedy == 'Choose from: query, key, value, dense, or "all-linear"'
 
 
 def test_an_architecture_that_peft_does_not_know_needs_named_targets() -> None:
