@@ -6,7 +6,7 @@ import sys
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import data, files, models, serve, studies
+from app.cli import archive, data, files, models, serve, studies
 from app.cli.shared import errors
 from app.domain.errors import Invalid, VeznaError
 
@@ -22,6 +22,8 @@ cli.command(name="sample")(serve.submit_sample)
 cli.command()(files.export)
 cli.command()(files.report)
 cli.command(name="import")(files.import_results)
+cli.add_typer(archive.runs, name="runs")
+cli.add_typer(archive.studies, name="studies")
 cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
 cli.command(name="migrate")(serve.migrate_database)

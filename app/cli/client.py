@@ -36,6 +36,10 @@ class Client:
         """POST below /api/v1."""
         return self._answer("POST", path, json=body, params=query)
 
+    def patch(self, path: str, body: Any) -> Any:
+        """PATCH below /api/v1."""
+        return self._answer("PATCH", path, json=body)
+
     def delete(self, path: str) -> None:
         """DELETE below /api/v1."""
         self._sent("DELETE", path)

@@ -10,6 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from app.cli.archive import Yes, delete_after_confirmation
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, console, errors, print_json
 from app.domain.errors import Invalid, Unavailable
@@ -79,6 +80,16 @@ def show(
 ) -> None:
     """A base model: its commit, what it is made of, which tasks it can do and why not the others."""
     _show(Client(url).get(f"/models/{quote(name)}"), as_json)
+
+
+@models.command()
+def delete(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As it was registered.")],
+    yes: Yes = False,
+    url: Url = LOCAL,
+) -> None:
+    """Delete a base model that no study and no run uses. Its weights stay where the workers have them."""
+    delete_after_confirmation(Client(url), [f"/models/{quote(name)}"], yes)
 
 
 def _inspected(client: Client, model: dict[str, Any]) -> dict[str, Any]:

@@ -1,29 +1,58 @@
 """Notes and tags: what people write on runs and studies."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 from sqlalchemy.orm import Session
 
 from app.domain.runs.annotations import Annotation
 from app.store.queries import runs, studies, tags
 from app.store.tables import RunRow, StudyRow
 
+Owner = Literal["runs", "studies"]
+"""As in addresses."""
 
-def annotate_run(session: Session, run_id: int, said: Annotation) -> RunRow:
+
+@dataclass(frozen=True)
+class Notes:
+    """The note and the tags of a run or a study."""
+
+    owner: Owner
+    id: int
+    note: str
+    tags: tuple[str, ...]
+    archived: bool
+
+    @property
+    def address(self) -> str:
+        """Of the page of the run or the study."""
+        return f"/{self.owner}/{self.id}"
+
+
+def notes_of(session: Session, owner: Owner, owner_id: int) -> Notes:
+    """The note and the tags of a run or a study. Raises NotFound."""
+    row = runs.get(session, owner_id) if owner == "runs" else studies.get(session, owner_id)
+    by_id = tags.of_runs(session, [owner_id]) if owner == "runs" else tags.of_studies(session, [owner_id])
+    return Notes(owner, owner_id, row.note, tuple(by_id.get(owner_id, ())), row.archived)
+
+
+def annotate_run(session: Session, run_id: int, changes: Annotation) -> RunRow:
     """Change a run's note, its tags, or both. Raises NotFound."""
     run = runs.get(session, run_id)
-    if said.note is not None:
-        run.note = said.note
-    if said.tags is not None:
-        tags.set_of_run(session, run_id, said.tags)
+    if changes.note is not None:
+        run.note = changes.note
+    if changes.tags is not None:
+        tags.set_of_run(session, run_id, changes.tags)
     session.flush()
     return run
 
 
-def annotate_study(session: Session, study_id: int, said: Annotation) -> StudyRow:
+def annotate_study(session: Session, study_id: int, changes: Annotation) -> StudyRow:
     """Change a study's note, its tags, or both. Raises NotFound."""
     study = studies.get(session, study_id, lock=True)
-    if said.note is not None:
-        study.note = said.note
-    if said.tags is not None:
-        tags.set_of_study(session, study_id, said.tags)
+    if changes.note is not None:
+        study.note = changes.note
+    if changes.tags is not None:
+        tags.set_of_study(session, study_id, changes.tags)
     session.flush()
     return study

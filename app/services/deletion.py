@@ -15,6 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, NotFound
+from app.domain.messages import _
+from app.domain.runs.status import RunStatus
 from app.store.files import RUNS, Files, run_folder
 from app.store.queries import base_models, collections, runs, studies
 from app.store.queries import deletion as rows
@@ -41,31 +43,35 @@ class Deletion:
 
 def of_run(session: Session, run_id: int) -> Deletion:
     """What deleting a run removes. Raises NotFound."""
-    run = runs.get(session, run_id)
-    refused = ""
+    run, refused = runs.get(session, run_id), ""
     if run.study_id is not None:
-        refused = f"run {run_id} belongs to study {run.study_id} and can only be deleted with it"
-    return _deletion(session, RunRow.id == run_id, f"run {run_id}", refused)
+        values = {"run": run_id, "study": run.study_id}
+        refused = _("Run %(run)s belongs to study %(study)s and can only be deleted with it.", **values)
+    elif not RunStatus(run.status).terminal:
+        refused = _("Run %(run)s is %(status)s: cancel it first.", run=run_id, status=run.status)
+    return _deletion(session, RunRow.id == run_id, refused)
 
 
 def of_study(session: Session, study_id: int) -> Deletion:
     """What deleting a study removes. Raises NotFound."""
-    study = studies.get(session, study_id)
-    refused = f"study {study_id} is still looking for learning rates: cancel it first" if study.tuning else ""
-    return _deletion(session, RunRow.study_id == study_id, f"study {study_id}", refused)
+    study, refused = studies.get(session, study_id), ""
+    if study.tuning or runs.any_live(session, study_id):
+        refused = _("Study %(study)s has not ended: cancel it first.", study=study_id)
+    return _deletion(session, RunRow.study_id == study_id, refused)
 
 
 def of_collection(session: Session, collection_id: int) -> Deletion:
     """What deleting a collection of imported runs removes. Raises NotFound."""
     collections.get(session, collection_id)
-    return _deletion(session, RunRow.collection_id == collection_id, f"collection {collection_id}")
+    return _deletion(session, RunRow.collection_id == collection_id)
 
 
 def of_model(session: Session, name: str) -> Deletion:
     """Whether a base model can be deleted. Its weights lie with the workers and stay there. Raises NotFound."""
-    uses = base_models.used_by(session, _model(session, name).id)
-    users = [f"{n} {one if n == 1 else many}" for n, one, many in uses if n]
-    refused = f"the base model {name} is used by {' and '.join(users)}: delete them first" if users else ""
+    uses, refused = base_models.used_by(session, _model(session, name).id), ""
+    if uses.runs or uses.studies:
+        values = {"name": name, "studies": uses.studies, "runs": uses.runs}
+        refused = _("%(name)s is in use (studies: %(studies)s, runs: %(runs)s). Delete them first.", **values)
     return Deletion(0, 0, 0, refused)
 
 
@@ -101,7 +107,7 @@ def delete_model(session: Session, name: str) -> None:
     try:
         rows.delete_row(session, row)
     except IntegrityError:
-        raise Conflict(f"a run that uses the base model {name} has just been submitted") from None
+        raise Conflict(_("A run that uses %(name)s has just been submitted.", name=name)) from None
 
 
 def orphaned_folders(session: Session, folders: Iterable[str]) -> list[str]:
@@ -110,12 +116,8 @@ def orphaned_folders(session: Session, folders: Iterable[str]) -> list[str]:
     return [run_folder(run_id) for run_id in sorted(rows.missing_runs(session, ids))]
 
 
-def _deletion(session: Session, which: ColumnElement[bool], name: str, refused: str = "") -> Deletion:
-    found = rows.contents(session, which)
-    if not refused and found.live:
-        live = "it is" if name.startswith("run") else f"{found.live} of its runs {'is' if found.live == 1 else 'are'}"
-        refused = f"{name} cannot be deleted while {live} queued or running: cancel it first"
-    return Deletion(found.runs, found.files, found.bytes, refused)
+def _deletion(session: Session, which: ColumnElement[bool], refused: str = "") -> Deletion:
+    return Deletion(*rows.contents(session, which), refused)
 
 
 def _delete_runs(session: Session, files: Files, which: ColumnElement[bool]) -> None:
@@ -127,5 +129,5 @@ def _delete_runs(session: Session, files: Files, which: ColumnElement[bool]) -> 
 def _model(session: Session, name: str) -> BaseModelRow:
     row = base_models.by_name(session, name)
     if row is None:
-        raise NotFound(f"there is no base model {name!r}")
+        raise NotFound(_("There is no base model %(name)s", name=repr(name)))
     return row

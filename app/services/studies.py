@@ -134,7 +134,7 @@ def _growing(session: Session, study_id: int) -> StudyRow:
     """A study that is to get more runs, locked. Raises NotFound, and Conflict while it is archived."""
     study = studies.get(session, study_id, lock=True)
     if study.archived:
-        raise Conflict(f"study {study_id} is archived: bring it back before you add to it")
+        raise Conflict(_("Study %(study)s is archived: unarchive it first.", study=study_id))
     return study
 
 

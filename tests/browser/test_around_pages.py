@@ -19,7 +19,7 @@ BACK = [
     ("/studies/1/flips", "Studies", "/studies"),
     ("/studies/1/flips", "1 · BBC headlines on MiniLM-L6", "/studies/1"),
     ("/studies/1/arms/new", "1 · BBC headlines on MiniLM-L6", "/studies/1"),
-    ("/studies/1/notes", "Back without a change", "/studies/1"),
+    ("/studies/1/notes", "Back", "/studies/1"),
     ("/runs/2", "Runs", "/runs"),
     ("/runs/2", "BBC headlines on MiniLM-L6", "/studies/1"),
     ("/runs/39", "MetaMathQA", "/compare?collection=1&sort=score"),

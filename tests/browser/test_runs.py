@@ -237,3 +237,27 @@ def test_a_name_has_its_arrow_and_no_empty_line_and_lies_over_no_number(
     assert max(row["over"] for row in rows) <= 0
     assert all(row["arrow"] and row["arrow"] > 5 for row in rows) if group else True
     context.close()
+
+
+@pytest.mark.parametrize("window", ["page", "without_scripts"])
+def test_a_study_is_archived_brought_back_and_deleted(request: pytest.FixtureRequest, window: str, site: Site) -> None:
+    page: Page = request.getfixturevalue(window)
+    page.goto("/studies/1")
+    page.click("#to-delete")
+    page.click("#archive")
+    expect(page.locator("h1")).to_have_text("Studies")
+    expect(page.get_by_role("link", name="BBC headlines on MiniLM-L6")).to_have_count(0)
+
+    page.click("#show-archived")
+    page.get_by_role("link", name="BBC headlines on MiniLM-L6").click()
+    expect(page.locator("#archived")).to_be_visible()
+    page.click("#to-delete")
+    page.click("#unarchive")
+    expect(page.locator("#archived")).to_have_count(0)
+
+    page.click("#to-delete")
+    expect(page.locator("#what-goes")).to_contain_text("9 runs")
+    page.click("#delete")
+    expect(page.locator("h1")).to_have_text("Studies")
+    page.goto("/studies/1")
+    expect(page.locator("h1")).not_to_contain_text("MiniLM")

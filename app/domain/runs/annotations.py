@@ -8,84 +8,70 @@ from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.validation import invalid_field
 
-LONGEST_NOTE = 10_000
-LONGEST_TAG = 40
-MOST_TAGS = 20
+MAX_NOTE_LENGTH = 10_000
+MAX_TAG_LENGTH = 40
+MAX_TAGS = 20
 
 
-def _writable(note: str) -> str:
-    """Lines, tabs and letters; PostgreSQL keeps no NUL, and other control characters cannot be seen."""
-    for place, sign in enumerate(note):
-        if not sign.isprintable() and sign not in "\n\t":
-            what = _(
-                "The note has an invisible character, U+%(code)04X, at position %(position)s",
-                code=ord(sign),
-                position=place + 1,
-            )
+def _valid_note(note: str) -> str:
+    """Printable characters, line breaks and tabs; PostgreSQL stores no NUL."""
+    for position, char in enumerate(note, start=1):
+        if not char.isprintable() and char not in "\n\t":
+            code = f"{ord(char):04X}"
+            what = _("The note has an invisible character, U+%(code)s, at position %(at)s", code=code, at=position)
             raise invalid_field("", what, _("Remove it"))
-    if len(note) > LONGEST_NOTE:
-        what = _(
-            "The note has %(length)s characters, more than the limit of %(most)s",
-            length=f"{len(note):,}",
-            most=f"{LONGEST_NOTE:,}",
-        )
+    if len(note) > MAX_NOTE_LENGTH:
+        values = {"length": f"{len(note):,}", "limit": f"{MAX_NOTE_LENGTH:,}"}
+        what = _("The note has %(length)s characters, more than the limit of %(limit)s", **values)
         raise invalid_field("", what, _("Shorten it, or link to a longer text"))
     return note
 
 
-def _one_tag(tag: str) -> str:
-    if len(tag) > LONGEST_TAG:
-        raise invalid_field(
-            "",
-            _("The tag %(tag)s… is longer than %(most)s characters", tag=tag[:LONGEST_TAG], most=LONGEST_TAG),
-            _("Shorten it"),
-        )
+def _valid_tag(tag: str) -> str:
+    if len(tag) > MAX_TAG_LENGTH:
+        values = {"tag": tag[:MAX_TAG_LENGTH], "limit": MAX_TAG_LENGTH}
+        raise invalid_field("", _("The tag %(tag)s… is longer than %(limit)s characters", **values), _("Shorten it"))
     if "," in tag:
         raise invalid_field("", _("The tag %(tag)s contains a comma, which separates tags", tag=tag), _("Leave it out"))
     return tag
 
 
-def _few_tags(tags: list[str]) -> list[str]:
+def _distinct_tags(tags: list[str]) -> list[str]:
     tags = list(dict.fromkeys(tags))
-    if len(tags) > MOST_TAGS:
-        raise invalid_field(
-            "",
-            _("There are %(tags)s tags, more than the limit of %(most)s", tags=len(tags), most=MOST_TAGS),
-            _("Remove some"),
-        )
+    if len(tags) > MAX_TAGS:
+        what = _("There are %(number)s tags, more than the limit of %(limit)s", number=len(tags), limit=MAX_TAGS)
+        raise invalid_field("", what, _("Remove some"))
     return tags
 
 
-Note = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_writable)]
-Tag = Annotated[Name, AfterValidator(_one_tag)]
-Tags = Annotated[list[Tag], AfterValidator(_few_tags)]
-"""In the order in which they were given, each once."""
+Note = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_valid_note)]
+Tag = Annotated[Name, AfterValidator(_valid_tag)]
+Tags = Annotated[list[Tag], AfterValidator(_distinct_tags)]
+"""In the order given, without duplicates."""
 
 
 class Annotation(BaseModel):
-    """What is to be changed; None leaves it as it is."""
+    """A new note or new tags; None keeps the old ones."""
 
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        json_schema_extra={
-            "example": {"note": "Rerun after the tokenizer was mended.", "tags": ["paper", "headlines"]}
-        },
+        json_schema_extra={"example": {"note": "Rerun with the fixed tokenizer.", "tags": ["paper", "headlines"]}},
     )
 
     note: Note | None = None
-    """At most 10,000 characters, lines kept."""
+    """At most 10,000 characters; line breaks are kept."""
     tags: Tags | None = None
-    """At most 20 of at most 40 characters, without commas."""
+    """At most 20, each with at most 40 characters and without commas."""
 
 
 class Changes(Annotation):
-    """What a PATCH of a run or a study changes; None leaves it as it is."""
+    """What a PATCH of a run or a study changes; None keeps the old value."""
 
     archived: bool | None = None
-    """Lists hide what is archived, unless their filter asks for it."""
+    """Lists hide archived runs and studies unless asked for them."""
 
 
-def tags_in(text: str) -> list[str]:
-    """Tags as a person types them, with commas between."""
+def split_tags(text: str) -> list[str]:
+    """Tags as people type them, separated by commas or line breaks."""
     return [tag for part in text.replace("\n", ",").split(",") if (tag := part.strip())]

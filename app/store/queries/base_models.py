@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.store.queries.compare_and_set import changed
+from app.store.queries.datasets import Uses
 from app.store.tables import BaseModelRow, RunRow, StudyRow
 
 
@@ -25,11 +26,11 @@ def by_id(session: Session, model_id: int | None) -> BaseModelRow | None:
     return session.get(BaseModelRow, model_id) if model_id is not None else None
 
 
-def used_by(session: Session, model_id: int) -> list[tuple[int, str, str]]:
-    """How many studies and runs use a base model, each with its word for one and for several."""
-    studies = session.scalar(select(func.count()).where(StudyRow.base_model_id == model_id)) or 0
-    runs = session.scalar(select(func.count()).where(RunRow.base_model_id == model_id)) or 0
-    return [(studies, "study", "studies"), (runs, "run", "runs")]
+def used_by(session: Session, model_id: int) -> Uses:
+    """How many runs and studies use a base model."""
+    runs = session.scalar(select(func.count()).where(RunRow.base_model_id == model_id))
+    studies = session.scalar(select(func.count()).where(StudyRow.base_model_id == model_id))
+    return Uses(runs or 0, studies or 0)
 
 
 def names(session: Session) -> dict[int, str]:

@@ -32,6 +32,11 @@ def page(session: Session, *, archived: bool = False, after: int | None = None, 
     return cut(rows, [r.id for r in rows], limit)
 
 
+def any_archived(session: Session) -> bool:
+    """Whether there is an archived study."""
+    return session.scalar(select(StudyRow.id).where(StudyRow.archived).limit(1)) is not None
+
+
 def by_name(session: Session, name: str) -> StudyRow | None:
     """The newest study of that name."""
     return session.scalars(select(StudyRow).where(StudyRow.name == name).order_by(StudyRow.id.desc()).limit(1)).first()

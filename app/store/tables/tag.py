@@ -3,7 +3,7 @@
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.runs.annotations import LONGEST_TAG
+from app.domain.runs.annotations import MAX_TAG_LENGTH
 from app.store.tables.base import Base
 
 
@@ -13,7 +13,7 @@ class RunTagRow(Base):
     __tablename__ = "run_tags"
 
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    tag: Mapped[str] = mapped_column(String(LONGEST_TAG), primary_key=True, index=True)
+    tag: Mapped[str] = mapped_column(String(MAX_TAG_LENGTH), primary_key=True, index=True)
 
 
 class StudyTagRow(Base):
@@ -22,4 +22,4 @@ class StudyTagRow(Base):
     __tablename__ = "study_tags"
 
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
-    tag: Mapped[str] = mapped_column(String(LONGEST_TAG), primary_key=True, index=True)
+    tag: Mapped[str] = mapped_column(String(MAX_TAG_LENGTH), primary_key=True, index=True)

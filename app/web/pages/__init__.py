@@ -6,6 +6,7 @@ from app.web.pages import charts
 from app.web.pages.compare import routes as compare
 from app.web.pages.data import dataset_routes, upload_routes
 from app.web.pages.data import routes as data
+from app.web.pages.deletion import routes as deletion
 from app.web.pages.flips import routes as flips
 from app.web.pages.imports import routes as imports
 from app.web.pages.models import map_routes
@@ -28,6 +29,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     compare.router,
     run.router,
     notes.router,
+    deletion.router,  # before the models, whose names may hold slashes
     workers.router,
     data.router,
     upload_routes.router,

@@ -1,28 +1,53 @@
-"""Notes and tags of a run or a study: a form of its own, which takes their place on its page where htmx is there."""
+"""Notes and tags of a run or a study: a form of its own, which htmx swaps in for the section on their page."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
-from sqlalchemy.orm import Session
 
-from app.domain.runs.annotations import Annotation, tags_in
+from app.domain.errors import FieldError
+from app.domain.runs.annotations import MAX_NOTE_LENGTH, MAX_TAGS, Annotation, split_tags
 from app.services import annotations
-from app.store.queries import runs, studies, tags
+from app.services.annotations import Notes, Owner
 from app.web.http.dependencies import Db, Reading
 from app.web.http.errors import field_errors
-from app.web.notes import NotesPage, Owner, Written
+from app.web.i18n import gettext as _
 from app.web.templating import Render
 
 router = APIRouter(prefix="/{owner}/{owner_id:int}/notes", include_in_schema=False)
 
 
+@dataclass(frozen=True)
+class NotesPage:
+    """The form, with what was typed and what is wrong with it."""
+
+    notes: Notes
+    tags: str
+    """As typed, separated by commas."""
+    errors: Sequence[FieldError] = ()
+    max_length: int = MAX_NOTE_LENGTH
+    max_tags: int = MAX_TAGS
+
+    @property
+    def title(self) -> str:
+        """Whose notes they are."""
+        if self.notes.owner == "runs":
+            return _("Notes on run %(id)s", id=self.notes.id)
+        return _("Notes on study %(id)s", id=self.notes.id)
+
+    def errors_of(self, field: str) -> list[FieldError]:
+        """What is wrong with the note, or with the tags."""
+        return [error for error in self.errors if error.path.partition(".")[0] == field]
+
+
 @router.get("")
 def edit(session: Reading, render: Render, owner: Owner, owner_id: int) -> Response:
-    """The form with what is there."""
-    written = _written(session, owner, owner_id)
-    return render.page("notes/edit.html", NotesPage(written, ", ".join(written.tags)))
+    """The form with the current note and tags."""
+    notes = annotations.notes_of(session, owner, owner_id)
+    return render.page("notes/edit.html", NotesPage(notes, ", ".join(notes.tags)))
 
 
 @router.post("")
@@ -36,26 +61,18 @@ def save(
     note: Annotated[str, Form()] = "",
     tags: Annotated[str, Form()] = "",
 ) -> Response:
-    """Keep them; or the form again, with what was typed and what is wrong with it."""
+    """Save both, or show the form again with what was typed and what is wrong with it."""
     note = note.replace("\r\n", "\n")
     try:
-        said = Annotation(note=note, tags=tags_in(tags))
+        changes = Annotation(note=note, tags=split_tags(tags))
     except ValidationError as error:
-        written = _written(session, owner, owner_id)
-        typed = NotesPage(Written(owner, owner_id, note, written.tags), tags, list(field_errors(error.errors())))
-        # htmx shows what an answer of 200 has; who has no scripts is told by the status too
-        return render.page("notes/edit.html", typed, status=200 if "hx-request" in request.headers else 422)
+        notes = replace(annotations.notes_of(session, owner, owner_id), note=note)
+        page = NotesPage(notes, tags, field_errors(error.errors()))
+        # htmx swaps in answers with status 200 only; a browser without scripts gets the right status
+        return render.page("notes/edit.html", page, status=200 if "hx-request" in request.headers else 422)
     with db.transaction() as writing:
         if owner == "runs":
-            annotations.annotate_run(writing, owner_id, said)
+            annotations.annotate_run(writing, owner_id, changes)
         else:
-            annotations.annotate_study(writing, owner_id, said)
+            annotations.annotate_study(writing, owner_id, changes)
     return RedirectResponse(f"/{owner}/{owner_id}#notes", status_code=303)
-
-
-def _written(session: Session, owner: Owner, owner_id: int) -> Written:
-    if owner == "runs":
-        note, own = runs.get(session, owner_id).note, tags.of_runs(session, [owner_id])
-    else:
-        note, own = studies.get(session, owner_id).note, tags.of_studies(session, [owner_id])
-    return Written(owner, owner_id, note, tuple(own.get(owner_id, ())))

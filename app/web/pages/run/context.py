@@ -10,13 +10,13 @@ from app.domain.methods import METHODS, Family
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
+from app.services.annotations import Notes
 from app.services.runs import RunView
 from app.store.tables import ArtifactRow, RunEventRow
 from app.web.figures import Drawn
 from app.web.format import percent, rate
 from app.web.i18n import gettext as _
 from app.web.memory_fit_context import Way
-from app.web.notes import Written
 from app.web.pages.run.failure import NO_MEMORY, RunFailure
 from app.web.pages.run.result import RunOutcomePage
 from app.web.pages.run.weight_delta import RunWeightDeltas
@@ -50,7 +50,7 @@ class RunPage:
     attempts: int
     started_at: datetime | None
     finished_at: datetime | None
-    written: Written
+    notes: Notes
     events: tuple[RunEventRow, ...]
     artifacts: tuple[ArtifactRow, ...]
     figures: Mapping[str, Drawn]
@@ -101,7 +101,7 @@ class RunPage:
             attempts=row.epoch,
             started_at=row.started_at,
             finished_at=row.finished_at,
-            written=Written("runs", row.id, row.note, tuple(view.tags)),
+            notes=Notes("runs", row.id, row.note, tuple(view.tags), row.archived),
             events=tuple(view.events),
             artifacts=tuple(view.artifacts),
             figures=figures,

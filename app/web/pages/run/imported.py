@@ -1,15 +1,14 @@
 """The context of the page of an imported run: what its file says, and nothing that was not measured."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from app.domain.comparison.proportions import Share, wilson
 from app.domain.methods import Family
+from app.services.annotations import Notes
 from app.store.tables import RunRow
 from app.web.format import count, duration, file_size, memory, percent, rate, share
 from app.web.i18n import gettext as _
-from app.web.notes import Written
 from app.web.text.metrics import title
 
 
@@ -27,14 +26,14 @@ class ImportedRunPage:
     """Over its items; None where their number is not known."""
     by_item: bool
     """There are scores of single items."""
-    written: Written
+    notes: Notes
     source: str
     brought_at: datetime
     facts: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, row: RunRow, collection: str, *, by_item: bool, tags: Sequence[str]) -> "ImportedRunPage":
+    def of(cls, row: RunRow, collection: str, *, by_item: bool, notes: Notes) -> "ImportedRunPage":
         """From the store."""
         found = row.imported_result
         assert found is not None and row.collection_id is not None  # noqa: S101  (the caller looks)
@@ -68,7 +67,7 @@ class ImportedRunPage:
             ),
             interval=wilson(found.score, found.n) if found.n else None,
             by_item=by_item,
-            written=Written("runs", row.id, row.note, tuple(tags)),
+            notes=notes,
             source=found.source,
             brought_at=row.queued_at,
             facts=tuple((name, value) for name, value in said if value),

@@ -10,10 +10,11 @@ from app.domain.comparison.verdict import ScoreInterval, score_interval
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
+from app.services import annotations
 from app.services import runs as run_service
 from app.services.resources import memory_fit
 from app.settings import Settings
-from app.store.queries import collections, evaluations, runs, tags, weight_deltas
+from app.store.queries import collections, evaluations, runs, weight_deltas
 from app.store.session import Database
 from app.web.figures import Drawn, drawn, run_figures
 from app.web.figures.evidence import of_run as evidence_of_run
@@ -58,8 +59,8 @@ def show(at: At, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTML
     """The whole page; how the spec is written is in its address. An imported run has a page of its own."""
     if (row := runs.get(at.session, run_id)).imported:
         name, scored = collections.named(at.session, row), bool(evaluations.of_run(at.session, run_id))
-        own = tags.of_runs(at.session, [run_id]).get(run_id, [])
-        return render.page("run/imported.html", ImportedRunPage.of(row, name, by_item=scored, tags=own))
+        notes = annotations.notes_of(at.session, "runs", run_id)
+        return render.page("run/imported.html", ImportedRunPage.of(row, name, by_item=scored, notes=notes))
     return render.page("run/show.html", _page(at, run_id, spec, figures=_figures(at, run_id)))
 
 

@@ -55,6 +55,7 @@ class RunsHead:
     """How many there are."""
     any: bool
     """There is a run at all, whatever the filter says."""
+    any_archived: bool
     baseline: Baseline | None
 
     @property
@@ -109,6 +110,14 @@ class RunsHead:
     def unfiltered(self) -> str:
         """The address without the filter."""
         return replace(self.view, filter="", open=()).address().to({})
+
+    @property
+    def archived(self) -> str:
+        """The address of the same list with archived runs alone; empty if there are none, or they are shown."""
+        if not (self.any_archived and self.view.hides_archived):
+            return ""
+        text = f"({self.view.filter}) and archived" if self.view.filter else "archived"
+        return self.view.address().to({"filter": text, "open": ""})
 
     @property
     def csv(self) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
 from app.domain.messages import Message
+from app.domain.runs.filters import Is
 from app.store.queries import run_groups, run_list, studies, tags
 from app.web.http.dependencies import After, Db, Reading
 from app.web.i18n import gettext as _
@@ -86,7 +87,7 @@ def selection(run: Annotated[list[Text], Query(max_length=1000)] = []) -> Redire
 
 def _page(session: Session, view: RunsView, after: int | None) -> RunsPage:
     if view.error is not None:
-        head = RunsHead(view, words="", any=True, baseline=None)
+        head = RunsHead(view, words="", any=True, any_archived=False, baseline=None)
         return RunsPage(head, (), (), mixed=False, measure="", next_page="")
     found = runs_found.page(session, view, after, PAGE)
     baseline = runs_found.baseline(session, view)
@@ -107,7 +108,8 @@ def _page(session: Session, view: RunsView, after: int | None) -> RunsPage:
         head=RunsHead(
             view=view,
             words=counted(total, groups),
-            any=total > 0 or (view.condition is not None and run_list.count(session, None) > 0),
+            any=total > 0 or run_list.count(session, None) > 0,
+            any_archived=run_list.count(session, Is("archived")) > 0,
             baseline=Baseline(baseline.id, baseline.arm, view.address().to({"baseline": ""})) if baseline else None,
         ),
         columns=columns,

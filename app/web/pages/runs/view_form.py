@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.domain.runs.fields import FIELDS, NAMES
 from app.domain.runs.filter_tokens import FilterError
-from app.domain.runs.filters import Condition, parse
+from app.domain.runs.filters import VISIBLE, Condition, Every, parse, without_archived
 from app.store.queries.page import LARGEST_ID
 from app.store.queries.run_columns import SHOWN, SORTABLE
 from app.store.queries.run_groups import OWN, SUMMED
@@ -43,7 +43,7 @@ class RunsView:
         """From the words of an address."""
         condition, error, text = None, None, filter.strip()
         try:
-            condition = parse(text)
+            condition = without_archived(parse(text))
         except FilterError as found:
             error = found
         grouped = group == GROUPED
@@ -59,6 +59,11 @@ class RunsView:
             baseline=_number(baseline),
             open=tuple(n for part in open_groups.split(",")[:MOST_OPEN] if (n := _number(part)) is not None),
         )
+
+    @property
+    def hides_archived(self) -> bool:
+        """The filter does not mention archived runs, so the list leaves them out."""
+        return self.condition == VISIBLE or (isinstance(self.condition, Every) and VISIBLE in self.condition.parts)
 
     def address(self, path: str = "/runs") -> Address:
         """Where the same is seen."""

@@ -97,6 +97,9 @@ class StudiesPage:
     first: bool
     """The page that begins with the newest."""
     next_after: int | None
+    archived: bool
+    """The list shows archived studies."""
+    any_archived: bool
 
 
 def _place(margins: float) -> float:

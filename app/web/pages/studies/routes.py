@@ -22,10 +22,10 @@ def home() -> RedirectResponse:
 
 
 @router.get("/studies")
-def index(session: Reading, render: Render, after: After = None) -> HTMLResponse:
-    """Studies, newest first, each with its verdict."""
+def index(session: Reading, render: Render, after: After = None, archived: bool = False) -> HTMLResponse:
+    """Studies, newest first, each with its verdict: the archived ones, or the others."""
     render_charts.warm()
-    found = studies.page(session, after=after, limit=PAGE)
+    found = studies.page(session, archived=archived, after=after, limit=PAGE)
     weighed = study_service.comparisons(session, found.rows)
     models = base_models.names(session)
     titles = {row.id: row.shown for row in datasets.all_versions(session)}
@@ -36,5 +36,7 @@ def index(session: Reading, render: Render, after: After = None) -> HTMLResponse
         ),
         first=after is None,
         next_after=found.next_after,
+        archived=archived,
+        any_archived=studies.any_archived(session),
     )
     return render.page("studies/index.html", page)

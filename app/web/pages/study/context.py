@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.models.base_model import ModelFacts
+from app.services.annotations import Notes
 from app.web.address import Address
 from app.web.figures import Drawn
 from app.web.figures.memory import OwnerRow, owner_rows
 from app.web.figures.owners import Foreseen
 from app.web.figures.time import TrainRow, train_rows
 from app.web.figures.view import ViewParams
-from app.web.notes import Written
 from app.web.pages.study.arms import Arms
 from app.web.pages.study.choices import StudyChoices
 from app.web.pages.study.conditions import StudyConditions
@@ -63,7 +63,7 @@ class StudyPage:
     other_references: tuple[OtherReference, ...]
     """Empty unless the reference has no result and will have none."""
     troubles: tuple[Trouble, ...]
-    written: Written
+    notes: Notes
     margin: float
     """Points."""
     open: bool
@@ -111,7 +111,7 @@ class StudyPage:
         updates: StudyWeightDeltas | None,
         foreseen: Mapping[str, Foreseen],
         tuning: StudyTuning | None,
-        written: Written,
+        notes: Notes,
     ) -> "StudyPage":
         """From what was measured and drawn."""
         return cls(
@@ -137,7 +137,7 @@ class StudyPage:
                 Trouble(failure_label(reason), times, reason.message, remedy(reason))
                 for reason, times in found.failures
             ),
-            written=written,
+            notes=notes,
             margin=found.spec.margin_points,
             open=any(arm.verdict_kind in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others),
             owner_rows=owner_rows(found, foreseen),

@@ -6,16 +6,16 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
+from app.services import annotations
 from app.services import studies as study_service
 from app.settings import Settings
 from app.store.files import Files
-from app.store.queries import base_models, datasets, tags
+from app.store.queries import base_models, datasets
 from app.web.address import Address
 from app.web.figures import StudyEvidence, drawn, study_figures
 from app.web.figures.evidence import of_study as evidence_of_study
 from app.web.figures.view import ViewParams
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
-from app.web.notes import Written
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.context import StudyPage
 from app.web.pages.study.flips import StudyFlips
@@ -108,7 +108,6 @@ def whole_page(
     queries["break-even"] = view.prices.query
     queries["tuning"] = ""
     shown = {name: drawn(figures[name], f"/studies/{study_id}/charts", query) for name, query in queries.items()}
-    own = tags.of_studies(session, [study_id]).get(study_id, ())
     return StudyPage.of(
         study_id,
         found,
@@ -122,5 +121,5 @@ def whole_page(
         flips=StudyFlips.of(session, files, study_id, found),
         foreseen=evidence.foreseen,
         tuning=StudyTuning.of(study_id, found, shown["tuning"]),
-        written=Written("studies", study_id, advance.study.note, tuple(own)),
+        notes=annotations.notes_of(session, "studies", study_id),
     )
