@@ -18,7 +18,7 @@ from typing import Any
 from app.domain.data.findings import Finding
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import Part, ReadingOptions, SourceScan
-from app.web.text.findings import in_words
+from app.web.text.findings import with_message
 from worker.ingest.worker import Preparer
 
 WORDS = 50_000
@@ -107,7 +107,7 @@ def main(megabytes: int) -> None:
         answer, seconds = preparer.measured({"prepare": source | more})
         tell("prepared", part.bytes, scan.rows, seconds, preparer.peak_bytes)
         for finding in map(Finding.model_validate, answer["findings"]):
-            print(f"  {finding.severity:6} {finding.code}: {in_words(finding).message}")
+            print(f"  {finding.severity:6} {finding.code}: {with_message(finding).message}")
 
 
 def tell(what: str, size: int, rows: int, seconds: float, peak: int) -> None:

@@ -48,7 +48,9 @@ def add(
     validation: Annotated[float, typer.Option(help="Share of the rows to choose the best checkpoint by.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of the rows to test on.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the splits that are made here.")] = 0,
-    drop_repeated: Annotated[bool, typer.Option("--drop-repeated", help="Keep one of rows that are the same.")] = False,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-repeated", help="Keep one of rows that are the same.")
+    ] = False,
     delimiter: Annotated[Delimiter | None, typer.Option(help="Left out: found out.")] = None,
     encoding: Annotated[str, typer.Option(help="Such as utf-8 or latin-1; left out: found out.")] = "",
     header: Annotated[bool | None, typer.Option(help="Whether the first row names the columns.")] = None,
@@ -84,7 +86,7 @@ def add(
         "upload_id": upload["id"],
         "mapping": _mapping(upload["scan"], form, chosen, label_name or []),
         "splitting": _splitting(upload["scan"], splits)
-        | {"validation": validation, "test": test, "seed": seed, "repeated": "drop" if drop_repeated else "keep"},
+        | {"validation": validation, "test": test, "seed": seed, "duplicates": "drop" if drop_duplicates else "keep"},
     }
     made = client.post("/datasets", wanted)
     found = _ended(client, f"/datasets/{quote(made['reference'])}", "preparing")
@@ -168,7 +170,7 @@ def _splitting(scan: dict[str, Any], kind: str | None) -> dict[str, Any]:
     guess: dict[str, Any] = scan["splitting"]
     if kind == "made" or guess["kind"] == "made":
         return {"kind": kind or "made"}
-    return {"kind": "source", "column": guess["column"], "names": guess["names"]}
+    return {"kind": "predefined", "column": guess["column"], "names": guess["names"]}
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:

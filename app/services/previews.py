@@ -1,4 +1,4 @@
-"""A dataset as a base model will see it: asked for once, worked out by the process that predicts."""
+"""Previews: a dataset's rows as a base model sees them, made by the estimation process."""
 
 from sqlalchemy.orm import Session
 
@@ -17,14 +17,15 @@ def wanted(
     bell: Doorbell,
     dataset: DatasetRow,
     model: BaseModelRow,
-    task: Task,
+    task: Task | None,
     max_length: int,
     *,
     completion_only_loss: bool = True,
 ) -> EstimateRow:
-    """The preview of a version by a base model's tokenizer; whoever asks first has it worked out.
+    """The preview of a version by a base model's tokenizer; the first request has a worker make it.
 
-    Raises Conflict while the version or the model is not ready, Invalid for a task that does not learn from such rows.
+    `task` defaults to the first that can use the rows. Raises Conflict unless version and model are ready, Invalid for
+    a task that cannot use the rows.
     """
     if dataset.status != "ready":
         raise Conflict(
@@ -43,6 +44,7 @@ def wanted(
             )
         )
     form = dataset.facts.format
+    task = task or dataset.facts.tasks[0]
     if form not in TASKS[task].formats:
         able = " or ".join(dataset.facts.tasks)
         raise Invalid.field(

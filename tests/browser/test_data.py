@@ -95,7 +95,7 @@ def test_the_form_of_a_mapping_follows_its_choices(page: Page, here: Context) ->
     page.goto(f"/data/uploads/{row.id}")
     expect(page.get_by_label("Which row is in which split")).to_have_value("column:split")
     expect(page.get_by_label("test", exact=True)).to_have_value("test")
-    page.get_by_label("Which row is in which split").select_option("made")
+    page.get_by_label("Which row is in which split").select_option("random")
     expect(page.get_by_label("Test", exact=True)).to_have_value("0.1")
     expect(page.locator("#splitting-names")).to_have_count(0)
     page.get_by_label("The rows are").select_option("text")

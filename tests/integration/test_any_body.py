@@ -47,7 +47,7 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
                 "columns": {"text": "review", "label": "stars"},
                 "label_names": {"0": "bad", "1": "good"},
             },
-            "splitting": {"kind": "source", "column": "part", "names": {"train": ["a"], "test": ["b"]}, "seed": 1},
+            "splitting": {"kind": "predefined", "column": "part", "names": {"train": ["a"], "test": ["b"]}, "seed": 1},
         },
     ),
     "models": ("POST", {"name": "mine", "source": "hub", "location": "a/b", "revision": "main"}),

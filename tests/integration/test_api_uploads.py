@@ -211,9 +211,9 @@ def test_a_dataset_that_is_used_stays(small: TestClient) -> None:
         ({"upload_id": 0}, "upload_id", "greater than or equal to 1"),
         ({"mapping": MAPPING | {"columns": {"text": "txt"}}}, "mapping.columns.label", "no column is chosen"),
         ({"mapping": {"format": "tables"}}, "mapping.format", "Input should be"),
-        ({"splitting": {"kind": "made", "test": 0.0}}, "splitting.test", "The test split would be empty"),
-        ({"splitting": {"kind": "source"}}, "splitting.kind", "The source has no predefined splits"),
-        ({"splitting": {"kind": "made", "seed": -1}}, "splitting.seed", "greater than or equal to 0"),
+        ({"splitting": {"kind": "random", "test": 0.0}}, "splitting.test", "The test split would be empty"),
+        ({"splitting": {"kind": "predefined"}}, "splitting.kind", "The source has no predefined splits"),
+        ({"splitting": {"kind": "random", "seed": -1}}, "splitting.seed", "greater than or equal to 0"),
     ],
 )
 def test_a_mapping_that_does_not_fit_is_refused_at_its_fields(

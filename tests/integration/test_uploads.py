@@ -94,7 +94,7 @@ def test_the_same_texts_labelled_and_as_pairs_lie_in_two_files(here: Context) ->
 def test_where_the_same_rows_are_kept_their_labels_are_the_same(here: Context) -> None:
     parts = {f"{split}.csv": CSV.replace(b"thing", split.encode()) for split in ("train", "validation", "test")}
     names = {split: [split] for split in ("train", "validation", "test")}
-    drop = Splitting.model_validate({"kind": "source", "names": names, "repeated": "drop"})
+    drop = Splitting.model_validate({"kind": "predefined", "names": names, "duplicates": "drop"})
     old = dataset(here, upload(here, parts), splitting=drop)
     parts["train.csv"] += b"good test 0,or\n"  # once more, under a label of its own: dropped
     new = dataset(here, upload(here, parts), splitting=drop)
@@ -132,7 +132,7 @@ def test_splits_of_the_source_are_kept_and_what_is_missing_is_cut_from_train(her
     test = b"text,label\n" + b"".join(b"other %d,%s\n" % (i, b"yes" if i % 3 else b"no") for i in range(20))
     row = upload(here, {"my-train.csv": CSV, "my-test.csv": test})
     assert row.scan and row.scan.splits == {"test": 20, "train": 120}
-    assert row.scan.splitting.kind == "source"
+    assert row.scan.splitting.kind == "predefined"
     made = dataset(here, row)
     assert made.facts.counts == {"train": 108, "validation": 12, "test": 20}
 
@@ -162,7 +162,7 @@ def test_a_file_that_cannot_be_read_leaves_a_sentence_and_no_dataset(here: Conte
 def test_what_does_not_fit_the_upload_is_refused_by_field(here: Context) -> None:
     row = upload(here, {"a.csv": CSV})
     mapping = ColumnMapping(format="labelled", columns={"text": "txt"})
-    splitting = Splitting(kind="source", names={"train": ["a"]})
+    splitting = Splitting(kind="predefined", names={"train": ["a"]})
     wanted = DatasetRequest(name="x", upload_id=row.id, mapping=mapping, splitting=splitting)
     with here.database.transaction() as session, pytest.raises(Invalid) as refused:
         datasets.prepare(session, here.bell, wanted)

@@ -18,7 +18,7 @@ from app.domain.data.findings import (
     gravest_first,
 )
 from app.domain.data.mapping import ColumnMapping
-from app.domain.data.splitting import LEFT_OUT, TRAIN, Codes, Splitting, assign, drop_repeated
+from app.domain.data.splitting import LEFT_OUT, TRAIN, Codes, Splitting, assign, drop_duplicates
 from app.domain.data.uploads import ReadingOptions
 from app.store.rows_file import RowsFile
 from worker.ingest.columns import shown
@@ -58,8 +58,8 @@ def prepare(
             for batch in files.open(local).batches:
                 _take(batch, file, local.part.split, mapping, splitting, gathered, left)
     splits = assign(gathered.asks, gathered.labels, splitting, gathered.given)
-    if splitting.repeated == "drop":
-        splits = drop_repeated(gathered.asks, splits)
+    if splitting.duplicates == "drop":
+        splits = drop_duplicates(gathered.asks, splits)
     judged: list[Finding | Judged] = [
         *left.findings(len(gathered)),
         *judge_labels(gathered, splits),
@@ -84,7 +84,7 @@ def _take(
     """A batch's rows: those that are of use, those that are not."""
     count = len(batch.rows)
     given = [TRAIN] * count
-    if splitting.kind == "source":
+    if splitting.kind == "predefined":
         places = splitting.of_source()
         names = map(shown, batch.columns.get(splitting.column, [""] * count)) if splitting.column else [split] * count
         given = [places.get(name, LEFT_OUT) for name in names]

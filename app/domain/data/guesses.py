@@ -100,11 +100,11 @@ def dataset_name(file_name: str) -> str:
 def guess_splitting(splits: Sequence[str], columns: Sequence[Column]) -> Splitting:
     """The source's predefined splits, or those of a column that names them; else the splits are made here."""
     if names := _named_splits(splits):
-        return Splitting(kind="source", names=names)
+        return Splitting(kind="predefined", names=names)
     for column in columns:
         all_listed = column.distinct == len(column.values)
         if column.name.strip().lower() in SPLIT_COLUMNS and all_listed and (names := _named_splits(column.values)):
-            return Splitting(kind="source", column=column.name, names=names)
+            return Splitting(kind="predefined", column=column.name, names=names)
     return Splitting()
 
 

@@ -34,7 +34,7 @@ class Splitting(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["source", "made"] = "made"
+    kind: Literal["predefined", "random"] = "random"
     column: Verbatim = ""
     """With `source`: the column whose values name the splits; empty: the files, or the hub's splits, do."""
     names: dict[Split, list[Verbatim]] = Field(default_factory=dict)
@@ -44,7 +44,7 @@ class Splitting(BaseModel):
     test: float = Field(default=0.1, ge=0.0, le=0.5)
     """The same of the test split."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    repeated: Literal["keep", "drop"] = "keep"
+    duplicates: Literal["keep", "drop"] = "keep"
     """`drop`: of rows that ask the same one stays, in test if one was there, else in validation."""
 
     def problems(self, splits: Sequence[str], columns: Mapping[str, Sequence[str]]) -> list[FieldError]:
@@ -52,12 +52,12 @@ class Splitting(BaseModel):
         return list(self._problems(splits, columns))
 
     def _problems(self, splits: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Iterator[FieldError]:
-        makes = self.missing() if self.kind == "source" else set(SPLITS)
+        makes = self.missing() if self.kind == "predefined" else set(SPLITS)
         for split, share in (("validation", self.validation), ("test", self.test)):
             if split in makes and not share:
                 what = _("The %(split)s split would be empty", split=split)
                 yield FieldError(f"splitting.{split}", what, _("Use a share above 0"))
-        if self.kind == "made":
+        if self.kind == "random":
             return
         if self.column and self.column not in columns:
             named = ", ".join(name for name, values in columns.items() if values) or "none has few values"
@@ -109,7 +109,7 @@ def assign(asks: Hashes, labels: NDArray[np.int32] | None, splitting: Splitting,
     labels    [n] or None: by which to stratify
     given     [n] what the source says; only for `source`, whose missing splits are cut from train
     """
-    if splitting.kind == "source":
+    if splitting.kind == "predefined":
         assert given is not None  # noqa: S101 the caller has read it
         found = given.copy()
         missing = splitting.missing()
@@ -123,7 +123,7 @@ def assign(asks: Hashes, labels: NDArray[np.int32] | None, splitting: Splitting,
     return _cut(asks, labels, splitting.test, splitting.validation, splitting.seed)
 
 
-def drop_repeated(asks: Hashes, splits: Codes) -> Codes:
+def drop_duplicates(asks: Hashes, splits: Codes) -> Codes:
     """Of rows that ask the same (equal hashes, [n]) one stays: the first in test, else in validation, else in train."""
     left = splits.copy()
     order = np.lexsort((np.arange(len(asks)), -splits.astype(np.int16), asks))

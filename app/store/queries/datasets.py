@@ -65,6 +65,19 @@ def get(session: Session, dataset_id: int) -> DatasetRow:
     return row
 
 
+def find(session: Session, name: str) -> DatasetRow:
+    """`NAME@2`, or of `NAME` the newest version that is ready, or else the newest. Raises NotFound."""
+    wanted = reference_in(name)
+    rows = versions(session, wanted.name)
+    if wanted.version is None:
+        row = next((row for row in rows if row.status == "ready"), next(iter(rows), None))
+    else:
+        row = next((row for row in rows if row.version == wanted.version), None)
+    if row is None:
+        raise NotFound(_("There is no dataset %(name)r.", name=name))
+    return row
+
+
 def all_versions(session: Session) -> list[DatasetRow]:
     """Every version in any state, by name, the newest of each first."""
     return list(session.scalars(select(DatasetRow).order_by(DatasetRow.name, DatasetRow.version.desc())))

@@ -13,7 +13,6 @@ from app.web.api import (
     imports,
     memory_maps,
     models,
-    previews,
     run_list,
     runs,
     studies,
@@ -35,7 +34,6 @@ for part in (
     memory_maps,
     models,
     uploads,
-    previews,  # before the datasets, as the narrower address
     datasets,
     imports,
     compare,

@@ -1,30 +1,39 @@
-"""Datasets over HTTP: make a version of an upload, list, get, see as a model would, delete."""
+"""Datasets over REST: create a version from an upload, list, get, delete."""
 
 from datetime import datetime
 from typing import Annotated, Self
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.domain.data.dataset import DatasetFacts
 from app.domain.data.findings import Finding
 from app.domain.data.mapping import ColumnMapping
+from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.data.splitting import Splitting
 from app.domain.data.versions import DatasetRequest, DatasetState, reference_in
 from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
 from app.domain.names import Name
+from app.domain.resources.memory_fit import State
+from app.domain.runs.training import TrainingArguments
+from app.domain.tasks import Task
 from app.services import datasets as dataset_service
-from app.store.queries import datasets
-from app.store.tables import DatasetRow
+from app.services import previews
+from app.services.resources.device_fit import state_of
+from app.store.queries import base_models, datasets, estimates
+from app.store.tables import DatasetRow, EstimateRow
 from app.web.api.examples import DATASET
 from app.web.http.dependencies import Bell, Db, Reading, Store
 from app.web.http.errors import problems
-from app.web.http.waiting import Wait, ended
-from app.web.text.findings import in_words, why_none
+from app.web.http.waiting import Wait, ended, partial
+from app.web.text.findings import why_unavailable, with_message
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+DEFAULT_LENGTH: int = TrainingArguments.model_fields["max_length"].default
 
 
 class DatasetListed(BaseModel):
@@ -39,10 +48,10 @@ class DatasetListed(BaseModel):
     title: str
     status: DatasetState
     message: str
-    """Why it is blocked, or failed."""
+    """Why it is blocked or failed."""
     progress: float
     facts: DatasetFacts | None
-    """Of one that is ready."""
+    """None unless it is ready."""
     created_at: datetime
 
     @classmethod
@@ -50,33 +59,35 @@ class DatasetListed(BaseModel):
         """From the store."""
         kept = {name: getattr(row, name) for name in cls.model_fields if name != "facts" and hasattr(row, name)}
         facts = row.facts if row.status == "ready" else None
-        return cls.model_validate(kept | {"facts": facts, "message": why_none(row.message, row.blocked_by)})
+        return cls.model_validate(kept | {"facts": facts, "message": why_unavailable(row.message, row.blocked_by)})
 
 
 class DatasetOut(DatasetListed):
-    """A version of a dataset: where it came from, what it holds, what was found in it."""
+    """A version of a dataset with its origin, mapping and findings."""
 
     upload_id: int | None
-    """None of rows that a program has made."""
+    """None for rows made by a program."""
     mapping: ColumnMapping | None
     splitting: Splitting | None
     findings: list[Finding]
-    """The gravest first."""
+    """Blocking ones first."""
     runs: int = 0
+    """That use it."""
     studies: int = 0
     """That use it."""
 
     @classmethod
     def whole(cls, session: Session, row: DatasetRow) -> Self:
-        """From the store, with what uses it."""
+        """From the store."""
         uses = datasets.used_by(session, row.id)
-        findings = [in_words(finding) for finding in row.findings]
+        findings = [with_message(finding) for finding in row.findings]
         return cls.of(row).model_copy(update={"findings": findings, "runs": uses.runs, "studies": uses.studies})
 
 
 @router.post("", status_code=202, operation_id="makeDataset", responses=problems(404, 409, 422))
 def make_dataset(db: Db, bell: Bell, wanted: Annotated[DatasetRequest, Body(openapi_examples=DATASET)]) -> DatasetOut:
-    """Have a worker make a dataset of an upload, or its next version. The same request twice is the same version."""
+    """Have a worker create a dataset from an upload, or its next version. The same request again returns the same
+    version."""
     with db.transaction() as session:
         return DatasetOut.whole(session, dataset_service.prepare(session, bell, wanted))
 
@@ -89,17 +100,17 @@ def list_datasets(session: Reading) -> list[DatasetListed]:
 
 @router.get("/{name}", operation_id="getDataset", responses=problems(404, 422))
 async def get_dataset(db: Db, name: Name, wait: Wait = 0) -> DatasetOut:
-    """A version of a dataset, `NAME@2`, or the newest of a name: its labels, its splits, its findings."""
+    """A version of a dataset (`NAME@2`), or the newest of a name: labels, splits, findings."""
     return await ended(
-        db, lambda s: DatasetOut.whole(s, find(s, name)), lambda found: found.status == "preparing", wait
+        db, lambda s: DatasetOut.whole(s, datasets.find(s, name)), lambda found: found.status == "preparing", wait
     )
 
 
 @router.delete("/{name}", status_code=204, operation_id="deleteDataset", responses=problems(404, 409, 422))
 def delete_dataset(db: Db, files: Store, name: Name) -> None:
-    """Delete a version of a dataset; 409 while runs or studies use it, or if a name alone has several."""
+    """Delete a version of a dataset; 409 while runs or studies use it, or if the name alone is ambiguous."""
     with db.transaction() as session:
-        row = find(session, name)
+        row = datasets.find(session, name)
         others = len(datasets.versions(session, row.name))
         if reference_in(name).version is None and others > 1:
             raise Conflict(
@@ -113,15 +124,59 @@ def delete_dataset(db: Db, files: Store, name: Name) -> None:
         dataset_service.delete(session, files, row.id)
 
 
-def find(session: Session, name: str) -> DatasetRow:
-    """The version that is named; of a name alone the newest that is ready, or the newest. Raises NotFound."""
-    wanted = reference_in(name)
-    versions = datasets.versions(session, wanted.name)
-    if wanted.version is None:
-        ready = (row for row in versions if row.status == "ready")
-        found = next(ready, versions[0] if versions else None)
-    else:
-        found = next((row for row in versions if row.version == wanted.version), None)
-    if found is None:
-        raise NotFound(_("There is no dataset %(name)r", name=name))
-    return found
+class PreviewOut(BaseModel):
+    """Rows as a base model sees them, and the lengths of all rows."""
+
+    estimate_id: int
+    task: Task
+    max_length: int
+    state: State
+    message: str
+    """Why it failed."""
+    preview: Preview | None
+    """None until it is ready."""
+
+    @classmethod
+    def of(cls, row: EstimateRow) -> Self:
+        """From the store."""
+        request = PreviewRequest.model_validate(row.request_json)
+        return cls(
+            estimate_id=row.id,
+            task=request.task,
+            max_length=request.max_length,
+            state=state_of(row),
+            message=row.message,
+            preview=row.preview,
+        )
+
+
+@router.get("/{name}/preview", operation_id="previewDataset", responses=partial(PreviewOut) | problems(404, 409, 422))
+async def preview(
+    response: Response,
+    db: Db,
+    bell: Bell,
+    name: Name,
+    model: Annotated[str, Query(max_length=200, description="A registered base model; its tokenizer reads the rows.")],
+    task: Annotated[Task | None, Query(description="Default: the first task that can use the rows.")] = None,
+    max_length: Annotated[int, Query(ge=2, le=131_072)] = DEFAULT_LENGTH,
+    completion_only_loss: bool = True,
+    wait: Wait = 0,
+) -> PreviewOut:
+    """Five rows token by token (special tokens, tokens in the loss, tokens kept by `max_length`), and the distribution
+    of lengths. 200 once it is ready, 202 before."""
+
+    def request() -> int:
+        with db.transaction() as session:
+            base_model = base_models.by_name(session, model)
+            if base_model is None:
+                raise NotFound(_("There is no base model %(name)r.", name=model))
+            row = datasets.find(session, name)
+            only = completion_only_loss
+            return previews.wanted(session, bell, row, base_model, task, max_length, completion_only_loss=only).id
+
+    estimate_id = await run_in_threadpool(request)
+    answer = await ended(
+        db, lambda session: PreviewOut.of(estimates.get(session, estimate_id)), lambda out: out.state == "working", wait
+    )
+    response.status_code = 202 if answer.state == "working" else 200
+    return answer

@@ -134,7 +134,7 @@ DATASET: dict[str, Any] = {
                 "columns": {"text": "review", "label": "stars"},
                 "label_names": {"0": "bad", "1": "good"},
             },
-            "splitting": {"kind": "made", "validation": 0.1, "test": 0.1, "seed": 0, "repeated": "drop"},
+            "splitting": {"kind": "random", "validation": 0.1, "test": 0.1, "seed": 0, "duplicates": "drop"},
         },
     },
     "own splits": {
@@ -143,7 +143,7 @@ DATASET: dict[str, Any] = {
             "name": "questions",
             "upload_id": 2,
             "mapping": {"format": "prompt-completion", "columns": {"prompt": "question", "completion": "answer"}},
-            "splitting": {"kind": "source", "names": {"train": ["train"], "test": ["test"]}},
+            "splitting": {"kind": "predefined", "names": {"train": ["train"], "test": ["test"]}},
         },
     },
 }

@@ -1,4 +1,4 @@
-"""Uploads over HTTP: bytes come in, a worker reads them, and says what they seem to be."""
+"""Uploads over REST: files are stored, then a worker reads them and guesses what they hold."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -18,7 +18,7 @@ from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.errors import field_errors, problems
 from app.web.http.uploads import ANY_SIZE, FormFiles, RawFile
 from app.web.http.waiting import Wait, ended
-from app.web.text.findings import in_words
+from app.web.text.findings import with_message
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
@@ -88,7 +88,7 @@ class UploadOut(UploadListed):
         found = cls.model_validate(row)
         scan = found.scan
         if scan:
-            scan = scan.model_copy(update={"findings": [in_words(finding) for finding in scan.findings]})
+            scan = scan.model_copy(update={"findings": [with_message(finding) for finding in scan.findings]})
         return found.model_copy(update={"scan": scan, "datasets": made})
 
 

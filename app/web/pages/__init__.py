@@ -4,7 +4,6 @@ from fastapi import APIRouter
 
 from app.web.pages import charts
 from app.web.pages.compare import routes as compare
-from app.web.pages.data import dataset_routes, upload_routes
 from app.web.pages.data import routes as data
 from app.web.pages.deletion import routes as deletion
 from app.web.pages.flips import routes as flips
@@ -32,8 +31,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     deletion.router,  # before the models, whose names may hold slashes
     workers.router,
     data.router,
-    upload_routes.router,
-    dataset_routes.router,
     map_routes.router,  # before the models, whose names may hold slashes
     models.router,
     study.router,

@@ -1,4 +1,4 @@
-"""Words for data: formats of rows, what a column is to a model, kinds of columns, findings, splits."""
+"""Words for data: formats, roles and kinds of columns, splits, findings, states."""
 
 from app.domain.data.dataset import Split
 from app.domain.data.findings import FindingCode, Severity
@@ -8,28 +8,28 @@ from app.web.i18n import gettext as _
 from app.web.i18n import marked
 
 FORMATS: dict[Format, str] = {
-    "labelled": marked("texts with a label"),
+    "labelled": marked("labelled texts"),
     "text": marked("plain texts"),
     "prompt-completion": marked("prompts and completions"),
     "messages": marked("conversations"),
 }
 ROLES: dict[Role, tuple[str, str]] = {
-    "text": (marked("Text"), marked("What the model reads.")),
-    "label": (marked("Label"), marked("What it is to answer: words or numbers.")),
-    "prompt": (marked("Prompt"), marked("What it is asked.")),
-    "context": (marked("Context"), marked("Put behind the prompt, after a blank line.")),
-    "completion": (marked("Completion"), marked("What it is to answer; what is learnt.")),
-    "messages": (marked("Messages"), marked("Lists of turns, each with role and content.")),
+    "text": (marked("Text"), marked("The model's input.")),
+    "label": (marked("Label"), marked("The class to predict: strings or numbers.")),
+    "prompt": (marked("Prompt"), marked("The model's input.")),
+    "context": (marked("Context"), marked("Appended to the prompt after a blank line.")),
+    "completion": (marked("Completion"), marked("The output to learn.")),
+    "messages": (marked("Messages"), marked("Lists of objects with role and content.")),
 }
-"""Label and hint of the field for each."""
+"""Label and hint of each role's field."""
 KINDS: dict[ColumnKind, str] = {
     "text": marked("text"),
-    "integer": marked("whole numbers"),
+    "integer": marked("integers"),
     "number": marked("numbers"),
-    "boolean": marked("true or false"),
+    "boolean": marked("booleans"),
     "list": marked("lists"),
     "object": marked("objects"),
-    "mixed": marked("of several kinds"),
+    "mixed": marked("mixed types"),
     "empty": marked("empty"),
 }
 SPLITS: dict[Split, str] = {
@@ -38,33 +38,33 @@ SPLITS: dict[Split, str] = {
     "test": marked("test"),
 }
 FINDINGS: dict[FindingCode, str] = {
-    "encoding": marked("Characters that were read wrongly"),
+    "encoding": marked("Guessed encoding"),
     "control-characters": marked("Control characters"),
-    "formulas": marked("Formulas"),
+    "formulas": marked("Spreadsheet formulas"),
     "very-long-field": marked("Very long fields"),
     "empty-rows": marked("Empty rows"),
-    "broken-messages": marked("Broken conversations"),
-    "no-assistant-turn": marked("Nothing to learn in a conversation"),
-    "duplicates": marked("Repeated rows"),
-    "contradictions": marked("The same text with different answers"),
-    "leak": marked("The same rows in two splits"),
-    "near-leak": marked("Nearly the same rows in two splits"),
+    "broken-messages": marked("Malformed conversations"),
+    "no-assistant-turn": marked("Conversations without an answer"),
+    "duplicates": marked("Duplicates"),
+    "contradictions": marked("Contradictory labels"),
+    "leak": marked("Rows in two splits"),
+    "near-leak": marked("Near-duplicates across splits"),
     "too-few-rows": marked("Too few rows"),
-    "empty-split": marked("An empty split"),
-    "one-class": marked("One label only"),
+    "empty-split": marked("Empty split"),
+    "one-class": marked("Single label"),
     "too-many-labels": marked("Too many labels"),
-    "label-once": marked("Labels seen once"),
-    "label-not-trained": marked("Labels that are not trained on"),
-    "label-not-tested": marked("Labels that are not tested"),
-    "labels-alike": marked("Labels that look alike"),
-    "imbalance": marked("Labels out of balance"),
+    "label-once": marked("Labels with one row"),
+    "label-not-trained": marked("Labels missing from train"),
+    "label-not-tested": marked("Labels missing from test"),
+    "labels-alike": marked("Similar labels"),
+    "imbalance": marked("Imbalanced labels"),
 }
 SEVERITIES: dict[Severity, tuple[str, str]] = {
-    "blocks": ("does_not_fit", marked("blocks")),
-    "warns": ("tight", marked("keep in mind")),
-    "notes": ("queued", marked("worth knowing")),
+    "blocks": ("misfit", marked("blocks the dataset")),
+    "warns": ("tight", marked("warning")),
+    "notes": ("queued", marked("note")),
 }
-"""The icon, as `components/state.html` names it, and the word."""
+"""Icon (of `components/state.html`) and word."""
 DELIMITERS = {
     ",": marked("comma"),
     ";": marked("semicolon"),
@@ -72,7 +72,8 @@ DELIMITERS = {
     "|": marked("vertical bar"),
 }
 DELIMITED = ("csv", "tsv")
-"""Kinds of files in which fields stand between delimiters."""
+"""Kinds of files with delimiters."""
+SOURCES = {"files": marked("files"), "directory": marked("directory"), "hub": marked("hub")}
 
 
 def format_of(form: Format) -> str:
@@ -81,10 +82,5 @@ def format_of(form: Format) -> str:
 
 
 def tasks_of(form: Format) -> str:
-    """What can be learnt from rows of a format, in a few words."""
+    """The tasks that can learn from rows of a format."""
     return ", ".join(_(task.title) for task in TASKS.values() if form in task.formats)
-
-
-def finding_of(code: FindingCode) -> str:
-    """A finding's title."""
-    return _(FINDINGS[code])

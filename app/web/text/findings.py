@@ -1,244 +1,278 @@
-"""The sentences of findings: what was found, and what to do about it."""
+"""The sentences of findings, for pages, the API and, through it, the command line: one table of templates."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.domain.data.findings import Finding, FindingCode
+from app.domain.data.findings import Example, Finding, FindingCode, gravest_first
 from app.web.format import count, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, marked_plural, ngettext
-from app.web.text.data import SPLITS
+from app.web.text.data import FINDINGS, SEVERITIES, SPLITS
 
 
-class _Words(NamedTuple):
-    """What was found, for one and for several where that makes a difference; and what to do."""
+class _Template(NamedTuple):
+    """A sentence, in the singular and the plural where it counts something, and what to do."""
 
-    found: str | tuple[str, str]
+    message: str | tuple[str, str]
     remedy: str
 
 
-_REPEATED = marked(
-    "Choose that repeated rows are left out: of those that ask the same one stays, in test if one is there."
+_DROP_DUPLICATES = marked(
+    "Drop duplicates when creating the dataset; the copy in test stays, else the one in validation."
 )
-_NEARLY = marked("Look whether they are the same thing twice; if so, leave them out of the file or make other splits.")
-_RENAME = marked(
-    "Make them the same in the file, or give both one name in the mapping; leave them if they differ in meaning."
+_COMPARE_NEAR_DUPLICATES = marked(
+    "Compare the pairs below: if they are duplicates, remove them from the file or split the rows differently."
 )
-_WORDS: dict[FindingCode, _Words] = {
-    "encoding": _Words(
+_MERGE_LABELS = marked(
+    "Correct the spelling in the file, or give both the same name in the mapping; if they differ in meaning, keep them."
+)
+_TEMPLATES: dict[FindingCode, _Template] = {
+    "encoding": _Template(
         marked_plural(
-            "%(num)s row has letters beyond ASCII in the column %(column)s, and the file is not UTF-8: it was read as "
-            "%(encoding)s, by what its bytes look like, first row %(row)s.",
-            "%(num)s rows have letters beyond ASCII in the column %(column)s, and the file is not UTF-8: it was read "
-            "as %(encoding)s, by what its bytes look like, first row %(row)s.",
+            "The file is not UTF-8 and was read as %(encoding)s, a guess from its bytes: %(num)s row of the column "
+            "%(column)s has non-ASCII characters (row %(row)s).",
+            "The file is not UTF-8 and was read as %(encoding)s, a guess from its bytes: %(num)s rows of the column "
+            "%(column)s have non-ASCII characters (first: row %(row)s).",
         ),
-        marked(
-            "Look at these rows: if letters are wrong, read the file again with another encoding, or save it as UTF-8."
-        ),
+        marked("Check the rows below: if characters are wrong, choose another encoding or save the file as UTF-8."),
     ),
-    "control-characters": _Words(
+    "control-characters": _Template(
         marked_plural(
-            "%(num)s row has control characters in the column %(column)s, which cannot be seen and are tokens all the "
-            "same, first row %(row)s.",
-            "%(num)s rows have control characters in the column %(column)s, which cannot be seen and are tokens all "
-            "the same, first row %(row)s.",
+            "%(num)s row of the column %(column)s has invisible control characters, which become tokens (row %(row)s).",
+            "%(num)s rows of the column %(column)s have invisible control characters, which become tokens (first: row "
+            "%(row)s).",
         ),
-        marked("Remove them unless they are meant."),
+        marked("Remove them from the file unless they carry meaning."),
     ),
-    "formulas": _Words(
+    "formulas": _Template(
         marked_plural(
-            "%(num)s row begins like a formula in the column %(column)s, first row %(row)s.",
-            "%(num)s rows begin like a formula in the column %(column)s, first row %(row)s.",
+            "%(num)s row of the column %(column)s starts like a spreadsheet formula (row %(row)s).",
+            "%(num)s rows of the column %(column)s start like a spreadsheet formula (first: row %(row)s).",
         ),
-        marked("Vezna takes them as texts; a spreadsheet that opens an export of them would run them."),
+        marked("Vezna treats them as text, but a spreadsheet that opens an export would execute them."),
     ),
-    "very-long-field": _Words(
+    "very-long-field": _Template(
         marked_plural(
-            "%(num)s row has more than %(limit)s characters in the column %(column)s, first row %(row)s.",
-            "%(num)s rows have more than %(limit)s characters in the column %(column)s, first row %(row)s.",
+            "%(num)s row has more than %(limit)s characters in the column %(column)s (row %(row)s).",
+            "%(num)s rows have more than %(limit)s characters in the column %(column)s (first: row %(row)s).",
         ),
-        marked(
-            "A model reads its beginning alone, up to max_length: look whether a quotation mark is missing, or cut it "
-            "up."
-        ),
+        marked("Check for a missing quotation mark. A model reads only the first max_length tokens."),
     ),
-    "empty-rows": _Words(
+    "empty-rows": _Template(
         marked_plural(
-            "%(num)s row with nothing in the column %(column)s, first row %(row)s; left out.",
-            "%(num)s rows with nothing in the column %(column)s, first row %(row)s; left out.",
+            "%(num)s row was left out: its column %(column)s is empty (row %(row)s).",
+            "%(num)s rows were left out: their column %(column)s is empty (first: row %(row)s).",
         ),
-        marked("Nothing is to be done if they may be missing; else fill them in, or choose another column."),
+        marked("Fill them in or choose another column if these rows matter."),
     ),
-    "broken-messages": _Words(
+    "broken-messages": _Template(
         marked_plural(
-            "%(num)s row whose %(column)s is no list of turns with role and content, first row %(row)s; left out.",
-            "%(num)s rows whose %(column)s is no list of turns with role and content, first row %(row)s; left out.",
+            "%(num)s row was left out: its column %(column)s is not a list of messages with role and content (row "
+            "%(row)s).",
+            "%(num)s rows were left out: their column %(column)s is not a list of messages with role and content "
+            "(first: row %(row)s).",
         ),
         marked("Write each conversation as a list of objects with role and content."),
     ),
-    "no-assistant-turn": _Words(
+    "no-assistant-turn": _Template(
         marked_plural(
-            "%(num)s row whose %(column)s has no turn of an assistant, or an empty one, to learn from, first row "
-            "%(row)s; left out.",
-            "%(num)s rows whose %(column)s has no turn of an assistant, or an empty one, to learn from, first row "
-            "%(row)s; left out.",
+            "%(num)s row was left out: its column %(column)s has no assistant message to learn from, or an empty one "
+            "(row %(row)s).",
+            "%(num)s rows were left out: their column %(column)s has no assistant message to learn from, or an empty "
+            "one (first: row %(row)s).",
         ),
-        marked("Add what the assistant should say; its role is called assistant."),
+        marked("Add the assistant's answers, with the role assistant."),
     ),
-    "duplicates": _Words(
+    "duplicates": _Template(
         marked_plural(
-            "%(num)s row repeats an earlier one of the same split, but for white space.",
-            "%(num)s rows repeat an earlier one of the same split, but for white space.",
+            "%(num)s row duplicates an earlier row of its split (white space is ignored).",
+            "%(num)s rows duplicate an earlier row of their split (white space is ignored).",
         ),
-        marked("Nothing is to be done if that is how often they come; else choose that repeated rows are left out."),
+        marked("Drop duplicates when creating the dataset, unless their frequency is meant."),
     ),
-    "contradictions": _Words(
+    "contradictions": _Template(
+        marked_plural("%(num)s text occurs with different labels.", "%(num)s texts occur with different labels."),
+        marked("Correct the labels in the file: no model can predict both."),
+    ),
+    "leak": _Template(
         marked_plural(
-            "%(num)s text stands under more than one label.", "%(num)s texts stand under more than one label."
+            "Test leakage: %(num)s of %(rows)s of the test split (%(share)s) also occurs in train or validation; the "
+            "score is inflated.",
+            "Test leakage: %(num)s of %(rows)s of the test split (%(share)s) also occur in train or validation; the "
+            "score is inflated.",
         ),
-        marked("Decide for one of them in the file; no model can learn both."),
+        _DROP_DUPLICATES,
     ),
-    "leak": _Words(
+    "near-leak": _Template(
         marked_plural(
-            "%(num)s of %(rows)s of the test split (%(share)s) is in train or validation too: what is known by heart "
-            "counts as learnt.",
-            "%(num)s of %(rows)s of the test split (%(share)s) are in train or validation too: what is known by heart "
-            "counts as learnt.",
+            "%(num)s row of test or validation is a near-duplicate of a train row (they share at least %(shared)s of "
+            "their word trigrams).",
+            "%(num)s rows of test or validation are near-duplicates of train rows (they share at least %(shared)s of "
+            "their word trigrams).",
         ),
-        _REPEATED,
+        _COMPARE_NEAR_DUPLICATES,
     ),
-    "near-leak": _Words(
+    "too-few-rows": _Template(
         marked_plural(
-            "%(num)s row of test or validation is nearly in train (at least %(shared)s of their runs of three words "
-            "are shared).",
-            "%(num)s rows of test or validation are nearly in train (at least %(shared)s of their runs of three words "
-            "are shared).",
+            "The dataset has %(num)s row; it needs at least %(limit)s.",
+            "The dataset has %(num)s rows; it needs at least %(limit)s.",
         ),
-        _NEARLY,
+        marked("Add rows."),
     ),
-    "too-few-rows": _Words(
+    "empty-split": _Template(
+        marked("The %(split)s split is empty."), marked("Choose other splits, or a larger share for this one.")
+    ),
+    "one-class": _Template(
+        marked("All rows have the label %(labels)s, so there is nothing to classify."),
+        marked("Choose another label column, or add rows with other labels."),
+    ),
+    "too-many-labels": _Template(
         marked_plural(
-            "There is %(num)s row to learn from and to be tested on; at least %(limit)s are needed.",
-            "There are %(num)s rows to learn from and to be tested on; at least %(limit)s are needed.",
+            "There is %(num)s distinct label; the limit is %(limit)s.",
+            "There are %(num)s distinct labels; the limit is %(limit)s.",
         ),
-        marked("Bring more rows."),
+        marked("Check whether this is the label column."),
     ),
-    "empty-split": _Words(
-        marked("No row is in the %(split)s split."), marked("Choose other splits, or a larger share for it.")
-    ),
-    "one-class": _Words(
-        marked("All rows have one label, %(labels)s: there is nothing to tell apart."),
-        marked("Choose another column for the label, or bring other rows."),
-    ),
-    "too-many-labels": _Words(
+    "label-once": _Template(
         marked_plural(
-            "There is %(num)s different label, and at most %(limit)s are learnt.",
-            "There are %(num)s different labels, and at most %(limit)s are learnt.",
+            "The label %(labels)s occurs in one row only, so it cannot be both trained and tested.",
+            "%(num)s labels (%(labels)s) occur in one row only, so they cannot be both trained and tested.",
         ),
-        marked("Is it the right column?"),
+        marked("Add rows with these labels, or remove them."),
     ),
-    "label-once": _Words(
+    "label-not-trained": _Template(
         marked_plural(
-            "The label %(labels)s comes once: it is either learnt or tested, never both.",
-            "%(num)s labels (%(labels)s) each come once: it is either learnt or tested, never both.",
-        ),
-        marked("Bring more rows of it, or leave it out."),
-    ),
-    "label-not-trained": _Words(
-        marked_plural(
-            "The label %(labels)s comes in no row of the train split, so nothing is learnt of it.",
-            "%(num)s labels (%(labels)s) each come in no row of the train split, so nothing is learnt of it.",
+            "The label %(labels)s does not occur in train, so the model cannot learn it.",
+            "%(num)s labels (%(labels)s) do not occur in train, so the model cannot learn them.",
         ),
         marked("Choose other splits."),
     ),
-    "label-not-tested": _Words(
+    "label-not-tested": _Template(
         marked_plural(
-            "The label %(labels)s comes in no row of the test split: nothing will be known of it.",
-            "%(num)s labels (%(labels)s) each come in no row of the test split: nothing will be known of it.",
+            "The label %(labels)s does not occur in test, so the score says nothing about it.",
+            "%(num)s labels (%(labels)s) do not occur in test, so the score says nothing about them.",
         ),
-        marked("Bring more rows of it, or choose other splits."),
+        marked("Add rows with these labels, or choose other splits."),
     ),
-    "labels-alike": _Words(marked("Labels differ by white space only: %(alike)s."), _RENAME),
-    "imbalance": _Words(
-        marked("The label %(common)s has %(common_rows)s (%(share)s), and %(rare)s has %(rare_rows)s."),
-        marked("Whoever always says %(common)s is right in %(share)s: look at macro-F1 beside accuracy."),
+    "labels-alike": _Template(marked("Some labels differ in white space only: %(alike)s."), _MERGE_LABELS),
+    "imbalance": _Template(
+        marked("Imbalanced labels: %(common)s has %(common_rows)s (%(share)s), %(rare)s has %(rare_rows)s."),
+        marked("Always predicting %(common)s would be right in %(share)s: judge by macro-F1 beside accuracy."),
     ),
 }
-_ODD_LABELS = _Words(
+_INVISIBLE_LABELS = _Template(
     marked_plural(
-        "%(num)s label has characters that cannot be shown: %(labels)s.",
-        "%(num)s labels have characters that cannot be shown: %(labels)s.",
+        "%(num)s label contains invisible control characters: %(labels)s.",
+        "%(num)s labels contain invisible control characters: %(labels)s.",
     ),
-    marked("Give them other names in the mapping, or mend the file."),
+    marked("Give them other names in the mapping, or correct the file."),
 )
-_FEW_TESTED = _Words(
+_SMALL_TEST_SPLIT = _Template(
     marked_plural(
-        "The test split has %(num)s row: only large differences will be told apart.",
-        "The test split has %(num)s rows: only large differences will be told apart.",
+        "The test split has %(num)s row: only large differences will be significant.",
+        "The test split has %(num)s rows: only large differences will be significant.",
     ),
-    marked("Bring more rows, or give it a larger share."),
+    marked("Add rows, or give the test split a larger share."),
 )
-_VALIDATION_LEAKS = _Words(
+_VALIDATION_LEAKAGE = _Template(
     marked_plural(
-        "%(num)s row of the validation split is in train too.",
-        "%(num)s rows of the validation split are in train too.",
+        "Validation leakage: %(num)s row of the validation split also occurs in train.",
+        "Validation leakage: %(num)s rows of the validation split also occur in train.",
     ),
-    _REPEATED,
+    _DROP_DUPLICATES,
 )
-_NEARLY_OF_SOME = _Words(
+_NEAR_LEAK_IN_SAMPLE = _Template(
     marked_plural(
-        "%(num)s row of test or validation, of %(held_out)s that were looked at beside %(trained)s of train, is "
-        "nearly in train (at least %(shared)s of their runs of three words are shared).",
-        "%(num)s rows of test or validation, of %(held_out)s that were looked at beside %(trained)s of train, are "
-        "nearly in train (at least %(shared)s of their runs of three words are shared).",
+        "%(num)s of %(held_out)s sampled rows of test or validation is a near-duplicate of one of %(trained)s sampled "
+        "train rows (they share at least %(shared)s of their word trigrams).",
+        "%(num)s of %(held_out)s sampled rows of test or validation are near-duplicates of one of %(trained)s sampled "
+        "train rows (they share at least %(shared)s of their word trigrams).",
     ),
-    _NEARLY,
+    _COMPARE_NEAR_DUPLICATES,
 )
-_DIFFER_BY_LETTERS = _Words(marked("Labels differ by capital letters only: %(alike)s."), _RENAME)
+_DIFFER_IN_CASE = _Template(marked("Some labels differ in upper and lower case only: %(alike)s."), _MERGE_LABELS)
 
 
-def in_words(found: Finding) -> Finding:
-    """With its sentences; one that was stored as sentences keeps them."""
-    if found.message:
-        return found
-    words, values = _words_of(found), _values(found)
-    if isinstance(words.found, str):
-        message = _(words.found, **values)
+@dataclass(frozen=True)
+class FindingText:
+    """A finding as a page shows it."""
+
+    finding: Finding
+    """With message and remedy."""
+
+    @property
+    def title(self) -> str:
+        """The kind of problem."""
+        return _(FINDINGS[self.finding.code])
+
+    @property
+    def severity(self) -> tuple[str, str]:
+        """Icon and word."""
+        icon, word = SEVERITIES[self.finding.severity]
+        return icon, _(word)
+
+    @property
+    def examples(self) -> list[tuple[str, str]]:
+        """Place and excerpt of each row."""
+        return [(_place(example), example.excerpt) for example in self.finding.examples]
+
+
+def finding_texts(findings: Sequence[Finding]) -> list[FindingText]:
+    """Blocking findings first, then warnings and notes."""
+    return [FindingText(with_message(finding)) for finding in gravest_first(findings)]
+
+
+def with_message(finding: Finding) -> Finding:
+    """A finding with its sentences."""
+    template, values = _template(finding), _values(finding)
+    if isinstance(template.message, str):
+        message = _(template.message, **values)
     else:
-        message = ngettext(*words.found, found.count, **values)
-    return found.model_copy(update={"message": message, "remedy": _(words.remedy, **values)})
+        message = ngettext(*template.message, finding.count, **values)
+    return finding.model_copy(update={"message": message, "remedy": _(template.remedy, **values)})
 
 
-def why_none(message: str, blocked_by: Finding | None) -> str:
-    """Why there is no dataset: what its row says, or the finding that it is blocked by."""
-    return message or (in_words(blocked_by).message if blocked_by else "")
+def why_unavailable(message: str, blocked_by: Finding | None) -> str:
+    """Why a dataset version failed or is blocked."""
+    return message or (with_message(blocked_by).message if blocked_by else "")
 
 
-def _words_of(found: Finding) -> _Words:
-    details = found.details
-    match found.code:
+def _place(example: Example) -> str:
+    parts = [
+        example.file,
+        _("row %(number)s", number=count(example.row)) if example.row is not None else "",
+        _(SPLITS[example.split]) if example.split else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _template(finding: Finding) -> _Template:
+    details = finding.details
+    match finding.code:
         case "control-characters" if details.labels:
-            return _ODD_LABELS
+            return _INVISIBLE_LABELS
         case "too-few-rows" if details.split:
-            return _FEW_TESTED
+            return _SMALL_TEST_SPLIT
         case "leak" if details.split == "validation":
-            return _VALIDATION_LEAKS
+            return _VALIDATION_LEAKAGE
         case "near-leak" if details.held_out_rows:
-            return _NEARLY_OF_SOME
+            return _NEAR_LEAK_IN_SAMPLE
         case "labels-alike" if details.differ_by == "capital-letters":
-            return _DIFFER_BY_LETTERS
+            return _DIFFER_IN_CASE
         case code:
-            return _WORDS[code]
+            return _TEMPLATES[code]
 
 
-def _values(found: Finding) -> dict[str, str]:
-    """What its sentences may name."""
-    details = found.details
+def _values(finding: Finding) -> dict[str, str]:
+    """The parameters of the templates."""
+    details = finding.details
     labels, label_rows = details.labels or [], details.label_rows or []
-    common = label_rows[0] if label_rows else found.count
+    common = label_rows[0] if label_rows else finding.count
     return {
-        "num": count(found.count),
-        "column": found.column,
-        "row": count(found.examples[0].row if found.examples else None),
+        "num": count(finding.count),
+        "column": finding.column,
+        "row": count(finding.examples[0].row if finding.examples else None),
         "encoding": details.encoding or "",
         "limit": count(details.limit),
         "split": _(SPLITS[details.split]) if details.split else "",
@@ -247,7 +281,7 @@ def _values(found: Finding) -> dict[str, str]:
         "shared": percent(details.shared, 0),
         "held_out": count(details.held_out_rows),
         "trained": count(details.train_rows),
-        "labels": ", ".join(labels) + (", …" if found.count > len(labels) else ""),
+        "labels": ", ".join(labels) + (", …" if finding.count > len(labels) else ""),
         "alike": "; ".join(map(join_names, details.alike or [])),
         "common": labels[0] if labels else "",
         "rare": labels[-1] if labels else "",

@@ -11,7 +11,7 @@ import pytest
 from app.domain.data.uploads import shown_name
 from app.domain.errors import Invalid
 from app.store.files import Files
-from app.web.text.findings import in_words
+from app.web.text.findings import with_message
 from tests.reading import scanned
 from worker.ingest.readers.batches import Unreadable
 
@@ -204,7 +204,7 @@ def test_a_field_of_200_000_characters_is_read_and_said(tmp_path: Path) -> None:
     assert found.columns[0].longest == 200_000
     [finding] = found.findings
     assert (finding.code, finding.column, finding.examples[0].row) == ("very-long-field", "text", 22)
-    assert in_words(finding).message == "1 row has more than 100,000 characters in the column text, first row 22."
+    assert with_message(finding).message == "1 row has more than 100,000 characters in the column text (row 22)."
 
 
 def test_emoji_and_right_to_left_text_are_texts_like_any_other(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_formulas_and_control_characters_are_said_with_their_rows(tmp_path: Path
 
 def test_an_upload_beyond_the_cap_is_refused_and_nothing_of_it_stays(tmp_path: Path) -> None:
     files = Files(str(tmp_path / "store"))
-    with pytest.raises(Invalid, match="larger than the 4 MiB"), files.receive(4 << 20) as incoming:
+    with pytest.raises(Invalid, match="4 MiB"), files.receive(4 << 20) as incoming:
         for _ in range(5):
             incoming.write(b"x" * (1 << 20))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

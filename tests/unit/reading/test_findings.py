@@ -7,7 +7,6 @@ import pytest
 from app.domain.data.findings import Finding
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
-from app.web.text.findings import in_words
 from tests.reading import prepared
 from worker.engine.data.batches import read
 from worker.ingest.findings.near_duplicates import near
@@ -30,11 +29,6 @@ def by_code(findings: list[Finding]) -> dict[str, Finding]:
     return dict(found)
 
 
-def said(finding: Finding) -> str:
-    assert finding.message == finding.remedy == ""  # neither is stored
-    return in_words(finding).message
-
-
 def rows_of(finding: Finding) -> list[int | None]:
     return [example.row for example in finding.examples]
 
@@ -46,36 +40,29 @@ def test_good_rows_have_nothing_but_their_small_number_against_them(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("rows", "code", "message"),
+    ("rows", "code", "count", "details"),
     [
-        (usual(1), "too-few-rows", "There is 1 row to learn from and to be tested on; at least 10 are needed."),
-        ([(text, "same") for text, _ in usual(40)], "one-class", "All rows have one label, same: there is nothing to"),
-        (
-            [(f"t {i}", f"c{i % 5000}") for i in range(10_000)],
-            "too-many-labels",
-            "There are 5,000 different labels, and",
-        ),
+        (usual(1), "too-few-rows", 1, {"limit": 10}),
+        ([(text, "same") for text, _ in usual(40)], "one-class", 1, {"labels": ["same"]}),
+        ([(f"t {i}", f"c{i % 5000}") for i in range(10_000)], "too-many-labels", 5000, {"limit": 1000}),
         (
             [*usual(40), *((f"more {i}", "yes ") for i in range(9))],
             "labels-alike",
-            "Labels differ by white space only: 'yes' and 'yes '.",
+            2,
+            {"alike": [["'yes'", "'yes '"]], "differ_by": "white-space"},
         ),
-        (
-            [("", "yes")] * 30 + usual(20),
-            "empty-rows",
-            "30 rows with nothing in the column text, first row 2; left out.",
-        ),
+        ([("", "yes")] * 30 + usual(20), "empty-rows", 30, {}),
     ],
 )
 def test_what_blocks_says_why_and_nothing_is_written(
-    tmp_path: Path, rows: list[tuple[str, str]], code: str, message: str
+    tmp_path: Path, rows: list[tuple[str, str]], code: str, count: int, details: dict[str, object]
 ) -> None:
     found = prepared(tmp_path, csv(*rows), LABELLED)
     assert found.facts is None
     assert not (tmp_path / "rows.parquet").exists()
-    assert found.findings[0].severity == "blocks"
-    assert found.findings[0].code == code
-    assert said(found.findings[0]).startswith(message)
+    first = found.findings[0]
+    assert (first.severity, first.code, first.count) == ("blocks", code, count)
+    assert first.details.model_dump() == details
 
 
 def test_labels_that_differ_by_a_space_become_one_by_the_mapping(tmp_path: Path) -> None:
@@ -107,7 +94,7 @@ def test_repeats_stay_on_one_side_and_are_said(tmp_path: Path) -> None:
     assert not texts["train"] & texts["test"] and not texts["train"] & texts["validation"]
     items = [row.item for of_split in rows.values() for row in of_split]
     assert len(set(items)) == 120
-    dropped = prepared(tmp_path, content, splitting=Splitting(repeated="drop"))
+    dropped = prepared(tmp_path, content, splitting=Splitting(duplicates="drop"))
     assert dropped.facts is not None and sum(dropped.facts.counts.values()) == 100
     assert "duplicates" not in by_code(dropped.findings)
 
@@ -117,11 +104,13 @@ def test_rows_of_the_sources_test_split_that_are_trained_on_are_a_leak(tmp_path:
     found = prepared(tmp_path, files)
     leak = by_code(found.findings)["leak"]
     assert (leak.count, leak.severity) == (2, "warns")
-    assert said(leak).startswith("2 of 100 rows of the test split (2.0\N{NO-BREAK SPACE}%) are in train")
+    assert (leak.count, leak.details.of_rows, leak.details.split) == (2, 100, "test")
     assert [(e.file, e.row, e.split) for e in leak.examples] == [("test.csv", 2, "test"), ("test.csv", 3, "test")]
     many = {**files, "test.csv": csv(*usual(10, first=50), *usual(90, first=300))}
     assert prepared(tmp_path, many).facts is None
-    split = Splitting(kind="source", names={"train": ["train"], "test": ["test"]}, validation=0.1, repeated="drop")
+    split = Splitting(
+        kind="predefined", names={"train": ["train"], "test": ["test"]}, validation=0.1, duplicates="drop"
+    )
     cured = prepared(tmp_path, many, splitting=split)
     assert cured.facts is not None
     assert (cured.facts.counts["test"], sum(cured.facts.counts.values())) == (100, 290)
@@ -148,14 +137,14 @@ def test_only_what_is_alike_by_count_is_told() -> None:
 def test_labels_once_never_tested_never_trained_and_contradicted(tmp_path: Path) -> None:
     train = csv(*usual(200), ("alone", "once"), ("said", "yes"), ("said", "no"), *((f"r{i}", "rare") for i in range(4)))
     test = csv(*usual(100, first=300), *((f"n{i}", "new") for i in range(3)))
-    split = Splitting(kind="source", names={"train": ["train"], "test": ["test"]})
+    split = Splitting(kind="predefined", names={"train": ["train"], "test": ["test"]})
     found = by_code(prepared(tmp_path, {"train.csv": train, "test.csv": test}, splitting=split).findings)
-    assert said(found["label-once"]) == "The label once comes once: it is either learnt or tested, never both."
-    assert said(found["label-not-trained"]).startswith("The label new comes in no row of the train split")
-    assert said(found["label-not-tested"]).startswith("The label rare comes in no row of the test split")
-    assert said(found["contradictions"]) == "1 text stands under more than one label."
+    assert found["label-once"].details.labels == ["once"]
+    assert found["label-not-trained"].details.labels == ["new"]
+    assert found["label-not-tested"].details.labels == ["rare"]
+    assert found["contradictions"].count == 1
     assert rows_of(found["contradictions"]) == [203, 204]
-    assert said(found["imbalance"]).startswith("The label no has 151 rows")
+    assert (found["imbalance"].details.label_rows or [])[0] == 151
 
 
 def test_a_column_of_texts_taken_for_labels_is_said_before_it_fills_the_memory(tmp_path: Path) -> None:

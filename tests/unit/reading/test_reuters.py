@@ -31,7 +31,7 @@ def test_its_own_splits_are_taken_and_what_is_odd_about_it_is_found(tmp_path: Pa
         "duplicates": ("notes", 71),
         "imbalance": ("notes", 8),
     }
-    cured = prepared(tmp_path, contents, splitting=found.splitting.model_copy(update={"repeated": "drop"}))
+    cured = prepared(tmp_path, contents, splitting=found.splitting.model_copy(update={"duplicates": "drop"}))
     assert cured.facts is not None and cured.facts.counts["test"] < 2189
     assert {finding.code for finding in cured.findings} == {"near-leak", "imbalance"}
 

