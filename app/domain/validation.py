@@ -60,10 +60,15 @@ def field_error(error: Mapping[str, Any], remedies: Mapping[str, Message]) -> Fi
     kind, context = str(error["type"]), error.get("ctx", {})
     if kind == "invalid_field":
         return FieldError(path_of([*error["loc"], context["path"]]), context["message"], context["remedy"])
-    values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+    values = {name: _short(value) for name, value in context.items()}
     template = SENTENCES[kind].template if kind in SENTENCES else ""
     message = Message(template, **values) if template else Message(str(error["msg"]).removeprefix("Value error, "))
     return FieldError(path_of(error["loc"]), message, remedies.get(kind, NOTHING))
+
+
+def _short(value: object) -> object:
+    """A bound as a person would write it: 10, not 10.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def path_of(parts: Iterable[object]) -> str:

@@ -123,7 +123,7 @@ def test_what_becomes_too_large_while_it_comes_is_refused_and_leaves_nothing(sma
         ([("", b"")], {}, "file", "No file was sent"),
         ([("train.csv", CSV), ("empty.csv", b"")], {}, "file", "empty.csv is empty"),
         ([("a.csv", CSV)], {"encoding": "utf-99"}, "encoding", "'utf-99' is not a text encoding"),
-        ([("a.csv", CSV)], {"delimiter": "ab"}, "delimiter", "Input should be"),
+        ([("a.csv", CSV)], {"delimiter": "ab"}, "delimiter", "Must be one of"),
         ([("a.csv", CSV)], {"separator": ","}, "separator", "There is no such field"),
         ([("a.csv", CSV)], {"encoding": "x" * 5000}, "encoding", "The field is too long"),
         ([("a.csv", CSV)] * 101, {}, "file", "More than 100 files were sent"),
@@ -208,12 +208,12 @@ def test_a_dataset_that_is_used_stays(small: TestClient) -> None:
     [
         ({"name": "../up"}, "name", "String should match pattern"),
         ({"name": ""}, "name", "Must not be empty"),
-        ({"upload_id": 0}, "upload_id", "greater than or equal to 1"),
-        ({"mapping": MAPPING | {"columns": {"text": "txt"}}}, "mapping.columns.label", "no column is chosen"),
-        ({"mapping": {"format": "tables"}}, "mapping.format", "Input should be"),
+        ({"upload_id": 0}, "upload_id", "Must be 1 or more"),
+        ({"mapping": MAPPING | {"columns": {"text": "txt"}}}, "mapping.columns.label", "No column is assigned"),
+        ({"mapping": {"format": "tables"}}, "mapping.format", "Must be one of"),
         ({"splitting": {"kind": "random", "test": 0.0}}, "splitting.test", "The test split would be empty"),
         ({"splitting": {"kind": "predefined"}}, "splitting.kind", "The source has no predefined splits"),
-        ({"splitting": {"kind": "random", "seed": -1}}, "splitting.seed", "greater than or equal to 0"),
+        ({"splitting": {"kind": "random", "seed": -1}}, "splitting.seed", "Must be 0 or more"),
     ],
 )
 def test_a_mapping_that_does_not_fit_is_refused_at_its_fields(

@@ -51,7 +51,10 @@ def test_a_run_that_no_worker_can_execute_is_refused_with_the_reason_and_the_rem
         _submit(registered, bell, QLORA)
     error = refused.value.fields[0]
     assert error.path == "method.kind"
-    assert error.message == "none of the workers (large, small) has bitsandbytes, which holds weights in four bits"
+    assert (
+        error.message
+        == "None of the workers (large, small) has bitsandbytes, which QLoRA needs for weights in four bits"
+    )
     assert 'pip install "vezna[qlora]"' in error.remedy
     assert _submit(registered, bell, LORA)
 
@@ -109,7 +112,7 @@ def test_the_workers_that_are_there_decide_and_one_that_is_started_anew_is_there
     _away(registered, "able", timedelta(minutes=1))
     assert _submit(registered, bell, QLORA)
     _away(registered, "able", timedelta(hours=1))
-    with pytest.raises(Invalid, match=r"None of the workers \(small\) has .*; able could, and cannot be reached"):
+    with pytest.raises(Invalid, match=r"None of the workers \(small\) has .*; able has it, but is offline"):
         _submit(registered, bell, QLORA)
     _away(registered, "able", workers.REMEMBER + timedelta(hours=1))
     with pytest.raises(Invalid, match=r"None of the workers \(small\) has [^;]*$"):

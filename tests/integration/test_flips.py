@@ -125,7 +125,7 @@ def test_the_reference_is_not_held_against_itself(api: TestClient, study: int) -
         ({"arm": "nope"}, "arm", "The study has no arm 'nope'"),
         ({"seed": 9}, "seed", "The study has no seed 9"),
         ({"label": "weather"}, "label", "No item has the label 'weather'"),
-        ({"kind": "nope"}, "kind", "Input should be"),
+        ({"kind": "nope"}, "kind", "Must be one of"),
         ({"length": 5}, "length", "less than or equal to 4"),
     ],
 )

@@ -70,7 +70,7 @@ class Splitting(BaseModel):
         there = list(columns[self.column]) if self.column else [split for split in splits if split]
         if not there:
             yield FieldError(
-                "splitting.kind", _("The source has no predefined splits"), _("Set splitting.kind to made")
+                "splitting.kind", _("The source has no predefined splits"), _("Set splitting.kind to random")
             )
             return
         if not self.names.get("train"):

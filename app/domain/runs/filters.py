@@ -144,7 +144,7 @@ def parse(text: str) -> Condition | None:
     found = _Reader(read)
     condition = found.either(0)
     if found.here.kind != "end":
-        raise found.expected(_("`and`, `or` or the end"))
+        raise found.expected(_("`and`, `or`, or nothing more"))
     return condition
 
 

@@ -91,13 +91,15 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
     (
         LoraSpec(r=65), BERT,
         FieldError(
-            "r", "bert.encoder.layer.0.attention.self.query is 64 × 64, so a rank of 65 adds nothing", "at most 64"
+            "r", "bert.encoder.layer.0.attention.self.query is 64 × 64, so a rank of 65 adds nothing", "Use at most 64"
         ),
     ),
     (
         AdaLoraSpec(init_r=100, target_modules=["key"]), BERT,
         FieldError(
-            "init_r", "bert.encoder.layer.0.attention.self.key is 64 × 64, so a rank of 100 adds nothing", "at most 64"
+            "init_r",
+            "bert.encoder.layer.0.attention.self.key is 64 × 64, so a rank of 100 adds nothing",
+            "Use at most 64",
         ),
     ),
     (
@@ -109,7 +111,7 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
         FieldError(
             "init_lora_weights",
             "transformer.h.0.attn.c_attn is a Conv1D layer (weight [in, out]), which OLoRA cannot decompose",
-            '"pissa"',
+            'Use "pissa"',
         ),
     ),
     *[
@@ -129,7 +131,7 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
         FieldError(
             "oft_block_size",
             "bert.encoder.layer.0.attention.self.query has 64 inputs, which is not a multiple of 48",
-            "one of 2, 4, 8, 16, 32, 64",
+            "Choose from: 2, 4, 8, 16, 32, 64",
         ),
     ),
     (
@@ -152,7 +154,7 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
             spec, gpt2(),
             FieldError(
                 "kind",
-                "GPT2ForSequenceClassification finds the token that it classifies by its id, and virtual tokens have "
+                "GPT2ForSequenceClassification finds the token that it classifies by its id, but virtual tokens have "
                 "none",
                 "Use LoRA or (IA)³",
             ),
@@ -163,19 +165,19 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
         PTuningSpec(), BERT.model_copy(update={"head": ["head", "classifier"]}),
         FieldError(
             "kind",
-            "BertForSequenceClassification calls a part of its head 'head', which PEFT takes for p-tuning's own "
-            "network",
+            "BertForSequenceClassification names a part of its head 'head', which PEFT takes for the network of "
+            "p-tuning",
             "Use prompt tuning",
         ),
     ),
     (
         LastLayersSpec(layers=3), BERT,
-        FieldError("layers", "BertForSequenceClassification has 2 blocks, fewer than 3", "at most 2"),
+        FieldError("layers", "BertForSequenceClassification has 2 blocks, fewer than 3", "Use at most 2"),
     ),
     (
         BitFitSpec(),
         BERT.model_copy(update={"parameters": [p for p in BERT.parameters if not p.name.endswith(".bias")]}),
-        FieldError("kind", "BertForSequenceClassification has no bias vectors, which BitFit trains", "use LoRA"),
+        FieldError("kind", "BertForSequenceClassification has no bias vectors, which BitFit trains", "Use LoRA"),
     ),
 ]  # fmt: skip
 
@@ -216,7 +218,7 @@ def test_a_rank_that_gains_nothing_is_warned_about(spec: MethodSpec, path: str, 
 def test_a_high_rank_is_told_what_it_costs() -> None:
     (advice,) = LoraSpec(r=32, target_modules=["query"]).advice(BERT)
     assert advice.message == (
-        "a rank of 32 is high for bert.encoder.layer.0.attention.self.query (64 × 64): its A and B hold 4,096 numbers, "
+        "A rank of 32 is high for bert.encoder.layer.0.attention.self.query (64 × 64): A and B have 4,096 parameters, "
         "100% of the matrix itself"
     )
     assert VeraSpec(r=512, target_modules=["query"]).advice(BERT) == [], (

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_named_by_field(mapping: ColumnMapping, paths: list
     ],
 )
 def test_a_text_that_no_database_keeps_is_refused(spoilt: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="cannot be"):
+    with pytest.raises(ValidationError, match=r"cannot be (stored|printed)"):
         ColumnMapping.model_validate({"format": "labelled"} | spoilt)
 
 

@@ -61,11 +61,11 @@ def test_a_score_that_is_no_whole_number_of_the_tests_items_leaves_their_number_
 @pytest.mark.parametrize(
     ("path", "value", "where", "message"),
     [
-        ("train_info.status", "failed", "train_info.status", "it is 'failed'"),
+        ("train_info.status", "failed", "train_info.status", "The status is 'failed', not success"),
         ("train_info.metrics", [], "train_info.metrics", "There are no metrics"),
         ("train_info.metrics", [{"step": 1}], "train_info.metrics.0.test accuracy", "This field is required"),
         ("train_info.metrics", [{"test accuracy": 47.8}], "score", "A score is a fraction from 0 to 1, not 47.8"),
-        ("train_info.accelerator_memory_max", -5, "peak_bytes", "Input should be greater than or equal to 0"),
+        ("train_info.accelerator_memory_max", -5, "peak_bytes", "Must be 0 or more"),
         ("train_info", 3, "train_info", "Must be an object"),
         ("run_info.train_config", None, "run_info.train_config", "Must be an object"),
         ("run_info.peft_config", {"r": 4}, "run_info.peft_config.peft_type", "This field is required"),
