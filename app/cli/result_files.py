@@ -107,7 +107,7 @@ class Total:
         refused = f", {_counted(len(self.refused), 'file')} refused" if self.refused else ""
         yield f"{_counted(len(self.added), 'result')} imported into {self.collection}{were}{refused}."
         if self.collection_id is not None:
-            yield f"Look at them: {url}/compare?collection={self.collection_id}&sort=score"
+            yield f"Look at them: {url}/compare?collection={self.collection_id}&sort=-score"
 
 
 def _counted(number: int, what: str) -> str:

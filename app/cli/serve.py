@@ -14,7 +14,7 @@ from app import sample
 from app.cli.client import Client
 from app.cli.shared import console
 from app.cli.studies import show_comparison
-from app.cli.terminal import study
+from app.cli.terminal import progress
 from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.errors import Conflict, Unavailable
 from app.domain.models.base_model import SAMPLE_MODEL, ModelRegistration
@@ -56,7 +56,7 @@ def demo(
         study_id = sample_study(running.settings, running.require_alive)
         console.print(f"Study {study_id}, live: {running.url}/studies/{study_id}")
         client = Client(running.url)
-        study.follow_study(console, running.while_alive(client.events(f"/studies/{study_id}/events")))
+        progress.follow_study(console, running.while_alive(client.events(f"/studies/{study_id}/events")))
         succeeded = show_comparison(client, study_id)
         if exit_after:
             raise typer.Exit(0 if succeeded else 1)

@@ -9,7 +9,8 @@ import typer
 
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, console, errors, print_json, read
-from app.cli.terminal import memory_fit, runs, study
+from app.cli.terminal import memory_fit, progress
+from app.cli.terminal.comparison import comparison_table, remarks
 from app.domain.errors import Invalid
 
 WAIT_SECONDS = 20
@@ -84,13 +85,14 @@ def compare(
         int | None, typer.Option("--collection", help="All runs of a collection, by its number.")
     ] = None,
     reference: Annotated[
-        int | None, typer.Option("--reference", help="A run to hold the others against; else the study's, or full.")
+        int | None,
+        typer.Option("--reference", help="A run of the reference arm; default: the study's, or full."),
     ] = None,
-    margin: Annotated[str, typer.Option("--margin", help="In points, in place of the study's, or of 1.")] = "",
+    margin: Annotated[str, typer.Option("--margin", help="In points; default: the study's margin, or 1.")] = "",
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Print a study's verdict, as a table and in a sentence, or any runs with what makes them incomparable."""
+    """Print a study's verdict as a table and in a sentence, or compare any runs and name their confounders."""
     client = Client(url)
     if runs_named or collection is not None or margin or reference is not None:
         query = {"runs": runs_named, "study": studies, "collection": collection, "reference": reference}
@@ -99,8 +101,8 @@ def compare(
         if as_json:
             print_json(answer)
             return
-        console.print(runs.compared_table(answer))
-        for line in runs.remarks(answer):
+        console.print(comparison_table(answer))
+        for line in remarks(answer):
             console.print(line, markup=False, highlight=False)
         return
     if not studies:
@@ -139,10 +141,10 @@ def _watch(client: Client, kind: str, ident: int, as_json: bool) -> None:
             print(json.dumps(last, ensure_ascii=False), flush=True)
         ended = last.get("runs", [last])
     elif kind == "studies":
-        ended = study.follow_study(console, snapshots)["runs"]
+        ended = progress.follow_study(console, snapshots)["runs"]
         show_comparison(client, ident)
     else:
-        ended = study.follow_run(console, snapshots)["runs"]
+        ended = progress.follow_run(console, snapshots)["runs"]
     if any(run.get("status") != "succeeded" for run in ended):
         raise typer.Exit(1)
 
@@ -150,8 +152,7 @@ def _watch(client: Client, kind: str, ident: int, as_json: bool) -> None:
 def show_comparison(client: Client, study_id: int) -> bool:
     """Print the verdict, as a table and in a sentence; whether every run succeeded."""
     comparison = client.get(f"/studies/{study_id}/comparison")
-    console.print(study.verdict_table(comparison))
-    for caveat in comparison["caveats"]:
-        console.print(f"- {caveat}", markup=False, highlight=False)
-    console.print(comparison["sentence"], markup=False, highlight=False)
-    return all(set(arm["runs"]) == {"succeeded"} for arm in comparison["arms"])
+    console.print(comparison_table(comparison))
+    for line in (*remarks(comparison), comparison["summary"]):
+        console.print(line, markup=False, highlight=False)
+    return all(set(arm["statuses"]) == {"succeeded"} for arm in comparison["arms"])

@@ -1,21 +1,20 @@
-"""Any runs held against each other: which are asked for, and what is known of each."""
+"""Comparisons of any runs: which runs are requested, and what is known of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.candidates import Candidate
-from app.domain.comparison.confounders import Term
-from app.domain.comparison.runs import Compared, weigh
+from app.domain.comparison.conditions import known, measured
+from app.domain.comparison.confounders import ConditionName
+from app.domain.comparison.grouping import ComparedRun
+from app.domain.comparison.runs import RunComparison, compare_runs
 from app.domain.comparison.verdict import confidence_after
-from app.domain.errors import Invalid
+from app.domain.errors import Invalid, NotFound
 from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
 from app.domain.runs.groups import About
-from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
 from app.store.queries import base_models, collections, datasets, evaluations, runs, studies
 from app.store.queries.evaluations import ItemScores
@@ -23,7 +22,7 @@ from app.store.tables import DatasetRow, RunRow
 
 MOST_RUNS = 100
 """In one comparison."""
-APART_FROM_SEED = (
+VARIES_BY_SEED = (
     "seed",
     "score",
     "items",
@@ -35,12 +34,21 @@ APART_FROM_SEED = (
     "steps",
     "tokens",
 )
-"""Of an outside result: what may differ between seeds of one arm."""
-MEASURED_OUTSIDE = ("train_seconds", "peak_bytes", "memory_measure", "trainable_parameters", "total_parameters")
+"""Of an imported result: what may differ between the seeds of one arm."""
+MEASUREMENTS = (
+    "train_seconds",
+    "peak_bytes",
+    "memory_measure",
+    "trainable_parameters",
+    "total_parameters",
+    "file_bytes",
+)
+NOT_SETTINGS = ("label", "method", "family", "metric", "settings")
+"""Of an imported result: shown elsewhere."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class Selection:
     """Which runs are to be compared, and how."""
 
     runs: tuple[int, ...] = ()
@@ -49,28 +57,42 @@ class Asked:
     collection: int | None = None
     """Every run of this."""
     reference: int | None = None
-    """A run of the arm that the others are held against; None takes the study's, where all are of one."""
+    """A run of the reference arm; None takes the study's, where all runs are of one."""
     margin_points: float | None = None
-    """None takes the study's, where all are of one; else 1."""
+    """None takes the study's, where all runs are of one; else 1."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """The comparison, and what of it is not there."""
+class Selected:
+    """The comparison, and what of the selection does not exist."""
 
-    compared: Compared | None
-    """None where no run is there."""
+    comparison: RunComparison | None
+    """None where no run exists."""
     missing: tuple[int, ...] = ()
-    """Numbers of runs that are asked for and are not there."""
-    stray_reference: int | None = None
-    """The run that was to be the reference, and is not among them: another took its place."""
+    """Numbers of runs that do not exist."""
+    replaced_reference: int | None = None
+    """The run that was to be the reference, and is not among the runs: another took its place."""
     study_names: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def strict(self) -> RunComparison:
+        """The comparison of all that was selected. Raises NotFound and Invalid where something does not exist."""
+        if self.missing:
+            raise NotFound(_("There is no run %(runs)s.", runs=", ".join(map(str, self.missing[:20]))))
+        if self.comparison is None:
+            raise Invalid.field(
+                "runs", _("No run is given"), _("Add runs=1,2,3, study=4 or collection=5 to the address")
+            )
+        if self.replaced_reference is not None:
+            message = _("Run %(run)s is not among the compared runs", run=self.replaced_reference)
+            raise Invalid.field("reference", message, _("Choose one of them"))
+        return self.comparison
 
-def compare(session: Session, asked: Asked) -> Found:
-    """Weigh the runs that are asked for, as they stand. Raises NotFound for a study or a collection that is not there,
-    Invalid for too many runs."""
-    ids = _ids(session, asked)
+
+def compare(session: Session, selection: Selection) -> Selected:
+    """Compare the selected runs as they stand. Raises NotFound for a study or a collection that does not exist, Invalid
+    for too many runs."""
+    ids = _ids(session, selection)
     if len(ids) > MOST_RUNS:
         raise Invalid.field(
             "runs",
@@ -79,75 +101,71 @@ def compare(session: Session, asked: Asked) -> Found:
         )
     rows = {row.id: row for row in runs.some(session, ids)}
     missing = tuple(number for number in ids if number not in rows)
-    there = [rows[number] for number in ids if number in rows]
-    if not there:
-        return Found(None, missing)
-    stray = asked.reference if asked.reference not in rows else None
-    terms = _promised(session, there)
-    compared = weigh(
-        _candidates(session, there),
-        reference=terms.reference if asked.reference is None or stray is not None else asked.reference,
-        margin_points=terms.margin_points if asked.margin_points is None else asked.margin_points,
-        named=terms.named,
-        confidence=confidence_after(studies.most_looks(session, {row.study_id for row in there if row.study_id})),
+    existing = [rows[number] for number in ids if number in rows]
+    if not existing:
+        return Selected(None, missing)
+    replaced = selection.reference if selection.reference not in rows else None
+    declared = _predeclared(session, existing)
+    study_ids = {row.study_id for row in existing if row.study_id}
+    comparison = compare_runs(
+        _compared_runs(session, existing),
+        reference=declared.reference if selection.reference is None or replaced is not None else selection.reference,
+        margin_points=declared.margin_points if selection.margin_points is None else selection.margin_points,
+        predeclared=declared.runs,
+        confidence=confidence_after(studies.most_looks(session, study_ids)),
     )
-    return Found(
-        compared,
-        missing,
-        stray_reference=stray,
-        study_names=studies.names(session, {row.study_id for row in there if row.study_id}),
-    )
+    return Selected(comparison, missing, replaced, studies.names(session, study_ids))
 
 
 @dataclass(frozen=True)
-class _Promised:
-    """By what a study said that its arms would be judged, before it began."""
+class _Predeclared:
+    """What a study fixed before it began."""
 
     margin_points: float = 1.0
     reference: int | None = None
-    """A run of its reference arm that has a result; None where no study said so, or none has."""
-    named: frozenset[int] | None = None
-    """Every run of that arm; None where no study said so."""
+    """A run of its reference arm that has a result; None without one."""
+    runs: frozenset[int] | None = None
+    """Every run of that arm; None where the runs are not all of one study."""
 
 
-def _promised(session: Session, rows: Sequence[RunRow]) -> _Promised:
-    """Of the study that all the runs are of, so that they read here as they do there."""
-    of = {row.study_id for row in rows}
-    study_id = of.pop()
-    if of or study_id is None:
-        return _Promised()
+def _predeclared(session: Session, rows: Sequence[RunRow]) -> _Predeclared:
+    """By the study that all the runs are of, so that they read here as they do there."""
+    study_ids = {row.study_id for row in rows}
+    study_id = study_ids.pop()
+    if study_ids or study_id is None:
+        return _Predeclared()
     spec = studies.get(session, study_id).spec
-    named = [row for row in rows if row.arm == spec.reference_arm]
-    done = (row.id for row in named if row.score is not None and _counts(row))
-    return _Promised(spec.margin_points, next(done, None), frozenset(row.id for row in named))
+    arm = [row for row in rows if row.arm == spec.reference_arm]
+    done = (row.id for row in arm if row.score is not None and _counts(row))
+    return _Predeclared(spec.margin_points, next(done, None), frozenset(row.id for row in arm))
 
 
 def _counts(row: RunRow) -> bool:
-    """It ended well, and is no trial."""
+    """It succeeded, and is no trial."""
     return row.status == RunStatus.SUCCEEDED and row.trial_round is None
 
 
-def _ids(session: Session, asked: Asked) -> list[int]:
-    """Each once, in the order in which they are asked for."""
-    ids = list(asked.runs)
-    for study_id in asked.studies:
+def _ids(session: Session, selection: Selection) -> list[int]:
+    """Each once, in the order of the selection."""
+    ids = list(selection.runs)
+    for study_id in selection.studies:
         studies.get(session, study_id)
         ids += [run.id for run in runs.of_study(session, study_id) if run.trial_round is None]
-    if asked.collection is not None:
-        collections.get(session, asked.collection)
-        ids += collections.run_ids(session, asked.collection, limit=MOST_RUNS + 1)
+    if selection.collection is not None:
+        collections.get(session, selection.collection)
+        ids += collections.run_ids(session, selection.collection, limit=MOST_RUNS + 1)
     return list(dict.fromkeys(ids))
 
 
-def _candidates(session: Session, rows: Sequence[RunRow]) -> list[Candidate]:
+def _compared_runs(session: Session, rows: Sequence[RunRow]) -> list[ComparedRun]:
     scores = evaluations.test_scores(session, [row.id for row in rows])
     names = collections.names(session, {row.collection_id for row in rows if row.collection_id})
     data = {i: datasets.by_id(session, i) for i in {row.dataset_id for row in rows}}
     models, tuned = base_models.names(session), studies.tuned(session, {row.study_id for row in rows if row.study_id})
     return [
-        _outside(row, row.imported_result, scores.get((row.id, "adapted")), names.get(row.collection_id or 0, ""))
+        _imported(row, row.imported_result, scores.get((row.id, "adapted")), names.get(row.collection_id or 0, ""))
         if row.imported_result
-        else _ours(
+        else _trained_here(
             row,
             scores.get((row.id, "adapted")),
             data[row.dataset_id],
@@ -158,50 +176,57 @@ def _candidates(session: Session, rows: Sequence[RunRow]) -> list[Candidate]:
     ]
 
 
-def _ours(row: RunRow, scored: ItemScores | None, dataset: DatasetRow | None, model: str, *, tuned: bool) -> Candidate:
+def _trained_here(
+    row: RunRow, test: ItemScores | None, dataset: DatasetRow | None, model: str, *, tuned: bool
+) -> ComparedRun:
     spec, done = row.spec, _counts(row)
-    said = spec.model_dump(mode="json")
-    said["training"].pop("seed")
-    result = row.result if done else None
-    seen = scored if done else None
-    version = dataset.content_hash if dataset else ""
-    terms: dict[Term, str] = {
+    fields = spec.model_dump(mode="json")
+    fields["training"].pop("seed")
+    scored = test if done else None
+    training = spec.training
+    conditions: dict[ConditionName, str] = {
         "task": spec.task,
         "dataset": spec.dataset,
-        "dataset version": version[:8],
-        "base model": model or spec.base_model,
+        "dataset_version": dataset.content_hash[:8] if dataset else "",
+        "base_model": model or spec.base_model,
         "metric": row.metric,
-        "epochs": "" if spec.training.max_steps else f"{spec.training.num_train_epochs:g}",
-        "batch": str(spec.training.per_device_train_batch_size * spec.training.gradient_accumulation_steps),
+        "epochs": "" if training.max_steps else f"{training.num_train_epochs:g}",
+        "batch": str(training.per_device_train_batch_size * training.gradient_accumulation_steps),
     }
-    return Candidate(
+    measurements = measured(row.result) if done and row.result else {}
+    if training.early_stopping_patience:  # then steps are the outcome of a run, not its budget
+        measurements = {name: value for name, value in measurements.items() if name != "steps"}
+    return ComparedRun(
         run_id=row.id,
-        label=f"{row.arm} (trial)" if row.trial_round is not None else row.arm,
+        arm=f"{row.arm} (trial)" if row.trial_round is not None else row.arm,
         method=row.method_kind,
         family=row.family,
         seed=row.seed,
         status=RunStatus(row.status),
-        identity=_identity(row, said),
-        settings=_flat(said),
-        terms=_known(terms | (_seen(row, result, spec.training.early_stopping_patience) if result else {})),
+        failure=row.failure,
+        identity=_identity(row, fields),
+        settings=_flat(fields),
+        conditions={**known(conditions), **measurements},
         metric=row.metric,
         score=row.score if done else None,
-        items=len(seen.scores) if seen else None,
-        items_hash=seen.items_hash if seen else "",
-        scores=seen.scores if seen else None,
+        items=len(scored.scores) if scored else None,
+        items_hash=scored.items_hash if scored else None,
+        scores=scored.scores if scored else None,
+        worker=row.worker if done else None,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
         costs=_costs(row) if done else {},
         study_id=row.study_id,
         tuned=tuned,
-        failure=row.failure,
     )
 
 
-def _identity(row: RunRow, said: Mapping[str, Any]) -> str:
+def _identity(row: RunRow, fields: Mapping[str, Any]) -> str:
     """As the list of runs groups; but from the spec as it is read today, in which a run from before a new field has it
     too."""
     about = About(
         method=row.method_kind,
-        spec=said,
+        spec=fields,
         outside=row.imported_json,
         trial_round=row.trial_round,
         base_model_id=row.base_model_id,
@@ -211,93 +236,64 @@ def _identity(row: RunRow, said: Mapping[str, Any]) -> str:
     return about.key
 
 
-def _seen(row: RunRow, result: RunResult, patience: int | None) -> dict[Term, str]:
-    """What a run of ours was measured under."""
-    where = result.environment
-    on_card = result.memory.device.startswith("cuda")
-    found: dict[Term, str] = {
-        "metric version": str(result.metrics_version),
-        "device": where.device_name,
-        "precision": where.precision,
-        "memory measure": "allocated on the device" if on_card else "resident in the process, above its idle state",
-        "torch": where.versions.get("torch", ""),
-        "transformers": where.versions.get("transformers", ""),
-        "peft": where.versions.get("peft", ""),
-        "worker time": _span(row.worker, row.started_at, row.finished_at),
-    }
-    # With early stopping they are what came of a run; and by seed they may differ a little where rows are left over.
-    return found if patience else found | {"steps": str(result.steps)}
-
-
-def _span(worker: str | None, begin: datetime | None, end: datetime | None) -> str:
-    return f"{worker}|{begin.timestamp()}|{end.timestamp()}" if worker and begin and end else ""
-
-
-def _outside(row: RunRow, result: ImportedResult, scored: ItemScores | None, collection: str) -> Candidate:
-    said = result.model_dump(mode="json", exclude={*APART_FROM_SEED, *MEASURED_OUTSIDE, "file_bytes"})
-    told = {
-        name: value for name, value in said.items() if name not in ("label", "method", "family", "metric", "settings")
-    }
-    terms: dict[Term, str] = {
+def _imported(row: RunRow, result: ImportedResult, test: ItemScores | None, collection: str) -> ComparedRun:
+    fields = result.model_dump(mode="json", exclude={*VARIES_BY_SEED, *MEASUREMENTS, *NOT_SETTINGS})
+    conditions: dict[ConditionName, str] = {
         "dataset": result.dataset or "",
-        "base model": result.base_model or "",
+        "base_model": result.base_model or "",
         "metric": result.metric,
         "device": result.device or "",
         "precision": result.precision or "",
-        "memory measure": (result.memory_measure or "not said") if result.peak_bytes is not None else "",
+        "memory_measure": (result.memory_measure or "not said") if result.peak_bytes is not None else "",
         "torch": result.versions.get("torch", ""),
         "transformers": result.versions.get("transformers", ""),
         "peft": result.versions.get("peft", ""),
         "steps": str(result.steps) if result.steps is not None else "",
     }
-    return Candidate(
+    return ComparedRun(
         run_id=row.id,
-        label=result.label,
+        arm=result.label,
         method=result.kind,
         family=result.its_family,
         seed=result.seed,
         status=RunStatus(row.status),
         identity=_identity(row, {}),
-        settings=_flat(told | result.settings),
-        terms=_known(terms),
+        settings=_flat(fields | result.settings),
+        conditions=known(conditions),
         metric=result.metric,
         score=result.score,
         items=result.n,
-        items_hash=scored.items_hash if scored else "",
+        items_hash=test.items_hash if test else None,
         test_set=result.test_set or "",
-        scores=scored.scores if scored else None,
+        scores=test.scores if test else None,
         costs=_costs(row),
         collection=collection,
     )
 
 
-def _known(terms: dict[Term, str]) -> dict[Term, str]:
-    return {name: value for name, value in terms.items() if value}
-
-
 def _costs(row: RunRow) -> dict[str, float]:
-    seen = {
+    costs = {
         "peak_bytes": row.peak_bytes,
         "train_seconds": row.train_seconds,
         "trainable_parameters": row.trainable_parameters,
-        "file_bytes": row.artifact_bytes,
+        "artifact_bytes": row.artifact_bytes,
     }
-    return {name: float(value) for name, value in seen.items() if value is not None}
+    return {name: float(value) for name, value in costs.items() if value is not None}
 
 
-def _flat(said: Mapping[str, Any], path: str = "") -> dict[str, str]:
-    """Names with dots, and values as one writes them; without what is empty."""
+def _flat(fields: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    """Dotted names and values as text; without empty values."""
     flat: dict[str, str] = {}
-    for name, value in said.items():
-        where = f"{path}.{name}" if path else name
+    for name, value in fields.items():
+        dotted = f"{path}.{name}" if path else name
         if isinstance(value, dict):
-            flat |= _flat(value, where)
-        elif text := _written(value):
-            flat[where] = text
+            flat |= _flat(value, dotted)
+        elif text := _text(value):
+            flat[dotted] = text
     return flat
 
 
-def _written(value: object) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -11,7 +11,8 @@ import pyarrow as pa
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.flips import Flips
-from app.domain.comparison.study import RunOutcome, StudyComparison
+from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.study import StudyComparison
 from app.domain.errors import Invalid, NotFound
 from app.domain.runs.result import STEP_DTYPE, Clocks
 from app.domain.studies.tuning import Trial, reached

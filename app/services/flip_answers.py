@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.flips import HALF, Flips, JudgedArm
-from app.domain.comparison.study import RunOutcome
+from app.domain.comparison.model import RunOutcome
 from app.domain.errors import Invalid, NotFound
 from app.domain.messages import _
 from app.domain.tasks import METRICS, MetricName

@@ -7,7 +7,8 @@ from itertools import islice
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.study import RunOutcome, StudyComparison, compare
+from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.study import StudyComparison, compare
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus

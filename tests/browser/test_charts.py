@@ -15,16 +15,16 @@ def arms(page: Page) -> list[str]:
 
 def test_a_column_sorts_both_ways_and_the_untouched_model_stays_last(page: Page) -> None:
     page.goto("/studies/1")
-    assert arms(page) == ["full", "LoRA r=8", "head only", "untouched"]
+    assert arms(page) == ["full", "LoRA r=8", "head only", "base model"]
     page.click("#sort-memory")
     expect(page.locator("#arms tbody tr").first).to_contain_text("head only")
-    assert arms(page) == ["head only", "LoRA r=8", "full", "untouched"]
+    assert arms(page) == ["head only", "LoRA r=8", "full", "base model"]
     assert page.url.endswith("/studies/1?sort=memory")
     expect(page.locator("#arms [aria-sort]")).to_have_attribute("aria-sort", "ascending")
     expect(page.locator("#sort-memory")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#arms [aria-sort]")).to_have_attribute("aria-sort", "descending")
-    assert arms(page) == ["full", "LoRA r=8", "head only", "untouched"]
+    assert arms(page) == ["full", "LoRA r=8", "head only", "base model"]
     expect(page.locator("#arms tr.reference")).to_contain_text("full")
     page.go_back()
     expect(page.locator("#arms [aria-sort]")).to_have_attribute("aria-sort", "ascending")
@@ -38,7 +38,7 @@ def test_columns_sort_without_scripts_on_a_narrow_screen_where_their_names_stay(
     page.goto("/studies/3")
     page.click("#sort-score")
     assert page.url.endswith("/studies/3?sort=-score#arms")
-    assert arms(page)[-2:] == ["full", "untouched"]  # it has no result
+    assert arms(page)[-2:] == ["full", "base model"]  # it has no result
     region = page.locator("#scroll-Arms")
     before = page.locator("#sort-score").bounding_box()
     region.hover()

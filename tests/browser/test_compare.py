@@ -36,7 +36,7 @@ def copying(site: Site, chromium: Browser) -> Iterator[Page]:
 def test_a_run_is_compared_with_others_that_are_added(page: Page) -> None:
     page.goto("/runs/1")
     page.click("#compare-with")
-    expect(page.locator("h1")).to_have_text("full alone: nothing to hold it against")
+    expect(page.locator("h1")).to_have_text("full alone: nothing to compare it with")
     page.fill("#add", "2, 3")
     page.click("#add-runs")
     expect(page.locator("#arms tbody tr")).to_have_count(3)
@@ -65,20 +65,22 @@ def test_without_its_reference_a_study_leads_to_its_other_arms_and_another_margi
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.click("#other-references a >> nth=0")
     expect(page.locator("h1")).to_have_text(
-        "5 arms against LoRA r=8: 3 within the margin, 1 worse and 1 without a verdict"
+        "5 arms compared with LoRA r=8: 3 within the margin, 1 worse and 1 without a verdict"
     )
-    expect(page.locator("#remarks")).to_contain_text("The study named another reference before its runs")
+    expect(page.locator("#remarks")).to_contain_text("The study predeclared another reference")
     page.fill("#margin", "0,5")
     page.click("#add-runs")
     expect(page).to_have_url(re.compile("margin=0%2C5"))
     expect(page.locator("#margin")).to_have_value("0.5")
-    expect(page.locator("h1")).to_have_text("5 arms against LoRA r=8: 1 worse, 3 undecided and 1 without a verdict")
+    expect(page.locator("h1")).to_have_text(
+        "5 arms compared with LoRA r=8: 1 worse, 3 undecided and 1 without a verdict"
+    )
 
 
 def test_a_study_is_compared_with_runs_of_others(page: Page) -> None:
     page.goto("/studies/1")
     page.click("#compare-with")
-    expect(page.locator("h1")).to_contain_text("2 arms against full")
+    expect(page.locator("h1")).to_contain_text("2 arms compared with full")
     page.fill("#add", "10")
     page.press("#add", "Enter")
     expect(page.locator("#arms tbody tr")).to_have_count(4)
@@ -100,7 +102,7 @@ def test_arms_are_put_in_order_and_back(page: Page) -> None:
         page.click(f"#sort-{sort}")
         expect(page.locator("#arms tbody tr").first).to_contain_text(first)
         expect(page.locator("#arms th[aria-sort]")).to_have_count(1)
-    page.click("#sort-score")
+    page.click("#unsorted")
     expect(page.locator("#arms th[aria-sort]")).to_have_count(0)
 
 

@@ -78,7 +78,7 @@ def test_a_study_is_submitted_by_the_form_and_watched_to_its_verdict(whole: Whol
     study = submit(page, "Start 6 runs")
     watch(page)
     found = whole.api.get(f"/studies/{study}/comparison").json()
-    assert [arm["runs"] for arm in found["arms"]] == [{"succeeded": 2}] * 3
+    assert [arm["statuses"] for arm in found["arms"]] == [{"succeeded": 2}] * 3
     # The button for more seeds is there only where they would decide, which such a short training does not promise.
     assert whole.api.post(f"/studies/{study}/seeds", json={"count": 2}).is_success
     page.reload()
@@ -106,7 +106,7 @@ def test_a_study_of_a_language_model_goes_from_the_form_to_its_verdict(
     watch(page)
     found = whole.api.get(f"/studies/{study}/comparison").json()
     assert found["metric"] == metric
-    assert [arm["runs"] for arm in found["arms"]] == [{"succeeded": 2}] * 2
+    assert [arm["statuses"] for arm in found["arms"]] == [{"succeeded": 2}] * 2
     assert all(arm["forgetting"] is not None for arm in found["arms"])
 
 
@@ -133,11 +133,11 @@ def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_
     found = whole.api.get(f"/studies/{number}/comparison").json()
     assert (len(study["trials"]), len(study["runs"])) == (4, 4)
     for arm in found["arms"]:
-        assert arm["runs"] == {"succeeded": 2}
+        assert arm["statuses"] == {"succeeded": 2}
         assert arm["learning_rate"] == arm["tuning"]["chosen"]
         best = max(arm["tuning"]["tried"], key=lambda tried: (tried["score"], -tried["loss"]))
         assert best["learning_rate"] == arm["tuning"]["chosen"]
-        expect(page.locator("#tuning")).to_contain_text(arm["name"])
+        expect(page.locator("#tuning")).to_contain_text(arm["title"])
     differed = set(found["differed"])
     assert not differed & {"splits", "order of the rows", "test items", "trials", "steps of the trials"}
     for trial in study["trials"]:

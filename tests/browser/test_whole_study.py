@@ -86,7 +86,9 @@ def test_nine_methods_are_compared_on_the_sample_from_the_form_to_the_verdict(wh
     found = whole.api.get("/studies/1/comparison").json()
     runs = [whole.api.get(f"/runs/{run}").json() for run in whole.api.get("/studies/1").json()["runs"]]
     assert [run["failure"] for run in runs if run["failure"]] == []
-    assert [(arm["name"], arm["runs"]) for arm in found["arms"]] == [(title, {"succeeded": SEEDS}) for title in ARMS]
+    assert [(arm["title"], arm["statuses"]) for arm in found["arms"]] == [
+        (title, {"succeeded": SEEDS}) for title in ARMS
+    ]
     for title in ARMS:
         expect(page.locator("#arms tbody th").filter(has_text=title).first).to_be_visible()
     expect(page.locator("#conditions tr").filter(has_text="layers_to_transform")).to_contain_text("4, 5")

@@ -174,7 +174,7 @@ def test_a_study_owes_arms_times_seeds_and_is_weighed_as_they_end(api: TestClien
     assert found["metric"] == "accuracy" and full["forgetting"] is None
     assert lora["verdict"]["delta"] == pytest.approx(0.25 - 0.9375)
     assert lora["verdict"]["low"] < lora["verdict"]["delta"] < lora["verdict"]["high"]
-    assert found["untouched"]["mean"] == pytest.approx(0.25)
+    assert found["base_score"]["mean"] == pytest.approx(0.25)
     assert found["items"] == 8 and found["complete"]
     best = api.get(f"runs/{study['runs'][0]}").json()
     assert (best["metric"], best["score"], best["base_score"]) == ("accuracy", 1.0, 0.25)
@@ -197,7 +197,7 @@ def test_seeds_that_are_added_after_results_had_been_seen_are_another_look(
     def looks(count: int) -> tuple[int, float]:
         assert api.post(f"studies/{study['id']}/seeds", json={"count": count}).status_code == 202
         found = api.get(f"studies/{study['id']}/comparison").json()
-        return found["looks"], round(found["confidence"], 6)
+        return found["interim_looks"], round(found["confidence"], 6)
 
     assert looks(1) == (0, 0.95)
     finish(registered, study["runs"][0], 0.5)

@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.store.queries import past_estimates, past_runs, run_list, runs
 from app.store.session import Database
 from app.store.tables import RunRow, StudyRow, WorkerRow
-from app.web.api.comparison import ComparisonOut
+from app.web.api.comparison import StudyComparisonOut
 from app.web.text.plan import plan_of
 from tests.fakes import SilentBell
 from tests.filled import fill
@@ -76,7 +76,7 @@ def told(session: Session) -> dict[str, Any]:
         "past": past_runs.succeeded(session, 1, 1),
         "plan": (plan.arms, plan.shows, plan.basis, plan.seconds),
         "verdicts": [
-            ComparisonOut.of(study, study_service.comparison(session, study)).model_dump(mode="json")
+            StudyComparisonOut.of(study, study_service.comparison(session, study)).model_dump(mode="json")
             for study in studies
         ],
         "progress": [[run.id for run in study_service.progress(session, study).runs] for study in studies],

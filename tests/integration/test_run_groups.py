@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.candidates import grouped
+from app.domain.comparison.grouping import group_by_seed
 from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.runs.filters import parse
 from app.domain.runs.groups import t_quantile
@@ -149,6 +149,6 @@ def test_a_group_is_what_a_comparison_calls_an_arm(registered: Database) -> None
             ]
             imports.bring_in(session, imports.look_at([as_file(*told)]), collection)
         rows = list(session.scalars(select(RunRow).order_by(RunRow.id)))
-        arms = [[run.run_id for run in arm] for arm in grouped(compare._candidates(session, rows))]
+        arms = [[run.run_id for run in arm] for arm in group_by_seed(compare._candidates(session, rows))]
     assert [list(group.runs) for group in sorted(groups(registered), key=lambda group: group.first.id)] == arms
     assert arms == [[1, 3], [2, 4], [5, 6], [7, 8]]

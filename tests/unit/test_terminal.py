@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.terminal.study import follow_study, verdict_table
+from app.cli.terminal.comparison import comparison_table
+from app.cli.terminal.progress import follow_study
 from app.services import studies as study_service
-from app.web.api.comparison import ComparisonOut
+from app.web.api.comparison import StudyComparisonOut
 from tests.factories import empty_database, plain, seed_study
 from tests.filled_language import fill_language
 
@@ -21,23 +22,24 @@ def shown(study_id: int, *, language: bool) -> str:
         else:
             seed_study(session)
         found = study_service.comparison(session, study_id)
-        comparison = ComparisonOut.of(study_id, found).model_dump(mode="json")
+        comparison = StudyComparisonOut.of(study_id, found).model_dump(mode="json")
     console = Console(file=io.StringIO(), width=80)
-    console.print(verdict_table(comparison))
+    console.print(comparison_table(comparison))
     return plain(console.file.getvalue())  # type: ignore[attr-defined]
 
 
 def test_the_table_names_its_metric_and_fits_a_terminal() -> None:
     text = shown(1, language=False)
-    assert "Accuracy" in text and "Forgot" not in text
-    caption = "± is a 95 % interval, of a difference over all 2 comparisons; margin 2 points"
-    assert f"accuracy on 646 test items; {caption}" in " ".join(text.split())
+    assert "Accuracy" in text and "Forget" not in text
+    caption = " ".join(text.split())
+    assert "accuracy on 646 test items; ± of a score: 95 % interval; of a difference: Holm-corrected" in caption
+    assert caption.endswith("margin 2 points")
     assert "…" not in text
 
 
 def test_a_language_models_table_has_its_metric_and_what_was_forgotten() -> None:
     lines = shown(1, language=True).splitlines()
-    assert any("accuracy %" in line and "nats" in line for line in lines)
+    assert any("%" in line and "nats" in line for line in lines)
     assert "…" not in "".join(lines)
     assert any(line.startswith("full") and line.rstrip().endswith(("+0.310", "+0.311", "+0.312")) for line in lines)
     assert any(line.startswith("prompt") and "−0.00" in line for line in lines)
@@ -78,15 +80,15 @@ def test_a_run_that_has_ended_says_its_score_by_name() -> None:
     [
         ({"tuning": {"failed": True}}, "no learning rate could be trained"),
         ({"stopped": True}, "stopped"),
-        ({"stopped": True, "runs": {"cancelled": 2}}, "stopped, 2 cancelled"),
+        ({"stopped": True, "statuses": {"cancelled": 2}}, "stopped, 2 cancelled"),
     ],
 )
 def test_an_arm_without_a_result_says_why(change: dict[str, Any], says: str) -> None:
-    comparison = {"name": "s", "metric": "accuracy", "margin": 0.01, "items": 10, "untouched": None, "phrase": "x"}
-    comparison |= {"confidence": 0.95}
+    comparison = {"name": "s", "metric": "accuracy", "margin": 0.01, "items": 10, "phrase": "x", "interval": "±"}
     arm = {
-        "name": "a",
-        "runs": {},
+        "title": "a",
+        "statuses": {},
+        "failed": "",
         "costs": None,
         "score": None,
         "verdict": None,
@@ -94,5 +96,5 @@ def test_an_arm_without_a_result_says_why(change: dict[str, Any], says: str) -> 
         "forgetting": None,
     }
     console = Console(file=io.StringIO(), width=120)
-    console.print(verdict_table(comparison | {"arms": [arm | change]}))
+    console.print(comparison_table(comparison | {"arms": [arm | change]}))
     assert says in console.file.getvalue()  # type: ignore[attr-defined]

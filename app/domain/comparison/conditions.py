@@ -1,56 +1,46 @@
-"""What a study's runs were made under: held equal for every arm, or named beside the verdict.
+"""What runs were made and measured under: the same for every arm, or named beside the verdict.
 
-All of it is read off the runs themselves, not off what their specs promise.
+All of it is read off the runs, not off what their specs promise.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from app.domain.comparison.confounders import ConditionName, RunConditions
+from app.domain.comparison.model import RunOutcome
 from app.domain.runs.result import RunResult
 from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.spec import StudySpec
 
 HASH = 8
-"""Characters of a hash that are told."""
-
-
-def _told(digest: str | None) -> str:
-    return f"{digest[:HASH]}…" if digest else ""
-
-
-class Made(NamedTuple):
-    """A run that succeeded, as far as conditions go."""
-
-    seed: int
-    result: RunResult
-    items_hash: str | None
-    """Of the test items that it was judged on, in order."""
+"""Characters of a hash that are shown."""
 
 
 @dataclass(frozen=True)
 class Condition:
     """Something that runs were made under, and its value by arm."""
 
-    name: str
+    name: ConditionName
     values: dict[str, str]
     """By arm title; several values within an arm are joined by a comma."""
     equal: bool
-    """All runs of all arms had one value; of what hangs on the seed, all runs of each seed."""
+    """All runs of all arms had one value; of what depends on the seed, all runs of each seed."""
 
     @classmethod
-    def of(cls, name: str, seen: Mapping[str, Collection[str]]) -> "Condition":
+    def of(cls, name: ConditionName, by_arm: Mapping[str, Collection[str]]) -> "Condition":
         """From the values that an arm's runs had."""
-        joined = {title: ", ".join(sorted(set(values))) for title, values in seen.items()}
-        return cls(name, joined, equal=len({value for values in seen.values() for value in values}) <= 1)
+        joined = {title: ", ".join(sorted(set(values))) for title, values in by_arm.items()}
+        return cls(name, joined, equal=len({value for values in by_arm.values() for value in values}) <= 1)
 
     @classmethod
-    def by_seed(cls, name: str, seen: Mapping[str, Mapping[int, str]]) -> "Condition":
+    def by_seed(cls, name: ConditionName, by_arm: Mapping[str, Mapping[int, str]]) -> "Condition":
         """From the value that each seed of an arm had: arms are to agree seed by seed."""
-        joined = {title: ", ".join(dict.fromkeys(values[s] for s in sorted(values))) for title, values in seen.items()}
-        seeds = {seed for values in seen.values() for seed in values}
-        alike = [{values[seed] for values in seen.values() if seed in values} for seed in seeds]
-        return cls(name, joined, equal=all(len(found) <= 1 for found in alike))
+        joined = {
+            title: ", ".join(dict.fromkeys(values[s] for s in sorted(values))) for title, values in by_arm.items()
+        }
+        seeds = {seed for values in by_arm.values() for seed in values}
+        by_seed = [{values[seed] for values in by_arm.values() if seed in values} for seed in seeds]
+        return cls(name, joined, equal=all(len(values) <= 1 for values in by_seed))
 
     @property
     def value(self) -> str:
@@ -58,63 +48,99 @@ class Condition:
         return next(iter(self.values.values()), "")
 
 
-Read = Callable[[Made], str]
-CONDITIONS: dict[str, Read] = {
-    "device kind": lambda m: m.result.environment.device.split(":")[0],
-    "device": lambda m: m.result.environment.device_name,
-    "threads": lambda m: str(m.result.environment.threads),
-    "precision": lambda m: m.result.environment.precision,
-    "attention": lambda m: m.result.environment.attention,
-    "splits": lambda m: _told(m.result.data.splits if m.result.data else None),
-    "test items": lambda m: _told(m.items_hash),
-    "torch": lambda m: m.result.environment.versions.get("torch", ""),
-    "transformers": lambda m: m.result.environment.versions.get("transformers", ""),
-    "peft": lambda m: m.result.environment.versions.get("peft", ""),
-    "vezna": lambda m: m.result.environment.versions.get("vezna", ""),
+SHARED: tuple[ConditionName, ...] = (
+    "device_kind",
+    "device",
+    "threads",
+    "precision",
+    "attention",
+    "splits",
+    "test_items",
+    "torch",
+    "transformers",
+    "peft",
+    "vezna",
+)
+"""Compared over all runs of a study. The precision of frozen weights is not among them: it is part of the method, as
+the rank is."""
+BY_SEED: tuple[ConditionName, ...] = ("row_order", "steps", "tokens")
+"""Compared seed by seed: another seed reads other rows first, and in a part of an epoch other tokens."""
+TUNING: dict[ConditionName, Callable[[ArmTuning], int]] = {
+    "trials": lambda tuning: len(tuning.trials),
+    "trial_steps": lambda tuning: tuning.steps,
+    "trial_tokens": lambda tuning: tuning.tokens,
 }
-"""What is held against each other. What frozen weights are held in is not among them: it is a part of the method, like
-its rank."""
-BY_SEED: dict[str, Read] = {
-    "order of the rows": lambda m: _told(m.result.data.order if m.result.data else None),
-    "steps": lambda m: str(m.result.steps),
-    "tokens trained on": lambda m: str(m.result.tokens),
-}
-"""The same for every arm of a seed; another seed sees other rows first, and in a part of an epoch other tokens."""
-TUNING: dict[str, Callable[[ArmTuning], str]] = {
-    "trials": lambda t: str(len(t.trials)),
-    "steps of the trials": lambda t: str(t.steps),
-    "tokens of the trials": lambda t: str(t.tokens),
-}
-"""What was spent on looking for a learning rate."""
-FOUND = ("steps", "tokens trained on", "steps of the trials", "tokens of the trials")
-"""With early stopping these are what came of a run, not what it was given."""
+"""What the search for a learning rate took."""
+OUTCOMES: tuple[ConditionName, ...] = ("steps", "tokens", "trial_steps", "trial_tokens")
+"""With early stopping these are the outcome of a run, not what it was given."""
 
 
-def conditions(
-    spec: StudySpec, made: Mapping[str, Sequence[Made]], tuning: Mapping[str, ArmTuning]
+def measured(result: RunResult, items_hash: str | None = None) -> RunConditions:
+    """What a run was measured under, as far as it says."""
+    where, data = result.environment, result.data
+    on_gpu = result.memory.device.startswith("cuda")
+    conditions: dict[ConditionName, str] = {
+        "device_kind": where.device.split(":")[0],
+        "device": where.device_name,
+        "threads": str(where.threads),
+        "precision": where.precision,
+        "attention": where.attention,
+        "splits": _shortened(data.splits if data else None),
+        "row_order": _shortened(data.order if data else None),
+        "test_items": _shortened(items_hash),
+        "steps": str(result.steps),
+        "tokens": str(result.tokens),
+        "metric_version": str(result.metrics_version),
+        "memory_measure": "allocated on the device" if on_gpu else "resident in the process, above its idle state",
+        "torch": where.versions.get("torch", ""),
+        "transformers": where.versions.get("transformers", ""),
+        "peft": where.versions.get("peft", ""),
+        "vezna": where.versions.get("vezna", ""),
+    }
+    return known(conditions)
+
+
+def known(conditions: Mapping[ConditionName, str]) -> RunConditions:
+    """Without those that have no value."""
+    return {name: value for name, value in conditions.items() if value}
+
+
+def _shortened(digest: str | None) -> str:
+    return f"{digest[:HASH]}…" if digest else ""
+
+
+def study_conditions(
+    spec: StudySpec, runs: Mapping[str, Sequence[RunOutcome]], tuning: Mapping[str, ArmTuning]
 ) -> tuple[Condition, ...]:
-    """What an arm may set for itself beside its method and its rate, then what its runs were seen under, then what
-    tuning took. `made` and `tuning` by arm; an arm without runs has no value."""
-    usual = spec.training.weight_decay
-    decays = {arm.title: {f"{usual if arm.weight_decay is None else arm.weight_decay:g}"} for arm in spec.arms}
-    there = {title: runs for title, runs in made.items() if runs}
-    settled = {title: found for title, found in tuning.items() if found.trials}
+    """What an arm may set for itself beside its method and its rate, then what its runs were measured under, then what
+    tuning took. `runs` and `tuning` by arm; an arm without results has no value."""
+    default = spec.training.weight_decay
+    decays = {arm.title: {f"{default if arm.weight_decay is None else arm.weight_decay:g}"} for arm in spec.arms}
+    read = {
+        title: [(run.seed, measured(run.result, run.items_hash)) for run in outcomes if run.result]
+        for title, outcomes in runs.items()
+    }
+    tuned = {title: arm_tuning for title, arm_tuning in tuning.items() if arm_tuning.trials}
     every = (
-        Condition.of("weight decay", decays),
-        *(Condition.of(name, _values(there, read)) for name, read in CONDITIONS.items()),
-        *(Condition.by_seed(name, _seeds(there, read)) for name, read in BY_SEED.items()),
-        *(Condition.of(name, {t: {read(found)} for t, found in settled.items()}) for name, read in TUNING.items()),
+        Condition.of("weight_decay", decays),
+        *(Condition.of(name, _values(read, name)) for name in SHARED),
+        *(Condition.by_seed(name, _seeds(read, name)) for name in BY_SEED),
+        *(Condition.of(name, {title: {str(count(t))} for title, t in tuned.items()}) for name, count in TUNING.items()),
     )
-    known = (found for found in every if found.values)
-    return tuple(found for found in known if found.name not in FOUND or not spec.training.early_stopping_patience)
+    stops_early = spec.training.early_stopping_patience
+    return tuple(found for found in every if found.values and not (stops_early and found.name in OUTCOMES))
 
 
-def _values(made: Mapping[str, Sequence[Made]], read: Read) -> dict[str, set[str]]:
-    """What is known; a run from before something was looked at says nothing of it."""
-    seen = {title: {value for run in runs if (value := read(run))} for title, runs in made.items()}
-    return {title: values for title, values in seen.items() if values}
+Read = Mapping[str, Sequence[tuple[int, RunConditions]]]
+"""Seed and conditions of the runs of each arm."""
 
 
-def _seeds(made: Mapping[str, Sequence[Made]], read: Read) -> dict[str, dict[int, str]]:
-    seen = {title: {run.seed: value for run in runs if (value := read(run))} for title, runs in made.items()}
-    return {title: values for title, values in seen.items() if values}
+def _values(read: Read, name: ConditionName) -> dict[str, set[str]]:
+    """What is known; a run from before something was recorded has no value."""
+    values = {title: {run[name] for _seed, run in runs if name in run} for title, runs in read.items()}
+    return {title: known_values for title, known_values in values.items() if known_values}
+
+
+def _seeds(read: Read, name: ConditionName) -> dict[str, dict[int, str]]:
+    values = {title: {seed: run[name] for seed, run in runs if name in run} for title, runs in read.items()}
+    return {title: known_values for title, known_values in values.items() if known_values}

@@ -1,4 +1,4 @@
-"""What makes runs incomparable, and what each obstacle takes away.
+"""What makes runs incomparable, and what each confounder rules out.
 
 verdict   there is no verdict between arms that differ in it
 cost      there is no winner in memory or time
@@ -10,30 +10,45 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-Term = Literal[
+from app.domain.runs.fields import Field
+
+ConditionName = Literal[
     "task",
     "dataset",
-    "dataset version",
-    "base model",
+    "dataset_version",
+    "base_model",
     "metric",
-    "metric version",
+    "metric_version",
+    "weight_decay",
+    "device_kind",
     "device",
+    "threads",
     "precision",
-    "memory measure",
-    "torch",
-    "transformers",
-    "peft",
+    "attention",
+    "memory_measure",
+    "splits",
+    "test_items",
+    "row_order",
+    "epochs",
     "steps",
     "tokens",
     "batch",
-    "epochs",
-    "worker time",
+    "torch",
+    "transformers",
+    "peft",
+    "vezna",
+    "trials",
+    "trial_steps",
+    "trial_tokens",
 ]
 """What a run was made and measured under."""
+RunConditions = Mapping[ConditionName, str]
+"""Of one run; what is unknown is absent."""
+UNKNOWN = ""
 
 
-class What(StrEnum):
-    """What is in the way, the gravest first."""
+class ConfounderKind(StrEnum):
+    """What confounds a comparison, the gravest first."""
 
     TEST_ITEMS = "test_items"
     METRIC = "metric"
@@ -47,6 +62,7 @@ class What(StrEnum):
     PRECISION = "precision"
     MEMORY_MEASURE = "memory_measure"
     OVERLAP = "overlap"
+    WORKER = "worker"
     LIBRARIES = "libraries"
     BUDGET = "budget"
     IMPORTED = "imported"
@@ -55,123 +71,137 @@ class What(StrEnum):
     ONE_SEED = "one_seed"
 
 
-class Takes(StrEnum):
-    """What an obstacle takes away."""
+class Effect(StrEnum):
+    """What a confounder rules out."""
 
     VERDICT = "verdict"
     COST = "cost"
     DOUBT = "doubt"
 
 
-TAKES: dict[What, Takes] = {
-    What.TEST_ITEMS: Takes.VERDICT,
-    What.METRIC: Takes.VERDICT,
-    What.METRIC_VERSION: Takes.VERDICT,
-    What.NO_ITEMS: Takes.VERDICT,
-    What.TASK: Takes.DOUBT,
-    What.BASE_MODEL: Takes.DOUBT,
-    What.DATASET: Takes.DOUBT,
-    What.DATASET_VERSION: Takes.DOUBT,
-    What.DEVICE: Takes.COST,
-    What.PRECISION: Takes.COST,
-    What.MEMORY_MEASURE: Takes.COST,
-    What.OVERLAP: Takes.COST,
-    What.LIBRARIES: Takes.DOUBT,
-    What.BUDGET: Takes.DOUBT,
-    What.IMPORTED: Takes.DOUBT,
-    What.REFERENCE: Takes.DOUBT,
-    What.UNTUNED: Takes.DOUBT,
-    What.ONE_SEED: Takes.DOUBT,
+EFFECTS: dict[ConfounderKind, Effect] = {
+    ConfounderKind.TEST_ITEMS: Effect.VERDICT,
+    ConfounderKind.METRIC: Effect.VERDICT,
+    ConfounderKind.METRIC_VERSION: Effect.VERDICT,
+    ConfounderKind.NO_ITEMS: Effect.VERDICT,
+    ConfounderKind.TASK: Effect.DOUBT,
+    ConfounderKind.BASE_MODEL: Effect.DOUBT,
+    ConfounderKind.DATASET: Effect.DOUBT,
+    ConfounderKind.DATASET_VERSION: Effect.DOUBT,
+    ConfounderKind.DEVICE: Effect.COST,
+    ConfounderKind.PRECISION: Effect.COST,
+    ConfounderKind.MEMORY_MEASURE: Effect.COST,
+    ConfounderKind.OVERLAP: Effect.COST,
+    ConfounderKind.WORKER: Effect.COST,
+    ConfounderKind.LIBRARIES: Effect.DOUBT,
+    ConfounderKind.BUDGET: Effect.DOUBT,
+    ConfounderKind.IMPORTED: Effect.DOUBT,
+    ConfounderKind.REFERENCE: Effect.DOUBT,
+    ConfounderKind.UNTUNED: Effect.DOUBT,
+    ConfounderKind.ONE_SEED: Effect.DOUBT,
 }
-OF_TERMS: dict[What, tuple[Term, ...]] = {
-    What.METRIC: ("metric",),
-    What.METRIC_VERSION: ("metric version",),
-    What.TASK: ("task",),
-    What.BASE_MODEL: ("base model",),
-    What.DATASET: ("dataset",),
-    What.DATASET_VERSION: ("dataset version",),
-    What.DEVICE: ("device",),
-    What.PRECISION: ("precision",),
-    What.MEMORY_MEASURE: ("memory measure",),
-    What.LIBRARIES: ("torch", "transformers", "peft"),
-    What.BUDGET: ("epochs", "steps", "tokens", "batch"),
+CONDITIONS: dict[ConfounderKind, tuple[ConditionName, ...]] = {
+    ConfounderKind.METRIC: ("metric",),
+    ConfounderKind.METRIC_VERSION: ("metric_version",),
+    ConfounderKind.TASK: ("task",),
+    ConfounderKind.BASE_MODEL: ("base_model",),
+    ConfounderKind.DATASET: ("dataset",),
+    ConfounderKind.DATASET_VERSION: ("dataset_version",),
+    ConfounderKind.DEVICE: ("device",),
+    ConfounderKind.PRECISION: ("precision",),
+    ConfounderKind.MEMORY_MEASURE: ("memory_measure",),
+    ConfounderKind.LIBRARIES: ("torch", "transformers", "peft"),
+    ConfounderKind.BUDGET: ("epochs", "steps", "batch"),
 }
-"""What is read off the terms: an obstacle where arms differ in one of them, or where it is known of some only."""
-SILENT = (What.METRIC_VERSION, What.TASK, What.DATASET_VERSION)
-"""Of these, one that nobody has told is in nobody's way."""
-UNKNOWN = ""
-"""Of a term that nobody has told."""
+"""Confounders read off conditions: arms differ in one of them, or it is known of some arms only."""
+UNKNOWN_IS_EQUAL = (ConfounderKind.METRIC_VERSION, ConfounderKind.TASK, ConfounderKind.DATASET_VERSION)
+"""Of these, an unknown value confounds nothing."""
 
 
 @dataclass(frozen=True)
-class Obstacle:
-    """Something that is in the way of a comparison."""
+class Confounder:
+    """Something that makes arms incomparable."""
 
-    what: What
+    kind: ConfounderKind
     values: dict[str, tuple[str, ...]]
-    """Arms by the value that they have; by one empty value where it is only so or not so. UNKNOWN is a value too."""
+    """Arms by the value that they have; by one empty value where it either applies or not. UNKNOWN is a value too."""
 
     @property
-    def takes(self) -> Takes:
-        """What it takes away."""
-        return TAKES[self.what]
+    def effect(self) -> Effect:
+        """What it rules out."""
+        return EFFECTS[self.kind]
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Every arm that is named."""
-        return tuple(arm for those in self.values.values() for arm in those)
+        return tuple(arm for arms in self.values.values() for arm in arms)
 
 
-def obstacles(
-    terms: Mapping[str, Sequence[Mapping[Term, str]]], facts: Mapping[What, Sequence[str]]
-) -> tuple[Obstacle, ...]:
-    """From what the runs of each arm were made under, and what is so of some arms; the gravest first."""
-    found: list[Obstacle] = []
-    for what in What:
-        if what in OF_TERMS:
-            values = _by_value(terms, OF_TERMS[what])
-            if what in SILENT:
+def find_confounders(
+    conditions: Mapping[str, Sequence[RunConditions]], facts: Mapping[ConfounderKind, Sequence[str]]
+) -> tuple[Confounder, ...]:
+    """From the conditions of each arm's runs, and from facts that hold for some arms; the gravest first."""
+    confounders: dict[ConfounderKind, Confounder] = {}
+    for kind in ConfounderKind:
+        if kind in CONDITIONS:
+            values = _arms_by_value(conditions, CONDITIONS[kind])
+            if kind in UNKNOWN_IS_EQUAL:
                 values.pop(UNKNOWN, None)
-            # Of other data it need not be said that their version is another too.
-            told = what is What.DATASET_VERSION and any(one.what is What.DATASET for one in found)
-            if len(values) > 1 and not told:
-                found.append(Obstacle(what, values))
-        elif what is What.OVERLAP:
-            if side_by_side := _overlapping(terms):
-                found.append(Obstacle(what, {"": side_by_side}))
-        elif facts.get(what):
-            found.append(Obstacle(what, {"": tuple(facts[what])}))
-    return tuple(found)
+            # The version of the data says nothing more where the dataset differs.
+            implied = kind is ConfounderKind.DATASET_VERSION and ConfounderKind.DATASET in confounders
+            if len(values) > 1 and not implied:
+                confounders[kind] = Confounder(kind, values)
+        elif facts.get(kind):
+            confounders[kind] = Confounder(kind, {"": tuple(facts[kind])})
+    return tuple(confounders.values())
 
 
-def _by_value(terms: Mapping[str, Sequence[Mapping[Term, str]]], which: Sequence[Term]) -> dict[str, tuple[str, ...]]:
-    """Arms by what their runs had of some terms; several values within an arm are joined."""
-    found: dict[str, list[str]] = {}
-    for arm, runs in terms.items():
-        said = []
-        for term in which:
-            values = sorted({run.get(term, UNKNOWN) for run in runs} - {UNKNOWN})
+def _arms_by_value(
+    conditions: Mapping[str, Sequence[RunConditions]], names: Sequence[ConditionName]
+) -> dict[str, tuple[str, ...]]:
+    """Arms by what their runs had of some conditions; several values within an arm are joined."""
+    arms: dict[str, list[str]] = {}
+    for arm, runs in conditions.items():
+        parts = []
+        for name in names:
+            values = " / ".join(sorted({run[name] for run in runs if name in run}))
             if values:
-                said.append(" / ".join(values) if len(which) == 1 else f"{term} {' / '.join(values)}")
-        found.setdefault(", ".join(said), []).append(arm)
-    return {value: tuple(arms) for value, arms in found.items()}
+                parts.append(values if len(names) == 1 else f"{name} {values}")
+        arms.setdefault(", ".join(parts), []).append(arm)
+    return {value: tuple(titles) for value, titles in arms.items()}
 
 
-def _overlapping(terms: Mapping[str, Sequence[Mapping[Term, str]]]) -> tuple[str, ...]:
-    """Arms with a run that stood beside another on one worker; the term is `worker|begin|end` in seconds."""
-    spans: dict[str, list[tuple[float, float, str]]] = {}
-    for arm, runs in terms.items():
-        for run in runs:
-            worker, _, span = run.get("worker time", "").partition("|")
-            begin, _, end = span.partition("|")
-            if worker and begin and end:
-                spans.setdefault(worker, []).append((float(begin), float(end), arm))
-    beside: dict[str, None] = {}
-    for those in spans.values():
-        latest, its = float("-inf"), ""
-        for start, stop, name in sorted(those):
-            if start < latest:
-                beside |= {its: None, name: None}
-            if stop > latest:
-                latest, its = stop, name
-    return tuple(beside)
+DATA = (ConfounderKind.DATASET, ConfounderKind.DATASET_VERSION)
+TIME = (ConfounderKind.DEVICE, ConfounderKind.PRECISION)
+MEMORY = (*TIME, ConfounderKind.MEMORY_MEASURE)
+OF_FIELDS: Mapping[str, tuple[ConfounderKind, ...]] = {
+    "loss": DATA,
+    "train_loss": DATA,
+    "peak": MEMORY,
+    "train": TIME,
+    "wall": TIME,
+    "speed": TIME,
+}
+"""What confounds a number of a list of runs, by its field; every fraction is a score, other fields depend on nothing
+but the run."""
+
+
+def field_confounder(field: Field, run: RunConditions, baseline: RunConditions) -> ConfounderKind | None:
+    """What keeps a number of a run from being compared with the baseline's, the gravest; None where nothing does.
+
+    What a cost or a score depends on must be known; for the version of the data it is enough that the known ones agree.
+    """
+    kinds = (ConfounderKind.METRIC, *DATA) if field.kind == "fraction" else OF_FIELDS.get(field.name, ())
+    for kind in kinds:
+        for name in CONDITIONS[kind]:
+            own, other = run.get(name, UNKNOWN), baseline.get(name, UNKNOWN)
+            unknown = UNKNOWN in (own, other)
+            if (unknown and kind not in UNKNOWN_IS_EQUAL) or (not unknown and own != other):
+                return kind
+    return None
+
+
+def measured_alike(runs: Sequence[RunConditions], kinds: Sequence[ConfounderKind]) -> bool:
+    """All runs have the same known value of each of the conditions behind some kinds."""
+    names = [name for kind in kinds for name in CONDITIONS[kind]]
+    return all(name in run and run[name] == runs[0].get(name) for run in runs for name in names)

@@ -1,6 +1,6 @@
-"""What an arm cost, over its seeds."""
+"""What an arm costs, over its seeds."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,27 +20,54 @@ class Spread:
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
         """Mean, smallest and largest; raises ValueError for none."""
-        seen = np.fromiter(values, dtype=np.float64)
-        return cls(float(seen.mean()), float(seen.min()), float(seen.max()))
+        numbers = np.fromiter(values, dtype=np.float64)
+        return cls(float(numbers.mean()), float(numbers.min()), float(numbers.max()))
+
+
+COSTS = ("peak_bytes", "train_seconds", "trainable_parameters", "artifact_bytes")
+"""What is known of any run, also of an imported one. Bytes and seconds."""
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What an arm cost, over its succeeded seeds. Bytes and seconds."""
+class ArmCosts:
+    """What an arm of any runs cost, over its runs with a result. Bytes and seconds; None where no run reports it."""
+
+    peak_bytes: Spread | None
+    train_seconds: Spread | None
+    trainable_parameters: int | None
+    artifact_bytes: int | None
+
+    @classmethod
+    def of_any(cls, runs: Sequence[Mapping[str, float]]) -> "ArmCosts":
+        """From the costs of each run, by the names of COSTS."""
+        values = {name: [run[name] for run in runs if name in run] for name in COSTS}
+        spreads = {name: Spread.of(known) if known else None for name, known in values.items()}
+        parameters, file = spreads["trainable_parameters"], spreads["artifact_bytes"]
+        return cls(
+            peak_bytes=spreads["peak_bytes"],
+            train_seconds=spreads["train_seconds"],
+            trainable_parameters=round(parameters.mean) if parameters else None,
+            artifact_bytes=round(file.mean) if file else None,
+        )
+
+
+@dataclass(frozen=True)
+class Costs(ArmCosts):
+    """What an arm of a study cost, over its succeeded seeds."""
 
     peak_bytes: Spread
+    train_seconds: Spread
+    trainable_parameters: int
+    artifact_bytes: int
     weights_bytes: float
     gradients_bytes: float
     optimizer_bytes: float
     rest_bytes: float
-    train_seconds: Spread
     wall_seconds: Spread
     clocks: dict[str, float]
-    """Mean seconds by phase, names of `metrics.Clocks`."""
+    """Mean seconds by phase, names of `Clocks`."""
     tokens_per_second: float
-    trainable_parameters: int
     total_parameters: int
-    artifact_bytes: int
     owner_bytes: dict[Owner, float] | None = None
     """Mean bytes by owner at the peak of a steady step; None where a run has no ledger."""
     train_peak_bytes: float = 0.0
@@ -50,8 +77,8 @@ class Costs:
     def of(cls, results: Sequence[RunResult]) -> "Costs":
         """From the results of an arm's succeeded seeds, at least one."""
 
-        def memory(of: Callable[[Memory], float]) -> float:
-            return float(np.mean([of(r.memory) for r in results]))
+        def memory(read: Callable[[Memory], float]) -> float:
+            return float(np.mean([read(r.memory) for r in results]))
 
         first = results[0]
         return cls(

@@ -23,7 +23,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.study import RunOutcome, StudyComparison
+from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import mcnemar
 from app.domain.tasks import METRICS
 

@@ -37,22 +37,38 @@ Scores = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 INTERIM_LOOK_FACTOR = 0.2
-"""The chance to be fooled of a further look at a study that has grown, of that of the look before."""
+"""The error rate of each further interim look at a study that has grown, as a share of that of the look before."""
 ROUNDING = 1e-9
 """A standard deviation below this share of the scores' range is rounding, not chance."""
 
 
+SCORE_RANGE = 1.0
+"""Scores lie between 0 and 1: a wider interval carries no information."""
+DIFFERENCE_RANGE = 2.0
+"""Differences of scores lie between −1 and 1."""
+
+
 @dataclass(frozen=True)
 class ScoreInterval:
-    """An arm's own mean, with its interval over items and seeds."""
+    """An arm's mean score, with its interval over items and seeds."""
 
     mean: float
     low: float
     high: float
     seeds: int
     """1: the interval covers the items only."""
-    items: int
-    """1: nothing is known of other items, the interval is infinite."""
+    items: int | None
+    """1, or None where their number is unknown: nothing is known of other items, and the interval is infinite."""
+
+    @property
+    def usable(self) -> bool:
+        """The interval is no wider than the scale of the score."""
+        return self.high - self.low <= SCORE_RANGE
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval."""
+        return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,11 @@ class Difference:
     def high(self) -> float:
         """Upper end of the interval."""
         return self.delta + self.half_width
+
+    @property
+    def usable(self) -> bool:
+        """The interval is no wider than the scale of a difference."""
+        return self.high - self.low <= DIFFERENCE_RANGE
 
     @property
     def excludes_zero(self) -> bool:

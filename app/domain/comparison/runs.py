@@ -1,350 +1,268 @@
-"""Any runs held against each other, of one study or of many, of here or of elsewhere.
+"""The comparison of any runs: of one study or of several, trained here or imported.
 
 Pure: runs in, comparison out. Runs that differ by their seed alone are one arm, and then the statistics of `verdict.py`
-apply as they do in a study. What a study would have held equal was not promised here: it is looked for
-(`app.domain.comparison.confounders`), and what it takes away is taken away. Between different test items there is no
-verdict; across devices there is no winner in memory or time.
+apply as they do in a study. What a study fixes beforehand is looked for here (`app.domain.comparison.confounders`):
+between different test items there is no verdict; across devices there is no winner in memory or time.
 
-Results from elsewhere mostly lack scores of single items. Where the test set is the same by name and number, their
-difference gets an interval that takes the items as independent (`app.domain.comparison.proportions`): it is wide, it
-covers the items only, and so its word is a hint at best, never better or worse.
+Imported results mostly lack per-item scores. Where the test set is the same by name and number of items, their
+difference gets an interval that treats the items as independent (`app.domain.comparison.proportions`): it is wide, it
+covers the items only, and so its verdict is a hint at best.
 """
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.candidates import Candidate, grouped, titles
-from app.domain.comparison.confounders import Obstacle, Term, What, obstacles
-from app.domain.comparison.costs import Spread
-from app.domain.comparison.intervals import CONFIDENCE
-from app.domain.comparison.proportions import UnpairedDifference, newcombe, wilson
-from app.domain.comparison.study import POINT
-from app.domain.comparison.verdict import Difference, Needs, VerdictKind, judge, mcnemar, score_interval, word
-from app.domain.methods import Family
-
-COSTS = ("peak_bytes", "train_seconds", "trainable_parameters", "file_bytes")
-"""What an arm costs, by name; bytes and seconds."""
-SAME_MEMORY: tuple[Term, ...] = ("device", "precision", "memory measure")
-SAME_TIME: tuple[Term, ...] = ("device", "precision")
-"""What must be one and known, so that memory and times are held against each other."""
-
-
-@dataclass(frozen=True)
-class Own:
-    """An arm's mean score with its interval."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    """None where nothing is known of its items."""
+from app.domain.comparison.confounders import (
+    MEMORY,
+    TIME,
+    Confounder,
+    ConfounderKind,
+    find_confounders,
+    measured_alike,
+)
+from app.domain.comparison.costs import ArmCosts
+from app.domain.comparison.grouping import ComparedRun, arm_titles, group_by_seed
+from app.domain.comparison.intervals import CONFIDENCE, ScoreInterval, score_interval
+from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fills, overlapping
+from app.domain.comparison.proportions import newcombe, wilson
+from app.domain.comparison.verdict import (
+    ArmVerdict,
+    Basis,
+    Reason,
+    VerdictKind,
+    judge,
+    mcnemar,
+    verdict_of_shares,
+)
 
 
-@dataclass(frozen=True)
-class Against:
-    """An arm against the reference."""
-
-    kind: VerdictKind
-    basis: Literal["items", "shares", "none"]
-    """Item by item; from two shares of as many items, taken as independent; or not at all."""
-    difference: Difference | UnpairedDifference | None
-    why: What | None
-    """For `none`: what keeps it from being judged; None where one of them has no score yet."""
-    hint: VerdictKind | None = None
-    needs: Needs | None = None
-
-
-@dataclass(frozen=True)
-class ComparedArm:
+@dataclass(frozen=True, kw_only=True)
+class RunArm(ArmResult):
     """Runs that differ by their seed alone."""
 
-    title: str
-    runs: tuple[Candidate, ...]
-    hollow: int
-    """0 for a family's first arm, 1 for its second, 2 and more for others: how its marker is filled."""
-    is_reference: bool
-    score: Own | None
-    costs: Mapping[str, Spread]
-    against: Against | None
-    """None for the reference itself, and for what is compared with nothing."""
+    runs: tuple[ComparedRun, ...]
 
     @property
-    def first(self) -> Candidate:
-        """What is the same of all its runs is read off the first."""
+    def first(self) -> ComparedRun:
+        """What all its runs share is read off the first."""
         return self.runs[0]
 
     @property
-    def family(self) -> Family:
-        """Of its method."""
-        return self.first.family
-
-    @property
     def imported(self) -> bool:
-        """It was measured elsewhere."""
-        return self.first.imported
+        """It was not trained here."""
+        return bool(self.first.collection)
 
     @property
-    def scored(self) -> tuple[Candidate, ...]:
+    def scored(self) -> tuple[ComparedRun, ...]:
         """Runs with a score."""
-        return tuple(run for run in self.runs if run.score is not None)
-
-    @property
-    def seeds(self) -> int:
-        """How many seeds have a score."""
-        return len(self.scored)
+        return _scored(self.runs)
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two single runs on the same items that are right or wrong."""
+    """Two single runs on the same items, each right or wrong."""
 
-    only_first: int
+    only_arm: int
     """Items that only the arm gets right."""
     only_reference: int
     p_value: float
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Any runs, weighed."""
+@dataclass(frozen=True, kw_only=True)
+class RunComparison(Comparison[RunArm]):
+    """Any runs, compared."""
 
-    arms: tuple[ComparedArm, ...]
-    margin: float
-    """A fraction."""
-    confidence: float
-    """Of all verdicts together."""
-    obstacles: tuple[Obstacle, ...]
-    """What makes them incomparable, the gravest first."""
     scores_comparable: bool
     """All scores are of the same items by the same metric."""
-    memory_comparable: bool
-    times_comparable: bool
     mcnemar: McNemar | None
 
     @property
-    def reference(self) -> ComparedArm:
-        """The arm that the others are held against."""
-        return next(arm for arm in self.arms if arm.is_reference)
-
-    @property
-    def metric(self) -> str:
-        """Of the reference."""
-        return self.reference.first.metric
-
-    @property
-    def runs(self) -> tuple[Candidate, ...]:
+    def runs(self) -> tuple[ComparedRun, ...]:
         """Every run of every arm."""
         return tuple(run for arm in self.arms for run in arm.runs)
 
     @property
     def settings(self) -> dict[str, tuple[str, ...]]:
-        """Every setting by name, with its value for each arm; empty where an arm has it not."""
+        """Every setting by name, with its value for each arm; empty where an arm lacks it."""
         names = dict.fromkeys(name for arm in self.arms for name in arm.first.settings)
         return {name: tuple(arm.first.settings.get(name, "") for arm in self.arms) for name in names}
 
-    def differing(self) -> dict[str, tuple[str, ...]]:
+    @property
+    def differing_settings(self) -> dict[str, tuple[str, ...]]:
         """The settings that are not the same for all."""
         return {name: values for name, values in self.settings.items() if len(set(values)) > 1}
 
 
-def weigh(
-    candidates: Sequence[Candidate],
+def compare_runs(
+    runs: Sequence[ComparedRun],
     *,
     reference: int | None = None,
     margin_points: float = 1.0,
-    named: Collection[int] | None = None,
+    predeclared: AbstractSet[int] | None = None,
     confidence: float = CONFIDENCE,
-) -> Compared:
-    """Hold runs against each other. `reference` is a run of the arm that the others are held against; without one it is
-    the first full fine-tuning that has a score, else the first arm that has one. `named` are the runs of the arm that
-    was named as the reference before any of them began: if another is taken, that is an obstacle. None where nobody
-    named one. `confidence` is that of all verdicts together. ValueError for no runs, a run that is there twice, or a
-    reference that is not among them."""
-    if not candidates:
+) -> RunComparison:
+    """Compare any runs.
+
+    `reference` is a run of the reference arm; without one it is the first full fine-tuning that has a score, else the
+    first arm that has one. `predeclared` are the runs of the arm that a study named as its reference before any of them
+    began: choosing another is a confounder; None where no study named one. `confidence` is that of all verdicts
+    together. ValueError for no runs, a run that occurs twice, or a reference that is not among them.
+    """
+    if not runs:
         raise ValueError("there are no runs to compare")
-    if len({run.run_id for run in candidates}) < len(candidates):
-        raise ValueError("a run is there twice")
-    groups = grouped(candidates)
-    names = titles(groups)
+    if len({run.run_id for run in runs}) < len(runs):
+        raise ValueError("a run occurs twice")
+    groups = group_by_seed(runs)
+    titles = arm_titles(groups)
     chosen = _reference(groups, reference)
     margin = margin_points * POINT
-    judged = _judged(groups, names, chosen, margin, confidence)
-    seen: Counter[Family] = Counter()
-    arms = []
-    for place, (group, name) in enumerate(zip(groups, names, strict=True)):
-        family = group[0].family
-        arms.append(
-            ComparedArm(
-                title=name,
-                runs=group,
-                hollow=seen[family],
-                is_reference=place == chosen,
-                score=_own(group),
-                costs=_costs(group),
-                against=judged.get(name),
-            )
+    verdicts = _verdicts(dict(zip(titles, groups, strict=True)), titles[chosen], margin, confidence)
+    arms = tuple(
+        RunArm(
+            title=title,
+            family=group[0].family,
+            hollow=hollow,
+            is_reference=place == chosen,
+            runs=group,
+            score=_score(group),
+            verdict=verdicts.get(title),
+            costs=ArmCosts.of_any([run.costs for run in group]),
         )
-        seen[family] += 1
-    done = [run for run in candidates if run.score is not None]
-    terms = {arm.title: [run.terms for run in arm.scored] for arm in arms if arm.scored}
-    found = obstacles(terms, _facts(arms, named if len(arms) > 1 else None))
-    return Compared(
-        arms=tuple(arms),
+        for place, (group, title, hollow) in enumerate(
+            zip(groups, titles, marker_fills(group[0].family for group in groups), strict=True)
+        )
+    )
+    scored = _scored(runs)
+    confounders = _confounders(arms, predeclared if len(arms) > 1 else None)
+    conditions = [run.conditions for run in scored]
+    overlapped = any(confounder.kind is ConfounderKind.OVERLAP for confounder in confounders)
+    return RunComparison(
+        arms=arms,
+        metric=groups[chosen][0].metric,
         margin=margin,
         confidence=confidence,
-        obstacles=found,
-        scores_comparable=len({_items_key(run) for run in done}) <= 1 and all(map(_items_key, done)),
-        memory_comparable=_one(done, SAME_MEMORY),
-        times_comparable=_one(done, SAME_TIME) and not any(o.what is What.OVERLAP for o in found),
+        confounders=confounders,
+        memory_comparable=measured_alike(conditions, MEMORY),
+        times_comparable=measured_alike(conditions, TIME) and not overlapped,
+        scores_comparable=len({run.items_key for run in scored}) <= 1 and all(run.items_key for run in scored),
         mcnemar=_mcnemar(arms),
     )
 
 
-def _reference(groups: Sequence[tuple[Candidate, ...]], wanted: int | None) -> int:
+def _scored(runs: Iterable[ComparedRun]) -> tuple[ComparedRun, ...]:
+    return tuple(run for run in runs if run.score is not None)
+
+
+def _reference(groups: Sequence[tuple[ComparedRun, ...]], wanted: int | None) -> int:
     if wanted is not None:
         for place, group in enumerate(groups):
             if any(run.run_id == wanted for run in group):
                 return place
         raise ValueError(f"the reference, run {wanted}, is not among the runs")
-    scored = [place for place, group in enumerate(groups) if any(run.score is not None for run in group)]
+    scored = [place for place, group in enumerate(groups) if _scored(group)]
     full = [place for place in scored if groups[place][0].method == "full"]
     return (full or scored or [0])[0]
 
 
-def _judged(
-    groups: Sequence[tuple[Candidate, ...]], names: Sequence[str], reference: int, margin: float, confidence: float
-) -> dict[str, Against]:
-    """Each arm but the reference. Holm's order is over all that are judged, however they are."""
-    base = [run for run in groups[reference] if run.score is not None]
-    others = {
-        name: [run for run in group if run.score is not None]
-        for place, (name, group) in enumerate(zip(names, groups, strict=True))
-        if place != reference
-    }
-    bases = {name: _basis(runs, base) for name, runs in others.items()}
-    by_item = {name: matrix(runs) for name, runs in others.items() if bases[name] == "items"}
-    by_share = [name for name in others if bases[name] == "shares"]
-    title = names[reference]
-    scores, further = by_item | {title: matrix(base)} if by_item else {}, len(by_share)
-    verdicts = judge(scores, title, margin, further=further, confidence=confidence) if by_item else {}
-    each = 1 - (1 - confidence) / max(len(by_item) + further, 1)
-    found = {}
-    for name, runs in others.items():
-        basis = bases[name]
-        if basis == "items":
-            verdict = verdicts[name]
-            found[name] = Against(verdict.kind, "items", verdict.difference, None, verdict.hint, verdict.needs)
-        elif basis == "shares":
-            found[name] = _by_share(runs, base, margin, each)
-        else:
-            found[name] = Against(VerdictKind.NONE, "none", None, basis)
-    return found
+def _verdicts(
+    groups: Mapping[str, tuple[ComparedRun, ...]], reference: str, margin: float, confidence: float
+) -> dict[str, ArmVerdict]:
+    """Of each arm but the reference. Holm's order counts all that are judged, whatever their basis."""
+    base = _scored(groups[reference])
+    others = {title: _scored(group) for title, group in groups.items() if title != reference}
+    bases = {title: _basis(runs, base) for title, runs in others.items()}
+    by_item = {title: score_matrix(runs) for title, runs in others.items() if bases[title] is Basis.ITEMS}
+    by_share = [title for title in others if bases[title] is Basis.SHARES]
+    verdicts = {}
+    if by_item:
+        scores = by_item | {reference: score_matrix(base)}
+        verdicts = judge(scores, reference, margin, further=len(by_share), confidence=confidence)
+    each = 1 - (1 - confidence) / max(len(by_item) + len(by_share), 1)
+    for title, runs in others.items():
+        basis = bases[title]
+        if basis is Basis.SHARES:
+            items = runs[0].items or 1
+            shares = newcombe(_mean(runs), items, _mean(base), items, each, seeds=(len(runs), len(base)))
+            verdicts[title] = verdict_of_shares(shares, margin)
+        elif isinstance(basis, ConfounderKind):
+            verdicts[title] = ArmVerdict(VerdictKind.NONE, Reason.INCOMPARABLE, confounder=basis)
+        elif basis is None:
+            verdicts[title] = ArmVerdict(VerdictKind.NONE, Reason.NO_RESULT if base else Reason.NO_REFERENCE_RESULT)
+    return verdicts
 
 
-def _basis(runs: Sequence[Candidate], base: Sequence[Candidate]) -> Literal["items", "shares"] | What | None:
-    """How two arms can be held against each other, or what is in the way; None where one has no score yet."""
+def _basis(runs: Sequence[ComparedRun], base: Sequence[ComparedRun]) -> Basis | ConfounderKind | None:
+    """What two arms can be compared by, or what rules that out; None where one has no score yet."""
     if not runs or not base:
         return None
     both = [*runs, *base]
     if len({run.metric for run in both}) > 1:
-        return What.METRIC
-    if len({run.terms["metric version"] for run in both if "metric version" in run.terms}) > 1:
-        return What.METRIC_VERSION
-    hashes = {run.items_hash for run in both}
-    if len(hashes) == 1 and "" not in hashes and all(run.scores is not None for run in both):
-        return "items" if min(len(run.scores) for run in both if run.scores is not None) > 1 else What.NO_ITEMS
-    sets = {(run.test_set, run.items) for run in both}
-    known = all(run.test_set and run.items for run in both)
-    if len(sets) == 1 and known:
-        return "shares"
-    return What.TEST_ITEMS if all(map(_items_key, both)) else What.NO_ITEMS
+        return ConfounderKind.METRIC
+    if len({run.conditions["metric_version"] for run in both if "metric_version" in run.conditions}) > 1:
+        return ConfounderKind.METRIC_VERSION
+    if len({run.items_hash for run in both}) == 1 and all(run.items_hash and run.scores is not None for run in both):
+        several = min(len(run.scores) for run in both if run.scores is not None) > 1
+        return Basis.ITEMS if several else ConfounderKind.NO_ITEMS
+    if len({(run.test_set, run.items) for run in both}) == 1 and all(run.test_set and run.items for run in both):
+        return Basis.SHARES
+    return ConfounderKind.TEST_ITEMS if all(run.items_key for run in both) else ConfounderKind.NO_ITEMS
 
 
-def _by_share(runs: Sequence[Candidate], base: Sequence[Candidate], margin: float, confidence: float) -> Against:
-    """From what is known of shares: at best a hint, since nothing is known of seeds nor of single items."""
-    items = runs[0].items or 1
-    seen = newcombe(_mean(runs), items, _mean(base), items, confidence)
-    kind = word(seen.low, seen.high, margin)
-    if kind is VerdictKind.UNDECIDED:
-        return Against(kind, "shares", seen, None)
-    return Against(VerdictKind.HINT, "shares", seen, None, hint=kind)
-
-
-def matrix(runs: Sequence[Candidate]) -> NDArray[np.float64]:
-    """Scores, [S, N]."""
+def score_matrix(runs: Sequence[ComparedRun]) -> NDArray[np.float64]:
+    """Per-item scores, [S, N]."""
     return np.stack([run.scores for run in runs if run.scores is not None])
 
 
-def _mean(runs: Sequence[Candidate]) -> float:
+def _mean(runs: Sequence[ComparedRun]) -> float:
     return float(np.mean([run.score for run in runs if run.score is not None]))
 
 
-def _own(group: Sequence[Candidate]) -> Own | None:
-    """An arm's own mean. With scores of items its interval covers items and seeds, else the items alone."""
-    runs = [run for run in group if run.score is not None]
+def _score(group: Sequence[ComparedRun]) -> ScoreInterval | None:
+    """An arm's mean. With per-item scores its interval covers items and seeds, else the items alone."""
+    runs = _scored(group)
     if not runs:
         return None
     if all(run.scores is not None for run in runs) and len({run.items_hash for run in runs}) == 1:
-        found = score_interval(matrix(runs))
-        return Own(found.mean, found.low, found.high) if found.items > 1 else Own(found.mean, None, None)
+        return score_interval(score_matrix(runs))
     mean, items = _mean(runs), {run.items for run in runs}
-    if len(items) == 1 and (n := items.pop()):
-        share = wilson(mean, n)
-        return Own(mean, share.low, share.high)
-    return Own(mean, None, None)
+    n = items.pop() if len(items) == 1 else None
+    interval = wilson(mean, n) if n else ScoreInterval(mean, -inf, inf, 1, None)
+    return ScoreInterval(mean, interval.low, interval.high, len(runs), n)
 
 
-def _costs(group: Sequence[Candidate]) -> dict[str, Spread]:
-    seen = {name: [run.costs[name] for run in group if name in run.costs] for name in COSTS}
-    return {name: Spread.of(values) for name, values in seen.items() if values}
-
-
-def _items_key(run: Candidate) -> str:
-    """Which items by which metric; empty where nobody knows."""
-    which = run.items_hash or (f"{run.test_set}, {run.items}" if run.test_set and run.items else "")
-    return f"{run.metric}: {which}" if which else ""
-
-
-def _one(runs: Sequence[Candidate], terms: Sequence[Term]) -> bool:
-    """All have the same value of each, and it is known."""
-    return all(len({run.terms.get(term, "") for run in runs}) == 1 and runs[0].terms.get(term) for term in terms)
-
-
-def _facts(arms: Sequence[ComparedArm], named: Collection[int] | None) -> dict[What, list[str]]:
-    """What is so of some arms, beside what they were made under."""
+def _confounders(arms: Sequence[RunArm], predeclared: AbstractSet[int] | None) -> tuple[Confounder, ...]:
     scored = [arm for arm in arms if arm.scored]
-    keys = {_items_key(run) for arm in scored for run in arm.scored}
-    facts: dict[What, list[str]] = {
-        What.TEST_ITEMS: [arm.title for arm in scored] if len({key for key in keys if key}) > 1 else [],
-        What.NO_ITEMS: [arm.title for arm in scored if not all(map(_items_key, arm.scored))],
-        What.IMPORTED: [arm.title for arm in arms if arm.imported],
-        What.REFERENCE: [arm.title for arm in arms if named is not None and _chosen_later(arm, named)],
-        What.UNTUNED: [arm.title for arm in scored if not arm.first.tuned],
-        What.ONE_SEED: [arm.title for arm in scored if arm.seeds == 1],
+    keys = {run.items_key for arm in scored for run in arm.scored if run.items_key}
+    facts: dict[ConfounderKind, Sequence[str]] = {
+        ConfounderKind.TEST_ITEMS: [arm.title for arm in scored] if len(keys) > 1 else [],
+        ConfounderKind.NO_ITEMS: [arm.title for arm in scored if not all(run.items_key for run in arm.scored)],
+        ConfounderKind.OVERLAP: overlapping({arm.title: arm.scored for arm in scored}),
+        ConfounderKind.IMPORTED: [arm.title for arm in arms if arm.imported],
+        ConfounderKind.REFERENCE: [
+            arm.title
+            for arm in arms
+            if arm.is_reference and predeclared is not None and predeclared.isdisjoint(run.run_id for run in arm.runs)
+        ],
+        ConfounderKind.UNTUNED: [arm.title for arm in scored if not arm.first.tuned],
+        ConfounderKind.ONE_SEED: [arm.title for arm in scored if len(arm.scored) == 1],
     }
-    return facts
+    return find_confounders({arm.title: [run.conditions for run in arm.scored] for arm in scored}, facts)
 
 
-def _chosen_later(arm: ComparedArm, named: Collection[int]) -> bool:
-    """It is the reference, and another was named before the runs began."""
-    return arm.is_reference and not any(run.run_id in named for run in arm.runs)
-
-
-def _mcnemar(arms: Sequence[ComparedArm]) -> McNemar | None:
+def _mcnemar(arms: Sequence[RunArm]) -> McNemar | None:
     """Of two single runs whose items are right or wrong."""
-    if len(arms) != 2 or any(len(arm.runs) != 1 or arm.first.scores is None for arm in arms):
+    if len(arms) != 2 or any(len(arm.runs) != 1 for arm in arms):
         return None
-    [arm] = [arm for arm in arms if not arm.is_reference]
-    [base] = [arm for arm in arms if arm.is_reference]
-    if arm.against is None or arm.against.basis != "items":
+    [arm], [base] = ([arm for arm in arms if arm.is_reference is which] for which in (False, True))
+    scores, other = arm.first.scores, base.first.scores
+    if arm.verdict is None or arm.verdict.basis is not Basis.ITEMS or scores is None or other is None:
         return None
-    right, other = arm.first.scores, base.first.scores
-    assert right is not None and other is not None  # noqa: S101  (looked at above)
-    if not set(np.unique(np.concatenate([right, other]))) <= {0.0, 1.0}:
+    if not set(np.unique(np.concatenate([scores, other]))) <= {0.0, 1.0}:
         return None
-    first, second = right == 1, other == 1
-    return McNemar(int((first & ~second).sum()), int((second & ~first).sum()), mcnemar(first, second))
+    right, other_right = scores == 1, other == 1
+    return McNemar(int((right & ~other_right).sum()), int((other_right & ~right).sum()), mcnemar(right, other_right))

@@ -1,23 +1,23 @@
-"""The verdict: each arm of a study against the reference arm, in one word that its interval alone implies.
+"""The verdict: each arm compared with the reference arm, in one word that its interval alone implies.
 
     within      the interval lies inside ±margin: a difference, if there is one, is too small to matter
     better      it lies above 0, and not inside the margin
     worse       it lies below 0, and not inside the margin
     undecided   the rest, with the seeds or items that would decide
-    hint        one seed: would have been one of the first three, but says nothing of other seeds
-    none        too few runs or items for an interval
+    hint        one seed, or no per-item scores: the items alone imply one of the first three; other seeds are unknown
+    none        too few runs or items for an interval, or scores that do not compare
 
-Several arms are several chances to be fooled. Holm 1979 ("A simple sequentially rejective multiple test procedure")
-holds the chance that *any* arm without a true difference is called better or worse at 5 %: of k arms, the one with the
-smallest p-value gets an interval of confidence 1 − 0.05/k, the next 1 − 0.05/(k−1), and so on while they exclude 0;
-from the first that does not, all have its confidence. Two seeds know their variance too badly for that: with thousands
-of items and four arms it is 8 % (docs/measuring.md), so compare several arms with three seeds or more. "Within" is two
-one-sided tests at half of that level, so each such word is wrong in at most 2.5 % of the cases in which the true
+Several arms are several chances of a false positive. Holm 1979 ("A simple sequentially rejective multiple test
+procedure") bounds at 5 % the chance that *any* arm without a true difference is called better or worse: of k arms, the
+one with the smallest p-value gets an interval of confidence 1 − 0.05/k, the next 1 − 0.05/(k−1), and so on while they
+exclude 0; from the first that does not, all have its confidence. Two seeds estimate their variance too poorly for that:
+with thousands of items and four arms it is 8 % (docs/measuring.md), so compare several arms with three seeds or more.
+"Within" is two one-sided tests at half of that level, so it is wrong in at most 2.5 % of the cases in which the true
 difference is at the margin or beyond.
 
-Several looks are several chances too: who adds seeds to an undecided study looks again. Each further look has a fifth
-of the chance of the one before (`confidence_after`): 5 %, 1 %, 0.2 %, so that all of them together have 6.25 % at most,
-however often one looks (simulated: docs/measuring.md).
+Interim looks are several chances too: adding seeds to an undecided study tests it again. Each further look has a fifth
+of the error rate of the one before (`confidence_after`): 5 %, 1 %, 0.2 %, so that all of them together have 6.25 % at
+most, however often a study is extended (simulated: docs/measuring.md).
 """
 
 from collections.abc import Mapping
@@ -27,37 +27,17 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.confounders import ConfounderKind
 from app.domain.comparison.distributions import binomial_below
 from app.domain.comparison.intervals import (
     CONFIDENCE,
     INTERIM_LOOK_FACTOR,
     Difference,
-    ScoreInterval,
     Scores,
     difference,
-    score_interval,
 )
-from app.domain.comparison.pareto import Better, pareto_front
-from app.domain.studies.power import Needs, detectable_difference, needs, observed_disagreement
-
-__all__ = [
-    "ArmVerdict",
-    "Better",
-    "Difference",
-    "Needs",
-    "ScoreInterval",
-    "Scores",
-    "VerdictKind",
-    "best_indistinguishable",
-    "confidence_after",
-    "detectable_difference",
-    "difference",
-    "judge",
-    "mcnemar",
-    "observed_disagreement",
-    "pareto_front",
-    "score_interval",
-]
+from app.domain.comparison.proportions import UnpairedDifference
+from app.domain.studies.power import Needs, needs
 
 
 class VerdictKind(StrEnum):
@@ -71,34 +51,60 @@ class VerdictKind(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True)
-class ArmVerdict:
-    """An arm against the reference."""
+class Basis(StrEnum):
+    """What a difference is computed from."""
 
-    kind: VerdictKind
-    difference: Difference | None
-    """At the confidence that Holm's correction gives this arm; None for `none`."""
-    margin: float
-    needs: Needs | None
-    """What would decide; for `undecided` and `hint`."""
-    reason: str
-    """A sentence: why this word."""
-    hint: VerdictKind | None = None
-    """For `hint`: the word that the items alone would give."""
+    ITEMS = "items"
+    """Per-item scores: crossed random effects over items and seeds."""
+    SHARES = "shares"
+    """Two proportions of as many items, for imported results without per-item scores (Newcombe 1998)."""
+
+
+class Reason(StrEnum):
+    """Why a verdict is what it is."""
+
+    INSIDE_MARGIN = "inside_margin"
+    ABOVE_ZERO = "above_zero"
+    BELOW_ZERO = "below_zero"
+    CROSSES_MARGIN = "crosses_margin"
+    ONE_SEED = "one_seed"
+    NO_ITEM_SCORES = "no_item_scores"
+    NO_RESULT = "no_result"
+    NO_REFERENCE_RESULT = "no_reference_result"
+    ONE_ITEM = "one_item"
+    INCOMPARABLE = "incomparable"
+    """`ArmVerdict.confounder` rules a verdict out."""
 
 
 REASONS = {
-    VerdictKind.WITHIN: "The whole interval lies inside the margin.",
-    VerdictKind.BETTER: "The whole interval lies above zero.",
-    VerdictKind.WORSE: "The whole interval lies below zero.",
-    VerdictKind.UNDECIDED: "The interval includes zero and reaches beyond the margin.",
+    VerdictKind.WITHIN: Reason.INSIDE_MARGIN,
+    VerdictKind.BETTER: Reason.ABOVE_ZERO,
+    VerdictKind.WORSE: Reason.BELOW_ZERO,
+    VerdictKind.UNDECIDED: Reason.CROSSES_MARGIN,
 }
-ONE_SEED = "For this one seed only: an arm has a single seed, so what another seed would change is unknown."
 
 
-def confidence_after(looks: int) -> float:
-    """The confidence of a study's verdict that had so many before: 95 %, 99 %, 99.8 %."""
-    return 1 - (1 - CONFIDENCE) * INTERIM_LOOK_FACTOR**looks
+@dataclass(frozen=True)
+class ArmVerdict:
+    """An arm compared with the reference."""
+
+    kind: VerdictKind
+    reason: Reason
+    difference: Difference | UnpairedDifference | None = None
+    """At the confidence that the correction for several arms gives this one; None for `none`."""
+    basis: Basis | None = None
+    """None for `none`."""
+    needs: Needs | None = None
+    """What would decide; for `undecided` and `hint` with per-item scores."""
+    hint: VerdictKind | None = None
+    """For `hint`: the word that the items alone imply."""
+    confounder: ConfounderKind | None = None
+    """For `none`: what rules a verdict out."""
+
+
+def confidence_after(interim_looks: int) -> float:
+    """The confidence of a study's verdicts after so many interim looks: 95 %, 99 %, 99.8 %."""
+    return 1 - (1 - CONFIDENCE) * INTERIM_LOOK_FACTOR**interim_looks
 
 
 def judge(
@@ -113,23 +119,21 @@ def judge(
 
     `arms` holds [S, N] scores by arm, on the same items in the same order; an arm without finished runs is empty
     (shape [0, …]). `margin` is in the metric's unit (0.02 is 2 points) and above 0. ValueError if items do not match.
-    Arms with one seed stand last in Holm's order and never count as different. `further` is how many more arms are held
-    against the same reference by other means: they count among the chances to be fooled. `confidence` is that of all
-    of them together.
+    Arms with one seed come last in Holm's order and never count as different. `further` is how many more arms are
+    compared with the same reference by other means: the correction counts them too. `confidence` is that of all of
+    them together.
     """
     if not margin > 0:
         raise ValueError(f"the margin is {margin}: it must be above 0")
     others = [name for name in arms if name != reference]
     base = arms.get(reference)
-    missing = {name: why for name in others if (why := _too_few(arms[name], base, name, reference))}
+    missing = {name: reason for name in others if (reason := _no_interval(arms[name], base))}
     plain = {
         name: difference(arms[name], base, confidence) for name in others if name not in missing and base is not None
     }
     corrected = holm(plain, further, confidence)
     return {
-        name: ArmVerdict(VerdictKind.NONE, None, margin, None, missing[name])
-        if name in missing
-        else _verdict(corrected[name], margin)
+        name: ArmVerdict(VerdictKind.NONE, missing[name]) if name in missing else _verdict(corrected[name], margin)
         for name in others
     }
 
@@ -151,7 +155,7 @@ def holm(
 
 
 def word(low: float, high: float, margin: float) -> VerdictKind:
-    """What an interval alone says: within, better, worse or undecided."""
+    """What an interval alone implies: within, better, worse or undecided."""
     if -margin <= low and high <= margin:
         return VerdictKind.WITHIN
     if low > 0:
@@ -162,11 +166,11 @@ def word(low: float, high: float, margin: float) -> VerdictKind:
 
 
 def best_indistinguishable(arms: Mapping[str, Scores], confidence: float = CONFIDENCE) -> list[str]:
-    """The arm with the highest mean and all that cannot be told apart from it, in the order given.
+    """The arm with the highest mean and all that are not significantly different from it, in the order given.
 
-    The best is found in the same data, so every other gets the same confidence, 1 − 0.05/(k−1), and the arm that is
+    The best is chosen from the same data, so every other gets the same confidence, 1 − 0.05/(k−1), and the arm that is
     truly best is left out of at most 2.5 % of such sets (multiple comparisons with the best, Hsu 1984). An arm with one
-    seed cannot be told apart from any. Arms without runs are left out.
+    seed is never significantly different. Arms without runs are left out.
     """
     scored = {name: np.asarray(scores, dtype=np.float64) for name, scores in arms.items() if len(scores)}
     if not scored:
@@ -174,18 +178,18 @@ def best_indistinguishable(arms: Mapping[str, Scores], confidence: float = CONFI
     best = max(scored, key=lambda name: float(scored[name].mean()))
     each = 1 - (1 - confidence) / max(len(scored) - 1, 1)
 
-    def told_apart(name: str) -> bool:
-        seen = difference(scored[name], scored[best], each)
-        return seen.excludes_zero and not seen.one_seed
+    def differs(name: str) -> bool:
+        from_best = difference(scored[name], scored[best], each)
+        return from_best.excludes_zero and not from_best.one_seed
 
-    return [name for name in scored if name == best or not told_apart(name)]
+    return [name for name in scored if name == best or not differs(name)]
 
 
 def mcnemar(arm_right: NDArray[np.bool_], reference_right: NDArray[np.bool_]) -> float:
     """Exact two-sided p-value that two single runs are equally often right, from [N] booleans on the same items.
 
-    Of the items that just one of the two gets right, each is a fair coin's throw if there is no difference (McNemar
-    1947): the binomial tail, doubled. 1 if they never differ. It says nothing of other seeds.
+    Of the items that only one of the two gets right, each is a fair coin toss if there is no difference (McNemar
+    1947): the binomial tail, doubled. 1 if they never differ. Other seeds are not covered.
     """
     arm, other = np.asarray(arm_right, dtype=bool), np.asarray(reference_right, dtype=bool)
     if arm.shape != other.shape or arm.ndim != 1:
@@ -194,22 +198,28 @@ def mcnemar(arm_right: NDArray[np.bool_], reference_right: NDArray[np.bool_]) ->
     return min(1.0, 2 * binomial_below(min(only_arm, only_other), only_arm + only_other, 0.5))
 
 
-def _verdict(seen: Difference, margin: float) -> ArmVerdict:
-    kind = word(seen.low, seen.high, margin)
+def _verdict(difference: Difference, margin: float) -> ArmVerdict:
+    kind = word(difference.low, difference.high, margin)
+    reason = Reason.ONE_SEED if difference.one_seed else REASONS[kind]
     if kind is VerdictKind.UNDECIDED:
-        reason = ONE_SEED if seen.one_seed else REASONS[kind]
-        return ArmVerdict(kind, seen, margin, needs(seen, margin), reason)
-    if seen.one_seed:
-        return ArmVerdict(VerdictKind.HINT, seen, margin, needs(seen, margin), ONE_SEED, hint=kind)
-    return ArmVerdict(kind, seen, margin, None, REASONS[kind])
+        return ArmVerdict(kind, reason, difference, Basis.ITEMS, needs(difference, margin))
+    if difference.one_seed:
+        return ArmVerdict(VerdictKind.HINT, reason, difference, Basis.ITEMS, needs(difference, margin), hint=kind)
+    return ArmVerdict(kind, reason, difference, Basis.ITEMS)
 
 
-def _too_few(arm: Scores, reference_scores: Scores | None, name: str, reference: str) -> str:
-    """Why there can be no interval, or nothing."""
-    if reference_scores is None or not len(reference_scores):
-        return f"The reference {reference} has no finished run yet."
+def verdict_of_shares(difference: UnpairedDifference, margin: float) -> ArmVerdict:
+    """A hint at best: without per-item scores nothing is known of seeds, nor of which items the two share."""
+    kind = word(difference.low, difference.high, margin)
+    if kind is VerdictKind.UNDECIDED:
+        return ArmVerdict(kind, Reason.CROSSES_MARGIN, difference, Basis.SHARES)
+    return ArmVerdict(VerdictKind.HINT, Reason.NO_ITEM_SCORES, difference, Basis.SHARES, hint=kind)
+
+
+def _no_interval(arm: Scores, reference: Scores | None) -> Reason | None:
+    """Why there can be no interval, or None."""
+    if reference is None or not len(reference):
+        return Reason.NO_REFERENCE_RESULT
     if not len(arm):
-        return f"{name} has no finished run yet."
-    if np.shape(reference_scores)[-1] < 2:
-        return "The test split has a single item, which says nothing of other items."
-    return ""
+        return Reason.NO_RESULT
+    return Reason.ONE_ITEM if np.shape(reference)[-1] < 2 else None

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app.web.api import (
     artifacts,
-    compare,
+    comparison,
     datasets,
     estimates,
     events,
@@ -36,7 +36,7 @@ for part in (
     uploads,
     datasets,
     imports,
-    compare,
+    comparison,
     workers,
 ):
     router.include_router(part.router)

@@ -1,260 +1,335 @@
-"""A comparison as JSON: the same numbers as on the study page. Fractions, bytes and seconds."""
+"""Comparisons as JSON, with the numbers and the sentences of the pages. Fractions, bytes and seconds."""
 
-from typing import Literal, Self
+from collections import Counter
+from collections.abc import Mapping
+from math import isfinite
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.domain.comparison.costs import Costs, Spread
+from app.domain.comparison.confounders import ConditionName, Confounder, ConfounderKind, Effect
+from app.domain.comparison.costs import ArmCosts, Costs, Spread
+from app.domain.comparison.intervals import ScoreInterval
+from app.domain.comparison.model import AnyComparison, ArmResult
+from app.domain.comparison.runs import McNemar, RunArm, RunComparison
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import ArmVerdict, ScoreInterval, VerdictKind
-from app.domain.studies.arm_tuning import ArmTuning
-from app.domain.tasks import MetricName
-from app.web.text import caveats, phrase
-from app.web.text.summary import plain
+from app.domain.comparison.verdict import Basis, Reason, VerdictKind
+from app.domain.methods import Family
+from app.domain.studies.arm_tuning import Rival
+from app.domain.studies.power import Needs
+from app.domain.studies.tuning import Trial
+from app.services import compare as compare_service
+from app.web.http.compare_query import SelectedRuns
+from app.web.http.dependencies import Reading
+from app.web.http.errors import problems
+from app.web.text import confounders as confounder_words
+from app.web.text.caveats import caveats
+from app.web.text.failures import failure_label
+from app.web.text.headline import headline, phrase, runs_headline, runs_lead, summary
+from app.web.text.lead import lead
+from app.web.text.verdict import (
+    plus_minus_text,
+    unusable_text,
+    verdict_label,
+    verdict_reason,
+    verdict_sentence,
+)
+
+router = APIRouter(tags=["compare"])
+
+Finite = Annotated[float | None, BeforeValidator(lambda end: end if end is None or isfinite(end) else None)]
 
 
-class EstimateOut(BaseModel):
+class ScoreOut(BaseModel):
     """A mean with its 95 % interval."""
 
     mean: float
-    low: float
-    high: float
+    low: Finite
+    high: Finite
     seeds: int
-    items: int
+    items: int | None
+    usable: bool
+    """False where the interval is wider than the scale of the score, and carries no information."""
+    note: str
+    """Why it is not usable: `1 seed and 3 test items give no usable interval`."""
 
     @classmethod
-    def of(cls, found: ScoreInterval) -> Self:
-        """From the domain."""
-        return cls(mean=found.mean, low=found.low, high=found.high, seeds=found.seeds, items=found.items)
-
-
-class SeedsAndItems(BaseModel):
-    """Seeds an arm, and test items."""
-
-    seeds: int
-    items: int
+    def of(cls, score: ScoreInterval | None) -> Self | None:
+        """With its note."""
+        return cls(**vars(score), usable=score.usable, note=unusable_text(score)) if score else None
 
 
 class VerdictOut(BaseModel):
-    """An arm against the reference; the interval is corrected for the number of arms (Holm)."""
+    """An arm compared with the reference; the interval is corrected for the number of arms."""
 
     kind: VerdictKind
-    reason: str
+    label: str
+    """The kind in words: `hint: worse`."""
+    sentence: str
+    reason: Reason
+    explanation: str
+    """The reason in words."""
+    basis: Basis | None
+    """Per-item scores, or two shares of as many items, treated as independent (Newcombe 1998)."""
+    hint: VerdictKind | None
+    """For `hint`: what the items alone imply."""
+    confounder: ConfounderKind | None
+    """For `none`: what rules a verdict out."""
     delta: float | None
-    low: float | None
-    high: float | None
+    low: Finite
+    high: Finite
     confidence: float | None
-    needed_seeds: int | None
-    """Seeds an arm that would decide at the variances seen."""
-    needed_items: int | None
-    """Test items that would decide with the present seeds."""
-    needed_together: SeedsAndItems | None
-    """Both, of a new study, where neither would decide alone."""
+    usable: bool
+    """False where there is no interval, or it is wider than the scale of a difference."""
+    needs: Needs | None
+    """Seeds or test items that would decide with ~50 % power."""
 
     @classmethod
-    def of(cls, found: ArmVerdict) -> Self:
-        """From the domain."""
-        seen, needs = found.difference, found.needs
+    def of(cls, comparison: AnyComparison, arm: ArmResult) -> Self | None:
+        """None for the reference."""
+        verdict, difference = arm.verdict, arm.difference
+        if verdict is None:
+            return None
         return cls(
-            kind=found.kind,
-            reason=found.reason,
-            delta=seen.delta if seen else None,
-            low=seen.low if seen else None,
-            high=seen.high if seen else None,
-            confidence=seen.confidence if seen else None,
-            needed_seeds=needs.seeds if needs else None,
-            needed_items=needs.items if needs else None,
-            needed_together=SeedsAndItems(seeds=needs.both[0], items=needs.both[1]) if needs and needs.both else None,
+            **{name: getattr(verdict, name) for name in ("kind", "reason", "basis", "hint", "confounder", "needs")},
+            **{name: getattr(difference, name, None) for name in ("delta", "low", "high", "confidence")},
+            usable=difference is not None and difference.usable,
+            label=verdict_label(verdict),
+            sentence=verdict_sentence(comparison, arm),
+            explanation=verdict_reason(comparison, arm),
         )
 
 
-class SpreadOut(BaseModel):
-    """A number over the succeeded seeds."""
+class ArmOut(BaseModel):
+    """An arm: runs that differ by their seed alone."""
 
-    mean: float
-    low: float
-    high: float
+    title: str
+    method: str
+    family: Family
+    reference: bool
+    runs: list[int]
+    statuses: dict[str, int]
+    """How many runs have each status."""
+    seeds: int
+    """Runs that succeeded."""
+    failed: str
+    """Why none has a score: `out of memory`; empty where one has, or none failed."""
+    score: ScoreOut | None
+    verdict: VerdictOut | None
+
+    @staticmethod
+    def common(comparison: AnyComparison, arm: ArmResult) -> dict[str, Any]:
+        """What arms of studies and of any runs share."""
+        return {
+            "title": arm.title,
+            "family": arm.family,
+            "reference": arm.is_reference,
+            "runs": [run.run_id for run in arm.runs],
+            "statuses": Counter(run.status.value for run in arm.runs),
+            "seeds": arm.score.seeds if arm.score else 0,
+            "failed": failure_label(arm.failure) if arm.failure and arm.score is None else "",
+            "score": ScoreOut.of(arm.score),
+            "verdict": VerdictOut.of(comparison, arm),
+            "costs": arm.costs,
+        }
+
+
+class RunArmOut(ArmOut):
+    """An arm of any runs."""
+
+    imported: bool
+    costs: ArmCosts
+    settings: Mapping[str, str]
 
     @classmethod
-    def of(cls, found: Spread) -> Self:
+    def of(cls, comparison: RunComparison, arm: RunArm) -> Self:
         """From the domain."""
-        return cls(mean=found.mean, low=found.low, high=found.high)
-
-
-class CostsOut(BaseModel):
-    """What an arm cost, mean over its succeeded seeds."""
-
-    peak_bytes: float
-    weights_bytes: float
-    gradients_bytes: float
-    optimizer_bytes: float
-    rest_bytes: float
-    train_seconds: float
-    wall_seconds: float
-    clocks: dict[str, float]
-    tokens_per_second: float
-    trainable_parameters: int
-    total_parameters: int
-    artifact_bytes: int
-
-    @classmethod
-    def of(cls, found: Costs) -> Self:
-        """From the domain."""
-        means = {name: getattr(found, name).mean for name in ("peak_bytes", "train_seconds", "wall_seconds")}
-        plain = {name: getattr(found, name) for name in cls.model_fields if name not in means}
-        return cls(**means, **plain)
+        first = arm.first
+        return cls(**cls.common(comparison, arm), method=first.method, imported=arm.imported, settings=first.settings)
 
 
 class TriedOut(BaseModel):
     """A rate that an arm tried in a round, mean over its seeds, on the validation split."""
 
-    learning_rate: float
-    round: int
-    score: float | None
-    """None where the metric needs generated text, or no trial ended well."""
-    loss: float | None
-    trials: list[int]
-    """Ids of the runs."""
-    failed: int
-
-
-class RivalOut(BaseModel):
-    """Another rate, which the validation split cannot tell from the chosen one; differences are fractions."""
-
     model_config = ConfigDict(from_attributes=True)
 
-    rate: float
-    behind: float
-    within: float
-    """Differences up to this one are chance."""
-    items: int
+    learning_rate: float = Field(validation_alias="rate")
+    round: int
+    score: float | None
+    """None where the metric needs generated text, or no trial succeeded."""
+    loss: float | None
+    trials: list[Annotated[int, BeforeValidator(lambda trial: trial.run_id if isinstance(trial, Trial) else trial)]]
+    """Ids of the runs."""
+    failed: int = Field(validation_alias="lost")
 
 
 class TuningOut(BaseModel):
-    """How an arm's rate was looked for."""
+    """The search for an arm's learning rate."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     chosen: float | None
     """None while there is none."""
     edge: Literal["smallest", "largest"] | None
     """The chosen rate is an end of those tried: a better one may lie beyond."""
-    rival: RivalOut | None
-    """The closest of the rates that could as well be the best; None where the best is told apart."""
-    failed: bool
+    rival: Rival | None
+    """The closest of the rates that are not significantly worse than the chosen one."""
+    failed: bool = Field(validation_alias="hopeless")
     """Every trial of a round failed: the arm has no runs."""
     steps: int
     tokens: int
     tried: list[TriedOut]
 
+
+class StudyArmOut(ArmOut):
+    """An arm of a study."""
+
+    learning_rate: float
+    tuning: TuningOut | None
+    """None without a search for learning rates."""
+    stopped: bool
+    costs: Costs | None
+    forgetting: Spread | None
+    """Rise of the loss on general text, nats per token."""
+
     @classmethod
-    def of(cls, found: ArmTuning) -> Self:
+    def of(cls, study: StudyComparison, arm: StudyArm) -> Self:
         """From the domain."""
-        tried = [
-            TriedOut(
-                learning_rate=one.rate,
-                round=one.round,
-                score=one.score,
-                loss=one.loss,
-                trials=[trial.run_id for trial in one.trials],
-                failed=one.lost,
-            )
-            for one in found.tried
-        ]
         return cls(
-            chosen=found.chosen,
-            edge=found.edge,
-            rival=RivalOut.model_validate(found.rival) if found.rival else None,
-            failed=found.hopeless,
-            steps=found.steps,
-            tokens=found.tokens,
-            tried=tried,
+            **cls.common(study, arm),
+            method=arm.spec.method.kind,
+            learning_rate=arm.learning_rate,
+            tuning=TuningOut.model_validate(arm.tuning) if arm.tuning else None,
+            stopped=arm.stopped,
+            forgetting=arm.forgetting,
         )
 
 
-class ArmOut(BaseModel):
-    """An arm, its score, its costs and its verdict."""
+class ConfounderOut(BaseModel):
+    """Something that makes arms incomparable, and what it rules out."""
 
-    name: str
-    method: str
-    reference: bool
-    learning_rate: float
-    tuning: TuningOut | None
-    """None where rates were not looked for."""
-    stopped: bool
-    runs: dict[str, int]
-    """How many runs are in each state."""
-    score: EstimateOut | None
-    """Of the comparison's metric."""
-    verdict: VerdictOut | None
-    costs: CostsOut | None
-    forgetting: SpreadOut | None
-    """Loss on general text less the untouched model's, nats per token: above zero, something was forgotten."""
+    kind: ConfounderKind
+    effect: Effect
+    differs: str
+    consequence: str
+    sentence: str
+    values: dict[str, tuple[str, ...]]
+    """Arms by the value that they have; an empty value is unknown, or the confounder either applies or not."""
 
     @classmethod
-    def of(cls, arm: StudyArm) -> Self:
-        """From the domain."""
-        states = [run.status.value for run in arm.runs]
+    def of(cls, confounder: Confounder, comparison: AnyComparison) -> Self:
+        """In words."""
         return cls(
-            name=arm.title,
-            method=arm.spec.method.kind,
-            reference=arm.is_reference,
-            learning_rate=arm.learning_rate,
-            tuning=TuningOut.of(arm.tuning) if arm.tuning else None,
-            stopped=arm.stopped,
-            runs={state: states.count(state) for state in dict.fromkeys(states)},
-            score=EstimateOut.of(arm.score) if arm.score else None,
-            verdict=VerdictOut.of(arm.verdict) if arm.verdict else None,
-            costs=CostsOut.of(arm.costs) if arm.costs else None,
-            forgetting=SpreadOut.of(arm.forgetting) if arm.forgetting else None,
+            kind=confounder.kind,
+            effect=confounder.effect,
+            values=confounder.values,
+            differs=confounder_words.what_differs(confounder, comparison),
+            consequence=confounder_words.consequence(confounder),
+            sentence=confounder_words.confounder_text(confounder, comparison),
         )
 
 
 class ComparisonOut(BaseModel):
-    """A study weighed."""
+    """Arms compared with a reference."""
+
+    headline: str
+    lead: str
+    interval: str
+    """What ± stands for."""
+    metric: str
+    """What every score is, and verdicts rest on."""
+    margin: float
+    """As a fraction: 0.02 is two points."""
+    confidence: float
+    """Of all verdicts together: 0.95, and more after each interim look."""
+    memory_comparable: bool
+    times_comparable: bool
+    confounders: list[ConfounderOut]
+    """The gravest first."""
+
+    @staticmethod
+    def common(comparison: AnyComparison) -> dict[str, Any]:
+        """What comparisons of studies and of any runs share."""
+        return {
+            "interval": plus_minus_text(comparison),
+            "metric": comparison.metric,
+            "margin": comparison.margin,
+            "confidence": comparison.confidence,
+            "memory_comparable": comparison.memory_comparable,
+            "times_comparable": comparison.times_comparable,
+            "confounders": [ConfounderOut.of(confounder, comparison) for confounder in comparison.confounders],
+        }
+
+
+class RunComparisonOut(ComparisonOut):
+    """Any runs, compared."""
+
+    scores_comparable: bool
+    arms: list[RunArmOut]
+    mcnemar: McNemar | None
+    differing_settings: dict[str, tuple[str, ...]]
+    """Settings that are not the same for all, with the value of each arm."""
+
+    @classmethod
+    def of(cls, comparison: RunComparison) -> Self:
+        """From the domain."""
+        return cls(
+            **cls.common(comparison),
+            headline=runs_headline(comparison),
+            lead=runs_lead(comparison),
+            scores_comparable=comparison.scores_comparable,
+            arms=[RunArmOut.of(comparison, arm) for arm in comparison.arms],
+            mcnemar=comparison.mcnemar,
+            differing_settings=comparison.differing_settings,
+        )
+
+
+class StudyComparisonOut(ComparisonOut):
+    """A study, compared by the runs that it has so far."""
 
     study_id: int
     name: str
     phrase: str
-    """The verdict in a phrase."""
-    sentence: str
-    """The answer in plain words: the verdict, its interval, and what the arm needs."""
+    """The headline in a few words, for a list."""
+    summary: str
+    """The answer to quote: the verdict, its interval, and what the arm needs."""
     caveats: list[str]
-    """What keeps the verdict from being more than it is, the gravest first: rates that were not tuned, runs that
-    failed, times that do not compare."""
+    """What limits the verdict, the gravest first."""
     complete: bool
-    metric: MetricName
-    """What every score is, and the verdict rests on."""
-    margin: float
-    """As a fraction: 0.02 is two points."""
-    looks: int
-    """How often seeds were added when results could be seen."""
-    confidence: float
-    """Of all verdicts together: 0.95, and after each look nearer to 1."""
+    interim_looks: int
+    """How often seeds were added when results were already visible."""
     items: int | None
-    untouched: EstimateOut | None
-    arms: list[ArmOut]
-    differed: dict[str, dict[str, str]]
+    """Test items."""
+    base_score: ScoreOut | None
+    """Of the base model before training."""
+    arms: list[StudyArmOut]
+    differed: dict[ConditionName, dict[str, str]]
     """Conditions that were not the same for every arm, and their values."""
-    times_comparable: bool
-    memory_comparable: bool
 
     @classmethod
-    def of(cls, study_id: int, found: StudyComparison) -> Self:
+    def of(cls, study_id: int, study: StudyComparison) -> Self:
         """From the domain."""
         return cls(
+            **cls.common(study),
             study_id=study_id,
-            name=found.spec.name,
-            phrase=phrase(found),
-            sentence=plain(found),
-            caveats=[caveat.text for caveat in caveats(found)],
-            complete=found.complete,
-            metric=found.metric,
-            margin=found.spec.margin_points / 100,
-            looks=found.interim_looks,
-            confidence=found.confidence,
-            items=found.items,
-            untouched=EstimateOut.of(found.base_score) if found.base_score else None,
-            arms=[ArmOut.of(arm) for arm in found.arms],
-            differed={c.name: c.values for c in found.conditions if not c.equal},
-            times_comparable=found.times_comparable,
-            memory_comparable=found.memory_comparable,
+            name=study.spec.name,
+            headline=headline(study),
+            lead=lead(study),
+            phrase=phrase(study),
+            summary=summary(study),
+            caveats=[caveat.text for caveat in caveats(study)],
+            complete=study.complete,
+            interim_looks=study.interim_looks,
+            items=study.items,
+            base_score=ScoreOut.of(study.base_score),
+            arms=[StudyArmOut.of(study, arm) for arm in study.arms],
+            differed={condition.name: condition.values for condition in study.conditions if not condition.equal},
         )
+
+
+@router.get("/compare", operation_id="compareRuns", responses=problems(404, 422))
+def compare(session: Reading, selection: SelectedRuns) -> RunComparisonOut:
+    """Compare any runs, of one study or of several, trained here or imported. Runs that differ by their seed alone are
+    one arm. What makes them incomparable is in `confounders`, each with its consequence."""
+    return RunComparisonOut.of(compare_service.compare(session, selection).strict)

@@ -19,7 +19,7 @@ from app.services.resources import memory_fit
 from app.services.studies import StudyProgress
 from app.store.queries import studies, tags
 from app.web.added_arm import add_arm
-from app.web.api.comparison import ComparisonOut
+from app.web.api.comparison import StudyComparisonOut
 from app.web.api.examples import ARM, STUDY
 from app.web.api.run_list import After, Limit
 from app.web.api.runs import Insist
@@ -195,9 +195,9 @@ def delete(db: Db, files: Store, study_id: int) -> None:
 
 
 @router.get("/{study_id}/comparison", operation_id="compareStudy", responses=problems(404))
-def comparison(session: Reading, study_id: int) -> ComparisonOut:
-    """A study weighed by the runs that it has so far: every arm's score, cost and verdict."""
-    return ComparisonOut.of(study_id, study_service.comparison(session, study_id))
+def comparison(session: Reading, study_id: int) -> StudyComparisonOut:
+    """A study compared by the runs that it has so far: every arm's score, cost and verdict."""
+    return StudyComparisonOut.of(study_id, study_service.comparison(session, study_id))
 
 
 @router.get(

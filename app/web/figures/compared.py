@@ -1,13 +1,13 @@
-"""The trade-off of any runs: the score over what it costs, and the arms that no other beats."""
+"""The trade-off of any runs: the score over one cost, and the Pareto-optimal arms."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, get_args
 
-from app.domain.comparison.costs import Spread
+from app.domain.comparison.costs import ArmCosts, Spread
+from app.domain.comparison.intervals import ScoreInterval
 from app.domain.comparison.pareto import Better, pareto_front
-from app.domain.comparison.runs import Compared, ComparedArm
+from app.domain.comparison.runs import RunArm, RunComparison
 from app.web.figures.drawing import trade_off as drawing
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.drawing.trade_off import Missing, Point, Reach, Side, TradeOff
@@ -27,8 +27,8 @@ from app.web.format import (
 )
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
+from app.web.text.failures import failure_label
 from app.web.text.metrics import heading, title
-from app.web.text.runs_comparison import failed
 
 Cost = Literal["memory", "time", "parameters", "file"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
@@ -39,84 +39,123 @@ MOST_NAMED = 8
 """A sentence names at most so many arms."""
 
 
+def _exact(value: int | None) -> Spread | None:
+    return None if value is None else Spread(value, value, value)
+
+
 @dataclass(frozen=True)
 class CostAxis:
     """What an arm costs, as an axis."""
 
     field: str
-    """Of a comparison's costs."""
+    """In the CSV."""
     title: str
     """Within a sentence."""
+    read: Callable[[ArmCosts], Spread | None]
     say: Callable[[float], str]
     units: Callable[[float], tuple[float, str]]
     """From the largest value to the axis's unit and its name."""
-    takes: Literal["memory", "time", ""]
-    """What must have been measured alike."""
+    comparable: Callable[[RunComparison], bool] = lambda comparison: True
+    """Whether the values of different arms compare."""
 
-    def comparable(self, found: Compared) -> bool:
-        """Its values may be held against each other."""
-        return {"memory": found.memory_comparable, "time": found.times_comparable}.get(self.takes, True)
+    def of(self, arm: RunArm) -> Spread | None:
+        """Over the seeds of an arm; None where it is unknown."""
+        return self.read(arm.costs) if arm.costs else None
 
 
 AXES: dict[Cost, CostAxis] = {
     "memory": CostAxis(
         "peak_bytes",
         marked("peak memory"),
+        lambda costs: costs.peak_bytes,
         memory,
         lambda most: (GIB, "GiB") if most >= 10 * GIB else (MIB, "MiB"),
-        "memory",
+        lambda comparison: comparison.memory_comparable,
     ),
     "time": CostAxis(
         "train_seconds",
         marked("train time"),
+        lambda costs: costs.train_seconds,
         duration,
         lambda most: (1.0, "s") if most < 600 else (60.0, "min") if most < 36_000 else (3600.0, "h"),
-        "time",
+        lambda comparison: comparison.times_comparable,
     ),
     "parameters": CostAxis(
         "trainable_parameters",
         marked("trainable parameters"),
+        lambda costs: _exact(costs.trainable_parameters),
         lambda value: short_count(round(value)),
         lambda most: (1e6, "M") if most >= 1e6 else (1.0, ""),
-        "",
     ),
     "file": CostAxis(
-        "file_bytes",
+        "artifact_bytes",
         marked("file size"),
+        lambda costs: _exact(costs.artifact_bytes),
         file_size,
         lambda most: (MIB, "MiB") if most >= MIB else (KIB, "KiB"),
-        "",
     ),
 }
 
 
-def front(found: Compared, cost: Cost) -> list[ComparedArm]:
-    """The arms that no other beats on both score and cost, cheapest first; none where either does not compare, or there
-    is nothing to beat."""
-    axis = AXES[cost]
-    arms = [arm for arm in found.arms if arm.score and axis.field in arm.costs]
-    if len(arms) < 2 or not found.scores_comparable or not axis.comparable(found):
-        return []
-    points = [{"score": arm.score.mean if arm.score else None, "cost": arm.costs[axis.field].mean} for arm in arms]
-    on = pareto_front(points, {"score": Better.HIGHER, "cost": Better.LOWER})
-    best = [arm for arm, is_on in zip(arms, on, strict=True) if is_on]
-    return sorted(best, key=lambda arm: arm.costs[axis.field].mean)
+@dataclass(frozen=True)
+class _Pair:
+    """A comparison over one cost: the arms that have both a score and that cost."""
+
+    comparison: RunComparison
+    axis: CostAxis
+    arms: tuple[tuple[RunArm, ScoreInterval, Spread], ...]
+
+    @classmethod
+    def of(cls, comparison: RunComparison, cost: Cost) -> "_Pair":
+        axis = AXES[cost]
+        arms = [
+            (arm, arm.score, spread) for arm in comparison.arms if arm.score and (spread := axis.of(arm)) is not None
+        ]
+        return cls(comparison, axis, tuple(arms))
+
+    @property
+    def comparable(self) -> bool:
+        return self.comparison.scores_comparable and self.axis.comparable(self.comparison)
+
+    @property
+    def front(self) -> list[RunArm]:
+        """The Pareto-optimal arms, cheapest first; none where either axis does not compare, or for a single arm."""
+        if len(self.arms) < 2 or not self.comparable:
+            return []
+        points = [{"score": score.mean, "cost": spread.mean} for _arm, score, spread in self.arms]
+        optimal = pareto_front(points, {"score": Better.HIGHER, "cost": Better.LOWER})
+        ordered = sorted(zip(self.arms, optimal, strict=True), key=lambda pair: pair[0][2].mean)
+        return [arm for (arm, _score, _spread), is_optimal in ordered if is_optimal]
+
+    @property
+    def words(self) -> dict[str, str]:
+        return {"metric": title(self.comparison.metric), "cost": _(self.axis.title)}
 
 
-def trade_off(found: Compared, cost: Cost) -> Figure:
+def trade_off(comparison: RunComparison, cost: Cost) -> Figure:
     """The score over one cost."""
-    axis, best = AXES[cost], front(found, cost)
-    arms = [arm for arm in found.arms if arm.score and axis.field in arm.costs]
+    pair = _Pair.of(comparison, cost)
+    front = pair.front
+    named = len(pair.arms) <= 2 * MOST_NAMED
+    arms = [arm for arm, _score, _spread in pair.arms]
+    size, unit = pair.axis.units(max((spread.high for _arm, _score, spread in pair.arms), default=1.0))
     data = TradeOff(
         points=tuple(
-            _point(found, arm, axis, named=len(arms) <= 2 * MOST_NAMED or arm in best or arm.is_reference)
-            for arm in arms
+            Point(
+                _style(arm, named=named or arm in front or arm.is_reference),
+                f"{percent(score.mean)}, {pair.axis.say(spread.mean)}",
+                Reach(spread.mean / size, spread.low / size, spread.high / size),
+                _score_reach(score),
+            )
+            for arm, score, spread in pair.arms
         ),
-        missing=tuple(Missing(_style(arm), _lacks(arm, axis)) for arm in found.arms if arm not in arms)[:MOST_NAMED],
-        front=tuple(place for place, arm in enumerate(arms) if arm in best),
-        x=_across(arms, axis),
+        missing=tuple(Missing(_style(arm), _lacks(arm, pair)) for arm in comparison.arms if arm not in arms)[
+            :MOST_NAMED
+        ],
+        front=tuple(place for place, arm in enumerate(arms) if arm in front),
+        x=_cost_side(pair, unit),
         y=Side(
-            title=_("↑ %(metric)s, %%", metric=heading(found.metric)),
+            title=_("↑ %(metric)s, %%", metric=heading(comparison.metric)),
             higher=True,
             zero=False,
             least=0.0,
@@ -126,124 +165,94 @@ def trade_off(found: Compared, cost: Cost) -> Figure:
     )
     return Figure(
         name="trade-off",
-        title=_title(found, axis, arms, best),
-        label=capitalized(
-            _("%(metric)s against %(cost)s, one point an arm", metric=title(found.metric), cost=_(axis.title))
-        ),
-        note=_note(found, axis, arms, best),
+        title=_title(pair, front),
+        label=capitalized(_("%(metric)s against %(cost)s, one point per arm", **pair.words)),
+        note=_note(pair, front),
         data=data,
         draw=drawing.chart,
         widths=(1040, 356),
-        table=_table(found, axis, best),
-        empty="" if arms else _("No arm has both a score and %(cost)s.", cost=_(axis.title)),
+        table=_table(pair, front),
+        empty="" if arms else _("No arm has both a score and %(cost)s.", cost=_(pair.axis.title)),
     )
 
 
-def _style(arm: ComparedArm, *, named: bool = True) -> MarkStyle:
+def _style(arm: RunArm, *, named: bool = True) -> MarkStyle:
     return MarkStyle(arm.title if named else "", arm.family, arm.hollow)
 
 
-def _point(found: Compared, arm: ComparedArm, axis: CostAxis, *, named: bool) -> Point:
-    own, spent = arm.score, arm.costs[axis.field]
-    assert own is not None  # noqa: S101  (the caller styles)
-    size, _unit = axis.units(max(a.costs[axis.field].high for a in found.arms if axis.field in a.costs))
-    low, high = (own.mean if end is None else end for end in (own.low, own.high))
-    return Point(
-        _style(arm, named=named),
-        f"{percent(own.mean)}, {axis.say(spent.mean)}",
-        Reach(spent.mean / size, spent.low / size, spent.high / size),
-        Reach(100 * own.mean, 100 * max(0.0, low), 100 * min(1.0, high)),
-    )
+def _score_reach(score: ScoreInterval) -> Reach:
+    low, high = (score.low, score.high) if score.usable else (score.mean, score.mean)
+    return Reach(100 * score.mean, 100 * max(0.0, low), 100 * min(1.0, high))
 
 
-def _across(arms: list[ComparedArm], axis: CostAxis) -> Side:
-    spreads = [arm.costs[axis.field] for arm in arms]
-    _size, unit = axis.units(max((spread.high for spread in spreads), default=1.0))
-    name = capitalized(_(axis.title))
-    lows = [spread.low for spread in spreads]
+def _cost_side(pair: _Pair, unit: str) -> Side:
+    name = capitalized(_(pair.axis.title))
+    lows = [spread.low for _arm, _score, spread in pair.arms]
     return Side(
         title=f"{name}, {unit} →" if unit else f"{name} →",
         higher=False,
-        zero=bool(lows) and min(lows) < HALF * max(lows),  # else most of the picture would be empty
+        zero=bool(lows) and min(lows) < HALF * max(lows),  # else most of the chart would be empty
         log=bool(lows) and min(lows) > 0 and max(lows) > LOG * min(lows),
     )
 
 
-def _lacks(arm: ComparedArm, axis: CostAxis) -> str:
+def _lacks(arm: RunArm, pair: _Pair) -> str:
     if arm.score is None:
-        return failed(arm) or _("no result")
-    return _("%(cost)s not known", cost=_(axis.title))
+        return failure_label(arm.failure) if arm.failure else _("no result")
+    return _("%(cost)s not known", cost=_(pair.axis.title))
 
 
-def _title(found: Compared, axis: CostAxis, arms: list[ComparedArm], best: list[ComparedArm]) -> str:
-    words = {"metric": title(found.metric), "cost": _(axis.title)}
-    if not best:
-        alike = found.scores_comparable and axis.comparable(found)
-        if alike or len(arms) < 2:
-            return capitalized(_("%(metric)s against %(cost)s", **words))
-        return capitalized(_("%(metric)s against %(cost)s: not measured alike, so nothing wins", **words))
-    if len(best) <= MOST_NAMED:
-        return _(
-            "%(some)s of %(all)s arms are beaten by no other on both %(metric)s and %(cost)s: %(names)s",
-            some=len(best),
-            all=len(arms),
-            names=join_names([arm.title for arm in best]),
-            **words,
+def _title(pair: _Pair, front: list[RunArm]) -> str:
+    if not front:
+        if pair.comparable or len(pair.arms) < 2:
+            return capitalized(_("%(metric)s against %(cost)s", **pair.words))
+        return capitalized(
+            _("%(metric)s against %(cost)s: not measured under the same conditions, so nothing wins", **pair.words)
         )
-    return _(
-        "%(some)s of %(all)s arms are beaten by no other on both %(metric)s and %(cost)s",
-        some=len(best),
-        all=len(arms),
-        **words,
-    )
+    values = {"some": len(front), "all": len(pair.arms), **pair.words}
+    text = _("%(some)s of %(all)s arms are Pareto-optimal in %(metric)s and %(cost)s", **values)
+    if len(front) > MOST_NAMED:
+        return text
+    return f"{text}: {join_names([arm.title for arm in front])}"
 
 
-def _note(found: Compared, axis: CostAxis, arms: list[ComparedArm], best: list[ComparedArm]) -> str:
-    parts = [
-        _(
-            "Whiskers: 95 %% interval of the %(metric)s, smallest to largest seed of the cost.",
-            metric=title(found.metric),
-        )
-    ]
-    if best:
-        parts.append(_("Dashed: the front, by the means seen: chance is not in it, so it ranks nothing."))
-    elif len(arms) > 1:
-        if not found.scores_comparable:
+def _note(pair: _Pair, front: list[RunArm]) -> str:
+    metric = title(pair.comparison.metric)
+    parts = [_("Whiskers: 95 %% interval of the %(metric)s, smallest to largest seed of the cost.", metric=metric)]
+    if front:
+        parts.append(_("Dashed: the Pareto front of the means, without their uncertainty: it is not a ranking."))
+    elif len(pair.arms) > 1:
+        if not pair.comparison.scores_comparable:
             parts.append(_("No front: the scores are not of the same test items by the same metric."))
-        if not axis.comparable(found):
+        if not pair.axis.comparable(pair.comparison):
             parts.append(_("No front: the cost was not measured under the same conditions."))
     return " ".join(parts)
 
 
-def _table(found: Compared, axis: CostAxis, best: list[ComparedArm]) -> Table:
-    say = partial(_shown, axis.say)
+def _table(pair: _Pair, front: list[RunArm]) -> Table:
+    axis = pair.axis
     columns = (
         Column("arm", _("arm")),
-        Column("score", title(found.metric), percent),
+        Column("score", title(pair.comparison.metric), percent),
         Column("score_low", _("from"), percent),
         Column("score_high", _("to"), percent),
-        Column(axis.field, _(axis.title), say),
-        Column("seeds", _("seeds"), lambda n: str(n)),
-        Column("front", _("beaten by none")),
+        Column(axis.field, _(axis.title), lambda value: NOTHING if value is None else axis.say(value)),
+        Column("seeds", _("seeds"), str),
+        Column("front", _("Pareto-optimal")),
     )
     rows: list[tuple[Cell, ...]] = []
-    for arm in found.arms:
-        own, spent = arm.score, arm.costs.get(axis.field)
+    for arm in pair.comparison.arms:
+        score, spread = arm.score, axis.of(arm)
+        interval = (score.low, score.high) if score and score.usable else (None, None)
+        optimal = _("yes") if arm in front else _("no") if front else NOTHING
         rows.append(
             (
                 arm.title,
-                *((own.mean, own.low, own.high) if own else (None, None, None)),
-                _mean(spent),
-                arm.seeds,
-                _("yes") if arm in best else _("no") if best else NOTHING,
+                score.mean if score else None,
+                *interval,
+                spread.mean if spread else None,
+                len(arm.scored),
+                optimal,
             )
         )
     return Table(columns, tuple(rows))
-
-
-def _mean(spread: Spread | None) -> float | None:
-    return spread.mean if spread else None
-
-
-def _shown(say: Callable[[float], str], value: float | None) -> str:
-    return NOTHING if value is None else say(value)

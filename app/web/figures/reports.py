@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.domain.comparison.study import RunOutcome, StudyArm, StudyComparison
+from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.runs.digits import plain
 from app.domain.runs.result import Steps
 from app.domain.runs.smoothing import Band, Floats, band, debiased

@@ -8,9 +8,8 @@ from app.web.figures.figure import Column, Figure, Table
 from app.web.format import count, join_names, percent, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text.confidence import over_all
 from app.web.text.metrics import title
-from app.web.text.verdict import VERDICT_LABELS, seed_range
+from app.web.text.verdict import VERDICT_LABELS, interval_level, seed_range
 
 
 def mark_style(arm: StudyArm) -> MarkStyle:
@@ -57,8 +56,8 @@ def _note(found: StudyComparison) -> str:
     scored = [(arm, arm.score.seeds) for arm in found.arms if arm.score]
     over = seed_range(count for _arm, count in scored)
     text = _(
-        "Lines are intervals of %(level)s: %(items)s, the same for every arm, %(seeds)s.",
-        level=over_all(found.confidence, [one.confidence for one in seen]),
+        "Lines: %(level)s over %(items)s, the same for every arm, and %(seeds)s.",
+        level=interval_level(found),
         items=items,
         seeds=over,
     )

@@ -1,5 +1,6 @@
-"""What an arm is, in a few words: what it trains, and with which settings."""
+"""An arm in a few words: what it trains, and with which settings."""
 
+from app.domain.comparison.confounders import ConditionName
 from app.domain.comparison.study import StudyArm
 from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.methods.base import LinearMethod
@@ -9,30 +10,30 @@ from app.web.format import NBSP, count, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 
-CONDITIONS = {
-    "weight decay": marked("weight decay"),
-    "device kind": marked("kind of device"),
+CONDITION_LABELS: dict[ConditionName, str] = {
+    "weight_decay": marked("weight decay"),
+    "device_kind": marked("device type"),
     "device": marked("device"),
     "threads": marked("threads"),
     "precision": marked("precision"),
     "attention": marked("attention"),
-    "splits": marked("rows of the splits"),
-    "test items": marked("test items"),
-    "order of the rows": marked("order of the rows, by seed"),
+    "splits": marked("split rows"),
+    "test_items": marked("test items"),
+    "row_order": marked("row order, by seed"),
     "steps": marked("optimizer steps"),
-    "tokens trained on": marked("tokens trained on"),
+    "tokens": marked("training tokens"),
     "torch": "torch",
     "transformers": "transformers",
     "peft": "peft",
     "vezna": "vezna",
     "trials": marked("trials"),
-    "steps of the trials": marked("steps of the trials"),
-    "tokens of the trials": marked("tokens of the trials"),
+    "trial_steps": marked("trial steps"),
+    "trial_tokens": marked("trial tokens"),
 }
-"""Names of a comparison's conditions as a page says them."""
+"""Labels of a comparison's conditions."""
 
 SCALES = ("lora_alpha", "alpha")
-SAID = (
+SHOWN_ELSEWHERE = (
     "kind",
     "target_modules",
     "r",
@@ -46,29 +47,29 @@ SAID = (
     "placement",
     "oft_block_size",
 )
-"""Fields of methods that an arm's name or the layers beside it say already."""
+"""Fields of methods that an arm's name or its target modules show already."""
 
 
-def condition(name: str) -> str:
-    """A condition's name."""
-    return _(CONDITIONS.get(name, name))
+def condition_label(name: ConditionName) -> str:
+    """A condition in words."""
+    return _(CONDITION_LABELS[name])
 
 
 def condition_value(value: str) -> str:
-    """A condition's value; whole numbers with their thousands parted."""
+    """A condition's value; whole numbers with grouped thousands."""
     return ", ".join(count(int(part)) if part.isdecimal() else part for part in value.split(", ")) or "–"
 
 
 def trains(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
-    """`every weight`, `query, value, and the head`, `the head`; of the rest, what the method says of itself."""
+    """`every weight`, `query, value, and the head`, `the head`; of the rest, the method's summary."""
     match arm.spec.method:
         case FullSpec():
             return _("every weight")
         case HeadOnlySpec():
             return _("the head")
         case LinearMethod() as spec:
-            found = targets(spec, model, task)
-            return _("%(targets)s, and the head", targets=found) if _has_head(model, task) else found
+            modules = targets(spec, model, task)
+            return _("%(targets)s, and the head", targets=modules) if _has_head(model, task) else modules
         case spec:
             return _(spec.facts.summary)
 
@@ -81,26 +82,26 @@ def settings(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
         value = getattr(spec, name)
         if name in SCALES:
             parts.append(f"α{NBSP}{value}")
-        elif name not in SAID and value != field.default:
+        elif name not in SHOWN_ELSEWHERE and value != field.default:
             parts.append(name if value is True else f"{name}{NBSP}{_written(value)}")
     known = arm.tuning is None or arm.tuning.chosen is not None
     return ", ".join([*parts, *([_("lr %(rate)s", rate=rate(arm.learning_rate))] if known else [])])
 
 
 def targets(spec: LinearMethod, model: ModelFacts | None, task: Task) -> str:
-    """The layers that a method stands beside; where the spec names none they are PEFT's choice for the model."""
+    """The target modules of a method; where the spec names none, PEFT's defaults for the model."""
     if spec.target_modules == "all-linear":
         return _("all linear layers")
     if isinstance(spec.target_modules, str):
         return spec.target_modules
-    known = model.tasks.get(task) if model else None
-    names = spec.target_modules or (spec.defaults(known) if known else [])
-    return ", ".join(names) or _("PEFT's choice of layers")
+    architecture = model.tasks.get(task) if model else None
+    names = spec.target_modules or (spec.defaults(architecture) if architecture else [])
+    return ", ".join(names) or _("PEFT's default modules")
 
 
 def _has_head(model: ModelFacts | None, task: Task) -> bool:
-    known = model.tasks.get(task) if model else None
-    return bool(known.head) if known else TASKS[task].adds_head
+    architecture = model.tasks.get(task) if model else None
+    return bool(architecture.head) if architecture else TASKS[task].adds_head
 
 
 def _written(value: object) -> str:

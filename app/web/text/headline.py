@@ -1,123 +1,185 @@
-"""A study's verdict in one phrase for a list, and in one sentence for the head of its page."""
+"""What a comparison comes to: one phrase for a list, one sentence for the head of a page, one for a mail or a slide."""
 
+from collections import Counter
+
+from app.domain.comparison.intervals import CONFIDENCE
+from app.domain.comparison.model import AnyComparison
+from app.domain.comparison.runs import McNemar, RunComparison
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import VerdictKind
+from app.domain.comparison.verdict import Basis, VerdictKind
 from app.domain.runs.status import RunStatus
-from app.web.format import capitalized
+from app.web.format import capitalized, confidence, count, join_names, significant
 from app.web.i18n import gettext as _
-from app.web.i18n import ngettext
+from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
-from app.web.text.verdict import arm_name, gap_text, margin_text, score_text
+from app.web.text.lead import how_to_decide, savings
+from app.web.text.metrics import title
+from app.web.text.verdict import (
+    arm_name,
+    gap_text,
+    interval_level,
+    score_text,
+    sentence_with_difference,
+    verdict_sentence,
+)
+
+COUNTED = {
+    VerdictKind.BETTER: marked("better"),
+    VerdictKind.WITHIN: marked("within the margin"),
+    VerdictKind.WORSE: marked("worse"),
+    VerdictKind.UNDECIDED: marked("undecided"),
+    VerdictKind.HINT: marked("hint"),
+    VerdictKind.NONE: marked("without a verdict"),
+}
+SEVERAL = COUNTED | {VerdictKind.HINT: marked("hints")}
 
 
-def phrase(found: StudyComparison) -> str:
-    """For a row of the list: `LoRA r=8 within 2 points of full`, `running, 4 of 9 runs`, `failed: out of memory`."""
-    if not found.complete:
-        return _waiting(found)
-    arm = found.focus
+def phrase(study: StudyComparison) -> str:
+    """For a row of a list: `LoRA r=8 is within 2 points of full fine-tuning`, `running, 4 of 9 runs`."""
+    if not study.complete:
+        done, total = study.done, study.total
+        if all(status is RunStatus.QUEUED for status in study.statuses):
+            return ngettext("queued, %(num)s run", "queued, %(num)s runs", total)
+        return ngettext("running, %(done)s of %(num)s run", "running, %(done)s of %(num)s runs", total, done=done)
+    if study.focus is not None:
+        return verdict_sentence(study, study.focus)
+    if not any(run.status is RunStatus.SUCCEEDED for run in study.runs):
+        return _("failed: %(why)s", why=failure_label(study.failures[0][0])) if study.failures else _("cancelled")
+    if not study.others:
+        return _("%(arm)s alone: %(score)s", arm=study.reference.title, score=score_text(study.reference))
+    return _("no verdict: %(why)s", why=_missing(study))
+
+
+def headline(study: StudyComparison) -> str:
+    """The first heading of a study's page."""
+    arm = study.focus
     if arm is not None:
-        return _verdict_phrase(found, arm)
-    if not any(run.status is RunStatus.SUCCEEDED for run in found.runs):
-        reasons = found.failures
-        return _("failed: %(why)s", why=failure_label(reasons[0][0])) if reasons else _("cancelled")
-    if not found.others:
-        return _("%(arm)s alone: %(score)s", arm=found.reference.title, score=score_text(found.reference))
-    return _("no verdict: %(why)s", why=_missing(found))
+        return _so_far(study, arm, verdict_sentence(study, arm))
+    if not study.complete:
+        return _under_way(study)
+    if not any(run.status is RunStatus.SUCCEEDED for run in study.runs):
+        return _all_failed(study)
+    if not study.others:
+        score = score_text(study.reference)
+        return capitalized(_("%(arm)s reaches %(score)s", arm=arm_name(study.reference), score=score))
+    return _("No verdict: %(why)s", why=_missing(study))
 
 
-def headline(found: StudyComparison) -> str:
-    """The page's first heading."""
-    arm = found.focus
-    if arm is not None:
-        words = _verdict_headline(found, arm)
-        return words if found.complete else _("So far, %(verdict)s", verdict=words)
-    if not found.complete:
-        return _under_way(found)
-    if not any(run.status is RunStatus.SUCCEEDED for run in found.runs):
-        return _nothing(found)
-    if not found.others:
-        reached = _("%(arm)s reaches %(score)s", arm=arm_name(found.reference), score=score_text(found.reference))
-        return capitalized(reached)
-    return _("No verdict: %(why)s", why=_missing(found))
+def _so_far(study: StudyComparison, arm: StudyArm, sentence: str) -> str:
+    """The sentence about the arm of the headline; where all arms are worse, about all of them."""
+    if len(study.others) > 1 and all(other.verdict_kind is VerdictKind.WORSE for other in study.others):
+        values = {"arm": arm_name(arm), "reference": arm_name(study.reference), "by": gap_text(arm)}
+        sentence = _("no arm reaches %(reference)s: %(arm)s comes closest, %(by)s below", **values)
+    return capitalized(sentence) if study.complete else _("So far, %(verdict)s", verdict=sentence)
 
 
-def _waiting(found: StudyComparison) -> str:
-    """A study that is not done."""
-    done, total = found.done, found.total
-    if all(status is RunStatus.QUEUED for status in found.statuses):
-        return ngettext("queued, %(num)s run", "queued, %(num)s runs", total)
-    return ngettext("running, %(done)s of %(num)s run", "running, %(done)s of %(num)s runs", total, done=done)
-
-
-def _under_way(found: StudyComparison) -> str:
-    """The same as a heading."""
-    done, total = found.done, found.total
-    if all(status is RunStatus.QUEUED for status in found.statuses):
+def _under_way(study: StudyComparison) -> str:
+    done, total = study.done, study.total
+    if all(status is RunStatus.QUEUED for status in study.statuses):
         return ngettext("Queued: %(num)s run waits for a worker", "Queued: %(num)s runs wait for a worker", total)
     return ngettext("Running: %(done)s of %(num)s run done", "Running: %(done)s of %(num)s runs done", total, done=done)
 
 
-def _missing(found: StudyComparison) -> str:
-    """Why nothing was held against the reference."""
-    if found.reference.score is None:
-        return _("the reference %(arm)s has no result", arm=found.reference.title)
-    return _("only the reference %(arm)s has a result", arm=found.reference.title)
+def _missing(study: StudyComparison) -> str:
+    if study.reference.score is None:
+        return _("the reference %(arm)s has no result", arm=study.reference.title)
+    return _("only the reference %(arm)s has a result", arm=study.reference.title)
 
 
-def _nothing(found: StudyComparison) -> str:
-    """No run succeeded."""
-    reasons, total = found.failures, found.total
-    if not reasons:
+def _all_failed(study: StudyComparison) -> str:
+    if not study.failures:
         return _("Cancelled before a run had ended")
-    reason, times = reasons[0]
+    (failure, times), total = study.failures[0], study.total
+    why = failure_label(failure)
     if times == total:
-        return ngettext("The run failed: %(why)s", "All %(num)s runs failed: %(why)s", total, why=failure_label(reason))
-    return _("No run succeeded: %(why)s, %(times)s of %(total)s", why=failure_label(reason), times=times, total=total)
+        return ngettext("The run failed: %(why)s", "All %(num)s runs failed: %(why)s", total, why=why)
+    return _("No run succeeded: %(why)s, %(times)s of %(total)s", why=why, times=times, total=total)
 
 
-def _verdict_phrase(found: StudyComparison, arm: StudyArm) -> str:
-    values = {"arm": arm.title, "reference": found.reference.title, "margin": margin_text(found)}
-    match arm.verdict_kind:
-        case VerdictKind.WITHIN:
-            return _("%(arm)s within %(margin)s of %(reference)s", **values)
-        case VerdictKind.BETTER:
-            return _("%(arm)s better than %(reference)s by %(by)s", by=gap_text(arm), **values)
-        case VerdictKind.WORSE:
-            return _("%(arm)s worse than %(reference)s by %(by)s", by=gap_text(arm), **values)
-        case VerdictKind.UNDECIDED:
-            return _("undecided: %(arm)s against %(reference)s, margin %(margin)s", **values)
-        case _:
-            return _("one seed, a hint: %(claim)s", claim=_hinted(found, arm, arm.title, found.reference.title))
+def summary(study: StudyComparison) -> str:
+    """One sentence to quote: the verdict, its interval and what the arm needs; then what would decide, and failures.
+
+    LoRA r=8 is within 2 points of full fine-tuning: −0.2 ± 0.7 points; it needs 37 % of the memory, 52 % of the train
+    time and a file 300 times smaller.
+    """
+    arm, text = study.focus, headline(study)
+    if arm is not None:
+        text = _so_far(study, arm, sentence_with_difference(study, arm))
+        if needs := savings(study, arm):
+            text = _("%(verdict)s; it needs %(needs)s", verdict=text, needs=needs)
+    parts = [f"{text}.", how_to_decide(study, arm) if arm else ""]
+    failed = sum(times for _failure, times in study.failures)
+    if failed and any(run.result for run in study.runs):
+        reasons = ", ".join(dict.fromkeys(failure_label(failure) for failure, _times in study.failures))
+        parts.append(ngettext("%(num)s run failed: %(why)s.", "%(num)s runs failed: %(why)s.", failed, why=reasons))
+    return " ".join(part for part in parts if part)
 
 
-def _verdict_headline(found: StudyComparison, arm: StudyArm) -> str:
-    reference = arm_name(found.reference)
-    values = {"arm": arm_name(arm), "reference": reference, "margin": margin_text(found)}
-    match arm.verdict_kind:
-        case VerdictKind.WITHIN:
-            words = _("%(arm)s is within %(margin)s of %(reference)s", **values)
-        case VerdictKind.BETTER:
-            words = _("%(arm)s is %(by)s better than %(reference)s", by=gap_text(arm), **values)
-        case VerdictKind.WORSE if len(found.others) > 1 and all(
-            a.verdict_kind is VerdictKind.WORSE for a in found.others
-        ):
-            words = _("no arm reaches %(reference)s: %(arm)s comes closest, %(by)s below", by=gap_text(arm), **values)
-        case VerdictKind.WORSE:
-            words = _("%(arm)s is %(by)s worse than %(reference)s", by=gap_text(arm), **values)
-        case VerdictKind.UNDECIDED:
-            words = _("undecided whether %(arm)s is within %(margin)s of %(reference)s", **values)
-        case _:
-            words = _("one seed hints that %(claim)s", claim=_hinted(found, arm, arm_name(arm), reference))
-    return capitalized(words) if found.complete else words
+def runs_headline(comparison: RunComparison) -> str:
+    """The first heading of a comparison of any runs."""
+    others, reference = comparison.others, comparison.reference.title
+    if not others:
+        return _("%(arm)s alone: nothing to compare it with", arm=reference)
+    if len(others) == 1:
+        return capitalized(sentence_with_difference(comparison, others[0]))
+    counted = Counter(arm.verdict_kind for arm in others)
+    counts = [
+        _("%(n)s %(word)s", n=counted[kind], word=_((COUNTED if counted[kind] == 1 else SEVERAL)[kind]))
+        for kind in COUNTED
+        if counted[kind]
+    ]
+    values = {"n": len(others), "reference": reference, "counts": join_names(counts)}
+    return _("%(n)s arms compared with %(reference)s: %(counts)s", **values)
 
 
-def _hinted(found: StudyComparison, arm: StudyArm, name: str, reference: str) -> str:
-    """What one seed would say."""
-    values = {"arm": name, "reference": reference}
-    match arm.verdict.hint if arm.verdict else None:
-        case VerdictKind.WITHIN:
-            return _("%(arm)s is within %(margin)s of %(reference)s", margin=margin_text(found), **values)
-        case VerdictKind.BETTER:
-            return _("%(arm)s is better than %(reference)s", **values)
-        case _:
-            return _("%(arm)s is worse than %(reference)s", **values)
+def runs_lead(comparison: RunComparison) -> str:
+    """What the verdicts of any runs rest on."""
+    metric = capitalized(title(comparison.metric))
+    parts = []
+    for basis in Basis:
+        arm = next((arm for arm in comparison.others if arm.verdict and arm.verdict.basis is basis), None)
+        if arm is None or arm.difference is None:
+            continue
+        items = count(arm.difference.items)
+        if basis is Basis.ITEMS:
+            parts.append(_("%(metric)s, paired over %(items)s shared test items.", metric=metric, items=items))
+        else:
+            text = _(
+                "%(metric)s of %(items)s shared test items without per-item scores: the interval treats the items of "
+                "two results as independent (Newcombe 1998), which makes it wide, and it covers the items only. It "
+                "ranks nothing.",
+                metric=metric,
+                items=items,
+            )
+            parts.append(text)
+    if len(comparison.judged) > 1:
+        parts.append(f"{capitalized(interval_level(comparison))}.")
+    if comparison.judged and (looks := raised_confidence(comparison)):
+        parts.append(looks)
+    return " ".join(parts)
+
+
+def raised_confidence(comparison: AnyComparison) -> str:
+    """That interim looks raised the confidence; empty where they did not."""
+    usual = confidence(CONFIDENCE)
+    if comparison.confidence <= CONFIDENCE:
+        return ""
+    return _(
+        "Verdicts have %(level)s confidence instead of %(usual)s: seeds were added after results were visible.",
+        level=confidence(comparison.confidence),
+        usual=usual,
+    )
+
+
+def mcnemar_text(test: McNemar, comparison: RunComparison) -> str:
+    """The test beside the interval, in a sentence."""
+    p = significant(test.p_value, 2) if test.p_value >= 0.001 else _("below %(least)s", least=significant(0.001, 1))
+    return _(
+        "McNemar's exact test: %(first)s items only %(arm)s gets right, %(second)s only %(reference)s; p = %(p)s. It "
+        "does not cover other seeds.",
+        first=count(test.only_arm),
+        arm=comparison.others[0].title,
+        second=count(test.only_reference),
+        reference=comparison.reference.title,
+        p=p,
+    )

@@ -10,7 +10,7 @@ from math import ceil
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.study import POINT
+from app.domain.comparison.model import POINT
 from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import FieldError, Invalid
 from app.domain.methods import Family

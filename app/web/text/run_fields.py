@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from app.domain.comparison.confounders import What
+from app.domain.comparison.confounders import ConfounderKind
 from app.domain.runs.fields import FIELDS, Field
 from app.web.format import MIB, NBSP, NOTHING, count, decimal, hundred, mib, points, rate, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
+from app.web.text.confounders import DIFFERS
 
 TITLES = {
     "id": marked("Run"),
@@ -66,14 +67,6 @@ UNITS = {
     "n": "",
     "lower": "%",
 }
-IN_THE_WAY = {
-    What.METRIC: marked("Not held against the baseline: another metric"),
-    What.DATASET: marked("Not held against the baseline: other data, or nobody says which"),
-    What.DATASET_VERSION: marked("Not held against the baseline: another version of the data"),
-    What.DEVICE: marked("Not held against the baseline: another device, or nobody says which"),
-    What.PRECISION: marked("Not held against the baseline: another precision, or nobody says which"),
-    What.MEMORY_MEASURE: marked("Not held against the baseline: memory was measured in another way"),
-}
 PLAIN = ("id", "study", "seed")
 """Numbers that are names: without a thousands separator, and without a difference."""
 
@@ -90,9 +83,9 @@ def unit(name: str) -> str:
     return "%" if FIELDS[name].kind == "fraction" else ""
 
 
-def not_held_against(what: What) -> str:
+def not_compared(kind: ConfounderKind) -> str:
     """Why a number has no difference beside it."""
-    return _(IN_THE_WAY[what])
+    return _("Not compared with the baseline: %(why)s, or is unknown", why=_(DIFFERS[kind]))
 
 
 def written(field: Field, value: Any) -> str:

@@ -1,98 +1,229 @@
-"""Parts of sentences about a study: names, differences with their doubt, shares, and which arm a sentence is about."""
+"""A verdict in words: its label, its sentence and its reason, and the intervals that it rests on.
 
-from collections.abc import Iterable
+Page, API and terminal take their wording from here.
+"""
 
-from app.domain.comparison.costs import Costs
-from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import Difference, VerdictKind
-from app.web.format import NBSP, decimal, plus_minus, points, share
+from collections.abc import Collection, Iterable
+
+from app.domain.comparison.intervals import CONFIDENCE, Difference, ScoreInterval
+from app.domain.comparison.model import AnyComparison, ArmResult
+from app.domain.comparison.proportions import UnpairedDifference
+from app.domain.comparison.study import StudyArm
+from app.domain.comparison.verdict import ArmVerdict, Basis, Reason, VerdictKind
+from app.web.format import NBSP, confidence, decimal, join_names, plus_minus, points
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
+from app.web.text.confounders import DIFFERS
 from app.web.text.failures import failure_label
+from app.web.text.metrics import title
 
 VERDICT_LABELS = {
     VerdictKind.WITHIN: marked("within margin"),
     VerdictKind.BETTER: marked("better"),
     VerdictKind.WORSE: marked("worse"),
     VerdictKind.UNDECIDED: marked("undecided"),
-    VerdictKind.HINT: marked("a hint only"),
+    VerdictKind.HINT: marked("hint only"),
     VerdictKind.NONE: marked("no verdict"),
 }
+CORRECTIONS = {Basis.ITEMS: "Holm", Basis.SHARES: "Bonferroni"}
+"""Names of the corrections for several arms (1979, 1936): Holm's order is of arms judged by per-item scores."""
 
 
-def arm_name(arm: StudyArm) -> str:
-    """An arm's name within a sentence: a full arm that has no name of its own is called by its method."""
+def arm_name(arm: ArmResult) -> str:
+    """An arm's name within a sentence: the default name of a full arm is spelled out."""
     return _("full fine-tuning") if arm.title == "full" else arm.title
 
 
 def seed_range(counts: Iterable[int]) -> str:
-    """Over how many seeds arms stand: `3 seeds`, `1 to 3 seeds`."""
-    seen = sorted(counts)
-    if seen[0] == seen[-1]:
-        return ngettext("%(num)s seed", "%(num)s seeds", seen[0])
-    return _("%(fewest)s to %(most)s seeds", fewest=seen[0], most=seen[-1])
+    """Seeds of several arms: `3 seeds`, `1 to 3 seeds`."""
+    ordered = sorted(counts)
+    if ordered[0] == ordered[-1]:
+        return ngettext("%(num)s seed", "%(num)s seeds", ordered[0])
+    return _("%(fewest)s to %(most)s seeds", fewest=ordered[0], most=ordered[-1])
 
 
-def margin_text(found: StudyComparison) -> str:
+def margin_text(comparison: AnyComparison) -> str:
     """`2 points`, `1 point`, `0.5 points`."""
-    size = found.spec.margin_points
-    digits = 0 if float(size).is_integer() else 1 if float(size * 10).is_integer() else 2
+    size = round(100 * comparison.margin, 6)
+    digits = 0 if size.is_integer() else 1 if float(size * 10).is_integer() else 2
     number = decimal(size, digits)
     return _("%(number)s point", number=number) if size == 1 else _("%(number)s points", number=number)
 
 
-def difference_text(arm: StudyArm) -> str:
-    """`+0.3 ± 1.2`, in points; empty without an interval."""
-    seen = arm.verdict.difference if arm.verdict else None
-    return difference_interval(seen) if seen else ""
+def half_width_text(interval: ScoreInterval | Difference | UnpairedDifference) -> str:
+    """`± 1.2`; `± ?` where the interval carries no information."""
+    return plus_minus(interval.half_width if interval.usable else float("inf"))
 
 
-def difference_interval(seen: Difference) -> str:
-    """`+0.3 ± 1.2`, in points."""
-    return f"{points(seen.delta)}{NBSP}{plus_minus(seen.half_width)}"
-
-
-def gap_text(arm: StudyArm) -> str:
-    """The same without a sign, for a sentence that says which way: `8.6 ± 1.9 points`."""
-    seen = arm.verdict.difference if arm.verdict else None
-    if seen is None:
+def unusable_text(interval: ScoreInterval | Difference | UnpairedDifference | None) -> str:
+    """Why an interval is unknown: `1 seed and 3 test items give no usable interval`; empty where it is not."""
+    if interval is None or interval.usable:
         return ""
-    return _("%(number)s points", number=f"{decimal(abs(seen.delta) * 100)}{NBSP}{plus_minus(seen.half_width)}")
+    if interval.items is None:
+        return _("the number of test items is unknown, so there is no interval")
+    number = interval.seeds if isinstance(interval, ScoreInterval) else min(interval.seeds, interval.reference_seeds)
+    return _(
+        "%(seeds)s and %(items)s give no usable interval",
+        seeds=ngettext("%(num)s seed", "%(num)s seeds", number),
+        items=ngettext("%(num)s test item", "%(num)s test items", interval.items),
+    )
 
 
-def score_text(arm: StudyArm) -> str:
-    """`89.8 ± 2.1 %`."""
+def score_text(arm: ArmResult) -> str:
+    """`89.8 ± 2.1 %`; empty without a score."""
     if arm.score is None:
         return ""
-    return f"{decimal(arm.score.mean * 100)}{NBSP}{plus_minus((arm.score.high - arm.score.low) / 2)}{NBSP}%"
+    return f"{decimal(arm.score.mean * 100)}{NBSP}{half_width_text(arm.score)}{NBSP}%"
 
 
-def memory_share(found: StudyComparison, arm: StudyArm) -> str | None:
-    """Peak memory as a share of the reference's; None where the two do not compare."""
-    costs = both_costs(found, arm) if found.memory_comparable else None
-    return share(costs[0].peak_bytes.mean, costs[1].peak_bytes.mean) if costs else None
+def difference_interval(difference: Difference | UnpairedDifference) -> str:
+    """`+0.3 ± 1.2`, in points; `+0.7, −3.1 to +4.5` where the interval is uneven."""
+    if isinstance(difference, Difference):
+        return f"{points(difference.delta)}{NBSP}{half_width_text(difference)}"
+    low, high = points(difference.low), points(difference.high)
+    return _("%(delta)s, %(low)s to %(high)s", delta=points(difference.delta), low=low, high=high)
 
 
-def time_share(found: StudyComparison, arm: StudyArm) -> str | None:
-    """Train time as a share of the reference's; None where the two do not compare."""
-    costs = both_costs(found, arm) if found.times_comparable else None
-    return share(costs[0].train_seconds.mean, costs[1].train_seconds.mean) if costs else None
+def difference_text(arm: ArmResult) -> str:
+    """Of an arm to the reference; empty without an interval."""
+    return difference_interval(arm.difference) if arm.difference else ""
 
 
-def both_costs(found: StudyComparison, arm: StudyArm) -> tuple[Costs, Costs] | None:
-    """An arm's costs and the reference's."""
-    return (arm.costs, found.reference.costs) if arm.costs and found.reference.costs else None
+def gap_text(arm: ArmResult) -> str:
+    """The same without a sign, for a sentence that names the direction: `8.6 ± 1.9 points`."""
+    if arm.difference is None:
+        return ""
+    number = f"{decimal(abs(arm.difference.delta) * 100)}{NBSP}{half_width_text(arm.difference)}"
+    return _("%(number)s points", number=number)
 
 
-def times_smaller(small: float, large: float) -> str | None:
-    """`300` for 1/300 and less precise where it is large; None unless it is at least twice as small."""
-    if small <= 0 or large / small < 2:
-        return None
-    ratio = large / small
-    digits = max(0, len(str(int(ratio))) - 2)
-    return decimal(round(ratio / 10**digits) * 10**digits, 0 if ratio >= 10 else 1)
+def verdict_label(verdict: ArmVerdict | None) -> str:
+    """`undecided`, `hint: worse`; empty for the reference."""
+    if verdict is None:
+        return ""
+    if verdict.hint is not None:
+        return _("hint: %(word)s", word=_(VERDICT_LABELS[verdict.hint]))
+    return _(VERDICT_LABELS[verdict.kind])
 
 
-def no_result_label(arm: StudyArm) -> str:
+def verdict_sentence(comparison: AnyComparison, arm: ArmResult) -> str:
+    """What the verdict says of an arm, as part of a sentence: `LoRA r=8 is within 2 points of full fine-tuning`."""
+    names = {"arm": arm_name(arm), "reference": arm_name(comparison.reference)}
+    verdict = arm.verdict
+    match arm.verdict_kind:
+        case VerdictKind.BETTER:
+            return _("%(arm)s is %(by)s better than %(reference)s", by=gap_text(arm), **names)
+        case VerdictKind.WORSE:
+            return _("%(arm)s is %(by)s worse than %(reference)s", by=gap_text(arm), **names)
+        case VerdictKind.WITHIN:
+            return _("%(arm)s is within %(margin)s of %(reference)s", margin=margin_text(comparison), **names)
+        case VerdictKind.UNDECIDED:
+            margin = margin_text(comparison)
+            return _("undecided whether %(arm)s is within %(margin)s of %(reference)s", margin=margin, **names)
+        case VerdictKind.HINT if verdict and verdict.basis is Basis.SHARES:
+            return _("without per-item scores, a hint that %(claim)s", claim=_hint(comparison, verdict, names))
+        case VerdictKind.HINT if verdict:
+            return _("one seed hints that %(claim)s", claim=_hint(comparison, verdict, names))
+        case _:
+            reason = verdict_reason(comparison, arm)
+            return _("no verdict between %(arm)s and %(reference)s: %(reason)s", reason=reason, **names)
+
+
+def _hint(comparison: AnyComparison, verdict: ArmVerdict, names: dict[str, str]) -> str:
+    match verdict.hint:
+        case VerdictKind.WITHIN:
+            return _("%(arm)s is within %(margin)s of %(reference)s", margin=margin_text(comparison), **names)
+        case VerdictKind.BETTER:
+            return _("%(arm)s is better than %(reference)s", **names)
+        case _:
+            return _("%(arm)s is worse than %(reference)s", **names)
+
+
+def sentence_with_difference(comparison: AnyComparison, arm: ArmResult) -> str:
+    """The verdict's sentence with the difference that it rests on."""
+    text = verdict_sentence(comparison, arm)
+    if arm.difference is None or arm.verdict_kind in (VerdictKind.BETTER, VerdictKind.WORSE):
+        return text
+    return _("%(verdict)s: %(difference)s points", verdict=text, difference=difference_text(arm))
+
+
+def verdict_reason(comparison: AnyComparison, arm: ArmResult) -> str:
+    """Why the verdict is what it is: a sentence where there is an interval, else a part of one."""
+    verdict = arm.verdict
+    if verdict is None:
+        return _("only the reference %(arm)s has a result", arm=comparison.reference.title)
+    if verdict.confounder is not None:
+        return _(DIFFERS[verdict.confounder])
+    if unusable := unusable_text(verdict.difference):
+        return _("The difference is unknown: %(why)s.", why=unusable)
+    values = {
+        "metric": title(comparison.metric),
+        "difference": difference_text(arm),
+        "margin": margin_text(comparison),
+    }
+    match verdict.reason:
+        case Reason.INSIDE_MARGIN:
+            text = _("The whole interval of the difference, %(difference)s points, lies inside the margin.", **values)
+        case Reason.ABOVE_ZERO:
+            text = _("The whole interval of the difference, %(difference)s points, lies above zero.", **values)
+        case Reason.BELOW_ZERO:
+            text = _("The whole interval of the difference, %(difference)s points, lies below zero.", **values)
+        case Reason.CROSSES_MARGIN:
+            text = _(
+                "The difference in %(metric)s is %(difference)s points: it may be zero, and it may exceed the margin "
+                "of %(margin)s.",
+                **values,
+            )
+        case Reason.ONE_SEED:
+            text = _(
+                "The difference in %(metric)s is %(difference)s points, and that interval does not cover other seeds.",
+                **values,
+            )
+        case Reason.NO_ITEM_SCORES:
+            text = _(
+                "The difference in %(metric)s is %(difference)s points; the interval treats the test items of the two "
+                "as independent (Newcombe 1998) and does not cover other seeds.",
+                **values,
+            )
+        case Reason.ONE_ITEM:
+            text = _("a single test item gives no interval")
+        case Reason.NO_REFERENCE_RESULT:
+            text = _("the reference %(arm)s has no result", arm=comparison.reference.title)
+        case _:
+            text = _("%(arm)s has no result", arm=arm.title)
+    return text
+
+
+def no_result_label(arm: ArmResult) -> str:
     """Why an arm has no result and will have none, in a few words."""
-    return failure_label(arm.failure) if arm.failure else _("stopped") if arm.stopped else _("cancelled")
+    if arm.failure:
+        return failure_label(arm.failure)
+    return _("stopped") if isinstance(arm, StudyArm) and arm.stopped else _("cancelled")
+
+
+def interval_level(comparison: AnyComparison) -> str:
+    """`95 % interval`; of several comparisons `Holm-corrected 95 % intervals (2 comparisons, 97.5 % each)`."""
+    bases = {verdict.basis for verdict in comparison.judged}
+    names = [name for basis, name in CORRECTIONS.items() if basis in bases]
+    return _level(comparison.confidence, [d.confidence for d in comparison.differences], names)
+
+
+def _level(together: float, each: Collection[float], corrections: Collection[str]) -> str:
+    if len(each) < 2:
+        return _("%(level)s interval", level=confidence(together))
+    low, high = confidence(min(each)), confidence(max(each))
+    return _(
+        "%(correction)s-corrected %(level)s intervals (%(n)s comparisons, %(each)s each)",
+        correction=join_names([*corrections]),
+        level=confidence(together),
+        n=len(each),
+        each=high if low == high else _("%(low)s to %(high)s", low=low, high=high),
+    )
+
+
+def plus_minus_text(comparison: AnyComparison) -> str:
+    """What ± stands for in a table of arms: a score's interval is its own, those of differences are corrected."""
+    level, single = interval_level(comparison), _level(CONFIDENCE, (), ())
+    if level == single:
+        return _("±: %(single)s.", single=single)
+    return _("± of a score: %(single)s; of a difference: %(level)s.", single=single, level=level)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.comparison.conditions import Condition, Made, conditions
+from app.domain.comparison.conditions import Condition, study_conditions
+from app.domain.comparison.model import RunOutcome
 from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.runs.result import DataSeen, RunResult
 from app.domain.runs.status import RunStatus
@@ -19,7 +20,7 @@ SPEC = StudySpec(name="s", base_model="m", dataset="d", arms=ARMS, seeds=[0, 1])
 ORDERS = {0: "a" * 64, 1: "b" * 64}
 
 
-def made(seed: int, *, items: str = "c" * 64, **changes: Any) -> Made:
+def made(seed: int, *, items: str = "c" * 64, **changes: Any) -> RunOutcome:
     environment = {name: changes.pop(name) for name in list(changes) if name in ENVIRONMENT}
     versions = {name: changes.pop(name) for name in list(changes) if name in VERSIONS}
     found = result()
@@ -28,36 +29,36 @@ def made(seed: int, *, items: str = "c" * 64, **changes: Any) -> Made:
     )
     data = DataSeen(splits=changes.pop("splits", "d" * 64), order=changes.pop("order", ORDERS[seed]))
     whole: RunResult = found.model_copy(update={"environment": around, "data": data} | changes)
-    return Made(seed, whole, items)
+    return RunOutcome(seed, "arm", seed, RunStatus.SUCCEEDED, whole, items_hash=items)
 
 
 ENVIRONMENT = ("device", "device_name", "threads", "precision", "attention")
 VERSIONS = ("torch", "transformers", "peft", "vezna")
 
 
-def differing(full: list[Made], head: list[Made], spec: StudySpec = SPEC) -> list[Condition]:
-    return [c for c in conditions(spec, {"full": full, "head only": head}, {}) if not c.equal]
+def differing(full: list[RunOutcome], head: list[RunOutcome], spec: StudySpec = SPEC) -> list[Condition]:
+    return [c for c in study_conditions(spec, {"full": full, "head only": head}, {}) if not c.equal]
 
 
 def test_runs_that_were_made_alike_differ_in_nothing_and_each_condition_has_its_value() -> None:
     runs = [made(0), made(1)]
-    found = {c.name: c for c in conditions(SPEC, {"full": runs, "head only": runs}, {})}
+    found = {c.name: c for c in study_conditions(SPEC, {"full": runs, "head only": runs}, {})}
     assert all(c.equal for c in found.values())
     assert found["splits"].value == "dddddddd…"
-    assert found["test items"].value == "cccccccc…"
-    assert found["order of the rows"].value == "aaaaaaaa…, bbbbbbbb…"
-    assert (found["device kind"].value, found["vezna"].value, found["tokens trained on"].value) == ("cpu", "1", "1000")
+    assert found["test_items"].value == "cccccccc…"
+    assert found["row_order"].value == "aaaaaaaa…, bbbbbbbb…"
+    assert (found["device_kind"].value, found["vezna"].value, found["tokens"].value) == ("cpu", "1", "1000")
 
 
 @pytest.mark.parametrize(
     ("change", "name", "values"),
     [
         ({"splits": "e" * 64}, "splits", ("dddddddd…", "eeeeeeee…")),
-        ({"order": "f" * 64}, "order of the rows", ("aaaaaaaa…, bbbbbbbb…", "ffffffff…, bbbbbbbb…")),
-        ({"items": "0" * 64}, "test items", ("cccccccc…", "00000000…, cccccccc…")),
-        ({"tokens": 999}, "tokens trained on", ("1000", "999, 1000")),
+        ({"order": "f" * 64}, "row_order", ("aaaaaaaa…, bbbbbbbb…", "ffffffff…, bbbbbbbb…")),
+        ({"items": "0" * 64}, "test_items", ("cccccccc…", "00000000…, cccccccc…")),
+        ({"tokens": 999}, "tokens", ("1000", "999, 1000")),
         ({"steps": 9}, "steps", ("10", "9, 10")),
-        ({"device": "cuda:0"}, "device kind", ("cpu", "cpu, cuda")),
+        ({"device": "cuda:0"}, "device_kind", ("cpu", "cpu, cuda")),
         ({"device_name": "GPU"}, "device", ("CPU", "CPU, GPU")),
         ({"threads": 4}, "threads", ("2", "2, 4")),
         ({"precision": "bf16"}, "precision", ("fp32", "bf16, fp32")),
@@ -86,14 +87,14 @@ def test_what_hangs_on_the_seed_is_compared_seed_by_seed() -> None:
     assert differing(runs, runs) == []
     assert differing(runs, runs[:1]) == []  # one has not run under the other seed yet
     [tokens] = differing(runs, [made(0, tokens=1010), made(1, tokens=1000)])
-    assert tokens.name == "tokens trained on"
+    assert tokens.name == "tokens"
 
 
 def test_a_run_from_before_something_was_looked_at_says_nothing_of_it() -> None:
-    old = Made(0, result().model_copy(update={"data": None}), None)
-    found = {c.name for c in conditions(SPEC, {"full": [old], "head only": [old]}, {})}
-    assert not found & {"splits", "order of the rows", "test items"}
-    assert {"device", "tokens trained on"} <= found
+    old = RunOutcome(0, "arm", 0, RunStatus.SUCCEEDED, result().model_copy(update={"data": None}))
+    found = {c.name for c in study_conditions(SPEC, {"full": [old], "head only": [old]}, {})}
+    assert not found & {"splits", "row_order", "test_items"}
+    assert {"device", "tokens"} <= found
 
 
 def test_an_arm_without_runs_is_left_out() -> None:
@@ -115,16 +116,16 @@ TUNED = StudySpec(name="s", base_model="m", dataset="d", arms=ARMS, seeds=[0, 1]
 
 
 def test_what_tuning_took_is_a_condition() -> None:
-    same = conditions(TUNED, {}, {"full": trials("full", 3), "head only": trials("head only", 3)})
+    same = study_conditions(TUNED, {}, {"full": trials("full", 3), "head only": trials("head only", 3)})
     known = {c.name: (c.value, c.equal) for c in same}
     assert known["trials"] == ("3", True)
-    assert (known["steps of the trials"], known["tokens of the trials"]) == (("30", True), ("300", True))
-    other = conditions(TUNED, {}, {"full": trials("full", 3), "head only": trials("head only", 2)})
-    assert [c.name for c in other if not c.equal] == ["trials", "steps of the trials", "tokens of the trials"]
+    assert (known["trial_steps"], known["trial_tokens"]) == (("30", True), ("300", True))
+    other = study_conditions(TUNED, {}, {"full": trials("full", 3), "head only": trials("head only", 2)})
+    assert [c.name for c in other if not c.equal] == ["trials", "trial_steps", "trial_tokens"]
 
 
 def test_with_early_stopping_steps_are_what_came_of_a_run_and_no_condition() -> None:
     stopping = TUNED.model_copy(update={"training": TrainingArguments(early_stopping_patience=1)})
     runs = {"full": [made(0)], "head only": [made(0, steps=5, tokens=500)]}
     tuning = {"full": trials("full", 3), "head only": trials("head only", 3, steps=5, tokens=50)}
-    assert [c.name for c in conditions(stopping, runs, tuning) if not c.equal] == []
+    assert [c.name for c in study_conditions(stopping, runs, tuning) if not c.equal] == []

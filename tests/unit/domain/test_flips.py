@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from app.domain.comparison.flips import FlipKind, Flips, bands, quarter_edges, quarters
-from app.domain.comparison.study import RunOutcome, StudyComparison, compare
+from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.study import StudyComparison, compare
 from app.domain.comparison.verdict import mcnemar
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.status import RunStatus

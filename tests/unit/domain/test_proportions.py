@@ -34,9 +34,9 @@ def test_wilson_is_that_of_the_textbook_and_stays_between_0_and_1() -> None:
 
 
 def test_what_is_no_share_is_refused() -> None:
-    with pytest.raises(ValueError, match="is no share"):
+    with pytest.raises(ValueError, match="is not a proportion"):
         wilson(0.5, 0)
-    with pytest.raises(ValueError, match="is no share"):
+    with pytest.raises(ValueError, match="is not a proportion"):
         wilson(1.5, 10)
 
 

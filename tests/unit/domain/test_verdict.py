@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from app.domain.comparison.intervals import Scores
-from app.domain.comparison.verdict import VerdictKind, best_indistinguishable, holm, judge, mcnemar, word
+from app.domain.comparison.verdict import Reason, VerdictKind, best_indistinguishable, holm, judge, mcnemar, word
 
 
 def runs(seeds: int, items: int, right: float, seed: int, seed_sd: float = 0.003) -> Scores:
@@ -116,12 +116,12 @@ def test_a_one_seed_arm_does_not_loosen_the_others() -> None:
 
 def test_too_few_runs_or_items_is_no_verdict_with_the_reason() -> None:
     some, none = runs(2, 50, 0.8, 1), np.empty((0, 50))
-    assert "lora has no finished run" in judge({"full": some, "lora": none}, "full", 0.01)["lora"].reason
-    assert "full has no finished run" in judge({"full": none, "lora": some}, "full", 0.01)["lora"].reason
-    assert "full has no finished run" in judge({"lora": some}, "full", 0.01)["lora"].reason
+    assert judge({"full": some, "lora": none}, "full", 0.01)["lora"].reason is Reason.NO_RESULT
+    assert judge({"full": none, "lora": some}, "full", 0.01)["lora"].reason is Reason.NO_REFERENCE_RESULT
+    assert judge({"lora": some}, "full", 0.01)["lora"].reason is Reason.NO_REFERENCE_RESULT
     verdict = judge({"full": np.ones((3, 1)), "lora": np.ones((3, 1))}, "full", 0.01)["lora"]
     assert verdict.kind is VerdictKind.NONE
-    assert "single item" in verdict.reason
+    assert verdict.reason is Reason.ONE_ITEM
     assert verdict.difference is None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.cli.terminal.runs import compared_table
+from app.cli.terminal.comparison import comparison_table
 from app.domain.failures import FailureCode
 from app.services import imports
 from tests.factories import plain, seed_study
@@ -33,9 +33,9 @@ def words(client: TestClient, address: str, status: int = 200) -> str:
 
 def test_runs_of_a_study_are_its_arms_and_read_as_they_do_there(full: TestClient) -> None:
     text = words(full, "/compare?study=1")
-    assert "2 arms against full: 1 worse and 1 undecided" in text
-    assert "Accuracy, item by item over 646 shared test items." in text
-    assert "The intervals hold at 95 % over all 2 comparisons (Holm: " in text
+    assert "2 arms compared with full: 1 worse and 1 undecided" in text
+    assert "Accuracy, paired over 646 shared test items." in text
+    assert "Holm-corrected 95 % intervals (2 comparisons, " in text
     study = plain(full.get("/studies/1").text)
     for difference in re.findall(r"−\d\.\d ± \d\.\d", text)[:2]:
         assert difference in study
@@ -48,14 +48,14 @@ def test_a_study_takes_its_margin_and_its_reference_along(empty: TestClient) -> 
     link = re.search(r'id="compare-with" href="([^"]+)"', empty.get(f"/studies/{study}").text)
     assert link and link[1] == f"/compare?study={study}&amp;margin=2"
     judged = empty.get(f"/api/v1/studies/{study}/comparison").json()
-    its = {arm["name"]: arm["verdict"]["kind"] for arm in judged["arms"] if not arm["reference"]}
+    its = {arm["title"]: arm["verdict"]["kind"] for arm in judged["arms"] if not arm["reference"]}
     assert its == {"full": "within", "head only": "worse"}
     for query in (f"study={study}&margin=2", f"study={study}", "runs=1,2,3,4,5,6,7,8,9"):
         found = empty.get(f"/api/v1/compare?{query}").json()
         assert found["margin"] == judged["margin"]
-        assert {arm["title"]: arm["against"]["kind"] for arm in found["arms"] if arm["against"]} == its
+        assert {arm["title"]: arm["verdict"]["kind"] for arm in found["arms"] if arm["verdict"]} == its
     closer = empty.get(f"/api/v1/compare?study={study}&margin=1").json()
-    assert closer["arms"][0]["against"]["kind"] == "undecided"
+    assert closer["arms"][0]["verdict"]["kind"] == "undecided"
 
 
 def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_that_is_said(empty: TestClient) -> None:
@@ -74,17 +74,19 @@ def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_tha
     assert first == f"/compare?study={study}&reference=2&margin=2"
     for address in (first, f"/compare?study={study}"):
         text = words(empty, address)
-        assert "2 arms against LoRA r=8: 1 worse and 1 without a verdict" in text
-        assert "The study named another reference before its runs : this one was chosen after them" in text
-    assert "2 arms against head only: 1 better" in words(empty, list(links)[1].replace("&amp;", "&"))
+        assert "2 arms compared with LoRA r=8: 1 worse and 1 without a verdict" in text
+        assert "The study predeclared another reference : this one was chosen after the runs" in text
+    assert "2 arms compared with head only: 1 better" in words(empty, list(links)[1].replace("&amp;", "&"))
     found = empty.get(f"/api/v1/compare?study={study}").json()
     assert [arm["failed"] for arm in found["arms"]] == ["out of memory", "", ""]
-    assert re.search(r"full BBC headlines on MiniLM-L6 0 seeds out of memory", words(empty, first))
-    [cells] = [list(column.cells) for column in compared_table(found).columns[1:2]]
+    assert re.search(
+        r"full BBC headlines on MiniLM-L6 0 seeds 1 2 3 (as reference )?out of memory", words(empty, first)
+    )
+    [cells] = [list(column.cells) for column in comparison_table(found).columns[1:2]]
     assert cells[0] == "out of memory" and "±" in cells[1]
     for other in (fine, hopeless):
         assert 'id="against-' not in empty.get(f"/studies/{other}").text
-        assert "named another reference" not in words(empty, f"/compare?study={fine}")
+        assert "predeclared another reference" not in words(empty, f"/compare?study={fine}")
     report = empty.get(f"/studies/{study}/report.html").text
     assert 'id="against-' not in report  # it opens offline
 
@@ -117,13 +119,13 @@ def test_a_hint_from_shares_is_not_called_one_of_a_single_seed(full: TestClient)
     with database_of(full).transaction() as session:
         imports.bring_in(session, imports.look_at([as_file(*results)]), "elsewhere")
     text = words(full, "/compare?collection=1")
-    assert "LoRA r=8 against full, a hint only: better, +20.0, from +16.0 to +23.9 points" in text
+    assert "hint that LoRA r=8 is better than full fine-tuning: +20.0, +16.0 to +23.9 points" in text
     assert "one seed" not in text.lower()
 
 
 def test_two_single_runs_have_mcnemars_test_beside_them(full: TestClient) -> None:
     text = words(full, "/compare?runs=1,2")
-    assert "LoRA r=8 against full is undecided" in text
+    assert "Undecided whether LoRA r=8 is within 2 points of full fine-tuning" in text
     assert re.search(
         r"McNemar's exact test: \d+ items only LoRA r=8 gets right, \d+ only full; p = 0\.\d+",
         text.replace("&#39;", "'"),
@@ -132,7 +134,7 @@ def test_two_single_runs_have_mcnemars_test_beside_them(full: TestClient) -> Non
 
 def test_another_arm_may_be_the_reference(full: TestClient) -> None:
     text = words(full, "/compare?runs=1,2&reference=2")
-    assert "Full against LoRA r=8 is undecided" in text
+    assert "Undecided whether full fine-tuning is within 2 points of LoRA r=8" in text
 
 
 def test_a_reference_that_is_not_among_them_is_replaced_and_that_is_said(full: TestClient) -> None:
@@ -150,13 +152,13 @@ def test_here_and_elsewhere_there_is_no_verdict_and_no_winner(full: TestClient) 
     address = "/compare?runs=1,39"
     text = words(full, address)
     assert "No verdict between" in text
-    assert "They were not tested on the same items : there is no verdict" in text
-    assert "The device differs : there is no winner in memory or in time." in text
+    assert "The test items differ : no verdict between arms tested on different items." in text
+    assert "The device differs : memory and times do not compare." in text
     assert "x86, 2 cores: full" in text and "NVIDIA L40S" in text
-    assert "not measured alike, so nothing wins" in text
-    assert "Some have one seed" not in text and "All have one seed" in text
-    assert "Some were measured elsewhere" in text
-    assert "No verdict between full" in words(full, "/compare?runs=1,38")  # no capital within a sentence
+    assert "not measured under the same conditions, so nothing wins" in text
+    assert "Some arms have one seed" not in text and "Every arm has one seed" in text
+    assert "Some results are imported" in text
+    assert "and full fine-tuning: the test items differ" in text
     assert "imported: MetaMathQA" in text
 
 
@@ -170,7 +172,7 @@ def test_settings_show_differences_or_all_of_them(full: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sort", "first"), [("", "full"), ("score", "full"), ("memory", "head only"), ("time", "head only")]
+    ("sort", "first"), [("", "full"), ("-score", "full"), ("memory", "head only"), ("time", "head only")]
 )
 def test_arms_come_in_the_order_that_is_asked_for(full: TestClient, sort: str, first: str) -> None:
     text = full.get(f"/compare?study=1{'&sort=' + sort if sort else ''}").text
@@ -192,14 +194,14 @@ def test_the_trade_off_is_over_any_cost_and_its_files_are_of_the_same(full: Test
 
 def test_a_run_alone_offers_others_to_hold_it_against(full: TestClient) -> None:
     text = full.get("/compare?runs=1").text
-    assert "full alone: nothing to hold it against" in text
+    assert "full alone: nothing to compare it with" in text
     assert re.search(r'href="/compare\?runs=1%2C\d+"', text)
 
 
 def test_runs_that_are_not_there_are_said_and_the_others_compared(full: TestClient) -> None:
     assert "There are no runs 998, 999. The others are compared." in words(full, "/compare?runs=1,2,998,999")
     assert "There is no run 998." in words(full, "/compare?runs=998")
-    assert "No run is chosen yet" in words(full, "/compare")
+    assert "No run is selected yet" in words(full, "/compare")
 
 
 @pytest.mark.parametrize(
@@ -210,8 +212,8 @@ def test_runs_that_are_not_there_are_said_and_the_others_compared(full: TestClie
         ("runs=0", 422, "is not the id of a run"),
         ("runs=99999999999", 422, "is not the id of a run"),
         ("runs=1&margin=0", 422, "'0' is not a margin. Write points above 0 and up to 100, such as 1 or 2.5."),
-        ("runs=1&margin=nan", 422, "'nan' is no margin"),
-        ("runs=1&margin=two", 422, "'two' is no margin"),
+        ("runs=1&margin=nan", 422, "'nan' is not a margin"),
+        ("runs=1&margin=two", 422, "'two' is not a margin"),
         ("runs=1&cost=beauty", 422, "cost"),
         ("runs=1&sort=beauty", 422, "sort"),
         ("study=99", 404, "There is no study 99."),
@@ -235,11 +237,11 @@ def test_the_api_says_the_same_as_the_page(full: TestClient) -> None:
     assert [(arm["title"], arm["reference"], arm["seeds"]) for arm in found["arms"]] == [
         ("full", True, 3), ("LoRA r=8", False, 3)
     ]  # fmt: skip
-    assert found["arms"][1]["against"]["basis"] == "items"
-    assert found["differing"]["method.kind"] == ["full", "lora"]
+    assert found["arms"][1]["verdict"]["basis"] == "items"
+    assert found["differing_settings"]["method.kind"] == ["full", "lora"]
     mixed = full.get("/api/v1/compare?runs=1,38").json()
-    assert mixed["obstacles"][0]["what"] == "test_items"
-    assert mixed["obstacles"][0]["takes"] == "verdict"
+    assert mixed["confounders"][0]["kind"] == "test_items"
+    assert mixed["confounders"][0]["effect"] == "verdict"
     assert mixed["memory_comparable"] is False
     assert full.get("/api/v1/compare?runs=1,999").json()["detail"] == "There is no run 999."
     assert full.get("/api/v1/compare").status_code == 422
@@ -250,15 +252,15 @@ def test_full_against_lora_elsewhere_is_undecided_and_no_ranking(empty: TestClie
     found = empty.get("/api/v1/compare?runs=1,2").json()
     assert [arm["title"] for arm in found["arms"]] == ["full", "LoRA r=32"]
     assert [round(arm["score"]["mean"], 4) for arm in found["arms"]] == [0.4716, 0.4784]
-    against = found["arms"][1]["against"]
-    assert (against["kind"], against["basis"], against["word"]) == ("undecided", "shares", "undecided")
+    against = found["arms"][1]["verdict"]
+    assert (against["kind"], against["basis"], against["label"]) == ("undecided", "shares", "undecided")
     assert against["low"] < 0 < against["high"]
     text = words(empty, "/compare?runs=1,2")
-    assert "LoRA r=32 against full is undecided: +0.7, from −3.1 to +4.5 points" in text
-    assert "the items of two results as independent (Newcombe 1998)" in text
-    assert "It covers the items only, for the seeds that there are: nothing is ranked." in text
-    assert "All have one seed : what another seed would change is unknown" in text
-    assert "All were measured elsewhere : Vezna has checked nothing of them" in text
+    assert "Undecided whether LoRA r=32 is within 1 point of full fine-tuning: +0.7, −3.1 to +4.5 points" in text
+    assert "(Newcombe 1998)" in text
+    assert "It ranks nothing." in text
+    assert "Every arm has one seed : the variance over seeds is unknown" in text
+    assert "All results are imported : Vezna has not verified them" in text
 
 
 @pytest.mark.skipif(not ALL, reason="VEZNA_TEST_PEFT_RESULTS names no directory with PEFT's result files")
@@ -269,10 +271,9 @@ def test_of_all_published_results_seven_are_on_the_front_of_accuracy_against_pea
     assert sorted(row[0] for row in on) == sorted(FRONT)
     text = words(empty, "/compare?collection=1")
     assert (
-        f"7 of 63 arms are beaten by no other on both accuracy and peak memory: {', '.join(FRONT[:-1])} and {FRONT[-1]}"
-        in text
+        f"7 of 63 arms are Pareto-optimal in accuracy and peak memory: {', '.join(FRONT[:-1])} and {FRONT[-1]}" in text
     )
-    assert "62 arms against full: 29 undecided and 33 hints" in text
-    assert "better" not in re.sub(r"a hint: better", "", text)
+    assert "62 arms compared with full: 29 undecided and 33 hints" in text
+    assert "better" not in re.sub(r"hint: better", "", text)
     names = [arm["title"] for arm in empty.get("/api/v1/compare?collection=1").json()["arms"]]
     assert len(set(names)) == 63

@@ -14,7 +14,7 @@ from app.settings import Settings
 from app.web.figures import Figure, study_figures
 from app.web.figures.evidence import of_study as evidence_of_study
 from app.web.figures.view import ViewParams
-from app.web.text import caveats
+from app.web.text.caveats import caveats
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
 
@@ -89,7 +89,7 @@ def test_a_checkpoint_that_was_chosen_by_its_loss_is_said_to_be(with_language: T
 
 def test_what_was_forgotten_has_a_column_where_it_was_measured(with_language: TestClient) -> None:
     text = with_language.get(f"/studies/{CAUSAL}").text
-    assert "Forgetting</a><span>nats per token</span>" in text
+    assert "Forgetting</a><span>nats/token</span>" in text
     found = {arm.title: arm.forgetting for arm in weighed(with_language, CAUSAL).arms}
     assert found["full"] and found["full"].mean == pytest.approx(0.311, abs=0.005)
     marked = re.findall(r'<td class="num( best)?"><b>([+−]0\.\d{3})</b></td>', text)
@@ -104,7 +104,7 @@ def test_the_number_format_of_frozen_weights_is_the_methods_and_forbids_no_compa
     found = weighed(with_language, CAUSAL)
     assert {r.result.environment.frozen_dtype for r in found.runs if r.result} == {"float32", "bfloat16", "nf4"}
     assert found.memory_comparable
-    assert "nothing differed but the method and its learning rate" in [c.text for c in caveats(found)]
+    assert "nothing differs but the method and its learning rate" in [c.text for c in caveats(found)]
     assert "frozen weights – bfloat16 nf4 bfloat16" in rows(with_language, f"/studies/{CAUSAL}")
     assert not [row for row in rows(with_language, "/studies/1") if row.startswith("frozen weights")]
 

@@ -188,16 +188,16 @@ def test_what_does_not_compare_with_the_baseline_has_a_dash_and_a_reason(full: T
         moved.device_name, moved.precision = "NVIDIA L4", "bf16"
     address = f"/runs?filter=id+in+(1,2,3,{elsewhere})&baseline=1&columns=score,peak,train,trainable{grouped}"
     text = full.get(address).text
-    held = "Not held against the baseline:"
-    others = [cell for cell in cells(text, elsewhere) if "Not held" in cell]
+    held = "Not compared with the baseline:"
+    others = [cell for cell in cells(text, elsewhere) if "Not compared" in cell]
     assert [cell.partition(held)[2].strip() for cell in others] == [
-        "other data, or nobody says which –",
-        "another device, or nobody says which –",
-        "another device, or nobody says which –",
+        "the dataset differs, or is unknown –",
+        "the device differs, or is unknown –",
+        "the device differs, or is unknown –",
     ]
-    moved_cells = [cell for cell in cells(text, 2) if cell.endswith("–") and "Not held" in cell]
-    assert len(moved_cells) == 2 and all("another device" in cell for cell in moved_cells)
-    assert not any("Not held" in cell for cell in cells(text, 3) + cells(text, 1))
+    moved_cells = [cell for cell in cells(text, 2) if cell.endswith("–") and "Not compared" in cell]
+    assert len(moved_cells) == 2 and all("the device differs" in cell for cell in moved_cells)
+    assert not any("Not compared" in cell for cell in cells(text, 3) + cells(text, 1))
     assert any(cell.startswith("121 30") for cell in cells(text, 3)), "same device: 30 % of the memory"
     rows = table(full.get(address.replace("/runs?", "/runs.csv?")).text)
     peak = {row.get("run") or row["first_run"]: row["peak_bytes_minus_baseline"] for row in rows}

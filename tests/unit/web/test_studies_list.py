@@ -32,9 +32,9 @@ def test_a_family_second_arm_has_a_hollow_marker_and_its_third_a_half_filled_one
 
 def test_a_scale_is_in_units_of_the_margin_and_never_leaves_its_box(full: TestClient) -> None:
     found = weighed(full, 1)
-    assert Scale.of(found.reference) is None
+    assert Scale.of(found.reference, found.margin) is None
     for arm in found.others:
-        scale = Scale.of(arm)
+        scale = Scale.of(arm, found.margin)
         assert scale is not None
         assert 0 <= scale.low <= scale.at <= scale.high <= 120
 

@@ -79,10 +79,10 @@ def test_the_table_is_sorted_by_any_column_and_keeps_what_else_the_address_says(
         rows = client.get(f"{address}?sort={sort}").text.split('<section class="section" id="arms">')[1]
         return re.findall(r"</svg><span>([^<]+)</span></span><small>", rows.split("</section>")[0])
 
-    assert order("memory") == order("trainable") == ["head only", "full", "LoRA r=8", "untouched"]
-    assert order("-memory") == order("-score") == ["full", "head only", "LoRA r=8", "untouched"]
-    assert order("arm") == ["full", "head only", "LoRA r=8", "untouched"]
-    assert order("") == ["full", "LoRA r=8", "head only", "untouched"]
+    assert order("memory") == order("trainable") == ["head only", "full", "LoRA r=8", "base model"]
+    assert order("-memory") == order("-score") == ["full", "head only", "LoRA r=8", "base model"]
+    assert order("arm") == ["full", "head only", "LoRA r=8", "base model"]
+    assert order("") == ["full", "LoRA r=8", "head only", "base model"]
     assert "curve=validation&amp;sort=-memory#arms" in client.get(f"{address}?curve=validation&sort=memory").text
     refused = client.get(f"{address}?sort=money")
     assert refused.status_code == 422
@@ -124,7 +124,7 @@ def test_ended_runs_are_folded_away_where_there_are_many(client: TestClient) -> 
 def test_an_undecided_study_offers_seeds_and_the_offer_works(client: TestClient) -> None:
     study_id = study(client, luck=0.5, seed_sd=0.012)
     text = client.get(f"/studies/{study_id}").text
-    lacking = int(re.findall(r"About (\d+) seeds for each arm instead of 3", text)[0]) - 3
+    lacking = int(re.findall(r"(\d+) seeds per arm instead of 3", text)[0]) - 3
     assert lacking > 2
     assert f"Add {lacking} seeds" in text  # as many as the sentence beside it says
     assert f"{3 * lacking} more runs" in text
@@ -133,9 +133,7 @@ def test_an_undecided_study_offers_seeds_and_the_offer_works(client: TestClient)
     assert answer.status_code == 200
     assert answer.url.path == f"/studies/{study_id}"
     assert "9 of 15 runs done" in answer.text
-    assert (
-        "seeds were added once after results had been seen: verdicts are held to 99\N{NO-BREAK SPACE}%" in answer.text
-    )
+    assert "Verdicts have 99\N{NO-BREAK SPACE}% confidence instead of" in answer.text
 
 
 def test_a_decided_study_offers_none(client: TestClient) -> None:

@@ -48,12 +48,12 @@ def test_an_undecided_study_looks_further_for_rates_before_it_adds_seeds(registe
     text = plain(registered_only.get(f"/studies/{study}").text)
     assert "Undecided whether LoRA r=8" in text
     lead = text[text.index('class="lead"') :]
-    first = "First look further for learning rates: the best one of LoRA r=8 is at the end of those tried."
+    first = "First widen the search for learning rates: the best one of LoRA r=8 is at the end of those tried."
     assert 0 < lead.index(first) < lead.index("would decide about LoRA r=8")
     assert text.index('id="rates-first"') < text.index('id="add-seeds"')
     assert re.search(r'class="button quiet"\s+type="submit"\s+id="add-seeds"', text)
     assert "LoRA r=8: 2e-3, 6e-3, 0.018" in text
-    sentence = registered_only.get(f"/api/v1/studies/{study}/comparison").json()["sentence"]
+    sentence = registered_only.get(f"/api/v1/studies/{study}/comparison").json()["summary"]
     assert first in sentence
     form = registered_only.get(f"/studies/new?from_study={study}&rates=further").text
     rates = re.findall(r'name="arms.\d.learning_rates"\s+value="([^"]*)"', form)
@@ -95,11 +95,11 @@ def test_arms_that_found_no_rate_stay_with_their_reason_and_block_nothing(regist
     text = plain(registered_only.get(f"/studies/{study}").text)
     assert "no learning rate could be trained: diverged" in section(text, "arms")
     assert "No rate that was tried could be trained, so the arm has no runs." in section(text, "tuning")
-    assert "full: no learning rate that was tried could be trained" in text
+    assert "full: no learning rate could be trained" in text
     answer = registered_only.get(f"/api/v1/studies/{study}/comparison").json()
     assert answer["complete"]
     assert [arm["tuning"]["failed"] for arm in answer["arms"]] == [True, False, False]
-    assert "steps of the trials" in answer["differed"]
+    assert "trial_steps" in answer["differed"]
 
 
 def test_while_rates_are_looked_for_the_page_says_how_far_it_is(registered_only: TestClient) -> None:
@@ -113,7 +113,7 @@ def test_while_rates_are_looked_for_the_page_says_how_far_it_is(registered_only:
         session.get_one(StudyRow, study).tuning = True
     text = plain(registered_only.get(f"/studies/{study}").text)
     assert "Running: 6 of 18 runs done" in text
-    assert "its learning rate is being looked for" in section(text, "arms")
+    assert "its learning rate is being tuned" in section(text, "arms")
     assert "trial at 0.03" in text
     assert registered_only.get("/studies").text.count("6 of 18 runs") == 1
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from app.domain.comparison.verdict import ScoreInterval
+from app.domain.comparison.intervals import ScoreInterval
 from app.domain.methods import METHODS, Family
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.resources.memory_fit import RunFit

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.domain.comparison.proportions import Share, wilson
+from app.domain.comparison.intervals import ScoreInterval
+from app.domain.comparison.proportions import wilson
 from app.domain.methods import Family
 from app.services.annotations import Notes
 from app.store.tables import RunRow
@@ -22,7 +23,7 @@ class ImportedRunPage:
     collection_id: int
     collection: str
     title: str
-    interval: Share | None
+    interval: ScoreInterval | None
     """Over its items; None where their number is not known."""
     by_item: bool
     """There are scores of single items."""

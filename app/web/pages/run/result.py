@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.domain.comparison.verdict import ScoreInterval
+from app.domain.comparison.intervals import ScoreInterval
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Audit, Clocks, Environment, Forgetting, Memory, Parameters, RunResult
 from app.domain.tasks import TASKS, MetricName, Task

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from app.domain.comparison.baseline import in_the_way
-from app.domain.comparison.confounders import Term
+from app.domain.comparison.confounders import RunConditions, field_confounder
 from app.domain.methods import Family
 from app.domain.runs.fields import FIELDS
 from app.domain.studies.tuning import FIRST_SEED
@@ -16,11 +15,11 @@ from app.store.queries.run_list import Order, RunValues
 from app.web.format import NBSP, NOTHING, count, hundred
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.pages.runs.found import PinnedRun, terms_of, terms_of_group
+from app.web.pages.runs.found import PinnedRun, conditions_of, conditions_of_group
 from app.web.pages.runs.head import RunsHead
 from app.web.pages.runs.view_form import RunsView, falls_first
 from app.web.text import metrics
-from app.web.text.run_fields import against, not_held_against, title, unit, written
+from app.web.text.run_fields import against, not_compared, title, unit, written
 
 CellKind = Literal["number", "text", "study", "state", "moment", "tags"]
 NOISE = 1e-6
@@ -200,7 +199,7 @@ def _cell(name: str, run: RunValues, around: Around) -> Cell:
         return Cell("text", _text(name, value))
     if name == "seed" and run.values["trial"] and value is not None and value >= FIRST_SEED:
         return Cell("number", _("trial %(number)s", number=value - FIRST_SEED), small=count(value))
-    small, why = _beside(name, value, run, terms_of(run), around)
+    small, why = _beside(name, value, run, conditions_of(run), around)
     return Cell("number", written(field, value), small=small, why=why)
 
 
@@ -217,7 +216,7 @@ def _group_cell(name: str, group: Group, around: Around) -> Cell:
     if name not in group.spreads:
         return Cell("text", _text(name, values.get(name)))
     spread = group.spreads[name]
-    small, why = _beside(name, spread.mean, group.first, terms_of_group(group), around)
+    small, why = _beside(name, spread.mean, group.first, conditions_of_group(group), around)
     return Cell("number", written(field, spread.mean), _doubt(name, spread), small, why)
 
 
@@ -244,14 +243,14 @@ def _doubt(name: str, spread: Spread) -> str:
     return f"±{NBSP}{words}" if words != written(FIELDS[name], 0.0) else ""
 
 
-def _beside(name: str, value: Any, run: RunValues, terms: Mapping[Term, str], around: Around) -> tuple[str, str]:
+def _beside(name: str, value: Any, run: RunValues, conditions: RunConditions, around: Around) -> tuple[str, str]:
     """Against the baseline, or a dash and why there is nothing to hold against it; and by which metric a score is,
     where not all are judged by one."""
     told, why, pinned = "", "", around.baseline
     if pinned is not None and (told := against(FIELDS[name], value, pinned.numbers.get(name))):
-        obstacle = None if around.pinned([run.id]) else in_the_way(FIELDS[name], terms, pinned.terms)
-        if obstacle is not None:
-            told, why = NOTHING, not_held_against(obstacle)
+        kind = None if around.pinned([run.id]) else field_confounder(FIELDS[name], conditions, pinned.conditions)
+        if kind is not None:
+            told, why = NOTHING, not_compared(kind)
     if name == "score" and around.mixed and value is not None:
         told = f"{told} {metrics.title(run.values['metric'])}".strip()
     return told, why

@@ -4,21 +4,20 @@ It is written a page at a time, so that a hundred thousand runs are never in mem
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from app.domain.comparison.baseline import in_the_way
-from app.domain.comparison.confounders import Term
+from app.domain.comparison.confounders import RunConditions, field_confounder
 from app.domain.runs.fields import FIELDS
 from app.store.queries import studies, tags
 from app.store.queries.run_groups import SUMMED, Group
 from app.store.queries.run_list import RunValues
 from app.store.session import Database
 from app.web.http.csv_file import write_csv
-from app.web.pages.runs.found import PinnedRun, baseline, page, terms_of, terms_of_group
+from app.web.pages.runs.found import PinnedRun, baseline, conditions_of, conditions_of_group, page
 from app.web.pages.runs.view_form import RunsView
 from app.web.text.run_fields import PLAIN
 
@@ -88,7 +87,7 @@ def _run(run: RunValues, view: RunsView, pinned: PinnedRun | None, names: dict[i
         else:
             row.append(value.isoformat(timespec="seconds") if isinstance(value, datetime) else value)
         if pinned and _differs(name):
-            row.append(_difference(name, value, terms_of(run), pinned))
+            row.append(_difference(name, value, conditions_of(run), pinned))
     return row
 
 
@@ -100,7 +99,7 @@ def _group(group: Group, view: RunsView, pinned: PinnedRun | None) -> list[Any]:
             spread = group.spreads[name]
             row += [spread.mean, spread.sd]
             if pinned and _differs(name):
-                row.append(_difference(name, spread.mean, terms_of_group(group), pinned))
+                row.append(_difference(name, spread.mean, conditions_of_group(group), pinned))
         elif name in ("model", "data", "task", "metric", "method"):
             row.append(values.get(name))
     return row
@@ -114,8 +113,8 @@ def _differs(name: str) -> bool:
     return FIELDS[name].numeric and name not in PLAIN
 
 
-def _difference(name: str, value: Any, terms: Mapping[Term, str], pinned: PinnedRun) -> Any:
+def _difference(name: str, value: Any, conditions: RunConditions, pinned: PinnedRun) -> Any:
     there = pinned.numbers.get(name)
-    if value is None or there is None or in_the_way(FIELDS[name], terms, pinned.terms):
+    if value is None or there is None or field_confounder(FIELDS[name], conditions, pinned.conditions):
         return None
     return value - there

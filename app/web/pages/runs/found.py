@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.confounders import Term
+from app.domain.comparison.confounders import ConditionName, RunConditions
 from app.store.queries import run_groups, run_list
 from app.store.queries.run_groups import Group
 from app.store.queries.run_list import RunValues
@@ -46,7 +46,7 @@ class PinnedRun:
     runs: tuple[int, ...]
     numbers: Mapping[str, Any]
     """By field."""
-    terms: Mapping[Term, str]
+    conditions: RunConditions
 
 
 def fields_of(view: RunsView) -> tuple[str, ...]:
@@ -54,24 +54,24 @@ def fields_of(view: RunsView) -> tuple[str, ...]:
     return (*view.columns, *(GROUP_FIELDS if view.grouped else ()), *(CONDITIONS if view.baseline is not None else ()))
 
 
-def terms_of(run: RunValues) -> dict[Term, str]:
+def conditions_of(run: RunValues) -> RunConditions:
     """What a run was made and measured under, of what a list knows."""
     values = run.values
-    terms: dict[Term, str | None] = {
+    conditions: dict[ConditionName, str | None] = {
         "metric": values["metric"],
         "dataset": values.get("data"),
-        "dataset version": "" if values.get("data_version") is None else str(values["data_version"]),
+        "dataset_version": "" if values.get("data_version") is None else str(values["data_version"]),
         "device": values.get("device"),
         "precision": values.get("precision"),
-        "memory measure": (values.get("memory_measure") or "not said") if values["imported"] else "as here",
+        "memory_measure": (values.get("memory_measure") or "not said") if values["imported"] else "as here",
     }
-    return {name: value for name, value in terms.items() if value}
+    return {name: value for name, value in conditions.items() if value}
 
 
-def terms_of_group(group: Group) -> dict[Term, str]:
+def conditions_of_group(group: Group) -> RunConditions:
     """The same of a group; of its devices only if they are one."""
     device, precision = next(iter(group.places)) if len(group.places) == 1 else (None, None)
-    return terms_of(replace(group.first, values={**group.first.values, "device": device, "precision": precision}))
+    return conditions_of(replace(group.first, values={**group.first.values, "device": device, "precision": precision}))
 
 
 def page(session: Session, view: RunsView, after: int | None, limit: int) -> Found:
@@ -98,9 +98,9 @@ def baseline(session: Session, view: RunsView) -> PinnedRun | None:
         if not found:
             return None
         (run,) = found
-        return PinnedRun(run.id, run.values["arm"], (run.id,), run.values, terms_of(run))
+        return PinnedRun(run.id, run.values["arm"], (run.id,), run.values, conditions_of(run))
     group = run_groups.of_run(session, view.baseline, fields_of(view))
     if group is None:
         return None
     means = {name: spread.mean for name, spread in group.spreads.items()}
-    return PinnedRun(view.baseline, group.first.values["arm"], group.runs, means, terms_of_group(group))
+    return PinnedRun(view.baseline, group.first.values["arm"], group.runs, means, conditions_of_group(group))

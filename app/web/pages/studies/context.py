@@ -7,10 +7,10 @@ from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.methods import Family
 from app.domain.studies.spec import StudyStatus, status_of
 from app.store.tables import StudyRow
-from app.web.format import plus_minus, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text import VERDICT_LABELS, phrase
+from app.web.text.headline import phrase
+from app.web.text.verdict import VERDICT_LABELS, difference_text
 
 HALF_WIDTH = 60.0
 UNITS = 4.0
@@ -29,18 +29,17 @@ class Scale:
     label: str
 
     @classmethod
-    def of(cls, arm: StudyArm) -> "Scale | None":
+    def of(cls, arm: StudyArm, margin: float) -> "Scale | None":
         """From an arm's verdict."""
-        if arm.verdict is None or arm.verdict.difference is None:
+        difference = arm.difference
+        if difference is None:
             return None
-        seen, margin = arm.verdict.difference, arm.verdict.margin
-        by = f"{points(seen.delta)} {plus_minus(seen.half_width)}"
         return cls(
-            low=_place(seen.low / margin),
-            high=_place(seen.high / margin),
-            at=_place(seen.delta / margin),
-            past=0 if abs(seen.delta) < UNITS * margin else 1 if seen.delta > 0 else -1,
-            label=_("%(by)s points, %(word)s", by=by, word=_(VERDICT_LABELS[arm.verdict.kind])),
+            low=_place(difference.low / margin),
+            high=_place(difference.high / margin),
+            at=_place(difference.delta / margin),
+            past=0 if abs(difference.delta) < UNITS * margin else 1 if difference.delta > 0 else -1,
+            label=_("%(by)s points, %(word)s", by=difference_text(arm), word=_(VERDICT_LABELS[arm.verdict_kind])),
         )
 
 
@@ -80,7 +79,7 @@ class StudyLine:
             base_model=base_model,
             dataset=dataset,
             seeds=len(found.spec.seeds),
-            arms=tuple(ArmLine(a.family, a.title, a.hollow, Scale.of(a)) for a in found.arms),
+            arms=tuple(ArmLine(a.family, a.title, a.hollow, Scale.of(a, found.margin)) for a in found.arms),
             reference=found.spec.reference_arm,
             phrase=phrase(found) if found.complete and status != "cancelled" else "",
             status=status,

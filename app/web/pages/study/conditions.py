@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.comparison.confounders import ConditionName
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.models.base_model import ModelFacts
 from app.domain.runs.training import TrainingBudget
@@ -12,10 +13,10 @@ from app.store.tables import BaseModelRow, DatasetRow
 from app.web.format import NOTHING, count, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text.arms import condition, condition_value, trains
+from app.web.text.arms import condition_label, condition_value, trains
 from app.web.text.metrics import title
 
-VERSIONS = ("torch", "transformers", "peft", "vezna")
+VERSIONS: tuple[ConditionName, ...] = ("torch", "transformers", "peft", "vezna")
 TOLD = ("kind", "target_modules")
 """Fields of a method that the arms' names and what they train say already."""
 
@@ -52,7 +53,9 @@ class StudyConditions:
             arms=titles,
             own=_own(found, model.facts if model else None),
             differing=tuple(
-                Setting(condition(c.name), False, tuple(condition_value(c.values.get(title, "")) for title in titles))
+                Setting(
+                    condition_label(c.name), False, tuple(condition_value(c.values.get(title, "")) for title in titles)
+                )
                 for c in found.conditions
                 if not c.equal
             ),
@@ -187,7 +190,9 @@ def _seen(found: StudyComparison) -> list[tuple[str, str]]:
     """What the results say of all."""
     equal = {c.name: c.value for c in found.conditions if c.equal and c.value}
     pairs = [
-        (condition(name).capitalize(), condition_value(value)) for name, value in equal.items() if name not in VERSIONS
+        (condition_label(name).capitalize(), condition_value(value))
+        for name, value in equal.items()
+        if name not in VERSIONS
     ]
     versions = [f"{name} {equal[name]}" for name in VERSIONS if name in equal]
     return [*pairs, *([(_("Versions"), ", ".join(versions))] if versions else [])]

@@ -13,7 +13,7 @@ from app.web.figures.memory import OwnerRow, owner_rows
 from app.web.figures.owners import Foreseen
 from app.web.figures.time import TrainRow, train_rows
 from app.web.figures.view import ViewParams
-from app.web.pages.study.arms import Arms
+from app.web.pages.study.arms import StudyArms
 from app.web.pages.study.choices import StudyChoices
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
@@ -21,9 +21,11 @@ from app.web.pages.study.progress import StudyAdvance
 from app.web.pages.study.references import OtherReference, other_references
 from app.web.pages.study.tuning import FurtherRates, StudyTuning
 from app.web.pages.study.weight_delta import StudyWeightDeltas
-from app.web.text import Caveat, Fact, caveats, facts, headline, lead
+from app.web.text.caveats import Caveat, caveats
+from app.web.text.facts import Fact, facts
 from app.web.text.failures import failure_label, remedy
-from app.web.text.summary import plain
+from app.web.text.headline import headline, summary
+from app.web.text.lead import lead
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class StudyPage:
     """The answer in a sentence."""
     facts: tuple[Fact, ...]
     caveats: tuple[Caveat, ...]
-    arms: Arms
+    arms: StudyArms
     figures: Mapping[str, Drawn]
     view: ViewParams
     address: Address
@@ -83,7 +85,7 @@ class StudyPage:
     @property
     def has_results(self) -> bool:
         """An arm has a score."""
-        return any(row.score for row in self.arms.rows)
+        return any(row.arm.score for row in self.arms.table.rows)
 
     @property
     def undecided(self) -> bool:
@@ -119,10 +121,10 @@ class StudyPage:
             name=found.spec.name,
             headline=headline(found),
             lead=lead(found),
-            plain=plain(found),
+            plain=summary(found),
             facts=facts(found),
             caveats=caveats(found),
-            arms=Arms.of(found, model, address, view.sort),
+            arms=StudyArms.of(found, model, address, view.sort),
             figures=figures,
             view=view,
             choices=StudyChoices.of(found, view),

@@ -13,7 +13,7 @@ from app.web.format import confidence, count, duration, energy, percent, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.run_live import NAMES
-from app.web.text import more_seeds_help, seeds_needed, what_would_decide
+from app.web.text.lead import more_seeds_help, seeds_needed, what_would_decide
 from app.web.text.verdict import arm_name
 
 MORE_SEEDS = 2

@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import Depends
 
 from app.domain.errors import Invalid
+from app.web.figures.arms_table import SORTS
 from app.web.figures.axes import AXES
 from app.web.figures.prices import PricesForm
 from app.web.figures.quantities import PLACES, QUANTITIES
 from app.web.figures.view import ViewParams
 from app.web.i18n import gettext as _
 from app.web.numbers import NotANumber, parse_number
-from app.web.pages.study.arms import COLUMNS
 from app.web.text.weight_delta import MEASURES
 
 MOST_SMOOTH = 0.999
@@ -41,7 +41,7 @@ def looked_at(
     """
     usual = ViewParams()
     if sort:
-        among("sort", sort.removeprefix("-"), COLUMNS)
+        among("sort", sort.removeprefix("-"), SORTS)
     return ViewParams(
         sort=sort,
         x=among("x", x, AXES) if x else among("cost", cost, ("memory", "time")) if cost else usual.x,

@@ -1,0 +1,282 @@
+"""The table of arms, of a study or of any runs: what each reached and cost, which are best, and in which order.
+
+To add a column, add it to `COLUMNS`: heads, sorting, cells and the address take it from there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from app.domain.comparison.costs import Costs, Spread
+from app.domain.comparison.model import AnyComparison, ArmResult
+from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.comparison.verdict import VerdictKind
+from app.web.address import Address
+from app.web.bars import Segment, segments
+from app.web.figures import Key
+from app.web.figures.memory import key, split
+from app.web.format import NOTHING, count, decimal, duration, file_size, hundred, mib, share
+from app.web.i18n import gettext as _
+from app.web.i18n import marked
+from app.web.text.failures import failure_label
+from app.web.text.metrics import heading
+from app.web.text.verdict import (
+    difference_interval,
+    difference_text,
+    half_width_text,
+    plus_minus_text,
+    unusable_text,
+    verdict_label,
+    verdict_reason,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a column: `doubt` muted beside the text, `note` small below it."""
+
+    text: str = NOTHING
+    doubt: str = ""
+    note: str = ""
+    split: tuple[Segment, ...] = ()
+    """A bar by owner."""
+    best: bool = False
+    """The best of its column, or not significantly worse."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers."""
+
+    title: Callable[[AnyComparison], str]
+    unit: str
+    value: Callable[[ArmResult], float | None]
+    """What it sorts by."""
+    cell: Callable[[AnyComparison, ArmResult], Cell]
+    falls: bool = False
+    """The largest is the best, and comes first."""
+
+
+def _score(comparison: AnyComparison, arm: ArmResult) -> Cell:
+    if arm.score is None:
+        return Cell(failure_label(arm.failure) if arm.failure else NOTHING)
+    best = isinstance(comparison, StudyComparison) and _several(comparison) and arm.title in comparison.best_scores
+    return Cell(hundred(arm.score.mean), half_width_text(arm.score), unusable_text(arm.score), best=best)
+
+
+def _difference(comparison: AnyComparison, arm: ArmResult) -> Cell:
+    if arm.is_reference:
+        return Cell("", _("reference"))
+    if arm.difference:
+        return Cell(difference_text(arm), note=unusable_text(arm.difference) or verdict_label(arm.verdict))
+    why = verdict_reason(comparison, arm) if arm.verdict and arm.verdict.kind is VerdictKind.NONE else ""
+    return Cell(NOTHING, note=why)
+
+
+def _memory(comparison: AnyComparison, arm: ArmResult) -> Cell:
+    spread = arm.costs.peak_bytes if arm.costs else None
+    if spread is None:
+        return Cell()
+    bar: tuple[Segment, ...] = ()
+    if isinstance(comparison, StudyComparison) and isinstance(arm.costs, Costs):
+        bars = [split(comparison, other.costs) for other in comparison.arms if other.costs]
+        longest = max(
+            *(sum(size for _css, size in parts) for parts in bars),
+            *(other.costs.peak_bytes.mean for other in comparison.arms if other.costs),
+        )
+        bar = segments(split(comparison, arm.costs), longest)
+    reference = comparison.reference
+    note = ""
+    if comparison.memory_comparable and not arm.is_reference and reference.costs and reference.costs.peak_bytes:
+        percentage = share(spread.mean, reference.costs.peak_bytes.mean)
+        note = _("%(share)s of %(reference)s", share=percentage, reference=reference.title)
+    best = comparison.memory_comparable and _least(comparison, arm, _peak)
+    return Cell(mib(spread.mean), note=note, split=bar, best=best)
+
+
+def _peak(arm: ArmResult) -> Spread | None:
+    return arm.costs.peak_bytes if arm.costs else None
+
+
+def _train(arm: ArmResult) -> Spread | None:
+    return arm.costs.train_seconds if arm.costs else None
+
+
+def _time(comparison: AnyComparison, arm: ArmResult) -> Cell:
+    spread, reference = _train(arm), _train(comparison.reference)
+    if spread is None:
+        return Cell()
+    compares = comparison.times_comparable
+    note = share(spread.mean, reference.mean) if compares and reference and not arm.is_reference else ""
+    return Cell(duration(spread.mean), note=note, best=compares and _least(comparison, arm, _train))
+
+
+def _trainable(comparison: AnyComparison, arm: ArmResult) -> Cell:
+    trainable = arm.costs.trainable_parameters if arm.costs else None
+    note = share(trainable, arm.costs.total_parameters) if isinstance(arm.costs, Costs) else ""
+    return Cell(count(trainable), note=note, best=_least(comparison, arm, lambda other: _exact(_parameters(other))))
+
+
+def _file(comparison: AnyComparison, arm: ArmResult) -> Cell:
+    best = _least(comparison, arm, lambda other: _exact(_bytes(other)))
+    return Cell(file_size(_bytes(arm)), best=best)
+
+
+def _forgetting(comparison: AnyComparison, arm: ArmResult) -> Cell:
+    spread = _forgotten(arm)
+    several = len([other for other in comparison.arms if _forgotten(other)]) > 1
+    text = decimal(spread.mean, 3, signed=True) if spread else NOTHING
+    return Cell(text, best=several and _least(comparison, arm, _forgotten))
+
+
+def _forgotten(arm: ArmResult) -> Spread | None:
+    return arm.forgetting if isinstance(arm, StudyArm) else None
+
+
+def _parameters(arm: ArmResult) -> int | None:
+    return arm.costs.trainable_parameters if arm.costs else None
+
+
+def _bytes(arm: ArmResult) -> int | None:
+    return arm.costs.artifact_bytes if arm.costs else None
+
+
+def _exact(value: float | None) -> Spread | None:
+    return None if value is None else Spread(value, value, value)
+
+
+def _mean(spread: Spread | None) -> float | None:
+    return spread.mean if spread else None
+
+
+def _several(comparison: AnyComparison) -> bool:
+    return len([arm for arm in comparison.arms if arm.costs]) > 1
+
+
+def _least(comparison: AnyComparison, arm: ArmResult, read: Callable[[ArmResult], Spread | None]) -> bool:
+    """No arm's seeds all lie below all of this arm's: it is the cheapest, or its range meets that of the cheapest."""
+    own = read(arm)
+    if own is None or not isinstance(comparison, StudyComparison) or not _several(comparison):
+        return False
+    return all(own.low <= other.high for other in map(read, comparison.arms) if other)
+
+
+COLUMNS: Mapping[str, Column] = {
+    "score": Column(
+        lambda comparison: heading(comparison.metric),
+        "%",
+        lambda arm: arm.score.mean if arm.score else None,
+        _score,
+        falls=True,
+    ),
+    "difference": Column(
+        lambda comparison: _("Compared with %(reference)s", reference=comparison.reference.title),
+        marked("points"),
+        lambda arm: 0.0 if arm.is_reference else arm.delta,
+        _difference,
+        falls=True,
+    ),
+    "memory": Column(lambda comparison: _("Peak memory"), "MiB", lambda arm: _mean(_peak(arm)), _memory),
+    "time": Column(lambda comparison: _("Train time"), marked("per seed"), lambda arm: _mean(_train(arm)), _time),
+    "trainable": Column(lambda comparison: _("Trainable"), marked("params"), _parameters, _trainable),
+    "file": Column(lambda comparison: _("File"), "", _bytes, _file),
+    "forgetting": Column(
+        lambda comparison: _("Forgetting"), marked("nats/token"), lambda arm: _mean(_forgotten(arm)), _forgetting
+    ),
+}
+SORTS = ("arm", *COLUMNS)
+"""What the table sorts by, as the address names it; with a minus the largest comes first."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a column, which sorts."""
+
+    name: str
+    title: str
+    unit: str
+    href: str
+    """The same page in this column's order; reversed where that is the current one."""
+    active: bool
+    direction: Literal["ascending", "descending"]
+    num: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm, and its cells in the order of the columns."""
+
+    arm: ArmResult
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class ArmsTable:
+    """The table of arms."""
+
+    heads: tuple[Head, ...]
+    rows: tuple[Row, ...]
+    base: tuple[Cell, ...]
+    """Of the base model before training; empty where it was not evaluated."""
+    key: tuple[Key, ...]
+    """The legend of the memory bars."""
+    forgetting: bool
+    interval: str
+    """What ± stands for."""
+    unsorted: str
+    """The address of the original order; empty where that is the current one."""
+
+    @classmethod
+    def of(cls, comparison: AnyComparison, address: Address, sort: str) -> "ArmsTable":
+        """In the order of a column: `memory`, or `-memory` for the largest first."""
+        study = comparison if isinstance(comparison, StudyComparison) else None
+        forgetting = study is not None and study.forgetting_measured
+        names = [name for name in COLUMNS if name != "forgetting" or forgetting]
+        return cls(
+            heads=tuple(_head(name, comparison, address, sort) for name in ("arm", *names)),
+            rows=tuple(
+                Row(arm, tuple(COLUMNS[name].cell(comparison, arm) for name in names))
+                for arm in sorted_arms(comparison.arms, sort)
+            ),
+            base=_base(study, names) if study else (),
+            key=key(study) if study else (),
+            forgetting=forgetting,
+            interval=plus_minus_text(comparison),
+            unsorted=address.to({"sort": ""}, "arms") if sort else "",
+        )
+
+
+def sorted_arms(arms: Sequence[ArmResult], sort: str) -> list[ArmResult]:
+    """Arms by a column; those without a value last either way, equal ones in the original order."""
+    name = sort.removeprefix("-")
+    if not sort:
+        return list(arms)
+    if name == "arm":
+        return sorted(arms, key=lambda arm: arm.title.casefold(), reverse=sort.startswith("-"))
+    values = [(value, arm) for arm in arms if (value := COLUMNS[name].value(arm)) is not None]
+    values.sort(key=lambda pair: pair[0], reverse=sort.startswith("-"))
+    return [arm for _value, arm in values] + [arm for arm in arms if COLUMNS[name].value(arm) is None]
+
+
+def _base(study: StudyComparison, names: Sequence[str]) -> tuple[Cell, ...]:
+    if study.base_score is None:
+        return ()
+    score = Cell(hundred(study.base_score.mean), half_width_text(study.base_score))
+    difference = Cell(difference_interval(study.base_difference) if study.base_difference else NOTHING)
+    cells = {"score": score, "difference": difference, "trainable": Cell("0")}
+    return tuple(cells.get(name, Cell("")) for name in names)
+
+
+def _head(name: str, comparison: AnyComparison, address: Address, sort: str) -> Head:
+    column = COLUMNS.get(name)
+    first = f"-{name}" if column and column.falls else name
+    reverse = first.removeprefix("-") if first.startswith("-") else f"-{name}"
+    return Head(
+        name=name,
+        title=column.title(comparison) if column else _("Arm"),
+        unit=_(column.unit) if column and column.unit else "",
+        href=address.to({"sort": reverse if sort == first else first}, "arms"),
+        active=sort.removeprefix("-") == name,
+        direction="descending" if sort.startswith("-") else "ascending",
+        num=name not in ("arm", "memory"),
+    )

@@ -1,0 +1,292 @@
+"""Any runs held against each other: which are one arm, what is judged and how, and what is in the way."""
+
+from datetime import UTC, datetime, timedelta
+from math import inf
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.domain.comparison.confounders import CONDITIONS, EFFECTS, ConditionName, ConfounderKind, Effect
+from app.domain.comparison.costs import ArmCosts
+from app.domain.comparison.grouping import ComparedRun, arm_titles, group_by_seed
+from app.domain.comparison.runs import RunComparison, compare_runs
+from app.domain.comparison.verdict import Basis, Reason, VerdictKind, judge
+from app.domain.runs.status import RunStatus
+
+HERE: dict[ConditionName, str] = {
+    "task": "sequence-classification",
+    "dataset": "headlines",
+    "dataset_version": "5f1e",
+    "base_model": "tiny",
+    "metric": "accuracy",
+    "metric_version": "1",
+    "device": "NVIDIA L4",
+    "precision": "bf16",
+    "memory_measure": "allocated",
+    "steps": "100",
+}
+
+
+def run(
+    run_id: int, label: str = "full", seed: int = 0, accuracy: float = 0.8, n: int = 400, **more: Any
+) -> ComparedRun:
+    """A run that succeeded on items that all share."""
+    hard = np.random.default_rng(0).uniform(size=n)
+    order = np.argsort(0.9 * hard + 0.1 * np.random.default_rng(run_id).uniform(size=n))
+    scores = np.zeros(n)
+    scores[order[: round(accuracy * n)]] = 1
+    usual: dict[str, Any] = {
+        "method": "full" if label == "full" else "lora",
+        "family": "full" if label == "full" else "lora",
+        "status": RunStatus.SUCCEEDED,
+        "identity": label,
+        "settings": {"method.kind": label},
+        "conditions": HERE,
+        "score": float(scores.mean()),
+        "items": n,
+        "items_hash": "c0ffee",
+        "scores": scores,
+        "costs": {"peak_bytes": 100.0 * run_id, "train_seconds": 10.0},
+        "tuned": True,
+    }
+    return ComparedRun(run_id=run_id, arm=label, seed=seed, **(usual | more))
+
+
+def elsewhere(run_id: int, label: str, score: float, **more: Any) -> ComparedRun:
+    """A result of 1,319 items without their scores."""
+    usual: dict[str, Any] = {"scores": None, "items_hash": "", "items": 1319, "test_set": "GSM8K test", "score": score}
+    return run(run_id, label, collection="others", **(usual | more))
+
+
+def span(begin: int, end: int) -> dict[str, Any]:
+    """When a run was at work, in seconds, on a worker that all share."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return {
+        "worker": "gpu-1", "started_at": start + timedelta(seconds=begin), "finished_at": start + timedelta(seconds=end)
+    }  # fmt: skip
+
+
+def whats(found: RunComparison) -> set[ConfounderKind]:
+    """What is in the way."""
+    return {confounder.kind for confounder in found.confounders}
+
+
+def test_runs_that_differ_by_their_seed_alone_are_one_arm_and_judged_as_in_a_study() -> None:
+    runs = [run(i, "full", seed=i, accuracy=0.8 + 0.004 * i) for i in range(3)]
+    runs += [run(3 + i, "LoRA r=8", seed=i, accuracy=0.7 + 0.004 * i) for i in range(3)]
+    found = compare_runs(runs[::-1], margin_points=2.0)
+    assert [(arm.title, len(arm.scored), arm.is_reference) for arm in found.arms] == [
+        ("LoRA r=8", 3, False), ("full", 3, True)
+    ]  # fmt: skip
+    scores = {arm.title: np.stack([r.scores for r in arm.runs if r.scores is not None]) for arm in found.arms}
+    verdict = judge(scores, "full", 0.02)["LoRA r=8"]
+    against = found.arms[0].verdict
+    assert against is not None
+    assert (against.kind, against.basis, against.difference) == (VerdictKind.WORSE, Basis.ITEMS, verdict.difference)
+    assert found.scores_comparable and found.memory_comparable and found.times_comparable
+    assert found.confounders == ()
+
+
+def test_a_repeated_seed_is_no_further_seed() -> None:
+    groups = group_by_seed([run(1, seed=0), run(2, seed=1), run(3, seed=0), run(4, seed=0)])
+    assert [[r.run_id for r in group] for group in groups] == [[1, 2], [3], [4]]
+    assert arm_titles(groups) == ["full, run 1", "full, run 3", "full, run 4"]
+
+
+def test_arms_that_share_a_label_are_told_apart_by_what_differs() -> None:
+    def tuned(run_id: int, **settings: str) -> ComparedRun:
+        return run(run_id, "LoRA", identity=str(settings), settings=settings)
+
+    rates = [tuned(1, **{"training.learning_rate": "0.1", "r": "8"}), tuned(2, **{"training.learning_rate": "0.2"})]
+    assert arm_titles(group_by_seed(rates)) == ["LoRA, lr 0.1", "LoRA, lr 0.2"]
+    ranks = [tuned(1, **{"method.r": "8", "a": "1"}), tuned(2, **{"method.r": "16", "a": "1"})]
+    assert arm_titles(group_by_seed(ranks)) == ["LoRA, r 8", "LoRA, r 16"]
+    assert arm_titles(group_by_seed([tuned(5, a="1"), run(6, "LoRA", identity="x", settings={"a": "1"})])) == [
+        "LoRA, run 5", "LoRA, run 6"
+    ]  # fmt: skip
+
+
+def test_names_are_never_the_same_twice() -> None:
+    odd = [run(1, "A, run 2", identity="1"), run(2, "A", identity="2"), run(3, "A", identity="3")]
+    names = arm_titles(group_by_seed(odd))
+    assert len(set(names)) == 3
+
+
+def test_the_reference_is_full_fine_tuning_unless_another_is_named() -> None:
+    runs = [run(1, "LoRA"), run(2, "full"), run(3, "full", identity="other")]
+    assert compare_runs(runs).reference.first.run_id == 2
+    assert compare_runs(runs, reference=1).reference.title == "LoRA"
+    unscored = [run(1, "full", score=None, scores=None, status=RunStatus.FAILED), run(2, "LoRA")]
+    assert compare_runs(unscored).reference.title == "LoRA"
+
+
+@pytest.mark.parametrize(
+    ("runs", "reference", "message"),
+    [
+        ([], None, "there are no runs"),
+        ([run(1), run(1)], None, "a run occurs twice"),
+        ([run(1)], 2, "run 2, is not among the runs"),
+    ],
+)
+def test_what_cannot_be_weighed_is_refused(runs: list[ComparedRun], reference: int | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare_runs(runs, reference=reference)
+
+
+def test_there_is_no_verdict_across_different_test_items() -> None:
+    found = compare_runs([run(1), run(2, "LoRA", items_hash="decaf")])
+    [_full, lora] = found.arms
+    assert lora.verdict is not None
+    assert (lora.verdict.kind, lora.verdict.confounder, lora.verdict.difference) == (
+        VerdictKind.NONE,
+        ConfounderKind.TEST_ITEMS,
+        None,
+    )
+    assert ConfounderKind.TEST_ITEMS in whats(found)
+    assert not found.scores_comparable
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"metric": "rouge_l"}, ConfounderKind.METRIC),
+        ({"conditions": HERE | {"metric_version": "2"}}, ConfounderKind.METRIC_VERSION),
+        ({"items_hash": "", "scores": None, "items": None}, ConfounderKind.NO_ITEMS),
+        ({"items_hash": "", "scores": None, "test_set": "GSM8K test"}, ConfounderKind.TEST_ITEMS),
+    ],
+)
+def test_nor_by_another_metric_nor_where_nobody_knows_the_items(changes: dict[str, Any], why: ConfounderKind) -> None:
+    found = compare_runs([run(1), run(2, "LoRA", **changes)])
+    against = found.arms[1].verdict
+    assert against is not None
+    assert (against.kind, against.confounder) == (VerdictKind.NONE, why)
+
+
+def test_a_run_without_a_result_is_shown_and_blocks_nothing() -> None:
+    lost = run(3, "DoRA", score=None, scores=None, items_hash="", status=RunStatus.FAILED, costs={})
+    found = compare_runs([run(1), run(2, "LoRA"), lost])
+    assert found.arms[2].score is None and found.arms[2].costs == ArmCosts(None, None, None, None)
+    assert found.arms[2].verdict is not None and found.arms[2].verdict.reason is Reason.NO_RESULT
+    assert found.scores_comparable
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("device", "x86", ConfounderKind.DEVICE),
+        ("precision", "fp32", ConfounderKind.PRECISION),
+        ("memory_measure", "reserved", ConfounderKind.MEMORY_MEASURE),
+        ("dataset", "other", ConfounderKind.DATASET),
+        ("dataset_version", "abc", ConfounderKind.DATASET_VERSION),
+        ("base_model", "other", ConfounderKind.BASE_MODEL),
+        ("task", "causal-lm", ConfounderKind.TASK),
+        ("torch", "2", ConfounderKind.LIBRARIES),
+        ("steps", "50", ConfounderKind.BUDGET),
+        ("batch", "4", ConfounderKind.BUDGET),
+    ],
+)
+def test_what_differs_is_named_with_the_arms_of_each_value(
+    name: ConditionName, value: str, what: ConfounderKind
+) -> None:
+    found = compare_runs([run(1), run(2, "LoRA", conditions=HERE | {name: value})])
+    [confounder] = [o for o in found.confounders if o.kind is what]
+    assert sorted(confounder.arms) == ["LoRA", "full"]
+    assert len(confounder.values) == 2
+    blocks = confounder.effect is Effect.COST
+    assert found.memory_comparable is not blocks
+    assert found.times_comparable is (not blocks or what is ConfounderKind.MEMORY_MEASURE)
+
+
+def test_costs_of_unknown_devices_do_not_compare() -> None:
+    unknown = {name: value for name, value in HERE.items() if name != "device"}
+    found = compare_runs([run(1, conditions=unknown), run(2, "LoRA", conditions=unknown)])
+    assert not found.memory_comparable and not found.times_comparable
+
+
+def test_times_of_runs_side_by_side_on_a_worker_do_not_compare() -> None:
+    first = span(0, 10)
+    found = compare_runs([run(1, **first), run(2, "LoRA", **span(9, 12))])
+    assert ConfounderKind.OVERLAP in whats(found)
+    assert (found.times_comparable, found.memory_comparable) == (False, True)
+    assert compare_runs([run(1, **first), run(2, "LoRA", **span(10, 12))]).times_comparable
+
+
+def test_untuned_rates_one_seed_and_results_from_elsewhere_are_said() -> None:
+    found = compare_runs([run(1, seed=0), run(2, seed=1), run(3, "LoRA", tuned=False), elsewhere(4, "DoRA", 0.5)])
+    told = {o.kind: o.arms for o in found.confounders}
+    assert (told[ConfounderKind.UNTUNED], told[ConfounderKind.IMPORTED]) == (("LoRA",), ("DoRA",))
+    assert told[ConfounderKind.ONE_SEED] == ("LoRA", "DoRA")
+
+
+def test_a_reference_other_than_the_one_named_before_the_runs_is_said() -> None:
+    runs = [run(1), run(2, "LoRA"), run(3, "DoRA")]
+    assert ConfounderKind.REFERENCE not in whats(compare_runs(runs, predeclared={1})) | whats(
+        compare_runs(runs, reference=2)
+    )
+    later = compare_runs(runs, reference=2, predeclared={1})
+    assert {o.kind: o.arms for o in later.confounders}[ConfounderKind.REFERENCE] == ("LoRA",)
+    failed = compare_runs([run(1, score=None, scores=None), *runs[1:]], predeclared={1})
+    assert failed.reference.title == "LoRA" and ConfounderKind.REFERENCE in whats(failed)
+    assert ConfounderKind.REFERENCE not in whats(
+        compare_runs(runs[1:2], predeclared={1})
+    )  # alone: nothing is held against anything
+
+
+def test_every_confounder_takes_something_away_and_the_gravest_come_first() -> None:
+    assert set(EFFECTS) == set(ConfounderKind)
+    assert set(CONDITIONS) < set(ConfounderKind)
+    order = [EFFECTS[kind] for kind in ConfounderKind]
+    assert order.index(Effect.DOUBT) > max(i for i, takes in enumerate(order) if takes is Effect.VERDICT)
+
+
+def test_two_results_from_elsewhere_are_judged_by_their_shares_and_that_is_a_hint_at_best() -> None:
+    found = compare_runs([elsewhere(1, "full", 622 / 1319), elsewhere(2, "LoRA", 631 / 1319)])
+    against = found.arms[1].verdict
+    assert against is not None and against.difference is not None
+    assert (against.kind, against.basis, against.difference.confidence) == (VerdictKind.UNDECIDED, Basis.SHARES, 0.95)
+    assert (against.difference.low, against.difference.high) == pytest.approx((-0.03122, 0.04485), abs=1e-4)
+    far = compare_runs([elsewhere(1, "full", 0.47), elsewhere(2, "tiny", 0.01)]).arms[1].verdict
+    assert far is not None
+    assert (far.kind, far.hint) == (VerdictKind.HINT, VerdictKind.WORSE)
+    unlike = (
+        compare_runs([elsewhere(1, "full", 0.47), elsewhere(2, "LoRA", 0.47, test_set="MATH test")]).arms[1].verdict
+    )
+    assert unlike is not None and unlike.confounder is ConfounderKind.TEST_ITEMS
+
+
+def test_holm_counts_every_arm_that_is_judged_however_it_is() -> None:
+    shared = {"test_set": "T", "collection": "x"}
+    known = [run(1, **shared), run(2, "LoRA", **shared)]
+    bare = [run(3 + i, f"arm {i}", scores=None, items_hash="", **shared) for i in range(3)]
+    found = compare_runs([*known, *bare])
+    seen = {
+        arm.title: arm.verdict.difference.confidence for arm in found.arms if arm.verdict and arm.verdict.difference
+    }
+    assert seen == pytest.approx({"LoRA": 1 - 0.05 / 4} | {f"arm {i}": 1 - 0.05 / 4 for i in range(3)})
+
+
+def test_mcnemar_stands_beside_two_single_runs_on_the_same_items() -> None:
+    found = compare_runs([run(1, accuracy=0.8), run(2, "LoRA", accuracy=0.7)])
+    assert found.mcnemar is not None
+    assert found.mcnemar.only_reference - found.mcnemar.only_arm == 40
+    assert found.mcnemar.p_value < 0.001
+    assert compare_runs([run(1), run(2, "LoRA"), run(3, "LoRA", seed=1)]).mcnemar is None
+    assert compare_runs([run(1), run(2, "LoRA", scores=np.full(400, 0.5))]).mcnemar is None
+    assert compare_runs([run(1), run(2, "LoRA", items_hash="other")]).mcnemar is None
+
+
+def test_an_arms_own_interval_is_of_its_items_or_absent() -> None:
+    found = compare_runs([elsewhere(1, "full", 0.5), elsewhere(2, "LoRA", 0.5, items=None)])
+    first, second = (arm.score for arm in found.arms)
+    assert first is not None and second is not None
+    assert (first.low, first.high) == pytest.approx((0.4731, 0.5269), abs=1e-4)
+    assert (second.mean, second.low, second.usable) == (0.5, -inf, False)
+
+
+def test_settings_that_differ_are_told_from_those_that_are_the_same() -> None:
+    found = compare_runs(
+        [run(1, settings={"a": "1", "b": "2"}), run(2, "LoRA", settings={"a": "1", "b": "3", "r": "8"})]
+    )
+    assert found.settings == {"a": ("1", "1"), "b": ("2", "3"), "r": ("", "8")}
+    assert found.differing_settings == {"b": ("2", "3"), "r": ("", "8")}
