@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
+from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
@@ -26,7 +27,7 @@ def cancel(session: Session, bell: Doorbell, run_id: int) -> RunRow:
     run = runs.get(session, run_id)
     tuning.hold(session, run)
     at = now()
-    for _ in range(2):  # it may be claimed, or handed back, between the two looks
+    for _try in range(2):  # a worker may claim it, or hand it back, between the two updates
         if runs.move(session, run_id, RunStatus.QUEUED, RunStatus.CANCELLED, finished_at=at, cancel_requested_at=at):
             events.add(session, run_id, "status", "cancelled while it was queued")
             tuning.trial_ended(session, bell, run)
@@ -53,8 +54,8 @@ class RunView:
     evaluations: list[EvaluationRow]
     artifacts: list[ArtifactRow]
     tags: list[str]
-    place: int | None
-    """Place in the queue, from 1; None unless it is queued."""
+    queue_position: int | None
+    """From 1; None unless it is queued."""
 
 
 def view(session: Session, run_id: int, *, log_lines: int = 200) -> RunView:
@@ -72,7 +73,7 @@ def view(session: Session, run_id: int, *, log_lines: int = 200) -> RunView:
         evaluations=evaluations.of_run(session, run_id),
         artifacts=artifacts.of_run(session, run_id),
         tags=tags.of_runs(session, [run_id]).get(run_id, []),
-        place=runs.place_in_queue(session, row) if row.status == RunStatus.QUEUED else None,
+        queue_position=runs.place_in_queue(session, row) if row.status == RunStatus.QUEUED else None,
     )
 
 

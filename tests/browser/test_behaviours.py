@@ -86,7 +86,7 @@ def test_another_model_and_other_data_draw_the_form_anew_and_what_was_typed_stay
 
 def test_the_panel_waits_for_estimates_and_what_is_being_typed_is_left_alone(page: Page, site: Site) -> None:
     page.goto("/studies/new")
-    expect(page.locator("#estimate .waits")).to_contain_text("being worked out")
+    expect(page.locator("#estimate .waits")).to_contain_text("being estimated")
     page.fill("#arms-1-method-r", "")
     page.type("#arms-1-method-r", "1")  # and not left: the form has not changed yet
     with page.expect_response("**/studies/plan") as nothing_new:
@@ -147,8 +147,8 @@ def test_a_run_that_had_no_memory_leads_to_a_form_with_a_way_out(page: Page, sit
     with site.database.transaction() as session:
         foreseen.died(session, runs.get(session, 25))
     page.goto("/runs/25")
-    expect(page.locator("#ways")).to_contain_text("being worked out")
-    way = page.locator("#ways a", has_text="Gradient checkpointing")
+    expect(page.locator("#savings")).to_contain_text("being estimated")
+    way = page.locator("#savings a", has_text="Gradient checkpointing")
     answered(site, way).click()
     page.wait_for_url("**/studies/new?**")
     expect(page.locator("#training-gradient_checkpointing")).to_be_checked()
@@ -287,13 +287,13 @@ def test_a_run_is_followed_to_its_end(page: Page, site: Site) -> None:
     expect(page.locator("#progress")).to_contain_text("step 200 of 246", timeout=10_000)
     with site.database.transaction() as session:
         filled.succeed(session, runs.get(session, RUNNING))
-    expect(page.locator("h1")).to_contain_text("right, the untouched model", timeout=15_000)
+    expect(page.locator("h1")).to_contain_text("right, the base model", timeout=15_000)
     assert "sse-connect" not in page.content()
 
 
 def test_a_queued_run_begins_before_ones_eyes(page: Page, site: Site) -> None:
     page.goto(f"/runs/{QUEUED}")
-    expect(page.locator("#progress")).to_contain_text("place 1 in the queue")
+    expect(page.locator("#progress")).to_contain_text("position 1 in the queue")
     with site.database.transaction() as session:
         attempts.claim(session, QUEUED, "gpu-1", 3600)
     expect(page.locator("#progress")).to_contain_text("Starting", timeout=10_000)

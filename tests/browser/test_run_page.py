@@ -29,13 +29,13 @@ def copying(site: Site, chromium: Browser) -> Iterator[Page]:
 def test_a_running_run_is_asked_to_stop_once(page: Page) -> None:
     page.goto(f"/runs/{RUNNING}")
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#progress")).to_contain_text("It has been asked to stop")
+    expect(page.locator("#progress")).to_contain_text("Cancelling")
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
 def test_a_run_is_begun_again_on_its_own(page: Page, site: Site) -> None:
     page.goto(f"/runs/{FAILED}")
-    page.get_by_role("button", name="Run again").click()
+    page.get_by_role("button", name="Duplicate run").click()
     expect(page.locator("#progress")).to_contain_text("in the queue")
     new = int(page.url.rpartition("/")[2])
     with site.database.reading() as session:

@@ -64,7 +64,7 @@ def test_an_imported_run_has_a_page_that_says_what_it_is(empty: TestClient) -> N
     text = plain(empty.get("/runs/2").text)
     assert "LoRA r=32 reaches accuracy 47.8 %" in text
     assert "95 % interval 45.2 to 50.5 % over 1,319 test items, for this one seed." in text
-    assert "judged as though their items were independent" in text
+    assert "treat its items as independent" in text
     assert "20.8 GiB (accelerator_memory_max, as PEFT&#39;s suite writes it)" in text
     assert "q_proj, v_proj" in text
 

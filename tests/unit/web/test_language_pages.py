@@ -81,10 +81,8 @@ def test_a_checkpoint_that_was_chosen_by_its_loss_is_said_to_be(with_language: T
     assert validation(with_language, CAUSAL).title == (
         "In 4 of 12 runs an earlier checkpoint had the lowest validation loss, and was kept"
     )
-    assert "The weights of step 246 were kept: the lowest loss on the validation split." in read(
-        with_language, "/runs/38"
-    )
-    assert "The weights of step 246 were kept: the best on the validation split." in read(with_language, "/runs/1")
+    assert "Kept the weights of step 246, with the lowest validation loss." in read(with_language, "/runs/38")
+    assert "Kept the weights of step 246, with the best validation score." in read(with_language, "/runs/1")
 
 
 def test_what_was_forgotten_has_a_column_where_it_was_measured(with_language: TestClient) -> None:
@@ -118,7 +116,7 @@ def test_steps_that_early_stopping_left_are_told_with_the_arms_and_are_no_condit
 
 def test_a_run_shows_every_metric_of_its_test_with_what_it_is(with_language: TestClient) -> None:
     found = rows(with_language, "/runs/38")
-    start = found.index("Metric untouched adapted")
+    start = found.index("Metric base model adapted model")
     names = [row.split(" 0.")[0].split(" 2")[0].split(" 3")[0].split(" 4")[0] for row in found[start + 1 : start + 6]]
     assert names == ["Token accuracy", "ROUGE-L", "Exact match", "Perplexity", "Loss nats per token"]
     assert found[start + 4] == "Perplexity 30.3 9.06"
@@ -131,7 +129,7 @@ def test_a_run_shows_every_metric_of_its_test_with_what_it_is(with_language: Tes
 
 def test_a_run_of_a_classifier_counts_the_items_that_are_right(with_language: TestClient) -> None:
     text = read(with_language, "/runs/1")
-    assert re.search(r"Run 1: full gets 8\d\.\d % right, the untouched model 29\.\d %", text)
+    assert re.search(r"Run 1: full gets 8\d\.\d % right, the base model 29\.\d %", text)
     assert re.search(r"57\d of 646 test items\.", text)
     assert "Loss nats per item" in text
     assert "Forgetting" not in text
@@ -139,17 +137,17 @@ def test_a_run_of_a_classifier_counts_the_items_that_are_right(with_language: Te
 
 def test_a_run_says_what_it_has_forgotten_of_which_text(with_language: TestClient) -> None:
     found = rows(with_language, "/runs/38")
-    assert "untouched 3.214" in found
+    assert "base model 3.214" in found
     assert re.fullmatch(r"change \+0\.31\d", next(row for row in found if row.startswith("change")))
     text = read(with_language, "/runs/38")
-    assert "On the same 81,920 tokens of bbc-text. Above zero: something of what the model knew was forgotten." in text
+    assert "On the same 81,920 tokens of bbc-text. Positive: the model forgot some of what it knew." in text
 
 
 def test_a_run_that_stopped_early_or_went_on_says_where(with_language: TestClient) -> None:
     assert "Stopped early, at step 205 of 246." in read(with_language, f"/runs/{STOPPED}")
     assert "Stopped early" not in read(with_language, "/runs/38")
-    assert "attempt 2, which went on from step 120" in read(with_language, f"/runs/{RESUMED}")
-    assert "Queued , goes on from step 120" in read(with_language, f"/runs/{HANDED_BACK}")
+    assert "attempt 2, resumed from step 120" in read(with_language, f"/runs/{RESUMED}")
+    assert "Queued , resumes from step 120" in read(with_language, f"/runs/{HANDED_BACK}")
 
 
 def test_the_bar_of_a_run_that_stopped_early_is_full(with_language: TestClient) -> None:

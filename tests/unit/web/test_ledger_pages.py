@@ -19,7 +19,7 @@ from app.web.figures.drawing import legend, render, stacks
 from app.web.figures.drawing.legend import Entry
 from app.web.figures.drawing.stacks import Stacks
 from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_sizes
-from app.web.pages.run.failure import RunFailure
+from app.web.pages.run.context import RunFailure
 from app.web.text.memory_fit import off
 from tests import foreseen
 from tests.factories import plain
@@ -50,7 +50,7 @@ def test_a_run_shows_who_held_what_measured_beside_predicted(ledgers: TestClient
         assert owner in text
     assert re.search(r"Predicted 15\d MiB, measured 150 MiB: 0\.\d % too much\.", text)
     assert re.search(r"Train time: predicted \d\d s, measured 28 s: 5\.0 % too much", text)
-    assert "A train step held most in the backward pass of step 4, with 16 rows of 14 tokens." in text
+    assert "Memory peaked in the backward pass of step 4, with 16 rows of 14 tokens." in text
     assert "from 2 past runs" in text
 
 
@@ -75,17 +75,15 @@ def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> 
 
 
 def test_a_run_says_how_large_its_file_was_predicted_to_be(ledgers: TestClient) -> None:
-    assert "The weights' file: predicted 0.29 MiB, measured 0.30 MiB: 1.9 % too little." in shown(
-        ledgers, f"/runs/{LORA}"
-    )
+    assert "Weights file: predicted 0.29 MiB, measured 0.30 MiB: 1.9 % too little." in shown(ledgers, f"/runs/{LORA}")
     assert "The weights' file" not in shown(ledgers, f"/runs/{OLD}")
 
 
 def test_a_run_without_a_ledger_shows_what_can_be_computed(ledgers: TestClient) -> None:
     text = shown(ledgers, f"/runs/{OLD}")
     assert "activations and the rest" in text
-    assert "what is left" in text
-    assert "predicted" not in text.split('aria-label="What it cost"')[1].split("</section>")[0]
+    assert "remainder" in text
+    assert "predicted" not in text.split('aria-label="Cost"')[1].split("</section>")[0]
 
 
 def test_a_running_run_shows_the_peak_that_is_predicted(ledgers: TestClient) -> None:
@@ -98,11 +96,11 @@ def test_a_running_run_shows_the_peak_that_is_predicted(ledgers: TestClient) -> 
 
 def test_a_run_that_had_no_memory_shows_what_it_held_and_the_memory_savings(ledgers: TestClient) -> None:
     text = shown(ledgers, f"/runs/{FAILED}")
-    assert "128 MiB more were asked for in the forward pass of step 3, with 16 rows of 14 tokens." in text
+    assert "The trainer requested 128 MiB more in the forward pass of step 3, with 16 rows of 14 tokens." in text
     assert re.search(r"<figcaption>\d+ MiB were held when memory ran out, predicted peak \d+ MiB", text)
-    assert f'hx-get="/runs/{FAILED}/ways"' in text
+    assert f'hx-get="/runs/{FAILED}/savings"' in text
     foreseen.answer(database_of(ledgers))
-    settled = shown(ledgers, f"/runs/{FAILED}/ways")
+    settled = shown(ledgers, f"/runs/{FAILED}/savings")
     assert "hx-get" not in settled
     links = re.findall(r'href="(/studies/new\?[^"]*)"', settled)
     assert len(links) > 3
@@ -124,9 +122,8 @@ def test_a_failure_that_is_not_of_memory_has_no_memory_savings(ledgers: TestClie
 
 def test_what_was_asked_for_is_read_from_the_workers_sentence() -> None:
     said = "The device had no memory left (2,048 MiB more were asked for). Use a smaller batch."
-    assert plain(RunFailure.of(Failure(code=FailureCode.OUT_OF_MEMORY, message=said)).asked) == "2.0 GiB"
-    assert RunFailure.of(Failure(code=FailureCode.OUT_OF_MEMORY, message="no")).asked == ""
-    assert RunFailure.of(None).code == "internal"
+    assert plain(RunFailure(Failure(code=FailureCode.OUT_OF_MEMORY, message=said)).requested) == "2.0 GiB"
+    assert RunFailure(Failure(code=FailureCode.OUT_OF_MEMORY, message="no")).requested == ""
 
 
 def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledgers: TestClient) -> None:

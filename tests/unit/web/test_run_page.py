@@ -13,7 +13,7 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.store.queries import runs
 from app.store.tables import now
-from app.web.run_live import RunLive
+from app.web.pages.run.live import RunLive
 from tests.unit.web.conftest import database_of
 
 SUCCEEDED, RUNNING, QUEUED, FAILED, CANCELLED = 2, 16, 17, 25, 30
@@ -36,11 +36,11 @@ def test_a_succeeded_run_says_first_what_it_reached(full: TestClient) -> None:
     text = full.get(f"/runs/{SUCCEEDED}").text
     heading = re.search("<h1>(.*)</h1>", text)
     assert heading
-    assert re.fullmatch(r"Run 2: LoRA r=8 gets 89\.\d\xa0% right, the untouched model 29\.\d\xa0%", heading[1])
+    assert re.fullmatch(r"Run 2: LoRA r=8 gets 89\.\d\xa0% right, the base model 29\.\d\xa0%", heading[1])
     for words in (
         "of 646 test items",
         "95 % interval",
-        "What should train did",
+        "Freeze audit passed",
         "adapter.safetensors",
         "peak",
         "150.0",
@@ -101,7 +101,7 @@ def test_a_running_run_is_followed(full: TestClient) -> None:
 
 
 def test_a_queued_run_says_its_place(full: TestClient) -> None:
-    assert "place 1 in the queue" in full.get(f"/runs/{QUEUED}").text
+    assert "position 1 in the queue" in full.get(f"/runs/{QUEUED}").text
 
 
 def test_the_live_part_of_an_ended_run_asks_for_the_page(full: TestClient) -> None:
@@ -129,7 +129,7 @@ def test_a_queued_run_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(fu
     assert full.post(f"/runs/{QUEUED}/cancel").status_code == 303
     assert "was cancelled" in full.get(f"/runs/{QUEUED}").text
     assert full.post(f"/runs/{RUNNING}/cancel").status_code == 303
-    assert "It has been asked to stop" in full.get(f"/runs/{RUNNING}").text
+    assert "Cancelling" in full.get(f"/runs/{RUNNING}").text
 
 
 def test_an_ended_run_is_not_cancelled(full: TestClient) -> None:
@@ -144,13 +144,13 @@ def test_a_run_that_begins_again_counts_only_its_own_attempt(full: TestClient) -
         run.started_at = now() - timedelta(seconds=5)
         run.phase, run.epoch = None, 2
         live = RunLive.of(run, [], None)
-    assert [line.stand for line in live.phases] == ["done", "now", *["ahead"] * 6]
+    assert [line.state for line in live.phases] == ["done", "current", *["ahead"] * 6]
     assert live.phases[1].seconds == pytest.approx(5, abs=1)
     assert RunStatus(run.status) is RunStatus.RUNNING
 
 
 def test_an_adapter_is_said_to_be_peft_s_only_where_it_is(full: TestClient) -> None:
-    assert "what to load with PEFT" in full.get("/runs/2").text
+    assert "load it with PEFT" in full.get("/runs/2").text
     head_only = full.get("/runs/3").text
-    assert "what trained; the .json beside it says how to load it" in head_only
+    assert "the trained weights; the .json beside it says how to load them" in head_only
     assert "PEFT" not in head_only.split("Spec")[0].replace("peft 0.18.1", "")

@@ -1,242 +1,208 @@
-"""What a run reached and what it cost: the tables of a finished run."""
+"""The tables of a finished run: what it reached, what it cost, and what training did to each matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.domain.comparison.intervals import ScoreInterval
+from app.domain.models.weight_delta import MatrixDelta, WeightDeltas
 from app.domain.resources.memory_fit import RunFit
-from app.domain.runs.result import Audit, Clocks, Environment, Forgetting, Memory, Parameters, RunResult
+from app.domain.runs.result import Clocks, Memory, RunResult
 from app.domain.tasks import TASKS, MetricName, Task
 from app.store.tables import EvaluationRow, RunRow
 from app.web.figures.costs import OWNERS, owners
 from app.web.figures.owners import Foreseen, memory_sizes, names
-from app.web.format import NOTHING, decimal
+from app.web.format import NOTHING, count, decimal, percent
 from app.web.i18n import gettext as _
-from app.web.i18n import marked
+from app.web.text import weight_delta as words
 from app.web.text.memory_fit import Confronted, peak_words
 from app.web.text.metrics import COUNTED, definition, heading, loss_unit, written
+from app.web.text.phases import CLOCK_LABELS
 
-CLOCKS = {
-    "start": marked("start: process and libraries"),
-    "download": marked("download the base model (not in the sum)"),
-    "load": marked("load the base model"),
-    "tokenize": marked("tokenize"),
-    "baseline": marked("evaluate the untouched model"),
-    "cache": marked("compute what the frozen part gives"),
-    "forward": marked("train: forward"),
-    "backward": marked("train: backward"),
-    "optimizer": marked("train: optimizer"),
-    "data": marked("train: batches and the rest"),
-    "evaluate": marked("evaluate"),
-    "save": marked("save"),
-    "audit": marked("audit"),
-    "weight_delta": marked("weight delta analysis"),
-}
-"""In the order of time."""
-SELDOM = ("download", "cache", "weight_delta")
+OPTIONAL_CLOCKS = ("download", "cache", "weight_delta")
+"""Shown only where they took time."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A name, a number, and whether it was computed or measured."""
-
-    name: str
-    value: float
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """An owner's bytes, measured and predicted."""
-
-    name: str
-    measured: float
-    predicted: float | None
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric of both models on the test split, as it is written."""
+class MetricLine:
+    """A metric of the base model and of the adapted model."""
 
     name: str
     unit: str
-    """Of a loss; the others carry theirs."""
-    untouched: str
+    """Of a loss; other values carry theirs."""
+    base: str
     adapted: str
     definition: str
-    decides: bool
+    primary: bool
     """The verdict rests on it."""
 
 
 @dataclass(frozen=True)
-class Checked:
-    """An evaluation in the list of all."""
+class RunOutcome:
+    """A result with what follows from it."""
 
-    subject: str
-    split: str
-    step: int
-    score: str
-    loss: float | None
-    items: int
-    here: bool
-    """Of the result."""
-
-
-@dataclass(frozen=True)
-class RunOutcomePage:
-    """A result, as its page shows it. Bytes, seconds, fractions."""
-
+    result: RunResult
+    task: Task
     metric: MetricName
-    split: str
-    """What it was judged on: the test split, or of a trial the validation split."""
-    score: float | None
-    base_score: float | None
-    items: int
-    right: int | None
-    """Items that were right, where an item is right or wrong."""
+    evaluated: EvaluationRow
+    """On the test split; of a trial, on the validation split."""
+    base: EvaluationRow | None
+    evaluations: Sequence[EvaluationRow]
     interval: ScoreInterval | None
     """Over the test items, for this one seed."""
-    measures: tuple[Measure, ...]
-    forgetting: Forgetting | None
-    clocks: tuple[Row, ...]
-    wall_seconds: float
-    train_seconds: float
-    memory: tuple[Row, ...]
-    """Where there is no ledger."""
-    owners: tuple[Owner, ...]
-    """By the ledger, where there is one."""
-    moment: str
-    """When a train step held most; empty without a ledger."""
-    confronted: Confronted
-    measured: Memory
-    parameters: Parameters
-    audit: Audit
-    environment: Environment
-    evaluations: tuple[Checked, ...]
-    best_step: int
-    best_by: str
-    """`metric` or `loss`: what the best checkpoint was chosen by."""
-    steps: int
     planned_steps: int
-    resumed_from: int | None
-    tokens_per_second: float | None
-    energy_joules: float | None
-    """Of training; None where the device does not count it."""
+    estimate: Foreseen | None
+    confronted: Confronted
+
+    @classmethod
+    def of(
+        cls,
+        run: RunRow,
+        result: RunResult,
+        evaluations: Sequence[EvaluationRow],
+        interval: ScoreInterval | None,
+        fit: RunFit,
+    ) -> "RunOutcome":
+        """From the run, its stored result and its evaluations."""
+        tests = {evaluation.subject: evaluation for evaluation in evaluations if evaluation.split == "test"}
+        return cls(
+            result=result,
+            task=run.spec.task,
+            metric=run.spec.verdict_metric,
+            evaluated=tests.get("adapted") or _of_trial(evaluations, result.best_step),
+            base=tests.get("base"),
+            evaluations=evaluations,
+            interval=interval,
+            planned_steps=run.total_steps or result.steps,
+            estimate=Foreseen.of(fit),
+            confronted=Confronted.of(fit, result.weights_file_bytes),
+        )
 
     @property
-    def stopped_early(self) -> bool:
-        """It took fewer steps than it was given."""
-        return self.steps < self.planned_steps
+    def correct(self) -> int | None:
+        """Items answered correctly, where an item is right or wrong."""
+        score = self.evaluated.score
+        return round(score * self.evaluated.n) if self.metric in COUNTED and score is not None else None
 
     @property
     def score_heading(self) -> str:
         """Of the metric that the verdict rests on."""
         return heading(self.metric)
 
-    @classmethod
-    def of(
-        cls,
-        row: RunRow,
-        result: RunResult,
-        evaluations: Sequence[EvaluationRow],
-        interval: ScoreInterval | None,
-        fit: RunFit,
-    ) -> "RunOutcomePage":
-        """From the row, its stored result and its evaluations."""
-        spec = row.spec
-        metric = spec.verdict_metric
-        tests = {evaluation.subject: evaluation for evaluation in evaluations if evaluation.split == "test"}
-        test, base = tests.get("adapted") or _kept(evaluations, result.best_step), tests.get("base")
-        train = result.clocks.train
-        return cls(
-            metric=metric,
-            split=test.split,
-            score=test.score,
-            base_score=base.score if base else None,
-            items=test.n,
-            right=round(test.score * test.n) if metric in COUNTED and test.score is not None else None,
-            interval=interval,
-            measures=_measures(spec.task, metric, test, base),
-            forgetting=result.forgetting,
-            clocks=_clocks(result.clocks),
-            wall_seconds=result.clocks.wall,
-            train_seconds=train,
-            memory=_memory(result.memory),
-            owners=_owners(result.memory, Foreseen.of(fit)),
-            moment=peak_words(result.memory.ledger) if result.memory.ledger else "",
-            confronted=Confronted.of(fit, result.weights_file_bytes),
-            measured=result.memory,
-            parameters=result.parameters,
-            audit=result.audit,
-            environment=result.environment,
-            evaluations=tuple(_checked(evaluation, metric) for evaluation in evaluations),
-            best_step=result.best_step,
-            best_by=TASKS[spec.task].best_by,
-            steps=result.steps,
-            planned_steps=row.total_steps or result.steps,
-            resumed_from=result.resumed_from,
-            tokens_per_second=result.tokens / train if train else None,
-            energy_joules=result.energy_joules,
+    @property
+    def best_by_loss(self) -> bool:
+        """The best checkpoint was chosen by loss, not by the metric."""
+        return TASKS[self.task].best_by == "loss"
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of training."""
+        train = self.result.clocks.train
+        return self.result.tokens / train if train else None
+
+    @property
+    def peak_moment(self) -> str:
+        """When a train step held most; empty without a ledger."""
+        ledger = self.result.memory.ledger
+        return peak_words(ledger) if ledger else ""
+
+    @property
+    def metrics(self) -> list[MetricLine]:
+        """The metrics that were computed, the primary one first, and the loss last."""
+        known = [name for name in TASKS[self.task].metrics if name in self.evaluated.metrics_json]
+        lines = [
+            MetricLine(
+                name=heading(name),
+                unit="",
+                base=written(name, self.base.metrics_json.get(name)) if self.base else NOTHING,
+                adapted=written(name, self.evaluated.metrics_json[name]),
+                definition=definition(name),
+                primary=name == self.metric,
+            )
+            for name in sorted(known, key=lambda name: name != self.metric)
+        ]
+        loss = MetricLine(
+            name=_("Loss"),
+            unit=loss_unit(self.task),
+            base=decimal(self.base.loss, 3) if self.base else NOTHING,
+            adapted=decimal(self.evaluated.loss, 3),
+            definition=_("mean cross-entropy"),
+            primary=False,
         )
+        return [*lines, loss]
+
+    def score_of(self, evaluation: EvaluationRow) -> str:
+        """The metric of the verdict in an evaluation."""
+        return written(self.metric, evaluation.score)
+
+    @property
+    def clocks(self) -> list[tuple[str, float]]:
+        """Name and seconds of each phase."""
+        return _clocks(self.result.clocks)
+
+    @property
+    def owners(self) -> list[tuple[str, float, float | None]]:
+        """Name, measured and estimated bytes of each owner in the ledger; empty without a ledger."""
+        memory = self.result.memory
+        if memory.ledger is None:
+            return []
+        sizes = memory_sizes(memory)
+        estimated = self.estimate.sizes if self.estimate else (None,) * len(sizes)
+        return list(zip(names(), sizes, estimated, strict=True))
+
+    @property
+    def memory(self) -> list[tuple[str, str, float]]:
+        """Owner, kind of number, and bytes, for a run without a ledger."""
+        return _memory(self.result.memory)
 
 
-def _kept(evaluations: Sequence[EvaluationRow], best_step: int) -> EvaluationRow:
-    """A trial's: of the weights that it kept, on the validation split."""
-    found = [e for e in evaluations if e.subject == "adapted" and e.split == "validation"]
-    return next((e for e in found if e.step == best_step), found[-1])
+def _of_trial(evaluations: Sequence[EvaluationRow], best_step: int) -> EvaluationRow:
+    """The evaluation of the weights that a trial kept."""
+    validations = [e for e in evaluations if e.subject == "adapted" and e.split == "validation"]
+    return next((e for e in validations if e.step == best_step), validations[-1])
 
 
-def _measures(task: Task, metric: MetricName, test: EvaluationRow, base: EvaluationRow | None) -> tuple[Measure, ...]:
-    """The metrics that were computed, the one that decides first; the loss last."""
-    known = [name for name in TASKS[task].metrics if name in test.metrics_json]
-    rows = [
-        Measure(
-            name=heading(name),
-            unit="",
-            untouched=written(name, base.metrics_json.get(name)) if base else NOTHING,
-            adapted=written(name, test.metrics_json[name]),
-            definition=definition(name),
-            decides=name == metric,
-        )
-        for name in sorted(known, key=lambda name: name != metric)
-    ]
-    loss = Measure(
-        name=_("Loss"),
-        unit=loss_unit(task),
-        untouched=decimal(base.loss, 3) if base else NOTHING,
-        adapted=decimal(test.loss, 3),
-        definition=_("mean cross-entropy"),
-        decides=False,
-    )
-    return (*rows, loss)
+def _clocks(clocks: Clocks) -> list[tuple[str, float]]:
+    seconds = {name: float(getattr(clocks, name)) for name in CLOCK_LABELS}
+    return [(_(CLOCK_LABELS[name]), value) for name, value in seconds.items() if value or name not in OPTIONAL_CLOCKS]
 
 
-def _checked(row: EvaluationRow, metric: MetricName) -> Checked:
-    return Checked(
-        subject=row.subject,
-        split=row.split,
-        step=row.step,
-        score=written(metric, row.score),
-        loss=row.loss,
-        items=row.n,
-        here=row.split == "test" and row.subject == "adapted",
-    )
-
-
-def _clocks(clocks: Clocks) -> tuple[Row, ...]:
-    """Without the one that most runs do not have."""
-    ran = {name: float(getattr(clocks, name)) for name in CLOCKS}
-    return tuple(Row(_(CLOCKS[name]), seconds) for name, seconds in ran.items() if seconds or name not in SELDOM)
-
-
-def _owners(memory: Memory, guess: Foreseen | None) -> tuple[Owner, ...]:
-    if memory.ledger is None:
-        return ()
-    sizes = memory_sizes(memory)
-    guesses = guess.sizes if guess else (None,) * len(sizes)
-    return tuple(map(Owner, names(), sizes, guesses))
-
-
-def _memory(memory: Memory) -> tuple[Row, ...]:
+def _memory(memory: Memory) -> list[tuple[str, str, float]]:
     *computed, rest = ((_(name), size) for (_css, name, _colour), size in zip(OWNERS, owners(memory), strict=True))
-    return (*(Row(name, size, _("computed")) for name, size in computed), Row(*rest, _("what is left")))
+    return [*((name, _("computed"), size) for name, size in computed), (rest[0], _("remainder"), rest[1])]
+
+
+@dataclass(frozen=True)
+class RunWeightDeltas:
+    """What training did to each matrix, or why that is unknown."""
+
+    reason: str
+    """Why there is nothing to show; else empty."""
+    summary: str = ""
+    left_out: str = ""
+    rows: tuple[tuple[str, ...], ...] = ()
+    """Matrix, shape, effective rank of ΔW and of W, rank for 90 %, energy at rank 8, norm ratio, intruders."""
+    explanation: str = ""
+
+    @classmethod
+    def of(cls, label: str, deltas: WeightDeltas | None) -> "RunWeightDeltas":
+        """From the method's label and the analysis, if the run has one."""
+        summary = deltas.summary if deltas else None
+        if deltas is None or summary is None:
+            return cls(words.why_none(deltas))
+        sentences = f"{words.run_sentence(label, summary)} {words.weight_sentence(summary)}"
+        return cls("", sentences, words.left_out(deltas), tuple(map(_matrix, deltas.matrices)), words.explained())
+
+
+def _matrix(m: MatrixDelta) -> tuple[str, ...]:
+    name = m.module if m.block is None else _("block %(block)s, %(module)s", block=m.block, module=m.module)
+    rank, limit = words.directions(m.delta.effective_rank), count(m.delta.count)
+    return (
+        name,
+        f"{count(m.rows)} × {count(m.columns)}",
+        _("%(rank)s of %(most)s", rank=rank, most=limit),
+        words.directions(m.weight.effective_rank),
+        count(m.delta.rank_90),
+        percent(m.delta.energy_at(8), 0),
+        percent(m.norm_ratio),
+        words.intruders(m.intruders, m.top),
+    )

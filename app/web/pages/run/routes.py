@@ -7,6 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.intervals import ScoreInterval, score_interval
+from app.domain.failures import Failure, FailureCode
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
@@ -20,8 +21,10 @@ from app.web.figures import Drawn, drawn, run_figures
 from app.web.figures.evidence import of_run as evidence_of_run
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.waiting import look_or_ask
-from app.web.pages.run.context import RunPage, SpecFormat
+from app.web.pages.run.context import RunFailure, RunPage, SpecFormat
 from app.web.pages.run.imported import ImportedRunPage
+from app.web.pages.run.live import RunLive
+from app.web.pages.run.result import RunOutcome, RunWeightDeltas
 from app.web.specs import as_curl, as_json, as_yaml
 from app.web.templating import Render
 
@@ -79,10 +82,10 @@ def figures(at: At, render: Render, run_id: int) -> HTMLResponse:
     return render.page("run/curves.html", _page(at, run_id, "yaml", figures=_figures(at, run_id)))
 
 
-@router.get("/ways")
-def ways(at: At, render: Render, run_id: int) -> HTMLResponse:
-    """The ways out of a run that had no memory, for htmx, while they are worked out."""
-    return render.page("run/ways.html", _page(at, run_id, "yaml", figures={}))
+@router.get("/savings")
+def savings(at: At, render: Render, run_id: int) -> HTMLResponse:
+    """Settings that need less memory than a failed run, for htmx, while they are estimated."""
+    return render.page("run/memory_savings.html", _page(at, run_id, "yaml", figures={}))
 
 
 @router.post("/cancel")
@@ -111,15 +114,20 @@ def _page(at: Look, run_id: int, spec_format: SpecFormat, *, figures: dict[str, 
             text = as_json(spec)
         case "curl":
             text = as_curl(spec, f"{at.request.base_url}api/v1/runs")
-    succeeded = view.row.status == RunStatus.SUCCEEDED
-    return RunPage.of(
+    run, fit = view.row, at.fit(run_id)
+    status, result = RunStatus(run.status), run.result
+    deltas = weight_deltas.of_runs(at.session, [run_id]).get(run_id) if result else None
+    failure = run.failure or Failure(code=FailureCode.INTERNAL, message="")
+    return RunPage(
         view,
         figures=figures,
         spec_format=spec_format,
         spec=text,
-        interval=_interval(at.session, run_id) if succeeded else None,
-        fit=at.fit(run_id),
-        updates=weight_deltas.of_runs(at.session, [run_id]).get(run_id) if succeeded else None,
+        live=None if status.terminal else RunLive.of(run, view.events, view.queue_position),
+        outcome=RunOutcome.of(run, result, view.evaluations, _interval(at.session, run_id), fit) if result else None,
+        failure=RunFailure(failure) if status is RunStatus.FAILED else None,
+        weight_deltas=RunWeightDeltas.of(run.spec.method.label, deltas) if result else None,
+        fit=fit,
     )
 
 

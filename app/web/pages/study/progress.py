@@ -12,8 +12,8 @@ from app.store.tables import RunRow
 from app.web.format import confidence, count, duration, energy, percent, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.run_live import NAMES
 from app.web.text.lead import more_seeds_help, seeds_needed, what_would_decide
+from app.web.text.phases import PHASE_LABELS
 from app.web.text.verdict import arm_name
 
 MORE_SEEDS = 2
@@ -169,7 +169,7 @@ def _where(run: RunRow) -> str:
             done, total = run.download
             return _("download %(share)s", share=percent(done / max(total, 1)))
         case RunStatus.RUNNING:
-            return _(NAMES[run.phase or "start"])
+            return _(PHASE_LABELS[run.phase or "start"])
         case RunStatus.SUCCEEDED if run.trial_round is not None:
             return _("validation %(score)s", score=percent(run.validation_score)) if run.validation_score else ""
         case RunStatus.SUCCEEDED:
