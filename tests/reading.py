@@ -20,13 +20,13 @@ from app.store.tables import DatasetRow, UploadRow
 from tests.fakes import SilentBell
 from worker.context import Context
 from worker.ingest import child, host
+from worker.ingest.host import IngestFailed, IngestQueue, Told
 from worker.ingest.prepare import Prepared, prepare
 from worker.ingest.readers.batches import LocalPart
 from worker.ingest.scan import scan
-from worker.ingest.worker import NotPrepared, Preparer, Told
 
 
-class Here(Preparer):
+class Here(IngestQueue):
     """Does in this process what is else done in one of its own."""
 
     def run(self, request: Mapping[str, object], told: Told, *, command: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -34,13 +34,13 @@ class Here(Preparer):
         told(0.5, 1)
         found = child.answer(json.loads(json.dumps(request)), child.Teller(io.StringIO()))
         if "error" in found:
-            raise NotPrepared(found["error"])
+            raise IngestFailed(found["error"])
         return found
 
 
-def context(settings: Settings, database: Database, files: Files, preparer: Preparer | None = None) -> Context:
+def context(settings: Settings, database: Database, files: Files, ingest: IngestQueue | None = None) -> Context:
     """A worker's, without a broker, and unless told otherwise without another process."""
-    return Context(settings, database, files, SilentBell(), preparer=preparer or Here())
+    return Context(settings, database, files, SilentBell(), ingest=ingest or Here())
 
 
 def upload(here: Context, contents: Mapping[str, bytes], options: ReadingOptions | None = None) -> UploadRow:

@@ -86,7 +86,7 @@ def end_children(**_: Any) -> None:
     """A pool child that ends takes its processes that wait with it; one that is killed leaves that to the kernel."""
     context().trainers.end()
     context().estimator.end()
-    context().preparer.stop()
+    context().ingest.stop()
 
 
 def _trains() -> bool:

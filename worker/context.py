@@ -1,4 +1,4 @@
-"""What a worker process works with. Made once a process: a pool child must not share its parent's connections."""
+"""What a worker process works with, made once per process: a pool child must not share its parent's connections."""
 
 import os
 import socket
@@ -12,21 +12,21 @@ from app.settings import Settings, load
 from app.store.files import Files
 from app.store.session import Database
 from worker.estimation.host import Estimator
-from worker.ingest.worker import Preparer
-from worker.training.warm_pool import Trainers
+from worker.ingest.host import IngestQueue
+from worker.training.warm_pool import WarmPool
 
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, database, files, doorbell, this worker's name, and who trains, predicts and prepares data on it."""
+    """Settings, database, files, doorbell, and the child processes of this worker."""
 
     settings: Settings
     database: Database
     files: Files
     bell: Doorbell
-    trainers: Trainers = field(default_factory=Trainers)
+    trainers: WarmPool = field(default_factory=WarmPool)
     estimator: Estimator = field(default_factory=Estimator)
-    preparer: Preparer = field(default_factory=Preparer)
+    ingest: IngestQueue = field(default_factory=IngestQueue)
 
     @property
     def worker(self) -> str:
@@ -47,5 +47,5 @@ def _of_process(_pid: int) -> Context:
         sys.exit(error.message)  # a sentence instead of a traceback through Celery's start
     if token := settings.hub_token.get_secret_value():
         os.environ["HF_TOKEN"] = token  # huggingface_hub's own name for it, under which children inherit it
-    trainers = Trainers(keep_spare=settings.warm_spare)
+    trainers = WarmPool(keep_spare=settings.warm_spare)
     return Context(settings, Database(settings.database), Files(settings.files), Doorbell(settings), trainers)

@@ -1,11 +1,7 @@
 """What a ring brings about: thin shells around services. They take an id alone, and may be rung any number of times."""
 
-import json
-import subprocess
-import sys
 from datetime import timedelta
 from functools import partial
-from tempfile import TemporaryDirectory
 
 import structlog
 from sqlalchemy.exc import OperationalError
@@ -20,9 +16,9 @@ from app.store.files import RUNS, UPLOADS
 from app.store.queries import runs, uploads, workers
 from app.store.tables import now
 from worker import device
-from worker.children.environment import child_environment
 from worker.context import Context, context
-from worker.ingest import host
+from worker.ingest import tasks as ingest
+from worker.inspection.host import inspect_model
 from worker.training import workdir
 from worker.training.supervisor import supervise
 
@@ -57,7 +53,7 @@ def inspect(model_id: int) -> None:
     if row is None:
         return
     try:
-        found = _inspect(models.location_of(row.source, row.location), row.pinned if row.source == "hub" else "")
+        found = inspect_model(models.location_of(row.source, row.location), row.pinned if row.source == "hub" else "")
     except Unavailable as error:
         found = error.message
     with here.database.transaction() as session:
@@ -92,13 +88,13 @@ def estimate(estimate_id: int) -> None:
 def read(upload_id: int) -> None:
     """Have an upload read, beside whatever else is to be done."""
     here = context()
-    here.preparer.add(partial(host.read, here, upload_id))
+    here.ingest.add(partial(ingest.read, here, upload_id))
 
 
 def prepare(dataset_id: int) -> None:
     """Have a version of a dataset prepared, beside whatever else is to be done."""
     here = context()
-    here.preparer.add(partial(host.prepare, here, dataset_id))
+    here.ingest.add(partial(ingest.prepare, here, dataset_id))
 
 
 def sweep() -> None:
@@ -164,30 +160,6 @@ def _remove_strays(here: Context) -> None:
                 here.files.remove(name)
     except (OSError, NotFound) as error:  # another worker's sweep has just removed it, or the next one tries again
         log.warning("files that no upload names could not be removed", error=str(error))
-
-
-def _inspect(location: str, revision: str) -> ModelFacts | str:
-    command = [sys.executable, "-m", "worker.inspection.child", location, *([revision] if revision else [])]
-    try:
-        with TemporaryDirectory() as nowhere:  # a hub id shall never be taken for a directory that happens to lie here
-            done = subprocess.run(  # noqa: S603
-                command,
-                capture_output=True,
-                text=True,
-                timeout=models.INSPECTION_SECONDS,
-                check=False,
-                env=child_environment(),
-                cwd=nowhere,
-            )
-    except subprocess.TimeoutExpired:
-        return f"the inspection took longer than {models.INSPECTION_SECONDS} s"
-    if done.returncode == 0:
-        return ModelFacts.model_validate_json(done.stdout)
-    log.error("inspection failed", location=location, stderr=done.stderr[-2000:])
-    try:
-        return str(json.loads(done.stdout)["error"])
-    except (ValueError, KeyError):
-        return f"the inspection ended with status {done.returncode}"
 
 
 def _release(here: Context, run_id: int) -> None:

@@ -10,7 +10,7 @@ from app.store.queries import datasets
 from tests.browser.conftest import Site
 from tests.reading import context, dataset, upload
 from worker.context import Context
-from worker.ingest import host
+from worker.ingest import tasks
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def test_files_are_dropped_named_and_sent_and_the_page_follows_their_reading(pag
     page.keyboard.press("Enter")
     page.wait_for_url("**/data/uploads/1")
     expect(page.get_by_text("It is being read")).to_be_visible()
-    host.read(here, 1)
+    tasks.read(here, 1)
     expect(page.get_by_role("heading", name="What it becomes")).to_be_visible()
     expect(page.get_by_label("Name", exact=True)).to_have_value("reviews")
 
@@ -110,7 +110,7 @@ def test_the_form_of_a_mapping_follows_its_choices(page: Page, here: Context) ->
     expect(page.get_by_text("It is being prepared")).to_be_visible()
     with here.database.reading() as session:
         made = datasets.versions(session, "mine")[0]
-    host.prepare(here, made.id)
+    tasks.prepare(here, made.id)
     expect(page.get_by_text("2: 0, good")).to_be_visible()
 
 

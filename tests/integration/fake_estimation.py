@@ -1,4 +1,4 @@
-"""A process that predicts nothing: it speaks the protocol of `worker.estimation.child` and behaves as its argument
+"""A process that estimates nothing: it speaks the protocol of `worker.estimation.child` and behaves as its argument
 says.
 
 good            answers everything, with its own process id as the step's operations
@@ -6,7 +6,7 @@ stuck           never answers
 deaf            does not even read
 dying           ends over a request
 lying           answers what is no answer
-off-topic       answers a prediction with a map's answer
+off-topic       answers an estimate with a map's answer
 talkative       says a line that nobody asked for after each answer
 endless         never comes to the end of its line
 sorry           answers with a sentence
@@ -37,7 +37,7 @@ def main() -> int:
             return 3
         answer: object = {"error": "This architecture is not known."}
         if manner == "lying":
-            answer = {"prediction": {"peak": "large"}}
+            answer = {"estimate": {"peak": "large"}}
         elif manner == "off-topic":
             answer = {"map": MemoryMap(cells=[], seconds=0).model_dump()}
         elif manner == "endless":
@@ -58,7 +58,7 @@ def _good(asked: dict[str, object]) -> object:
     if "map" in asked:
         return {"map": memory_map(MapRequest.model_validate(asked["map"])).model_dump(mode="json")}
     found = prediction().model_copy(update={"step_flops": os.getpid()})
-    return {"prediction": found.model_dump(mode="json")}
+    return {"estimate": found.model_dump(mode="json")}
 
 
 if __name__ == "__main__":

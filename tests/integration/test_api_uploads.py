@@ -18,7 +18,7 @@ from app.web.http import uploads
 from tests import foreseen
 from tests.fakes import SilentBell
 from tests.reading import context
-from worker.ingest import host
+from worker.ingest import tasks
 
 CSV = b"review,stars\n" + b"".join(b"good thing %d,1\nbad thing %d,0\n" % (i, i) for i in range(60))
 MAPPING: dict[str, Any] = {"format": "labelled", "columns": {"text": "review", "label": "stars"}}
@@ -48,7 +48,7 @@ def send(client: TestClient, *files: tuple[str, bytes], **fields: str) -> Any:
 
 def read(client: TestClient, settings: Settings, database: Database, files: Files, upload_id: int) -> Any:
     """The upload, after a worker has been at it."""
-    host.read(context(settings, database, files), upload_id)
+    tasks.read(context(settings, database, files), upload_id)
     return client.get(f"uploads/{upload_id}").json()
 
 
@@ -180,7 +180,7 @@ def test_an_upload_is_read_mapped_and_becomes_a_dataset(
     }
     made = small.post("datasets", json=wanted)
     assert (made.status_code, made.json()["status"], made.json()["facts"]) == (202, "preparing", None)
-    host.prepare(context(settings, database, files), next(i for task, i in bell.rung if task == PREPARE))
+    tasks.prepare(context(settings, database, files), next(i for task, i in bell.rung if task == PREPARE))
     found = small.get("datasets/reviews@1").json()
     assert (found["status"], found["reference"], found["facts"]["labels"]) == ("ready", "reviews@1", ["no", "yes"])
     assert small.get(f"uploads/{upload['id']}").json()["datasets"] == ["reviews@1"]
@@ -250,7 +250,7 @@ def test_a_name_with_several_versions_is_not_deleted_at_once(
     for content in (CSV, CSV + b"one more,1\n"):
         upload = read(small, settings, database, files, send(small, ("reviews.csv", content)).json()["id"])
         small.post("datasets", json={"name": "reviews", "upload_id": upload["id"], "mapping": MAPPING})
-        host.prepare(context(settings, database, files), bell.rung[-1][1])
+        tasks.prepare(context(settings, database, files), bell.rung[-1][1])
     answer = small.delete("datasets/reviews")
     assert (answer.status_code, answer.json()["detail"]) == (
         409,

@@ -30,7 +30,7 @@ from worker import tasks
 from worker.context import Context
 from worker.training.checkpoints import Checkpoints
 from worker.training.supervisor import supervise
-from worker.training.warm_pool import Trainers
+from worker.training.warm_pool import WarmPool
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def here(
 ) -> Context:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     context = Context(settings.model_copy(update={"worker_name": "w1"}), registered, files, bell)
-    found = replace(context, trainers=Trainers((sys.executable, str(FAKE), "leaves-a-checkpoint")))
+    found = replace(context, trainers=WarmPool((sys.executable, str(FAKE), "leaves-a-checkpoint")))
     monkeypatch.setattr(tasks, "context", lambda: found)
     return found
 
@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_and_that_is_recorded(
 
 
 def behaving(here: Context, behaviour: str) -> Context:
-    return replace(here, trainers=Trainers((sys.executable, str(FAKE), behaviour)))
+    return replace(here, trainers=WarmPool((sys.executable, str(FAKE), behaviour)))
 
 
 def test_without_a_whole_checkpoint_the_run_begins_again(here: Context, run_id: int) -> None:

@@ -20,7 +20,7 @@ from app.store.files import Files
 from app.store.session import Database
 from tests.fakes import SilentBell
 from tests.reading import context
-from worker.ingest import host
+from worker.ingest import tasks
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
 
@@ -34,7 +34,7 @@ class Worker(SilentBell):
 
     def ring(self, task: str, *args: Any) -> bool:
         """Read or prepare."""
-        done = host.read if task == READ else host.prepare
+        done = tasks.read if task == READ else tasks.prepare
         threading.Thread(target=done, args=(self.here, *args)).start()
         return super().ring(task, *args)
 

@@ -37,7 +37,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
     def new(manner: str, seconds: float = 20.0, start: float = 0.0) -> Estimator:
         command = (sys.executable, str(FAKE), manner)
-        made.append(Estimator(command, prediction_seconds=seconds, map_seconds=seconds, start_seconds=start))
+        made.append(Estimator(command, estimate_seconds=seconds, map_seconds=seconds, start_seconds=start))
         return made[-1]
 
     yield new
@@ -125,8 +125,8 @@ def test_a_program_that_cannot_be_started_is_a_sentence(files: Files) -> None:
 
 def test_it_dies_with_its_worker() -> None:
     code = (
-        "import sys, time; from worker.estimation.host import _Process, COMMAND;"
-        "p = _Process(COMMAND); print(p.pid, flush=True); time.sleep(60)"
+        "import sys, time; from worker.children.host import Child; from worker.estimation.host import COMMAND;"
+        "p = Child('estimation', COMMAND); print(p.pid, flush=True); time.sleep(60)"
     )
 
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as worker:

@@ -17,7 +17,7 @@ from app.store.session import Database
 from app.store.tables import UploadRow
 from tests.reading import context, dataset
 from worker.context import Context
-from worker.ingest import host
+from worker.ingest import tasks
 from worker.ingest.readers import hub
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -48,7 +48,7 @@ def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def add(here: Context, wanted: SourceRequest, roots: list[Path] | None = None) -> UploadRow:
     with here.database.transaction() as session:
         row = uploads.add_source(session, here.bell, wanted, roots or [])
-    host.read(here, row.id)
+    tasks.read(here, row.id)
     with here.database.reading() as session:
         return upload_rows.get(session, row.id)
 

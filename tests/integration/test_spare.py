@@ -21,7 +21,7 @@ from app.store import migrate
 from app.store.session import Database
 from tests.whole import until
 from worker.training.host import TrainerProcess
-from worker.training.warm_pool import Trainers
+from worker.training.warm_pool import WarmPool
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 SUCCEEDS = (sys.executable, str(FAKE), "succeeds")
@@ -50,9 +50,9 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def keeping(*command: str) -> Iterator[Trainers]:
-    """Trainers with a spare that waits. No fixture, since pytest gives each phase of a test another environment."""
-    found = Trainers(command or SUCCEEDS, keep_spare=True)
+def keeping(*command: str) -> Iterator[WarmPool]:
+    """WarmPool with a spare that waits. No fixture, since pytest gives each phase of a test another environment."""
+    found = WarmPool(command or SUCCEEDS, keep_spare=True)
     found.warm_up()
     try:
         yield found
@@ -60,7 +60,7 @@ def keeping(*command: str) -> Iterator[Trainers]:
         found.end()
 
 
-def spare_of(trainers: Trainers) -> TrainerProcess:
+def spare_of(trainers: WarmPool) -> TrainerProcess:
     assert trainers.spare is not None
     return trainers.spare
 
@@ -133,7 +133,7 @@ def test_a_spare_of_another_environment_is_replaced(
 
 
 def test_where_no_spare_is_wanted_each_trainer_is_started_for_its_job(job: TrainJob, tmp_path: Path) -> None:
-    trainers = Trainers(SUCCEEDS)
+    trainers = WarmPool(SUCCEEDS)
     trainers.warm_up()
     assert trainers.spare is None
     assert isinstance(finish(trainers.start(job, tmp_path, 5.0)), ResultReport)
@@ -143,8 +143,8 @@ def test_where_no_spare_is_wanted_each_trainer_is_started_for_its_job(job: Train
 def test_a_spare_dies_with_the_process_that_keeps_it() -> None:
     program = (
         "import time\n"
-        "from worker.training.warm_pool import Trainers\n"
-        "trainers = Trainers(keep_spare=True)\n"
+        "from worker.training.warm_pool import WarmPool\n"
+        "trainers = WarmPool(keep_spare=True)\n"
         "trainers.warm_up()\n"
         "print(trainers.spare.pid, flush=True)\n"
         "time.sleep(60)\n"

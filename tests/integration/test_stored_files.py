@@ -22,7 +22,7 @@ from tests.reading import context, dataset, upload
 from worker import tasks
 from worker.context import Context
 from worker.ingest.fetch import from_directory, kept
-from worker.ingest.worker import GivenUp
+from worker.ingest.host import IngestCancelled
 
 CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
 
@@ -134,11 +134,11 @@ def test_a_worker_that_stalled_removes_nothing_that_its_successor_has_stored(her
         with here.database.reading() as session:
             return uploads.unused(session, parts)
 
-    with pytest.raises(GivenUp), kept(here.files, unused) as stalled:
+    with pytest.raises(IngestCancelled), kept(here.files, unused) as stalled:
         from_directory(here.files, tmp_path / "a.csv", told, stalled)
         with kept(here.files, unused) as successor:
             from_directory(here.files, tmp_path / "a.csv", told, successor)
-        raise GivenUp
+        raise IngestCancelled
     assert stored(here) == {successor[0].file} != {stalled[0].file}
 
 

@@ -29,7 +29,7 @@ from tests.fakes import SilentBell
 from worker.context import Context
 from worker.training import supervisor, workdir
 from worker.training.supervisor import supervise
-from worker.training.warm_pool import Trainers
+from worker.training.warm_pool import WarmPool
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def claim(here: Context) -> Claim:
 
 
 def attempt(here: Context, claim: Claim, behaviour: str) -> RunRow:
-    supervise(replace(here, trainers=Trainers((sys.executable, str(FAKE), behaviour))), claim)
+    supervise(replace(here, trainers=WarmPool((sys.executable, str(FAKE), behaviour))), claim)
     with here.database.reading() as session:
         return run_queries.get(session, claim.run_id)
 
@@ -136,7 +136,7 @@ def test_a_cancelled_run_stops_after_its_present_step(
 def test_a_run_in_a_trainer_that_waited_for_it_is_cancelled_like_any_other(
     here: Context, claim: Claim, meanwhile: Callable[..., None]
 ) -> None:
-    trainers = Trainers((sys.executable, str(FAKE), "steps-forever"), keep_spare=True)
+    trainers = WarmPool((sys.executable, str(FAKE), "steps-forever"), keep_spare=True)
     trainers.warm_up()
     waiting = trainers.spare
     meanwhile(claim.run_id, lambda session: runs.cancel(session, here.bell, claim.run_id))
@@ -216,7 +216,7 @@ def test_a_trainer_is_told_no_secret(here: Context, claim: Claim, monkeypatch: p
     monkeypatch.setenv("VEZNA_DATABASE_URL", "postgresql://secret")
     seen = here.settings.home / "environment"
     script = f"import os; open({str(seen)!r}, 'w').write(repr(dict(os.environ)))"
-    supervise(replace(here, trainers=Trainers((sys.executable, "-c", script))), claim)
+    supervise(replace(here, trainers=WarmPool((sys.executable, "-c", script))), claim)
     assert "postgresql://secret" not in seen.read_text()
     assert "MALLOC_MMAP_THRESHOLD_" in seen.read_text()
     assert "VEZNA_DATABASE_URL" in os.environ

@@ -22,8 +22,8 @@ from app.store.tables import now
 from tests.reading import context, dataset, upload
 from worker.context import Context
 from worker.engine.data.batches import read
-from worker.ingest import host
-from worker.ingest.worker import Preparer
+from worker.ingest import tasks
+from worker.ingest.host import IngestQueue
 
 CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
 
@@ -52,7 +52,7 @@ def test_a_file_becomes_a_dataset(here: Context) -> None:
 
 
 def test_a_process_of_its_own_reads_and_prepares(settings: Settings, database: Database, files: Files) -> None:
-    here = context(settings, database, files, Preparer())
+    here = context(settings, database, files, IngestQueue())
     row = upload(here, {"reviews.csv": CSV})
     assert (row.status, row.message) == ("read", "")
     made = dataset(here, row)
@@ -232,7 +232,7 @@ def test_a_reading_that_was_wrong_is_done_again_as_it_is_told(here: Context) -> 
     assert wrong.scan and wrong.scan.header
     with here.database.transaction() as session:
         uploads.read_again(session, here.bell, wrong.id, ReadingOptions(header=False))
-    host.read(here, wrong.id)
+    tasks.read(here, wrong.id)
     with here.database.reading() as session:
         found = upload_rows.get(session, wrong.id).scan
     assert found and (found.rows, [column.name for column in found.columns]) == (4, ["column 1", "column 2"])
@@ -279,6 +279,6 @@ def test_a_database_that_is_away_for_a_moment_is_no_failure_of_the_file(
         raise OperationalError("UPDATE", {}, Exception("the database is away"))
 
     monkeypatch.setattr(uploads, "progress", away)
-    host.read(here, row.id)
+    tasks.read(here, row.id)
     with here.database.reading() as session:
         assert upload_rows.get(session, row.id).status == "reading"

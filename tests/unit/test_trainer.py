@@ -25,7 +25,7 @@ from app.domain.runs.job import (
 )
 from app.domain.runs.training import TrainingArguments
 from tests import tiny
-from worker.training.environment import TRAINER_ENV
+from worker.children.environment import ML_ENVIRONMENT
 from worker.training.host import COMMAND
 from worker.training.protocol import EXIT_ABANDONED, EXIT_STOPPED, Handover
 
@@ -59,7 +59,7 @@ def trainer(
 def waiting_trainer() -> Iterator[subprocess.Popen[str]]:
     """A trainer that has no job yet; killed at the end if it still runs."""
     process = subprocess.Popen(
-        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | TRAINER_ENV
+        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ML_ENVIRONMENT
     )
     with process:
         yield process
@@ -228,7 +228,7 @@ def test_what_is_imported_ahead_opens_no_device_and_starts_no_threads_for_mathem
         "torch.rand(2000, 2000).exp()\n"
         "assert torch.get_num_threads() == 2 and threads() == before + 1, (before, threads())\n"
     )
-    environment = os.environ | TRAINER_ENV | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    environment = os.environ | ML_ENVIRONMENT | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
 
 

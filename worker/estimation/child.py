@@ -1,8 +1,8 @@
-"""The process that predicts: `python -P -m worker.estimation.child`, kept warm by `worker.estimation.host`.
+"""The estimation process: `python -P -m worker.estimation.child`, kept warm by `worker.estimation.host`.
 
-    stdin    a request a line: {"predict": EstimateRequest, "dataset": path or null}, {"map": MapRequest} or
+    stdin    a request a line: {"estimate": EstimateRequest, "dataset": path or null}, {"map": MapRequest} or
              {"preview": PreviewRequest, "dataset": path}
-    stdout   an answer a line: {"prediction": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview} or
+    stdout   an answer a line: {"estimate": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview} or
              {"error": a sentence}
     stderr   what libraries print, and tracebacks
 
@@ -14,7 +14,6 @@ request that its memory did not suffice for, and together with its parent.
 import importlib
 import json
 import os
-import resource
 import select
 import sys
 import traceback
@@ -25,9 +24,9 @@ from typing import Any
 from app.domain.data.previews import PreviewRequest
 from app.domain.failures import RunFailed
 from app.domain.resources.estimate import EstimateRequest, MapRequest
-from worker.children.parent import answers_only, die_with_parent, go_modestly
+from worker.children.child import answer_channel, confine, yield_processor
 
-MOST_BYTES = 6 * 2**30
+MAX_BYTES = 6 * 2**30
 """Of memory that it writes to. The largest models take less than one: their tensors have no storage."""
 IDLE_SECONDS = 600.0
 """Without a request it ends, and gives some 400 MiB back."""
@@ -56,8 +55,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if "map" in request:
         return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
     dataset = Path(request["dataset"]) if request["dataset"] else None
-    found = engine.predict(EstimateRequest.model_validate(request["predict"]), dataset)
-    return {"prediction": found.model_dump(mode="json")}
+    found = engine.predict(EstimateRequest.model_validate(request["estimate"]), dataset)
+    return {"estimate": found.model_dump(mode="json")}
 
 
 def requests() -> Iterator[bytes]:
@@ -70,15 +69,14 @@ def requests() -> Iterator[bytes]:
 
 def main() -> int:
     """Answer until there is nothing more to answer; the exit status."""
-    die_with_parent()
-    go_modestly()
-    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
-    with answers_only() as answers:
+    confine(MAX_BYTES)
+    yield_processor()
+    with answer_channel() as answers:
         for line in requests():
             try:
                 found = answer(line)
             except MemoryError:
-                sentence = f"Working this out takes more than the {MOST_BYTES >> 30} GiB that a prediction may take."
+                sentence = f"Working this out takes more than the {MAX_BYTES >> 30} GiB that an estimate may take."
                 answers.write(f"{json.dumps({'error': sentence})}\n")
                 return 1
             answers.write(f"{json.dumps(found, allow_nan=False)}\n")

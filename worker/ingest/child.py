@@ -11,7 +11,6 @@ other processes go first, and ends together with its parent.
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 import traceback
@@ -24,12 +23,12 @@ from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest
 from app.domain.errors import VeznaError
-from worker.children.parent import answers_only, die_with_parent, go_modestly
+from worker.children.child import answer_channel, confine, yield_processor
 from worker.ingest.prepare import prepare
 from worker.ingest.readers.batches import LocalPart, Unreadable
 from worker.ingest.scan import scan
 
-MOST_BYTES = 2 * 2**30
+MAX_BYTES = 2 * 2**30
 """Of memory that it writes to; 1 GB of CSV takes a fifth of it."""
 TELL_SECONDS = 0.5
 
@@ -117,15 +116,14 @@ def _fetch(wanted: FetchRequest, tell: Teller) -> dict[str, Any]:
 
 def main() -> int:
     """Answer one request; the exit status."""
-    die_with_parent()
-    go_modestly()
-    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
-    with answers_only() as answers:
+    confine(MAX_BYTES)
+    yield_processor()
+    with answer_channel() as answers:
         tell = Teller(answers)
         try:
             tell.say(answer(json.loads(sys.stdin.readline()), tell))
         except MemoryError:
-            sentence = f"Reading this takes more than the {MOST_BYTES >> 30} GiB of memory that it may take."
+            sentence = f"Reading this takes more than the {MAX_BYTES >> 30} GiB of memory that it may take."
             tell.say({"error": f"{sentence} Split the file, or shorten its longest fields."})
             return 1
     return 0

@@ -1,154 +1,124 @@
-"""What is done with an upload, and with a version of a dataset, once somebody has rung: claim, read, note the outcome.
+"""The ingest thread of a worker, which handles one upload or dataset at a time, and the process that it has at work.
 
-Each takes an id alone and may be called any number of times; whoever comes second finds nothing to claim.
+Reading a file takes minutes, so it is no Celery task: the sweep and all estimates would wait behind it. It is one
+thread and not a pool, since two files at once would take twice the memory. The sweep rings again for what is lost with
+the thread.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+import json
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
 
-from app.domain.data.dataset import DatasetFacts
-from app.domain.data.findings import Finding, gravest_first
-from app.domain.data.mapping import ColumnMapping
-from app.domain.data.uploads import Part, SourceScan
-from app.domain.errors import NotFound, VeznaError
-from app.services import datasets, uploads
-from app.store.queries import uploads as upload_rows
-from app.store.rows_file import new_name
-from app.store.tables import UploadRow
-from worker.ingest.fetch import from_directory, from_hub, kept
-from worker.ingest.worker import GivenUp, NotPrepared, Told
-from worker.training.workdir import workdir
-
-if TYPE_CHECKING:
-    from worker.context import Context
+from app.domain.errors import VeznaError
+from app.domain.messages import _
+from worker.children.host import Child, ChildError, ChildTimeout
 
 log = structlog.get_logger()
 
-LEFT_TO_THE_SWEEP = (GivenUp, OperationalError, InterfaceError)
-"""The claim has passed on, the worker shuts down, or the database is away: once it is silent it is rung for again."""
+COMMAND = (sys.executable, "-P", "-m", "worker.ingest.child")
+ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "",
+    # Arrow's own allocators keep what is freed; the C library's returns it at once (see `ML_ENVIRONMENT`).
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+STALL_SECONDS = 900.0
+"""A process that says nothing for this long is ended."""
+PROGRESS_SECONDS = 1.0
+"""How often progress is passed on."""
+SEND_SECONDS = 60.0
+ReportProgress = Callable[[float, int], bool]
+"""Takes the share of the work that is done and the number of rows read; returns False to stop the work."""
 
 
-def read(here: "Context", upload_id: int) -> None:
-    """Read an upload."""
-    with here.database.transaction() as session:
-        claimed = uploads.begin(session, upload_id)
-    if claimed is None:
-        return
-
-    def told(share: float, rows: int) -> bool:
-        with here.database.transaction() as session:
-            return uploads.progress(session, claimed, share, rows)
-
-    try:
-        with workdir(here.settings.home) as folder:
-            request = _local(here, _fetched(here, claimed, folder, told), folder)
-            request["options"] = claimed.options.model_dump()
-            found = SourceScan.model_validate(here.preparer.run({"read": request}, told)["scan"])
-        with here.database.transaction() as session:
-            uploads.read(session, claimed, found)
-    except LEFT_TO_THE_SWEEP as error:
-        log.warning("an upload was not read to its end", upload_id=upload_id, why=type(error).__name__)
-    except Exception as error:
-        why = _sentence(error, upload_id=upload_id)
-        with here.database.transaction() as session:
-            uploads.failed(session, claimed, why)
+class IngestFailed(VeznaError):
+    """The file could not be read; the message says why."""
 
 
-def prepare(here: "Context", dataset_id: int) -> None:
-    """Make a version of a dataset."""
-    with here.database.transaction() as session:
-        claimed = datasets.begin(session, dataset_id)
-        upload = upload_rows.get(session, claimed.upload_id or 0) if claimed else None
-    if claimed is None or upload is None or claimed.mapping is None or claimed.splitting is None:
-        return
-
-    def told(share: float, rows: int) -> bool:
-        with here.database.transaction() as session:
-            return datasets.progress(session, claimed, share)
-
-    try:
-        with workdir(here.settings.home) as folder:
-            request = _local(here, upload.parts, folder)
-            target = folder / "rows.parquet"
-            request |= {
-                "options": upload.options.model_dump(),
-                "mapping": claimed.mapping.model_dump(mode="json"),
-                "splitting": claimed.splitting.model_dump(mode="json"),
-                "target": str(target),
-            }
-            answer = here.preparer.run({"prepare": request}, told)
-            facts = DatasetFacts.model_validate(answer["facts"]) if answer["facts"] else None
-            findings = [Finding.model_validate(finding) for finding in answer["findings"]]
-            findings = gravest_first([*findings, *_of_fields(upload.scan, claimed.mapping)])
-            file = new_name(facts) if facts else ""
-            if file:
-                here.files.put(target, file)
-            with here.database.transaction() as session:
-                if facts is None:
-                    noted = datasets.blocked(session, claimed, findings)
-                else:
-                    noted = datasets.prepared(session, claimed, facts, file, findings)
-            if file and not noted:
-                here.files.discard(file)
-    except LEFT_TO_THE_SWEEP as error:
-        log.warning("a dataset was not prepared to its end", dataset_id=dataset_id, why=type(error).__name__)
-    except Exception as error:
-        why = _sentence(error, dataset_id=dataset_id)
-        with here.database.transaction() as session:
-            datasets.failed(session, claimed, why)
+class IngestCancelled(Exception):
+    """The result is no longer wanted."""
 
 
-def _fetched(here: "Context", claimed: UploadRow, folder: Path, told: Told) -> list[Part]:
-    """An upload's files in the store: those that came, or what a directory or the hub has now."""
-    if claimed.source == "files":
-        return claimed.parts
+class IngestQueue:
+    """Runs what it is given, in order, in a thread of its own."""
 
-    def unused(parts: list[Part]) -> list[Part]:
-        with here.database.reading() as session:
-            return uploads.unused(session, parts)
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._child: Child | None = None
+        self._stopped = False
 
-    with kept(here.files, unused) as stored:
-        revision = claimed.revision
-        if claimed.source == "directory":
-            from_directory(here.files, Path(claimed.location), told, stored)
-        else:
-            asked = {name: getattr(claimed, name) for name in ("source", "location", "config", "revision", "split")}
-            revision = from_hub(here.files, here.preparer, asked, folder, told, stored)
-        with here.database.transaction() as session:
-            noted = uploads.fetched(session, here.files, claimed, stored, revision)
-        if noted is None:
-            raise GivenUp
-    return noted
+    def add(self, work: Callable[[], None]) -> None:
+        """Run `work` once everything that was added before is done."""
+        self._waiting.put(work)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True, name="ingest")
+            self._thread.start()
 
-
-def _of_fields(scan: SourceScan | None, mapping: ColumnMapping) -> list[Finding]:
-    """What the reading found in the columns that are used."""
-    used = set(mapping.columns.values())
-    return [finding for finding in scan.findings if finding.column in used] if scan else []
-
-
-def _sentence(error: Exception, **which: int) -> str:
-    if isinstance(error, VeznaError):
-        return error.message
-    log.error("data could not be prepared", exc_info=error, **which)
-    return f"Vezna could not read this ({type(error).__name__}: {error})."
-
-
-def _local(here: "Context", parts: Sequence[Part], folder: Path) -> dict[str, object]:
-    """An upload's files on this machine, as a request names them: where they are, or as copies."""
-    paths = []
-    for place, part in enumerate(parts):
+    def run(
+        self, request: Mapping[str, object], report: ReportProgress, *, command: tuple[str, ...] = COMMAND
+    ) -> dict[str, Any]:
+        """One request to a process of its own (`worker.ingest.child`), and its answer. Raises IngestFailed with a
+        sentence, and IngestCancelled."""
         try:
-            path = here.files.local(part.file)
-            if path is None:
-                path = folder / str(place)
-                here.files.get(part.file, path)
-        except NotFound as error:
-            gone = f"The bytes of {part.name} are no longer in the files store: upload them again."
-            raise NotPrepared(gone) from error
-        paths.append(str(path))
-    return {"parts": [part.model_dump() for part in parts], "paths": paths}
+            self._child = child = Child("ingest", command, environment=ENVIRONMENT)
+            with suppress(ChildError):  # one that has ended may have answered before
+                child.send(json.dumps(request).encode(), SEND_SECONDS)
+            return _answer(child, report)
+        except (ChildError, IngestFailed) as error:
+            if self._stopped:
+                raise IngestCancelled from None  # it was ended here, and not because of the file
+            raise IngestFailed(error.message) from error
+        finally:
+            if self._child is not None:
+                self._child.close()
+                self._child = None
+
+    def stop(self) -> None:
+        """End for good: the next worker that is rung takes over what was at work."""
+        self._stopped = True
+        if (child := self._child) is not None:
+            child.kill()
+
+    def _work(self) -> None:
+        while True:
+            work = self._waiting.get()
+            try:
+                work()
+            except Exception:  # what comes next is done all the same; the sweep rings again for this
+                log.exception("an upload or a dataset could not be ingested")
+
+
+def _answer(child: Child, report: ReportProgress) -> dict[str, Any]:
+    """The last line that the child writes; the lines before it are its progress, which is passed on."""
+    share, rows = 0.0, 0
+    heard_at = reported_at = time.monotonic()
+    while True:
+        moment = time.monotonic()
+        if moment - reported_at >= PROGRESS_SECONDS:
+            reported_at = moment
+            if not report(share, rows):
+                raise IngestCancelled
+        if moment - heard_at > STALL_SECONDS:
+            seconds = f"{STALL_SECONDS:.0f}"
+            raise IngestFailed(_("The ingest process was silent for %(seconds)s s, so it was ended.", seconds=seconds))
+        try:
+            line = child.receive(PROGRESS_SECONDS)
+        except ChildTimeout:
+            continue
+        heard_at = time.monotonic()
+        try:
+            said: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise child.unreadable() from error
+        if "share" not in said:
+            if "error" in said:
+                raise IngestFailed(str(said["error"]))
+            return said
+        share, rows = said["share"], said["rows"]

@@ -1,38 +1,52 @@
-"""Inspect a base model in a process of its own: `python -m worker.inspection.child LOCATION [REVISION]`.
+"""Inspect a base model: `python -P -m worker.inspection.child`.
 
-Prints `app.domain.models.base_model.ModelFacts` as JSON and exits with 0, or `{"error": …}` and exits with 1.
+    stdin    {"location": path or hub id, "revision": commit or ""}
+    stdout   `app.domain.models.base_model.ModelFacts`, or {"error": a sentence}
+    stderr   what libraries print, and tracebacks
+
+A model's configuration is a stranger's: one that describes a million layers costs this process its memory limit and
+nothing else.
 """
 
+import importlib
 import json
+import os
 import sys
 import traceback
-from collections.abc import Sequence
 
 from app.domain.failures import RunFailed
-from worker.children.parent import answers_only
-from worker.engine.models.inspect import inspect
+from app.domain.messages import _
+from worker.children.child import answer_channel, confine
+
+MAX_BYTES = 4 * 2**30
+"""Of writable memory. The largest models take a fraction of it: nothing is loaded."""
 
 
-def answer(arguments: Sequence[str]) -> tuple[str, int]:
-    """The line to print and the exit status."""
-    if not 1 <= len(arguments) <= 2:
-        return json.dumps({"error": "usage: python -m worker.inspection.child LOCATION [REVISION]"}), 1
+def answer(request: str) -> str:
+    """The line to print."""
     try:
-        return inspect(*arguments).model_dump_json(), 0
+        wanted = json.loads(request)
+        engine = importlib.import_module("worker.engine.models.inspect")  # what it prints must not be an answer
+        return str(engine.inspect(wanted["location"], wanted["revision"]).model_dump_json())
     except RunFailed as error:
-        return json.dumps({"error": error.message}), 1
+        return json.dumps({"error": error.message})
+    except MemoryError:
+        text = _("Inspecting this model takes more than %(limit)s GiB of memory.", limit=MAX_BYTES >> 30)
+        return json.dumps({"error": text})
     except Exception as error:
         traceback.print_exc()
-        return json.dumps({"error": f"The model could not be inspected ({type(error).__name__}: {error})."}), 1
+        why = f"{type(error).__name__}: {error}"
+        return json.dumps({"error": _("The model could not be inspected (%(why)s).", why=why)})
 
 
-def main() -> int:
-    """Print the answer."""
-    with answers_only() as answers:
-        line, status = answer(sys.argv[1:])
-        answers.write(f"{line}\n")
-    return status
+def main() -> None:
+    """Answer one request."""
+    confine(MAX_BYTES)
+    with answer_channel() as answers:
+        answers.write(f"{answer(sys.stdin.readline())}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
+    sys.stderr.flush()
+    os._exit(0)  # torch's own end takes its time, and everything is written

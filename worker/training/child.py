@@ -26,7 +26,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType, ModuleType
 
-from worker.children.parent import MODEST_NICENESS, die_with_parent
+from worker.children.child import BACKGROUND_NICENESS, die_with_parent
 from worker.training.protocol import EXIT_ABANDONED, EXIT_STOPPED, Channel, Handover
 
 
@@ -93,7 +93,7 @@ def import_execution(*, modestly: bool) -> ModuleType:
     """Import all that a run needs. `modestly`: with nobody waiting for it, and perhaps a run beside it whose steps are
     timed, let others go first. Where priorities are not a thread's own, as only on Linux, all is as usual."""
     if modestly and sys.platform.startswith("linux"):
-        os.nice(MODEST_NICENESS)
+        os.nice(BACKGROUND_NICENESS)
     return importlib.import_module("worker.training.execution")
 
 

@@ -1,4 +1,4 @@
-"""Where the supervisor gets its trainers from: one is kept warm, its libraries imported and nothing else done.
+"""Where the supervisor gets its trainers: one is kept warm, with its libraries imported and nothing else done.
 
 Each is used once, so that a run has a fresh interpreter; docs/decisions/0006-warm-spare.md says why.
 """
@@ -10,12 +10,13 @@ import structlog
 
 from app.domain.runs.job import TrainJob
 from worker.children.environment import child_environment
+from worker.children.host import ChildError
 from worker.training.host import COMMAND, TrainerProcess
 
 log = structlog.get_logger()
 
 
-class Trainers:
+class WarmPool:
     """Starts trainers by `command`; with `keep_spare` the next one is always started ahead.
 
     Use it from a thread that lives as long as the worker, which in a Celery pool child is the main thread: the kernel
@@ -28,30 +29,30 @@ class Trainers:
 
     @property
     def spare(self) -> TrainerProcess | None:
-        """The trainer that waits, if there is one."""
+        """The trainer that waits for a job, if there is one."""
         return self._spare
 
     def warm_up(self) -> None:
-        """Start the spare, unless it is there or none is wanted."""
+        """Start the spare, unless there is one or none is wanted."""
         if not self._keep_spare or self._spare is not None:
             return
         try:
             self._spare = TrainerProcess(self._command)
-        except OSError as error:  # no memory for another process: the run under way must not suffer for it
-            log.warning("no spare trainer could be started; the next run waits for a fresh one", error=str(error))
+        except ChildError as error:  # no memory for another process: the current run must not suffer for it
+            log.warning("no spare trainer could be started; the next run waits for a fresh one", error=error.message)
 
     def start(self, job: TrainJob, folder: Path, lease_seconds: float) -> TrainerProcess:
         """Give a job to the spare, or to a fresh trainer where there is none, and start the next spare.
 
-        `folder` holds the attempt's files. Raises OSError if no process can be started.
+        `folder` holds the attempt's files. Raises ChildError if no process can be started.
         """
         trainer = self._take()
-        if trainer is not None and not trainer.hand(job, folder, lease_seconds):
+        if trainer is not None and not trainer.hand_over(job, folder, lease_seconds):
             trainer.kill()
             trainer = None
         if trainer is None:
             trainer = TrainerProcess(self._command)
-            trainer.hand(job, folder, lease_seconds)
+            trainer.hand_over(job, folder, lease_seconds)
         self.warm_up()
         return trainer
 

@@ -14,9 +14,9 @@ from transformers import BertModel
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from tests import tiny
 from tests.unit.engine.test_prediction import CONFIG, TWO_STEPS, asked, pasted
+from worker.children.environment import ML_ENVIRONMENT
 from worker.engine.estimation.estimate import predict
 from worker.engine.estimation.loading import Stored, loading_bytes, stored
-from worker.training.environment import TRAINER_ENV
 
 MIB = 2**20
 LOAD = """
@@ -123,7 +123,7 @@ def test_a_process_that_loads_holds_what_was_foreseen(tmp_path: Path) -> None:
     found, _ = load_phase(base, tmp_path / "run", LoraSpec(r=2), bf16=True)
     said = subprocess.run(
         [sys.executable, "-c", LOAD, str(base)],
-        env=os.environ | TRAINER_ENV,
+        env=os.environ | ML_ENVIRONMENT,
         capture_output=True,
         text=True,
         check=True,

@@ -10,10 +10,10 @@ import torch
 
 from app.domain.methods import FullSpec, HeadOnlySpec
 from tests import tiny
+from worker.children.environment import ML_ENVIRONMENT
 from worker.engine.attempt import Attempt
 from worker.engine.memory import allocator
 from worker.engine.memory.measured import MemoryMeter, resident_bytes, tensor_bytes
-from worker.training.environment import TRAINER_ENV
 
 MIB = 2**20
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -85,5 +85,7 @@ meter.enter("save")
 peak = meter.peaks()["train"]
 assert 60 * MIB < peak < 95 * MIB, peak
 """
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ | TRAINER_ENV, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | ML_ENVIRONMENT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

@@ -17,9 +17,9 @@ from app.domain.methods import (
 )
 from app.domain.runs.result import Memory, RunResult
 from tests import tiny
+from worker.children.environment import ML_ENVIRONMENT
 from worker.engine.attempt import Attempt
 from worker.engine.models.precision import computing, hold_in_bf16
-from worker.training.environment import TRAINER_ENV
 
 PROJECTIONS = ["query", "value"]
 METHODS: list[MethodSpec] = [
@@ -99,7 +99,9 @@ Path(warm.output).mkdir()
 Attempt(warm, tiny.Recorder()).run()  # what libraries take when they are first used is none of the model's
 print(Attempt(job, tiny.Recorder()).run().memory.model_dump_json())
 """
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ | TRAINER_ENV, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | ML_ENVIRONMENT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     memory = Memory.model_validate_json(done.stdout.splitlines()[-1])
     # Training needs more on a CPU: oneDNN keeps the kernels that it compiles for each shape of a batch.

@@ -19,7 +19,7 @@ from tests.fakes import SilentBell
 from tests.filled import fill
 from tests.reading import context
 from tests.unit.web.conftest import database_of
-from worker.ingest import host
+from worker.ingest import tasks
 
 CSV = b"review,stars\n" + b"".join(b"good thing %d,1\nbad thing %d,0\n" % (i, i) for i in range(60))
 MAPPED = {
@@ -42,7 +42,7 @@ class Worker(SilentBell):
 
     def ring(self, task: str, *args: Any) -> bool:
         """Read or prepare, before whoever rang goes on."""
-        {READ: host.read, PREPARE: host.prepare}.get(task, lambda *_: None)(self.here, *args)
+        {READ: tasks.read, PREPARE: tasks.prepare}.get(task, lambda *_: None)(self.here, *args)
         return super().ring(task, *args)
 
 

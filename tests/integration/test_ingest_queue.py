@@ -1,4 +1,4 @@
-"""Who prepares data: whatever its process does, there is a sentence, and the next thing is done."""
+"""The ingest queue: whatever its process does, there is a sentence, and the next piece of work is done."""
 
 import sys
 import threading
@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from worker.ingest import worker
-from worker.ingest.worker import GivenUp, NotPrepared, Preparer
+from worker.ingest import host
+from worker.ingest.host import IngestCancelled, IngestFailed, IngestQueue
 
 SAYS = "import sys, json, time, os; sys.stdin.readline()"
 
@@ -23,18 +23,18 @@ def wants(share: float, rows: int) -> bool:
 @pytest.mark.parametrize(
     ("script", "sentence"),
     [
-        ("sys.exit(3)", "The process that reads ended with status 3; its machine may be short of memory. Try again."),
+        ("sys.exit(3)", "The ingest process ended with status 3; the worker may be short of memory. Try again."),
         (
             "os.kill(os.getpid(), 9)",
-            "The process that reads was ended by signal 9; its machine may be short",
+            "The ingest process was killed by signal 9; the worker may be short",
         ),
-        ("print('hello')", "The process that reads gave an answer that makes no sense. Try again."),
+        ("print('hello')", "The ingest process gave an answer that makes no sense. Try again."),
         ("print(json.dumps({'error': 'Row 3 is odd.'}))", "Row 3 is odd."),
     ],
 )
 def test_a_process_that_misbehaves_is_a_sentence(script: str, sentence: str) -> None:
-    with pytest.raises(NotPrepared) as refused:
-        Preparer().run({}, wants, command=command(script))
+    with pytest.raises(IngestFailed) as refused:
+        IngestQueue().run({}, wants, command=command(script))
     assert refused.value.message.startswith(sentence)
 
 
@@ -46,37 +46,37 @@ def test_progress_is_passed_on_and_the_answer_is_the_last_line() -> None:
         return True
 
     script = "print(json.dumps({'share': 0.5, 'rows': 7}), flush=True); time.sleep(2.5); print(json.dumps({'scan': 1}))"
-    assert Preparer().run({}, told, command=command(script)) == {"scan": 1}
+    assert IngestQueue().run({}, told, command=command(script)) == {"scan": 1}
     assert (0.5, 7) in heard
 
 
 def test_who_does_not_want_it_any_more_ends_the_process() -> None:
-    found = Preparer()
+    found = IngestQueue()
     began = time.monotonic()
-    with pytest.raises(GivenUp):
+    with pytest.raises(IngestCancelled):
         found.run({}, lambda share, rows: False, command=command("time.sleep(60)"))
     assert time.monotonic() - began < 20
 
 
 def test_what_is_at_work_when_the_worker_stops_is_no_failure_of_the_file() -> None:
-    found = Preparer()
+    found = IngestQueue()
 
     def told(share: float, rows: int) -> bool:
         found.stop()
         return True
 
-    with pytest.raises(GivenUp):
+    with pytest.raises(IngestCancelled):
         found.run({}, told, command=command("time.sleep(60)"))
 
 
 def test_a_silent_process_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "STALL_SECONDS", 0.5)
-    with pytest.raises(NotPrepared, match="Nothing was heard of the reading"):
-        Preparer().run({}, wants, command=command("time.sleep(60)"))
+    monkeypatch.setattr(host, "STALL_SECONDS", 0.5)
+    with pytest.raises(IngestFailed, match="was silent"):
+        IngestQueue().run({}, wants, command=command("time.sleep(60)"))
 
 
 def test_things_are_done_in_order_and_one_that_fails_stops_nothing() -> None:
-    found, done, came = Preparer(), threading.Event(), list[int]()
+    found, done, came = IngestQueue(), threading.Event(), list[int]()
 
     def fail() -> None:
         raise RuntimeError("boom")

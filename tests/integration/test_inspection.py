@@ -1,0 +1,78 @@
+"""Inspecting a base model: whatever a stranger's configuration does, the worker gets a sentence and survives."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import BertConfig, BertModel
+
+from app.domain.models.base_model import ModelFacts
+from app.settings import ROOT
+from tests import tiny
+from worker.inspection import host
+from worker.inspection.host import inspect_model
+
+SCRIPT = "import sys, json, time, os; sys.stdin.readline()"
+
+
+def command(script: str) -> tuple[str, ...]:
+    return sys.executable, "-c", f"{SCRIPT}\n{script}"
+
+
+@pytest.fixture(autouse=True)
+def _from_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def test_a_model_is_inspected(tmp_path: Path) -> None:
+    BertModel(tiny.config()).save_pretrained(tmp_path)
+    facts = inspect_model(str(tmp_path), "")
+    assert isinstance(facts, ModelFacts) and facts.architecture == "BertModel"
+
+
+@pytest.mark.slow
+def test_a_million_layers_hit_the_memory_limit_and_not_the_machine(tmp_path: Path) -> None:
+    config = BertConfig(**tiny.config().to_dict() | {"num_hidden_layers": 1_000_000})
+    config.architectures = ["BertModel"]
+    config.save_pretrained(tmp_path)
+    save_file({"none": torch.zeros(1)}, tmp_path / "model.safetensors")
+    answer = inspect_model(str(tmp_path), "")
+    assert isinstance(answer, str)
+    assert "memory" in answer or "took longer" in answer
+
+
+@pytest.mark.parametrize(
+    ("script", "part"),
+    [
+        ("sys.exit(3)", "ended with status 3"),
+        ("os.kill(os.getpid(), 9)", "killed by signal 9"),
+        ("print('hello', flush=True)", "makes no sense"),
+        ("print(json.dumps({'error': 'No such model.'}), flush=True)", "No such model."),
+        ("time.sleep(60)", "took longer than 2 s"),
+    ],
+)
+def test_a_process_that_misbehaves_is_a_sentence(monkeypatch: pytest.MonkeyPatch, script: str, part: str) -> None:
+    monkeypatch.setattr(host, "INSPECTION_SECONDS", 2.0)
+    answer = inspect_model("anywhere", "", command=command(script))
+    assert isinstance(answer, str) and part in answer
+    assert not [
+        child for child in psutil.Process().children() if "-c" in child.cmdline() and SCRIPT in child.cmdline()[2]
+    ]
+
+
+def test_it_dies_with_its_worker() -> None:
+    program = (
+        "import time; from worker.children.host import Child; from worker.inspection.host import COMMAND;"
+        "child = Child('inspection', COMMAND); print(child.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT) as worker:
+        assert worker.stdout is not None
+        child = psutil.Process(int(worker.stdout.readline()))
+        time.sleep(1.0)  # by now it has asked to die with its parent; if not, the end of stdin ends it
+        worker.kill()
+        child.wait(30)

@@ -1,0 +1,181 @@
+"""A child process as its parent sees it: started, spoken to, heard and ended.
+
+Every process that loads models or reads users' files is started here. It leads a process group of its own, so that it
+is killed together with its children; it starts in an empty directory, so that a hub id is never taken for a directory
+that happens to lie there; and it asks the kernel to die with its parent (`worker.children.child`). Both sides speak
+JSON, one object a line.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from app.domain.errors import VeznaError
+from app.domain.messages import _
+from worker.children.environment import child_environment
+
+MAX_LINE_BYTES = 32 << 20
+CHUNK_BYTES = 1 << 16
+EXIT_SECONDS = 5.0
+"""A child that has closed its output ends within this time."""
+
+
+class ChildError(VeznaError):
+    """The child is of no further use; the message is a sentence for the person whose request it was."""
+
+
+class ChildTimeout(ChildError):
+    """The child did not read or write in time."""
+
+
+class Child:
+    """A running child process. Start it from a thread that lives as long as the worker: the kernel ends a child
+    together with the thread that started it."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        own_session: bool = True,
+    ) -> None:
+        """`name` is its part in sentences such as "The inspection process …"; `environment` comes on top of
+        `child_environment()`. Without a `directory` it gets an empty one, which is removed with it. Raises ChildError.
+
+        A child whose niceness shall hold against its siblings shares their session: between sessions Linux may share
+        the cores evenly whatever their niceness (man 7 sched, autogroup).
+        """
+        self.name = name
+        self.environment = child_environment() | dict(environment or {})
+        self._own_directory: TemporaryDirectory[str] | None = None
+        if directory is None:
+            self._own_directory = TemporaryDirectory(prefix="vezna-child-", ignore_cleanup_errors=True)
+            directory = Path(self._own_directory.name)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=self.environment,
+                cwd=directory,
+                start_new_session=own_session,
+                process_group=None if own_session else 0,
+            )
+        except OSError as error:
+            self._remove_directory()
+            text = _("The %(name)s process could not be started: %(why)s. Try again.", name=name, why=error.strerror)
+            raise ChildError(text) from error
+        assert self._process.stdin and self._process.stdout  # noqa: S101 both are pipes
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        self._pending = b""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """It has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def waiting(self) -> bool:
+        """It is alive, and everything it wrote has been read."""
+        return self.alive and not self._pending and not select.select([self._out], [], [], 0)[0]
+
+    def send(self, line: bytes, seconds: float) -> None:
+        """Write one line within `seconds`. Raises ChildTimeout, and ChildError if it has ended."""
+        data, deadline = line + b"\n", time.monotonic() + seconds
+        while data:
+            if not select.select([], [self._in], [], max(0.0, deadline - time.monotonic()))[1]:
+                raise self._late(seconds)
+            try:
+                data = data[os.write(self._in, data) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ChildError(self._how_it_ended()) from error
+
+    def receive(self, seconds: float) -> bytes:
+        """The next line, within `seconds`. Raises ChildTimeout, and ChildError if it has ended."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._pending:
+            if not select.select([self._out], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise self._late(seconds)
+            data = os.read(self._out, CHUNK_BYTES)
+            if not data:
+                raise ChildError(self._how_it_ended())
+            self._pending += data
+            if len(self._pending) > MAX_LINE_BYTES:
+                text = _("The %(name)s process does not come to the end of its answer. Try again.", name=self.name)
+                raise ChildError(text)
+        line, _newline, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def unreadable(self) -> ChildError:
+        """The error for a line that makes no sense."""
+        return ChildError(_("The %(name)s process gave an answer that makes no sense. Try again.", name=self.name))
+
+    def kill(self) -> None:
+        """End it and its children at once; nothing happens if it has ended. Its status can still be asked for."""
+        if self.alive:  # once it is reaped, its id may be another's
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def exit_status(self, timeout: float) -> int:
+        """Its exit status (negative: the signal). It is killed if it has not ended within `timeout` seconds."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._process.wait()
+
+    def close(self) -> None:
+        """Kill it, and remove what belonged to it."""
+        self.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+        self._remove_directory()
+
+    def _remove_directory(self) -> None:
+        if self._own_directory is not None:
+            self._own_directory.cleanup()
+
+    def _late(self, seconds: float) -> ChildTimeout:
+        return ChildTimeout(
+            _(
+                "The %(name)s process took longer than %(seconds)s s, so the worker ended it.",
+                name=self.name,
+                seconds=f"{seconds:.0f}",
+            )
+        )
+
+    def _how_it_ended(self) -> str:
+        try:
+            status = self._process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return _("The %(name)s process fell silent. Try again.", name=self.name)
+        if status < 0:
+            return _(
+                "The %(name)s process was killed by signal %(signal)s; the worker may be short of memory. Try again.",
+                name=self.name,
+                signal=-status,
+            )
+        return _(
+            "The %(name)s process ended with status %(status)s; the worker may be short of memory. Try again.",
+            name=self.name,
+            status=status,
+        )
