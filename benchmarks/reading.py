@@ -19,7 +19,7 @@ from app.domain.data.findings import Finding
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import Part, ReadingOptions, SourceScan
 from app.web.text.findings import with_message
-from worker.ingest.worker import Preparer
+from worker.ingest.host import IngestQueue
 
 WORDS = 50_000
 PHRASES = 20_000
@@ -29,7 +29,7 @@ REPEATED = 0.01
 LOOK_SECONDS = 0.05
 
 
-class Watched(Preparer):
+class Watched(IngestQueue):
     """Follows the memory of its process."""
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -100,8 +100,9 @@ def _settings(port: int | None) -> Settings:
 def _everything(port: int | None) -> Iterator[Stack]:
     """All of Vezna, running, in a home that no other process has."""
     settings = _settings(port)
+    with locked(settings.home) if settings.home.exists() else nullcontext():
+        check(settings)  # a second start in this home is told so, and one that cannot start makes no home
     with locked(settings.home):
-        check(settings)
         _migrate(settings)
         with stack(settings) as running:
             console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {escape(str(settings.home))}.")
