@@ -1,4 +1,4 @@
-"""Results from elsewhere, for tests: our own JSON, and PEFT's files."""
+"""Imported results, for tests: our own JSON, and PEFT's files."""
 
 import json
 import os

@@ -7,6 +7,9 @@ template and the values it was made from, from which `app.web.i18n` makes the se
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
 
 class Message(str):
     """English text made from `template` and `values`: `Message("%(model)s has no block %(block)s", model=…, block=…)`.
@@ -37,6 +40,16 @@ class Message(str):
         """Several messages in a row."""
         values = {f"part{place}": message for place, message in enumerate(messages)}
         return cls(separator.join(f"%({name})s" for name in values), **values)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A string in JSON."""
+        from_text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+        return core_schema.json_or_python_schema(
+            json_schema=from_text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
+            serialization=core_schema.to_string_ser_schema(),
+        )
 
 
 _ = Message

@@ -1,49 +1,64 @@
-"""Bring results from elsewhere in, as runs that are marked as imported. What is there already is not added again."""
+"""Import results that were measured elsewhere, as runs marked as imported. Each result is imported once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
-from app.domain.imports.files import MOST_AT_ONCE, MOST_FILES, NamedText, Read, Refused, hash_of, read
+from app.domain.imports.files import (
+    MOST_AT_ONCE,
+    MOST_FILES,
+    HashedResult,
+    NamedText,
+    Refused,
+    RefusedFile,
+    hash_of,
+    read,
+    shown_name,
+)
 from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
+from app.domain.names import Name
 from app.domain.runs.status import RunStatus
 from app.store.queries import collections, evaluations
 from app.store.tables import CollectionRow, now
 
 DEFAULT_COLLECTION = "imported"
-
-
-@dataclass
-class Imported:
-    """What became of some files."""
-
-    collection: CollectionRow | None
-    """None where no file could be taken, so that there is none."""
-    added: list[int] = field(default_factory=list)
-    """The new runs."""
-    known: list[int] = field(default_factory=list)
-    """Runs that were there already, of files brought again."""
-    refused: list[Refused] = field(default_factory=list)
-    """Files of which nothing was taken."""
+MOST_IMPORT_BYTES = 16 << 20
+"""Of one request."""
+CollectionName = Annotated[Name, Field(max_length=120)]
 
 
 @dataclass(frozen=True)
-class Sorted:
-    """Files that were looked at: what can be taken of them, and what cannot."""
+class ReadFiles:
+    """The results of some files, and the files that were refused."""
 
-    taken: tuple[Read, ...]
-    refused: tuple[Refused, ...]
+    results: tuple[HashedResult, ...]
+    refused: tuple[RefusedFile, ...]
 
 
-def look_at(files: Sequence[NamedText], results: Sequence[ImportedResult] = ()) -> Sorted:
-    """Read every file, before anything is written: a file is taken whole or refused with its sentences.
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of some files and results."""
 
-    Raises Invalid where there are no files or too many, or more results than one transaction shall write.
+    collection: str | None
+    """None where nothing was imported."""
+    collection_id: int | None
+    added: list[int]
+    """New runs."""
+    known: list[int]
+    """Existing runs with the same results."""
+    refused: list[RefusedFile]
+
+
+def read_files(files: Sequence[NamedText], results: Sequence[ImportedResult] = ()) -> ReadFiles:
+    """Read and check every file before anything is written.
+
+    Raises Invalid for no files, too many files, and more results than one transaction may write.
     """
     if not files and not results:
         raise Invalid.field("files", _("No file was sent"), _("Choose at least one file of results"))
@@ -53,61 +68,61 @@ def look_at(files: Sequence[NamedText], results: Sequence[ImportedResult] = ()) 
             _("%(files)s files are too many", files=len(files)),
             _("Send at most %(most)s at once; `vezna import` sends more in batches", most=MOST_FILES),
         )
-    taken = [Read(result, hash_of(result)) for result in results]
-    refused: list[Refused] = []
+    hashed = [HashedResult(result, hash_of(result)) for result in results]
+    refused: list[RefusedFile] = []
     for place, file in enumerate(files):
         try:
-            taken += read(file)
+            hashed += read(file)
         except Refused as error:
-            error.place = place
-            refused.append(error)
-        if len(taken) > MOST_AT_ONCE:
+            refused.append(RefusedFile(shown_name(file.name), place, error.errors))
+        if len(hashed) > MOST_AT_ONCE:
             raise Invalid.field(
                 "files",
                 _("There are more than %(most)s results", most=MOST_AT_ONCE),
                 _("Send at most %(most)s at once; `vezna import` sends more in batches", most=MOST_AT_ONCE),
             )
-    return Sorted(tuple(taken), tuple(refused))
+    return ReadFiles(tuple(hashed), tuple(refused))
 
 
-def bring_in(session: Session, files: Sorted, collection: str) -> Imported:
-    """Put what can be taken into a collection, each result once. Where nothing can be taken there is no collection."""
-    if not files.taken:
-        return Imported(None, refused=list(files.refused))
+def add_results(session: Session, files: ReadFiles, collection: str) -> ImportReport:
+    """Add results to a collection, each once. A collection is made only for at least one result."""
+    if not files.results:
+        return ImportReport(None, None, [], [], [*files.refused])
     row = _collection(session, collection)
-    there = collections.known(session, row.id, [one.content_hash for one in files.taken])
-    new: dict[str, Read] = {}
-    again: list[str] = []
-    for one in files.taken:
-        if one.content_hash in there or one.content_hash in new:
-            again.append(one.content_hash)
+    run_ids = collections.known(session, row.id, [one.content_hash for one in files.results])
+    new: dict[str, HashedResult] = {}
+    repeated: list[str] = []
+    for one in files.results:
+        if one.content_hash in run_ids or one.content_hash in new:
+            repeated.append(one.content_hash)
         else:
             new[one.content_hash] = one
     added = collections.add(session, row, [_run(one) for one in new.values()])
-    for content, one in new.items():
-        _keep_scores(session, added[content], one.result)
-    there |= added
-    return Imported(row, [added[content] for content in new], [there[content] for content in again], [*files.refused])
+    for content_hash, one in new.items():
+        _store_item_scores(session, added[content_hash], one.result)
+    run_ids |= added
+    new_ids, known_ids = [added[h] for h in new], [run_ids[h] for h in repeated]
+    return ImportReport(row.name, row.id, new_ids, known_ids, [*files.refused])
 
 
 def _collection(session: Session, name: str) -> CollectionRow:
-    """Locked, so that two that bring the same results at once add them once."""
+    """Locked, so that concurrent imports of the same results add them once."""
     row = collections.by_name(session, name, lock=True)
     if row is None:
         try:
             with session.begin_nested():
                 session.add(CollectionRow(name=name))
         except IntegrityError:
-            pass  # another has just made it
+            pass  # created concurrently
         row = collections.by_name(session, name, lock=True)
     assert row is not None  # noqa: S101
     return row
 
 
-def _run(one: Read) -> dict[str, Any]:
-    """A run's columns."""
+def _run(one: HashedResult) -> dict[str, Any]:
+    """The columns of a run."""
     result, at = one.result, now()
-    kept = result.model_copy(update={"items": result.n, "item_scores": None})
+    stored = result.model_copy(update={"items": result.n, "item_scores": None})
     seconds = result.train_seconds
     return {
         "arm": result.label,
@@ -115,7 +130,7 @@ def _run(one: Read) -> dict[str, Any]:
         "method_kind": result.kind,
         "learning_rate": result.learning_rate,
         "spec_json": {},
-        "imported_json": kept.model_dump(mode="json"),
+        "imported_json": stored.model_dump(mode="json"),
         "imported_hash": one.content_hash,
         "status": RunStatus.SUCCEEDED.value,
         "queued_at": at,
@@ -139,8 +154,8 @@ def _steps(result: ImportedResult) -> int:
     return min(result.steps or 0, 2**31 - 1)
 
 
-def _keep_scores(session: Session, run_id: int, result: ImportedResult) -> None:
-    """The items' scores, as those of our own runs are kept: equal names in one order are the same items."""
+def _store_item_scores(session: Session, run_id: int, result: ImportedResult) -> None:
+    """Stored as those of other runs: the same names in the same order are the same items."""
     if result.item_scores is not None:
         step = _steps(result)
         evaluations.add_imported(session, run_id, result.metric, result.score, result.item_scores, step)

@@ -80,7 +80,7 @@ def test_every_page_is_accessible_and_fits(
     fill_data(site, tmp_path)
     with site.database.transaction() as session:
         fill_language(session)
-        imports.bring_in(session, imports.look_at(peft_files()), "MetaMathQA")
+        imports.add_results(session, imports.read_files(peft_files()), "MetaMathQA")
         foreseen.foresee(session)
         foreseen.died(session, runs.get(session, 25))
         tuned = add_tuned_study(session)

@@ -56,7 +56,7 @@ def test_the_help_leads_to_places_too(page: Page) -> None:
 
 def test_the_ways_back_lead_where_they_say(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
-        imports.bring_in(session, imports.look_at(peft_files()), "MetaMathQA")
+        imports.add_results(session, imports.read_files(peft_files()), "MetaMathQA")
     for address, name, path in BACK:
         page.goto(address)
         page.locator(".crumbs").get_by_role("link", name=name, exact=True).click()

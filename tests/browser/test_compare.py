@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 def with_peft(site: Site) -> Site:
     """The site with PEFT's results in it: collection 1, runs 38 to 42."""
     with site.database.transaction() as session:
-        imports.bring_in(session, imports.look_at(peft_files()), "MetaMathQA")
+        imports.add_results(session, imports.read_files(peft_files()), "MetaMathQA")
     return site
 
 

@@ -29,7 +29,7 @@ EMPTY = {
     "/data": Empty("No data yet", {}, ("Upload", "Fetch")),
     "/models": Empty("No models yet", {}, ("Register the packaged sample", "Register")),
     "/workers": Empty("No worker has reported in the last day", {"Plan a study": "/studies/new"}),
-    "/imports": Empty("Nothing was imported yet", {"Runs": "/runs"}, ("Import",)),
+    "/imports": Empty("No imported results yet", {"Runs": "/runs"}, ("Import",)),
     "/compare": Empty(
         "No run is chosen yet",
         {"Runs": "/runs", "All runs": "/runs", "imported collections": "/imports"},

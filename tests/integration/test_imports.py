@@ -1,4 +1,4 @@
-"""Results from elsewhere, brought in by API and by page: once, whole, and in nobody's verdict."""
+"""Imported results, brought in by API and by page: once, whole, and in nobody's verdict."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +25,10 @@ from tests.imported_results import as_file, peft_files, result
 ITEMS = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 1.0}
 
 
-def bring(database: Database, *files: NamedText, collection: str = "others") -> imports.Imported:
-    """Bring files in."""
+def bring(database: Database, *files: NamedText, collection: str = "others") -> imports.ImportReport:
+    """Import files."""
     with database.transaction() as session:
-        return imports.bring_in(session, imports.look_at(files), collection)
+        return imports.add_results(session, imports.read_files(files), collection)
 
 
 def count(database: Database) -> int:
@@ -125,17 +125,17 @@ def test_more_results_than_one_transaction_shall_write_are_refused(database: Dat
     with pytest.raises(Invalid, match=f"There are more than {MOST_AT_ONCE} results"):
         bring(database, *files, as_file(result()))
     assert count(database) == 0
-    assert len(imports.look_at(files).taken) == MOST_AT_ONCE
+    assert len(imports.read_files(files).results) == MOST_AT_ONCE
 
 
 def test_many_results_are_written_with_a_few_statements_and_keep_their_order(database: Database) -> None:
     """Row by row, 5,000 hold SQLite's lock for seconds, and the heartbeats of runs wait."""
     texts = [as_file(*(result(label=f"r={file}", seed=file * 1000 + n) for n in range(700))) for file in range(3)]
-    looked_at = imports.look_at([*texts, as_file(result(label="r=0", seed=0))])
+    looked_at = imports.read_files([*texts, as_file(result(label="r=0", seed=0))])
     statements: list[str] = []
     event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     with database.transaction() as session:
-        found = imports.bring_in(session, looked_at, "others")
+        found = imports.add_results(session, looked_at, "others")
     assert len(found.added) == 2100
     assert found.added == sorted(found.added)
     assert found.known == found.added[:1]

@@ -59,7 +59,7 @@ def bring_the_like_of_all(database: Database) -> list[int]:
             for run in session.scalars(select(RunRow).order_by(RunRow.id))
         ]
     with database.transaction() as session:
-        found = imports.bring_in(session, imports.look_at([as_file(*like)]), "as ours")
+        found = imports.add_results(session, imports.read_files([as_file(*like)]), "as ours")
     assert len(found.added) == len(like)
     return found.added
 
@@ -112,7 +112,7 @@ def test_nothing_of_the_queue_touches_them(filled: Database, settings: Settings,
 def test_a_method_of_a_name_of_its_own_is_no_method_to_calibrate(filled: Database) -> None:
     with filled.transaction() as session:
         odd = result(method="odd", family="lora", device="x86, 2 cores", precision="fp32")
-        imports.bring_in(session, imports.look_at([as_file(odd)]), "others")
+        imports.add_results(session, imports.read_files([as_file(odd)]), "others")
     with filled.reading() as session:
         assert {known.method for known in calibration.known(session)} <= set(METHODS)
 

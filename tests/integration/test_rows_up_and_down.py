@@ -127,7 +127,7 @@ def test_runs_are_grouped_anew_by_the_very_model_and_data_and_back_as_before(her
     told = [result(seed=seed, source=f"{seed}.json") for seed in (0, 1)]
     with here.database.transaction() as session:
         for collection in ("one", "two"):
-            imports.bring_in(session, imports.look_at([as_file(*told)]), collection)
+            imports.add_results(session, imports.read_files([as_file(*told)]), collection)
         first = run_rows.get(session, 2)
         newer = RunRow(
             arm=first.arm,

@@ -147,7 +147,7 @@ def test_a_group_is_what_a_comparison_calls_an_arm(registered: Database) -> None
                 result(score=0.5 + seed / 10, seed=seed, device=device, source=f"{seed}.json", steps=100 + seed)
                 for seed, device in enumerate(("NVIDIA L4", "NVIDIA A100"))
             ]
-            imports.bring_in(session, imports.look_at([as_file(*told)]), collection)
+            imports.add_results(session, imports.read_files([as_file(*told)]), collection)
         rows = list(session.scalars(select(RunRow).order_by(RunRow.id)))
         arms = [[run.run_id for run in arm] for arm in group_by_seed(compare._candidates(session, rows))]
     assert [list(group.runs) for group in sorted(groups(registered), key=lambda group: group.first.id)] == arms

@@ -202,7 +202,7 @@ def _hold_foreign_keys(database: Database) -> None:
 
 def test_the_way_back_is_refused_while_there_is_an_imported_run(database: Database) -> None:
     with database.transaction() as session:
-        imports.bring_in(session, imports.look_at([as_file(result())]), "others")
+        imports.add_results(session, imports.read_files([as_file(result())]), "others")
     with (
         pytest.raises(CommandError, match=r"holds imported runs, .* Restore the backup"),
         database.engine.connect() as c,

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.domain.errors import NotFound
+from app.domain.messages import _
 from app.store.queries.compare_and_set import changed
 from app.store.queries.datasets import Uses
 from app.store.tables import BaseModelRow, RunRow, StudyRow
@@ -19,6 +21,14 @@ def everyone(session: Session) -> list[BaseModelRow]:
 def by_name(session: Session, name: str) -> BaseModelRow | None:
     """A base model by name."""
     return session.scalars(select(BaseModelRow).where(BaseModelRow.name == name)).first()
+
+
+def get(session: Session, name: str) -> BaseModelRow:
+    """A base model by name. Raises NotFound."""
+    row = by_name(session, name)
+    if row is None:
+        raise NotFound(_("There is no base model %(name)r.", name=name))
+    return row
 
 
 def by_id(session: Session, model_id: int | None) -> BaseModelRow | None:

@@ -1,7 +1,9 @@
 """Queries of collections and of the imported runs in them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
@@ -15,15 +17,19 @@ MOST_VALUES = 5000
 """In one query: SQLite and PostgreSQL take some ten thousand."""
 
 
-class Stock(NamedTuple):
-    """A collection, and how many runs lie in it."""
+@dataclass(frozen=True)
+class CollectionSummary:
+    """A collection in a list."""
 
-    row: CollectionRow
+    id: int
+    name: str
     runs: int
+    """How many it holds."""
+    created_at: datetime
 
 
 def by_name(session: Session, name: str, *, lock: bool = False) -> CollectionRow | None:
-    """A collection by name, locked until the transaction ends if something is to be put into it."""
+    """A collection by name; `lock` holds it until the transaction ends."""
     query = select(CollectionRow).where(CollectionRow.name == name)
     return session.scalars(query.with_for_update() if lock else query).first()
 
@@ -37,7 +43,7 @@ def get(session: Session, collection_id: int, *, lock: bool = False) -> Collecti
     return row
 
 
-def everyone(session: Session) -> list[Stock]:
+def everyone(session: Session) -> list[CollectionSummary]:
     """Every collection, newest first, with the number of its runs."""
     query = (
         select(CollectionRow, func.count(RunRow.id))
@@ -45,16 +51,16 @@ def everyone(session: Session) -> list[Stock]:
         .group_by(CollectionRow.id)
         .order_by(CollectionRow.id.desc())
     )
-    return [Stock(row, runs) for row, runs in session.execute(query)]
+    return [CollectionSummary(row.id, row.name, runs, row.created_at) for row, runs in session.execute(query)]
 
 
 def count_runs(session: Session) -> int:
-    """How many runs lie in any."""
+    """How many runs are in any collection."""
     return session.scalar(select(func.count()).where(RunRow.collection_id.is_not(None))) or 0
 
 
 def named(session: Session, run: RunRow) -> str:
-    """The name of the collection that an imported run lies in."""
+    """The name of an imported run's collection."""
     return get(session, run.collection_id).name if run.collection_id is not None else ""
 
 
@@ -65,7 +71,7 @@ def names(session: Session, collection_ids: Collection[int]) -> dict[int, str]:
 
 
 def known(session: Session, collection_id: int, hashes: Sequence[str]) -> dict[str, int]:
-    """Of some results, those that are in the collection already: the run of each."""
+    """The runs of those results that are already in the collection, by hash."""
     found: dict[str, int] = {}
     for begin in range(0, len(hashes), MOST_VALUES):
         query = select(RunRow.imported_hash, RunRow.id).where(

@@ -1,13 +1,13 @@
-"""Base models over HTTP: register, list, get, and what each method would do to one."""
+"""Base models over REST: register, list, get, delete, and what each method does to one."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.orm import Session
 
-from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.methods import Family, MethodSpec
 from app.domain.models.adaptations import Adaptation, adaptations
@@ -26,8 +26,8 @@ from app.web.http.errors import problems
 router = APIRouter(prefix="/models", tags=["models"])
 
 
-class ModelListed(BaseModel):
-    """A base model in a list; what is known of it is there once a worker has inspected it."""
+class ModelBase(BaseModel):
+    """What is known of a base model before a worker has inspected it."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -35,104 +35,82 @@ class ModelListed(BaseModel):
     source: ModelSource
     location: str
     revision: str = Field(validation_alias="pinned")
-    """The commit, or the hash of a directory's files, that was inspected and that every run loads; until then what was
-    registered."""
+    """The inspected commit, or the hash of a directory's files, which every run loads. Before the inspection, the
+    registered revision."""
     asked_revision: str = Field(validation_alias="revision")
-    """As it was registered: a branch, a tag, a commit; empty for the newest."""
+    """As registered: a branch, a tag, a commit; empty for the newest."""
     status: ModelStatus
     message: str
+    """Why the inspection failed."""
+    created_at: datetime
+
+
+class ModelListed(ModelBase):
+    """A base model in a list."""
+
     architecture: str | None = None
     parameters: int | None = None
     """Of the base model without any head."""
     tasks: list[Task] = []
-    """What it can do."""
-    created_at: datetime
 
     @classmethod
     def of(cls, row: BaseModelRow) -> Self:
         """From the store."""
-        found, facts = cls.model_validate(row), row.facts
+        model, facts = cls.model_validate(row), row.facts
         if facts is None:
-            return found
-        known = {"architecture": facts.architecture, "parameters": facts.parameters, "tasks": list(facts.tasks)}
-        return found.model_copy(update=known)
+            return model
+        summary = {"architecture": facts.architecture, "parameters": facts.parameters, "tasks": list(facts.tasks)}
+        return model.model_copy(update=summary)
 
 
-class ModelOut(BaseModel):
-    """A base model; `facts` is there once a worker has inspected it."""
+class ModelOut(ModelBase):
+    """A base model with the facts of its inspection."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    name: str
-    source: ModelSource
-    location: str
-    revision: str = Field(validation_alias="pinned")
-    """The commit, or the hash of a directory's files, that was inspected and that every run loads; until then what was
-    registered."""
-    asked_revision: str = Field(validation_alias="revision")
-    """As it was registered: a branch, a tag, a commit; empty for the newest."""
-    status: ModelStatus
-    message: str
     facts: ModelFacts | None
-    created_at: datetime
-
-    @classmethod
-    def of(cls, row: BaseModelRow) -> Self:
-        """From the store."""
-        return cls.model_validate(row)
-
-
-class Remark(BaseModel):
-    """What is wrong, or good to know, about a method."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    path: str
-    """The field of `spec`."""
-    message: str
-    remedy: str
+    """None until it is inspected."""
 
 
 class MethodOut(BaseModel):
-    """A method held against a base model."""
+    """What a method with default settings does to a base model."""
 
     kind: str
     family: Family
     label: str
     formula: str
-    """How its trainable parameters are counted, beside a new head."""
+    """Of its trainable parameters, without the head's."""
     paper: str
-    """Who proposed it; several with a semicolon between."""
+    """Separated by semicolons."""
     spec: MethodSpec
-    """Its usual settings, as a run's or an arm's `method`."""
+    """Its settings, as a run's or an arm's `method`."""
     fits: bool
     trainable_parameters: int | None
-    """None where it does not fit."""
+    """None if it is incompatible."""
     total_parameters: int
     """Of the model with its head."""
     touches: list[str]
-    """Modules of the untouched model that it changes or wraps."""
-    reason: Remark | None
-    """Why it does not fit: the field of `spec`, what is wrong, what to do."""
-    advice: list[Remark]
-    """What one should know though it fits."""
+    """Modules of the base model that it changes or wraps."""
+    reason: FieldError | None
+    """Why it is incompatible; the path is a field of `spec`."""
+    advice: Sequence[FieldError]
+    """What to know though it is compatible."""
 
     @classmethod
-    def of(cls, adapted: Adaptation) -> Self:
+    def of(cls, adaptation: Adaptation) -> Self:
         """From the domain."""
+        facts, spec = adaptation.facts, adaptation.spec
         return cls(
-            kind=adapted.facts.kind,
-            family=adapted.facts.family,
-            label=adapted.spec.label,
-            formula=adapted.facts.formula,
-            paper=adapted.facts.paper,
-            spec=adapted.spec,
-            fits=adapted.incompatibility is None,
-            trainable_parameters=adapted.trainable,
-            total_parameters=adapted.total,
-            touches=list(adapted.touches),
-            reason=Remark.model_validate(adapted.incompatibility) if adapted.incompatibility else None,
-            advice=[Remark.model_validate(advice) for advice in adapted.advice],
+            kind=facts.kind,
+            family=facts.family,
+            label=spec.label,
+            formula=facts.formula,
+            paper=facts.paper,
+            spec=spec,
+            fits=adaptation.incompatibility is None,
+            trainable_parameters=adaptation.trainable,
+            total_parameters=adaptation.total,
+            touches=list(adaptation.touches),
+            reason=adaptation.incompatibility,
+            advice=adaptation.advice,
         )
 
 
@@ -140,14 +118,14 @@ class MethodOut(BaseModel):
 def register_model(
     db: Db, bell: Bell, settings: Config, wanted: Annotated[ModelRegistration, Body(openapi_examples=REGISTRATION)]
 ) -> ModelOut:
-    """Make a base model known under a name; a worker inspects it (no weights are loaded) and then it can be used."""
+    """Register a base model under a name. A worker inspects it without loading weights; then it can be used."""
     with db.transaction() as session:
-        return ModelOut.of(model_service.register(session, bell, wanted, settings.model_roots))
+        return ModelOut.model_validate(model_service.register(session, bell, wanted, settings.model_roots))
 
 
 @router.get("", operation_id="listModels")
 def list_models(session: Reading) -> list[ModelListed]:
-    """Every registered base model, in short."""
+    """Every base model."""
     return [ModelListed.of(row) for row in base_models.everyone(session)]
 
 
@@ -159,11 +137,11 @@ def list_models(session: Reading) -> list[ModelListed]:
 def list_methods(
     session: Reading,
     name: Name,
-    task: Annotated[Task | None, Query(description="What for; the first that the model can do unless said")] = None,
-    labels: Annotated[int, Query(ge=1, le=100_000, description="Of a classifier's head")] = 2,
+    task: Annotated[Task | None, Query(description="Default: the first task of the model")] = None,
+    labels: Annotated[int, Query(ge=1, le=100_000, description="Classes of the head")] = 2,
 ) -> list[MethodOut]:
-    """What each method, with its usual settings, would touch and train in a base model, or why it does not fit."""
-    row = _model(session, name)
+    """What each method with default settings changes and trains in a base model, or why it is incompatible."""
+    row = base_models.get(session, name)
     facts = row.facts
     if facts is None:
         raise Conflict(
@@ -201,11 +179,4 @@ def delete_model(db: Db, name: Name) -> None:
 def get_model(session: Reading, name: Name) -> ModelOut:
     """A base model as each task that it can do sees it: its parameters, its linear layers, its blocks; and why it
     cannot do the others."""
-    return ModelOut.of(_model(session, name))
-
-
-def _model(session: Session, name: str) -> BaseModelRow:
-    row = base_models.by_name(session, name)
-    if row is None:
-        raise NotFound(_("There is no base model %(name)r.", name=name))
-    return row
+    return ModelOut.model_validate(base_models.get(session, name))

@@ -20,7 +20,7 @@ FRONT = ["TinyLoRA", "BEFT", "MiSS-mini", "MiSS", "SHiRA", "rsLoRA r=64", "Lily 
 def peft(client: TestClient, folder: Path | None = None) -> None:
     """Bring PEFT's results in: collection 1."""
     with database_of(client).transaction() as session:
-        imports.bring_in(session, imports.look_at(peft_files(folder) if folder else peft_files()), "MetaMathQA")
+        imports.add_results(session, imports.read_files(peft_files(folder) if folder else peft_files()), "MetaMathQA")
 
 
 def words(client: TestClient, address: str, status: int = 200) -> str:
@@ -117,7 +117,7 @@ def test_a_hint_from_shares_is_not_called_one_of_a_single_seed(full: TestClient)
         for seed in (0, 1, 2)
     ]
     with database_of(full).transaction() as session:
-        imports.bring_in(session, imports.look_at([as_file(*results)]), "elsewhere")
+        imports.add_results(session, imports.read_files([as_file(*results)]), "elsewhere")
     text = words(full, "/compare?collection=1")
     assert "hint that LoRA r=8 is better than full fine-tuning: +20.0, +16.0 to +23.9 points" in text
     assert "one seed" not in text.lower()
@@ -226,7 +226,7 @@ def test_what_an_address_cannot_ask_for_is_a_sentence(full: TestClient, query: s
 
 def test_more_runs_than_can_be_compared_are_refused_and_named(full: TestClient) -> None:
     with database_of(full).transaction() as session:
-        imports.bring_in(session, imports.look_at([as_file(*(result(seed=n) for n in range(101)))]), "many")
+        imports.add_results(session, imports.read_files([as_file(*(result(seed=n) for n in range(101)))]), "many")
     assert "101 runs are too many to compare. Choose at most 100 of them." in words(full, "/compare?collection=1", 422)
 
 

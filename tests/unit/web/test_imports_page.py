@@ -17,7 +17,7 @@ def send(client: TestClient, *files: tuple[str, str | bytes], collection: str = 
 
 def test_the_page_says_what_to_do_where_nothing_was_imported(empty: TestClient) -> None:
     text = empty.get("/imports").text
-    assert "Nothing was imported yet" in text
+    assert "No imported results yet" in text
     assert "vezna import results/" in text
 
 

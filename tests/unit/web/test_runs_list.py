@@ -182,8 +182,8 @@ def cells(text: str, run: int) -> list[str]:
 @pytest.mark.parametrize("grouped", ["", "&group=seed"])
 def test_what_does_not_compare_with_the_baseline_has_a_dash_and_a_reason(full: TestClient, grouped: str) -> None:
     with database_of(full).transaction() as session:
-        files = imports.look_at([as_file(result(dataset="MetaMathQA", label="Elsewhere"))])
-        (elsewhere,) = imports.bring_in(session, files, "others").added
+        files = imports.read_files([as_file(result(dataset="MetaMathQA", label="Elsewhere"))])
+        (elsewhere,) = imports.add_results(session, files, "others").added
         moved = session.get_one(RunRow, 2)
         moved.device_name, moved.precision = "NVIDIA L4", "bf16"
     address = f"/runs?filter=id+in+(1,2,3,{elsewhere})&baseline=1&columns=score,peak,train,trainable{grouped}"

@@ -1,6 +1,7 @@
-"""Results from elsewhere: a form that takes their files, and the collections that there are."""
+"""Imported results: the form that takes their files, and the collections."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, UploadFile
@@ -10,12 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from app.domain.errors import FieldError, Invalid
 from app.domain.imports.files import MOST_FILE_BYTES, NamedText
 from app.services import imports
-from app.services.imports import DEFAULT_COLLECTION
+from app.services.imports import DEFAULT_COLLECTION, MOST_IMPORT_BYTES, CollectionName, ImportReport
 from app.store.queries import collections
-from app.web.api.imports import MOST_IMPORT_BYTES, CollectionName
+from app.store.queries.collections import CollectionSummary
 from app.web.http.dependencies import Db, Reading
 from app.web.http.errors import field_errors
-from app.web.pages.imports.context import ImportsPage, Report
 from app.web.templating import Render
 
 router = APIRouter(prefix="/imports", include_in_schema=False)
@@ -24,43 +24,47 @@ PAGE = "imports/index.html"
 NAME: TypeAdapter[str] = TypeAdapter(CollectionName)
 
 
+@dataclass(frozen=True)
+class ImportsPage:
+    """The collections, the form, and what became of the last files."""
+
+    collections: Sequence[CollectionSummary]
+    name: str
+    """Of a collection, as it was typed."""
+    report: ImportReport | None = None
+    errors: Sequence[FieldError] = ()
+
+
 @router.get("")
 def index(session: Reading, render: Render, collection: str = "") -> HTMLResponse:
-    """The form; a name for the collection may be in the address."""
-    return render.page(PAGE, ImportsPage.of(collections.everyone(session), collection[:120]))
+    """The form; the address may name the collection."""
+    return render.page(PAGE, ImportsPage(collections.everyone(session), collection[:120]))
 
 
 @router.post("", max_body_size=MOST_IMPORT_BYTES)
-def bring_in(
+def import_files(
     db: Db,
     render: Render,
     files: Annotated[list[UploadFile | str], File()] = [],  # noqa: B006
     collection: Annotated[str, Form(max_length=500)] = "",
 ) -> HTMLResponse:
-    """Take the files, and say what became of each. The same files again change nothing, so a reload does no harm."""
+    """Import files and report on each. The same files again change nothing, so a reload does no harm."""
     sent = [
         NamedText(file.filename, file.file.read(MOST_FILE_BYTES + 1))
         for file in files
         if not isinstance(file, str) and file.filename  # a form without a file sends an empty one
     ]
+    report: ImportReport | None = None
+    errors: Sequence[FieldError] = ()
     try:
         name = NAME.validate_python(collection.strip() or DEFAULT_COLLECTION)
-        looked_at = imports.look_at(sent)
+        results = imports.read_files(sent)
         with db.transaction() as session:
-            found = imports.bring_in(session, looked_at, name)
+            report = imports.add_results(session, results, name)
     except ValidationError as error:
-        problems = tuple(replace(e, path="collection") for e in field_errors(error.errors()))
-        return _again(db, render, collection, problems)
+        errors = [replace(e, path="collection") for e in field_errors(error.errors())]
     except Invalid as error:
-        return _again(db, render, collection, error.fields)
+        errors = error.fields
     with db.reading() as session:
-        page = ImportsPage.of(collections.everyone(session), collection)
-    report = Report.of(found)
-    return render.page(PAGE, replace(page, report=report), status=200 if report.collection_id else 422)
-
-
-def _again(db: Db, render: Render, collection: str, errors: tuple[FieldError, ...]) -> HTMLResponse:
-    """The form with what is wrong."""
-    with db.reading() as session:
-        page = ImportsPage.of(collections.everyone(session), collection)
-    return render.page(PAGE, replace(page, errors=tuple(errors)), status=422)
+        page = ImportsPage(collections.everyone(session), collection, report, errors)
+    return render.page(PAGE, page, status=200 if report and report.collection_id else 422)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.imports.files import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown
+from app.domain.imports.files import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown_name
 from tests.imported_results import as_file, result
 
 TWICE = "The setting is given twice: in an object, and with dots in its name"
@@ -193,4 +193,4 @@ def test_an_entry_of_a_list_is_named_by_its_place_and_the_file_is_refused_whole(
     ],
 )
 def test_a_files_name_opens_nothing_and_is_shown_without_what_cannot_be_printed(name: str, kept: str) -> None:
-    assert shown(name) == kept
+    assert shown_name(name) == kept
