@@ -34,15 +34,15 @@ def here(site: Site, tmp_path: Path) -> Context:
 
 def test_files_are_dropped_named_and_sent_and_the_page_follows_their_reading(page: Page, here: Context) -> None:
     page.goto("/data")
-    expect(page.get_by_text("Drop them here, or choose them.")).to_be_visible()
+    expect(page.get_by_text("Drop files here or choose them.")).to_be_visible()
     page.evaluate(DROP, [".drop", "reviews.csv", CSV.decode()])
     expect(page.locator(".chosen li")).to_have_text("reviews.csv, 2.5 KiB")
     expect(page.locator("#upload")).to_be_focused()
     page.keyboard.press("Enter")
     page.wait_for_url("**/data/uploads/1")
-    expect(page.get_by_text("It is being read")).to_be_visible()
+    expect(page.get_by_text("Reading the files")).to_be_visible()
     tasks.read(here, 1)
-    expect(page.get_by_role("heading", name="What it becomes")).to_be_visible()
+    expect(page.get_by_role("heading", name="Dataset")).to_be_visible()
     expect(page.get_by_label("Name", exact=True)).to_have_value("reviews")
 
 
@@ -67,7 +67,7 @@ def test_what_is_too_large_is_not_sent(page: Page) -> None:
     page.goto("/data")
     page.evaluate("document.querySelector('[data-upload]').dataset.most = 1000")
     page.set_input_files("#file", {"name": "a.csv", "mimeType": "text/csv", "buffer": CSV})
-    expect(page.locator("[data-error]")).to_contain_text("2.5 KiB is more than the")
+    expect(page.locator("[data-error]")).to_contain_text("2.5 KiB exceeds")
     page.route("**/data/files", lambda route: pytest.fail("it was sent"))
     page.locator("#upload").click()
     expect(page.locator("#file")).to_be_focused()
@@ -87,27 +87,27 @@ def test_sending_can_be_stopped_and_a_broken_connection_is_said(page: Page) -> N
     page.unroute("**/data/files")
     page.route("**/data/files", lambda route: route.abort())
     page.locator("#upload").click()
-    expect(page.locator("[data-error]")).to_have_text("The connection broke. Nothing was kept; try again.")
+    expect(page.locator("[data-error]")).to_have_text("The connection was lost and nothing was stored. Try again.")
 
 
 def test_the_form_of_a_mapping_follows_its_choices(page: Page, here: Context) -> None:
     row = upload(here, {"reviews.csv": CSV})
     page.goto(f"/data/uploads/{row.id}")
-    expect(page.get_by_label("Which row is in which split")).to_have_value("column:split")
+    expect(page.get_by_label("Splits", exact=True)).to_have_value("column:split")
     expect(page.get_by_label("test", exact=True)).to_have_value("test")
-    page.get_by_label("Which row is in which split").select_option("random")
+    page.get_by_label("Splits", exact=True).select_option("random")
     expect(page.get_by_label("Test", exact=True)).to_have_value("0.1")
     expect(page.locator("#splitting-names")).to_have_count(0)
-    page.get_by_label("The rows are").select_option("text")
+    page.get_by_label("Format").select_option("text")
     expect(page.locator("#mapping-columns-label")).to_have_count(0)
     expect(page.locator(".htmx-settling")).to_have_count(0)
-    page.get_by_label("The rows are").select_option("labelled")
+    page.get_by_label("Format").select_option("labelled")
     page.locator("#show-label-names").click()
     page.get_by_label("1", exact=True).fill("good")
     page.get_by_label("Name", exact=True).fill("mine")
     page.get_by_label("Name", exact=True).press("Enter")
     page.wait_for_url("**/data/mine%401")
-    expect(page.get_by_text("It is being prepared")).to_be_visible()
+    expect(page.get_by_text("Preparing the dataset")).to_be_visible()
     with here.database.reading() as session:
         made = datasets.versions(session, "mine")[0]
     tasks.prepare(here, made.id)
@@ -127,7 +127,7 @@ def test_a_version_is_looked_at_and_deleted_by_keyboard(page: Page, here: Contex
     page.locator("#show-delete").press("Enter")
     page.locator("#delete-dataset").press("Enter")
     page.wait_for_url("**/data")
-    expect(page.get_by_role("heading", name="Uploads that are no dataset yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="Uploads without a dataset")).to_be_visible()
 
 
 def test_g_and_d_go_to_the_data(page: Page) -> None:

@@ -136,7 +136,7 @@ def test_the_packaged_sample_is_registered_by_its_button(
         page.goto("/models")
         page.get_by_role("button", name="Register the packaged sample").click()
         page.wait_for_url("**/models/all-MiniLM-L6-v2")
-        expect(page.get_by_role("main")).to_contain_text("A worker is looking at it")
+        expect(page.get_by_role("main")).to_contain_text("Inspecting the model")
         page.goto("/models")
         expect(page.locator("#models tbody th")).to_contain_text("all-MiniLM-L6-v2")
         expect(page.get_by_role("button", name="Register the packaged sample")).to_have_count(0)

@@ -45,7 +45,7 @@ def test_a_choice_is_taken_into_a_new_study(page: Page) -> None:
     page.locator("summary", has_text="attention").click()
     page.locator("summary", has_text="self").click()
     page.get_by_role("checkbox", name="key").check()
-    page.get_by_role("link", name="Take it into a new study").click()
+    page.get_by_role("link", name="Use in a new study").click()
     expect(page).to_have_url(page.url)
     expect(page.locator("#study-form")).to_contain_text("LoRA r=8")
     assert page.locator("[name='arms.1.method.target_modules']").input_value() == "key"

@@ -28,7 +28,7 @@ def test_files_are_taken_and_what_became_of_each_is_said(empty: TestClient) -> N
     assert answer.status_code == 200
     text = plain(answer.text)
     assert "5 results were imported into PEFT" in text
-    assert "1 file was refused, and the file was rejected" in text
+    assert "1 file was not imported" in text
     assert "bad&lt;b&gt;.json" in text
     assert "NaN is not a number in JSON. Write the number, or leave the field out." in text
     again = plain(send(empty, *((f.name, f.text) for f in peft_files()), collection="PEFT").text)

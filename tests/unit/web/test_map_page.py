@@ -213,7 +213,7 @@ def test_before_it_is_worked_out_there_is_no_figure() -> None:
 def test_the_page_of_the_model_says_what_each_method_takes_once_its_map_is_there(small: TestClient) -> None:
     page = f"/models/{SAMPLE_MODEL}"
     before = plain(html.unescape(small.get(page).text))
-    [address] = re.findall(rf'href="({MAP}\?[^"]*)">Work it out', before)
+    [address] = re.findall(rf'href="({MAP}\?[^"]*)">Estimate it', before)
     assert "Peak memory</th>" not in before
     small.get(address)
     foreseen.answer(database_of(small))

@@ -1,59 +1,39 @@
-"""The form that makes a base model known: a hub id or a directory, told apart by how it begins, or the sample."""
+"""The form that registers a base model: a hub id, a directory or the packaged sample."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData
 
 from app.domain.errors import Invalid
-from app.domain.messages import Message
+from app.domain.messages import _
 from app.domain.models.base_model import SAMPLE_MODEL, ModelRegistration
 from app.web.forms.sentences import sentences
 
 FIELDS = ("location", "revision", "name", "source")
+BLANK: Mapping[str, str] = dict.fromkeys(FIELDS, "")
 LONGEST = 500
+PATH_STARTS = ("/", "~", ".")
+"""How a directory begins, and no hub id."""
 
 
-@dataclass(frozen=True)
-class ModelForm:
-    """What was typed."""
+def typed(form: FormData) -> Mapping[str, str]:
+    """The fields as they were typed."""
+    return {name: str(form.get(name, "")).strip()[:LONGEST] for name in FIELDS}
 
-    values: Mapping[str, str]
 
-    @classmethod
-    def typed(cls, form: FormData) -> "ModelForm":
-        """From a request."""
-        return cls({name: str(form.get(name, "")).strip()[:LONGEST] for name in FIELDS})
-
-    @classmethod
-    def blank(cls) -> "ModelForm":
-        """Nothing yet."""
-        return cls(dict.fromkeys(FIELDS, ""))
-
-    @property
-    def is_directory(self) -> bool:
-        """It begins as a path does, which no hub id can."""
-        return self.values["location"].startswith(("/", "~", "."))
-
-    def registration(self) -> ModelRegistration:
-        """What it means; a model without a name is called as it is on the hub, or as its directory.
-
-        Raises Invalid with an error for each field that is wrong.
-        """
-        if self.values["source"] == "sample":
-            return ModelRegistration(name=self.values["name"] or SAMPLE_MODEL, source="sample")
-        location = self.values["location"]
-        if not location:
-            raise Invalid.field("location", Message("Enter the id of a model on the hub, or a directory"))
-        body: dict[str, Any] = dict(self.values) | {
-            "source": "directory" if self.is_directory else "hub",
-            "name": self.values["name"] or (PurePath(location).name if self.is_directory else location),
-        }
-        try:
-            return ModelRegistration.model_validate(body)
-        except ValidationError as error:
-            fields = sentences(error.errors())
-            raise Invalid.of(fields) from None
+def registration(values: Mapping[str, str]) -> ModelRegistration:
+    """The request; the name defaults to the hub id or the directory's. Raises Invalid with an error for each field."""
+    if values["source"] == "sample":
+        return ModelRegistration(name=values["name"] or SAMPLE_MODEL, source="sample")
+    location = values["location"]
+    if not location:
+        raise Invalid.field("location", _("Enter the id of a model on the hub, or a directory"))
+    is_directory = location.startswith(PATH_STARTS)
+    name = values["name"] or (PurePath(location).name if is_directory else location)
+    source = "directory" if is_directory else "hub"
+    try:
+        return ModelRegistration.model_validate({**values, "source": source, "name": name})
+    except ValidationError as error:
+        raise Invalid.of(sentences(error.errors())) from None

@@ -1,5 +1,6 @@
-"""Base models: the list with a form for another, and a page for each that says what can be adapted."""
+"""Base models: the list with the form that registers one, and a page for each."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 from urllib.parse import quote
@@ -8,8 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.messages import _
+from app.domain.errors import Conflict, Invalid
 from app.domain.models.base_model import ModelFacts
 from app.domain.names import Name
 from app.domain.tasks import Task
@@ -17,11 +17,18 @@ from app.services import models as model_service
 from app.services.resources import memory_maps
 from app.settings import Settings
 from app.store.queries import base_models
-from app.store.tables import BaseModelRow
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.numbers import NotANumber, parse_whole
-from app.web.pages.models.context import MOST_LABELS, USUAL_LABELS, Adapted, ModelLine, ModelPage, ModelsPage, Needs
-from app.web.pages.models.form import ModelForm
+from app.web.pages.models.context import (
+    DEFAULT_LABELS,
+    MOST_LABELS,
+    Adapted,
+    MemoryNeeds,
+    ModelLine,
+    ModelPage,
+    ModelsPage,
+)
+from app.web.pages.models.form import BLANK, registration, typed
 from app.web.pages.models.map_form import MapForm
 from app.web.pages.models.modules import ModuleTree
 from app.web.pages.models.modules_form import ModulesForm
@@ -32,25 +39,33 @@ router = APIRouter(include_in_schema=False)
 LIST, SHOW = "models/index.html", "models/show.html"
 
 
-async def typed(request: Request) -> ModelForm:
-    """What was typed."""
+async def form_values(request: Request) -> Mapping[str, str]:
+    """The fields of the form."""
     async with request.form(max_files=0, max_fields=20) as form:
-        return ModelForm.typed(form)
+        return typed(form)
+
+
+FormValues = Annotated[Mapping[str, str], Depends(form_values)]
 
 
 @router.get("/models")
 def index(session: Reading, settings: Config, render: Render) -> HTMLResponse:
     """Every base model."""
-    return render.page(LIST, _list(session, settings, ModelForm.blank()))
+    return render.page(LIST, _list(session, settings, BLANK))
 
 
 @router.post("/models")
 def register(
-    db: Db, bell: Bell, session: Reading, settings: Config, render: Render, form: Annotated[ModelForm, Depends(typed)]
+    db: Db,
+    bell: Bell,
+    session: Reading,
+    settings: Config,
+    render: Render,
+    form: FormValues,
 ) -> Response:
-    """Make a model known and have it inspected, or show the form again with what is wrong at its fields."""
+    """Register a model and have a worker inspect it; or the form again with its errors."""
     try:
-        wanted = form.registration()
+        wanted = registration(form)
         with db.transaction() as writing:
             model_service.register(writing, bell, wanted, settings.model_roots)
     except (Invalid, Conflict) as error:
@@ -63,8 +78,8 @@ def register(
 def modules(
     session: Reading, render: Render, request: Request, name: Name, task: str = "", labels: str = ""
 ) -> Response:
-    """The module tree alone, for a page that shows it; its address is that page's."""
-    facts, page = _row(session, name).facts, f"/models/{quote(name)}?{request.url.query}"
+    """The module tree alone, for htmx; the address becomes that of the whole page."""
+    facts, page = base_models.get(session, name).facts, f"/models/{quote(name)}?{request.url.query}"
     if facts is None or "hx-request" not in request.headers:
         return RedirectResponse(page, status_code=303)
     answer = render.page("models/modules.html", _tree(name, facts, task, labels, request))
@@ -82,30 +97,23 @@ def show(
     task: str = "",
     labels: str = "",
 ) -> HTMLResponse:
-    """What can be adapted in a base model, for a task over so many labels."""
-    row = _row(session, name)
-    line = ModelLine.of(row)
+    """A base model, for a task and a number of labels."""
+    row = base_models.get(session, name)
+    line = ModelLine(row)
     if line.facts is None:
-        return render.page(SHOW, ModelPage(line, row.pinned, None))
+        return render.page(SHOW, ModelPage(line, None))
     adapted = Adapted.of(line.facts, _task(line.facts, task), _labels(labels))
     tree = _tree(name, line.facts, task, labels, request)
-    needs = _needs(session, settings, name, Needs.form_of(adapted, line.facts))
-    return render.page(SHOW, ModelPage(line, row.pinned, adapted, tree, needs))
+    needs = _needs(session, settings, name, MemoryNeeds.form_of(adapted, line.facts))
+    return render.page(SHOW, ModelPage(line, adapted, tree, needs))
 
 
-def _row(session: Session, name: str) -> BaseModelRow:
-    row = base_models.by_name(session, name)
-    if row is None:
-        raise NotFound(_("There is no base model %(name)r.", name=name))
-    return row
-
-
-def _needs(session: Session, settings: Settings, name: str, form: MapForm) -> Needs:
-    """What has been worked out; nothing is asked for by looking at a page."""
+def _needs(session: Session, settings: Settings, name: str, form: MapForm) -> MemoryNeeds:
+    """What the memory map already has; showing a page requests nothing."""
     try:
-        return Needs(form, memory_maps.map_of(session, None, settings, form.question(name)))
+        return MemoryNeeds(form, memory_maps.map_of(session, None, settings, form.question(name)))
     except Invalid:
-        return Needs(form, None)
+        return MemoryNeeds(form, None)
 
 
 def _tree(name: str, facts: ModelFacts, task: str, labels: str, request: Request) -> ModuleTree:
@@ -113,19 +121,19 @@ def _tree(name: str, facts: ModelFacts, task: str, labels: str, request: Request
     return ModuleTree.of(name, facts, _task(facts, task), _labels(labels), form)
 
 
-def _list(session: Session, settings: Settings, form: ModelForm) -> ModelsPage:
-    models = tuple(ModelLine.of(row) for row in base_models.everyone(session))
+def _list(session: Session, settings: Settings, form: Mapping[str, str]) -> ModelsPage:
+    models = tuple(map(ModelLine, base_models.everyone(session)))
     return ModelsPage(models, form, tuple(str(root) for root in settings.model_roots))
 
 
 def _task(facts: ModelFacts, asked: str) -> Task:
-    """The task that was asked for, or the first that the model can do."""
+    """The requested task, or the first that the model supports."""
     return next((task for task in facts.tasks if task == asked), next(iter(facts.tasks)))
 
 
 def _labels(asked: str) -> int:
-    """A sensible number of labels, whatever stands in the address."""
+    """A valid number of labels, whatever the address says."""
     try:
         return min(max(parse_whole(asked), 1), MOST_LABELS)
     except NotANumber:
-        return USUAL_LABELS
+        return DEFAULT_LABELS
