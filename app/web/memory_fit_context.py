@@ -11,7 +11,7 @@ from app.domain.resources.memory_fit import ArmFit, DeviceFit, FitReport, Memory
 from app.web.bars import Segment, segments
 from app.web.figures.drawing.render import content_hash
 from app.web.figures.figure import Key
-from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_key
+from app.web.figures.resource_parts import LEDGER, estimated_sizes, legend
 from app.web.format import file_size, join_names, memory
 from app.web.i18n import gettext as _
 from app.web.text import memory_fit as words
@@ -153,7 +153,7 @@ class StudyFits:
             cards=tuple(_cards(report)),
             smallest_card=_smallest(report),
             pending=report.pending,
-            key=ledger_key(),
+            key=legend(),
         )
 
 
@@ -233,7 +233,7 @@ def _fit(found: DeviceFit) -> str:
 def _split(found: DeviceFit, longest: float) -> tuple[Segment, ...]:
     if found.peak is None or found.need.prediction is None:
         return ()
-    sizes = foreseen_sizes(found.need.prediction, found.peak.value)
+    sizes = estimated_sizes(found.need.prediction, found.peak.value)
     return segments(((css, size) for (css, _name), size in zip(LEDGER, sizes, strict=True)), longest)
 
 

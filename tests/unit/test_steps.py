@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.domain.runs.result import STEP_DTYPE, StepColumn, StepMetrics, to_array
 from app.store.queries.steps import column, picked
-from app.web.figures.reports import EveryStep
+from app.web.figures.curves import EveryStep
 
 
 def made(first: int, count: int) -> np.ndarray:

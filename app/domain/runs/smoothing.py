@@ -1,11 +1,11 @@
-"""Curves over seeds: each debiased where one asks for it, all of them on one grid, with mean and band. On full data.
+"""Curves over seeds: each smoothed on request, all of them on one grid, with mean and band. On full data.
 
     m_t = β·m_{t−1} + (1−β)·x_t        m̂_t = m_t / (1 − βᵗ)
 
-An exponential moving average that starts at zero leans towards zero until it has seen 1/(1−β) values; dividing by
-1 − βᵗ takes that away (Kingma & Ba 2015, arXiv 1412.6980, §3), so that a constant stays that constant from the first
-step on. A value that is not finite has no weight: both sums leave it out, and 1 − βᵗ becomes the sum of the weights
-that were given.
+An exponential moving average that starts at zero leans towards zero until it has averaged 1/(1−β) values; dividing
+by 1 − βᵗ removes that bias (Kingma & Ba 2015, arXiv 1412.6980, §3), so that a constant stays that constant from
+the first step on. A value that is not finite has no weight: both sums leave it out, and 1 − βᵗ becomes the sum of the
+weights that were given.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+ENOUGH_STEPS = 50
+"""A shorter loss curve shows no trend."""
+LEVEL = 0.05
+"""Levelled off: over its last fifth the loss falls by less than this share of its whole fall."""
+DOUBT = 2
+"""Standard errors within which a trend cannot be distinguished from noise."""
 
 
-def debiased(values: Floats, factor: float) -> Floats:
-    """The moving average of each of [T] values, of which `factor` (β, from 0 to below 1) says how far back it reaches;
-    0 leaves them as they are. Not finite until the first finite value."""
+def smoothed(values: Floats, factor: float) -> Floats:
+    """The debiased moving average at each of [T] values; `factor` is β, from 0 (the values themselves) to below 1. Not
+    finite until the first finite value."""
     if factor == 0 or not len(values):
         return values
     finite = np.isfinite(values)
@@ -35,6 +41,23 @@ def _average(values: Floats, factor: float) -> Floats:
     costs every process of the web server a second and 50 MiB."""
     found = accumulate(values.tolist(), lambda before, value: factor * before + (1 - factor) * value, initial=0.0)
     return np.fromiter(found, dtype=np.float64, count=len(values) + 1)[1:]
+
+
+def usual_factor(steps: int) -> float:
+    """The β that averages over about a fortieth of a run: it calms a batch's noise and keeps the shape."""
+    return 1 - 1 / max(1, steps // 40)
+
+
+def still_falling(loss: Floats) -> bool | None:
+    """Whether a loss, unsmoothed, still falls over its last fifth; None where there are too few steps to tell, or its
+    noise could make it either. The noise of a step is that of neighbours' differences."""
+    if len(loss) < ENOUGH_STEPS or not np.isfinite(loss).all():
+        return None
+    fifth = len(loss) // 5
+    last, before, first = loss[-fifth:].mean(), loss[-2 * fifth : -fifth].mean(), loss[: fifth // 2].mean()
+    doubt = DOUBT * np.diff(loss[-2 * fifth :]).std() / np.sqrt(fifth)
+    surely = before - last - LEVEL * max(first - last, 1e-12)
+    return bool(surely > 0) if abs(surely) > doubt else None
 
 
 @dataclass(frozen=True)
@@ -55,10 +78,10 @@ class Band:
         return float(self.x[ended[0]]) if len(ended) else None
 
 
-def band(curves: Sequence[tuple[Floats, Floats]]) -> Band:
+def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> Band:
     """Mean, smallest and largest over the seeds' (x, value), x rising, as far as the longest goes.
 
-    Where the seeds share their places (optimizer steps) these are the grid and nothing is changed. Else (epochs,
+    Where the seeds share their places (optimizer steps) these are the grid and nothing is changed. Otherwise (epochs,
     tokens, seconds) the grid has as many places as the longest seed, evenly from the first to the last, and each seed
     is read there along straight lines between its values, not beyond its ends.
     """

@@ -48,10 +48,9 @@ def picked(chunks: Sequence[Steps], at: NDArray[np.intp]) -> Steps:
     return np.concatenate([np.empty(0, STEP_DTYPE), *found])
 
 
-def read(session: Session, run_id: int, *, after_step: int = 0) -> Steps:
-    """Every step of a run after `after_step`, in order."""
-    found = chunks(session, run_id, after_step=after_step)
-    return np.frombuffer(b"".join(chunk.data for chunk in found), dtype=STEP_DTYPE)
+def read(session: Session, run_id: int) -> Steps:
+    """Every step of a run, in order."""
+    return read_many(session, [run_id])[run_id]
 
 
 def read_many(session: Session, run_ids: list[int]) -> dict[int, Steps]:

@@ -13,7 +13,7 @@ from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.web.address import Address
 from app.web.bars import Segment, segments
-from app.web.figures import Key
+from app.web.figures.figure import Key
 from app.web.figures.memory import key, split
 from app.web.format import NOTHING, count, decimal, duration, file_size, hundred, mib, share
 from app.web.i18n import gettext as _

@@ -11,8 +11,7 @@ from app.domain.comparison.costs import Spread
 from app.domain.comparison.pareto import Better
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.runs.result import RunResult
-from app.web.figures.units import energy_unit, memory_unit, time_unit
-from app.web.format import NBSP, decimal, duration, energy, file_size, hundred, memory, short_count
+from app.web.format import GIB, MIB, NBSP, decimal, duration, energy, file_size, hundred, memory, short_count
 from app.web.i18n import gettext as _
 from app.web.text.metrics import loss_unit, title
 
@@ -34,8 +33,8 @@ class Axis:
     """A value with its unit: `150 MiB`."""
     column: str
     """In the CSV, as it was measured: `peak_bytes`."""
-    comparable: Callable[[StudyComparison], bool] = lambda found: True
-    """Whether the values of different arms may be held against each other."""
+    comparable: Callable[[StudyComparison], bool] = lambda study: True
+    """Whether the values of different arms are comparable."""
     zero: bool = True
     """Nothing lies below zero, and the scale begins there."""
     most: float | None = None
@@ -47,7 +46,7 @@ class Axis:
 
     @property
     def is_cost(self) -> bool:
-        """One pays it: less is better, and nothing costs nothing."""
+        """Less is better, and zero is free."""
         return self.better is Better.LOWER and self.zero
 
     def spread(self, arm: StudyArm) -> Spread | None:
@@ -66,9 +65,24 @@ class Score(Axis):
         return Spread(arm.score.mean, max(0.0, arm.score.low), min(1.0, arm.score.high)) if arm.score else None
 
 
-def known(found: StudyComparison) -> list[str]:
+def memory_unit(most: float) -> tuple[float, str]:
+    """MiB, or GiB from ten of them on."""
+    return (GIB, "GiB") if most >= 10 * GIB else (MIB, "MiB")
+
+
+def time_unit(most: float) -> tuple[float, str]:
+    """Seconds, minutes from ten of them on, hours from ten of them on."""
+    return (1.0, _("s")) if most < 600 else (60.0, _("min")) if most < 36_000 else (3600.0, _("h"))
+
+
+def energy_unit(most: float) -> tuple[float, str]:
+    """J, kJ from ten of them on, kWh from one on."""
+    return (1.0, "J") if most < 1e4 else (1e3, "kJ") if most < 3.6e6 else (3.6e6, "kWh")
+
+
+def known(study: StudyComparison) -> list[str]:
     """The names of the axes on which an arm of this study has a value."""
-    return [name for name, axis in AXES.items() if any(axis.spread(arm) for arm in found.arms)]
+    return [name for name, axis in AXES.items() if any(axis.spread(arm) for arm in study.arms)]
 
 
 def _nats(value: float) -> str:
@@ -76,8 +90,8 @@ def _nats(value: float) -> str:
 
 
 def _test_loss(result: RunResult) -> float | None:
-    found = result.evaluation("adapted", "test")
-    return found.loss if found else None
+    evaluation = result.evaluation("adapted", "test")
+    return evaluation.loss if evaluation else None
 
 
 def _speed(result: RunResult) -> float | None:
@@ -87,17 +101,17 @@ def _speed(result: RunResult) -> float | None:
 _time = partial(
     Axis,
     better=Better.LOWER,
-    units=lambda found, most: time_unit(most),
+    units=lambda study, most: time_unit(most),
     say=duration,
-    comparable=lambda f: f.times_comparable,
+    comparable=lambda study: study.times_comparable,
 )
 
 AXES: dict[str, Axis] = {
     "score": Score(
-        title=lambda found: title(found.metric),
+        title=lambda study: title(study.metric),
         better=Better.HIGHER,
         of=lambda result: None,
-        units=lambda found, most: (0.01, "%"),
+        units=lambda study, most: (0.01, "%"),
         say=lambda value: f"{hundred(value)}{NBSP}%",
         column="score",
         zero=False,
@@ -106,67 +120,67 @@ AXES: dict[str, Axis] = {
         stretches=False,
     ),
     "loss": Axis(
-        title=lambda found: _("loss on the test split"),
+        title=lambda study: _("test loss"),
         better=Better.LOWER,
         of=_test_loss,
-        units=lambda found, most: (1.0, loss_unit(found.spec.task)),
+        units=lambda study, most: (1.0, loss_unit(study.spec.task)),
         say=_nats,
         column="loss",
         zero=False,
     ),
     "memory": Axis(
-        title=lambda found: _("peak memory"),
+        title=lambda study: _("peak memory"),
         better=Better.LOWER,
         of=lambda result: result.memory.peak_bytes,
-        units=lambda found, most: memory_unit(most),
+        units=lambda study, most: memory_unit(most),
         say=memory,
         column="peak_bytes",
-        comparable=lambda found: found.memory_comparable,
+        comparable=lambda study: study.memory_comparable,
     ),
-    "time": _time(title=lambda found: _("train time"), of=lambda result: result.clocks.train, column="train_seconds"),
-    "wall": _time(title=lambda found: _("wall time"), of=lambda result: result.clocks.wall, column="wall_seconds"),
+    "time": _time(title=lambda study: _("train time"), of=lambda result: result.clocks.train, column="train_seconds"),
+    "wall": _time(title=lambda study: _("wall time"), of=lambda result: result.clocks.wall, column="wall_seconds"),
     "trainable": Axis(
-        title=lambda found: _("trainable parameters"),
+        title=lambda study: _("trainable parameters"),
         better=Better.LOWER,
         of=lambda result: result.parameters.trainable,
-        units=lambda found, most: (1.0, ""),
+        units=lambda study, most: (1.0, ""),
         say=lambda value: _("%(number)s parameters", number=short_count(round(value))),
         column="trainable_parameters",
     ),
     "file": Axis(
-        title=lambda found: _("file size"),
+        title=lambda study: _("file size"),
         better=Better.LOWER,
         of=lambda result: result.artifact_bytes or None,
-        units=lambda found, most: memory_unit(most),
+        units=lambda study, most: memory_unit(most),
         say=file_size,
         column="artifact_bytes",
     ),
     "speed": Axis(
-        title=lambda found: _("tokens per second"),
+        title=lambda study: _("tokens per second"),
         better=Better.HIGHER,
         of=_speed,
-        units=lambda found, most: (1.0, ""),
+        units=lambda study, most: (1.0, ""),
         say=lambda value: _("%(number)s tokens/s", number=decimal(value, 0)),
         column="tokens_per_second",
-        comparable=lambda found: found.times_comparable,
+        comparable=lambda study: study.times_comparable,
     ),
     "forgetting": Axis(
-        title=lambda found: _("forgetting"),
+        title=lambda study: _("forgetting"),
         better=Better.LOWER,
         of=lambda result: result.forgetting.change if result.forgetting else None,
-        units=lambda found, most: (1.0, _("nats per token")),
+        units=lambda study, most: (1.0, _("nats per token")),
         say=_nats,
         column="forgetting",
         zero=False,
     ),
     "energy": Axis(
-        title=lambda found: _("energy"),
+        title=lambda study: _("energy"),
         better=Better.LOWER,
         of=lambda result: result.energy_joules,
-        units=lambda found, most: energy_unit(most),
+        units=lambda study, most: energy_unit(most),
         say=energy,
         column="energy_joules",
-        comparable=lambda found: found.times_comparable,
+        comparable=lambda study: study.times_comparable,
     ),
 }
 """By their names in the address, in the order of the selects."""

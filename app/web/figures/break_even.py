@@ -1,4 +1,7 @@
-"""What keeping many adapted models takes: bytes, or money where one says the prices."""
+"""What keeping many adapted models costs: bytes, or money where prices are given. A line an arm over the number of
+tasks, and a mark where keeping adapters becomes cheaper than keeping whole models."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -7,11 +10,22 @@ from math import floor, log10
 from app.domain.comparison.break_even import Line, Prices, Upkeep, cheaper_from, cost, stored
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.figures.axes import AXES
-from app.web.figures.drawing import break_even as drawing
-from app.web.figures.drawing.break_even import BreakEven, Growth
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.theme import (
+    MUTED,
+    STRONG,
+    WIDE_FROM,
+    ArmEncodings,
+    MarkStyle,
+    at_y,
+    frame,
+    markers,
+    number_axis,
+    side,
+    values,
+)
 from app.web.figures.figure import Column, Figure, Table
-from app.web.figures.prices import PricesForm
-from app.web.figures.verdict import mark_style
+from app.web.figures.view import PriceParams
 from app.web.format import GIB, KIB, MIB, NBSP, NOTHING, capitalized, count, decimal, duration, energy, file_size
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -22,36 +36,63 @@ SHOWN = 2
 
 
 @dataclass(frozen=True)
+class Growth:
+    """An arm: what it costs at one task and at the last."""
+
+    style: MarkStyle
+    first: float
+    last: float
+    cheaper_from: int | None = None
+    """Tasks from which on it costs less than whole models; None where it never does, and for whole models."""
+
+    def at(self, tasks: float, most: int) -> float:
+        """Of so many tasks."""
+        return self.first + (self.last - self.first) * (tasks - 1) / max(most - 1, 1)
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Arms over the number of tasks, from 1."""
+
+    arms: tuple[Growth, ...]
+    tasks: int
+    across: str
+    up: str
+    crossing: str
+    """What stands at the mark."""
+
+
+@dataclass(frozen=True)
 class Kept:
-    """An arm and what a task takes with it."""
+    """An arm and what a task costs with it."""
 
     arm: StudyArm
     upkeep: Upkeep
     whole: bool
     """Each task keeps a whole model."""
     joules: float | None
-    """A task's, where the device counts them."""
+    """Per task, where the device measures them."""
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """The arms of a study that left a file, held against the one that keeps whole models."""
+    """The arms of a study that saved a file, compared with the one that keeps whole models."""
 
-    found: StudyComparison
-    form: PricesForm
+    study: StudyComparison
+    form: PriceParams
     arms: tuple[Kept, ...]
 
     @classmethod
-    def of(cls, found: StudyComparison, form: PricesForm) -> "Keeping":
-        """The base model takes what a whole model of the study takes: they are files of the same kind."""
-        done = [arm for arm in found.arms if arm.costs and arm.costs.artifact_bytes]
+    def of(cls, study: StudyComparison, form: PriceParams) -> Keeping:
+        """The base model is counted as large as a whole model of the study: they are files of the same kind."""
+        done = [arm for arm in study.arms if arm.costs and arm.costs.artifact_bytes]
         whole = {arm.title: _is_whole(arm) for arm in done}
         base = next((arm.costs.artifact_bytes for arm in done if arm.costs and whole[arm.title]), 0)
-        return cls(found, form, tuple(_kept(arm, whole=whole[arm.title], base=base) for arm in done))
+        return cls(study, form, tuple(_kept(arm, whole=whole[arm.title], base=base) for arm in done))
 
     @property
     def models(self) -> Kept | None:
-        """What adapters are held against: the reference if it keeps whole models, else the first arm that does."""
+        """What adapters are compared with: the reference if it keeps whole models, else the first arm that does."""
         whole = [kept for kept in self.arms if kept.whole]
         return next((kept for kept in whole if kept.arm.is_reference), whole[0] if whole else None)
 
@@ -62,16 +103,16 @@ class Keeping:
 
     @property
     def prices(self) -> Prices:
-        """Those that were said; hours and energy have none where times may not be held against each other, nor energy
-        where it was not counted in every arm."""
+        """Those that were given; none of hours and energy where times are not comparable, nor of energy where some arm
+        has no measurement."""
         prices = self.form.prices
-        if not self.found.times_comparable:
+        if not self.study.times_comparable:
             return replace(prices, hour=0.0, kwh=0.0)
         return prices if all(kept.joules is not None for kept in self.arms) else replace(prices, kwh=0.0)
 
     @property
     def priced(self) -> bool:
-        """Money is what is drawn: something has a price."""
+        """The figure shows money: something has a price."""
         return self.prices.hour > 0 or self.prices.kwh > 0 or self.prices.gib_month > 0
 
     def line(self, kept: Kept) -> Line:
@@ -87,9 +128,9 @@ class Keeping:
         return money(value, self.form.money) if self.priced else file_size(value)
 
     @property
-    def spoken_of(self) -> Kept | None:
-        """The adapters that a sentence is about: those of the headline, else those that take least."""
-        arm = self.found.focus
+    def focus(self) -> Kept | None:
+        """The adapters that a sentence is about: those of the headline, else the cheapest."""
+        arm = self.study.focus
         named = next((kept for kept in self.adapters if kept.arm is arm), None)
         return named or min(self.adapters, key=lambda kept: self.line(kept).at(self.form.many), default=None)
 
@@ -100,51 +141,81 @@ def money(value: float, currency: str) -> str:
     return f"{number}{NBSP}{currency}" if currency else number
 
 
-def break_even(found: StudyComparison, form: PricesForm) -> Figure:
+def break_even(study: StudyComparison, prices: PriceParams) -> Figure:
     """Over the number of tasks."""
-    keeping = Keeping.of(found, form)
+    keeping = Keeping.of(study, prices)
     return Figure(
         name="break-even",
         title=takeaway(keeping),
-        label=_("What a number of tasks takes together, a line an arm"),
+        label=_("Total cost by number of tasks, one line per arm"),
         note=_note(keeping) if keeping.arms else "",
         data=_data(keeping),
-        draw=drawing.chart,
-        widths=(556, 356),
+        draw=chart,
         table=_table(keeping),
         empty=why_not(keeping),
     )
 
 
+def chart(data: BreakEven, width: int) -> alt.LayerChart:
+    """Lines, and the crossings: the first is named."""
+    most = max(data.tasks, 2)
+    arms = ArmEncodings([arm.style for arm in sorted(data.arms, key=lambda arm: -arm.last)], width)
+    ends = [{"arm": arm.style.name, "x": x, "y": y} for arm in data.arms for x, y in ((1, arm.first), (most, arm.last))]
+    x = alt.X("x:Q", scale=alt.Scale(domain=[1, most], nice=False), axis=number_axis(data.across, tickMinStep=1))
+    y = alt.Y("y:Q", axis=number_axis())
+    crossing = [(arm, arm.cheaper_from) for arm in data.arms if arm.cheaper_from and arm.cheaper_from <= most]
+    layers = []
+    if crossing:
+        first = min(tasks for _arm, tasks in crossing)
+        mark = values([{"x": first, "text": data.crossing}])
+        label = mark.mark_text(baseline="top", color=MUTED, **side((first - 1) / (most - 1)))
+        rows = [arm.style.fields | {"x": tasks, "y": arm.at(tasks, most)} for arm, tasks in crossing]
+        layers = [
+            mark.mark_rule(color=STRONG, strokeDash=[3, 3]).encode(x=alt.X("x:Q")),
+            label.encode(x=alt.X("x:Q"), y=at_y(2), text=alt.Text("text:N")),
+            markers(rows, 70, x=alt.X("x:Q"), y=alt.Y("y:Q")),
+        ]
+    return frame(
+        values(ends).mark_line(strokeWidth=2.2).encode(x=x, y=y, **arms.lines),
+        arms.key,
+        *layers,
+        width=width,
+        height=230 if width > WIDE_FROM else 210,
+        up=data.up,
+    )
+
+
 def why_not(keeping: Keeping) -> str:
-    """Why nothing can be held against anything."""
+    """Why there is no break-even."""
     if not keeping.arms:
-        return _("No arm has left a file yet.")
+        return _("No arm has saved a file yet.")
     if keeping.models is None:
-        return _("No arm of this study keeps a whole model, so there is nothing to hold adapters against.")
+        return _("No arm of this study keeps a whole model, so there is nothing to compare adapters with.")
     return "" if keeping.adapters else _("Every arm of this study keeps a whole model for each task.")
 
 
 def takeaway(keeping: Keeping) -> str:
-    """From how many tasks on, in plain words."""
-    kept, models = keeping.spoken_of, keeping.models
+    """From how many tasks on adapters are cheaper."""
+    kept, models = keeping.focus, keeping.models
     if kept is None or models is None:
-        return _("What keeping many tasks takes")
+        return _("Cost of keeping many tasks")
     start, tasks = keeping.cheaper_from(kept), keeping.form.many
-    own, its = keeping.line(kept).at(tasks), keeping.line(models).at(tasks)
+    own, theirs = keeping.line(kept).at(tasks), keeping.line(models).at(tasks)
     values = {
         "arm": arm_name(kept.arm),
         "reference": arm_name(models.arm),
         "tasks": ngettext("%(num)s task", "%(num)s tasks", tasks, num=count(tasks)),
         "own": keeping.say(own),
-        "its": keeping.say(its),
+        "its": keeping.say(theirs),
     }
     if start is None:
-        text = _("%(arm)s never takes less than %(reference)s: for %(tasks)s %(own)s against %(its)s", **values)
+        text = _("%(arm)s never costs less than %(reference)s: %(own)s compared with %(its)s for %(tasks)s", **values)
     else:
-        cheaper = _("cheaper") if keeping.priced else _("smaller to keep")
+        cheaper = _("cheaper") if keeping.priced else _("smaller on disk")
         since = _("the first task") if start == 1 else _since(start)
-        text = _("%(arm)s is %(cheaper)s from %(since)s on: for %(tasks)s %(own)s against %(its)s of %(reference)s")
+        text = _(
+            "%(arm)s is %(cheaper)s from %(since)s on: %(own)s for %(tasks)s, compared with %(its)s for %(reference)s"
+        )
         text = text % (values | {"cheaper": cheaper, "since": since})
     return capitalized(text)
 
@@ -177,7 +248,7 @@ def _data(keeping: Keeping) -> BreakEven:
     return BreakEven(
         arms=tuple(
             Growth(
-                mark_style(kept.arm),
+                MarkStyle.of(kept.arm),
                 lines[kept.arm.title].at(1) / size,
                 lines[kept.arm.title].at(most) / size,
                 starts[kept.arm.title],
@@ -201,29 +272,27 @@ def _unit(keeping: Keeping, top: float) -> tuple[float, str]:
 
 def _note(keeping: Keeping) -> str:
     parts = [
-        _("Adapters need the base model once; it is counted as large as a whole model of this study."),
-        _("A task is one run; each seed or learning rate that is tried costs as much again."),
+        _("Adapters need the base model once, counted as large as a whole model of this study."),
+        _("One run per task; every further seed or learning rate costs as much again."),
     ]
-    if keeping.form.prices.hour and not keeping.found.times_comparable:
-        parts.append(_("Times were not measured under the same conditions, so hours are not priced."))
+    if keeping.form.prices.hour and not keeping.study.times_comparable:
+        parts.append(_("Times are not comparable, so hours are not priced."))
     if keeping.form.prices.kwh and not keeping.prices.kwh:
         parts.append(
-            _("Energy was not counted in every arm, so it is not priced.")
-            if keeping.found.times_comparable
-            else _("Energy was not counted under the same conditions, so it is not priced.")
+            _("Energy was not measured in every arm, so it is not priced.")
+            if keeping.study.times_comparable
+            else _("Energy was not measured under the same conditions, so it is not priced.")
         )
     if keeping.priced:
         prices = keeping.prices
         currency = keeping.form.money
         if prices.hour:
-            parts.append(_("A device-hour: %(price)s.", price=money(prices.hour, currency)))
+            parts.append(_("Price of a device-hour: %(price)s.", price=money(prices.hour, currency)))
         if prices.kwh:
-            text = _(
-                "A kilowatt-hour: %(price)s; counted is what the device itself drew while it trained and validated."
-            )
+            text = _("Price of a kWh: %(price)s, for the energy of the device alone while it trained and validated.")
             parts.append(text % {"price": money(prices.kwh, currency)})
         if prices.gib_month:
-            text = _("A GiB-month: %(price)s, kept for %(months)s months.")
+            text = _("Price of a GiB-month: %(price)s, kept for %(months)s months.")
             parts.append(text % {"price": money(prices.gib_month, currency), "months": f"{prices.months:g}"})
     return " ".join(parts)
 
@@ -232,9 +301,9 @@ def _table(keeping: Keeping) -> Table:
     tasks = keeping.form.many
     columns = [
         Column("arm", _("arm")),
-        Column("seconds", _("device time a task"), duration),
-        Column("base_bytes", _("kept once"), _size),
-        Column("task_bytes", _("kept a task"), file_size),
+        Column("seconds", _("device time per task"), duration),
+        Column("base_bytes", _("stored once"), _size),
+        Column("task_bytes", _("stored per task"), file_size),
         Column(
             f"bytes_of_{tasks}",
             ngettext("%(num)s task on disk", "%(num)s tasks on disk", tasks, num=count(tasks)),
@@ -243,7 +312,7 @@ def _table(keeping: Keeping) -> Table:
     ]
     measured = any(kept.joules is not None for kept in keeping.arms)
     if measured:
-        columns.insert(2, Column("energy_joules", _("energy a task"), energy))
+        columns.insert(2, Column("energy_joules", _("energy per task"), energy))
     if keeping.priced:
         show = partial(money, currency=keeping.form.money)
         columns.append(

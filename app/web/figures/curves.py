@@ -1,22 +1,28 @@
-"""What training and validation reported over steps, epochs, tokens or time: a line an arm."""
+"""What training and validation reported over steps, epochs, tokens or time: a line an arm.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+Each line is the mean over seeds, on full data; only what is drawn is downsampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from app.domain.comparison.study import StudyComparison
+from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.runs.digits import plain
 from app.domain.runs.result import STEP_DTYPE, Steps
-from app.domain.runs.smoothing import Band, Floats
+from app.domain.runs.smoothing import Band, Floats, seed_band, smoothed
+from app.domain.runs.status import RunStatus
 from app.domain.tasks import generates
-from app.web.figures.curve_titles import curve_title
-from app.web.figures.drawing import curves as drawing
-from app.web.figures.drawing.curves import Curve, Curves, band_of, line_of, pairs, some_of, top_of
-from app.web.figures.figure import Column, Figure, Table
-from app.web.figures.quantities import Quantity
-from app.web.figures.reports import Checkpoint, EveryStep, Line, Reports
-from app.web.figures.verdict import mark_style
+from app.web.figures.curve_axes import QUANTITIES, X_AXES, Quantity, XAxis
+from app.web.figures.curve_chart import Curve, Curves, chart, drawn_line, some_of, upper_end
+from app.web.figures.curve_takeaways import takeaway
+from app.web.figures.drawing.theme import MarkStyle
+from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.view import ViewParams
 from app.web.format import capitalized, count, join_names
 from app.web.i18n import gettext as _
@@ -25,56 +31,177 @@ from app.web.text.failures import failure_label
 from app.web.text.metrics import title
 from app.web.text.verdict import seed_range
 
-WIDTHS = (556, 356)
 ROWS = 5
-"""Places of the table on the page; the CSV has every step."""
+"""Columns of the table on the page; the CSV has every step."""
+BLOCK = 4096
+"""Steps that become rows of a CSV at one time."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An evaluation on the validation split."""
+
+    step: int
+    epoch: float
+    n: int
+    loss: float
+    score: float | None
+    """None where the metric needs generated text."""
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What the runs of a study reported, and what of it is drawn."""
+
+    study: StudyComparison
+    steps: Mapping[int, Steps]
+    """By run."""
+    checkpoints: Mapping[int, Sequence[Checkpoint]]
+    """By run."""
+    view: ViewParams
+
+    @property
+    def quantity(self) -> Quantity:
+        """Upwards."""
+        return QUANTITIES[self.view.curve]
+
+    @property
+    def x(self) -> XAxis:
+        """Across."""
+        return X_AXES[self.view.by]
+
+    @property
+    def factor(self) -> float:
+        """Of smoothing; validation is not smoothed."""
+        return self.view.smooth if self.quantity.of else 0.0
+
+    def seed(self, run: RunOutcome) -> tuple[Floats, Floats]:
+        """A run's x and values, as they were reported."""
+        if self.quantity.of is None:
+            return self.evaluations(run, by_loss=generates(self.study.metric))
+        steps = self.steps.get(run.run_id)
+        if steps is None or not len(steps):
+            return np.zeros(0), np.zeros(0)
+        return self.x.of(steps), self.quantity.of(steps)
+
+    def evaluations(self, run: RunOutcome, *, by_loss: bool) -> tuple[Floats, Floats]:
+        """Where a run was validated, and its loss or score there."""
+        every = ((float(c.step), c.loss if by_loss else c.score) for c in self.checkpoints.get(run.run_id, ()))
+        at, values = np.array([pair for pair in every if pair[1] is not None], dtype=np.float64).reshape(-1, 2).T
+        steps = self.steps.get(run.run_id)
+        if self.view.by != "step" and len(at):
+            if steps is None or not len(steps):
+                return np.zeros(0), np.zeros(0)
+            at = np.interp(at, steps["step"].astype(np.float64), self.x.of(steps))
+        return at, values
+
+    def line(self, arm: StudyArm) -> Line:
+        """An arm's seeds on one grid: those that succeeded; until there are any, those that run; failing these, those
+        that failed."""
+        failed = [(run, self.seed(run)) for run in _in(arm, RunStatus.FAILED)]
+        for runs in (arm.succeeded, _in(arm, RunStatus.RUNNING), _in(arm, RunStatus.FAILED)):
+            if drawn := [seed for run in runs if len((seed := self.seed(run))[0])]:
+                break
+        return Line(
+            arm=arm,
+            seeds=len(drawn),
+            raw=seed_band(drawn),
+            calm=seed_band([(x, smoothed(values, self.factor)) for x, values in drawn]),
+            failed=tuple((run, *seed) for run, seed in failed if np.isfinite(seed[1]).any()),
+            marks=self._marks(arm),
+        )
+
+    def _marks(self, arm: StudyArm) -> Band | None:
+        """The mean validation loss over the seeds, beside a training loss; None beside anything else."""
+        if self.view.curve != "loss":
+            return None
+        return seed_band([self.evaluations(run, by_loss=True) for run in arm.succeeded or _in(arm, RunStatus.RUNNING)])
+
+
+@dataclass(frozen=True)
+class Line:
+    """An arm, on full data."""
+
+    arm: StudyArm
+    seeds: int
+    raw: Band
+    calm: Band
+    """Smoothed, where the view asks for it."""
+    failed: tuple[tuple[RunOutcome, Floats, Floats], ...]
+    marks: Band | None
+
+    @property
+    def sound(self) -> bool:
+        """One of its runs succeeded or is running."""
+        return any(run.status in (RunStatus.SUCCEEDED, RunStatus.RUNNING) for run in self.arm.runs)
+
+
+@dataclass(frozen=True)
+class EveryStep(Collection[tuple[Cell, ...]]):
+    """A row per step of some runs, made as they are read: a hundred thousand steps are not objects before that."""
+
+    parts: tuple[tuple[tuple[Cell, ...], Steps], ...]
+    """What each row of a run begins with, and its steps."""
+
+    def __len__(self) -> int:
+        return sum(len(steps) for _first, steps in self.parts)
+
+    def __iter__(self) -> Iterator[tuple[Cell, ...]]:
+        for first, steps in self.parts:
+            for start in range(0, len(steps), BLOCK):
+                block = steps[start : start + BLOCK]
+                columns = (plain(block[name]) for name in block.dtype.names or ())
+                yield from ((*first, *row) for row in zip(*columns, strict=True))
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == one for one in self)
 
 
 def curves(
-    found: StudyComparison,
+    study: StudyComparison,
     steps: Mapping[int, Steps],
     checkpoints: Mapping[int, Sequence[Checkpoint]],
     view: ViewParams,
 ) -> Figure:
-    """As the address asks."""
-    reports = Reports(found, steps, checkpoints, view)
-    lines = [line for arm in found.arms if len((line := reports.line(arm)).raw.x) or line.failed]
-    quantity, words = reports.quantity, {"what": capitalized(reports.quantity.title(found)), "by": reports.place.name()}
+    """The quantity and the x axis that the view names."""
+    reports = Reports(study, steps, checkpoints, view)
+    lines = [line for arm in study.arms if len((line := reports.line(arm)).raw.x) or line.failed]
+    sound = [line for line in lines if line.sound] or lines
+    words = {"what": capitalized(reports.quantity.title(study)), "by": reports.x.name()}
+    by_step = reports.quantity.of is not None
+    nothing = _("No step has been reported yet.") if by_step else _("No run has been validated yet.")
     return Figure(
         name="curves",
-        title=curve_title(found, view.curve, _means(lines), words),
-        label=_("%(what)s by %(by)s, a line an arm", **words),
+        title=takeaway(study, view.curve, {line.arm.title: line.raw.mean for line in sound}, words),
+        label=_("%(what)s by %(by)s, one line per arm", **words),
         note=_note(reports, lines) if lines else "",
-        data=_data(reports, lines),
-        draw=drawing.chart,
-        widths=WIDTHS,
-        table=_table(reports, lines),
-        everything=lambda: _every_step(reports) if quantity.of else _every_evaluation(reports),
-        empty="" if lines else _nothing(quantity),
+        data=_data(reports, lines, _top(sound)),
+        draw=chart,
+        table=_table(reports, lines, _top(sound)),
+        everything=lambda: _every_step(reports) if by_step else _every_evaluation(reports),
+        empty="" if lines else nothing,
     )
 
 
-def _means(lines: Sequence[Line]) -> dict[str, Floats]:
-    """Of the arms that got through; of all, if none did."""
-    sound = [line for line in lines if line.sound] or lines
-    return {line.arm.title: line.raw.mean for line in sound}
+def _in(arm: StudyArm, status: RunStatus) -> tuple[RunOutcome, ...]:
+    return tuple(run for run in arm.runs if run.status is status)
 
 
-def _nothing(quantity: Quantity) -> str:
-    return _("No step has been reported yet.") if quantity.of else _("No run has been validated yet.")
+def _top(sound: Sequence[Line]) -> float:
+    """Where lines are cut off: a run that failed is followed as far as the others go."""
+    return upper_end([line.calm.mean for line in sound] + [line.marks.mean for line in sound if line.marks])
 
 
-def _data(reports: Reports, lines: Sequence[Line]) -> Curves:
-    """In the units of the axes, thinned."""
+def _data(reports: Reports, lines: Sequence[Line], top: float) -> Curves:
+    """In the units of the axes, downsampled."""
     quantity = reports.quantity
-    bands = [line.calm for line in lines if len(line.calm.x)]
-    top = _top(lines)
-    size, unit = quantity.unit(reports.found, top)
-    ends = [float(b.x[-1]) for b in bands] + [float(x[-1]) for line in lines for _run, x, _y in line.failed]
+    size, unit = quantity.unit(reports.study, top)
+    ends = [float(line.calm.x[-1]) for line in lines if len(line.calm.x)]
+    ends += [float(x[-1]) for line in lines for _run, x, _y in line.failed]
     if reports.view.by == "step":
-        ends += [float(run.result.steps) for run in reports.found.runs if run.result]
-    far, across = reports.place.title(max(ends, default=1.0))
-    up = capitalized(quantity.title(reports.found))
+        ends += [float(run.result.steps) for run in reports.study.runs if run.result]
+    far, across = reports.x.title(max(ends, default=1.0))
+    up = capitalized(quantity.title(reports.study))
     if quantity.of is None and unit == "%":
         up = f"↑ {up}"
     return Curves(
@@ -83,95 +210,70 @@ def _data(reports: Reports, lines: Sequence[Line]) -> Curves:
         across=across,
         up=_("%(what)s, %(unit)s", what=up, unit=unit) if unit else up,
         top=top / size,
-        least=0.0 if quantity.zero else None,
-        most=100.0 if unit == "%" else None,
+        zero=quantity.zero,
         noisy=quantity.noisy and not reports.factor,
     )
 
 
-def _top(lines: Sequence[Line]) -> float:
-    """Where lines are cut off. A run that failed is followed as far as the others go, if there are others."""
-    sound = [line for line in lines if line.sound] or lines
-    return top_of([line.calm.mean for line in sound] + [line.marks.mean for line in sound if line.marks])
-
-
 def _curve(reports: Reports, line: Line, far: float, size: float) -> Curve:
     calm, raw = _scaled(line.calm, far, size), _scaled(line.raw, far, size)
-    every = reports.quantity.of is None
-    marks = pairs(calm.x, calm.mean) if every else ()
-    if line.marks is not None:
-        validated = _scaled(line.marks, far, size)
-        marks = pairs(validated.x, validated.mean)
+    marks = calm if reports.quantity.of is None else _scaled(line.marks, far, size) if line.marks else None
     return Curve(
-        style=mark_style(line.arm),
-        mean=line_of(calm.x, calm.mean),
-        band=band_of(calm) if line.seeds > 1 else (),
-        raw=line_of(raw.x, raw.mean) if reports.factor else (),
-        marks=some_of(marks),
-        failed=tuple(line_of(x / far, y / size) for _run, x, y in line.failed),
+        style=MarkStyle.of(line.arm),
+        mean=drawn_line(calm.x, calm.mean),
+        band=drawn_line(calm.x, calm.low, calm.high) if line.seeds > 1 else None,
+        raw=drawn_line(raw.x, raw.mean) if reports.factor else None,
+        marks=some_of(marks.x, marks.mean) if marks else None,
+        failed=tuple(drawn_line(x / far, y / size) for _run, x, y in line.failed),
     )
 
 
-def _scaled(found: Band, far: float, size: float) -> Band:
-    return replace(found, x=found.x / far, mean=found.mean / size, low=found.low / size, high=found.high / size)
+def _scaled(band: Band, far: float, size: float) -> Band:
+    return replace(band, x=band.x / far, mean=band.mean / size, low=band.low / size, high=band.high / size)
 
 
 def _note(reports: Reports, lines: Sequence[Line]) -> str:
     counts = [line.seeds for line in lines if line.seeds]
     parts = []
-    if counts:
-        parts.append(
-            _("Line: mean of %(seeds)s.", seeds=seed_range(counts)) if max(counts) > 1 else _("Line: one seed.")
-        )
     if counts and max(counts) > 1:
-        parts.append(_("Band: smallest to largest seed."))
-    if reports.factor:
-        parts.append(_smoothed(reports.factor))
-    parts += [_fewer(reports, line) for line in lines if line.calm.fewer_from is not None]
+        parts += [_("Line: mean of %(seeds)s.", seeds=seed_range(counts)), _("Band: smallest to largest seed.")]
+    elif counts:
+        parts.append(_("Line: one seed."))
+    if factor := reports.factor:
+        text = _("Smoothed by a moving average over about %(steps)s steps (factor %(factor)s); pale: as measured.")
+        parts.append(text % {"steps": count(round(1 / (1 - factor))), "factor": f"{factor:g}"})
+    for line in lines:
+        if (fewer_from := line.calm.fewer_from) is not None:
+            left, every = int(line.calm.seeds[-1]), seed_range([line.seeds])
+            text = _(
+                "%(arm)s: %(left)s of %(seeds)s from %(at)s on.", arm=line.arm.title, left=left, seeds=every, at="%s"
+            )
+            parts.append(text.replace("%s", reports.x.say(fewer_from)))
     parts += [_validated(reports, lines), _failures(lines)]
-    if not reports.place.comparable(reports.found):
-        parts.append(_("Times were not measured under the same conditions, so places across do not compare."))
+    if not reports.x.comparable(reports.study):
+        parts.append(_("Times were not measured under the same conditions, so x positions are not comparable."))
     if reports.view.curve == "loss" and reports.view.by == "step":
-        parts.append(_("Every arm sees the same rows in the same order."))
+        parts.append(_("Every arm trains on the same rows in the same order."))
     return " ".join(part for part in parts if part)
-
-
-def _smoothed(factor: float) -> str:
-    return _(
-        "Smoothed by %(factor)s, over about the last %(steps)s steps, debiased at the start. Pale: as measured.",
-        factor=f"{factor:g}",
-        steps=count(round(1 / (1 - factor))),
-    )
-
-
-def _fewer(reports: Reports, line: Line) -> str:
-    """Said where seeds of an arm ended before the others."""
-    return _(
-        "%(arm)s: from %(at)s on %(left)s of %(seeds)s.",
-        arm=line.arm.title,
-        left=int(line.calm.seeds[-1]),
-        seeds=seed_range([line.seeds]),
-        at=reports.place.say(line.calm.fewer_from or 0.0),
-    )
 
 
 def _validated(reports: Reports, lines: Sequence[Line]) -> str:
     """What the markers are."""
-    items = next((c.n for seen in reports.checkpoints.values() for c in seen), None)
+    items = next((c.n for one in reports.checkpoints.values() for c in one), None)
     if items is None:
         return ""
     if reports.quantity.of is None:
-        text = _("On %(items)s validation items. The best checkpoint of each run was kept.", items=count(items))
-        if generates(reports.found.metric):
-            metric = title(reports.found.metric)
-            text += " " + _("Text is generated for the test only, so there is no %(metric)s here.", metric=metric)
+        text = _("On %(items)s validation items. Each run keeps its best checkpoint.", items=count(items))
+        if generates(reports.study.metric):
+            metric = title(reports.study.metric)
+            text += " " + _("Text is generated for the test split only, so there is no %(metric)s here.", metric=metric)
         return text
     marked = any(line.marks is not None and len(line.marks.x) for line in lines)
     return _("Markers: loss on %(items)s validation items.", items=count(items)) if marked else ""
 
 
 def _failures(lines: Sequence[Line]) -> str:
-    """Who failed where a cross stands."""
+    """Which runs failed where a cross stands."""
     ends = []
     for line in lines:
         reasons = dict.fromkeys(failure_label(run.failure) for run, _x, _y in line.failed if run.failure)
@@ -181,15 +283,15 @@ def _failures(lines: Sequence[Line]) -> str:
     return _("Crosses: where runs failed (%(runs)s).", runs="; ".join(ends)) if ends else ""
 
 
-def _table(reports: Reports, lines: Sequence[Line]) -> Table:
-    """Each arm's mean at a few places, and how many seeds it is of at the last."""
-    size, _unit = reports.quantity.unit(reports.found, _top(lines))
+def _table(reports: Reports, lines: Sequence[Line], top: float) -> Table:
+    """Each arm's mean at a few places, and over how many seeds."""
+    size, _unit = reports.quantity.unit(reports.study, top)
     end = max((float(line.raw.x[-1]) for line in lines if len(line.raw.x)), default=0.0)
     start = min((float(line.raw.x[0]) for line in lines if len(line.raw.x)), default=0.0)
     places = np.linspace(start, end, ROWS) if end > start else np.array([end])
     columns = [Column("arm", _("arm")), Column("seeds", _("seeds"), count)]
     for at in places:
-        columns.append(Column(f"at_{at:.6g}", reports.place.say(float(at)), partial(_shown, reports.quantity, size)))
+        columns.append(Column(f"at_{at:.6g}", reports.x.say(float(at)), partial(_shown, reports.quantity, size)))
     rows = [(line.arm.title, line.seeds, *(_at(line.calm, at) for at in places)) for line in lines]
     return Table(tuple(columns), tuple(rows))
 
@@ -198,28 +300,26 @@ def _shown(quantity: Quantity, size: float, value: float | None) -> str:
     return quantity.show(None if value is None else value / size)
 
 
-def _at(found: Band, place: float) -> float | None:
+def _at(band: Band, place: float) -> float | None:
     """The mean next to a place, within the line."""
-    if not len(found.x) or place > found.x[-1]:
+    if not len(band.x) or place > band.x[-1]:
         return None
-    value = float(found.mean[np.abs(found.x - place).argmin()])
+    value = float(band.mean[np.abs(band.x - place).argmin()])
     return value if np.isfinite(value) else None
 
 
 def _every_step(reports: Reports) -> Table:
     """Every step of every run, unsmoothed: what the CSV holds."""
-    names = STEP_DTYPE.names or ()
-    parts = [((run.arm, run.seed, run.run_id), reports.steps.get(run.run_id)) for run in reports.found.runs]
-    rows = EveryStep(tuple((of, steps) for of, steps in parts if steps is not None))
-    return Table(tuple(Column(name, name) for name in ("arm", "seed", "run", *names)), rows)
+    runs = reports.study.runs
+    parts = tuple(((r.arm, r.seed, r.run_id), reports.steps[r.run_id]) for r in runs if r.run_id in reports.steps)
+    return Table.raw(("arm", "seed", "run", *(STEP_DTYPE.names or ())), EveryStep(parts))
 
 
 def _every_evaluation(reports: Reports) -> Table:
     """Every evaluation of every run on the validation split."""
-    names = ("arm", "seed", "run", "step", "epoch", "score", "loss")
     rows = (
         (run.arm, run.seed, run.run_id, c.step, c.epoch, c.score, c.loss)
-        for run in reports.found.runs
+        for run in reports.study.runs
         for c in reports.checkpoints.get(run.run_id, ())
     )
-    return Table(tuple(Column(name, name) for name in names), tuple(rows))
+    return Table.raw(("arm", "seed", "run", "step", "epoch", "score", "loss"), tuple(rows))

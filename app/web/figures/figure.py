@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from app.domain.errors import NotFound
+from app.domain.messages import Message
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing import render
 from app.web.i18n import language
 
 Cell = str | int | float | None
 Show = Callable[[Any], str]
+WIDTHS = (556, 356)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Table:
     rows: Collection[tuple[Cell, ...]]
     """Those of a CSV may be made as they are read."""
 
+    @classmethod
+    def raw(cls, names: Iterable[str], rows: Collection[tuple[Cell, ...]]) -> Table:
+        """A table for a CSV alone, without headings for a page."""
+        return cls(tuple(Column(name, name) for name in names), rows)
+
     @property
     def shown(self) -> list[list[str]]:
         """The rows as the page writes them."""
@@ -42,10 +50,16 @@ class Table:
             for row in self.rows
         ]
 
+    @property
+    def csv_rows(self) -> Iterable[tuple[Cell, ...]]:
+        """Header and rows."""
+        yield tuple(column.name for column in self.columns)
+        yield from self.rows
+
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend: the class that colours it, and its name."""
+    """An entry of a legend in HTML: the class that colours it, and its name."""
 
     css: str
     name: str
@@ -60,17 +74,17 @@ class Figure:
     title: str
     """The takeaway, a sentence from the numbers."""
     label: str
-    """What the picture is, for those who do not see it."""
+    """What the picture shows, for screen readers."""
     note: str
     """Units, n, how to read it."""
     data: object
-    """Everything that the drawing is made of: plain values, hashable by content."""
+    """Everything that the drawing is made of: numbers, text and arrays in dataclasses and tuples."""
     draw: Callable[[Any, int], alt.LayerChart]
     """From `data` and a width in pixels."""
-    widths: tuple[int, int]
-    """Wide, narrow."""
     table: Table
     """What the page shows behind the disclosure."""
+    widths: tuple[int, int] = WIDTHS
+    """Wide, narrow."""
     everything: Callable[[], Table] | None = None
     """What the CSV holds, where that is more."""
     empty: str = ""
@@ -82,7 +96,9 @@ class Figure:
         return self.everything() if self.everything else self.table
 
     def chart(self, *, narrow: bool = False) -> alt.LayerChart:
-        """The drawing at one of its widths."""
+        """The drawing at one of its widths. Raises NotFound where there is nothing to draw."""
+        if self.empty:
+            raise NotFound(Message(self.empty))
         return self.draw(self.data, self.widths[narrow])
 
 
@@ -103,6 +119,17 @@ class Drawn:
         return f"{self.base}/{self.figure.name}.{ending}{self.query}"
 
 
+Some = TypeVar("Some")
+
+
+def choose(figures: Mapping[str, Some], name: str) -> Some:
+    """The figure of that name. Raises NotFound, naming the choices."""
+    if name not in figures:
+        names = ", ".join(figures) or "none yet"
+        raise NotFound(Message("There is no chart %(name)r. Choose from: %(names)s.", name=name, names=names))
+    return figures[name]
+
+
 DRAWINGS = render.Drawings()
 
 
@@ -114,11 +141,5 @@ def drawn(figure: Figure, base: str, query: str = "") -> Drawn:
 
 def _drawing(figure: Figure, *, narrow: bool) -> str:
     name = f"{figure.name}-{'narrow' if narrow else 'wide'}"
-    key = render.content_hash(figure.draw.__qualname__, figure.data, figure.widths, figure.label, name, language())
+    key = render.content_hash(figure.draw.__module__, figure.data, figure.widths, figure.label, name, language())
     return DRAWINGS.get(key, lambda: render.svg(figure.chart(narrow=narrow), figure.label, name))
-
-
-def csv_rows(table: Table) -> Iterable[tuple[Cell, ...]]:
-    """Header and rows."""
-    yield tuple(column.name for column in table.columns)
-    yield from table.rows

@@ -1,101 +1,71 @@
-"""What one run cost: memory by owner and seconds by phase, measured beside predicted."""
+"""What one run cost: memory by owner and seconds by phase, measured beside estimated."""
 
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Clocks, Memory
-from app.web.figures.costs import (
-    OWNERS,
-    WIDTHS,
-    before_training,
-    owner_bar,
-    phase_bar,
-    phases,
-    train_bar,
-)
-from app.web.figures.costs import owners as old_owners
 from app.web.figures.drawing import stacks
 from app.web.figures.drawing.stacks import Stacks
 from app.web.figures.figure import Cell, Column, Figure, Table
-from app.web.figures.owners import Foreseen, Sizes, ledger_bar, ledger_sizes, memory_sizes, names
-from app.web.format import decimal, duration, memory, mib, share
+from app.web.figures.resource_parts import (
+    COMPUTED,
+    LEDGER,
+    REST_NOTE,
+    EstimatedCosts,
+    Sizes,
+    ledger_sizes,
+    memory_bar,
+    memory_sizes,
+    names,
+    phase_seconds,
+    time_bar,
+    train_bar,
+)
+from app.web.format import decimal, duration, mib, share
+from app.web.format import memory as bytes_text
 from app.web.i18n import gettext as _
 
 
-def owners(found: Memory, fit: RunFit | None) -> Figure:
-    """The measured peak by owner, the predicted one below it; without a ledger, as far as it can be computed."""
-    if found.ledger is None:
-        return _old(found)
-    guess = Foreseen.of(fit)
-    title = _("%(peak)s at the peak", peak=memory(found.peak_bytes))
-    if guess:
-        title = _("%(title)s, predicted %(predicted)s", title=title, predicted=memory(guess.peak.value))
-    return _figure(
-        title,
-        _(
-            "Parts: who held what when a train step held most. The device's own: what training held beyond these "
-            "tensors, such as buffers of libraries and rounding. Another phase: what that held more than training."
-        ),
-        (_("measured"), memory_sizes(found), float(found.peak_bytes)),
-        guess,
-    )
-
-
-def died(ledger: Ledger, fit: RunFit | None) -> Figure:
-    """What was held when memory ran out, and what had been predicted."""
-    guess = Foreseen.of(fit)
-    title = _("%(held)s were held when memory ran out", held=memory(ledger.total))
-    if guess:
-        title = _("%(title)s, predicted peak %(peak)s", title=title, peak=memory(guess.peak.value))
-    return _figure(
-        title,
-        _("What tensors held at that moment, by owner; what was asked for then did not fit beside it."),
-        (_("when it died"), ledger_sizes(ledger.owners, ledger.total, ledger.total), float(ledger.total)),
-        guess,
-    )
-
-
-def clocks(found: Clocks, fit: RunFit | None) -> Figure:
-    """Seconds by phase; the predicted train time below them."""
-    seconds = {name: float(getattr(found, name)) for name in Clocks.model_fields}
-    bars = [phase_bar(_("attempt"), phases(seconds), found.wall)]
-    counted = {name: value for name, value in seconds.items() if name != "download" or value}
-    rows: list[tuple[Cell, ...]] = [
-        (name, value, "" if name == "download" else share(value, found.wall)) for name, value in counted.items()
-    ]
+def owners(memory: Memory, fit: RunFit | None) -> Figure:
+    """The measured peak by owner, the estimated one below it; without a ledger, as far as it can be computed."""
+    title = _("%(peak)s at the peak", peak=bytes_text(memory.peak_bytes))
+    peak = float(memory.peak_bytes)
+    if memory.ledger is None:
+        note = _(
+            "Weights, gradients and optimizer state are computed; activations and rest are the remainder of the "
+            "measured peak."
+        )
+        return _figure(title, note, _("measured"), memory_sizes(memory), peak, None)
+    estimated = EstimatedCosts.of(fit)
+    if estimated:
+        title = _("%(title)s, estimated %(estimated)s", title=title, estimated=bytes_text(estimated.peak.value))
     note = _(
-        "Palest: set-up (start, load, tokenize, untouched model, cache), making batches, and evaluate, save, "
-        "audit, weight updates."
+        "Parts: what a train step held at its peak. Device overhead: what training held beyond these tensors, such as "
+        "library buffers and rounding. Another phase: what that held beyond training."
     )
-    if fit and fit.train_seconds:
-        guess = fit.train_seconds
-        bars.append(train_bar(before_training(seconds), guess))
-        rows.append(("train_estimated", guess.value, ""))
-        rows += [("train_estimated_low", guess.low, ""), ("train_estimated_high", guess.high, "")]
-        note = " ".join((note, _("Below it: the training as it was predicted, with the band.")))
-    return Figure(
-        name="clocks",
-        title=_("%(wall)s, of which %(train)s training", wall=duration(found.wall), train=duration(found.train)),
-        label=_("Seconds by phase"),
-        note=note,
-        data=Stacks(tuple(bars), _("seconds, from claim to result →")),
-        draw=stacks.chart,
-        widths=WIDTHS,
-        table=Table(
-            (Column("clock", _("clock")), Column("seconds", _("s"), decimal), Column("share", _("share"))), tuple(rows)
-        ),
-    )
+    return _figure(title, note, _("measured"), memory_sizes(memory), peak, estimated)
 
 
-def _figure(title: str, note: str, bar: tuple[str, Sizes, float], guess: Foreseen | None) -> Figure:
-    name, sizes, peak = bar
-    bars = [ledger_bar(name, sizes, peak)]
-    columns = [Column("owner", _("owner")), Column("bytes", name, lambda v: mib(v, 1))]
-    rows: list[tuple[Cell, ...]] = [*zip(names(), sizes, strict=True), (_("peak"), peak)]
-    if guess:
-        bars.append(guess.bar)
-        note = " ".join((note, _("Pale: predicted, with its band.")))
-        columns.append(Column("estimated_bytes", _("predicted"), lambda v: mib(v, 1)))
-        rows = [(*row, its) for row, its in zip(rows, (*guess.sizes, guess.peak.value), strict=True)]
+def out_of_memory(ledger: Ledger, fit: RunFit | None) -> Figure:
+    """What was held when memory ran out, and what had been estimated."""
+    estimated = EstimatedCosts.of(fit)
+    title = _("%(held)s were allocated when memory ran out", held=bytes_text(ledger.total))
+    if estimated:
+        title = _("%(title)s, estimated peak %(peak)s", title=title, peak=bytes_text(estimated.peak.value))
+    note = _("Tensors by owner at that moment; the next allocation did not fit beside them.")
+    sizes = ledger_sizes(ledger.owners, ledger.total, ledger.total)
+    return _figure(title, note, _("at the failure"), sizes, float(ledger.total), estimated)
+
+
+def _figure(title: str, note: str, name: str, sizes: Sizes, peak: float, estimated: EstimatedCosts | None) -> Figure:
+    holders = LEDGER if len(sizes) == len(LEDGER) else COMPUTED
+    bars = [memory_bar(name, holders, sizes, peak)]
+    columns = [Column("owner", _("owner")), Column("bytes", _("%(bar)s, MiB", bar=name), lambda v: mib(v, 1))]
+    rows: list[tuple[Cell, ...]] = [*zip(names(holders), sizes, strict=True), (_("peak"), peak)]
+    if estimated:
+        bars.append(estimated.bar)
+        note = " ".join((note, _("Pale: estimated, with its band.")))
+        columns.append(Column("estimated_bytes", _("estimated, MiB"), lambda v: mib(v, 1)))
+        rows = [(*row, size) for row, size in zip(rows, (*estimated.sizes, estimated.peak.value), strict=True)]
     return Figure(
         name="owners",
         title=title,
@@ -103,27 +73,33 @@ def _figure(title: str, note: str, bar: tuple[str, Sizes, float], guess: Foresee
         note=note,
         data=Stacks(tuple(bars), _("MiB above the idle process, at the peak →")),
         draw=stacks.chart,
-        widths=WIDTHS,
         table=Table(tuple(columns), tuple(rows)),
     )
 
 
-def _old(found: Memory) -> Figure:
-    sizes = old_owners(found)
-    words = (_(name) for _css, name, _colour in OWNERS)
-    rows: tuple[tuple[Cell, ...], ...] = (*zip(words, sizes, strict=True), (_("measured peak"), found.peak_bytes))
+def clocks(clocks: Clocks, fit: RunFit | None) -> Figure:
+    """Seconds by phase; the estimated train time below them."""
+    seconds = {name: float(getattr(clocks, name)) for name in Clocks.model_fields}
+    bars = [time_bar(_("attempt"), phase_seconds(seconds), clocks.wall)]
+    rows: list[tuple[Cell, ...]] = [
+        (name, value, "" if name == "download" else share(value, clocks.wall))
+        for name, value in seconds.items()
+        if name != "download" or value
+    ]
+    note = _(REST_NOTE)
+    if fit and fit.train_seconds:
+        estimated = fit.train_seconds
+        bars.append(train_bar(seconds, estimated))
+        rows.append(("train_estimated", estimated.value, ""))
+        rows += [("train_estimated_low", estimated.low, ""), ("train_estimated_high", estimated.high, "")]
+        note = " ".join((note, _("Below the bar: the estimated training, with its band.")))
+    columns = (Column("clock", _("clock")), Column("seconds", _("seconds"), decimal), Column("share", _("share")))
     return Figure(
-        name="owners",
-        title=_("%(peak)s at the peak", peak=memory(found.peak_bytes)),
-        label=_("Peak memory by owner"),
-        note=_(
-            "Weights, gradients and optimizer state are computed; activations and the rest are what they leave of the "
-            "measured peak."
-        ),
-        data=Stacks(
-            (owner_bar(_("measured"), sizes, found.peak_bytes),), _("MiB above the idle process, at the peak →")
-        ),
+        name="clocks",
+        title=_("%(wall)s, of which %(train)s training", wall=duration(clocks.wall), train=duration(clocks.train)),
+        label=_("Seconds by phase"),
+        note=note,
+        data=Stacks(tuple(bars), _("seconds, from claim to result →")),
         draw=stacks.chart,
-        widths=WIDTHS,
-        table=Table((Column("owner", _("owner")), Column("bytes", _("MiB"), lambda v: mib(v, 1))), rows),
+        table=Table(columns, tuple(rows)),
     )

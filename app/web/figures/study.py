@@ -1,52 +1,109 @@
-"""The figures of a study, from what was measured."""
+"""The figures of a study by name: which there are, and what each reads from the store."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import StudyComparison
 from app.domain.runs.result import Steps
+from app.services import studies as study_service
+from app.services.resources import memory_fit
+from app.settings import Settings
+from app.store.queries import evaluations, runs, steps, weight_deltas
 from app.web.figures.break_even import break_even
-from app.web.figures.curves import curves
-from app.web.figures.figure import Figure
+from app.web.figures.curves import Checkpoint, curves
+from app.web.figures.figure import Figure, choose
+from app.web.figures.matrices import study_matrices
 from app.web.figures.memory import memory
-from app.web.figures.owners import Foreseen
-from app.web.figures.reports import Checkpoint
+from app.web.figures.resource_parts import EstimatedCosts
 from app.web.figures.time import time
 from app.web.figures.trade_off import trade_off
 from app.web.figures.tuning import tuning
-from app.web.figures.updates import Updates, matrix_map, study_energy
 from app.web.figures.verdict import verdict
 from app.web.figures.view import ViewParams
-
-AS_USUAL = ViewParams()
+from app.web.figures.weight_delta import ArmDelta, study_energy
 
 
 @dataclass(frozen=True)
-class StudyEvidence:
-    """What the figures of a study are made of."""
+class StudyData:
+    """What the figures of a study are made of; each part is read when a figure first asks for it."""
 
-    comparison: StudyComparison
-    steps: Mapping[int, Steps]
-    """By run."""
-    checkpoints: Mapping[int, Sequence[Checkpoint]]
-    """Evaluations on the validation split, by run."""
-    foreseen: Mapping[str, Foreseen] = field(default_factory=dict)
-    """What was predicted, by arm."""
-    updates: Updates = field(default_factory=dict)
+    session: Session
+    settings: Settings
+    study_id: int
+
+    @cached_property
+    def comparison(self) -> StudyComparison:
+        """Of its arms. Raises NotFound."""
+        return study_service.comparison(self.session, self.study_id)
+
+    @cached_property
+    def steps(self) -> Mapping[int, Steps]:
+        """Every step of every run, by run."""
+        return steps.read_many(self.session, self._runs)
+
+    @cached_property
+    def checkpoints(self) -> Mapping[int, Sequence[Checkpoint]]:
+        """Evaluations on the validation split, by run."""
+        checkpoints: dict[int, list[Checkpoint]] = {}
+        for row in evaluations.of_runs(self.session, self._runs, "validation"):
+            if row.loss is not None:  # it is None of an imported run
+                checkpoint = Checkpoint(row.step, row.epoch, row.n, row.loss, row.score)
+                checkpoints.setdefault(row.run_id, []).append(checkpoint)
+        return checkpoints
+
+    @cached_property
+    def estimates(self) -> Mapping[str, EstimatedCosts]:
+        """What was estimated for each arm: for its first run that succeeded, since its seeds need the same."""
+        estimates = {}
+        for arm in self.comparison.arms:
+            if arm.succeeded:
+                run = runs.get(self.session, arm.succeeded[0].run_id)
+                fit = memory_fit.of_submitted(self.session, None, self.settings, run)
+                if estimated := EstimatedCosts.of(fit):
+                    estimates[arm.title] = estimated
+        return estimates
+
+    @cached_property
+    def deltas(self) -> Mapping[str, ArmDelta]:
+        """The weight updates of each arm with an analysed run: the first seed's spectra, and every seed's summary."""
+        summaries = weight_deltas.summaries(self.session, self._runs)
+        analysed = {
+            arm.title: [run for run in arm.succeeded if run.run_id in summaries] for arm in self.comparison.arms
+        }
+        first = {title: seeds[0] for title, seeds in analysed.items() if seeds}
+        updates = weight_deltas.of_runs(self.session, [run.run_id for run in first.values()])
+        return {
+            title: ArmDelta(
+                run_id=run.run_id,
+                seed=run.seed,
+                updates=updates[run.run_id],
+                effective_ranks=tuple(s.effective_rank for r in analysed[title] if (s := summaries[r.run_id])),
+            )
+            for title, run in first.items()
+        }
+
+    @property
+    def _runs(self) -> list[int]:
+        return [run.run_id for run in self.comparison.runs]
 
 
-def study_figures(evidence: StudyEvidence, view: ViewParams = AS_USUAL) -> dict[str, Figure]:
-    """Every figure by its name, as one looks at it."""
-    found = evidence.comparison
-    figures = (
-        verdict(found),
-        trade_off(found, view),
-        curves(found, evidence.steps, evidence.checkpoints, view),
-        memory(found, evidence.foreseen),
-        time(found, evidence.foreseen),
-        study_energy(found, evidence.updates),
-        matrix_map(found, evidence.updates, view),
-        break_even(found, view.prices),
-        tuning(found),
-    )
-    return {figure.name: figure for figure in figures}
+FIGURES: Mapping[str, Callable[[StudyData, ViewParams], Figure]] = {
+    "verdict": lambda data, view: verdict(data.comparison),
+    "trade-off": lambda data, view: trade_off(data.comparison, view),
+    "curves": lambda data, view: curves(data.comparison, data.steps, data.checkpoints, view),
+    "memory": lambda data, view: memory(data.comparison, data.estimates),
+    "time": lambda data, view: time(data.comparison, data.estimates),
+    "weight-delta": lambda data, view: study_energy(data.comparison, data.deltas),
+    "matrices": lambda data, view: study_matrices(data.comparison, data.deltas, view),
+    "break-even": lambda data, view: break_even(data.comparison, view),
+    "tuning": lambda data, view: tuning(data.comparison),
+}
+"""By the name in a figure's address; each line says what the figure reads."""
+
+
+def study_figure(data: StudyData, view: ViewParams, name: str) -> Figure:
+    """A study's figure. Raises NotFound, naming the choices."""
+    return choose(FIGURES, name)(data, view)

@@ -1,4 +1,4 @@
-"""One axis over another: what one gets for what one pays, and which arms no other beats on both."""
+"""One axis over another: the benefit of each arm, its cost, and which arms are Pareto-optimal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.web.figures.axes import AXES, Axis
 from app.web.figures.drawing import trade_off as drawing
+from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.drawing.trade_off import Missing, Point, Reach, Side, TradeOff
 from app.web.figures.figure import Cell, Column, Figure, Table
-from app.web.figures.verdict import mark_style
 from app.web.figures.view import ViewParams
 from app.web.format import NOTHING, capitalized, join_names
 from app.web.i18n import gettext as _
@@ -31,42 +31,42 @@ LOG = 10.0
 class Pair:
     """The two axes of a study, and the arms that have a value on both."""
 
-    found: StudyComparison
+    study: StudyComparison
     x: Axis
     y: Axis
     arms: tuple[StudyArm, ...]
 
     @classmethod
-    def of(cls, found: StudyComparison, view: ViewParams) -> "Pair":
-        """As the address asks."""
+    def of(cls, study: StudyComparison, view: ViewParams) -> "Pair":
+        """The axes that the view names."""
         x, y = AXES[view.x], AXES[view.y]
-        return cls(found, x, y, tuple(arm for arm in found.arms if x.spread(arm) and y.spread(arm)))
+        return cls(study, x, y, tuple(arm for arm in study.arms if x.spread(arm) and y.spread(arm)))
 
     @property
     def comparable(self) -> bool:
-        """The values of different arms may be held against each other."""
-        return self.x.comparable(self.found) and self.y.comparable(self.found)
+        """The values of different arms are comparable."""
+        return self.x.comparable(self.study) and self.y.comparable(self.study)
 
     @property
     def front(self) -> list[StudyArm]:
-        """The arms that no other beats on both, by their means; none where there is nothing to beat."""
-        return self.unbeaten((self.x, self.y)) if self.comparable and len(self.arms) > 1 else []
+        """The Pareto-optimal arms, by their means; none where there is nothing to compare."""
+        return self.pareto_optimal((self.x, self.y)) if self.comparable and len(self.arms) > 1 else []
 
-    def unbeaten(self, axes: Sequence[Axis]) -> list[StudyArm]:
-        """The arms that no other beats on all of some axes."""
+    def pareto_optimal(self, axes: Sequence[Axis]) -> list[StudyArm]:
+        """The arms that are Pareto-optimal on some axes."""
         points = [{a.column: spread.mean for a in axes if (spread := a.spread(arm))} for arm in self.arms]
         front = pareto_front(points, {axis.column: axis.better for axis in axes})
         return [arm for arm, on in zip(self.arms, front, strict=True) if on]
 
     @property
     def words(self) -> dict[str, str]:
-        """The names of both."""
-        return {"x": self.x.title(self.found), "y": self.y.title(self.found)}
+        """The names of both axes."""
+        return {"x": self.x.title(self.study), "y": self.y.title(self.study)}
 
 
-def trade_off(found: StudyComparison, view: ViewParams) -> Figure:
-    """Over the two axes that one asked for."""
-    pair = Pair.of(found, view)
+def trade_off(study: StudyComparison, view: ViewParams) -> Figure:
+    """Over the two axes that the view names."""
+    pair = Pair.of(study, view)
     front = pair.front
     data = TradeOff(
         points=tuple(_points(pair)),
@@ -74,16 +74,15 @@ def trade_off(found: StudyComparison, view: ViewParams) -> Figure:
         front=tuple(i for i, arm in enumerate(pair.arms) if arm in front),
         x=_side(pair, pair.x, "%(title)s, %(unit)s →"),
         y=_side(pair, pair.y, "↑ %(title)s, %(unit)s"),
-        untouched=100 * found.base_score.mean if found.base_score and view.y == "score" else None,
+        base=100 * study.base_score.mean if study.base_score and view.y == "score" else None,
     )
     return Figure(
         name="trade-off",
         title=_title(pair, front),
-        label=capitalized(_("%(y)s against %(x)s, one point an arm", **pair.words)),
+        label=capitalized(_("%(y)s by %(x)s, one point per arm", **pair.words)),
         note=_note(pair, front, data) if pair.arms else "",
         data=data,
         draw=drawing.chart,
-        widths=(556, 356),
         table=_table(pair, front),
         empty=_empty(pair, view),
     )
@@ -91,10 +90,10 @@ def trade_off(found: StudyComparison, view: ViewParams) -> Figure:
 
 def _empty(pair: Pair, view: ViewParams) -> str:
     if view.x == view.y:
-        return _("Both axes are %(x)s: choose two that differ.", **pair.words)
+        return _("Both axes are %(x)s: choose two different ones.", **pair.words)
     if pair.arms:
         return ""
-    scored = any(arm.score for arm in pair.found.arms)
+    scored = any(arm.score for arm in pair.study.arms)
     return _("No arm has both %(x)s and %(y)s.", **pair.words) if scored else _("No run has a result yet.")
 
 
@@ -106,12 +105,12 @@ def _reach(pair: Pair, axis: Axis, arm: StudyArm) -> Reach:
 
 
 def _units(pair: Pair, axis: Axis) -> tuple[float, str]:
-    return axis.units(pair.found, max((s.high for arm in pair.arms if (s := axis.spread(arm))), default=1.0))
+    return axis.units(pair.study, max((s.high for arm in pair.arms if (s := axis.spread(arm))), default=1.0))
 
 
 def _side(pair: Pair, axis: Axis, text: str) -> Side:
     _size, unit = _units(pair, axis)
-    title = capitalized(axis.title(pair.found))
+    title = capitalized(axis.title(pair.study))
     means = [spread.mean for arm in pair.arms if (spread := axis.spread(arm))]
     lows = [spread.low for arm in pair.arms if (spread := axis.spread(arm))]
     return Side(
@@ -128,7 +127,7 @@ def _side(pair: Pair, axis: Axis, text: str) -> Side:
 def _points(pair: Pair) -> list[Point]:
     return [
         Point(
-            mark_style(arm),
+            MarkStyle.of(arm),
             ", ".join(axis.say(spread.mean) for axis in (pair.y, pair.x) if (spread := axis.spread(arm))),
             _reach(pair, pair.x, arm),
             _reach(pair, pair.y, arm),
@@ -139,40 +138,38 @@ def _points(pair: Pair) -> list[Point]:
 
 def _missing(pair: Pair) -> list[Missing]:
     """Arms that ended without a result, and those that have one without a value on an axis."""
-    found = []
-    for arm in pair.found.arms:
+    missing = []
+    for arm in pair.study.arms:
         if arm in pair.arms:
             continue
         if arm.over:
-            found.append(Missing(mark_style(arm), no_result_label(arm)))
+            missing.append(Missing(MarkStyle.of(arm), no_result_label(arm)))
         elif arm.score:
-            lacks = [axis.title(pair.found) for axis in (pair.x, pair.y) if not axis.spread(arm)]
-            found.append(Missing(mark_style(arm), _("%(axes)s not measured", axes=join_names(lacks))))
-    return found
+            lacks = [axis.title(pair.study) for axis in (pair.x, pair.y) if not axis.spread(arm)]
+            missing.append(Missing(MarkStyle.of(arm), _("%(axes)s not measured", axes=join_names(lacks))))
+    return missing
 
 
 def _title(pair: Pair, front: Sequence[StudyArm]) -> str:
     """About the arms on the front; no more than the verdict says."""
     if not pair.comparable:
-        return capitalized(
-            _("%(y)s against %(x)s: not measured under the same conditions, so nothing wins", **pair.words)
-        )
+        return capitalized(_("%(y)s by %(x)s: not measured under the same conditions, so no arm wins", **pair.words))
     if len(pair.arms) < 2:
-        return capitalized(_("%(y)s against %(x)s", **pair.words))
-    if len(front) == 1 and _told_apart(pair, front[0]):
+        return capitalized(_("%(y)s by %(x)s", **pair.words))
+    if len(front) == 1 and _distinguishable(pair, front[0]):
         return capitalized(_("%(arm)s is best on both %(y)s and %(x)s", arm=arm_name(front[0]), **pair.words))
-    arm, score = pair.found.focus, AXES["score"]
+    arm, score = pair.study.focus, AXES["score"]
     cost = pair.x if pair.y is score else pair.y
-    scored = score in (pair.x, pair.y) and cost.is_cost and pair.found.reference in pair.arms
+    scored = score in (pair.x, pair.y) and cost.is_cost and pair.study.reference in pair.arms
     if scored and arm is not None and arm in front:
-        return _trade(pair.found, arm, cost)
+        return _trade(pair.study, arm, cost)
     if score in (pair.x, pair.y):
         return capitalized(_cheapest_of_the_best(pair, cost))
     if len(front) <= MOST_NAMED:
         names = join_names([arm_name(arm) for arm in front])
-        return capitalized(_("no other arm beats %(arms)s on both %(y)s and %(x)s", arms=names, **pair.words))
+        return capitalized(_("%(arms)s: Pareto-optimal in %(y)s and %(x)s", arms=names, **pair.words))
     return _(
-        "%(some)s of %(all)s arms are beaten by no other on both %(y)s and %(x)s",
+        "%(some)s of %(all)s arms are Pareto-optimal in %(y)s and %(x)s",
         some=len(front),
         all=len(pair.arms),
         **pair.words,
@@ -180,79 +177,80 @@ def _title(pair: Pair, front: Sequence[StudyArm]) -> str:
 
 
 def _cheapest_of_the_best(pair: Pair, cost: Axis) -> str:
-    """A front over scores is one of means, which chance has moved: said is what is told apart, and what was paid."""
+    """A front over scores is one of means, which include chance: the sentence names what is distinguishable."""
     best = [
-        (spread.mean, arm) for arm in pair.arms if arm.title in pair.found.best_scores and (spread := cost.spread(arm))
+        (spread.mean, arm) for arm in pair.arms if arm.title in pair.study.best_scores and (spread := cost.spread(arm))
     ]
     if not best or not cost.is_cost:
-        return _("%(y)s against %(x)s", **pair.words)
+        return _("%(y)s by %(x)s", **pair.words)
     paid, arm = min(best, key=lambda one: one[0])
     values = {
         "arm": arm_name(arm),
-        "metric": AXES["score"].title(pair.found),
-        "cost": cost.title(pair.found),
+        "metric": AXES["score"].title(pair.study),
+        "cost": cost.title(pair.study),
         "paid": cost.say(paid),
     }
     if len(best) == 1:
-        return _("%(arm)s is told apart as the best in %(metric)s; its %(cost)s: %(paid)s", **values)
+        return _("%(arm)s has the best %(metric)s, significantly; its %(cost)s: %(paid)s", **values)
     return _(
-        "of the arms not told apart from the best in %(metric)s none has less %(cost)s than %(arm)s: %(paid)s", **values
+        "of the arms indistinguishable from the best in %(metric)s, %(arm)s has the lowest %(cost)s: %(paid)s", **values
     )
 
 
-def _told_apart(pair: Pair, arm: StudyArm) -> bool:
-    """Its score is told apart from all others, as far as a score is looked at: costs are what was measured."""
-    return AXES["score"] not in (pair.x, pair.y) or pair.found.best_scores == {arm.title}
+def _distinguishable(pair: Pair, arm: StudyArm) -> bool:
+    """Its score differs significantly from all others, where a score is on an axis: costs are measured."""
+    return AXES["score"] not in (pair.x, pair.y) or pair.study.best_scores == {arm.title}
 
 
-def _trade(found: StudyComparison, arm: StudyArm, cost: Axis) -> str:
-    """What one gets for what one pays."""
-    own, its = cost.spread(arm), cost.spread(found.reference)
-    assert own is not None and its is not None  # noqa: S101  (the caller styles)
-    cheaper = own.mean < its.mean
+def _trade(study: StudyComparison, arm: StudyArm, cost: Axis) -> str:
+    """What an arm reaches for its cost."""
+    own, theirs = cost.spread(arm), cost.spread(study.reference)
+    assert own is not None and theirs is not None  # noqa: S101  (the caller checks)
+    cheaper = own.mean < theirs.mean
     values = {
         "arm": arm_name(arm),
-        "reference": arm_name(found.reference),
+        "reference": arm_name(study.reference),
         "own": cost.say(own.mean),
-        "its": cost.say(its.mean),
+        "its": cost.say(theirs.mean),
     }
     match arm.verdict_kind:
         case VerdictKind.WITHIN if cheaper:
-            text = _("%(reference)s takes %(its)s for what %(arm)s reaches with %(own)s", **values)
+            text = _("%(reference)s needs %(its)s for what %(arm)s reaches with %(own)s", **values)
         case VerdictKind.BETTER if cheaper:
             text = _("%(arm)s is better with %(own)s than %(reference)s with %(its)s", **values)
         case VerdictKind.WORSE if cheaper:
-            text = _("%(arm)s takes %(own)s instead of %(its)s, and loses %(by)s", by=gap_text(arm), **values)
+            text = _("%(arm)s needs %(own)s instead of %(its)s, and loses %(by)s", by=gap_text(arm), **values)
         case VerdictKind.UNDECIDED | VerdictKind.HINT if cheaper:
             text = _(
-                "%(arm)s takes %(own)s instead of %(its)s; whether it stays within %(margin)s is undecided",
-                margin=margin_text(found),
+                "%(arm)s needs %(own)s instead of %(its)s; whether it stays within %(margin)s is undecided",
+                margin=margin_text(study),
                 **values,
             )
         case _:
-            text = _("%(arm)s takes %(own)s, %(reference)s %(its)s", **values)
+            text = _("%(arm)s needs %(own)s, %(reference)s %(its)s", **values)
     return capitalized(text)
 
 
 def _note(pair: Pair, front: Sequence[StudyArm], data: TradeOff) -> str:
     counts = [arm.score.seeds for arm in pair.arms if arm.score]
-    items = ngettext("%(num)s test item", "%(num)s test items", pair.found.items or 0)
+    items = ngettext("%(num)s test item", "%(num)s test items", pair.study.items or 0)
     runs = _("Mean of %(seeds)s", seeds=seed_range(counts)) if max(counts) > 1 else _("One seed")
     parts = [_("%(runs)s, %(items)s.", runs=runs, items=items), _whiskers(pair)]
     if front:
         names = join_names([arm.title for arm in front])
         if AXES["score"] in (pair.x, pair.y):
             text = _(
-                "Dashed: the front, by the means seen: %(arms)s. Chance is not in it, so it ranks nothing.", arms=names
+                "Dashed: Pareto front of the observed means: %(arms)s. It ignores sampling error, so it ranks nothing.",
+                arms=names,
             )
             parts.append(text)
         else:
-            parts.append(_("Dashed: what no other arm beats on both, by the means: %(arms)s.", arms=names))
+            parts.append(_("Dashed: Pareto front of the means: %(arms)s.", arms=names))
         parts.append(_with_third(pair, front))
     up = _("up") if data.y.higher else _("down")
     parts.append(_("Better: %(up)s and to the %(side)s.", up=up, side=_("right") if data.x.higher else _("left")))
     if data.x.log or data.y.log:
-        parts.append(_("A scale is logarithmic where its values lie more than ten times apart."))
+        parts.append(_("Axes are logarithmic where values differ by more than a factor of ten."))
     return " ".join(part for part in parts if part)
 
 
@@ -260,23 +258,23 @@ def _whiskers(pair: Pair) -> str:
     """What they are; an arm's own interval is not that of its difference."""
     if AXES["score"] not in (pair.x, pair.y):
         return _("Whiskers: smallest to largest seed.")
-    metric = AXES["score"].title(pair.found)
-    text = _("Whiskers: 95 %% interval of the %(metric)s, smallest to largest seed of the rest.", metric=metric)
+    metric = AXES["score"].title(pair.study)
+    text = _("Whiskers: 95 %% interval of %(metric)s; smallest to largest seed for the rest.", metric=metric)
     if len(pair.arms) > 1:
-        text += " " + _("Whether two arms differ is told by the interval of their difference, not by these.")
+        text += " " + _("Whether two arms differ is decided by the interval of their difference, not by these.")
     return text
 
 
 def _with_third(pair: Pair, front: Sequence[StudyArm]) -> str:
-    """Which arms join the front if another axis counts too."""
+    """Which arms join the front with a third axis."""
     third = next(AXES[name] for name in THIRD if AXES[name] not in (pair.x, pair.y))
-    if len(front) == len(pair.arms) or not third.comparable(pair.found) or not all(map(third.spread, pair.arms)):
+    if len(front) == len(pair.arms) or not third.comparable(pair.study) or not all(map(third.spread, pair.arms)):
         return ""
-    joined = [arm.title for arm in pair.unbeaten((pair.x, pair.y, third)) if arm not in front]
-    name = third.title(pair.found)
+    joined = [arm.title for arm in pair.pareto_optimal((pair.x, pair.y, third)) if arm not in front]
+    name = third.title(pair.study)
     if not joined:
-        return _("None joins them when %(third)s counts too.", third=name)
-    return _("On the front also when %(third)s counts too: %(arms)s.", third=name, arms=join_names(joined))
+        return _("With %(third)s as a third axis no other arm joins.", third=name)
+    return _("With %(third)s as a third axis these join: %(arms)s.", third=name, arms=join_names(joined))
 
 
 def _table(pair: Pair, front: Sequence[StudyArm]) -> Table:
@@ -284,13 +282,13 @@ def _table(pair: Pair, front: Sequence[StudyArm]) -> Table:
     for axis in (pair.y, pair.x):
         show = partial(_shown, axis)
         columns += [
-            Column(axis.column, axis.title(pair.found), show),
+            Column(axis.column, axis.title(pair.study), show),
             Column(f"{axis.column}_low", _("from"), show),
             Column(f"{axis.column}_high", _("to"), show),
         ]
-    columns.append(Column("front", _("beaten by none")))
+    columns.append(Column("front", _("Pareto-optimal")))
     rows: list[tuple[Cell, ...]] = []
-    for arm in pair.found.arms:
+    for arm in pair.study.arms:
         ends = [end for axis in (pair.y, pair.x) for end in _ends(axis.spread(arm))]
         rows.append((arm.title, *ends, _("yes") if arm in front else _("no") if front else NOTHING))
     return Table(tuple(columns), tuple(rows))

@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter
 
-from app.web.pages import charts
 from app.web.pages.compare import routes as compare
 from app.web.pages.data import routes as data
 from app.web.pages.deletion import routes as deletion
@@ -37,5 +36,4 @@ ROUTERS: tuple[APIRouter, ...] = (
     arm_routes.router,
     flips.router,
     report.router,
-    charts.router,
 )

@@ -13,12 +13,11 @@ from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.store.tables import RunRow
-from app.web.figures import Figure
-from app.web.figures.break_even import break_even, money
+from app.web.figures.break_even import BreakEven, break_even, money
 from app.web.figures.drawing import render
-from app.web.figures.drawing.break_even import BreakEven
-from app.web.figures.evidence import of_study
-from app.web.figures.prices import PricesForm
+from app.web.figures.figure import Figure
+from app.web.figures.study import StudyData
+from app.web.figures.view import PriceParams
 from tests.factories import FULL, HEAD, LORA, MANY, empty_database, plain, seed_study
 from tests.unit.web.conftest import database_of
 
@@ -33,14 +32,14 @@ def session() -> Iterator[Session]:
 def drawn(session: Session, study: int | None = None, options: dict[str, Any] | None = None, **words: str) -> Figure:
     """The figure of a study made for a test, at some prices."""
     study = study or seed_study(session, **(options or {}))
-    return break_even(of_study(session, Settings(), study).comparison, PricesForm(**words))
+    return break_even(StudyData(session, Settings(), study).comparison, PriceParams(**words))
 
 
 def test_without_prices_bytes_are_held_against_each_other(session: Session) -> None:
     figure = drawn(session)
     # ten adapters and a base: 86.7 + 10 · 0.30 MiB; ten whole models: 867 MiB
     assert plain(figure.title) == (
-        "LoRA r=8 is smaller to keep from 2 tasks on: for 10 tasks 89.6 MiB against 867 MiB of full fine-tuning"
+        "LoRA r=8 is smaller on disk from 2 tasks on: 89.6 MiB for 10 tasks, compared with 867 MiB for full fine-tuning"
     )
     assert [row[-1] for row in figure.table.rows] == [None, 2, 2]
     assert [row[4] for row in figure.table.rows] == [909_000_000, 94_000_000, 90_984_000]
@@ -59,10 +58,10 @@ def test_with_prices_money_is(session: Session) -> None:
     assert costs["full"] == pytest.approx(full)
     assert costs["LoRA r=8"] == pytest.approx(lora)
     assert plain(figure.title) == (
-        f"LoRA r=8 is cheaper from the first task on: for 100 tasks {lora:.2f} EUR against {full:.2f} EUR "
-        "of full fine-tuning"
+        f"LoRA r=8 is cheaper from the first task on: {lora:.2f} EUR for 100 tasks, compared with {full:.2f} EUR "
+        "for full fine-tuning"
     )
-    assert "A device-hour: 3.60 EUR." in plain(figure.note)
+    assert "Price of a device-hour: 3.60 EUR." in plain(figure.note)
     specification = figure.chart(narrow=True).configure(**render.CONFIG).to_dict(validate=True)
     assert "from the first task on" in json.dumps(specification, allow_nan=False)
 
@@ -83,13 +82,13 @@ def test_energy_is_told_where_the_device_counted_it(session: Session) -> None:
     for run in session.scalars(select(RunRow)):
         run.result_json = (run.result_json or {}) | {"energy_joules": 36_000.0}
     figure = drawn(session, 1)
-    assert figure.table.columns[2].heading == "energy a task"
+    assert figure.table.columns[2].heading == "energy per task"
     assert plain(figure.table.shown[0][2]) == "36.0 kJ"
 
 
 def test_energy_is_priced_where_every_arm_has_it(session: Session) -> None:
     study = seed_study(session)
-    assert "Energy was not counted in every arm, so it is not priced." in drawn(session, study, kwh="0.3").note
+    assert "Energy was not measured in every arm, so it is not priced." in drawn(session, study, kwh="0.3").note
     assert "MiB" in drawn(session, study, kwh="0.3").title
     joules = {"full": 3.6e6, "LoRA r=8": 1.8e6, "head only": 0.9e6}
     runs = list(session.scalars(select(RunRow)))
@@ -100,9 +99,10 @@ def test_energy_is_priced_where_every_arm_has_it(session: Session) -> None:
         {"full": 30.0, "LoRA r=8": 15.0, "head only": 7.5}
     )
     assert plain(figure.title) == (
-        "LoRA r=8 is cheaper from the first task on: for 100 tasks 15.00 EUR against 30.00 EUR of full fine-tuning"
+        "LoRA r=8 is cheaper from the first task on: 15.00 EUR for 100 tasks, compared with 30.00 EUR for full "
+        "fine-tuning"
     )
-    assert "A kilowatt-hour: 0.30 EUR; counted is what the device itself drew" in plain(figure.note)
+    assert "Price of a kWh: 0.30 EUR, for the energy of the device alone" in plain(figure.note)
     both = drawn(session, study, kwh="0.3", hour="3.6", tasks="100")
     hours = drawn(session, study, hour="3.6", tasks="100")
     added = [
@@ -111,7 +111,7 @@ def test_energy_is_priced_where_every_arm_has_it(session: Session) -> None:
     assert added == pytest.approx([30.0, 15.0, 7.5])
     runs[0].worker = "cpu-2"
     apart = drawn(session, study, kwh="0.3")
-    assert "Energy was not counted under the same conditions, so it is not priced." in apart.note
+    assert "Energy was not measured under the same conditions, so it is not priced." in apart.note
     assert "MiB" in apart.title
 
 
@@ -162,7 +162,7 @@ def test_a_word_that_is_no_price_is_named_and_the_rest_counts(full: TestClient) 
     assert answer.status_code == 422
     for said in (
         "&#39;cheap&#39; is not an amount",
-        "&#39;0&#39; is no number of tasks",
+        "&#39;0&#39; is not a number of tasks",
         "&#39;doubloons&#39; is too long",
     ):
         assert said in answer.text
@@ -173,13 +173,13 @@ def test_a_word_that_is_no_price_is_named_and_the_rest_counts(full: TestClient) 
 
 
 def test_a_comma_parts_decimals_and_tasks_are_counted_whatever_stands_before_them(full: TestClient) -> None:
-    assert PricesForm(hour="0,125").prices.hour == 0.125
-    assert PricesForm(hour="1,50").prices.hour == 1.5
-    assert PricesForm(hour="12,000,000").prices.hour == 12_000_000
-    assert PricesForm(tasks="0000000012").many == 12
+    assert PriceParams(hour="0,125").prices.hour == 0.125
+    assert PriceParams(hour="1,50").prices.hour == 1.5
+    assert PriceParams(hour="12,000,000").prices.hour == 12_000_000
+    assert PriceParams(tasks="0000000012").many == 12
     for tasks in ("0000000010000000000", "100001", "1" * 200):
-        assert PricesForm(tasks=tasks).errors_of("tasks")
-    assert "for 1 task 87.0 MiB against 86.7 MiB" in plain(full.get("/studies/1?tasks=1").text)
+        assert PriceParams(tasks=tasks).errors_of("tasks")
+    assert "87.0 MiB for 1 task, compared with 86.7 MiB" in plain(full.get("/studies/1?tasks=1").text)
     assert "for 100,000 tasks" in plain(full.get("/studies/1?tasks=100000").text)
 
 

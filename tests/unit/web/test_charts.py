@@ -7,25 +7,38 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from app.domain.errors import NotFound
 from app.domain.failures import FailureCode
 from app.settings import Settings
-from app.web.figures import Figure, drawn, run_figures, study_figures
-from app.web.figures.curve_titles import still_falling
 from app.web.figures.drawing import render
-from app.web.figures.drawing.differences import Differences, Row
-from app.web.figures.drawing.differences import chart as differences_chart
-from app.web.figures.drawing.labels import LINE_HEIGHT, Box, beside, spread, text_width
-from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.placement import LINE_HEIGHT, Box, beside, text_width
 from app.web.figures.drawing.theme import FAMILIES, MarkStyle
-from app.web.figures.drawing.thin import smooth
-from app.web.figures.evidence import of_run as evidence_of_run
-from app.web.figures.evidence import of_study as evidence_of_study
+from app.web.figures.drawing.trade_off import Domain, Reach, Side
+from app.web.figures.figure import Figure, drawn
+from app.web.figures.run import RunData, run_figure, run_figures
+from app.web.figures.study import FIGURES, StudyData, study_figure
+from app.web.figures.verdict import Differences, Row
+from app.web.figures.verdict import chart as differences_chart
+from app.web.figures.view import USUAL
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 SETTINGS = Settings()
-NAMES = {"verdict", "trade-off", "curves", "memory", "time", "break-even", "updates", "matrices", "tuning"}
+NAMES = {"verdict", "trade-off", "curves", "memory", "time", "break-even", "weight-delta", "matrices", "tuning"}
+READS = {
+    "verdict": {"comparison"},
+    "trade-off": {"comparison"},
+    "curves": {"comparison", "steps", "checkpoints"},
+    "memory": {"comparison", "estimates"},
+    "time": {"comparison", "estimates"},
+    "weight-delta": {"comparison", "deltas"},
+    "matrices": {"comparison", "deltas"},
+    "break-even": {"comparison"},
+    "tuning": {"comparison"},
+}
+"""What each figure of a study reads from the store."""
 
 
 @pytest.fixture
@@ -37,7 +50,8 @@ def session() -> Iterator[Session]:
 
 def figures(session: Session, **options: Any) -> dict[str, Figure]:
     """The figures of a study made for a test."""
-    return study_figures(evidence_of_study(session, SETTINGS, seed_study(session, **options)))
+    data = StudyData(session, SETTINGS, seed_study(session, **options))
+    return {name: study_figure(data, USUAL, name) for name in FIGURES}
 
 
 def specification(chart: alt.LayerChart) -> dict[str, Any]:
@@ -62,21 +76,21 @@ def test_every_figure_is_there_in_every_state_and_draws_or_says_why_not(session:
 def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
     found = figures(session, queued=ALL)
     assert {figure.name: figure.empty for figure in found.values()} == {
-        "verdict": "No arm can be held against full yet.",
+        "verdict": "No arm can be compared with full yet.",
         "trade-off": "No run has a result yet.",
         "curves": "No step has been reported yet.",
-        "break-even": "No arm has left a file yet.",
+        "break-even": "No arm has saved a file yet.",
         "memory": "No run has a result yet.",
         "time": "No run has a result yet.",
-        "updates": "No matrix has been looked at yet.",
-        "matrices": "No matrix has been looked at yet.",
-        "tuning": "No rate was looked for.",
+        "weight-delta": "No matrix has been analysed yet.",
+        "matrices": "No matrix has been analysed yet.",
+        "tuning": "No learning rate was tuned.",
     }
 
 
 def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
     titles = {name: plain(figure.title) for name, figure in figures(session).items()}
-    assert titles["trade-off"] == "Full fine-tuning takes 403 MiB for what LoRA r=8 reaches with 150 MiB"
+    assert titles["trade-off"] == "Full fine-tuning needs 403 MiB for what LoRA r=8 reaches with 150 MiB"
     assert titles["memory"] == (
         "LoRA r=8 needs 259 MiB less for gradients and optimizer state; full fine-tuning peaks at 403 MiB"
     )
@@ -93,15 +107,15 @@ def test_every_figure_counts_the_seeds_alike_where_arms_have_unlike_numbers(sess
 def test_an_undecided_arm_is_not_said_to_reach_anything(session: Session) -> None:
     titles = {name: plain(figure.title) for name, figure in figures(session, luck=0.5, seed_sd=0.012).items()}
     assert titles["trade-off"] == (
-        "LoRA r=8 takes 150 MiB instead of 403 MiB; whether it stays within 2 points is undecided"
+        "LoRA r=8 needs 150 MiB instead of 403 MiB; whether it stays within 2 points is undecided"
     )
 
 
 def test_a_second_arm_of_a_family_is_hollow_and_a_third_half_filled() -> None:
     first, second, third = (MarkStyle(f"LoRA {n}", "lora", n).fields for n in range(3))
     assert first["fill"] == first["colour"] != second["fill"]
-    assert not second["half"]
-    assert third["half"] == FAMILIES["lora"].half
+    assert second["shape"] == first["shape"] == FAMILIES["lora"].marker
+    assert (third["shape"], third["fill"]) == (FAMILIES["lora"].half, third["colour"])
     assert len({tuple(MarkStyle("x", "lora", n).dash) for n in range(4)}) == 4
 
 
@@ -112,11 +126,13 @@ def test_the_csv_of_a_curve_holds_every_step(session: Session) -> None:
 
 
 def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session: Session) -> None:
-    study = evidence_of_study(session, SETTINGS, seed_study(session, running=[("full", 0)])).comparison
-    working = run_figures(evidence_of_run(session, SETTINGS, study.runs[0].run_id))
-    ended = run_figures(evidence_of_run(session, SETTINGS, study.runs[1].run_id))
+    study = StudyData(session, SETTINGS, seed_study(session, running=[("full", 0)])).comparison
+    working, ended = (
+        {name: build() for name, build in run_figures(RunData(session, SETTINGS, run.run_id)).items()}
+        for run in study.runs[:2]
+    )
     assert set(working) == {"loss", "memory"}
-    assert set(ended) == {"loss", "memory", "owners", "clocks", "updates", "matrices"}
+    assert set(ended) == {"loss", "memory", "owners", "clocks", "weight-delta", "matrices"}
     assert "now, step 153" in json.dumps(specification(working["loss"].chart()))
     assert plain(ended["clocks"].title) == "1 min 2 s, of which 54 s training"
     for figure in (*working.values(), *ended.values()):
@@ -124,10 +140,9 @@ def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session
 
 
 def test_the_kept_checkpoint_is_named_whatever_else_has_room(session: Session) -> None:
-    study = evidence_of_study(session, SETTINGS, seed_study(session)).comparison
-    text = json.dumps(
-        specification(run_figures(evidence_of_run(session, SETTINGS, study.runs[0].run_id))["loss"].chart(narrow=True))
-    )
+    study = StudyData(session, SETTINGS, seed_study(session)).comparison
+    figure = run_figure(RunData(session, SETTINGS, study.runs[0].run_id), "loss")
+    text = json.dumps(specification(figure.chart(narrow=True)))
     assert "kept: validation 0.37" in text
 
 
@@ -155,7 +170,7 @@ def test_an_arms_name_is_words_whatever_it_looks_like(session: Session) -> None:
 
 def test_a_drawing_of_the_same_numbers_is_made_once(session: Session) -> None:
     study_id = seed_study(session)
-    first, second = (drawn(study_figures(evidence_of_study(session, SETTINGS, study_id))["time"], "") for _ in range(2))
+    first, second = (drawn(study_figure(StudyData(session, SETTINGS, study_id), USUAL, "time"), "") for _ in range(2))
     assert first.wide is second.wide
 
 
@@ -197,20 +212,6 @@ def test_an_interval_without_an_end_stays_within_the_picture() -> None:
     json.dumps(specification(differences_chart(data, 440)), allow_nan=False)
 
 
-def test_labels_that_collide_move_apart_and_keep_their_order() -> None:
-    places = spread([100, 101, 99, 20], gap=16, low=0, high=200)
-    assert places[3] == 20
-    assert places[2] < places[0] < places[1]
-    assert np.allclose(np.diff(sorted(places[:3])), 16)
-    assert np.isclose(np.mean(places[:3]), 100)
-
-
-def test_labels_stay_inside_even_where_there_is_no_room() -> None:
-    places = spread([199, 199, 199, 199], gap=16, low=0, high=40)
-    assert min(places) >= 0
-    assert max(places) <= 40
-
-
 def test_a_name_stands_where_nothing_else_is() -> None:
     wall = Box(0, 0, 200, 95)  # everything above the point is taken
     [place] = beside([(50, 100)], [[(60, 1)]], [wall], Box(0, 0, 200, 200))
@@ -227,51 +228,49 @@ def test_a_wider_text_is_estimated_as_wider() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "options", "within"),
+    ("values", "side", "within"),
     [
-        ([81.2, 89.5], {}, (75, 95)),
-        ([0.5, 0.5], {"at_least": 6.0}, (-5, 6)),
-        ([], {}, (-1, 2)),
-        ([None, float("inf"), 3.0], {}, (2, 4)),
-        ([0.0, 1e9], {"least": 0.0}, (0, 1.2e9)),
+        ([81.2, 89.5], Side("", higher=True, zero=False), (75, 95)),
+        ([0.5, 0.5], Side("", higher=True, zero=False, span=6.0), (-5, 6)),
+        ([], Side("", higher=True, zero=False), (-1, 2)),
+        ([0.0, 1e9], Side("", higher=False, zero=True), (0, 1.2e9)),
+        ([96.0, 99.0], Side("", higher=True, zero=False, least=0.0, most=100.5), (90, 100.5)),
     ],
 )
-def test_a_domain_holds_its_values_and_marks_round_numbers(
-    values: list[float | None], options: dict[str, float], within: tuple[float, float]
-) -> None:
-    domain = Domain.covering(values, **options)
+def test_a_domain_holds_its_values(values: list[float], side: Side, within: tuple[float, float]) -> None:
+    domain = Domain.of(side, [Reach(value, value, value) for value in values])
     assert within[0] <= domain.low < domain.high <= within[1]
-    assert 1 <= len(domain.ticks) <= 8
-    assert all(domain.low <= tick <= domain.high for tick in domain.ticks)
 
 
-def test_a_logarithmic_domain_marks_round_numbers_and_places_values_by_their_ratio() -> None:
-    domain = Domain.logarithmic([1_925, 22_715_141])
-    assert domain.ticks == [1e3, 1e4, 1e5, 1e6, 1e7]
-    assert domain.format == "~s"
+def test_a_logarithmic_domain_places_values_by_their_ratio() -> None:
+    domain = Domain.of(Side("", higher=False, zero=True, log=True), [Reach(1_925, 1_925, 22_715_141)])
     assert domain.low < 1_925 < 22_715_141 < domain.high
-    middle = (domain.low * domain.high) ** 0.5
-    assert domain.pixel(middle, 200) == pytest.approx(100)
-    assert Domain.logarithmic([15, 403]).ticks == [20, 50, 100, 200, 500]
-    assert Domain.logarithmic([0.0084, 90.9]).format == ",.6~g"
+    assert domain.share((domain.low * domain.high) ** 0.5) == pytest.approx(0.5)
 
 
-def test_smoothing_leaves_out_what_is_not_finite() -> None:
-    curve = smooth(np.array([1.0, 1.0, np.inf, 1.0, 1.0]), 3)
-    assert np.allclose(curve, 1.0)
+@pytest.mark.parametrize("name", READS)
+def test_a_figure_reads_only_its_own_inputs(session: Session, name: str) -> None:
+    data = StudyData(session, SETTINGS, seed_study(session))
+    study_figure(data, USUAL, name)
+    assert set(vars(data)) - {"session", "settings", "study_id"} == READS[name]
 
 
-def test_a_loss_that_falls_to_the_end_is_not_called_level() -> None:
-    steps = np.arange(240)
-    assert still_falling(1.5 - 0.004 * steps) is True
-    assert still_falling(1.5 * np.exp(-steps / 20) + 0.1) is False
-    assert still_falling(np.ones(10)) is None
+def test_the_file_of_a_figure_asks_the_database_for_no_steps_but_those_of_a_curve(session: Session) -> None:
+    study = seed_study(session)
+    session.commit()
+    asked: list[str] = []
+    event.listen(session.get_bind(), "before_cursor_execute", lambda *call: asked.append(call[2]))
+
+    def tables(name: str) -> set[str]:
+        asked.clear()
+        study_figure(StudyData(session, SETTINGS, study), USUAL, name)
+        return {table for table in ("step_chunks", "weight_deltas", "estimates") for sql in asked if table in sql}
+
+    assert tables("verdict") == tables("trade-off") == tables("break-even") == set()
+    assert tables("curves") == {"step_chunks"}
+    assert tables("matrices") == {"weight_deltas"}
 
 
-def test_noise_is_no_trend() -> None:
-    chance, steps = np.random.default_rng(1), np.arange(1, 247)
-    law = 1.5 * np.exp(-steps / 60) + 0.12
-    said = [
-        {still_falling(law + chance.gamma(2, 0.04, len(steps)) - 0.08) for _arm in range(3)} for _study in range(200)
-    ]
-    assert sum({True, False} <= of_study for of_study in said) <= 2, "arms of one law are told apart"
+def test_a_chart_that_does_not_exist_is_refused_with_the_choices(session: Session) -> None:
+    with pytest.raises(NotFound, match=r"no chart 'nope'\. Choose from: verdict, trade-off"):
+        study_figure(StudyData(session, SETTINGS, seed_study(session)), USUAL, "nope")

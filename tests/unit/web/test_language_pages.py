@@ -11,9 +11,9 @@ from app.domain.comparison.study import StudyComparison
 from app.domain.tasks import METRICS
 from app.services import studies as study_service
 from app.settings import Settings
-from app.web.figures import Figure, study_figures
-from app.web.figures.evidence import of_study as evidence_of_study
-from app.web.figures.view import ViewParams
+from app.web.figures.figure import Figure
+from app.web.figures.study import FIGURES, StudyData, study_figure
+from app.web.figures.view import USUAL, ViewParams
 from app.web.text.caveats import caveats
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
@@ -42,13 +42,14 @@ def weighed(client: TestClient, study_id: int) -> StudyComparison:
 
 def figures(client: TestClient, study_id: int) -> dict[str, Figure]:
     with database_of(client).reading() as session:
-        return study_figures(evidence_of_study(session, Settings(), study_id))
+        data = StudyData(session, Settings(), study_id)
+        return {name: study_figure(data, USUAL, name) for name in FIGURES}
 
 
 def validation(client: TestClient, study_id: int) -> Figure:
     """A study's curves of validation."""
     with database_of(client).reading() as session:
-        return study_figures(evidence_of_study(session, Settings(), study_id), ViewParams(curve="validation"))["curves"]
+        return study_figure(StudyData(session, Settings(), study_id), ViewParams(curve="validation"), "curves")
 
 
 @pytest.mark.parametrize(("study_id", "title"), [(1, "accuracy"), (CAUSAL, "token accuracy"), (SEQ2SEQ, "ROUGE-L")])
@@ -60,7 +61,7 @@ def test_a_study_speaks_of_its_metric_and_of_no_other(with_language: TestClient,
         text = text.replace(title, "")
     assert [other for other in others if other in text] == []
     drawn = figures(with_language, study_id)
-    assert plain(drawn["trade-off"].label).lower().startswith(f"{title.lower()} against peak memory")
+    assert plain(drawn["trade-off"].label).lower().startswith(f"{title.lower()} by peak memory")
     assert drawn["trade-off"].table.columns[1].heading == title
 
 
@@ -69,11 +70,11 @@ def test_the_curve_of_validation_is_of_the_loss_where_the_metric_needs_generated
 ) -> None:
     by_score, by_loss = (validation(with_language, study_id) for study_id in (CAUSAL, SEQ2SEQ))
     assert by_loss.title == "Validation loss so far"
-    assert by_loss.note.endswith("Text is generated for the test only, so there is no ROUGE-L here.")
+    assert by_loss.note.endswith("Text is generated for the test split only, so there is no ROUGE-L here.")
     assert [c.name for c in by_score.numbers.columns][-2:] == ["score", "loss"]
     assert (by_score.label, by_loss.label) == (
-        "Validation token accuracy by step, a line an arm",
-        "Validation loss by step, a line an arm",
+        "Validation token accuracy by step, one line per arm",
+        "Validation loss by step, one line per arm",
     )
 
 
@@ -111,7 +112,7 @@ def test_steps_that_early_stopping_left_are_told_with_the_arms_and_are_no_condit
     assert "optimizer steps" not in read(with_language, f"/studies/{CAUSAL}")
     assert f"steps until early stopping {' '.join(['205 to 246'] * 4)}" in rows(with_language, f"/studies/{CAUSAL}")
     assert "Optimizer steps 246" in read(with_language, "/studies/1")
-    assert re.search(r": from step \d+ on [12] of 3 seeds\.", plain(figures(with_language, CAUSAL)["curves"].note))
+    assert re.search(r": [12] of 3 seeds from step \d+ on\.", plain(figures(with_language, CAUSAL)["curves"].note))
 
 
 def test_a_run_shows_every_metric_of_its_test_with_what_it_is(with_language: TestClient) -> None:

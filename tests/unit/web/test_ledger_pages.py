@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -13,12 +14,11 @@ from fastapi.testclient import TestClient
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.resources.calibration import EstimateBand
+from app.domain.runs.result import Clocks
 from app.store.queries import runs
-from app.web.figures.costs import phase_bar, train_bar
-from app.web.figures.drawing import legend, render, stacks
-from app.web.figures.drawing.legend import Entry
+from app.web.figures.drawing import render, stacks
 from app.web.figures.drawing.stacks import Stacks
-from app.web.figures.owners import LEDGER, foreseen_sizes, ledger_sizes
+from app.web.figures.resource_parts import LEDGER, estimated_sizes, ledger_sizes, time_bar, train_bar
 from app.web.pages.run.context import RunFailure
 from app.web.text.memory_fit import off
 from tests import foreseen
@@ -27,6 +27,7 @@ from tests.predictions import request
 from tests.unit.web.conftest import database_of
 
 LORA, FAILED, OLD, RUNNING = 2, 25, 26, 16
+CLOCKS = dict.fromkeys(Clocks.model_fields, 0.0) | {"start": 4.0}
 
 
 @pytest.fixture
@@ -45,8 +46,8 @@ def shown(client: TestClient, address: str) -> str:
 
 def test_a_run_shows_who_held_what_measured_beside_predicted(ledgers: TestClient) -> None:
     text = shown(ledgers, f"/runs/{LORA}")
-    assert re.search(r"<figcaption>150 MiB at the peak, predicted 15\d MiB</figcaption>", text)
-    for owner in ("weights", "gradients", "optimizer state", "activations", "temporaries", "other", "device's own"):
+    assert re.search(r"<figcaption>150 MiB at the peak, estimated 15\d MiB</figcaption>", text)
+    for owner in ("weights", "gradients", "optimizer state", "activations", "temporaries", "other", "device overhead"):
         assert owner in text
     assert re.search(r"Predicted 15\d MiB, measured 150 MiB: 0\.\d % too much\.", text)
     assert re.search(r"Train time: predicted \d\d s, measured 28 s: 5\.0 % too much", text)
@@ -70,7 +71,7 @@ def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> 
     assert (sizes["device"], sizes["phase"]) == (7, 5)
     guess = foreseen.prediction(request(method=LoraSpec())).model_copy(update={"ledger": held})
     larger = guess.model_copy(update={"phases": {"train": held.total, "evaluate": held.total + 30}})
-    sizes = dict(zip([css for css, _name in LEDGER], foreseen_sizes(larger, held.total + 50), strict=True))
+    sizes = dict(zip([css for css, _name in LEDGER], estimated_sizes(larger, held.total + 50), strict=True))
     assert (sizes["device"], sizes["phase"]) == (20, 30)
 
 
@@ -81,7 +82,7 @@ def test_a_run_says_how_large_its_file_was_predicted_to_be(ledgers: TestClient) 
 
 def test_a_run_without_a_ledger_shows_what_can_be_computed(ledgers: TestClient) -> None:
     text = shown(ledgers, f"/runs/{OLD}")
-    assert "activations and the rest" in text
+    assert "activations and rest" in text
     assert "remainder" in text
     assert "predicted" not in text.split('aria-label="Cost"')[1].split("</section>")[0]
 
@@ -91,13 +92,13 @@ def test_a_running_run_shows_the_peak_that_is_predicted(ledgers: TestClient) -> 
         run = runs.get(session, RUNNING)
         run.estimate_id = runs.get(session, LORA if run.method_kind == "lora" else 1).estimate_id
     text = shown(ledgers, f"/runs/{RUNNING}")
-    assert re.search(r"<figcaption>Memory \d+ MiB, predicted peak \d+ MiB</figcaption>", text)
+    assert re.search(r"<figcaption>Memory \d+ MiB, estimated peak \d+ MiB</figcaption>", text)
 
 
 def test_a_run_that_had_no_memory_shows_what_it_held_and_the_memory_savings(ledgers: TestClient) -> None:
     text = shown(ledgers, f"/runs/{FAILED}")
     assert "The trainer requested 128 MiB more in the forward pass of step 3, with 16 rows of 14 tokens." in text
-    assert re.search(r"<figcaption>\d+ MiB were held when memory ran out, predicted peak \d+ MiB", text)
+    assert re.search(r"<figcaption>\d+ MiB were allocated when memory ran out, estimated peak \d+ MiB", text)
     assert f'hx-get="/runs/{FAILED}/savings"' in text
     foreseen.answer(database_of(ledgers))
     settled = shown(ledgers, f"/runs/{FAILED}/savings")
@@ -128,9 +129,9 @@ def test_what_was_asked_for_is_read_from_the_workers_sentence() -> None:
 
 def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledgers: TestClient) -> None:
     text = shown(ledgers, "/studies/1").split('id="memory"')[1].split("</section>")[0]
-    for row in ("temporaries", "measured peak", "predicted peak", "error"):
+    for row in ("temporaries", "measured peak", "estimated peak", "error"):
         assert f'<th scope="row">{row}</th>' in text
-    assert "Pale: predicted" in text
+    assert "Pale: estimated" in text
     assert re.search(r"[+−]0\.\d %", text)
     rows = list(csv.DictReader(io.StringIO(ledgers.get("/studies/1/charts/memory.csv").text)))
     assert [row["arm"] for row in rows] == ["full", "LoRA r=8", "head only"]
@@ -141,8 +142,8 @@ def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_
     ledgers: TestClient,
 ) -> None:
     text = shown(ledgers, "/studies/1").split('id="time"')[1].split("</section>")[0]
-    assert "Below a bar: its training as it was predicted, with the band." in text
-    table = text.split("Train time, predicted and measured</caption>")[1].split("</table>")[0]
+    assert "Below a bar: the estimated training, with its band." in text
+    table = text.split("Train time, estimated and measured</caption>")[1].split("</table>")[0]
     rows = [re.sub(r"<[^>]*>", " ", row).split() for row in table.split("<tr>")[2:]]
     assert [" ".join(row) for row in rows] == [
         "full 57 s 46 s to 1 min 9 s 54 s 5.0 % too much from 2 past runs",
@@ -161,15 +162,15 @@ def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_
 
 def test_a_study_without_predictions_shows_its_time_alone(ledgers: TestClient) -> None:
     text = shown(ledgers, "/studies/3").split('id="time"')[1].split("</section>")[0]
-    assert "predicted, with the band" not in text
-    assert "Train time, predicted and measured" not in text
+    assert "estimated training, with its band" not in text
+    assert "Train time, estimated and measured" not in text
     [row, *_] = csv.DictReader(io.StringIO(ledgers.get("/studies/3/charts/time.csv").text))
     assert row["train_seconds"] and row["estimated_train_seconds"] == row["error"] == ""
 
 
 def test_a_predicted_training_begins_where_the_measured_one_does_and_its_band_is_drawn() -> None:
-    measured = phase_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 43.0)
-    guess = train_bar(4.0, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
+    measured = time_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 43.0)
+    guess = train_bar(CLOCKS, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
     assert [(part.colour, part.size) for part in guess.parts] == [("transparent", 4.0), ("var(--p-backward)", 30.0)]
     assert guess.band == (24.0, 49.0)
     drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
@@ -178,42 +179,37 @@ def test_a_predicted_training_begins_where_the_measured_one_does_and_its_band_is
 
 
 def test_a_band_that_reaches_far_beyond_the_bars_is_cut_and_leaves_them_legible() -> None:
-    measured = phase_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 40.0)
-    guess = train_bar(4.0, EstimateBand(value=30.0, low=10.0, high=270.0, runs=0))
+    measured = time_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 40.0)
+    guess = train_bar(CLOCKS, EstimateBand(value=30.0, low=10.0, high=270.0, runs=0))
     drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
     [line] = [row for rows in drawn["datasets"].values() for row in rows if row.get("low") == 14.0]
     assert line["cut"] and line["high"] == 1.25 * measured.end == 1.25 * 43.0
 
 
+def legend(drawn: dict[str, Any]) -> list[str]:
+    """The entries of the legend of parts."""
+    [found] = [layer["encoding"]["fill"]["legend"] for layer in drawn["layer"] if "fill" in layer["encoding"]]
+    return list(found["values"])
+
+
 @pytest.mark.parametrize("width", [556, 356])
 @pytest.mark.parametrize("forward", [0.01, 10.0])
 def test_every_colour_of_a_drawing_is_named_in_it_however_small_its_part(forward: float, width: int) -> None:
-    bar = phase_bar("full", (4.0, forward, 20.0, 5.0, 1.0, 3.0), 43.0)
-    guess = train_bar(4.0, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
+    bar = time_bar("full", (4.0, forward, 20.0, 5.0, 1.0, 3.0), 43.0)
+    guess = train_bar(CLOCKS, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
     drawn = stacks.chart(Stacks((bar, guess), "s"), width).configure(**render.CONFIG).to_dict(validate=True)
-    names = [row["text"] for rows in drawn["datasets"].values() for row in rows if "text" in row]
-    rest = "set-up, batches, evaluate, save, audit, weight updates"
-    assert names == ["forward", "backward", "optimizer", rest]
+    assert legend(drawn) == ["forward", "backward", "optimizer", "everything else"]
 
 
 def test_what_no_bar_has_is_not_in_the_legend() -> None:
-    bar = phase_bar("full", (4.0, 0.0, 20.0, 5.0, 0.0, 0.0), 29.0)
+    bar = time_bar("full", (4.0, 0.0, 20.0, 5.0, 0.0, 0.0), 29.0)
     drawn = stacks.chart(Stacks((bar,), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
-    names = [row["text"] for rows in drawn["datasets"].values() for row in rows if "text" in row]
-    assert names == ["set-up", "backward", "optimizer"]
-
-
-def test_a_legend_goes_on_in_another_line_and_cuts_a_name_that_no_line_holds() -> None:
-    found = legend.places([Entry("#111", "forward"), Entry("#222", "backward"), Entry("#333", "x" * 200)], 130)
-    assert [place.line for place in found] == [0, 1, 2]
-    assert [place.x for place in found] == [0, 0, 0]
-    assert found[2].entry.name.endswith("…")
-    assert legend.height(found) == 3 * legend.LINE
+    assert legend(drawn) == ["backward", "optimizer", "everything else"]
 
 
 def test_a_study_without_ledgers_keeps_the_old_split(ledgers: TestClient) -> None:
     text = shown(ledgers, "/studies/3").split('id="memory"')[1].split("</section>")[0]
-    assert "activations and the rest" in text
+    assert "activations and rest" in text
     assert "temporaries" not in text
 
 

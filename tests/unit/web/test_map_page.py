@@ -17,7 +17,7 @@ from app.services.resources import memory_maps
 from app.settings import Settings
 from app.store.tables import EstimateRow, WorkerRow
 from app.web.figures.drawing import render
-from app.web.figures.memory_maps import map_figures
+from app.web.figures.memory_map import map_figures
 from app.web.pages.models.map_form import MapForm
 from app.web.text.memory_maps import saving, title
 from tests import foreseen
@@ -97,7 +97,7 @@ def test_the_number_format_is_chosen_in_the_address_and_said_wherever_the_number
         assert f"What fits on H200, 141.0 GiB, in {name}" in text
         assert f'<option value="{bf16}" selected>' in text
         assert f"on H200 in {name} throughout" in text
-        assert f"Predicted peak of LoRA r=8 in {name} by length and batch" in text
+        assert f"Estimated peak memory of LoRA r=8 in {name} by length and batch size" in text
         [address] = set(re.findall(rf'href="({MAP}/lora\.csv\?[^"]*)"', text))
         assert (f"bf16={bf16}" in address) is bool(bf16)
         rows = list(csv.DictReader(io.StringIO(small.get(address).text)))
@@ -113,11 +113,11 @@ def test_a_device_without_bfloat16_computes_in_float32_unless_one_wants_it(small
     assert "in float32" in settled(small, device="T4")
     text = settled(small, device="T4", bf16="true")
     assert "What fits on T4, 16.0 GiB, in bfloat16" in text
-    assert "T4 has no bfloat16 arithmetic of its own" in text
+    assert "T4 has no native bfloat16 arithmetic" in text
 
 
 def test_a_map_says_what_its_bands_rest_on(small: TestClient) -> None:
-    assert "What the device adds, and the band: assumed." in settled(small)
+    assert "Device overhead and band: assumed." in settled(small)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from app.domain.comparison.study import StudyComparison
 from app.domain.failures import FailureCode
 from app.settings import Settings
 from app.store.tables import RunRow
-from app.web.figures import Figure
 from app.web.figures.axes import AXES, known
 from app.web.figures.drawing import render
-from app.web.figures.drawing.labels import clipped, text_width
+from app.web.figures.drawing.placement import clipped, text_width
 from app.web.figures.drawing.trade_off import TradeOff
-from app.web.figures.evidence import of_study
+from app.web.figures.figure import Figure
+from app.web.figures.study import StudyData
 from app.web.figures.trade_off import trade_off
 from app.web.figures.view import ViewParams
 from tests.factories import FULL, LORA, MANY, empty_database, plain, seed_study
@@ -35,7 +35,7 @@ def session() -> Iterator[Session]:
 
 def weighed(session: Session, **options: Any) -> StudyComparison:
     """A study made for a test."""
-    return of_study(session, Settings(), seed_study(session, **options)).comparison
+    return StudyData(session, Settings(), seed_study(session, **options)).comparison
 
 
 def drawn(found: StudyComparison, x: str = "memory", y: str = "score") -> tuple[Figure, TradeOff]:
@@ -95,9 +95,9 @@ def test_best_on_both_is_said_of_a_score_only_where_it_is_told_apart(session: Se
         found = weighed(session, arms=(FULL, LORA), **options)
         said[name] = [plain(drawn(found, *axes)[0].title) for axes in (("memory", "score"), ("memory", "time"))]
     assert [title for title, _costs in said.values()] == [
-        "LoRA r=8 takes 150 MiB instead of 403 MiB; whether it stays within 1 point is undecided",
-        "Full fine-tuning takes 403 MiB for what LoRA r=8 reaches with 150 MiB",
-        "LoRA r=8 takes 150 MiB instead of 403 MiB; whether it stays within 2 points is undecided",
+        "LoRA r=8 needs 150 MiB instead of 403 MiB; whether it stays within 1 point is undecided",
+        "Full fine-tuning needs 403 MiB for what LoRA r=8 reaches with 150 MiB",
+        "LoRA r=8 needs 150 MiB instead of 403 MiB; whether it stays within 2 points is undecided",
         "LoRA r=8 is best on both accuracy and peak memory",
     ]
     assert {costs for _title, costs in said.values()} == {"LoRA r=8 is best on both train time and peak memory"}
@@ -112,12 +112,12 @@ def test_a_front_of_means_that_chance_may_have_moved_is_called_no_more_than_that
         drawn(weighed(session, failed=failed, luck=0.01, seed_sd=0.0003), "memory", "score")[0],
     ]
     assert [plain(figure.title) for figure in figures] == [
-        "Of the arms not told apart from the best in accuracy none has less peak memory than LoRA r=8: 150 MiB",
-        "LoRA r=8 is told apart as the best in accuracy; its peak memory: 150 MiB",
+        "Of the arms indistinguishable from the best in accuracy, LoRA r=8 has the lowest peak memory: 150 MiB",
+        "LoRA r=8 has the best accuracy, significantly; its peak memory: 150 MiB",
     ]
     for figure in figures:
-        assert "Dashed: the front, by the means seen: " in figure.note
-        assert "Chance is not in it, so it ranks nothing." in figure.note
+        assert "Dashed: Pareto front of the observed means: " in figure.note
+        assert "It ignores sampling error, so it ranks nothing." in figure.note
     costs = drawn(weighed(session), "memory", "time")[0]
     assert "ranks nothing" not in costs.note  # seconds and bytes are what was measured
 
@@ -139,7 +139,7 @@ def test_whiskers_are_the_interval_of_the_metric_and_the_range_of_the_seeds(sess
         run.result_json = run.result_json | {
             "memory": run.result_json["memory"] | {"peak_bytes": 2**20 * (400 + run.seed)}
         }
-    again = of_study(session, Settings(), 1).comparison
+    again = StudyData(session, Settings(), 1).comparison
     _figure, data = drawn(again)
     full, score = data.points[0], again.arms[0].score
     assert (full.x.low, full.x.at, full.x.high) == (400, 401, 402)
@@ -170,7 +170,7 @@ def test_an_arm_without_a_value_on_an_axis_is_named_too(session: Session) -> Non
     weighed(session)
     for run in session.scalars(select(RunRow).where(RunRow.arm != "full")):
         run.result_json = run.result_json | {"energy_joules": 5000.0 + run.seed}
-    figure, data = drawn(of_study(session, Settings(), 1).comparison, "energy")
+    figure, data = drawn(StudyData(session, Settings(), 1).comparison, "energy")
     assert [(arm.style.name, arm.why) for arm in data.missing] == [("full", "energy not measured")]
     assert "5001 J" in plain(data.points[0].note).replace(",", "")
     assert not figure.empty
@@ -181,9 +181,9 @@ def test_where_times_do_not_compare_nothing_wins(session: Session) -> None:
     run = session.scalars(select(RunRow).where(RunRow.arm == "full")).first()
     assert run is not None
     run.worker = "cpu-2"
-    figure, data = drawn(of_study(session, Settings(), 1).comparison, "time")
+    figure, data = drawn(StudyData(session, Settings(), 1).comparison, "time")
     assert data.front == ()
-    assert figure.title == "Accuracy against train time: not measured under the same conditions, so nothing wins"
+    assert figure.title == "Accuracy by train time: not measured under the same conditions, so no arm wins"
     assert "Dashed" not in figure.note
     assert drawn(found, "memory")[1].front != ()
 
@@ -195,9 +195,9 @@ def test_what_a_third_axis_adds_to_the_front_is_said(session: Session) -> None:
         clocks = {name: value / 2 for name, value in run.result_json["clocks"].items()}
         memory = run.result_json["memory"] | {"peak_bytes": 200 * 2**20}
         run.result_json = run.result_json | {"clocks": clocks, "memory": memory}
-    figure, _data = drawn(of_study(session, Settings(), 1).comparison)
-    assert "by the means seen: full and LoRA r=8." in figure.note
-    assert "On the front also when train time counts too: LoRA r=64." in figure.note
+    figure, _data = drawn(StudyData(session, Settings(), 1).comparison)
+    assert "Pareto front of the observed means: full and LoRA r=8." in figure.note
+    assert "With train time as a third axis these join: LoRA r=64." in figure.note
 
 
 def test_a_long_name_is_clipped_and_its_reason_is_not() -> None:

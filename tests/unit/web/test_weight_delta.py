@@ -13,9 +13,8 @@ from app.domain.methods import SPECS
 from app.domain.models.weight_delta import UNCHANGED, WeightDeltas
 from app.settings import Settings
 from app.store.queries import weight_deltas
-from app.web.figures import study_figures
 from app.web.figures.drawing import render
-from app.web.figures.evidence import of_study
+from app.web.figures.study import StudyData, study_figure
 from app.web.figures.view import ViewParams
 from app.web.text import weight_delta as words
 from tests.factories import plain
@@ -57,16 +56,16 @@ def test_a_study_says_how_many_directions_each_update_uses_and_how_many_the_matr
 
 
 def test_its_curves_are_of_one_seed_and_end_at_the_whole(full: TestClient) -> None:
-    rows = table(full, "/studies/1/charts/updates.csv")
-    assert {row["of"] for row in rows} == {"full", "LoRA r=8", "W itself"}
-    for name, last in (("full", 384), ("LoRA r=8", 384), ("W itself", 384)):
+    rows = table(full, "/studies/1/charts/weight-delta.csv")
+    assert {row["of"] for row in rows} == {"full", "LoRA r=8", "W"}
+    for name, last in (("full", 384), ("LoRA r=8", 384), ("W", 384)):
         curve = [row for row in rows if row["of"] == name]
         means = [float(row["energy_median"]) for row in curve]
         assert means == sorted(means)
         assert (int(curve[-1]["rank"]), means[-1]) == (last if name != "LoRA r=8" else 8, pytest.approx(1))
         for mean, row in zip(means, curve, strict=True):
             assert float(row["energy_low"]) - 1e-9 <= mean <= float(row["energy_high"]) + 1e-9
-    assert "seed 0; a tenth of the matrices lie above the band" in shown(full, "/studies/1")
+    assert "seed 0. Bands: 10th to 90th percentile." in shown(full, "/studies/1")
 
 
 def test_the_map_shows_the_number_and_the_arm_that_the_address_asks_for(full: TestClient) -> None:
@@ -84,13 +83,13 @@ def test_the_map_shows_the_number_and_the_arm_that_the_address_asks_for(full: Te
 
 def test_its_drawings_are_whole_at_both_widths(full: TestClient) -> None:
     with database_of(full).reading() as session:
-        evidence = of_study(session, Settings(), 1)
-    for measure in words.MEASURES:
-        found = study_figures(evidence, ViewParams(matrices=measure))
-        for figure in (found["updates"], found["matrices"]):
-            for narrow in (False, True):
-                drawn = figure.chart(narrow=narrow).configure(**render.CONFIG).to_dict(validate=True)
-                assert "NaN" not in json.dumps(drawn, allow_nan=False)
+        data = StudyData(session, Settings(), 1)
+        views = [ViewParams(matrices=measure) for measure in words.MEASURES]
+        figures = [study_figure(data, view, name) for view in views for name in ("weight-delta", "matrices")]
+    for figure in figures:
+        for narrow in (False, True):
+            drawn = figure.chart(narrow=narrow).configure(**render.CONFIG).to_dict(validate=True)
+            assert "NaN" not in json.dumps(drawn, allow_nan=False)
 
 
 def test_its_file_has_every_matrix_of_every_arm_with_every_number(full: TestClient) -> None:
@@ -125,7 +124,7 @@ def test_a_study_whose_runs_were_not_looked_at_says_so_and_draws_nothing(full: T
     text = shown(full, "/studies/1")
     assert text.count("Not looked at: the run is older than the analysis") == 3
     assert "<figure" not in text
-    assert full.get("/studies/1/charts/updates.svg").status_code == 404
+    assert full.get("/studies/1/charts/weight-delta.svg").status_code == 404
 
 
 def test_a_run_shows_every_matrix_in_numbers(full: TestClient) -> None:
@@ -155,7 +154,7 @@ def test_the_api_gives_the_same_numbers_or_the_reason(full: TestClient) -> None:
     assert (probe["unchanged"], probe["reason"], probe["matrices"]) == ("head", UNCHANGED["head"], [])
     missing = full.get("/api/v1/runs/16/weight-deltas")
     assert missing.status_code == 404
-    assert "run 16 has no analysis of its weight updates" in missing.json()["detail"]
+    assert "Run 16 has no analysis of its weight updates" in missing.json()["detail"]
     assert full.get("/api/v1/runs/99999/weight-deltas").status_code == 404
 
 

@@ -10,7 +10,7 @@ from app.settings import ROOT, Settings
 from app.store.tables import RunRow
 from app.web.figures import axes
 from app.web.figures.drawing import render
-from app.web.figures.evidence import of_study
+from app.web.figures.study import StudyData
 from app.web.figures.trade_off import trade_off
 from app.web.figures.view import ViewParams
 from tests.factories import empty_database, plain, seed_study
@@ -21,14 +21,14 @@ def test_the_row_of_the_worked_axis_is_offered_and_drawn(monkeypatch: pytest.Mon
     monkeypatch.setitem(axes.AXES, "reserved", eval(f"{{{row}}}", vars(axes))["reserved"])
     with empty_database() as session:
         study = seed_study(session)
-        assert "reserved" not in axes.known(of_study(session, Settings(), study).comparison)
+        assert "reserved" not in axes.known(StudyData(session, Settings(), study).comparison)
         for run in session.scalars(select(RunRow)):
             result = run.result_json or {}
             memory = result["memory"] | {"reserved_bytes": 2 * result["memory"]["peak_bytes"]}
             run.result_json = result | {"memory": memory}
-        found = of_study(session, Settings(), study).comparison
+        found = StudyData(session, Settings(), study).comparison
     assert "reserved" in axes.known(found)
     figure = trade_off(found, ViewParams(x="reserved"))
-    assert plain(figure.title) == "Full fine-tuning takes 806 MiB for what LoRA r=8 reaches with 300 MiB"
+    assert plain(figure.title) == "Full fine-tuning needs 806 MiB for what LoRA r=8 reaches with 300 MiB"
     assert "reserved_bytes" in [column.name for column in figure.table.columns]
     assert "Reserved memory, MiB" in json.dumps(figure.chart().configure(**render.CONFIG).to_dict(validate=True))

@@ -1,1 +1,1 @@
-"""Figures: pure functions from data to Altair charts, and from charts to SVG and PNG."""
+"""What figures draw with: the theme, the renderer, and the charts that several figures share."""

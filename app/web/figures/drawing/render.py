@@ -1,6 +1,6 @@
 """From a chart to what a browser shows: inline SVG that follows the page's theme, stand-alone SVG, PNG.
 
-An inline drawing takes 20 to 60 ms, so drawings are kept, under a hash of everything that decides them: a page with
+An inline drawing takes 20 to 60 ms, so drawings are cached under a hash of everything that decides them: a page with
 seven figures at two widths is drawn once for as long as its numbers stay the same.
 """
 
@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Literal
 
+import numpy as np
 import vl_convert
 
 from app.settings import ROOT
@@ -29,7 +31,7 @@ KEPT = 256
 
 
 class Drawings:
-    """The drawings made last, by content."""
+    """A cache of drawings, by content; the least recently used goes first."""
 
     def __init__(self, most: int = KEPT) -> None:
         self.most = most
@@ -52,9 +54,9 @@ class Drawings:
 
 @cache
 def warm() -> None:
-    """Have the renderer ready before a page with figures asks for it: its first drawing in a process takes a second.
+    """Start the renderer before a page with figures needs it: its first drawing in a process takes a second.
 
-    And 58 MiB, so it is done once somebody looks at the list that leads to such pages, not when a server starts.
+    And 58 MiB, so it happens with the first view of the list that leads to such pages, not when a server starts.
     """
 
     def draw() -> None:
@@ -65,8 +67,28 @@ def warm() -> None:
 
 
 def content_hash(*parts: object) -> str:
-    """A name for plain values (numbers, strings, tuples, frozen dataclasses of them): equal just when they are."""
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+    """A name for values (numbers, text, arrays, tuples and frozen dataclasses of them): equal just when they are."""
+    digest = hashlib.blake2b(digest_size=16)
+    for piece in _pieces(parts):
+        digest.update(piece)
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _pieces(value: object) -> Iterator[bytes]:
+    if isinstance(value, np.ndarray):
+        yield f"{value.dtype}{value.shape}".encode()
+        yield value.tobytes()
+    elif is_dataclass(value):
+        yield type(value).__name__.encode()
+        for field in fields(value):
+            yield from _pieces(getattr(value, field.name))
+    elif isinstance(value, tuple | list):
+        yield f"{len(value)}".encode()
+        for one in value:
+            yield from _pieces(one)
+    else:
+        yield repr(value).encode()
 
 
 def svg(chart: alt.LayerChart, label: str, name: str) -> str:

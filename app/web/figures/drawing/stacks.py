@@ -1,31 +1,31 @@
-"""Horizontal stacks: memory by owner, time by phase. One row an arm (or a kind), below a legend of the parts."""
+"""Horizontal stacks: memory by owner, time by phase. One bar an arm (or a kind), below a legend of the parts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.web.figures.drawing import grammar as alt
-from app.web.figures.drawing import legend
-from app.web.figures.drawing.labels import widest
-from app.web.figures.drawing.legend import Entry
-from app.web.figures.drawing.scales import Domain
-from app.web.figures.drawing.theme import INK, MUTED, NAME, SURFACE, Paper, at_x, own_colour, values
+from app.web.figures.drawing.theme import INK, MUTED, NAME, SURFACE, WIDE_FROM, frame, named_axis, number_axis, values
 
 BAR, PALE_BAR = 26, 18
 APART, CLOSE, EDGE = 18, 4, 9
-"""Between a bar and the next, between a measured bar and the predicted one below it, and around all of them."""
+"""Between a bar and the next, between a measured bar and the estimated one below it, and around all of them."""
 PALE = 0.55
-"""Opacity of what was predicted."""
+"""Opacity of what was estimated."""
 CAP = 5
 """Half the stroke across the end of a band."""
 FARTHEST = 1.25
-"""So many times the longest bar a band is drawn."""
+"""A band is drawn up to so many times the longest bar."""
+TOTAL, NAMES = 80, 100
+"""Pixels that are kept for the total at the end of the longest bar, and taken by the bars' names."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a bar, in the axis's unit."""
+    """A stretch of a bar, in the axis's unit. Without a name it has no entry in the legend."""
 
     name: str
     colour: str
@@ -41,9 +41,9 @@ class Bar:
     total: float
     label: str
     pale: bool = False
-    """Predicted: paler and thinner, right below the bar that was measured."""
+    """Estimated: paler and thinner, right below the bar that was measured."""
     band: tuple[float, float] | None = None
-    """From where to where the total may lie, where it was predicted."""
+    """From where to where the total may lie, where it was estimated."""
 
     @property
     def end(self) -> float:
@@ -60,32 +60,26 @@ class Stacks:
 
 
 def chart(data: Stacks, width: int) -> alt.LayerChart:
-    """Stacks with the total at their end, and a tick at the total where the parts do not reach it just so."""
-    most = _reach(data.bars)
-    total_width = widest([bar.label for bar in data.bars], bold=True) + 10
-    named = legend.places(_entries(data.bars), width)
-    paper = Paper(
+    """Stacks with the total at their end, and the band of what was estimated."""
+    bars = data.bars
+    middles = [(top + bottom) / 2 for top, bottom in _places(bars)]
+    names = [bar.name for bar in bars]
+    colours = [MUTED if bar.pale else INK for bar in bars]
+    axis = named_axis(
+        names,
+        middles,
+        title=None,
+        labelFontSize=NAME,
+        labelLimit=150 if width > WIDE_FROM else 100,
+        labelColor=alt.ExprRef(f"{json.dumps(colours)}[indexof({json.dumps(middles)}, datum.value)]"),
+    )
+    return frame(
+        _bars(data, axis, width),
+        *_bands(data, width),
+        _totals(data, middles, width),
         width=width,
-        height=_height(data.bars),
-        left=widest([bar.name for bar in data.bars], NAME, most=150 if width > 420 else 100) + 12,
-        right=12,
-        top=legend.height(named),
-        bottom=46,
+        height=_height(bars),
     )
-    room = most * paper.plot / max(paper.plot - total_width, 40)
-    x = Domain.covering([0.0, room], ticks=5, air=0.0, least=0.0)
-    return paper.draw(
-        _bars(data, x),
-        *_bands(data, x),
-        _totals(data, x),
-        _names(data, paper),
-        *legend.layers(named, paper),
-    )
-
-
-def _reach(bars: Sequence[Bar]) -> float:
-    """Where the drawing ends: at the longest bar, or at the longest band that goes not far beyond it."""
-    return max((_tip(bar, bars) for bar in bars), default=1.0) or 1.0
 
 
 def _tip(bar: Bar, bars: Sequence[Bar]) -> float:
@@ -96,113 +90,105 @@ def _tip(bar: Bar, bars: Sequence[Bar]) -> float:
 
 def _places(bars: Sequence[Bar]) -> list[tuple[int, int]]:
     """Top and bottom of each bar."""
-    found: list[tuple[int, int]] = []
+    places: list[tuple[int, int]] = []
     for bar in bars:
-        top = found[-1][1] + (CLOSE if bar.pale else APART) if found else EDGE
-        found.append((top, top + (PALE_BAR if bar.pale else BAR)))
-    return found
+        top = places[-1][1] + (CLOSE if bar.pale else APART) if places else EDGE
+        places.append((top, top + (PALE_BAR if bar.pale else BAR)))
+    return places
 
 
 def _height(bars: Sequence[Bar]) -> int:
     return (_places(bars)[-1][1] if bars else EDGE + BAR) + EDGE
 
 
-def _y(bars: Sequence[Bar]) -> alt.Scale:
-    return alt.Scale(domain=[_height(bars), 0], nice=False, zero=False)
+def _x(field: str, data: Stacks, width: int, axis: alt.Axis | None = None) -> alt.X:
+    """From zero to where the total of the longest bar ends."""
+    longest = max((_tip(bar, data.bars) for bar in data.bars), default=1.0) or 1.0
+    end = longest * (1 + TOTAL / (width - NAMES - TOTAL))
+    scale = alt.Scale(domain=[0, end], nice=False)
+    return alt.X(f"{field}:Q", scale=scale, axis=axis) if axis else alt.X(f"{field}:Q", scale=scale)
 
 
-def _bars(data: Stacks, x: Domain) -> alt.Chart:
+def _y(field: str, data: Stacks, axis: alt.Axis | None = None) -> alt.Y:
+    """Pixels from the top."""
+    scale = alt.Scale(domain=[_height(data.bars), 0], nice=False, zero=False)
+    return alt.Y(f"{field}:Q", scale=scale, axis=axis) if axis else alt.Y(f"{field}:Q", scale=scale)
+
+
+def _bars(data: Stacks, axis: alt.Axis, width: int) -> alt.Chart:
     rows: list[dict[str, object]] = []
+    entries: dict[str, str] = {}
     for bar, (top, bottom) in zip(data.bars, _places(data.bars), strict=True):
-        at = 0.0
+        start = 0.0
         for part in bar.parts:
-            if part.size > 0:
-                rows.append(
-                    {
-                        "from": at,
-                        "to": at + part.size,
-                        "top": top,
-                        "bottom": bottom,
-                        "colour": part.colour,
-                        "opacity": PALE if bar.pale else 1.0,
-                    }
-                )
-            at += part.size
-    found: alt.Chart = (
+            if part.size > 0 and part.colour != "transparent":
+                entries.setdefault(part.name, part.colour)
+                opacity = PALE if bar.pale else 1.0
+                place: dict[str, object] = {"from": start, "to": start + part.size, "top": top, "bottom": bottom}
+                rows.append(place | {"part": part.name, "opacity": opacity})
+            start += part.size
+    named = sorted(filter(None, entries), key=lambda name: _times(name, data.bars) > 1)
+    look: dict[str, Any] = {"symbolType": "square", "symbolStrokeWidth": 0, "symbolOpacity": 1}
+    columns = 4 if width > WIDE_FROM else 2
+    legend = alt.Legend(orient="top", title=None, columns=columns, values=named, **look) if named else None
+    bars: alt.Chart = (
         values(rows)
         .mark_rect(stroke=SURFACE, strokeWidth=1.2)
         .encode(
-            x=alt.X("from:Q", scale=x.scale(), axis=x.axis(title=data.axis)),
+            x=_x("from", data, width, number_axis(data.axis)),
             x2=alt.X2("to:Q"),
-            y=alt.Y("top:Q", scale=_y(data.bars), axis=None),
+            y=_y("top", data, axis),
             y2=alt.Y2("bottom:Q"),
-            color=own_colour(),
+            fill=alt.Fill(
+                "part:N",
+                scale=alt.Scale(domain=list(entries), range=list(entries.values())),
+                legend=legend,
+            ),
             opacity=alt.Opacity("opacity:Q", scale=None, legend=None),
         )
     )
-    return found
+    return bars
 
 
-def _bands(data: Stacks, x: Domain) -> list[alt.Chart]:
+def _times(name: str, bars: Sequence[Bar]) -> int:
+    """How often a name occurs in a bar: one that sums several parts comes last in the legend."""
+    return max(sum(part.name == name for part in bar.parts) for bar in bars)
+
+
+def _bands(data: Stacks, width: int) -> list[alt.Chart]:
     """A line along each band with a stroke across its ends; an arrow where it goes on beyond the drawing."""
+    bars = data.bars
     rows: list[dict[str, object]] = []
-    for bar, (top, bottom) in zip(data.bars, _places(data.bars), strict=True):
+    for bar, (top, bottom) in zip(bars, _places(bars), strict=True):
         if bar.band is not None:
-            tip, middle = _tip(bar, data.bars), (top + bottom) / 2
-            ends: dict[str, object] = {
-                "low": min(bar.band[0], tip),
-                "high": min(bar.band[1], tip),
-                "cut": bar.band[1] > tip,
-            }
+            tip, middle = _tip(bar, bars), (top + bottom) / 2
+            low, high = (min(end, tip) for end in bar.band)
+            ends: dict[str, object] = {"low": low, "high": high, "cut": bar.band[1] > tip}
             rows.append(ends | {"y": middle, "top": middle - CAP, "bottom": middle + CAP})
     if not rows:
         return []
-    low, high = (alt.X(f"{end}:Q", scale=x.scale()) for end in ("low", "high"))
-    y, across = (alt.Y(f"{name}:Q", scale=_y(data.bars), axis=None) for name in ("y", "top"))
     whole, cut = ([row for row in rows if row["cut"] is beyond] for beyond in (False, True))
+    y, across = _y("y", data), _y("top", data)
+    low_x, high_x = _x("low", data, width), _x("high", data, width)
     return [
-        _stroke(rows).encode(x=low, x2=alt.X2("high:Q"), y=y),
-        _stroke(rows).encode(x=low, y=across, y2=alt.Y2("bottom:Q")),
-        _stroke(whole).encode(x=high, y=across, y2=alt.Y2("bottom:Q")),
-        values(cut).mark_point(shape="triangle-right", size=40, filled=True, opacity=1, color=INK).encode(x=high, y=y),
+        _stroke(rows).encode(x=low_x, x2=alt.X2("high:Q"), y=y),
+        _stroke(rows).encode(x=low_x, y=across, y2=alt.Y2("bottom:Q")),
+        _stroke(whole).encode(x=high_x, y=across, y2=alt.Y2("bottom:Q")),
+        values(cut)
+        .mark_point(shape="triangle-right", size=40, filled=True, opacity=1, color=INK)
+        .encode(x=high_x, y=y),
     ]
 
 
 def _stroke(rows: Sequence[dict[str, object]]) -> alt.Chart:
-    found: alt.Chart = values(rows).mark_rule(color=INK, strokeWidth=1.5)
-    return found
+    stroke: alt.Chart = values(rows).mark_rule(color=INK, strokeWidth=1.5)
+    return stroke
 
 
-def _totals(data: Stacks, x: Domain) -> alt.Chart:
+def _totals(data: Stacks, middles: Sequence[float], width: int) -> alt.Chart:
     rows = [
-        {"end": _tip(bar, data.bars), "y": (top + bottom) / 2, "label": bar.label}
-        for bar, (top, bottom) in zip(data.bars, _places(data.bars), strict=True)
+        {"end": _tip(bar, data.bars), "y": y, "label": bar.label} for bar, y in zip(data.bars, middles, strict=True)
     ]
     text = values(rows).mark_text(align="left", dx=7, fontWeight="bold", fontSize=NAME, color=INK)
-    y = alt.Y("y:Q", scale=_y(data.bars), axis=None)
-    found: alt.Chart = text.encode(x=alt.X("end:Q", scale=x.scale()), y=y, text=alt.Text("label:N"))
-    return found
-
-
-def _names(data: Stacks, paper: Paper) -> alt.Chart:
-    rows = [
-        {"y": (top + bottom) / 2, "name": bar.name, "colour": MUTED if bar.pale else INK}
-        for bar, (top, bottom) in zip(data.bars, _places(data.bars), strict=True)
-    ]
-    text = values(rows).mark_text(align="right", dx=-10, fontSize=NAME, limit=paper.left - 12)
-    y = alt.Y("y:Q", scale=_y(data.bars), axis=None)
-    found: alt.Chart = text.encode(x=at_x(0), y=y, text=alt.Text("name:N"), color=own_colour())
-    return found
-
-
-def _entries(bars: Sequence[Bar]) -> list[Entry]:
-    """What stands for what: every colour that is seen, with the names of all parts that have it; what has several of
-    them comes last."""
-    named: dict[str, list[str]] = {}
-    for bar in sorted(bars, key=lambda bar: bar.pale):  # a predicted part has the colour of the measured one
-        new = [part for part in bar.parts if part.size > 0 and part.name and (not bar.pale or part.colour not in named)]
-        for part in new:
-            names = named.setdefault(part.colour, [])
-            names += [part.name] if part.name not in names else []
-    ordered = sorted(named.items(), key=lambda pair: len(pair[1]) > 1)
-    return [Entry(colour, ", ".join(names)) for colour, names in ordered]
+    totals: alt.Chart = text.encode(x=_x("end", data, width), y=_y("y", data), text=alt.Text("label:N"))
+    return totals

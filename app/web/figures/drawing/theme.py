@@ -1,6 +1,6 @@
-"""The look of the charts: tokens for colours, a marker and a dash for each arm, and the paper that a chart is drawn on.
+"""How charts look: colour tokens, each arm's mark, and the frame that every chart is drawn in.
 
-Colours are CSS custom properties (`var(--m-lora)`). Vega writes them into the SVG untouched, so one drawing follows the
+Colours are CSS custom properties (`var(--m-lora)`). Vega writes them into the SVG unchanged, so one drawing follows the
 page's light and dark theme, and the stylesheet stays the only place where a colour is written.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app.domain.comparison.study import StudyArm
 from app.domain.methods import Family
 from app.web.figures.drawing import grammar as alt
 
@@ -20,12 +21,33 @@ INK, MUTED, LINE, STRONG, SURFACE, BAND = (
 )
 NAME, SMALL = 13, 12
 """Font sizes: an arm's name; everything else."""
+WIDE_FROM = 420
+"""Pixels from which a drawing is the wide one."""
+TITLE_GAP = 10
 
 CONFIG: dict[str, Any] = {
     "aria": False,  # one label for the picture, the numbers are in its table
     "background": "transparent",
     "font": FONT,
     "view": {"stroke": None},
+    "title": {
+        "anchor": "start",
+        "frame": "bounds",
+        "color": MUTED,
+        "fontSize": SMALL,
+        "fontWeight": "normal",
+        "offset": TITLE_GAP,
+    },
+    "legend": {
+        "labelColor": INK,
+        "labelFontSize": SMALL,
+        "labelFont": FONT,
+        "symbolSize": 70,
+        "symbolStrokeWidth": 2,
+        "rowPadding": 5,
+        "columnPadding": 14,
+        "offset": 14,
+    },
     "axis": {
         "labelColor": MUTED,
         "titleColor": MUTED,
@@ -49,7 +71,6 @@ CONFIG: dict[str, Any] = {
         "labelFlush": False,
         "labelOverlap": True,
     },
-    "axisY": {"titleAngle": 0, "titleAlign": "left", "titleAnchor": "start", "titleY": -16},
     "text": {"color": INK, "fontSize": SMALL},
 }
 
@@ -62,19 +83,35 @@ class FamilyStyle:
     marker: str
     """Vega's name of a shape, or an SVG path in the square from −1 to 1."""
     half: str
-    """SVG path of the marker's left half, in the square from −1 to 1: a family's third arm."""
+    """SVG path of the same marker with only its left half filled: a family's third arm. The right half is an outline
+    drawn forth and back, which encloses nothing."""
     dash: tuple[int, ...]
 
 
 FAMILIES: dict[Family | Literal["base"], FamilyStyle] = {
-    "full": FamilyStyle("var(--m-full)", "square", "M-1,-1H0V1H-1Z", (1, 0)),
-    "partial": FamilyStyle("var(--m-partial)", "M-1.1,-0.55H1.1V0.55H-1.1Z", "M-1.1,-0.55H0V0.55H-1.1Z", (12, 3)),
-    "head": FamilyStyle("var(--m-head)", "triangle-up", "M0,-0.866L-1,0.866H0Z", (6, 3)),
-    "lora": FamilyStyle("var(--m-lora)", "circle", "M0,-1A1,1,0,0,0,0,1Z", (1, 0)),
-    "low-rank": FamilyStyle("var(--m-low-rank)", "M-1,-1H1L-1,1H1Z", "M-1,-1H0V1H-1L0,0Z", (7, 2, 2, 2)),
-    "scaling": FamilyStyle("var(--m-scaling)", "triangle-right", "M-0.866,-1L0,-0.5V0.5L-0.866,1Z", (3, 2)),
-    "prompt": FamilyStyle("var(--m-prompt)", "triangle-down", "M0,0.866L-1,-0.866H0Z", (9, 4)),
-    "adapter": FamilyStyle("var(--m-adapter)", "diamond", "M-1,0L0,-1V1Z", (5, 2, 2, 2, 2, 2)),
+    "full": FamilyStyle("var(--m-full)", "square", "M-1,-1H0V1H-1ZM0,-1H1V1H0H1V-1Z", (1, 0)),
+    "partial": FamilyStyle(
+        "var(--m-partial)",
+        "M-1.1,-0.55H1.1V0.55H-1.1Z",
+        "M-1.1,-0.55H0V0.55H-1.1ZM0,-0.55H1.1V0.55H0H1.1V-0.55Z",
+        (12, 3),
+    ),
+    "head": FamilyStyle("var(--m-head)", "triangle-up", "M0,-0.866L-1,0.866H0ZM0,-0.866L1,0.866H0H1L0,-0.866Z", (6, 3)),
+    "lora": FamilyStyle("var(--m-lora)", "circle", "M0,-1A1,1,0,0,0,0,1ZM0,-1A1,1,0,0,1,0,1A1,1,0,0,0,0,-1Z", (1, 0)),
+    "low-rank": FamilyStyle(
+        "var(--m-low-rank)",
+        "M-1,-1H1L-1,1H1Z",
+        "M-1,-1H0V1H-1L0,0ZM0,-1H1L0,0L1,1H0H1L0,0L1,-1Z",
+        (7, 2, 2, 2),
+    ),
+    "scaling": FamilyStyle(
+        "var(--m-scaling)",
+        "triangle-right",
+        "M-0.866,-1L0,-0.5V0.5L-0.866,1ZM0,-0.5L0.866,0L0,0.5L0.866,0Z",
+        (3, 2),
+    ),
+    "prompt": FamilyStyle("var(--m-prompt)", "triangle-down", "M0,0.866L-1,-0.866H0ZM0,0.866L1,-0.866H0H1Z", (9, 4)),
+    "adapter": FamilyStyle("var(--m-adapter)", "diamond", "M-1,0L0,-1V1ZM0,-1L1,0L0,1L1,0Z", (5, 2, 2, 2, 2, 2)),
     "base": FamilyStyle("var(--m-base)", "cross", "", (2, 3)),
 }
 LATER_DASHES = ((8, 2), (4, 2), (2, 2))
@@ -90,39 +127,43 @@ class MarkStyle:
     hollow: int = 0
     """0 filled, 1 hollow, 2 and more half-filled."""
 
+    @classmethod
+    def of(cls, arm: StudyArm) -> MarkStyle:
+        """Of an arm of a study."""
+        return cls(arm.title, arm.family, arm.hollow)
+
     @property
     def colour(self) -> str:
         """The family's colour."""
         return FAMILIES[self.family].colour
 
     @property
+    def fill(self) -> str:
+        """Of the marker."""
+        return SURFACE if self.hollow == 1 else self.colour
+
+    @property
+    def shape(self) -> str:
+        """Of the marker."""
+        style = FAMILIES[self.family]
+        return style.half if self.hollow >= 2 and style.half else style.marker
+
+    @property
     def dash(self) -> list[int]:
-        """Dash of its lines."""
+        """Of its lines."""
         later = LATER_DASHES[min(self.hollow, len(LATER_DASHES)) - 1]
         return list(FAMILIES[self.family].dash if self.hollow == 0 else later)
 
     @property
     def fields(self) -> dict[str, object]:
-        """Columns that `markers` and the colour encoding read."""
-        style = FAMILIES[self.family]
-        return {
-            "arm": self.name,
-            "colour": style.colour,
-            "fill": style.colour if self.hollow == 0 else SURFACE,
-            "shape": style.marker,
-            "half": style.half if self.hollow >= 2 else "",
-        }
+        """Columns that `markers` and `own_colour` read."""
+        return {"arm": self.name, "colour": self.colour, "fill": self.fill, "shape": self.shape}
 
 
 CROSS = "M-1,-1L1,1M-1,1L1,-1"
 """SVG path of a mark for what failed, in the square from −1 to 1."""
 FEW = 50
 """Rows up to which a chart holds them one by one."""
-
-
-def own_colour() -> alt.Color:
-    """Each row in the colour that it names."""
-    return alt.Color("colour:N", scale=None, legend=None)
 
 
 def values(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
@@ -143,19 +184,14 @@ def at_y(pixels: float) -> alt.YValue:
     return alt.YValue(pixels)  # type: ignore[no-untyped-call]
 
 
-def to_x(pixels: float) -> alt.X2Value:
-    """Where something ends, in pixels from the plot's left edge."""
-    return alt.X2Value(pixels)  # type: ignore[no-untyped-call]
+def own_colour() -> alt.Color:
+    """Each row in the colour that it names."""
+    return alt.Color("colour:N", scale=None, legend=None)
 
 
-def to_y(pixels: float) -> alt.Y2Value:
-    """Where something ends, in pixels from the plot's top edge."""
-    return alt.Y2Value(pixels)  # type: ignore[no-untyped-call]
-
-
-def markers(rows: Sequence[Mapping[str, object]], size: int, **position: Any) -> list[alt.Chart]:
-    """Each row's marker, in the row's `shape`, `fill` and `colour`; a half over it where the row has one."""
-    whole = (
+def markers(rows: Sequence[Mapping[str, object]], size: int, **position: Any) -> alt.Chart:
+    """Each row's marker, in the row's `shape`, `fill` and `colour`, without a legend."""
+    marks: alt.Chart = (
         values(rows)
         .mark_point(size=size, opacity=1, strokeWidth=2)
         .encode(
@@ -165,45 +201,92 @@ def markers(rows: Sequence[Mapping[str, object]], size: int, **position: Any) ->
             stroke=alt.Stroke("colour:N", scale=None, legend=None),
         )
     )
-    halves = [row for row in rows if row["half"]]
-    if not halves:
-        return [whole]
-    half = (
-        values(halves)
-        .mark_point(size=size, opacity=1, strokeWidth=0)
-        .encode(
-            **position,
-            shape=alt.Shape("half:N", scale=None, legend=None),
-            fill=alt.Fill("colour:N", scale=None, legend=None),
-        )
-    )
-    return [whole, half]
+    return marks
 
 
-@dataclass(frozen=True)
-class Paper:
-    """The drawing and the plot inside it, in pixels. Nothing is left to automatic layout, so labels can be placed."""
+class ArmEncodings:
+    """Each row drawn as its `arm` is, with a legend at the right that lists the arms in the given order."""
 
-    width: int
-    """Of the whole drawing."""
-    height: int
-    """Of the plot."""
-    left: int = 0
-    right: int = 0
-    top: int = 0
-    bottom: int = 0
+    def __init__(self, styles: Sequence[MarkStyle], width: int) -> None:
+        self._styles = styles
+        limit = 150 if width > WIDE_FROM else 92
+        self._legend = alt.Legend(title=None, orient="right", labelLimit=limit, labelFontWeight="bold", symbolOpacity=1)
+
+    def _by_arm(self, channel: type[Any], choices: Sequence[Any]) -> Any:
+        scale = alt.Scale(domain=[style.name for style in self._styles], range=list(choices))
+        return channel("arm:N", scale=scale, legend=self._legend)
+
+    def _dashes(self) -> alt.StrokeDashValue:
+        """Without a scale, whose legend would dash the outlines of the markers."""
+        cases: Any = [
+            {"test": f"datum.arm === {json.dumps(style.name)}", "value": style.dash} for style in self._styles
+        ]
+        return alt.StrokeDashValue([1, 0], condition=cases)
 
     @property
-    def plot(self) -> int:
-        """Width of the plot."""
-        return max(40, self.width - self.left - self.right)
+    def lines(self) -> dict[str, Any]:
+        """Colour and dash."""
+        return {
+            "stroke": self._by_arm(alt.Stroke, [style.colour for style in self._styles]),
+            "strokeDash": self._dashes(),
+        }
 
-    def draw(self, *layers: alt.Chart) -> alt.LayerChart:
-        """The layers, one on another."""
-        return alt.LayerChart(
-            layer=list(layers),
-            width=self.plot,
-            height=self.height,
-            padding={"left": self.left, "right": self.right, "top": self.top, "bottom": self.bottom},
-            autosize="none",
-        )
+    @property
+    def markers(self) -> dict[str, Any]:
+        """Colour, shape and fill; the legend shows these."""
+        return {
+            "stroke": self._by_arm(alt.Stroke, [style.colour for style in self._styles]),
+            "shape": self._by_arm(alt.Shape, [style.shape for style in self._styles]),
+            "fill": self._by_arm(alt.Fill, [style.fill for style in self._styles]),
+        }
+
+    @property
+    def key(self) -> alt.Chart:
+        """A layer for the legend alone, for a chart that has lines and no markers of its own."""
+        rows = values([{"arm": style.name} for style in self._styles])
+        layer: alt.Chart = rows.mark_point(opacity=0, strokeWidth=2).encode(x=at_x(0), y=at_y(0), **self.markers)
+        return layer
+
+
+def named_axis(names: Sequence[str], places: Sequence[float], **options: Any) -> alt.Axis:
+    """An axis with a name at each of some places of a quantitative scale."""
+    label = f"{json.dumps(list(names))}[indexof({json.dumps(list(places))}, datum.value)]"
+    options = {"grid": False, "domain": False, "ticks": False} | options
+    return marked_axis(places, labelExpr=label, **options)
+
+
+def marked_axis(places: Sequence[float], **options: Any) -> alt.Axis:
+    """An axis that is marked at just these places; Vega would leave out what is beyond its own count of marks."""
+    return alt.Axis(values=list(places), tickCount=len(places), labelOverlap=False, **options)
+
+
+def number_axis(title: str | None = None, **options: Any) -> alt.Axis:
+    """An axis of numbers, the large ones shortened: `200k`."""
+    label = "abs(datum.value) >= 1e5 ? format(datum.value, '~s') : datum.label"
+    return alt.Axis(title=title, labelExpr=label, **{"tickCount": 4} | options)
+
+
+def frame(*layers: alt.Chart, width: int, height: int, up: str = "") -> alt.LayerChart:
+    """The layers in a drawing of so many pixels across. Vega fits the plot, which has the height, the axes and the
+    legend into it; `up` names the y axis above the plot."""
+    return alt.LayerChart(
+        layer=list(layers),
+        width=width,
+        height=height,
+        padding={"left": 6, "top": 2, "right": 6, "bottom": 4},
+        autosize={"type": "fit-x", "contains": "padding"},
+        title=up or alt.Undefined,
+    )
+
+
+def side(share: float) -> dict[str, Any]:
+    """Where the text beside a vertical line stands that lies at this share of the axis: where there is more room."""
+    return {"align": "left", "dx": 6} if share < 0.6 else {"align": "right", "dx": -6}
+
+
+def halo(chart: alt.Chart, encoding: Mapping[str, Any], **options: Any) -> list[alt.Chart]:
+    """Text that stays readable over lines: the surface's colour around it."""
+    return [
+        chart.mark_text(**options | {"stroke": stroke, "strokeWidth": 4, "strokeJoin": "round"}).encode(**encoding)
+        for stroke in (SURFACE, "transparent")
+    ]

@@ -1,36 +1,43 @@
-"""Arms over two axes: one point an arm, whiskers for doubt, a stepped line along the arms that no other beats."""
+"""Arms over two axes: one point an arm, whiskers for uncertainty, a stepped line along the Pareto front.
+
+The labels are placed in pixels, so the plot has a fixed size and both scales are known here; Vega marks the axes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log10
 from typing import Any
 
 from app.web.figures.drawing import grammar as alt
-from app.web.figures.drawing.labels import LINE_HEIGHT, Box, Placed, beside, clipped, text_width
-from app.web.figures.drawing.scales import Domain
+from app.web.figures.drawing.placement import LINE_HEIGHT, Box, Placed, beside, clipped, text_width
 from app.web.figures.drawing.theme import (
     CROSS,
     MUTED,
     NAME,
     SMALL,
     STRONG,
-    SURFACE,
+    WIDE_FROM,
     MarkStyle,
-    Paper,
     at_x,
     at_y,
+    halo,
     markers,
+    number_axis,
     own_colour,
-    to_x,
-    to_y,
     values,
 )
 from app.web.i18n import gettext as _
 
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 30, 46
+"""Margins of the plot, in pixels."""
+AIR = 0.13
+"""Share of the values' span that is left free on both sides; of a logarithmic axis `LOG_AIR`."""
+LOG_AIR = 0.08
 ROOM_FOR_BASE = 0.6
-"""The untouched model is drawn in if the axis grows by at most this share for it; else it is named."""
+"""The base model is drawn in if the axis grows by at most this share for it; else it is named."""
 NAME_LIMIT = 150
 """Pixels; a longer name ends in an ellipsis."""
 MOST_NOTES = 5
@@ -50,7 +57,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class Point:
-    """An arm."""
+    """An arm. Without a name in its style it has no label."""
 
     style: MarkStyle
     note: str
@@ -60,7 +67,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Missing:
-    """An arm without a value on both axes, and why: it stays in the picture, at the boundary."""
+    """An arm without a value on both axes, and why: it stays in the picture, at the edge."""
 
     style: MarkStyle
     why: str
@@ -72,7 +79,7 @@ class Side:
 
     title: str
     higher: bool
-    """Which way is better."""
+    """Higher is better."""
     zero: bool
     """The scale begins at zero, unless it is logarithmic."""
     log: bool = False
@@ -89,98 +96,135 @@ class TradeOff:
     points: tuple[Point, ...]
     missing: tuple[Missing, ...]
     front: tuple[int, ...]
-    """Places of the points that no other beats; none where values do not compare."""
+    """Places of the Pareto-optimal points; none where values do not compare."""
     x: Side
     y: Side
-    untouched: float | None = None
-    """The untouched model on the y axis, where it has a value there."""
+    base: float | None = None
+    """The base model on the y axis, where it has a value there."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where things stand: the paper, both scales, and the strip above the points for arms without a value."""
+class Domain:
+    """From where to where an axis runs."""
 
-    paper: Paper
+    low: float
+    high: float
+    log: bool
+
+    @classmethod
+    def of(cls, side: Side, reaches: Sequence[Reach]) -> Domain:
+        """Around the values with their whiskers; from zero, where nothing lies below it."""
+        ends = [end for reach in reaches for end in (reach.low, reach.at, reach.high)] or [0.0, 1.0]
+        if side.log and reaches:
+            low, high = log10(min(ends)), log10(max(ends))
+            air = LOG_AIR * ((high - low) or 0.2)
+            return cls(10 ** (low - air), 10 ** (high + air), log=True)
+        low, high = min(ends), max(ends)
+        if side.zero:
+            low, high = min(low, 0.0), max(high, 0.0)
+        width = max(high - low, side.span) or abs(high) / 10 or 1.0
+        middle = (low + high) / 2
+        low, high = min(low, middle - width / 2) - AIR * width, max(high, middle + width / 2) + AIR * width
+        least = 0.0 if side.zero else side.least
+        low = low if least is None else max(low, least)
+        return cls(low, high if side.most is None else min(high, side.most), log=False)
+
+    def share(self, value: float) -> float:
+        """How far along the axis a value lies, from 0 to 1."""
+        if self.log:
+            return log10(value / self.low) / log10(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def scale(self, **options: Any) -> alt.Scale:
+        """For Vega: exactly this domain."""
+        kind = {"type": "log"} if self.log else {"zero": False}
+        return alt.Scale(domain=[self.low, self.high], nice=False, **kind, **options)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Where things stand: the plot, both scales, and the strip above the points for arms without a value."""
+
+    width: int
+    height: int
     x: Domain
     y: Domain
     strip: int
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """In pixels from the plot's top left."""
-        below = self.paper.height - self.strip
-        return self.x.pixel(x, self.paper.plot), self.paper.height - self.y.pixel(y, below)
+        return self.x.share(x) * self.width, self.height - self.y.share(y) * (self.height - self.strip)
 
     @property
     def y_scale(self) -> alt.Scale:
         """Up to the strip."""
-        return self.y.scale(range=[self.paper.height, self.strip])
+        return self.y.scale(range=[self.height, self.strip])
 
 
 def chart(data: TradeOff, width: int) -> alt.LayerChart:
-    """Points with whiskers and names, the front, the untouched model, and arms without a value at the boundary."""
+    """Points with whiskers and names, the front, the base model, and arms without a value at the edge."""
     strip = ROW * len(data.missing) + (6 if data.missing else 0)
-    height = (270 if width > 420 else 250) + strip
-    paper = Paper(width=width, height=height, left=44, right=12, top=30, bottom=46)
     y, base_inside = _y(data)
-    frame = Frame(paper, domain(data.x, [p.x for p in data.points]), y, strip)
-    x_axis = alt.X("x:Q", scale=frame.x.scale(), axis=frame.x.axis(title=data.x.title))
-    y_axis = alt.Y("y:Q", scale=frame.y_scale, axis=frame.y.axis(title=data.y.title, titleX=-42))
+    plot = Plot(
+        width=width - LEFT - RIGHT,
+        height=(270 if width > WIDE_FROM else 250) + strip,
+        x=Domain.of(data.x, [p.x for p in data.points]),
+        y=y,
+        strip=strip,
+    )
+    corners = _front(data, plot)
+    labels = _labels(data, corners, plot)
+    front = values(corners).mark_line(interpolate="linear", color=STRONG, strokeDash=[3, 3], strokeWidth=1.5)
+    x_axis = alt.X("x:Q", scale=plot.x.scale(), axis=number_axis(data.x.title))
+    y_axis = alt.Y("y:Q", scale=plot.y_scale, axis=number_axis(None))
     rows = [_row(point) for point in data.points]
-    corners = _front(data, frame)
-    named = _names(data, corners, frame)
-    line = values(corners).mark_line(interpolate="linear", color=STRONG, strokeDash=[3, 3], strokeWidth=1.5)
-    whiskers = values(rows).mark_rule(strokeWidth=2)
-    return paper.draw(
-        line.encode(x=x_axis, y=y_axis, order=alt.Order("place:Q")),
-        whiskers.encode(
-            x=alt.X("x:Q"), y=alt.Y("y_low:Q", scale=frame.y_scale), y2=alt.Y2("y_high:Q"), color=own_colour()
-        ),
-        whiskers.encode(
-            x=alt.X("x_low:Q", scale=frame.x.scale()), x2=alt.X2("x_high:Q"), y=alt.Y("y:Q"), color=own_colour()
-        ),
-        *(_leader(p, place, frame) for p, place in named if place.far),
-        *markers(rows, 120, x=alt.X("x:Q"), y=alt.Y("y:Q")),
-        *(layer for p, place in named for layer in _label(p, place)),
-        *_untouched(data, frame, inside=base_inside),
-        *_missing(data, frame),
+    return alt.LayerChart(
+        layer=[
+            front.encode(x=x_axis, y=y_axis, order=alt.Order("place:Q")),
+            *_whiskers(rows, plot),
+            *(_leader(p, place, plot) for p, place in labels if place.far),
+            markers(rows, 120, x=alt.X("x:Q"), y=alt.Y("y:Q")),
+            *(layer for p, place in labels for layer in _label(p, place)),
+            *_base(data, plot, inside=base_inside),
+            *_missing(data, plot),
+        ],
+        title=alt.TitleParams(data.y.title, frame="group", dx=2 - LEFT),
+        width=plot.width,
+        height=plot.height,
+        padding={"left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
+        autosize="none",
     )
 
 
-def domain(side: Side, reaches: Sequence[Reach], ticks: int = 5) -> Domain:
-    """Logarithmic where the values lie far apart; else from zero, where nothing lies below it."""
-    ends = [end for reach in reaches for end in (reach.low, reach.at, reach.high)]
-    if side.log and reaches:
-        return Domain.logarithmic(ends)
-    least = 0.0 if side.zero else side.least
-    seen = [*ends, 0.0] if side.zero else ends
-    return Domain.covering(seen, ticks=ticks, air=0.13, least=least, most=side.most, at_least=side.span)
-
-
 def _y(data: TradeOff) -> tuple[Domain, bool]:
-    """The y axis, and whether the untouched model is on it."""
+    """The y axis, and whether the base model is on it."""
     reaches = [p.y for p in data.points]
-    y = domain(data.y, reaches)
-    base = data.untouched
+    y, base = Domain.of(data.y, reaches), data.base
     if base is None or not reaches or y.log:
         return y, False
     room = ROOM_FOR_BASE * (y.high - y.low)
     if y.low - room <= base <= y.high + room:
-        return domain(data.y, [*reaches, Reach(base, base, base)]), True
+        return Domain.of(data.y, [*reaches, Reach(base, base, base)]), True
     return y, False
 
 
 def _row(point: Point) -> dict[str, object]:
-    return point.style.fields | {
-        "x": point.x.at,
-        "x_low": point.x.low,
-        "x_high": point.x.high,
-        "y": point.y.at,
-        "y_low": point.y.low,
-        "y_high": point.y.high,
-    }
+    x = {"x": point.x.at, "x_low": point.x.low, "x_high": point.x.high}
+    y = {"y": point.y.at, "y_low": point.y.low, "y_high": point.y.high}
+    return point.style.fields | x | y
 
 
-def _front(data: TradeOff, frame: Frame) -> list[dict[str, object]]:
+def _whiskers(rows: Sequence[dict[str, object]], plot: Plot) -> list[alt.Chart]:
+    rule = values(rows).mark_rule(strokeWidth=2)
+    up = alt.Y("y_low:Q", scale=plot.y_scale)
+    across = alt.X("x_low:Q", scale=plot.x.scale())
+    return [
+        rule.encode(x=alt.X("x:Q"), y=up, y2=alt.Y2("y_high:Q"), color=own_colour()),
+        rule.encode(x=across, x2=alt.X2("x_high:Q"), y=alt.Y("y:Q"), color=own_colour()),
+    ]
+
+
+def _front(data: TradeOff, plot: Plot) -> list[dict[str, object]]:
     """Corners of the front from the best to the worst on the x axis, drawn on to the edge."""
     if not data.front or len(data.points) < 2:
         return []
@@ -188,34 +232,38 @@ def _front(data: TradeOff, frame: Frame) -> list[dict[str, object]]:
     corners = [(best[0].x.at, best[0].y.at)]
     for before, after in pairwise(best):
         corners += [(after.x.at, before.y.at), (after.x.at, after.y.at)]
-    corners.append((frame.x.low if data.x.higher else frame.x.high, best[-1].y.at))
+    corners.append((plot.x.low if data.x.higher else plot.x.high, best[-1].y.at))
     return [{"place": place, "x": x, "y": y} for place, (x, y) in enumerate(corners)]
 
 
-def _names(data: TradeOff, corners: list[dict[str, object]], frame: Frame) -> list[tuple[Point, Placed]]:
+def _labels(data: TradeOff, corners: list[dict[str, object]], plot: Plot) -> list[tuple[Point, Placed]]:
     """Names where nothing else is. Where it is tight the notes go first, then the names, those on the front last."""
-    obstacles = []
-    for p in data.points:
-        (left, middle), (right, _m) = frame.at(p.x.low, p.y.at), frame.at(p.x.high, p.y.at)
-        (centre, top), (_c, bottom) = frame.at(p.x.at, p.y.high), frame.at(p.x.at, p.y.low)
-        obstacles += [
-            Box(centre - 8, middle - 8, centre + 8, middle + 8),
-            Box(left, middle - 2, right, middle + 2),
-            Box(centre - 2, top, centre + 2, bottom),
-        ]
-    for (x1, y1), (x2, y2) in pairwise(frame.at(float(str(c["x"])), float(str(c["y"]))) for c in corners):
+    obstacles = [box for point in data.points for box in _boxes(point, plot)]
+    for (x1, y1), (x2, y2) in pairwise(plot.at(float(str(c["x"])), float(str(c["y"]))) for c in corners):
         obstacles.append(Box(min(x1, x2) - 3, min(y1, y2) - 3, max(x1, x2) + 3, max(y1, y2) + 3))
     if data.missing:
-        obstacles.append(Box(0, 0, frame.paper.plot, frame.strip))
-    chosen = sorted(enumerate(data.points), key=lambda one: one[0] not in data.front)
-    few = len(chosen) <= MOST_NOTES
+        obstacles.append(Box(0, 0, plot.width, plot.strip))
+    named = sorted(enumerate(data.points), key=lambda one: one[0] not in data.front)
+    points = [point for _place, point in named if point.style.name]
+    sizes = (2, 1) if len(points) <= MOST_NOTES else (1,)
     places = beside(
-        [frame.at(p.x.at, p.y.at) for _i, p in chosen],
-        [[(_label_width(p, lines), lines) for lines in ((2, 1) if few else (1,))] for _i, p in chosen],
+        [plot.at(p.x.at, p.y.at) for p in points],
+        [[(_label_width(p, lines), lines) for lines in sizes] for p in points],
         obstacles,
-        Box(0, -8, frame.paper.plot + frame.paper.right, frame.paper.height),
+        Box(0, -8, plot.width + RIGHT, plot.height),
     )
-    return [(p, place) for (_i, p), place in zip(chosen, places, strict=True) if place]
+    return [(point, place) for point, place in zip(points, places, strict=True) if place]
+
+
+def _boxes(point: Point, plot: Plot) -> list[Box]:
+    """What a point covers: its marker and its whiskers."""
+    (left, middle), (right, _m) = plot.at(point.x.low, point.y.at), plot.at(point.x.high, point.y.at)
+    (centre, top), (_c, bottom) = plot.at(point.x.at, point.y.high), plot.at(point.x.at, point.y.low)
+    return [
+        Box(centre - 8, middle - 8, centre + 8, middle + 8),
+        Box(left, middle - 2, right, middle + 2),
+        Box(centre - 2, top, centre + 2, bottom),
+    ]
 
 
 def _label_width(point: Point, lines: int) -> int:
@@ -223,78 +271,71 @@ def _label_width(point: Point, lines: int) -> int:
     return max(name, text_width(point.note)) if lines == 2 else name
 
 
-def _leader(point: Point, place: Placed, frame: Frame) -> alt.Chart:
+def _leader(point: Point, place: Placed, plot: Plot) -> alt.Chart:
     """A line from a name that stands far from its point."""
-    x, y = frame.at(point.x.at, point.y.at)
+    x, y = plot.at(point.x.at, point.y.at)
     near = place.y + LINE_HEIGHT * (place.lines - 0.5) if place.y < y else place.y - LINE_HEIGHT / 2
     line = values([{}]).mark_rule(strokeWidth=1, opacity=0.6, color=point.style.colour)
-    found: alt.Chart = line.encode(x=at_x(place.x), y=at_y(near), x2=to_x(x), y2=to_y(y))
-    return found
+    leader: alt.Chart = line.encode(
+        x=at_x(place.x),
+        y=at_y(near),
+        x2=alt.X2Value(x),  # type: ignore[no-untyped-call]
+        y2=alt.Y2Value(y),  # type: ignore[no-untyped-call]
+    )
+    return leader
 
 
 def _label(point: Point, place: Placed) -> list[alt.Chart]:
-    """The arm's name over a halo, below it what its point says; in pixels, so that no scale is shared."""
+    """The arm's name, below it what its point says; in pixels, so that no scale is shared."""
+    text: dict[str, Any] = {"align": place.align, "baseline": "middle"}
+    bold = {"fontWeight": "bold", "fontSize": NAME, "limit": NAME_LIMIT, "color": point.style.colour}
+    lines: list[tuple[str, dict[str, Any]]] = [(point.style.name, bold), (point.note, {"color": MUTED})]
     layers = []
-    for stroke in (SURFACE, "transparent"):
-        halo: dict[str, Any] = {"stroke": stroke, "strokeWidth": 4, "strokeJoin": "round"}
-        name = values([{"text": point.style.name}]).mark_text(
-            align=place.align,
-            baseline="middle",
-            fontWeight="bold",
-            fontSize=NAME,
-            limit=NAME_LIMIT,
-            color=point.style.colour,
-            **halo,
-        )
-        layers.append(name.encode(x=at_x(place.x), y=at_y(place.y), text=alt.Text("text:N")))
-        if place.lines == 2:
-            note = values([{"text": point.note}])
-            below = note.mark_text(align=place.align, baseline="middle", color=MUTED, **halo)
-            layers.append(below.encode(x=at_x(place.x), y=at_y(place.y + LINE_HEIGHT), text=alt.Text("text:N")))
+    for number, (words, look) in enumerate(lines[: place.lines]):
+        where = {"x": at_x(place.x), "y": at_y(place.y + number * LINE_HEIGHT), "text": alt.Text("text:N")}
+        layers += halo(values([{"text": words}]), where, **text, **look)
     return layers
 
 
-def _untouched(data: TradeOff, frame: Frame, *, inside: bool) -> list[alt.Chart]:
-    """A line at the untouched model's value, or a note where that is far away."""
-    if data.untouched is None:
+def _base(data: TradeOff, plot: Plot, *, inside: bool) -> list[alt.Chart]:
+    """A line at the base model's value, or a note where that is far away."""
+    if data.base is None:
         return []
-    paper, value = frame.paper, f"{data.untouched:.1f}"
+    value = f"{data.base:.1f}"
     if not inside:
-        below = data.untouched < frame.y.low
-        text = _("↓ untouched model %(value)s, below this scale") if below else _("↑ untouched model %(value)s, above")
+        below = data.base < plot.y.low
+        text = _("↓ base model %(value)s, below this scale") if below else _("↑ base model %(value)s, above this scale")
         note = values([{"text": text % {"value": value}}])
         mark = note.mark_text(align="right", baseline="bottom" if below else "top", dy=-6 if below else 6, color=MUTED)
-        at = at_y(paper.height if below else frame.strip)
-        return [mark.encode(x=at_x(paper.plot), y=at, text=alt.Text("text:N"))]
-    row = values([{"y": data.untouched, "text": _("untouched model %(value)s", value=value)}])
-    y = alt.Y("y:Q", scale=frame.y_scale)
+        edge = at_y(plot.height if below else plot.strip)
+        return [mark.encode(x=at_x(plot.width), y=edge, text=alt.Text("text:N"))]
+    row = values([{"y": data.base, "text": _("base model %(value)s", value=value)}])
+    y = alt.Y("y:Q", scale=plot.y_scale)
+    text_mark = row.mark_text(align="right", baseline="bottom", dy=-4, color=MUTED)
     return [
         row.mark_rule(color="var(--m-base)", strokeDash=[2, 3]).encode(y=y),
-        row.mark_text(align="right", baseline="bottom", dy=-4, color=MUTED).encode(
-            x=at_x(paper.plot), y=y, text=alt.Text("text:N")
-        ),
+        text_mark.encode(x=at_x(plot.width), y=y, text=alt.Text("text:N")),
     ]
 
 
-def _missing(data: TradeOff, frame: Frame) -> list[alt.Chart]:
+def _missing(data: TradeOff, plot: Plot) -> list[alt.Chart]:
     """Arms without a value: their markers, crossed out, at the worse end of the x axis, each with its reason."""
     if not data.missing:
         return []
-    paper, left = frame.paper, data.x.higher
-    edge = at_x(8 if left else paper.plot - 8)
-    boundary = values([{}]).mark_rule(color=STRONG, strokeDash=[2, 2])
-    layers = [boundary.encode(x=edge, y=at_y(0), y2=to_y(frame.strip))]
+    left = data.x.higher
+    edge = at_x(8 if left else plot.width - 8)
+    strip_end = alt.Y2Value(plot.strip)  # type: ignore[no-untyped-call]
+    layers = [values([{}]).mark_rule(color=STRONG, strokeDash=[2, 2]).encode(x=edge, y=at_y(0), y2=strip_end)]
     for place, arm in enumerate(data.missing):
         y, colour = at_y(ROW * place + ROW / 2), arm.style.colour
         cross = values([{}]).mark_point(shape=CROSS, size=150, strokeWidth=1.5, opacity=1, fill=None, stroke=colour)
-        name = clipped(arm.style.name, paper.plot - 40 - text_width(f": {arm.why}", SMALL), SMALL)
-        text = _("%(arm)s: %(why)s", arm=name, why=arm.why)
-        label = values([{"text": text}]).mark_text(
-            align="left" if left else "right",
-            dx=14 if left else -14,
-            fontSize=SMALL,
-            color=colour,
+        name = clipped(arm.style.name, plot.width - 40 - text_width(f": {arm.why}", SMALL), SMALL)
+        label = values([{"text": _("%(arm)s: %(why)s", arm=name, why=arm.why)}]).mark_text(
+            align="left" if left else "right", dx=14 if left else -14, fontSize=SMALL, color=colour
         )
-        layers += markers([arm.style.fields], 70, x=edge, y=y)
-        layers += [cross.encode(x=edge, y=y), label.encode(x=edge, y=y, text=alt.Text("text:N"))]
+        layers += [
+            markers([arm.style.fields], 70, x=edge, y=y),
+            cross.encode(x=edge, y=y),
+            label.encode(x=edge, y=y, text=alt.Text("text:N")),
+        ]
     return layers

@@ -10,13 +10,13 @@ from app.domain.messages import _
 from app.services import compare as compare_service
 from app.store.queries import runs
 from app.web.address import Address
-from app.web.figures import drawn
 from app.web.figures.arms_table import SORTS, ArmsTable
 from app.web.figures.compared import Cost, trade_off
-from app.web.figures.drawing import render
+from app.web.figures.drawing.render import Theme
+from app.web.figures.figure import choose, drawn
 from app.web.http.compare_query import SelectedRuns
 from app.web.http.dependencies import Reading
-from app.web.pages.charts import Ending, chart_file
+from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.compare.context import ComparePage, NothingCompared, missing_text
 from app.web.shell import Option
 from app.web.templating import Render
@@ -66,11 +66,11 @@ def chart(
     name: str,
     ending: Ending,
     cost: Cost = "memory",
-    theme: render.Theme = "light",
+    theme: Theme = "light",
 ) -> Response:
     """The chart as a file; what is compared is in its address."""
     comparison = compare_service.compare(session, selection).comparison
     if comparison is None:
         raise NotFound(_("No run is given. Add runs=1,2,3 to the address."))
     figure = trade_off(comparison, cost)
-    return chart_file({figure.name: figure}, name, ending, theme, "compare")
+    return figure_file(choose({figure.name: figure}, name), ending, theme, "compare")

@@ -9,7 +9,7 @@ from app.domain.data.mapping import Column
 from app.domain.errors import FieldError
 from app.store.queries.datasets import Uses
 from app.store.tables import DatasetRow, UploadRow
-from app.web.figures import Drawn
+from app.web.figures.figure import Drawn
 from app.web.format import capitalized, count, share
 from app.web.forms.field_errors import HasErrors
 from app.web.i18n import gettext as _

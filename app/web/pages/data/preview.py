@@ -19,7 +19,7 @@ from app.services import previews
 from app.store.queries import base_models
 from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow
-from app.web.figures import Drawn
+from app.web.figures.figure import Drawn
 from app.web.format import capitalized, count
 from app.web.forms.field_errors import HasErrors
 from app.web.i18n import gettext as _

@@ -18,12 +18,13 @@ from app.services import datasets as dataset_service
 from app.services import uploads as upload_service
 from app.settings import Settings
 from app.store.queries import datasets, uploads
-from app.web.figures import Figure, drawn
-from app.web.figures.data import labels, lengths
-from app.web.figures.drawing import render as drawing
+from app.web.figures.drawing.render import Theme
+from app.web.figures.figure import Figure, choose, drawn
+from app.web.figures.labels import labels
+from app.web.figures.lengths import lengths
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
+from app.web.http.figure_file import Ending, figure_file
 from app.web.http.uploads import ANY_SIZE, FormFiles
-from app.web.pages.charts import Ending, chart_file
 from app.web.pages.data.context import NO_USES, DataPage, DatasetPage, UploadPage, VersionLine, address_of
 from app.web.pages.data.form import (
     MOST_FIELDS,
@@ -180,7 +181,7 @@ def chart(
     figure: str,
     ending: Ending,
     query: Annotated[PreviewQuery, Depends()],
-    theme: drawing.Theme = "light",
+    theme: Theme = "light",
 ) -> Response:
     """A figure as a file."""
     row = datasets.find(session, name)
@@ -191,7 +192,7 @@ def chart(
         preview = preview_of(session, db, bell, row, query)
         if preview.found:
             figures["lengths"] = lengths(preview.found.lengths, preview.form.length, preview.form.model)
-    return chart_file(figures, figure, ending, theme, f"data-{row.id}")
+    return figure_file(choose(figures, figure), ending, theme, f"data-{row.id}")
 
 
 def _list(session: Session, settings: Settings) -> DataPage:

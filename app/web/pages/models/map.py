@@ -9,7 +9,7 @@ from app.domain.models.base_model import ModelFacts
 from app.domain.resources.memory_fit import Machine
 from app.domain.resources.memory_map import MapReport
 from app.domain.tasks import TASKS
-from app.web.figures import Drawn
+from app.web.figures.figure import Drawn
 from app.web.format import capitalized, memory
 from app.web.i18n import gettext as _
 from app.web.pages.models.map_form import FORMATS, MapForm

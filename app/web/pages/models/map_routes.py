@@ -15,12 +15,12 @@ from app.services.resources import memory_maps
 from app.services.resources.devices import present
 from app.store.queries import base_models
 from app.store.tables import BaseModelRow
-from app.web.figures import drawn
-from app.web.figures.drawing import render as drawing
-from app.web.figures.memory_maps import map_figures
+from app.web.figures.drawing.render import Theme
+from app.web.figures.figure import choose, drawn
+from app.web.figures.memory_map import map_figures
 from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.figure_file import Ending, figure_file
 from app.web.http.waiting import look_or_ask
-from app.web.pages.charts import Ending, chart_file
 from app.web.pages.models.map import MapPage
 from app.web.pages.models.map_form import MapForm
 from app.web.templating import Render
@@ -65,14 +65,14 @@ def chart(
     figure: str,
     ending: Ending,
     asked: Asked,
-    theme: drawing.Theme = "light",
+    theme: Theme = "light",
 ) -> Response:
     """A method's map as a file."""
     row = _model(session, name)
     if row.facts is None:
         raise NotFound(_("%(name)s has not been inspected yet.", name=name))
     report = memory_maps.map_of(session, None, settings, MapForm.of(row.facts, asked).question(name))
-    return chart_file(map_figures(report), figure, ending, theme, f"map-{row.id}")
+    return figure_file(choose(map_figures(report), figure), ending, theme, f"map-{row.id}")
 
 
 def _model(session: Reading, name: str) -> BaseModelRow:

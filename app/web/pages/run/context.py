@@ -12,7 +12,7 @@ from app.domain.runs.status import RunStatus
 from app.services.annotations import Notes
 from app.services.runs import RunView
 from app.store.tables import ArtifactRow, RunRow
-from app.web.figures import Drawn
+from app.web.figures.figure import Drawn
 from app.web.format import MIB, memory, percent, rate
 from app.web.i18n import gettext as _
 from app.web.memory_fit_context import Way

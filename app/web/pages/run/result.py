@@ -9,8 +9,7 @@ from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Clocks, Memory, RunResult
 from app.domain.tasks import TASKS, MetricName, Task
 from app.store.tables import EvaluationRow, RunRow
-from app.web.figures.costs import OWNERS, owners
-from app.web.figures.owners import Foreseen, memory_sizes, names
+from app.web.figures.resource_parts import COMPUTED, EstimatedCosts, computed_sizes, memory_sizes, names
 from app.web.format import NOTHING, count, decimal, percent
 from app.web.i18n import gettext as _
 from app.web.text import weight_delta as words
@@ -50,7 +49,7 @@ class RunOutcome:
     interval: ScoreInterval | None
     """Over the test items, for this one seed."""
     planned_steps: int
-    estimate: Foreseen | None
+    estimate: EstimatedCosts | None
     confronted: Confronted
 
     @classmethod
@@ -73,7 +72,7 @@ class RunOutcome:
             evaluations=evaluations,
             interval=interval,
             planned_steps=run.total_steps or result.steps,
-            estimate=Foreseen.of(fit),
+            estimate=EstimatedCosts.of(fit),
             confronted=Confronted.of(fit, result.weights_file_bytes),
         )
 
@@ -167,7 +166,7 @@ def _clocks(clocks: Clocks) -> list[tuple[str, float]]:
 
 
 def _memory(memory: Memory) -> list[tuple[str, str, float]]:
-    *computed, rest = ((_(name), size) for (_css, name, _colour), size in zip(OWNERS, owners(memory), strict=True))
+    *computed, rest = zip(names(COMPUTED), computed_sizes(memory), strict=True)
     return [*((name, _("computed"), size) for name, size in computed), (rest[0], _("remainder"), rest[1])]
 
 

@@ -3,7 +3,7 @@
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.intervals import ScoreInterval, score_interval
@@ -17,9 +17,11 @@ from app.services.resources import memory_fit
 from app.settings import Settings
 from app.store.queries import collections, evaluations, runs, weight_deltas
 from app.store.session import Database
-from app.web.figures import Drawn, drawn, run_figures
-from app.web.figures.evidence import of_run as evidence_of_run
+from app.web.figures.drawing.render import Theme
+from app.web.figures.figure import Drawn, drawn
+from app.web.figures.run import RunData, run_figure, run_figures
 from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.figure_file import Ending, figure_file
 from app.web.http.waiting import look_or_ask
 from app.web.pages.run.context import RunFailure, RunPage, SpecFormat
 from app.web.pages.run.imported import ImportedRunPage
@@ -88,6 +90,14 @@ def savings(at: At, render: Render, run_id: int) -> HTMLResponse:
     return render.page("run/memory_savings.html", _page(at, run_id, "yaml", figures={}))
 
 
+@router.get("/charts/{name}.{ending}")
+def chart(
+    session: Reading, settings: Config, run_id: int, name: str, ending: Ending, theme: Theme = "light"
+) -> Response:
+    """A figure as a file."""
+    return figure_file(run_figure(RunData(session, settings, run_id), name), ending, theme, f"run-{run_id}")
+
+
 @router.post("/cancel")
 def cancel(db: Db, bell: Bell, run_id: int) -> RedirectResponse:
     """Cancel it: at once while it is queued, with its worker's next report while it runs."""
@@ -132,8 +142,8 @@ def _page(at: Look, run_id: int, spec_format: SpecFormat, *, figures: dict[str, 
 
 
 def _figures(at: Look, run_id: int) -> dict[str, Drawn]:
-    found = run_figures(evidence_of_run(at.session, at.settings, run_id))
-    return {name: drawn(f, f"/runs/{run_id}/charts") for name, f in found.items()}
+    builders = run_figures(RunData(at.session, at.settings, run_id))
+    return {name: drawn(build(), f"/runs/{run_id}/charts") for name, build in builders.items()}
 
 
 def _interval(session: Session, run_id: int) -> ScoreInterval | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from app.domain.comparison.study import StudyComparison
 from app.web.figures.axes import AXES, known
-from app.web.figures.quantities import PLACES, QUANTITIES
+from app.web.figures.curve_axes import QUANTITIES, X_AXES
 from app.web.figures.view import ViewParams
 from app.web.format import capitalized
 from app.web.i18n import gettext as _
@@ -20,7 +20,7 @@ class StudyChoices:
 
     axes: tuple[Choice, ...]
     quantities: tuple[Choice, ...]
-    places: tuple[Choice, ...]
+    x_axes: tuple[Choice, ...]
     factors: tuple[Choice, ...]
 
     @classmethod
@@ -31,6 +31,6 @@ class StudyChoices:
         return cls(
             axes=tuple((name, capitalized(AXES[name].title(found))) for name in axes),
             quantities=tuple((name, capitalized(one.title(found))) for name, one in QUANTITIES.items()),
-            places=tuple((name, capitalized(place.name())) for name, place in PLACES.items()),
+            x_axes=tuple((name, capitalized(axis.name())) for name, axis in X_AXES.items()),
             factors=tuple((f"{factor:g}", f"{factor:g}" if factor else _("none")) for factor in factors),
         )

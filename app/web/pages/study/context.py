@@ -8,9 +8,9 @@ from app.domain.comparison.verdict import VerdictKind
 from app.domain.models.base_model import ModelFacts
 from app.services.annotations import Notes
 from app.web.address import Address
-from app.web.figures import Drawn
+from app.web.figures.figure import Drawn
 from app.web.figures.memory import OwnerRow, owner_rows
-from app.web.figures.owners import Foreseen
+from app.web.figures.resource_parts import EstimatedCosts
 from app.web.figures.time import TrainRow, train_rows
 from app.web.figures.view import ViewParams
 from app.web.pages.study.arms import StudyArms
@@ -111,7 +111,7 @@ class StudyPage:
         conditions: StudyConditions,
         flips: StudyFlips | None,
         updates: StudyWeightDeltas | None,
-        foreseen: Mapping[str, Foreseen],
+        estimates: Mapping[str, EstimatedCosts],
         tuning: StudyTuning | None,
         notes: Notes,
     ) -> "StudyPage":
@@ -142,7 +142,7 @@ class StudyPage:
             notes=notes,
             margin=found.spec.margin_points,
             open=any(arm.verdict_kind in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others),
-            owner_rows=owner_rows(found, foreseen),
-            energy_priced=bool(view.prices.kwh) or any(run.result.energy_joules for run in found.runs if run.result),
-            train_rows=train_rows(found, foreseen),
+            owner_rows=owner_rows(found, estimates),
+            energy_priced=bool(view.kwh) or any(run.result.energy_joules for run in found.runs if run.result),
+            train_rows=train_rows(found, estimates),
         )

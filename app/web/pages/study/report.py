@@ -11,19 +11,17 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.tables import now
 from app.web.address import Address
-from app.web.figures import Figure, StudyEvidence, drawn, study_figures
-from app.web.figures.evidence import of_study as evidence_of_study
-from app.web.figures.view import ViewParams
+from app.web.figures.figure import Figure, drawn
+from app.web.figures.study import FIGURES, StudyData, study_figure
+from app.web.figures.view import USUAL, ViewParams
 from app.web.http.dependencies import Config, Reading, Store
 from app.web.http.stylesheet import whole_stylesheet
 from app.web.pages.study.report_context import StudyReport
-from app.web.pages.study.routes import whole_page
-from app.web.pages.study.view_form import View
+from app.web.pages.study.routes import View, whole_page
 from app.web.templating import render_text
 
 router = APIRouter(include_in_schema=False)
 
-AS_IT_OPENS = ViewParams()
 ALONE = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 """What the file may load: nothing."""
 
@@ -39,14 +37,14 @@ def whole_report(
     files: Files,
     settings: Settings,
     study_id: int,
-    view: ViewParams = AS_IT_OPENS,
+    view: ViewParams = USUAL,
     address: Address | None = None,
 ) -> HTMLResponse:
     """The file. Raises NotFound."""
     address = address or Address(f"/studies/{study_id}")
-    evidence = evidence_of_study(session, settings, study_id)
-    page = whole_page(session, files, settings, study_id, view, address, evidence)
-    figures = {name: drawn(figure, address.path) for name, figure in _every_figure(evidence, view).items()}
+    data = StudyData(session, settings, study_id)
+    page = whole_page(session, files, settings, study_id, view, address, data)
+    figures = {name: drawn(figure, address.path) for name, figure in _every_figure(data, view).items()}
     spec = study_service.progress(session, study_id).study.spec
     found = StudyReport.of(page, figures, spec, made_at=now(), css=whole_stylesheet())
     headers = {
@@ -57,15 +55,15 @@ def whole_report(
     return HTMLResponse(render_text("study/report.html", page=found, policy=ALONE), headers=headers)
 
 
-def _every_figure(evidence: StudyEvidence, view: ViewParams) -> dict[str, Figure]:
-    """Those of the page; and since paper has nothing to choose by, the trade-off against the other cost and the curves
-    of the other loss."""
-    other = replace(view, x=_other(view.x, "time", "memory"), curve=_other(view.curve, "validation", "loss"))
-    otherwise = study_figures(evidence, other)
+def _every_figure(data: StudyData, view: ViewParams) -> dict[str, Figure]:
+    """Those of the page; and since paper offers no choice, the trade-off over the other cost and the curves of the
+    other loss."""
+    other = view.model_copy(
+        update={"x": _other(view.x, "time", "memory"), "curve": _other(view.curve, "validation", "loss")}
+    )
+    figures = {name: study_figure(data, view, name) for name in FIGURES}
     more = {"trade-off": f"trade-off-{other.x}", "curves": f"curves-{other.curve}"}
-    return study_figures(evidence, view) | {
-        name: replace(otherwise[figure], name=name) for figure, name in more.items()
-    }
+    return figures | {name: replace(study_figure(data, other, figure), name=name) for figure, name in more.items()}
 
 
 def _other(shown: str, usual: str, instead: str) -> str:

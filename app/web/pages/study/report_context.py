@@ -6,7 +6,7 @@ from datetime import datetime
 from importlib.metadata import version
 
 from app.domain.studies.spec import StudySpec
-from app.web.figures import Drawn
+from app.web.figures.figure import Drawn
 from app.web.pages.study.context import StudyPage
 from app.web.specs import as_yaml
 

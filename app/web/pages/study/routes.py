@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, Depends, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.services import annotations
@@ -12,20 +12,29 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import base_models, datasets
 from app.web.address import Address
-from app.web.figures import StudyEvidence, drawn, study_figures
-from app.web.figures.evidence import of_study as evidence_of_study
+from app.web.figures.drawing.render import Theme
+from app.web.figures.figure import drawn
+from app.web.figures.study import FIGURES, StudyData, study_figure
 from app.web.figures.view import ViewParams
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
+from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.context import StudyPage
 from app.web.pages.study.flips import StudyFlips
 from app.web.pages.study.progress import StudyAdvance
 from app.web.pages.study.tuning import StudyTuning
-from app.web.pages.study.view_form import View
 from app.web.pages.study.weight_delta import StudyWeightDeltas
 from app.web.templating import Render
 
 router = APIRouter(prefix="/studies/{study_id:int}", include_in_schema=False)
+
+
+def view_params(request: Request) -> ViewParams:
+    """What the address says of the view. Raises Invalid for a word that is not a choice."""
+    return ViewParams.model_validate(dict(request.query_params))
+
+
+View = Annotated[ViewParams, Depends(view_params)]
 
 
 @router.get("")
@@ -41,7 +50,7 @@ def show(
     """The whole page. What one looks at, and in which order, is in its address."""
     page = whole_page(session, files, settings, study_id, view, Address.of(request, f"/studies/{study_id}"))
     # a script takes the part with the mistake in it from any answer that is no error
-    wrong = bool(view.prices.errors) and "hx-request" not in request.headers
+    wrong = bool(view.errors) and "hx-request" not in request.headers
     return render.page("study/show.html", page, status=422 if wrong else 200)
 
 
@@ -88,6 +97,21 @@ def cancel(db: Db, bell: Bell, study_id: int) -> RedirectResponse:
     return RedirectResponse(f"/studies/{study_id}", status_code=303)
 
 
+@router.get("/charts/{name}.{ending}")
+def chart(
+    session: Reading,
+    settings: Config,
+    study_id: int,
+    name: str,
+    ending: Ending,
+    view: View,
+    theme: Theme = "light",
+) -> Response:
+    """A figure as a file."""
+    figure = study_figure(StudyData(session, settings, study_id), view, name)
+    return figure_file(figure, ending, theme, f"study-{study_id}")
+
+
 def whole_page(
     session: Session,
     files: Files,
@@ -95,31 +119,28 @@ def whole_page(
     study_id: int,
     view: ViewParams,
     address: Address,
-    evidence: StudyEvidence | None = None,
+    data: StudyData | None = None,
 ) -> StudyPage:
-    """Everything on the page of a study as it stands; `evidence` is read if it is not given. Raises NotFound."""
+    """Everything on the page of a study as it stands; its data are read if they are not given. Raises NotFound."""
     advance = study_service.progress(session, study_id)
-    evidence = evidence or evidence_of_study(session, settings, study_id)
-    found = evidence.comparison
-    figures = study_figures(evidence, view)
+    data = data or StudyData(session, settings, study_id)
+    found = data.comparison
     model = base_models.by_id(session, advance.study.base_model_id)
-    queries = {"verdict": "", "trade-off": view.trade_off, "curves": view.curves, "memory": "", "time": ""}
-    queries |= {"updates": "", "matrices": view.matrix_map}
-    queries["break-even"] = view.prices.query
-    queries["tuning"] = ""
-    shown = {name: drawn(figures[name], f"/studies/{study_id}/charts", query) for name, query in queries.items()}
+    figures = {
+        name: drawn(study_figure(data, view, name), f"/studies/{study_id}/charts", view.query(name)) for name in FIGURES
+    }
     return StudyPage.of(
         study_id,
         found,
         model=model.facts if model else None,
-        figures=shown,
+        figures=figures,
         view=view,
         address=address,
         advance=StudyAdvance.of(advance, found),
         conditions=StudyConditions.of(found, model, datasets.by_id(session, advance.study.dataset_id)),
-        updates=StudyWeightDeltas.of(found, evidence.updates, view),
+        updates=StudyWeightDeltas.of(found, data.deltas, view),
         flips=StudyFlips.of(session, files, study_id, found),
-        foreseen=evidence.foreseen,
-        tuning=StudyTuning.of(study_id, found, shown["tuning"]),
+        estimates=data.estimates,
+        tuning=StudyTuning.of(study_id, found, figures["tuning"]),
         notes=annotations.notes_of(session, "studies", study_id),
     )

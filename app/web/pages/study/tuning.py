@@ -8,7 +8,7 @@ from app.domain.runs.status import RunStatus
 from app.domain.studies.arm_tuning import Rival
 from app.domain.studies.tuning import Trial, Tried
 from app.domain.tasks import generates
-from app.web.figures import Drawn
+from app.web.figures.figure import Drawn
 from app.web.figures.tuning import last_tried
 from app.web.format import NOTHING, decimal, hundred, join_names, rate
 from app.web.i18n import gettext as _

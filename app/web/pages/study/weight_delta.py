@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.methods import Family
 from app.domain.models.weight_delta import WeightDeltaSummary
-from app.web.figures.updates import ArmWeightDeltas, Updates, drawable
 from app.web.figures.view import ViewParams
+from app.web.figures.weight_delta import ArmDelta, Deltas, drawable
 from app.web.format import NOTHING, count, percent
 from app.web.i18n import gettext as _
 from app.web.text.weight_delta import (
@@ -53,16 +53,16 @@ class StudyWeightDeltas:
     """Whose matrices are mapped."""
 
     @classmethod
-    def of(cls, found: StudyComparison, updates: Updates, view: ViewParams) -> "StudyWeightDeltas | None":
+    def of(cls, found: StudyComparison, deltas: Deltas, view: ViewParams) -> "StudyWeightDeltas | None":
         """None until an arm has a result."""
         done = [arm for arm in found.arms if arm.succeeded]
         if not done:
             return None
-        shown = drawable(found, updates)
+        shown = drawable(found, deltas)
         summaries = [(arm, summary) for arm, seen in shown if (summary := seen.summary)]
         most = max((s for _arm, s in summaries), key=lambda s: s.matrices, default=None)
         said = [arm_sentence(arm, summary) for arm, summary in summaries[:MOST_SAID]]
-        rows = [_row(arm, updates.get(arm.title)) for arm in done]
+        rows = [_row(arm, deltas.get(arm.title)) for arm in done]
         return cls(
             sentences=(*said, *([weight_sentence(most)] if most else [])),
             rows=(*rows, *([_itself(most)] if most else [])),
@@ -73,10 +73,10 @@ class StudyWeightDeltas:
         )
 
 
-def _row(arm: StudyArm, seen: ArmWeightDeltas | None) -> DeltaRow:
+def _row(arm: StudyArm, seen: ArmDelta | None) -> DeltaRow:
     summary = seen.summary if seen else None
     if seen is None or summary is None:
-        return DeltaRow(arm.title, arm.family, arm.hollow, (), "", why_none(seen.found if seen else None))
+        return DeltaRow(arm.title, arm.family, arm.hollow, (), "", why_none(seen.updates if seen else None))
     energy, ratio = shares(summary)
     cells = (
         matrices(summary),
@@ -86,10 +86,10 @@ def _row(arm: StudyArm, seen: ArmWeightDeltas | None) -> DeltaRow:
         ratio,
         intruders(summary.intruders, summary.top),
     )
-    return DeltaRow(arm.title, arm.family, arm.hollow, cells, _over_seeds(seen), left_out(seen.found))
+    return DeltaRow(arm.title, arm.family, arm.hollow, cells, _over_seeds(seen), left_out(seen.updates))
 
 
-def _over_seeds(seen: ArmWeightDeltas) -> str:
+def _over_seeds(seen: ArmDelta) -> str:
     if len(seen.effective_ranks) < 2:
         return ""
     return _(

@@ -1,56 +1,53 @@
-"""What is drawn over training, and over what.
+"""The axes of the curves over training: quantities upwards, progress across.
 
-To add a quantity or a place, add it to `QUANTITIES` or `PLACES`: the selects, the address, the drawing and the table
-take it from there.
+To add one, add it to `QUANTITIES` or `X_AXES`: the selects, the address, the drawing and the table take it from there.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.domain.comparison.study import StudyComparison
 from app.domain.runs.result import Steps
+from app.domain.runs.smoothing import Floats
 from app.domain.tasks import generates
-from app.web.figures.units import memory_unit, time_unit
+from app.web.figures.axes import memory_unit, time_unit
 from app.web.format import count, decimal, duration, rate, short_count
 from app.web.i18n import gettext as _
 from app.web.text.metrics import loss_unit, title
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number that training reports with each step, or validation now and then."""
+    """A number that training reports with each step, or validation from time to time."""
 
     title: Callable[[StudyComparison], str]
     """Within a sentence: `training loss`."""
     unit: Callable[[StudyComparison, float], tuple[float, str]]
     """From the largest value: what one unit of the axis is of it, and its name."""
     of: Callable[[Steps], Floats] | None
-    """From a run's steps; None for what validation finds."""
+    """From a run's steps; None for what validation measures."""
     show: Callable[[float | None], str]
     """A value in the axis's unit, for the table."""
     zero: bool = True
     """The scale begins at zero."""
     noisy: bool = False
-    """It jumps from batch to batch, so smoothing it is of use."""
+    """It jumps from batch to batch, so its line is thinner unless it is smoothed."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """How far training has come."""
+class XAxis:
+    """Progress of training."""
 
     name: Callable[[], str]
     """In the select, and within a sentence."""
     title: Callable[[float], tuple[float, str]]
     """From the largest value: what one unit is, and the axis's title."""
     say: Callable[[float], str]
-    """One place: `step 120`, `19 s`."""
+    """One value: `step 120`, `19 s`."""
     of: Callable[[Steps], Floats]
-    comparable: Callable[[StudyComparison], bool] = lambda found: True
+    comparable: Callable[[StudyComparison], bool] = lambda study: True
 
 
 def column(name: str) -> Callable[[Steps], Floats]:
@@ -58,13 +55,13 @@ def column(name: str) -> Callable[[Steps], Floats]:
     return lambda steps: steps[name].astype(np.float64)
 
 
-def _validation(found: StudyComparison) -> str:
-    name = _("loss") if generates(found.metric) else title(found.metric)
+def _validation(study: StudyComparison) -> str:
+    name = _("loss") if generates(study.metric) else title(study.metric)
     return _("validation %(measure)s", measure=name)
 
 
-def _validation_unit(found: StudyComparison, _most: float) -> tuple[float, str]:
-    return (1.0, loss_unit(found.spec.task)) if generates(found.metric) else (0.01, "%")
+def _validation_unit(study: StudyComparison, _most: float) -> tuple[float, str]:
+    return (1.0, loss_unit(study.spec.task)) if generates(study.metric) else (0.01, "%")
 
 
 def _seconds(most: float) -> tuple[float, str]:
@@ -74,8 +71,8 @@ def _seconds(most: float) -> tuple[float, str]:
 
 QUANTITIES: dict[str, Quantity] = {
     "loss": Quantity(
-        title=lambda found: _("training loss"),
-        unit=lambda found, most: (1.0, loss_unit(found.spec.task)),
+        title=lambda study: _("training loss"),
+        unit=lambda study, most: (1.0, loss_unit(study.spec.task)),
         of=column("loss"),
         show=lambda value: decimal(value, 3),
         noisy=True,
@@ -84,52 +81,52 @@ QUANTITIES: dict[str, Quantity] = {
         title=_validation, unit=_validation_unit, of=None, show=lambda value: decimal(value, 2), zero=False
     ),
     "gradient": Quantity(
-        title=lambda found: _("norm of the gradient"),
-        unit=lambda found, most: (1.0, ""),
+        title=lambda study: _("gradient norm"),
+        unit=lambda study, most: (1.0, ""),
         of=column("grad_norm"),
         show=lambda value: decimal(value, 3),
         noisy=True,
     ),
     "rate": Quantity(
-        title=lambda found: _("learning rate"),
-        unit=lambda found, most: (1.0, ""),
+        title=lambda study: _("learning rate"),
+        unit=lambda study, most: (1.0, ""),
         of=column("learning_rate"),
         show=rate,
     ),
     "memory": Quantity(
-        title=lambda found: _("memory after a step"),
-        unit=lambda found, most: memory_unit(most),
+        title=lambda study: _("memory after each step"),
+        unit=lambda study, most: memory_unit(most),
         of=column("memory_bytes"),
         show=lambda value: decimal(value, 1),
     ),
 }
 """By their names in the address, in the order of the select."""
 
-PLACES: dict[str, Place] = {
-    "step": Place(
+X_AXES: dict[str, XAxis] = {
+    "step": XAxis(
         name=lambda: _("step"),
         title=lambda most: (1.0, _("Optimizer step →")),
         say=lambda at: _("step %(step)s", step=count(round(at))),
         of=column("step"),
     ),
-    "epoch": Place(
+    "epoch": XAxis(
         name=lambda: _("epoch"),
         title=lambda most: (1.0, _("Epoch →")),
         say=lambda at: _("epoch %(epoch)s", epoch=decimal(at, 2)),
         of=column("epoch"),
     ),
-    "tokens": Place(
+    "tokens": XAxis(
         name=lambda: _("tokens"),
         title=lambda most: (1.0, _("Tokens trained on →")),
         say=lambda at: _("%(tokens)s tokens", tokens=short_count(round(at))),
         of=column("tokens"),
     ),
-    "time": Place(
+    "time": XAxis(
         name=lambda: _("train time"),
         title=_seconds,
         say=duration,
         of=column("seconds"),
-        comparable=lambda found: found.times_comparable,
+        comparable=lambda study: study.times_comparable,
     ),
 }
-"""The same for what it is drawn over."""
+"""The same for the x axis."""

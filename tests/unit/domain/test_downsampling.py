@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.runs.downsampling import extremes, lttb
+from app.domain.runs.downsampling import lttb
 
 NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([np.nan, np.inf, -np.inf]))
 
@@ -51,21 +51,3 @@ def test_where_nothing_is_finite_places_are_kept() -> None:
     kept = lttb(np.arange(1000.0), np.full(1000, np.nan), 50)
     assert len(kept) == 50
     assert np.diff(kept).max() < 45
-
-
-@given(st.integers(1, 400), st.integers(1, 60), st.integers(0, 99))
-def test_the_extremes_of_all_are_among_the_extremes_kept(n: int, buckets: int, seed: int) -> None:
-    y = np.random.default_rng(seed).normal(size=n)
-    kept = extremes(y, buckets)
-    assert len(kept) <= 2 * buckets + 2
-    assert (kept[0], kept[-1]) == (0, n - 1)
-    assert (np.diff(kept) > 0).all()
-    assert (y[kept].min(), y[kept].max()) == (y.min(), y.max())
-
-
-def test_each_bucket_keeps_its_own_spike() -> None:
-    y = np.zeros(100_000)
-    spikes = np.arange(500, 100_000, 1000)
-    y[spikes] = np.where(np.arange(100) % 2, 1.0, -1.0)
-    y[77] = np.nan
-    assert set(spikes) <= set(extremes(y, 100).tolist())

@@ -1,6 +1,6 @@
-"""Where labels stand: text widths, ends of lines that must not collide, and names beside points."""
+"""Where the labels of a trade-off stand: beside their points, off everything else."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,36 +22,6 @@ def clipped(text: str, most: float, size: float = 12) -> str:
     while text and text_width(text + "…", size) > most:
         text = text[:-1]
     return text.rstrip() + "…"
-
-
-def widest(texts: Iterable[str], size: float = 12, *, bold: bool = False, most: int = 1000) -> int:
-    """The widest of some texts, at most `most`."""
-    return min(most, max((text_width(t, size, bold=bold) for t in texts), default=0))
-
-
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions as near to the wanted ones as may be, `gap` apart, within [low, high]; the order is kept.
-
-    Neighbours that would collide become a block, which stands at the mean of what its members want (the pool-adjacent-
-    violators way); blocks that then collide are joined. If there is no room for all, the gap shrinks.
-    """
-    if not wanted:
-        return []
-    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    blocks: list[list[float]] = []  # [sum of (wanted - offset), members]
-    for place, i in enumerate(order):
-        blocks.append([wanted[i] - place * gap, 1])
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
-            total, members = blocks.pop()
-            blocks[-1][0] += total
-            blocks[-1][1] += members
-    starts = [b[0] / b[1] for b in blocks for _ in range(int(b[1]))]
-    last = len(order) - 1
-    found = [0.0] * len(order)
-    for place, i in enumerate(order):
-        found[i] = min(max(starts[place], low), high - last * gap) + place * gap
-    return found
 
 
 @dataclass(frozen=True)
@@ -102,9 +72,9 @@ def beside(
 ) -> list[Placed | None]:
     """A place for the label of each point; None where there is no room.
 
-    `sizes` holds, for each point, the sizes that its label may take (width, number of lines), the dearest first.
+    `sizes` holds, for each point, the sizes that its label may take (width, number of lines), the largest first.
     Earlier points choose first. A place is near its point, off every obstacle (markers, whiskers, lines), off the
-    labels that stand already, and within the frame; of those that are not quite free the least covered one is taken.
+    labels placed before, and within the frame; of those that are not quite free the least covered one is taken.
     """
     taken = list(obstacles)
     found: list[Placed | None] = []

@@ -1,0 +1,51 @@
+"""How common each label of a dataset is."""
+
+from app.domain.data.dataset import DatasetFacts
+from app.web.figures.drawing import stacks
+from app.web.figures.drawing.stacks import Bar, Part, Stacks
+from app.web.figures.figure import Column, Figure, Table
+from app.web.format import count, percent, share
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+
+MOST_BARS = 20
+GREY = "var(--p-backward)"
+
+
+def labels(facts: DatasetFacts) -> Figure:
+    """Rows by label, the most common first."""
+    labels = sorted(facts.label_counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    total = sum(facts.label_counts.values())
+    bars = tuple(Bar(name, (Part("", GREY, float(n)),), float(n), count(n)) for name, n in labels[:MOST_BARS])
+    return Figure(
+        name="labels",
+        title=_title(labels, total),
+        label=_("Rows by label"),
+        note=_note(total, len(labels)),
+        data=Stacks(bars, _("rows of all splits →")),
+        draw=stacks.chart,
+        table=Table(
+            (Column("label", _("label")), Column("rows", _("rows"), count), Column("share", _("share"), percent)),
+            tuple((name, rows, rows / total if total else 0.0) for name, rows in labels),
+        ),
+    )
+
+
+def _title(labels: list[tuple[str, int]], total: int) -> str:
+    (most, rows), (least, few) = labels[0], labels[-1]
+    if len(labels) == 1:
+        return _("All rows have one label")
+    if rows < 1.5 * few:
+        return _("The %(num)s labels are about equally common", num=len(labels))
+    values = {"most": most, "share": share(rows, total), "least": least, "rare": share(few, total)}
+    return _(
+        "%(most)s is the most common label with %(share)s of the rows, %(least)s the rarest with %(rare)s", **values
+    )
+
+
+def _note(total: int, number: int) -> str:
+    text = ngettext("%(num)s label", "%(num)s labels", number, num=count(number)) + ", "
+    text += ngettext("%(num)s row.", "%(num)s rows.", total, num=count(total))
+    if number > MOST_BARS:
+        text += " " + _("The chart shows the %(most)s most common, the table all.", most=MOST_BARS)
+    return text
