@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.domain.errors import Invalid
+from app.domain.validation import field_error
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
@@ -177,6 +178,6 @@ def load(**given: Any) -> Settings:
 
 
 def _sentence(error: Any) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = field_error(error, {}).message
     name = "_".join(str(part) for part in error["loc"][:1]).upper()
     return f"VEZNA_{name}: {message}" if name else message

@@ -24,6 +24,7 @@ SENTENCES: Mapping[str, Message] = {
     "multiple_of": _("Must be a multiple of %(multiple_of)s"),
     "string_too_short": _("Must not be empty"),
     "string_too_long": _("Must have at most %(max_length)s characters"),
+    "string_pattern_mismatch": _("Must match the pattern %(pattern)s"),
     "too_short": _("Must have %(min_length)s or more entries"),
     "too_long": _("Must have at most %(max_length)s entries"),
     "literal_error": _("Must be one of %(expected)s"),

@@ -90,10 +90,10 @@ def test_pages_follow_a_key(api: TestClient) -> None:
     ("change", "path", "says"),
     [
         ({"method": {"kind": "lorra"}}, "method", "lorra"),
-        ({"method": {"kind": "lora", "r": 0}}, "method.r", "greater than or equal to 1"),
+        ({"method": {"kind": "lora", "r": 0}}, "method.r", "Must be 1 or more"),
         ({"method": {"kind": "lora", "rank": 4}}, "method.rank", "There is no such field"),
         ({"method": {"kind": "lora", "target_modules": []}}, "method.target_modules", "No module is named"),
-        ({"training": {"learning_rate": -1}}, "training.learning_rate", "greater than 0"),
+        ({"training": {"learning_rate": -1}}, "training.learning_rate", "Must be above 0"),
         ({"training": {"max_length": 513}}, "training.max_length", "has 512 positions"),
         ({"base_model": "gone"}, "base_model", "There is no base model 'gone'"),
         ({"dataset": "gone"}, "dataset", "There is no dataset 'gone'"),
@@ -141,7 +141,7 @@ def test_a_module_that_the_model_lacks_is_answered_with_the_real_names(api: Test
         ),
         ({"seeds": [1, 1]}, "seeds.1", "A seed is given twice"),
         ({"reference": "nobody"}, "reference", "is not an arm"),
-        ({"margin_points": 0}, "margin_points", "greater than 0"),
+        ({"margin_points": 0}, "margin_points", "Must be above 0"),
         (
             {"arms": [{"method": {"kind": "lora", "target_modules": ["q"]}}]},
             "arms.0.method.target_modules",

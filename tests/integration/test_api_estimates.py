@@ -108,10 +108,10 @@ METHODS = {"methods": [{"kind": "full"}]}
     [
         ({"base_model": "tiny"}, "", "none of arms, method and methods"),
         (STUDY | METHODS, "", "both arms and methods"),
-        (STUDY | {"arms": [{"method": {"kind": "lora", "r": 0}}]}, "arms.0.method.r", "greater than or equal to 1"),
+        (STUDY | {"arms": [{"method": {"kind": "lora", "r": 0}}]}, "arms.0.method.r", "Must be 1 or more"),
         (RUN | {"method": {"kind": "lorra"}}, "method", "lorra"),
         (RUN | {"base_model": "gone"}, "base_model", "There is no base model 'gone'"),
-        ({"base_model": "tiny", "methods": [{"kind": "lora", "r": 0}]}, "methods.0.r", "greater than or equal to 1"),
+        ({"base_model": "tiny", "methods": [{"kind": "lora", "r": 0}]}, "methods.0.r", "Must be 1 or more"),
         ({"base_model": "tiny", "methods": []}, "methods", "1 or more entries"),
         (METHODS, "base_model", "neither a base model nor a config"),
         (METHODS | {"base_model": "tiny", "config": CONFIG}, "config", "both a base model and a config"),

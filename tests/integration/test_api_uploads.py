@@ -206,7 +206,7 @@ def test_a_dataset_that_is_used_stays(small: TestClient) -> None:
 @pytest.mark.parametrize(
     ("change", "path", "says"),
     [
-        ({"name": "../up"}, "name", "String should match pattern"),
+        ({"name": "../up"}, "name", "Must match the pattern"),
         ({"name": ""}, "name", "Must not be empty"),
         ({"upload_id": 0}, "upload_id", "Must be 1 or more"),
         ({"mapping": MAPPING | {"columns": {"text": "txt"}}}, "mapping.columns.label", "No column is assigned"),

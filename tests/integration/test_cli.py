@@ -193,7 +193,7 @@ def test_a_file_with_brackets_in_its_name_is_named(
         ("VEZNA_DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/d", "The database does not answer: "),
         ("VEZNA_DATABASE_URL_FILE", "/nowhere", "VEZNA_DATABASE_URL_FILE=/nowhere cannot be read: No such file"),
         ("VEZNA_HOME", __file__, "test_cli.py is a file: name a directory"),
-        ("VEZNA_PORT", "0", "VEZNA_PORT: Input should be greater than or equal to 1"),
+        ("VEZNA_PORT", "0", "VEZNA_PORT: Must be 1 or more"),
         ("VEZNA_REPORT_SECONDS", "30", "at least twice VEZNA_REPORT_SECONDS"),
     ],
 )

@@ -121,7 +121,7 @@ def test_what_blocks_is_said_with_exit_status_1(vezna: Any, tmp_path: Path) -> N
         ("a.csv", CSV, ["--label-name", "good"], "a --label-name is written VALUE=NAME"),
         ("a.csv", CSV, ["--encoding", "utf-99"], "'utf-99' is not a text encoding"),
         ("a.csv", CSV * 1000, [], "larger than the 1 MiB that an upload may have"),
-        ("../up/a.csv", b"text,label\n" + CSV[13:], ["--name", "../up"], "name: String should match pattern"),
+        ("../up/a.csv", b"text,label\n" + CSV[13:], ["--name", "../up"], "name: Must match the pattern"),
     ],
 )
 def test_what_cannot_be_taken_is_a_sentence(

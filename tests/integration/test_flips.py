@@ -126,7 +126,7 @@ def test_the_reference_is_not_held_against_itself(api: TestClient, study: int) -
         ({"seed": 9}, "seed", "The study has no seed 9"),
         ({"label": "weather"}, "label", "No item has the label 'weather'"),
         ({"kind": "nope"}, "kind", "Must be one of"),
-        ({"length": 5}, "length", "less than or equal to 4"),
+        ({"length": 5}, "length", "Must be 4 or less"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_its_field(

@@ -15,7 +15,7 @@ from app.settings import ROOT
     [
         ("VEZNA_LOG_LEVEL", "info", "Run: vezna migrate"),
         ("VEZNA_DATABASE_URL", "postgresql://u@127.0.0.1:9/d", "The database does not answer"),
-        ("VEZNA_PORT", "0", "VEZNA_PORT: Input should be greater than or equal to 1"),
+        ("VEZNA_PORT", "0", "VEZNA_PORT: Must be 1 or more"),
     ],
 )
 def test_a_worker_that_cannot_work_does_not_start(tmp_path: Path, variable: str, value: str, says: str) -> None:
