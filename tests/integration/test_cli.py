@@ -370,7 +370,7 @@ def test_results_from_elsewhere_are_imported_once_and_what_is_wrong_with_a_file_
     assert vezna(monkeypatch, "import", str(folder), "--url", server) == 1
     said = capsys.readouterr().out
     assert f"{folder / 'c.json'}: the file was rejected" in said
-    assert "score: A score is a fraction from 0 to 1, not 47 . Write 47 % as 0.47." in said
+    assert "score: A score is a fraction from 0 to 1, not 47. Write 47 % as 0.47." in said
     assert "0 results imported into others, 2 there already, 1 file refused." in said
     assert vezna(monkeypatch, "import", str(folder / "a.json"), "--collection", "x", "--url", server, "--json") == 0
     assert json.loads(capsys.readouterr().out)["added"] == [3]

@@ -120,7 +120,7 @@ def test_what_blocks_is_said_with_exit_status_1(vezna: Any, tmp_path: Path) -> N
         ("a.csv", CSV, ["--text", "nope", "--label", "stars"], "mapping.columns.text: There is no column 'nope'"),
         ("a.csv", CSV, ["--label-name", "good"], "a --label-name is written VALUE=NAME"),
         ("a.csv", CSV, ["--encoding", "utf-99"], "'utf-99' is not a text encoding"),
-        ("a.csv", CSV * 1000, [], "larger than the 1 MiB that an upload may have"),
+        ("a.csv", CSV * 1000, [], "larger than the upload limit of 1 MiB"),
         ("../up/a.csv", b"text,label\n" + CSV[13:], ["--name", "../up"], "name: Must match the pattern"),
     ],
 )

@@ -88,8 +88,8 @@ def test_the_packaged_sample_is_added_without_a_place(vezna: Any) -> None:
     [
         (("add", "someone/gated"), "someone/gated is open only to some: set HF_TOKEN."),
         (("add", "/etc"), "is not below an allowed root"),
-        (("add", "a/b/c"), "is no id of a hub model"),
-        (("add", "a/b", "--name", "tiny"), "is there already"),
+        (("add", "a/b/c"), "is not the id of a model"),
+        (("add", "a/b", "--name", "tiny"), "already exists"),
         (("show", "nothing"), "There is no base model 'nothing'"),
         (("add",), "Name a model of the hub or a directory, or give --sample"),
         (("add", "a/b", "--sample"), "or give --sample: one of the two"),

@@ -100,17 +100,17 @@ def test_what_two_arms_have_against_the_budget_is_said_once(language: TestClient
     arms = [{"method": PROMPT}, {"method": PROMPT | {"num_virtual_tokens": 30}}, {"method": PREFIX}]
     answer = language.post("studies", json=study | {"name": "study", "arms": arms})
     assert [error["message"].split(" does")[0] for error in answer.json()["errors"]] == [
-        "prompt tuning", "prefix tuning"
+        "The method prompt tuning", "The method prefix tuning"
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "path", "says", "remedy"),
     [
-        (training(max_length=257), "training.max_length", "has 256 positions, so it cannot read 257", "at most 256"),
+        (training(max_length=257), "training.max_length", "has 256 positions, so it cannot read", "Use at most 256"),
         (
             training(max_new_tokens=256), "training.max_new_tokens",
-            "256 new tokens leave none for a prompt", "at most 255",
+            "256 new tokens leave no room for a prompt", "Use at most 255",
         ),
         (
             {"method": PROMPT} | training(max_length=250), "method.num_virtual_tokens",
@@ -123,7 +123,7 @@ def test_what_two_arms_have_against_the_budget_is_said_once(language: TestClient
         ),
         (
             {"method": PROMPT} | training(max_new_tokens=240), "method.num_virtual_tokens",
-            "20 virtual tokens and 240 new tokens behind a prompt", "Use at most 15, or a smaller max_new_tokens",
+            "20 virtual tokens and 240 new tokens after a prompt", "Use at most 15, or a smaller max_new_tokens",
         ),
         (
             {"base_model": "encoder-decoder", "task": "seq2seq-lm", "method": PROMPT} | training(max_length=250),
@@ -135,7 +135,7 @@ def test_what_two_arms_have_against_the_budget_is_said_once(language: TestClient
             "Choose a dataset of plain text: other texts, texts, texts to judge by; or leave it out",
         ),
         (
-            TOKEN_BY_TOKEN | {"general_text": "texts"}, "general_text", "on other texts than the model learns from",
+            TOKEN_BY_TOKEN | {"general_text": "texts"}, "general_text", "on other texts than the model trains on",
             "Choose a dataset of plain text: other texts, texts to judge by; or leave it out",
         ),
         (
@@ -144,11 +144,11 @@ def test_what_two_arms_have_against_the_budget_is_said_once(language: TestClient
             "Choose a dataset of plain text: other texts, texts, texts to judge by",
         ),
         (
-            TOKEN_BY_TOKEN | {"dataset": "texts to judge by"}, "dataset", "has no row in its train split",
+            TOKEN_BY_TOKEN | {"dataset": "texts to judge by"}, "dataset", "has no rows in its train split",
             "Choose another dataset",
         ),
         (
-            TOKEN_BY_TOKEN | {"dataset": "texts to learn from"}, "dataset", "has no row in its test split",
+            TOKEN_BY_TOKEN | {"dataset": "texts to learn from"}, "dataset", "has no rows in its test split",
             "Choose another dataset",
         ),
     ],

@@ -65,7 +65,7 @@ def test_the_same_model_again_is_the_same_one(database: Database, bell: SilentBe
 
 def test_another_revision_under_a_name_that_is_taken_is_refused(database: Database, bell: SilentBell) -> None:
     _register(database, bell)
-    with pytest.raises(Conflict, match="is there already, at main: choose another name"):
+    with pytest.raises(Conflict, match="already exists, at main"):
         _register(database, bell, MAIN.model_copy(update={"revision": "v2"}))
 
 

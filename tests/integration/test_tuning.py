@@ -336,7 +336,7 @@ def test_more_seeds_run_at_the_rates_that_were_chosen(registered: Database, bell
 def test_seeds_that_no_arm_could_take_are_refused(registered: Database, bell: SilentBell) -> None:
     study = submitted(registered, bell, arms=[FULL])
     end_all(registered, bell, rows(registered, study), None, None, None)
-    with pytest.raises(Conflict, match="no arm of study"), registered.transaction() as session:
+    with pytest.raises(Conflict, match="No arm of study"), registered.transaction() as session:
         studies.add_seeds(session, bell, study, 2)
 
 
@@ -365,7 +365,7 @@ def test_an_arm_that_is_added_gets_the_seeds_that_are_there_and_its_own_trials(
 
 def test_an_arm_that_is_there_already_or_does_not_fit_is_refused(registered: Database, bell: SilentBell) -> None:
     study = submitted(registered, bell, tuning="none")
-    with pytest.raises(Exception, match="is there twice"), registered.transaction() as session:
+    with pytest.raises(Exception, match="Two arms are named"), registered.transaction() as session:
         studies.add_arm(session, bell, study, FULL)
     with pytest.raises(Invalid, match="no linear module"), registered.transaction() as session:
         studies.add_arm(session, bell, study, ArmSpec(method=LoraSpec(target_modules=["q_proj"])))
@@ -412,7 +412,7 @@ def test_an_arm_without_anything_left_to_do_cannot_be_stopped(registered: Databa
     study = submitted(registered, bell, tuning="none", arms=[FULL])
     for run in rows(registered, study):
         end(registered, bell, run, 0.5)
-    with pytest.raises(Conflict, match="nothing left to do"), registered.transaction() as session:
+    with pytest.raises(Conflict, match="have already ended"), registered.transaction() as session:
         studies.stop_arm(session, bell, study, "full")
     with pytest.raises(NotFound, match="has no arm 'other': full"), registered.transaction() as session:
         studies.stop_arm(session, bell, study, "other")

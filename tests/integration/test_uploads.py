@@ -185,7 +185,7 @@ def test_rings_go_out_after_the_commit_and_a_second_ring_finds_nothing_to_do(her
 def test_deleting_removes_what_nothing_else_uses(here: Context) -> None:
     row = upload(here, {"a.csv": CSV})
     made = dataset(here, row)
-    with here.database.transaction() as session, pytest.raises(Conflict, match="mine@1 was made of this upload"):
+    with here.database.transaction() as session, pytest.raises(Conflict, match="mine@1 was made from this upload"):
         uploads.delete(session, here.files, row.id)
     with here.database.transaction() as session:
         datasets.delete(session, here.files, made.id)
