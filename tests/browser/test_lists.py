@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from app.services import predictions
 from app.store.queries import runs
-from app.web.pages.runs.head import EXAMPLES
+from app.web.pages.runs.toolbar import EXAMPLES
 from tests import filled, predicted
 from tests.browser.conftest import Site
 

@@ -65,7 +65,7 @@ def test_examples_fill_the_filter_and_clear_empties_it(page: Page) -> None:
     expect(page.locator("#filter")).to_have_value("")
     expect(page).to_have_url(re.compile(r"/runs\?sort=peak$"))
     page.click("#words")
-    expect(page.locator("h1")).to_have_text("What a filter may say")
+    expect(page.locator("h1")).to_have_text("Filter syntax")
     page.get_by_role("link", name="peak < 2 GiB").click()
     expect(page.locator("#filter")).to_have_value("peak < 2 GiB and train < 5 min")
 
@@ -84,20 +84,20 @@ def test_a_head_sorts_and_turns_round(page: Page) -> None:
 def test_columns_are_chosen_and_the_usual_ones_come_back(page: Page) -> None:
     page.goto("/runs?filter=succeeded")
     page.click("#columns summary")
-    page.get_by_label("Trainable", exact=True).check()
+    page.get_by_label("Trainable params", exact=True).check()
     page.get_by_label("Study", exact=True).uncheck()
-    page.get_by_role("button", name="Show these").click()
-    expect(page.get_by_role("columnheader", name="Trainable")).to_be_visible()
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_role("columnheader", name="Trainable params")).to_be_visible()
     expect(page.get_by_role("columnheader", name="Study")).to_have_count(0)
     expect(page.locator("#filter")).to_have_value("succeeded")
     page.click("#columns summary")
-    page.get_by_role("link", name="The usual ones").click()
+    page.get_by_role("link", name="Default columns").click()
     expect(page.get_by_role("columnheader", name="Study")).to_be_visible()
 
 
 def test_groups_open_in_place(page: Page) -> None:
     page.goto("/runs?filter=study+%3D+1")
-    page.get_by_role("link", name="all but seed").click()
+    page.get_by_role("link", name="everything but the seed").click()
     expect(page.locator("#count")).to_have_text("9 runs in 3 groups")
     page.locator(".toggle", has_text="LoRA r=8").click()
     expect(page.locator(".inside")).to_have_count(3)

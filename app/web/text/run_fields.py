@@ -1,4 +1,4 @@
-"""The fields of a list of runs in words: the head of a column, its unit, and how a value is written there."""
+"""The fields of a list of runs: column headings, units, and formatted values."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from app.web.text.confounders import DIFFERS
 TITLES = {
     "id": marked("Run"),
     "study": marked("Study"),
-    "study_name": marked("Name of the study"),
-    "collection": marked("Imported into"),
+    "study_name": marked("Study name"),
+    "collection": marked("Collection"),
     "arm": marked("Arm"),
     "method": marked("Method"),
     "model": marked("Base model"),
@@ -25,20 +25,20 @@ TITLES = {
     "token_accuracy": marked("Token accuracy"),
     "exact_match": marked("Exact match"),
     "rouge_l": marked("ROUGE-L"),
-    "base_score": marked("Untouched model"),
+    "base_score": marked("Base model score"),
     "validation_score": marked("Validation score"),
     "loss": marked("Test loss"),
     "train_loss": marked("Training loss"),
     "peak": marked("Peak memory"),
     "estimated": marked("Estimated peak"),
     "train": marked("Train time"),
-    "wall": marked("Whole time"),
-    "speed": marked("Speed"),
-    "trainable": marked("Trainable"),
-    "parameters": marked("Parameters"),
-    "size": marked("File"),
+    "wall": marked("Wall time"),
+    "speed": marked("Throughput"),
+    "trainable": marked("Trainable params"),
+    "parameters": marked("Total params"),
+    "size": marked("File size"),
     "rank": marked("Rank"),
-    "learning_rate": marked("learning_rate"),
+    "learning_rate": marked("Learning rate"),
     "seed": marked("Seed"),
     "steps": marked("Steps"),
     "attempts": marked("Attempts"),
@@ -68,16 +68,16 @@ UNITS = {
     "lower": "%",
 }
 PLAIN = ("id", "study", "seed")
-"""Numbers that are names: without a thousands separator, and without a difference."""
+"""Identifiers: no thousands separator, no difference to a baseline."""
 
 
 def title(name: str) -> str:
-    """The head of a column."""
+    """The heading of a column."""
     return _(TITLES[name])
 
 
 def unit(name: str) -> str:
-    """Below it."""
+    """The unit of a column."""
     if name in UNITS:
         return _(UNITS[name]) if UNITS[name] else ""
     return "%" if FIELDS[name].kind == "fraction" else ""
@@ -88,7 +88,7 @@ def not_compared(kind: ConfounderKind) -> str:
     return _("Not compared with the baseline: %(why)s, or is unknown", why=_(DIFFERS[kind]))
 
 
-def written(field: Field, value: Any) -> str:
+def formatted(field: Field, value: Any) -> str:
     """A number in the unit of its column."""
     if value is None:
         return NOTHING
@@ -108,8 +108,8 @@ def written(field: Field, value: Any) -> str:
     return decimal(value, 0 if field.name == "speed" else 3)
 
 
-def against(field: Field, value: Any, baseline: Any) -> str:
-    """What a number is beside the baseline's: points of a score, nats of a loss, a share of everything else."""
+def difference(field: Field, value: Any, baseline: Any) -> str:
+    """The difference to the baseline: points for a score, nats for a loss, otherwise a percentage."""
     if value is None or baseline is None or field.name in PLAIN or not field.numeric:
         return ""
     if field.kind == "fraction":

@@ -18,7 +18,7 @@ from app.store.queries.run_columns import SORTABLE
 from app.store.queries.run_list import NEWEST, Order, count, page
 from app.store.tables import RunRow
 from app.web.format import hundred, rate
-from app.web.pages.runs.view_form import CHOICES, DEFAULT
+from app.web.pages.runs.form import CHOICES, DEFAULT
 from tests.imported_results import as_file, result
 from tests.unit.web.conftest import database_of
 
@@ -321,7 +321,7 @@ def test_tags_are_shown_and_found_also_those_of_a_study(full: TestClient) -> Non
 
 def test_a_filter_that_fits_nothing_offers_all_runs(full: TestClient) -> None:
     text = full.get("/runs?filter=method+%3D+full+and+cancelled+and+study+%3D+3").text
-    assert "No run is like that" in text
+    assert "No run matches" in text
     assert 'href="/runs"' in text
 
 

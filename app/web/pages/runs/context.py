@@ -15,38 +15,38 @@ from app.store.queries.run_list import Order, RunValues
 from app.web.format import NBSP, NOTHING, count, hundred
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.pages.runs.found import PinnedRun, conditions_of, conditions_of_group
-from app.web.pages.runs.head import RunsHead
-from app.web.pages.runs.view_form import RunsView, falls_first
+from app.web.pages.runs.form import ViewParams, falls_first
+from app.web.pages.runs.listing import Baseline, conditions_of, conditions_of_group
+from app.web.pages.runs.toolbar import Toolbar
 from app.web.text import metrics
-from app.web.text.run_fields import against, not_compared, title, unit, written
+from app.web.text.run_fields import difference, formatted, not_compared, title, unit
 
 CellKind = Literal["number", "text", "study", "state", "moment", "tags"]
 NOISE = 1e-6
-"""Of a mean: what arithmetic leaves where all values are the same."""
+"""Relative to a mean: rounding error where all values are the same."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its head, and where it leads."""
+    """A column: its heading, and the link that sorts by it."""
 
     name: str
     title: str
     unit: str
     number: bool
     sort: str
-    """The address of the same runs in its order; empty where it has none."""
+    """The address of the same list in its order; empty if it cannot be sorted by."""
     active: bool
     direction: Literal["ascending", "descending"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a column. `doubt` is muted beside it, `small` below it, and `why` says why that is only a dash."""
+    """The value of a column: `deviation` stands muted beside it, `small` below it; `why` explains a dash there."""
 
     kind: CellKind
     text: str = ""
-    doubt: str = ""
+    deviation: str = ""
     small: str = ""
     why: str = ""
     moment: datetime | None = None
@@ -55,61 +55,61 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row: a run, or a group of them."""
+class Row:
+    """A row: a run, or a group of runs."""
 
     id: int
-    """Of the run; of a group's first."""
+    """Of the run, or of the first run of the group."""
     runs: str
-    """What is compared where it is ticked."""
+    """Ids to compare when it is selected."""
     family: Family
     arm: str
     what: str
-    """What a group was trained on."""
-    marks: tuple[str, ...]
-    """What it is beside a run: `trial`, `imported`."""
+    """The data and the base model of a group."""
+    badges: tuple[str, ...]
+    """`trial`, `imported`, `archived`."""
     cells: tuple[Cell, ...]
     pinned: bool
     pin: str
-    """The address with it as the baseline, or without one."""
+    """The address that pins it as the baseline, or unpins it."""
     is_group: bool = False
     inside: bool = False
-    """It is one of the group above it."""
+    """It belongs to the group above it."""
     toggle: str = ""
     open: bool = False
 
 
 @dataclass(frozen=True)
-class Around:
-    """What rows need beside their own values: names, tags, and the baseline's numbers."""
+class RowContext:
+    """What rows need besides their own values: names, tags and the baseline."""
 
     studies: Mapping[int, str]
     tags: Mapping[int, Sequence[str]]
-    baseline: PinnedRun | None
+    baseline: Baseline | None
     mixed: bool
-    """The runs shown are judged by different metrics."""
+    """The runs shown have scores of different metrics."""
 
     def pinned(self, runs: Sequence[int]) -> bool:
-        """One of some runs is the baseline, or of its group."""
+        """Whether one of the runs is the baseline, or belongs to its group."""
         return self.baseline is not None and not set(runs).isdisjoint(self.baseline.runs)
 
 
 @dataclass(frozen=True)
 class RunsPage:
-    """Runs, and how they are chosen and ordered."""
+    """A list of runs with its toolbar."""
 
-    head: RunsHead
+    toolbar: Toolbar
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[Row, ...]
     mixed: bool
     measure: str
-    """The metric that all of them are judged by."""
+    """The metric of their scores."""
     next_page: str
-    """The address of what follows, or nothing."""
+    """The address of the next page; empty on the last."""
 
 
-def columns_of(view: RunsView, measure: str) -> tuple[Column, ...]:
-    """The columns in force; groups have two more behind the score."""
+def columns_of(view: ViewParams, measure: str) -> tuple[Column, ...]:
+    """The chosen columns; groups have two more after the score."""
     names = list(view.columns)
     if view.grouped:
         names = [name for name in names if name == "seed" or name in SUMMED or FIELDS[name].kind == "text"]
@@ -119,7 +119,7 @@ def columns_of(view: RunsView, measure: str) -> tuple[Column, ...]:
     return tuple(_column(view, name, measure if name == "score" else title(name)) for name in names)
 
 
-def _column(view: RunsView, name: str, head: str) -> Column:
+def _column(view: ViewParams, name: str, head: str) -> Column:
     sortable = name != "study" and name in ((*SUMMED, *OWN) if view.grouped else SORTABLE)
     active = view.order.field == name or (name == "started_at" and view.order.field == "id" and not view.grouped)
     order = Order(name, not view.order.falls if active else falls_first(name))
@@ -135,39 +135,41 @@ def _column(view: RunsView, name: str, head: str) -> Column:
     )
 
 
-def line_of(run: RunValues, view: RunsView, columns: Sequence[Column], around: Around, *, inside: bool = False) -> Line:
+def run_row(
+    run: RunValues, view: ViewParams, columns: Sequence[Column], context: RowContext, *, inside: bool = False
+) -> Row:
     """A run's row."""
-    found = run.values
-    pinned = around.pinned([run.id]) and not view.grouped
-    return Line(
+    values = run.values
+    pinned = context.pinned([run.id]) and not view.grouped
+    return Row(
         id=run.id,
         runs=str(run.id),
-        family=found["family"],
-        arm=found["arm"],
+        family=values["family"],
+        arm=values["arm"],
         what="",
-        marks=marks_of(run),
-        cells=tuple(_cell(column.name, run, around) for column in columns),
+        badges=badges_of(run),
+        cells=tuple(_cell(column.name, run, context) for column in columns),
         pinned=pinned,
         pin=view.address().to({"baseline": "" if pinned else run.id}),
         inside=inside,
     )
 
 
-def group_line(group: Group, view: RunsView, columns: Sequence[Column], around: Around) -> Line:
+def group_row(group: Group, view: ViewParams, columns: Sequence[Column], context: RowContext) -> Row:
     """A group's row."""
     first = group.first
-    pinned = around.pinned(group.runs)
+    pinned = context.pinned(group.runs)
     is_open = first.id in view.open
     others = tuple(n for n in view.open if n != first.id)
     toggled = others if is_open else (*others, first.id)
-    return Line(
+    return Row(
         id=first.id,
         runs=",".join(map(str, group.runs)),
         family=first.values["family"],
         arm=first.values["arm"],
         what=_("%(data)s on %(model)s", data=first.values["data"] or "–", model=first.values["model"] or "–"),
-        marks=marks_of(first),
-        cells=tuple(_group_cell(column.name, group, around) for column in columns),
+        badges=badges_of(first),
+        cells=tuple(_group_cell(column.name, group, context) for column in columns),
         pinned=pinned,
         pin=view.address().to({"baseline": "" if pinned else first.id}),
         is_group=True,
@@ -176,55 +178,55 @@ def group_line(group: Group, view: RunsView, columns: Sequence[Column], around: 
     )
 
 
-def marks_of(run: RunValues) -> tuple[str, ...]:
-    """Why a run counts in no verdict."""
-    marks = {"trial": _("trial"), "imported": _("imported")}
-    return tuple(word for name, word in marks.items() if run.values[name])
+def badges_of(run: RunValues) -> tuple[str, ...]:
+    """Why a run counts in no verdict, or is hidden from lists."""
+    badges = {"trial": _("trial"), "imported": _("imported"), "archived": _("archived")}
+    return tuple(word for name, word in badges.items() if run.values[name])
 
 
-def _cell(name: str, run: RunValues, around: Around) -> Cell:
+def _cell(name: str, run: RunValues, context: RowContext) -> Cell:
     value = run.values.get(name)
     if name in OWN:
         return Cell("number")
     field = FIELDS[name]
     if name == "study":
-        return Cell("study", around.studies.get(value or 0, ""), study=value)
+        return Cell("study", context.studies.get(value or 0, ""), study=value)
     if name == "status":
         return Cell("state", str(value))
     if name == "tag":
-        return Cell("tags", tags=tuple(around.tags.get(run.id, ())))
+        return Cell("tags", tags=tuple(context.tags.get(run.id, ())))
     if field.kind == "time":
         return Cell("moment", moment=value)
     if field.kind == "text":
         return Cell("text", _text(name, value))
     if name == "seed" and run.values["trial"] and value is not None and value >= FIRST_SEED:
         return Cell("number", _("trial %(number)s", number=value - FIRST_SEED), small=count(value))
-    small, why = _beside(name, value, run, conditions_of(run), around)
-    return Cell("number", written(field, value), small=small, why=why)
+    small, why = _difference(name, value, run, conditions_of(run), context)
+    return Cell("number", formatted(field, value), small=small, why=why)
 
 
-def _group_cell(name: str, group: Group, around: Around) -> Cell:
+def _group_cell(name: str, group: Group, context: RowContext) -> Cell:
     values = group.first.values
     if name == "n":
-        return Cell("number", str(group.spreads["score"].n), small=_beside_the_seeds(group))
+        return Cell("number", str(group.spreads["score"].n), small=_seed_counts(group))
     if name == "lower":
         spread = group.spreads.get("score")
         return Cell("number", hundred(spread.lower if spread else None))
     field = FIELDS[name]
     if name == "study":
-        return Cell("study", around.studies.get(values["study"] or 0, ""), study=values["study"])
+        return Cell("study", context.studies.get(values["study"] or 0, ""), study=values["study"])
     if name not in group.spreads:
         return Cell("text", _text(name, values.get(name)))
     spread = group.spreads[name]
-    small, why = _beside(name, spread.mean, group.first, conditions_of_group(group), around)
-    return Cell("number", written(field, spread.mean), _doubt(name, spread), small, why)
+    small, why = _difference(name, spread.mean, group.first, conditions_of_group(group), context)
+    return Cell("number", formatted(field, spread.mean), _deviation(name, spread), small, why)
 
 
-def _beside_the_seeds(group: Group) -> str:
-    """Runs that are no seed with a score: those that repeat one, and those without a score."""
+def _seed_counts(group: Group) -> str:
+    """Runs beyond the seeds with a score: repeated seeds, and runs without a score."""
     repeats, without = group.scored - group.spreads["score"].n, group.scoreless
     waiting, trained = without.get("queued", 0) + without.get("running", 0), without.get("succeeded", 0)
-    said = (
+    parts = (
         ngettext("%(num)s repeat", "%(num)s repeats", repeats) if repeats else "",
         ngettext("%(num)s trial", "%(num)s trials", trained) if trained and group.first.values["trial"] else "",
         _("%(count)s without a score", count=trained) if trained and not group.first.values["trial"] else "",
@@ -232,28 +234,30 @@ def _beside_the_seeds(group: Group) -> str:
         _("%(count)s failed", count=without["failed"]) if without.get("failed") else "",
         _("%(count)s cancelled", count=without["cancelled"]) if without.get("cancelled") else "",
     )
-    return ", ".join(part for part in said if part)
+    return ", ".join(part for part in parts if part)
 
 
-def _doubt(name: str, spread: Spread) -> str:
-    """A standard deviation that can be seen, in the unit of the mean."""
+def _deviation(name: str, spread: Spread) -> str:
+    """The standard deviation in the unit of the mean; empty if it rounds to zero."""
     if not spread.sd or spread.mean is None or spread.sd < NOISE * abs(spread.mean):
         return ""
-    words = written(FIELDS[name], spread.sd)
-    return f"±{NBSP}{words}" if words != written(FIELDS[name], 0.0) else ""
+    text = formatted(FIELDS[name], spread.sd)
+    return f"±{NBSP}{text}" if text != formatted(FIELDS[name], 0.0) else ""
 
 
-def _beside(name: str, value: Any, run: RunValues, conditions: RunConditions, around: Around) -> tuple[str, str]:
-    """Against the baseline, or a dash and why there is nothing to hold against it; and by which metric a score is,
-    where not all are judged by one."""
-    told, why, pinned = "", "", around.baseline
-    if pinned is not None and (told := against(FIELDS[name], value, pinned.numbers.get(name))):
-        kind = None if around.pinned([run.id]) else field_confounder(FIELDS[name], conditions, pinned.conditions)
+def _difference(
+    name: str, value: Any, run: RunValues, conditions: RunConditions, context: RowContext
+) -> tuple[str, str]:
+    """The difference to the baseline, or a dash and why they are not compared; with the metric, where scores have
+    several."""
+    text, why, pinned = "", "", context.baseline
+    if pinned is not None and (text := difference(FIELDS[name], value, pinned.numbers.get(name))):
+        kind = None if context.pinned([run.id]) else field_confounder(FIELDS[name], conditions, pinned.conditions)
         if kind is not None:
-            told, why = NOTHING, not_compared(kind)
-    if name == "score" and around.mixed and value is not None:
-        told = f"{told} {metrics.title(run.values['metric'])}".strip()
-    return told, why
+            text, why = NOTHING, not_compared(kind)
+    if name == "score" and context.mixed and value is not None:
+        text = f"{text} {metrics.title(run.values['metric'])}".strip()
+    return text, why
 
 
 def _text(name: str, value: Any) -> str:

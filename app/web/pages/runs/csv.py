@@ -1,6 +1,6 @@
-"""A list of runs as a CSV file: every row that the filter lets through, in the page's columns and order, in base units.
+"""A list of runs as a CSV file: every run that the filter matches, in the page's columns and order, in base units.
 
-It is written a page at a time, so that a hundred thousand runs are never in memory, and no transaction stays open.
+It is streamed page by page: 100,000 runs are never in memory at once, and no transaction stays open.
 """
 
 import io
@@ -17,16 +17,16 @@ from app.store.queries.run_groups import SUMMED, Group
 from app.store.queries.run_list import RunValues
 from app.store.session import Database
 from app.web.http.csv_file import write_csv
-from app.web.pages.runs.found import PinnedRun, baseline, conditions_of, conditions_of_group, page
-from app.web.pages.runs.view_form import RunsView
+from app.web.pages.runs.form import ViewParams
+from app.web.pages.runs.listing import Baseline, baseline, conditions_of, conditions_of_group, page
 from app.web.text.run_fields import PLAIN
 
 AT_ONCE = 1000
 BASE_UNITS = {"bytes": "_bytes", "seconds": "_seconds"}
 
 
-def runs_file(database: Database, view: RunsView) -> StreamingResponse:
-    """The file. With a baseline each number has its difference beside it."""
+def runs_file(database: Database, view: ViewParams) -> StreamingResponse:
+    """The file. With a baseline, a column of differences follows each number."""
     headers = {"Content-Disposition": 'attachment; filename="runs.csv"', "Cache-Control": "no-cache"}
     return StreamingResponse(_text(_rows(database, view)), media_type="text/csv", headers=headers)
 
@@ -42,7 +42,7 @@ def _text(rows: Iterator[list[Any]]) -> Iterator[str]:
     yield text.getvalue()
 
 
-def _rows(database: Database, view: RunsView) -> Iterator[list[Any]]:
+def _rows(database: Database, view: ViewParams) -> Iterator[list[Any]]:
     with database.reading() as session:
         pinned = baseline(session, view)
     yield _head(view, pinned)
@@ -61,7 +61,7 @@ def _rows(database: Database, view: RunsView) -> Iterator[list[Any]]:
         after = found.next_after
 
 
-def _head(view: RunsView, pinned: PinnedRun | None) -> list[str]:
+def _head(view: ViewParams, pinned: Baseline | None) -> list[str]:
     head = ["first_run", "arm", "runs", "score_n", "score_lower"] if view.grouped else ["run", "arm"]
     for name in view.columns:
         own = name + BASE_UNITS.get(FIELDS[name].kind, "")
@@ -76,7 +76,7 @@ def _head(view: RunsView, pinned: PinnedRun | None) -> list[str]:
     return head
 
 
-def _run(run: RunValues, view: RunsView, pinned: PinnedRun | None, names: dict[int, str], own: list[str]) -> list[Any]:
+def _run(run: RunValues, view: ViewParams, pinned: Baseline | None, names: dict[int, str], own: list[str]) -> list[Any]:
     row: list[Any] = [run.id, run.values["arm"]]
     for name in view.columns:
         value = run.values.get(name)
@@ -91,7 +91,7 @@ def _run(run: RunValues, view: RunsView, pinned: PinnedRun | None, names: dict[i
     return row
 
 
-def _group(group: Group, view: RunsView, pinned: PinnedRun | None) -> list[Any]:
+def _group(group: Group, view: ViewParams, pinned: Baseline | None) -> list[Any]:
     values, score = group.first.values, group.spreads["score"]
     row: list[Any] = [group.first.id, values["arm"], len(group.runs), score.n, score.lower]
     for name in view.columns:
@@ -113,7 +113,7 @@ def _differs(name: str) -> bool:
     return FIELDS[name].numeric and name not in PLAIN
 
 
-def _difference(name: str, value: Any, conditions: RunConditions, pinned: PinnedRun) -> Any:
+def _difference(name: str, value: Any, conditions: RunConditions, pinned: Baseline) -> Any:
     there = pinned.numbers.get(name)
     if value is None or there is None or field_confounder(FIELDS[name], conditions, pinned.conditions):
         return None

@@ -1,4 +1,4 @@
-"""The list of runs, as a page and as a file; and the way from it to a comparison."""
+"""The list of runs, as a page and as a CSV file, and the comparison of selected runs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated
@@ -13,13 +13,12 @@ from app.domain.runs.filters import Is
 from app.store.queries import run_groups, run_list, studies, tags
 from app.web.http.dependencies import After, Db, Reading
 from app.web.i18n import gettext as _
-from app.web.pages.runs import found as runs_found
-from app.web.pages.runs.context import Around, Column, Line, RunsPage, columns_of, counted, group_line, line_of
+from app.web.pages.runs import listing as runs_listing
+from app.web.pages.runs.context import Column, Row, RowContext, RunsPage, columns_of, counted, group_row, run_row
 from app.web.pages.runs.csv import runs_file
-from app.web.pages.runs.filter_help import FilterWordsPage
-from app.web.pages.runs.found import Found
-from app.web.pages.runs.head import Baseline, RunsHead
-from app.web.pages.runs.view_form import RunsView
+from app.web.pages.runs.form import ViewParams
+from app.web.pages.runs.listing import Listing
+from app.web.pages.runs.toolbar import BaselineLabel, FilterHelpPage, Toolbar
 from app.web.templating import Render
 from app.web.text import metrics
 
@@ -41,62 +40,62 @@ def view_of(
     status: Word = "",
     method: Word = "",
     study: Word = "",
-) -> RunsView:
-    """How the list is looked at; what older links ask for by words of their own becomes a part of the filter."""
-    older = {"status": status, "method": method, "study": study}
-    parts = [f"{name} = {word if name == 'study' else _quoted(word)}" for name, word in older.items() if word]
+) -> ViewParams:
+    """The list's parameters; `status`, `method` and `study` become part of the filter."""
+    shortcuts = {"status": status, "method": method, "study": study}
+    parts = [f"{name} = {word if name == 'study' else _quoted(word)}" for name, word in shortcuts.items() if word]
     whole = " and ".join([*([f"({filter})"] if filter.strip() and parts else [filter] * bool(filter.strip())), *parts])
-    return RunsView.of(whole, sort, columns, group, baseline, open)
+    return ViewParams.of(whole, sort, columns, group, baseline, open)
 
 
 def _quoted(word: str) -> str:
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-View = Annotated[RunsView, Depends(view_of)]
+View = Annotated[ViewParams, Depends(view_of)]
 
 
 @router.get("/runs")
 def index(session: Reading, render: Render, view: View, after: After = None) -> HTMLResponse:
-    """Runs, or groups of them, in any order."""
+    """Runs or groups, filtered and sorted."""
     return render.page("runs/index.html", _page(session, view, after))
 
 
 @router.get("/runs.csv")
 def as_csv(db: Db, view: View) -> Response:
-    """All that the filter lets through, in the columns and the order of the page."""
+    """Every run that the filter matches, in the columns and the order of the page."""
     if view.error is not None:
         raise view.error
     return runs_file(db, view)
 
 
 @router.get("/runs/words")
-def words(render: Render) -> HTMLResponse:
-    """Everything that a filter may say."""
-    return render.page("runs/filter_help.html", FilterWordsPage())
+def filter_help(render: Render) -> HTMLResponse:
+    """The help on filters."""
+    return render.page("runs/filter_help.html", FilterHelpPage())
 
 
 @router.get("/runs/selection")
 def selection(run: Annotated[list[Text], Query(max_length=1000)] = []) -> RedirectResponse:  # noqa: B006
-    """Ticked runs, and the runs of ticked groups, side by side."""
+    """Compare the selected runs, and the runs of selected groups."""
     ids = dict.fromkeys(part for ticked in run for part in ticked.split(",") if part.isdecimal())
     if not ids:
         raise Invalid.field("run", Message("No run is selected"), Message("Go back and select two or more"))
     return RedirectResponse(f"/compare?runs={','.join(ids)}", status_code=303)
 
 
-def _page(session: Session, view: RunsView, after: int | None) -> RunsPage:
+def _page(session: Session, view: ViewParams, after: int | None) -> RunsPage:
     if view.error is not None:
-        head = RunsHead(view, words="", any=True, any_archived=False, baseline=None)
-        return RunsPage(head, (), (), mixed=False, measure="", next_page="")
-    found = runs_found.page(session, view, after, PAGE)
-    baseline = runs_found.baseline(session, view)
+        toolbar = Toolbar(view, words="", any=True, any_archived=False, baseline=None)
+        return RunsPage(toolbar, (), (), mixed=False, measure="", next_page="")
+    found = runs_listing.page(session, view, after, PAGE)
+    baseline = runs_listing.baseline(session, view)
     if view.grouped:
         total, groups = run_groups.count(session, view.condition)
     else:
         total, groups = run_list.count(session, view.condition), None
     measures = {run.values["metric"] for run in found.shown}
-    around = Around(
+    context = RowContext(
         studies=studies.names(session, {run.values["study"] for run in found.shown if run.values["study"]}),
         tags=tags.of_runs(session, [run.id for run in found.shown]) if "tag" in view.columns else {},
         baseline=baseline,
@@ -105,24 +104,26 @@ def _page(session: Session, view: RunsView, after: int | None) -> RunsPage:
     measure = metrics.heading(next(iter(measures))) if len(measures) == 1 else _("Score")
     columns = columns_of(view, measure)
     return RunsPage(
-        head=RunsHead(
+        toolbar=Toolbar(
             view=view,
             words=counted(total, groups),
             any=total > 0 or run_list.count(session, None) > 0,
             any_archived=run_list.count(session, Is("archived")) > 0,
-            baseline=Baseline(baseline.id, baseline.arm, view.address().to({"baseline": ""})) if baseline else None,
+            baseline=BaselineLabel(baseline.id, baseline.arm, view.address().to({"baseline": ""}))
+            if baseline
+            else None,
         ),
         columns=columns,
-        lines=tuple(_lines(found, view, columns, around)),
-        mixed=around.mixed,
+        lines=tuple(_lines(found, view, columns, context)),
+        mixed=context.mixed,
         measure=measure,
         next_page=view.address().to({"open": "", "after": found.next_after}) if found.next_after else "",
     )
 
 
-def _lines(found: Found, view: RunsView, columns: Sequence[Column], around: Around) -> Iterator[Line]:
+def _lines(found: Listing, view: ViewParams, columns: Sequence[Column], context: RowContext) -> Iterator[Row]:
     if not view.grouped:
-        yield from (line_of(run, view, columns, around) for run in found.shown)
+        yield from (run_row(run, view, columns, context) for run in found.shown)
     for group in found.groups:
-        yield group_line(group, view, columns, around)
-        yield from (line_of(run, view, columns, around, inside=True) for run in found.inside.get(group.first.id, ()))
+        yield group_row(group, view, columns, context)
+        yield from (run_row(run, view, columns, context, inside=True) for run in found.inside.get(group.first.id, ()))

@@ -1,10 +1,12 @@
-"""What stands above a list of runs: the filter with its mistake, examples, the choice of columns and of groups."""
+"""The toolbar of a list of runs (filter, columns, grouping, baseline), and the help on filters."""
 
 from dataclasses import dataclass, replace
 
+from app.domain.runs.fields import FIELDS, UNITS
+from app.domain.runs.filters import STATES
 from app.web.i18n import gettext as _
 from app.web.i18n import localized
-from app.web.pages.runs.view_form import CHOICES, GROUPED, RunsView
+from app.web.pages.runs.form import CHOICES, GROUPED, ViewParams
 from app.web.text.run_fields import title
 
 EXAMPLES = (
@@ -18,7 +20,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Choice:
-    """A box to tick."""
+    """A column that can be chosen."""
 
     name: str
     title: str
@@ -27,10 +29,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong with a filter, drawn below it."""
+    """A syntax error of the filter, marked at its place."""
 
     before: str
-    """The filter up to the place."""
+    """The filter up to the error."""
     after: str
     caret: str
     what: str
@@ -38,8 +40,8 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """The run that the others are held against."""
+class BaselineLabel:
+    """The run that the others are compared with."""
 
     id: int
     words: str
@@ -47,25 +49,25 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class RunsHead:
-    """Filter, columns, groups, baseline."""
+class Toolbar:
+    """Filter, columns, grouping, baseline."""
 
-    view: RunsView
+    view: ViewParams
     words: str
-    """How many there are."""
+    """Number of runs and groups."""
     any: bool
-    """There is a run at all, whatever the filter says."""
+    """There is a run, whatever the filter says."""
     any_archived: bool
-    baseline: Baseline | None
+    baseline: BaselineLabel | None
 
     @property
     def filtered(self) -> bool:
-        """A filter is in force."""
+        """The list is filtered."""
         return bool(self.view.filter)
 
     @property
     def mistake(self) -> Mistake | None:
-        """What is wrong with the filter."""
+        """The syntax error of the filter, if it has one."""
         error = self.view.error
         if error is None:
             return None
@@ -80,35 +82,35 @@ class RunsHead:
 
     @property
     def examples(self) -> list[tuple[str, str]]:
-        """Filters to begin with, and their addresses."""
+        """Example filters with their addresses."""
         return [(text, self.view.address().to({"filter": text, "open": ""})) for text in EXAMPLES]
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Columns."""
+        """Every column, and whether it is shown."""
         return tuple(Choice(name, title(name), name in self.view.columns) for name in CHOICES)
 
     @property
-    def columns_words(self) -> str:
+    def columns_label(self) -> str:
         """`Columns: 9 of 38`."""
         return _("Columns: %(chosen)s of %(all)s", chosen=len(self.view.columns), all=len(CHOICES))
 
     @property
-    def usual_columns(self) -> str:
-        """The address with the usual columns."""
+    def default_columns(self) -> str:
+        """The address with the default columns."""
         return self.view.address().to({"columns": ""})
 
     def kept(self, *names: str) -> list[tuple[str, str]]:
-        """Words that a form whose fields have these names must keep."""
+        """Query parameters that a form with fields of these names must keep."""
         return self.view.address().beside("open", *names)
 
     def grouped(self, wanted: bool) -> str:
-        """The address with groups, or with runs."""
+        """The address of the list with groups, or without."""
         return self.view.address().to({"group": GROUPED if wanted else "", "sort": "", "open": ""})
 
     @property
     def unfiltered(self) -> str:
-        """The address without the filter."""
+        """The address of the unfiltered list."""
         return replace(self.view, filter="", open=()).address().to({})
 
     @property
@@ -121,5 +123,31 @@ class RunsHead:
 
     @property
     def csv(self) -> str:
-        """The same as a file."""
+        """The address of the list as a CSV file."""
         return self.view.address("/runs.csv").to({"open": ""})
+
+
+@dataclass(frozen=True)
+class FilterField:
+    """A field of a filter: its names, its title, its kind and the units of its values."""
+
+    names: tuple[str, ...]
+    title: str
+    kind: str
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FilterHelpPage:
+    """Everything that a filter may contain."""
+
+    states: tuple[str, ...] = STATES
+    examples: tuple[str, ...] = EXAMPLES
+
+    @property
+    def fields(self) -> list[FilterField]:
+        """In the order of the domain."""
+        return [
+            FilterField((name, *f.also), title(name), f.kind, tuple(UNITS.get(f.kind, ())))
+            for name, f in FIELDS.items()
+        ]

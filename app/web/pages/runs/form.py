@@ -1,4 +1,4 @@
-"""How a list of runs is looked at: filter, order, columns, groups, baseline. All of it is in the address."""
+"""Query parameters of a list of runs: filter, order, columns, grouping, baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from app.store.queries.run_list import NEWEST, Order
 from app.web.address import Address
 
 DEFAULT = ("study", "score", "peak", "train", "seed", "learning_rate", "status", "tag", "started_at")
-"""Columns unless others are chosen."""
+"""Default columns."""
 CHOICES = tuple(name for name in FIELDS if name in (*SHOWN, "tag") and name != "id")
-"""Columns that can be chosen; a run's number and its arm stand at the head of its row."""
+"""Columns that can be chosen; the id and the arm are always shown."""
 GROUPED = "seed"
-"""The word of the address for groups of runs that are alike but for the seed."""
+"""The value of `group` for groups of runs that differ only in the seed."""
 MOST_OPEN = 20
 
 
 @dataclass(frozen=True)
-class RunsView:
-    """What the address says. A word that means nothing asks for nothing, so an old link still shows runs; a filter that
-    cannot be read is told."""
+class ViewParams:
+    """The parameters, validated. Unknown values count as absent, so that old links still work; an invalid filter is
+    an error."""
 
     filter: str = ""
     condition: Condition | None = None
@@ -34,13 +34,13 @@ class RunsView:
     grouped: bool = False
     baseline: int | None = None
     open: tuple[int, ...] = ()
-    """First runs of the groups whose runs are shown."""
+    """First runs of the expanded groups."""
 
     @classmethod
     def of(
         cls, filter: str, sort: str, columns: Sequence[str], group: str, baseline: str, open_groups: str
-    ) -> "RunsView":
-        """From the words of an address."""
+    ) -> "ViewParams":
+        """From query parameters."""
         condition, error, text = None, None, filter.strip()
         try:
             condition = without_archived(parse(text))
@@ -66,7 +66,7 @@ class RunsView:
         return self.condition == VISIBLE or (isinstance(self.condition, Every) and VISIBLE in self.condition.parts)
 
     def address(self, path: str = "/runs") -> Address:
-        """Where the same is seen."""
+        """The address of this list."""
         words = {
             "filter": self.filter,
             "sort": "" if self.order == unsorted(grouped=self.grouped) else str(self.order),
@@ -79,12 +79,12 @@ class RunsView:
 
 
 def unsorted(*, grouped: bool) -> Order:
-    """The order where none is asked for: the newest runs, the best groups."""
+    """The default order: newest runs first, best groups first."""
     return Order("score", True) if grouped else NEWEST
 
 
 def order_of(sort: str, *, grouped: bool) -> Order:
-    """`peak` rises, `-score` falls."""
+    """From `peak` (ascending) or `-score` (descending)."""
     field = NAMES.get(sort.removeprefix("-"))
     name = field.name if field else sort.removeprefix("-")
     if name in ((*SUMMED, *OWN) if grouped else SORTABLE):
@@ -93,7 +93,7 @@ def order_of(sort: str, *, grouped: bool) -> Order:
 
 
 def falls_first(name: str) -> bool:
-    """Whether an order by a field begins with the largest: what one looks for comes first."""
+    """Whether sorting by a field starts with the largest value, so that the best comes first."""
     return name in OWN or not FIELDS[name].rises
 
 

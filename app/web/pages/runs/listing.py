@@ -1,4 +1,4 @@
-"""What a list of runs finds: runs or groups in an order, the runs of open groups, and the baseline's numbers."""
+"""The rows of a list of runs: a page of runs or groups, the runs of expanded groups, and the baseline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,36 +10,36 @@ from app.domain.comparison.confounders import ConditionName, RunConditions
 from app.store.queries import run_groups, run_list
 from app.store.queries.run_groups import Group
 from app.store.queries.run_list import RunValues
-from app.web.pages.runs.view_form import RunsView
+from app.web.pages.runs.form import ViewParams
 
 GROUP_FIELDS = ("model", "data", "score")
-"""What a group is told by."""
+"""Fields that describe a group."""
 CONDITIONS = ("data", "data_version", "device", "precision", "memory_measure")
-"""What of a run must be known where it is held against a baseline."""
+"""Fields that decide whether a run can be compared with the baseline."""
 MOST_INSIDE = 100
-"""Runs of an open group that are shown."""
+"""Runs shown of an expanded group."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A page of runs, or of groups."""
+class Listing:
+    """A page of runs or of groups."""
 
     runs: Sequence[RunValues] = ()
     groups: Sequence[Group] = ()
     inside: Mapping[int, Sequence[RunValues]] = field(default_factory=dict)
-    """Runs of open groups, by the group's first run."""
+    """Runs of expanded groups, by the first run of the group."""
     next_after: int | None = None
 
     @property
     def shown(self) -> list[RunValues]:
-        """Every run whose values are shown."""
+        """Every run that is shown."""
         inside = [run for runs in self.inside.values() for run in runs]
         return [*self.runs, *(group.first for group in self.groups), *inside]
 
 
 @dataclass(frozen=True)
-class PinnedRun:
-    """The run that the others are held against; where groups are shown, its whole group."""
+class Baseline:
+    """The run that the others are compared with; in a list of groups, its whole group."""
 
     id: int
     arm: str
@@ -49,8 +49,8 @@ class PinnedRun:
     conditions: RunConditions
 
 
-def fields_of(view: RunsView) -> tuple[str, ...]:
-    """What is asked of the store."""
+def fields_of(view: ViewParams) -> tuple[str, ...]:
+    """Fields to read from the store."""
     return (*view.columns, *(GROUP_FIELDS if view.grouped else ()), *(CONDITIONS if view.baseline is not None else ()))
 
 
@@ -74,23 +74,23 @@ def conditions_of_group(group: Group) -> RunConditions:
     return conditions_of(replace(group.first, values={**group.first.values, "device": device, "precision": precision}))
 
 
-def page(session: Session, view: RunsView, after: int | None, limit: int) -> Found:
-    """A page of what the view asks for. Raises NotFound where it is to go on after what is not there."""
+def page(session: Session, view: ViewParams, after: int | None, limit: int) -> Listing:
+    """A page of the list. Raises NotFound if there is no run `after`."""
     fields = fields_of(view)
     if not view.grouped:
         found = run_list.page(session, view.condition, order=view.order, after=after, limit=limit, fields=fields)
-        return Found(runs=found.rows, next_after=found.next_after)
+        return Listing(runs=found.rows, next_after=found.next_after)
     groups = run_groups.page(session, view.condition, order=view.order, after=after, limit=limit, fields=fields)
     inside = {
         group.first.id: run_list.values(session, group.runs[:MOST_INSIDE], fields)
         for group in groups.rows
         if group.first.id in view.open
     }
-    return Found(groups=groups.rows, inside=inside, next_after=groups.next_after)
+    return Listing(groups=groups.rows, inside=inside, next_after=groups.next_after)
 
 
-def baseline(session: Session, view: RunsView) -> PinnedRun | None:
-    """The pinned run, if one is and it is there."""
+def baseline(session: Session, view: ViewParams) -> Baseline | None:
+    """The baseline, if one is pinned and exists."""
     if view.baseline is None:
         return None
     if not view.grouped:
@@ -98,9 +98,9 @@ def baseline(session: Session, view: RunsView) -> PinnedRun | None:
         if not found:
             return None
         (run,) = found
-        return PinnedRun(run.id, run.values["arm"], (run.id,), run.values, conditions_of(run))
+        return Baseline(run.id, run.values["arm"], (run.id,), run.values, conditions_of(run))
     group = run_groups.of_run(session, view.baseline, fields_of(view))
     if group is None:
         return None
     means = {name: spread.mean for name, spread in group.spreads.items()}
-    return PinnedRun(view.baseline, group.first.values["arm"], group.runs, means, conditions_of_group(group))
+    return Baseline(view.baseline, group.first.values["arm"], group.runs, means, conditions_of_group(group))
