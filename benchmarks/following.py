@@ -27,7 +27,7 @@ from worker.engine.memory import allocator
 from worker.engine.memory.ledger import Ledgers
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
-from worker.engine.models.dropout import quicken
+from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.step import adamw, clip, forward_and_back
 from worker.engine.tasks import TASKS
 
@@ -45,7 +45,7 @@ class Stepping:
     def __init__(self, method: FullSpec | LoraSpec, tokens: int) -> None:
         torch.manual_seed(0)
         base = AutoModelForSequenceClassification.from_pretrained(sample.model_directory(), num_labels=LABELS)
-        quicken(base)
+        use_fast_dropout(base)
         self.model: nn.Module = MECHANISMS[method.mechanism].apply(
             base, method, describe(base, "sequence-classification")
         )

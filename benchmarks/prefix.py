@@ -36,7 +36,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
-from worker.engine.models.dropout import quicken
+from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.prefix.activations import Activations, PrefixCache
 from worker.engine.prefix.frozen_prefix import frozen_prefix
 
@@ -87,7 +87,7 @@ def model_of(kind: str, dropout: float, width: int) -> nn.Module:
         attention_probs_dropout_prob=dropout,
     )
     model = BertForSequenceClassification(config)
-    quicken(model)
+    use_fast_dropout(model)
     if kind == "LoRA":
         layers = [*range(BLOCKS - TRAINED, BLOCKS)]
         lora = LoraConfig(

@@ -1,4 +1,4 @@
-"""One attempt from beginning to end: load, tokenize, weigh the untouched model, adapt, audit, train, evaluate, save."""
+"""One attempt from beginning to end: load, tokenize, evaluate the base model, adapt, audit, train, evaluate, save."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -16,21 +16,21 @@ from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Memory, Parameters, RunResult
 from app.domain.runs.status import Phase
 from worker.engine.clocks import Stopwatch
-from worker.engine.data.batches import Examples, check_length, read, seen
+from worker.engine.data.batches import Examples, check_length, describe_data, read
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
 from worker.engine.evaluation import audit
-from worker.engine.evaluation.base_model import Untouched
+from worker.engine.evaluation.base_model import BaseModelCopy
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.forgetting import GeneralText
 from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, budget
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe as describe_model
-from worker.engine.models.dropout import quicken
-from worker.engine.models.fetch import at_hand
+from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.fetch import fetch_model
 from worker.engine.models.load import Loaded, checkpoint_blocks, load
-from worker.engine.models.precision import freeze_in_bf16, hold_in_bf16
+from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
 from worker.engine.models.quantization import NF4, shape
 from worker.engine.prefix.stored_prefix import stored_prefix
 from worker.engine.progress import Instruments, ProgressSink
@@ -59,13 +59,13 @@ class Attempt:
     def run(self) -> RunResult:
         """The whole attempt. Raises `RunFailed` with a reason, or `Stopped`.
 
-        The test split is read twice: by the untouched model before training and by the adapted one after it. A trial
-        does not read it at all.
+        The test split is evaluated twice: with the base model before training and with the adapted model after it. A
+        trial leaves it alone.
         """
         spec, training, instruments = self.job.spec, self.job.spec.training, self.instruments
         clocks, memory, sink = instruments.clocks, instruments.memory, instruments.sink
 
-        job = self.job = at_hand(self.job, instruments)
+        job = self.job = fetch_model(self.job, instruments)
         instruments.enter(Phase.LOAD)
         rate = matmul_flops(self.device, self.bf16)
         memory.begin()
@@ -73,7 +73,7 @@ class Attempt:
         if isinstance(self.method, QloraSpec):
             nf4 = NF4(torch.bfloat16 if self.bf16 else torch.float32, self.device)
         base = load(job.model_location, job.model_revision, spec.task, job.labels, training.seed, nf4)
-        untouched_model = Untouched(job, base.model)
+        base_copy = BaseModelCopy(job, base.model)
         if base.missing:
             sink.log(f"The checkpoint lacks {', '.join(base.missing)}: they start from random weights.")
         facts = describe_model(base.model, spec.task)
@@ -84,16 +84,16 @@ class Attempt:
             )
         expected = self.method.trains(facts)
         if self.bf16:
-            hold_in_bf16(base.model, {t.name for t in expected} | {p.name for p in facts.head_parameters})
+            cast_frozen_to_bf16(base.model, {t.name for t in expected} | {p.name for p in facts.head_parameters})
         nn.Module.to(base.model, self.device)
         if self.device.type == "cpu":
-            quicken(base.model)
+            use_fast_dropout(base.model)
 
         instruments.enter(Phase.TOKENIZE)
         check_length(training.max_length, self.method.virtual_tokens, base.model, base.tokenizer)
         rows = read(self.job.dataset_file, self.job.dataset_format)
         splits = self._splits(rows, base)
-        data = seen(rows, splits["train"], training.per_device_train_batch_size, training.seed)
+        data = describe_data(rows, splits["train"], training.per_device_train_batch_size, training.seed)
         general = GeneralText(job, base.tokenizer, base.model, sink) if job.general_file else None
         evaluate = Evaluator(
             self.device,
@@ -106,7 +106,7 @@ class Attempt:
             training.max_new_tokens,
         )
 
-        untouched = self._test(Phase.BASELINE, evaluate, base.model, splits, None, 0.0)
+        base_predictions = self._test(Phase.BASELINE, evaluate, base.model, splits, None, 0.0)
         before_loss = general.loss(base.model, evaluate) if general else 0.0
 
         clocks.enter("audit")
@@ -140,7 +140,7 @@ class Attempt:
         )
         meter = EnergyMeter(self.device)
         trained = loop.run(model)
-        energy_joules = meter.joules() if resume is None else None  # what an earlier attempt drew is not known
+        energy_joules = meter.joules() if resume is None else None  # the earlier attempt's energy is unknown
         clocks.enter("audit")
         groups = {tensor.name: tensor.group for tensor in expected}
         may_return = [tensor.name for tensor in expected if tensor.may_return]
@@ -151,13 +151,15 @@ class Attempt:
         forgetting = general.forgetting(before_loss, general.loss(model, evaluate)) if general else None
 
         instruments.enter(Phase.SAVE)
-        if untouched and adapted:
+        if base_predictions and adapted:
             self.mechanism.save(model, base.tokenizer, spec, self.output)
-            write_predictions(self.output / "predictions.parquet", splits["test"], job.labels, untouched, adapted)
+            write_predictions(
+                self.output / "predictions.parquet", splits["test"], job.labels, base_predictions, adapted
+            )
         artifacts = collect(self.output)
         measured = memory.read(model, trained.optimizer_bytes, instruments.ledgers.taken)
         clocks.enter("weight_delta")
-        self._tell_updates(model, facts, untouched_model, measured)
+        self._report_weight_deltas(model, facts, base_copy, measured)
         return RunResult(
             steps=trained.steps,
             best_step=trained.best_step,
@@ -198,8 +200,8 @@ class Attempt:
         trained: Trained | None,
         epoch: float,
     ) -> Predictions | None:
-        """Evaluate on the test split and report each item's score. `trained`: None for the untouched model. A trial
-        leaves the split alone, and None comes back."""
+        """Evaluate on the test split and report each item's score. `trained` is None for the base
+        model. None for a trial, which leaves the split alone."""
         if self.job.trial:
             return None
         self.instruments.enter(phase)
@@ -211,8 +213,8 @@ class Attempt:
         self.instruments.evaluated(evaluation, [row.item for row in test.rows], found.per_item[metric].tolist())
         return found
 
-    def _tell_updates(self, model: nn.Module, facts: TaskModel, base: Untouched, measured: Memory) -> None:
-        """Look at what training did to each matrix, unless the run is a trial. What goes wrong is logged: the run has
+    def _report_weight_deltas(self, model: nn.Module, facts: TaskModel, base: BaseModelCopy, measured: Memory) -> None:
+        """Analyse the weight delta of each matrix, unless the run is a trial. An error is logged, no more: the run has
         its result by now."""
         job, method, instruments = self.job, self.method, self.instruments
         if job.trial or not job.weight_delta_seconds:
@@ -235,7 +237,7 @@ class Attempt:
             instruments.sink.weight_deltas(analysis.run(method.changed_layers(facts)))
         except Exception as error:
             why = str(error).strip().split("\n")[0].rstrip(".")
-            instruments.sink.log(f"The weight updates could not be looked at: {type(error).__name__}: {why}.")
+            instruments.sink.log(f"The weight deltas could not be analysed: {type(error).__name__}: {why}.")
 
 
 def count(model: nn.Module, groups: Mapping[str, str]) -> Parameters:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
 from worker.engine.models import dropout
-from worker.engine.models.dropout import Dropout, attend, kept, quicken
+from worker.engine.models.dropout import Dropout, attend, kept, use_fast_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.013])
@@ -103,7 +103,7 @@ def test_a_model_takes_it_over_and_answers_as_before() -> None:
     ids, mask = torch.randint(0, 30, (3, 9)), torch.ones(3, 9, dtype=torch.int64)
     mask[1, 5:] = 0
     before = model(input_ids=ids, attention_mask=mask).logits
-    quicken(model)
+    use_fast_dropout(model)
     assert torch.equal(model(input_ids=ids, attention_mask=mask).logits, before)
     assert all(isinstance(m, Dropout) for m in model.modules() if isinstance(m, nn.Dropout))
     model.train()

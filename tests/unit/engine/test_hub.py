@@ -20,7 +20,7 @@ from tests import hub as small_hub
 from tests import tiny
 from worker.engine.attempt import Attempt
 from worker.engine.models import hub
-from worker.engine.models.fetch import at_hand
+from worker.engine.models.fetch import fetch_model
 from worker.engine.models.inspect import inspect
 from worker.engine.progress import Stopped
 
@@ -297,7 +297,7 @@ def test_a_run_of_a_model_that_was_inspected_before_files_were_noted_looks_itsel
 ) -> None:
     facts, recorder = inspect(BERT), tiny.Recorder()
     attempt = Attempt(_job(tmp_path / "run", facts, model_files=[]), recorder)
-    assert Path(at_hand(attempt.job, attempt.instruments).model_location, "model.safetensors").exists()
+    assert Path(fetch_model(attempt.job, attempt.instruments).model_location, "model.safetensors").exists()
     assert recorder.phases == [Phase.DOWNLOAD]
 
 
@@ -315,7 +315,7 @@ def test_a_directory_that_has_changed_since_it_was_inspected_is_refused(model: P
     facts = inspect(str(model))
     same = {"model_location": str(model), "model_revision": ""}
     attempt = Attempt(_job(tmp_path / "run", facts, **same), tiny.Recorder())
-    assert at_hand(attempt.job, attempt.instruments).model_location == str(model)
+    assert fetch_model(attempt.job, attempt.instruments).model_location == str(model)
     weights = bytearray((model / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (model / "model.safetensors").write_bytes(weights)

@@ -19,7 +19,7 @@ from app.domain.runs.result import Memory, RunResult
 from tests import tiny
 from worker.children.environment import ML_ENVIRONMENT
 from worker.engine.attempt import Attempt
-from worker.engine.models.precision import computing, hold_in_bf16
+from worker.engine.models.precision import cast_frozen_to_bf16, computing
 
 PROJECTIONS = ["query", "value"]
 METHODS: list[MethodSpec] = [
@@ -44,7 +44,7 @@ def test_losses_are_those_of_a_base_that_is_rounded_only_when_it_is_frozen(
     base: Path, tmp_path: Path, method: MethodSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, losses = run(tmp_path / "held", base, method)
-    monkeypatch.setattr("worker.engine.attempt.hold_in_bf16", lambda model, kept: None)
+    monkeypatch.setattr("worker.engine.attempt.cast_frozen_to_bf16", lambda model, kept: None)
     late, expected = run(tmp_path / "late", base, method)
     assert losses == pytest.approx(expected, rel=0.05)
     assert held.evaluations[0].loss == pytest.approx(late.evaluations[0].loss, rel=0.02)
@@ -56,7 +56,7 @@ def test_what_trains_and_what_is_tied_stay_as_they_are() -> None:
     model = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in ("embedding", "projection", "head")})
     model["projection"].weight = model["embedding"].weight
     head = model["head"].weight.clone()
-    hold_in_bf16(model, {"head.weight"})
+    cast_frozen_to_bf16(model, {"head.weight"})
     assert model["projection"].weight is model["embedding"].weight
     assert {name: p.dtype for name, p in model.named_parameters()} == {
         "embedding.weight": torch.bfloat16, "embedding.bias": torch.float32, "projection.bias": torch.float32,

@@ -15,7 +15,7 @@ from tests.unit.engine.test_prediction import TRIES, asked, job
 from worker.engine.estimation.estimate import predict
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
-from worker.engine.models.precision import freeze_in_bf16, hold_in_bf16
+from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
 from worker.engine.saving.size import file_bytes
 
 MORE: list[tuple[MethodSpec, str]] = [
@@ -39,7 +39,7 @@ def on_disk(spec: MethodSpec, name: str, folder: Path, *, bf16: bool) -> int:
     model, task = tried.model(name), tried.MODELS[name]
     facts, mechanism = describe(model, task), MECHANISMS[spec.mechanism]
     if bf16:
-        hold_in_bf16(model, {t.name for t in spec.trains(facts)} | {p.name for p in facts.head_parameters})
+        cast_frozen_to_bf16(model, {t.name for t in spec.trains(facts)} | {p.name for p in facts.head_parameters})
     adapted = mechanism.apply(model, spec, facts)
     if bf16:
         freeze_in_bf16(adapted)

@@ -230,7 +230,7 @@ def training_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: in
     return batches
 
 
-def seen(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_size: int, seed: int) -> DataSeen:
+def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_size: int, seed: int) -> DataSeen:
     """What an attempt reads and in which order, as hashes; two attempts have the same if they read the same."""
     rows, order = hashlib.sha256(), hashlib.sha256()
     for split in SPLITS:

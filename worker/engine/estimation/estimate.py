@@ -35,7 +35,7 @@ from worker.engine.estimation.unloaded import Unloaded, bare, unloaded
 from worker.engine.memory.ledger import Journal, rounded_on_cuda, rounded_on_host
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import MECHANISMS
-from worker.engine.models.dropout import quicken
+from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.saving.size import file_bytes
 from worker.engine.step import adamw, clip, forward_and_back
 from worker.engine.tasks import TASKS
@@ -243,7 +243,7 @@ def _steps(made: Unloaded, request: EstimateRequest) -> _Steps:
     """The model with fake tensors, ready to be stepped."""
     cuda, method = request.device == "cuda", request.method
     if not cuda:
-        quicken(made.base)
+        use_fast_dropout(made.base)
     replace_tensors(made.model, mode := FakeTensorMode())
     made.model.train()
     resting, training = _rest(made.model, made.facts), request.training

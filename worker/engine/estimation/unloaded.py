@@ -18,7 +18,7 @@ from worker.engine.methods import MECHANISMS
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import attention, check_task, checkpoint_blocks, harmless, load_config
-from worker.engine.models.precision import freeze_in_bf16, hold_in_bf16
+from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
 from worker.engine.tasks import TASKS
 
 _LAYERS = 1000
@@ -78,7 +78,7 @@ def unloaded(request: EstimateRequest) -> Unloaded:
         )
     expected, whole = method.trains(facts), _bytes(base)
     if request.bf16:
-        hold_in_bf16(base, {t.name for t in expected} | {p.name for p in facts.head_parameters})
+        cast_frozen_to_bf16(base, {t.name for t in expected} | {p.name for p in facts.head_parameters})
     with torch.device("meta"):
         model = MECHANISMS[method.mechanism].apply(base, method, facts)
     if request.training.gradient_checkpointing:

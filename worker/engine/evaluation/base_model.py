@@ -1,4 +1,4 @@
-"""The base model once more, beside the one that trained in its place: what full fine-tuning's ΔW is taken against."""
+"""A second copy of the base model, from which the weight delta of full fine-tuning is computed."""
 
 from functools import cached_property
 
@@ -10,16 +10,16 @@ from worker.engine.memory.measured import tensor_bytes
 from worker.engine.models.load import load
 
 
-class Untouched:
-    """Loads it when it is first asked for: from the same files, with the same new head."""
+class BaseModelCopy:
+    """Loads the model on first use, from the same files and with the same new head."""
 
     def __init__(self, job: TrainJob, loaded: nn.Module) -> None:
-        """`loaded`: the base model as it was just loaded. Weights that lie mapped in their file cost memory only where
-        they are read."""
+        """`loaded`: the base model as it was just loaded. Weights that are mapped from their file cost memory only
+        where they are read."""
         self._job = job
         files = MappedFiles()
         self.held_bytes = tensor_bytes(p for p in loaded.parameters() if not files.hold(p))
-        """What it takes beside the pages of its file: the head; or all of it, where the file has another type."""
+        """What the copy takes beside the mapped pages: the head, or everything where the file has another dtype."""
 
     @cached_property
     def model(self) -> nn.Module:

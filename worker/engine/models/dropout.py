@@ -87,7 +87,7 @@ def _bias(mask: torch.Tensor | None, causal: bool, scores: torch.Tensor) -> torc
     return scores.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(scores.dtype).min)
 
 
-def quicken(model: nn.Module) -> None:
+def use_fast_dropout(model: nn.Module) -> None:
     """Let a model that trains on a CPU drop as above, its attention too where transformers calls it by `sdpa`."""
     ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)
     for module in model.modules():

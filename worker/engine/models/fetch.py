@@ -1,5 +1,4 @@
-"""Have a run's base model on this machine before it is loaded: the files of a hub's model, or the directory that was
-inspected."""
+"""Get a run's base model onto this machine: the files of a hub model, or the directory that was inspected."""
 
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from worker.engine.models.weights import fingerprint
 from worker.engine.progress import Instruments
 
 
-def at_hand(job: TrainJob, instruments: Instruments) -> TrainJob:
-    """The job with a directory for its model. What is missing of a hub's model is downloaded, in a phase of its own.
+def fetch_model(job: TrainJob, instruments: Instruments) -> TrainJob:
+    """The job with a local directory for its model. Missing files of a hub model are downloaded, in a phase of its own.
 
     Raises `RunFailed` with `model_unavailable`, also for a directory that has changed since it was inspected: its runs
     would be compared with runs on other weights. With `disk_full` before a download that has no room; and `Stopped`.
@@ -27,11 +26,11 @@ def at_hand(job: TrainJob, instruments: Instruments) -> TrainJob:
     if hub.missing(location, commit, files):
         instruments.enter(Phase.DOWNLOAD)
 
-        def told(done_bytes: int, total_bytes: int) -> None:
+        def report(done_bytes: int, total_bytes: int) -> None:
             instruments.sink.download(done_bytes, total_bytes)
             instruments.sink.raise_if_stopped()
 
-        hub.download(location, commit, files, told)
+        hub.download(location, commit, files, report)
     folder = hub.cached(location, commit)
     return job.model_copy(update={"model_location": str(folder), "model_revision": ""})
 

@@ -19,7 +19,7 @@ from torch import nn
 from worker.engine.memory.mapped import MappedFiles
 
 
-def hold_in_bf16(model: nn.Module, kept: Collection[str]) -> None:
+def cast_frozen_to_bf16(model: nn.Module, kept: Collection[str]) -> None:
     """Hold every matrix of a base model in bfloat16, but those in `kept`, by name: what trains, and the head.
 
     Tensor by tensor, and the pages of the file that it was mapped from go as it is rounded: there is never a whole
