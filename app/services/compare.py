@@ -23,28 +23,14 @@ from app.store.tables import DatasetRow, RunRow
 MOST_RUNS = 100
 """In one comparison."""
 VARIES_BY_SEED = (
-    "seed",
-    "score",
-    "items",
-    "item_scores",
-    "source",
-    "versions",
-    "device",
-    "precision",
-    "steps",
-    "tokens",
-)
+    "seed", "score", "items", "item_scores", "source", "versions", "device", "precision", "steps", "tokens",
+)  # fmt: skip
 """Of an imported result: what may differ between the seeds of one arm."""
-MEASUREMENTS = (
-    "train_seconds",
-    "peak_bytes",
-    "memory_measure",
-    "trainable_parameters",
-    "total_parameters",
-    "file_bytes",
-)
-NOT_SETTINGS = ("label", "method", "family", "metric", "settings")
-"""Of an imported result: shown elsewhere."""
+NOT_SETTINGS = (
+    "label", "method", "family", "metric", "settings",
+    "train_seconds", "peak_bytes", "memory_measure", "trainable_parameters", "total_parameters", "file_bytes",
+)  # fmt: skip
+"""Of an imported result: what it is called, and what was measured."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +223,7 @@ def _identity(row: RunRow, fields: Mapping[str, Any]) -> str:
 
 
 def _imported(row: RunRow, result: ImportedResult, test: ItemScores | None, collection: str) -> ComparedRun:
-    fields = result.model_dump(mode="json", exclude={*VARIES_BY_SEED, *MEASUREMENTS, *NOT_SETTINGS})
+    fields = result.model_dump(mode="json", exclude={*VARIES_BY_SEED, *NOT_SETTINGS})
     conditions: dict[ConditionName, str] = {
         "dataset": result.dataset or "",
         "base_model": result.base_model or "",

@@ -26,7 +26,7 @@ from app.web.format import count, join_names, percent, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.metrics import title
-from app.web.text.verdict import VERDICT_LABELS, interval_level, seed_range
+from app.web.text.verdict import VERDICT_LABELS, interval_level, seed_range, unusable_text
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,8 @@ def _row(arm: StudyArm) -> Row:
     style = MarkStyle.of(arm)
     if difference is None:
         return Row(style, _("no result") if arm.over else _("no result yet"))
+    if not difference.usable:
+        return Row(style, unusable_text(difference))
     return Row(
         style, _(VERDICT_LABELS[arm.verdict_kind]), 100 * difference.delta, 100 * difference.low, 100 * difference.high
     )
@@ -190,6 +192,7 @@ def _table(study: StudyComparison) -> Table:
     rows = []
     for arm in study.others:
         d = arm.verdict.difference if arm.verdict else None
-        numbers = (d.delta, d.low, d.high, d.confidence, d.seeds) if d else (None,) * 5
+        ends = (d.low, d.high) if d and d.usable else (None, None)
+        numbers = (d.delta, *ends, d.confidence, d.seeds) if d else (None,) * 5
         rows.append((arm.title, *numbers, _(VERDICT_LABELS[arm.verdict_kind])))
     return Table(columns, tuple(rows))

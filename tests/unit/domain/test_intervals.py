@@ -176,3 +176,12 @@ def test_an_estimate_from_one_seed_covers_the_items_only() -> None:
 
 settings.register_profile("light", max_examples=60, deadline=None)
 settings.load_profile("light")
+
+
+def test_an_interval_wider_than_the_scale_of_a_score_is_not_usable() -> None:
+    few = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    other = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    assert not score_interval(few).usable and not difference(few, other).usable
+    assert not score_interval(np.ones((3, 1))).usable
+    many = np.tile(few, (1, 200))
+    assert score_interval(many[:1]).usable and difference(many[:1], np.tile(other, (1, 200))[:1]).usable

@@ -2,15 +2,27 @@
 
 import re
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.cli.terminal.comparison import comparison_table
+from app.cli.terminal.comparison import comparison_table, remarks
+from app.domain.comparison.grouping import ComparedRun
 from app.domain.comparison.runs import compare_runs
 from app.store.queries import studies
+from app.web.address import Address
+from app.web.api.comparison import RunComparisonOut
+from app.web.figures.arms_table import ArmsTable
 from app.web.figures.verdict import verdict
 from app.web.text.headline import runs_lead
-from app.web.text.verdict import interval_level, plus_minus_text
+from app.web.text.verdict import (
+    difference_text,
+    interval_level,
+    plus_minus_text,
+    score_text,
+    unusable_text,
+    verdict_reason,
+)
 from tests.factories import FULL, LORA, plain, seed_study, weighed
 from tests.unit.domain.test_run_comparison import elsewhere, run
 from tests.unit.web.conftest import database_of
@@ -64,3 +76,38 @@ def test_shares_are_corrected_by_bonferroni_and_items_by_holm_and_that_is_how_th
         assert level in plain(runs_lead(found)) and level in plain(plus_minus_text(found))
     assert plain(plus_minus_text(compare_runs(here[:2]))) == "±: 95 % interval."
     assert not re.search(r"Holm|Bonferroni", runs_lead(compare_runs(here[:2])))
+
+
+def test_an_interval_wider_than_the_scale_is_unknown_with_its_reason() -> None:
+    """Two seeds on three items gave 66.7 ± 423.5."""
+
+    def few(run_id: int, label: str, seed: int, *scores: float) -> ComparedRun:
+        return run(run_id, label, seed, scores=np.array(scores), score=float(np.mean(scores)), items=3)
+
+    runs = [
+        few(1, "full", 0, 1, 0, 0),
+        few(2, "full", 1, 1, 1, 1),
+        few(3, "LoRA", 0, 1, 1, 0),
+        few(4, "LoRA", 1, 0, 0, 0),
+    ]
+    found = compare_runs(runs)
+    full, lora = found.arms
+    reason = "2 seeds and 3 test items give no usable interval"
+    assert (plain(score_text(full)), plain(difference_text(lora)), unusable_text(full.score)) == (
+        "66.7 ± ? %", "−33.3 ± ?", reason
+    )  # fmt: skip
+    assert reason in verdict_reason(found, lora)
+    cells = ArmsTable.of(found, Address("/compare"), "").rows[1].cells
+    assert (plain(cells[0].doubt), cells[0].note, cells[1].note) == ("± ?", reason, reason)
+    answer = RunComparisonOut.of(found).model_dump(mode="json")
+    scores = [arm["score"] for arm in answer["arms"]]
+    assert [(score["usable"], score["note"]) for score in scores] == [(False, reason)] * 2
+    assert answer["arms"][1]["verdict"]["usable"] is False
+    assert "66.7 ± ?" in [str(cell) for cell in comparison_table(answer).columns[1].cells]
+    assert f"- full: {reason}" in list(remarks(answer))
+
+
+def test_a_single_item_leaves_no_infinite_number_in_the_answer() -> None:
+    one = compare_runs([run(1, scores=np.ones(1), score=1.0, items=1)])
+    score = RunComparisonOut.of(one).model_dump(mode="json")["arms"][0]["score"]
+    assert (score["low"], score["high"], score["usable"]) == (None, None, False)

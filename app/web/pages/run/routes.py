@@ -149,4 +149,5 @@ def _figures(at: Look, run_id: int) -> dict[str, Drawn]:
 def _interval(session: Session, run_id: int) -> ScoreInterval | None:
     """Over the test items; what another seed would change is not in it."""
     found = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
-    return score_interval(found.scores[None, :]) if found and len(found.scores) > 1 else None
+    interval = score_interval(found.scores[None, :]) if found else None
+    return interval if interval and interval.usable else None
