@@ -1,6 +1,6 @@
-"""A study as tables to go on working with: a row a run, a row a test item and run, a row an optimizer step and run.
+"""Tables of a study for further analysis: one row per run, per test item and run, or per optimizer step and run.
 
-Fractions, nats, bytes and seconds. Tables come in parts, so that a long study never lies in memory as a whole.
+Fractions, nats, bytes and seconds. Tables come in parts, so that a long study is never in memory as a whole.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,18 +23,17 @@ from app.store.queries import artifacts, steps
 
 Table = Literal["runs", "items", "steps"]
 MEMORY = ("peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "rest_bytes")
-WHOSE = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
-"""The columns that every table begins with."""
+RUN_COLUMNS = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
+"""The first columns of every table."""
 
 
-def runs_table(session: Session, files: Files, found: StudyComparison) -> Iterator[pa.Table]:
-    """A row a run: what it reached and what it cost; empty where it did not succeed. A run that tried a learning rate
-    has its round in `trial_round`, and no score of the test split. Scores on the validation
-    split are those of the weights that were kept, of every run."""
-    measures, clocks = list(TASKS[found.spec.task].metrics), list(Clocks.model_fields)
+def runs_table(session: Session, files: Files, comparison: StudyComparison) -> Iterator[pa.Table]:
+    """One row per run: its scores and costs; empty where it did not succeed. A trial has its round in `trial_round`, and
+    no score on the test split. Validation scores are those of the checkpoint that was kept."""
+    measures, clocks = list(TASKS[comparison.spec.task].metrics), list(Clocks.model_fields)
     schema = pa.schema(
         [
-            *WHOSE,
+            *RUN_COLUMNS,
             *((name, pa.string()) for name in ("status", "failure", "metric")),
             *((name, pa.float64()) for name in ("score", *measures, "loss", "forgetting")),
             *((name, pa.float64()) for name in ("learning_rate", "validation_score", "validation_loss")),
@@ -44,20 +43,20 @@ def runs_table(session: Session, files: Files, found: StudyComparison) -> Iterat
         ]
     )
     rows = []
-    for arm in found.arms:
-        rows += [_trial(found, trial) for trial in arm.trials]
-        rows += [_run(found, run) | {"learning_rate": arm.learning_rate} for run in arm.runs]
+    for arm in comparison.arms:
+        rows += [_trial(comparison, trial) for trial in arm.trials]
+        rows += [_run(comparison, run) | {"learning_rate": arm.learning_rate} for run in arm.runs]
     yield pa.Table.from_pylist(rows, schema=schema)
 
 
-def _trial(found: StudyComparison, trial: Trial) -> dict[str, Any]:
+def _trial(comparison: StudyComparison, trial: Trial) -> dict[str, Any]:
     return {
         "arm": trial.arm,
         "seed": trial.seed,
         "run": trial.run_id,
         "status": trial.status.value,
         "failure": trial.failure.code.value if trial.failure else "",
-        "metric": found.metric,
+        "metric": comparison.metric,
         "learning_rate": trial.rate,
         "validation_score": trial.score,
         "validation_loss": trial.loss,
@@ -65,14 +64,14 @@ def _trial(found: StudyComparison, trial: Trial) -> dict[str, Any]:
     }
 
 
-def _run(found: StudyComparison, run: RunOutcome) -> dict[str, Any]:
+def _run(comparison: StudyComparison, run: RunOutcome) -> dict[str, Any]:
     row: dict[str, Any] = {
         "arm": run.arm,
         "seed": run.seed,
         "run": run.run_id,
         "status": run.status.value,
         "failure": run.failure.code.value if run.failure else "",
-        "metric": found.metric,
+        "metric": comparison.metric,
         "score": float(run.scores.mean()) if run.scores is not None else None,
     }
     if run.result is None:
@@ -95,14 +94,14 @@ def _run(found: StudyComparison, run: RunOutcome) -> dict[str, Any]:
     )
 
 
-def items_table(session: Session, files: Files, found: StudyComparison) -> Iterator[pa.Table]:
-    """A row a test item and run that has scores: the verdict's metric of the adapted and of the untouched model. The
-    item's name is empty where no predictions file can be read, or the run was over other items than most."""
-    scored = [run for run in found.runs if run.scores is not None]
-    names, usual = _names(session, files, found), Flips.of(found).items_hash
+def items_table(session: Session, files: Files, comparison: StudyComparison) -> Iterator[pa.Table]:
+    """One row per test item and run with scores: the verdict's metric of the adapted model and of the base model before
+    training. The item's name is empty where no predictions file is readable, or the run has other items than most."""
+    scored = [run for run in comparison.runs if run.scores is not None]
+    names, shared_items = _names(session, files, comparison), Flips.of(comparison).items_hash
     schema = pa.schema(
         [
-            *WHOSE,
+            *RUN_COLUMNS,
             ("position", pa.int64()),
             ("item", pa.string()),
             ("metric", pa.string()),
@@ -116,28 +115,31 @@ def items_table(session: Session, files: Files, found: StudyComparison) -> Itera
         n = len(run.scores)
         known = run.base_scores is not None and len(run.base_scores) == n
         columns = {
-            **_whose(run, n),
+            **_run_columns(run, n),
             "position": np.arange(n),
-            "item": names if run.items_hash == usual and len(names) == n else pa.nulls(n, pa.string()),
-            "metric": [found.metric] * n,
+            "item": names if run.items_hash == shared_items and len(names) == n else pa.nulls(n, pa.string()),
+            "metric": [comparison.metric] * n,
             "score": run.scores,
             "base_score": run.base_scores if known else pa.nulls(n, pa.float64()),
         }
         yield pa.table(columns, schema=schema)
 
 
-def steps_table(session: Session, files: Files, found: StudyComparison) -> Iterator[pa.Table]:
-    """A row an optimizer step and run, every step, of runs that tried a learning rate too."""
+def steps_table(session: Session, files: Files, comparison: StudyComparison) -> Iterator[pa.Table]:
+    """One row per optimizer step and run, trials included."""
     names = STEP_DTYPE.names or ()
     fields = [(name, pa.from_numpy_dtype(STEP_DTYPE[name])) for name in names]
-    schema = pa.schema([*WHOSE, *fields])
+    schema = pa.schema([*RUN_COLUMNS, *fields])
     yield schema.empty_table()
     every: list[RunOutcome | Trial] = []
-    for arm in found.arms:
+    for arm in comparison.arms:
         every += [*arm.trials, *arm.runs]
     for run in every:
-        seen = steps.read(session, run.run_id)
-        columns = {**_whose(run, len(seen)), **{name: np.ascontiguousarray(seen[name]) for name in names}}
+        run_steps = steps.read(session, run.run_id)
+        columns = {
+            **_run_columns(run, len(run_steps)),
+            **{name: np.ascontiguousarray(run_steps[name]) for name in names},
+        }
         yield pa.table(columns, schema=schema)
 
 
@@ -146,16 +148,16 @@ TABLES: dict[Table, Callable[[Session, Files, StudyComparison], Iterator[pa.Tabl
     "items": items_table,
     "steps": steps_table,
 }
-"""By name; each yields parts of one schema, at least one."""
+"""By name; each yields at least one part, all of one schema."""
 
 
-def _whose(run: RunOutcome | Trial, rows: int) -> dict[str, list[Any]]:
+def _run_columns(run: RunOutcome | Trial, rows: int) -> dict[str, list[Any]]:
     return {"arm": [run.arm] * rows, "seed": [run.seed] * rows, "run": [run.run_id] * rows}
 
 
-def _names(session: Session, files: Files, found: StudyComparison) -> list[str]:
-    """Of the items that most runs are over, from the first file that can be read and is of the same; else empty."""
-    flips = Flips.of(found)
+def _names(session: Session, files: Files, comparison: StudyComparison) -> list[str]:
+    """Names of the items that most runs share, from the first readable predictions file over them; else empty."""
+    flips = Flips.of(comparison)
     runs = [run.run_id for judged in flips.arms.values() for run in judged.runs]
     for artifact in artifacts.predictions_of(session, runs).values():
         try:

@@ -1,4 +1,4 @@
-"""Studies: submit, watch, weigh, add seeds and arms, stop an arm, cancel."""
+"""Studies: submit, watch, compare, add seeds and arms, stop an arm, cancel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +25,7 @@ MOST_SEEDS = 100
 
 
 def submit(session: Session, bell: Doorbell, spec: StudySpec) -> StudyRow:
-    """Accept a study and queue every run that it owes, or the trials that its tuning begins with. Raises Invalid; then
-    nothing is queued."""
+    """Accept a study and queue its runs, or the first trials of its tuning. Raises Invalid; then nothing is queued."""
     model, dataset = check_study(session, spec)
     study = StudyRow(
         name=spec.name, base_model_id=model.id, dataset_id=dataset.id, spec_json=spec.model_dump(mode="json")
@@ -39,11 +38,11 @@ def submit(session: Session, bell: Doorbell, spec: StudySpec) -> StudyRow:
 
 
 def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> StudyRow:
-    """Add `count` new seeds to every arm of a study that has not been stopped, and did not fail with each of those that
-    it had. Raises NotFound, Invalid, and Conflict if no arm could take them.
+    """Add `count` new seeds to every arm of a study that was not stopped and did not fail with every seed. Raises
+    NotFound, Invalid, and Conflict if no arm can take them.
 
-    Arms whose rates are still being looked for get them with the others, once a rate is chosen. Where results could be
-    seen already, the verdict that follows is another look.
+    Arms that are still being tuned get them with the others, once a rate is chosen. Where results are already visible,
+    this is an interim look: the next verdicts need a higher confidence.
     """
     study = _growing(session, study_id)
     spec = study.spec
@@ -74,7 +73,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
 
 
 def with_arm(spec: StudySpec, arm: ArmSpec) -> StudySpec:
-    """A study with one more arm, whose reference stays what it was. Raises pydantic's ValidationError."""
+    """A study with one more arm and the same reference. Raises pydantic's ValidationError."""
     if len(spec.arms) >= MOST_ARMS:
         raise Invalid.field("", _("The study already has %(most)s arms", most=MOST_ARMS), _("Start another study"))
     more = {"arms": [*spec.arms, arm], "reference": spec.reference_arm}
@@ -82,13 +81,13 @@ def with_arm(spec: StudySpec, arm: ArmSpec) -> StudySpec:
 
 
 def as_begun(session: Session, study: StudyRow, spec: StudySpec) -> StudySpec:
-    """A study's spec, grown, on the version of the data that it began with: a newer one would be another question."""
+    """An extended spec on the version of the data that the study began with: another one would not compare."""
     dataset = datasets.by_id(session, study.dataset_id)
     return spec.model_copy(update={"dataset": dataset.reference}) if dataset else spec
 
 
 def add_arm(session: Session, bell: Doorbell, study_id: int, arm: ArmSpec) -> StudyRow:
-    """Add an arm to a study, on the seeds that it has; with tuning, its own trials come first. Raises NotFound,
+    """Add an arm to a study, with the seeds of the others; with tuning, its own trials come first. Raises NotFound,
     Invalid and pydantic's ValidationError."""
     study = _growing(session, study_id)
     whole = with_arm(study.spec, arm)
@@ -106,8 +105,7 @@ def add_arm(session: Session, bell: Doorbell, study_id: int, arm: ArmSpec) -> St
 
 
 def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> StudyRow:
-    """Cancel what an arm still has to do; the others go on, and what it has done stays. Raises NotFound, and Conflict
-    if it has nothing left to do."""
+    """Cancel the remaining runs of an arm; its results stay. Raises NotFound, and Conflict if no run remains."""
     study = studies.get(session, study_id, lock=True)
     if title not in [arm.title for arm in study.spec.arms]:
         raise NotFound(
@@ -140,7 +138,7 @@ def _growing(session: Session, study_id: int) -> StudyRow:
 
 
 def _rates_in_use(session: Session, study: StudyRow) -> dict[str, float]:
-    """The rates of the arms that have runs which count, were not stopped, and did not fail each time."""
+    """Learning rates of the arms that can take more seeds: not stopped, and not failed with every seed."""
     rates = tuning.chosen_rates(study.spec, tuning.by_arm(runs.trials_of(session, study.id)))
     counting = [run for run in runs.of_study(session, study.id) if run.trial_round is None]
     going = {run.arm for run in counting if run.status != RunStatus.FAILED} - set(study.stopped_json)
@@ -156,12 +154,12 @@ def _cancel(session: Session, bell: Doorbell, live: Sequence[RunRow]) -> None:
         try:
             run_service.cancel(session, bell, run.id)
         except Conflict:
-            continue  # it ended in the meantime
+            continue  # it has ended in the meantime
 
 
 def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
-    """Cancel every run of a study that has not ended; no more will follow from its trials. Raises NotFound, and
-    Conflict if all have."""
+    """Cancel every run of a study that has not ended; its trials queue no more. Raises NotFound, and Conflict if
+    all have ended."""
     study = studies.get(session, study_id, lock=True)
     live = _live(session, study_id)
     if not live:
@@ -177,16 +175,16 @@ def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """Where a study stands."""
+    """The progress of a study."""
 
     study: StudyRow
     status: StudyStatus
     runs: list[RunRow]
-    """In the order in which the study owes them."""
+    """In the order in which the study queues them."""
 
     @property
     def done(self) -> int:
-        """Runs that have ended, however."""
+        """Runs that have ended, in any way."""
         return sum(RunStatus(run.status).terminal for run in self.runs)
 
 
@@ -198,29 +196,29 @@ def progress(session: Session, study_id: int) -> StudyProgress:
 
 
 def comparison(session: Session, study_id: int) -> StudyComparison:
-    """A study weighed by the runs that it has so far. Raises NotFound."""
+    """The comparison of a study by the runs that it has so far. Raises NotFound."""
     return comparisons(session, [studies.get(session, study_id)])[study_id]
 
 
 def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyComparison]:
-    """Several studies weighed, by id."""
-    of_study: dict[int, list[RunRow]] = {row.id: [] for row in rows}
-    for run in runs.of_studies(session, list(of_study)):
-        of_study[run.study_id or 0].append(run)
-    counting = [run.id for found in of_study.values() for run in found if run.trial_round is None]
+    """Comparisons of several studies, by id."""
+    runs_by_study: dict[int, list[RunRow]] = {row.id: [] for row in rows}
+    for run in runs.of_studies(session, list(runs_by_study)):
+        runs_by_study[run.study_id or 0].append(run)
+    counting = [run.id for study_runs in runs_by_study.values() for run in study_runs if run.trial_round is None]
     scores = evaluations.test_scores(session, counting)
-    found = {}
+    by_id = {}
     for row in rows:
         dataset = datasets.by_id(session, row.dataset_id)
-        found[row.id] = compare(
+        by_id[row.id] = compare(
             row.spec,
-            [_outcome(run, scores) for run in of_study[row.id] if run.trial_round is None],
-            trials=[trial for those in tuning.by_arm(of_study[row.id]).values() for trial in those],
+            [_outcome(run, scores) for run in runs_by_study[row.id] if run.trial_round is None],
+            trials=[trial for trials in tuning.by_arm(runs_by_study[row.id]).values() for trial in trials],
             stopped=row.stopped_json,
             interim_looks=row.looks,
             test_items=dataset.facts.counts["test"] if dataset else None,
         )
-    return found
+    return by_id
 
 
 def _outcome(run: RunRow, scores: dict[tuple[int, str], evaluations.ItemScores]) -> RunOutcome:

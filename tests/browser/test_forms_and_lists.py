@@ -38,7 +38,7 @@ def test_a_plan_takes_the_seeds_that_it_is_offered_and_the_reference_that_one_ch
     page.fill("#name", "Against LoRA")
     page.click("#start")
     page.wait_for_url("**/studies/5")
-    expect(page.locator("#sort-difference")).to_have_text("Compared with LoRA r=8")
+    expect(page.locator("#sort-difference")).to_have_text("vs. LoRA r=8")
 
 
 def test_metric_and_general_text_are_chosen_for_a_language_model(page: Page, site: Site) -> None:

@@ -170,7 +170,7 @@ COLUMNS: Mapping[str, Column] = {
         falls=True,
     ),
     "difference": Column(
-        lambda comparison: _("Compared with %(reference)s", reference=comparison.reference.title),
+        lambda comparison: _("vs. %(reference)s", reference=comparison.reference.title),
         marked("points"),
         lambda arm: 0.0 if arm.is_reference else arm.delta,
         _difference,
@@ -278,5 +278,5 @@ def _head(name: str, comparison: AnyComparison, address: Address, sort: str) -> 
         href=address.to({"sort": reverse if sort == first else first}, "arms"),
         active=sort.removeprefix("-") == name,
         direction="descending" if sort.startswith("-") else "ascending",
-        num=name not in ("arm", "memory"),
+        num=name != "arm" and not (name == "memory" and isinstance(comparison, StudyComparison)),  # there it has a bar
     )
