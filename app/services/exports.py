@@ -28,7 +28,7 @@ RUN_COLUMNS = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
 
 
 def runs_table(session: Session, files: Files, comparison: StudyComparison) -> Iterator[pa.Table]:
-    """One row per run: its scores and costs; empty where it did not succeed. A trial has its round in `trial_round`, and
+    """One row per run: scores and costs; empty where it did not succeed. A trial has its round in `trial_round`, and
     no score on the test split. Validation scores are those of the checkpoint that was kept."""
     measures, clocks = list(TASKS[comparison.spec.task].metrics), list(Clocks.model_fields)
     schema = pa.schema(

@@ -149,6 +149,6 @@ def test_a_group_is_what_a_comparison_calls_an_arm(registered: Database) -> None
             ]
             imports.add_results(session, imports.read_files([as_file(*told)]), collection)
         rows = list(session.scalars(select(RunRow).order_by(RunRow.id)))
-        arms = [[run.run_id for run in arm] for arm in group_by_seed(compare._candidates(session, rows))]
+        arms = [[run.run_id for run in arm] for arm in group_by_seed(compare._compared_runs(session, rows))]
     assert [list(group.runs) for group in sorted(groups(registered), key=lambda group: group.first.id)] == arms
     assert arms == [[1, 3], [2, 4], [5, 6], [7, 8]]

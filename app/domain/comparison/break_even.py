@@ -1,6 +1,6 @@
-"""From how many tasks on one way of adapting is cheaper to keep than another.
+"""Break-even: from how many tasks on one method is cheaper to train and store than another.
 
-A task is an adapted model that one trains once and keeps. What N of them cost is a straight line in N,
+A task is an adapted model that is trained once and kept. What N of them cost is a straight line in N,
 
     c(N) = once + N · each
 
@@ -19,30 +19,30 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Prices:
-    """In one currency, whichever. Zero: it costs nothing, or nobody said."""
+    """In any one currency. Zero: it is free, or not given."""
 
     hour: float = 0.0
-    """Of a device, for an hour."""
+    """Per hour of a device."""
     kwh: float = 0.0
-    """Of a kilowatt-hour that a device draws."""
+    """Per kilowatt-hour that a device draws."""
     gib_month: float = 0.0
-    """Of storing 1024³ bytes for a month."""
+    """Per 1024³ bytes stored for a month."""
     months: float = 12.0
     """How long the models are kept."""
 
 
 @dataclass(frozen=True)
 class Upkeep:
-    """What an arm needs for a task."""
+    """What an arm needs per task."""
 
     seconds: float
     """Of the device: one run, from claim to result."""
     task_bytes: float
     """Kept for each task."""
     base_bytes: float = 0.0
-    """Kept once, for all of them; none where each task keeps a whole model."""
+    """Kept once for all tasks; 0 where each task keeps a whole model."""
     joules: float = 0.0
-    """That the device draws while a task trains; 0 where nobody counted them."""
+    """That the device draws while a task trains; 0 where they were not measured."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Line:
     each: float
 
     def at(self, tasks: float) -> float:
-        """Of so many tasks."""
+        """For so many tasks."""
         return self.once + self.each * tasks
 
 

@@ -128,7 +128,7 @@ def study_conditions(
         *(Condition.of(name, {title: {str(count(t))} for title, t in tuned.items()}) for name, count in TUNING.items()),
     )
     stops_early = spec.training.early_stopping_patience
-    return tuple(found for found in every if found.values and not (stops_early and found.name in OUTCOMES))
+    return tuple(one for one in every if one.values and not (stops_early and one.name in OUTCOMES))
 
 
 Read = Mapping[str, Sequence[tuple[int, RunConditions]]]

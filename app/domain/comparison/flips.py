@@ -1,7 +1,7 @@
-"""Flips: the test items of a study by who got them right, and who did not.
+"""Flips: the test items of a study by which arms answer them correctly.
 
     v    an arm's score on each item, the mean over the seeds that count, [N]
-    u    the same of the untouched model, r of the reference
+    u    the same of the base model before training, r of the reference
 
                     an item is right or wrong        a graded score lies from 0 to 1
     gained          u ≤ ½ < v                        v − u > STEP
@@ -12,8 +12,8 @@
     all-wrong       no arm above ½                   the same
     seeds-differ    some seeds right, some wrong     two seeds lie more than STEP apart
 
-So with several seeds the majority speaks for an arm, and half of them are none; with one seed `better` and `worse` are
-the two cells of McNemar's table.
+With several seeds the majority counts, and a half is no majority; with one seed `better` and `worse` are the two
+off-diagonal cells of McNemar's table.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ from app.domain.tasks import METRICS
 HALF = 0.5
 """Above it an item counts as right."""
 STEP = 0.1
-"""By more than this two graded scores differ, as a fraction."""
+"""Two graded scores differ by more than this, as a fraction."""
 SURE = (0.5, 0.8, 0.95)
 """Edges of the bands of a model's confidence in its own answer."""
 
@@ -50,7 +50,7 @@ class FlipKind(StrEnum):
 
 
 AGAINST_REFERENCE = (FlipKind.WORSE, FlipKind.BETTER, FlipKind.BOTH_WRONG)
-"""Kinds that the reference itself has none of."""
+"""Kinds that compare an arm with the reference."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class JudgedArm:
     scores: NDArray[np.float64]
     """[S, N]"""
     base: NDArray[np.float64] | None
-    """Of the untouched model, [S, N]; None where a run has none."""
+    """Of the base model before training, [S, N]; None where a run has none."""
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -74,7 +74,7 @@ class Flips:
     """A study's items, sorted by what happened to them."""
 
     arms: Mapping[str, JudgedArm]
-    """Those that have a run that counts, in the study's order."""
+    """Those with a run that counts, in the study's order."""
     reference: str
     graded: bool
     items: int
@@ -82,25 +82,25 @@ class Flips:
     """Which items in which order: see `RunOutcome`."""
 
     @classmethod
-    def of(cls, found: StudyComparison, seed: int | None = None) -> "Flips":
+    def of(cls, study: StudyComparison, seed: int | None = None) -> "Flips":
         """By the majority of the seeds, or by one of them. Runs over other items than most are left out."""
-        graded = METRICS[found.metric].graded
-        scored = [run for arm in found.arms for run in arm.succeeded if run.scores is not None]
+        graded = METRICS[study.metric].graded
+        scored = [run for arm in study.arms for run in arm.succeeded if run.scores is not None]
         hashes = [run.items_hash for run in scored]
         if not scored:
-            return cls({}, found.reference.title, graded, 0, None)
+            return cls({}, study.reference.title, graded, 0, None)
         usual = max(dict.fromkeys(hashes), key=hashes.count)
         arms = {}
-        for arm in found.arms:
+        for arm in study.arms:
             counting = [r for r in scored if r.arm == arm.title and r.items_hash == usual and seed in (None, r.seed)]
             if counting:
                 arms[arm.title] = _judged(counting)
         items = next(len(run.scores) for run in scored if run.scores is not None and run.items_hash == usual)
-        return cls(arms, found.reference.title, graded, items, usual)
+        return cls(arms, study.reference.title, graded, items, usual)
 
     def which(self, kind: FlipKind, arm: str) -> NDArray[np.bool_] | None:
-        """The items of that kind, [N]; None where the question makes no sense: of the reference against itself, of an
-        arm without a run, of seeds that differ where there is one."""
+        """The items of that kind, [N]; None where the kind does not apply: the reference compared with itself, an
+        arm without a run, differing seeds where there is one."""
         own, reference = self.arms.get(arm), self.arms.get(self.reference)
         if own is None or (kind in AGAINST_REFERENCE and (arm == self.reference or reference is None)):
             return None
@@ -125,12 +125,12 @@ class Flips:
 
     def count(self, kind: FlipKind, arm: str) -> int | None:
         """How many items are of that kind."""
-        found = self.which(kind, arm)
-        return None if found is None else int(found.sum())
+        items = self.which(kind, arm)
+        return None if items is None else int(items.sum())
 
     def mcnemar(self, arm: str) -> float | None:
-        """Exact two-sided p-value of `better` against `worse`; None unless one run stands against one, and items are
-        right or wrong."""
+        """Exact two-sided p-value of `better` against `worse`; None unless both have one run, and items are right or
+        wrong."""
         own, reference = self.arms.get(arm), self.arms.get(self.reference)
         if own is None or reference is None or arm == self.reference or self.graded:
             return None

@@ -1,4 +1,4 @@
-"""The Pareto front: the arms that no other beats on all the axes one cares about."""
+"""The Pareto front: the arms that no other arm dominates on the chosen axes."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -6,19 +6,20 @@ from math import isfinite
 
 
 class Better(StrEnum):
-    """Which way is better on an axis."""
+    """Which direction is better on an axis."""
 
     HIGHER = "higher"
     LOWER = "lower"
 
 
 def pareto_front(points: Sequence[Mapping[str, float | None]], axes: Mapping[str, Better]) -> list[bool]:
-    """For each point: does no other beat it? One that is as good on every axis and better on one beats it; ties stay.
+    """Whether each point is Pareto-optimal: no other is as good on every axis and better on one. Ties stay.
 
-    A point that lacks a chosen axis (None or not finite: out of memory, diverged) is not on the front and beats none.
+    A point that lacks a chosen axis (None or not finite: out of memory, diverged) is not on the front and dominates
+    none.
     """
     costs = [_costs(point, axes) for point in points]
-    return [mine is not None and not any(_beats(other, mine) for other in costs if other) for mine in costs]
+    return [mine is not None and not any(_dominates(other, mine) for other in costs if other) for mine in costs]
 
 
 def _costs(point: Mapping[str, float | None], axes: Mapping[str, Better]) -> tuple[float, ...] | None:
@@ -30,5 +31,5 @@ def _costs(point: Mapping[str, float | None], axes: Mapping[str, Better]) -> tup
     return tuple(costs) if len(costs) == len(axes) and all(map(isfinite, costs)) else None
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
