@@ -260,11 +260,11 @@ def test_a_failure_of_the_whole_analysis_is_logged_and_the_run_succeeds(
     def fails(*_: object, **__: object) -> None:
         raise OSError("the weight file is gone.\nand more")
 
-    monkeypatch.setattr(attempt_module.Untouched, "model", property(fails))
+    monkeypatch.setattr(attempt_module.BaseModelCopy, "model", property(fails))
     result, recorder = run(tmp_path, base, FullSpec())
     assert result.evaluation("adapted", "test")  # type: ignore[attr-defined]
     assert recorder.weight_deltas_analysis is None
-    assert recorder.logs == ["The weight updates could not be looked at: OSError: the weight file is gone."]
+    assert recorder.logs == ["The weight deltas could not be analysed: OSError: the weight file is gone."]
 
 
 def analysis(layers: list[LinearFacts], **changes: object) -> WeightDeltas:
