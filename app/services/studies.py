@@ -67,7 +67,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     whole = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = whole.model_dump(mode="json")
     if any(run.status == RunStatus.SUCCEEDED and run.trial_round is None for run in runs.of_study(session, study_id)):
-        study.looks += 1
+        study.interim_looks += 1
     session.flush()
     return study
 
@@ -215,7 +215,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
             [_outcome(run, scores) for run in runs_by_study[row.id] if run.trial_round is None],
             trials=[trial for trials in tuning.by_arm(runs_by_study[row.id]).values() for trial in trials],
             stopped=row.stopped_json,
-            interim_looks=row.looks,
+            interim_looks=row.interim_looks,
             test_items=dataset.facts.counts["test"] if dataset else None,
         )
     return by_id

@@ -42,5 +42,5 @@ def require_current(database: Database) -> None:
 
 @cache
 def head() -> str:
-    """The last migration; their files are named by their numbers, `0009_downloads.py`."""
+    """The latest revision. File names begin with the number of their revision: `0001_initial.py`."""
     return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]

@@ -29,7 +29,7 @@ def plan_arm(session: Session, study_id: int, arm: ArmSpec) -> Plan:
     `ArmSpec`."""
     with _paths_of_an_arm():
         whole = _grown(session, study_id, arm)
-        found = plan_of(session, whole, studies.get(session, study_id).looks, since=len(whole.arms) - 1)
+        found = plan_of(session, whole, studies.get(session, study_id).interim_looks, since=len(whole.arms) - 1)
     return replace(found, arms=found.arms[-1:], spec=_alone(whole))
 
 

@@ -50,7 +50,7 @@ def names(session: Session, study_ids: set[int]) -> dict[int, str]:
 
 def most_looks(session: Session, study_ids: set[int]) -> int:
     """How often seeds were added, when results could be seen, to the one of some studies to which it was most often."""
-    return session.scalar(select(func.max(StudyRow.looks)).where(StudyRow.id.in_(study_ids))) or 0
+    return session.scalar(select(func.max(StudyRow.interim_looks)).where(StudyRow.id.in_(study_ids))) or 0
 
 
 def tuned(session: Session, study_ids: set[int]) -> set[int]:

@@ -25,7 +25,7 @@ class StudyRow(Base):
     """Learning rates are still being looked for: when a trial ends, more is to be queued."""
     stopped_json: Mapped[list[str]] = mapped_column(default=list)
     """Arms that were stopped, by title."""
-    looks: Mapped[int] = mapped_column(default=0)
+    interim_looks: Mapped[int] = mapped_column(default=0)
     """How often seeds were added when results could be seen: `app.domain.comparison.verdict.confidence_after`."""
     note: Mapped[str] = mapped_column(default="")
     """What people wrote on it; its tags are in study_tags."""

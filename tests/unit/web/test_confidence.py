@@ -53,7 +53,7 @@ def test_a_study_that_was_looked_at_before_has_another_confidence_and_compares_a
 ) -> None:
     with database_of(empty).transaction() as session:
         study = seed_study(session)
-        studies.get(session, study).looks = 1
+        studies.get(session, study).interim_looks = 1
     judged = empty.get(f"/api/v1/studies/{study}/comparison").json()
     found = empty.get(f"/api/v1/compare?study={study}").json()
     assert found["confidence"] == judged["confidence"] == pytest.approx(0.99)
