@@ -19,8 +19,8 @@ from app.store.session import Database
 from app.store.tables import DatasetRow, UploadRow
 from tests.fakes import SilentBell
 from worker.context import Context
-from worker.ingest import child, host
-from worker.ingest.host import IngestFailed, IngestQueue, Told
+from worker.ingest import child, tasks
+from worker.ingest.host import IngestFailed, IngestQueue, ReportProgress
 from worker.ingest.prepare import Prepared, prepare
 from worker.ingest.readers.batches import LocalPart
 from worker.ingest.scan import scan
@@ -29,13 +29,15 @@ from worker.ingest.scan import scan
 class Here(IngestQueue):
     """Does in this process what is else done in one of its own."""
 
-    def run(self, request: Mapping[str, object], told: Told, *, command: tuple[str, ...] = ()) -> dict[str, Any]:
+    def run(
+        self, request: Mapping[str, object], told: ReportProgress, *, command: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         """As told."""
         told(0.5, 1)
-        found = child.answer(json.loads(json.dumps(request)), child.Teller(io.StringIO()))
-        if "error" in found:
-            raise IngestFailed(found["error"])
-        return found
+        answer = child.answer(json.loads(json.dumps(request)), child.Teller(io.StringIO()))
+        if "error" in answer:
+            raise IngestFailed(answer["error"])
+        return answer
 
 
 def context(settings: Settings, database: Database, files: Files, ingest: IngestQueue | None = None) -> Context:
@@ -52,7 +54,7 @@ def upload(here: Context, contents: Mapping[str, bytes], options: ReadingOptions
             stored.append((name, incoming.done()))
     with here.database.transaction() as session:
         row = uploads.add_files(session, here.bell, here.files, stored, options or ReadingOptions())
-    host.read(here, row.id)
+    tasks.read(here, row.id)
     with here.database.reading() as session:
         return upload_rows.get(session, row.id)
 
@@ -72,7 +74,7 @@ def dataset(
     wanted = DatasetRequest(name=name, upload_id=made_of.id, mapping=asked, splitting=splitting or found.splitting)
     with here.database.transaction() as session:
         row = datasets.prepare(session, here.bell, wanted)
-    host.prepare(here, row.id)
+    tasks.prepare(here, row.id)
     with here.database.reading() as session:
         return dataset_rows.get(session, row.id)
 

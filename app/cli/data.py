@@ -1,4 +1,4 @@
-"""`vezna datasets`: from files to a dataset, and what is registered. By REST, as everything that asks a server."""
+"""`vezna datasets`: create datasets from files, list, show and delete them, over REST."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,23 +16,23 @@ from app.domain.errors import Invalid
 from app.domain.tasks import Format
 
 WAIT_SECONDS = 20
-"""Of one question; it is asked again until the answer is there."""
+"""Of one request; it is repeated until the worker is done."""
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 Delimiter = Literal["comma", "semicolon", "tab", "bar"]
-Column = Annotated[str, typer.Option(help="The column that it is; left out: as it is guessed.")]
+Column = Annotated[str, typer.Option(help="Name of the column. Default: detected automatically.")]
 
-datasets = typer.Typer(help="Data of one's own: add files, list, show, delete.", no_args_is_help=True)
+datasets = typer.Typer(help="Create datasets from files, list, show and delete them.", no_args_is_help=True)
 
 
 @datasets.command()
 def add(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE…", help="CSV, TSV, JSONL, JSON or Parquet; of several each is a split."),
+        typer.Argument(metavar="FILE…", help="CSV, TSV, JSONL, JSON or Parquet. Several files are predefined splits."),
     ] = None,
-    name: Annotated[str, typer.Option(help="How specs call it; left out: after the file.")] = "",
-    title: Annotated[str, typer.Option(help="How pages call it.")] = "",
-    form: Annotated[Format | None, typer.Option("--format", help="What the rows are; left out: as guessed.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the dataset. Default: the file's.")] = "",
+    title: Annotated[str, typer.Option(help="Title on pages.")] = "",
+    form: Annotated[Format | None, typer.Option("--format", help="Format of the rows. Default: guessed.")] = None,
     text: Column = "",
     label: Column = "",
     prompt: Column = "",
@@ -40,44 +40,43 @@ def add(
     completion: Column = "",
     messages: Column = "",
     label_name: Annotated[
-        list[str] | None, typer.Option(metavar="VALUE=NAME", help="A name for a label's value: 1=good.")
+        list[str] | None, typer.Option(metavar="VALUE=NAME", help="Rename a label, for example 1=good.")
     ] = None,
     splits: Annotated[
-        Literal["source", "made"] | None, typer.Option(help="The source's own splits, or made here; left out: guessed.")
+        Literal["predefined", "random"] | None,
+        typer.Option(help="Kind of splits. Default: predefined if there are any."),
     ] = None,
-    validation: Annotated[float, typer.Option(help="Share of the rows to choose the best checkpoint by.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of the rows to test on.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of the splits that are made here.")] = 0,
-    drop_duplicates: Annotated[
-        bool, typer.Option("--drop-repeated", help="Keep one of rows that are the same.")
-    ] = False,
-    delimiter: Annotated[Delimiter | None, typer.Option(help="Left out: found out.")] = None,
-    encoding: Annotated[str, typer.Option(help="Such as utf-8 or latin-1; left out: found out.")] = "",
-    header: Annotated[bool | None, typer.Option(help="Whether the first row names the columns.")] = None,
-    hub: Annotated[str, typer.Option(metavar="ID", help="A dataset of the hub instead of files.")] = "",
-    config: Annotated[str, typer.Option(help="Of --hub.")] = "",
-    revision: Annotated[str, typer.Option(help="Of --hub: a branch, a tag or a commit.")] = "",
-    split: Annotated[str, typer.Option(help="Of --hub: one split alone.")] = "",
-    directory: Annotated[str, typer.Option(help="A directory of the server's workers instead of files.")] = "",
+    validation: Annotated[float, typer.Option(help="Share of the rows in the validation split.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the rows in the test split.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of random splits.")] = 0,
+    drop_duplicates: Annotated[bool, typer.Option(help="Drop duplicate rows.")] = False,
+    delimiter: Annotated[Delimiter | None, typer.Option(help="Default: detected automatically.")] = None,
+    encoding: Annotated[str, typer.Option(help="For example utf-8 or latin-1. Default: detected automatically.")] = "",
+    header: Annotated[bool | None, typer.Option(help="Whether the first row holds column names.")] = None,
+    hub: Annotated[str, typer.Option(metavar="ID", help="A hub dataset instead of files.")] = "",
+    config: Annotated[str, typer.Option(help="Config of the hub dataset.")] = "",
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of the hub dataset.")] = "",
+    split: Annotated[str, typer.Option(help="A single split of the hub dataset.")] = "",
+    directory: Annotated[str, typer.Option(help="A directory on the workers instead of files.")] = "",
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Make a dataset of files, and say what was found in them. Exit status 1 if it came to nothing."""
+    """Create a dataset from files and print its findings. The exit status is 1 if that fails."""
     if sum(map(bool, (files, hub, directory))) != 1:
         raise Invalid("No data is given. Give files, --hub ID or --directory DIR.")
     client = Client(url)
     if files:
         options = {"delimiter": DELIMITERS.get(delimiter or "", ""), "encoding": encoding}
         options |= {"header": "" if header is None else str(header).lower()}
-        upload = _sent(client, files, {name: value for name, value in options.items() if value})
+        upload = _uploaded(client, files, {name: value for name, value in options.items() if value})
     else:
         source = {"source": "hub", "location": hub, "config": config, "revision": revision, "split": split}
         upload = client.post("/uploads/sources", source if hub else {"source": "directory", "location": directory})
-    upload = _ended(client, f"/uploads/{upload['id']}", "reading")
+    upload = _finished(client, f"/uploads/{upload['id']}", "reading")
     if upload["status"] == "failed":
         raise Invalid(upload["message"])
     if not as_json:
-        errors.print(data.read(upload), highlight=False, markup=False)
+        errors.print(data.upload_line(upload), highlight=False, markup=False)
     columns = {"text": text, "label": label, "prompt": prompt, "context": context, "completion": completion}
     chosen = {role: column for role, column in (columns | {"messages": messages}).items() if column}
     wanted = {
@@ -89,7 +88,7 @@ def add(
         | {"validation": validation, "test": test, "seed": seed, "duplicates": "drop" if drop_duplicates else "keep"},
     }
     made = client.post("/datasets", wanted)
-    found = _ended(client, f"/datasets/{quote(made['reference'])}", "preparing")
+    found = _finished(client, f"/datasets/{quote(made['reference'])}", "preparing")
     _show(found, as_json)
     if found["status"] != "ready":
         raise typer.Exit(1)
@@ -97,7 +96,7 @@ def add(
 
 @datasets.command(name="list")
 def list_all(url: Url = LOCAL, as_json: Json = False) -> None:
-    """Every version of every dataset."""
+    """List every version of every dataset."""
     found = Client(url).get("/datasets")
     if as_json:
         print_json(found)
@@ -111,7 +110,7 @@ def show(
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """A dataset: its splits, its labels, what was found in it."""
+    """Show a dataset: its splits, labels and findings."""
     _show(Client(url).get(f"/datasets/{quote(name)}"), as_json)
 
 
@@ -119,13 +118,13 @@ def show(
 def delete(
     name: Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME@2 for one version.")], url: Url = LOCAL
 ) -> None:
-    """Delete a version of a dataset; refused while runs or studies use it."""
+    """Delete a version of a dataset; fails while runs or studies use it."""
     Client(url).delete(f"/datasets/{quote(name)}")
-    console.print(f"{name} is deleted.", markup=False, highlight=False)
+    console.print(f"Deleted {name}.", markup=False, highlight=False)
 
 
-def _sent(client: Client, files: list[Path], options: dict[str, str]) -> dict[str, Any]:
-    """Upload them, with a bar."""
+def _uploaded(client: Client, files: list[Path], options: dict[str, str]) -> dict[str, Any]:
+    """Upload files with a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), DownloadColumn())
     with Progress(*columns, console=errors, transient=True) as progress:
         found: dict[str, Any] = client.upload(
@@ -134,9 +133,9 @@ def _sent(client: Client, files: list[Path], options: dict[str, str]) -> dict[st
         return found
 
 
-def _ended(client: Client, path: str, working: str) -> dict[str, Any]:
-    """What a worker has made of it."""
-    with errors.status("A worker is at it"):
+def _finished(client: Client, path: str, working: str) -> dict[str, Any]:
+    """The resource once a worker is done with it."""
+    with errors.status("Waiting for a worker"):
         while True:
             found: dict[str, Any] = client.get(path, wait=WAIT_SECONDS)
             if found["status"] != working:
@@ -144,7 +143,7 @@ def _ended(client: Client, path: str, working: str) -> dict[str, Any]:
 
 
 def _mapping(scan: dict[str, Any], form: str | None, columns: dict[str, str], names: list[str]) -> dict[str, Any]:
-    """The guess, changed by what was said; what was said of columns tells the format."""
+    """The guess with the options applied; columns determine the format."""
     guess: dict[str, Any] = scan["mapping"] or {"format": None, "columns": {}}
     found = form or _format(columns, guess["format"])
     if found is None:
@@ -166,10 +165,10 @@ def _format(columns: dict[str, str], guessed: str | None) -> str | None:
 
 
 def _splitting(scan: dict[str, Any], kind: str | None) -> dict[str, Any]:
-    """The source's splits as they are guessed, unless they are to be made here."""
+    """The predefined splits as guessed, unless random splits are requested."""
     guess: dict[str, Any] = scan["splitting"]
-    if kind == "made" or guess["kind"] == "made":
-        return {"kind": kind or "made"}
+    if kind == "random" or guess["kind"] == "random":
+        return {"kind": kind or "random"}
     return {"kind": "predefined", "column": guess["column"], "names": guess["names"]}
 
 

@@ -1,4 +1,4 @@
-"""Commands that write and read files: a study as a table or a report, results from elsewhere."""
+"""Commands for files: export a study as a table or a report, import results."""
 
 import sys
 from pathlib import Path
@@ -15,20 +15,20 @@ Form = Literal["csv", "json", "parquet"]
 Exported = Literal["runs", "items", "steps"]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="The file; - is standard output. Left out: one named after the study."),
+    typer.Option("--output", "-o", help="The file; - is standard output. Default: a file named after the study."),
 ]
 
 
 def export(
-    study: Annotated[int, typer.Argument(metavar="ID", help="A study's number.")],
-    form: Annotated[Form, typer.Option("--format", help="Parquet and CSV are tables, JSON is the comparison.")] = "csv",
+    study: Annotated[int, typer.Argument(metavar="ID", help="Number of the study.")],
+    form: Annotated[Form, typer.Option("--format", help="CSV and Parquet are tables; JSON is the comparison.")] = "csv",
     what: Annotated[
-        Exported, typer.Option(help="A row a run, a test item and run, or an optimizer step and run.")
+        Exported, typer.Option(help="One row per run, per test item and run, or per optimizer step and run.")
     ] = "runs",
     output: Output = None,
     url: Url = LOCAL,
 ) -> None:
-    """Write a study to a file: runs, scores of test items or step metrics as a table, or the comparison as JSON."""
+    """Export a study: runs, item scores or step metrics as a table, or the comparison as JSON."""
     if form == "json":
         if what != "runs":
             raise Invalid(f"The {what} are a table. Choose --format csv or --format parquet.")
@@ -38,11 +38,11 @@ def export(
 
 
 def report(
-    study: Annotated[int, typer.Argument(metavar="ID", help="A study's number.")],
+    study: Annotated[int, typer.Argument(metavar="ID", help="Number of the study.")],
     output: Output = None,
     url: Url = LOCAL,
 ) -> None:
-    """Write a study's page as one HTML file: it opens offline, and prints."""
+    """Export a study's page as one HTML file that works offline and can be printed."""
     _fetch(url, f"/studies/{study}/report", output, f"study-{study}.html")
 
 
@@ -51,17 +51,17 @@ def import_results(
         list[Path], typer.Argument(metavar="FILE|DIR…", help="Result files, or directories of .json files.")
     ],
     collection: Annotated[
-        str, typer.Option("--collection", help="The name under which they lie together; left out: the directory's.")
+        str, typer.Option("--collection", help="Collection of the results. Default: the directory's name.")
     ] = "",
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Bring results from elsewhere in, as runs marked as imported. Exit status 1 if a file was refused."""
-    client, files = Client(url), result_files.found(paths)
+    """Import results that were measured elsewhere. The exit status is 1 if a file cannot be imported."""
+    client, files = Client(url), result_files.result_files(paths)
     name = collection or (paths[0].resolve().name if len(paths) == 1 and paths[0].is_dir() else "imported")
     total = result_files.Total(name)
-    for part in result_files.parts(files):
-        total.send(client, part)
+    for batch in result_files.batches(files):
+        total.send(client, batch)
     if as_json:
         print_json(total.as_json)
     else:
@@ -72,11 +72,11 @@ def import_results(
 
 
 def _fetch(url: str, path: str, output: Path | None, name: str) -> None:
-    """Write a file of the server's."""
+    """Download a file from the server."""
     client = Client(url)
     if output == Path("-"):
         client.download(path, sys.stdout.buffer)
     else:
         target = output or Path(name)
         client.save(path, target)
-        console.print(f"{target} is written.", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Wrote {target}.", markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`vezna models`: base models are added, listed and looked at. By REST, as everything that asks a server."""
+"""`vezna models`: add, list, show and delete base models, over REST."""
 
 import time
 from pathlib import PurePath
@@ -18,10 +18,10 @@ from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.resources.no_device_fits import size
 
 PATIENCE_SECONDS = 180.0
-"""If a model has not been inspected after so long, nobody is there to do it."""
+"""How long to wait for an inspection."""
 EVERY_SECONDS = 0.5
 PATHS = ("/", "~", ".")
-"""What a directory begins with, and no hub id."""
+"""How a directory begins, and no hub id."""
 
 models = typer.Typer(help="Base models: add one of the hub or a directory, list, show.", no_args_is_help=True)
 
@@ -29,15 +29,16 @@ models = typer.Typer(help="Base models: add one of the hub or a directory, list,
 @models.command()
 def add(
     location: Annotated[
-        str, typer.Argument(metavar="ID|DIR", help="google-t5/t5-small, or a directory of the workers.")
+        str,
+        typer.Argument(metavar="ID|DIR", help="A hub id, or a directory on the workers."),
     ] = "",
-    name: Annotated[str, typer.Option(help="How specs call it; left out: as it is on the hub, or its directory.")] = "",
-    revision: Annotated[str, typer.Option(help="A branch, a tag or a commit; left out: the newest.")] = "",
-    sample: Annotated[bool, typer.Option("--sample", help="The packaged all-MiniLM-L6-v2.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the model. Default: the hub id, or the directory's name.")] = "",
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit. Default: the newest.")] = "",
+    sample: Annotated[bool, typer.Option("--sample", help="Add the packaged all-MiniLM-L6-v2.")] = False,
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Make a base model known, and say what an inspection found. Exit status 1 if it cannot be used."""
+    """Register a base model and print the result of its inspection. The exit status is 1 if it cannot be used."""
     if bool(location) == sample:
         raise Invalid("Name a model of the hub or a directory, or give --sample, but not both.")
     directory = location.startswith(PATHS)
@@ -56,7 +57,7 @@ def add(
 
 @models.command(name="list")
 def list_all(url: Url = LOCAL, as_json: Json = False) -> None:
-    """Every base model."""
+    """List every base model."""
     found = Client(url).get("/models")
     if as_json:
         print_json(found)
@@ -74,17 +75,17 @@ def list_all(url: Url = LOCAL, as_json: Json = False) -> None:
 
 @models.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As it was registered.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")],
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """A base model: its commit, what it is made of, which tasks it can do and why not the others."""
+    """Show a base model: commit, architecture, supported tasks and why others are not supported."""
     _show(Client(url).get(f"/models/{quote(name)}"), as_json)
 
 
 @models.command()
 def delete(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As it was registered.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")],
     yes: Yes = False,
     url: Url = LOCAL,
 ) -> None:
@@ -93,9 +94,9 @@ def delete(
 
 
 def _inspected(client: Client, model: dict[str, Any]) -> dict[str, Any]:
-    """The model once a worker has looked at it."""
+    """The model once a worker has inspected it."""
     until = time.monotonic() + PATIENCE_SECONDS
-    with errors.status("A worker is looking at it"):
+    with errors.status("A worker is inspecting the model"):
         while model["status"] == "inspecting":
             if time.monotonic() > until:
                 raise Unavailable(
@@ -117,7 +118,7 @@ def _show(model: dict[str, Any], as_json: bool) -> None:
 
 def _lines(model: dict[str, Any]) -> list[tuple[str, str]]:
     facts = model["facts"]
-    found = [("model", model["name"]), ("from", f"{model['source']} {model['location']}".strip())]
+    found = [("model", model["name"]), ("source", f"{model['source']} {model['location']}".strip())]
     if model["revision"]:
         found.append(("revision", model["revision"]))
     if facts is None:
@@ -128,4 +129,4 @@ def _lines(model: dict[str, Any]) -> list[tuple[str, str]]:
     if facts["tokenizer"]:
         found.append(("tokenizer", f"{facts['tokenizer']['kind']}, {facts['tokenizer']['vocabulary']:,} tokens"))
     found += [("task", f"{task}: {seen['architecture']}") for task, seen in facts["tasks"].items()]
-    return found + [("not", f"{task}: {why}") for task, why in facts["unable"].items()]
+    return found + [("unsupported", f"{task}: {why}") for task, why in facts["unable"].items()]

@@ -1,4 +1,4 @@
-"""Files of results on this machine, read for `vezna import` and sent in parts that a request can hold."""
+"""Result files for `vezna import`, read here and sent in batches that fit a request."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from app.domain.errors import FieldError, Invalid
 from app.domain.imports.files import MOST_AT_ONCE, MOST_FILE_BYTES, results_in
 from app.domain.messages import Message
 
-PART_FILES = 200
-PART_BYTES = 8 << 20
-"""Of one request; the server takes twice as much."""
+BATCH_FILES = 200
+BATCH_BYTES = 8 << 20
+"""Of one request; the server accepts twice as much."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class ResultFile:
     text: str
 
 
-def found(paths: Sequence[Path]) -> list[Path]:
-    """The files that are named, and every .json file below directories that are, in order. Raises Invalid."""
+def result_files(paths: Sequence[Path]) -> list[Path]:
+    """The given files, and every .json file below the given directories, in order. Raises Invalid."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -39,25 +39,25 @@ def found(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def parts(files: Sequence[Path]) -> Iterator[list[ResultFile]]:
-    """The files with their text, in parts. What is no text is sent as it looks, and the server refuses it."""
-    part: list[ResultFile] = []
+def batches(files: Sequence[Path]) -> Iterator[list[ResultFile]]:
+    """The files with their text, in batches. What is not text is sent anyway, for the server to refuse."""
+    batch: list[ResultFile] = []
     size = results = 0
     for path in files:
         text = _text(path)
-        its = results_in(text)
-        if part and (len(part) >= PART_FILES or size + len(text) > PART_BYTES or results + its > MOST_AT_ONCE):
-            yield part
-            part, size, results = [], 0, 0
-        part.append(ResultFile(path, text))
+        count = results_in(text)
+        if batch and (len(batch) >= BATCH_FILES or size + len(text) > BATCH_BYTES or results + count > MOST_AT_ONCE):
+            yield batch
+            batch, size, results = [], 0, 0
+        batch.append(ResultFile(path, text))
         size += len(text)
-        results += its
-    if part:
-        yield part
+        results += count
+    if batch:
+        yield batch
 
 
 def _text(path: Path) -> str:
-    """A file's text; of one that is too long, so much that the server says so."""
+    """A file's text; of a file that is too long, enough that the server refuses it."""
     try:
         with path.open("rb") as file:
             return file.read(MOST_FILE_BYTES + 1).decode("utf-8-sig", errors="replace")
@@ -67,27 +67,27 @@ def _text(path: Path) -> str:
 
 @dataclass
 class Total:
-    """What became of all files, over the parts in which they were sent."""
+    """The reports of all batches, added up."""
 
     collection: str
     collection_id: int | None = None
     added: list[int] = field(default_factory=list)
     known: list[int] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
-    """`file` as it is called here, and its `errors`."""
+    """`file`, with its local path, and `errors`."""
 
-    def send(self, client: Client, part: Sequence[ResultFile]) -> None:
-        """Send a part, and add what became of it."""
-        body = {"collection": self.collection, "files": [{"name": f.path.name, "text": f.text} for f in part]}
+    def send(self, client: Client, batch: Sequence[ResultFile]) -> None:
+        """Send a batch and add its report."""
+        body = {"collection": self.collection, "files": [{"name": f.path.name, "text": f.text} for f in batch]}
         answer = client.post("/imports", body)
         self.collection_id = answer["collection_id"] or self.collection_id
         self.added += answer["added"]
         self.known += answer["known"]
-        self.refused += [{"file": str(part[one["place"]].path), "errors": one["errors"]} for one in answer["refused"]]
+        self.refused += [{"file": str(batch[one["place"]].path), "errors": one["errors"]} for one in answer["refused"]]
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """As one report."""
         return {
             "collection": self.collection,
             "collection_id": self.collection_id,
@@ -97,17 +97,17 @@ class Total:
         }
 
     def lines(self, url: str) -> Iterator[str]:
-        """For people."""
+        """As lines of text."""
         for one in self.refused:
             yield f"{one['file']}: the file was rejected"
             for error in one["errors"]:
                 shown = FieldError(error["path"], Message(error["message"]), Message(error["remedy"]))
                 yield f"  {shown.located}"
-        were = f", {len(self.known)} there already" if self.known else ""
+        known = f", {len(self.known)} already imported" if self.known else ""
         refused = f", {_counted(len(self.refused), 'file')} refused" if self.refused else ""
-        yield f"{_counted(len(self.added), 'result')} imported into {self.collection}{were}{refused}."
+        yield f"{_counted(len(self.added), 'result')} imported into {self.collection}{known}{refused}."
         if self.collection_id is not None:
-            yield f"Look at them: {url}/compare?collection={self.collection_id}&sort=-score"
+            yield f"Compare them: {url}/compare?collection={self.collection_id}&sort=-score"
 
 
 def _counted(number: int, what: str) -> str:

@@ -318,7 +318,7 @@ def test_export_writes_a_table_or_the_comparison(
     with registered.transaction() as session:
         study = study_service.submit(session, bell, StudySpec.model_validate(STUDY)).id
     assert vezna(monkeypatch, "export", str(study), "--url", server) == 0
-    assert f"study-{study}-runs.csv is written." in capsys.readouterr().out
+    assert f"Wrote study-{study}-runs.csv." in capsys.readouterr().out
     assert Path(f"study-{study}-runs.csv").read_text().startswith("arm,seed,run,status")
     steps = ("export", str(study), "--what", "steps", "--format", "parquet", "-o", "steps.parquet", "--url", server)
     assert vezna(monkeypatch, *steps) == 0
@@ -353,7 +353,7 @@ def test_report_writes_one_file_of_html(
         study = study_service.submit(session, bell, StudySpec.model_validate(STUDY)).id
     target = tmp_path / "report.html"
     assert vezna(monkeypatch, "report", str(study), "-o", str(target), "--url", server) == 0
-    assert capsys.readouterr().out == f"{target} is written.\n"
+    assert capsys.readouterr().out == f"Wrote {target}.\n"
     assert target.read_text().startswith("<!DOCTYPE html>")
 
 
@@ -371,7 +371,7 @@ def test_results_from_elsewhere_are_imported_once_and_what_is_wrong_with_a_file_
     said = capsys.readouterr().out
     assert f"{folder / 'c.json'}: the file was rejected" in said
     assert "score: A score is a fraction from 0 to 1, not 47. Write 47 % as 0.47." in said
-    assert "0 results imported into others, 2 there already, 1 file refused." in said
+    assert "0 results imported into others, 2 already imported, 1 file refused." in said
     assert vezna(monkeypatch, "import", str(folder / "a.json"), "--collection", "x", "--url", server, "--json") == 0
     assert json.loads(capsys.readouterr().out)["added"] == [3]
 

@@ -1,4 +1,4 @@
-"""What the command line shows of data: what an upload was read as, a dataset with its findings, a list of them."""
+"""Data in the terminal: an upload as it was read, a dataset with its findings, a list of datasets."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,14 +7,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-STATES = {"ready": "ready", "preparing": "being prepared", "blocked": "blocked", "failed": "failed"}
-SEVERITIES = {"blocks": "It blocks", "warns": "Keep in mind", "notes": "Worth knowing"}
+STATES = {"ready": "ready", "preparing": "preparing", "blocked": "blocked", "failed": "failed"}
+SEVERITIES = {"blocks": "Blocks", "warns": "Warning", "notes": "Note"}
 SHOWN_LABELS = 12
 SHOWN_EXAMPLES = 3
 
 
-def read(upload: dict[str, Any]) -> str:
-    """`reviews.csv: 120 rows, 2 columns (review, stars); CSV, utf-8. By the names of its columns.`"""
+def upload_line(upload: dict[str, Any]) -> str:
+    """`reviews.csv: 120 rows, 2 columns (review, stars); CSV, utf-8.` and the reason of the guess."""
     scan = upload["scan"]
     columns = ", ".join(column["name"] for column in scan["columns"][:SHOWN_LABELS])
     more = ", …" if len(scan["columns"]) > SHOWN_LABELS else ""
@@ -24,7 +24,7 @@ def read(upload: dict[str, Any]) -> str:
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """A version of a dataset, from what it is to what was found in it."""
+    """A version of a dataset with its splits, labels and findings."""
     facts = found["facts"]
     yield f"{found['reference']} is {STATES[found['status']]}{': ' + found['message'] if found['message'] else '.'}"
     if facts:
@@ -37,13 +37,13 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         for example in finding["examples"][:SHOWN_EXAMPLES]:
             yield f"  {_place(example)}{example['excerpt']}"
     if facts:
-        yield f"A spec names it by  dataset: {found['reference']}"
+        yield f"Use it in a spec as  dataset: {found['reference']}"
 
 
 def table(found: list[dict[str, Any]]) -> Table:
-    """A row a version."""
+    """One row per version."""
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for head in ("Dataset", "State", "Rows of"):
+    for head in ("Dataset", "State", "Format"):
         drawn.add_column(head)
     for head in ("Train", "Validation", "Test"):
         drawn.add_column(head, justify="right")

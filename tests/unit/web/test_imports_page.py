@@ -33,7 +33,7 @@ def test_files_are_taken_and_what_became_of_each_is_said(empty: TestClient) -> N
     assert "NaN is not a number in JSON. Write the number, or leave the field out." in text
     again = plain(send(empty, *((f.name, f.text) for f in peft_files()), collection="PEFT").text)
     assert "0 results were imported into PEFT" in again
-    assert "5 were there already." in again
+    assert "5 were already imported." in again
 
 
 @pytest.mark.parametrize(
