@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tests.unit.domain.test_verdict_simulated import simulated as verdict
+from tests.unit.domain.comparison.test_verdict_simulated import simulated as verdict
 
 STUDIES = 300
 FINALS = [verdict.Design(seeds, items, 0.004, lasting_sd=2.0) for seeds, items in ((3, 646), (5, 646), (5, 2000))]

@@ -8,8 +8,8 @@ from app.domain.comparison.runs import RunArm, RunComparison
 from app.services.compare import Selected
 from app.web.address import Address
 from app.web.figures.arms_table import ArmsTable
-from app.web.figures.compared import AXES, COSTS, Cost
 from app.web.figures.figure import Drawn
+from app.web.figures.runs_trade_off import AXES, COSTS, Cost
 from app.web.format import NOTHING, capitalized
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext

@@ -11,9 +11,9 @@ from app.services import compare as compare_service
 from app.store.queries import runs
 from app.web.address import Address
 from app.web.figures.arms_table import SORTS, ArmsTable
-from app.web.figures.compared import Cost, trade_off
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import choose, drawn
+from app.web.figures.runs_trade_off import Cost, trade_off
 from app.web.http.compare_query import SelectedRuns
 from app.web.http.dependencies import Reading
 from app.web.http.figure_file import Ending, figure_file

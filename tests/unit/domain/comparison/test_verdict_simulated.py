@@ -24,7 +24,7 @@ CELL_TOLERANCE = 3 * sqrt(MOST * (1 - MOST) / STUDIES)
 
 
 def _simulator() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks" / "verdict.py"
+    path = Path(__file__).parents[4] / "benchmarks" / "verdict.py"
     spec = importlib.util.spec_from_file_location("simulated_studies", path)
     assert spec is not None
     assert spec.loader is not None

@@ -24,7 +24,7 @@ from app.web.text.verdict import (
     verdict_reason,
 )
 from tests.factories import FULL, LORA, plain, seed_study, weighed
-from tests.unit.domain.test_run_comparison import elsewhere, run
+from tests.unit.domain.comparison.test_runs import elsewhere, run
 from tests.unit.web.conftest import database_of
 
 

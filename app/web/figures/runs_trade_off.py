@@ -8,12 +8,13 @@ from app.domain.comparison.costs import ArmCosts, Spread
 from app.domain.comparison.intervals import ScoreInterval
 from app.domain.comparison.pareto import Better, pareto_front
 from app.domain.comparison.runs import RunArm, RunComparison
+from app.web.figures.axes import memory_unit, time_unit
 from app.web.figures.drawing import trade_off as drawing
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.drawing.trade_off import Missing, Point, Reach, Side, TradeOff
 from app.web.figures.figure import Cell, Column, Figure, Table
+from app.web.figures.trade_off import LOG
 from app.web.format import (
-    GIB,
     KIB,
     MIB,
     NOTHING,
@@ -32,8 +33,6 @@ from app.web.text.metrics import heading, title
 
 Cost = Literal["memory", "time", "parameters", "file"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
-LOG = 10.0
-"""An axis whose largest value is more than so many times its smallest is logarithmic."""
 HALF = 0.5
 MOST_NAMED = 8
 """A sentence names at most so many arms."""
@@ -69,7 +68,7 @@ AXES: dict[Cost, CostAxis] = {
         marked("peak memory"),
         lambda costs: costs.peak_bytes,
         memory,
-        lambda most: (GIB, "GiB") if most >= 10 * GIB else (MIB, "MiB"),
+        memory_unit,
         lambda comparison: comparison.memory_comparable,
     ),
     "time": CostAxis(
@@ -77,7 +76,7 @@ AXES: dict[Cost, CostAxis] = {
         marked("train time"),
         lambda costs: costs.train_seconds,
         duration,
-        lambda most: (1.0, "s") if most < 600 else (60.0, "min") if most < 36_000 else (3600.0, "h"),
+        time_unit,
         lambda comparison: comparison.times_comparable,
     ),
     "parameters": CostAxis(
