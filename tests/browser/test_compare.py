@@ -164,13 +164,13 @@ def test_files_are_brought_in_and_their_results_compared(page: Page, tmp_path: P
     expect(page.locator("#report")).to_contain_text("broken.json")
     expect(page.locator("#report")).to_contain_text("NaN is not a number in JSON")
     page.click("#look")
-    expect(page.locator("h1")).to_contain_text("5 arms against full")
+    expect(page.locator("h1")).to_contain_text("5 arms compared with full")
 
 
 def test_a_collection_is_opened_and_a_result_of_it_looked_at(page: Page, with_peft: Site) -> None:
     page.goto("/imports")
     page.click("#collection-1")
-    expect(page.locator("#trade-off figcaption")).to_contain_text("of 5 arms are beaten by no other")
+    expect(page.locator("#trade-off figcaption")).to_contain_text("of 5 arms are Pareto-optimal")
     page.click("#arms a[href='/runs/39']")
     expect(page.locator("h1")).to_have_text("LoRA r=32 reaches accuracy 47.8 %")
     page.click("#compare-with")

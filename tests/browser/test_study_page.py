@@ -50,7 +50,7 @@ def test_the_contents_and_what_to_keep_in_mind_lead_to_their_sections(page: Page
         page.click(f"#to-{section}")
         expect(page).to_have_url(re.compile(f"#{section}$"))
         expect(page.locator(f"#{section} h2").first).to_be_in_viewport()
-    page.click("#caveat-1")
+    page.get_by_role("link", name="learning rates were not tuned").click()
     expect(page.locator("#conditions h2")).to_be_in_viewport()
 
 
