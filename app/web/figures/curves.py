@@ -5,7 +5,7 @@ Each line is the mean over seeds, on full data; only what is drawn is downsample
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,7 +13,6 @@ import numpy as np
 
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.runs.digits import plain
 from app.domain.runs.result import STEP_DTYPE, Steps
 from app.domain.runs.smoothing import Band, Floats, seed_band, smoothed
 from app.domain.runs.status import RunStatus
@@ -22,7 +21,8 @@ from app.web.figures.curve_axes import QUANTITIES, X_AXES, Quantity, XAxis
 from app.web.figures.curve_chart import Curve, Curves, chart, drawn_line, some_of, upper_end
 from app.web.figures.curve_takeaways import takeaway
 from app.web.figures.drawing.theme import MarkStyle
-from app.web.figures.figure import Cell, Column, Figure, Table
+from app.web.figures.figure import Column, Figure, Table
+from app.web.figures.step_rows import StepRows
 from app.web.figures.view import ViewParams
 from app.web.format import capitalized, count, join_names
 from app.web.i18n import gettext as _
@@ -33,8 +33,6 @@ from app.web.text.verdict import seed_range
 
 ROWS = 5
 """Columns of the table on the page; the CSV has every step."""
-BLOCK = 4096
-"""Steps that become rows of a CSV at one time."""
 
 
 @dataclass(frozen=True)
@@ -136,27 +134,6 @@ class Line:
         return any(run.status in (RunStatus.SUCCEEDED, RunStatus.RUNNING) for run in self.arm.runs)
 
 
-@dataclass(frozen=True)
-class EveryStep(Collection[tuple[Cell, ...]]):
-    """A row per step of some runs, made as they are read: a hundred thousand steps are not objects before that."""
-
-    parts: tuple[tuple[tuple[Cell, ...], Steps], ...]
-    """What each row of a run begins with, and its steps."""
-
-    def __len__(self) -> int:
-        return sum(len(steps) for _first, steps in self.parts)
-
-    def __iter__(self) -> Iterator[tuple[Cell, ...]]:
-        for first, steps in self.parts:
-            for start in range(0, len(steps), BLOCK):
-                block = steps[start : start + BLOCK]
-                columns = (plain(block[name]) for name in block.dtype.names or ())
-                yield from ((*first, *row) for row in zip(*columns, strict=True))
-
-    def __contains__(self, row: object) -> bool:
-        return any(row == one for one in self)
-
-
 def curves(
     study: StudyComparison,
     steps: Mapping[int, Steps],
@@ -245,10 +222,8 @@ def _note(reports: Reports, lines: Sequence[Line]) -> str:
     for line in lines:
         if (fewer_from := line.calm.fewer_from) is not None:
             left, every = int(line.calm.seeds[-1]), seed_range([line.seeds])
-            text = _(
-                "%(arm)s: %(left)s of %(seeds)s from %(at)s on.", arm=line.arm.title, left=left, seeds=every, at="%s"
-            )
-            parts.append(text.replace("%s", reports.x.say(fewer_from)))
+            values = {"arm": line.arm.title, "left": left, "seeds": every, "at": reports.x.say(fewer_from)}
+            parts.append(_("%(arm)s: %(left)s of %(seeds)s from %(at)s on.", **values))
     parts += [_validated(reports, lines), _failures(lines)]
     if not reports.x.comparable(reports.study):
         parts.append(_("Times were not measured under the same conditions, so x positions are not comparable."))
@@ -312,7 +287,7 @@ def _every_step(reports: Reports) -> Table:
     """Every step of every run, unsmoothed: what the CSV holds."""
     runs = reports.study.runs
     parts = tuple(((r.arm, r.seed, r.run_id), reports.steps[r.run_id]) for r in runs if r.run_id in reports.steps)
-    return Table.raw(("arm", "seed", "run", *(STEP_DTYPE.names or ())), EveryStep(parts))
+    return Table.raw(("arm", "seed", "run", *(STEP_DTYPE.names or ())), StepRows(parts))
 
 
 def _every_evaluation(reports: Reports) -> Table:

@@ -16,7 +16,6 @@ from app.domain.runs.smoothing import Floats, smoothed, still_falling, usual_fac
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Task
 from app.web.figures.curve_chart import Drawing, drawn_line
-from app.web.figures.curves import EveryStep
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.theme import (
     FAMILIES,
@@ -33,6 +32,7 @@ from app.web.figures.drawing.theme import (
     values,
 )
 from app.web.figures.figure import Column, Figure, Table
+from app.web.figures.step_rows import StepRows
 from app.web.format import MIB, count, decimal, mib
 from app.web.format import memory as bytes_text
 from app.web.i18n import gettext as _
@@ -40,8 +40,8 @@ from app.web.text.metrics import loss_unit
 
 ROWS = 9
 """Of the table on the page."""
-NAMES_APART = 0.3
-"""Share of the axis that two named evaluations lie apart at least."""
+NAMES_APART = 0.3, 0.5
+"""Shares of the axis, in a wide and in a narrow drawing, that two named evaluations lie apart at least."""
 OUTLIER = 1.4
 """A measured value is cut off above so many times the largest of the line."""
 
@@ -161,7 +161,7 @@ def chart(data: SoFar, width: int) -> alt.LayerChart:
         *_now(data),
         *_limit(data),
         diamonds.mark_point(filled=True, size=70, opacity=1, color=INK, shape="diamond").encode(**where),
-        *(layer for mark in _named(data) for layer in _name(mark, data)),
+        *(layer for mark in _named(data, NAMES_APART[width <= WIDE_FROM]) for layer in _name(mark, data)),
         width=width,
         height=200 if width > WIDE_FROM else 180,
         up=data.title,
@@ -203,11 +203,11 @@ def _limit(data: SoFar) -> list[alt.Chart]:
     ]
 
 
-def _named(data: SoFar) -> list[Mark]:
+def _named(data: SoFar, apart: float) -> list[Mark]:
     """The evaluations that have a name beside them: the kept one, and others that are far enough from it."""
     named: list[Mark] = []
     for mark in sorted(data.marks, key=lambda mark: not mark.kept):
-        if all(abs(mark.step - other.step) >= NAMES_APART * data.steps for other in named):
+        if all(abs(mark.step - other.step) >= apart * data.steps for other in named):
             named.append(mark)
     return named
 
@@ -231,7 +231,7 @@ def _figure(run: RunCurves, name: str, *, title: str, label: str, note: str, dat
         data=data,
         draw=chart,
         table=table,
-        everything=lambda: Table.raw(names, EveryStep((((), run.steps),))),
+        everything=lambda: Table.raw(names, StepRows((((), run.steps),))),
         empty="" if len(run.steps) else _("No step has been reported yet."),
     )
 

@@ -10,8 +10,9 @@ from app.domain.comparison.pareto import Better, pareto_front
 from app.domain.comparison.runs import RunArm, RunComparison
 from app.web.figures.axes import memory_unit, time_unit
 from app.web.figures.drawing import trade_off as drawing
+from app.web.figures.drawing.scales import Reach, Side
 from app.web.figures.drawing.theme import MarkStyle
-from app.web.figures.drawing.trade_off import Missing, Point, Reach, Side, TradeOff
+from app.web.figures.drawing.trade_off import Missing, Point, TradeOff
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.trade_off import LOG
 from app.web.format import (

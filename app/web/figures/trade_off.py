@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from app.domain.comparison.costs import Spread
 from app.domain.comparison.pareto import Better, pareto_front
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.web.figures.axes import AXES, Axis
 from app.web.figures.drawing import trade_off as drawing
+from app.web.figures.drawing.scales import Reach, Side
 from app.web.figures.drawing.theme import MarkStyle
-from app.web.figures.drawing.trade_off import Missing, Point, Reach, Side, TradeOff
+from app.web.figures.drawing.trade_off import Missing, Point, TradeOff
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.view import ViewParams
 from app.web.format import NOTHING, capitalized, join_names
@@ -289,14 +289,11 @@ def _table(pair: Pair, front: Sequence[StudyArm]) -> Table:
     columns.append(Column("front", _("Pareto-optimal")))
     rows: list[tuple[Cell, ...]] = []
     for arm in pair.study.arms:
-        ends = [end for axis in (pair.y, pair.x) for end in _ends(axis.spread(arm))]
+        spreads = [axis.spread(arm) for axis in (pair.y, pair.x)]
+        ends = [end for s in spreads for end in ((s.mean, s.low, s.high) if s else (None,) * 3)]
         rows.append((arm.title, *ends, _("yes") if arm in front else _("no") if front else NOTHING))
     return Table(tuple(columns), tuple(rows))
 
 
 def _shown(axis: Axis, value: float | None) -> str:
     return NOTHING if value is None else axis.say(value)
-
-
-def _ends(spread: Spread | None) -> tuple[float | None, float | None, float | None]:
-    return (spread.mean, spread.low, spread.high) if spread else (None, None, None)

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.store.tables import RunRow
-from app.web.figures.break_even import BreakEven, break_even, money
+from app.web.figures.break_even import BreakEven, break_even
 from app.web.figures.drawing import render
 from app.web.figures.figure import Figure
 from app.web.figures.study import StudyData
+from app.web.figures.upkeep import money
 from app.web.figures.view import PriceParams
 from tests.factories import FULL, HEAD, LORA, MANY, empty_database, plain, seed_study
 from tests.unit.web.conftest import database_of

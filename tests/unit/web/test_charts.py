@@ -15,8 +15,8 @@ from app.domain.failures import FailureCode
 from app.settings import Settings
 from app.web.figures.drawing import render
 from app.web.figures.drawing.placement import LINE_HEIGHT, Box, beside, text_width
+from app.web.figures.drawing.scales import Domain, Reach, Side
 from app.web.figures.drawing.theme import FAMILIES, MarkStyle
-from app.web.figures.drawing.trade_off import Domain, Reach, Side
 from app.web.figures.figure import Figure, drawn
 from app.web.figures.run import RunData, run_figure, run_figures
 from app.web.figures.study import FIGURES, StudyData, study_figure
