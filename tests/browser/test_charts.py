@@ -63,7 +63,7 @@ def test_the_trade_off_is_drawn_over_the_axes_that_one_chooses(page: Page) -> No
     page.reload()
     expect(page.locator("#axis-y")).to_have_value("time")
     page.select_option("#axis-x", "time")
-    expect(page.locator("#trade-off")).to_contain_text("choose two that differ")
+    expect(page.locator("#trade-off")).to_contain_text("choose two different ones")
 
 
 def test_axes_are_chosen_without_scripts(site: Site, chromium: Browser) -> None:
@@ -84,7 +84,7 @@ def test_curves_are_drawn_as_one_chooses(page: Page) -> None:
     page.select_option("#curve", "gradient")
     expect(page.locator("#over-training figcaption")).to_contain_text("clipped")
     page.select_option("#smooth", "0.9")
-    expect(page.locator("#over-training .note")).to_contain_text("Smoothed by 0.9")
+    expect(page.locator("#over-training .note")).to_contain_text("(factor 0.9)")
     assert page.url.endswith("/studies/1?x=time&curve=gradient&by=time&smooth=0.9")
     expect(page.locator("#axis-x")).to_have_value("time")
     page.select_option("#curve", "validation")
@@ -101,14 +101,14 @@ def test_curves_are_drawn_as_one_chooses(page: Page) -> None:
 def test_a_study_under_way_keeps_what_one_looks_at_when_a_run_ends(page: Page) -> None:
     page.goto("/studies/2?sort=memory")
     page.select_option("#curve", "memory")
-    expect(page.locator("#over-training .chart .wide")).to_contain_text("Memory after a step")
+    expect(page.locator("#over-training .chart .wide")).to_contain_text("Memory after each step")
     assert "/studies/2/live?sort=memory&curve=memory" in (page.locator("#study").get_attribute("hx-get") or "")
 
 
 def test_prices_are_typed_in_and_a_mistake_is_named_beside_its_field(page: Page) -> None:
     page.goto("/studies/1?sort=memory")
     section = page.locator("#break-even")
-    expect(section.locator("figcaption")).to_contain_text("smaller to keep from 2 tasks on")
+    expect(section.locator("figcaption")).to_contain_text("smaller on disk from 2 tasks on")
     page.fill("#hour", "cheap")
     page.fill("#currency", "EUR")
     page.click("#break-even-go")

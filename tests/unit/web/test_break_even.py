@@ -133,7 +133,7 @@ def test_a_study_and_a_run_say_what_the_device_drew(full: TestClient) -> None:
         for run in session.scalars(select(RunRow).where(RunRow.study_id == 1).limit(2)):
             run.result_json = (run.result_json or {}) | {"energy_joules": 36_000.0}
     assert "72.0 kJ, counted in 2 of 9 runs" in plain(full.get("/studies/1").text)
-    assert "The device drew 36.0 kJ while this run trained and was validated." in plain(full.get("/runs/1").text)
+    assert "The device drew 36.0 kJ during training and validation." in plain(full.get("/runs/1").text)
     assert "The device drew" not in full.get("/runs/9").text
 
 

@@ -64,11 +64,8 @@ def test_what_is_drawn_is_in_the_address(client: TestClient) -> None:
     assert "charts/curves.csv?curve=loss&amp;by=step" in plain
     assert "charts/trade-off.csv?x=time&amp;y=loss" in other
     assert "charts/curves.csv?curve=validation&amp;by=step" in other
-    assert "charts/trade-off.csv?x=time&amp;y=score" in client.get(f"{address}?cost=time").text
-    for words in ("x=money", "y=money", "cost=money", "curve=money", "by=money", "smooth=1", "smooth=nan"):
+    for words in ("x=money", "y=money", "sort=money", "curve=money", "by=money", "smooth=1", "smooth=nan"):
         assert client.get(f"{address}?{words}").status_code == 422
-    former = client.get(f"{address}/charts/score-time.svg?theme=dark", follow_redirects=False)
-    assert former.headers["location"] == f"{address}/charts/trade-off.svg?theme=dark&x=time"
 
 
 def test_the_table_is_sorted_by_any_column_and_keeps_what_else_the_address_says(client: TestClient) -> None:

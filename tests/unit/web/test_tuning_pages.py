@@ -38,7 +38,7 @@ def test_the_page_shows_the_rates_tried_and_marks_the_chosen_ones(registered_onl
     assert "is 1.0 points behind: with 150 validation items up to 5.3 points are chance." in found
     assert found.count("are chance.") == 2, "of LoRA the best stands 4.0 points apart, where 3.9 are chance"
     assert "The best rate is the largest tried" in found
-    assert "The best rate of LoRA r=8 is at the end of those tried" in found
+    assert "The best learning rate of LoRA r=8 is at the end of the range tried" in found
     assert "the best rate of LoRA r=8 is at the end of those tried: a better one may lie beyond" in plain(text)
     assert "not tuned" not in text
 
