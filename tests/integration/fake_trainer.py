@@ -26,7 +26,8 @@ from app.domain.runs.job import (
 from app.domain.runs.result import ArtifactFile
 from app.domain.runs.status import Phase
 from tests.results import evaluation, result, step
-from worker.training.protocol import EXIT_STOPPED, Handover
+from worker.children.child import EXIT_STOPPED
+from worker.training.protocol import Handover
 
 behaviour = sys.argv[1]
 handover = Handover.model_validate_json(sys.stdin.readline() or sys.exit(76))

@@ -27,7 +27,7 @@ from app.store.session import Database
 from app.store.tables import RunRow
 from tests.fakes import SilentBell
 from worker.context import Context
-from worker.training import supervisor, workdir
+from worker.training import outcome, workdir
 from worker.training.supervisor import supervise
 from worker.training.warm_pool import WarmPool
 
@@ -267,7 +267,7 @@ def test_a_disk_that_is_full_is_said_so(here: Context, claim: Claim) -> None:
 def test_whatever_goes_wrong_in_the_supervisor_ends_the_run(
     here: Context, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "STORE_AGAIN_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(outcome, "STORE_AGAIN_SECONDS", (0.01, 0.01))
 
     class Strange(Files):
         def put(self, source: Path, name: str) -> None:

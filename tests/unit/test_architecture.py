@@ -1,8 +1,10 @@
 """The arrows of docs/architecture.md hold, and the processes that must stay small never import the ML libraries."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Collection
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -27,10 +29,14 @@ def test_the_contracts_hold() -> None:
         "app.cli",
         "worker.celery",
         "worker.tasks",
+        "worker.context",
         "worker.training.supervisor",
+        "worker.training.host",
         "worker.training.child",
         "worker.estimation.host",
         "worker.estimation.child",
+        "worker.ingest.host",
+        "worker.inspection.host",
     ],
 )
 def test_importing_it_brings_no_ml_library(module: str, tmp_path: Path) -> None:
@@ -62,6 +68,24 @@ def test_a_server_is_there_without_what_only_some_pages_need(tmp_path: Path) -> 
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
     )
     assert {"altair", "scipy.special", "alembic", "redis"} & set(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("package", ["app", "worker"])
+def test_every_root_module_is_in_a_layer(package: str) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layered = {
+        name.strip()
+        for contract in contracts
+        if contract["type"] == "layers"
+        for layer in contract["layers"]
+        for name in re.split("[|:]", layer)
+    }
+    modules = {
+        f"{package}.{path.stem}"
+        for path in (ROOT / package).iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert modules - {f"{package}.__init__"} <= layered
 
 
 @pytest.mark.parametrize("name", ["utils", "helpers", "common", "manager", "misc"])

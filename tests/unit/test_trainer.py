@@ -25,9 +25,10 @@ from app.domain.runs.job import (
 )
 from app.domain.runs.training import TrainingArguments
 from tests import tiny
+from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.children.environment import ML_ENVIRONMENT
 from worker.training.host import COMMAND
-from worker.training.protocol import EXIT_ABANDONED, EXIT_STOPPED, Handover
+from worker.training.protocol import Handover
 
 pytestmark = pytest.mark.slow
 

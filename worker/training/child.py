@@ -26,8 +26,8 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType, ModuleType
 
-from worker.children.child import BACKGROUND_NICENESS, die_with_parent
-from worker.training.protocol import EXIT_ABANDONED, EXIT_STOPPED, Channel, Handover
+from worker.children.child import BACKGROUND_NICENESS, EXIT_ABANDONED, EXIT_STOPPED, die_with_parent
+from worker.training.protocol import Channel, Handover
 
 
 class Supervisor:

@@ -24,10 +24,11 @@ from app.domain.runs.job import (
 )
 from app.domain.runs.result import Evaluation, StepMetrics
 from app.domain.runs.status import Phase
+from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.engine.attempt import Attempt
 from worker.engine.failures import failure
 from worker.engine.progress import Stopped
-from worker.training.protocol import EXIT_ABANDONED, EXIT_STOPPED, Channel
+from worker.training.protocol import Channel
 
 
 class Reports:

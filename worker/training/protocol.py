@@ -1,7 +1,7 @@
-"""What passes between the supervisor and its trainer beside the job and the reports (`app.domain.runs.job`).
+"""The protocol between supervisor and trainer, apart from the job and the reports (`app.domain.runs.job`).
 
-The line by which a job is handed over, the channel of the reports, and the exit statuses. Imports next to nothing, so
-that a trainer can be spoken to as soon as it is started.
+The line that hands a job over and the channel for reports. Imports almost nothing, so that a trainer listens as soon
+as it has started.
 """
 
 import json
@@ -11,16 +11,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-EXIT_STOPPED = 75
-"""Exit status of a trainer that was told to stop and did (EX_TEMPFAIL)."""
-EXIT_ABANDONED = 76
-"""Exit status of a trainer that ended itself because its supervisor or its lease was gone."""
-
 
 class Handover(BaseModel):
-    """The first line on a trainer's stdin: where everything of its attempt is.
+    """The first line on a trainer's stdin: the paths of its attempt.
 
-    Paths are absolute: a trainer that waits has no directory of its own.
+    Paths are absolute: a trainer that waits for a job has no directory of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,15 +23,16 @@ class Handover(BaseModel):
     job: Path
     """A JSON file: `app.domain.runs.job.TrainJob`."""
     directory: Path
-    """An empty directory to work in: a hub id shall never be taken for a directory that happens to lie there."""
+    """An empty working directory, so that a hub id is never mistaken for a local directory of that name."""
     stderr: Path
-    """Takes what libraries print, and tracebacks."""
+    """Receives the output of libraries, and tracebacks."""
     lease_seconds: float
-    """The trainer ends if no `alive` comes for so long."""
+    """The trainer exits if no `alive` arrives within this time."""
 
 
 class Channel:
-    """The real stdout, kept for reports. File descriptor 1 is pointed at stderr, so a library's print does no harm."""
+    """The real stdout, reserved for reports. File descriptor 1 is redirected to stderr, so that a library's `print` is
+    never parsed as a report."""
 
     def __init__(self) -> None:
         sys.stdout.flush()
@@ -44,7 +40,7 @@ class Channel:
         os.dup2(2, 1)
 
     def send(self, message: BaseModel) -> None:
-        """Write one line. Raises `ValueError` rather than write NaN, which is not JSON."""
+        """Write one line. Raises `ValueError` for NaN, which is not JSON."""
         line = json.dumps(message.model_dump(mode="json"), allow_nan=False, ensure_ascii=False)
         left = f"{line}\n".encode()
         while left:

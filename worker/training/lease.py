@@ -1,0 +1,96 @@
+"""The lease of one attempt: every database write goes through it and renews the lease or depends on it.
+
+The trainer does not know the database. Its reports are buffered here and written about once a second, in the same
+transaction that renews the lease and reads the orders (cancel, drain). If the database is unreachable for longer than
+the lease lasts, `LeaseLost` is raised; if another attempt has taken over the run, `attempts` raises `Fenced`.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import structlog
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from app.domain.runs.job import Report
+from app.services import attempts
+from app.services.attempts import Claim, Orders
+from app.store.session import Database
+
+log = structlog.get_logger()
+
+
+class LeaseLost(Exception):
+    """The database did not answer for as long as the lease lasts."""
+
+
+class Lease:
+    """The lease on a claimed run, and the reports that wait to be written with its next renewal."""
+
+    def __init__(self, database: Database, claim: Claim, *, lease_seconds: float, renew_seconds: float) -> None:
+        self._database, self._claim = database, claim
+        self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
+        self._pending: list[Report] = []
+        self._sending: list[Report] | None = None
+        """Reports in flight until the database answers. A retry has the same number, so they are stored once."""
+        self._number = 0
+        self._renewed_at = time.monotonic()
+        self.orders = Orders(cancel=False, drain=False)
+
+    @property
+    def due(self) -> bool:
+        """It is time to renew."""
+        return time.monotonic() - self._renewed_at >= self._renew_seconds
+
+    def report(self, report: Report) -> None:
+        """Write `report` with the next renewal."""
+        self._pending.append(report)
+
+    def renew(self) -> None:
+        """Write the waiting reports, renew the lease and read the orders. Raises Fenced and OperationalError."""
+        if self._sending is None:
+            self._sending, self._pending = self._pending, []
+            self._number += 1
+        with self._database.transaction() as session:
+            self.orders = attempts.report(session, self._claim, self._number, self._sending, self._lease_seconds)
+        self._sending = None
+        self._renewed_at = time.monotonic()
+
+    def raise_if_lost(self, cause: Exception) -> None:
+        """Raise LeaseLost if the lease has run out since it was last renewed."""
+        if time.monotonic() - self._renewed_at > self._lease_seconds:
+            raise LeaseLost from cause
+
+    def flush(self) -> None:
+        """Write every waiting report. Raises Fenced, LeaseLost."""
+        while self._pending or self._sending is not None:
+            self._persist(self.renew)
+
+    def write(self, change: Callable[[Session], None]) -> None:
+        """Commit `change`. Raises Fenced, LeaseLost."""
+
+        def once() -> None:
+            with self._database.transaction() as session:
+                change(session)
+
+        self._persist(once)
+
+    def while_renewing(self, transfer: Callable[[], None]) -> None:
+        """Run `transfer`, which may take longer than the lease, and keep renewing meanwhile."""
+        with ThreadPoolExecutor(1) as pool:
+            moving = pool.submit(transfer)
+            while not wait([moving], timeout=self._renew_seconds).done:
+                self._persist(self.renew)
+        moving.result()
+
+    def _persist(self, write: Callable[[], None]) -> None:
+        """Retry `write` until the database answers or the lease runs out. Raises LeaseLost."""
+        while True:
+            try:
+                write()
+                return
+            except OperationalError as error:
+                log.warning("database unreachable; retrying", error=str(error.orig))
+                self.raise_if_lost(error)
+                time.sleep(self._renew_seconds)

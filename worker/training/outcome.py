@@ -1,0 +1,138 @@
+"""How a supervised attempt ends: write its result and artifacts, or its failure, or queue the run again.
+
+Exactly one outcome is written. Artifacts go under the attempt's own prefix first, then the result that names them, so
+a result never names a file that is missing.
+"""
+
+import errno
+import time
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
+from app.domain.runs.job import FailureReport, ResultReport
+from app.domain.runs.result import RunResult
+from app.domain.runs.status import RunStatus
+from app.services import attempts
+from app.services.attempts import Claim, Fenced
+from app.store.queries import runs
+from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
+from worker.context import Context
+from worker.training.checkpoints import Checkpoints
+from worker.training.host import TrainerProcess
+from worker.training.lease import Lease, LeaseLost
+
+log = structlog.get_logger()
+
+CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
+STORE_AGAIN_SECONDS = (1.0, 4.0, 15.0)
+"""Pauses between the attempts to store a file."""
+
+
+class Outcome:
+    """Writes how one attempt ended."""
+
+    def __init__(self, context: Context, claim: Claim, lease: Lease, checkpoints: Checkpoints) -> None:
+        self._context, self._claim, self._lease, self._checkpoints = context, claim, lease, checkpoints
+        self._oom_kills_before = _oom_kills()
+
+    def write(
+        self, report: ResultReport | FailureReport | None, trainer: TrainerProcess, output: Path, *, stalled: bool
+    ) -> None:
+        """Write the outcome of a trainer that has ended; `report` is its final report, if it sent one.
+
+        Raises Fenced, LeaseLost.
+        """
+        status = trainer.exit_status(0)
+        claim, bell, orders = self._claim, self._context.bell, self._lease.orders
+        if isinstance(report, ResultReport):
+            self._finish(report.result, output)
+        elif isinstance(report, FailureReport):
+            self._log_errors(trainer)
+            self.fail(report.failure)
+        elif orders.cancel:
+            self._lease.write(lambda session: attempts.stop(session, bell, claim))
+        elif orders.drain:
+            self._lease.while_renewing(self._checkpoints.settle)
+            why = f"{claim.worker} is shutting down"
+            self._lease.write(lambda session: attempts.hand_back(session, bell, claim, why))
+        elif stalled:
+            self.fail(Failure(code=FailureCode.STALLED, message=FAILURES[FailureCode.STALLED]))
+        elif status < 0 or status in (EXIT_STOPPED, EXIT_ABANDONED):  # ended from outside, not by its own doing
+            self._retry()
+        else:
+            self._log_errors(trainer)
+            message = f"The trainer ended with status {status}. {FAILURES[FailureCode.INTERNAL]}"
+            self.fail(Failure(code=FailureCode.INTERNAL, message=message))
+
+    def fail(self, failure: Failure) -> None:
+        """Write why the run failed. Raises Fenced, LeaseLost."""
+        self._lease.write(lambda session: attempts.fail(session, self._context.bell, self._claim, failure))
+
+    def remove_unused_files(self) -> None:
+        """Remove the files of every attempt except the one that succeeded, as the database records it."""
+        try:
+            with self._context.database.reading() as session:
+                run = runs.get(session, self._claim.run_id)
+            kept = run.epoch if run.status == RunStatus.SUCCEEDED else None
+            if RunStatus(run.status).terminal:
+                self._context.files.remove(attempts.checkpoint_prefix(self._claim.run_id))
+            for epoch in range(1, self._claim.epoch + 1):
+                if epoch != kept:
+                    self._context.files.remove(self._prefix(epoch))
+        except Exception as error:  # whatever database and store raise: the run has ended
+            log.warning("files of lost attempts could not be removed", run_id=self._claim.run_id, error=str(error))
+
+    def _finish(self, result: RunResult, output: Path) -> None:
+        """Store the artifacts under this attempt's own prefix, then write the result that names them."""
+        stored = {file.name: f"{self._prefix(self._claim.epoch)}/{file.name}" for file in result.artifacts}
+        for name, place in stored.items():
+            self._store(output / name, place)
+        self._lease.write(lambda session: attempts.finish(session, self._context.bell, self._claim, result, stored))
+
+    def _retry(self) -> None:
+        """Queue the run again, from its last checkpoint, unless it has had all its attempts."""
+        code = FailureCode.HOST_OOM if _oom_kills() > self._oom_kills_before else FailureCode.KILLED
+        failure, most = Failure(code=code, message=FAILURES[code]), self._context.settings.max_attempts
+        self._lease.while_renewing(self._checkpoints.settle)
+        self._lease.write(lambda session: attempts.retry(session, self._context.bell, self._claim, failure, most))
+
+    def _store(self, file: Path, place: str) -> None:
+        """Put a file into the store; retry a store that is busy."""
+        for pause in (*STORE_AGAIN_SECONDS, None):
+            try:
+                self._lease.while_renewing(lambda: self._context.files.put(file, place))
+                return
+            except (Fenced, LeaseLost):
+                raise
+            except Exception as error:  # botocore's errors are no OSError
+                if pause is None or getattr(error, "errno", None) == errno.ENOSPC:
+                    raise
+                log.warning("a file could not be stored; retrying", file=place, error=str(error))
+                self._lease.while_renewing(partial(time.sleep, pause))
+
+    def _log_errors(self, trainer: TrainerProcess) -> None:
+        log.error("trainer failed", run_id=self._claim.run_id, stderr=trainer.last_errors())
+
+    def _prefix(self, epoch: int) -> str:
+        return f"runs/{self._claim.run_id}/{epoch}"
+
+
+def failure_of(error: Exception) -> Failure:
+    """The failure to record for an exception in the supervisor."""
+    if isinstance(error, RunFailed):
+        return Failure(code=error.code, message=error.message)
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    code = FailureCode.DISK_FULL if full else FailureCode.INTERNAL
+    return Failure(code=code, message=f"{FAILURES[code]} ({type(error).__name__}: {error})")
+
+
+def _oom_kills() -> int:
+    """How many processes of this container the kernel's OOM killer has ended."""
+    try:
+        lines = CGROUP_EVENTS.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
