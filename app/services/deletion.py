@@ -44,6 +44,7 @@ class Deletion:
 def of_run(session: Session, run_id: int) -> Deletion:
     """What deleting a run removes. Raises NotFound."""
     run, refused = runs.get(session, run_id), ""
+    session.refresh(run)  # what this session has read may be older than the lock
     if run.study_id is not None:
         values = {"run": run_id, "study": run.study_id}
         refused = _("Run %(run)s belongs to study %(study)s and can only be deleted with it.", **values)

@@ -9,7 +9,7 @@ PHASES = {
     Phase.DOWNLOAD: "downloading the base model",
     Phase.LOAD: "loading the base model",
     Phase.TOKENIZE: "tokenizing",
-    Phase.BASELINE: "evaluating the untouched model",
+    Phase.BASELINE: "evaluating the base model",
     Phase.TRAIN: "training",
     Phase.EVALUATE: "evaluating",
     Phase.SAVE: "saving",

@@ -68,10 +68,10 @@ class Evaluation(_Value):
     """A model's quality on one split."""
 
     subject: Literal["base", "adapted"]
-    """The untouched model, with its new head if the task adds one, or the model that trained."""
+    """The base model, with a new head if the task adds one, or the adapted model."""
     split: Split
     step: int
-    """Optimizer steps behind the model; 0 for the untouched one."""
+    """Optimizer steps taken; 0 for the base model."""
     epoch: float
     n: int
     """Items."""
@@ -89,7 +89,7 @@ class Evaluation(_Value):
 
 
 class Forgetting(_Value):
-    """What the adapted model has lost on general text: its loss minus the untouched model's, on the same tokens."""
+    """How much the adapted model forgot: its loss on general text minus that of the base model, on the same tokens."""
 
     dataset: str
     tokens: int

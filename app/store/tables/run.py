@@ -157,7 +157,7 @@ class RunRow(Base):
     score: Mapped[float | None] = mapped_column(default=None)
     """Of the adapted model on the test split, from 0 to 1."""
     base_score: Mapped[float | None] = mapped_column(default=None)
-    """Of the untouched model."""
+    """Of the base model."""
     loss: Mapped[float | None] = mapped_column(default=None)
     trainable_parameters: Mapped[int | None] = mapped_column(BigInteger, default=None)
     total_parameters: Mapped[int | None] = mapped_column(BigInteger, default=None)
@@ -216,6 +216,16 @@ class RunRow(Base):
                 _("Run %(id)s was imported. It has a result, but no spec that could be run here.", id=self.id)
             )
         return RunSpec.model_validate(self.spec_json)
+
+    @property
+    def own_spec(self) -> RunSpec | None:
+        """What was asked for; None for an imported run."""
+        return None if self.imported else self.spec
+
+    @property
+    def cancel_requested(self) -> bool:
+        """It was cancelled, while it was queued or while it was running."""
+        return self.cancel_requested_at is not None
 
     @property
     def result(self) -> RunResult | None:

@@ -1,11 +1,11 @@
-"""Artifacts over HTTP: what a run left, and its bytes."""
+"""Artifacts over HTTP: the files of a run."""
 
-from typing import Literal, Self
+from typing import Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from app.store.queries import artifacts, runs
 from app.store.tables import ArtifactRow
@@ -16,7 +16,9 @@ router = APIRouter(tags=["artifacts"])
 
 
 class ArtifactOut(BaseModel):
-    """A file that a run left."""
+    """A file of a run."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
     run_id: int
@@ -25,23 +27,20 @@ class ArtifactOut(BaseModel):
     bytes: int
     sha256: str
 
-    @classmethod
-    def of(cls, row: ArtifactRow) -> Self:
-        """From the store."""
-        return cls.model_validate(row, from_attributes=True)
 
-
-@router.get("/runs/{run_id}/artifacts", operation_id="listArtifacts", responses=problems(404))
-def listing(session: Reading, run_id: int) -> list[ArtifactOut]:
-    """The files that a run left: adapter or model, predictions, metrics."""
+@router.get(
+    "/runs/{run_id}/artifacts", operation_id="listArtifacts", responses=problems(404), response_model=list[ArtifactOut]
+)
+def listing(session: Reading, run_id: int) -> list[ArtifactRow]:
+    """The files of a run: adapter or model, predictions, metrics."""
     runs.get(session, run_id)
-    return [ArtifactOut.of(row) for row in artifacts.of_run(session, run_id)]
+    return artifacts.of_run(session, run_id)
 
 
-@router.get("/artifacts/{artifact_id}", operation_id="getArtifact", responses=problems(404))
-def get(session: Reading, artifact_id: int) -> ArtifactOut:
+@router.get("/artifacts/{artifact_id}", operation_id="getArtifact", responses=problems(404), response_model=ArtifactOut)
+def get(session: Reading, artifact_id: int) -> ArtifactRow:
     """An artifact's name, size and hash."""
-    return ArtifactOut.of(artifacts.get(session, artifact_id))
+    return artifacts.get(session, artifact_id)
 
 
 @router.get(

@@ -26,6 +26,12 @@ from app.web.http.errors import problems
 router = APIRouter(tags=["events"])
 
 POLL_SECONDS = 0.5
+SNAPSHOT = (
+    "id", "arm", "seed", "trial_round", "learning_rate", "status", "phase", "downloaded_bytes", "download_bytes",
+    "step", "total_steps", "eta_seconds", "train_loss", "validation_score", "metric", "score", "memory_bytes",
+    "failure_code",
+)  # fmt: skip
+"""Fields of a run in an event `progress`."""
 
 
 def known_run(session: Reading, run_id: int) -> int:
@@ -130,23 +136,4 @@ def _look_at_study(db: Database, study_id: int) -> dict[str, Any]:
 
 
 def _snapshot(run: RunRow) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "arm": run.arm,
-        "seed": run.seed,
-        "trial_round": run.trial_round,
-        "learning_rate": run.learning_rate,
-        "status": run.status,
-        "phase": run.phase,
-        "downloaded_bytes": run.downloaded_bytes,
-        "download_bytes": run.download_bytes,
-        "step": run.step,
-        "total_steps": run.total_steps,
-        "eta_seconds": run.eta_seconds,
-        "train_loss": run.train_loss,
-        "validation_score": run.validation_score,
-        "metric": run.metric,
-        "score": run.score,
-        "memory_bytes": run.memory_bytes,
-        "failure_code": run.failure_code,
-    }
+    return {name: getattr(run, name) for name in SNAPSHOT}

@@ -63,7 +63,7 @@ class RunBrief(BaseModel):
     score: float | None
     """Of the adapted model on the test split."""
     base_score: float | None
-    """Of the untouched model."""
+    """Of the base model."""
     validation_score: float | None
     loss: float | None
     """On the test split, in nats."""

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 import numpy as np
 from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.domain.failures import Failure
@@ -37,7 +37,9 @@ Insist = Annotated[bool, Query(description="Queue it though no live worker is pr
 
 
 class RunOut(BaseModel):
-    """A run: what was asked, where it stands, what came out."""
+    """A run: its spec, its progress, its result."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
     study_id: int | None
@@ -45,13 +47,13 @@ class RunOut(BaseModel):
     trial_round: int | None
     """The round of tuning that it is a trial of, from 0; None for a run that counts in a verdict."""
     status: RunStatus
-    spec: RunSpec | None
-    """None of an imported run."""
-    imported: ImportedResult | None
-    """What the file of an imported run says; None of one that was trained here."""
+    spec: RunSpec | None = Field(validation_alias="own_spec")
+    """None for an imported run."""
+    imported: ImportedResult | None = Field(validation_alias="imported_result")
+    """What the file of an imported run says; None for a run that was trained here."""
     collection_id: int | None
     """Of an imported run."""
-    attempt: int
+    attempt: int = Field(validation_alias="epoch")
     """Number of the attempt, from 1; 0 while the run has never been claimed."""
     worker: str | None
     phase: str | None
@@ -70,7 +72,7 @@ class RunOut(BaseModel):
     score: float | None
     """Of the adapted model on the test split."""
     base_score: float | None
-    """Of the untouched model."""
+    """Of the base model."""
     memory_bytes: int | None
     cancel_requested: bool
     queued_at: datetime
@@ -84,47 +86,13 @@ class RunOut(BaseModel):
     """Where memory ran out, with the ledger of that moment."""
     result: RunResult | None
     note: str
-    tags: list[str]
+    tags: list[str] = []
     archived: bool
 
     @classmethod
     def of(cls, row: RunRow, tags: Sequence[str] = ()) -> Self:
         """From the store; a new run has no tags yet."""
-        return cls(
-            id=row.id,
-            study_id=row.study_id,
-            arm=row.arm,
-            trial_round=row.trial_round,
-            status=RunStatus(row.status),
-            spec=None if row.imported else row.spec,
-            imported=row.imported_result,
-            collection_id=row.collection_id,
-            attempt=row.epoch,
-            worker=row.worker,
-            phase=row.phase,
-            downloaded_bytes=row.downloaded_bytes,
-            download_bytes=row.download_bytes,
-            step=row.step,
-            total_steps=row.total_steps,
-            eta_seconds=row.eta_seconds,
-            train_loss=row.train_loss,
-            metric=row.metric,
-            validation_score=row.validation_score,
-            score=row.score,
-            base_score=row.base_score,
-            memory_bytes=row.memory_bytes,
-            cancel_requested=row.cancel_requested_at is not None,
-            queued_at=row.queued_at,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-            estimate_id=row.estimate_id,
-            estimated_bytes=row.estimated_bytes,
-            failure=row.failure,
-            result=row.result,
-            note=row.note,
-            tags=list(tags),
-            archived=row.archived,
-        )
+        return cls.model_validate(row).model_copy(update={"tags": list(tags)})
 
 
 class StepSeries(BaseModel):
