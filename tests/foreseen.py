@@ -9,6 +9,7 @@ from app.domain.methods import AnyMethod
 from app.domain.resources.estimate import EstimateRequest, Lengths, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment, owners
 from app.services.resources import estimates
+from app.services.resources.requests import run_request
 from app.store.queries import base_models, datasets
 from app.store.session import Database
 from app.store.tables import EstimateRow, RunRow
@@ -162,7 +163,7 @@ def request_of(session: Session, run: RunRow) -> EstimateRequest:
     """What the run's prediction follows from, on a CPU without bfloat16."""
     model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
     assert model is not None and dataset is not None
-    return estimates.request_of(run.spec, model, dataset, "cpu", False)
+    return run_request(run.spec, model, dataset)
 
 
 def _attach(session: Session, bell: SilentBell, run: RunRow, asked: EstimateRequest, found: ResourceEstimate) -> None:

@@ -8,7 +8,7 @@ import typer
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Url, console
 from app.domain.errors import Conflict
-from app.domain.resources.no_device_fits import size
+from app.domain.resources.devices import size
 
 runs = typer.Typer(help="Archive, unarchive and delete runs.", no_args_is_help=True)
 studies = typer.Typer(help="Archive, unarchive and delete studies.", no_args_is_help=True)

@@ -15,7 +15,7 @@ from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, console, errors, print_json
 from app.domain.errors import Invalid, Unavailable
 from app.domain.models.base_model import SAMPLE_MODEL
-from app.domain.resources.no_device_fits import size
+from app.domain.resources.devices import size
 
 PATIENCE_SECONDS = 180.0
 """How long to wait for an inspection."""

@@ -14,9 +14,9 @@ from app.cli.terminal.comparison import comparison_table, remarks
 from app.domain.errors import Invalid
 
 WAIT_SECONDS = 20
-"""Of a server that works predictions out; it answers sooner if it has them."""
+"""Long-poll time of a request for estimates."""
 ESTIMATE_SECONDS = 180.0
-"""If no prediction has been finished for so long, nobody is there to make them."""
+"""Without a finished estimate for this long, there is probably no control worker."""
 
 
 def submit(
@@ -24,7 +24,7 @@ def submit(
     url: Url = LOCAL,
     watch: Annotated[bool, typer.Option("--watch", help="Show its progress until it has ended.")] = False,
     insist: Annotated[
-        bool, typer.Option("--insist", help="Queue it though no worker is predicted to have room for it.")
+        bool, typer.Option("--insist", help="Queue it even if no live worker has enough memory.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +39,7 @@ def submit(
             f"{'Study' if kind == 'studies' else 'Run'} {answer['id']} is queued: {url}/{kind}/{answer['id']}",
             markup=False,
         )
-        if warning := answer.get("plan", {}).get("warning"):
+        if warning := answer.get("warning"):
             errors.print(f"Warning: {warning}", markup=False, highlight=False)
     if watch:
         _watch(client, kind, answer["id"], as_json)
@@ -53,16 +53,16 @@ def estimate(
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Predict memory and time of a run or a study on each worker and on well-known cards. Nothing is queued."""
+    """Estimate memory and time of a run or a study on each worker and on well-known GPUs. Nothing is queued."""
     client, body = Client(url), read(spec)
     if config is not None:
         body = _on_config(body, read(config))
-    with errors.status("Working it out"):
+    with errors.status("Estimating"):
         answer = _settled(client, body)
     if as_json:
         print_json(answer)
         return
-    console.print(memory_fit.needs_table(answer))
+    console.print(memory_fit.estimates_table(answer))
     console.print(memory_fit.fits_table(answer))
     for line in memory_fit.remarks(answer):
         console.print(line, markup=False, highlight=False)

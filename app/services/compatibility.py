@@ -1,6 +1,9 @@
-"""Does a spec fit what is registered? Asked before anything is queued; answers with the fields and the remedies."""
+"""Compatibility of method, base model and data, checked before anything is queued; errors name fields and remedies.
 
-from typing import NoReturn
+A request checks once and passes the result on.
+"""
+
+from typing import NamedTuple, NoReturn
 
 from sqlalchemy.orm import Session
 
@@ -11,7 +14,7 @@ from app.domain.messages import _
 from app.domain.methods import AnyMethod
 from app.domain.models.base_model import ModelFacts
 from app.domain.models.positions import crowded, too_long
-from app.domain.resources.memory_fit import EstimateSpec
+from app.domain.resources.estimate import EstimateSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import TASKS, generates
@@ -19,74 +22,74 @@ from app.services import workers
 from app.store.queries import base_models, datasets
 from app.store.tables import BaseModelRow, DatasetRow
 
-NEEDED: tuple[Split, ...] = ("train", "test")
+REQUIRED_SPLITS: tuple[Split, ...] = ("train", "test")
 """Without a validation split the last weights are kept; without one of these there is nothing to do."""
 
-
-Asked = RunSpec | StudySpec | EstimateSpec
-
-
-def check_run(session: Session, spec: RunSpec, *, queueing: bool = True) -> tuple[BaseModelRow, DatasetRow]:
-    """The base model and the dataset of a run. Raises Invalid. `queueing`: a worker must be able to carry it out."""
-    model, dataset, problems = _look_up(session, spec)
-    problems += _method_problems(session, model, dataset, spec, spec.method, "method", queueing=queueing)
-    return _all_or_nothing(model, dataset, problems)
+Spec = RunSpec | StudySpec | EstimateSpec
 
 
-def check_study(
-    session: Session, spec: StudySpec, *, queueing: bool = True, since: int = 0
-) -> tuple[BaseModelRow, DatasetRow]:
-    """The base model and the dataset of a study, every arm checked from the place `since` on; otherwise as
-    `check_run`."""
-    model, dataset, problems = _look_up(session, spec)
-    for place, arm in list(enumerate(spec.arms))[since:]:
-        path = f"arms.{place}.method"
-        problems += _method_problems(session, model, dataset, spec, arm.method, path, queueing=queueing)
-    if spec.tuning.rounds and dataset and not dataset.facts.counts.get("validation"):
+class Compatible(NamedTuple):
+    """The base model and the dataset of a spec that passed."""
+
+    model: BaseModelRow
+    dataset: DatasetRow
+
+
+def check(session: Session, spec: RunSpec | StudySpec, *, queueing: bool = True, since: int = 0) -> Compatible:
+    """Check a run, or a study's arms from the place `since` on. Raises Invalid. `queueing`: a worker must have the
+    capabilities that the methods require."""
+    model, dataset, problems = _check(session, spec, queueing=queueing, since=since)
+    if isinstance(spec, StudySpec) and spec.tuning.rounds and dataset and not dataset.facts.counts.get("validation"):
         what = _(
             "%(name)s has no rows in its validation split, which tuning needs to choose learning rates",
             name=dataset.name,
         )
         problems.append(FieldError("tuning", what, _("Choose another dataset, or set tuning to none")))
-    return _all_or_nothing(model, dataset, problems)
+    if problems or model is None or dataset is None:
+        _refuse(problems)
+    return Compatible(model, dataset)
 
 
-def check_request(session: Session, asked: EstimateSpec) -> tuple[BaseModelRow | None, DatasetRow | None]:
-    """The base model and the dataset, as far as they are named. Raises Invalid; of a pasted config, little is known
-    before a worker has looked at it."""
-    model, dataset, problems = _look_up(session, asked)
-    for place, method in enumerate(asked.methods):
-        problems += _method_problems(session, model, dataset, asked, method, f"methods.{place}", queueing=False)
+def check_estimate(session: Session, spec: EstimateSpec) -> tuple[BaseModelRow | None, DatasetRow | None]:
+    """Check as far as a base model and a dataset are named. Raises Invalid. A pasted config is only inspected by a
+    worker."""
+    model, dataset, problems = _check(session, spec, queueing=False, since=0)
     if problems:
         _refuse(problems)
     return model, dataset
 
 
-def _method_problems(
-    session: Session,
-    model: BaseModelRow | None,
-    dataset: DatasetRow | None,
-    spec: Asked,
-    method: AnyMethod,
-    path: str,
-    *,
-    queueing: bool,
-) -> list[FieldError]:
-    """Why the method fits neither the base model nor the budget, and why no worker could carry it out."""
-    found = [workers.lacking(session, method.needs) if queueing else None]
-    if model and (facts := model.facts):
-        found.append(facts.incompatibility(method, spec.task))
-        found.append(crowded(facts, spec.task, spec.training, method, writes=_writes(spec, dataset)))
-    below = [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in found if error]
-    clash = method.clash(spec.training)  # its path is the budget's, which a study's arms share
-    return [*below, clash] if clash else below
+def _check(
+    session: Session, spec: Spec, *, queueing: bool, since: int
+) -> tuple[BaseModelRow | None, DatasetRow | None, list[FieldError]]:
+    model, dataset, problems = _look_up(session, spec)
+    for path, method in _methods(spec)[since:]:
+        errors = [workers.lacking(session, method.needs) if queueing else None]
+        if model and (facts := model.facts):
+            errors.append(facts.incompatibility(method, spec.task))
+            errors.append(crowded(facts, spec.task, spec.training, method, writes=_writes(spec, dataset)))
+        problems += [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in errors if error]
+        if clash := method.clash(spec.training):  # its path is the budget's, which a study's arms share
+            problems.append(clash)
+    return model, dataset, problems
 
 
-def _writes(spec: Asked, dataset: DatasetRow | None) -> bool:
+def _methods(spec: Spec) -> list[tuple[str, AnyMethod]]:
+    """Each method with its path."""
+    match spec:
+        case RunSpec():
+            return [("method", spec.method)]
+        case StudySpec():
+            return [(f"arms.{place}.method", arm.method) for place, arm in enumerate(spec.arms)]
+        case _:
+            return [(f"methods.{place}", method) for place, method in enumerate(spec.methods)]
+
+
+def _writes(spec: Spec, dataset: DatasetRow | None) -> bool:
     return dataset is not None and TASKS[spec.task].writes(dataset.facts.format)
 
 
-def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: Asked) -> list[FieldError]:
+def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: Spec) -> list[FieldError]:
     """What the task wants of the base model."""
     problems = []
     if spec.task not in facts.tasks:
@@ -101,7 +104,7 @@ def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: Asked) -> list[
     return problems
 
 
-def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: Asked) -> list[FieldError]:
+def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: Spec) -> list[FieldError]:
     """What the task and the metric want of the rows."""
     form = dataset.facts.format
     if form not in TASKS[spec.task].formats:
@@ -120,7 +123,7 @@ def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: Asked) -
             _("%(name)s has no rows in its %(split)s split", name=dataset.name, split=split),
             _("Choose another dataset"),
         )
-        for split in NEEDED
+        for split in REQUIRED_SPLITS
         if not dataset.facts.counts.get(split)
     ]
     if form == "text" and generates(spec.verdict_metric):
@@ -168,7 +171,7 @@ def _general_text_problems(session: Session, name: str | None, learnt: str | Non
     return []
 
 
-def _look_up(session: Session, spec: Asked) -> tuple[BaseModelRow | None, DatasetRow | None, list[FieldError]]:
+def _look_up(session: Session, spec: Spec) -> tuple[BaseModelRow | None, DatasetRow | None, list[FieldError]]:
     model_name, dataset_name = spec.base_model, spec.dataset
     problems = _general_text_problems(session, spec.general_text, spec.dataset)
     model = base_models.by_name(session, model_name) if model_name else None
@@ -210,14 +213,6 @@ def _look_up(session: Session, spec: Asked) -> tuple[BaseModelRow | None, Datase
     if dataset:
         problems += _data_problems(dataset, facts, spec)
     return model, dataset, problems
-
-
-def _all_or_nothing(
-    model: BaseModelRow | None, dataset: DatasetRow | None, problems: list[FieldError]
-) -> tuple[BaseModelRow, DatasetRow]:
-    if problems or model is None or dataset is None:
-        _refuse(problems)
-    return model, dataset
 
 
 def _refuse(problems: list[FieldError]) -> NoReturn:

@@ -10,15 +10,15 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
 from app.services import tuning
-from app.services.compatibility import check_run
+from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies, tags
 from app.store.tables import ArtifactRow, DatasetRow, EvaluationRow, RunEventRow, RunRow, now
 
 
-def submit(session: Session, bell: Doorbell, spec: RunSpec) -> RunRow:
-    """Accept a run on its own. Raises Invalid if it does not fit what is registered; then nothing is queued."""
-    model, dataset = check_run(session, spec)
+def submit(session: Session, bell: Doorbell, spec: RunSpec, compatible: Compatible | None = None) -> RunRow:
+    """Accept a run on its own. Raises Invalid unless it has been checked already; then nothing is queued."""
+    model, dataset = compatible or check(session, spec)
     return enqueue(session, bell, spec, model, dataset)
 
 

@@ -16,7 +16,7 @@ from app.domain.studies.spec import MOST_ARMS, ArmSpec, OwedRun, StudySpec, Stud
 from app.queue import Doorbell
 from app.services import runs as run_service
 from app.services import tuning
-from app.services.compatibility import check_study
+from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue_owed
 from app.store.queries import datasets, evaluations, runs, studies
 from app.store.tables import RunRow, StudyRow
@@ -24,9 +24,10 @@ from app.store.tables import RunRow, StudyRow
 MOST_SEEDS = 100
 
 
-def submit(session: Session, bell: Doorbell, spec: StudySpec) -> StudyRow:
-    """Accept a study and queue its runs, or the first trials of its tuning. Raises Invalid; then nothing is queued."""
-    model, dataset = check_study(session, spec)
+def submit(session: Session, bell: Doorbell, spec: StudySpec, compatible: Compatible | None = None) -> StudyRow:
+    """Accept a study and queue its runs, or the first trials of its tuning. Raises Invalid unless it has been checked
+    already; then nothing is queued."""
+    model, dataset = compatible or check(session, spec)
     study = StudyRow(
         name=spec.name, base_model_id=model.id, dataset_id=dataset.id, spec_json=spec.model_dump(mode="json")
     )
@@ -54,7 +55,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
         )
     seeds = list(islice((seed for seed in naturals() if seed not in spec.seeds), count))
     more = StudySpec.model_validate(spec.model_dump() | {"seeds": seeds})
-    model, dataset = check_study(session, as_begun(session, study, more))
+    model, dataset = check(session, as_begun(session, study, more))
     rates = _rates_in_use(session, study)
     if not rates and not study.tuning:
         raise Conflict(
@@ -86,12 +87,14 @@ def as_begun(session: Session, study: StudyRow, spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"dataset": dataset.reference}) if dataset else spec
 
 
-def add_arm(session: Session, bell: Doorbell, study_id: int, arm: ArmSpec) -> StudyRow:
+def add_arm(
+    session: Session, bell: Doorbell, study_id: int, arm: ArmSpec, compatible: Compatible | None = None
+) -> StudyRow:
     """Add an arm to a study, with the seeds of the others; with tuning, its own trials come first. Raises NotFound,
     Invalid and pydantic's ValidationError."""
     study = _growing(session, study_id)
     whole = with_arm(study.spec, arm)
-    model, dataset = check_study(session, as_begun(session, study, whole), since=len(whole.arms) - 1)
+    model, dataset = compatible or check(session, as_begun(session, study, whole), since=len(whole.arms) - 1)
     owed: list[OwedRun]
     if whole.tuning.rounds:
         owed = whole.trials(arm, 0, whole.rates(arm))

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.failures import Failure, FailureCode
-from app.domain.resources.calibration import CARDS, GIB
+from app.domain.resources.devices import GIB, GPU_MODELS
 from app.services import attempts
 from app.store.session import Database
 from tests.fakes import SilentBell
@@ -60,16 +60,16 @@ def test_what_is_not_ready_is_answered_at_once_with_the_ids_to_look_at(
     body = found.json()
     assert (body["settled"], body["pending"], len(body["estimate_ids"])) == (False, 6, 6)
     one = api.get(f"estimates/{body['estimate_ids'][0]}").json()
-    assert (one["kind"], one["state"], one["prediction"]) == ("run", "working", None)
+    assert (one["kind"], one["state"], one["estimate"]) == ("run", "working", None)
     assert one["request"]["method"]["kind"] == "full"
     answer(registered, bell)
-    assert api.get(f"estimates/{body['estimate_ids'][0]}").json()["prediction"]["ledger"]["owners"]["weights"] > 0
+    assert api.get(f"estimates/{body['estimate_ids'][0]}").json()["estimate"]["ledger"]["owners"]["weights"] > 0
     body = settled(api, registered, bell, STUDY)
     [full, lora] = body["arms"]
-    assert [found["machine"]["name"] for found in full["machines"]] == ["w1", *(card.name for card in CARDS)]
-    assert (lora["name"], lora["machines"][0]["fit"]) == ("LoRA r=2", "fits")
-    assert {need["estimate_id"] for arm in body["arms"] for need in arm["needs"]} == set(body["estimate_ids"])
-    assert "need" not in full["machines"][0]
+    assert [found["device"]["name"] for found in full["devices"]] == ["w1", *(gpu.name for gpu in GPU_MODELS)]
+    assert (lora["name"], lora["devices"][0]["fit"]) == ("LoRA r=2", "fits")
+    assert {need["estimate_id"] for arm in body["arms"] for need in arm["estimates"]} == set(body["estimate_ids"])
+    assert "arm_estimate" not in full["devices"][0]
 
 
 def test_who_waits_is_answered_as_soon_as_all_is_ready_memory_savings_included(
@@ -80,9 +80,9 @@ def test_who_waits_is_answered_as_soon_as_all_is_ready_memory_savings_included(
         began = time.monotonic()
         found = api.post("estimates", params={"wait": 30}, json=FULL)
     assert found.status_code == 200 and time.monotonic() - began < 20
-    [machine, *_] = found.json()["arms"][0]["machines"]
-    assert machine["fit"] == "does_not_fit"
-    assert [way["name"] for way in machine["memory_savings"]] == ["lora", "checkpointing"]
+    [device, *_] = found.json()["arms"][0]["devices"]
+    assert device["fit"] == "does_not_fit"
+    assert [way["name"] for way in device["memory_savings"]] == ["lora", "checkpointing"]
 
 
 def test_patience_has_an_end(api: TestClient) -> None:
@@ -107,17 +107,17 @@ METHODS = {"methods": [{"kind": "full"}]}
     ("body", "path", "says"),
     [
         ({"base_model": "tiny"}, "", "none of arms, method and methods"),
-        (STUDY | METHODS, "", "both arms and methods"),
+        (STUDY | METHODS, "", "more than one of arms, methods"),
         (STUDY | {"arms": [{"method": {"kind": "lora", "r": 0}}]}, "arms.0.method.r", "Must be 1 or more"),
         (RUN | {"method": {"kind": "lorra"}}, "method", "lorra"),
         (RUN | {"base_model": "gone"}, "base_model", "There is no base model 'gone'"),
         ({"base_model": "tiny", "methods": [{"kind": "lora", "r": 0}]}, "methods.0.r", "Must be 1 or more"),
         ({"base_model": "tiny", "methods": []}, "methods", "1 or more entries"),
-        (METHODS, "base_model", "neither a base model nor a config"),
-        (METHODS | {"base_model": "tiny", "config": CONFIG}, "config", "both a base model and a config"),
-        (METHODS | {"config": {"hidden_size": 64}}, "config.model_type", "which architecture"),
+        (METHODS, "base_model", "Neither a base model nor a config"),
+        (METHODS | {"base_model": "tiny", "config": CONFIG}, "config", "Both a base model and a config"),
+        (METHODS | {"config": {"hidden_size": 64}}, "config.model_type", "does not name its model_type"),
         (METHODS | {"config": CONFIG | {"x": "\0"}}, "config", "NUL"),
-        (METHODS | {"config": CONFIG | {"x": "\ud800"}}, "config", "what JSON cannot"),
+        (METHODS | {"config": CONFIG | {"x": "\ud800"}}, "config", "JSON does not allow"),
         (METHODS | {"config": CONFIG | {"x": "x" * 200_000}}, "config", "longer than 200000"),
         (METHODS | {"base_model": "tiny", "training": {"max_length": 513}}, "training.max_length", "512 positions"),
         ([STUDY], "", "none of arms, method and methods"),
@@ -149,8 +149,8 @@ def test_what_is_known_to_fit_nowhere_is_queued_only_if_one_insists(
         assert refused.status_code == 422
         [error] = refused.json()["errors"]
         assert error["path"] == field
-        assert "predicted to need 10.0 GiB" in error["message"] and "w1 has 8.0 GiB" in error["message"]
-        assert error["remedy"].startswith("LoRA instead of full fine-tuning would save 5.0 GiB")
+        assert "needs an estimated 10.0 GiB" in error["message"] and "w1 has 8.0 GiB" in error["message"]
+        assert error["remedy"].startswith("Change this: LoRA instead of full fine-tuning, which saves 5.0 GiB")
         assert len(api.get("runs").json()["items"]) == before
         assert api.post(path, params={"insist": True}, json=body).status_code == 202
     assert api.post("runs", json=RUN).status_code == 202
@@ -189,7 +189,7 @@ def test_a_map_is_worked_out_once_and_read_again(api: TestClient, registered: Da
         found = api.get("models/tiny/map", params=asked | {"batch_sizes": [8, 1], "wait": 20})
     assert found.status_code == 200
     body = found.json()
-    assert (body["machine"]["name"], body["batch_sizes"], len(body["cells"])) == ("H200", [1, 8], 8)
+    assert (body["device"]["name"], body["batch_sizes"], len(body["cells"])) == ("H200", [1, 8], 8)
     assert all(boundary["rows"] == 8 for boundary in body["boundaries"])
     assert body["estimate_id"] == first.json()["estimate_id"]
     assert api.get(f"estimates/{body['estimate_id']}").json()["kind"] == "map"

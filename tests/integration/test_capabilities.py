@@ -13,11 +13,11 @@ from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import ArmSpec, StudySpec
 from app.services import attempts, compatibility, runs, studies, workers
+from app.services.submission import plan_arm
 from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import WorkerRow, now
-from app.web.added_arm import plan_arm
 from tests.fakes import SilentBell
 from worker import device
 
@@ -68,12 +68,12 @@ def test_of_a_study_the_arm_is_named(registered: Database) -> None:
         arms=[ArmSpec(method=FullSpec()), ArmSpec(method=QloraSpec(r=2))],
     )
     with registered.reading() as session, pytest.raises(Invalid) as refused:
-        compatibility.check_study(session, spec)
+        compatibility.check(session, spec)
     assert [error.path for error in refused.value.fields] == ["arms.1.method.kind"]
 
 
 def test_an_arm_is_added_beside_one_that_no_worker_could_carry_out_any_more(
-    registered: Database, bell: SilentBell
+    registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     _sign_on(registered, "able", ["qlora"])
     spec = StudySpec(
@@ -87,7 +87,8 @@ def test_an_arm_is_added_beside_one_that_no_worker_could_carry_out_any_more(
     _away(registered, "able", workers.REMEMBER + timedelta(hours=1))
     _sign_on(registered, "small")
     with registered.reading() as session:
-        assert [arm.title for arm in plan_arm(session, study, ArmSpec(method=FullSpec())).arms] == ["full"]
+        plan = plan_arm(registered, bell, settings, session, study, ArmSpec(method=FullSpec())).plan
+        assert [arm.title for arm in plan.arms] == ["full"]
     with registered.transaction() as session:
         studies.add_arm(session, bell, study, ArmSpec(method=FullSpec()))
     with registered.transaction() as session, pytest.raises(Invalid) as refused:

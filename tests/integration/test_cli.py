@@ -15,7 +15,7 @@ from rich.console import Console
 from app import cli
 from app.cli import studies
 from app.domain.failures import Failure, FailureCode
-from app.domain.resources.calibration import GIB
+from app.domain.resources.devices import GIB
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.main import create_app

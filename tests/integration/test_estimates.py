@@ -114,7 +114,7 @@ def test_one_is_worked_on_at_a_time_and_who_is_done_rings_for_the_next(database:
     bell.rung.clear()
     assert within(database, lambda s: estimates.ready(s, bell, mine, prediction()))
     assert rings(bell) == [second]  # a map takes longer than anything that may be waited for
-    assert row(database, first).prediction == prediction()
+    assert row(database, first).estimate == prediction()
     assert begun(database, first) is None
     mine = begun(database, second)
     assert mine is not None

@@ -11,13 +11,14 @@ from app import sample
 from app.domain.methods import METHODS
 from app.services import attempts, imports, sweep
 from app.services import studies as study_service
-from app.services.resources import calibration, memory_fit
+from app.services.compatibility import check
+from app.services.resources import calibration
+from app.services.study_plan import plan_of
 from app.settings import Settings
 from app.store.queries import past_estimates, past_runs, run_list, runs
 from app.store.session import Database
 from app.store.tables import RunRow, StudyRow, WorkerRow
 from app.web.api.comparison import StudyComparisonOut
-from app.web.text.plan import plan_of
 from tests.fakes import SilentBell
 from tests.filled import fill
 from tests.foreseen import foresee
@@ -67,14 +68,14 @@ def bring_the_like_of_all(database: Database) -> list[int]:
 def told(session: Session) -> dict[str, Any]:
     """All that pages and estimates say from past runs."""
     studies = list(session.scalars(select(StudyRow.id)))
-    plan = plan_of(session, sample.study())
+    spec = sample.study()
+    plan = plan_of(session, spec, check(session, spec))
     return {
         "devices": past_estimates.devices(session),
         "needs": past_estimates.on_device(session, "x86, 2 cores", "fp32"),
-        "calibrations": calibration.known(session),
-        "accuracy": memory_fit.accuracy(session),
+        "accuracy": calibration.accuracy(session),
         "past": past_runs.succeeded(session, 1, 1),
-        "plan": (plan.arms, plan.shows, plan.basis, plan.seconds),
+        "plan": (plan.arms, plan.power, plan.train_seconds),
         "verdicts": [
             StudyComparisonOut.of(study, study_service.comparison(session, study)).model_dump(mode="json")
             for study in studies
@@ -114,7 +115,7 @@ def test_a_method_of_a_name_of_its_own_is_no_method_to_calibrate(filled: Databas
         odd = result(method="odd", family="lora", device="x86, 2 cores", precision="fp32")
         imports.add_results(session, imports.read_files([as_file(odd)]), "others")
     with filled.reading() as session:
-        assert {known.method for known in calibration.known(session)} <= set(METHODS)
+        assert {row.method for row in calibration.accuracy(session)} <= set(METHODS)
 
 
 def test_metrics_count_them_apart(api: TestClient) -> None:

@@ -5,19 +5,22 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid, NotFound
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, LoraSpec, QloraSpec
-from app.domain.resources.calibration import ASSUMED, CARDS, GIB
-from app.domain.resources.estimate import EstimateRequest, MapRequest
-from app.domain.resources.memory_fit import EstimateSpec, FitReport, RunFit
+from app.domain.resources.calibration import ASSUMED
+from app.domain.resources.devices import GIB, GPU_MODELS
+from app.domain.resources.estimate import EstimateRequest, EstimateSpec, MapRequest
+from app.domain.resources.memory_fit import FitReport, RunFit
 from app.domain.resources.memory_map import MapReport, MapSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import ArmSpec, StudySpec
-from app.services import attempts, runs
-from app.services.resources import estimates, memory_fit, memory_maps
+from app.services import attempts, runs, studies, submission
+from app.services.compatibility import Compatible
+from app.services.resources import calibration, estimates, memory_fit, memory_maps
 from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.session import Database
@@ -53,7 +56,7 @@ def ask(registered: Database, bell: SilentBell, settings: Settings) -> Callable[
     def settled(wanted: Any) -> FitReport:
         while True:
             with registered.transaction() as session:
-                report = memory_fit.of_any(session, bell, settings, wanted)
+                report = memory_fit.checked_report(session, bell, settings, wanted)
             if report.settled:
                 return report
             answer(registered, bell)
@@ -76,6 +79,15 @@ def answer(db: Database, bell: SilentBell, peak: Peak = peak_of) -> None:
                 estimates.ready(session, bell, row, prediction(peak(request)))
 
 
+def submit_study(db: Database, bell: SilentBell, settings: Settings) -> int:
+    """Submit STUDY unless it fits no worker."""
+
+    def accept(session: Session, compatible: Compatible) -> int:
+        return studies.submit(session, bell, STUDY, compatible).id
+
+    return submission.submit(db, bell, settings, STUDY, accept, insist=False)
+
+
 def test_every_arm_is_held_against_live_workers_first_and_then_the_cards(
     registered: Database, ask: Callable[[Any], FitReport]
 ) -> None:
@@ -84,12 +96,12 @@ def test_every_arm_is_held_against_live_workers_first_and_then_the_cards(
     report = ask(STUDY)
     assert [arm.name for arm in report.arms] == ["full", "small LoRA"]
     full, lora = report.arms
-    names = [found.machine.name for found in full.machines]
-    assert names == ["large", "small", *(card.name for card in CARDS)]
+    names = [found.device.name for found in full.devices]
+    assert names == ["large", "small", *(gpu.name for gpu in GPU_MODELS)]
     assert [found.fit for found in full.workers] == ["fits", "does_not_fit"]
     assert [found.fit for found in lora.workers] == ["fits", "fits"]
-    assert {found.machine.name: found.fit for found in full.cards}["RTX 3060"] == "does_not_fit"
-    assert {found.machine.name: found.fit for found in full.cards}["H200"] == "fits"
+    assert {found.device.name: found.fit for found in full.gpu_models}["RTX 3060"] == "does_not_fit"
+    assert {found.device.name: found.fit for found in full.gpu_models}["H200"] == "fits"
     need = full.workers[0].peak
     assert need is not None and (need.value, need.runs) == (10 * GIB + ASSUMED["cpu", False][0], 0)
     assert not full.fits_nowhere
@@ -103,25 +115,25 @@ def test_one_prediction_serves_every_device_of_a_kind_and_every_seed(
     sign_on(registered, "modern", memory_bytes=64 * GIB, bf16=True)
     report = ask(STUDY)
     full = report.arms[0]
-    assert {(need.kind, need.bf16) for need in full.needs} == {
+    assert {(need.kind, need.bf16) for need in full.estimates} == {
         ("cpu", False), ("cpu", True), ("cuda", True), ("cuda", False),  # an old card has no bfloat16
     }  # fmt: skip
-    assert {found.estimate_id for found in full.machines} == {need.estimate_id for need in full.needs}
+    assert {found.estimate_id for found in full.devices} == {need.estimate_id for need in full.estimates}
     with registered.reading() as session:
         assert len(session.scalars(select(EstimateRow)).all()) == 8
     said = RUN.model_copy(update={"training": TrainingArguments(bf16=False)})
-    assert {(need.kind, need.bf16) for need in ask(said).needs} == {("cpu", False), ("cuda", False)}
+    assert {(need.kind, need.bf16) for need in ask(said).arms[0].estimates} == {("cpu", False), ("cuda", False)}
 
 
 def test_a_look_asks_for_nothing(registered: Database, settings: Settings, bell: SilentBell) -> None:
     sign_on(registered)
     with registered.reading() as session:
-        report = memory_fit.of_run(session, None, settings, RUN)
+        report = memory_fit.checked_report(session, None, settings, RUN)
         assert session.scalars(select(EstimateRow)).all() == []
     assert report.unrequested == report.pending == 3 and not report.settled
     assert bell.rung == []
     with registered.transaction() as session:
-        asked = memory_fit.of_run(session, bell, settings, RUN)
+        asked = memory_fit.checked_report(session, bell, settings, RUN)
     assert (asked.unrequested, asked.pending) == (0, 3)
 
 
@@ -137,7 +149,7 @@ def test_where_a_worker_is_too_small_the_ways_out_are_ranked_by_what_they_save(
         ("checkpointing", 10 * GIB // 4, "does_not_fit"),
     ]  # bf16 takes more, and a smaller batch or length saves nothing here
     assert found.memory_savings[0].fields == {"method": {"kind": "lora"}}
-    assert all(card.memory_savings == () for card in arm.cards)
+    assert all(gpu.memory_savings == () for gpu in arm.gpu_models)
 
 
 def test_a_worker_that_lacks_what_a_method_needs_says_so_and_does_not_count(
@@ -146,7 +158,7 @@ def test_a_worker_that_lacks_what_a_method_needs_says_so_and_does_not_count(
     sign_on(registered, "plain", memory_bytes=1 * GIB)
     [arm] = ask(RUN.model_copy(update={"method": QloraSpec(target_modules=["query"])})).arms
     [found] = arm.workers
-    assert (found.able, found.state, found.fit) == (False, "failed", "unknown")
+    assert (found.capable, found.state, found.fit) == (False, "failed", "unknown")
     assert "bitsandbytes" in found.message
     assert not arm.fits_nowhere
 
@@ -155,22 +167,24 @@ def test_what_is_known_to_fit_nowhere_is_refused_with_the_best_way_out_and_what_
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
-    memory_fit.require_memory_fit(registered, bell, settings, STUDY)
+    submit_study(registered, bell, settings)
     with registered.transaction() as session:
-        memory_fit.of_study(session, bell, settings, STUDY)
+        memory_fit.checked_report(session, bell, settings, STUDY)
     answer(registered, bell)
     with pytest.raises(Invalid) as early:
-        memory_fit.require_memory_fit(registered, bell, settings, STUDY)
+        submit_study(registered, bell, settings)
     [error] = early.value.fields
     assert error.path == "arms.0.method"
-    assert "full is predicted to need 10.0 GiB, and no live worker has room for it: w1 has 8.0 GiB" in error.message
-    assert error.remedy == "insist=true queues it all the same"
+    assert "full needs an estimated 10.0 GiB, more than any live worker has: w1 has 8.0 GiB" in error.message
+    assert error.remedy == "Set insist=true to queue it anyway"
     answer(registered, bell)
     with pytest.raises(Invalid) as late:
-        memory_fit.require_memory_fit(registered, bell, settings, STUDY)
-    assert late.value.fields[0].remedy.startswith("LoRA instead of full fine-tuning would save 5.0 GiB; or insist")
+        submit_study(registered, bell, settings)
+    assert late.value.fields[0].remedy.startswith(
+        "Change this: LoRA instead of full fine-tuning, which saves 5.0 GiB; or set insist"
+    )
     sign_on(registered, "larger", memory_bytes=64 * GIB)
-    memory_fit.require_memory_fit(registered, bell, settings, STUDY)
+    submit_study(registered, bell, settings)
 
 
 def test_a_pasted_config_is_asked_about_without_a_tokenizer_and_with_the_datasets_labels(
@@ -225,7 +239,7 @@ def finished(db: Database, bell: SilentBell, peak: int, seconds: float, spec: Ru
 
 def fit_of(db: Database, bell: SilentBell, settings: Settings, run_id: int) -> RunFit:
     with db.transaction() as session:
-        return memory_fit.of_submitted(session, bell, settings, run_queries.get(session, run_id))
+        return memory_fit.run_fit(session, bell, settings, run_queries.get(session, run_id))
 
 
 def test_past_runs_calibrate_what_their_device_is_told_and_each_is_held_against_the_others(
@@ -238,14 +252,14 @@ def test_past_runs_calibrate_what_their_device_is_told_and_each_is_held_against_
     assert found.peak is not None and found.train_seconds is not None
     assert (found.peak.value, found.peak.runs) == (150 * MIB, 3)
     assert found.train_seconds.value == pytest.approx(10.0)
-    assert arm.cards[0].train_seconds is None  # nobody has measured it
+    assert arm.gpu_models[0].train_seconds is None  # nobody has measured it
     last = fit_of(registered, bell, settings, ids[-1])
     assert last.peak is not None and last.peak.runs == 2
     assert last.bytes_error == pytest.approx(-10 / 160)
     assert last.seconds_error == pytest.approx(0)
     assert (last.measured_bytes, last.fit) == (160 * MIB, "fits")
     with registered.reading() as session:
-        [told] = memory_fit.accuracy(session)
+        [told] = calibration.accuracy(session)
     assert (told.device_name, told.precision, told.method, told.peak.runs) == ("CPU", "fp32", "full", 3)
     assert told.task == RUN.task
     assert told.peak.worst == pytest.approx(-10 / 160)
@@ -276,7 +290,7 @@ def test_a_trial_calibrates_as_a_run_does_unless_its_peak_was_to_come_from_the_t
     assert found.peak.value == 3 * GIB + (50 * MIB if counts else ASSUMED["cpu", False][0])
     assert (found.train_seconds is not None) == counts
     with registered.reading() as session:
-        assert [told.peak.runs for told in memory_fit.accuracy(session)] == ([3] if counts else [])
+        assert [told.peak.runs for told in calibration.accuracy(session)] == ([3] if counts else [])
 
 
 def test_a_run_that_was_not_predicted_has_nothing_to_be_held_against(
@@ -285,7 +299,7 @@ def test_a_run_that_was_not_predicted_has_nothing_to_be_held_against(
     with registered.transaction() as session:
         run = runs.submit(session, bell, RUN)
     found = fit_of(registered, bell, settings, run.id)
-    assert (found.need, found.peak, found.fit, found.memory_savings) == (None, None, "unknown", ())
+    assert (found.arm_estimate, found.peak, found.fit, found.memory_savings) == (None, None, "unknown", ())
 
 
 def test_a_run_that_ran_out_of_memory_has_the_ways_out_with_what_they_save(
@@ -310,7 +324,7 @@ def test_a_run_that_ran_out_of_memory_has_the_ways_out_with_what_they_save(
 
 def map_of(db: Database, bell: SilentBell, settings: Settings, **asked: Any) -> MapReport:
     with db.transaction() as session:
-        return memory_maps.map_of(session, bell, settings, MapSpec(base_model="tiny", **asked))
+        return memory_maps.map_report(session, bell, settings, MapSpec(base_model="tiny", **asked))
 
 
 def test_a_map_says_what_fits_and_where_the_boundary_runs(
@@ -319,7 +333,7 @@ def test_a_map_says_what_fits_and_where_the_boundary_runs(
     sign_on(registered, memory_bytes=1638 * MIB)
     asked = {"lengths": (64, 8), "batch_sizes": (1, 8, 64)}
     first = map_of(registered, bell, settings, **asked)
-    assert (first.state, first.cells, first.machine.name) == ("working", (), "w1")
+    assert (first.state, first.cells, first.device.name) == ("working", (), "w1")
     answer(registered, bell)
     found = map_of(registered, bell, settings, **asked)
     assert (found.state, found.lengths, len(found.cells)) == ("ready", (8, 64), 12)
@@ -329,14 +343,14 @@ def test_a_map_says_what_fits_and_where_the_boundary_runs(
         (1, 8): 64,
         (1, 64): 8,
     }
-    other = map_of(registered, bell, settings, machine="H200", **asked)
-    assert (other.machine.kind, other.state) == ("cuda", "working")
+    other = map_of(registered, bell, settings, device="H200", **asked)
+    assert (other.device.kind, other.state) == ("cuda", "working")
 
 
 @pytest.mark.parametrize(
     ("asked", "path"),
     [
-        ({"machine": "nobody"}, "device"),
+        ({"device": "nobody"}, "device"),
         ({"methods": ("lorra",)}, "methods"),
         ({"methods": ("prefix",)}, "methods"),
         ({"lengths": (1024,)}, "lengths"),
@@ -353,4 +367,4 @@ def test_a_map_of_what_cannot_be_is_refused(
 
 def test_a_map_of_an_unknown_model_is_not_found(registered: Database, bell: SilentBell, settings: Settings) -> None:
     with pytest.raises(NotFound), registered.transaction() as session:
-        memory_maps.map_of(session, bell, settings, MapSpec(base_model="gone"))
+        memory_maps.map_report(session, bell, settings, MapSpec(base_model="gone"))

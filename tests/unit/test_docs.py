@@ -14,8 +14,8 @@ from app.cli import cli
 from app.domain.data.findings import FindingCode
 from app.domain.failures import FailureCode
 from app.domain.methods import METHODS, SPECS
-from app.domain.resources.calibration import ASSUMED, MIB
-from app.domain.resources.estimate import DeviceKind
+from app.domain.resources.calibration import ASSUMED
+from app.domain.resources.devices import MIB, DeviceKind
 from app.domain.runs.fields import FIELDS
 from app.domain.runs.result import Clocks
 from app.domain.runs.spec import RunSpec

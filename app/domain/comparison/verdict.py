@@ -37,7 +37,7 @@ from app.domain.comparison.intervals import (
     difference,
 )
 from app.domain.comparison.proportions import UnpairedDifference
-from app.domain.studies.power import Needs, needs
+from app.domain.studies.power import RequiredSample, required_sample
 
 
 class VerdictKind(StrEnum):
@@ -94,7 +94,7 @@ class ArmVerdict:
     """At the confidence that the correction for several arms gives this one; None for `none`."""
     basis: Basis | None = None
     """None for `none`."""
-    needs: Needs | None = None
+    needs: RequiredSample | None = None
     """What would decide; for `undecided` and `hint` with per-item scores."""
     hint: VerdictKind | None = None
     """For `hint`: the word that the items alone imply."""
@@ -202,9 +202,11 @@ def _verdict(difference: Difference, margin: float) -> ArmVerdict:
     kind = word(difference.low, difference.high, margin)
     reason = Reason.ONE_SEED if difference.one_seed else REASONS[kind]
     if kind is VerdictKind.UNDECIDED:
-        return ArmVerdict(kind, reason, difference, Basis.ITEMS, needs(difference, margin))
+        return ArmVerdict(kind, reason, difference, Basis.ITEMS, required_sample(difference, margin))
     if difference.one_seed:
-        return ArmVerdict(VerdictKind.HINT, reason, difference, Basis.ITEMS, needs(difference, margin), hint=kind)
+        return ArmVerdict(
+            VerdictKind.HINT, reason, difference, Basis.ITEMS, required_sample(difference, margin), hint=kind
+        )
     return ArmVerdict(kind, reason, difference, Basis.ITEMS)
 
 

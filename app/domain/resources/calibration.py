@@ -1,11 +1,11 @@
-"""What a device adds to what is predicted for its runs, learnt from the runs that it has made.
+"""From a resource estimate to a device: what the device adds, learned from its past runs.
 
-    measured peak = predicted peak + constant        constant: buffers of libraries, a workspace, rounding
-    train time    = predicted operations / rate      rate: operations a second that training reached there
+    peak       = estimated peak + constant        constant: library buffers, a workspace, rounding
+    train time = estimated operations / rate      rate: operations a second that training reaches there
 
-Both are a median over past runs on the same device in the same precision with the same library versions, of the same
-task and method where there are any (`alike`), with a band from their spread. Before a device has made a run, an assumed
-constant stands in, and it says so.
+Both are medians over past runs on the same device in the same precision with the same library versions, of the same
+task and method where there are any (`similar_runs`), with a band from their spread. For a device without past runs an
+assumed constant stands in, marked as assumed.
 """
 
 import math
@@ -16,38 +16,36 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.resources.estimate import DeviceKind
+from app.domain.resources.devices import MIB, Device, DeviceKind
 from app.domain.tasks import Task
 
-MIB = 2**20
 ASSUMED: dict[tuple[DeviceKind, bool], tuple[int, int]] = {
     ("cpu", False): (48 * MIB, 15 * MIB),
     ("cpu", True): (64 * MIB, 20 * MIB),
     ("cuda", False): (40 * MIB, 40 * MIB),
     ("cuda", True): (40 * MIB, 40 * MIB),
 }
-"""Constant and half a band by device and whether it computes in bfloat16, where no run has been made. A CPU's cover
-what classifiers and language models needed with torch 2.13 on x86 (docs/benchmarks/ledger.md); CUDA's are a workspace
-of cuBLAS (8 × 4 MiB) and its rounding."""
+"""Constant and half band by device kind and bfloat16, where there is no past run. A CPU's cover what classifiers and
+language models needed with torch 2.13 on x86 (docs/benchmarks/ledger.md); CUDA's are a workspace of cuBLAS (8 × 4 MiB)
+and its rounding."""
 
-CONTEXT_BYTES = 600 * MIB
-"""Of a card: what CUDA's context and its kernels take beside the allocator. 300 to 700 MiB by card and driver."""
-RESERVED_SHARE = 0.05
-"""Of a card: what the allocator holds beyond what is allocated, because blocks do not fit together."""
 LEAST_BAND = 0.01
 """Half a band is never narrower than this share of the estimate."""
 USUAL_SHARE = 0.3
-"""Of a device's matrix product that training reaches: 0.1 to 0.9 by model, method and precision."""
+"""Share of a device's matrix-product throughput that training reaches: 0.1 to 0.9 by model, method and precision."""
 SHARE_FACTOR = 3.0
-"""How many times more or less it may be."""
+"""The share may be higher or lower by this factor."""
 RATE_FACTOR = 1.5
-"""How many times more or less a device may reach than in its first few runs."""
-EVERY_RUN = 0.9
-"""Share of past runs that a band holds."""
+"""A device's first few runs may be faster or slower than its later ones by this factor."""
+BAND_COVERAGE = 0.9
+"""Share of past runs inside a band."""
+
+Precision = Literal["fp32", "bf16"]
+Fit = Literal["fits", "tight", "does_not_fit", "unknown"]
 
 
 class CalibrationRun(NamedTuple):
-    """What was predicted for a run that succeeded, and what it needed."""
+    """A succeeded run: its estimate and its measurement."""
 
     run_id: int
     task: Task
@@ -56,7 +54,7 @@ class CalibrationRun(NamedTuple):
     estimated_bytes: int
     measured_bytes: int
     estimated_flops: float
-    """Of the steps that it trained: fewer than predicted, if it stopped early."""
+    """For the steps that it trained: fewer than planned, if it stopped early."""
     train_seconds: float
 
 
@@ -67,9 +65,9 @@ class Rate(BaseModel):
 
     value: float
     factor: float
-    """So many times more or less it may be."""
+    """The rate may be higher or lower by this factor."""
     runs: int
-    """That it rests on; 0: it is a share of the device's matrix product."""
+    """Past runs behind it; 0: a share of the device's matrix-product throughput."""
 
 
 class Calibration(BaseModel):
@@ -78,12 +76,12 @@ class Calibration(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     runs: int
-    """That the constant rests on; 0: assumed."""
+    """Past runs behind the constant; 0: assumed."""
     constant_bytes: int
     band_bytes: int
     """Half the width of the band around the constant."""
     rate: Rate | None = None
-    """None where neither a run nor the device's matrix product tells."""
+    """None without past runs and without a measured matrix-product throughput."""
 
 
 class EstimateBand(BaseModel):
@@ -95,68 +93,102 @@ class EstimateBand(BaseModel):
     low: float
     high: float
     runs: int
-    """Past runs that the band rests on; 0: assumed."""
+    """Past runs behind the band; 0: assumed."""
 
 
-def alike(past: Sequence[CalibrationRun], task: Task, method: str) -> Sequence[CalibrationRun]:
-    """Of past runs those on a task, and of these those of a method, where there are any: the code that a task needs is
-    in the constant, and what is held where, and how fast, differs by method."""
-    own = [run for run in past if run.task == task] or past
-    return [run for run in own if run.method == method] or own
+class ErrorSummary(BaseModel):
+    """Errors of estimates: (estimated − measured) / measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    runs: int
+    mean: float
+    """Mean absolute error."""
+    worst: float
+    """The largest error, signed: above 0, the estimate was too high."""
+
+    @classmethod
+    def of(cls, errors: Sequence[float]) -> "ErrorSummary":
+        """Summarize at least one error."""
+        return cls(runs=len(errors), mean=sum(map(abs, errors)) / len(errors), worst=max(errors, key=abs))
+
+
+class Accuracy(BaseModel):
+    """Estimates of one method and task on one device, compared with the measurements. Each run's estimate is
+    calibrated on the other runs only (leave-one-out)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    device_name: str
+    precision: Precision
+    task: Task
+    method: str
+    """Kind."""
+    peak: ErrorSummary
+    train: ErrorSummary | None
+    """None where fewer than two runs have a rate."""
+    constant_bytes: int
+    """What the device adds to each estimated peak, from all of its runs."""
+    band_bytes: int
+
+
+def similar_runs(past: Sequence[CalibrationRun], task: Task, method: str) -> Sequence[CalibrationRun]:
+    """Past runs on the same task, and of these those of the same method, where there are any: the constant depends on
+    the task's code, and the memory layout and the speed on the method."""
+    same_task = [run for run in past if run.task == task] or past
+    return [run for run in same_task if run.method == method] or same_task
 
 
 def calibrate(
-    device: DeviceKind,
+    kind: DeviceKind,
     bf16: bool,
     past: Sequence[CalibrationRun],
     task: Task,
     method: str,
     matmul_flops: float | None = None,
 ) -> Calibration:
-    """For a method on a task, from past runs on one device in one precision; assumed where there are none.
+    """Calibrate a method on a task from past runs on one device in one precision; assumed where there are none.
 
-    `matmul_flops`: operations a second of the device's matrix product, of which training is assumed to reach a share
-    where no run has told.
+    `matmul_flops` is the device's matrix-product throughput: without past runs, training is assumed to reach a share
+    of it.
     """
-    constant, band = ASSUMED[device, bf16]
-    known = alike(past, task, method)
-    if known:
-        residuals = np.array([p.measured_bytes - p.estimated_bytes for p in known], dtype=np.float64)
+    constant, band = ASSUMED[kind, bf16]
+    runs = similar_runs(past, task, method)
+    if runs:
+        residuals = np.array([run.measured_bytes - run.estimated_bytes for run in runs], dtype=np.float64)
         constant = int(np.median(residuals))
-        seen = _half_band(residuals - constant, band)
-        # Runs on another task do not tell how far this one is from them.
-        band = int(seen if known[0].task == task else max(seen, band))
-    return Calibration(
-        runs=len(known), constant_bytes=max(0, constant), band_bytes=band, rate=_rate(known, matmul_flops)
-    )
+        spread = _half_band(residuals - constant, band)
+        # Runs on another task do not show how far this one is from them.
+        band = int(spread if runs[0].task == task else max(spread, band))
+    return Calibration(runs=len(runs), constant_bytes=max(0, constant), band_bytes=band, rate=_rate(runs, matmul_flops))
 
 
 def _rate(past: Sequence[CalibrationRun], matmul_flops: float | None) -> Rate | None:
-    """In logarithms, since a device may be so many times as fast."""
-    rates = [p.estimated_flops / p.train_seconds for p in past if p.estimated_flops and p.train_seconds > 0]
+    """In logarithms, since the band of a rate is a factor."""
+    rates = [run.estimated_flops / run.train_seconds for run in past if run.estimated_flops and run.train_seconds > 0]
     if not rates:
         return Rate(value=matmul_flops * USUAL_SHARE, factor=SHARE_FACTOR, runs=0) if matmul_flops else None
     logs = np.log(rates)
-    middle = float(np.median(logs))
-    half = max(_half_band(logs - middle, math.log(RATE_FACTOR)), math.log1p(LEAST_BAND))
-    return Rate(value=math.exp(middle), factor=math.exp(half), runs=len(rates))
+    median = float(np.median(logs))
+    half = max(_half_band(logs - median, math.log(RATE_FACTOR)), math.log1p(LEAST_BAND))
+    return Rate(value=math.exp(median), factor=math.exp(half), runs=len(rates))
 
 
 def _half_band(deviations: NDArray[np.float64], assumed: float) -> float:
-    """What holds most of past runs. Few do not know their own spread: the assumed half band counts like two of them."""
-    seen = float(np.quantile(np.abs(deviations), EVERY_RUN))
-    return (len(deviations) * seen + 2 * assumed) / (len(deviations) + 2)
+    """A quantile of the deviations, shrunk towards the assumed half band, which counts like two runs."""
+    observed = float(np.quantile(np.abs(deviations), BAND_COVERAGE))
+    return (len(deviations) * observed + 2 * assumed) / (len(deviations) + 2)
 
 
 def peak(estimated_bytes: int, calibration: Calibration) -> EstimateBand:
-    """What a run will need of a device's memory, above what its process needs without a model."""
+    """A run's peak on a device, above what its process needs without a model."""
     value = estimated_bytes + calibration.constant_bytes
     half = max(calibration.band_bytes, LEAST_BAND * value)
     return EstimateBand(value=value, low=max(0.0, value - half), high=value + half, runs=calibration.runs)
 
 
 def train_seconds(train_flops: int, calibration: Calibration) -> EstimateBand | None:
-    """How long training will take; None where no run on the device has told its rate."""
+    """A run's train time on a device; None where its rate is not known."""
     rate = calibration.rate
     if not train_flops or rate is None:
         return None
@@ -164,89 +196,54 @@ def train_seconds(train_flops: int, calibration: Calibration) -> EstimateBand | 
     return EstimateBand(value=value, low=value / rate.factor, high=value * rate.factor, runs=rate.runs)
 
 
-def relative_error(predicted: float, measured: float) -> float:
-    """(predicted − measured) / measured."""
-    return (predicted - measured) / measured
+def memory_fit(need: EstimateBand, device: Device) -> Fit:
+    """Whether a peak fits a device: `tight` where its band reaches the usable memory."""
+    usable = device.usable_bytes
+    if usable is None:
+        return "unknown"
+    if need.high <= usable:
+        return "fits"
+    return "tight" if need.low <= usable else "does_not_fit"
 
 
-class Missed(NamedTuple):
-    """How far a run's estimate was from what was measured: (estimated − measured) / measured."""
-
-    run_id: int
-    task: Task
-    method: str
-    """Kind."""
-    bytes: float
-    seconds: float | None
-    """None where no other run has told a rate."""
+def relative_error(estimated: float, measured: float) -> float:
+    """(estimated − measured) / measured."""
+    return (estimated - measured) / measured
 
 
-def missed(device: DeviceKind, bf16: bool, past: Sequence[CalibrationRun]) -> list[Missed]:
-    """Each past run on a device held against an estimate that rests on the other runs only."""
-    found = []
+def accuracy(
+    kind: DeviceKind, device_name: str, precision: Precision, past: Sequence[CalibrationRun]
+) -> list[Accuracy]:
+    """The accuracy of a device's estimates, by task and method."""
+    bf16 = precision == "bf16"
+    errors: dict[tuple[Task, str], list[tuple[float, float | None]]] = {}
     for place, run in enumerate(past):
-        others = calibrate(device, bf16, [*past[:place], *past[place + 1 :]], run.task, run.method)
-        seconds = train_seconds(int(run.estimated_flops), others) if run.train_seconds > 0 else None
-        found.append(
-            Missed(
-                run.run_id,
-                run.task,
-                run.method,
-                relative_error(peak(run.estimated_bytes, others).value, run.measured_bytes),
-                relative_error(seconds.value, run.train_seconds) if seconds else None,
+        others = calibrate(kind, bf16, [*past[:place], *past[place + 1 :]], run.task, run.method)
+        errors.setdefault((run.task, run.method), []).append(leave_one_out_errors(run, others))
+    rows = []
+    for (task, method), pairs in errors.items():
+        seconds = [error for _bytes, error in pairs if error is not None]
+        calibration = calibrate(kind, bf16, past, task, method)
+        rows.append(
+            Accuracy(
+                device_name=device_name,
+                precision=precision,
+                task=task,
+                method=method,
+                peak=ErrorSummary.of([error for error, _seconds in pairs]),
+                train=ErrorSummary.of(seconds) if seconds else None,
+                constant_bytes=calibration.constant_bytes,
+                band_bytes=calibration.band_bytes,
             )
         )
-    return found
+    return rows
 
 
-Fit = Literal["fits", "tight", "does_not_fit", "unknown"]
-
-
-def fit(need: EstimateBand, capacity_bytes: int | None, device: DeviceKind) -> Fit:
-    """Whether a need fits a device: `tight` where its band reaches the capacity, or the value alone would fit.
-
-    Of a card, its context and what its allocator holds beyond what is allocated are taken off; of a host, a tenth,
-    which the system and the trainer's own libraries need.
-    """
-    if capacity_bytes is None:
-        return "unknown"
-    room = usable(capacity_bytes, device)
-    if need.high <= room:
-        return "fits"
-    return "tight" if need.low <= room else "does_not_fit"
-
-
-def usable(capacity_bytes: int, device: DeviceKind) -> float:
-    """Of a device's memory, what tensors may take."""
-    if device == "cuda":
-        return (capacity_bytes - CONTEXT_BYTES) / (1 + RESERVED_SHARE)
-    return max(0.0, 0.9 * capacity_bytes - HOST_BYTES)
-
-
-HOST_BYTES = 700 * MIB
-"""Of a host: the trainer before its model is loaded (interpreter, torch, transformers)."""
-
-
-class Card(NamedTuple):
-    """A well-known accelerator."""
-
-    name: str
-    memory_bytes: int
-    bf16: bool = True
-    """It has bfloat16 arithmetic: cards since Ampere (2020) do."""
-
-
-GIB = 2**30
-CARDS: tuple[Card, ...] = (
-    Card("RTX 3060", 12 * GIB),
-    Card("T4", 16 * GIB, bf16=False),
-    Card("RTX 4080", 16 * GIB),
-    Card("RTX 3090, 4090", 24 * GIB),
-    Card("L4, A10G", 24 * GIB),
-    Card("RTX 5090", 32 * GIB),
-    Card("A100 40 GB", 40 * GIB),
-    Card("L40S", 48 * GIB),
-    Card("A100 80 GB, H100", 80 * GIB),
-    Card("H200", 141 * GIB),
-)
-"""Memory as their makers state it (data sheets of NVIDIA); drivers show a little less."""
+def leave_one_out_errors(run: CalibrationRun, others: Calibration) -> tuple[float, float | None]:
+    """Relative errors of a run's peak and train time, calibrated on the other runs; the second is None without a
+    rate."""
+    seconds = train_seconds(int(run.estimated_flops), others) if run.train_seconds > 0 else None
+    return (
+        relative_error(peak(run.estimated_bytes, others).value, run.measured_bytes),
+        relative_error(seconds.value, run.train_seconds) if seconds else None,
+    )

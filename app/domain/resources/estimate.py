@@ -1,71 +1,138 @@
-"""What a run will need, worked out before it: bytes by owner, the peak of each phase, floating-point operations.
+"""What a run will need, estimated beforehand: bytes by owner, the peak of each phase, floating-point operations.
 
-A prediction knows the tensors and nothing of the device's own needs: buffers of its libraries, rounding, a context.
-Those are a constant of a device, learnt from past runs (`app.domain.resources.calibration`); prediction and constant
-together are the estimate that a person sees.
+A `ResourceEstimate` counts tensors and operations. It leaves out what a device adds (library buffers, rounding, a
+context): that is a constant of the device, learned from past runs (`app.domain.resources.calibration`).
+
+    EstimateSpec      what a person asks for: methods on a registered model or a config.json
+    EstimateRequest   what the estimation process works on; its key identifies the answer
+    ResourceEstimate  the answer for one run
+    MapRequest        method × length × batch size; its answer is a `MemoryMap`
 """
 
 import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from app.domain.messages import _
 from app.domain.methods import AnyMethod, MethodSpec
+from app.domain.names import Name
+from app.domain.resources.devices import DeviceKind
 from app.domain.resources.ledger import Ledger
-from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
-from app.domain.tasks import Format, Task
+from app.domain.tasks import TASKS, Format, MetricName, Task
+from app.domain.validation import invalid_field
 
 ESTIMATE_VERSION = 3
-"""Raised when a prediction of the same request may differ; old ones keep theirs and are worked out again."""
+"""Raised when the estimate of an unchanged request may differ: old ones are then computed again."""
+LONGEST_CONFIG = 200_000
+"""Characters of a config.json; the longest known one has a tenth of that."""
 
-DeviceKind = Literal["cpu", "cuda"]
+EstimateState = Literal["working", "ready", "failed"]
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Asked(_Value):
+def _storable(config: dict[str, Any]) -> dict[str, Any]:
+    remedy = _("Paste the contents of the model's config.json")
+    try:
+        text = json.dumps(config, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, RecursionError) as error:
+        raise invalid_field(
+            "", _("The config has a value that JSON does not allow (%(error)s)", error=error), remedy
+        ) from error
+    if len(text) > LONGEST_CONFIG or "\\u0000" in text:
+        what = _("The config is longer than %(longest)s characters, or contains NUL", longest=LONGEST_CONFIG)
+        raise invalid_field("", what, remedy)
+    return config
+
+
+class EstimateSpec(_Value):
+    """Methods to estimate on a registered base model, or on nothing but a configuration."""
+
+    base_model: Name | None = Field(default=None, max_length=200)
+    """Name of a registered base model."""
+    config: Annotated[dict[str, Any], AfterValidator(_storable)] | None = None
+    """A model's config.json instead. Without a tokenizer every row counts as `max_length` tokens."""
+    dataset: Name | None = Field(default=None, max_length=200)
+    """Name of a registered dataset; without one every row counts as `max_length` tokens, and there is no train time."""
+    task: Task = "sequence-classification"
+    labels: int = Field(default=2, ge=1, le=100_000)
+    """Of a classifier's head, where no dataset says."""
+    methods: list[MethodSpec] = Field(min_length=1, max_length=32)
+    training: TrainingArguments = TrainingArguments()
+
+    @model_validator(mode="after")
+    def _one_model(self) -> "EstimateSpec":
+        if self.base_model is None and self.config is None:
+            raise invalid_field("base_model", _("Neither a base model nor a config is given"), _("Give one of them"))
+        if self.base_model is not None and self.config is not None:
+            raise invalid_field("config", _("Both a base model and a config are given"), _("Leave one of them out"))
+        if self.config is not None and not isinstance(self.config.get("model_type"), str):
+            raise invalid_field(
+                "config.model_type", _("The config does not name its model_type"), _("Add model_type, such as llama")
+            )
+        return self
+
+    @property
+    def general_text(self) -> None:
+        """Nothing is measured."""
+        return None
+
+    @property
+    def verdict_metric(self) -> MetricName:
+        """The task's default: nothing is compared."""
+        return "token_accuracy" if self.task == "causal-lm" else TASKS[self.task].metric
+
+
+class _ModelOnDevice(_Value):
     """A model, its task and a kind of device."""
 
     version: int = ESTIMATE_VERSION
     location: str = ""
-    """Directory or hub id of the base model, of which the configuration alone is read; empty with `config`."""
+    """Directory or hub id of the base model; only its configuration is read. Empty with `config`."""
     revision: str = ""
     fingerprint: str = ""
-    """The commit, or the hash of the files, that the location stood for."""
+    """The commit, or the hash of the files, at that location."""
     config: dict[str, Any] | None = None
     """A model's config.json instead."""
     task: Task
     labels: int = Field(default=2, ge=1, le=100_000)
     device: DeviceKind
     bf16: bool
-    """Whether that device computes in bfloat16, resolved: never left open."""
+    """Whether training there computes in bfloat16; always resolved."""
 
 
-class EstimateRequest(_Asked):
-    """Everything that a prediction follows from. The same request has the same answer, so it is worked out once."""
+class EstimateRequest(_ModelOnDevice):
+    """Everything that an estimate depends on. The same request has the same answer, so it is computed once."""
 
     method: MethodSpec
     training: TrainingArguments
     dataset_file: str = ""
-    """Name of the rows in the files store; empty: every row is as long as `max_length` lets it be."""
+    """Name of the rows in the files store; empty: every row has `max_length` tokens."""
     dataset_format: Format = "labelled"
     dataset_hash: str = ""
 
     @property
     def key(self) -> str:
-        """SHA-256 over all of it that the answer depends on: neither seed nor rate, nor how often is evaluated."""
+        """SHA-256 over what the answer depends on: neither the seed nor the learning rate, for example."""
         training = self.training.model_dump(exclude=set(_WITHOUT_EFFECT))
         content = self.model_copy(update={"training": TrainingArguments(**training)})
         return key_of(content)
 
+    def on_device(self, kind: DeviceKind, device_bf16: bool) -> "EstimateRequest":
+        """The same run on a kind of device; `device_bf16`: it has bfloat16 arithmetic."""
+        bf16 = self.training.bf16
+        return self.model_copy(update={"device": kind, "bf16": device_bf16 if bf16 is None else bf16})
 
-def key_of(asked: BaseModel) -> str:
-    """SHA-256 of a request's fields by name, so that their order in its file is of no importance."""
-    return hashlib.sha256(json.dumps(asked.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+def key_of(request: BaseModel) -> str:
+    """SHA-256 of a request's fields by name, so that their order in the source does not matter."""
+    return hashlib.sha256(json.dumps(request.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
 _WITHOUT_EFFECT = (
@@ -82,13 +149,13 @@ _WITHOUT_EFFECT = (
 
 
 class Lengths(_Value):
-    """What the rows are like, in tokens of the base model."""
+    """Lengths of the rows, in tokens of the base model."""
 
     source: Literal["dataset", "max_length"]
     rows: int
-    """To train on; 0 where no dataset is known."""
+    """Training rows; 0 without a dataset."""
     longest: int
-    """Of the rows to train on, cut as they will be."""
+    """Of the training rows, after truncation."""
     mean: float
 
 
@@ -98,22 +165,21 @@ class ResourceEstimate(_Value):
     ledger: Ledger
     """Of the step with the largest batch, once the optimizer has its state."""
     phases: dict[str, int]
-    """Peak bytes by phase of `app.domain.runs.spec.Phase`; the ledger's total is that of `train`."""
+    """Peak bytes by phase of `app.domain.runs.status.Phase`; the ledger's total is that of `train`."""
     lengths: Lengths
     step_flops: int
     """Floating-point operations of that step: forward, backward, recomputation."""
     train_flops: int
-    """Of the whole training, over the batches as they will come; 0 where no dataset is known."""
+    """Of the whole training, over the actual batches; 0 without a dataset."""
     steps: int
-    """Optimizer steps; 0 where no dataset is known."""
+    """Optimizer steps; 0 without a dataset."""
     trainable: int
     """Parameters."""
     total: int
     file_bytes: int | None = None
-    """Of the weights' file that one keeps: adapter or model, without tokenizer and configuration. None of predictions
-    from before it was foreseen."""
+    """Of the saved weights, adapter or model, without tokenizer and configuration. None in older estimates."""
     seconds: float
-    """That it took to work this out."""
+    """Time that the estimate took."""
 
     @property
     def peak_bytes(self) -> int:
@@ -126,8 +192,8 @@ class ResourceEstimate(_Value):
         return max(self.phases, key=self.phases.__getitem__)
 
 
-class MapRequest(_Asked):
-    """Method × length × batch for one model on one kind of device."""
+class MapRequest(_ModelOnDevice):
+    """Method × length × batch size for one model on one kind of device."""
 
     methods: tuple[MethodSpec, ...] = Field(min_length=1, max_length=8)
     training: TrainingArguments = TrainingArguments()
@@ -141,7 +207,7 @@ class MapRequest(_Asked):
 
     def cell(self, method: AnyMethod, length: int, rows: int) -> EstimateRequest:
         """The request of one cell."""
-        shared = self.model_dump(include=set(_Asked.model_fields))
+        shared = self.model_dump(include=set(_ModelOnDevice.model_fields))
         training = self.training.model_copy(update={"max_length": length, "per_device_train_batch_size": rows})
         return EstimateRequest(**shared, method=method, training=training)
 
@@ -150,7 +216,7 @@ class MapCell(_Value):
     """One method at one length and batch size."""
 
     method: int
-    """Place in the request's methods."""
+    """Index into the request's methods."""
     length: int
     rows: int
     ledger: Ledger
@@ -161,34 +227,3 @@ class MemoryMap(_Value):
 
     cells: list[MapCell]
     seconds: float
-
-
-def of_run(
-    spec: RunSpec,
-    *,
-    location: str,
-    revision: str,
-    fingerprint: str,
-    labels: int,
-    dataset_file: str,
-    dataset_format: Format,
-    dataset_hash: str,
-    device: DeviceKind,
-    device_bf16: bool,
-) -> EstimateRequest:
-    """The request for a run on a kind of device; `device_bf16`: it has bfloat16 arithmetic."""
-    wanted = spec.training.bf16
-    return EstimateRequest(
-        location=location,
-        revision=revision,
-        fingerprint=fingerprint,
-        task=spec.task,
-        labels=max(1, labels),
-        method=spec.method,
-        training=spec.training,
-        dataset_file=dataset_file,
-        dataset_format=dataset_format,
-        dataset_hash=dataset_hash,
-        device=device,
-        bf16=device_bf16 if wanted is None else wanted,
-    )

@@ -1,143 +1,53 @@
-"""Will it fit? What each arm needs, held against each device: the answer of `app.services.resources.memory_fit`.
+"""Which devices have memory for which arms, as `app.services.resources.memory_fit` answers it.
 
-    FitReport                every arm
-    └── ArmFit               one arm: its predictions, and how it fits each device
-        ├── Need             a prediction for a kind of device, or why there is none (yet)
-        └── DeviceFit       the need on one device: peak and time with bands, fits or not
-            └── MemorySaving     where it does not fit: another setting, and what it saves there
+    FitReport               every arm
+    └── ArmFit              one arm: its estimates, and how it fits each device
+        ├── ArmEstimate     a resource estimate for a kind of device, or why there is none (yet)
+        └── DeviceFit       the arm on one device: peak and time with bands, fits or not
+            └── MemorySaving   where it does not fit: another setting, and what it saves there
 
-    RunFit                   a run that is submitted: predicted beside measured
-    Accuracy                 how well estimates have matched what was measured
+    RunFit                  a submitted run: its estimate beside its measurement
 
 Everything is frozen, for pages and for the API alike. Bytes and seconds throughout.
 """
 
-import json
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from app.domain.messages import _
+from app.domain.errors import FieldError, Invalid
+from app.domain.messages import Message, _
 from app.domain.methods import MethodSpec
-from app.domain.names import Name
 from app.domain.resources.calibration import EstimateBand, Fit
-from app.domain.resources.estimate import DeviceKind, ResourceEstimate
+from app.domain.resources.devices import Device, DeviceKind, size
+from app.domain.resources.estimate import EstimateState, ResourceEstimate
 from app.domain.resources.ledger import Ledger
-from app.domain.resources.savings import SavingName
-from app.domain.runs.capabilities import Capability
-from app.domain.runs.training import TrainingArguments
-from app.domain.tasks import TASKS, MetricName, Task
-from app.domain.validation import invalid_field
-
-State = Literal["working", "ready", "failed"]
-"""Of a prediction: being worked out, there, or impossible."""
+from app.domain.resources.savings import SAVINGS, SavingName
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-LONGEST_CONFIG = 200_000
-"""Characters. The longest that is known is a tenth of that."""
-
-
-def _storable(config: dict[str, Any]) -> dict[str, Any]:
-    remedy = _("Paste the contents of the model's config.json")
-    try:
-        text = json.dumps(config, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except (ValueError, RecursionError) as error:
-        raise invalid_field(
-            "", _("The config has a value that JSON does not allow (%(error)s)", error=error), remedy
-        ) from error
-    if len(text) > LONGEST_CONFIG or "\\u0000" in text:
-        raise invalid_field(
-            "",
-            _("The config is longer than %(most)s characters, or contains NUL", most=LONGEST_CONFIG),
-            remedy,
-        )
-    return config
-
-
-class EstimateSpec(BaseModel):
-    """Ask what methods would need on a base model that may be nothing but a configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_model: Name | None = Field(default=None, max_length=200)
-    """Name of a registered base model."""
-    config: Annotated[dict[str, Any], AfterValidator(_storable)] | None = None
-    """A model's config.json instead. Without a tokenizer every row counts as `max_length` tokens."""
-    dataset: Name | None = Field(default=None, max_length=200)
-    """Name of a registered dataset; without one every row counts as `max_length` tokens and no time is told."""
-    task: Task = "sequence-classification"
-    labels: int = Field(default=2, ge=1, le=100_000)
-    """Of a classifier's head, where no dataset says."""
-    methods: list[MethodSpec] = Field(min_length=1, max_length=32)
-    training: TrainingArguments = TrainingArguments()
-
-    @model_validator(mode="after")
-    def _one_model(self) -> "EstimateSpec":
-        if self.base_model is None and self.config is None:
-            raise invalid_field("base_model", _("Neither a base model nor a config is given"), _("Give one of them"))
-        if self.base_model is not None and self.config is not None:
-            raise invalid_field("config", _("Both a base model and a config are given"), _("Leave one of them out"))
-        if self.config is not None and not isinstance(self.config.get("model_type"), str):
-            raise invalid_field(
-                "config.model_type", _("The config does not name its model_type"), _("Add model_type, such as llama")
-            )
-        return self
-
-    @property
-    def general_text(self) -> None:
-        """Nothing is measured."""
-        return None
-
-    @property
-    def verdict_metric(self) -> MetricName:
-        """The task's own: nothing is judged."""
-        return "token_accuracy" if self.task == "causal-lm" else TASKS[self.task].metric
-
-
-class Machine(_Value):
-    """A device that a run could be made on: a live worker's, or a well-known card."""
-
-    name: str
-    """The worker's, or the card's."""
-    worker: bool
-    """A worker's; else a card that nobody need have."""
-    kind: DeviceKind
-    device_name: str
-    """As past runs name it; calibration goes by it."""
-    memory_bytes: int | None
-    bf16: bool
-    """It has bfloat16 arithmetic."""
-    matmul_flops: float | None = None
-    """Operations a second of its matrix product, in bfloat16 where it has that; None until a run has measured it."""
-    capabilities: tuple[Capability, ...] = ()
-    """Of a worker."""
-
-
-class Need(_Value):
-    """What an arm needs on one kind of device; one prediction serves every device of that kind."""
+class ArmEstimate(_Value):
+    """An arm's estimate for one kind of device, which serves every device of that kind."""
 
     kind: DeviceKind
     bf16: bool
     """Computed in bfloat16."""
     estimate_id: int | None
-    """GET /api/v1/estimates/{id}; None while nobody has asked for it."""
-    state: State
+    """GET /api/v1/estimates/{id}; None until it is requested."""
+    state: EstimateState
     message: str
-    """A sentence, where it failed."""
-    prediction: ResourceEstimate | None
+    """Why it failed."""
+    estimate: ResourceEstimate | None
 
 
 class MemorySaving(_Value):
-    """A way out that has been worked out: it needs less."""
+    """Another setting, estimated: it needs less."""
 
     name: SavingName
-    words: str
-    """`SAVINGS[name]`, English."""
     fields: dict[str, Any]
     """What to set, by path: `training.gradient_checkpointing`."""
     peak: EstimateBand
@@ -147,55 +57,66 @@ class MemorySaving(_Value):
     """On the same device."""
     ledger: Ledger
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def title(self) -> str:
+        """What it changes, in English."""
+        return SAVINGS[self.name]
+
 
 class DeviceFit(_Value):
     """An arm on a device."""
 
-    machine: Machine
-    need: Need = Field(exclude=True)
-    """In JSON it stands in the arm's `needs`, under the same `estimate_id`."""
+    device: Device
+    arm_estimate: ArmEstimate = Field(exclude=True)
+    """In JSON it stands in the arm's `estimates`, under the same `estimate_id`."""
     estimate_id: int | None
-    state: State
+    state: EstimateState
     message: str
     """Why there is no answer, or what the worker lacks."""
-    able: bool = True
-    """The worker has what the method needs; where not, no run of it ever goes there."""
+    capable: bool = True
+    """The worker has what the method requires; otherwise no run of it ever goes there."""
     peak: EstimateBand | None
     train_seconds: EstimateBand | None
-    """None where no past run on the device has told its rate, or no dataset is known."""
+    """None while the device's rate is not known, or without a dataset."""
     fit: Fit
-    """`unknown` until the prediction is ready."""
+    """`unknown` until the estimate is ready."""
     memory_savings: tuple[MemorySaving, ...] = ()
-    """Of a worker's device where it is tight or does not fit: the largest saving first; only those that save."""
+    """On a worker's device where it is tight or does not fit: the largest saving first."""
     savings_pending: int = 0
-    """Ways out that are still being worked out."""
+    """Savings that are still being estimated."""
     unrequested: int = Field(default=0, exclude=True)
-    """Of those, the ones that nobody has asked for."""
+    """Of these, the ones to request."""
 
 
 class ArmFit(_Value):
-    """An arm against every device: each live worker first, then the cards."""
+    """An arm on every device: live workers first, then well-known GPUs."""
 
     name: str
     method: MethodSpec
-    needs: tuple[Need, ...]
-    machines: tuple[DeviceFit, ...]
+    estimates: tuple[ArmEstimate, ...]
+    devices: tuple[DeviceFit, ...]
 
     @property
     def workers(self) -> tuple[DeviceFit, ...]:
-        """Those of live workers."""
-        return tuple(found for found in self.machines if found.machine.worker)
+        """On live workers."""
+        return tuple(found for found in self.devices if found.device.worker)
 
     @property
-    def cards(self) -> tuple[DeviceFit, ...]:
-        """Those of well-known cards, by memory."""
-        return tuple(found for found in self.machines if not found.machine.worker)
+    def gpu_models(self) -> tuple[DeviceFit, ...]:
+        """On well-known GPUs, by memory."""
+        return tuple(found for found in self.devices if not found.device.worker)
 
     @property
     def fits_nowhere(self) -> bool:
-        """It is known that no live worker that could carry it out has room for it."""
-        able = [found for found in self.workers if found.able]
-        return bool(able) and all(found.fit == "does_not_fit" for found in able)
+        """No capable live worker has enough memory, as far as is known."""
+        capable = [found for found in self.workers if found.capable]
+        return bool(capable) and all(found.fit == "does_not_fit" for found in capable)
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Of the saved weights; None until it is estimated."""
+        return next((one.estimate.file_bytes for one in self.estimates if one.estimate), None)
 
 
 class FitReport(_Value):
@@ -203,37 +124,103 @@ class FitReport(_Value):
 
     arms: tuple[ArmFit, ...]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def needs(self) -> tuple[Need, ...]:
-        """Every prediction, each once."""
-        found = {(need.estimate_id, need.kind, need.bf16): need for arm in self.arms for need in arm.needs}
-        return tuple(found.values())
+    def settled(self) -> bool:
+        """Nothing more will come; else ask again."""
+        return self.pending == 0
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def pending(self) -> int:
-        """Predictions that are being worked out, ways out included."""
-        ways = sum(found.savings_pending for arm in self.arms for found in arm.machines)
-        return ways + sum(need.state == "working" for need in self.needs)
+        """Estimates in progress, those of memory savings included."""
+        savings = sum(found.savings_pending for arm in self.arms for found in arm.devices)
+        return savings + sum(one.state == "working" for one in self._estimates)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def estimate_ids(self) -> list[int]:
+        """Of the arms' estimates."""
+        return [one.estimate_id for one in self._estimates if one.estimate_id is not None]
 
     @property
     def unrequested(self) -> int:
-        """Of those, the ones that nobody has asked for: ask again, in a transaction."""
-        ways = sum(found.unrequested for arm in self.arms for found in arm.machines)
-        return ways + sum(need.state == "working" and need.estimate_id is None for need in self.needs)
+        """Estimates to request, in a transaction."""
+        savings = sum(found.unrequested for arm in self.arms for found in arm.devices)
+        return savings + sum(one.state == "working" and one.estimate_id is None for one in self._estimates)
 
     @property
-    def settled(self) -> bool:
-        """Nothing more will come."""
-        return self.pending == 0
+    def train_times(self) -> tuple[str, Mapping[str, EstimateBand]]:
+        """A worker whose rate is known for every arm, and each arm's train time there; preferably one with enough
+        memory for all. An empty name where there is none."""
+        times: dict[str, dict[str, EstimateBand]] = {}
+        small: set[str] = set()
+        for arm in self.arms:
+            for found in arm.workers:
+                if found.train_seconds:
+                    times.setdefault(found.device.name, {})[arm.name] = found.train_seconds
+                if found.fit == "does_not_fit":
+                    small.add(found.device.name)
+        complete = [name for name, by_arm in times.items() if len(by_arm) == len(self.arms)]
+        worker = min(complete, key=lambda name: name in small, default="")
+        return worker, times.get(worker, {})
+
+    @property
+    def _estimates(self) -> list[ArmEstimate]:
+        """Each once: arms may share one."""
+        unique = {(one.estimate_id, one.kind, one.bf16): one for arm in self.arms for one in arm.estimates}
+        return list(unique.values())
+
+    def refusal(self, *, study: bool) -> Invalid | None:
+        """The error of a run, or of a study with its arms' paths, that fits no live worker; None where every arm fits
+        somewhere, or that is not known yet."""
+        errors = [
+            FieldError(f"arms.{place}.method" if study else "method", _shortage(arm), _remedy(arm))
+            for place, arm in enumerate(self.arms)
+            if arm.fits_nowhere
+        ]
+        return Invalid.of(errors) if errors else None
+
+
+def _shortage(arm: ArmFit) -> Message:
+    capable = [found for found in arm.workers if found.capable]
+    least = min((found.peak for found in capable if found.peak), key=lambda peak: peak.value)
+    workers = (
+        _(
+            "%(worker)s has %(memory)s, of which a run may use %(usable)s",
+            worker=found.device.name,
+            memory=size(found.device.memory_bytes or 0),
+            usable=size(found.device.usable_bytes or 0),
+        )
+        for found in capable
+    )
+    return _(
+        "%(arm)s needs an estimated %(peak)s, more than any live worker has: %(workers)s",
+        arm=arm.name,
+        peak=size(least.value),
+        workers=Message.joined(workers, ", "),
+    )
+
+
+def _remedy(arm: ArmFit) -> Message:
+    savings = [saving for found in arm.workers for saving in found.memory_savings]
+    enough = [saving for saving in savings if saving.fit == "fits"] or savings
+    if not enough:
+        return _("Set insist=true to queue it anyway")
+    best = max(enough, key=lambda saving: saving.saved_bytes)
+    values = {"saving": best.title, "saved": size(best.saved_bytes)}
+    if best.fit == "fits":
+        return _("Change this: %(saving)s, which saves %(saved)s; or set insist=true to queue it anyway", **values)
+    return _("%(saving)s saves %(saved)s, which is not enough; set insist=true to queue it anyway", **values)
 
 
 class RunFit(_Value):
-    """A run that is submitted: what was predicted for it, beside what was measured."""
+    """A submitted run: its estimate beside its measurement."""
 
-    need: Need | None
-    """None where no worker has been seen yet whose kind of device it could be predicted for."""
-    machine: Machine | None
-    """Its worker's device; before it is claimed, the device that its prediction is for."""
+    arm_estimate: ArmEstimate | None
+    """None until a worker has reported for whose kind of device it can be estimated."""
+    device: Device | None
+    """Its worker's; before it is claimed, the device that its estimate is for."""
     peak: EstimateBand | None
     train_seconds: EstimateBand | None
     fit: Fit
@@ -244,38 +231,19 @@ class RunFit(_Value):
     """(estimated − measured) / measured."""
     seconds_error: float | None
     oom_ledger: Ledger | None
-    """Who held what when memory ran out."""
+    """Bytes by owner when memory ran out."""
     memory_savings: tuple[MemorySaving, ...] = ()
     """Where memory ran out, or it does not fit."""
     savings_pending: int = 0
     unrequested: int = Field(default=0, exclude=True)
-    """As of a `DeviceFit`."""
+    """As in a `DeviceFit`."""
+
+    @property
+    def estimate(self) -> ResourceEstimate | None:
+        """None until it is ready."""
+        return self.arm_estimate.estimate if self.arm_estimate else None
 
     @property
     def settled(self) -> bool:
         """Nothing more will come."""
-        return not self.savings_pending and (self.need is None or self.need.state != "working")
-
-
-class Error(_Value):
-    """How far estimates were from what was measured, as shares of the measured."""
-
-    runs: int
-    mean: float
-    """Of the errors without their sign."""
-    worst: float
-    """The largest, with its sign: above 0, too much was estimated."""
-
-
-class Accuracy(_Value):
-    """Estimates against measurements of one method and task on one device. Each run is held against an estimate that
-    rests on the other runs only."""
-
-    device_name: str
-    precision: Literal["fp32", "bf16"]
-    task: Task
-    method: str
-    """Kind."""
-    peak: Error
-    train: Error | None
-    """None where fewer than two runs have told a rate."""
+        return not self.savings_pending and (self.arm_estimate is None or self.arm_estimate.state != "working")

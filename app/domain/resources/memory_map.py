@@ -1,4 +1,4 @@
-"""Method × length × batch for one model on one device: the question, and the answer of
+"""Method × length × batch size for one model on one device: what a person asks for, and the answer of
 `app.services.resources.memory_maps`.
 
 Everything is frozen, for pages and for the API alike. Bytes throughout.
@@ -11,22 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.methods import MethodSpec
 from app.domain.names import Name
 from app.domain.resources.calibration import EstimateBand, Fit
-from app.domain.resources.ledger import Ledger
-from app.domain.resources.memory_fit import Machine, State
+from app.domain.resources.devices import Device
+from app.domain.resources.estimate import EstimateState, MapCell
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
 
 Length = Annotated[int, Field(ge=2, le=131072)]
 Rows = Annotated[int, Field(ge=1, le=4096)]
 
 
 class MapSpec(BaseModel):
-    """Ask for a map."""
+    """What to map."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,50 +29,49 @@ class MapSpec(BaseModel):
     """Name of a registered base model."""
     task: Task = "sequence-classification"
     labels: int = Field(default=2, ge=1, le=100_000)
-    machine: str = ""
-    """A live worker's name, or a card's; empty takes the first worker, else the first card."""
+    device: str = ""
+    """A live worker's name, or a GPU's; empty takes the first worker, else the first GPU."""
     methods: tuple[str, ...] = Field(default=("full", "lora"), min_length=1, max_length=8)
-    """Kinds, each with its usual settings."""
+    """Kinds, each with its default settings."""
     training: TrainingArguments = TrainingArguments()
     lengths: tuple[Length, ...] = Field(default=(64, 128, 256, 512), min_length=1, max_length=10)
     batch_sizes: tuple[Rows, ...] = Field(default=(1, 2, 4, 8, 16, 32, 64), min_length=1, max_length=12)
 
 
-class MapCellFit(_Value):
-    """One method at one length and batch size."""
+class MapCellFit(MapCell):
+    """One method at one length and batch size, on the device."""
 
-    method: int
-    """Place in the report's methods."""
-    length: int
-    rows: int
-    ledger: Ledger
     peak: EstimateBand
     fit: Fit
 
 
-class Boundary(_Value):
-    """The largest batch that fits a method at a length."""
+class MaxBatch(BaseModel):
+    """The largest batch size that fits a method at a length."""
+
+    model_config = ConfigDict(frozen=True)
 
     method: int
     length: int
     rows: int | None
-    """None: not even the smallest that was asked for."""
+    """None: not even the smallest one."""
 
 
-class MapReport(_Value):
-    """Method × length × batch for one model on one device."""
+class MapReport(BaseModel):
+    """Method × length × batch size for one model on one device."""
+
+    model_config = ConfigDict(frozen=True)
 
     estimate_id: int | None
-    state: State
+    state: EstimateState
     message: str
-    machine: Machine
+    device: Device
     bf16: bool
-    """Computed in bfloat16, with frozen weights held in it; else in float32 throughout."""
+    """Computed in bfloat16, frozen weights included; else in float32 throughout."""
     methods: tuple[MethodSpec, ...]
     lengths: tuple[int, ...]
     batch_sizes: tuple[int, ...]
     cells: tuple[MapCellFit, ...] = ()
-    boundaries: tuple[Boundary, ...] = ()
+    boundaries: tuple[MaxBatch, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -86,5 +80,5 @@ class MapReport(_Value):
 
     @property
     def unrequested(self) -> int:
-        """1 while nobody has asked for it."""
+        """1 until it is requested."""
         return int(self.state == "working" and self.estimate_id is None)

@@ -1,7 +1,6 @@
-"""Ways out where a run does not fit: other settings that need less, each to be predicted like any run.
+"""Memory savings where a run does not fit: other settings, each estimated like any run.
 
-A way out changes one thing. Which of them help, and how much, is not assumed: each is worked out, and ranked by what it
-saves.
+Each option changes one thing. How much it saves is not assumed but estimated, and the options are ranked by it.
 """
 
 from collections.abc import Iterator
@@ -14,14 +13,12 @@ from app.domain.resources.estimate import EstimateRequest
 SavingName = Literal["lora", "bf16", "checkpointing", "accumulation", "shorter", "qlora"]
 SAVINGS: dict[SavingName, str] = {
     "lora": _("LoRA instead of full fine-tuning"),
-    "bf16": _("compute in bfloat16, with the frozen base held in it"),
+    "bf16": _("bfloat16 precision, frozen weights included"),
     "checkpointing": _("gradient checkpointing: about a third more time"),
-    "accumulation": _("a smaller batch with accumulation: the same steps, each in parts"),
-    "shorter": _("half the max_length: longer rows lose their end"),
-    "qlora": _("QLoRA: the base held in four bits"),
+    "accumulation": _("a smaller batch size with gradient accumulation: the same steps"),
+    "shorter": _("half the max length: longer rows are truncated"),
+    "qlora": _("QLoRA: the frozen weights in 4 bits"),
 }
-"""What each does, in words."""
-
 
 LORA = LoraSpec(r=8, lora_alpha=16)
 
@@ -36,42 +33,32 @@ class SavingOption(NamedTuple):
 
 
 def saving_options(request: EstimateRequest, lora: LoraSpec = LORA) -> Iterator[SavingOption]:
-    """Every way out that changes something, in no order. `lora`: of some models it must be told which layers."""
+    """Every option that changes something, unordered. `lora`: for some models it must name its target modules."""
     method, training = request.method, request.training
     if isinstance(method, FullSpec):
-        yield SavingOption("lora", {"method": _shown(lora)}, _with(request, method=lora))
+        yield _method("lora", request, lora)
     if not request.bf16:
-        yield SavingOption("bf16", {"training.bf16": True}, _with(request, bf16=True))
+        yield SavingOption("bf16", {"training.bf16": True}, request.model_copy(update={"bf16": True}))
     if not training.gradient_checkpointing and "gradient_checkpointing" not in method.without:
-        fields: dict[str, object] = {"gradient_checkpointing": True}
-        yield SavingOption("checkpointing", _paths(fields), _training(request, fields))
+        yield _training("checkpointing", request, {"gradient_checkpointing": True})
     size = training.per_device_train_batch_size
     if size > 1:
         parts = next(n for n in (4, 2, size) if size % n == 0)
-        fields = {
-            "per_device_train_batch_size": size // parts,
-            "gradient_accumulation_steps": training.gradient_accumulation_steps * parts,
-        }
-        yield SavingOption("accumulation", _paths(fields), _training(request, fields))
+        steps = training.gradient_accumulation_steps * parts
+        fields = {"per_device_train_batch_size": size // parts, "gradient_accumulation_steps": steps}
+        yield _training("accumulation", request, fields)
     if training.max_length >= 64:
-        fields = {"max_length": training.max_length // 2}
-        yield SavingOption("shorter", _paths(fields), _training(request, fields))
+        yield _training("shorter", request, {"max_length": training.max_length // 2})
     if isinstance(method, LoraSpec | FullSpec) and request.device == "cuda":
-        qlora = QloraSpec()
-        yield SavingOption("qlora", {"method": _shown(qlora)}, _with(request, method=qlora))
+        yield _method("qlora", request, QloraSpec())
 
 
-def _shown(method: AnyMethod) -> dict[str, object]:
-    return {"kind": method.kind, **method.model_dump(mode="json", exclude_defaults=True)}
+def _method(name: SavingName, request: EstimateRequest, method: AnyMethod) -> SavingOption:
+    fields = {"kind": method.kind, **method.model_dump(mode="json", exclude_defaults=True)}
+    return SavingOption(name, {"method": fields}, request.model_copy(update={"method": method}))
 
 
-def _paths(fields: dict[str, object]) -> dict[str, object]:
-    return {f"training.{name}": value for name, value in fields.items()}
-
-
-def _training(request: EstimateRequest, fields: dict[str, object]) -> EstimateRequest:
-    return _with(request, training=request.training.model_copy(update=fields))
-
-
-def _with(request: EstimateRequest, **update: object) -> EstimateRequest:
-    return request.model_copy(update=update)
+def _training(name: SavingName, request: EstimateRequest, fields: dict[str, int]) -> SavingOption:
+    training = request.training.model_copy(update=fields)
+    paths: dict[str, object] = {f"training.{field}": value for field, value in fields.items()}
+    return SavingOption(name, paths, request.model_copy(update={"training": training}))

@@ -1,8 +1,7 @@
-"""What it would take to decide: seeds or items for a study that is undecided, and what a study can show beforehand.
+"""Power analysis: the seeds or test items that an undecided study requires, and what a planned study can detect.
 
-Both put variances into the interval of `app.domain.comparison.intervals`: the ones seen, or before anything is seen the
-assumed ones below. How the parts shrink: the seeds' own part with S, the items' own part with N, the residual with
-both.
+Both put variance components into the interval of `app.domain.comparison.intervals`: the observed ones, or before any
+run the assumed ones below. The seeds' component shrinks with S, the items' with N, the residual with both.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from math import sqrt
 import numpy as np
 
 from app.domain.comparison.intervals import CONFIDENCE, INTERIM_LOOK_FACTOR, Difference, Scores, spread, student
+from app.domain.tasks import MetricName
 
 MOST_SEEDS = 100
 MOST_ITEMS = 1_000_000
@@ -35,10 +35,9 @@ LASTING = 0.35
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What would decide, were the difference and the variances to stay as seen. None: no reasonable number would.
-
-    As the difference will not stay as seen, each number brings a decision in about half of the cases: take more.
+class RequiredSample:
+    """The sample that would decide if the difference and the variances stayed as observed. That is about 50 % power, so
+    take more. None: no reasonable number would.
     """
 
     seeds: int | None
@@ -53,6 +52,20 @@ class Needs:
 
 
 @dataclass(frozen=True)
+class MetricPrior:
+    """What is known of a metric before a study: observed in past runs, else assumed."""
+
+    metric: MetricName
+    graded: bool
+    """Its items have values from 0 to 1, not just right and wrong."""
+    score: float
+    disagreement: float | None = None
+    """As `detectable_difference` takes it; None where it is assumed."""
+    runs: int = 0
+    """Past runs that the disagreement is from."""
+
+
+@dataclass(frozen=True)
 class _Parts:
     """A difference's variances by source, free of S and N."""
 
@@ -63,7 +76,7 @@ class _Parts:
     reference_residual: float
 
 
-def needs(seen: Difference, margin: float) -> Needs:
+def required_sample(seen: Difference, margin: float) -> RequiredSample:
     """The fewest seeds, and the fewest items, at which the interval around the seen difference would decide; both,
     where neither would alone."""
     parts, assumed = _parts(seen)
@@ -79,13 +92,13 @@ def needs(seen: Difference, margin: float) -> Needs:
         (s for s in more_seeds if decides(max(s, seeds), max(s, reference_seeds), items, looked_again)), None
     )
     if seen.one_seed:
-        return Needs(seeds=enough_seeds, items=None, assumed=assumed)
+        return RequiredSample(seeds=enough_seeds, items=None, assumed=assumed)
     more_items = np.unique(np.geomspace(items + 1, max(MOST_ITEMS, items + 1), 500).astype(int)).tolist()
     items_alone = next((n for n in more_items if n <= MOST_ITEMS and decides(seeds, reference_seeds, n)), None)
     both = None
     if enough_seeds is None and items_alone is None:
         both = _enough_of_both(items, lambda s, n: decides(s, s, n))
-    return Needs(seeds=enough_seeds, items=items_alone, both=both, assumed=assumed)
+    return RequiredSample(seeds=enough_seeds, items=items_alone, both=both, assumed=assumed)
 
 
 def _enough_of_both(items: int, decides: Callable[[int, int], bool]) -> tuple[int, int] | None:

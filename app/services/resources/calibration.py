@@ -1,57 +1,73 @@
-"""What past runs have taught of each device, task and method, and what is assumed of devices without: for a page."""
+"""Calibrations of devices from their past runs, and how accurate estimates were."""
 
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from app.domain.resources.calibration import ASSUMED, Calibration, calibrate
-from app.domain.resources.memory_fit import Machine
+from app.domain.resources import calibration
+from app.domain.resources.calibration import ASSUMED, Accuracy, Calibration, CalibrationRun, calibrate
+from app.domain.resources.devices import Device
 from app.domain.tasks import Task
-from app.services.resources.devices import present
-from app.services.resources.estimates import kind_of
+from app.services.resources.devices import available, kind_of
 from app.settings import Settings
 from app.store.queries import past_estimates
-from app.store.queries.past_estimates import Precision
 
 
-class Known(NamedTuple):
-    """Of one device in one precision."""
+class Calibrations:
+    """Calibrations by device, whose past runs are read once. `without`: a run to leave out, since its estimate is
+    compared with its measurement."""
 
-    device_name: str
-    precision: Precision
-    task: Task
-    method: str
-    """Kind."""
-    calibration: Calibration
+    def __init__(self, session: Session, without: int | None = None) -> None:
+        self._session, self._without = session, without
+        self._past: dict[tuple[str, bool], list[CalibrationRun]] = {}
+
+    def of(self, device: Device, bf16: bool, task: Task, method: str) -> Calibration:
+        """A device's constants when it computes in bfloat16, or in float32; `method` is a kind."""
+        rate = device.matmul_flops if bf16 is device.bf16 else None
+        return calibrate(device.kind, bf16, self._runs(device, bf16), task, method, rate)
+
+    def _runs(self, device: Device, bf16: bool) -> list[CalibrationRun]:
+        if not device.worker:
+            return []
+        key = (device.device_name, bf16)
+        if key not in self._past:
+            precision: calibration.Precision = "bf16" if bf16 else "fp32"
+            self._past[key] = past_estimates.on_device(
+                self._session, device.device_name, precision, without=self._without
+            )
+        return self._past[key]
 
 
-def known(session: Session) -> list[Known]:
-    """Of every device, task and method that has a run with a prediction and a measurement."""
-    found = []
-    for device in past_estimates.devices(session):
-        past = past_estimates.on_device(session, device.name, device.precision)
-        for task, method in dict.fromkeys((run.task, run.method) for run in past):
-            its = calibrate(kind_of(device.kind), device.precision == "bf16", past, task, method)
-            found.append(Known(device.name, device.precision, task, method, its))
-    return found
+def accuracy(session: Session) -> list[Accuracy]:
+    """How accurate estimates were, by device, precision, task and method."""
+    return [
+        row
+        for device in past_estimates.devices(session)
+        for row in calibration.accuracy(
+            kind_of(device.kind),
+            device.name,
+            device.precision,
+            past_estimates.on_device(session, device.name, device.precision),
+        )
+    ]
 
 
 class Assumption(NamedTuple):
-    """What is added to every prediction for a device that has made no run yet."""
+    """What is added to every estimate for a device without past runs."""
 
-    machine: Machine
-    """The first live worker with that device."""
+    device: Device
+    """The first live worker with such a device."""
     constant_bytes: int
     band_bytes: int
     """Half the width of the band around it."""
 
 
 def assumed(session: Session, settings: Settings) -> list[Assumption]:
-    """Of each live worker's device that has made no run in the precision that it computes in unless told otherwise."""
-    known = {(device.name, device.precision == "bf16") for device in past_estimates.devices(session)}
-    found: dict[tuple[str, bool], Assumption] = {}
-    for machine in present(session, settings):
-        key = (machine.device_name, machine.bf16)
-        if machine.worker and key not in known:
-            found.setdefault(key, Assumption(machine, *ASSUMED[machine.kind, machine.bf16]))
-    return list(found.values())
+    """Of each live worker's device without past runs in the precision that is its default."""
+    measured = {(device.name, device.precision == "bf16") for device in past_estimates.devices(session)}
+    assumptions: dict[tuple[str, bool], Assumption] = {}
+    for device in available(session, settings):
+        key = (device.device_name, device.bf16)
+        if device.worker and key not in measured:
+            assumptions.setdefault(key, Assumption(device, *ASSUMED[device.kind, device.bf16]))
+    return list(assumptions.values())

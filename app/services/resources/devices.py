@@ -1,48 +1,27 @@
-"""The devices that a run could be made on, and what past runs have taught of each."""
+"""The devices that a run could use: live workers' and well-known GPUs."""
 
 from sqlalchemy.orm import Session
 
-from app.domain.resources.calibration import CARDS, Calibration, CalibrationRun, calibrate
-from app.domain.resources.memory_fit import Machine
+from app.domain.resources.devices import GPU_MODELS, Device, DeviceKind, WorkerDevice
 from app.domain.runs.capabilities import CAPABILITIES, Capability
-from app.domain.tasks import Task
-from app.services.resources.estimates import kind_of
 from app.services.workers import WorkerView, live
 from app.settings import Settings
-from app.store.queries import past_estimates
-from app.store.queries.past_estimates import Precision
 from app.store.tables import WorkerRow
 
 PRESENT = ("idle", "running")
-"""States of a worker that takes runs: not one that is lost or about to stop."""
+"""States of a worker that takes runs: neither lost nor about to stop."""
 
 
-def present(session: Session, settings: Settings) -> tuple[Machine, ...]:
-    """Live workers by name, then the well-known cards by memory."""
+def available(session: Session, settings: Settings) -> tuple[Device, ...]:
+    """Live workers by name, then the well-known GPUs by memory."""
     workers = [of_worker(worker) for worker in live(session, settings) if worker.state in PRESENT]
-    return (*workers, *cards())
+    return (*workers, *GPU_MODELS)
 
 
-def cards() -> tuple[Machine, ...]:
-    """The well-known cards."""
-    return tuple(
-        Machine(
-            name=card.name,
-            worker=False,
-            kind="cuda",
-            device_name=card.name,
-            memory_bytes=card.memory_bytes,
-            bf16=card.bf16,
-        )
-        for card in CARDS
-    )
-
-
-def of_worker(worker: WorkerView | WorkerRow) -> Machine:
+def of_worker(worker: WorkerView | WorkerRow) -> WorkerDevice:
     """A worker's device."""
-    return Machine(
+    return WorkerDevice(
         name=worker.name,
-        worker=True,
         kind=kind_of(worker.device),
         device_name=worker.device_name,
         memory_bytes=worker.memory_bytes,
@@ -52,26 +31,13 @@ def of_worker(worker: WorkerView | WorkerRow) -> Machine:
     )
 
 
-def lacks(machine: Machine, needs: frozenset[Capability]) -> str:
-    """What a worker lacks for a method, as a sentence; empty for a card, which has whatever its worker has."""
-    missing = sorted(needs - set(machine.capabilities)) if machine.worker else []
+def kind_of(device: str) -> DeviceKind:
+    """Of a worker's device: `cuda` for `cuda:0`."""
+    return "cuda" if device.startswith("cuda") else "cpu"
+
+
+def missing_capabilities(device: Device, required: frozenset[Capability]) -> str:
+    """What a worker lacks for a method, as a sentence; empty for a GPU model, whose worker may have anything."""
+    missing = sorted(required - set(device.capabilities)) if device.worker else []
     facts = [CAPABILITIES[name] for name in missing]
-    return "; ".join(f"it takes a worker that {found.lacking}: {found.remedy}" for found in facts)
-
-
-class Calibrations:
-    """Of devices, whose past is looked up once. `without`: a run that is to be held against the others."""
-
-    def __init__(self, session: Session, without: int | None = None) -> None:
-        self._session, self._without = session, without
-        self._past: dict[tuple[str, bool], list[CalibrationRun]] = {}
-
-    def of(self, machine: Machine, bf16: bool, task: Task, method: str) -> Calibration:
-        """A device's constants when it computes in bfloat16, or in float32; `method` is a kind."""
-        key = (machine.device_name, bf16)
-        if key not in self._past:
-            precision: Precision = "bf16" if bf16 else "fp32"
-            found = past_estimates.on_device(self._session, machine.device_name, precision, without=self._without)
-            self._past[key] = found
-        rate = machine.matmul_flops if bf16 is machine.bf16 else None
-        return calibrate(machine.kind, bf16, self._past[key], task, method, rate)
+    return "; ".join(f"it takes a worker that {capability.lacking}: {capability.remedy}" for capability in facts)

@@ -1,201 +1,214 @@
-"""Will it fit? Each arm's predicted need against each live worker and the well-known cards.
+"""Which devices have memory for which arms: estimates compared with live workers and well-known GPUs.
 
-A page or a route asks with one of
+    fit_report(session, bell, settings, spec, model, dataset)  -> FitReport   of a study, a run, or methods on a model
+    run_fit(session, bell, settings, run)                      -> RunFit      of a submitted run
 
-    of_study(session, bell, settings, spec)       -> FitReport   arms of a study
-    of_run(session, bell, settings, spec)         -> FitReport   one arm
-    of_request(session, bell, settings, request)  -> FitReport   methods on a registered model or a pasted config
-    of_submitted(session, bell, settings, run)    -> RunFit      a run's prediction beside its measurement, ways out
-    accuracy(session)                             -> list[Accuracy]
-    require_memory_fit(db, bell, settings, spec)       raises Invalid where no live worker has room; before a submit
-
-and for a map with `app.services.resources.memory_maps.map_of(session, bell, settings, question) -> MapReport`.
-
-`bell` given: what is missing is asked for, so the session must be a transaction. `bell` None: a look, which writes
-nothing; what nobody has asked for is `working` without an `estimate_id`. Ask once, then look until `settled`; ways out
-are asked for once it is known that something does not fit, so ask again when a look finds `unrequested`.
-
-The answers are in `app.domain.resources.memory_fit`. Each raises Invalid as a submit would, for what does not fit what
-is registered; not for what a worker lacks, which a card's worker may have.
+With `bell`, missing estimates are requested, so the session must be a transaction. Without, nothing is written, and
+what is missing is `working` without an `estimate_id`. Request once, then poll until `settled`. Memory savings are
+requested once something is known not to fit: request again when a poll finds something `unrequested`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
-from app.domain.failures import Failure, FailureCode
-from app.domain.resources.calibration import missed, relative_error
-from app.domain.resources.estimate import EstimateRequest
-from app.domain.resources.memory_fit import (
-    Accuracy,
-    ArmFit,
-    DeviceFit,
-    Error,
-    EstimateSpec,
-    FitReport,
-    Machine,
-    Need,
-    RunFit,
-)
-from app.domain.resources.no_device_fits import refusal
+from app.domain.failures import FailureCode
+from app.domain.resources.calibration import Fit, memory_fit, peak, relative_error, train_seconds
+from app.domain.resources.devices import Device
+from app.domain.resources.estimate import EstimateRequest, EstimateSpec
+from app.domain.resources.memory_fit import ArmEstimate, ArmFit, DeviceFit, FitReport, MemorySaving, RunFit
 from app.domain.resources.savings import SavingOption, saving_options
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.queue import Doorbell
-from app.services.resources import estimates, requests
-from app.services.resources.device_fit import Board, device_fit, wants_ways, with_ways
-from app.services.resources.devices import Calibrations, of_worker, present
-from app.services.resources.requests import AskedArm
+from app.services.compatibility import check, check_estimate
+from app.services.resources import estimates
+from app.services.resources.calibration import Calibrations
+from app.services.resources.devices import available, missing_capabilities, of_worker
+from app.services.resources.requests import ArmRequest, arm_requests, lora_for
 from app.settings import Settings
-from app.store.queries import base_models, past_estimates, workers
-from app.store.queries import estimates as estimate_queries
-from app.store.session import Database
-from app.store.tables import RunRow
+from app.store.queries import base_models, workers
+from app.store.queries import estimates as queries
+from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow
 
-NO_MEMORY = (FailureCode.OUT_OF_MEMORY, FailureCode.HOST_OOM)
-
-
-def of_study(session: Session, bell: Doorbell | None, settings: Settings, spec: StudySpec) -> FitReport:
-    """Every arm of a study. Raises Invalid."""
-    return _report(session, bell, settings, requests.of_study(session, spec))
+OUT_OF_MEMORY = (FailureCode.OUT_OF_MEMORY, FailureCode.HOST_OOM)
+TOO_SMALL: tuple[Fit, ...] = ("tight", "does_not_fit")
+"""Where memory savings are estimated."""
 
 
-def of_run(session: Session, bell: Doorbell | None, settings: Settings, spec: RunSpec) -> FitReport:
-    """One arm. Raises Invalid."""
-    return _report(session, bell, settings, requests.of_run(session, spec))
-
-
-def of_request(session: Session, bell: Doorbell | None, settings: Settings, request: EstimateSpec) -> FitReport:
-    """An arm a method. Raises Invalid."""
-    return _report(session, bell, settings, requests.of_request(session, request))
-
-
-def of_any(
-    session: Session, bell: Doorbell | None, settings: Settings, wanted: StudySpec | RunSpec | EstimateSpec
+def fit_report(
+    session: Session,
+    bell: Doorbell | None,
+    settings: Settings,
+    spec: StudySpec | RunSpec | EstimateSpec,
+    model: BaseModelRow | None,
+    dataset: DatasetRow | None,
 ) -> FitReport:
-    """Whichever it is. Raises Invalid."""
-    match wanted:
-        case StudySpec():
-            return of_study(session, bell, settings, wanted)
-        case RunSpec():
-            return of_run(session, bell, settings, wanted)
-        case _:
-            return of_request(session, bell, settings, wanted)
+    """Every arm on every device. The spec has been checked against the model and the dataset."""
+    arms, devices = arm_requests(spec, model, dataset), available(session, settings)
+    lookup = _Lookup(session, bell)
+    lookup.add(arm.on(device) for arm in arms for device in devices)
+    fits = [[lookup.device_fit(device, arm.on(device)) for device in devices] for arm in arms]
+    options: dict[tuple[int, int], list[SavingOption]] = {
+        (row, column): list(saving_options(arms[row].on(one.device), arms[row].lora))
+        for row, of_arm in enumerate(fits)
+        for column, one in enumerate(of_arm)
+        if _too_small(one)
+    }
+    lookup.add(option.request for of_device in options.values() for option in of_device)
+    for (row, column), of_device in options.items():
+        fits[row][column] = lookup.with_savings(fits[row][column], of_device)
+    return FitReport(arms=tuple(_arm_fit(arm, of_arm) for arm, of_arm in zip(arms, fits, strict=True)))
 
 
-def require_memory_fit(db: Database, bell: Doorbell, settings: Settings, spec: RunSpec | StudySpec) -> None:
-    """Raise Invalid where an arm is known not to fit any live worker; what is not known yet passes.
-
-    It has transactions of its own: what it asks for stays asked for when the submit is refused.
-    """
-    study = isinstance(spec, StudySpec)
-    with db.reading() as session:
-        found = refusal(of_any(session, None, settings, spec), study=study)
-    if found is not None:  # again, and have ways out worked out
-        with db.transaction() as session:
-            found = refusal(of_any(session, bell, settings, spec), study=study)
-    if found is not None:
-        raise found
+def checked_report(
+    session: Session, bell: Doorbell | None, settings: Settings, spec: StudySpec | RunSpec | EstimateSpec
+) -> FitReport:
+    """The same for a spec that has not been checked yet; a GPU's worker may have any capability. Raises Invalid."""
+    if isinstance(spec, EstimateSpec):
+        return fit_report(session, bell, settings, spec, *check_estimate(session, spec))
+    return fit_report(session, bell, settings, spec, *check(session, spec, queueing=False))
 
 
-def of_submitted(session: Session, bell: Doorbell | None, settings: Settings, run: RunRow) -> RunFit:
-    """A run's prediction beside its measurement; with ways out where memory ran out or it does not fit."""
-    row = estimate_queries.find(session, run.estimate_id) if run.estimate_id else None
+def run_fit(session: Session, bell: Doorbell | None, settings: Settings, run: RunRow) -> RunFit:
+    """A run's estimate beside its measurement; with memory savings where memory ran out or it does not fit."""
+    row = queries.find(session, run.estimate_id) if run.estimate_id else None
     request = row.request if row else None
     if row is None or not isinstance(request, EstimateRequest):
         return _run_fit(run, None)
-    board, calibrations = Board(session, bell, [row]), Calibrations(session, without=run.id)
-    machine = _machine_of(session, settings, run, request)
-    if machine is None:
-        return _run_fit(run, None, board.need(request))
-    found = device_fit(machine, request, board, calibrations)
-    if wants_ways(found) or _ran_out(run.failure):
+    lookup = _Lookup(session, bell, [row], without=run.id)
+    device = _device_of(session, settings, run, request)
+    if device is None:
+        return _run_fit(run, None, lookup.arm_estimate(request))
+    fit = lookup.device_fit(device, request)
+    if _too_small(fit) or _ran_out_of_memory(run):
         model = base_models.by_id(session, run.base_model_id)
-        ways = list(saving_options(request, requests.lora_for(model.facts if model else None, run.spec.task)))
-        board.ask(way.request for way in ways)
-        found = with_ways(found, ways, board, calibrations)
-    return _run_fit(run, found)
+        options = list(saving_options(request, lora_for(model.facts if model else None, run.spec.task)))
+        lookup.add(option.request for option in options)
+        fit = lookup.with_savings(fit, options)
+    return _run_fit(run, fit)
 
 
-def accuracy(session: Session) -> list[Accuracy]:
-    """How well estimates have matched measurements, by device, precision, task and method."""
-    found = []
-    for device in past_estimates.devices(session):
-        past = past_estimates.on_device(session, device.name, device.precision)
-        misses = missed(estimates.kind_of(device.kind), device.precision == "bf16", past)
-        for task, method in dict.fromkeys((miss.task, miss.method) for miss in misses):
-            own = [miss for miss in misses if (miss.task, miss.method) == (task, method)]
-            train = [miss.seconds for miss in own if miss.seconds is not None]
-            found.append(
-                Accuracy(
-                    device_name=device.name,
-                    precision=device.precision,
-                    task=task,
-                    method=method,
-                    peak=_error([miss.bytes for miss in own]),
-                    train=_error(train) if train else None,
+class _Lookup:
+    """Estimates by request, and what they mean on a device. With a doorbell, missing ones are requested."""
+
+    def __init__(
+        self, session: Session, bell: Doorbell | None, rows: Iterable[EstimateRow] = (), without: int | None = None
+    ) -> None:
+        self._session, self._bell = session, bell
+        self._rows = {row.key: row for row in rows}
+        self._calibrations = Calibrations(session, without)
+
+    def add(self, requests: Iterable[EstimateRequest]) -> None:
+        """Look estimates up, or request them."""
+        missing = {key: request for request in requests if (key := request.key) not in self._rows}
+        if self._bell is None:
+            self._rows |= queries.by_keys(self._session, missing)
+        else:
+            self._rows |= estimates.all_wanted(self._session, self._bell, missing.values())
+
+    def arm_estimate(self, request: EstimateRequest) -> ArmEstimate:
+        """What is there of an estimate."""
+        row = self._rows.get(request.key)
+        return ArmEstimate(
+            kind=request.device,
+            bf16=request.bf16,
+            estimate_id=row.id if row else None,
+            state=row.state if row else "working",
+            message=row.message if row else "",
+            estimate=row.estimate if row else None,
+        )
+
+    def device_fit(self, device: Device, request: EstimateRequest) -> DeviceFit:
+        """An arm on a device, without memory savings."""
+        arm_estimate, missing = self.arm_estimate(request), missing_capabilities(device, request.method.needs)
+        estimate = arm_estimate.estimate
+        calibration = self._calibrations.of(device, request.bf16, request.task, request.method.kind)
+        band = peak(estimate.peak_bytes, calibration) if estimate else None
+        return DeviceFit(
+            device=device,
+            arm_estimate=arm_estimate,
+            estimate_id=arm_estimate.estimate_id,
+            state="failed" if missing else arm_estimate.state,
+            message=missing or arm_estimate.message,
+            capable=not missing,
+            peak=band,
+            train_seconds=train_seconds(estimate.train_flops, calibration) if estimate else None,
+            fit=memory_fit(band, device) if band and not missing else "unknown",
+        )
+
+    def with_savings(self, fit: DeviceFit, options: Sequence[SavingOption]) -> DeviceFit:
+        """The same with the options that save memory, the largest saving first; they have been added."""
+        savings, pending = [], []
+        for option in options:
+            changed = self.device_fit(fit.device, option.request)
+            if not changed.capable:
+                continue
+            if changed.state == "working":
+                pending.append(changed)
+            saved = fit.peak.value - changed.peak.value if fit.peak and changed.peak else 0.0
+            if changed.peak and changed.arm_estimate.estimate and saved >= 1:
+                savings.append(
+                    MemorySaving(
+                        name=option.name,
+                        fields=option.fields,
+                        peak=changed.peak,
+                        saved_bytes=int(saved),
+                        fit=changed.fit,
+                        ledger=changed.arm_estimate.estimate.ledger,
+                    )
                 )
-            )
-    return found
+        return fit.model_copy(
+            update={
+                "memory_savings": tuple(sorted(savings, key=lambda saving: -saving.saved_bytes)),
+                "savings_pending": len(pending),
+                "unrequested": sum(one.estimate_id is None for one in pending),
+            }
+        )
 
 
-def _report(session: Session, bell: Doorbell | None, settings: Settings, arms: Sequence[AskedArm]) -> FitReport:
-    machines, board, calibrations = present(session, settings), Board(session, bell), Calibrations(session)
-    board.ask(arm.on(machine) for arm in arms for machine in machines)
-    found = [[device_fit(machine, arm.on(machine), board, calibrations) for machine in machines] for arm in arms]
-    ways: dict[tuple[int, int], list[SavingOption]] = {
-        (row, column): list(saving_options(arms[row].on(one.machine), arms[row].lora))
-        for row, fits in enumerate(found)
-        for column, one in enumerate(fits)
-        if wants_ways(one)
-    }
-    board.ask(way.request for several in ways.values() for way in several)
-    for (row, column), several in ways.items():
-        found[row][column] = with_ways(found[row][column], several, board, calibrations)
-    return FitReport(arms=tuple(_arm_fit(arm, fits) for arm, fits in zip(arms, found, strict=True)))
+def _too_small(fit: DeviceFit) -> bool:
+    return fit.device.worker and fit.fit in TOO_SMALL
 
 
-def _arm_fit(arm: AskedArm, fits: Sequence[DeviceFit]) -> ArmFit:
-    needs = {(one.need.kind, one.need.bf16): one.need for one in fits}
-    return ArmFit(name=arm.name, method=arm.method, needs=tuple(needs.values()), machines=tuple(fits))
+def _ran_out_of_memory(run: RunRow) -> bool:
+    return run.failure is not None and run.failure.code in OUT_OF_MEMORY
 
 
-def _machine_of(session: Session, settings: Settings, run: RunRow, request: EstimateRequest) -> Machine | None:
-    """The device that a run was made on, else the first that its prediction is for."""
-    own = workers.get(session, run.worker) if run.worker else None
-    if own is not None:
-        machine = of_worker(own)
-        return machine.model_copy(update={"device_name": run.device_name}) if run.device_name else machine
-    said = request.training.bf16
-    alike = [m for m in present(session, settings) if m.kind == request.device]
-    return next((m for m in alike if (m.bf16 if said is None else said) == request.bf16), None)
+def _arm_fit(arm: ArmRequest, fits: Sequence[DeviceFit]) -> ArmFit:
+    by_kind = {(one.arm_estimate.kind, one.arm_estimate.bf16): one.arm_estimate for one in fits}
+    return ArmFit(name=arm.name, method=arm.template.method, estimates=tuple(by_kind.values()), devices=tuple(fits))
 
 
-def _ran_out(failure: Failure | None) -> bool:
-    return failure is not None and failure.code in NO_MEMORY
-
-
-def _run_fit(run: RunRow, found: DeviceFit | None, need: Need | None = None) -> RunFit:
-    succeeded = run.status == RunStatus.SUCCEEDED
-    measured, seconds = (run.peak_bytes, run.train_seconds) if succeeded else (None, None)
-    peak, train = (found.peak, found.train_seconds) if found else (None, None)
-    return RunFit(
-        need=found.need if found else need,
-        machine=found.machine if found else None,
-        peak=peak,
-        train_seconds=train,
-        fit=found.fit if found else "unknown",
-        measured_bytes=measured,
-        measured_seconds=seconds,
-        bytes_error=relative_error(peak.value, measured) if peak and measured else None,
-        seconds_error=relative_error(train.value, seconds) if train and seconds else None,
-        oom_ledger=run.failure.ledger if run.failure else None,
-        memory_savings=found.memory_savings if found else (),
-        savings_pending=found.savings_pending if found else 0,
-        unrequested=found.unrequested if found else 0,
+def _device_of(session: Session, settings: Settings, run: RunRow, request: EstimateRequest) -> Device | None:
+    """The device that a run was made on, else the first one that its estimate is for."""
+    worker = workers.get(session, run.worker) if run.worker else None
+    if worker is not None:
+        device = of_worker(worker)
+        return device.model_copy(update={"device_name": run.device_name}) if run.device_name else device
+    return next(
+        (d for d in available(session, settings) if request.on_device(d.kind, d.bf16) == request),
+        None,
     )
 
 
-def _error(errors: Sequence[float]) -> Error:
-    return Error(runs=len(errors), mean=sum(map(abs, errors)) / len(errors), worst=max(errors, key=abs))
+def _run_fit(run: RunRow, fit: DeviceFit | None, arm_estimate: ArmEstimate | None = None) -> RunFit:
+    succeeded = run.status == RunStatus.SUCCEEDED
+    measured, seconds = (run.peak_bytes, run.train_seconds) if succeeded else (None, None)
+    band, train = (fit.peak, fit.train_seconds) if fit else (None, None)
+    return RunFit(
+        arm_estimate=fit.arm_estimate if fit else arm_estimate,
+        device=fit.device if fit else None,
+        peak=band,
+        train_seconds=train,
+        fit=fit.fit if fit else "unknown",
+        measured_bytes=measured,
+        measured_seconds=seconds,
+        bytes_error=relative_error(band.value, measured) if band and measured else None,
+        seconds_error=relative_error(train.value, seconds) if train and seconds else None,
+        oom_ledger=run.failure.ledger if run.failure else None,
+        memory_savings=fit.memory_savings if fit else (),
+        savings_pending=fit.savings_pending if fit else 0,
+        unrequested=fit.unrequested if fit else 0,
+    )

@@ -1,4 +1,4 @@
-"""Maps: one model on one device, method × sequence length × batch: what fits, and where the boundary runs."""
+"""Memory maps: one model on one device, method × length × batch size: what fits, and the largest batch that does."""
 
 from sqlalchemy.orm import Session
 
@@ -7,38 +7,38 @@ from app.domain.messages import _, at_most, choose_from
 from app.domain.methods import METHODS, AnyMethod
 from app.domain.models.adaptations import usual
 from app.domain.models.base_model import ModelFacts
-from app.domain.resources.calibration import fit, peak
+from app.domain.resources.calibration import memory_fit, peak
+from app.domain.resources.devices import Device
 from app.domain.resources.estimate import MapRequest, MemoryMap
-from app.domain.resources.memory_fit import Machine
-from app.domain.resources.memory_map import Boundary, MapCellFit, MapReport, MapSpec
+from app.domain.resources.memory_map import MapCellFit, MapReport, MapSpec, MaxBatch
 from app.queue import Doorbell
-from app.services.models import reference_of
 from app.services.resources import estimates
-from app.services.resources.device_fit import state_of
-from app.services.resources.devices import Calibrations, present
+from app.services.resources.calibration import Calibrations
+from app.services.resources.devices import available
+from app.services.resources.requests import model_fields
 from app.settings import Settings
 from app.store.queries import base_models
 from app.store.queries import estimates as queries
 
 
-def map_of(session: Session, bell: Doorbell | None, settings: Settings, question: MapSpec) -> MapReport:
-    """What fits. With `bell` it is asked for, in a transaction; without, only looked for.
+def map_report(session: Session, bell: Doorbell | None, settings: Settings, spec: MapSpec) -> MapReport:
+    """What fits. With `bell` the map is requested, in a transaction; without, only looked up.
 
     Raises NotFound for a base model that is not registered, Invalid for what it cannot do.
     """
-    machine = _machine(session, settings, question.machine)
-    request = _request(session, question, machine)
+    device = _device(session, settings, spec.device)
+    request = _request(session, spec, device)
     if bell is None:
         row = queries.by_keys(session, [request.key]).get(request.key)
     else:
         row = estimates.wanted(session, bell, request)
-    found = row.map if row else None
-    cells = _cells(found, machine, Calibrations(session), request) if found else ()
+    memory_map = row.map if row else None
+    cells = _cells(memory_map, device, Calibrations(session), request) if memory_map else ()
     return MapReport(
         estimate_id=row.id if row else None,
-        state=state_of(row),
+        state=row.state if row else "working",
         message=row.message if row else "",
-        machine=machine,
+        device=device,
         bf16=request.bf16,
         methods=request.methods,
         lengths=request.lengths,
@@ -48,66 +48,59 @@ def map_of(session: Session, bell: Doorbell | None, settings: Settings, question
     )
 
 
-def _machine(session: Session, settings: Settings, name: str) -> Machine:
-    machines = present(session, settings)
-    found = next((machine for machine in machines if not name or machine.name == name), None)
-    if found is None:
-        known = ", ".join(machine.name for machine in machines)
+def _device(session: Session, settings: Settings, name: str) -> Device:
+    devices = available(session, settings)
+    device = next((device for device in devices if not name or device.name == name), None)
+    if device is None:
+        names = ", ".join(device.name for device in devices)
         raise Invalid.field(
             "device",
             _("There is no live worker and no known GPU %(name)r", name=name),
-            _("Choose from: %(names)s", names=known),
+            _("Choose from: %(names)s", names=names),
         )
-    return found
+    return device
 
 
-def _request(session: Session, question: MapSpec, machine: Machine) -> MapRequest:
-    model = base_models.by_name(session, question.base_model)
+def _request(session: Session, spec: MapSpec, device: Device) -> MapRequest:
+    model = base_models.by_name(session, spec.base_model)
     if model is None:
-        raise NotFound(_("There is no base model %(name)r.", name=question.base_model))
+        raise NotFound(_("There is no base model %(name)r.", name=spec.base_model))
     if model.facts is None:
         why = model.message or _("it is still being inspected, so try again in a few seconds")
         raise Invalid.field("base_model", _("%(name)s cannot be used: %(why)s", name=model.name, why=why))
-    said = question.training.bf16
+    bf16 = spec.training.bf16
     return MapRequest(
-        location=reference_of(model.source, model.location),
-        revision=model.pinned if model.source == "hub" else "",
-        fingerprint=model.pinned,
-        task=question.task,
-        labels=question.labels,
-        methods=_methods(model.facts, question),
-        training=question.training,
-        lengths=tuple(sorted(set(question.lengths))),
-        batch_sizes=tuple(sorted(set(question.batch_sizes))),
-        device=machine.kind,
-        bf16=machine.bf16 if said is None else said,
+        **model_fields(model),
+        task=spec.task,
+        labels=spec.labels,
+        methods=_methods(model.facts, spec),
+        training=spec.training,
+        lengths=tuple(sorted(set(spec.lengths))),
+        batch_sizes=tuple(sorted(set(spec.batch_sizes))),
+        device=device.kind,
+        bf16=device.bf16 if bf16 is None else bf16,
     )
 
 
-def _methods(facts: ModelFacts, question: MapSpec) -> tuple[AnyMethod, ...]:
-    if question.task not in facts.tasks:
+def _methods(facts: ModelFacts, spec: MapSpec) -> tuple[AnyMethod, ...]:
+    if spec.task not in facts.tasks:
         raise Invalid.field(
             "task",
-            _("The model does not support %(task)s", task=question.task),
+            _("The model does not support %(task)s", task=spec.task),
             choose_from(facts.tasks),
         )
-    model, found, problems = facts.task_model(question.task, question.labels), [], []
-    for kind in dict.fromkeys(question.methods):
+    model, methods, problems = facts.task_model(spec.task, spec.labels), [], []
+    for kind in dict.fromkeys(spec.methods):
         if kind not in METHODS:
-            problems.append(
-                FieldError(
-                    "methods",
-                    _("There is no method %(kind)r", kind=kind),
-                    choose_from(METHODS),
-                )
-            )
+            what = _("There is no method %(kind)r", kind=kind)
+            problems.append(FieldError("methods", what, choose_from(METHODS)))
             continue
         method = usual(kind, model)
-        for error in (method.incompatibility(model), method.clash(question.training)):
+        for error in (method.incompatibility(model), method.clash(spec.training)):
             if error is not None:
                 problems.append(FieldError("methods", error.message, error.remedy))
-        found.append(method)
-    longest = max(question.lengths, default=0)
+        methods.append(method)
+    longest = max(spec.lengths, default=0)
     if facts.max_positions is not None and longest > facts.max_positions:
         what = _(
             "%(architecture)s has %(limit)s positions, so it cannot read %(max_length)s tokens",
@@ -118,33 +111,24 @@ def _methods(facts: ModelFacts, question: MapSpec) -> tuple[AnyMethod, ...]:
         problems.append(FieldError("lengths", what, at_most(facts.max_positions)))
     if problems:
         raise Invalid.of(problems)
-    return tuple(found)
+    return tuple(methods)
 
 
 def _cells(
-    found: MemoryMap, machine: Machine, calibrations: Calibrations, request: MapRequest
+    memory_map: MemoryMap, device: Device, calibrations: Calibrations, request: MapRequest
 ) -> tuple[MapCellFit, ...]:
-    known = [calibrations.of(machine, request.bf16, request.task, method.kind) for method in request.methods]
+    by_method = [calibrations.of(device, request.bf16, request.task, method.kind) for method in request.methods]
     cells = []
-    for cell in found.cells:
-        need = peak(cell.ledger.total, known[cell.method])
-        cells.append(
-            MapCellFit(
-                method=cell.method,
-                length=cell.length,
-                rows=cell.rows,
-                ledger=cell.ledger,
-                peak=need,
-                fit=fit(need, machine.memory_bytes, machine.kind),
-            )
-        )
+    for cell in memory_map.cells:
+        need = peak(cell.ledger.total, by_method[cell.method])
+        cells.append(MapCellFit(**dict(cell), peak=need, fit=memory_fit(need, device)))
     return tuple(cells)
 
 
-def _boundaries(cells: tuple[MapCellFit, ...]) -> tuple[Boundary, ...]:
+def _boundaries(cells: tuple[MapCellFit, ...]) -> tuple[MaxBatch, ...]:
     largest: dict[tuple[int, int], int | None] = {}
     for cell in cells:
-        known = largest.setdefault((cell.method, cell.length), None)
+        rows = largest.setdefault((cell.method, cell.length), None)
         if cell.fit == "fits":
-            largest[cell.method, cell.length] = max(cell.rows, known or 0)
-    return tuple(Boundary(method=method, length=length, rows=rows) for (method, length), rows in largest.items())
+            largest[cell.method, cell.length] = max(cell.rows, rows or 0)
+    return tuple(MaxBatch(method=method, length=length, rows=rows) for (method, length), rows in largest.items())

@@ -1,99 +1,103 @@
-"""What is asked when it is asked whether something will fit: arms, each with the predictions that it needs.
+"""Estimate requests for the arms of a study, for a run, and for methods on a model.
 
-A study, a run and a request come down to the same: a name, a method and what a prediction follows from.
+All three come down to the same: a name, and what an estimate depends on.
 """
 
-from dataclasses import dataclass
-
-from sqlalchemy.orm import Session
+from typing import Any, NamedTuple
 
 from app.domain.methods import AnyMethod, LoraSpec
 from app.domain.models.adaptations import usual
 from app.domain.models.base_model import ModelFacts
-from app.domain.resources.estimate import DeviceKind, EstimateRequest
-from app.domain.resources.memory_fit import EstimateSpec, Machine
+from app.domain.resources.devices import Device
+from app.domain.resources.estimate import EstimateRequest, EstimateSpec
 from app.domain.resources.savings import LORA
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import Task
-from app.services.compatibility import check_request, check_run, check_study
 from app.services.models import reference_of
-from app.services.resources.estimates import request_of
 from app.store.tables import BaseModelRow, DatasetRow
 
 
-@dataclass(frozen=True)
-class AskedArm:
-    """An arm, and how its needs are asked for."""
+class ArmRequest(NamedTuple):
+    """An arm, and what its estimate depends on."""
 
     name: str
     template: EstimateRequest
-    """For some device; which one is filled in."""
-    lora: LoraSpec = LORA
-    """What would take the place of full fine-tuning."""
+    """For any device."""
+    lora: LoraSpec
+    """What would replace full fine-tuning."""
 
-    @property
-    def method(self) -> AnyMethod:
-        """How it adapts the model."""
-        return self.template.method
-
-    def on(self, machine: Machine) -> EstimateRequest:
+    def on(self, device: Device) -> EstimateRequest:
         """The request for a device; devices of a kind share it."""
-        return self.request(machine.kind, machine.bf16)
-
-    def request(self, kind: DeviceKind, device_bf16: bool) -> EstimateRequest:
-        """The request for a kind of device that has bfloat16 arithmetic, or has not."""
-        said = self.template.training.bf16
-        return self.template.model_copy(update={"device": kind, "bf16": device_bf16 if said is None else said})
+        return self.template.on_device(device.kind, device.bf16)
 
 
-def of_study(session: Session, spec: StudySpec) -> list[AskedArm]:
-    """Its arms. Raises Invalid."""
-    model, dataset = check_study(session, spec, queueing=False)
-    lora = lora_for(model.facts, spec.task)
-    first = spec.owed()[: len(spec.arms)]
-    return [AskedArm(owed.arm, request_of(owed.spec, model, dataset, "cpu", False), lora) for owed in first]
+def arm_requests(
+    spec: StudySpec | RunSpec | EstimateSpec, model: BaseModelRow | None, dataset: DatasetRow | None
+) -> list[ArmRequest]:
+    """The arms of a study, one for a run, or one for each method."""
+    lora = lora_for(model.facts if model else None, spec.task)
+    if isinstance(spec, EstimateSpec):
+        return [
+            ArmRequest(method.label, _method_request(spec, method, model, dataset), lora) for method in spec.methods
+        ]
+    if model is None or dataset is None:
+        raise ValueError("a run has a base model and a dataset")
+    if isinstance(spec, RunSpec):
+        return [ArmRequest(spec.method.label, run_request(spec, model, dataset), lora)]
+    owed = spec.owed()[: len(spec.arms)]
+    return [ArmRequest(run.arm, run_request(run.spec, model, dataset), lora) for run in owed]
 
 
-def of_run(session: Session, spec: RunSpec) -> list[AskedArm]:
-    """One arm. Raises Invalid."""
-    model, dataset = check_run(session, spec, queueing=False)
-    return [
-        AskedArm(spec.method.label, request_of(spec, model, dataset, "cpu", False), lora_for(model.facts, spec.task))
-    ]
-
-
-def of_request(session: Session, asked: EstimateSpec) -> list[AskedArm]:
-    """An arm a method. Raises Invalid."""
-    model, dataset = check_request(session, asked)
-    lora = lora_for(model.facts if model else None, asked.task)
-    return [AskedArm(method.label, template(asked, method, model, dataset), lora) for method in asked.methods]
-
-
-def template(
-    asked: EstimateSpec, method: AnyMethod, model: BaseModelRow | None, dataset: DatasetRow | None
-) -> EstimateRequest:
-    """What a prediction for a method follows from; without a tokenizer the rows cannot be read, only their labels."""
-    labels = len(dataset.facts.labels) if dataset and dataset.facts.labels else asked.labels
-    rows = dataset if model else None
+def run_request(spec: RunSpec, model: BaseModelRow, dataset: DatasetRow) -> EstimateRequest:
+    """What a run's estimate depends on, for any device."""
     return EstimateRequest(
-        location=reference_of(model.source, model.location) if model else "",
-        revision=model.pinned if model and model.source == "hub" else "",
-        fingerprint=model.pinned if model else "",
-        config=asked.config,
-        task=asked.task,
-        labels=labels,
-        method=method,
-        training=asked.training,
-        dataset_file=rows.file if rows else "",
-        dataset_format=rows.facts.format if rows else "labelled",
-        dataset_hash=rows.content_hash if rows else "",
+        **model_fields(model),
+        **_rows(dataset),
+        task=spec.task,
+        labels=max(1, len(dataset.facts.labels)),
+        method=spec.method,
+        training=spec.training,
         device="cpu",
         bf16=False,
     )
 
 
+def model_fields(model: BaseModelRow) -> dict[str, str]:
+    """How a request names a registered base model."""
+    return {
+        "location": reference_of(model.source, model.location),
+        "revision": model.pinned if model.source == "hub" else "",
+        "fingerprint": model.pinned,
+    }
+
+
 def lora_for(facts: ModelFacts | None, task: Task) -> LoraSpec:
-    """LoRA for a model: on the layers that PEFT chooses for it, or where it has no choice, on all."""
-    found = usual("lora", facts.tasks[task]) if facts and task in facts.tasks else LORA
-    return LORA.model_copy(update={"target_modules": found.target_modules}) if isinstance(found, LoraSpec) else LORA
+    """LoRA for a model: on PEFT's default target modules, or where it has none, on all linear layers."""
+    default = usual("lora", facts.tasks[task]) if facts and task in facts.tasks else LORA
+    return LORA.model_copy(update={"target_modules": default.target_modules}) if isinstance(default, LoraSpec) else LORA
+
+
+def _method_request(
+    spec: EstimateSpec, method: AnyMethod, model: BaseModelRow | None, dataset: DatasetRow | None
+) -> EstimateRequest:
+    """Without a tokenizer the rows cannot be read, only their labels."""
+    return EstimateRequest(
+        **(model_fields(model) if model else {}),
+        **(_rows(dataset) if model and dataset else {}),
+        config=spec.config,
+        task=spec.task,
+        labels=len(dataset.facts.labels) if dataset and dataset.facts.labels else spec.labels,
+        method=method,
+        training=spec.training,
+        device="cpu",
+        bf16=False,
+    )
+
+
+def _rows(dataset: DatasetRow) -> dict[str, Any]:
+    return {
+        "dataset_file": dataset.file,
+        "dataset_format": dataset.facts.format,
+        "dataset_hash": dataset.content_hash,
+    }

@@ -1,4 +1,4 @@
-"""Estimates: what waits to be worked out, and the claims on it."""
+"""Estimates: the backlog, and the claims on it."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ from app.store.tables import EstimateRow, RunRow
 
 
 class GivenUp(NamedTuple):
-    """A claim from before is of a worker that was lost."""
+    """Claims from before these times are lost workers'."""
 
     run: datetime
     map: datetime
@@ -37,7 +37,7 @@ def get(session: Session, estimate_id: int) -> EstimateRow:
 
 
 def by_keys(session: Session, keys: Iterable[str]) -> dict[str, EstimateRow]:
-    """Those that have been asked for, by key."""
+    """Those that exist, by key."""
     wanted = sorted(set(keys))
     return {row.key: row for row in session.scalars(select(EstimateRow).where(EstimateRow.key.in_(wanted)))}
 
@@ -53,7 +53,7 @@ def insert(session: Session, row: EstimateRow) -> EstimateRow:
 
 
 def begin(session: Session, estimate_id: int, at: datetime, given_up: GivenUp) -> bool:
-    """Claim an estimate that nobody works on, if no other is being worked on either."""
+    """Claim an estimate, if neither it nor another one is in progress."""
     other = aliased(EstimateRow)
     busy = exists().where(
         other.id != estimate_id,
@@ -65,7 +65,7 @@ def begin(session: Session, estimate_id: int, at: datetime, given_up: GivenUp) -
 
 
 def end(session: Session, claimed: EstimateRow, status: str, **values: Any) -> bool:
-    """Write an answer, once, and only for the claim that is still the estimate's."""
+    """Write an answer, once, and only for the current claim."""
     query = update(EstimateRow).where(
         EstimateRow.id == claimed.id, EstimateRow.status == "working", EstimateRow.started_at == claimed.started_at
     )
@@ -73,9 +73,9 @@ def end(session: Session, claimed: EstimateRow, status: str, **values: Any) -> b
 
 
 def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | None = None) -> EstimateRow | None:
-    """The one to work on next: runs, previews, then maps, which take long; the newest first, which somebody looks at.
+    """The next one: runs, previews, then maps, which take long; the newest first, since its page is open.
 
-    With `rung_before`, only one whose doorbell was not rung since.
+    With `rung_before`, only one whose doorbell was last rung before.
     """
     query = select(EstimateRow).where(_waits(given_up))
     if rung_before is not None:
@@ -83,20 +83,20 @@ def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | No
     return session.scalars(query.order_by(EstimateRow.kind.desc(), EstimateRow.id.desc()).limit(1)).first()
 
 
-def fill_in(session: Session, estimate_id: int, prediction: ResourceEstimate) -> None:
-    """Copy a prediction to the runs that it is of, ended ones too. They are locked by id, as by whoever ends a study:
-    else each may hold what the other waits for."""
+def fill_in(session: Session, estimate_id: int, estimate: ResourceEstimate) -> None:
+    """Copy an estimate to its runs, ended ones too. They are locked in the order of their ids, as where a study ends:
+    otherwise the two could deadlock."""
     of_it = RunRow.estimate_id == estimate_id
     session.execute(select(RunRow.id).where(of_it).order_by(RunRow.id).with_for_update(key_share=True))
     query = update(RunRow).where(of_it)
     session.execute(
-        query.values(estimated_bytes=prediction.peak_bytes, estimated_flops=float(prediction.train_flops)),
+        query.values(estimated_bytes=estimate.peak_bytes, estimated_flops=float(estimate.train_flops)),
         execution_options={"synchronize_session": False},
     )
 
 
 def forget(session: Session, created_before: datetime) -> None:
-    """Remove old estimates that no run is held against."""
+    """Delete old estimates without runs."""
     used = exists().where(RunRow.estimate_id == EstimateRow.id)
     session.execute(
         delete(EstimateRow).where(EstimateRow.created_at < created_before, EstimateRow.status != "working", ~used),
@@ -105,7 +105,7 @@ def forget(session: Session, created_before: datetime) -> None:
 
 
 def rung(session: Session, ids: Sequence[int], at: datetime) -> None:
-    """Note when doorbells were rung."""
+    """Record when doorbells were rung."""
     session.execute(
         update(EstimateRow).where(EstimateRow.id.in_(ids)).values(rung_at=at),
         execution_options={"synchronize_session": False},

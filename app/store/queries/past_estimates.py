@@ -1,33 +1,31 @@
-"""What was predicted for past runs and what they needed: calibration and accuracy rest on it."""
+"""Estimates of past runs beside their measurements: what calibration and accuracy rest on."""
 
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
-from app.domain.resources.calibration import CalibrationRun
+from app.domain.resources.calibration import CalibrationRun, Precision
 from app.domain.runs.status import Phase, RunStatus
 from app.store.tables import EstimateRow, RunRow
 
 MOST = 200
-"""The newest runs that are looked at."""
-
-Precision = Literal["fp32", "bf16"]
+"""The newest runs that are read."""
 
 
 def _peak_in(phase: Phase) -> ColumnElement[float]:
-    """Bytes that are predicted of a phase: exact as a float, where an INTEGER of PostgreSQL ends at 2 GiB."""
-    found: ColumnElement[float] = EstimateRow.result_json["phases"][phase.value].as_float()
-    return found
+    """Estimated bytes of a phase: exact as a float, where an INTEGER of PostgreSQL ends at 2 GiB."""
+    peak: ColumnElement[float] = EstimateRow.result_json["phases"][phase.value].as_float()
+    return peak
 
 
 _MEASURED = (
     RunRow.estimate_id == EstimateRow.id,
-    # A prediction in another precision than the run turned out to compute in says nothing.
+    # An estimate in another precision than the run's says nothing.
     EstimateRow.request_json["bf16"].as_boolean() == (RunRow.precision == "bf16"),
     RunRow.status == RunStatus.SUCCEEDED.value,
-    # A trial does not judge the test split, which the prediction does: it tells what it needed where that is not where
-    # the peak was predicted to be.
+    # A trial does not evaluate the test split, which the estimate includes: it counts where its estimated peak is not
+    # there.
     or_(
         RunRow.trial_round.is_(None),
         *(RunRow.estimated_bytes == _peak_in(phase) for phase in (Phase.TRAIN, Phase.LOAD)),
@@ -38,21 +36,21 @@ _MEASURED = (
 
 
 class Device(NamedTuple):
-    """On which runs were made in one precision."""
+    """One that has runs in a precision."""
 
     name: str
     precision: Precision
     kind: str
-    """`cpu` or `cuda`, as it was predicted for."""
+    """`cpu` or `cuda`."""
 
 
 def devices(session: Session) -> list[Device]:
-    """Every device and precision that has a run with a prediction and a measurement."""
+    """Every device and precision that has a run with an estimate and a measurement."""
     present = RunRow.device_name.is_not(None), RunRow.precision.is_not(None)
     pairs = select(RunRow.device_name, RunRow.precision).where(*present).distinct()
     found = []
     for name, precision in session.execute(pairs.order_by(RunRow.device_name, RunRow.precision)).all():
-        # along the index of devices, the newest run first: as a rule it is the one
+        # along the index of devices: the newest run is nearly always the one
         kind = select(EstimateRow.request_json["device"].as_string())
         own = kind.where(*_MEASURED, RunRow.device_name == name, RunRow.precision == precision)
         if (known := session.scalars(own.order_by(RunRow.id.desc()).limit(1)).first()) is not None:
@@ -65,7 +63,7 @@ def on_device(
 ) -> list[CalibrationRun]:
     """The newest runs on a device in a precision, newest first: those with the library versions of the newest one.
 
-    `without` leaves a run out that is to be held against the others.
+    `without` leaves a run out.
     """
     columns = (
         RunRow.id,
@@ -88,7 +86,7 @@ def on_device(
             row.method_kind,
             row.estimated_bytes or 0,
             row.peak_bytes or 0,
-            # One that stopped early has done a share of what was predicted.
+            # One that stopped early has done a share of what was estimated.
             (row.estimated_flops or 0.0) * (row.step / row.total_steps if row.total_steps else 1.0),
             row.train_seconds or 0.0,
         )

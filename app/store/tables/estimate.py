@@ -1,4 +1,4 @@
-"""Estimates: what was asked of the process that predicts, and the answer. The same request is worked out once."""
+"""Estimates: requests to the estimation process, and its answers. The same request is computed once."""
 
 from datetime import datetime
 from typing import Any
@@ -7,12 +7,12 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.data.previews import Preview, PreviewRequest
-from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
+from app.domain.resources.estimate import EstimateRequest, EstimateState, MapRequest, MemoryMap, ResourceEstimate
 from app.store.tables.base import Base, now
 
 
 class EstimateRow(Base):
-    """A prediction of a run, a map of many, or rows as a model sees them."""
+    """A run's resource estimate, a memory map, or a preview of rows as a model sees them."""
 
     __tablename__ = "estimates"
 
@@ -29,12 +29,12 @@ class EstimateRow(Base):
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None] = mapped_column(default=None)
-    """When the present try began; whoever writes its answer shows it, so that one who was given up writes nothing."""
+    """When this attempt began; writing the answer requires it, so that an expired claim writes nothing."""
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
     def request(self) -> EstimateRequest | PreviewRequest | MapRequest:
-        """What was asked for."""
+        """The request."""
         match self.kind:
             case "map":
                 return MapRequest.model_validate(self.request_json)
@@ -44,19 +44,24 @@ class EstimateRow(Base):
                 return EstimateRequest.model_validate(self.request_json)
 
     @property
-    def prediction(self) -> ResourceEstimate | None:
+    def state(self) -> EstimateState:
+        """Where it stands: a queued one is in progress, as far as a caller is concerned."""
+        return "ready" if self.status == "ready" else "failed" if self.status == "failed" else "working"
+
+    @property
+    def estimate(self) -> ResourceEstimate | None:
         """The answer for a run, once it is ready."""
-        found = self.kind == "run" and self.result_json
-        return ResourceEstimate.model_validate(found) if found else None
+        result = self.kind == "run" and self.result_json
+        return ResourceEstimate.model_validate(result) if result else None
 
     @property
     def preview(self) -> Preview | None:
         """Rows as a model sees them, once it is ready."""
-        found = self.kind == "preview" and self.result_json
-        return Preview.model_validate(found) if found else None
+        result = self.kind == "preview" and self.result_json
+        return Preview.model_validate(result) if result else None
 
     @property
     def map(self) -> MemoryMap | None:
         """The map, once it is ready."""
-        found = self.kind == "map" and self.result_json
-        return MemoryMap.model_validate(found) if found else None
+        result = self.kind == "map" and self.result_json
+        return MemoryMap.model_validate(result) if result else None

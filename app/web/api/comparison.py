@@ -17,7 +17,7 @@ from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import Basis, Reason, VerdictKind
 from app.domain.methods import Family
 from app.domain.studies.arm_tuning import Rival
-from app.domain.studies.power import Needs
+from app.domain.studies.power import RequiredSample
 from app.domain.studies.tuning import Trial
 from app.services import compare as compare_service
 from app.web.http.compare_query import SelectedRuns
@@ -82,7 +82,7 @@ class VerdictOut(BaseModel):
     confidence: float | None
     usable: bool
     """False where there is no interval, or it is wider than the scale of a difference."""
-    needs: Needs | None
+    needs: RequiredSample | None
     """Seeds or test items that would decide with ~50 % power."""
 
     @classmethod

@@ -17,12 +17,11 @@ from app.domain.data.versions import DatasetRequest, DatasetState, reference_in
 from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
 from app.domain.names import Name
-from app.domain.resources.memory_fit import State
+from app.domain.resources.estimate import EstimateState
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from app.services import datasets as dataset_service
 from app.services import previews
-from app.services.resources.device_fit import state_of
 from app.store.queries import base_models, datasets, estimates
 from app.store.tables import DatasetRow, EstimateRow
 from app.web.api.examples import DATASET
@@ -130,7 +129,7 @@ class PreviewOut(BaseModel):
     estimate_id: int
     task: Task
     max_length: int
-    state: State
+    state: EstimateState
     message: str
     """Why it failed."""
     preview: Preview | None
@@ -144,7 +143,7 @@ class PreviewOut(BaseModel):
             estimate_id=row.id,
             task=request.task,
             max_length=request.max_length,
-            state=state_of(row),
+            state=row.state,
             message=row.message,
             preview=row.preview,
         )

@@ -1,20 +1,27 @@
-"""Estimates over HTTP: will it fit, how one prediction stands, and how far estimates were off."""
+"""Estimates over HTTP: memory and time of a study, a run or methods; one estimate; and how accurate estimates were."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Response
-from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, ConfigDict, ValidatorFunctionWrapHandler, WrapValidator
 
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.messages import _
-from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
-from app.domain.resources.memory_fit import Accuracy, ArmFit, EstimateSpec, FitReport, State
+from app.domain.resources.calibration import Accuracy
+from app.domain.resources.estimate import (
+    EstimateRequest,
+    EstimateSpec,
+    EstimateState,
+    MapRequest,
+    MemoryMap,
+    ResourceEstimate,
+)
+from app.domain.resources.memory_fit import FitReport
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.validation import invalid_field
-from app.services.resources import memory_fit
-from app.services.resources.device_fit import state_of
+from app.services.resources import calibration, memory_fit
 from app.store.queries import estimates
 from app.store.tables import EstimateRow
 from app.web.api.examples import ESTIMATE
@@ -28,99 +35,64 @@ KINDS: dict[str, type[BaseModel]] = {"arms": StudySpec, "method": RunSpec, "meth
 """What a body is, by the field that only it has."""
 
 
-def _told_apart(value: Any, _handler: ValidatorFunctionWrapHandler) -> Any:
-    found = [field for field in KINDS if field in value] if isinstance(value, dict) else []
-    if len(found) != 1:
+def _by_field(value: Any, _handler: ValidatorFunctionWrapHandler) -> Any:
+    fields = [field for field in KINDS if field in value] if isinstance(value, dict) else []
+    if len(fields) != 1:
         what = (
-            _("The body has more than one of %(fields)s", fields=", ".join(found))
-            if found
+            _("The body has more than one of %(fields)s", fields=", ".join(fields))
+            if fields
             else _("The body has none of arms, method and methods")
         )
         raise invalid_field("", what, _("Give arms for a study, method for a run, methods for anything else"))
-    return KINDS[found[0]].model_validate(value)
+    return KINDS[fields[0]].model_validate(value)
 
 
-Asked = Annotated[StudySpec | RunSpec | EstimateSpec, WrapValidator(_told_apart)]
-
-
-class EstimateAnswer(BaseModel):
-    """What each arm needs, held against each live worker and the well-known cards."""
-
-    settled: bool
-    """Nothing more will come; else ask again."""
-    pending: int
-    """Predictions that are being worked out, ways out included."""
-    estimate_ids: list[int]
-    """Of the arms' predictions."""
-    arms: tuple[ArmFit, ...]
-
-    @classmethod
-    def of(cls, report: FitReport) -> Self:
-        """From the service."""
-        ids = [need.estimate_id for need in report.needs if need.estimate_id is not None]
-        return cls(settled=report.settled, pending=report.pending, estimate_ids=ids, arms=report.arms)
+AnySpec = Annotated[StudySpec | RunSpec | EstimateSpec, WrapValidator(_by_field)]
 
 
 class EstimateOut(BaseModel):
-    """One prediction, one preview, or one map, without any device's own needs."""
+    """One estimate, preview or memory map, without what a device adds."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
     kind: Literal["run", "preview", "map"]
-    state: State
+    state: EstimateState
     message: str
-    """A sentence, where it failed."""
+    """Why it failed."""
     request: EstimateRequest | PreviewRequest | MapRequest
-    prediction: ResourceEstimate | None
+    estimate: ResourceEstimate | None
     preview: Preview | None
     map: MemoryMap | None
     created_at: datetime
 
-    @classmethod
-    def of(cls, row: EstimateRow) -> Self:
-        """From the store."""
-        return cls(
-            id=row.id,
-            kind=cast(Literal["run", "preview", "map"], row.kind),
-            state=state_of(row),
-            message=row.message,
-            request=row.request,
-            prediction=row.prediction,
-            preview=row.preview,
-            map=row.map,
-            created_at=row.created_at,
-        )
 
-
-@router.post(
-    "",
-    operation_id="estimate",
-    responses=partial(EstimateAnswer) | problems(422),
-)
-async def ask(
+@router.post("", operation_id="estimate", responses=partial(FitReport) | problems(422))
+async def estimate(
     response: Response,
     db: Db,
     bell: Bell,
     settings: Config,
-    asked: Annotated[Asked, Body(openapi_examples=ESTIMATE)],
+    spec: Annotated[AnySpec, Body(openapi_examples=ESTIMATE)],
     wait: Wait = 0,
-) -> EstimateAnswer:
-    """Will it fit? Of a study's arms, a run, or methods on a registered model or a pasted config: predicted memory and
-    time against each live worker and well-known cards, with ways out where a worker is too small.
+) -> FitReport:
+    """Memory and time of a study's arms, a run, or methods on a registered model or a pasted config: estimates for each
+    live worker and well-known GPU, with memory savings where a worker is too small.
 
-    200 once everything is worked out, 202 with what is ready before that. Nothing is queued, no weights are loaded."""
-    report = await answered(db, bell, lambda session, b: memory_fit.of_any(session, b, settings, asked), wait)
+    200 once everything is ready, 202 with what is ready before that. Nothing is queued, no weights are loaded."""
+    report = await answered(db, bell, lambda session, b: memory_fit.checked_report(session, b, settings, spec), wait)
     response.status_code = 200 if report.settled else 202
-    return EstimateAnswer.of(report)
+    return report
 
 
 @router.get("/accuracy", operation_id="getEstimateAccuracy")
 def accuracy(session: Reading) -> list[Accuracy]:
-    """How far estimates were from what was measured, by device, precision and method. Each run is held against an
-    estimate that rests on the other runs only."""
-    return memory_fit.accuracy(session)
+    """How accurate estimates were, by device, precision, task and method. Each run's estimate is calibrated on the
+    other runs only."""
+    return calibration.accuracy(session)
 
 
-@router.get("/{estimate_id}", operation_id="getEstimate", responses=problems(404))
-def get(session: Reading, estimate_id: int) -> EstimateOut:
-    """How one prediction stands."""
-    return EstimateOut.of(estimates.get(session, estimate_id))
+@router.get("/{estimate_id}", operation_id="getEstimate", response_model=EstimateOut, responses=problems(404))
+def get(session: Reading, estimate_id: int) -> EstimateRow:
+    """One estimate."""
+    return estimates.get(session, estimate_id)

@@ -1,4 +1,4 @@
-"""Maps over HTTP: which method fits at which length and batch size."""
+"""Memory maps over HTTP: which method fits at which length and batch size."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from app.web.http.waiting import Wait, answered, partial
 
 router = APIRouter(prefix="/models", tags=["models"])
 
-USUAL = MapSpec(base_model="any")
+DEFAULT = MapSpec(base_model="any")
 
 
 @router.get(
@@ -29,31 +29,31 @@ async def memory_map(
     bell: Bell,
     settings: Config,
     name: Name,
-    task: Annotated[Task, Query()] = USUAL.task,
-    labels: Annotated[int, Query(ge=1, le=100_000, description="Of a classifier's head.")] = USUAL.labels,
-    device: Annotated[str, Query(max_length=120, description="A live worker's name, or a card's.")] = "",
+    task: Annotated[Task, Query()] = DEFAULT.task,
+    labels: Annotated[int, Query(ge=1, le=100_000, description="Of a classifier's head.")] = DEFAULT.labels,
+    device: Annotated[str, Query(max_length=120, description="A live worker's name, or a GPU's.")] = "",
     methods: Annotated[
-        list[str], Query(min_length=1, max_length=8, description="Kinds, each with its usual settings.")
-    ] = list(USUAL.methods),  # noqa: B006 FastAPI copies it
-    lengths: Annotated[list[Length], Query(min_length=1, max_length=10)] = list(USUAL.lengths),  # noqa: B006
-    batch_sizes: Annotated[list[Rows], Query(min_length=1, max_length=12)] = list(USUAL.batch_sizes),  # noqa: B006
+        list[str], Query(min_length=1, max_length=8, description="Kinds, each with its default settings.")
+    ] = list(DEFAULT.methods),  # noqa: B006 FastAPI copies it
+    lengths: Annotated[list[Length], Query(min_length=1, max_length=10)] = list(DEFAULT.lengths),  # noqa: B006
+    batch_sizes: Annotated[list[Rows], Query(min_length=1, max_length=12)] = list(DEFAULT.batch_sizes),  # noqa: B006
     gradient_checkpointing: bool = False,
-    bf16: Annotated[bool | None, Query(description="As in training; left out, as the device can.")] = None,
+    bf16: Annotated[bool | None, Query(description="As in training; by default, if the device supports it.")] = None,
     wait: Wait = 0,
 ) -> MapReport:
-    """Method × length × batch on one device: fits, tight or does not fit, and the largest batch that fits.
+    """Method × length × batch size on one device: fits, tight or does not fit, and the largest batch size that fits.
 
-    200 once it is worked out, 202 before that."""
-    question = MapSpec(
+    200 once it is ready, 202 before that."""
+    spec = MapSpec(
         base_model=name,
         task=task,
         labels=labels,
-        machine=device,
+        device=device,
         methods=tuple(methods),
         training=TrainingArguments(gradient_checkpointing=gradient_checkpointing, bf16=bf16),
         lengths=tuple(lengths),
         batch_sizes=tuple(batch_sizes),
     )
-    found = await answered(db, bell, lambda session, b: memory_maps.map_of(session, b, settings, question), wait)
-    response.status_code = 200 if found.settled else 202
-    return found
+    report = await answered(db, bell, lambda session, b: memory_maps.map_report(session, b, settings, spec), wait)
+    response.status_code = 200 if report.settled else 202
+    return report

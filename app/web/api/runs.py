@@ -18,22 +18,22 @@ from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.queue import Doorbell
-from app.services import annotations, archive, deletion
+from app.services import annotations, archive, deletion, submission
 from app.services import runs as run_service
+from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
 from app.services.resources import memory_fit
+from app.services.resources.estimates import read_or_request
 from app.store.queries import runs, steps, tags
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.errors import problems
-from app.web.http.waiting import look_or_ask
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
-Insist = Annotated[bool, Query(description="Queue it though no live worker is predicted to have room for it.")]
+Insist = Annotated[bool, Query(description="Queue it even if no live worker has enough memory, by its estimate.")]
 
 
 class RunOut(BaseModel):
@@ -79,7 +79,7 @@ class RunOut(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     estimate_id: int | None
-    """Of what was predicted for it: GET /api/v1/estimates/{id}."""
+    """GET /api/v1/estimates/{id}."""
     estimated_bytes: int | None
     """Peak, without the device's own needs; GET /api/v1/runs/{id}/fit has those too."""
     failure: Failure | None
@@ -116,12 +116,13 @@ class StepSeries(BaseModel):
 def submit(
     db: Db, bell: Bell, settings: Config, spec: Annotated[RunSpec, Body(openapi_examples=RUN)], insist: Insist = False
 ) -> RunOut:
-    """Queue a run. What does not fit the base model or the dataset is refused here, with the field and the remedy; so
-    is what is predicted to need more memory than any live worker has, unless you insist."""
-    if not insist:
-        memory_fit.require_memory_fit(db, bell, settings, spec)
-    with db.transaction() as session:
-        return RunOut.of(run_service.submit(session, bell, spec))
+    """Queue a run. An incompatible base model, dataset or method is refused with the field and the remedy; so is a run
+    that needs more memory than any live worker has, by its estimate, unless you insist."""
+
+    def accept(session: Session, compatible: Compatible) -> RunOut:
+        return RunOut.of(run_service.submit(session, bell, spec, compatible))
+
+    return submission.submit(db, bell, settings, spec, accept, insist=insist)
 
 
 @router.get("/{run_id}", operation_id="getRun", responses=problems(404))
@@ -156,13 +157,11 @@ def delete(db: Db, files: Store, run_id: int) -> None:
 
 @router.get("/{run_id}/fit", operation_id="getRunFit", responses=problems(404))
 def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
-    """What was predicted for a run, beside what was measured; where memory ran out, or it does not fit, the ways out
-    with what each would save. Ask again while `savings_pending`."""
-
-    def of_run(session: Session, bell: Doorbell | None) -> RunFit:
-        return memory_fit.of_submitted(session, bell, settings, runs.get(session, run_id))
-
-    return look_or_ask(db, bell, of_run)
+    """A run's estimate beside its measurement; where memory ran out, or it does not fit, memory savings. Ask again
+    while `savings_pending`."""
+    return read_or_request(
+        db, bell, lambda session, b: memory_fit.run_fit(session, b, settings, runs.get(session, run_id))
+    )
 
 
 @router.post("/{run_id}/cancel", status_code=202, operation_id="cancelRun", responses=problems(404, 409))

@@ -10,15 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.domain.runs.annotations import Changes
+from app.domain.studies.plan import StudyPlan
 from app.domain.studies.spec import ArmSpec, StudySpec, StudyStatus
-from app.services import annotations, archive, deletion
+from app.services import annotations, archive, deletion, submission
 from app.services import studies as study_service
+from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
 from app.services.exports import TABLES, Table
-from app.services.resources import memory_fit
 from app.services.studies import StudyProgress
+from app.services.study_plan import plan_of
 from app.store.queries import studies, tags
-from app.web.added_arm import add_arm
 from app.web.api.comparison import StudyComparisonOut
 from app.web.api.examples import ARM, STUDY
 from app.web.api.run_list import After, Limit
@@ -27,8 +28,7 @@ from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.table_file import TYPES, Ending, table_file
 from app.web.pages.study.report import whole_report
-from app.web.text.plan import Plan, plan_of
-from app.web.text.power import doubt
+from app.web.text.power import power_warning
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -73,50 +73,12 @@ class StudyOut(BaseModel):
         )
 
 
-class PlanOut(BaseModel):
-    """What a study takes and what it can show, worked out before it starts: estimates, but for the numbers of runs."""
+class SubmittedStudy(StudyOut):
+    """A study that was accepted, and its plan."""
 
-    runs: int
-    """That count: arms × seeds."""
-    trials: int
-    """That look for learning rates."""
-    train_seconds: float | None
-    """Of all training, trials too, one run after the other, as past runs like them took; None where there are none."""
-    detectable_difference: float
-    """The smallest difference that it can show, a fraction."""
-    can_decide: bool
-    """That is within the margin, and it has two arms and two seeds at least."""
-    seeds_that_would: int | None
-    """Fewest seeds that could show a difference as small as the margin; None where these do, or none up to 20."""
-    items_that_would: int | None
-    """About how many test items could, with …; None where these do, or no million."""
-    items_seeds: int | None
-    """… so many seeds: those that there are, or as few more as that takes."""
+    plan: StudyPlan
     warning: str
     """Where it probably cannot decide: why, and what would. Else empty."""
-
-    @classmethod
-    def of(cls, plan: Plan) -> Self:
-        """From what the form shows too."""
-        one = plan.seeds == 1
-        can = len(plan.arms) > 1 and not one and not plan.undecided
-        return cls(
-            runs=plan.runs,
-            trials=plan.trials,
-            train_seconds=plan.seconds,
-            detectable_difference=plan.shows,
-            can_decide=can,
-            seeds_that_would=None if can else plan.enough_seeds,
-            items_that_would=None if can else plan.enough_items,
-            items_seeds=None if can or not plan.enough_items else plan.items_seeds,
-            warning=doubt(plan),
-        )
-
-
-class SubmittedStudy(StudyOut):
-    """A study that was accepted, and what it can show."""
-
-    plan: PlanOut
 
 
 class StudyPage(BaseModel):
@@ -144,15 +106,15 @@ def submit(
     insist: Insist = False,
 ) -> SubmittedStudy:
     """Queue every run that a study owes: arms × seeds, or with `tuning` the trials of every arm. Nothing is queued
-    unless every arm fits the base model, nor if one is predicted to need more memory than any live worker has, unless
-    you insist. `plan` says what it takes, and whether it can decide."""
-    if not insist:
-        memory_fit.require_memory_fit(db, bell, settings, spec)
-    with db.transaction() as session:
-        plan = plan_of(session, spec)
-        study = study_service.submit(session, bell, spec)
-        found = _out(session, study.id)
-    return SubmittedStudy(**dict(found), plan=PlanOut.of(plan))
+    unless every arm is compatible with the base model, nor if one needs more memory than any live worker has, by its
+    estimate, unless you insist. `plan` says what it takes, and whether it can decide."""
+
+    def accept(session: Session, compatible: Compatible) -> SubmittedStudy:
+        plan = plan_of(session, spec, compatible)
+        study = study_service.submit(session, bell, spec, compatible)
+        return SubmittedStudy(**dict(_out(session, study.id)), plan=plan, warning=power_warning(plan))
+
+    return submission.submit(db, bell, settings, spec, accept, insist=insist)
 
 
 @router.get("", operation_id="listStudies")
@@ -243,7 +205,7 @@ def more_arms(
 ) -> StudyOut:
     """Add an arm to a study, done or not: it gets the same seeds, and with tuning its own trials first. What the others
     are held against stays the same."""
-    add_arm(db, bell, settings, study_id, arm, insist=insist)
+    submission.add_arm(db, bell, settings, study_id, arm, insist=insist)
     with db.reading() as session:
         return _out(session, study_id)
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.domain.resources.calibration import usable
 from app.domain.resources.ledger import OWNERS
 from app.domain.resources.memory_map import MapCellFit, MapReport
 from app.web.figures.drawing import grammar as alt
@@ -16,7 +15,7 @@ from app.web.figures.figure import Column, Figure, Table
 from app.web.format import GIB, count, decimal, memory, mib
 from app.web.i18n import gettext as _
 from app.web.text.memory_fit import FITS, basis
-from app.web.text.memory_maps import number_format, title
+from app.web.text.memory_maps import precision_words, title
 
 ROW = 40
 DARKEST = 0.2
@@ -69,7 +68,7 @@ def _figure(report: MapReport, method: int) -> Figure:
     spec = report.methods[method]
     cells = [c for c in report.cells if c.method == method]
     unit = "GiB" if max(c.peak.value for c in report.cells) >= 10 * GIB else "MiB"
-    room = _room(report)
+    room = report.device.usable_bytes
     precision = "bf16" if report.bf16 else "fp32"
     return Figure(
         name=spec.kind,
@@ -77,7 +76,7 @@ def _figure(report: MapReport, method: int) -> Figure:
         label=_(
             "Estimated peak memory of %(method)s in %(format)s by length and batch size",
             method=spec.label,
-            format=number_format(report),
+            format=precision_words(report),
         ),
         note=_note(report, cells, room),
         data=_heat(report, method, cells, unit, room),
@@ -170,11 +169,6 @@ def _written(size: float, unit: str) -> str:
     return decimal(size / GIB, 2 if size < GIB else 1 if size < 100 * GIB else 0)
 
 
-def _room(report: MapReport) -> float | None:
-    machine = report.machine
-    return usable(machine.memory_bytes, machine.kind) if machine.memory_bytes else None
-
-
 def _note(report: MapReport, cells: Sequence[MapCellFit], room: float | None) -> str:
     parts = [
         _("Check mark: fits; triangle: tight, the band reaches the available memory; cross: does not fit."),
@@ -183,14 +177,9 @@ def _note(report: MapReport, cells: Sequence[MapCellFit], room: float | None) ->
     if room is not None:
         parts.append(_("Available: %(room)s.", room=memory(max(0.0, room))))
     parts.append(_("Device overhead and band: %(basis)s.", basis=basis(cells[0].peak.runs)))
-    if report.bf16 and not report.machine.bf16:
-        machine = report.machine.name
-        parts.append(
-            _(
-                "%(machine)s has no native bfloat16 arithmetic, so training is slow.",
-                machine=machine,
-            )
-        )
+    if report.bf16 and not report.device.bf16:
+        device = report.device.name
+        parts.append(_("%(device)s has no native bfloat16 arithmetic, so training is slow.", device=device))
     return " ".join(parts)
 
 
@@ -201,7 +190,7 @@ def _columns() -> tuple[Column, ...]:
         Column("peak_bytes", _("peak, MiB"), mib),
         Column("low_bytes", _("from"), mib),
         Column("high_bytes", _("to"), mib),
-        Column("fit", _("fits?")),
+        Column("fit", _("fit")),
     )
 
 

@@ -114,7 +114,7 @@ class EstimatedCosts:
     @classmethod
     def of(cls, fit: RunFit | None) -> "EstimatedCosts | None":
         """None where there is no estimate, or no device that it is for."""
-        estimate = fit.need.prediction if fit and fit.need else None
+        estimate = fit.estimate if fit else None
         if fit is None or estimate is None or fit.peak is None:
             return None
         return cls(estimated_sizes(estimate, fit.peak.value), fit.peak, fit.train_seconds)

@@ -38,7 +38,7 @@ class RunData:
     @cached_property
     def fit(self) -> RunFit:
         """What was estimated."""
-        return memory_fit.of_submitted(self.session, None, self.settings, self.row)
+        return memory_fit.run_fit(self.session, None, self.settings, self.row)
 
     @cached_property
     def updates(self) -> WeightDeltas | None:

@@ -61,7 +61,7 @@ class StudyData:
         for arm in self.comparison.arms:
             if arm.succeeded:
                 run = runs.get(self.session, arm.succeeded[0].run_id)
-                fit = memory_fit.of_submitted(self.session, None, self.settings, run)
+                fit = memory_fit.run_fit(self.session, None, self.settings, run)
                 if estimated := EstimatedCosts.of(fit):
                     estimates[arm.title] = estimated
         return estimates

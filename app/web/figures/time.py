@@ -21,7 +21,7 @@ from app.web.figures.resource_parts import (
 )
 from app.web.format import capitalized, decimal, duration
 from app.web.i18n import gettext as _
-from app.web.text.memory_fit import basis, off, time_band
+from app.web.text.memory_fit import basis, error_words, time_band
 from app.web.text.verdict import arm_name, seed_range
 
 Estimates = Mapping[str, EstimatedCosts]
@@ -69,7 +69,7 @@ def train_rows(study: StudyComparison, estimates: Estimates) -> tuple[TrainRow, 
                     band=time_band(estimated),
                     basis=basis(estimated.runs),
                     measured=duration(measured),
-                    off=off(relative_error(estimated.value, measured)),
+                    off=error_words(relative_error(estimated.value, measured)),
                 )
             )
     return tuple(rows)

@@ -1,14 +1,15 @@
-"""Whether something fits, in words: states, bands and what they rest on, errors of estimates."""
+"""Memory fit in words: states, bands and what they rest on, errors of estimates, memory savings."""
 
+import json
 from dataclasses import dataclass
 
 from app.domain.resources.calibration import EstimateBand, Fit, relative_error
 from app.domain.resources.ledger import Ledger, Moment
-from app.domain.resources.memory_fit import RunFit
-from app.domain.resources.savings import SAVINGS, SavingName
+from app.domain.resources.memory_fit import DeviceFit, MemorySaving, RunFit
+from app.domain.resources.savings import SAVINGS
 from app.web.format import GIB, MIB, NBSP, capitalized, count, decimal, duration, file_size, mib, percent
 from app.web.i18n import gettext as _
-from app.web.i18n import marked, ngettext
+from app.web.i18n import localized, marked, ngettext
 
 FITS: dict[Fit, str] = {
     "fits": marked("fits"),
@@ -17,16 +18,26 @@ FITS: dict[Fit, str] = {
     "unknown": marked("not known yet"),
 }
 MOMENTS: dict[Moment, str] = {
-    "data": marked("while the batch was made"),
+    "data": marked("while loading the batch"),
     "forward": marked("in the forward pass"),
     "backward": marked("in the backward pass"),
-    "optimizer": marked("in the optimizer's step"),
-    "evaluate": marked("while it was evaluated"),
+    "optimizer": marked("in the optimizer step"),
+    "evaluate": marked("in evaluation"),
 }
-NOTHING_OFF = 0.0005
+EQUAL = 0.0005
+"""Errors below it count as none."""
 
 
-def said(fit: Fit) -> str:
+def fit_words(fit: DeviceFit) -> str:
+    """Whether an arm fits a device, in words."""
+    if not fit.capable:
+        return _("method not supported")
+    if fit.peak and fit.device.memory_bytes is None:
+        return _("memory size not known")
+    return _("no estimate") if fit.state == "failed" else _(FITS[fit.fit])
+
+
+def fit_word(fit: Fit) -> str:
     """A fit in words."""
     return _(FITS[fit])
 
@@ -36,72 +47,68 @@ def basis(runs: int) -> str:
     return ngettext("from %(num)s past run", "from %(num)s past runs", runs) if runs else _("assumed")
 
 
-def band(found: EstimateBand) -> str:
+def band(estimate: EstimateBand) -> str:
     """Of bytes: `382 to 414 MiB`."""
-    if found.high >= GIB:
-        low, high, unit = decimal(found.low / GIB), decimal(found.high / GIB), "GiB"
+    if estimate.high >= GIB:
+        low, high, unit = decimal(estimate.low / GIB), decimal(estimate.high / GIB), "GiB"
     else:
-        low, high, unit = mib(found.low), mib(found.high), "MiB"
+        low, high, unit = mib(estimate.low), mib(estimate.high), "MiB"
     if low == high:
         return f"{high}{NBSP}{unit}"
     return _("%(low)s to %(high)s", low=low, high=f"{high}{NBSP}{unit}")
 
 
-def time_band(found: EstimateBand) -> str:
+def time_band(estimate: EstimateBand) -> str:
     """Of seconds: `50 s to 1 min 4 s`; empty where it has no width."""
-    low, high = duration(found.low), duration(found.high)
+    low, high = duration(estimate.low), duration(estimate.high)
     return "" if low == high else _("%(low)s to %(high)s", low=low, high=high)
 
 
-def off(error: float) -> str:
-    """How far an estimate was off: `0.7 % too much`."""
-    if abs(error) < NOTHING_OFF:
-        return _("just as much")
+def error_words(error: float) -> str:
+    """The error of an estimate: `0.7 % too high`."""
+    if abs(error) < EQUAL:
+        return _("exact")
     size = percent(abs(error))
-    return _("%(size)s too much", size=size) if error > 0 else _("%(size)s too little", size=size)
+    return _("%(size)s too high", size=size) if error > 0 else _("%(size)s too low", size=size)
 
 
-def confronted(predicted: str, measured: str, error: float) -> str:
-    """`predicted 848 MiB, measured 842 MiB: 0.7 % too much`."""
+def estimate_error(estimated: str, measured: str, error: float) -> str:
+    """`estimated 848 MiB, measured 842 MiB: 0.7 % too high`."""
     return _(
-        "predicted %(predicted)s, measured %(measured)s: %(off)s",
-        predicted=predicted,
+        "estimated %(estimated)s, measured %(measured)s: %(error)s",
+        estimated=estimated,
         measured=measured,
-        off=off(error),
+        error=error_words(error),
     )
 
 
 @dataclass(frozen=True)
-class Confronted:
-    """What was predicted for a run beside what was measured; a sentence each, empty where one of the two is missing."""
+class EstimateErrors:
+    """A run's estimates beside its measurements; a sentence each, empty where one of the two is missing."""
 
     peak: float | None
-    """Predicted."""
+    """Estimated."""
     memory: str
     time: str
     file: str
     basis: str
-    """What the prediction's band rests on."""
+    """What the band of the peak rests on."""
 
     @classmethod
-    def of(cls, fit: RunFit, file_bytes: int) -> "Confronted":
-        """From the service; `file_bytes`: of the weights' file that the run left, 0 where it left none."""
-        memory = time = ""
+    def of(cls, fit: RunFit, file_bytes: int) -> "EstimateErrors":
+        """`file_bytes`: of the weights' file that the run left, 0 where it left none."""
+        memory = time = file = ""
         if fit.peak and fit.measured_bytes and fit.bytes_error is not None:
-            memory = confronted(exact(fit.peak.value), exact(fit.measured_bytes), fit.bytes_error)
+            memory = estimate_error(exact(fit.peak.value), exact(fit.measured_bytes), fit.bytes_error)
         if fit.train_seconds and fit.measured_seconds and fit.seconds_error is not None:
             seconds, measured = duration(fit.train_seconds.value), duration(fit.measured_seconds)
-            time = confronted(seconds, measured, fit.seconds_error)
+            time = estimate_error(seconds, measured, fit.seconds_error)
+        estimated_file = fit.estimate.file_bytes if fit.estimate else None
+        if estimated_file and file_bytes:
+            error = relative_error(estimated_file, file_bytes)
+            file = estimate_error(file_size(estimated_file), file_size(file_bytes), error)
         value = fit.peak.value if fit.peak else None
-        return cls(value, capitalized(memory), time, _file(fit, file_bytes), basis(fit.peak.runs) if fit.peak else "")
-
-
-def _file(fit: RunFit, measured: int) -> str:
-    found = fit.need.prediction if fit.need else None
-    if found is None or not found.file_bytes or not measured:
-        return ""
-    error = relative_error(found.file_bytes, measured)
-    return confronted(file_size(found.file_bytes), file_size(measured), error)
+        return cls(value, capitalized(memory), time, file, basis(fit.peak.runs) if fit.peak else "")
 
 
 def exact(size: float) -> str:
@@ -109,16 +116,24 @@ def exact(size: float) -> str:
     return f"{decimal(size / GIB, 2)}{NBSP}GiB" if size >= 10 * GIB else f"{decimal(size / MIB, 0)}{NBSP}MiB"
 
 
-def way(name: SavingName) -> str:
-    """What a way out does, as a sentence without its stop."""
-    return capitalized(_(SAVINGS[name]))
+def saving_title(saving: MemorySaving) -> str:
+    """What a memory saving changes."""
+    return capitalized(localized(SAVINGS[saving.name]))
 
 
-def peak_words(found: Ledger) -> str:
-    """When a step held most: `in the backward pass of step 4, with 16 rows of 64 tokens`."""
-    rows = ngettext("%(num)s row", "%(num)s rows", found.rows)
-    shape = _("%(rows)s of %(length)s tokens", rows=rows, length=count(found.length))
-    moment = _(MOMENTS[found.moment])
-    if found.step is None:
+def saving_fields(saving: MemorySaving) -> str:
+    """What it sets, as JSON: a button or an address carries it."""
+    return json.dumps(saving.fields, separators=(",", ":"))
+
+
+def peak_words(ledger: Ledger) -> str:
+    """When a step reached its peak: `in the backward pass of step 4, with 16 rows of 64 tokens`."""
+    rows = ngettext("%(num)s row", "%(num)s rows", ledger.rows)
+    shape = _("%(rows)s of %(length)s tokens", rows=rows, length=count(ledger.length))
+    moment = _(MOMENTS[ledger.moment])
+    if ledger.step is None:
         return _("%(moment)s, with %(shape)s", moment=moment, shape=shape)
-    return _("%(moment)s of step %(step)s, with %(shape)s", moment=moment, step=count(found.step), shape=shape)
+    return _("%(moment)s of step %(step)s, with %(shape)s", moment=moment, step=count(ledger.step), shape=shape)
+
+
+FILTERS = (fit_words, fit_word, basis, band, time_band, saving_title, saving_fields)

@@ -1,4 +1,4 @@
-"""What a map of memory says: up to where a method fits, and where it stops saving."""
+"""Headlines of a memory map: up to which batch size a method fits, and where it stops saving memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,41 +10,41 @@ from app.web.text.fields import option
 from app.web.text.memory_fit import exact
 
 LITTLE = 0.1
-"""A method that saves less than this share of the memory saves none to speak of."""
+"""Savings below this share of the memory are negligible."""
 
 
 @dataclass(frozen=True)
-class Saving:
-    """A method against the one that it is held against."""
+class MethodSaving:
+    """What a method saves compared with the reference method."""
 
-    against: str
+    reference: str
     most: float
-    """Shares of the other's peak: the most that is saved in any cell, and the least."""
+    """Shares of the reference's peak: the largest saving of any cell, and the smallest."""
     least: float
     from_tokens: int | None
-    """From batches of so many tokens on it saves little; None where it saves more throughout."""
+    """From batches of this many tokens on it saves little; None where it saves more throughout."""
     activations: bool
-    """There, activations and temporaries are most of what it needs."""
+    """There, activations and temporaries are most of its memory."""
 
 
 def reference(report: MapReport) -> int:
-    """Place of the method that the others are held against: full fine-tuning, else the first."""
+    """Index of the reference method: full fine-tuning, else the first."""
     return next((place for place, method in enumerate(report.methods) if method.kind == "full"), 0)
 
 
-def saving(report: MapReport, method: int) -> Saving | None:
-    """What a method saves; None of the one that it is held against."""
-    against = reference(report)
-    if method == against:
+def saving(report: MapReport, method: int) -> MethodSaving | None:
+    """What a method saves; None for the reference."""
+    baseline = reference(report)
+    if method == baseline:
         return None
-    theirs = {(c.length, c.rows): c for c in report.cells if c.method == against}
+    baseline_cells = {(c.length, c.rows): c for c in report.cells if c.method == baseline}
     cells = sorted((c for c in report.cells if c.method == method), key=lambda c: c.length * c.rows)
-    shares = [1 - c.peak.value / theirs[c.length, c.rows].peak.value for c in cells]
+    shares = [1 - c.peak.value / baseline_cells[c.length, c.rows].peak.value for c in cells]
     if not shares:
         return None
     tokens = _from(cells, shares)
-    return Saving(
-        against=report.methods[against].label,
+    return MethodSaving(
+        reference=report.methods[baseline].label,
         most=max(shares),
         least=min(shares),
         from_tokens=tokens,
@@ -52,8 +52,8 @@ def saving(report: MapReport, method: int) -> Saving | None:
     )
 
 
-def number_format(report: MapReport) -> str:
-    """What it computes in: `bfloat16`."""
+def precision_words(report: MapReport) -> str:
+    """`bfloat16` or `float32`."""
     return option("bf16", "true" if report.bf16 else "false")
 
 
@@ -66,56 +66,56 @@ def title(report: MapReport, method: int) -> str:
 
 def _fits(report: MapReport, method: int) -> str:
     name = report.methods[method].label
-    machine = _("%(machine)s in %(format)s", machine=report.machine.name, format=number_format(report))
+    device = _("%(device)s in %(precision)s", device=report.device.name, precision=precision_words(report))
     found = [b for b in report.boundaries if b.method == method]
     able = [(b.length, b.rows) for b in found if b.rows is not None]
-    values = {"method": name, "machine": machine}
+    values = {"method": name, "device": device}
     if not able:
         least = min((c for c in report.cells if c.method == method), key=lambda c: c.peak.value)
         where = {"rows": count(least.rows), "length": count(least.length), "peak": exact(least.peak.value)}
         if least.fit == "tight":
             return _(
-                "%(method)s is tight on %(machine)s at best: batch %(rows)s at %(length)s tokens needs %(peak)s",
+                "%(method)s is at best tight on %(device)s: batch size %(rows)s at %(length)s tokens needs %(peak)s",
                 **values,
                 **where,
             )
         return _(
-            "%(method)s fits nowhere on %(machine)s: batch %(rows)s at %(length)s tokens needs %(peak)s",
+            "%(method)s does not fit %(device)s: batch size %(rows)s at %(length)s tokens needs %(peak)s",
             **values,
             **where,
         )
     length, rows = max(able)
     values |= {"rows": count(rows), "length": count(length)}
     if all(b.rows == report.batch_sizes[-1] for b in found):
-        return _("%(method)s fits on %(machine)s throughout, up to batch %(rows)s at %(length)s tokens", **values)
+        return _("%(method)s fits %(device)s throughout, up to batch size %(rows)s at %(length)s tokens", **values)
     if length == report.lengths[-1]:
-        return _("%(method)s fits up to batch %(rows)s at %(length)s tokens on %(machine)s", **values)
+        return _("%(method)s fits up to batch size %(rows)s at %(length)s tokens on %(device)s", **values)
     longer = next(longer for longer in report.lengths if longer > length)
     return _(
-        "%(method)s fits up to batch %(rows)s at %(length)s tokens on %(machine)s, and at %(longer)s not at all",
+        "%(method)s fits up to batch size %(rows)s at %(length)s tokens on %(device)s, and not at all at %(longer)s",
         longer=count(longer),
         **values,
     )
 
 
-def _saved(found: Saving | None) -> str:
+def _saved(found: MethodSaving | None) -> str:
     if found is None:
         return ""
     if found.from_tokens is None:
         return _(
-            "it saves from %(least)s to %(most)s of what %(against)s needs",
+            "it saves %(least)s to %(most)s of the memory of %(reference)s",
             least=percent(found.least, 0),
             most=percent(found.most, 0),
-            against=found.against,
+            reference=found.reference,
         )
-    values = {"tokens": count(found.from_tokens), "against": found.against}
+    values = {"tokens": count(found.from_tokens), "reference": found.reference}
     if found.activations:
         return _(
-            "from batches of %(tokens)s tokens on it saves less than a tenth of what %(against)s needs, for "
+            "from batches of %(tokens)s tokens on it saves less than a tenth of the memory of %(reference)s, because "
             "activations dominate",
             **values,
         )
-    return _("from batches of %(tokens)s tokens on it saves less than a tenth of what %(against)s needs", **values)
+    return _("from batches of %(tokens)s tokens on it saves less than a tenth of the memory of %(reference)s", **values)
 
 
 def _from(cells: Sequence[MapCellFit], shares: Sequence[float]) -> int | None:

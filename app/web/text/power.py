@@ -1,32 +1,59 @@
-"""Whether a study can decide, said before it starts: why not, and what would."""
+"""Whether a study can decide, before it starts: why not, what would let it, and what that rests on."""
 
-from app.web.format import count, decimal
+from app.domain.studies.plan import Power, StudyPlan
+from app.domain.studies.power import MetricPrior
+from app.web.format import count, decimal, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text.plan import Plan
+from app.web.text.metrics import title
 
 
-def doubt(plan: Plan) -> str:
-    """In one or two sentences; empty where it can, as far as one can tell."""
+def power_warning(plan: StudyPlan) -> str:
+    """In one or two sentences; empty where it can, as far as is known."""
+    power = plan.power
     if len(plan.arms) < 2:
-        return _("One arm is compared with nothing: add a second one.")
-    if plan.seeds == 1:
-        return _("One seed can give a hint at best: what another would change stays unknown. Use three or more.")
-    if not plan.undecided:
+        return _("A single arm has no comparison: add a second arm.")
+    if power.seeds == 1:
+        return _("One seed gives a hint at best, because the variation between seeds stays unknown. Use three or more.")
+    if not plan.underpowered:
         return ""
-    seeds = ngettext("%(num)s seed", "%(num)s seeds", plan.seeds)
-    can = _(
-        "%(items)s test items and %(seeds)s can show a difference of about %(smallest)s points, and the margin is "
+    detects = _(
+        "%(items)s test items and %(seeds)s detect a difference of about %(smallest)s points, and the margin is "
         "%(margin)s.",
-        items=count(plan.items),
-        seeds=seeds,
-        smallest=decimal(100 * plan.shows),
-        margin=f"{100 * plan.margin:g}",
+        items=count(power.items),
+        seeds=ngettext("%(num)s seed", "%(num)s seeds", power.seeds),
+        smallest=decimal(100 * power.detectable_difference),
+        margin=f"{100 * power.margin:g}",
     )
-    ways = [_("a margin of %(margin)s points", margin=decimal(plan.wider_margin))]
-    if plan.enough_items:
-        items = count(plan.enough_items)
-        ways.insert(0, _("about %(items)s test items and %(num)s seeds", items=items, num=plan.items_seeds))
-    if plan.enough_seeds:
-        ways.insert(0, _("%(num)s seeds", num=plan.enough_seeds))
-    return f"{can} {_('It could decide with %(ways)s.', ways=_(' or ').join(ways))}"
+    return f"{detects} {_('~50 %% power: %(options)s would decide.', options=_(' or ').join(_options(power)))}"
+
+
+def _options(power: Power) -> list[str]:
+    options = []
+    if power.enough_seeds:
+        options.append(_("%(num)s seeds", num=power.enough_seeds))
+    if power.enough_items:
+        items = count(power.enough_items)
+        options.append(_("%(items)s test items with %(num)s seeds", items=items, num=power.items_seeds))
+    return [*options, _("a margin of %(margin)s points", margin=decimal(power.wider_margin))]
+
+
+def prior_basis(prior: MetricPrior) -> str:
+    """What a detectable difference rests on, as a sentence."""
+    if prior.disagreement is not None:
+        return ngettext(
+            "The difference rests on the item variance of %(num)s past run and a typical seed variance.",
+            "The difference rests on the item variance of %(num)s past runs and a typical seed variance.",
+            prior.runs,
+        )
+    values = {"metric": title(prior.metric), "score": percent(prior.score, 0)}
+    if prior.graded:
+        return _(
+            "The difference assumes %(metric)s %(score)s, a third of the item variance of a right-or-wrong metric, and "
+            "a typical seed variance.",
+            **values,
+        )
+    return _("The difference assumes %(metric)s %(score)s and typical item and seed variances.", **values)
+
+
+FILTERS = (power_warning, prior_basis)

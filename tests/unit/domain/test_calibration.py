@@ -7,22 +7,20 @@ import pytest
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.resources.calibration import (
     ASSUMED,
-    CARDS,
-    GIB,
-    MIB,
     RATE_FACTOR,
     USUAL_SHARE,
     Calibration,
     CalibrationRun,
     EstimateBand,
-    alike,
+    accuracy,
     calibrate,
-    fit,
-    missed,
+    leave_one_out_errors,
+    memory_fit,
     peak,
+    similar_runs,
     train_seconds,
-    usable,
 )
+from app.domain.resources.devices import GIB, GPU_MODELS, MIB, WorkerDevice, usable_bytes
 from app.domain.resources.savings import SAVINGS, saving_options
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
@@ -82,26 +80,27 @@ def test_time_follows_the_rate_that_training_reached_there() -> None:
 
 
 def test_a_run_is_held_against_an_estimate_that_it_had_no_part_in() -> None:
-    alone, *_ = missed("cpu", False, past(30))
-    assert alone.bytes == pytest.approx((100 + ASSUMED["cpu", False][0] / MIB) / 130 - 1)
-    assert alone.seconds is None
-    last = missed("cpu", False, past(30, 30, 60))[-1]
-    assert last.bytes == pytest.approx((130 - 160) / 160)
-    assert last.seconds == pytest.approx(0)
+    [alone] = accuracy("cpu", "x86", "fp32", past(30))
+    assert (alone.peak.runs, alone.train) == (1, None)
+    assert alone.peak.worst == pytest.approx((100 + ASSUMED["cpu", False][0] / MIB) / 130 - 1)
+    *others, last = past(30, 30, 60)
+    bytes_error, seconds_error = leave_one_out_errors(last, calibrated(others))
+    assert bytes_error == pytest.approx((130 - 160) / 160)
+    assert seconds_error == pytest.approx(0)
 
 
 def test_runs_of_the_same_method_teach_more_than_others() -> None:
     others = past(30, 40)
     own = [CalibrationRun(9, CLASSES, "lora", 50 * MIB, 150 * MIB, 1e12, 1.0)]
-    assert alike([*others, *own], CLASSES, "lora") == own
-    assert alike(others, CLASSES, "lora") == others
+    assert similar_runs([*others, *own], CLASSES, "lora") == own
+    assert similar_runs(others, CLASSES, "lora") == others
 
 
 def test_runs_on_the_same_task_teach_more_than_those_of_the_same_method() -> None:
     others = [run._replace(task="causal-lm", method="lora") for run in past(57, 58)]
     own = past(41, 42)
-    assert alike([*others, *own], CLASSES, "lora") == own
-    assert alike(others, CLASSES, "lora") == others
+    assert similar_runs([*others, *own], CLASSES, "lora") == own
+    assert similar_runs(others, CLASSES, "lora") == others
 
 
 def test_runs_on_another_task_leave_the_band_as_wide_as_it_was_assumed() -> None:
@@ -135,15 +134,16 @@ def test_runs_that_tell_no_rate_leave_it_to_the_matrix_product() -> None:
 )
 def test_it_is_tight_where_the_band_reaches_what_a_host_has_left(low: float, high: float, says: str) -> None:
     need = EstimateBand(value=(low + high) / 2 * GIB, low=low * GIB, high=high * GIB, runs=1)
-    assert usable(8 * GIB, "cpu") == pytest.approx(7.2 * GIB - 700 * MIB)
-    assert fit(need, 8 * GIB, "cpu") == says
-    assert fit(need, None, "cpu") == "unknown"
+    assert usable_bytes(8 * GIB, "cpu") == pytest.approx(7.2 * GIB - 700 * MIB)
+    host = WorkerDevice(name="w1", kind="cpu", device_name="x86", memory_bytes=8 * GIB, bf16=False)
+    assert memory_fit(need, host) == says
+    assert memory_fit(need, host.model_copy(update={"memory_bytes": None})) == "unknown"
 
 
 def test_a_cards_context_and_what_its_allocator_holds_are_taken_off() -> None:
-    for card in CARDS:
-        assert 0.9 < usable(card.memory_bytes, "cuda") / card.memory_bytes * (1.05) < 1
-    assert [card.memory_bytes for card in CARDS] == sorted(card.memory_bytes for card in CARDS)
+    for gpu in GPU_MODELS:
+        assert 0.9 < usable_bytes(gpu.memory_bytes, "cuda") / gpu.memory_bytes * (1.05) < 1
+    assert [gpu.memory_bytes for gpu in GPU_MODELS] == sorted(gpu.memory_bytes for gpu in GPU_MODELS)
 
 
 def test_each_way_out_changes_one_thing_and_says_which() -> None:

@@ -8,7 +8,7 @@ import pytest
 from app.domain.comparison.intervals import Difference, Scores, difference
 from app.domain.comparison.verdict import VerdictKind, confidence_after, word
 from app.domain.studies import power
-from app.domain.studies.power import detectable_difference, needs, observed_disagreement
+from app.domain.studies.power import detectable_difference, observed_disagreement, required_sample
 
 
 def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88) -> Scores:
@@ -47,7 +47,7 @@ def test_the_seeds_that_it_asks_for_decide_if_all_stays_as_seen(draw: int) -> No
     seen = difference(runs(3, 1500, 0.012, 2 * draw), runs(3, 1500, 0.012, 2 * draw + 1, right=0.87))
     if word(seen.low, seen.high, 0.02) is not VerdictKind.UNDECIDED:
         seen = replace(seen, delta=0.008)
-    seeds = needs(seen, 0.02).seeds
+    seeds = required_sample(seen, 0.02).seeds
     assert seeds is not None
     assert seeds > 3
     then, before = (with_parts(seen, n, 1500).at(confidence_after(1)) for n in (seeds, seeds - 1))
@@ -58,7 +58,7 @@ def test_the_seeds_that_it_asks_for_decide_if_all_stays_as_seen(draw: int) -> No
 def test_the_items_that_it_asks_for_decide_if_all_stays_as_seen() -> None:
     seen = replace(difference(runs(5, 200, 0.002, 1), runs(5, 200, 0.002, 2)), delta=0.004)
     assert word(seen.low, seen.high, 0.02) is VerdictKind.UNDECIDED
-    items = needs(seen, 0.02).items
+    items = required_sample(seen, 0.02).items
     assert items is not None
     then, before = with_parts(seen, 5, items), with_parts(seen, 5, int(items * 0.95))
     assert word(then.low, then.high, 0.02) is not VerdictKind.UNDECIDED
@@ -67,35 +67,35 @@ def test_the_items_that_it_asks_for_decide_if_all_stays_as_seen() -> None:
 
 def test_where_neither_decides_alone_both_together_may() -> None:
     seen = replace(difference(runs(3, 646, 0.01, 1), runs(3, 646, 0.01, 2)), delta=0.005)
-    asked = needs(seen, 0.01)
+    asked = required_sample(seen, 0.01)
     assert (asked.seeds, asked.items) == (None, None)
     assert asked.both is not None
     seeds, items = asked.both
     then, less = with_parts(seen, seeds, items), with_parts(seen, seeds, int(items * 0.9))
     assert word(then.low, then.high, 0.01) is not VerdictKind.UNDECIDED
     assert word(less.low, less.high, 0.01) is VerdictKind.UNDECIDED
-    assert needs(replace(seen, delta=0.0001), 0.0002).both is None
+    assert required_sample(replace(seen, delta=0.0001), 0.0002).both is None
 
 
 def test_items_cannot_decide_what_seeds_leave_open() -> None:
     seen = replace(difference(runs(2, 500, 0.04, 1), runs(2, 500, 0.04, 2)), delta=0.01)
-    assert needs(seen, 0.02).items is None
+    assert required_sample(seen, 0.02).items is None
 
 
 def test_seeds_cannot_decide_what_items_leave_open() -> None:
     a = np.random.default_rng(1).integers(0, 2, 100).astype(float)
     seen = difference(np.tile(a, (3, 1)), np.tile(a[::-1], (3, 1)))
-    assert needs(replace(seen, delta=0.005), 0.01).seeds is None
+    assert required_sample(replace(seen, delta=0.005), 0.01).seeds is None
 
 
 def test_a_single_seed_asks_for_two_at_least_and_says_that_it_assumes() -> None:
     seen = replace(difference(runs(1, 5000, 0.003, 1), runs(1, 5000, 0.003, 2)), delta=0.05)
-    asked = needs(seen, 0.01)
+    asked = required_sample(seen, 0.01)
     assert asked.seeds is not None
     assert asked.seeds >= 2
     assert asked.items is None
     assert asked.assumed
-    assert not needs(difference(runs(3, 90, 0.003, 1), runs(1, 90, 0.003, 2)), 0.01).assumed
+    assert not required_sample(difference(runs(3, 90, 0.003, 1), runs(1, 90, 0.003, 2)), 0.01).assumed
 
 
 def test_a_plan_for_three_and_five_seeds_on_646_items() -> None:

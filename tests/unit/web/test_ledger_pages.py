@@ -20,7 +20,7 @@ from app.web.figures.drawing import render, stacks
 from app.web.figures.drawing.stacks import Stacks
 from app.web.figures.resource_parts import LEDGER, estimated_sizes, ledger_sizes, time_bar, train_bar
 from app.web.pages.run.context import RunFailure
-from app.web.text.memory_fit import off
+from app.web.text.memory_fit import error_words
 from tests import foreseen
 from tests.factories import plain
 from tests.predictions import request
@@ -49,8 +49,8 @@ def test_a_run_shows_who_held_what_measured_beside_predicted(ledgers: TestClient
     assert re.search(r"<figcaption>150 MiB at the peak, estimated 15\d MiB</figcaption>", text)
     for owner in ("weights", "gradients", "optimizer state", "activations", "temporaries", "other", "device overhead"):
         assert owner in text
-    assert re.search(r"Predicted 15\d MiB, measured 150 MiB: 0\.\d % too much\.", text)
-    assert re.search(r"Train time: predicted \d\d s, measured 28 s: 5\.0 % too much", text)
+    assert re.search(r"Estimated 15\d MiB, measured 150 MiB: 0\.\d % too high\.", text)
+    assert re.search(r"Train time: estimated \d\d s, measured 28 s: 5\.0 % too high", text)
     assert "Memory peaked in the backward pass of step 4, with 16 rows of 14 tokens." in text
     assert "from 2 past runs" in text
 
@@ -76,7 +76,7 @@ def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> 
 
 
 def test_a_run_says_how_large_its_file_was_predicted_to_be(ledgers: TestClient) -> None:
-    assert "Weights file: predicted 0.29 MiB, measured 0.30 MiB: 1.9 % too little." in shown(ledgers, f"/runs/{LORA}")
+    assert "Weights file: estimated 0.29 MiB, measured 0.30 MiB: 1.9 % too low." in shown(ledgers, f"/runs/{LORA}")
     assert "The weights' file" not in shown(ledgers, f"/runs/{OLD}")
 
 
@@ -84,7 +84,7 @@ def test_a_run_without_a_ledger_shows_what_can_be_computed(ledgers: TestClient) 
     text = shown(ledgers, f"/runs/{OLD}")
     assert "activations and rest" in text
     assert "remainder" in text
-    assert "predicted" not in text.split('aria-label="Cost"')[1].split("</section>")[0]
+    assert "estimated" not in text.split('aria-label="Cost"')[1].split("</section>")[0]
 
 
 def test_a_running_run_shows_the_peak_that_is_predicted(ledgers: TestClient) -> None:
@@ -146,9 +146,9 @@ def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_
     table = text.split("Train time, estimated and measured</caption>")[1].split("</table>")[0]
     rows = [re.sub(r"<[^>]*>", " ", row).split() for row in table.split("<tr>")[2:]]
     assert [" ".join(row) for row in rows] == [
-        "full 57 s 46 s to 1 min 9 s 54 s 5.0 % too much from 2 past runs",
-        "LoRA r=8 29 s 24 s to 36 s 28 s 5.0 % too much from 2 past runs",
-        "head only 19 s 15 s to 23 s 18 s 5.0 % too much from 2 past runs",
+        "full 57 s 46 s to 1 min 9 s 54 s 5.0 % too high from 2 past runs",
+        "LoRA r=8 29 s 24 s to 36 s 28 s 5.0 % too high from 2 past runs",
+        "head only 19 s 15 s to 23 s 18 s 5.0 % too high from 2 past runs",
     ]
     found = list(csv.DictReader(io.StringIO(ledgers.get("/studies/1/charts/time.csv").text)))
     assert [row["arm"] for row in found] == ["full", "LoRA r=8", "head only"]
@@ -213,8 +213,6 @@ def test_a_study_without_ledgers_keeps_the_old_split(ledgers: TestClient) -> Non
     assert "temporaries" not in text
 
 
-@pytest.mark.parametrize(
-    ("error", "words"), [(0.007, "0.7 % too much"), (-0.012, "1.2 % too little"), (0.0001, "just as much")]
-)
+@pytest.mark.parametrize(("error", "words"), [(0.007, "0.7 % too high"), (-0.012, "1.2 % too low"), (0.0001, "exact")])
 def test_an_error_is_said_in_words(error: float, words: str) -> None:
-    assert plain(off(error)) == words
+    assert plain(error_words(error)) == words

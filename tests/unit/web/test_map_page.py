@@ -47,12 +47,12 @@ def report(client: TestClient, **question: Any) -> MapReport:
     """What the page shows."""
     asked = MapSpec(base_model=SAMPLE_MODEL, **question)
     with database_of(client).reading() as session:
-        return memory_maps.map_of(session, None, Settings(), asked)
+        return memory_maps.map_report(session, None, Settings(), asked)
 
 
 def test_a_map_is_worked_out_before_ones_eyes(small: TestClient) -> None:
     text = small.get(MAP).text
-    assert "It is being worked out" in text
+    assert "Map in progress" in text
     assert f'hx-get="{MAP}?task=sequence-classification' in text
     done = settled(small)
     assert 'id="map"' in done
@@ -63,9 +63,9 @@ def test_each_method_has_a_figure_with_a_takeaway_numbers_and_files(small: TestC
     text = settled(small)
     titles = re.findall(r"<figcaption>(.*)</figcaption>", text)
     assert len(titles) == 2
-    assert re.fullmatch(r"Full fits nowhere on cpu-1 in float32: batch 1 at 64 tokens needs 3\d\d MiB", titles[0])
+    assert re.fullmatch(r"Full does not fit cpu-1 in float32: batch size 1 at 64 tokens needs 3\d\d MiB", titles[0])
     assert re.fullmatch(
-        r"LoRA r=8 fits up to batch \d+ at 512 tokens on cpu-1 in float32; it saves from .* of what full needs",
+        r"LoRA r=8 fits up to batch size \d+ at 512 tokens on cpu-1 in float32; it saves .* of the memory of full",
         titles[1],
     )
     for ending in ("csv", "svg", "png"):
@@ -82,7 +82,7 @@ def test_each_method_has_a_figure_with_a_takeaway_numbers_and_files(small: TestC
 def test_the_question_stands_in_the_address_in_the_words_of_the_api(small: TestClient) -> None:
     text = settled(small, lengths="32, 64", batch_sizes=["2", "4"], methods=["lora", "bitfit"], device="T4")
     assert 'value="32, 64"' in text
-    assert "What fits on T4, 16.0 GiB, in float32" in text
+    assert "Memory map on T4, 16.0 GiB, in float32" in text
     assert re.search(r'value="bitfit" checked', text)
     address = "device=T4&methods=lora&methods=bitfit&lengths=32&lengths=64&batch_sizes=2&batch_sizes=4"
     assert address in text
@@ -94,9 +94,9 @@ def test_the_number_format_is_chosen_in_the_address_and_said_wherever_the_number
     peaks = {}
     for bf16, name, precision in (("", "bfloat16", "bf16"), ("true", "bfloat16", "bf16"), ("false", "float32", "fp32")):
         text = settled(small, device="H200", bf16=bf16)
-        assert f"What fits on H200, 141.0 GiB, in {name}" in text
+        assert f"Memory map on H200, 141.0 GiB, in {name}" in text
         assert f'<option value="{bf16}" selected>' in text
-        assert f"on H200 in {name} throughout" in text
+        assert f"LoRA r=8 fits H200 in {name} throughout" in text
         assert f"Estimated peak memory of LoRA r=8 in {name} by length and batch size" in text
         [address] = set(re.findall(rf'href="({MAP}/lora\.csv\?[^"]*)"', text))
         assert (f"bf16={bf16}" in address) is bool(bf16)
@@ -112,7 +112,7 @@ def test_the_number_format_is_chosen_in_the_address_and_said_wherever_the_number
 def test_a_device_without_bfloat16_computes_in_float32_unless_one_wants_it(small: TestClient) -> None:
     assert "in float32" in settled(small, device="T4")
     text = settled(small, device="T4", bf16="true")
-    assert "What fits on T4, 16.0 GiB, in bfloat16" in text
+    assert "Memory map on T4, 16.0 GiB, in bfloat16" in text
     assert "T4 has no native bfloat16 arithmetic" in text
 
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_asked_is_said_and_what_was_typed_stays(small: TestClient
     answer = small.get(MAP, params=query)
     assert answer.status_code == 422
     assert words in html.unescape(answer.text)
-    assert "This cannot be asked" in answer.text
+    assert "Correct these fields" in answer.text
 
 
 def test_a_model_that_is_not_inspected_has_no_map_yet(small: TestClient) -> None:
@@ -151,7 +151,7 @@ def test_a_map_that_failed_says_why(small: TestClient) -> None:
         row = session.query(EstimateRow).one()
         row.status, row.message, row.started_at = "failed", "the model needs code of its own", row.created_at
     text = small.get(MAP).text
-    assert "It cannot be worked out" in text
+    assert "The map failed" in text
     assert "the model needs code of its own" in text
 
 
@@ -174,7 +174,7 @@ def test_where_lora_stops_saving_is_said_in_tokens(small: TestClient) -> None:
     assert its is not None
     assert (its.from_tokens, its.activations) == (8192, True)
     assert plain(title(heavy, 1)).endswith(
-        "from batches of 8,192 tokens on it saves less than a tenth of what full needs, for activations dominate"
+        "from batches of 8,192 tokens on it saves less than a tenth of the memory of full, because activations dominate"
     )
     assert saving(found, 1) is not None
 
@@ -218,7 +218,7 @@ def test_the_page_of_the_model_says_what_each_method_takes_once_its_map_is_there
     small.get(address)
     foreseen.answer(database_of(small))
     after = plain(html.unescape(small.get(page).text))
-    assert "Peak memory is predicted for 16 rows of 128 tokens, on cpu-1" in after
+    assert "Peak memory is estimated for 16 rows of 128 tokens on cpu-1" in after
     shown = re.findall(r'<td class="num" data-label="Peak memory">(.*?)</td>', after, re.DOTALL)
     told = [
         (float(size), fit)

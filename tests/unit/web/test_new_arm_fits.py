@@ -36,7 +36,7 @@ def planned(client: TestClient, arms: str, **change: str) -> str:
 
 def detectable_difference(text: str) -> float:
     """That the panel tells, in points."""
-    found = re.search(r"<dt>Smallest difference</dt>\s*<dd>\s*([\d.]+) points", text)
+    found = re.search(r"<dt>Detectable difference</dt>\s*<dd>\s*([\d.]+) points", text)
     assert found is not None
     return float(found[1])
 
@@ -49,7 +49,7 @@ def test_the_page_asks_what_its_arm_alone_needs_and_looks_until_that_is_there(
     with database_of(registered_only).reading() as session:
         asked = [row.request_json["method"] for row in session.scalars(select(EstimateRow))]
     assert asked and {(method["kind"], method["r"]) for method in asked} == {("lora", 16)}
-    assert re.search(r"\d predictions are being worked out\.", text)
+    assert re.search(r"\d estimates in progress\.", text)
     [poll] = re.findall(rf'<div hx-post="{arms}/plan"[^>]*hx-vals="([^"]*)"', text)
     again = json.loads(html.unescape(poll))
     assert again["arms.0.method.r"] == "16"
@@ -63,9 +63,9 @@ def test_the_page_asks_what_its_arm_alone_needs_and_looks_until_that_is_there(
 
 def test_where_no_worker_is_there_it_says_what_to_start(registered_only: TestClient, arms: str) -> None:
     text = registered_only.get(f"{arms}/new?method=bitfit").text
-    assert "It is worked out as soon as a worker is there:</p>" in text.replace(" <code>vezna up</code>", "")
+    assert "The estimate starts as soon as a worker runs:</p>" in text.replace(" <code>vezna up</code>", "")
     assert 'id="insist"' not in text
-    assert "a GPU" in planned(registered_only, arms)
+    assert '<span class="muted">GPU</span>' in planned(registered_only, arms)
 
 
 def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
@@ -74,16 +74,16 @@ def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
     sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
     text = planned(registered_only, arms)
     assert "1 arm × 3 seeds" in re.sub(r"\s+", " ", text)
-    assert re.search(r"<dt>Trials before</dt>\s*<dd>\s*3\s", text)
+    assert re.search(r"<dt>Tuning trials</dt>\s*<dd>\s*3\s", text)
     assert text.count('class="split"') == 1
-    assert "One arm is compared with nothing" not in text
+    assert "A single arm has no comparison" not in text
     shown = detectable_difference(text)
     study = registered_only.get(arms.removesuffix("/arms").replace("/studies", "/api/v1/studies")).json()["spec"]
     grown = study | {
         "name": "with it",
         "arms": [*study["arms"], {"name": "slow", "method": {"kind": "full"}, "learning_rate": 5e-5}],
     }
-    with_it = registered_only.post("/api/v1/studies", json=grown).json()["plan"]["detectable_difference"]
+    with_it = registered_only.post("/api/v1/studies", json=grown).json()["plan"]["power"]["detectable_difference"]
     assert shown == pytest.approx(100 * with_it, abs=0.05)
     with database_of(registered_only).transaction() as session:
         studies.get(session, 1).interim_looks = 1
@@ -93,18 +93,21 @@ def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
 def test_what_is_wrong_with_the_arm_is_said_before_it_is_added(registered_only: TestClient, arms: str) -> None:
     rank = {"arms.0.method.kind": "lora", "arms.0.method.r": "0"}
     text = plain(registered_only.post(f"{arms}/plan", data=rank).text)
-    assert "Not complete yet" in text
-    assert "<li>Rank: Must be 1 or more</li>" in text
+    assert "Incomplete" in text
+    assert "<li>Rank: Must be 1 or more.</li>" in text
     same = plain(html.unescape(registered_only.get(f"{arms}/new?method=full").text))
     assert "The arm 'full 2' differs from 'full' only in its name" in same
 
 
 def test_an_arm_that_fits_no_live_worker_is_queued_only_if_one_insists(registered_only: TestClient, arms: str) -> None:
     sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
-    assert "more than any live worker has" in planned(registered_only, arms)
+    assert "slow: no live worker has enough memory" in planned(registered_only, arms)
     refused = registered_only.post(arms, data=FULL)
     assert refused.status_code == 422
-    assert '<a href="#insist">It fits on no live worker</a>: take a way out, or tick the box' in refused.text
+    assert (
+        '<a href="#insist">No live worker has enough memory</a>. Apply a memory saving, or tick the box.'
+        in refused.text
+    )
     api = registered_only.post(
         f"/api/v1{arms}", json={"name": "slow", "method": {"kind": "full"}, "learning_rate": 5e-5}
     )

@@ -174,7 +174,7 @@ def test_what_it_would_take_is_worked_out(registered_only: TestClient) -> None:
 def test_times_are_estimated_from_past_runs_of_the_same_kind(full: TestClient) -> None:
     text = full.post("/studies/plan", data=FORM).text
     assert "about 4 min 6" in text.replace("\xa0", " ")
-    assert "times from past runs on x86, 2 cores" in text
+    assert "Times are from past runs on x86, 2 cores" in text
     assert "not known yet" in full.post("/studies/plan", data=FORM | {"training.max_length": "99"}).text
 
 
@@ -184,28 +184,28 @@ def test_times_of_different_devices_are_not_added_up(full: TestClient) -> None:
             run.device_name = "NVIDIA L4"
     text = full.post("/studies/plan", data=FORM).text
     assert "not known yet" in text
-    assert "times from past runs on different devices" in text
+    assert "Times are from past runs on different devices" in text
     unlike = full.post("/studies/plan", data=FORM | {"training.max_length": "99"}).text
-    assert "times will be known once a run like these has ended" in unlike
+    assert "Times are known once a similar run has finished" in unlike
 
 
 def test_a_study_that_would_end_undecided_is_warned_of_with_two_ways_out(registered_only: TestClient) -> None:
     warned = registered_only.post("/studies/plan", data=FORM | {"margin_points": "1.5"}).text
-    assert "It would probably end undecided" in warned
+    assert "Probably undecided" in warned
     for action in re.findall(r'value="((?:seeds|margin):[\d.]+)"', warned):
         page = registered_only.post("/studies/new", data=FORM | {"margin_points": "1.5", "do": action}).text
-        assert "It would probably end undecided" not in page
+        assert "Probably undecided" not in page
     assert "undecided" not in registered_only.post("/studies/plan", data=FORM | {"margin_points": "5"}).text
 
 
 def test_one_seed_is_said_to_give_a_hint_at_best(registered_only: TestClient) -> None:
-    assert "One seed can give a hint at best" in registered_only.post("/studies/plan", data=FORM | {"seeds": "1"}).text
+    assert "One seed gives a hint at best" in registered_only.post("/studies/plan", data=FORM | {"seeds": "1"}).text
 
 
 def test_an_unfinished_form_is_planned_as_far_as_it_goes(registered_only: TestClient) -> None:
     answer = registered_only.post("/studies/plan", data={"arms.0.method.kind": "lora", "arms.0.method.r": "x"})
     assert answer.status_code == 200
-    assert "Not complete yet" in answer.text
+    assert "Incomplete" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -314,10 +314,8 @@ def test_a_tuned_study_is_repeated_with_its_tuning(registered_only: TestClient) 
 
 def test_a_study_that_cannot_decide_names_seeds_or_items_that_would(registered_only: TestClient) -> None:
     text = without_breaks(registered_only.post("/studies/new", data=FORM | {"margin_points": "0.5"}).text)
-    assert "It would probably end undecided" in text
-    seeds_would = "No number of seeds up to 20 would do." not in text
-    found = re.search(r"About [\d,]+ test items with \d+ seeds would( do too)?\.", text)
-    assert found and bool(found[1]) is seeds_would
-    assert "would do too" in without_breaks(
-        registered_only.post("/studies/new", data=FORM | {"margin_points": "1.3"}).text
-    )
+    assert "Probably undecided" in text
+    assert ("Not even 20 seeds would decide." in text) is ('id="use-seeds"' not in text)
+    assert re.search(r"About [\d,]+ test items with \d+ seeds would decide\.", text)
+    wider = registered_only.post("/studies/new", data=FORM | {"margin_points": "1.3"}).text
+    assert 'id="use-seeds"' in wider and "test items with" in wider

@@ -37,7 +37,7 @@ def sign_on(client: TestClient, name: str, memory: int) -> None:
 def test_an_estimate_is_asked_for_and_looked_for_until_it_is_there(registered_only: TestClient) -> None:
     sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
     text = registered_only.post("/studies/plan", data=FORM).text
-    assert re.search(r"\d predictions are being worked out\.", text)
+    assert re.search(r"\d estimates in progress\.", text)
     [poll] = re.findall(r'<div hx-post="/studies/plan"[^>]*hx-vals="([^"]*)"', text)
     again = json.loads(html.unescape(poll))
     assert again["arms.1.method.r"] == "8"
@@ -45,14 +45,14 @@ def test_an_estimate_is_asked_for_and_looked_for_until_it_is_there(registered_on
     foreseen.answer(database_of(registered_only))
     settled = registered_only.post("/studies/plan", data=again)
     assert settled.status_code == 200
-    assert "worked out" not in settled.text
+    assert "in progress" not in settled.text
     assert "hx-vals" not in settled.text
 
 
 def test_where_no_worker_is_there_it_says_what_to_start(registered_only: TestClient) -> None:
     text = registered_only.post("/studies/plan", data=FORM).text
-    assert "as soon as a worker is there" in text
-    assert "a GPU" in planned(registered_only)
+    assert "as soon as a worker runs" in text
+    assert '<span class="muted">GPU</span>' in planned(registered_only)
 
 
 def test_each_arm_shows_its_peak_its_band_and_what_that_rests_on(registered_only: TestClient) -> None:
@@ -60,9 +60,9 @@ def test_each_arm_shows_its_peak_its_band_and_what_that_rests_on(registered_only
     text = planned(registered_only)
     assert re.search(r"<b>\d{3} MiB</b>", text)
     assert re.search(r"\d{3} to \d{3} MiB, assumed", text)
-    assert "cpu-1: room for 6.5 GiB" in text
+    assert "cpu-1: 6.5 GiB usable" in text
     assert text.count('class="split"') == 2
-    assert "Well-known cards: all fits from the RTX 3060 on" in text
+    assert "GPUs: all arms fit from the RTX 3060 up" in text
     assert "every arm fits" in text
     assert [size for size in re.findall(r"file ([\d.]+ MiB)", text)] == ["86.7 MiB", "0.29 MiB"]
 
@@ -70,7 +70,7 @@ def test_each_arm_shows_its_peak_its_band_and_what_that_rests_on(registered_only
 def test_workers_that_are_alike_share_a_line(registered_only: TestClient) -> None:
     for number in range(5):
         sign_on(registered_only, f"cpu-{number}", ROOM_FOR_ALL)
-    assert planned(registered_only).count("cpu-0, cpu-1, cpu-2 and 2 more: room for 6.5 GiB") == 2
+    assert planned(registered_only).count("cpu-0, cpu-1, cpu-2 and 2 more: 6.5 GiB usable") == 2
 
 
 def test_bands_rest_on_past_runs_where_there_are_any_and_so_do_times(full: TestClient) -> None:
@@ -78,7 +78,7 @@ def test_bands_rest_on_past_runs_where_there_are_any_and_so_do_times(full: TestC
         foreseen.foresee(session)
     text = planned(full)
     assert "from 3 past runs" in text
-    assert "times for cpu-1, from the operations that training takes" in text
+    assert "Times on cpu-1 follow from the training FLOPs" in text
     assert "about 4 min 18 s" in text
 
 
@@ -125,7 +125,10 @@ def test_what_fits_no_live_worker_is_queued_only_if_one_insists(registered_only:
     assert 'id="insist"' in planned(registered_only)
     refused = registered_only.post("/studies", data=FORM)
     assert refused.status_code == 422
-    assert '<a href="#insist">It fits on no live worker</a>: take a way out, or tick the box' in refused.text
+    assert (
+        '<a href="#insist">No live worker has enough memory</a>. Apply a memory saving, or tick the box.'
+        in refused.text
+    )
     with database_of(registered_only).reading() as session:
         assert runs.count_by_status(session)["queued"] == 0
     ticked = registered_only.post("/studies/plan", data=FORM | {"insist": "true"}).text

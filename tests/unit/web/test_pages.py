@@ -106,5 +106,5 @@ def test_the_face_is_asked_for_with_the_page_by_the_address_that_the_stylesheet_
 
 
 def test_a_worker_says_what_not_every_worker_can_do(full: TestClient) -> None:
-    assert "<small>cuda, can do QLoRA</small>" in full.get("/workers").text
+    assert "<small>cuda, supports QLoRA</small>" in full.get("/workers").text
     assert "<small>cpu</small>" in full.get("/workers").text

@@ -196,13 +196,14 @@ def test_a_submit_answers_what_the_study_can_decide(registered_only: TestClient)
         "name": "s", "base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines", "margin_points": 0.5,
         "arms": [{"method": {"kind": "full"}}, {"method": {"kind": "head-only"}}], "tuning": "grid",
     }  # fmt: skip
-    plan = registered_only.post("/api/v1/studies", json=body).json()["plan"]
+    answer = registered_only.post("/api/v1/studies", json=body).json()
+    plan, power = answer["plan"], answer["plan"]["power"]
     assert (plan["runs"], plan["trials"], plan["can_decide"]) == (6, 6, False)
-    assert plan["detectable_difference"] > 0.005
-    assert plan["items_that_would"] > 646
-    assert re.match(r"646 test items and 3 seeds can show a difference of about", plain(plan["warning"]))
-    assert "It could decide with" in plan["warning"]
-    one = registered_only.post("/api/v1/studies", json=body | {"seeds": [0]}).json()["plan"]
-    assert one["warning"].startswith("One seed can give a hint at best")
-    wide = registered_only.post("/api/v1/studies", json=body | {"margin_points": 5}).json()["plan"]
-    assert (wide["can_decide"], wide["warning"], wide["seeds_that_would"]) == (True, "", None)
+    assert power["detectable_difference"] > 0.005
+    assert power["enough_items"] > 646
+    assert re.match(r"646 test items and 3 seeds detect a difference of about", plain(answer["warning"]))
+    assert "50 % power" in plain(answer["warning"])
+    one = registered_only.post("/api/v1/studies", json=body | {"seeds": [0]}).json()
+    assert one["warning"].startswith("One seed gives a hint at best")
+    wide = registered_only.post("/api/v1/studies", json=body | {"margin_points": 5}).json()
+    assert (wide["plan"]["can_decide"], wide["warning"], wide["plan"]["power"]["enough_seeds"]) == (True, "", None)

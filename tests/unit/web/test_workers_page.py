@@ -53,17 +53,17 @@ def test_runs_on_several_tasks_are_told_apart(full: TestClient) -> None:
 
 
 def test_a_device_without_runs_has_its_assumed_constant_named_until_it_has_made_one(full: TestClient) -> None:
-    sentence = "x86, 2 cores has made no run in float32 yet: until it has, 48 MiB ± 15 MiB is assumed for it."
-    card = "NVIDIA L4 has made no run in float32 yet: until it has, 40 MiB ± 40 MiB is assumed for it."
+    sentence = "x86, 2 cores has no run in float32 yet, so its constant is assumed: 48 MiB ± 15 MiB."
+    gpu = "NVIDIA L4 has no run in float32 yet, so its constant is assumed: 40 MiB ± 40 MiB."
     text = plain(html.unescape(full.get("/workers").text))
-    assert text.count(sentence) == text.count(card) == 1
+    assert text.count(sentence) == text.count(gpu) == 1
     with database_of(full).transaction() as session:
         foreseen.foresee(session)
     text = plain(html.unescape(full.get("/workers").text))
-    assert sentence not in text and card in text
+    assert sentence not in text and gpu in text
 
 
 def test_who_only_looks_for_workers_again_is_not_told_the_errors(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         foreseen.foresee(session)
-    assert "mean error" not in full.get("/workers", headers={"HX-Request": "true"}).text
+    assert "mean abs. error" not in full.get("/workers", headers={"HX-Request": "true"}).text

@@ -18,7 +18,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.models.base_model import ModelFile
-from app.domain.resources.no_device_fits import size
+from app.domain.resources.devices import size
 from worker.engine.models.hub_errors import Unreachable, said
 from worker.engine.models.weights import chosen_weights, refuse_unusable
 

@@ -174,7 +174,7 @@ class Adapted:
 
 
 @dataclass(frozen=True)
-class MemoryNeeds:
+class MethodMemory:
     """Peak memory of each method for one batch on one device, from the memory map; or the form that requests it."""
 
     form: MapForm
@@ -200,10 +200,10 @@ class MemoryNeeds:
     @property
     def where(self) -> str:
         """Batch and device."""
-        machine = self.report.machine.name if self.report else ""
+        device = self.report.device.name if self.report else ""
         return _(
-            "%(rows)s rows of %(length)s tokens, on %(device)s",
-            rows=self.form.batch_sizes, length=self.form.lengths, device=machine,
+            "%(rows)s rows of %(length)s tokens on %(device)s",
+            rows=self.form.batch_sizes, length=self.form.lengths, device=device,
         )  # fmt: skip
 
 
@@ -216,7 +216,7 @@ class ModelPage:
     """None until it is inspected."""
     tree: ModuleTree | None = None
     """None until it is inspected."""
-    needs: MemoryNeeds | None = None
+    memory: MethodMemory | None = None
     """None until it is inspected."""
 
     @property

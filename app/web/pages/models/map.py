@@ -1,4 +1,4 @@
-"""The context of a model's map: what fits where, and the form that asks."""
+"""The context of a model's memory map."""
 
 from dataclasses import dataclass
 
@@ -6,35 +6,35 @@ from app.domain.errors import FieldError
 from app.domain.methods import METHODS
 from app.domain.models.adaptations import usual
 from app.domain.models.base_model import ModelFacts
-from app.domain.resources.memory_fit import Machine
+from app.domain.resources.devices import Device
 from app.domain.resources.memory_map import MapReport
 from app.domain.tasks import TASKS
 from app.web.figures.figure import Drawn
 from app.web.format import capitalized, memory
 from app.web.i18n import gettext as _
-from app.web.pages.models.map_form import FORMATS, MapForm
+from app.web.pages.models.map_form import PRECISIONS, MapForm
 from app.web.text import methods
 from app.web.text.families import by_family
 from app.web.text.fields import option
-from app.web.text.memory_maps import number_format
+from app.web.text.memory_maps import precision_words
 
 
 @dataclass(frozen=True)
 class MapPage:
-    """Method × length × batch for one model on one device."""
+    """Method × max length × batch size for one model on one device."""
 
     name: str
     facts: ModelFacts
     form: MapForm
-    machines: tuple[Machine, ...]
+    available: tuple[Device, ...]
     report: MapReport | None
-    """None where the question is wrong."""
+    """None where the form has errors."""
     figures: tuple[Drawn, ...]
     errors: tuple[FieldError, ...] = ()
 
     @property
     def working(self) -> bool:
-        """It is being worked out."""
+        """The map is in progress."""
         return self.report is not None and not self.report.settled
 
     @property
@@ -44,12 +44,12 @@ class MapPage:
 
     @property
     def device(self) -> str:
-        """The device that is shown, with its memory and the number format."""
+        """The device of the map, with its memory and the precision."""
         if self.report is None:
             return ""
-        machine = self.report.machine
-        device = _("%(card)s, %(size)s", card=machine.name, size=memory(machine.memory_bytes))
-        return _("%(device)s, in %(format)s", device=device, format=number_format(self.report))
+        device = self.report.device
+        name = _("%(device)s, %(size)s", device=device.name, size=memory(device.memory_bytes))
+        return _("%(device)s, in %(precision)s", device=name, precision=precision_words(self.report))
 
     @property
     def tasks(self) -> list[tuple[str, str]]:
@@ -58,36 +58,36 @@ class MapPage:
 
     @property
     def devices(self) -> list[tuple[str, str]]:
-        """Live workers, then well-known cards."""
-        return [(machine.name, _named(machine)) for machine in self.machines]
+        """Live workers, then well-known GPUs."""
+        return [(device.name, _named(device)) for device in self.available]
 
     @property
-    def formats(self) -> list[tuple[str, str]]:
-        """In which numbers it may compute."""
-        return [(value, option("bf16", value)) for value in FORMATS]
+    def precisions(self) -> list[tuple[str, str]]:
+        """The choices of the precision."""
+        return [(value, option("bf16", value)) for value in PRECISIONS]
 
     @property
     def chosen_device(self) -> str:
-        """Of the form; the one that is shown where none was chosen."""
-        return self.form.device or (self.report.machine.name if self.report else "")
+        """Of the form, else of the map."""
+        return self.form.device or (self.report.device.name if self.report else "")
 
     @property
     def offers(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        """The methods that fit the model and the task, by family; those that were chosen besides."""
+        """The compatible methods, by family, and the chosen ones."""
         model = self.facts.tasks.get(self.form.task)  # type: ignore[call-overload]
-        found = []
+        offers = []
         for _family, title, facts in by_family():
-            able = [
+            compatible = [
                 (f.kind, methods.name(f))
                 for f in facts
                 if f.kind in self.form.methods or (model and usual(f.kind, model).incompatibility(model) is None)
             ]
-            found.append((title, able))
-        return [(title, able) for title, able in found if able]
+            offers.append((title, compatible))
+        return [(title, compatible) for title, compatible in offers if compatible]
 
     @property
     def chosen(self) -> str:
-        """The chosen methods, in a few words."""
+        """The names of the chosen methods."""
         return ", ".join(methods.name(METHODS[kind]) if kind in METHODS else kind for kind in self.form.methods)
 
     def errors_of(self, path: str) -> list[FieldError]:
@@ -95,8 +95,8 @@ class MapPage:
         return [error for error in self.errors if error.path == path or error.path.startswith(f"{path}.")]
 
 
-def _named(machine: Machine) -> str:
-    size = memory(machine.memory_bytes)
-    if not machine.worker:
-        return _("%(card)s, %(size)s", card=machine.name, size=size)
-    return _("%(worker)s, %(size)s (worker: %(device)s)", worker=machine.name, device=machine.device_name, size=size)
+def _named(device: Device) -> str:
+    size = memory(device.memory_bytes)
+    if not device.worker:
+        return _("%(device)s, %(size)s", device=device.name, size=size)
+    return _("%(worker)s, %(size)s (worker: %(device)s)", worker=device.name, device=device.device_name, size=size)

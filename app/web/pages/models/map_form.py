@@ -1,4 +1,4 @@
-"""The question of a map, as it stands in an address: what was asked for, or what is usual for the model."""
+"""The form of a memory map, as it stands in an address, with defaults for the model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from app.web.forms.sentences import sentences
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 METHODS = ("full", "lora")
-FORMATS: dict[str, bool | None] = {"": None, "true": True, "false": False}
-"""Values of the address's `bf16`: as the device can, bfloat16, float32."""
+PRECISIONS: dict[str, bool | None] = {"": None, "true": True, "false": False}
+"""Values of `bf16` in the address: bfloat16 if the device supports it, bfloat16, float32."""
 MOST = 20
 
 
 @dataclass(frozen=True)
 class MapForm:
-    """What stands in the fields."""
+    """The values of the fields."""
 
     task: str
     device: str
@@ -32,26 +32,26 @@ class MapForm:
     lengths: str
     batch_sizes: str
     bf16: str = ""
-    """Of FORMATS, or whatever the address says."""
+    """One of PRECISIONS, unless the address is wrong."""
     checkpointing: bool = False
 
     @classmethod
-    def of(cls, facts: ModelFacts, asked: Mapping[str, Sequence[str]]) -> "MapForm":
-        """From an address; what it does not say is as usual."""
-        task = next(iter(asked.get("task", ())), "")
+    def of(cls, facts: ModelFacts, query: Mapping[str, Sequence[str]]) -> "MapForm":
+        """From an address, with defaults."""
+        task = next(iter(query.get("task", ())), "")
         return cls(
             task=task if task in facts.tasks else next(iter(facts.tasks), ""),
-            device=next(iter(asked.get("device", ())), "")[:120],
-            methods=tuple(dict.fromkeys(asked.get("methods", ())[:MOST])) or METHODS,
-            lengths=_listed(asked.get("lengths", ())) or _usual(facts),
-            batch_sizes=_listed(asked.get("batch_sizes", ())) or ", ".join(map(str, BATCH_SIZES)),
-            bf16=next(iter(asked.get("bf16", ())), "")[:20],
-            checkpointing="true" in asked.get("gradient_checkpointing", ()),
+            device=next(iter(query.get("device", ())), "")[:120],
+            methods=tuple(dict.fromkeys(query.get("methods", ())[:MOST])) or METHODS,
+            lengths=_listed(query.get("lengths", ())) or _default_lengths(facts),
+            batch_sizes=_listed(query.get("batch_sizes", ())) or ", ".join(map(str, BATCH_SIZES)),
+            bf16=next(iter(query.get("bf16", ())), "")[:20],
+            checkpointing="true" in query.get("gradient_checkpointing", ()),
         )
 
     @property
     def query(self) -> str:
-        """The address's, in the API's words."""
+        """Of the address, with the API's names."""
         fields: list[tuple[str, str]] = [("task", self.task), ("device", self.device)]
         fields += [("methods", method) for method in self.methods]
         fields += [("lengths", number) for number in _numbers(self.lengths)]
@@ -60,19 +60,19 @@ class MapForm:
         fields += [("gradient_checkpointing", "true")] if self.checkpointing else []
         return urlencode([(name, value) for name, value in fields if value])
 
-    def question(self, base_model: str) -> MapSpec:
-        """What it means. Raises Invalid with an error for each field that is wrong."""
-        if self.bf16 not in FORMATS:
+    def spec(self, base_model: str) -> MapSpec:
+        """What to map. Raises Invalid with an error for each field that is wrong."""
+        if self.bf16 not in PRECISIONS:
             what = Message("%(value)r is not a precision", value=self.bf16)
             raise Invalid.field("bf16", what, choose_from(["true (bfloat16)", "false (float32)"]))
         body: dict[str, Any] = {
             "base_model": base_model,
             "task": self.task,
-            "machine": self.device,
+            "device": self.device,
             "methods": self.methods,
             "lengths": _numbers(self.lengths),
             "batch_sizes": _numbers(self.batch_sizes),
-            "training": TrainingArguments(bf16=FORMATS[self.bf16], gradient_checkpointing=self.checkpointing),
+            "training": TrainingArguments(bf16=PRECISIONS[self.bf16], gradient_checkpointing=self.checkpointing),
         }
         try:
             return MapSpec.model_validate(body)
@@ -90,6 +90,6 @@ def _listed(values: Sequence[str]) -> str:
     return ", ".join(_numbers(" ".join(values[:MOST])[:200]))
 
 
-def _usual(facts: ModelFacts) -> str:
+def _default_lengths(facts: ModelFacts) -> str:
     longest = facts.max_positions or LENGTHS[-1]
     return ", ".join(str(length) for length in LENGTHS if length <= longest) or str(longest)

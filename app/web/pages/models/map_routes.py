@@ -1,4 +1,4 @@
-"""A model's map: what fits on a device at which length and batch. What is asked stands in the address."""
+"""A model's memory map: what fits a device at which max length and batch size. The address has the form."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -10,9 +10,9 @@ from fastapi.responses import RedirectResponse, Response
 from app.domain.errors import Invalid, NotFound
 from app.domain.messages import _
 from app.domain.names import Name
-from app.domain.resources.memory_map import MapReport
 from app.services.resources import memory_maps
-from app.services.resources.devices import present
+from app.services.resources.devices import available
+from app.services.resources.estimates import read_or_request
 from app.store.queries import base_models
 from app.store.tables import BaseModelRow
 from app.web.figures.drawing.render import Theme
@@ -20,7 +20,6 @@ from app.web.figures.figure import choose, drawn
 from app.web.figures.memory_map import map_figures
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.figure_file import Ending, figure_file
-from app.web.http.waiting import look_or_ask
 from app.web.pages.models.map import MapPage
 from app.web.pages.models.map_form import MapForm
 from app.web.templating import Render
@@ -30,30 +29,30 @@ router = APIRouter(prefix="/models/{name:path}/map", include_in_schema=False)
 FIELDS = ("task", "device", "methods", "lengths", "batch_sizes", "bf16", "gradient_checkpointing")
 
 
-def asked(request: Request) -> dict[str, list[str]]:
-    """What the address says."""
+def query_of(request: Request) -> dict[str, list[str]]:
+    """The form in the address."""
     return {name: request.query_params.getlist(name) for name in FIELDS}
 
 
-Asked = Annotated[dict[str, list[str]], Depends(asked)]
+Query = Annotated[dict[str, list[str]], Depends(query_of)]
 
 
 @router.get("")
-def show(session: Reading, db: Db, bell: Bell, settings: Config, render: Render, name: Name, asked: Asked) -> Response:
-    """The map, worked out or asked for."""
+def show(session: Reading, db: Db, bell: Bell, settings: Config, render: Render, name: Name, query: Query) -> Response:
+    """The map; it is requested where it is missing."""
     row = _model(session, name)
     if row.facts is None:
         return RedirectResponse(f"/models/{quote(name)}", status_code=303)
-    form = MapForm.of(row.facts, asked)
-    page = MapPage(name, row.facts, form, present(session, settings), report=None, figures=())
+    form = MapForm.of(row.facts, query)
+    page = MapPage(name, row.facts, form, available(session, settings), report=None, figures=())
     try:
-        question = form.question(name)
-        report: MapReport = look_or_ask(db, bell, lambda s, b: memory_maps.map_of(s, b, settings, question))
+        spec = form.spec(name)
+        report = read_or_request(db, bell, lambda s, b: memory_maps.map_report(s, b, settings, spec))
     except Invalid as error:
         page = replace(page, errors=error.at())
         return render.page("models/map.html", page, status=422)
-    query = f"?{replace(form, device=report.machine.name).query}"
-    figures = (drawn(figure, f"/models/{quote(name)}/map", query) for figure in map_figures(report).values())
+    address = f"?{replace(form, device=report.device.name).query}"
+    figures = (drawn(figure, f"/models/{quote(name)}/map", address) for figure in map_figures(report).values())
     return render.page("models/map.html", replace(page, report=report, figures=tuple(figures)))
 
 
@@ -64,14 +63,14 @@ def chart(
     name: Name,
     figure: str,
     ending: Ending,
-    asked: Asked,
+    query: Query,
     theme: Theme = "light",
 ) -> Response:
     """A method's map as a file."""
     row = _model(session, name)
     if row.facts is None:
         raise NotFound(_("%(name)s has not been inspected yet.", name=name))
-    report = memory_maps.map_of(session, None, settings, MapForm.of(row.facts, asked).question(name))
+    report = memory_maps.map_report(session, None, settings, MapForm.of(row.facts, query).spec(name))
     return figure_file(choose(map_figures(report), figure), ending, theme, f"map-{row.id}")
 
 

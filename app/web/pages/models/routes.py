@@ -23,7 +23,7 @@ from app.web.pages.models.context import (
     DEFAULT_LABELS,
     MOST_LABELS,
     Adapted,
-    MemoryNeeds,
+    MethodMemory,
     ModelLine,
     ModelPage,
     ModelsPage,
@@ -104,16 +104,16 @@ def show(
         return render.page(SHOW, ModelPage(line, None))
     adapted = Adapted.of(line.facts, _task(line.facts, task), _labels(labels))
     tree = _tree(name, line.facts, task, labels, request)
-    needs = _needs(session, settings, name, MemoryNeeds.form_of(adapted, line.facts))
-    return render.page(SHOW, ModelPage(line, adapted, tree, needs))
+    memory = _method_memory(session, settings, name, MethodMemory.form_of(adapted, line.facts))
+    return render.page(SHOW, ModelPage(line, adapted, tree, memory))
 
 
-def _needs(session: Session, settings: Settings, name: str, form: MapForm) -> MemoryNeeds:
+def _method_memory(session: Session, settings: Settings, name: str, form: MapForm) -> MethodMemory:
     """What the memory map already has; showing a page requests nothing."""
     try:
-        return MemoryNeeds(form, memory_maps.map_of(session, None, settings, form.question(name)))
+        return MethodMemory(form, memory_maps.map_report(session, None, settings, form.spec(name)))
     except Invalid:
-        return MemoryNeeds(form, None)
+        return MethodMemory(form, None)
 
 
 def _tree(name: str, facts: ModelFacts, task: str, labels: str, request: Request) -> ModuleTree:

@@ -5,18 +5,19 @@ from dataclasses import dataclass, replace
 
 from app.domain.errors import FieldError
 from app.domain.models.architecture import TaskModel
+from app.domain.studies.plan import StudyPlan
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import trials_owed
+from app.services.study_plan import PlannedStudy
 from app.store.tables import StudyRow
+from app.web.figures.memory_fit import MemoryFitFigure
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.memory_fit_context import StudyFits
 from app.web.pages.new_study.arm import FamilyOffer, NewArm, offers
 from app.web.pages.new_study.arm_form import ArmForm, sent
-from app.web.pages.new_study.context import OWN_NAMES
+from app.web.pages.new_study.context import OWN_NAMES, memory_figure
 from app.web.pages.new_study.tuning import rounds, row
 from app.web.text.fields import of_arm
-from app.web.text.plan import Plan
 
 PLACE = "arms.0."
 """Before the names of the arm's fields, as in the form of a study."""
@@ -40,8 +41,10 @@ class StudyNewArm:
     """The one that is added; none until a method is chosen."""
     owes: str
     """What it will be given, as a sentence."""
-    plan: Plan
-    fits: StudyFits | None
+    plan: StudyPlan | None
+    plan_errors: tuple[FieldError, ...]
+    """Why there is no plan."""
+    memory: MemoryFitFigure | None
     errors: tuple[FieldError, ...]
     """Paths as the form's fields have them."""
     insists: bool
@@ -54,8 +57,8 @@ class StudyNewArm:
         study: StudyRow,
         model: TaskModel | None,
         form: ArmForm | None,
-        plan: Plan,
-        fits: StudyFits | None,
+        planned: PlannedStudy | None,
+        plan_errors: tuple[FieldError, ...],
         *,
         errors: tuple[FieldError, ...] = (),
         insists: bool = False,
@@ -70,8 +73,9 @@ class StudyNewArm:
             offers=offers(model),
             arms=(),
             owes=_owes(spec),
-            plan=plan,
-            fits=fits,
+            plan=planned.plan if planned else None,
+            plan_errors=plan_errors,
+            memory=memory_figure(planned),
             errors=tuple(map(placed, errors)),
             insists=insists,
             focus=focus,
@@ -96,13 +100,13 @@ class StudyNewArm:
     @property
     def snapshot(self) -> str:
         """The form as it was planned, as JSON."""
-        seen = {"seen": self.fits.seen if self.fits else ""}
+        seen = {"seen": self.memory.version if self.memory else ""}
         return json.dumps(seen | sent([arm.form for arm in self.arms]))
 
     @property
     def rounds(self) -> str:
         """What it tries, in words."""
-        return rounds(self.plan.tuning) if self.plan.tuning else ""
+        return rounds(self.plan.spec.tuning) if self.plan else ""
 
     def errors_of(self, path: str) -> list[FieldError]:
         """What is wrong with a field."""

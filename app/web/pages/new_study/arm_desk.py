@@ -9,17 +9,17 @@ from app.domain.errors import FieldError, Invalid
 from app.domain.models.architecture import TaskModel
 from app.domain.studies.spec import ArmSpec
 from app.queue import Doorbell
+from app.services.study_plan import PlannedStudy
+from app.services.submission import add_arm, plan_arm
 from app.settings import Settings
 from app.store.queries import base_models, datasets
 from app.store.session import Database
 from app.store.tables import StudyRow
-from app.web.added_arm import add_arm, plan_arm
 from app.web.forms.sentences import sentences
 from app.web.pages.new_study.arm import new_arm
 from app.web.pages.new_study.arm_context import StudyNewArm, placed
 from app.web.pages.new_study.arm_form import ArmForm
-from app.web.pages.new_study.foreseen import at_the_box, foreseen
-from app.web.text.plan import Plan
+from app.web.pages.new_study.refusal import at_the_box
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ class ArmDesk:
     ) -> StudyNewArm:
         """The form with what the arm would take; without one, the methods to choose from. Errors have an arm's
         paths."""
-        planned = self._plan(form) if form else Plan()
-        plan, fits = foreseen(self.db, self.bell, self.settings, planned)
-        return StudyNewArm.of(self.study, self._model(), form, plan, fits, errors=errors, insists=insists, focus=focus)
+        planned, plan_errors = self._plan(form) if form else (None, ())
+        return StudyNewArm.of(
+            self.study, self._model(), form, planned, plan_errors, errors=errors, insists=insists, focus=focus
+        )
 
     def add(self, form: ArmForm, *, insist: bool) -> None:
         """Add it and queue what it owes. Raises Invalid with an arm's paths, or at the box that one ticks to have it
@@ -57,11 +58,11 @@ class ArmDesk:
         except Invalid as error:
             raise at_the_box(error) from error
 
-    def _plan(self, form: ArmForm) -> Plan:
+    def _plan(self, form: ArmForm) -> tuple[PlannedStudy | None, tuple[FieldError, ...]]:
         try:
-            return plan_arm(self.session, self.study.id, _spec(form))
+            return plan_arm(self.db, self.bell, self.settings, self.session, self.study.id, _spec(form)), ()
         except Invalid as error:
-            return Plan(errors=tuple(map(placed, error.at())))
+            return None, tuple(map(placed, error.at()))
 
     def _model(self) -> TaskModel | None:
         model = base_models.by_id(self.session, self.study.base_model_id)

@@ -76,7 +76,7 @@ def edit(at: At, render: Render, sent: Typed) -> HTMLResponse:
 def estimate(at: At, render: Render, sent: Typed) -> Response:
     """What it would take, for a form that is being filled in; nothing where it is what the page shows already."""
     page = at.page(sent.form, insists=sent.insists)
-    if sent.form is None or (page.fits and page.fits.seen == sent.seen):
+    if sent.form is None or (page.memory and page.memory.version == sent.seen):
         return Response(status_code=204)
     return render.page("new_study/plan.html", page)
 

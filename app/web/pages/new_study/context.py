@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from app.domain.data.dataset import DatasetFacts
 from app.domain.errors import FieldError
 from app.domain.models.base_model import ModelFacts
+from app.domain.studies.plan import StudyPlan
 from app.domain.tasks import METRICS, TASKS, MetricName, generates
+from app.services.study_plan import PlannedStudy
 from app.store.tables import BaseModelRow, DatasetRow
+from app.web.figures.memory_fit import MemoryFitFigure
 from app.web.format import capitalized
 from app.web.forms.field_context import Fields, view
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
-from app.web.memory_fit_context import StudyFits
 from app.web.pages.new_study.arm import FamilyOffer, NewArm
 from app.web.pages.new_study.arm_form import sent
 from app.web.pages.new_study.form import TRAINING, TUNING, StudyForm
@@ -21,7 +23,6 @@ from app.web.pages.new_study.tuning import NewTuning, rounds
 from app.web.text.data import format_of
 from app.web.text.fields import TRAINING_FIELDS, TUNING_FIELDS, of_arm, words
 from app.web.text.metrics import title
-from app.web.text.plan import Plan
 
 OWN_NAMES = {
     "name": marked("Name of the study"),
@@ -37,6 +38,11 @@ OWN_NAMES = {
     "tuning": marked("Tuning"),
     "insist": marked("Memory"),
 }
+
+
+def memory_figure(planned: PlannedStudy | None) -> MemoryFitFigure | None:
+    """The memory of a plan's arms."""
+    return MemoryFitFigure.of(planned.memory, [arm.family for arm in planned.plan.arms]) if planned else None
 
 
 @dataclass(frozen=True)
@@ -125,9 +131,11 @@ class NewStudyPage:
     task: TaskStep
     arms: tuple[NewArm, ...]
     offers: tuple[FamilyOffer, ...]
-    plan: Plan
-    fits: StudyFits | None = None
-    """What each arm needs, and where it fits; None for a form that is not complete."""
+    plan: StudyPlan | None
+    """None for a form that is not complete."""
+    plan_errors: tuple[FieldError, ...] = ()
+    """Why not."""
+    memory: MemoryFitFigure | None = None
     insists: bool = False
     """The box is ticked that queues what fits no worker."""
     errors: tuple[FieldError, ...] = ()
@@ -150,7 +158,7 @@ class NewStudyPage:
     def snapshot(self) -> str:
         """The form as it was planned, as JSON: what is asked again while estimates are worked out. What is being typed
         meanwhile is no part of it."""
-        own = {"seen": self.fits.seen if self.fits else "", f"{TUNING}of": self.form.tuning}
+        own = {"seen": self.memory.version if self.memory else "", f"{TUNING}of": self.form.tuning}
         return json.dumps(own | dict(self.form.values) | sent(self.form.arms))
 
     @property
@@ -192,7 +200,7 @@ class NewStudyPage:
     @property
     def rounds(self) -> str:
         """What each arm tries, in words."""
-        return rounds(self.plan.tuning) if self.plan.tuning else ""
+        return rounds(self.plan.spec.tuning) if self.plan else ""
 
     @property
     def reference_options(self) -> list[tuple[str, str]]:

@@ -4,18 +4,17 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import FieldError
+from app.domain.errors import FieldError, Invalid
 from app.queue import Doorbell
+from app.services.study_plan import PlannedStudy, planned
 from app.settings import Settings
 from app.store.session import Database
 from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm import NewArm, offers
-from app.web.pages.new_study.context import NewStudyPage
-from app.web.pages.new_study.foreseen import foreseen
+from app.web.pages.new_study.context import NewStudyPage, memory_figure
 from app.web.pages.new_study.form import StudyForm
 from app.web.pages.new_study.registered import Registered
 from app.web.pages.new_study.tuning import row
-from app.web.text.plan import plan
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,9 @@ class Desk:
         form = self.known.settled(typed_form)
         model = self.known.task_model(form)
         budget = {"weight_decay": form.budget_value("weight_decay")}
-        planned, fits = foreseen(self.db, self.bell, self.settings, plan(self.session, form))
-        rates = {arm.title: row(planned.spec.rates(arm)) for arm in planned.spec.arms} if planned.spec else {}
+        found, plan_errors = self._plan(form)
+        spec = found.plan.spec if found else None
+        rates = {arm.title: row(spec.rates(arm)) for arm in spec.arms} if spec else {}
         tuned = form.tuning != "none"
         page = NewStudyPage(
             form=form,
@@ -45,8 +45,9 @@ class Desk:
             task=self.known.step(form),
             arms=(),
             offers=offers(model),
-            plan=planned,
-            fits=fits,
+            plan=found.plan if found else None,
+            plan_errors=plan_errors,
+            memory=memory_figure(found),
             insists=insists,
             errors=tuple(errors),
         )
@@ -61,3 +62,10 @@ class Desk:
             for place, arm in enumerate(form.arms)
         )
         return replace(page, arms=tuple(arms))
+
+    def _plan(self, form: StudyForm) -> tuple[PlannedStudy | None, tuple[FieldError, ...]]:
+        """From what was typed so far, or why there is none."""
+        try:
+            return planned(self.db, self.bell, self.settings, self.session, form.spec()), ()
+        except Invalid as error:
+            return None, error.at()

@@ -12,14 +12,15 @@ from app.domain.errors import Invalid
 from app.domain.studies.arm_tuning import trying
 from app.domain.studies.spec import StudySpec
 from app.services import studies as study_service
-from app.services.resources import memory_fit
+from app.services import submission
+from app.services.compatibility import Compatible
 from app.store.queries import runs, studies
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm import new_arm
 from app.web.pages.new_study.desk import Desk
-from app.web.pages.new_study.foreseen import at_the_box
 from app.web.pages.new_study.form import StudyForm
+from app.web.pages.new_study.refusal import at_the_box
 from app.web.pages.new_study.registered import Registered
 from app.web.pages.new_study.tuning import FURTHER
 from app.web.specs import as_yaml
@@ -93,9 +94,9 @@ def edit(at: At, render: Render, sent: Typed) -> HTMLResponse:
     """The form with an arm more or less, with what it would take worked out, or as YAML."""
     form = sent.form.edited(sent.action, partial(new_arm, model=at.known.task_model(at.known.settled(sent.form))))
     page = replace(at.page(form, insists=sent.insists), focus=FOCUS.get(sent.action.partition(":")[0], ""))
-    if sent.action == "yaml" and page.plan.errors:
-        page = at.page(form, page.plan.errors, insists=sent.insists)
-    elif sent.action == "yaml" and page.plan.spec is not None:
+    if sent.action == "yaml" and page.plan_errors:
+        page = at.page(form, page.plan_errors, insists=sent.insists)
+    elif sent.action == "yaml" and page.plan:
         page = replace(page, yaml=as_yaml(page.plan.spec))
     return render.page(TEMPLATE, page)
 
@@ -104,7 +105,7 @@ def edit(at: At, render: Render, sent: Typed) -> HTMLResponse:
 def estimate(at: At, render: Render, sent: Typed) -> Response:
     """What it would take, for a form that is being filled in; nothing where it is what the page shows already."""
     page = at.page(sent.form, insists=sent.insists)
-    if page.fits and page.fits.seen == sent.seen:
+    if page.memory and page.memory.version == sent.seen:
         return Response(status_code=204)
     return render.page("new_study/plan.html", page)
 
@@ -114,13 +115,14 @@ def submit(at: At, render: Render, sent: Typed) -> Response:
     """Start the study, or show the form again with what is wrong at its fields."""
     try:
         spec = at.known.settled(sent.form).spec()
-        if not sent.insists:
-            memory_fit.require_memory_fit(at.db, at.bell, at.settings, spec)
-        with at.db.transaction() as writing:
-            study = study_service.submit(writing, at.bell, spec)
+
+        def accept(writing: Session, compatible: Compatible) -> int:
+            return study_service.submit(writing, at.bell, spec, compatible).id
+
+        study_id = submission.submit(at.db, at.bell, at.settings, spec, accept, insist=sent.insists)
     except Invalid as error:
         return render.page(TEMPLATE, at.page(sent.form, at_the_box(error).at()), status=422)
-    return RedirectResponse(f"/studies/{study.id}", status_code=303)
+    return RedirectResponse(f"/studies/{study_id}", status_code=303)
 
 
 def _again(session: Session, study_id: int, *, further: bool) -> StudySpec:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from app.domain.failures import FAILURES, Failure, FailureCode
 from app.domain.methods import METHODS, Family
-from app.domain.resources.memory_fit import RunFit
+from app.domain.resources.memory_fit import MemorySaving, RunFit
 from app.domain.runs.status import RunStatus
 from app.services.annotations import Notes
 from app.services.runs import RunView
@@ -15,7 +15,6 @@ from app.store.tables import ArtifactRow, RunRow
 from app.web.figures.figure import Drawn
 from app.web.format import MIB, memory, percent, rate
 from app.web.i18n import gettext as _
-from app.web.memory_fit_context import Way
 from app.web.pages.run.live import RunLive
 from app.web.pages.run.result import RunOutcome, RunWeightDeltas
 from app.web.text.failures import FAILURE_LABELS
@@ -103,9 +102,9 @@ class RunPage:
         return Notes("runs", self.run.id, self.run.note, tuple(self.view.tags), self.run.archived)
 
     @property
-    def savings(self) -> list[Way]:
+    def savings(self) -> tuple[MemorySaving, ...]:
         """Settings that need less memory, for a run that ran out of it."""
-        return list(map(Way.of, self.fit.memory_savings)) if self.failure and self.failure.out_of_memory else []
+        return self.fit.memory_savings if self.failure and self.failure.out_of_memory else ()
 
     @property
     def savings_pending(self) -> int:

@@ -13,7 +13,7 @@ from app.web.figures.resource_parts import COMPUTED, EstimatedCosts, computed_si
 from app.web.format import NOTHING, count, decimal, percent
 from app.web.i18n import gettext as _
 from app.web.text import weight_delta as words
-from app.web.text.memory_fit import Confronted, peak_words
+from app.web.text.memory_fit import EstimateErrors, peak_words
 from app.web.text.metrics import COUNTED, definition, heading, loss_unit, written
 from app.web.text.phases import CLOCK_LABELS
 
@@ -50,7 +50,7 @@ class RunOutcome:
     """Over the test items, for this one seed."""
     planned_steps: int
     estimate: EstimatedCosts | None
-    confronted: Confronted
+    confronted: EstimateErrors
 
     @classmethod
     def of(
@@ -73,7 +73,7 @@ class RunOutcome:
             interval=interval,
             planned_steps=run.total_steps or result.steps,
             estimate=EstimatedCosts.of(fit),
-            confronted=Confronted.of(fit, result.weights_file_bytes),
+            confronted=EstimateErrors.of(fit, result.weights_file_bytes),
         )
 
     @property

@@ -14,6 +14,7 @@ from app.queue import Doorbell
 from app.services import annotations
 from app.services import runs as run_service
 from app.services.resources import memory_fit
+from app.services.resources.estimates import read_or_request
 from app.settings import Settings
 from app.store.queries import collections, evaluations, runs, weight_deltas
 from app.store.session import Database
@@ -22,7 +23,6 @@ from app.web.figures.figure import Drawn, drawn
 from app.web.figures.run import RunData, run_figure, run_figures
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.figure_file import Ending, figure_file
-from app.web.http.waiting import look_or_ask
 from app.web.pages.run.context import RunFailure, RunPage, SpecFormat
 from app.web.pages.run.imported import ImportedRunPage
 from app.web.pages.run.live import RunLive
@@ -43,12 +43,12 @@ class Look(NamedTuple):
     bell: Doorbell
 
     def fit(self, run_id: int) -> RunFit:
-        """What was predicted for a run; ways out of one that had no memory are asked for."""
+        """A run's estimate; memory savings of one that ran out of memory are requested."""
 
         def found(session: Session, bell: Doorbell | None) -> RunFit:
-            return memory_fit.of_submitted(session, bell, self.settings, runs.get(session, run_id))
+            return memory_fit.run_fit(session, bell, self.settings, runs.get(session, run_id))
 
-        return look_or_ask(self.db, self.bell, found)
+        return read_or_request(self.db, self.bell, found)
 
 
 def look(request: Request, session: Reading, settings: Config, db: Db, bell: Bell) -> Look:

@@ -1,147 +1,86 @@
-"""The context of the workers' page."""
+"""The context of the workers page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from itertools import groupby
 
 from app.domain.methods import METHODS, Family
-from app.domain.resources.memory_fit import Accuracy
+from app.domain.resources.calibration import Accuracy
 from app.domain.tasks import TASKS
-from app.services.resources.calibration import Assumption, Known
+from app.services.resources.calibration import Assumption
 from app.services.workers import WorkerView
-from app.store.queries.past_estimates import Precision
 from app.store.tables import RunRow, now
-from app.web.format import NBSP, memory, percent, signed_percent
+from app.web.format import memory
 from app.web.i18n import gettext as _
 from app.web.text import methods
 from app.web.text.fields import option
 
 
 @dataclass(frozen=True)
-class RunLine:
-    """A run that a worker is at, or that waits for one."""
-
-    id: int
-    family: Family
-    arm: str
-    study_id: int | None
-    study: str
-    seed: int
-    queued_at: datetime
-
-    @property
-    def waits_seconds(self) -> float:
-        """Since it was queued."""
-        return (now() - self.queued_at).total_seconds()
-
-    @classmethod
-    def of(cls, row: RunRow, studies: Mapping[int, str]) -> "RunLine":
-        """From its row; `studies` has names by id."""
-        return cls(
-            id=row.id,
-            family=row.family,
-            arm=row.arm,
-            study_id=row.study_id,
-            study=studies.get(row.study_id or 0, ""),
-            seed=row.seed,
-            queued_at=row.queued_at,
-        )
-
-
-@dataclass(frozen=True)
-class AccuracyRow:
-    """How far the estimates of a method were off on a device, and what is added to them there."""
-
-    method: str
-    task: str
-    """Empty where the device has runs on one task alone."""
-    family: Family
-    runs: int
-    peak_mean: str
-    peak_worst: str
-    time_mean: str
-    """An en dash where no rate is known, as of the worst."""
-    time_worst: str
-    constant: str
-    band: str
-
-    @classmethod
-    def of(cls, found: Accuracy, known: Known | None, *, several: bool) -> "AccuracyRow":
-        """From the service; `several`: the device has runs on several tasks."""
-        facts, its = METHODS[found.method], known.calibration if known else None
-        return cls(
-            method=methods.name(facts),
-            task=_(TASKS[found.task].title) if several else "",
-            family=facts.family,
-            runs=found.peak.runs,
-            peak_mean=percent(found.peak.mean),
-            peak_worst=signed_percent(found.peak.worst),
-            time_mean=percent(found.train.mean if found.train else None),
-            time_worst=signed_percent(found.train.worst if found.train else None),
-            constant=memory(its.constant_bytes if its else None),
-            band=f"±{NBSP}{memory(its.band_bytes)}" if its else "",
-        )
-
-
-@dataclass(frozen=True)
 class DeviceAccuracy:
-    """A device in one precision."""
+    """How accurate estimates were on a device in one precision, by method."""
 
     device: str
     precision: str
-    rows: tuple[AccuracyRow, ...]
+    rows: tuple[Accuracy, ...]
 
     @classmethod
-    def each(cls, found: Sequence[Accuracy], known: Iterable[Known]) -> "tuple[DeviceAccuracy, ...]":
-        """By device."""
-        by_key = {(k.device_name, k.precision, k.task, k.method): k for k in known}
-        devices: dict[tuple[str, Precision], list[Accuracy]] = {}
-        for one in found:
-            devices.setdefault((one.device_name, one.precision), []).append(one)
-        return tuple(
-            cls(
-                device,
-                precision,
-                tuple(
-                    AccuracyRow.of(
-                        one,
-                        by_key.get((device, precision, one.task, one.method)),
-                        several=len({other.task for other in own}) > 1,
-                    )
-                    for one in own
-                ),
-            )
-            for (device, precision), own in devices.items()
-        )
+    def each(cls, rows: Sequence[Accuracy]) -> "tuple[DeviceAccuracy, ...]":
+        """By device and precision; the rows are in that order."""
+        groups = groupby(rows, key=lambda row: (row.device_name, row.precision))
+        return tuple(cls(device, precision, tuple(own)) for (device, precision), own in groups)
+
+    @property
+    def several_tasks(self) -> bool:
+        """Its rows name their tasks."""
+        return len({row.task for row in self.rows}) > 1
+
+    def family(self, row: Accuracy) -> Family:
+        """Of its method."""
+        return METHODS[row.method].family
+
+    def method(self, row: Accuracy) -> str:
+        """Its method's name."""
+        return methods.name(METHODS[row.method])
+
+    def task(self, row: Accuracy) -> str:
+        """Its task's title."""
+        return _(TASKS[row.task].title)
 
 
-def unproven(found: Assumption) -> str:
-    """What is assumed of a device without runs, in a sentence."""
+def assumption(assumed: Assumption) -> str:
+    """What is assumed of a device without past runs, in a sentence."""
     return _(
-        "%(device)s has made no run in %(format)s yet: until it has, %(constant)s ± %(band)s is assumed for it.",
-        device=found.machine.device_name or found.machine.name,
-        format=option("bf16", "true" if found.machine.bf16 else "false"),
-        constant=memory(found.constant_bytes),
-        band=memory(found.band_bytes),
+        "%(device)s has no run in %(precision)s yet, so its constant is assumed: %(constant)s ± %(band)s.",
+        device=assumed.device.device_name or assumed.device.name,
+        precision=option("bf16", "true" if assumed.device.bf16 else "false"),
+        constant=memory(assumed.constant_bytes),
+        band=memory(assumed.band_bytes),
     )
 
 
 @dataclass(frozen=True)
 class WorkersPage:
-    """Who works, and what waits."""
+    """Workers, the queue, and the accuracy of estimates."""
 
     workers: tuple[WorkerView, ...]
-    running: dict[int, RunLine]
-    """What the workers are at, by run."""
-    queue: tuple[RunLine, ...]
+    running: Mapping[int, RunRow]
+    """By id."""
+    queue: tuple[RunRow, ...]
     """First come, first served."""
+    studies: Mapping[int, str]
+    """Names of the runs' studies, by id."""
     queued: int
-    """All that wait; the queue shows the first of them."""
+    """All queued runs; `queue` has the first of them."""
     accuracy: tuple[DeviceAccuracy, ...]
-    """Estimates against measurements; left out where htmx only asks who works."""
+    """Empty where htmx polls."""
     assumed: tuple[str, ...]
-    """A sentence for each device that has made no run; left out alike."""
+    """A sentence for each device without past runs; empty where htmx polls."""
 
-    def able(self, worker: WorkerView) -> str:
-        """What it can do that not every worker can, by the method that needs it: `QLoRA`."""
+    def capabilities(self, worker: WorkerView) -> str:
+        """The methods that need a capability which it has: `QLoRA`."""
         return ", ".join(METHODS[name].name if name in METHODS else name for name in worker.capabilities)
+
+    def wait_seconds(self, run: RunRow) -> float:
+        """Since it was queued."""
+        return (now() - run.queued_at).total_seconds()

@@ -1,0 +1,123 @@
+"""Plan a study, or an arm for an existing one: what it would take, what it can show, and whether it fits."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from app.domain.comparison.verdict import confidence_after
+from app.domain.resources.memory_fit import FitReport
+from app.domain.runs.spec import RunSpec
+from app.domain.studies.plan import ArmPlan, StudyPlan, power_of
+from app.domain.studies.power import GRADED_SCORE, SCORE, MetricPrior, observed_disagreement
+from app.domain.studies.spec import StudySpec
+from app.domain.tasks import METRICS, MetricName
+from app.queue import Doorbell
+from app.services.compatibility import Compatible, check
+from app.services.resources import memory_fit
+from app.services.resources.estimates import read_or_request
+from app.settings import Settings
+from app.store.queries import evaluations, past_runs
+from app.store.queries.past_runs import PastRun
+from app.store.session import Database
+
+MAX_PRIOR_RUNS = 6
+"""Past runs, each of another method, whose items are compared."""
+
+
+class PlannedStudy(NamedTuple):
+    """A plan, and the memory that it needs."""
+
+    plan: StudyPlan
+    memory: FitReport
+
+
+def planned(
+    db: Database,
+    bell: Doorbell,
+    settings: Settings,
+    session: Session,
+    spec: StudySpec,
+    *,
+    interim_looks: int = 0,
+    since: int = 0,
+) -> PlannedStudy:
+    """Plan a study, and estimate its memory and train times. Raises Invalid where an arm from the place `since` on
+    could not be queued; then only the last arm is planned."""
+    compatible = check(session, spec, since=since)
+    plan = plan_of(session, spec, compatible, interim_looks)
+    if since:
+        plan = plan.of_last_arm()
+    report = read_or_request(
+        db, bell, lambda reading, b: memory_fit.fit_report(reading, b, settings, plan.spec, *compatible)
+    )
+    return PlannedStudy(plan.with_times(*report.train_times), report)
+
+
+def plan_of(session: Session, spec: StudySpec, compatible: Compatible, interim_looks: int = 0) -> StudyPlan:
+    """Plan a study that has been checked, with train times from similar runs. `interim_looks`: how often its results
+    have been looked at already."""
+    model, dataset = compatible
+    past = past_runs.succeeded(session, model.id, dataset.id)
+    facts, labels = model.facts, len(dataset.facts.labels)
+    total = facts.task_model(spec.task, labels).total if facts else None
+    owed = {run.arm: run.spec for run in spec.owed()}
+    arms = []
+    for arm in spec.arms:
+        seconds, device = similar_train_seconds(owed[arm.title], past)
+        arms.append(
+            ArmPlan(
+                title=arm.title,
+                family=arm.method.facts.family,
+                trainable=facts.trainable_parameters(arm.method, spec.task, labels) if facts else None,
+                total=total,
+                train_seconds=seconds,
+                device=device,
+            )
+        )
+    prior = metric_prior(session, spec.verdict_metric, past)
+    power = power_of(spec, dataset.facts.counts["test"], prior, confidence_after(interim_looks))
+    return StudyPlan(spec=spec, arms=tuple(arms), power=power)
+
+
+def similar_train_seconds(spec: RunSpec, past: Sequence[PastRun]) -> tuple[float | None, str]:
+    """A run's train time and its device, from runs of the same method, batch size and max length on the newest device.
+    Proportional to the epochs."""
+    training = spec.training
+    similar = [
+        run
+        for run in past
+        if run.spec.method.kind == spec.method.kind
+        and run.spec.training.per_device_train_batch_size == training.per_device_train_batch_size
+        and run.spec.training.max_length == training.max_length
+        and run.spec.training.max_steps is None
+    ]
+    if not similar or training.max_steps is not None:
+        return None, ""
+    device = similar[0].device_name
+    seconds = fmean(
+        run.train_seconds * training.num_train_epochs / run.spec.training.num_train_epochs
+        for run in similar
+        if run.device_name == device
+    )
+    return seconds, device
+
+
+def metric_prior(session: Session, metric: MetricName, past: Sequence[PastRun]) -> MetricPrior:
+    """From the newest run of each method that has the metric."""
+    graded = METRICS[metric].graded
+    newest = {run.spec.method.label: run for run in reversed(past) if run.spec.verdict_metric == metric}
+    if not newest:
+        return MetricPrior(metric=metric, graded=graded, score=GRADED_SCORE if graded else SCORE)
+    ids = [run.id for run in newest.values()][-MAX_PRIOR_RUNS:]
+    by_run = evaluations.test_scores(session, ids)
+    scores = [by_run[run_id, "adapted"] for run_id in ids if (run_id, "adapted") in by_run]
+    same_items = [s.scores[None, :] for s in scores if s.items_hash == scores[-1].items_hash and len(s.scores) > 1]
+    return MetricPrior(
+        metric=metric,
+        graded=graded,
+        score=max(run.score for run in newest.values()),
+        disagreement=observed_disagreement(same_items),
+        runs=len(same_items),
+    )

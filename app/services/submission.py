@@ -1,0 +1,104 @@
+"""Submissions that must be compatible and fit a live worker: runs, studies, and arms of an existing study.
+
+Compatibility is checked once, in the transaction that queues.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Invalid
+from app.domain.runs.spec import RunSpec
+from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.validation import field_error
+from app.queue import Doorbell
+from app.services import studies as study_service
+from app.services.compatibility import Compatible, check
+from app.services.resources import memory_fit
+from app.services.study_plan import PlannedStudy, planned
+from app.settings import Settings
+from app.store.queries import studies
+from app.store.session import Database
+
+OF_ARM = re.compile(r"^arms\.\d+\.?")
+"""Before the path of an arm's field, where a whole study is checked."""
+Accepted = TypeVar("Accepted")
+
+
+def submit(
+    db: Database,
+    bell: Doorbell,
+    settings: Settings,
+    spec: RunSpec | StudySpec,
+    accept: Callable[[Session, Compatible], Accepted],
+    *,
+    insist: bool,
+    since: int = 0,
+) -> Accepted:
+    """Queue what `accept` queues, in one transaction. Raises Invalid; then nothing is queued. Without `insist` it must
+    fit a live worker, as far as is known; memory savings that a refusal names are requested."""
+    needs_memory = _last_arm(spec) if isinstance(spec, StudySpec) and since else spec
+    study = isinstance(spec, StudySpec)
+    with db.transaction() as session:
+        compatible = check(session, spec, since=since)
+        report = memory_fit.fit_report(session, None, settings, needs_memory, *compatible)
+        refusal = None if insist else report.refusal(study=study)
+        if refusal is None:
+            return accept(session, compatible)
+    with db.transaction() as session:
+        report = memory_fit.fit_report(session, bell, settings, needs_memory, *compatible)
+    raise report.refusal(study=study) or refusal
+
+
+def plan_arm(
+    db: Database, bell: Doorbell, settings: Settings, session: Session, study_id: int, arm: ArmSpec
+) -> PlannedStudy:
+    """What an arm would take, and what the study could show with it. Raises NotFound, and Invalid with paths as in an
+    `ArmSpec`."""
+    with _paths_of_an_arm():
+        spec, looks = _with_arm(session, study_id, arm), studies.get(session, study_id).interim_looks
+        return planned(db, bell, settings, session, spec, interim_looks=looks, since=len(spec.arms) - 1)
+
+
+def add_arm(db: Database, bell: Doorbell, settings: Settings, study_id: int, arm: ArmSpec, *, insist: bool) -> None:
+    """Add an arm and queue its runs. Raises NotFound, and Invalid with paths as in an `ArmSpec`; then nothing is
+    queued."""
+
+    def accept(session: Session, compatible: Compatible) -> None:
+        study_service.add_arm(session, bell, study_id, arm, compatible)
+
+    with _paths_of_an_arm():
+        with db.reading() as session:
+            spec = _with_arm(session, study_id, arm)
+        submit(db, bell, settings, spec, accept, insist=insist, since=len(spec.arms) - 1)
+
+
+def _with_arm(session: Session, study_id: int, arm: ArmSpec) -> StudySpec:
+    """The study with it as the last arm."""
+    study = studies.get(session, study_id)
+    return study_service.as_begun(session, study, study_service.with_arm(study.spec, arm))
+
+
+def _last_arm(spec: StudySpec) -> StudySpec:
+    return spec.model_copy(update={"arms": spec.arms[-1:], "reference": ""})
+
+
+@contextmanager
+def _paths_of_an_arm() -> Iterator[None]:
+    """Errors of the study as errors of the arm."""
+    try:
+        yield
+    except ValidationError as error:
+        fields = [field_error(one, {}) for one in error.errors()]
+        raise _of_arm(Invalid.of(fields)) from None
+    except Invalid as error:
+        raise _of_arm(error) from error
+
+
+def _of_arm(error: Invalid) -> Invalid:
+    return Invalid(error.message, [replace(field, path=OF_ARM.sub("", field.path)) for field in error.fields])
