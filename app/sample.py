@@ -13,7 +13,8 @@ from app.domain.errors import Unavailable
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.training import TrainingBudget
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 
 TRAIN_ROWS, VALIDATION_ROWS = 1300, 150
 TITLE = "BBC headlines"

@@ -15,7 +15,8 @@ from app import sample
 from app.domain.comparison.study import StudyComparison
 from app.domain.failures import FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.services import studies as study_service
 from app.store.tables import Base, BaseModelRow, EvaluationRow, RunRow
 from tests import filled

@@ -32,7 +32,8 @@ from app.domain.runs.result import (
 )
 from app.domain.runs.status import Phase
 from app.domain.runs.training import TrainingArguments
-from app.domain.studies.spec import ArmSpec, OwedRun, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import OwedRun, StudySpec
 from app.services.run_log import PHASES
 from app.store.queries import base_models, datasets, evaluations, events, steps, weight_deltas
 from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunEventRow, RunRow, StudyRow, WorkerRow, now

@@ -30,7 +30,8 @@ from app.domain.runs.result import (
     Steps,
 )
 from app.domain.runs.training import TrainingArguments
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.domain.tasks import MetricName, Task
 from app.store.queries import evaluations, events, steps
 from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunRow

@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from app import sample
 from app.domain.failures import FailureCode
 from app.domain.runs.result import Evaluation
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.services import studies as study_service
 from app.services import tuning
 from app.store.queries import artifacts, evaluations, runs

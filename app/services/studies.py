@@ -12,7 +12,8 @@ from app.domain.comparison.study import StudyComparison, compare
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
-from app.domain.studies.spec import MOST_ARMS, ArmSpec, OwedRun, StudySpec, StudyStatus, status_of
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
 from app.queue import Doorbell
 from app.services import runs as run_service
 from app.services import tuning
@@ -94,6 +95,7 @@ def add_arm(
     Invalid and pydantic's ValidationError."""
     study = _growing(session, study_id)
     whole = with_arm(study.spec, arm)
+    arm = whole.arms[-1]  # which has a name
     model, dataset = compatible or check(session, as_begun(session, study, whole), since=len(whole.arms) - 1)
     owed: list[OwedRun]
     if whole.tuning.rounds:

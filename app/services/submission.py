@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
 from app.domain.runs.spec import RunSpec
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.domain.validation import field_error
 from app.queue import Doorbell
 from app.services import studies as study_service

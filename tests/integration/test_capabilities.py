@@ -11,7 +11,8 @@ from app.domain.errors import Invalid
 from app.domain.methods import SPECS, FullSpec, LoraSpec, QloraSpec
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.domain.runs.spec import RunSpec
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.services import attempts, compatibility, runs, studies, workers
 from app.services.submission import plan_arm
 from app.settings import Settings

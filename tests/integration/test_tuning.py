@@ -15,7 +15,8 @@ from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import FIRST_SEED
 from app.services import attempts, studies, tuning
 from app.services import runs as run_service

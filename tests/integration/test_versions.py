@@ -8,7 +8,8 @@ from app.domain.data.dataset import TextRow, item_name
 from app.domain.errors import Conflict, Invalid
 from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.runs.spec import RunSpec
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.services import attempts, datasets, runs, studies
 from app.store.files import Files
 from app.store.queries import datasets as rows_of_data

@@ -17,7 +17,8 @@ from app.domain.resources.memory_fit import FitReport, RunFit
 from app.domain.resources.memory_map import MapReport, MapSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.services import attempts, runs, studies, submission
 from app.services.compatibility import Compatible
 from app.services.resources import calibration, estimates, memory_fit, memory_maps

@@ -36,8 +36,9 @@ from app.domain.failures import Failure
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arm_tuning import ArmTuning
+from app.domain.studies.arms import ArmSpec
 from app.domain.studies.power import GRADED_SCORE, SCORE, detectable_difference, observed_disagreement
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import Trial, trials_owed
 from app.domain.tasks import METRICS, MetricName
 

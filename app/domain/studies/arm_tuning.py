@@ -7,8 +7,9 @@ from typing import Literal
 
 from app.domain.failures import Failure
 from app.domain.runs.training import MAX_LEARNING_RATE
+from app.domain.studies.arms import ArmSpec
 from app.domain.studies.power import detectable_difference
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import Chosen, Hopeless, NoTuning, Step, Trial, Tried, next_step, tried
 from app.domain.tasks import METRICS
 

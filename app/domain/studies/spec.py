@@ -8,51 +8,16 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.domain.messages import _, choose_from
-from app.domain.methods import MethodSpec
 from app.domain.names import Line, Name
 from app.domain.runs.spec import RunSpec, check_metric
 from app.domain.runs.status import RunStatus
-from app.domain.runs.training import MAX_LEARNING_RATE, LearningRate, Seed, TrainingArguments, TrainingBudget
-from app.domain.studies.tuning import MOST_RATES, NoTuning, TuningSpec, seeds_for
+from app.domain.runs.training import MAX_LEARNING_RATE, Seed, TrainingArguments, TrainingBudget
+from app.domain.studies.arms import ArmSpec, arm_names
+from app.domain.studies.tuning import NoTuning, TuningSpec, seeds_for
 from app.domain.tasks import TASKS, MetricName, Task
 from app.domain.validation import invalid_field
 
 MOST_ARMS = 32
-
-
-class ArmSpec(BaseModel):
-    """A method with its configuration. What is not said here is the study's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: Line = Field(default="", max_length=60)
-    """Unique in the study; empty takes the method's label, such as `LoRA r=8`."""
-    method: MethodSpec
-    learning_rate: LearningRate | None = None
-    """None takes the method's default. With tuning, the middle of the rates that are tried."""
-    learning_rates: list[LearningRate] | None = Field(default=None, min_length=2, max_length=MOST_RATES)
-    """With tuning, the rates that are tried, in place of those around `learning_rate`."""
-    weight_decay: float | None = Field(default=None, ge=0, le=10)
-
-    @field_validator("learning_rates")
-    @classmethod
-    def _rates_differ(cls, rates: list[float] | None) -> list[float] | None:
-        for place, rate in enumerate(rates or []):
-            if rate in (rates or [])[:place]:
-                raise invalid_field(
-                    str(place), _("The rate %(rate)g is given twice", rate=rate), _("Change or remove it")
-                )
-        return rates
-
-    @property
-    def rate(self) -> float:
-        """The learning rate without tuning: its own, or its method's default."""
-        return self.method.learning_rate(self.learning_rate)
-
-    @property
-    def title(self) -> str:
-        """The arm's name for people."""
-        return self.name or self.method.label
 
 
 class OwedRun(NamedTuple):
@@ -125,6 +90,13 @@ class StudySpec(BaseModel):
                     _("Change or remove it: a repeated seed adds no information"),
                 )
         return seeds
+
+    @field_validator("arms")
+    @classmethod
+    def _name_arms(cls, arms: list[ArmSpec]) -> list[ArmSpec]:
+        """Names are stored, so they stay when an arm is added."""
+        pairs = zip(arms, arm_names(arms), strict=True)
+        return [arm if arm.name == name else arm.model_copy(update={"name": name}) for arm, name in pairs]
 
     @field_validator("training", mode="before")
     @classmethod

@@ -6,7 +6,8 @@ from app import sample
 from app.domain.methods import METHODS, FullSpec, Ia3Spec, LoraSpec, PrefixSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import GridTuning
 
 CAUSAL = StudySpec(

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.domain.runs.annotations import Changes
+from app.domain.studies.arms import ArmSpec
 from app.domain.studies.plan import StudyPlan
-from app.domain.studies.spec import ArmSpec, StudySpec, StudyStatus
+from app.domain.studies.spec import StudySpec, StudyStatus
 from app.services import annotations, archive, deletion, submission
 from app.services import studies as study_service
 from app.services.compatibility import Compatible

@@ -9,7 +9,8 @@ from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.status import RunStatus
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arm_tuning import ArmTuning, Rival, trying
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import (
     FIRST_SEED,
     Chosen,

@@ -16,7 +16,7 @@ from app.domain.comparison.study import StudyComparison
 from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.runs.result import Steps
-from app.domain.studies.spec import ArmSpec
+from app.domain.studies.arms import ArmSpec
 from app.settings import Settings
 from app.store.queries import steps
 from app.store.tables import RunRow

@@ -16,7 +16,7 @@ from app.domain.models.adaptations import usual
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.domain.runs.training import TrainingArguments
-from app.domain.studies.spec import ArmSpec
+from app.domain.studies.arms import ArmSpec
 from app.services import workers
 from app.store.queries import studies
 from app.web.forms.fields import Field, fields_of

@@ -17,7 +17,7 @@ from app.domain.errors import Invalid
 from app.domain.methods import LoraSpec
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.training import TrainingArguments
-from app.domain.studies.spec import ArmSpec
+from app.domain.studies.arms import ArmSpec
 from app.store.queries import runs, studies
 from app.store.tables import RunRow
 from app.web.pages.new_study.form import StudyForm

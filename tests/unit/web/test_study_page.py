@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from app.domain.failures import FailureCode
 from app.domain.methods import Ia3Spec, LoraSpec
-from app.domain.studies.spec import ArmSpec
+from app.domain.studies.arms import ArmSpec
 from app.store.session import Database
 from tests import filled
 from tests.factories import ALL, FULL, LORA, MANY, STATES, seed_study

@@ -9,7 +9,7 @@ from app.domain.methods import SPECS, Family, MethodFacts
 from app.domain.methods.base import LinearMethod
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel, short_names
-from app.domain.studies.spec import ArmSpec
+from app.domain.studies.arms import ArmSpec
 from app.web.forms.field_context import ErrorsOf, Fields, FieldView, view
 from app.web.pages.new_study.arm_form import METHOD, SHARED, ArmForm
 from app.web.text import methods

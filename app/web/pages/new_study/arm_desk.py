@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid
 from app.domain.models.architecture import TaskModel
-from app.domain.studies.spec import ArmSpec
+from app.domain.studies.arms import ArmSpec
 from app.queue import Doorbell
 from app.services.study_plan import PlannedStudy
 from app.services.submission import add_arm, plan_arm

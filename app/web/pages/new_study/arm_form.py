@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.domain.methods import METHODS, SPECS, AnyMethod, Family
-from app.domain.studies.spec import ArmSpec
+from app.domain.studies.arms import ArmSpec
 from app.web.format import rate
 from app.web.forms.fields import Field, fields_of
 

@@ -12,7 +12,8 @@ from app.domain.errors import Invalid
 from app.domain.methods import METHODS
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import GridTuning, HalvingTuning
 from app.domain.tasks import TASKS, Task
 from app.web.format import rate

@@ -11,7 +11,8 @@ from app.domain.runs.result import DataSeen, RunResult
 from app.domain.runs.status import RunStatus
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arm_tuning import ArmTuning
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import Trial
 from tests.results import result
 

@@ -11,7 +11,8 @@ from app.domain.comparison.study import StudyComparison, compare
 from app.domain.comparison.verdict import mcnemar
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.status import RunStatus
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from tests.results import result
 
 FULL, LORA, HEAD = "full", "LoRA r=8", "head only"

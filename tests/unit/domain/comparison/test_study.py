@@ -12,7 +12,8 @@ from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.result import Forgetting, RunResult
 from app.domain.runs.status import RunStatus
-from app.domain.studies.spec import ArmSpec, StudySpec
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from tests.results import result
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

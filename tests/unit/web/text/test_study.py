@@ -8,7 +8,7 @@ from app.domain.comparison.confounders import ConfounderKind
 from app.domain.comparison.study import StudyComparison
 from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
-from app.domain.studies.spec import ArmSpec
+from app.domain.studies.arms import ArmSpec
 from app.web.format import join_names
 from app.web.text.caveats import caveats
 from app.web.text.facts import facts
