@@ -1,7 +1,6 @@
-"""The tasks: what a model is fine-tuned to do, which rows it learns from, and by which metrics it is judged.
+"""The tasks that a model is fine-tuned for: the rows they train on, and their metrics.
 
-A task is this table's row and one file in `worker/engine/tasks/`. A metric is a row of `METRICS`, computed by the tasks
-that name it.
+A task is a row of `TASKS` and a file in `worker/engine/tasks/`. A metric is a row of `METRICS`, computed by its tasks.
 """
 
 from typing import Literal
@@ -12,24 +11,24 @@ from app.domain.messages import _
 
 Task = Literal["sequence-classification", "causal-lm", "seq2seq-lm"]
 Format = Literal["labelled", "text", "prompt-completion", "messages"]
-"""Which columns a dataset's rows have; see `app.domain.data.dataset`."""
+"""The columns of a dataset; see `app.domain.data.dataset`."""
 Unit = Literal["item", "completion token"]
-"""What a loss is a mean over: one answer for an item, or one for each token of a completion."""
+"""What a loss is averaged over: items, or the tokens of completions."""
 MetricName = Literal["accuracy", "macro_f1", "token_accuracy", "exact_match", "rouge_l", "perplexity"]
 
 
 class MetricFacts(BaseModel):
-    """What a number of an evaluation means."""
+    """A metric: its title, its definition, its range."""
 
     model_config = ConfigDict(frozen=True)
 
     name: MetricName
     title: str
     per_item: bool
-    """Every test item has a value from 0 to 1, whose mean the metric is: a verdict can rest on it."""
+    """It is the mean of a value from 0 to 1 of every test item, so a verdict can rest on it."""
     definition: str
     graded: bool = False
-    """That value may lie between 0 and 1; else an item is right or wrong."""
+    """An item's value may lie between 0 and 1; otherwise an item is right or wrong."""
     higher_is_better: bool = True
 
 
@@ -86,27 +85,26 @@ METRICS: dict[MetricName, MetricFacts] = {
 
 
 class TaskFacts(BaseModel):
-    """What a form, a page and a check need to know of a task."""
+    """A task: its title, its metrics, and what it needs."""
 
     model_config = ConfigDict(frozen=True)
 
     name: Task
     title: str
     metric: MetricName
-    """What a verdict rests on unless a study names another."""
+    """Default metric of the verdict."""
     metrics: tuple[MetricName, ...]
     formats: tuple[Format, ...]
-    """Rows that it can learn from."""
+    """Formats of rows that it can train on."""
     unit: Unit
-    """What its loss is a mean over."""
+    """What its loss is averaged over."""
     best_by: Literal["metric", "loss"]
-    """What the best checkpoint is chosen by, on validation."""
+    """What chooses the best checkpoint, on the validation split."""
     adds_head: bool
-    """It puts a new head on the base model; else the head comes with the checkpoint, and what the model could do
-    before can be measured, and forgotten."""
+    """It adds a new head. Otherwise the base model already has one: it can be evaluated before training, and forget."""
 
     def writes(self, rows: Format) -> bool:
-        """Whether a model is also judged by what it writes: after a prompt, which plain texts have none of."""
+        """Whether the model is also evaluated on generated text, which needs prompts: plain texts have none."""
         return rows != "text" and any(generates(metric) for metric in self.metrics)
 
 
@@ -150,5 +148,5 @@ TASKS: dict[Task, TaskFacts] = {
 
 
 def generates(metric: MetricName) -> bool:
-    """Whether a metric needs generated text, which plain `text` rows have no prompt for."""
+    """Whether a metric needs generated text, for which plain `text` rows have no prompt."""
     return metric in ("exact_match", "rouge_l")

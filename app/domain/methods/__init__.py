@@ -1,7 +1,7 @@
-"""The methods: how a base model is adapted, as a union of small specs tagged by `kind`, one file a family.
+"""The fine-tuning methods, as a union of small specs tagged by `kind`; one file per family.
 
-To add one: its file here, and its place in the union below. A method that PEFT carries out, or that only selects
-parameters of the model itself, needs nothing else; one with modules of its own has a file in `worker/engine/methods/`.
+To add a method, write its file here and add it to the union below. A method of PEFT, or one that only selects
+parameters of the model, needs nothing else; one with its own modules also has a file in `worker/engine/methods/`.
 """
 
 from typing import Annotated, get_args
@@ -41,7 +41,7 @@ MethodSpec = Annotated[AnyMethod, Field(discriminator="kind")]
 
 SPECS: dict[str, type[AnyMethod]] = {spec.facts.kind: spec for spec in get_args(AnyMethod)}
 METHODS: dict[str, MethodFacts] = {kind: spec.facts for kind, spec in SPECS.items()}
-"""In the order in which a form offers them."""
+"""In the order of a form."""
 
 __all__ = [
     "METHODS",

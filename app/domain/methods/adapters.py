@@ -1,16 +1,17 @@
-"""Adapter layers: small networks between the frozen layers of a block (Houlsby et al. 2019, arXiv 1902.00751).
+"""Bottleneck adapters between the frozen layers of a block (Houlsby et al. 2019, arXiv 1902.00751).
 
     y = x + W_up·f(W_down·x + b_down) + b_up        W_down [m, d],  b_down [m],  W_up [d, m],  b_up [d]
 
-x [d] is what a projection gives, d the width of the model, m `bottleneck_size`, f a non-linearity. One adapter holds
-2·m·d + d + m numbers (section 2.1 there). W_up and both biases start at zero, so training starts at the base model.
+x [d] is the output of a projection, d the width of the model, m `bottleneck_size`, f a non-linearity. One adapter has
+2·m·d + d + m parameters (section 2.1 there). W_up and both biases are initialized to zero, so training starts at the
+base model.
 
     houlsby     after the attention's output projection and after the feed-forward's
     pfeiffer    after the feed-forward's only (Pfeiffer et al. 2020, arXiv 2005.00247): half as many
 
-Both stand before the residual addition, directly behind the projection. The papers go further in one thing each, which
-is left out here so that the base model stays as it is: Houlsby trains the layer norms too, and Pfeiffer runs the
-adapter's result through the block's layer norm a second time.
+Both are applied before the residual addition, directly after the projection. One detail of each paper is left out, so
+that the base model stays unchanged: Houlsby also trains the layer norms, and Pfeiffer applies the block's layer norm to
+the adapter's output.
 """
 
 from typing import ClassVar, Literal
@@ -45,13 +46,13 @@ def place(name: str) -> Place | None:
 
 
 class BottleneckAdapterSpec(Method):
-    """Adapter layers: x + W_up·f(W_down·x + b_down) + b_up behind the projections of every block."""
+    """Bottleneck adapters: x + W_up·f(W_down·x + b_down) + b_up after the output projections of every block."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="bottleneck-adapter",
         family="adapter",
         name=_("adapter layers"),
-        summary=_("a small network behind each projection of a block trains"),
+        summary=_("a bottleneck MLP after the sublayers of each block trains"),
         learning_rate=1e-3,
         paper="Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2020, arXiv 2005.00247",
         formula=_(
@@ -65,9 +66,9 @@ class BottleneckAdapterSpec(Method):
     bottleneck_size: int = Field(default=64, ge=1, le=65536)
     """m: the width between W_down and W_up."""
     non_linearity: Literal["relu", "gelu", "silu"] = "gelu"
-    """f."""
+    """The activation f."""
     adapter_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of f's results that is dropped while training."""
+    """Dropout after f."""
 
     @property
     def label(self) -> str:
@@ -75,7 +76,7 @@ class BottleneckAdapterSpec(Method):
         return f"adapters m={self.bottleneck_size} ({self.placement})"
 
     def places(self, model: TaskModel) -> list[tuple[LinearFacts, Place]]:
-        """The linear layers that an adapter comes behind, in the order of the model."""
+        """The linear layers that an adapter follows, in the order of the model."""
         wanted: tuple[Place, ...] = ("attention", "feed-forward") if self.placement == "houlsby" else ("feed-forward",)
         return [(m, found) for m, found in _projections(model) if found in wanted]
 
@@ -93,11 +94,11 @@ class BottleneckAdapterSpec(Method):
         return tensors + [Tensor(p.name, p.shape, p.name.split(".")[0]) for p in model.head_parameters]
 
     def touches(self, model: TaskModel) -> list[str]:
-        """The layers that an adapter comes behind, and the head."""
+        """The layers that an adapter follows, and the head."""
         return [layer.name for layer, _ in self.places(model)] + model.head
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """A block without the projections that the placement needs."""
+        """A block without the output projections that the placement needs."""
         return super().incompatibility(model) or self._no_place(model)
 
     def _no_place(self, model: TaskModel) -> FieldError | None:
@@ -129,7 +130,7 @@ class BottleneckAdapterSpec(Method):
         return None
 
     def advice(self, model: TaskModel) -> list[FieldError]:
-        """A bottleneck that is none."""
+        """A bottleneck as wide as the model."""
         narrow = min((layer.out_features for layer, _ in self.places(model)), default=0)
         if not narrow or self.bottleneck_size < narrow:
             return []

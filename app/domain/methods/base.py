@@ -1,14 +1,14 @@
-"""What every method says of itself: its fields, what it would train on a model, and why it would not fit.
+"""The base of all methods: its fields, the parameters that it trains on a model, and why it would not work with it.
 
-A method is one frozen pydantic model, tagged by `kind`. It says from its own definition which parameters train
-(`trains`); the count before queueing and the freeze audit of the model that really trains both come from there.
+A method is a frozen pydantic model, tagged by `kind`. `trains` lists its trainable parameters by its definition; the
+parameter count before queueing and the freeze audit of the model in training both use this list.
 
-How the engine carries it out is its `mechanism`:
+`mechanism` says how the engine applies it:
 
-    selection    parameters of the model itself train, and nothing is added      `worker/engine/methods/selection.py`
-    peft         PEFT puts modules or virtual tokens into the model              `worker/engine/methods/peft.py`
-    bottleneck   adapter layers between the model's own (Houlsby, Pfeiffer)      `worker/engine/methods/bottleneck.py`
-    scratch      LoRA written out, to be read                                    `worker/engine/methods/scratch.py`
+    selection    parameters of the model train, and none are added               `worker/engine/methods/selection.py`
+    peft         PEFT adds modules or virtual tokens                             `worker/engine/methods/peft.py`
+    bottleneck   adapter layers after the model's own (Houlsby, Pfeiffer)        `worker/engine/methods/bottleneck.py`
+    scratch      LoRA without PEFT                                               `worker/engine/methods/scratch.py`
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,17 +25,17 @@ from app.domain.tasks import TASKS, Task
 from app.domain.validation import invalid_field
 
 Family = Literal["full", "partial", "head", "lora", "low-rank", "scaling", "prompt", "adapter"]
-"""What a colour and a marker stand for on pages and in charts."""
+"""Decides the colour and the marker on pages and in charts."""
 Mechanism = Literal["selection", "peft", "bottleneck", "scratch"]
 Unchanged = Literal["head", "biases", "tokens", "networks"]
-"""What trains where no matrix of the base model changes; the sentences are in `app.domain.models.weight_delta`."""
+"""What trains where no weight matrix changes; the sentences are in `app.domain.models.weight_delta`."""
 WRAPPED = "base_model.model"
-"""PEFT's name for a model into which it puts modules."""
+"""PEFT's name for a model to which it adds modules."""
 EVERY_TASK: tuple[Task, ...] = tuple(TASKS)
 
 
 class MethodFacts(BaseModel):
-    """What a form, a chart and the docs need to know of a method."""
+    """What forms, charts and documents show of a method."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,10 +44,10 @@ class MethodFacts(BaseModel):
     name: str
     summary: str
     learning_rate: float
-    """Where to start; a study may tune it."""
+    """Default; a study may tune it."""
     paper: str
     formula: str
-    """How many parameters it trains, beside the new head."""
+    """Number of trainable parameters, without a new head."""
     tasks: tuple[Task, ...] = EVERY_TASK
 
 
@@ -59,34 +59,34 @@ class Method(BaseModel):
     facts: ClassVar[MethodFacts]
     mechanism: ClassVar[Mechanism]
     freezes_base: ClassVar[bool] = True
-    """The base model's own weights stay as they are, so they may be held in a coarser number format."""
+    """The base model's weights do not train, so they may be stored in a lower precision."""
     needs: ClassVar[frozenset[Capability]] = frozenset()
-    """What a worker must be able to do."""
+    """Capabilities that a worker needs."""
     unchanged: ClassVar[Unchanged | None] = None
-    """Why there is no ΔW: what trains instead of the base model's matrices. None: it changes some of them."""
+    """Why there is no ΔW: what trains instead of weight matrices. None where matrices change."""
     without: ClassVar[Mapping[str, Message]] = {}
     """Training arguments that do not work with the method, with the reason: `packing`, `gradient_checkpointing`."""
 
     @property
     def virtual_tokens(self) -> int:
-        """Positions that it takes from the model's, beside the text's own."""
+        """Positions that virtual tokens take."""
         return 0
 
     @property
     def label(self) -> str:
-        """A short name for people: `full`, `LoRA r=8`."""
+        """A short name with the main setting: `full`, `LoRA r=8`."""
         return self.facts.name
 
     def trains(self, model: TaskModel) -> list[Tensor]:
-        """Every parameter that trains, with the name and the shape that it has in the model that trains."""
+        """Every trainable parameter, with its name and shape in the adapted model."""
         raise NotImplementedError
 
     def touches(self, model: TaskModel) -> list[str]:
-        """Names of the modules of the untouched model that the method changes or wraps."""
+        """Names of the base model's modules that the method changes or wraps."""
         return list(dict.fromkeys(t.name.rpartition(".")[0] for t in self.trains(model)))
 
     def changed_layers(self, model: TaskModel) -> list[LinearFacts]:
-        """The base model's linear layers whose matrix is another one after training, in the order of the model."""
+        """The base model's linear layers whose weight matrix changes, in the order of the model."""
         return []
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
@@ -101,7 +101,7 @@ class Method(BaseModel):
         )
 
     def clash(self, training: BaseModel) -> FieldError | None:
-        """A training argument that is set and does not go with the method, or None."""
+        """An error about a training argument that does not work with the method, or None."""
         for name, why in self.without.items():
             if getattr(training, name):
                 what = _(
@@ -114,7 +114,7 @@ class Method(BaseModel):
         return None
 
     def advice(self, model: TaskModel) -> list[FieldError]:
-        """What one should know before queueing though it works: a rank too high, for instance."""
+        """Warnings about settings that work but are questionable, such as a rank that is too high."""
         return []
 
     def learning_rate(self, given: float | None) -> float:
@@ -122,16 +122,16 @@ class Method(BaseModel):
         return self.facts.learning_rate if given is None else given
 
     def rate_factor(self, name: str) -> float:
-        """By what to multiply the learning rate for a parameter that trains."""
+        """Factor of the learning rate for a trainable parameter."""
         return 1.0
 
     def trainable(self, model: TaskModel) -> int:
-        """How many parameters train."""
+        """Number of trainable parameters."""
         return sum(t.size for t in self.trains(model))
 
 
 class PeftMethod(Method):
-    """A method that PEFT carries out. `peft_type` is PEFT's name for it; the fields keep the names of its config."""
+    """A method of PEFT. `peft_type` is PEFT's name for it; its fields have the names of PEFT's config."""
 
     mechanism: ClassVar[Mechanism] = "peft"
     peft_type: ClassVar[str]
@@ -140,8 +140,8 @@ class PeftMethod(Method):
 
     @property
     def moves_base(self) -> bool:
-        """The adapter starts as a part of the base model's weights, which is taken out of them, so that it does not fit
-        the unchanged base model."""
+        """Initialization moves a part of the base model's weights into the adapter, so it does not fit the original
+        base model."""
         return False
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class PeftMethod(Method):
         raise NotImplementedError
 
     def head_copy(self, model: TaskModel) -> list[Tensor]:
-        """PEFT trains a copy of the head (`modules_to_save`) and keeps it in the adapter."""
+        """PEFT trains a copy of the head (`modules_to_save`) and saves it with the adapter."""
         copied = []
         for p in model.head_parameters:
             part, _, rest = p.name.partition(".")
@@ -161,7 +161,7 @@ Targets = list[str] | str | None
 
 
 def checked_targets(targets: object) -> object:
-    """One error for the field; pydantic would give one for each way in which it may be written."""
+    """Validate as one error; pydantic would give one for each type of the union."""
     names = targets if isinstance(targets, list) else []
     named = bool(names) and all(isinstance(n, str) and n.strip() and n.isprintable() for n in names)
     if not named and not (targets is None or (isinstance(targets, str) and targets.strip() and targets.isprintable())):
@@ -187,34 +187,34 @@ def checked_targets(targets: object) -> object:
 
 
 class LinearMethod(Method):
-    """A method that adapts some of the linear layers, as its `target_modules` says.
+    """A method that adapts the linear layers named by `target_modules`.
 
-    A list gives ends of module names; a string other than "all-linear" is a regular expression for whole names, as in
-    PEFT (what it may hold: `app.domain.models.patterns`); None takes PEFT's choice for the architecture.
+    A list has suffixes of module names; a string other than "all-linear" is a regular expression for full names, as in
+    PEFT (its syntax: `app.domain.models.patterns`); None takes PEFT's default for the architecture.
     """
 
     transposed: ClassVar[bool] = True
-    """It can adapt layers whose weight is stored as [in, out] too: GPT-2's Conv1D."""
+    """It supports layers whose weight is stored as [in, out]: GPT-2's Conv1D."""
     target_modules: Targets = None
 
     def defaults(self, model: TaskModel) -> list[str]:
-        """PEFT's choice for the architecture; empty where it has none."""
+        """PEFT's default target modules for the architecture; empty where it has none."""
         raise NotImplementedError
 
     def targets(self, model: TaskModel) -> list[LinearFacts]:
-        """The linear layers that are adapted, in the order of the model; never the head's."""
+        """The target modules, in the order of the model; never those of the head."""
         return chosen(self.defaults(model) if self.target_modules is None else self.target_modules, model.linear)
 
     def touches(self, model: TaskModel) -> list[str]:
-        """The adapted layers and the head."""
+        """The target modules and the head."""
         return [m.name for m in self.targets(model)] + model.head
 
     def changed_layers(self, model: TaskModel) -> list[LinearFacts]:
-        """The adapted layers."""
+        """The target modules."""
         return self.targets(model)
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """No target at all, or a named one that is not there."""
+        """No target module, or a named one that does not exist."""
         return super().incompatibility(model) or self._no_target(model) or self._wrong_layer(model)
 
     def _no_target(self, model: TaskModel) -> FieldError | None:
@@ -242,7 +242,7 @@ class LinearMethod(Method):
         return None
 
     def _wrong_layer(self, model: TaskModel) -> FieldError | None:
-        """GPT-2's linear layers where a method cannot adapt them."""
+        """GPT-2's Conv1D layers, where the method does not support them."""
         wrong_ones = [] if self.transposed else [m.name for m in self.targets(model) if m.transposed]
         if not wrong_ones:
             return None
@@ -258,7 +258,7 @@ class LinearMethod(Method):
 
 
 def chosen(wanted: list[str] | str, modules: Sequence[LinearFacts]) -> list[LinearFacts]:
-    """Those of some linear layers that targets name: a list, a pattern, or "all-linear"."""
+    """The linear layers that a list, a pattern or "all-linear" selects."""
     if wanted == "all-linear":
         return list(modules)
     if isinstance(wanted, str):
@@ -268,31 +268,31 @@ def chosen(wanted: list[str] | str, modules: Sequence[LinearFacts]) -> list[Line
 
 
 def layer(m: LinearFacts) -> str:
-    """PEFT's name of a layer that it has adapted."""
+    """PEFT's name of an adapted layer."""
     return f"{WRAPPED}.{m.name}"
 
 
 def short(m: LinearFacts) -> str:
-    """The last part of a module's name, for groups."""
+    """The last part of a module's name."""
     return short_names([m])[0]
 
 
 class Targeted(LinearMethod, PeftMethod):
-    """A method of PEFT that adapts some of the linear layers."""
+    """A method of PEFT with target modules."""
 
     def defaults(self, model: TaskModel) -> list[str]:
         """From PEFT's table for the method."""
         return model.default_targets.get(self.peft_type.lower(), [])
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
-        """What trains beside one of the targets."""
+        """The trainable parameters of one target module."""
         raise NotImplementedError
 
     def trains(self, model: TaskModel) -> list[Tensor]:
-        """What stands beside every target, and the head's copy."""
+        """The parameters of every target module, and the head's copy."""
         return [tensor for m in self.targets(model) for tensor in self.beside(m)] + self.head_copy(model)
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """The fields, and full names of the targets: the end of a name, such as `dense`, could also be a layer of the
+        """The fields, with full names of the target modules: a suffix such as `dense` could also match a layer of the
         head."""
         return self.model_dump(exclude={"kind"}) | {"target_modules": [m.name for m in self.targets(model)]}

@@ -2,13 +2,13 @@
 
     y = W·x + s·B·A·x      W [out, in] frozen,  A [r, in],  B [out, r],  s = lora_alpha / r
 
-Each adapted layer trains r·(in + out) numbers instead of in·out. A starts random and B at zero, so training starts at
-the base model. Variants, which can be combined:
+Each target module trains r·(in + out) parameters instead of in·out. A is initialized randomly and B to zero, so
+training starts at the base model. Variants, which can be combined:
 
-    use_rslora            s = lora_alpha / √r, so that the update does not shrink as r grows
-    use_dora              the rows of W + s·B·A, each divided by its norm, times a trained magnitude m [out]
-    loraplus_lr_ratio     B learns faster than A by that factor
-    init_lora_weights     A and B start from W's own directions, and what stays frozen is W − s·B·A
+    use_rslora            rsLoRA: s = lora_alpha / √r, so that the update does not shrink as r grows
+    use_dora              DoRA, weight-decomposed: m ⊙ V / ‖V‖ by rows, V = W + s·B·A, with a trained magnitude m
+    loraplus_lr_ratio     LoRA+: the learning rate of B is a multiple of that of A
+    init_lora_weights     PiSSA, OLoRA: A and B start from directions of W, and W − s·B·A is frozen
     bias                  bias vectors train too
 """
 
@@ -33,14 +33,14 @@ from app.domain.validation import invalid_field
 
 InitLora = bool | Literal["gaussian", "pissa", "pissa_niter_16", "olora", "orthogonal"]
 RANK_SHARE = 4
-"""A rank above a quarter of a matrix's smaller side is warned about."""
+"""A rank above this share (1/4) of a matrix's smaller dimension gives a warning."""
 
 
 class Ranked(LinearMethod):
-    """A method whose update of a layer is a product of a thin and a flat matrix."""
+    """A method with a low-rank update B·A of each target module."""
 
     rank_field: ClassVar[str] = "r"
-    """The field that holds the rank."""
+    """The name of the rank's field."""
 
     @property
     def rank(self) -> int:
@@ -49,14 +49,14 @@ class Ranked(LinearMethod):
         return found
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """A rank above the matrix's."""
+        """A rank above that of the matrix."""
         return super().incompatibility(model) or self._impossible_rank(model)
 
     def _thinnest(self, model: TaskModel) -> LinearFacts | None:
         return min(self.targets(model), key=lambda m: min(m.in_features, m.out_features), default=None)
 
     def _impossible_rank(self, model: TaskModel) -> FieldError | None:
-        """B·A has at most the rank of the matrix beside it; a higher one costs memory and adds nothing."""
+        """B·A cannot have a higher rank than W; a larger r costs memory and adds nothing."""
         thinnest = self._thinnest(model)
         if thinnest is None or self.rank <= (most := min(thinnest.in_features, thinnest.out_features)):
             return None
@@ -69,7 +69,7 @@ class Ranked(LinearMethod):
         return FieldError(self.rank_field, what, at_most(most))
 
     def advice(self, model: TaskModel) -> list[FieldError]:
-        """A rank above a quarter of the smaller side: what it costs, and the rank that would do."""
+        """A rank above a quarter of the smaller dimension: its cost, and a sufficient rank."""
         thinnest = self._thinnest(model)
         if thinnest is None:
             return []
@@ -101,18 +101,18 @@ def shape(m: LinearFacts) -> str:
 
 
 class LowRank(Ranked):
-    """What every form of LoRA has: a rank, a scale, and layers that it is put beside."""
+    """The fields of every kind of LoRA: rank, scaling, dropout, target modules."""
 
     r: int = Field(default=8, ge=1, le=4096)
     """Rank of the update: A is [r, in], B is [out, r]."""
     lora_alpha: int = Field(default=16, ge=1, le=1_000_000)
     """The update is scaled by lora_alpha / r."""
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the inputs of A that is dropped while training."""
+    """Dropout on the input of A."""
     target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
 
     def pair(self, m: LinearFacts) -> list[Tensor]:
-        """A and B beside one layer, as PEFT calls them."""
+        """A and B of one target module, by PEFT's names."""
         group = f"lora_A, lora_B of {short(m)}"
         return [
             Tensor(f"{layer(m)}.lora_A.default.weight", (self.r, m.in_features), group),
@@ -127,27 +127,27 @@ class LoraSpec(LowRank, Targeted):
         kind="lora",
         family="lora",
         name=_("LoRA"),
-        summary=_("two thin matrices beside each chosen layer train"),
+        summary=_("a low-rank update B·A of each target module trains"),
         learning_rate=2e-3,
         paper="Hu et al. 2021, arXiv 2106.09685",
-        formula=_("Σ r·(in + out) over the adapted layers; DoRA adds Σ out"),
+        formula=_("Σ r·(in + out) over the target modules; DoRA adds Σ out"),
     )
     peft_type: ClassVar[str] = "LORA"
     kind: Literal["lora"] = "lora"
     layers_to_transform: list[int] | None = Field(default=None, min_length=1)
-    """Numbers of the blocks to adapt, from 0; None adapts all."""
+    """Indices of the blocks to adapt; None adapts all."""
     use_rslora: bool = False
     """Rank-stabilised scaling (Kalajdzievski 2023, arXiv 2312.03732)."""
     use_dora: bool = False
     """Weight-decomposed LoRA (Liu et al. 2024, arXiv 2402.09353)."""
     loraplus_lr_ratio: float | None = Field(default=None, ge=1.0, le=1000)
-    """LoRA+ (Hayou et al. 2024, arXiv 2402.12354): B's learning rate is A's times this; the authors advise 16."""
+    """LoRA+ (Hayou et al. 2024, arXiv 2402.12354): ratio of B's learning rate to A's; the authors recommend 16."""
     init_lora_weights: InitLora = True
-    """True: A is random and B zero; `gaussian`: A is drawn from a normal distribution; False: B is random too.
-    `pissa` (Meng et al. 2024, arXiv 2404.02948): A and B are the r largest singular directions of W, which keeps the
-    rest; `pissa_niter_16` finds them faster, by randomised iteration. `olora` (Büyükakyüz 2024, arXiv 2406.01775): the
-    first r of a QR decomposition. `orthogonal`: A and B are random with B·A = 0. What PiSSA and OLoRA train is kept as
-    a LoRA of twice the rank, which fits the unchanged base model."""
+    """True: A is random and B zero. `gaussian`: A is drawn from a normal distribution. False: B is random too.
+    `pissa` (Meng et al. 2024, arXiv 2404.02948): A and B are the r principal singular directions of W, and the residual
+    is frozen; `pissa_niter_16` approximates them by randomized SVD. `olora` (Büyükakyüz 2024, arXiv 2406.01775): the
+    first r columns of a QR decomposition. `orthogonal`: A and B are random with B·A = 0. Adapters of PiSSA and OLoRA
+    are saved as a LoRA of twice the rank, which fits the original base model."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which bias vectors train too."""
 
@@ -161,7 +161,7 @@ class LoraSpec(LowRank, Targeted):
 
     @property
     def moves_base(self) -> bool:
-        """PiSSA and OLoRA: A and B start as a part of W."""
+        """PiSSA and OLoRA: A and B are initialized from W."""
         return isinstance(self.init_lora_weights, str) and self.init_lora_weights.startswith(("pissa", "olora"))
 
     @property
@@ -174,14 +174,14 @@ class LoraSpec(LowRank, Targeted):
         return f"{name}{'+' if self.loraplus_lr_ratio else ''} r={self.r}"
 
     def targets(self, model: TaskModel) -> list[LinearFacts]:
-        """As `target_modules` says, in the blocks that `layers_to_transform` names."""
+        """The target modules in the blocks of `layers_to_transform`."""
         found = super().targets(model)
         if self.layers_to_transform is None:
             return found
         return [m for m in found if model.block_of(m.name) in self.layers_to_transform]
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
-        """A and B; m with DoRA."""
+        """A and B, and DoRA's magnitude."""
         tensors = self.pair(m)
         if self.use_dora:
             magnitude = f"{layer(m)}.lora_magnitude_vector.default.weight"
@@ -189,7 +189,7 @@ class LoraSpec(LowRank, Targeted):
         return tensors
 
     def trains(self, model: TaskModel) -> list[Tensor]:
-        """What stands beside every target, the head's copy, and the biases that `bias` names."""
+        """The parameters of every target module, the head's copy, and the biases that `bias` selects."""
         return super().trains(model) + self._biases(model)
 
     def _biases(self, model: TaskModel) -> list[Tensor]:
@@ -206,16 +206,16 @@ class LoraSpec(LowRank, Targeted):
         return tensors
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """The blocks are chosen by the targets' full names, and the optimizer knows LoRA+."""
+        """Full names already select the blocks, and the optimizer implements LoRA+."""
         options = super().peft_options(model)
         return {name: options[name] for name in options.keys() - {"layers_to_transform", "loraplus_lr_ratio"}}
 
     def rate_factor(self, name: str) -> float:
-        """LoRA+: B's rate is a multiple of A's."""
+        """LoRA+: B's learning rate is a multiple of A's."""
         return (self.loraplus_lr_ratio or 1.0) if ".lora_B." in name else 1.0
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """Blocks that are not there, or a start that PEFT cannot find for GPT-2's layers."""
+        """Blocks that do not exist, or an initialization that PEFT lacks for GPT-2's layers."""
         return self._no_block(model) or super().incompatibility(model) or self._no_start(model)
 
     def _no_block(self, model: TaskModel) -> FieldError | None:
@@ -226,7 +226,7 @@ class LoraSpec(LowRank, Targeted):
         return FieldError("layers_to_transform", what, _("Choose from 0 to %(last)s", last=len(model.blocks) - 1))
 
     def _no_start(self, model: TaskModel) -> FieldError | None:
-        """PEFT's OLoRA decomposes the weight as it is stored, which is the wrong way round for a Conv1D."""
+        """PEFT's OLoRA decomposes the weight as stored, which is transposed in a Conv1D."""
         stored = [m.name for m in self.targets(model) if m.transposed]
         if self.init_lora_weights != "olora" or not stored:
             return None

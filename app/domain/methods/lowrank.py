@@ -1,11 +1,11 @@
-"""Updates of low rank that are no plain LoRA, by PEFT. W [out, in] stays frozen; with s = alpha / r:
+"""Other low-rank updates, by PEFT. W [out, in] is frozen; with s = alpha / r:
 
-    AdaLoRA   W + s·B·diag(E)·A             A [r, in],  E [r],  B [out, r]; ranks move to where they matter
-    LoHa      W + s·(A₁·B₁) ⊙ (A₂·B₂)       A [out, r],  B [r, in]; the element-wise product reaches rank r²
+    AdaLoRA   W + s·B·diag(E)·A             A [r, in],  E [r],  B [out, r]; ranks are allocated by importance
+    LoHa      W + s·(A₁·B₁) ⊙ (A₂·B₂)       A [out, r],  B [r, in]; the Hadamard product reaches rank r²
     LoKr      W + s·C ⊗ (A·B)               Kronecker product: C [a, c],  A [b, r],  B [r, d]; out = a·b,  in = c·d
-    VeRA      W + diag(b)·B·diag(d)·A       A [r, in] and B [out, r] random and shared; only b [out] and d [r] train
+    VeRA      W + diag(b)·B·diag(d)·A       A [r, in] and B [out, r] random, frozen, shared; b [out] and d [r] train
 
-All start at the base model: E, B₂, C and b begin at zero.
+All start at the base model: E, B₂, C and b are initialized to zero.
 """
 
 from math import isqrt
@@ -22,46 +22,46 @@ from app.domain.validation import invalid_field
 
 
 class AdaLoraSpec(Ranked, Targeted):
-    """AdaLoRA: every layer starts with `init_r` directions; the least important of all layers are dropped until
-    `target_r` a layer are left on average (Zhang et al. 2023, arXiv 2303.10512).
+    """AdaLoRA: every target module starts at rank `init_r`; the least important singular directions of all modules are
+    pruned until the average rank is `target_r` (Zhang et al. 2023, arXiv 2303.10512).
 
-    The importance of a direction is the smoothed |weight · gradient| of its entries, times its smoothed variation
-    (section 3.2). A penalty keeps the rows of A and the columns of B near an orthonormal system (equation 4).
+    The importance of a direction is the smoothed sensitivity |weight · gradient| of its entries times its smoothed
+    uncertainty (section 3.2). Regularization keeps A and B near orthogonal matrices (equation 4).
     """
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="adalora",
         family="low-rank",
         name=_("AdaLoRA"),
-        summary=_("LoRA whose ranks move to the layers where they matter"),
+        summary=_("LoRA with a rank budget that moves to the most important modules"),
         learning_rate=5e-3,
         paper="Zhang et al. 2023, arXiv 2303.10512",
-        formula=_("Σ init_r·(in + out + 1) over the adapted layers"),
+        formula=_("Σ init_r·(in + out + 1) over the target modules"),
     )
     peft_type: ClassVar[str] = "ADALORA"
     rank_field: ClassVar[str] = "init_r"
     kind: Literal["adalora"] = "adalora"
     init_r: int = Field(default=12, ge=2, le=4096)
-    """Directions of each layer at the start."""
+    """Rank of every target module at the start."""
     target_r: int = Field(default=8, ge=1, le=4096)
-    """Directions that are left, on average over the layers."""
+    """Average rank of the target modules at the end."""
     lora_alpha: int = Field(default=32, ge=1, le=1_000_000)
     """The update is scaled by lora_alpha / init_r."""
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the inputs of A that is dropped while training."""
+    """Dropout on the input of A."""
     target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
     tinit: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps before the first direction is dropped. PEFT counts steps here."""
+    """Share of the steps before the first pruning; PEFT has a number of steps here."""
     tfinal: float = Field(default=0.3, ge=0, lt=1)
-    """Share of the steps that follow the last drop."""
+    """Share of the steps after the last pruning."""
     deltaT: int = Field(default=1, ge=1, le=100_000)  # noqa: N815 - PEFT's name
-    """Steps from one choice to the next."""
+    """Steps between two prunings."""
     beta1: float = Field(default=0.85, gt=0, lt=1)
-    """How slowly the importance follows the present step's."""
+    """EMA coefficient of the sensitivity."""
     beta2: float = Field(default=0.85, gt=0, lt=1)
-    """How slowly its variation does."""
+    """EMA coefficient of the uncertainty."""
     orth_reg_weight: float = Field(default=0.5, ge=0, le=1000)
-    """Weight of the penalty: the mean of ‖A·Aᵀ − I‖ and ‖Bᵀ·B − I‖ over all A and B (Frobenius norms)."""
+    """Weight of the regularization: the mean of ‖A·Aᵀ − I‖ and ‖Bᵀ·B − I‖ over all A and B (Frobenius norms)."""
 
     @model_validator(mode="after")
     def _there_is_something_to_drop(self) -> Self:
@@ -90,7 +90,7 @@ class AdaLoraSpec(Ranked, Targeted):
         return f"{self.facts.name} r={self.init_r}→{self.target_r}"
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
-        """A, E and B. E begins at zero, and is zero again where all directions of a layer were dropped."""
+        """A, E and B. E is zero at the start, and again where all directions of a module are pruned."""
         name, r, group = layer(m), self.init_r, f"lora_A, lora_E, lora_B of {short(m)}"
         return [
             Tensor(f"{name}.lora_A.default", (r, m.in_features), group),
@@ -99,26 +99,26 @@ class AdaLoraSpec(Ranked, Targeted):
         ]
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """The schedule is counted in steps, which the loop knows: until then it has none."""
+        """The number of steps is only known to the training loop, which sets the schedule."""
         return super().peft_options(model) | {"tinit": 0, "tfinal": 0, "total_step": 1}
 
     def schedule(self, total: int) -> tuple[int, int]:
-        """`tinit` and `tfinal` in steps, out of `total`, at least two: one to see a gradient, one to choose by it."""
+        """`tinit` and `tfinal` in steps, out of `total` steps, at least two: pruning needs a gradient first."""
         return int(self.tinit * total), min(int(self.tfinal * total), total - 2)
 
 
 class LohaSpec(Targeted):
-    """LoHa: the element-wise product of two low-rank matrices (Hyeon-Woo et al. 2021, arXiv 2108.06098, FedPara; as an
+    """LoHa: the Hadamard product of two low-rank matrices (Hyeon-Woo et al. 2021, arXiv 2108.06098, FedPara; as an
     adapter in LyCORIS, Yeh et al. 2023, arXiv 2309.14859)."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="loha",
         family="low-rank",
         name=_("LoHa"),
-        summary=_("the element-wise product of two low-rank matrices trains"),
+        summary=_("the Hadamard product of two low-rank updates trains"),
         learning_rate=5e-3,
         paper="Hyeon-Woo et al. 2021, arXiv 2108.06098",
-        formula=_("Σ 2·r·(in + out) over the adapted layers"),
+        formula=_("Σ 2·r·(in + out) over the target modules"),
     )
     peft_type: ClassVar[str] = "LOHA"
     transposed: ClassVar[bool] = False
@@ -128,9 +128,9 @@ class LohaSpec(Targeted):
     alpha: int = Field(default=8, ge=1, le=1_000_000)
     """The update is scaled by alpha / r."""
     rank_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the update's rows that is dropped while training."""
+    """Share of the update's rows dropped in training."""
     module_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the layers that go without their update at a training step."""
+    """Share of the target modules that skip their update at a training step."""
     target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
 
     @property
@@ -189,13 +189,13 @@ class LokrSpec(Targeted):
     alpha: int = Field(default=16, ge=1, le=1_000_000)
     """The update is scaled by alpha / r."""
     rank_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the update's rows that is dropped while training."""
+    """Share of the update's rows dropped in training."""
     module_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the layers that go without their update at a training step."""
+    """Share of the target modules that skip their update at a training step."""
     decompose_both: bool = False
     """The first factor is of rank r too."""
     decompose_factor: Annotated[int, AfterValidator(_factor)] = Field(default=-1, ge=-1)
-    """How large the first factor's sides may be; −1: as near to the square root of the width as its divisors allow."""
+    """Largest dimension of the first factor; −1: the divisor nearest to the square root of the width."""
     target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
 
     @property
@@ -204,7 +204,7 @@ class LokrSpec(Targeted):
         return f"{self.facts.name} r={self.r}"
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
-        """Both factors, each whole or as a product."""
+        """Both factors, each full or as a product."""
         (a, b), (c, d) = factors(m.out_features, self.decompose_factor), factors(m.in_features, self.decompose_factor)
         first = self._matrix("w1", a, c, self.decompose_both)
         second = self._matrix("w2", b, d, True)
@@ -212,13 +212,13 @@ class LokrSpec(Targeted):
         return [Tensor(f"{layer(m)}.lokr_{name}.default", size, group) for name, size in first + second]
 
     def _matrix(self, name: str, rows: int, columns: int, thin: bool) -> list[tuple[str, tuple[int, int]]]:
-        """A matrix whole, or as a product of rank r where that is allowed and r is small enough to be worth it."""
+        """A full matrix, or a product of rank r where it may be one and that has fewer parameters."""
         if thin and 2 * self.r < max(rows, columns):
             return [(f"{name}_a", (rows, self.r)), (f"{name}_b", (self.r, columns))]
         return [(name, (rows, columns))]
 
     def advice(self, model: TaskModel) -> list[FieldError]:
-        """An r that decides nothing, because the second factor is whole."""
+        """An r without effect, because the second factor is a full matrix."""
         for m in self.targets(model):
             b, d = (factors(n, self.decompose_factor)[1] for n in (m.out_features, m.in_features))
             if 2 * self.r >= max(b, d):
@@ -251,30 +251,30 @@ def factors(n: int, factor: int) -> tuple[int, int]:
 
 
 class VeraSpec(Targeted):
-    """VeRA: one pair of frozen random matrices for all layers; each layer trains two vectors that scale their rows
+    """VeRA: all target modules share one pair of frozen random matrices and train two vectors that scale their rows
     (Kopiczko et al. 2023, arXiv 2310.11454)."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="vera",
         family="low-rank",
         name=_("VeRA"),
-        summary=_("two vectors a layer train, around random matrices that all layers share"),
+        summary=_("two scaling vectors per target module train, around shared frozen random matrices"),
         learning_rate=1e-2,
         paper="Kopiczko et al. 2023, arXiv 2310.11454",
-        formula=_("Σ r + out over the adapted layers"),
+        formula=_("Σ r + out over the target modules"),
     )
     peft_type: ClassVar[str] = "VERA"
     kind: Literal["vera"] = "vera"
     r: int = Field(default=256, ge=1, le=65536)
-    """Rank of the shared matrices, A [r, the largest in] and B [the largest out, r]; a layer takes a part of them."""
+    """Rank of the shared matrices, A [r, the largest in] and B [the largest out, r]; a module takes a slice of them."""
     projection_prng_key: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of the shared matrices; not the run's, so that another seed has the same."""
+    """Seed of the shared matrices, independent of the run's seed."""
     save_projection: bool = True
-    """Keep the shared matrices in the adapter: r·(in + out) numbers more, and it loads the same everywhere."""
+    """Save the shared matrices with the adapter: r·(in + out) more numbers, and it loads identically everywhere."""
     vera_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the inputs of A that is dropped while training."""
+    """Dropout on the input of A."""
     d_initial: float = Field(default=0.1, gt=0, le=100)
-    """What d starts from."""
+    """Initial value of d."""
     target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
 
     @property

@@ -1,11 +1,11 @@
-"""Virtual tokens: trained vectors before the text, in front of a model that stays as it is, by PEFT.
+"""Virtual tokens before the input of a frozen model, by PEFT.
 
     prompt     [p₁ … pₙ, x₁ … x_L]                      n vectors p of the width of an embedding
-    p-tuning   [f(p₁) … f(pₙ), x₁ … x_L]                f: a small network that trains too and is not kept
+    p-tuning   [f(p₁) … f(pₙ), x₁ … x_L]                f: an MLP or LSTM, trained and not saved
     prefix     attention over [k₁ … kₙ, K], [v₁ … vₙ, V]   a key and a value for each virtual token and layer
 
-Virtual tokens take positions of the model's, beside the text's. In an encoder-decoder a prompt stands before the
-encoder's text, and a prefix before the decoder's.
+Virtual tokens take positions of the model's context. In an encoder-decoder a prompt precedes the encoder's input, and a
+prefix the decoder's.
 """
 
 from collections.abc import Mapping
@@ -45,11 +45,11 @@ class VirtualTokens(PeftMethod):
         return f"{self.facts.name} n={self.num_virtual_tokens}"
 
     def touches(self, model: TaskModel) -> list[str]:
-        """Nothing of the model but its head."""
+        """Only the head."""
         return model.head
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """The sizes are said, since PEFT would guess them from the configuration."""
+        """With explicit sizes, which PEFT would guess from the config."""
         return self.model_dump(exclude={"kind"}) | {
             "token_dim": width(model),
             "num_transformer_submodules": 1,
@@ -64,10 +64,10 @@ def width(model: TaskModel) -> int:
 
 
 class BeforeText(VirtualTokens):
-    """A prompt: the model reads vectors instead of ids."""
+    """Virtual tokens as input embeddings: the model gets embeddings instead of token ids."""
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """Classifiers that need the ids: those that classify by a text's last token find it by its id."""
+        """Classifiers that find the last token by its id."""
         fault = super().incompatibility(model)
         if fault or not (model.encoder_decoder or model.head == [_LAST]):
             return fault
@@ -81,13 +81,13 @@ class BeforeText(VirtualTokens):
 
 
 class PromptSpec(BeforeText):
-    """Prompt tuning: vectors before the text's embeddings train (Lester et al. 2021, arXiv 2104.08691)."""
+    """Prompt tuning: trained embeddings precede those of the input (Lester et al. 2021, arXiv 2104.08691)."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="prompt",
         family="prompt",
         name=_("prompt tuning"),
-        summary=_("vectors before the text train"),
+        summary=_("trained embeddings precede the input"),
         learning_rate=3e-2,
         paper="Lester et al. 2021, arXiv 2104.08691",
         formula=_("n·d"),
@@ -104,7 +104,7 @@ class PromptSpec(BeforeText):
 
 
 class PTuningSpec(BeforeText):
-    """P-tuning: a small network gives the vectors before the text (Liu et al. 2021, arXiv 2103.10385).
+    """P-tuning: an MLP or LSTM produces the embeddings that precede the input (Liu et al. 2021, arXiv 2103.10385).
 
     MLP: three layers, d → h → h → d. LSTM, as in the paper: `encoder_num_layers` bidirectional layers of width h, then
     two layers 2h → 2h → d.
@@ -114,10 +114,10 @@ class PTuningSpec(BeforeText):
         kind="p-tuning",
         family="prompt",
         name=_("p-tuning"),
-        summary=_("a small network trains that gives vectors before the text"),
+        summary=_("an MLP or LSTM is trained to produce embeddings that precede the input"),
         learning_rate=1e-3,
         paper="Liu et al. 2021, arXiv 2103.10385",
-        formula=_("n·d + the network; n·d of it are kept"),
+        formula=_("n·d + the encoder; only n·d are saved"),
     )
     peft_type: ClassVar[str] = "P_TUNING"
     kind: Literal["p-tuning"] = "p-tuning"
@@ -127,10 +127,10 @@ class PTuningSpec(BeforeText):
     encoder_num_layers: int = Field(default=2, ge=1, le=16)
     """Layers of the LSTM."""
     encoder_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the results of each of the LSTM's layers but the last that is dropped while training."""
+    """Dropout between the layers of the LSTM."""
 
     def trains(self, model: TaskModel) -> list[Tensor]:
-        """The network's input and its matrices, and the head's copy."""
+        """The encoder's input and weights, and the head's copy."""
         d = width(model)
         h = self.encoder_hidden_size or d
         if self.encoder_reparameterization_type == "MLP":
@@ -142,7 +142,7 @@ class PTuningSpec(BeforeText):
         return [*_encoder(sizes), *self.head_copy(model)]
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """A head that PEFT cannot tell from the network: it knows a head by the end of its name (ModernBERT's)."""
+        """A head that PEFT would take for the prompt encoder by its name (ModernBERT's)."""
         alike = next((part for part in model.head if "mlp_head".endswith(part)), None)
         if (fault := super().incompatibility(model)) or alike is None:
             return fault
@@ -154,7 +154,7 @@ class PTuningSpec(BeforeText):
         return FieldError("kind", what, _("Use prompt tuning"))
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """With the number of layers where it means something."""
+        """With the number of layers for an LSTM only."""
         options = super().peft_options(model)
         if self.encoder_reparameterization_type == "MLP":
             del options["encoder_num_layers"]
@@ -162,19 +162,18 @@ class PTuningSpec(BeforeText):
 
 
 class PrefixSpec(VirtualTokens):
-    """Prefix tuning: every attention layer sees trained keys and values before its own (Li & Liang 2021,
+    """Prefix tuning: trained keys and values precede those of the input in every attention layer (Li & Liang 2021,
     arXiv 2101.00190).
 
-    Directly, or by `prefix_projection` through a network d' → h → 2·layers·d', which the paper found steadier (section
-    4.3); d' is the width of the keys of one token and layer. An encoder-decoder has them before its decoder's own
-    words.
+    They train directly, or with `prefix_projection` through an MLP d' → h → 2·layers·d', which the paper found more
+    stable (section 4.3); d' is the width of a layer's keys. In an encoder-decoder they precede the decoder's input.
     """
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="prefix",
         family="prompt",
         name=_("prefix tuning"),
-        summary=_("keys and values before the text's train, in every layer"),
+        summary=_("trained keys and values precede the input in every attention layer"),
         learning_rate=1e-2,
         paper="Li & Liang 2021, arXiv 2101.00190",
         formula=_(
@@ -193,7 +192,7 @@ class PrefixSpec(VirtualTokens):
     """h; None is the width of a layer's keys."""
 
     def trains(self, model: TaskModel) -> list[Tensor]:
-        """The keys and values themselves, or the network that gives them; and the head's copy."""
+        """The keys and values, or the MLP that produces them."""
         d, every = model.key_value_width, 2 * model.layers * model.key_value_width
         if not self.prefix_projection:
             return _encoder({"embedding.weight": (self.num_virtual_tokens, every)})
@@ -202,8 +201,7 @@ class PrefixSpec(VirtualTokens):
         return _encoder(sizes | _lines("transform.0", h, d) | _lines("transform.2", every, h))
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """Two submodules are PEFT's sign for keys and values of a decoder that has an encoder too. The heads are those
-        that have keys of their own."""
+        """PEFT wants two submodules for an encoder-decoder, and the number of key-value heads."""
         return super().peft_options(model) | {
             "token_dim": model.key_value_width,
             "num_attention_heads": model.key_value_heads,

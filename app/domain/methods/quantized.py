@@ -1,13 +1,12 @@
-"""QLoRA: LoRA on a base model held in four bits (Dettmers et al. 2023, arXiv 2305.14314), by bitsandbytes and PEFT.
+"""QLoRA: LoRA on a base model quantized to 4 bits (Dettmers et al. 2023, arXiv 2305.14314), by bitsandbytes and PEFT.
 
     y = dequantize(W₄)·x + (lora_alpha / r)·B·A·x        W₄ [out, in] in NF4, frozen,  A [r, in],  B [out, r]
 
 NF4 has sixteen values, the quantiles of a normal distribution, for 64 weights at a time with the largest of them in
 absolute value as their scale (section 3). The scales are quantized again, to 8 bits ("double quantization"): 4.127 bits
-a weight in all. Every linear layer of the base model is held so, but for those that an architecture keeps in float32
-(T5's `wo`); embeddings, norms, the head and the projection onto the vocabulary are not. Training starts at the
-quantized model, which is a little off the base model. Paged optimizers, of which the paper speaks too, are not used:
-the optimizer's state belongs to A and B alone.
+per weight in all. Every linear layer of the base model is quantized, except those that an architecture keeps in float32
+(T5's `wo`); embeddings, norms, the head and the LM head are not. Training starts at the quantized model, which differs
+slightly from the base model. The paper's paged optimizers are not used: only A and B have optimizer state.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -22,22 +21,22 @@ from app.domain.runs.capabilities import Capability
 
 
 class QloraSpec(LowRank, Targeted):
-    """LoRA beside a frozen base model in 4-bit NF4."""
+    """LoRA on a frozen base model in 4-bit NF4."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="qlora",
         family="lora",
         name=_("QLoRA"),
-        summary=_("LoRA on a base model held in four bits"),
+        summary=_("LoRA on a base model quantized to 4 bits"),
         learning_rate=2e-3,
         paper="Dettmers et al. 2023, arXiv 2305.14314",
-        formula=_("Σ r·(in + out) over the adapted layers"),
+        formula=_("Σ r·(in + out) over the target modules"),
     )
     peft_type: ClassVar[str] = "LORA"
     needs: ClassVar[frozenset[Capability]] = frozenset({"qlora"})
     kind: Literal["qlora"] = "qlora"
     target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = "all-linear"
-    """The paper adapts every linear layer: without, it does not reach full fine-tuning (section 4, figure 2)."""
+    """The paper adapts every linear layer; fewer do not reach full fine-tuning (section 4, figure 2)."""
 
     @property
     def label(self) -> str:
@@ -45,9 +44,9 @@ class QloraSpec(LowRank, Targeted):
         return f"{self.facts.name} r={self.r}"
 
     def trains(self, model: TaskModel) -> list[Tensor]:
-        """A and B of every target, and the head's copy."""
+        """A and B of every target module, and the head's copy."""
         return [tensor for m in self.targets(model) for tensor in self.pair(m)] + self.head_copy(model)
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """LoRA's, with full names of the targets."""
+        """Those of LoRA, with full names of the target modules."""
         return self.model_dump(exclude={"kind"}) | {"target_modules": [m.name for m in self.targets(model)]}

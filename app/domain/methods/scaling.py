@@ -1,10 +1,10 @@
-"""Methods that rotate or stretch what flows through frozen layers, by PEFT.
+"""Rotation and scaling of the activations of frozen layers, by PEFT.
 
     OFT     y = W·R·x             R [in, in] orthogonal, in blocks of b along the diagonal:  R = (I − Q)·(I + Q)⁻¹
     (IA)³   y = l ⊙ (W·x)         l [out], on keys and values
-            y = W·(l ⊙ x)         l [in], where the feed-forward part comes back to the width of the model
+            y = W·(l ⊙ x)         l [in], for the second feed-forward layer
 
-Q is skew-symmetric, so that a block of OFT has b·(b − 1)/2 numbers, its upper triangle. All start at the base model:
+Q is skew-symmetric, so a block of OFT has b·(b − 1)/2 parameters, its upper triangle. Both start at the base model:
 Q at zero, l at one.
 """
 
@@ -26,22 +26,22 @@ class OftSpec(Targeted):
         kind="oft",
         family="scaling",
         name=_("OFT"),
-        summary=_("a rotation of each layer's input trains"),
+        summary=_("an orthogonal rotation of each target module's input trains"),
         learning_rate=1e-3,
         paper="Qiu et al. 2023, arXiv 2306.07280",
-        formula=_("Σ (in / b)·b·(b − 1)/2 over the adapted layers, with b = oft_block_size"),
+        formula=_("Σ (in / b)·b·(b − 1)/2 over the target modules, with b = oft_block_size"),
     )
     peft_type: ClassVar[str] = "OFT"
     transposed: ClassVar[bool] = False
     kind: Literal["oft"] = "oft"
     oft_block_size: int = Field(default=32, ge=2, le=65536)
-    """b: the side of a block."""
+    """b: the size of a block."""
     block_share: bool = False
-    """One block for the whole layer, repeated."""
+    """All blocks of a layer share one rotation."""
     coft: bool = False
-    """Hold Q within `eps` of zero: constrained OFT."""
+    """Constrained OFT (COFT): projects Q onto a ball of radius `eps`."""
     eps: float = Field(default=6e-5, gt=0, le=1)
-    """How far the blocks may turn with `coft`."""
+    """Maximum rotation with `coft`."""
     use_cayley_neumann: bool = True
     """Invert I + Q by the first five terms of its Neumann series: faster, and R is only nearly orthogonal."""
     target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
@@ -58,7 +58,7 @@ class OftSpec(Targeted):
         return [Tensor(f"{layer(m)}.oft_R.default.weight", (blocks, b * (b - 1) // 2), f"oft_R of {short(m)}")]
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """Blocks that do not divide a layer's input."""
+        """A block size that does not divide the input width of every target module."""
         return super().incompatibility(model) or self._uneven(model)
 
     def _uneven(self, model: TaskModel) -> FieldError | None:
@@ -77,34 +77,33 @@ class OftSpec(Targeted):
 
 
 class Ia3Spec(Targeted):
-    """(IA)³: vectors that stretch keys, values and the inside of the feed-forward part (Liu et al. 2022,
+    """(IA)³: trained vectors scale keys, values and feed-forward activations (Liu et al. 2022,
     arXiv 2205.05638)."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="ia3",
         family="scaling",
         name=_("(IA)³"),
-        summary=_("one vector a layer trains, which stretches what flows through it"),
+        summary=_("one scaling vector per target module trains"),
         learning_rate=2e-2,
         paper="Liu et al. 2022, arXiv 2205.05638",
-        formula=_("Σ out over the adapted layers; in, instead of out, where they are feedforward_modules"),
+        formula=_("Σ out over the target modules; in instead of out for feedforward_modules"),
     )
     peft_type: ClassVar[str] = "IA3"
     kind: Literal["ia3"] = "ia3"
     target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
     feedforward_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
-    """Those targets whose input is stretched, not their output, named in the same ways; None takes PEFT's choice for
-    the architecture."""
+    """Target modules whose input is scaled instead of their output; None takes PEFT's default for the architecture."""
 
     def feedforward(self, model: TaskModel) -> list[LinearFacts]:
-        """The targets whose input is stretched."""
+        """The target modules whose input is scaled."""
         named = self.feedforward_modules
         if named is None:
             named = model.default_targets.get("ia3_feedforward", [])
         return chosen(named, self.targets(model))
 
     def trains(self, model: TaskModel) -> list[Tensor]:
-        """A vector a target, as a row or as a column, and the head's copy."""
+        """One vector per target module, as a row or a column, and the head's copy."""
         inner = self.feedforward(model)
         vectors = [
             Tensor(f"{layer(m)}.ia3_l.default", (1, m.in_features) if m in inner else (m.out_features, 1), _group(m))
@@ -117,7 +116,7 @@ class Ia3Spec(Targeted):
         return super().peft_options(model) | {"feedforward_modules": [m.name for m in self.feedforward(model)]}
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """Feed-forward modules that are no targets."""
+        """Feed-forward modules that are not target modules."""
         return super().incompatibility(model) or self._no_feedforward(model)
 
     def _no_feedforward(self, model: TaskModel) -> FieldError | None:

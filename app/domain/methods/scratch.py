@@ -1,9 +1,9 @@
-"""LoRA written out, to be read (Hu et al. 2021, arXiv 2106.09685): `worker/engine/methods/scratch.py`.
+"""LoRA without PEFT, to read beside the paper (Hu et al. 2021, arXiv 2106.09685): `worker/engine/methods/scratch.py`.
 
     y = W·x + (lora_alpha / r)·B·A·x        W [out, in] frozen,  A [r, in],  B [out, r]
 
-The arithmetic of `lora` without PEFT, and nothing but it. The targets follow the same rules, and what is kept is an
-adapter in PEFT's format.
+The arithmetic of `lora` and nothing else. Target modules follow the same rules, and the adapter is saved in PEFT's
+format.
 """
 
 from typing import ClassVar, Literal
@@ -15,16 +15,16 @@ from app.domain.models.architecture import TaskModel, Tensor
 
 
 class LoraFromScratchSpec(LowRank):
-    """Low-rank adaptation in sixty lines: the same numbers as LoRA by PEFT, in a file to learn from."""
+    """LoRA in sixty lines, with the same results as PEFT's."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="lora-from-scratch",
         family="lora",
         name=_("LoRA from scratch"),
-        summary=_("LoRA without PEFT, written to be read"),
+        summary=_("LoRA without PEFT, in code to read beside the paper"),
         learning_rate=2e-3,
         paper="Hu et al. 2021, arXiv 2106.09685",
-        formula=_("Σ r·(in + out) over the adapted layers"),
+        formula=_("Σ r·(in + out) over the target modules"),
     )
     mechanism: ClassVar[Mechanism] = "scratch"
     kind: Literal["lora-from-scratch"] = "lora-from-scratch"
@@ -39,7 +39,7 @@ class LoraFromScratchSpec(LowRank):
         return model.default_targets.get("lora", [])
 
     def trains(self, model: TaskModel) -> list[Tensor]:
-        """A and B of every target, and the head itself."""
+        """A and B of every target module, and the head."""
         tensors = []
         for m in self.targets(model):
             group = f"A, B of {m.name.rsplit('.', 1)[-1]}"

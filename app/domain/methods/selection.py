@@ -1,9 +1,9 @@
-"""Methods that add nothing: some of the model's own parameters train, the others are frozen.
+"""Methods that add no parameters: some of the model's parameters train, the others are frozen.
 
-full          every parameter                                          P
-last-layers   the last k blocks, what follows them, and the head       Σ over those
+full          every parameter                                          all
+last-layers   the last k blocks, the layers after them, and the head   Σ over those
 bitfit        every bias vector, and the head                          Σ biases
-head-only     the new head                                             0 beside the head
+head-only     the new head                                             0 without the head
 """
 
 from typing import ClassVar, Literal
@@ -17,12 +17,12 @@ from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskMode
 
 
 class Selection(Method):
-    """A rule that says of each parameter whether it trains."""
+    """A rule that selects trainable parameters."""
 
     mechanism: ClassVar[Mechanism] = "selection"
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
-        """Whether a parameter of the untouched model trains."""
+        """Whether a parameter of the base model trains."""
         raise NotImplementedError
 
     def trains(self, model: TaskModel) -> list[Tensor]:
@@ -30,7 +30,7 @@ class Selection(Method):
         return [Tensor(p.name, p.shape, group(p.name)) for p in model.parameters if self.selects(p, model)]
 
     def changed_layers(self, model: TaskModel) -> list[LinearFacts]:
-        """The layers whose weight is selected."""
+        """The linear layers whose weight is selected."""
         chosen = {p.name for p in model.parameters if self.selects(p, model)}
         return [m for m in model.linear if f"{m.name}.weight" in chosen]
 
@@ -48,27 +48,27 @@ class FullSpec(Selection):
         kind="full",
         family="full",
         name=_("full"),
-        summary=_("every weight trains"),
+        summary=_("all weights train"),
         learning_rate=1e-4,
         paper="Devlin et al. 2018, arXiv 1810.04805",
-        formula=_("all of the model"),
+        formula=_("all parameters"),
     )
     freezes_base: ClassVar[bool] = False
     kind: Literal["full"] = "full"
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
-        """Every one."""
+        """All of them."""
         return True
 
 
 class HeadOnlySpec(Selection):
-    """Linear probe: the base model is frozen, only the new head trains (Alain & Bengio 2016, arXiv 1610.01644)."""
+    """Linear probing: only the new head trains, on a frozen base model (Alain & Bengio 2016, arXiv 1610.01644)."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="head-only",
         family="head",
         name=_("head only"),
-        summary=_("the base model is frozen, its new head trains"),
+        summary=_("only the new head trains, on a frozen base model"),
         learning_rate=3e-2,
         paper="Alain & Bengio 2016, arXiv 1610.01644",
         formula=_("0"),
@@ -78,26 +78,26 @@ class HeadOnlySpec(Selection):
     kind: Literal["head-only"] = "head-only"
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
-        """The head's."""
+        """Those of the head."""
         return model.in_head(parameter.name)
 
 
 class LastLayersSpec(Selection):
-    """The last k transformer blocks, what follows them (a final norm, a pooler) and the new head train; embeddings and
-    lower blocks are frozen (Lee et al. 2019, arXiv 1911.03090)."""
+    """The last k transformer blocks, the layers after them (a final norm, a pooler) and the new head train; embeddings
+    and lower blocks are frozen (Lee et al. 2019, arXiv 1911.03090)."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         kind="last-layers",
         family="partial",
         name=_("last layers"),
-        summary=_("the last few blocks and the head train"),
+        summary=_("the last blocks and the head train"),
         learning_rate=2e-4,
         paper="Lee et al. 2019, arXiv 1911.03090",
-        formula=_("layers × parameters of a block, and of what follows the last one"),
+        formula=_("layers × parameters of a block, plus those after the last block"),
     )
     kind: Literal["last-layers"] = "last-layers"
     layers: int = Field(default=2, ge=1, le=1000)
-    """How many blocks, counted from the output; of an encoder-decoder, from the decoder's output."""
+    """Number of blocks, counted from the output; in an encoder-decoder, from the decoder's."""
 
     @property
     def label(self) -> str:
@@ -105,14 +105,14 @@ class LastLayersSpec(Selection):
         return f"last {self.layers} layers" if self.layers > 1 else "last layer"
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
-        """In one of the last blocks, or behind them; a weight that is tied to the embeddings counts as theirs."""
+        """In one of the last blocks or after them; a weight tied to the embeddings belongs to the embeddings."""
         block = model.block_of(parameter.name)
         if block is not None:
             return block >= len(model.blocks) - self.layers
         return model.in_head(parameter.name) or model.follows_blocks(parameter.name)
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """More layers than there are."""
+        """More blocks than the model has."""
         if self.layers > len(model.blocks):
             what = _(
                 "%(architecture)s has %(blocks)s blocks, fewer than %(layers)s",
@@ -140,11 +140,11 @@ class BitFitSpec(Selection):
     kind: Literal["bitfit"] = "bitfit"
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
-        """A bias, or of the head."""
+        """Bias vectors, and the head."""
         return model.in_head(parameter.name) or parameter.name.endswith(".bias")
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """No bias at all, as in T5 and Llama."""
+        """A model without bias vectors, such as T5 and Llama."""
         if not model.has_bias:
             return FieldError(
                 "kind",

@@ -1,4 +1,4 @@
-"""What tuning made of an arm: the rates that it tried, the one that it took, and what that cost."""
+"""The tuning of one arm: the rates tried, the chosen one, and the cost."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from app.domain.tasks import METRICS
 
 @dataclass(frozen=True)
 class Rival:
-    """A rate that chance alone could have put before the one that was taken."""
+    """A rate that is not distinguishable from the chosen one."""
 
     rate: float
     behind: float
-    """By how much it is, as a fraction."""
+    """How far its score is behind, as a fraction."""
     within: float
-    """Differences up to this one are seen between rates that are equally good."""
+    """Differences up to this occur between equally good rates."""
     items: int
     """Of the validation split."""
 
@@ -32,10 +32,10 @@ class ArmTuning:
     """An arm's trials so far."""
 
     rates: tuple[float, ...]
-    """That it began with, smallest first."""
+    """Of the first round, smallest first."""
     trials: tuple[Trial, ...]
     step: Step
-    """What follows from them."""
+    """The next step."""
     graded: bool
     """The items of the study's metric have values between 0 and 1."""
 
@@ -49,12 +49,12 @@ class ArmTuning:
 
     @property
     def chosen(self) -> float | None:
-        """The rate that its runs take; None while there is none."""
+        """The rate of its runs; None until it is chosen."""
         return self.step.rate if isinstance(self.step, Chosen) else None
 
     @property
     def hopeless(self) -> bool:
-        """All trials of a round failed, so that the arm has no runs."""
+        """All trials of a round failed, so the arm has no runs."""
         return isinstance(self.step, Hopeless)
 
     @property
@@ -69,7 +69,7 @@ class ArmTuning:
 
     @property
     def edge(self) -> Literal["smallest", "largest"] | None:
-        """The chosen rate is the first or the last of the row: a better one may lie beyond it."""
+        """The chosen rate is the smallest or the largest tried: a better one may lie beyond it."""
         if self.chosen is None or len(self.rates) < 2:
             return None
         ends: dict[float, Literal["smallest", "largest"]] = {self.rates[0]: "smallest", self.rates[-1]: "largest"}
@@ -77,9 +77,8 @@ class ArmTuning:
 
     @property
     def further(self) -> tuple[float, ...]:
-        """As many rates, smallest first: the row goes on beyond its end, in steps like its last, and leaves out as many
-        at the other, so that the chosen one comes to stand within. Empty where it is not at an end, or where nothing
-        larger is a learning rate."""
+        """A grid of equal size that is shifted beyond the chosen rate, smallest first, so that the rate lies inside.
+        Empty where the chosen rate is not at an end, or where the new rates would exceed the largest allowed."""
         if self.edge is None:
             return ()
         outwards = self.rates if self.edge == "largest" else self.rates[::-1]
@@ -91,7 +90,7 @@ class ArmTuning:
 
     @property
     def rival(self) -> Rival | None:
-        """Of the rates of the last round that the validation split cannot tell from the chosen one, the closest.
+        """The closest of the last round's rates that the validation split cannot distinguish from the chosen one.
 
         The items' part of a planned interval (`power.detectable_difference`), and from two seeds a rate on the seeds'
         too. None where nothing is chosen, and where a metric has no score on the validation split.
@@ -128,7 +127,7 @@ class ArmTuning:
 
 
 def trying(spec: StudySpec, rates: Mapping[str, Sequence[float]]) -> StudySpec:
-    """The same study, in which some arms try other rates: as many as before."""
+    """The same study, with other rates to try for some arms: equally many."""
     arms = [
         arm.model_copy(update={"learning_rates": list(rates[arm.title])}) if rates.get(arm.title) else arm
         for arm in spec.arms

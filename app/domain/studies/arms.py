@@ -61,7 +61,9 @@ def arm_names(arms: Sequence[ArmSpec]) -> list[str]:
     for place, arm in enumerate(arms):
         if not arm.name:
             alike = [other for other in arms if other.method.label == arm.method.label]
-            twins = [n for n, other in zip(names, arms, strict=True) if n and _settings(other) == _settings(arm)]
+            label, settings = arm.method.label, _settings(arm)
+            pairs = zip(names, arms, strict=True)
+            twins = [name for name, other in pairs if name.startswith(label) and _settings(other) == settings]
             names[place] = twins[0] if twins else _unique_name(arm, alike, {*names} - {""})
     return names
 

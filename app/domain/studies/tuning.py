@@ -1,14 +1,13 @@
-"""Tuning: which learning rates an arm tries, for how long, and which of them its runs then take.
+"""Tuning of learning rates: the rates that an arm tries, for how long, and the one that its runs use.
 
 A trial is a run at one rate with a seed of its own. It is judged on the validation split and never reads the test
-split. Every arm of a study tries as many rates, on as many seeds, for as many steps: an equal budget, whatever rates
-its method is usually trained at.
+split. Every arm of a study has the same tuning budget: equal numbers of rates, seeds and steps.
 
-    grid      every rate has the whole budget of a run
-    halving   successive halving (Jamieson & Talwalkar 2016, arXiv 1502.07943): of n rates the best n/η go on to a round
-              that is η times as long, and begins anew; the last round has the whole budget of a run
+    grid      every rate trains with the full budget of a run
+    halving   successive halving (Jamieson & Talwalkar 2016, arXiv 1502.07943): the best n/η of n rates advance to a
+              round that is η times as long and trains from the start; the last round has the full budget of a run
 
-The rates are given, or a geometric row around the arm's usual one. Pure: trials in, what comes next out.
+The rates are given, or a geometric grid around the arm's own rate. Pure functions: trials in, the next step out.
 """
 
 from collections.abc import Sequence
@@ -27,18 +26,18 @@ from app.domain.validation import invalid_field
 
 MOST_RATES = 64
 FIRST_SEED = 1_000_000
-"""Trials have seeds from here on: a rate is not chosen by what one of the study's own seeds made of it."""
+"""The first seed of trials: the study's own seeds do not choose the rate."""
 
 
 class Round(NamedTuple):
-    """So many rates, each for a share of a run's budget."""
+    """Some rates, each for a share of a run's budget."""
 
     rates: int
     share: float
 
 
 class NoTuning(BaseModel):
-    """Every arm runs at one rate: its own, or its method's usual one."""
+    """Every arm runs at one rate: its own, or its method's default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,12 +45,12 @@ class NoTuning(BaseModel):
 
     @property
     def rounds(self) -> tuple[Round, ...]:
-        """There are none."""
+        """No rounds."""
         return ()
 
     @property
     def seeds(self) -> int:
-        """No trial has one."""
+        """No trials."""
         return 0
 
 
@@ -59,20 +58,20 @@ class _Search(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rates: int = Field(default=3, ge=2, le=MOST_RATES)
-    """Rates that each arm tries."""
+    """Rates per arm."""
     factor: float = Field(default=3.0, ge=1.05, le=100)
-    """From one rate of an arm to the next, where it does not name them itself."""
+    """Ratio of neighbouring rates, where an arm does not give its rates."""
     seeds: int = Field(default=1, ge=1, le=20)
-    """Seeds that each rate is tried with, none of them one of the study's."""
+    """Seeds per rate, none of them a seed of the study."""
 
     def around(self, rate: float) -> tuple[float, ...]:
-        """So many rates with the usual one in their middle, smallest first."""
+        """A geometric grid with a rate in its middle, smallest first."""
         middle = (self.rates - 1) / 2
         return tuple(float(f"{rate * self.factor ** (place - middle):.3g}") for place in range(self.rates))
 
 
 class GridTuning(_Search):
-    """Every rate is tried for as long as a run trains."""
+    """Every rate trains as long as a run."""
 
     kind: Literal["grid"] = "grid"
 
@@ -83,13 +82,13 @@ class GridTuning(_Search):
 
 
 class HalvingTuning(_Search):
-    """Many rates for a short time, and the best of them for longer."""
+    """Many rates train briefly, the best ones longer."""
 
     kind: Literal["halving"] = "halving"
     rates: int = Field(default=6, ge=2, le=MOST_RATES)
-    """Rates that each arm tries in the first round."""
+    """Rates per arm in the first round."""
     eta: int = Field(default=3, ge=2, le=16)
-    """One rate in so many goes on to the next round, which is so many times as long."""
+    """Reduction factor η: one rate in η advances to the next round, which is η times as long."""
 
     @model_validator(mode="after")
     def _a_second_round_has_a_choice(self) -> "HalvingTuning":
@@ -106,7 +105,7 @@ class HalvingTuning(_Search):
 
     @property
     def rounds(self) -> tuple[Round, ...]:
-        """Rounds until less than two rates would be left: a choice of one is none."""
+        """Rounds while at least two rates are left."""
         sizes = [self.rates]
         while sizes[-1] // self.eta >= 2:
             sizes.append(sizes[-1] // self.eta)
@@ -118,22 +117,22 @@ def _named(value: Any) -> Any:
 
 
 TuningSpec = Annotated[NoTuning | GridTuning | HalvingTuning, Field(discriminator="kind"), BeforeValidator(_named)]
-"""`grid` alone is a grid with the defaults."""
+"""A kind alone, such as `grid`, takes the defaults."""
 
 
 def trials_owed(tuning: TuningSpec) -> int:
-    """Trials of one arm, if none of them fails."""
+    """Trials of one arm, if none fails."""
     return tuning.seeds * sum(round_.rates for round_ in tuning.rounds)
 
 
 def budget(tuning: TuningSpec) -> float:
-    """What they take, in runs of the whole budget."""
+    """Their cost, in runs of the full budget."""
     return tuning.seeds * sum(round_.rates * round_.share for round_ in tuning.rounds)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A run that tries a rate."""
+    """A run at one of the rates to try."""
 
     run_id: int
     arm: str
@@ -156,12 +155,12 @@ class Trial:
 
     @property
     def usable(self) -> bool:
-        """It says something of its rate."""
+        """It has a finite validation loss."""
         return self.status is RunStatus.SUCCEEDED and self.loss is not None and isfinite(self.loss)
 
 
 class Reached(NamedTuple):
-    """What a run's kept weights reach on the validation split."""
+    """The validation results of a run's best checkpoint."""
 
     score: float | None = None
     loss: float | None = None
@@ -169,7 +168,7 @@ class Reached(NamedTuple):
 
 
 def reached(result: RunResult) -> Reached:
-    """Score and loss on the validation split of the weights that a run kept, and over how many items."""
+    """Score and loss of a run's best checkpoint on the validation split, and its number of items."""
     found = [e for e in result.evaluations if e.subject == "adapted" and e.split == "validation"]
     kept = next((e for e in found if e.step == result.best_step), found[-1] if found else None)
     return Reached(kept.score, kept.loss, kept.n) if kept else Reached()
@@ -177,7 +176,7 @@ def reached(result: RunResult) -> Reached:
 
 @dataclass(frozen=True)
 class Tried:
-    """A rate and what its trials of one round made of it, over their seeds."""
+    """A rate with its trials of one round, one per seed."""
 
     rate: float
     round: int
@@ -195,12 +194,12 @@ class Tried:
 
     @property
     def ended(self) -> bool:
-        """Nothing more is to come."""
+        """All its trials have ended."""
         return all(t.status.terminal for t in self.trials)
 
     @property
     def lost(self) -> int:
-        """Trials that ended without saying anything."""
+        """Trials that ended without a usable result."""
         return sum(t.status.terminal and not t.usable for t in self.trials)
 
     @property
@@ -225,24 +224,23 @@ class Try:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The rate that the arm's runs take."""
+    """The rate for the arm's runs."""
 
     rate: float
 
 
 @dataclass(frozen=True)
 class Hopeless:
-    """Every trial of a round ended without a result: the arm has no rate to run at."""
+    """Every trial of a round failed, so the arm has no rate to run at."""
 
 
 Step = Wait | Try | Chosen | Hopeless
 
 
 def next_step(tuning: TuningSpec, rates: Sequence[float], trials: Sequence[Trial]) -> Step:
-    """What follows for an arm from the trials that it has so far; `rates` are those of its first round.
+    """The next step of an arm from its trials so far; `rates` are those of its first round.
 
-    A trial that failed or was cancelled counts as the worst of its round and holds nothing up. Where only one rate is
-    left, nothing is to be chosen any more, and it is taken.
+    A failed or cancelled trial counts as the worst of its round and blocks nothing. A single remaining rate is chosen.
     """
     wanted = tuple(rates)
     for place in range(len(tuning.rounds)):

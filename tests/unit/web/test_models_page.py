@@ -16,8 +16,7 @@ from app.domain.studies.spec import StudySpec
 from app.settings import ROOT
 from app.store.queries import base_models
 from app.web.api import examples
-from app.web.text.families import by_family
-from app.web.text.methods import papers
+from app.web.text.methods import by_family, papers
 from app.web.text.outline import in_blocks, kinds, ranges
 from tests import filled
 from tests.factories import plain
@@ -109,7 +108,7 @@ def test_every_method_shows_its_formula_and_leads_to_its_papers(language: TestCl
         assert str(escape(f"Trainable without the head: {facts.formula}.")) in text
         for paper, address in papers(facts):
             assert f'<a href="{address}">{escape(paper)}</a>' in text
-    assert "Trainable: Σ r + out over the adapted layers." in language.get(f"/models/{CAUSAL}").text
+    assert "Trainable: Σ r + out over the target modules." in language.get(f"/models/{CAUSAL}").text
     assert papers(METHODS["lora"]) == [("Hu et al. 2021, arXiv 2106.09685", "https://arxiv.org/abs/2106.09685")]
     every = [address for facts in METHODS.values() for _paper, address in papers(facts)]
     assert [address for address in every if not re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", address)] == []
