@@ -66,8 +66,9 @@ STUDY: dict[str, Any] = {
         "value": _body(SEQ2SEQ),
     },
 }
-TUNED = sample.study().model_copy(
-    update={
+TUNED = StudySpec.model_validate(
+    sample.study().model_dump()
+    | {
         "name": "BBC headlines, rates tuned",
         "tuning": GridTuning(),
         "arms": [
@@ -77,7 +78,7 @@ TUNED = sample.study().model_copy(
     }
 )
 STUDY["tuned"] = {
-    "summary": "Learning rates looked for on the validation split: three for each arm, those of LoRA named",
+    "summary": "Learning rates tuned on the validation split: three per arm, those of LoRA given",
     "value": _body(TUNED),
 }
 ARM: dict[str, Any] = {

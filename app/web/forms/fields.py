@@ -1,44 +1,60 @@
 """Fields of a form, made from a pydantic model's own JSON schema: a new field of a spec is in the form by itself.
 
-Values stay text as it was typed. `Field.read` turns them into what the model is given to check; the model alone says
-what is wrong with it.
+Values stay text as it was typed. `Field.read` turns them into the value that the model validates; the model alone says
+what is wrong with it. The name of an input is the path of its field.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from app.domain.errors import FieldError
 from app.web.format import rate
+from app.web.i18n import gettext as _
 from app.web.numbers import NotANumber, plain_number
+from app.web.text.fields import FieldText, field_text, option
 
 Kind = Literal["number", "flag", "choice", "modules", "numbers", "text"]
 YES, NO = "true", "false"
 PATTERN = re.compile(r"[\\*+?\[\](){}|^$]")
-"""What a list of module names never holds, and a pattern that is none would not need."""
+"""Characters of a regular expression, which no list of module names has."""
+MAX_TEXT = 500
+"""Characters of a field."""
+ErrorsOf = Callable[[str], Sequence[FieldError]]
+ORDER_OF_KINDS = {"modules": 1, "flag": 2}
+"""Kinds that stand on lines of their own, below the others."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field that one may fill in."""
+    """A field of a model, and how its values are typed."""
 
     name: str
     kind: Kind
     default: str = ""
-    """As one would type it; empty where the model's own default is nothing."""
+    """As a person would type it; empty where the model's default is None."""
     optional: bool = False
-    """It may be left empty, and that means something of its own."""
+    """It may be left empty, which is None."""
     whole: bool = False
     """A number without decimals."""
     choices: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
     open_low: bool = False
-    """The number is above `low`, not at it."""
+    """The number must be above `low`."""
     open_high: bool = False
+
+    @property
+    def range(self) -> str:
+        """The numbers that it takes, where that helps: `[0, 1)`, `[1, 16]`; empty otherwise."""
+        if self.low is None or self.high is None or self.high > (100 if self.whole else 1):
+            return ""
+        return f"{'(' if self.open_low else '['}{rate(self.low)}, {rate(self.high)}{')' if self.open_high else ']'}"
 
     def read(self, text: str) -> Any:
         """The value to validate: numbers with a decimal point, lists split, everything else as it was typed."""
@@ -54,7 +70,7 @@ class Field:
                 return text
 
     def written(self, value: object) -> str:
-        """A value of the model as one would type it, so that reading gives the same again."""
+        """A value of the model as a person would type it; `read` gives the same value again."""
         if value is None:
             return ""
         if isinstance(value, list):
@@ -64,7 +80,7 @@ class Field:
         if isinstance(value, float):
             return rate(value)
         if self.kind == "modules" and value != "all-linear" and not PATTERN.search(str(value)):
-            return f"({value})"  # a pattern for one whole name, which would be read as the end of names
+            return f"({value})"  # else it would be read as a list of one name
         return str(value)
 
 
@@ -78,10 +94,10 @@ def readable(text: str) -> str:
 
 @cache
 def fields_of(model: type[BaseModel]) -> tuple[Field, ...]:
-    """The fields of a model in its own order, but for its tag `kind` and what is a model itself."""
+    """The fields of a model in its own order, without its tag `kind` and fields that are models."""
     properties: Mapping[str, dict[str, Any]] = model.model_json_schema()["properties"]
-    found = (_field(name, schema, model.model_fields[name].default) for name, schema in properties.items())
-    return tuple(field for field in found if field is not None)
+    fields = (_field(name, schema, model.model_fields[name].default) for name, schema in properties.items())
+    return tuple(field for field in fields if field is not None)
 
 
 def _field(name: str, schema: Mapping[str, Any], default: object) -> Field | None:
@@ -118,3 +134,79 @@ def _number(name: str, schema: Mapping[str, Any], optional: bool) -> Field:
         open_low=low is None,
         open_high=high is None,
     )
+
+
+@dataclass(frozen=True)
+class FieldView:
+    """A field as it is filled in."""
+
+    path: str
+    """The input's name, and the path of its errors: `arms.1.method.r`."""
+    field: Field
+    text: FieldText
+    value: str
+    errors: tuple[FieldError, ...]
+    placeholder: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        table: Mapping[str, FieldText],
+        prefix: str,
+        field: Field,
+        value: str,
+        errors_of: ErrorsOf,
+        placeholder: str = "",
+    ) -> "FieldView":
+        """A field below a path."""
+        path, text = f"{prefix}{field.name}", field_text(table, field.name)
+        return cls(path, field, text, value, tuple(errors_of(path)), placeholder)
+
+    @property
+    def changed(self) -> bool:
+        """It is not at its default."""
+        return self.value != self.field.default
+
+    @property
+    def hint(self) -> str:
+        """How to fill it in, and the range of its numbers."""
+        limits = self.field.range
+        return _("%(hint)s Range: %(limits)s.", hint=self.text.hint, limits=limits) if limits else self.text.hint
+
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """Choices with their titles; the empty one first where it may be left empty."""
+        values = ("", *self.field.choices) if self.field.optional else self.field.choices
+        return [(value, option(self.field.name, value)) for value in values]
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of one thing: those that are always shown, and the rest behind a disclosure."""
+
+    basic: tuple[FieldView, ...]
+    more: tuple[FieldView, ...]
+
+    @classmethod
+    def of(cls, views: Iterable[FieldView], *tables: Mapping[str, FieldText]) -> "Fields":
+        """In the order of the tables; a field that they do not know comes last."""
+        places = {name: place for place, name in enumerate(chain(*tables))}
+        ordered = sorted(
+            views, key=lambda view: (ORDER_OF_KINDS.get(view.field.kind, 0), places.get(view.field.name, len(places)))
+        )
+        return cls(tuple(v for v in ordered if v.text.basic), tuple(v for v in ordered if not v.text.basic))
+
+    @property
+    def open(self) -> bool:
+        """A field behind the disclosure has an error."""
+        return any(view.errors for view in self.more)
+
+    @property
+    def changed(self) -> int:
+        """Number of fields behind the disclosure that are not at their defaults."""
+        return sum(view.changed for view in self.more)
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The paths of all of them."""
+        return frozenset(view.path for view in (*self.basic, *self.more))

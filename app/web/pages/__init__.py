@@ -9,7 +9,6 @@ from app.web.pages.flips import routes as flips
 from app.web.pages.imports import routes as imports
 from app.web.pages.models import map_routes
 from app.web.pages.models import routes as models
-from app.web.pages.new_study import arm_routes
 from app.web.pages.new_study import routes as new_study
 from app.web.pages.notes import routes as notes
 from app.web.pages.run import routes as run
@@ -33,7 +32,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     map_routes.router,  # before the models, whose names may hold slashes
     models.router,
     study.router,
-    arm_routes.router,
     flips.router,
     report.router,
 )

@@ -1,196 +1,225 @@
-"""The fields of methods and of the budget in plain words: one table, by the name that a spec has for them."""
+"""The fields of methods, arms, budgets and tuning: one table of labels and hints, by the name of the argument.
+
+A label is the term of PEFT, transformers or the paper. A form shows the name of the argument beside it.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from app.web.format import rate
-from app.web.forms.fields import Field
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 
 
-class Words(NamedTuple):
-    """What a field is called, and what one should know to fill it in."""
+class FieldText(NamedTuple):
+    """A field's label, and what helps to fill it in."""
 
     label: str
     hint: str
-    usual: bool = False
-    """It stands open in a form; the others are one click away."""
+    basic: bool = False
+    """A form shows it at once; the others are one click away."""
 
 
-METHOD_FIELDS: dict[str, Words] = {
-    # how much is added
-    "r": Words(marked("Rank"), marked("More can learn more, and takes more memory."), usual=True),
-    "init_r": Words(marked("Rank at the start"), marked("Directions that each layer begins with."), usual=True),
-    "target_r": Words(marked("Rank at the end"), marked("Directions left, on average over the layers."), usual=True),
-    "lora_alpha": Words(marked("Scale"), marked("The update is multiplied by alpha / rank."), usual=True),
-    "alpha": Words(marked("Scale"), marked("The update is multiplied by alpha / rank."), usual=True),
-    "bottleneck_size": Words(marked("Bottleneck"), marked("Width of the small networks."), usual=True),
-    "num_virtual_tokens": Words(marked("Virtual tokens"), marked("Each takes a place from the text."), usual=True),
-    "layers": Words(marked("Layers"), marked("How many train, counted from the output."), usual=True),
-    "oft_block_size": Words(marked("Block size"), marked("Must divide the width of a layer's input."), usual=True),
+METHOD_FIELDS: dict[str, FieldText] = {
+    # size
+    "r": FieldText(
+        marked("Rank"), marked("Rank of the update. A higher rank can learn more and needs more memory."), basic=True
+    ),
+    "init_r": FieldText(marked("Initial rank"), marked("Rank of every target module at the start."), basic=True),
+    "target_r": FieldText(marked("Target rank"), marked("Average rank of the target modules at the end."), basic=True),
+    "lora_alpha": FieldText(
+        marked("LoRA alpha"), marked("The update is scaled by alpha / r, with rsLoRA by alpha / √r."), basic=True
+    ),
+    "alpha": FieldText(marked("Alpha"), marked("The update is scaled by alpha / r."), basic=True),
+    "bottleneck_size": FieldText(
+        marked("Bottleneck size"), marked("Width between the two projections of an adapter."), basic=True
+    ),
+    "num_virtual_tokens": FieldText(
+        marked("Virtual tokens"), marked("Each takes a position of the model's context."), basic=True
+    ),
+    "layers": FieldText(marked("Layers to train"), marked("Number of blocks, counted from the output."), basic=True),
+    "oft_block_size": FieldText(
+        marked("OFT block size"), marked("Must divide the input width of every target module."), basic=True
+    ),
     # where
-    "placement": Words(
-        marked("Where"), marked("Behind attention and feed-forward, or behind feed-forward alone."), usual=True
+    "placement": FieldText(
+        marked("Placement"),
+        marked("houlsby: after attention and feed-forward. pfeiffer: after feed-forward only."),
+        basic=True,
     ),
-    "target_modules": Words(
-        marked("Adapted layers"),
-        marked("Names, all-linear, or a pattern for whole names. Empty: PEFT's choice."),
-        usual=True,
+    "target_modules": FieldText(
+        marked("Target modules"),
+        marked("Module names, all-linear, or a regular expression for full names. Empty: PEFT's default."),
+        basic=True,
     ),
-    "feedforward_modules": Words(
-        marked("Of these, stretched at the input"),
-        marked("Names or a pattern: the feed-forward layers. Empty: PEFT's choice."),
+    "feedforward_modules": FieldText(
+        marked("Feed-forward modules"),
+        marked("Target modules that are scaled at their input instead of their output. Empty: PEFT's default."),
     ),
-    "layers_to_transform": Words(marked("Blocks"), marked("Their numbers, from 0. Empty: all.")),
-    # how the update is made
-    "use_dora": Words(
-        marked("Length apart from direction"), marked("DoRA: often a little better, and slower to train.")
+    "layers_to_transform": FieldText(marked("Layers to transform"), marked("Block numbers from 0. Empty: all blocks.")),
+    # parameterization
+    "use_dora": FieldText(
+        marked("DoRA (weight-decomposed)"),
+        marked("Trains the magnitude and the direction of each weight separately. Slower to train."),
     ),
-    "use_rslora": Words(marked("Scale by √rank"), marked("rsLoRA: keeps high ranks learning.")),
-    "loraplus_lr_ratio": Words(
-        marked("Faster second matrix"), marked("LoRA+: its rate is so many times the other's; 16 is usual. Empty: 1.")
+    "use_rslora": FieldText(marked("rsLoRA (scale by √r)"), marked("Keeps high ranks learning.")),
+    "loraplus_lr_ratio": FieldText(
+        marked("LoRA+ LR ratio"), marked("Learning rate of B divided by that of A; the authors use 16. Empty: 1.")
     ),
-    "init_lora_weights": Words(
-        marked("First values"),
-        marked("true starts at the base model; pissa and olora start from the weights' main directions."),
+    "init_lora_weights": FieldText(
+        marked("Initialization"),
+        marked("true starts at the base model. pissa and olora start from the weights' principal directions."),
     ),
-    "prompt_tuning_init": Words(
-        marked("First values"), marked("Of random words of the vocabulary, or random numbers.")
+    "prompt_tuning_init": FieldText(
+        marked("Initialization"), marked("Embeddings of random vocabulary tokens, or random vectors.")
     ),
-    "d_initial": Words(marked("First value"), marked("What the trained scales start from.")),
-    "bias": Words(marked("Bias vectors"), marked("Which of the model's own train too.")),
-    "decompose_both": Words(marked("Both factors low-rank"), marked("Fewer parameters still.")),
-    "decompose_factor": Words(marked("First factor's side"), marked("At most so large; −1 is as square as may be.")),
-    "non_linearity": Words(marked("Non-linearity"), marked("Between the two matrices of an adapter.")),
-    "block_share": Words(marked("One block for all"), marked("The same rotation for every part of a layer's input.")),
-    "coft": Words(marked("Hold back the rotation"), marked("Constrained OFT: blocks stay near where they began.")),
-    "eps": Words(marked("Largest rotation"), marked("How far a block may turn when it is held back.")),
-    "use_cayley_neumann": Words(marked("Fast rotation"), marked("Nearly exact, and quicker than an inverse.")),
-    "prefix_projection": Words(
-        marked("Train through a network"), marked("As in the paper: more parameters while it trains, steadier.")
+    "d_initial": FieldText(marked("Initial d"), marked("Initial value of the scaling vector d.")),
+    "bias": FieldText(marked("Bias"), marked("Bias vectors of the base model that train too.")),
+    "decompose_both": FieldText(
+        marked("Decompose both factors"), marked("The first Kronecker factor has low rank too: fewer parameters.")
     ),
-    "encoder_reparameterization_type": Words(marked("Network"), marked("What gives the virtual tokens.")),
-    "encoder_hidden_size": Words(marked("Its width"), marked("Of the network. Empty: the model's own.")),
-    "encoder_num_layers": Words(marked("Its layers"), marked("Of an LSTM; an MLP has its own number.")),
-    # against overfitting
-    "lora_dropout": Words(marked("Dropout"), marked("Share of the inputs left out at each step.")),
-    "vera_dropout": Words(marked("Dropout"), marked("Share of the inputs left out at each step.")),
-    "adapter_dropout": Words(marked("Dropout"), marked("Share of the results left out at each step.")),
-    "encoder_dropout": Words(marked("Dropout"), marked("Between the layers of an LSTM.")),
-    "rank_dropout": Words(marked("Dropout of rows"), marked("Share of the update's rows left out at each step.")),
-    "module_dropout": Words(marked("Dropout of layers"), marked("Share of the layers without their update.")),
-    "orth_reg_weight": Words(marked("Penalty"), marked("Keeps the directions at right angles.")),
-    # when
-    "tinit": Words(marked("Wait"), marked("Share of the steps before the first direction is dropped.")),
-    "tfinal": Words(marked("Settle"), marked("Share of the steps after the last one is.")),
-    "deltaT": Words(marked("Steps between choices"), marked("How often directions are weighed.")),
-    "beta1": Words(marked("Memory of importance"), marked("Nearer to 1 changes more slowly.")),
-    "beta2": Words(marked("Memory of its variation"), marked("Nearer to 1 changes more slowly.")),
-    # what is kept
-    "projection_prng_key": Words(marked("Seed of the shared matrices"), marked("The same for every run's seed.")),
-    "save_projection": Words(
-        marked("Keep the shared matrices"), marked("Larger file, and it loads the same anywhere.")
+    "decompose_factor": FieldText(
+        marked("Decompose factor"), marked("Largest side of the first factor. −1: as square as possible.")
+    ),
+    "non_linearity": FieldText(marked("Non-linearity"), marked("Activation between the two projections.")),
+    "block_share": FieldText(marked("Shared block"), marked("One rotation for all blocks of a module's input.")),
+    "coft": FieldText(marked("Constrained OFT (COFT)"), marked("Limits how far the blocks rotate.")),
+    "eps": FieldText(marked("Max rotation (eps)"), marked("The limit of COFT.")),
+    "use_cayley_neumann": FieldText(
+        marked("Cayley–Neumann"), marked("Approximates the matrix inverse with five terms: faster, nearly exact.")
+    ),
+    "prefix_projection": FieldText(
+        marked("Prefix projection"),
+        marked("Reparameterizes the prefix with an MLP during training, as in the paper: more stable."),
+    ),
+    "encoder_reparameterization_type": FieldText(
+        marked("Prompt encoder"), marked("Network that produces the virtual tokens during training.")
+    ),
+    "encoder_hidden_size": FieldText(
+        marked("Encoder hidden size"), marked("Width of the MLP or LSTM. Empty: the model's.")
+    ),
+    "encoder_num_layers": FieldText(marked("Encoder layers"), marked("Layers of an LSTM; an MLP has three.")),
+    # regularization
+    "lora_dropout": FieldText(marked("LoRA dropout"), marked("Dropout on the input of A.")),
+    "vera_dropout": FieldText(marked("VeRA dropout"), marked("Dropout on the input of A.")),
+    "adapter_dropout": FieldText(marked("Adapter dropout"), marked("Dropout after the non-linearity.")),
+    "encoder_dropout": FieldText(marked("Encoder dropout"), marked("Dropout between the layers of an LSTM.")),
+    "rank_dropout": FieldText(marked("Rank dropout"), marked("Share of the update's rows dropped at each step.")),
+    "module_dropout": FieldText(
+        marked("Module dropout"), marked("Share of modules that skip their update at each step.")
+    ),
+    "orth_reg_weight": FieldText(
+        marked("Orthogonal regularization weight"), marked("Keeps A and B near orthogonal matrices.")
+    ),
+    # AdaLoRA's schedule
+    "tinit": FieldText(marked("Pruning start (share of steps)"), marked("Share before the first pruning.")),
+    "tfinal": FieldText(marked("Pruning end (share of steps)"), marked("Share after the last pruning.")),
+    "deltaT": FieldText(marked("Pruning interval (steps)"), marked("Steps between two prunings.")),
+    "beta1": FieldText(
+        marked("Importance smoothing (β₁)"), marked("EMA coefficient: nearer to 1, it changes more slowly.")
+    ),
+    "beta2": FieldText(
+        marked("Uncertainty smoothing (β₂)"), marked("EMA coefficient: nearer to 1, it changes more slowly.")
+    ),
+    # VeRA's shared matrices
+    "projection_prng_key": FieldText(marked("Projection seed"), marked("The same for every seed of the arm.")),
+    "save_projection": FieldText(
+        marked("Save projection matrices"), marked("Larger file, which loads identically on every machine.")
     ),
 }
 
-ARM_FIELDS: dict[str, Words] = {
-    "learning_rate": Words(marked("Learning rate"), marked("The highest, once warmed up."), usual=True),
-    "learning_rates": Words(
-        marked("Rates to try"), marked("Where rates are tuned. Empty: a row around the learning rate.")
+ARM_FIELDS: dict[str, FieldText] = {
+    "learning_rate": FieldText(marked("Learning rate"), marked("Peak rate, after the warmup."), basic=True),
+    "learning_rates": FieldText(
+        marked("Learning rates to try"), marked("With tuning. Empty: a geometric grid around the learning rate.")
     ),
-    "weight_decay": Words(marked("Weight decay"), marked("Empty: as in the budget.")),
-    "name": Words(marked("Name"), marked("Shown instead of the method's.")),
+    "weight_decay": FieldText(marked("Weight decay"), marked("Empty: as in the budget.")),
+    "name": FieldText(marked("Arm name"), marked("Empty: the method, with the settings that differ.")),
 }
-"""What every arm has beside its method."""
+"""Fields that every arm has beside those of its method."""
 
-TRAINING_FIELDS: dict[str, Words] = {
-    "num_train_epochs": Words(marked("Epochs"), marked("How often each row is seen."), usual=True),
-    "per_device_train_batch_size": Words(marked("Batch"), marked("Rows at once: more takes more memory."), usual=True),
-    "max_length": Words(marked("Longest row"), marked("In tokens; what is longer is cut."), usual=True),
-    "max_new_tokens": Words(
-        marked("Longest answer"), marked("In tokens, of what it writes when it is tested."), usual=True
+TRAINING_FIELDS: dict[str, FieldText] = {
+    "num_train_epochs": FieldText(marked("Epochs"), marked("Passes over the training split."), basic=True),
+    "per_device_train_batch_size": FieldText(
+        marked("Batch size"), marked("Rows in one forward and backward pass; more rows need more memory."), basic=True
+    ),
+    "max_length": FieldText(marked("Max length (tokens)"), marked("Longer rows are truncated."), basic=True),
+    "max_new_tokens": FieldText(
+        marked("Max new tokens"), marked("Limit of the text generated for a test prompt."), basic=True
     ),
     # steps
-    "max_steps": Words(marked("Steps"), marked("Ends after so many, whatever the epochs say. Empty: by epochs.")),
-    "gradient_accumulation_steps": Words(
-        marked("Batches a step"), marked("A large batch in the memory of a small one.")
+    "max_steps": FieldText(marked("Max steps"), marked("Overrides the epochs. Empty: by epochs.")),
+    "gradient_accumulation_steps": FieldText(
+        marked("Gradient accumulation steps"), marked("Micro-batches per optimizer step.")
     ),
-    "warmup_steps": Words(marked("Warm-up"), marked("Steps up to the full rate; below 1, a share of all.")),
-    "lr_scheduler_type": Words(marked("Schedule"), marked("How the rate falls after the warm-up.")),
-    "weight_decay": Words(marked("Weight decay"), marked("Pulls what trains towards zero; 0 does not.")),
-    "max_grad_norm": Words(marked("Longest gradient"), marked("Longer ones are cut to it; 0 cuts none.")),
+    "warmup_steps": FieldText(marked("Warmup steps"), marked("Below 1: a share of all steps.")),
+    "lr_scheduler_type": FieldText(marked("LR scheduler"), marked("How the learning rate decays after the warmup.")),
+    "weight_decay": FieldText(marked("Weight decay"), marked("Of AdamW; 0 disables it.")),
+    "max_grad_norm": FieldText(
+        marked("Max gradient norm"), marked("Gradients are clipped to it; 0 disables clipping.")
+    ),
     # memory and speed
-    "bf16": Words(marked("Number format"), marked("bfloat16 halves frozen weights, and is fast on a GPU.")),
-    "gradient_checkpointing": Words(
-        marked("Compute activations twice"), marked("Less memory, about a third more time.")
+    "bf16": FieldText(marked("Precision"), marked("bfloat16 halves frozen weights, and is fast on GPUs.")),
+    "gradient_checkpointing": FieldText(
+        marked("Gradient checkpointing"), marked("Recomputes activations: less memory, about a third more time.")
     ),
-    "cache_frozen_prefix": Words(
-        marked("Keep what frozen layers give"), marked("Where the lowest layers are frozen, they run once.")
+    "cache_frozen_prefix": FieldText(
+        marked("Cache frozen-layer activations"), marked("Frozen layers at the bottom of the model run only once.")
     ),
-    "per_device_eval_batch_size": Words(marked("Batch to evaluate"), marked("Rows at once while nothing trains.")),
+    "per_device_eval_batch_size": FieldText(marked("Eval batch size"), marked("Rows in one pass of an evaluation.")),
     # rows
-    "completion_only_loss": Words(marked("Learn completions only"), marked("Off: it learns to write prompts too.")),
-    "packing": Words(marked("Pack rows"), marked("Short rows side by side up to the longest: less padding.")),
+    "completion_only_loss": FieldText(marked("Completion-only loss"), marked("Off: the loss includes the prompt.")),
+    "packing": FieldText(marked("Packing"), marked("Puts several short rows into one sequence: less padding.")),
     # evaluation
-    "eval_strategy": Words(marked("Validate"), marked("The best checkpoint is chosen by it.")),
-    "eval_steps": Words(marked("Steps between"), marked("Where it is done by steps.")),
-    "early_stopping_patience": Words(
-        marked("Stop early"), marked("After so many validations without a better one. Empty: never.")
+    "eval_strategy": FieldText(
+        marked("Evaluate every"), marked("On the validation split, which chooses the best checkpoint.")
+    ),
+    "eval_steps": FieldText(marked("Eval steps"), marked("Optimizer steps between two evaluations.")),
+    "early_stopping_patience": FieldText(
+        marked("Early stopping patience"), marked("Evaluations without an improvement before it stops. Empty: never.")
     ),
 }
-"""What all arms share, in the order in which a form shows it."""
+"""The budget that all arms share, in the order of the form."""
 
-TUNING_FIELDS: dict[str, Words] = {
-    "rates": Words(marked("Rates an arm"), marked("As many for every arm."), usual=True),
-    "factor": Words(marked("Step"), marked("From a rate to the next; an arm's own is in the middle."), usual=True),
-    "seeds": Words(marked("Seeds a rate"), marked("More of them choose less by luck."), usual=True),
-    "eta": Words(marked("One in"), marked("So many goes on, for so many times as long."), usual=True),
+TUNING_FIELDS: dict[str, FieldText] = {
+    "rates": FieldText(marked("Rates per arm"), marked("The same number for every arm."), basic=True),
+    "factor": FieldText(
+        marked("Grid factor"), marked("Ratio of neighbouring rates; the arm's own rate is in the middle."), basic=True
+    ),
+    "seeds": FieldText(marked("Seeds per rate"), marked("More seeds make the choice less random."), basic=True),
+    "eta": FieldText(
+        marked("Reduction factor (η)"),
+        marked("One rate in η advances to the next round, which is η times as long."),
+        basic=True,
+    ),
 }
-"""How learning rates are looked for."""
+"""How learning rates are tuned."""
 
 OPTIONS: dict[tuple[str, str], str] = {
-    ("bf16", ""): marked("bfloat16 where the device has it"),
+    ("bf16", ""): marked("bfloat16 if the device supports it"),
     ("bf16", "true"): marked("bfloat16"),
     ("bf16", "false"): marked("float32"),
-    ("eval_strategy", "epoch"): marked("after each epoch"),
-    ("eval_strategy", "steps"): marked("every so many steps"),
-    ("bias", "none"): marked("none of them"),
-    ("bias", "all"): marked("all of them"),
-    ("bias", "lora_only"): marked("of the adapted layers"),
-    ("prompt_tuning_init", "SAMPLE_VOCAB"): marked("words"),
-    ("prompt_tuning_init", "RANDOM"): marked("random"),
+    ("eval_strategy", "epoch"): marked("epoch"),
+    ("eval_strategy", "steps"): marked("number of steps"),
+    ("bias", "none"): marked("none"),
+    ("bias", "all"): marked("all"),
+    ("bias", "lora_only"): marked("of the target modules"),
+    ("prompt_tuning_init", "SAMPLE_VOCAB"): marked("vocabulary tokens"),
+    ("prompt_tuning_init", "RANDOM"): marked("random vectors"),
 }
-"""Choices that are better said in words; the others are known by the names that they have."""
+"""Titles of choices; the others are shown by their own names."""
 
 
-def words(table: Mapping[str, Words], name: str) -> Words:
-    """A field's words in the request's language; its own name where there are none."""
-    found = table.get(name, Words(name, ""))
-    return Words(_(found.label), _(found.hint) if found.hint else "", found.usual)
+def field_text(table: Mapping[str, FieldText], name: str) -> FieldText:
+    """A field's label and hint in the request's language; its own name where it has none."""
+    text = table.get(name, FieldText(name, ""))
+    return FieldText(_(text.label), _(text.hint) if text.hint else "", text.basic)
 
 
-def of_arm(path: str) -> str:
-    """What a field of an arm is called, by its path below the arm: `method.r`, `learning_rate`."""
-    return words(METHOD_FIELDS if path.startswith("method.") else ARM_FIELDS, path.rpartition(".")[2]).label
+def arm_label(path: str) -> str:
+    """The label of an arm's field, by its path below the arm: `method.r`, `learning_rate`."""
+    return field_text(METHOD_FIELDS if path.startswith("method.") else ARM_FIELDS, path.rpartition(".")[2]).label
 
 
 def option(name: str, value: str) -> str:
-    """A choice in words."""
+    """The title of a choice."""
     return _(OPTIONS[name, value]) if (name, value) in OPTIONS else value
-
-
-def bounds(field: Field) -> str:
-    """Which numbers a field takes, where that says something: `0 to below 1`, `1 to 16`; empty otherwise."""
-    if field.low is None or field.high is None or field.high > (100 if field.whole else 1):
-        return ""
-    values = {"low": rate(field.low), "high": rate(field.high)}
-    match field.open_low, field.open_high:
-        case True, True:
-            return _("above %(low)s and below %(high)s", **values)
-        case True, False:
-            return _("above %(low)s, up to %(high)s", **values)
-        case False, True:
-            return _("%(low)s to below %(high)s", **values)
-        case _:
-            return _("%(low)s to %(high)s", **values)

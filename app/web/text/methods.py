@@ -1,8 +1,30 @@
-"""What a method says of itself, in the request's language: its name, what it does, what it counts, whose it is."""
+"""Methods and their families: name, summary, number of parameters, papers."""
 
-from app.domain.methods import MethodFacts
+from typing import get_args
+
+from app.domain.methods import METHODS, Family, MethodFacts
 from app.web.format import capitalized
 from app.web.i18n import gettext as _
+from app.web.i18n import marked
+
+FAMILIES: dict[Family, str] = {
+    "full": marked("Full fine-tuning"),
+    "lora": marked("LoRA: a low-rank update of each target module"),
+    "low-rank": marked("Other low-rank updates"),
+    "scaling": marked("Scaling and rotation of activations"),
+    "adapter": marked("Bottleneck adapters"),
+    "prompt": marked("Prompt, prefix and p-tuning"),
+    "partial": marked("Selected parameters"),
+    "head": marked("Linear probe"),
+}
+"""In the order of a form."""
+
+
+def by_family() -> list[tuple[Family, str, list[MethodFacts]]]:
+    """The methods of every family, with its title."""
+    ordered = [*FAMILIES, *(family for family in get_args(Family) if family not in FAMILIES)]
+    grouped = [(family, [m for m in METHODS.values() if m.family == family]) for family in ordered]
+    return [(family, _(FAMILIES.get(family, family)), methods) for family, methods in grouped if methods]
 
 
 def name(facts: MethodFacts) -> str:

@@ -46,7 +46,7 @@ def test_the_reference_is_the_full_arm_unless_another_is_named() -> None:
 def test_two_arms_of_one_method_need_different_settings() -> None:
     twice = [ArmSpec(method=LoraSpec(r=8), learning_rate=rate, name=f"lr {rate}") for rate in (1e-3, 1e-4)]
     assert len(study(arms=twice).owed()) == 4
-    with pytest.raises(ValidationError, match="there twice"):
+    with pytest.raises(ValidationError, match="Two arms are named"):
         study(arms=[FULL, FULL])
 
 

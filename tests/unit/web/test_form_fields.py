@@ -22,8 +22,8 @@ from app.store.queries import studies
 from app.web.forms.fields import Field, fields_of
 from app.web.pages.new_study.arm_form import METHOD, SHARED, ArmForm
 from app.web.pages.new_study.form import BUDGET
-from app.web.text.families import FAMILIES, by_family
 from app.web.text.fields import ARM_FIELDS, METHOD_FIELDS, OPTIONS, TRAINING_FIELDS
+from app.web.text.methods import FAMILIES, by_family
 from tests import filled
 from tests.unit.web.conftest import database_of
 
@@ -135,7 +135,7 @@ def test_a_number_beyond_its_bounds_is_refused_at_its_field(registered_only: Tes
     for path in wrong:
         assert re.search(rf'id="{path.replace(".", "-")}-error-1">Must be (above|[\d.-]+ or more)', text), path
         assert re.search(rf'name="{path}"\s+value="-2"', text), path
-    if any(name not in ARM_FIELDS and not METHOD_FIELDS[name].usual for name in wrong.values()):
+    if any(name not in ARM_FIELDS and not METHOD_FIELDS[name].basic for name in wrong.values()):
         assert '<details class="rest" id="arm-0-more" open>' in text
 
 

@@ -96,7 +96,7 @@ def test_what_is_wrong_with_the_arm_is_said_before_it_is_added(registered_only: 
     assert "Incomplete" in text
     assert "<li>Rank: Must be 1 or more.</li>" in text
     same = plain(html.unescape(registered_only.get(f"{arms}/new?method=full").text))
-    assert "The arm 'full 2' differs from 'full' only in its name" in same
+    assert "Two arms are named 'full'" in same
 
 
 def test_an_arm_that_fits_no_live_worker_is_queued_only_if_one_insists(registered_only: TestClient, arms: str) -> None:

@@ -116,7 +116,7 @@ def test_an_error_of_no_single_field_stands_in_the_summary(registered_only: Test
         ("add:head-only", ["full", "LoRA r=8", "head only"]),
         ("add:nonsense", ["full", "LoRA r=8"]),
         ("copy:1", ["full", "LoRA r=8", "LoRA r=16"]),
-        ("copy:0", ["full", "full 2", "LoRA r=8"]),
+        ("copy:0", ["full", "full", "LoRA r=8"]),
         ("remove:0", ["LoRA r=8"]),
         ("remove:7", ["full", "LoRA r=8"]),
         ("nonsense", ["full", "LoRA r=8"]),
@@ -129,8 +129,8 @@ def test_buttons_edit_the_arms_without_scripts(registered_only: TestClient, acti
 
 
 def test_copies_are_named_apart(registered_only: TestClient) -> None:
-    form = typed().edited("copy:0").edited("copy:0").edited("copy:2").edited("copy:3")
-    assert len({arm.title for arm in form.arms}) == len(form.arms) == 6
+    form = typed().edited("copy:1").edited("copy:1").edited("copy:2").edited("copy:3")
+    assert len(set(form.titles)) == len(form.arms) == 6
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("4, 9", [4, 9]), ("7,", [7]), ("1", [0])])
@@ -220,7 +220,7 @@ def test_an_edit_leaves_the_keyboard_at_what_it_changed(registered_only: TestCli
 @pytest.mark.parametrize(
     ("change", "path", "words"),
     [
-        ({"arms.0.name": "LoRA r=8"}, "arms-1-name", "Two arms are named"),
+        ({"arms.0.name": "mine", "arms.1.name": "mine"}, "arms-1-name", "Two arms are named"),
         ({"seeds": "0, 1, 1"}, "seeds", "A seed is given twice"),
         ({"arms.0.learning_rate": "nan"}, "arms-0-learning_rate", "Must be a number"),
     ],
@@ -282,7 +282,7 @@ def test_the_budget_step_offers_tuning_and_counts_its_trials(registered_only: Te
     assert re.search(r'<option value="grid" selected>', text)
     assert 'name="tuning.rates"' in text and 'name="tuning.eta"' not in text
     assert "Start 6 trials and 6 runs" in text
-    assert "3 rates for each arm" in text
+    assert "3 rates per arm" in text
 
 
 def test_another_way_to_tune_comes_with_its_own_defaults(registered_only: TestClient) -> None:

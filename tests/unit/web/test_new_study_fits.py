@@ -10,8 +10,7 @@ from fastapi.testclient import TestClient
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.store.queries import runs
 from app.store.tables import WorkerRow
-from app.web.pages.new_study.form import StudyForm
-from app.web.pages.new_study.savings import read_way
+from app.web.pages.new_study.form import Change, StudyForm
 from tests import foreseen
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
@@ -115,9 +114,8 @@ def test_a_way_out_to_a_method_that_is_there_leaves_the_arm_out() -> None:
     ["", "nonsense", "[1]", '{"method": 1}', '{"method": {"kind": "nothing"}}', '{"training.x": [1]}', "[" * 9999],
 )
 def test_what_is_no_way_out_sets_nothing(text: str) -> None:
-    found = read_way(text)
-    assert found.method is None
-    assert typed().with_way(0, text).spec() == typed().spec()
+    assert Change.read(text) == Change(None, {})
+    assert typed().changed(0, text).spec() == typed().spec()
 
 
 def test_what_fits_no_live_worker_is_queued_only_if_one_insists(registered_only: TestClient) -> None:
@@ -150,7 +148,7 @@ def test_a_form_is_opened_from_a_run_with_a_way_out(full: TestClient) -> None:
         runs.get(session, 2).study_id = None
         spec = runs.get(session, 2).spec
     alone = full.get("/studies/new", params={"from_run": 2}).text
-    assert "Run 2, another way" in alone
+    assert "Run 2, changed" in alone
     again = StudyForm.of_run(spec, "again").spec().owed()[0].spec
     assert again.model_copy(update={"metric": spec.metric}) == spec
     assert again.base_model == SAMPLE_MODEL

@@ -149,7 +149,7 @@ def test_an_arm_is_added_by_a_form_that_names_what_is_wrong(registered_only: Tes
     assert re.search(r'id="arms-0-method-r"[^>]*aria-invalid="true"', wrong.text)
     assert '<li>Rank: <a href="#arms-0-method-r">Must be 1 or more</a></li>' in wrong.text
     twice = registered_only.post(f"/studies/{study}/arms", data={"arms.0.method.kind": "full"})
-    assert "is given twice" in plain(twice.text)
+    assert "Two arms are named" in plain(twice.text)
     incompatibility = registered_only.post(
         f"/studies/{study}/arms", data=LORA_64 | {"arms.0.method.target_modules": "q_proj"}
     )

@@ -22,7 +22,7 @@ from app.web.i18n import marked, ngettext
 from app.web.pages.models.map_form import MapForm
 from app.web.pages.models.modules import ModuleTree
 from app.web.text import methods
-from app.web.text.families import by_family
+from app.web.text.methods import by_family
 from app.web.text.outline import in_blocks, kinds
 
 SOURCES = {"sample": marked("packaged sample"), "hub": marked("hub"), "directory": marked("directory")}

@@ -14,9 +14,9 @@ from app.web.format import capitalized, memory
 from app.web.i18n import gettext as _
 from app.web.pages.models.map_form import PRECISIONS, MapForm
 from app.web.text import methods
-from app.web.text.families import by_family
 from app.web.text.fields import option
 from app.web.text.memory_maps import precision_words
+from app.web.text.methods import by_family
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ from app.domain.models.architecture import TaskModel
 from app.domain.models.base_model import ModelFacts
 from app.domain.models.module_tree import Module, module_tree, targets_of, trains_in
 from app.domain.tasks import Task
-from app.web.forms.fields import readable
+from app.web.forms.fields import MAX_TEXT, readable
 from app.web.forms.sentences import sentences
 from app.web.i18n import gettext as _
 from app.web.pages.models.modules_form import ModulesForm
-from app.web.pages.new_study.form import LONGEST
 from app.web.text import methods
-from app.web.text.families import by_family
+from app.web.text.methods import by_family
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class ModuleTree:
     @property
     def take(self) -> str:
         """Address of the form of a study with this arm; empty where a form has no room for the list of layers."""
-        if self.adapted is None or len(self.targets) > LONGEST:
+        if self.adapted is None or len(self.targets) > MAX_TEXT:
             return ""
         spec = self.adapted.spec
         method = {"kind": spec.facts.kind} | spec.model_dump(mode="json", exclude_defaults=True)

@@ -1,27 +1,28 @@
-"""The form of a new study: kept exactly as it was typed, edited by named buttons, and read as a StudySpec."""
+"""The form of a study: the text as it was typed, edited by named buttons, and read as a StudySpec."""
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData
 
 from app.domain.errors import Invalid
-from app.domain.methods import METHODS
+from app.domain.methods import METHODS, AnyMethod, MethodSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
-from app.domain.studies.arms import ArmSpec
-from app.domain.studies.spec import StudySpec
+from app.domain.studies.arms import ArmSpec, arm_names, without_default_names
+from app.domain.studies.spec import MOST_ARMS, StudySpec
 from app.domain.studies.tuning import GridTuning, HalvingTuning
 from app.domain.tasks import TASKS, Task
 from app.web.format import rate
-from app.web.forms.fields import Field, fields_of, readable
+from app.web.forms.fields import MAX_TEXT, Field, fields_of, readable
 from app.web.forms.sentences import sentences
 from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import ArmForm
-from app.web.pages.new_study.savings import read_way
 
 TUNING = "tuning."
 """Before the names of tuning's fields."""
@@ -30,59 +31,89 @@ TUNINGS: Mapping[str, tuple[Field, ...]] = {
     "grid": fields_of(GridTuning),
     "halving": fields_of(HalvingTuning),
 }
-"""Fields of each way to look for learning rates."""
-OF_TUNING = frozenset(f"{TUNING}{name}" for name in ("kind", "of", *(f.name for f in TUNINGS["halving"])))
-"""What a form sends of it: `of` is the way that the other fields were shown for."""
+"""The fields of each kind of tuning."""
+TUNING_PATHS = frozenset(f"{TUNING}{name}" for name in ("kind", "of", *(f.name for f in TUNINGS["halving"])))
+"""Names that a form sends of it: `of` is the kind that the other fields belong to."""
 TRAINING = "training."
 """Before the names of the budget's fields."""
-BUDGET = {f.name: f for f in fields_of(TrainingBudget)}
+BUDGET = {field.name: field for field in fields_of(TrainingBudget)}
 BUDGET_PATHS = frozenset(f"{TRAINING}{name}" for name in BUDGET)
-OF_TASKS: Mapping[str, tuple[Task, ...]] = {
+TASKS_OF: Mapping[str, tuple[Task, ...]] = {
     "packing": ("causal-lm",),
     "completion_only_loss": ("causal-lm", "seq2seq-lm"),
     "max_new_tokens": ("causal-lm", "seq2seq-lm"),
 }
-"""Fields that say something for some tasks only."""
+"""Fields of the budget that only some tasks use."""
 OWN_FIELDS = ("name", "base_model", "dataset", "task", "metric", "general_text", "margin_points", "seeds", "reference")
 ARM_FIELD = re.compile(r"arms\.(\d{1,3})\.(.+)")
-MOST_ARMS = 32
-LONGEST = 500
+MAX_CHANGE = 4000
+"""Characters of a change; a list of target modules is the longest."""
+METHOD_ADAPTER: TypeAdapter[AnyMethod] = TypeAdapter(MethodSpec)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a button or an address sets: another method, or other values of the budget."""
+
+    method: AnyMethod | None
+    training: Mapping[str, bool | int | float]
+
+    @classmethod
+    def read(cls, text: str) -> "Change":
+        """From JSON, such as `{"training.gradient_checkpointing": true}`. It may come from an address, so what is not
+        valid sets nothing."""
+        values: object = None
+        with suppress(ValueError, RecursionError):
+            values = json.loads(text[:MAX_CHANGE])
+        if not isinstance(values, dict):
+            return cls(None, {})
+        method = None
+        with suppress(ValidationError):
+            method = METHOD_ADAPTER.validate_python(values["method"]) if "method" in values else None
+        training = {
+            name.removeprefix(TRAINING): value
+            for name, value in values.items()
+            if name in BUDGET_PATHS and isinstance(value, bool | int | float)
+        }
+        return cls(method, training)
 
 
 @dataclass(frozen=True)
 class StudyForm:
-    """What was typed: by field, and for each arm."""
+    """The text of every field, by its name, and of every arm."""
 
     values: Mapping[str, str]
+    """`reference` is the place of an arm, or empty."""
     arms: tuple[ArmForm, ...]
 
     @classmethod
     def new(cls, base_model: str, dataset: str, dataset_title: str) -> "StudyForm":
-        """A study with the defaults of everything, and no arm yet."""
+        """A study with all defaults, and no arm yet."""
         values = dict.fromkeys(OWN_FIELDS, "") | {
-            "name": usual_name(base_model, dataset_title) if base_model and dataset else "",
+            "name": default_name(base_model, dataset_title) if base_model and dataset else "",
             "base_model": base_model,
             "dataset": dataset,
             "margin_points": "1",
             "seeds": "3",
             f"{TUNING}kind": "none",
         }
-        budget = {f"{TRAINING}{name}": field.default for name, field in BUDGET.items()}
-        return cls(values | budget, ())
+        return cls(values | {f"{TRAINING}{name}": field.default for name, field in BUDGET.items()}, ())
 
     @classmethod
     def of(cls, spec: StudySpec) -> "StudyForm":
-        """A study again."""
-        plain = spec.seeds == list(range(len(spec.seeds)))
+        """The form of a study."""
+        titles = [arm.title for arm in spec.arms]
+        counted = spec.seeds == list(range(len(spec.seeds)))
         listed = ", ".join(map(str, spec.seeds)) + ("," if len(spec.seeds) == 1 else "")
         values = {name: str(getattr(spec, name) or "") for name in OWN_FIELDS} | {
             "margin_points": rate(spec.margin_points),
-            "seeds": str(len(spec.seeds)) if plain else listed,
+            "seeds": str(len(spec.seeds)) if counted else listed,
+            "reference": str(titles.index(spec.reference)) if spec.reference else "",
         }
         budget = {f"{TRAINING}{name}": field.written(getattr(spec.training, name)) for name, field in BUDGET.items()}
-        found = {f.name: f.written(getattr(spec.tuning, f.name)) for f in TUNINGS[spec.tuning.kind]}
-        tuning = {f"{TUNING}{name}": text for name, text in ({"kind": spec.tuning.kind} | found).items()}
-        return cls(values | budget | tuning, tuple(ArmForm.of(arm) for arm in spec.arms))
+        tuning = {f"{TUNING}{f.name}": f.written(getattr(spec.tuning, f.name)) for f in TUNINGS[spec.tuning.kind]}
+        arms = tuple(map(ArmForm.of, without_default_names(spec.arms)))
+        return cls(values | budget | tuning | {f"{TUNING}kind": spec.tuning.kind}, arms)
 
     @classmethod
     def of_run(cls, spec: RunSpec, name: str) -> "StudyForm":
@@ -90,16 +121,16 @@ class StudyForm:
         training = spec.training
         arm = ArmSpec(method=spec.method, learning_rate=training.learning_rate)
         shared = spec.model_dump(include={"base_model", "dataset", "task", "metric", "general_text"})
-        budget = training.model_dump(exclude={"learning_rate", "seed"})
+        budget = TrainingBudget(**training.model_dump(exclude={"learning_rate", "seed"}))
         return cls.of(StudySpec(**shared, name=name, arms=[arm], seeds=[training.seed], training=budget))
 
     @classmethod
     def typed(cls, form: FormData) -> "StudyForm":
-        """From a request's form. Unknown names are dropped, arms keep their order, too much is cut."""
-        texts = {name: value.strip()[:LONGEST] for name, value in form.multi_items() if isinstance(value, str)}
-        known = {n: v for n, v in texts.items() if n in OWN_FIELDS or n in BUDGET_PATHS or n in OF_TUNING}
-        if known.pop(f"{TUNING}of", "") != known.get(f"{TUNING}kind", ""):  # another way has defaults of its own
-            known = {n: v for n, v in known.items() if n not in OF_TUNING or n == f"{TUNING}kind"}
+        """From a request. Unknown names are dropped, arms keep their order, texts are cut to their maximum."""
+        texts = {name: value.strip()[:MAX_TEXT] for name, value in form.multi_items() if isinstance(value, str)}
+        known = {n: v for n, v in texts.items() if n in OWN_FIELDS or n in BUDGET_PATHS or n in TUNING_PATHS}
+        if known.pop(f"{TUNING}of", "") != known.get(f"{TUNING}kind", ""):  # another kind has other defaults
+            known = {n: v for n, v in known.items() if n not in TUNING_PATHS or n == f"{TUNING}kind"}
         by_arm: dict[int, dict[str, str]] = {}
         for name, value in texts.items():
             if match := ARM_FIELD.fullmatch(name):
@@ -112,119 +143,140 @@ class StudyForm:
         return cls(dict.fromkeys(OWN_FIELDS, "") | known, tuple(arms[:MOST_ARMS]))
 
     def edited(self, action: str, new: Callable[[str], ArmForm] = ArmForm.new) -> "StudyForm":
-        """What a named button does: `add:lora`, `copy:1`, `remove:1`, `seeds:5`, `margin:1.5`, `set:1:{"…":…}`, which
-        takes a way out. Others do nothing.
-
-        `new` makes an arm of a kind.
-        """
+        """The form after a named button: `add:lora`, `copy:1`, `remove:1`, `seeds:5`, `margin:1.5`, or `set:1:{"…":…}`,
+        which applies a change to an arm. Other names do nothing. `new` makes an arm of a kind."""
         verb, _colon, what = action.partition(":")
-        if verb == "set":
-            place, _colon, fields = what.partition(":")
-            return self.with_way(int(place), fields) if place.isdecimal() and len(place) < 4 else self
-        if verb in ("seeds", "margin"):
-            field = "margin_points" if verb == "margin" else "seeds"
-            return replace(self, values=dict(self.values) | {field: what[:LONGEST]})
-        if verb == "add" and what in METHODS and len(self.arms) < MOST_ARMS:
-            return replace(self, arms=(*self.arms, new(what).unlike(self.arms)))
-        if verb not in ("copy", "remove") or not what.isdecimal() or int(what) >= len(self.arms):
-            return self
-        before, arm, after = self.arms[: int(what)], self.arms[int(what)], self.arms[int(what) + 1 :]
-        if verb == "copy" and len(self.arms) < MOST_ARMS:
-            return replace(self, arms=(*before, arm, arm.unlike(self.arms), *after))
-        return replace(self, arms=before + after)
+        place, _colon, change = what.partition(":")
+        number = int(place) if place.isdecimal() and len(place) < 4 else len(self.arms)
+        match verb:
+            case "set":
+                return self.changed(number, change)
+            case "seeds":
+                return self.with_values(seeds=what[:MAX_TEXT])
+            case "margin":
+                return self.with_values(margin_points=what[:MAX_TEXT])
+            case "add" if what in METHODS and len(self.arms) < MOST_ARMS:
+                return replace(self, arms=(*self.arms, new(what).distinct_from(self.arms)))
+            case "copy" if number < len(self.arms) < MOST_ARMS:
+                return self._spliced(number + 1, 0, self.arms[number].distinct_from(self.arms))
+            case "remove" if number < len(self.arms):
+                return self._spliced(number, 1)
+        return self
 
-    def with_way(self, place: int, text: str) -> "StudyForm":
-        """With what a way out sets, as JSON by path: fields of the budget, or another method for an arm.
+    def _spliced(self, start: int, removed: int, *added: ArmForm) -> "StudyForm":
+        """With arms removed and added at a place; the reference stays the same arm while it is there."""
+        old: list[int | None] = list(range(len(self.arms)))
+        old[start : start + removed] = [None] * len(added)
+        reference = str(old.index(self.reference)) if self.reference in old and self.reference is not None else ""
+        arms = (*self.arms[:start], *added, *self.arms[start + removed :])
+        return replace(self.with_values(reference=reference), arms=arms)
 
-        An arm that would then be there twice is left out. What no way out sets is dropped.
-        """
-        found = read_way(text)
-        budget = {f"{TRAINING}{name}": BUDGET[name].written(v) for name, v in found.training.items() if name in BUDGET}
-        form = replace(self, values=dict(self.values) | budget)
-        if found.method is None or place >= len(self.arms):
+    def changed(self, place: int, text: str) -> "StudyForm":
+        """With a change of the budget, or of an arm's method. An arm that would then be there twice is removed."""
+        change = Change.read(text)
+        form = self.with_values(**{f"{TRAINING}{name}": BUDGET[name].written(v) for name, v in change.training.items()})
+        if change.method is None or place >= len(self.arms):
             return form
+        arm = ArmForm.of(ArmSpec(method=change.method))
         others = (*self.arms[:place], *self.arms[place + 1 :])
-        arm = ArmForm.of(ArmSpec(method=found.method))
         if any((other.kind, other.title) == (arm.kind, arm.title) for other in others):
-            return replace(form, arms=others)
-        return replace(form, arms=(*self.arms[:place], arm.unlike(others), *self.arms[place + 1 :]))
+            return form._spliced(place, 1)
+        return replace(form, arms=(*self.arms[:place], arm, *self.arms[place + 1 :]))
 
     def with_arm(self, text: str) -> "StudyForm":
-        """With a method, as JSON, beside full fine-tuning in place of the usual arms; the same where it names none."""
-        method = read_way(text).method
+        """With the method of a change beside full fine-tuning, instead of the usual arms."""
+        method = Change.read(text).method
         if method is None:
             return self
-        full = tuple(arm for arm in self.arms if arm.kind == "full")
         arm = ArmForm.of(ArmSpec(method=method))
-        return replace(self, arms=full if arm.kind == "full" else (*full, arm))
+        full = tuple(other for other in self.arms if other.kind == "full" != arm.kind)
+        return replace(self, arms=(*full, arm))
 
-    def named(self, name: str) -> "StudyForm":
-        """The form with another name."""
-        return replace(self, values=dict(self.values) | {"name": name})
+    def with_values(self, **values: str) -> "StudyForm":
+        """With other text in some fields."""
+        return replace(self, values=dict(self.values) | values)
 
-    def within(self, field: str, choices: Collection[str], otherwise: str = "") -> "StudyForm":
-        """With a field as it is if that is one of the choices, otherwise as said: other data may rule a metric out."""
-        kept = self.values[field] if self.values[field] in choices else otherwise
-        return replace(self, values=dict(self.values) | {field: kept})
+    def limited(self, field: str, choices: Collection[str], default: str = "") -> "StudyForm":
+        """With a default in a field whose text is not among the choices: other data may rule out a metric."""
+        return self.with_values(**{field: self.values[field] if self.values[field] in choices else default})
 
     @property
     def task(self) -> Task:
-        """The chosen task; the usual one until one is chosen."""
+        """The chosen task, or the first."""
         chosen = self.values["task"]
         return chosen if chosen in TASKS else next(iter(TASKS))
 
     @property
     def budget(self) -> tuple[Field, ...]:
-        """Fields of the budget that say something for the task."""
-        return tuple(f for name, f in BUDGET.items() if self.task in OF_TASKS.get(name, (self.task,)))
+        """The fields of the budget that the task uses."""
+        return tuple(f for name, f in BUDGET.items() if self.task in TASKS_OF.get(name, (self.task,)))
 
     def budget_value(self, name: str) -> str:
-        """What stands in a field of the budget; one that was not sent stands at its default."""
+        """The text of a field of the budget; its default where it was not sent."""
         return self.values.get(f"{TRAINING}{name}", BUDGET[name].default)
 
     @property
     def tuning(self) -> str:
-        """How learning rates are looked for."""
+        """The kind of tuning."""
         chosen = self.values.get(f"{TUNING}kind", "none")
         return chosen if chosen in TUNINGS else "none"
 
     def tuning_value(self, field: Field) -> str:
-        """What stands in a field of tuning; one that was not sent stands at its default."""
+        """The text of a field of tuning; its default where it was not sent."""
         return self.values.get(f"{TUNING}{field.name}", field.default)
 
     @property
+    def titles(self) -> list[str]:
+        """The names of the arms as the study will have them; an arm with an error has its method's name."""
+        specs: list[ArmSpec | None] = []
+        for arm in self.arms:
+            try:
+                specs.append(ArmSpec.model_validate(arm.body()))
+            except ValidationError:
+                specs.append(None)
+        names = iter(arm_names([spec for spec in specs if spec]))
+        return [next(names) if spec else arm.title for arm, spec in zip(self.arms, specs, strict=True)]
+
+    @property
+    def reference(self) -> int | None:
+        """The place of the arm that was chosen as the reference."""
+        text = self.values["reference"]
+        return int(text) if text.isdecimal() and int(text[:4]) < len(self.arms) else None
+
+    @property
     def reference_title(self) -> str:
-        """The arm that is the reference unless another is named: the first `full` one, else the first."""
-        titles = [arm.title for arm in self.arms]
-        if self.values["reference"] in titles:
-            return self.values["reference"]
-        full = [arm.title for arm in self.arms if arm.kind == "full"]
-        return (full or titles or [""])[0]
+        """The chosen arm, else the first `full` one, else the first."""
+        full = [place for place, arm in enumerate(self.arms) if arm.kind == "full"]
+        chosen = [] if self.reference is None else [self.reference]
+        return next((self.titles[place] for place in (*chosen, *full, *range(len(self.arms)))), "")
 
     def spec(self) -> StudySpec:
-        """What it means. Raises Invalid with an error for each field that is wrong."""
+        """The study. Raises Invalid with an error for each wrong field."""
         try:
             return StudySpec.model_validate(self._body())
         except ValidationError as error:
-            fields = sentences(error.errors())
-            raise Invalid.of(fields) from None
+            raise Invalid.of(sentences(error.errors())) from None
 
     def _body(self) -> dict[str, Any]:
-        body: dict[str, Any] = {name: self.values[name] for name in ("name", "base_model", "dataset", "reference")}
-        body |= {name: text for name in ("task", "metric", "general_text") if (text := self.values[name])}
+        body: dict[str, Any] = {name: self.values[name] for name in ("name", "base_model", "dataset")}
+        body |= {name: self.values[name] for name in ("task", "metric", "general_text") if self.values[name]}
+        if self.reference is not None:
+            body["reference"] = self.reference_title
         if margin := self.values["margin_points"]:
             body["margin_points"] = readable(margin)
         if seeds := self.values["seeds"]:
             body["seeds"] = _seeds(seeds)
-        typed = {f: self.values.get(f"{TRAINING}{f.name}", "") for f in self.budget}
-        budget = {field.name: field.read(text) for field, text in typed.items() if text}
-        fields = {f.name: f.read(text) for f in TUNINGS[self.tuning] if (text := self.tuning_value(f))}
-        body["tuning"] = {"kind": self.tuning} | fields
-        return body | {"arms": [arm.body() for arm in self.arms], "training": budget}
+        training = {f.name: f.read(text) for f in self.budget if (text := self.values.get(f"{TRAINING}{f.name}"))}
+        tuning = {f.name: f.read(text) for f in TUNINGS[self.tuning] if (text := self.tuning_value(f))}
+        return body | {
+            "arms": [arm.body() for arm in self.arms],
+            "training": training,
+            "tuning": {"kind": self.tuning} | tuning,
+        }
 
 
-def usual_name(base_model: str, dataset_title: str) -> str:
-    """What a study is called until somebody gives it a name."""
+def default_name(base_model: str, dataset_title: str) -> str:
+    """The name of a study until it is given another."""
     return _("%(data)s on %(model)s", data=dataset_title, model=base_model)
 
 

@@ -13,9 +13,9 @@ from app.web.figures.tuning import last_tried
 from app.web.format import NOTHING, decimal, hundred, join_names, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
-from app.web.pages.new_study.tuning import FURTHER, rounds, row
 from app.web.text.failures import failure_label
 from app.web.text.metrics import heading
+from app.web.text.tuning import FURTHER, rate_list, rounds
 from app.web.text.verdict import arm_name
 
 STATES = {
@@ -91,7 +91,7 @@ class FurtherRates:
             ),
             words=_("Repeat with rates around the best of %(arms)s", arms=names),
             href=f"/studies/new?from_study={study_id}&rates={FURTHER}",
-            rows=tuple(f"{arm.title}: {row(arm.tuning.further)}" for arm in arms if arm.tuning),
+            rows=tuple(f"{arm.title}: {rate_list(arm.tuning.further)}" for arm in arms if arm.tuning),
         )
 
 
