@@ -1,4 +1,4 @@
-"""What a column is like, from its values as they come."""
+"""Statistics of a column, from its values in batches."""
 
 import json
 from collections import Counter
@@ -22,19 +22,19 @@ _KINDS: dict[type, ColumnKind] = {
 
 
 class ColumnScan:
-    """Takes a column's values."""
+    """Collects a column's values."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._kinds: set[ColumnKind] = set()
         self._numbers: ColumnKind | None = "integer"
-        """What all texts so far could be; of files in which everything is text."""
+        """The numeric kind that all texts so far fit; for files in which everything is text."""
         self._examples: list[str] = []
         self._empty, self._longest = 0, 0
         self._values: Counter[str] | None = Counter()
 
     def add(self, values: Sequence[Value]) -> None:
-        """More values."""
+        """Add values."""
         if len(self._examples) < SHOWN_ROWS:
             missing = SHOWN_ROWS - len(self._examples)
             self._examples += [excerpt(shown(value)) for value in values[:missing]]
@@ -51,13 +51,13 @@ class ColumnScan:
             self._count(there)
 
     def absent(self, rows: int) -> None:
-        """Rows that have no such column."""
+        """Add rows without this column."""
         self._examples += [""] * min(rows, max(0, SHOWN_ROWS - len(self._examples)))
         self._empty += rows
 
     @property
     def found(self) -> Column:
-        """What is known by now."""
+        """The column so far."""
         few = self._values if self._values is not None and len(self._values) else None
         if few is not None and any("\0" in value for value in few):
             few = None  # PostgreSQL keeps no NUL

@@ -1,4 +1,4 @@
-"""An upload's rows as a dataset: mapped, split, looked through, written. In bounded memory, of files of any size."""
+"""From an upload to a dataset: map, split, check and write its rows, in bounded memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -112,14 +112,14 @@ class _Kind:
 
 
 class _LeftOut:
-    """Rows that nothing can be learnt from."""
+    """Unusable rows."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self._files = files
         self._found: dict[tuple[FindingCode, str], _Kind] = {}
 
     def add(self, unusable: Unusable, file: int, number: int) -> None:
-        """One more."""
+        """Add one."""
         found = self._found.setdefault((unusable.code, unusable.column), _Kind())
         found.count += 1
         if len(found.examples) < MOST_EXAMPLES:
@@ -127,7 +127,7 @@ class _LeftOut:
             found.examples.append(Example(row=number, file=name, excerpt=excerpt(unusable.excerpt)))
 
     def findings(self, kept: int) -> list[Finding]:
-        """A finding a reason; one that most rows have blocks."""
+        """One finding per reason; it blocks if it concerns most rows."""
         return [
             Finding(
                 code=code,
@@ -143,7 +143,7 @@ class _LeftOut:
 def _findings(
     judged: Sequence[Finding | Judged], gathered: Gathered, splits: Codes, files: Sequence[str]
 ) -> list[Finding]:
-    """With rows to look at, the gravest first."""
+    """With example rows, blocking ones first."""
     places = sorted({place for one in judged if isinstance(one, Judged) for place in one.places})
     names = _Names(gathered)
     texts = dict(gathered.texts(np.array(places, dtype=np.int64), 2 * LONGEST_EXCERPT))

@@ -1,4 +1,4 @@
-"""The first reading of an upload: its columns, its splits, what seems to be meant, and what is odd about its fields."""
+"""The first pass over an upload: columns, splits, guesses, and findings about single fields."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from worker.ingest.readers.files import Files, Progress
 
 
 def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress) -> SourceScan:
-    """Reads every row once. Raises Unreadable with a sentence that names file and row."""
+    """Read every row once. Raises Unreadable with a message that names file and row."""
     files = Files(parts, options, progress)
     columns: dict[str, ColumnScan] = {}
     splits: dict[str, int] = {}

@@ -1,11 +1,10 @@
-"""Findings: what is wrong or odd with rows, found before any run, with rows to look at.
+"""Findings: problems of rows that are detected before any run, with example rows.
 
-blocks   nothing can be measured with such rows: no dataset is made of them
-warns    a dataset is made, and its results should be read with this in mind
-notes    nothing is wrong; worth knowing
+blocks   the rows cannot be used: no dataset is made
+warns    a dataset is made; read its results with this in mind
+notes    worth knowing
 
-What is stored of one is its code with numbers and names; its sentences are made where it is shown, by
-`app.web.text.findings`.
+The database stores code, numbers and names; `app.web.text.findings` makes the sentences.
 """
 
 from collections.abc import Iterable
@@ -42,12 +41,12 @@ MOST_EXAMPLES = 10
 LONGEST_EXCERPT = 200
 """Characters of a row that are shown."""
 MOST_NAMED = 5
-"""Labels that a sentence names, or groups of them."""
+"""Labels, or groups of them, that a sentence names."""
 DifferBy = Literal["white-space", "capital-letters"]
 
 
 class Example(BaseModel):
-    """A row to look at."""
+    """An example row."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,17 +67,17 @@ def _absent(value: object) -> bool:
 
 
 class Details(BaseModel):
-    """What a finding speaks of beside its count, its column and its rows; each code of some of these."""
+    """Parameters of a finding's sentence beside count, column and rows; each code uses some."""
 
     model_config = ConfigDict(frozen=True)
 
     encoding: str | None = Field(default=None, exclude_if=_absent)
-    """By which the file was read."""
+    """With which the file was read."""
     limit: int | None = Field(default=None, exclude_if=_absent)
-    """The most, or the least, that there may be: characters, labels, rows."""
+    """Maximum or minimum: characters, labels, rows."""
     split: Split | None = Field(default=None, exclude_if=_absent)
     of_rows: int | None = Field(default=None, exclude_if=_absent)
-    """Rows that those which it concerns are a share of."""
+    """The total that `count` is a share of."""
     labels: list[str] | None = Field(default=None, exclude_if=_absent, max_length=MOST_NAMED)
     """The first of those that it concerns, each its beginning; of `imbalance` the commonest and the rarest."""
     label_rows: list[int] | None = Field(default=None, exclude_if=_absent)
@@ -86,42 +85,42 @@ class Details(BaseModel):
     alike: list[list[str]] | None = Field(default=None, exclude_if=_absent, max_length=MOST_NAMED)
     """Groups of labels that look alike, in quotation marks, with white space that can be seen."""
     differ_by: DifferBy | None = Field(default=None, exclude_if=_absent)
-    """And what tells them apart."""
+    """In what they differ."""
     held_out_rows: int | None = Field(default=None, exclude_if=_absent)
-    """Rows of test and validation that were looked at, of more than that."""
+    """Sampled rows of test and validation, if not all were compared."""
     train_rows: int | None = Field(default=None, exclude_if=_absent)
-    """Rows of train that they were held against."""
+    """Rows of train that they were compared with."""
     shared: float | None = Field(default=None, exclude_if=_absent)
-    """How much of two texts is the same at least, 0 to 1."""
+    """Minimum similarity of two texts, 0 to 1."""
 
 
 class Finding(BaseModel):
-    """One thing that was found."""
+    """One problem."""
 
     model_config = ConfigDict(frozen=True)
 
     code: FindingCode
     severity: Severity
     count: int
-    """Rows that it concerns, or labels, if it concerns labels."""
+    """Affected rows, or affected labels."""
     message: str = ""
-    """What was found: a sentence. Empty until it is shown; of what was stored before `details` were, the sentence."""
+    """A sentence; empty in the database."""
     remedy: str = ""
-    """What to do: a sentence, as `message`."""
+    """What to do; empty in the database."""
     column: str = ""
-    """Of the source, if it concerns one."""
+    """The affected column of the source, if any."""
     details: Details = Details()
     examples: list[Example] = Field(default_factory=list, max_length=MOST_EXAMPLES)
 
 
 def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
-    """In the order in which they matter."""
+    """Blocking ones first, then warnings and notes."""
     order: tuple[Severity, ...] = ("blocks", "warns", "notes")
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
 def excerpt(text: str) -> str:
-    """A text's beginning on one line, with what cannot be printed as its number."""
+    """The beginning of a text on one line, with escapes for unprintable characters."""
     shown = "".join(map(_shown, text[:LONGEST_EXCERPT]))
     return shown + ("…" if len(text) > LONGEST_EXCERPT else "")
 

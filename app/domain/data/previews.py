@@ -1,6 +1,6 @@
-"""Rows as a base model will see them: tokens, special ones, which are learnt; and how long rows are, in its tokens.
+"""Previews: rows as a base model sees them (tokens, special tokens, tokens in the loss), and the lengths of all rows.
 
-A preview needs the tokenizer alone. It is asked for and kept as predictions are (`app.domain.resources.estimate`).
+A preview needs the tokenizer only. It is requested and stored like a resource estimate.
 """
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +13,7 @@ PREVIEW_VERSION = 1
 """Raised when a preview of the same request may differ."""
 PREVIEWED_ROWS = 5
 LOOKED_AT = 5000
-"""Rows of a split whose length is told; of more, those whose names come first, which are hashes."""
+"""Rows of a split whose length is measured; of a larger split, those with the smallest hashes."""
 MOST_TOKENS = 1000
 """Of a row that are shown."""
 PERCENTILES = (50, 90, 95, 99, 100)
@@ -24,7 +24,7 @@ class _Value(BaseModel):
 
 
 class PreviewRequest(_Value):
-    """Everything that a preview follows from."""
+    """Everything that determines a preview."""
 
     version: int = PREVIEW_VERSION
     location: str
@@ -51,7 +51,7 @@ class PreviewToken(_Value):
     """As it stands in the text, with the white space before it; empty for a part of a letter, which the next has."""
     special: bool = False
     learnt: bool = False
-    """The loss is taken of it."""
+    """It is in the loss."""
 
 
 class PreviewRow(_Value):
@@ -66,11 +66,11 @@ class PreviewRow(_Value):
     length: int
     """Tokens of the whole row."""
     kept: int
-    """Tokens that `max_length` leaves of it."""
+    """Tokens that `max_length` keeps."""
 
 
 class SplitLengths(_Value):
-    """How long the rows of a split are, in tokens."""
+    """Lengths of a split's rows in tokens."""
 
     split: Split
     rows: int
@@ -80,7 +80,7 @@ class SplitLengths(_Value):
     longer of prompt and completion counts, for each is cut by itself."""
 
     def percentile(self, share: float) -> int:
-        """The length that so many of a hundred rows do not go beyond."""
+        """The length that `share` percent of the rows do not exceed."""
         wanted, seen = share / 100 * self.looked_at, 0
         for length, count in self.counts:
             seen += count
@@ -89,7 +89,7 @@ class SplitLengths(_Value):
         return self.counts[-1][0] if self.counts else 0
 
     def cut_share(self, max_length: int) -> float:
-        """Share of the rows that `max_length` would cut, 0 to 1."""
+        """Share of the rows that `max_length` truncates, 0 to 1."""
         longer = sum(count for length, count in self.counts if length > max_length)
         return longer / self.looked_at if self.looked_at else 0.0
 

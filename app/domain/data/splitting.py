@@ -1,8 +1,8 @@
-"""Splits: taken from the source, or made here. A dataset always has train, validation and test.
+"""Splits: predefined by the source, or random. A dataset always has train, validation and test.
 
-A row's place is told by a hash of what it asks (its text, its prompt) and a seed, so it does not depend on the order of
-the rows; rows that ask the same have the same hash and stay on one side. Within a label the rows with the smallest
-hashes are the test split, the next ones validation: more rows move only the few at the edges.
+A row's split follows from a hash of its input (text or prompt) and a seed, so it does not depend on the order of the
+rows; rows with the same input stay in one split. Within a label the smallest hashes are the test split, the
+next ones validation: additional rows move only the few at the edges.
 
     rows of a label    h_1 ≤ h_2 ≤ … ≤ h_n
     test               the first  test · n, rounded so that all labels together have test · N (largest remainders)
@@ -30,22 +30,22 @@ Codes = NDArray[np.int8]
 
 
 class Splitting(BaseModel):
-    """How rows come into splits."""
+    """How rows are assigned to splits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["predefined", "random"] = "random"
     column: Verbatim = ""
-    """With `source`: the column whose values name the splits; empty: the files, or the hub's splits, do."""
+    """With `predefined`: the column whose values name the splits; empty for files and splits of the hub."""
     names: dict[Split, list[Verbatim]] = Field(default_factory=dict)
-    """With `source`: which of its splits are which; those that are not named are left out."""
+    """With `predefined`: its splits by their role; unnamed ones are left out."""
     validation: float = Field(default=0.1, ge=0.0, le=0.5)
-    """Share of the rows that become the validation split, where it is made here."""
+    """Share of the rows in the validation split, unless it is predefined."""
     test: float = Field(default=0.1, ge=0.0, le=0.5)
-    """The same of the test split."""
+    """Share of the rows in the test split, unless it is predefined."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     duplicates: Literal["keep", "drop"] = "keep"
-    """`drop`: of rows that ask the same one stays, in test if one was there, else in validation."""
+    """`drop`: of rows with the same input one stays, in test if possible, else in validation."""
 
     def problems(self, splits: Sequence[str], columns: Mapping[str, Sequence[str]]) -> list[FieldError]:
         """What does not fit a source with these splits, and columns with these (few) values."""
@@ -94,7 +94,7 @@ class Splitting(BaseModel):
                 taken.add(name)
 
     def missing(self) -> set[Split]:
-        """Splits that the source has not."""
+        """Splits that the source does not define."""
         return {split for split in SPLITS if not self.names.get(split)}
 
     def of_source(self) -> dict[str, int]:
@@ -105,9 +105,9 @@ class Splitting(BaseModel):
 def assign(asks: Hashes, labels: NDArray[np.int32] | None, splitting: Splitting, given: Codes | None = None) -> Codes:
     """The split of each row, as a place in `SPLITS`, or LEFT_OUT.
 
-    asks      [n] a hash of what each row asks; equal ones stay on one side
+    asks      [n] a hash of each row's input; equal ones stay in one split
     labels    [n] or None: by which to stratify
-    given     [n] what the source says; only for `source`, whose missing splits are cut from train
+    given     [n] the predefined splits; missing ones are taken from train
     """
     if splitting.kind == "predefined":
         assert given is not None  # noqa: S101 the caller has read it
@@ -124,7 +124,7 @@ def assign(asks: Hashes, labels: NDArray[np.int32] | None, splitting: Splitting,
 
 
 def drop_duplicates(asks: Hashes, splits: Codes) -> Codes:
-    """Of rows that ask the same (equal hashes, [n]) one stays: the first in test, else in validation, else in train."""
+    """Of rows with the same input (equal hashes, [n]) the first stays: in test, else in validation, else in train."""
     left = splits.copy()
     order = np.lexsort((np.arange(len(asks)), -splits.astype(np.int16), asks))
     same = asks[order][1:] == asks[order][:-1]

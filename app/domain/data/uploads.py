@@ -1,7 +1,7 @@
-"""Uploads: bytes as they came, before anybody said what they mean, and what a reading found in them.
+"""Uploads: files as they were sent, and what a worker found in them.
 
 reading ──► read        a SourceScan: columns, splits, a guess at the mapping, findings
-   └──────► failed      a sentence that names row and column
+   └──────► failed      a message that names row and column
 """
 
 import hashlib
@@ -45,16 +45,16 @@ Delimiter = Literal["", ",", ";", "\t", "|"]
 
 
 class ReadingOptions(BaseModel):
-    """How text files are to be read, where looking at them finds out wrongly."""
+    """How to read text files, where automatic detection fails."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     delimiter: Delimiter = ""
-    """Between the fields of a CSV file; empty: found out."""
+    """Of a CSV file; empty: detected automatically."""
     encoding: Line = Field(default="", max_length=40)
-    """A name that Python knows, such as `latin-1`; empty: found out."""
+    """A name that Python knows, such as `latin-1`; empty: detected automatically."""
     header: bool | None = None
-    """Whether the first row names the columns; None: found out."""
+    """Whether the first row names the columns; None: detected automatically."""
 
     @model_validator(mode="after")
     def _encoding_is_known(self) -> "ReadingOptions":
@@ -70,7 +70,7 @@ class ReadingOptions(BaseModel):
 
 
 class SourceRequest(BaseModel):
-    """Ask for rows that lie in a directory under an allowed root, or on the hub."""
+    """A directory below an allowed root, or a hub dataset, to be fetched."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -102,12 +102,12 @@ class SourceRequest(BaseModel):
 
 
 class Part(BaseModel):
-    """One file of an upload, as it lies in the files store."""
+    """A file of an upload in the files store."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    """As it was called where it came from; shown, and never used as a path."""
+    """The original name; displayed, and never used as a path."""
     sha256: str
     bytes: int
     split: str = ""
@@ -123,7 +123,7 @@ class Part(BaseModel):
 
 
 class SourceScan(BaseModel):
-    """What a reading found."""
+    """What a worker found in an upload."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -136,23 +136,23 @@ class SourceScan(BaseModel):
     """Rows of each split of the source, in order; one split without a name if it has none."""
     columns: list[Column]
     mapping: ColumnMapping | None = None
-    """A guess."""
+    """Guessed."""
     reason: str = ""
-    """Why it is guessed, or why nothing is."""
+    """The reason of the guess, or why there is none."""
     splitting: Splitting = Splitting()
-    """A guess."""
+    """Guessed."""
     findings: list[Finding] = Field(default_factory=list)
 
 
 def shown_name(given: str) -> str:
-    """A file's own name, of whatever was given: no folders, nothing that cannot be printed, not too long."""
+    """A file's name without folders and unprintable characters, of limited length."""
     name = PurePosixPath(given.replace("\\", "/")).name
     kept = "".join(c for c in name if c.isprintable()).strip()
     return kept[-120:] if kept not in ("", ".", "..") else "file"
 
 
 def content_hash(parts: Sequence[Part]) -> str:
-    """SHA-256 of what was uploaded: of a single file its own; names count only where they tell splits apart."""
+    """SHA-256 of an upload: of a single file its own; names count only as splits."""
     if len(parts) == 1:
         return parts[0].sha256
     told = json.dumps([[part.split, part.sha256] for part in parts])

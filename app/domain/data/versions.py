@@ -20,12 +20,12 @@ _REFERENCE = re.compile(r"(?P<name>.+)@(?P<version>[1-9]\d{0,8})")
 
 
 class DatasetRequest(BaseModel):
-    """Ask for an upload to become a dataset, or the next version of one."""
+    """An upload to become a dataset, or the next version of one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name = Field(max_length=120, pattern=DATASET_NAME)
-    """How specs call it: letters, digits, dots, dashes and underscores."""
+    """Letters, digits, dots, dashes and underscores."""
     title: Line = Field(default="", max_length=200)
     upload_id: int = Field(ge=1)
     mapping: ColumnMapping
@@ -33,7 +33,7 @@ class DatasetRequest(BaseModel):
 
 
 class Reference(NamedTuple):
-    """How a spec names a dataset."""
+    """A dataset as a spec names it."""
 
     name: str
     version: int | None

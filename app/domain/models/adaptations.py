@@ -1,4 +1,4 @@
-"""What each method, with its usual settings, would do to a base model: what it touches and trains, or why it cannot."""
+"""What each method with default settings changes and trains in a base model, or why it is incompatible."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from app.domain.models.architecture import TaskModel
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A method held against a base model."""
+    """A method applied to a base model."""
 
     spec: AnyMethod
     total: int
@@ -38,7 +38,7 @@ def adaptation(spec: AnyMethod, model: TaskModel) -> Adaptation:
 
 
 def adaptations(model: TaskModel) -> list[Adaptation]:
-    """Every method with its usual settings."""
+    """Every method with default settings."""
     return [adaptation(usual(kind, model), model) for kind in SPECS]
 
 

@@ -1,4 +1,4 @@
-"""Weight updates: what training did to each matrix of the base model, ΔW = W_after − W_before, [out, in].
+"""Weight deltas: how training changed each matrix of the base model, ΔW = W_after − W_before, [out, in].
 
 A run's analysis has a `MatrixDelta` for each linear layer that its method changes, as far as the time allowed.
 Intruder dimensions (Shuttleworth et al. 2024, arXiv 2410.21228) are directions that W did not have: of the first TOP
@@ -19,7 +19,7 @@ from app.domain.methods.base import Unchanged
 from app.domain.models.spectra import Spectrum, ranks_shown
 
 TOP = 10
-"""Directions of W_after that are looked at; the paper's k."""
+"""Directions of W_after that are analysed; the paper's k."""
 EPSILON = 0.5
 """A direction is an intruder below this cosine; the paper's ε."""
 SHOWN_RANK = 8
@@ -64,9 +64,9 @@ class MatrixDelta(_Value):
     weight: Spectrum
     """Of W_before."""
     top: int
-    """Directions of W_after that were looked at for intruders: TOP, or the smaller side."""
+    """Analysed directions of W_after: TOP, or the smaller side."""
     intruders: int
-    """Those of them that W_before does not have."""
+    """Those that W_before does not have."""
 
     @property
     def side(self) -> int:
@@ -75,7 +75,7 @@ class MatrixDelta(_Value):
 
 
 class WeightDeltaSummary(_Value):
-    """A run's in a few numbers; medians over its matrices."""
+    """A run's analysis in a few numbers; medians over its matrices."""
 
     matrices: int
     """Analysed."""
@@ -98,7 +98,7 @@ class WeightDeltaSummary(_Value):
     intruders: int
     """Over all matrices."""
     top: int
-    """Directions that were looked at, over all matrices."""
+    """Analysed directions, over all matrices."""
 
     @classmethod
     def of_matrices(cls, matrices: Sequence[MatrixDelta], of: int) -> Self:
@@ -128,15 +128,15 @@ class WeightDeltas(_Value):
     matrices: list[MatrixDelta] = []
     """In the order of the model."""
     late: int = 0
-    """Matrices that were left out for want of time; those that were not are spread evenly over the model."""
+    """Matrices left out for lack of time; the analysed ones are spread evenly over the model."""
     large: int = 0
-    """Left out because they would have needed more memory than the run had shown that it can have."""
+    """Matrices left out because they need more memory than the run's peak."""
     broken: list[str] = []
     """A sentence for each that could not be analysed."""
     budget_seconds: float = 0.0
-    """What the analysis was given."""
+    """The time limit."""
     seconds: float = 0.0
-    """What it took."""
+    """The time it took."""
 
     @property
     def of(self) -> int:

@@ -1,4 +1,4 @@
-"""A folded model in words: in which blocks a module is, and how much of the model a part makes up."""
+"""Names of blocks and modules of a folded model."""
 
 from collections import Counter
 from collections.abc import Sequence

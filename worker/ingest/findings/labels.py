@@ -1,4 +1,4 @@
-"""What is odd about labels: too few or too many, alike, rare, in one split alone, and texts that stand under two."""
+"""Findings about labels: too few or too many, similar, rare, missing from a split, contradictory."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What is odd about single fields: characters that cannot be seen, a spreadsheet's formulas, fields like books."""
+"""Findings about single fields: invisible characters, spreadsheet formulas, very long fields."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ class _Seen:
 
 
 class Oddities:
-    """Looks at every text as it comes."""
+    """Checks every text."""
 
     def __init__(self, several_files: bool) -> None:
         self._several = several_files

@@ -1,4 +1,4 @@
-"""What is odd about rows as a whole, from their hashes, labels and splits: too few, repeated, in two splits."""
+"""Findings about rows, from hashes, labels and splits: too few rows, duplicates, leakage."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ NO_DETAILS = Details()
 
 
 class Judged(NamedTuple):
-    """A finding, and which rows to look at."""
+    """A finding and its example rows."""
 
     finding: Finding
     places: list[int]
@@ -40,7 +40,7 @@ def judged(
 
 
 def judge_rows(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
-    """Whatever their format."""
+    """For every format."""
     yield from _sizes(splits)
     there = gathered.again[splits[gathered.again] >= 0]
     yield from _leaks(gathered.asks, splits, there)
@@ -76,7 +76,7 @@ def _leaks(asks: NDArray[np.uint64], splits: Codes, there: Places) -> Iterator[J
 
 
 def _repeats(same: NDArray[np.uint64], splits: Codes, there: Places) -> Iterator[Judged]:
-    """Rows that are the same within a split."""
+    """Duplicates within a split."""
     order = there[np.lexsort((splits[there], same[there]))]
     again = (same[order][1:] == same[order][:-1]) & (splits[order][1:] == splits[order][:-1])
     if not again.any():
