@@ -14,11 +14,12 @@ from app.settings import Settings, load
 from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
-from app.web import api, pages
+from app.web import api
 from app.web.http import errors
 from app.web.http.security import KnownHost, SafeHeaders, SameOrigin
 from app.web.http.static import mount
 from app.web.http.timing import Timed
+from app.web.pages.routers import ROUTERS
 
 DESCRIPTION = """Weighs full fine-tuning against LoRA and the other parameter-efficient methods.
 
@@ -58,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.files = Files(settings.files)
     app.include_router(api.router)
     app.include_router(api.probes)
-    for router in pages.ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
     mount(app)
     errors.install(app)

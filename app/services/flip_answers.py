@@ -1,4 +1,4 @@
-"""What an arm, the reference and the untouched model answered on single items: see `services.flips`."""
+"""What an arm, the reference and the base model answered on single test items: see `services.flips`."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,28 +21,28 @@ from app.store.tables import ArtifactRow
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model made of an item, over the seeds that count."""
+    """A model's answer to an item, over the seeds that count."""
 
     score: float
     """Mean of the verdict's metric."""
     seeds: int
     right: int
     """Seeds whose score is above one half."""
-    label: int | None = None
-    """The one that most seeds chose."""
-    sure: float | None = None
+    label: str | None = None
+    """The label that most seeds chose."""
+    probability: float | None = None
     """Mean probability that those seeds gave it."""
-    of_label: float | None = None
-    """Mean probability that all seeds gave to the true label."""
+    probability_of_true_label: float | None = None
+    """Mean over all seeds."""
     text: str | None = None
-    """Of generated answers the first seed's."""
+    """Of a generated answer, the first seed's."""
     text_seed: int | None = None
     text_metrics: Mapping[MetricName, float] | None = None
     """Of that text."""
 
 
 @dataclass(frozen=True)
-class Trouble:
+class UnreadRun:
     """A run whose answers could not be read."""
 
     run_id: int
@@ -58,48 +58,54 @@ class Answers:
     flips: Flips
     of_run: Mapping[int, Predictions]
     texts: Predictions | None
-    """One that has the items' texts; None if no file could be read."""
-    troubles: tuple[Trouble, ...]
+    """The predictions that hold the items' texts; None if no file could be read."""
+    unread: tuple[UnreadRun, ...]
 
     @classmethod
     def read(cls, session: Session, files: Files, flips: Flips, arm: str) -> "Answers":
-        """Those of the runs that count."""
+        """Read the files of the runs that count."""
         both = dict.fromkeys((flips.reference, arm))
         runs = [run for name in both if name in flips.arms for run in flips.arms[name].runs]
         known = artifacts.predictions_of(session, [run.run_id for run in runs])
         of_run: dict[int, Predictions] = {}
-        texts, troubles = None, []
+        texts, unread = None, []
         for run in runs:
             try:
-                found = _read(files, known.get(run.run_id), flips, texts=texts is None)
+                predictions = _read(files, known.get(run.run_id), flips, texts=texts is None)
             except (NotFound, Invalid) as error:
-                troubles.append(Trouble(run.run_id, run.arm, run.seed, error.message))
+                unread.append(UnreadRun(run.run_id, run.arm, run.seed, error.message))
             else:
-                of_run[run.run_id] = found
-                texts = texts or found
-        return cls(flips, of_run, texts, tuple(troubles))
+                of_run[run.run_id] = predictions
+                texts = texts or predictions
+        return cls(flips, of_run, texts, tuple(unread))
 
     def confidence(self) -> NDArray[np.float64] | None:
         """The reference's probability of its own answer, mean over its seeds, [R]; None where answers have none."""
         judged = self.flips.arms.get(self.flips.reference)
         read = [self.of_run[run.run_id] for run in judged.runs if run.run_id in self.of_run] if judged else []
-        seen = [column for predictions in read if (column := predictions.column("sure")) is not None]
-        rows = min(map(len, seen), default=0)
-        return np.mean([column[:rows] for column in seen], axis=0, dtype=np.float64) if seen else None
+        columns = [column for predictions in read if (column := predictions.column("sure")) is not None]
+        rows = min(map(len, columns), default=0)
+        return np.mean([column[:rows] for column in columns], axis=0, dtype=np.float64) if columns else None
 
     def of(self, arm: str, row: int) -> Answer | None:
         """An arm's answer on an item; None where it has no run that counts."""
         judged = self.flips.arms.get(arm)
         return self._answer(judged, judged.scores, row, "") if judged else None
 
-    def untouched(self, arm: str, row: int) -> Answer | None:
-        """What the model of an arm's runs answered before they trained."""
+    def of_base_model(self, arm: str, row: int) -> Answer | None:
+        """The answer of the base model, with the heads of an arm's runs before training."""
         judged = self.flips.arms.get(arm)
         return self._answer(judged, judged.base, row, "base_") if judged and judged.base is not None else None
 
+    def label_name(self, label: int | None) -> str | None:
+        """The name of a label; its number where the file does not name it."""
+        if label is None or self.texts is None:
+            return None
+        return self.texts.labels[label] if 0 <= label < len(self.texts.labels) else str(label)
+
     def _answer(self, judged: JudgedArm, scores: NDArray[np.float64], row: int, side: str) -> Answer:
-        seen = scores[:, row]
-        plain = Answer(score=float(seen.mean()), seeds=len(seen), right=int((seen > HALF).sum()))
+        by_seed = scores[:, row]
+        plain = Answer(score=float(by_seed.mean()), seeds=len(by_seed), right=int((by_seed > HALF).sum()))
         read = [
             (run, predictions)
             for run in judged.runs
@@ -114,9 +120,9 @@ class Answers:
         return Answer(
             **vars(plain)
             | {
-                "label": chosen,
-                "sure": _mean(p.at(f"{side}sure", row) for _run, p, label in given if label == chosen),
-                "of_label": _mean(p.at(f"{side}of_label", row) for _run, p, _label in given),
+                "label": self.label_name(chosen),
+                "probability": _mean(p.at(f"{side}sure", row) for _run, p, label in given if label == chosen),
+                "probability_of_true_label": _mean(p.at(f"{side}of_label", row) for _run, p, _label in given),
             }
         )
 

@@ -81,11 +81,11 @@ def test_other_kinds_of_flips_are_reached_from_a_study(page: Page, site: Site, m
     kinds = {
         "full right, LoRA r=8 wrong": "Full right, LoRA r=8 wrong",
         "full wrong, LoRA r=8 right": "Full wrong, LoRA r=8 right",
-        "untouched wrong, LoRA r=8 right": "Untouched wrong, LoRA r=8 right",
+        "base model wrong, LoRA r=8 right": "Base model wrong, LoRA r=8 right",
         "full and LoRA r=8 wrong": "Full and LoRA r=8 wrong",
         "every arm wrong": "Every arm wrong",
         "seeds of LoRA r=8 differ": "Seeds of LoRA r=8 differ",
-        "every item": "Every item",
+        "all items": "All items",
     }
     for name, heading in kinds.items():
         page.goto("/studies/1")

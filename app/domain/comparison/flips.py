@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.model import RunOutcome
-from app.domain.comparison.study import StudyComparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import mcnemar
 from app.domain.tasks import METRICS
 
@@ -98,9 +98,14 @@ class Flips:
         items = next(len(run.scores) for run in scored if run.scores is not None and run.items_hash == usual)
         return cls(arms, study.reference.title, graded, items, usual)
 
-    def which(self, kind: FlipKind, arm: str) -> NDArray[np.bool_] | None:
-        """The items of that kind, [N]; None where the kind does not apply: the reference compared with itself, an
-        arm without a run, differing seeds where there is one."""
+    def default(self, focus: StudyArm | None) -> tuple[str, FlipKind]:
+        """The arm and kind to show first: where the arm that the verdict is about loses against the reference."""
+        arm = focus.title if focus and focus.title in self.arms else next(iter(self.arms), self.reference)
+        return arm, FlipKind.WORSE if self.mask(FlipKind.WORSE, arm) is not None else FlipKind.GAINED
+
+    def mask(self, kind: FlipKind, arm: str) -> NDArray[np.bool_] | None:
+        """Which items are of that kind, [N]; None where the kind does not apply: the reference compared with itself,
+        an arm without a run, seeds that differ where there is one."""
         own, reference = self.arms.get(arm), self.arms.get(self.reference)
         if own is None or (kind in AGAINST_REFERENCE and (arm == self.reference or reference is None)):
             return None
@@ -125,7 +130,7 @@ class Flips:
 
     def count(self, kind: FlipKind, arm: str) -> int | None:
         """How many items are of that kind."""
-        items = self.which(kind, arm)
+        items = self.mask(kind, arm)
         return None if items is None else int(items.sum())
 
     def mcnemar(self, arm: str) -> float | None:
@@ -144,11 +149,11 @@ class Flips:
 
 
 def _judged(runs: Iterable[RunOutcome]) -> JudgedArm:
-    those = tuple(runs)
-    scores = np.stack([run.scores for run in those if run.scores is not None])
-    bases = [run.base_scores for run in those if run.base_scores is not None]
-    whole = len(bases) == len(those) and all(base.shape == scores[0].shape for base in bases)
-    return JudgedArm(runs=those, scores=scores, base=np.stack(bases) if whole else None)
+    counted = tuple(runs)
+    scores = np.stack([run.scores for run in counted if run.scores is not None])
+    bases = [run.base_scores for run in counted if run.base_scores is not None]
+    whole = len(bases) == len(counted) and all(base.shape == scores[0].shape for base in bases)
+    return JudgedArm(runs=counted, scores=scores, base=np.stack(bases) if whole else None)
 
 
 def quarter_edges(lengths: NDArray[np.int64]) -> tuple[int, int, int]:

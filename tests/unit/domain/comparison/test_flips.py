@@ -51,7 +51,7 @@ def study(
 
 def which(flips: Flips, kind: FlipKind, arm: str) -> list[int] | None:
     """Positions of the items of a kind."""
-    found = flips.which(kind, arm)
+    found = flips.mask(kind, arm)
     return None if found is None else np.flatnonzero(found).tolist()
 
 

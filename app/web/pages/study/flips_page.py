@@ -1,21 +1,21 @@
-"""The context of the page of a study's flips."""
+"""The page of a study's flips."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain.comparison.flips import SURE, Flips
 from app.domain.comparison.study import StudyComparison
-from app.services.flips import Found
+from app.services.flips import FlipPage
 from app.web.format import capitalized, count
 from app.web.i18n import gettext as _
-from app.web.pages.flips.items import FlipCounts, FlipItems, FlipQuery, TroubleLine, trouble_lines
+from app.web.pages.study.flip_items import FlipCounts, FlipItems, FlipQuery, unread_lines
 from app.web.shell import Option
 from app.web.text.flips import band_title, kind_title, mcnemar_words, quarter_title, rule
 
 
 @dataclass(frozen=True)
 class FlipsPage:
-    """Items of a kind, a page at a time."""
+    """The items of one kind, a page at a time."""
 
     study_id: int
     study: str
@@ -30,21 +30,27 @@ class FlipsPage:
     bands: tuple[Option, ...]
     items: FlipItems
     none: str
-    """Why nothing is listed."""
+    """Why no item is listed."""
     graded: bool
     total: int
     cut: str
-    """That not all items are listed; empty where they are."""
+    """Says that not all items are listed; empty where they are."""
     next_page: str
     """Empty on the last."""
     first: bool
-    troubles: tuple[TroubleLine, ...]
+    unread: tuple[tuple[int, str], ...]
 
     @classmethod
     def of(
-        cls, study_id: int, comparison: StudyComparison, flips: Flips, query: FlipQuery, found: Found, *, first: bool
+        cls,
+        study_id: int,
+        comparison: StudyComparison,
+        flips: Flips,
+        query: FlipQuery,
+        listed: FlipPage,
+        *,
+        first: bool,
     ) -> "FlipsPage":
-        """From what was found."""
         seed = int(query.seed) if query.seed else None
         heading = capitalized(kind_title(query.kind, query.arm, flips.reference, graded=flips.graded))
         p = flips.mcnemar(query.arm)
@@ -59,45 +65,45 @@ class FlipsPage:
             seeds=tuple(
                 Option(str(n), _("seed %(seed)s", seed=n), str(n) == query.seed) for n in comparison.spec.seeds
             ),
-            labels=_options(dict(enumerate(found.labels)), found.by_label, query.label, by_name=True),
-            lengths=_options({n: quarter_title(n, found.edges) for n in range(4)}, found.by_quarter, query.length),
-            bands=_options({n: band_title(n, SURE) for n in range(4)}, found.by_band, query.sure),
-            items=FlipItems.of(query.kind.value, heading, comparison, query.arm, found.items, found.labels),
-            none=_none(flips, query, found),
+            labels=_options(dict(enumerate(listed.labels)), listed.by_label, query.label, by_name=True),
+            lengths=_options({n: quarter_title(n, listed.edges) for n in range(4)}, listed.by_quarter, query.length),
+            bands=_options({n: band_title(n, SURE) for n in range(4)}, listed.by_band, query.sure),
+            items=FlipItems.of(query.kind.value, heading, comparison, query.arm, listed.items),
+            none=_none(flips, query, listed),
             graded=flips.graded,
-            total=found.total,
+            total=listed.total,
             cut=_(
-                "Texts of the first %(listed)s of %(items)s test items are at hand, and only these are listed; the "
-                "counts are of all.",
-                listed=count(found.listed),
+                "Only the first %(listed)s of %(items)s test items are listed, as no file with the other texts can "
+                "be read; the counts cover all items.",
+                listed=count(listed.listed),
                 items=count(flips.items),
             )
-            if 0 < found.listed < flips.items
+            if 0 < listed.listed < flips.items
             else "",
-            next_page=query.address(found.next_after) if found.next_after is not None else "",
+            next_page=query.address(listed.next_after) if listed.next_after is not None else "",
             first=first,
-            troubles=trouble_lines(found.troubles),
+            unread=unread_lines(listed.unread),
         )
 
 
-def _none(flips: Flips, query: FlipQuery, found: Found) -> str:
+def _none(flips: Flips, query: FlipQuery, listed: FlipPage) -> str:
     there = flips.count(query.kind, query.arm)
     if there is None:
         return _(
-            "An arm is not held against itself, and one seed does not differ from itself: choose another number above."
+            "An arm is not compared with itself, and one seed does not differ from itself: choose another number above."
         )
     if not there:
-        return _("Not one of the %(items)s test items.", items=count(flips.items))
-    if not found.listed:
-        return _("There are %(there)s, and no file with their texts can be read.", there=count(there))
-    return _("Loosen the filter, or go back to the beginning.")
+        return _("None of the %(items)s test items.", items=count(flips.items))
+    if not listed.listed:
+        return _("There are %(there)s, but no file with their texts can be read.", there=count(there))
+    return _("Remove a filter, or go back to the first page.")
 
 
 def _options(
     names: Mapping[int, str], counts: Mapping[int, int] | None, chosen: str, *, by_name: bool = False
 ) -> tuple[Option, ...]:
-    """With the number of items behind each; none where items have no such thing. A label is called by its name; a
-    quarter and a band from 1."""
+    """Options with their numbers of items; none where items have no such value. The value is a label's name, or the
+    number of a quarter or band from 1."""
     if counts is None:
         return ()
     words = {number: name if by_name else str(number + 1) for number, name in names.items()}

@@ -1,4 +1,4 @@
-"""A study's flips: its test items by who got them right, with everybody's answers."""
+"""A study's flips: its test items by which arms answer them correctly, with the answers."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -13,9 +13,8 @@ from app.services import studies as study_service
 from app.services.flips import Slice
 from app.store.queries.page import LARGEST_ID
 from app.web.http.dependencies import Reading, Store
-from app.web.pages.flips.context import FlipsPage
-from app.web.pages.flips.items import FlipQuery
-from app.web.pages.study.flips import usual
+from app.web.pages.study.flip_items import FlipQuery
+from app.web.pages.study.flips_page import FlipsPage
 from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
@@ -40,22 +39,22 @@ def show(
     q: Word = "",
     after: Word = "",
 ) -> HTMLResponse:
-    """Items of a kind. A word that means nothing asks for nothing: an old link still shows items."""
-    found = study_service.comparison(session, study_id)
-    seed = seed if seed in map(str, found.spec.seeds) else ""
-    flips = Flips.of(found, int(seed) if seed else None)
-    asked = usual(study_id, found, flips)
+    """Items of a kind. Unknown values are ignored, so that an old link still shows items."""
+    comparison = study_service.comparison(session, study_id)
+    seed = seed if seed in map(str, comparison.spec.seeds) else ""
+    flips = Flips.of(comparison, int(seed) if seed else None)
+    default_arm, default_kind = flips.default(comparison.focus)
     query = FlipQuery(
         study_id=study_id,
-        arm=arm if arm in flips.arms else asked.arm,
-        kind=FlipKind(kind) if kind in set(FlipKind) else asked.kind,
+        arm=arm if arm in flips.arms else default_arm,
+        kind=FlipKind(kind) if kind in set(FlipKind) else default_kind,
         seed=seed,
         label=label,
         length=length if length in _numbers(4) else "",
         sure=sure if sure in _numbers(len(SURE) + 1) else "",
         q=q.strip(),
     )
-    which = Slice(
+    where = Slice(
         kind=query.kind,
         arm=query.arm,
         label=query.label,
@@ -65,11 +64,11 @@ def show(
     )
     behind = int(after) if after.isdecimal() and int(after) <= LARGEST_ID else -1
     try:
-        items = flip_service.browse(session, files, flips, which, after=behind, limit=PAGE)
-    except Invalid:  # no item has the label
-        query, which = replace(query, label=""), replace(which, label="")
-        items = flip_service.browse(session, files, flips, which, after=behind, limit=PAGE)
-    page = FlipsPage.of(study_id, found, flips, query, items, first=behind < 0)
+        items = flip_service.browse(session, files, flips, where, after=behind, limit=PAGE)
+    except Invalid:  # unknown label
+        query, where = replace(query, label=""), replace(where, label="")
+        items = flip_service.browse(session, files, flips, where, after=behind, limit=PAGE)
+    page = FlipsPage.of(study_id, comparison, flips, query, items, first=behind < 0)
     return render.page("flips/show.html", page)
 
 

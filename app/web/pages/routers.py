@@ -1,0 +1,37 @@
+"""Every router of the pages, in the order in which their paths are matched."""
+
+from fastapi import APIRouter
+
+from app.web.pages.compare import routes as compare
+from app.web.pages.data import routes as data
+from app.web.pages.deletion import routes as deletion
+from app.web.pages.study import flips_routes
+from app.web.pages.imports import routes as imports
+from app.web.pages.models import map_routes
+from app.web.pages.models import routes as models
+from app.web.pages.new_study import routes as new_study
+from app.web.pages.notes import routes as notes
+from app.web.pages.run import routes as run
+from app.web.pages.runs import routes as runs
+from app.web.pages.studies import routes as studies
+from app.web.pages.study import report
+from app.web.pages.study import routes as study
+from app.web.pages.workers import routes as workers
+
+ROUTERS: tuple[APIRouter, ...] = (
+    studies.router,
+    new_study.router,
+    runs.router,
+    imports.router,
+    compare.router,
+    run.router,
+    notes.router,
+    deletion.router,  # before the models, whose names may hold slashes
+    workers.router,
+    data.router,
+    map_routes.router,  # before the models, whose names may hold slashes
+    models.router,
+    study.router,
+    flips_routes.router,
+    report.router,
+)
