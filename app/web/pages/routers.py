@@ -5,7 +5,6 @@ from fastapi import APIRouter
 from app.web.pages.compare import routes as compare
 from app.web.pages.data import routes as data
 from app.web.pages.deletion import routes as deletion
-from app.web.pages.study import flips_routes
 from app.web.pages.imports import routes as imports
 from app.web.pages.models import map_routes
 from app.web.pages.models import routes as models
@@ -14,7 +13,7 @@ from app.web.pages.notes import routes as notes
 from app.web.pages.run import routes as run
 from app.web.pages.runs import routes as runs
 from app.web.pages.studies import routes as studies
-from app.web.pages.study import report
+from app.web.pages.study import flips_routes, report
 from app.web.pages.study import routes as study
 from app.web.pages.workers import routes as workers
 
