@@ -175,4 +175,4 @@ def test_a_collection_is_opened_and_a_result_of_it_looked_at(page: Page, with_pe
     expect(page.locator("h1")).to_have_text("LoRA r=32 reaches accuracy 47.8 %")
     page.click("#compare-with")
     page.click("#add-38")
-    expect(page.locator("h1")).to_contain_text("is undecided")
+    expect(page.locator("h1")).to_contain_text("Undecided whether LoRA r=32")
