@@ -105,7 +105,7 @@ def test_an_arm_that_fits_no_worker_is_queued_all_the_same_if_one_says_so(page: 
     expect(page.locator("#estimate")).to_contain_text("Not complete yet")  # the study has such an arm
     page.fill("#arms-0-learning_rate", "5e-5")
     page.press("#arms-0-learning_rate", "Tab")
-    expect(page.locator("#estimate .waits")).to_contain_text("being worked out")
+    expect(page.locator("#estimate .waits")).to_contain_text("in progress")
     insist = answered(site, page.get_by_label("Queue it all the same"))
     page.click("#add-arm")
     expect(page.locator("#errors")).to_be_focused()
@@ -125,7 +125,7 @@ def test_an_added_arm_takes_a_way_out_or_leads_to_another_study(page: Page, site
     page.fill("#arms-0-learning_rate", "5e-5")
     page.press("#arms-0-learning_rate", "Enter")  # works it out, and adds nothing
     page.wait_for_url("**/arms/new")
-    way = page.locator("#need-0-1-ways li", has_text="LoRA instead of full fine-tuning")
+    way = page.locator("#fit-0-1-savings li", has_text="LoRA instead of full fine-tuning")
     answered(site, way).get_by_role("button").click()
     expect(page.locator("#plan-head")).to_be_focused()
     expect(page.locator("#arm-0-title")).to_have_text("LoRA r=16")  # the study has r = 8
@@ -138,7 +138,7 @@ def test_an_added_arm_takes_a_way_out_or_leads_to_another_study(page: Page, site
     page.goto(f"/studies/{tuned}/arms/new?method=full")
     page.fill("#arms-0-learning_rate", "5e-5")
     page.press("#arms-0-learning_rate", "Tab")
-    answered(site, page.locator("#need-0-1-repeat")).click()
+    answered(site, page.locator("#fit-0-1-duplicate")).click()
     page.wait_for_url(f"**/studies/new?from_study={tuned}")
 
 
