@@ -151,7 +151,7 @@ def died(session: Session, run: RunRow) -> None:
     ledger = measured("full", step=3, moment="forward", share=0.7)
     run.failure_ledger_json = ledger.model_dump(mode="json")
     run.failure_message = (
-        "The device had no memory left (128 MiB more were asked for; the peak until then was 380 MiB above the start). "
+        "The device had no memory left (128 MiB more were requested; the peak before was 380 MiB above the start). "
         "Use a smaller batch with accumulation, a shorter max_length, or LoRA."
     )
     failure = run.failure

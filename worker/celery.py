@@ -1,6 +1,6 @@
 """The Celery application of the worker: `celery -A worker.celery worker -Q train` and `… -Q control -B`.
 
-It names the tasks and reacts to the life of the worker process; it never imports the ML libraries.
+It registers the tasks and handles the signals of the worker process; it never imports the ML libraries.
 """
 
 import sys
@@ -36,15 +36,15 @@ _stopping = threading.Event()
 
 @signals.setup_logging.connect
 def set_up_logging(**_: Any) -> None:
-    """Our logging instead of Celery's."""
+    """Use our logging instead of Celery's."""
     logs.configure(context().settings)
 
 
 @signals.worker_init.connect
 def check_database(**_: Any) -> None:
-    """Refuse to start on a database that this code does not know, or that is away.
+    """Refuse to start if the database has another schema version or does not answer.
 
-    By SystemExit, since Celery logs any other exception of a signal's receiver and goes on.
+    By SystemExit, since Celery only logs any other exception of a signal handler.
     """
     try:
         migrate.require_current(context().database)
@@ -56,7 +56,7 @@ def check_database(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def sign_on(**_: Any) -> None:
-    """A worker that trains makes itself known and gives signs of life from its main process."""
+    """Register a worker that trains, and send heartbeats from its main process."""
     if _trains():
         tasks.sign_on(context())
         _signed_on.set()
@@ -65,7 +65,8 @@ def sign_on(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def drain(**_: Any) -> None:
-    """Told to stop: the pool child hears it with its next report and hands its run back."""
+    """On shutdown, mark the worker as draining: the pool child sees that with its next report and hands its run
+    back."""
     _stopping.set()
     if not _signed_on.is_set():
         return
@@ -76,21 +77,22 @@ def drain(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def warm_up(**_: Any) -> None:
-    """A pool child that will train has its first trainer import the libraries before there is anything to do."""
+    """Start the spare trainer of a pool child that trains, so that it has imported the libraries before the first
+    run."""
     if _trains():
         context().trainers.warm_up()
 
 
 @signals.worker_process_shutdown.connect
 def end_children(**_: Any) -> None:
-    """A pool child that ends takes its processes that wait with it; one that is killed leaves that to the kernel."""
+    """End the waiting child processes of a pool child that exits; the kernel ends those of one that is killed."""
     context().trainers.end()
     context().estimator.end()
     context().ingest.stop()
 
 
 def _trains() -> bool:
-    """Whether this node takes runs. True in its pool children alike: they are forked when the queues are chosen."""
+    """Whether this node executes runs. Pool children know it too: they are forked after the queues are chosen."""
     return TRAIN_QUEUE in app.amqp.queues.consume_from
 
 
@@ -100,4 +102,4 @@ def _beat() -> None:
         try:
             tasks.beat(here)
         except SQLAlchemyError as error:
-            log.warning("no heartbeat: the database is away", error=str(error))
+            log.warning("no heartbeat: database unreachable", error=str(error))

@@ -1,4 +1,4 @@
-"""What a worker process works with, made once per process: a pool child must not share its parent's connections."""
+"""The resources of a worker process, created once per process: a pool child must not share its parent's connections."""
 
 import os
 import socket
@@ -44,8 +44,8 @@ def _of_process(_pid: int) -> Context:
     try:
         settings = load()
     except Invalid as error:
-        sys.exit(error.message)  # a sentence instead of a traceback through Celery's start
+        sys.exit(error.message)  # print the error without Celery's traceback
     if token := settings.hub_token.get_secret_value():
-        os.environ["HF_TOKEN"] = token  # huggingface_hub's own name for it, under which children inherit it
+        os.environ["HF_TOKEN"] = token  # huggingface_hub reads the token from it, and children inherit it
     trainers = WarmPool(keep_spare=settings.warm_spare)
     return Context(settings, Database(settings.database), Files(settings.files), Doorbell(settings), trainers)

@@ -1,4 +1,4 @@
-"""What this machine can train on, found without the ML libraries."""
+"""The device that this machine trains on, detected without the ML libraries."""
 
 import os
 import platform
@@ -15,10 +15,10 @@ from app.domain.runs.capabilities import Capability
 CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAG = "avx512_bf16"
 AMPERE = (8, 0)
-"""The first compute capability with bfloat16 arithmetic."""
+"""The first compute capability with native bfloat16 arithmetic."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 BITSANDBYTES = (0, 48)
-"""The oldest version whose four-bit weights are right on a CPU too; 0.46 crashes there."""
+"""The oldest version whose four-bit weights are correct on a CPU; 0.46 crashes there."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class Device:
     memory_bytes: int | None
     cores: int
     bf16: bool
-    """It has bfloat16 arithmetic of its own: the same answer as `worker.engine.environment.computes_in_bf16`."""
+    """It computes bfloat16 natively: the same answer as `worker.engine.environment.computes_in_bf16`."""
 
 
 def find(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
-    """The first CUDA card if there is one (and CPU is not asked for), else the CPU."""
+    """The first CUDA GPU, unless CPU is requested or there is none, else the CPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if wanted != "cpu" and (card := _first_card()):
-        name, mebibytes, capability = card
+    if wanted != "cpu" and (gpu := _first_gpu()):
+        name, mebibytes, capability = gpu
         return Device("cuda", name, mebibytes << 20, cores, capability >= AMPERE)
     name, flags = _processor()
     return Device("cpu", name, _host_memory(), cores, BF16_FLAG in flags)
 
 
 def capabilities() -> list[Capability]:
-    """What this machine can do that not every worker can."""
+    """The optional capabilities of this machine."""
     try:
         major, minor = re.findall(r"\d+", version("bitsandbytes"))[:2]
     except (PackageNotFoundError, ValueError):
@@ -52,7 +52,7 @@ def capabilities() -> list[Capability]:
     return ["qlora"] if (int(major), int(minor)) >= BITSANDBYTES else []
 
 
-def _first_card() -> tuple[str, int, tuple[int, int]] | None:
+def _first_gpu() -> tuple[str, int, tuple[int, int]] | None:
     """Name, MiB and compute capability."""
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -68,7 +68,7 @@ def _first_card() -> tuple[str, int, tuple[int, int]] | None:
 
 
 def _processor() -> tuple[str, frozenset[str]]:
-    """Name, as an attempt's environment writes it, so that past runs are found by it; and what it can do."""
+    """The name, as in an attempt's environment, so that past runs are matched by it; and the instruction-set flags."""
     try:
         lines = CPU_INFO.read_text().splitlines()
     except OSError:

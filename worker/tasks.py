@@ -1,4 +1,4 @@
-"""What a ring brings about: thin shells around services. They take an id alone, and may be rung any number of times."""
+"""Celery tasks: thin wrappers around services. Each takes an id and may be delivered any number of times."""
 
 from datetime import timedelta
 from functools import partial
@@ -25,15 +25,15 @@ from worker.training.supervisor import supervise
 log = structlog.get_logger()
 
 STRAY_AFTER = timedelta(days=1)
-"""No file takes so long from its first byte to the upload that names it."""
+"""An upload receives its files and is named by a row well within this time."""
 
 
 def train(run_id: int) -> None:
-    """Claim a run and see it to its end. A second ring finds nothing to claim."""
+    """Claim a run and supervise it. A second delivery finds nothing to claim."""
     here = context()
     with here.database.transaction() as session:
         if workers.draining(session, here.worker):
-            return  # the sweeper rings again for a worker that stays
+            return  # the sweeper will send it to another worker
         claim = attempts.claim(session, run_id, here.worker, here.settings.lease_seconds)
         if claim is not None:
             estimates.for_claimed(session, here.bell, run_id, workers.get(session, here.worker))
@@ -46,7 +46,7 @@ def train(run_id: int) -> None:
 
 
 def inspect(model_id: int) -> None:
-    """Inspect a base model in a process of its own, and note what was found."""
+    """Inspect a base model in a child process, and store its facts or the reason why there are none."""
     here = context()
     with here.database.transaction() as session:
         row = models.begin_inspection(session, model_id)
@@ -64,8 +64,7 @@ def inspect(model_id: int) -> None:
 
 
 def estimate(estimate_id: int) -> None:
-    """Work out what runs will need, in the process that predicts, and note the answer, or a sentence why there is
-    none."""
+    """Compute a resource estimate in the estimation process, and store it or the reason why there is none."""
     here = context()
     with here.database.transaction() as session:
         row = estimates.begin(session, estimate_id)
@@ -75,9 +74,9 @@ def estimate(estimate_id: int) -> None:
         found = here.estimator.work_out(row.request, here.files)
     except VeznaError as error:
         found, why = None, str(error)
-    except Exception as error:  # the sweep and everybody else's estimates wait behind this one
-        log.exception("an estimate went wrong", estimate_id=estimate_id)
-        found, why = None, f"Vezna could not work this out ({type(error).__name__}: {error})."
+    except Exception as error:  # the sweep and all other estimates wait for this task
+        log.exception("estimate failed", estimate_id=estimate_id)
+        found, why = None, f"The estimate failed ({type(error).__name__}: {error})."
     with here.database.transaction() as session:
         if found is not None:
             estimates.ready(session, here.bell, row, found)
@@ -86,19 +85,19 @@ def estimate(estimate_id: int) -> None:
 
 
 def read(upload_id: int) -> None:
-    """Have an upload read, beside whatever else is to be done."""
+    """Queue an upload for the ingest thread."""
     here = context()
     here.ingest.add(partial(ingest.read, here, upload_id))
 
 
 def prepare(dataset_id: int) -> None:
-    """Have a version of a dataset prepared, beside whatever else is to be done."""
+    """Queue a version of a dataset for the ingest thread."""
     here = context()
     here.ingest.add(partial(ingest.prepare, here, dataset_id))
 
 
 def sweep() -> None:
-    """Ring again for what was lost, and end leases that ran out."""
+    """Send lost tasks again, end expired leases, and remove files that are no longer needed."""
     here = context()
     with here.database.transaction() as session:
         swept = sweeping.sweep(session, here.bell, here.settings)
@@ -109,7 +108,7 @@ def sweep() -> None:
 
 
 def sign_on(here: Context) -> None:
-    """Make this worker known with its device, and remove what a worker of this home that was killed has left."""
+    """Register this worker with its device, and remove the folders of a killed worker with the same home."""
     workdir.remove_abandoned(here.settings.home)
     found = device.find(here.settings.device)
     with here.database.transaction() as session:
@@ -126,20 +125,20 @@ def sign_on(here: Context) -> None:
 
 
 def beat(here: Context) -> None:
-    """A sign of life."""
+    """Write a heartbeat."""
     with here.database.transaction() as session:
         workers.beat(session, here.worker, now())
 
 
 def _remove_checkpoints(here: Context) -> None:
-    """Of runs that have ended: whoever cancels a queued run, and the sweep that ends a lost one, has no hand on files.
-    Outside of any transaction, since a store may be slow."""
+    """Remove the checkpoints of ended runs: cancelling a queued run or ending a lost one does not touch files. Outside
+    of any transaction, since a store may be slow."""
     with here.database.reading() as session:
         ended = runs.ended_with_checkpoints(session)
     for run_id in ended:
         try:
             here.files.remove(attempts.checkpoint_prefix(run_id))
-        except OSError as error:  # the next sweep tries again
+        except OSError as error:  # the next sweep retries
             log.warning("checkpoints of an ended run could not be removed", run_id=run_id, error=str(error))
             continue
         with here.database.transaction() as session:
@@ -147,7 +146,7 @@ def _remove_checkpoints(here: Context) -> None:
 
 
 def _remove_strays(here: Context) -> None:
-    """Files that no row names: received files whose process was killed, and folders of deleted runs."""
+    """Remove files without a row: received files whose process was killed, and folders of deleted runs."""
     try:
         there, folders = here.files.names(UPLOADS), here.files.names(RUNS)
         with here.database.reading() as session:
@@ -158,8 +157,8 @@ def _remove_strays(here: Context) -> None:
         for name in stray:
             if here.files.age(name) > STRAY_AFTER:
                 here.files.remove(name)
-    except (OSError, NotFound) as error:  # another worker's sweep has just removed it, or the next one tries again
-        log.warning("files that no upload names could not be removed", error=str(error))
+    except (OSError, NotFound) as error:  # another worker's sweep removed it first, or the next one retries
+        log.warning("stray files could not be removed", error=str(error))
 
 
 def _release(here: Context, run_id: int) -> None:
@@ -167,4 +166,4 @@ def _release(here: Context, run_id: int) -> None:
         with here.database.transaction() as session:
             workers.release(session, here.worker, run_id)
     except OperationalError:
-        log.warning("the database is away; the worker will be seen as idle at its next run")
+        log.warning("database unreachable; the worker will be seen as idle at its next run")

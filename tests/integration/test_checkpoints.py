@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_and_that_is_recorded(
 
     assert row(here, run_id).status == "succeeded"
     said = messages(here, run_id)
-    assert "The checkpoint of step 10 cannot be used: weights.safetensors is not as it was written." in said
+    assert "The checkpoint of step 10 is unusable: the checksum of weights.safetensors is wrong." in said
     assert "going on from step 9" in said
 
 
@@ -232,7 +232,7 @@ def test_a_store_that_cannot_be_read_makes_the_run_begin_again(
     monkeypatch.setattr(here.files, "get", sometimes)
     supervise(behaving(here, "succeeds"), claimed(here, run_id))
     assert row(here, run_id).status == "succeeded"
-    assert "The checkpoint of step 10 cannot be used: Could not connect to the endpoint URL." in messages(here, run_id)
+    assert "The checkpoint of step 10 is unusable: Could not connect to the endpoint URL." in messages(here, run_id)
 
 
 def test_a_run_whose_trainer_was_killed_goes_on_from_what_it_had_just_left(here: Context, run_id: int) -> None:

@@ -334,7 +334,7 @@ class Told(Estimator):
         (NoAnswer("The architecture is not known."), "failed", "The architecture is not known."),
         (VeznaError("The sample is not installed."), "failed", "The sample is not installed."),
         (RunFailed(FailureCode.BAD_CONFIGURATION, "No."), "failed", "No."),
-        (RuntimeError("boom"), "failed", "Vezna could not work this out (RuntimeError: boom)."),
+        (RuntimeError("boom"), "failed", "The estimate failed (RuntimeError: boom)."),
     ],
 )
 def test_the_task_notes_the_answer_or_a_sentence_and_a_second_ring_does_nothing(

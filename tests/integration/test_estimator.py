@@ -63,7 +63,7 @@ def test_one_process_answers_one_request_after_the_other(make: Make, files: File
     [
         ("stuck", "took longer than 2 s"),
         ("dying", "ended with status 3"),
-        ("lying", "makes no sense"),
+        ("lying", "cannot be read"),
         ("off-topic", "another question"),
         ("endless", "come to the end"),
     ],

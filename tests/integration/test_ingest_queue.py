@@ -28,7 +28,7 @@ def wants(share: float, rows: int) -> bool:
             "os.kill(os.getpid(), 9)",
             "The ingest process was killed by signal 9; the worker may be short",
         ),
-        ("print('hello')", "The ingest process gave an answer that makes no sense. Try again."),
+        ("print('hello')", "The ingest process sent an answer that cannot be read. Try again."),
         ("print(json.dumps({'error': 'Row 3 is odd.'}))", "Row 3 is odd."),
     ],
 )

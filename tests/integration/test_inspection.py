@@ -51,7 +51,7 @@ def test_a_million_layers_hit_the_memory_limit_and_not_the_machine(tmp_path: Pat
     [
         ("sys.exit(3)", "ended with status 3"),
         ("os.kill(os.getpid(), 9)", "killed by signal 9"),
-        ("print('hello', flush=True)", "makes no sense"),
+        ("print('hello', flush=True)", "cannot be read"),
         ("print(json.dumps({'error': 'No such model.'}), flush=True)", "No such model."),
         ("time.sleep(60)", "took longer than 2 s"),
     ],

@@ -1,32 +1,32 @@
-"""The environment of child processes: the worker's own without its secrets, and settings for the ML libraries."""
+"""The environment of child processes: the worker's own without its secrets, plus settings for the ML libraries."""
 
 import os
 
 ML_ENVIRONMENT: dict[str, str] = {
-    # Blocks of 64 KiB and more are mapped and unmapped one by one, so that resident memory follows live tensors and a
-    # freed activation does not stay in the heap as if it were needed. glibc only; other allocators ignore it.
+    # Blocks of 64 KiB and more are mapped and unmapped one by one, so that resident memory follows live tensors, and
+    # freed activations do not stay in the heap. glibc only; other allocators ignore it.
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
-    # OpenMP threads that spin while they wait for each other are ruinous as soon as anything else wants their cores: at
-    # a load of 5 on 2 cores a step took 15 times as long. Sleeping costs nothing measurable on an idle machine.
+    # OpenMP threads that spin while they wait are very slow as soon as other processes want their cores: at a load of 5
+    # on 2 cores a step took 15 times as long. Sleeping costs nothing measurable on an idle machine.
     "OMP_WAIT_POLICY": "passive",
-    # oneDNN keeps the kernels that it has compiled, half a MiB each and one for every shape of a batch: with its usual
-    # 1,024 of them a LoRA run on texts of mixed lengths held 150 MiB of code. 32 are as fast. torch's layer above it
-    # (ideep) keeps as many again, by a name of its own.
+    # oneDNN caches compiled kernels, half a MiB each and one for every shape of a batch: with the default of 1,024
+    # a LoRA run on texts of mixed lengths held 150 MiB of code. 32 are as fast. torch's layer above it (ideep) has a
+    # cache of its own.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     "LRU_CACHE_CAPACITY": "32",
     # The tokenizer's own threads would compete with torch's, and warn on every fork.
     "TOKENIZERS_PARALLELISM": "false",
     # cuBLAS is only deterministic with a fixed workspace (docs.pytorch.org/docs/stable/notes/randomness.html).
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    # transformers would fetch faster kernels from the hub, which are programs, and run them. And bars of progress are
-    # of no use in a log.
+    # transformers would download and execute kernels from the hub. Progress bars are of no use in a log.
+    # See also `worker.engine.models.load.harmless`.
     "USE_HUB_KERNELS": "NO",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    # Reports are whole lines; what libraries print goes to stderr at once and keeps its place in the log.
+    # Reports are whole lines; library output goes to stderr at once and keeps its place in the log.
     "PYTHONUNBUFFERED": "1",
 }
-"""For every process that imports the ML libraries."""
+"""Set in every process that imports the ML libraries."""
 
 SECRETS = (
     "VEZNA_DATABASE_URL",
@@ -36,12 +36,12 @@ SECRETS = (
     "VEZNA_HUB_TOKEN",
     "VEZNA_HUB_TOKEN_FILE",
 )
-"""A child needs neither the database nor the broker. It gets the hub's token as `HF_TOKEN`."""
+"""A child needs neither the database nor the broker. The hub token is passed as `HF_TOKEN`."""
 SECRET_PREFIXES = ("AWS_", "FSSPEC_")
-"""Credentials of the files store: the worker stores the files."""
+"""Credentials of the files store, which only the worker itself uses."""
 
 
 def child_environment() -> dict[str, str]:
-    """What a child process starts with; a token for gated models (`HF_TOKEN`) stays."""
+    """The environment of a child process; a token for gated models (`HF_TOKEN`) stays."""
     kept = {k: v for k, v in os.environ.items() if k not in SECRETS and not k.startswith(SECRET_PREFIXES)}
     return kept | ML_ENVIRONMENT

@@ -1,9 +1,8 @@
-"""A child process as its parent sees it: started, spoken to, heard and ended.
+"""A child process from the parent's side: start it, exchange JSON lines with it, and end it.
 
-Every process that loads models or reads users' files is started here. It leads a process group of its own, so that it
-is killed together with its children; it starts in an empty directory, so that a hub id is never taken for a directory
-that happens to lie there; and it asks the kernel to die with its parent (`worker.children.child`). Both sides speak
-JSON, one object a line.
+Every process that loads models or reads users' files is started here. It leads its own process group, so that it is
+killed together with its children; it starts in an empty directory, so that a hub id is never mistaken for a local
+directory; and it asks the kernel to die with its parent (`worker.children.child`).
 """
 
 import os
@@ -23,11 +22,11 @@ from worker.children.environment import child_environment
 MAX_LINE_BYTES = 32 << 20
 CHUNK_BYTES = 1 << 16
 EXIT_SECONDS = 5.0
-"""A child that has closed its output ends within this time."""
+"""A child that has closed its output exits within this time."""
 
 
 class ChildError(VeznaError):
-    """The child is of no further use; the message is a sentence for the person whose request it was."""
+    """The child is unusable; the message is a sentence for the person who made the request."""
 
 
 class ChildTimeout(ChildError):
@@ -35,8 +34,8 @@ class ChildTimeout(ChildError):
 
 
 class Child:
-    """A running child process. Start it from a thread that lives as long as the worker: the kernel ends a child
-    together with the thread that started it."""
+    """A running child process. Start it from a thread that lives as long as the worker: the kernel kills a child when
+    the thread that started it ends."""
 
     def __init__(
         self,
@@ -47,11 +46,11 @@ class Child:
         directory: Path | None = None,
         own_session: bool = True,
     ) -> None:
-        """`name` is its part in sentences such as "The inspection process …"; `environment` comes on top of
+        """`name` appears in messages such as "The inspection process …"; `environment` is added to
         `child_environment()`. Without a `directory` it gets an empty one, which is removed with it. Raises ChildError.
 
-        A child whose niceness shall hold against its siblings shares their session: between sessions Linux may share
-        the cores evenly whatever their niceness (man 7 sched, autogroup).
+        Set `own_session=False` for a child whose niceness must count against its siblings: between sessions Linux may
+        share the cores evenly regardless of niceness (man 7 sched, autogroup).
         """
         self.name = name
         self.environment = child_environment() | dict(environment or {})
@@ -85,12 +84,12 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """It has not ended."""
+        """The process is running."""
         return self._process.poll() is None
 
     @property
     def waiting(self) -> bool:
-        """It is alive, and everything it wrote has been read."""
+        """The process is running, and everything it wrote has been read."""
         return self.alive and not self._pending and not select.select([self._out], [], [], 0)[0]
 
     def send(self, line: bytes, seconds: float) -> None:
@@ -117,18 +116,18 @@ class Child:
                 raise ChildError(self._how_it_ended())
             self._pending += data
             if len(self._pending) > MAX_LINE_BYTES:
-                text = _("The %(name)s process does not come to the end of its answer. Try again.", name=self.name)
+                text = _("The %(name)s process sent an answer that is too long. Try again.", name=self.name)
                 raise ChildError(text)
         line, _newline, self._pending = self._pending.partition(b"\n")
         return line
 
     def unreadable(self) -> ChildError:
-        """The error for a line that makes no sense."""
-        return ChildError(_("The %(name)s process gave an answer that makes no sense. Try again.", name=self.name))
+        """The error for a line that cannot be parsed."""
+        return ChildError(_("The %(name)s process sent an answer that cannot be read. Try again.", name=self.name))
 
     def kill(self) -> None:
-        """End it and its children at once; nothing happens if it has ended. Its status can still be asked for."""
-        if self.alive:  # once it is reaped, its id may be another's
+        """Kill it and its children; does nothing if it has ended. Its exit status stays available."""
+        if self.alive:  # once it is reaped, another process may have its id
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
@@ -141,7 +140,7 @@ class Child:
             return self._process.wait()
 
     def close(self) -> None:
-        """Kill it, and remove what belonged to it."""
+        """Kill it, and remove its pipes and its directory."""
         self.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -167,7 +166,7 @@ class Child:
         try:
             status = self._process.wait(EXIT_SECONDS)
         except subprocess.TimeoutExpired:
-            return _("The %(name)s process fell silent. Try again.", name=self.name)
+            return _("The %(name)s process stopped answering. Try again.", name=self.name)
         if status < 0:
             return _(
                 "The %(name)s process was killed by signal %(signal)s; the worker may be short of memory. Try again.",

@@ -41,7 +41,7 @@ from worker.engine.train import Loop, Trained
 
 
 class Attempt:
-    """Executes a job. Create it when the libraries are imported: clocks and memory count from then."""
+    """Executes a job. Create it right after the libraries are imported: clocks and memory count from then on."""
 
     def __init__(self, job: TrainJob, sink: ProgressSink) -> None:
         """Raises `RunFailed(bad_configuration)` if the job's device is absent."""
@@ -57,10 +57,10 @@ class Attempt:
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
 
     def run(self) -> RunResult:
-        """The whole attempt. Raises `RunFailed` with a reason, or `Stopped`.
+        """Run the whole attempt. Raises `RunFailed` with a reason, or `Stopped`.
 
-        The test split is evaluated twice: with the base model before training and with the adapted model after it. A
-        trial leaves it alone.
+        The test split is evaluated twice: with the base model before training, and with the adapted model after it. A
+        trial skips the test split.
         """
         spec, training, instruments = self.job.spec, self.job.spec.training, self.instruments
         clocks, memory, sink = instruments.clocks, instruments.memory, instruments.sink
@@ -200,8 +200,8 @@ class Attempt:
         trained: Trained | None,
         epoch: float,
     ) -> Predictions | None:
-        """Evaluate on the test split and report each item's score. `trained` is None for the base
-        model. None for a trial, which leaves the split alone."""
+        """Evaluate on the test split and report each item's score. `trained` is None for the base model. Returns None
+        for a trial, which skips the split."""
         if self.job.trial:
             return None
         self.instruments.enter(phase)
@@ -214,8 +214,8 @@ class Attempt:
         return found
 
     def _report_weight_deltas(self, model: nn.Module, facts: TaskModel, base: BaseModelCopy, measured: Memory) -> None:
-        """Analyse the weight delta of each matrix, unless the run is a trial. An error is logged, no more: the run has
-        its result by now."""
+        """Analyse the weight delta of each matrix, unless the run is a trial. An error is only logged, because the
+        result is complete by now."""
         job, method, instruments = self.job, self.method, self.instruments
         if job.trial or not job.weight_delta_seconds:
             return
@@ -241,7 +241,7 @@ class Attempt:
 
 
 def count(model: nn.Module, groups: Mapping[str, str]) -> Parameters:
-    """Parameters of the model that trains; a tied one counts once, a packed one as if it were not. `groups` names the
+    """Count the model's parameters; a tied one counts once, a packed one with its unpacked size. `groups` gives the
     group of each trainable one."""
     by_group: dict[str, int] = {}
     for name, parameter in model.named_parameters():

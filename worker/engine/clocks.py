@@ -1,5 +1,5 @@
-"""Seconds by phase. Exactly one clock runs at any moment, so they sum to the wall time by construction; the download
-of a base model, which a machine does once, is in neither."""
+"""Seconds by phase. Exactly one clock runs at any moment, so they sum to the wall time by construction. The download of
+a base model, which happens once per machine, is in neither."""
 
 import time
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ _TRAIN: tuple[ClockName, ...] = ("forward", "backward", "optimizer", "data")
 class Stopwatch:
     """A set of clocks of which one is running.
 
-    On CUDA every change waits for the device: work is queued there, and without the wait a forward pass would be
-    booked on whatever clock is running when its result is first needed. The wait leaves the device idle for some
-    10 µs, four times a step.
+    On CUDA every switch synchronizes the device: kernels are queued, and otherwise a forward pass would be booked on
+    whatever clock runs when its result is first needed. A synchronization idles the device for about 10 µs, four times
+    a step.
     """
 
     def __init__(self, claimed_at: float, device: torch.device) -> None:
-        """Start on `load`. `claimed_at`: Unix seconds; what has passed since then is booked as `start`."""
-        # max: the wall clock may have been set back between the claim and now.
+        """Start with `load`. `claimed_at`: Unix seconds; the time since then is booked as `start`."""
+        # max: the wall clock may have been set back since the claim
         self._start = max(0.0, time.time() - claimed_at)
         self._began = self._entered = time.perf_counter()
         self._cuda = device if device.type == "cuda" else None
@@ -47,7 +47,7 @@ class Stopwatch:
 
     @property
     def running(self) -> ClockName:
-        """The clock that runs now."""
+        """The running clock."""
         return self._running
 
     def enter(self, clock: ClockName) -> None:
@@ -64,19 +64,19 @@ class Stopwatch:
         return {clock: self._seconds.get(clock, 0.0) for clock in (*_TRAIN, "evaluate", "save")}
 
     def carry(self, seconds: Mapping[str, float]) -> None:
-        """Add what the attempts before this one took; their time counts as wall time too."""
+        """Add the seconds of earlier attempts; their time counts as wall time too."""
         for clock, value in seconds.items():
             self._seconds[cast(ClockName, clock)] = self._seconds.get(cast(ClockName, clock), 0.0) + value
             self._began -= value
 
     @property
     def train_seconds(self) -> float:
-        """The train clock up to now; evaluation is not in it."""
+        """The train clock up to now, without evaluation."""
         self.enter(self._running)
         return sum(self._seconds.get(clock, 0.0) for clock in _TRAIN)
 
     def read(self) -> Clocks:
-        """All clocks at this moment; the running one goes on."""
+        """All clocks at this moment; the running one continues."""
         self.enter(self._running)
         taken = self._entered - self._began - self._seconds.get("download", 0.0)
         return Clocks(**self._seconds, start=self._start, wall=self._start + taken)

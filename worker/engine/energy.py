@@ -1,9 +1,9 @@
-"""What the device draws, by its own counter.
+"""Energy drawn by the GPU, from its own counter.
 
-NVML counts the energy of a whole GPU, in millijoules since its driver was loaded
-(`nvmlDeviceGetTotalEnergyConsumption`, from Volta on): twice read, the difference is what was drawn in between, whoever
-caused it. It is read through `nvidia-ml-py`, which torch uses for `torch.cuda.power_draw` and which one may leave out.
-Where there is no such counter (a CPU, an older card, a slice of a card) nothing is said; nothing is guessed.
+NVML counts the energy of a whole GPU in millijoules since its driver was loaded (`nvmlDeviceGetTotalEnergyConsumption`,
+from Volta on). The difference between two readings is the energy drawn in between, by any process. It is read through
+the optional package `nvidia-ml-py`, which torch uses for `torch.cuda.power_draw`. Where there is no counter (a CPU, an
+older GPU, a MIG slice) the energy is None, not an estimate.
 """
 
 from typing import Any
@@ -19,10 +19,10 @@ MILLIJOULE = 1e-3
 
 
 class EnergyMeter:
-    """The counter of one device."""
+    """The energy counter of one device."""
 
     def __init__(self, device: torch.device, nvml: Any = pynvml) -> None:
-        """`nvml`: the module, or what stands in for it; None where there is none."""
+        """`nvml`: the module, or a fake in tests; None if it is not installed."""
         self._device = device
         self._nvml = nvml
         self._handle: Any = None
@@ -35,9 +35,9 @@ class EnergyMeter:
         self._began = self._count()
 
     def joules(self) -> float | None:
-        """Drawn since the meter was made, by the whole device; None where it has no counter."""
+        """Joules drawn by the whole device since the meter was created; None if it has no counter."""
         now = self._count()
-        if now is None or self._began is None or now < self._began:  # the driver was loaded anew in between
+        if now is None or self._began is None or now < self._began:  # the driver was reloaded in between
             return None
         return (now - self._began) * MILLIJOULE
 
@@ -45,7 +45,7 @@ class EnergyMeter:
         if self._handle is None:
             return None
         if self._device.type == "cuda" and torch.cuda.is_available():
-            torch.cuda.synchronize(self._device)  # what was queued is drawn before it is read
+            torch.cuda.synchronize(self._device)  # finish queued work before reading the counter
         try:
             return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
         except self._nvml.NVMLError:
@@ -53,5 +53,5 @@ class EnergyMeter:
 
 
 def _uuid(device: torch.device) -> str:
-    """By which NVML knows the device, whatever CUDA_VISIBLE_DEVICES has made of its number."""
+    """The UUID by which NVML identifies the device, independent of CUDA_VISIBLE_DEVICES."""
     return str(torch.cuda.get_device_properties(device).uuid)

@@ -1,4 +1,4 @@
-"""What an attempt runs on: chosen once, reported beside its numbers."""
+"""The device and libraries of an attempt: chosen once, reported with its numbers."""
 
 import math
 import os
@@ -18,38 +18,39 @@ _PACKAGES = ("torch", "transformers", "peft", "vezna")
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to train on. Raises `RunFailed(bad_configuration)` if CUDA is wanted and absent."""
+    """The device to train on. Raises `RunFailed(bad_configuration)` if CUDA is requested but absent."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise RunFailed(FailureCode.BAD_CONFIGURATION, "The run needs a CUDA device, and this worker has none.")
     return torch.device("cuda:0" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def prepare(threads: int | None) -> None:
-    """Set this process up: the same seed on the same device gives the same numbers to the last digit.
+    """Configure this process to be deterministic: the same seed on the same device gives bit-identical numbers.
 
-    A few CUDA kernels have no deterministic form; torch warns of them and goes on. transformers' progress bars and its
-    table of new weights, which say what the run's own log says, are off.
+    A few CUDA kernels have no deterministic form; torch warns about them and continues. transformers' progress bars and
+    its table of newly initialized weights are disabled: the run's own log has the same information.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Would fill every new tensor, to make reads of unwritten memory repeatable; there are none here.
+    # It would fill every new tensor, to make reads of uninitialized memory reproducible; there are none here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the device has bfloat16 arithmetic of its own, rather than converting to float32 and back."""
+    """Whether the device computes bfloat16 natively, instead of converting to float32 and back."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def matmul_flops(device: torch.device, bf16: bool, size: int | None = None) -> float:
-    """Operations a second of the device's matrix product, in the type that is computed in: the best of five.
+    """Measured FLOP/s of the device's matrix product in the compute dtype: the best of five.
 
-    Some 50 ms. On a CPU it is also the libraries' first use, so what they keep is there before memory is counted.
+    Takes about 50 ms. On a CPU it is also the libraries' first use, so that their buffers are allocated before memory
+    is counted.
     """
     n = size or (4096 if device.type == "cuda" else 1024)
     a, b = torch.ones(2, n, n, dtype=torch.bfloat16 if bf16 else torch.float32, device=device)
@@ -70,7 +71,7 @@ def describe(
     attention: str,
     rate: float | None = None,
 ) -> Environment:
-    """The environment of an attempt; `attention` as transformers names it, `rate` as `matmul_flops` found it."""
+    """The environment of an attempt; `attention` is transformers' name of it, `rate` the result of `matmul_flops`."""
     return Environment(
         device=str(device),
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),

@@ -1,4 +1,4 @@
-"""From an exception to a failure of the closed list, as a sentence for the person who submitted the run."""
+"""Maps an exception to a failure code and a sentence for the person who submitted the run."""
 
 import errno
 import re
@@ -14,8 +14,8 @@ _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def failure(error: BaseException, peak_bytes: int | None = None, ledger: Ledger | None = None) -> Failure:
-    """What an exception means for its run. `peak_bytes`: the attempt's memory peak until then, above its start;
-    `ledger`: of the step that it ended in, if that was followed."""
+    """The failure to record for an exception. `peak_bytes`: the attempt's memory peak so far, above its start;
+    `ledger`: that of the interrupted step, if it was recorded."""
     if isinstance(error, RunFailed):
         return Failure(code=error.code, message=error.message)
     text = str(error)
@@ -23,7 +23,7 @@ def failure(error: BaseException, peak_bytes: int | None = None, ledger: Ledger 
         message = _memory_sentence(text, peak_bytes)
         return Failure(code=FailureCode.OUT_OF_MEMORY, message=message, ledger=ledger)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # safetensors writes in Rust and has an exception of its own for everything that goes wrong.
+    # safetensors is written in Rust and raises its own exception for every I/O error
     if full or (isinstance(error, SafetensorError) and "No space left" in text):
         return Failure(code=FailureCode.DISK_FULL, message=FAILURES[FailureCode.DISK_FULL])
     first_line = text.strip().split("\n")[0][:500]
@@ -31,7 +31,7 @@ def failure(error: BaseException, peak_bytes: int | None = None, ledger: Ledger 
 
 
 def _out_of_memory(error: BaseException, text: str) -> bool:
-    """CUDA's allocator has a class; the CPU's says it in a plain RuntimeError; Python's and numpy's is MemoryError."""
+    """CUDA's allocator has its own class; the CPU's raises a plain RuntimeError; Python and numpy raise MemoryError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in text
     )
@@ -42,8 +42,8 @@ def _memory_sentence(text: str, peak_bytes: int | None) -> str:
     parts = []
     if asked:
         size = float(asked[1]) * _UNITS[asked[2]]
-        parts.append(f"{size / 2**20:,.0f} MiB more were asked for")
+        parts.append(f"{size / 2**20:,.0f} MiB more were requested")
     if peak_bytes is not None:
-        parts.append(f"the peak until then was {peak_bytes / 2**20:,.0f} MiB above the start")
+        parts.append(f"the peak before was {peak_bytes / 2**20:,.0f} MiB above the start")
     what, _, remedy = FAILURES[FailureCode.OUT_OF_MEMORY].partition(". ")
     return f"{what}{' (' if parts else ''}{'; '.join(parts)}{')' if parts else ''}. {remedy}"

@@ -1,4 +1,4 @@
-"""What an attempt tells while it works, and how it hears that it should stop."""
+"""The progress reports of an attempt, and the check for a stop request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,53 +18,54 @@ class Stopped(Exception):
 
 
 class ProgressSink(Protocol):
-    """Where reports go. The engine calls it a few times a second at most, so a sink need not buffer."""
+    """Receives reports. The engine calls it a few times a second at most, so a sink need not buffer."""
 
     def phase(self, phase: Phase, total_steps: int | None = None) -> None:
         """A phase begins; `total_steps` once it is known."""
 
     def download(self, done_bytes: int, total_bytes: int) -> None:
-        """How far the base model's download is."""
+        """Progress of the base model's download."""
 
     def steps(self, steps: Sequence[StepMetrics]) -> None:
         """Optimizer steps, in order, each once."""
 
     def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
-        """A finished evaluation; on the test split, items and their scores from 0 to 1 in the metric of the verdict."""
+        """A finished evaluation; for the test split also the items and their scores from 0 to 1 in the primary
+        metric."""
 
     def log(self, message: str) -> None:
-        """A line for the run's log."""
+        """Write a line to the run's log."""
 
     def checkpoint(self, step: int, folder: Path) -> None:
-        """A checkpoint of so many steps lies in a folder; whoever wants to keep it moves it away before the one
-        after the next is written."""
+        """A checkpoint of this step lies in a folder; to keep it, move it away before the one after the next is
+        written."""
 
     def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
-        """What training did to each matrix."""
+        """The weight delta of each matrix."""
 
     def raise_if_stopped(self) -> None:
-        """Raise `Stopped` if somebody asked for it. Called before every batch: must cost nothing."""
+        """Raise `Stopped` if a stop was requested. Called before every batch, so it must cost nothing."""
 
 
 @dataclass(frozen=True)
 class Instruments:
-    """What follows an attempt through its phases."""
+    """The clocks, memory meter and sink of an attempt."""
 
     sink: ProgressSink
     clocks: Stopwatch
     memory: MemoryMeter
     evaluations: list[Evaluation] = field(default_factory=list)
-    """All of the attempt's, in order."""
+    """All evaluations of the attempt, in order."""
     ledgers: Ledgers = field(default_factory=Ledgers)
 
     def enter(self, phase: Phase, total_steps: int | None = None) -> None:
-        """Begin a phase: tell the sink, start its clock, and measure its own peak of memory."""
+        """Begin a phase: report it, start its clock, and measure its own memory peak."""
         self.sink.phase(phase, total_steps)
         self.memory.enter(phase.value)
         self.clocks.enter(_CLOCK[phase])
 
     def evaluated(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
-        """Keep an evaluation for the result, and tell the sink."""
+        """Keep an evaluation for the result, and report it."""
         self.evaluations.append(evaluation)
         self.sink.evaluation(evaluation, items, scores)
 
@@ -74,7 +75,7 @@ _CLOCK: dict[Phase, ClockName] = {
     Phase.LOAD: "load",
     Phase.TOKENIZE: "tokenize",
     Phase.BASELINE: "baseline",
-    Phase.TRAIN: "data",  # the loop itself divides it further
+    Phase.TRAIN: "data",  # the training loop divides it further
     Phase.EVALUATE: "evaluate",
     Phase.SAVE: "save",
 }

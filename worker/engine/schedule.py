@@ -15,7 +15,7 @@ Schedule = Literal["linear", "cosine", "constant"]
 
 
 def warmup(warmup_steps: float, total: int) -> int:
-    """Steps of warm-up; a value below 1 is a share of all steps, rounded up."""
+    """Number of warm-up steps; a value below 1 is a share of all steps, rounded up."""
     steps = math.ceil(warmup_steps * total) if warmup_steps < 1 else int(warmup_steps)
     return min(steps, total)
 

@@ -1,5 +1,4 @@
-"""The training loop, the same for every method: arms differ in which parameters require a gradient, and in that
-alone."""
+"""The training loop, the same for every method: arms differ only in which parameters require a gradient."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -34,60 +33,60 @@ from worker.engine.tasks import TASKS
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves, beside the best weights in the model."""
+    """The outcome of training, apart from the best weights in the model."""
 
     steps: int
     best_step: int
     tokens: int
     optimizer_bytes: int
     without_gradient: frozenset[str]
-    """Trainable parameters that no gradient, or only a zero one, ever reached."""
+    """Trainable parameters that never received a non-zero gradient."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """How to train: everything but the model."""
+    """The training configuration: everything but the model."""
 
     task: Task
     metric: MetricName
-    """What a verdict rests on."""
+    """The primary metric."""
     arguments: TrainingArguments
     bf16: bool
     """Compute in bfloat16."""
     learning_rate: float
-    """The peak rate."""
+    """The peak learning rate."""
     rate_factor: Callable[[str], float]
-    """By what to multiply it for a parameter, by name."""
+    """Learning-rate factors, by parameter name."""
     train: Examples
     validation: Examples
     evaluate: Evaluator
     companion: Callable[[nn.Module, int], Companion | None]
-    """What the method does beside the optimizer, from the model and the number of steps."""
+    """Creates the method's companion, from the model and the number of steps."""
     prefix: StoredPrefix
     instruments: Instruments
     output: Path
     """Directory of metrics.jsonl and of the checkpoints."""
     checkpoint_seconds: float | None = None
-    """Leave a checkpoint so often; None leaves one only when stopped."""
+    """Seconds between checkpoints; None writes one only when stopped."""
     resume: Checkpoint | None = None
-    """Where another attempt stopped."""
+    """The checkpoint to resume from."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """A step takes `gradient_accumulation_steps` batches; an epoch's last step takes what is left of them."""
+        """A step takes `gradient_accumulation_steps` batches; an epoch's last step takes the remaining ones."""
         batches = math.ceil(len(self.train) / self.arguments.per_device_train_batch_size)
         return math.ceil(batches / self.arguments.gradient_accumulation_steps)
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps until the end."""
+        """Total optimizer steps."""
         return self.arguments.max_steps or math.ceil(self.arguments.num_train_epochs * self.steps_per_epoch)
 
     def run(self, model: nn.Module) -> Trained:
-        """Train, evaluate as `eval_strategy` says and at the end, and put the best weights back into the model.
+        """Train, evaluate as `eval_strategy` says and at the end, and load the best weights back into the model.
 
         Without validation rows the last weights are the best. Raises `RunFailed(diverged)` if a loss is not finite, and
-        `Stopped`, having left a checkpoint, if asked to stop.
+        `Stopped`, after writing a checkpoint, if asked to stop.
         """
         arguments, clocks, total = self.arguments, self.instruments.clocks, self.total_steps
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -95,7 +94,7 @@ class Loop:
         warmup_steps = warmup(arguments.warmup_steps, total)
         companion = self.companion(model, total)
         best = BestCheckpoint(self.output, model, FACTS[self.task].best_by)
-        # The same dropout for the same seed, whatever a method drew for its own weights.
+        # The same dropout for the same seed, regardless of how many random numbers a method's initialization drew.
         torch.manual_seed(arguments.seed)
         log = StepLog(self.output / "metrics.jsonl", self.steps_per_epoch, self.instruments)
         state = Resumable(
@@ -112,8 +111,8 @@ class Loop:
             for batches in islice(self._steps(), state.step, total):
                 if best.since_best == arguments.early_stopping_patience:
                     self.instruments.sink.log(
-                        f"Stopped early at step {state.step}: {best.since_best} evaluations in a row were no better "
-                        f"than that of step {best.step}."
+                        f"Stopped early at step {state.step}: {best.since_best} consecutive evaluations did not "
+                        f"improve on step {best.step}."
                     )
                     break
                 step = state.step + 1
@@ -142,16 +141,16 @@ class Loop:
         clocks.enter("save")
         state_bytes = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
         without_gradient = frozenset(name for name, p in named.items() if not _had_gradient(optimizer, p))
-        del optimizer, state.optimizer  # before the best weights are read back: the peak is training's own
+        del optimizer, state.optimizer  # before the best weights are loaded: the peak is that of training itself
         best.restore()
         return Trained(state.step, best.step or state.step, log.tokens, state_bytes, without_gradient)
 
     def _gradients(self, model: nn.Module, batches: Sequence[Sequence[int]]) -> tuple[torch.Tensor, int]:
         """Forward and backward over the batches of one step. Returns the mean loss (a scalar on the device) and the
-        number of real tokens.
+        number of non-padding tokens.
 
-        The mean is over the units of the step (items, or completion tokens), not over its batches: uneven batches weigh
-        by their units.
+        The mean is over the units of the step (items, or completion tokens), not over its batches: uneven batches are
+        weighted by their units.
         """
         clocks, evaluate, task = self.instruments.clocks, self.evaluate, TASKS[self.task]
         units = sum(self.train.units(indices) for indices in batches)
@@ -166,7 +165,7 @@ class Loop:
         return losses, tokens
 
     def _heaviest_steps(self) -> frozenset[int]:
-        """Those with the heaviest batches, after the first: every epoch has one of each."""
+        """The steps with the heaviest batches, after the first: every epoch has one of each."""
         until = min(self.total_steps, 2 * self.steps_per_epoch)
         later = [(step, b) for step, bs in enumerate(islice(self._steps(), 1, until), start=2) for b in bs]
         if not later:
@@ -182,7 +181,7 @@ class Loop:
         optimizer: torch.optim.Optimizer,
         wanted: bool,
     ) -> AbstractContextManager[None]:
-        """A ledger of the step, if one is wanted."""
+        """Record a ledger of the step, if one is due."""
         if not wanted:
             return nullcontext()
         largest = max(batches, key=self.train.weight)
@@ -196,7 +195,7 @@ class Loop:
         return step == self.total_steps or step % (every or self.steps_per_epoch) == 0
 
     def _validate(self, model: nn.Module, best: BestCheckpoint, state: Resumable) -> None:
-        """Evaluate, keep the weights if they are the best, and go on training."""
+        """Evaluate, keep the weights if they are the best, and return to training mode."""
         step = state.step
         last = step == self.total_steps
         if len(self.validation):
@@ -213,7 +212,7 @@ class Loop:
             self.prefix.train_mode()
 
     def _steps(self) -> Iterator[list[list[int]]]:
-        """The batches of each optimizer step, for ever."""
+        """The batches of each optimizer step, endlessly."""
         size, together = self.arguments.per_device_train_batch_size, self.arguments.gradient_accumulation_steps
         for epoch in count():
             batches = training_order(self.train.lengths, size, self.arguments.seed, epoch)
@@ -225,6 +224,6 @@ _MOMENTS: dict[ClockName, Moment] = {"forward": "forward", "backward": "backward
 
 
 def _had_gradient(optimizer: torch.optim.AdamW, parameter: nn.Parameter) -> bool:
-    """Adam's first moment is a weighted mean of all gradients: zeros mean that all of them were."""
+    """Adam's first moment is a weighted mean of all gradients: it is zero only if all of them were."""
     state = optimizer.state.get(parameter, {})
     return "exp_avg" in state and bool(torch.count_nonzero(state["exp_avg"]))

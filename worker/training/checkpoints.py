@@ -1,11 +1,12 @@
-"""An attempt's checkpoints between its trainer's disk and the files store.
+"""An attempt's checkpoints, moved from the trainer's disk to the files store.
 
-A trainer leaves a checkpoint on its disk and reports it. Its folder is moved out of the trainer's way, so that it stays
-however long the store takes; it is stored in a thread of its own, so that cancel and lease do not wait for it, and
-counts once the database knows of it. The newest two stay in the store: should one be damaged, the next attempt goes on
-from the other.
+The trainer writes a checkpoint to its disk and reports it. The supervisor moves the folder out of the trainer's reach,
+so that it stays however long the upload takes; a separate thread uploads it, so that cancel and lease do not wait; and
+it counts once the database lists it. The store keeps the newest two: if one is damaged, the next attempt resumes from
+the other.
 
-A checkpoint that cannot be stored or read costs no run, whatever the store raises: botocore's errors are no OSError.
+A checkpoint that cannot be stored or read never fails a run, whatever the store raises: botocore's errors are no
+OSError.
 """
 
 import shutil
@@ -26,26 +27,26 @@ from app.store.files import Files, sha256
 log = structlog.get_logger()
 
 Write = Callable[[Callable[[Session], None]], None]
-"""Carry out a change of the database, waiting for it as long as the lease lasts."""
+"""Commit a change to the database, retrying as long as the lease lasts."""
 
 
 class _Closed(Exception):
-    """No more is wanted."""
+    """The attempt is over; no further file is stored."""
 
 
 class Checkpoints:
-    """Of one attempt. `folder` is on the disk that its trainer writes to."""
+    """The checkpoints of one attempt. `folder` is on the disk that its trainer writes to."""
 
     def __init__(self, files: Files, claim: Claim, write: Write, folder: Path) -> None:
         self._files, self._claim, self._write, self._folder = files, claim, write, folder
         self._waiting: tuple[int, Path] | None = None
-        """Steps behind the one that waits, and where it lies."""
+        """Step and folder of the checkpoint that waits to be stored."""
         self._storing: Future[StoredCheckpoint] | None = None
         self._closed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
 
     def fetch(self, folder: Path) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that is whole, in `folder`, and a sentence for each that is not."""
+        """Download the newest intact checkpoint into `folder`; returns its path and a note for each damaged one."""
         notes: list[str] = []
         for stored in reversed(self._claim.checkpoints):
             target = folder / f"resume-{stored.step}"
@@ -53,30 +54,28 @@ class Checkpoints:
                 for name, digest in stored.files.items():
                     self._files.get(f"{stored.prefix}/{name}", target / name)
                     if sha256(target / name) != digest:
-                        raise ValueError(f"{name} is not as it was written")
+                        raise ValueError(f"the checksum of {name} is wrong")
                 return target, notes
             except Exception as error:
-                log.warning(
-                    "a checkpoint cannot be used", run_id=self._claim.run_id, step=stored.step, error=str(error)
-                )
-                notes.append(f"The checkpoint of step {stored.step} cannot be used: {error}.")
+                log.warning("checkpoint unusable", run_id=self._claim.run_id, step=stored.step, error=str(error))
+                notes.append(f"The checkpoint of step {stored.step} is unusable: {error}.")
         return None, notes
 
     def take(self, report: CheckpointReport) -> None:
-        """A trainer has left a checkpoint. One that still waits for its turn is passed over."""
-        ours = self._folder / str(report.step)
+        """Take over a checkpoint that the trainer has written. One that still waits is replaced."""
+        taken = self._folder / str(report.step)
         try:
             self._folder.mkdir(exist_ok=True)
-            Path(report.folder).rename(ours)
-        except OSError as error:  # the trainer has left two more since
-            log.warning("a checkpoint is gone", run_id=self._claim.run_id, step=report.step, error=str(error))
+            Path(report.folder).rename(taken)
+        except OSError as error:  # the trainer has written two more since
+            log.warning("checkpoint already removed", run_id=self._claim.run_id, step=report.step, error=str(error))
             return
         if self._waiting is not None:
             shutil.rmtree(self._waiting[1], ignore_errors=True)
-        self._waiting = report.step, ours
+        self._waiting = report.step, taken
 
     def tend(self) -> None:
-        """Store what waits, one at a time; note what has been stored. Never waits itself."""
+        """Start to store a waiting checkpoint, one at a time, and record one that has been stored. Does not block."""
         if self._storing is not None and self._storing.done():
             self._note(self._storing)
             self._storing = None
@@ -85,14 +84,14 @@ class Checkpoints:
             self._storing = self._pool.submit(self._store, step, folder)
 
     def settle(self) -> None:
-        """Store what is left, and wait for it: the attempt is over and will be gone on with."""
+        """Store the remaining checkpoint and wait for it: the attempt is over and another will resume from it."""
         while self._storing is not None or self._waiting is not None:
             self.tend()
             if self._storing is not None:
                 self._storing.exception()
 
     def close(self) -> None:
-        """No more. Waits for the file that is under way: it must not appear when the others have been removed."""
+        """Stop. Waits for the file in transfer, which must not appear after the others have been removed."""
         self._closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -111,7 +110,7 @@ class Checkpoints:
         try:
             stored = storing.result()
         except Exception as error:
-            log.warning("a checkpoint could not be stored", run_id=self._claim.run_id, error=str(error))
+            log.warning("checkpoint not stored", run_id=self._claim.run_id, error=str(error))
             return
         dropped: list[StoredCheckpoint] = []
 
@@ -122,11 +121,11 @@ class Checkpoints:
         try:
             for old in dropped:
                 self._files.remove(old.prefix)
-        except Exception as error:  # they go with the run
-            log.warning("an old checkpoint could not be removed", run_id=self._claim.run_id, error=str(error))
+        except Exception as error:  # they are removed with the run
+            log.warning("old checkpoint not removed", run_id=self._claim.run_id, error=str(error))
 
 
 class _Names(BaseModel):
-    """What the supervisor reads of a checkpoint's state: the other files and their hashes."""
+    """The part of a checkpoint's state that the supervisor reads: the other files and their hashes."""
 
     files: dict[str, str]

@@ -1,17 +1,17 @@
-"""The trainer process: one attempt at one run. `python -m worker.training.child`, which then waits for its job.
+"""The trainer process: one attempt at one run. `python -m worker.training.child` waits for its job.
 
-    stdin    the job first (`worker.training.protocol.Handover`, JSON on one line); then `alive` renews the lease and
-             `stop` asks to stop after the present step; its end means that the supervisor is gone
-    stdout   reports (`app.domain.runs.job.Report`), one JSON object a line; nothing else ever gets there
-    stderr   what libraries print, and tracebacks; from the job on in the file that the job names
-    exit     0 after a result or a failure was reported, 75 when it stopped as asked, 76 when it lost its supervisor
+    stdin    first the job (`worker.training.protocol.Handover`, JSON on one line); then `alive` renews the lease and
+             `stop` asks to stop after the current step; end of file means that the supervisor is gone
+    stdout   reports (`app.domain.runs.job.Report`), one JSON object a line, and nothing else
+    stderr   library output and tracebacks; once it has a job, in the file that the job names
+    exit     0 after reporting a result or a failure, 75 after stopping on request, 76 without a supervisor
 
-It imports the ML libraries (`worker.training.execution`) before it has a job, so it may be started long before
-(`worker.training.warm_pool`). Until then it has no lease, no model, no CUDA context, and no file of any run.
+It imports the ML libraries (`worker.training.execution`) before it has a job, so it can be started ahead of time
+(`worker.training.warm_pool`). Until it has a job it holds no lease, no model, no CUDA context, and no file of any run.
 
-A trainer must never outlive its supervisor: a second attempt may be running by then. So it ends at once when stdin
-ends, when no `alive` has come for as long as its lease lasts, and, on Linux, by a signal from the kernel when its
-parent dies. SIGTERM is the same as `stop`.
+A trainer must never outlive its supervisor, because a second attempt may be running by then. So it exits at once when
+stdin ends, when no `alive` arrives within its lease, and, on Linux, by a signal from the kernel when its parent dies.
+SIGTERM has the same effect as `stop`.
 """
 
 import importlib
@@ -31,7 +31,7 @@ from worker.training.protocol import Channel, Handover
 
 
 class Supervisor:
-    """What the supervisor says on stdin. A thread of its own hears it, since imports and steps take their time."""
+    """The supervisor's messages on stdin, read in a separate thread, since imports and steps take time."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -50,7 +50,8 @@ class Supervisor:
         self.stop.set()
 
     def _listen(self) -> None:
-        """Until the process ends; by `os._exit`, because nobody would hear more."""
+        """Follow stdin until the process ends. An error ends it by `os._exit`, because no thread would read stdin any
+        more."""
         try:
             self._follow()
         except Exception:
@@ -77,7 +78,8 @@ class Supervisor:
                     self.stop.set()
 
     def _take(self, line: bytes) -> float:
-        """The job has come; returns its lease. What a thread of imports prints meanwhile belongs to the job already."""
+        """Accept the job and return its lease in seconds. Output of the import thread goes to the job's stderr from now
+        on."""
         handover = Handover.model_validate_json(line)
         errors = os.open(handover.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.dup2(errors, 2)
@@ -90,20 +92,20 @@ class Supervisor:
 
 
 def import_execution(*, modestly: bool) -> ModuleType:
-    """Import all that a run needs. `modestly`: with nobody waiting for it, and perhaps a run beside it whose steps are
-    timed, let others go first. Where priorities are not a thread's own, as only on Linux, all is as usual."""
+    """Import everything that a run needs. `modestly`: at low priority, because no run waits for it and one may be
+    training, with its steps timed. Only Linux has a priority per thread; elsewhere it is unchanged."""
     if modestly and sys.platform.startswith("linux"):
         os.nice(BACKGROUND_NICENESS)
     return importlib.import_module("worker.training.execution")
 
 
 def main() -> int:
-    """Import the libraries, wait for a job, and run it; returns the exit status."""
+    """Import the libraries, wait for a job and run it; returns the exit status."""
     die_with_parent()
     ahead = not select.select([0], [], [], 0)[0]
     channel, supervisor = Channel(), Supervisor()
-    # By name and so late: it takes seconds, during which the supervisor must be heard already, and whatever is printed
-    # must not be a report. In a thread, since its priority is its own: the run will have the ordinary one.
+    # Imported by name and late: it takes seconds, during which the supervisor must already be heard and library output
+    # must not be parsed as reports. In a thread with its own low priority: the run keeps the normal one.
     with ThreadPoolExecutor(1) as pool:
         execution = pool.submit(import_execution, modestly=ahead).result()
     status: int = execution.execute(supervisor.job().job, channel, supervisor.stop)
@@ -112,6 +114,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     status = main()
-    # Interpreter shutdown with torch loaded takes a noticeable part of a second, and everything is written.
+    # Interpreter shutdown with torch loaded takes a noticeable part of a second, and all output is flushed.
     sys.stderr.flush()
     os._exit(status)

@@ -1,4 +1,4 @@
-"""What a trainer does with its job: the attempt, its reports, and how it ended. Imports all that it will need."""
+"""Executes a trainer's job: the attempt, its reports, and its outcome. Imports everything that a run needs."""
 
 import threading
 import traceback
@@ -32,7 +32,7 @@ from worker.training.protocol import Channel
 
 
 class Reports:
-    """The engine's `ProgressSink`: reports to the supervisor, and its wish to stop."""
+    """The engine's `ProgressSink`: sends reports to the supervisor, and passes on its stop request."""
 
     def __init__(self, channel: Channel, stop: threading.Event) -> None:
         self._channel, self._stop = channel, stop
@@ -42,7 +42,7 @@ class Reports:
         self._channel.send(PhaseReport(phase=phase, total_steps=total_steps))
 
     def download(self, done_bytes: int, total_bytes: int) -> None:
-        """How far the base model's download is."""
+        """Progress of the base model's download."""
         self._channel.send(DownloadReport(done_bytes=done_bytes, total_bytes=total_bytes))
 
     def steps(self, steps: Sequence[StepMetrics]) -> None:
@@ -55,7 +55,7 @@ class Reports:
         self._channel.send(EvaluationReport(evaluation=evaluation, items=list(items), scores=list(scores)))
 
     def log(self, message: str) -> None:
-        """A line for the run's log."""
+        """Write a line to the run's log."""
         self._channel.send(LogReport(message=message))
 
     def checkpoint(self, step: int, folder: Path) -> None:
@@ -63,22 +63,22 @@ class Reports:
         self._channel.send(CheckpointReport(step=step, folder=str(folder)))
 
     def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
-        """What training did to each matrix."""
+        """The weight delta of each matrix."""
         self._channel.send(WeightDeltasReport(weight_deltas=weight_deltas))
 
     def raise_if_stopped(self) -> None:
-        """Raise `Stopped` once a stop was asked for."""
+        """Raise `Stopped` if a stop was requested."""
         if self._stop.is_set():
             raise Stopped
 
 
 def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
-    """Run the job of a file and report how it ended; returns the trainer's exit status."""
+    """Run the job in a file and report how it ended; returns the exit status."""
     try:
         job = TrainJob.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         traceback.print_exc()
-        wrong = Failure(code=FailureCode.INTERNAL, message=f"The job file is wrong: {error}")
+        wrong = Failure(code=FailureCode.INTERNAL, message=f"The job file is invalid: {error}")
         channel.send(FailureReport(failure=wrong))
         return 0
     attempt: Attempt | None = None

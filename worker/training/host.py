@@ -1,4 +1,4 @@
-"""A trainer process as its supervisor sees it: started, handed one job, heard, stopped."""
+"""A trainer process from the supervisor's side: start it, hand over one job, receive its reports, stop it."""
 
 import json
 import queue
@@ -14,22 +14,22 @@ from worker.children.host import Child, ChildError
 from worker.training.protocol import Handover
 
 COMMAND = (sys.executable, "-P", "-m", "worker.training.child")
-"""`-P`: nothing is imported from the directory that it is started in."""
+"""`-P`: do not import from the current directory."""
 SEND_SECONDS = 10.0
 EXIT_SECONDS = 5.0
 FOREVER = 10**9
-"""Seconds: a trainer may be silent; the supervisor's own deadlines end it."""
+"""Seconds: a trainer may be silent; the supervisor's own deadlines apply."""
 
 _reports: TypeAdapter[Report] = TypeAdapter(Report)
 
 
 class TrainerProcess:
-    """One trainer. It is started before it has a job, and gets exactly one."""
+    """One trainer. It is started before it has a job, and executes exactly one."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         """Raises ChildError if no process can be started."""
-        # In "/": until it has a job it keeps no directory from being removed. It shares the worker's session, since one
-        # that is kept warm imports at a low priority beside the one that trains.
+        # In "/": until it has a job it must not block the removal of a directory. It shares the worker's session, so
+        # that a spare's low priority counts against the trainer that is running.
         self._child = Child("training", command, directory=Path("/"), own_session=False)
         self._reports: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
         self.finished_reporting = False
@@ -37,12 +37,12 @@ class TrainerProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What it was started with."""
+        """The environment that it was started with."""
         return self._child.environment
 
     @property
     def alive(self) -> bool:
-        """It has not ended."""
+        """The process is running."""
         return self._child.alive
 
     @property
@@ -51,7 +51,7 @@ class TrainerProcess:
         return self._child.pid
 
     def hand_over(self, job: TrainJob, folder: Path, lease_seconds: float) -> bool:
-        """Give it its job; `folder` takes the job file and its standard error. False if it has already ended."""
+        """Hand over the job; `folder` receives the job file and stderr. False if the process has already ended."""
         handover = Handover(
             job=folder / "job.json",
             directory=folder / "empty",
@@ -66,7 +66,8 @@ class TrainerProcess:
         return received
 
     def reports(self, wait: float) -> list[Report]:
-        """What it has reported, after at most `wait` seconds for the first; sets `finished_reporting` at its end."""
+        """The reports so far, after waiting at most `wait` seconds for the first; sets `finished_reporting` at the
+        end."""
         reports: list[Report] = []
         try:
             report = self._reports.get(timeout=wait)
@@ -79,20 +80,20 @@ class TrainerProcess:
         return reports
 
     def renew_lease(self) -> None:
-        """Tell it that its supervisor still holds the lease."""
+        """Tell it that the supervisor still holds the lease."""
         self._say(b"alive")
 
     def ask_to_stop(self) -> None:
-        """Ask it to stop after the present step."""
+        """Ask it to stop after the current step."""
         self._say(b"stop")
 
     def kill(self) -> None:
-        """End it and its children at once; nothing happens if it has ended."""
+        """Kill it and its children; does nothing if it has ended."""
         self._child.kill()
-        self._child.exit_status(EXIT_SECONDS)  # its pipes stay open: the thread reads to their end
+        self._child.exit_status(EXIT_SECONDS)  # its pipes stay open: the thread reads them to the end
 
     def exit_status(self, timeout: float) -> int:
-        """Its exit status (negative: the signal). It is killed if it lingers after its last report."""
+        """Its exit status (negative: the signal). It is killed if it has not exited within `timeout` seconds."""
         return self._child.exit_status(timeout)
 
     def last_errors(self, lines: int = 30) -> str:
@@ -105,7 +106,7 @@ class TrainerProcess:
             return ""
 
     def _say(self, line: bytes) -> bool:
-        """False if it has ended; its exit status tells how."""
+        """False if the process has ended; its exit status says how."""
         try:
             self._child.send(line, SEND_SECONDS)
         except ChildError:
@@ -113,7 +114,7 @@ class TrainerProcess:
         return True
 
     def _read(self) -> None:
-        """In a thread, so that a trainer never waits for a supervisor that waits for the database."""
+        """Read in a thread, so that a trainer never blocks while the supervisor waits for the database."""
         try:
             while True:
                 self._reports.put(_report(self._child.receive(FOREVER)))

@@ -1,6 +1,6 @@
-"""Where the supervisor gets its trainers: one is kept warm, with its libraries imported and nothing else done.
+"""The supervisor's source of trainers: a spare is kept warm, with the ML libraries imported and nothing else done.
 
-Each is used once, so that a run has a fresh interpreter; docs/decisions/0006-warm-spare.md says why.
+Each trainer executes one run, so that every run has a fresh interpreter (docs/decisions/0006-warm-spare.md).
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ log = structlog.get_logger()
 
 
 class WarmPool:
-    """Starts trainers by `command`; with `keep_spare` the next one is always started ahead.
+    """Starts trainers by `command`; with `keep_spare` the next one is always started ahead of time.
 
-    Use it from a thread that lives as long as the worker, which in a Celery pool child is the main thread: the kernel
-    ends a trainer together with the thread that started it.
+    Use it from a thread that lives as long as the worker, such as the main thread of a Celery pool child: the kernel
+    kills a trainer when the thread that started it ends.
     """
 
     def __init__(self, command: Sequence[str] = COMMAND, *, keep_spare: bool = False) -> None:
@@ -29,22 +29,22 @@ class WarmPool:
 
     @property
     def spare(self) -> TrainerProcess | None:
-        """The trainer that waits for a job, if there is one."""
+        """The trainer that waits for a job, or None."""
         return self._spare
 
     def warm_up(self) -> None:
-        """Start the spare, unless there is one or none is wanted."""
+        """Start the spare if it is enabled and not running."""
         if not self._keep_spare or self._spare is not None:
             return
         try:
             self._spare = TrainerProcess(self._command)
-        except ChildError as error:  # no memory for another process: the current run must not suffer for it
+        except ChildError as error:  # no memory for another process; the current run must not suffer
             log.warning("no spare trainer could be started; the next run waits for a fresh one", error=error.message)
 
     def start(self, job: TrainJob, folder: Path, lease_seconds: float) -> TrainerProcess:
-        """Give a job to the spare, or to a fresh trainer where there is none, and start the next spare.
+        """Give a job to the spare, or to a new trainer if there is none, and start the next spare.
 
-        `folder` holds the attempt's files. Raises ChildError if no process can be started.
+        `folder` receives the attempt's files. Raises ChildError if no process can be started.
         """
         trainer = self._take()
         if trainer is not None and not trainer.hand_over(job, folder, lease_seconds):
@@ -57,13 +57,13 @@ class WarmPool:
         return trainer
 
     def end(self) -> None:
-        """End the spare."""
+        """Kill the spare."""
         spare, self._spare = self._spare, None
         if spare is not None:
             spare.kill()
 
     def _take(self) -> TrainerProcess | None:
-        """The spare, if it is still of use."""
+        """The spare, if it is still usable."""
         spare = self._spare
         if spare is not None and spare.alive and spare.environment == child_environment():
             self._spare = None

@@ -1,7 +1,7 @@
-"""The folder of an attempt: dataset, job file, checkpoints, output. It goes with the attempt.
+"""The folder of an attempt: dataset, job file, checkpoints, output. Removed when the attempt ends.
 
-A worker that is killed leaves its folder behind; the lock that it held is gone with it, so the next worker of the same
-home knows that nobody needs the folder any more.
+A killed worker leaves its folder behind but loses its lock, so the next worker of the same home can tell that the
+folder is abandoned.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @contextmanager
 def workdir(home: Path) -> Iterator[Path]:
-    """A new folder, held until the end and then removed."""
+    """A new folder, locked while in use and then removed."""
     parent = home / "work"
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=parent, ignore_cleanup_errors=True) as folder:
@@ -28,13 +28,13 @@ def workdir(home: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(home: Path) -> None:
-    """Remove the folders that nobody holds."""
+    """Remove the folders that no process has locked."""
     for folder in (home / "work").glob("run-*"):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:
-            continue  # its attempt is under way
+            continue  # its attempt is running
         finally:
             os.close(descriptor)

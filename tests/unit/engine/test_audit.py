@@ -73,7 +73,7 @@ def test_another_shape_than_the_method_says_is_caught_before_training(base: Path
     def narrower(model, spec, facts):  # type: ignore[no-untyped-def]
         return peft.apply(model, spec.model_copy(update={"r": 2}), facts)
 
-    with pytest.raises(RunFailed, match=r"query.lora_A.default.weight has another shape than the method says"):
+    with pytest.raises(RunFailed, match=r"query.lora_A.default.weight does not have the shape that the method expects"):
         audited(tmp_path, base, LORA, apply=narrower)
 
 
@@ -144,7 +144,7 @@ def test_what_a_method_sets_back_is_noted_and_anything_else_that_comes_back_fail
     before, groups = audit.hashes(model), {"weight": "layer", "bias": "layer"}
     model.weight.data += 1
     found = audit.compare(before, model, groups, (), may_return=["bias"])
-    assert found.notes == ["bias trained, and the method set it back to where it began."]
+    assert found.notes == ["bias trained, and the method reset it to its initial value."]
     with pytest.raises(RunFailed, match="bias had a gradient and did not change"):
         audit.compare(before, model, groups, ())
 

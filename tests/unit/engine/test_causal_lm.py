@@ -195,8 +195,8 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_completion_its_end(tmp_pat
     assert read(examples, 1) == ("<s> one two three four", "one two three four five")
     assert [examples.tokenizer.decode(prompt) for prompt in examples.prompts] == ["<s> count from one :", "<s> count :"]
     assert recorder.logs == [
-        "2 of 2 rows of the train split are longer than max_length 6: 1 lost the beginning of their prompt, 1 the end "
-        "of what is learnt."
+        "2 of 2 rows of the train split are longer than max_length 6: 1 were truncated at the start of their prompt, 1 "
+        "at the end of their completion."
     ]
 
 
@@ -262,8 +262,8 @@ def test_generation_needs_room(tmp_path: Path) -> None:
         ("{% if messages.append({'role': 'user', 'content': 'x'}) %}{% endif %}", "unsafe"),
         ("{% import 'os' as os %}", "no loader"),
         ("{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}"
-         "{% endfor %}", "without coming to an end"),
-        ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "recursion|without coming to an end"),
+         "{% endfor %}", "did not finish within"),
+        ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "recursion|did not finish within"),
         ("{% set n = namespace(x='aaaaaaaa') %}{% for a in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
          "MemoryError"),
         ("{{ 'a' * 10000000000 }}", "MemoryError"),
@@ -409,9 +409,9 @@ def refusing(kind: str) -> tuple[PreTrainedModel, str]:
             {**sizes, **heads, "sliding_window": 8},
             "attends to a window of 8 tokens: lower max_length from 24",
         ),
-        "bloom": ({"vocab_size": 32, "hidden_size": 32, "n_layer": 2, "n_head": 2}, "cannot read such a batch"),
-        "mpt": ({"vocab_size": 32, "d_model": 32, "n_layers": 2, "n_heads": 2}, "would change each other"),
-        "rwkv": ({**sizes, "attention_hidden_size": 32}, "would change each other"),
+        "bloom": ({"vocab_size": 32, "hidden_size": 32, "n_layer": 2, "n_head": 2}, "does not accept packed inputs"),
+        "mpt": ({"vocab_size": 32, "d_model": 32, "n_layers": 2, "n_heads": 2}, "influence each other"),
+        "rwkv": ({**sizes, "attention_hidden_size": 32}, "influence each other"),
     }
     config, sentence = cases[kind]
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ def test_a_real_allocation_that_fails_is_out_of_memory() -> None:
         torch.empty(2**50, dtype=torch.uint8)
     found = failure(error.value, peak_bytes=300 * 2**20)
     assert found.code is FailureCode.OUT_OF_MEMORY
-    assert "1,073,741,824 MiB more were asked for; the peak until then was 300 MiB above the start)" in found.message
+    assert "1,073,741,824 MiB more were requested; the peak before was 300 MiB above the start)" in found.message
     assert "smaller batch" in found.message
 
 
@@ -26,7 +26,7 @@ def test_cudas_message_is_read_too() -> None:
     )
     found = failure(error)
     assert found.code is FailureCode.OUT_OF_MEMORY
-    assert "(2,560 MiB more were asked for)." in found.message
+    assert "(2,560 MiB more were requested)." in found.message
 
 
 @pytest.mark.parametrize(

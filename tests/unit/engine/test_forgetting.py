@@ -1,4 +1,4 @@
-"""Forgetting: the same general tokens for the untouched and for the adapted model."""
+"""Forgetting: the same general tokens for the base model and for the adapted model."""
 
 from pathlib import Path
 from typing import Any

@@ -102,14 +102,14 @@ def test_cosines_are_those_of_a_plain_decomposition(shape: tuple[int, int]) -> N
     torch.testing.assert_close(cosines(before, *eigen(before), after, 10), plain, rtol=1e-9, atol=1e-9)
 
 
-def untouched(name: str) -> nn.Module:
+def base_model(name: str) -> nn.Module:
     return tried.model(name)
 
 
 def changes(adapted: nn.Module, spec: MethodSpec, name: str) -> list[tuple[LinearFacts, Change]]:
     facts = describe(tried.model(name), tried.MODELS[name])
     mechanism = MECHANISMS[spec.mechanism]
-    return [(m, mechanism.change(adapted, spec, m, lambda: untouched(name))) for m in spec.changed_layers(facts)]
+    return [(m, mechanism.change(adapted, spec, m, lambda: base_model(name))) for m in spec.changed_layers(facts)]
 
 
 def responds(adapted: nn.Module, m: LinearFacts) -> tuple[torch.Tensor, torch.Tensor]:

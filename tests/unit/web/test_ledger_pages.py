@@ -122,7 +122,7 @@ def test_a_failure_that_is_not_of_memory_has_no_memory_savings(ledgers: TestClie
 
 
 def test_what_was_asked_for_is_read_from_the_workers_sentence() -> None:
-    said = "The device had no memory left (2,048 MiB more were asked for). Use a smaller batch."
+    said = "The device had no memory left (2,048 MiB more were requested). Use a smaller batch."
     assert plain(RunFailure(Failure(code=FailureCode.OUT_OF_MEMORY, message=said)).requested) == "2.0 GiB"
     assert RunFailure(Failure(code=FailureCode.OUT_OF_MEMORY, message="no")).requested == ""
 

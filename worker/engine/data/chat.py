@@ -1,15 +1,15 @@
-"""A conversation as one text, by the tokenizer's chat template, and which parts of it the assistant said.
+"""Render a conversation with the tokenizer's chat template, and find the assistant's turns in the text.
 
-A template is a stranger's program. transformers runs it in jinja2's `ImmutableSandboxedEnvironment`, which keeps it
-from attributes that begin with an underscore, from changing what it is given, and so from Python itself. Here it is
-held to a number of lines and an amount of memory as well. One single operation that never ends (`9**9**9**9`) is not
-stopped by that: the worker ends a trainer that reports nothing for too long.
+A template is untrusted code. transformers runs it in jinja2's `ImmutableSandboxedEnvironment`, which denies attributes
+that start with an underscore and changes to its arguments, and so denies Python itself. Here the number of executed
+lines and the memory are limited as well. A single operation that never ends (`9**9**9**9`) is not covered; the worker
+kills a trainer that reports nothing for too long.
 
-Where the template marks what the assistant says (`{% generation %}`), that is taken. Where it does not, a turn is what
-it adds to the text of the turns before it and of the prompt that a model would be given to answer:
+Where the template marks the assistant's output (`{% generation %}`), the marks are used. Otherwise a turn is the text
+that it adds to the rendered turns before it with the generation prompt, provided that these are prefixes:
 
-    render(m_1 … m_i−1, with a generation prompt)    is the beginning of
-    render(m_1 … m_i)                                is the beginning of    render(m_1 … m_n)
+    render(m_1 … m_i−1, with a generation prompt)    is a prefix of
+    render(m_1 … m_i)                                is a prefix of    render(m_1 … m_n)
 """
 
 import re
@@ -30,18 +30,18 @@ from app.domain.failures import FailureCode, RunFailed
 
 ASSISTANT = "assistant"
 _MOST_LINES = 1_000_000
-"""Lines of the compiled template for one conversation; a real one takes a few hundred."""
+"""Maximum executed lines of the compiled template per conversation; a normal one executes a few hundred."""
 _MOST_BYTES = 2**30
-"""Memory beyond what the process has when a template begins."""
+"""Maximum memory beyond what the process has when a template starts."""
 _MOST_CHARACTERS = 2**24
-"""Of a template, and of what it writes."""
+"""Maximum length of a template, and of its output."""
 _TRANSFORMERS = render_jinja_template.__code__.co_filename
-"""Not the template's own lines."""
+"""Lines of transformers itself are not counted."""
 _PAGE = resource.getpagesize()
 
 
 class ChatTemplate:
-    """Writes conversations."""
+    """Renders conversations."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises `RunFailed(bad_configuration)` if the tokenizer has no template."""
@@ -59,9 +59,9 @@ class ChatTemplate:
         self._marks = bool(re.search(r"{%-?\s*generation\s*-?%}", self._template))
 
     def pieces(self, row: ChatRow) -> list[str]:
-        """The text up to the end of the last assistant turn, cut into context, turn, context, turn, …
+        """The text up to the end of the last assistant turn, split into context, turn, context, turn, …
 
-        Raises `RunFailed(bad_configuration)` if the row has no assistant turn or the template cannot write it.
+        Raises `RunFailed(bad_configuration)` if the row has no assistant turn or the template cannot render it.
         """
         messages = _checked(row)
         try:
@@ -70,8 +70,8 @@ class ChatTemplate:
         except _ChangesItsMindError:
             raise _refused(
                 row,
-                "the chat template writes a turn otherwise once others follow, so nothing tells where the assistant "
-                "speaks",
+                "the chat template renders a turn differently once others follow, so the assistant's turns cannot "
+                "be located",
                 "Mark its turns with {% generation %} in the template, or use prompts and completions",
             ) from None
         except Exception as error:  # a template may raise anything
@@ -81,7 +81,7 @@ class ChatTemplate:
         cuts = [0, *(place for turn in turns for place in turn)]
         pieces = [text[start:stop] for start, stop in pairwise(cuts)]
         if not turns or not all(pieces[1::2]):
-            raise _refused(row, "the chat template omits what the assistant says", "Use another base model")
+            raise _refused(row, "the chat template omits the assistant's turns", "Use another base model")
         return pieces
 
     def _by_beginnings(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
@@ -99,8 +99,8 @@ class ChatTemplate:
     def _render(
         self, messages: list[Message], *, marked: bool = False, prompt: bool = False
     ) -> tuple[str, list[tuple[int, int]]]:
-        """The text, and where the marked turns begin and end in it."""
-        render: Any = render_jinja_template  # its annotations are not what it returns
+        """The rendered text, and the start and end of each marked turn."""
+        render: Any = render_jinja_template  # its annotations do not match what it returns
         texts, marks = render(
             conversations=[messages],
             chat_template=self._template,
@@ -114,7 +114,7 @@ class ChatTemplate:
 
 
 def _checked(row: ChatRow) -> list[Message]:
-    """The messages up to the last one that the assistant says: nothing is learnt from what comes after it."""
+    """The messages up to the last one of the assistant; later ones have no target after them."""
     messages = list(row.messages or [])
     for place, message in enumerate(messages, start=1):
         if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
@@ -134,23 +134,23 @@ def _refused(row: ChatRow, what: str, remedy: str) -> RunFailed:
 
 
 class _EndlessError(Exception):
-    """A template takes more than it may."""
+    """A template exceeds a limit."""
 
 
 class _ChangesItsMindError(Exception):
-    """A template does not write a conversation's beginning as the beginning of the conversation."""
+    """Rendering the first turns alone does not give a prefix of the whole conversation."""
 
 
 @contextmanager
 def _bounded() -> Iterator[None]:
-    """End what runs inside, in this thread, after too many lines; and, on Linux, before it takes too much memory."""
+    """Stop the code inside, in this thread, after too many lines; on Linux also limit its memory."""
     left = _MOST_LINES
 
     def count(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal left
         left -= 1
         if left < 0:
-            raise _EndlessError(f"it has run {_MOST_LINES} lines without coming to an end")
+            raise _EndlessError(f"it did not finish within {_MOST_LINES} lines")
         return None if frame.f_code.co_filename == _TRANSFORMERS else count
 
     before, limits = sys.gettrace(), resource.getrlimit(resource.RLIMIT_AS)
@@ -164,7 +164,7 @@ def _bounded() -> Iterator[None]:
 
 
 def _allow(more: int, limits: tuple[int, int]) -> None:
-    """Let the process take so many bytes more than it has."""
+    """Limit the process to this many more bytes than it uses now."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         most = int(statm.read_text().split()[0]) * _PAGE + more

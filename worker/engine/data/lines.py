@@ -1,16 +1,16 @@
-"""A row as one line of tokens, for a model that reads from left to right: what leads up to a completion, and it.
+"""One row as one token sequence for a decoder: the context, then the completion.
 
     text         BOS  text  EOS
     prompt       BOS  prompt  completion  EOS
-    messages     what the chat template writes, up to the end of the last assistant turn
+    messages     the output of the chat template, up to the end of the last assistant turn
 
-A prompt is tokenized alone, and then with its completion. Where the first is the beginning of the second, the second is
-taken. Where it is not, the tokenizer has joined the end of the prompt and the beginning of the completion into one
-token, which a model that is given the prompt alone never gets to see; then the two are tokenized apart. So are they
-where the first ends in the token for what is unknown, which would look the same had it taken in a word of the second.
+The prompt is tokenized alone and together with its completion. If the first is a prefix of the second, the second is
+used. Otherwise the tokenizer has merged the end of the prompt and the start of the completion into one token, which a
+model that is given the prompt alone never sees; then the two are tokenized separately. The same holds where the prompt
+ends in the unknown token, which would look the same if it had swallowed a word of the completion.
 
-BOS is whatever the tokenizer begins a text with. EOS follows a completion that does not end in such a token already: of
-a chat template's turn, that has none in it.
+BOS is whatever the tokenizer puts at the start of a text. EOS is added to a completion that does not end in an
+end-of-text token already; for a chat turn, if it contains none.
 """
 
 from collections.abc import Sequence
@@ -25,26 +25,26 @@ from worker.engine.tasks.completions import special_tokens, unusable
 
 @dataclass(frozen=True)
 class Line:
-    """A row's tokens."""
+    """The tokens of one row."""
 
     ids: list[int]
     learnt: list[bool]
-    """Which of them are learnt: a completion's, or all."""
+    """Which tokens have a target: those of the completions, or all."""
     start: int
-    """Where the last completion begins; 0: there is no prompt."""
+    """Index of the last completion's first token; 0: the row has no prompt."""
     kept: int
-    """Tokens at the beginning that begin every text, and are never cut."""
+    """Number of leading tokens that start every text (BOS); never truncated."""
     wanted: str
     """The last completion as the dataset has it; empty without a prompt."""
 
     @property
     def prompt(self) -> list[int]:
-        """What leads up to the last completion."""
+        """The tokens before the last completion."""
         return self.ids[: self.start]
 
     def cut(self, most: int) -> "Line":
-        """At most so many tokens: the prompt loses its beginning first, down to one token, then the completion its
-        end."""
+        """Truncate to at most this many tokens: first the prompt from its start, down to one token, then the completion
+        from its end."""
         drop = min(max(0, len(self.ids) - most), max(0, self.start - max(self.kept, 1)))
         rest = self.kept + drop
         return replace(
@@ -55,32 +55,34 @@ class Line:
         )
 
     def tail(self, most: int) -> list[int]:
-        """The prompt's last tokens, at most so many with those that are never cut."""
+        """The last tokens of the prompt, at most this many including the ones that are never truncated."""
         prompt = self.prompt
         drop = max(0, len(prompt) - most)
         return [*prompt[: self.kept], *prompt[self.kept + drop :]][:most]
 
 
 class LineWriter:
-    """Makes lines of rows."""
+    """Tokenizes rows."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: set[int], completion_only: bool) -> None:
-        """`stops`: tokens that end a text. `completion_only`: a prompt's tokens are not learnt."""
+        """`stops`: tokens that end a text. `completion_only`: prompt tokens have no target."""
         self._tokenizer = tokenizer
         self._stops = stops
         self._completion_only = completion_only
         self._chat: ChatTemplate | None = None
         self._lead, _ = special_tokens(self._ids(["a"])[0], tokenizer("a")["input_ids"])
         self.apart = 0
-        """Rows whose pieces were tokenized apart."""
+        """Number of rows whose pieces were tokenized separately."""
 
     def lines(self, rows: Sequence[Row]) -> list[Line]:
-        """One for each row, whole. Raises `RunFailed(bad_configuration)` for a row that cannot be learnt from."""
+        """One untruncated line for each row. Raises `RunFailed(bad_configuration)` for a row without anything to
+        learn."""
         pieces = [self._pieces(row) for row in rows]
         return [self._line(row, ids) for row, ids in zip(rows, self._tokens(pieces), strict=True)]
 
     def _pieces(self, row: Row) -> list[str]:
-        """Context, completion, context, completion, …: a chat has several of each, a plain text an empty context."""
+        """Split a row into context, completion, context, completion, …: a chat has several of each, a plain text has an
+        empty context."""
         match row:
             case TextRow() if row.text and row.text.strip():
                 return ["", row.text]
@@ -89,15 +91,15 @@ class LineWriter:
             case PairRow() if row.completion and row.completion.strip():
                 return [row.prompt or "", row.completion]
             case PairRow():
-                raise unusable(row, "has an empty completion: there is nothing to learn", "Leave it out")
+                raise unusable(row, "has an empty completion", "Leave it out")
             case ChatRow():
                 self._chat = self._chat or ChatTemplate(self._tokenizer)
                 return self._chat.pieces(row)
             case _:
-                raise unusable(row, "has a label and no text to go on with", "Choose the task sequence-classification")
+                raise unusable(row, "has a label and no completion", "Choose the task sequence-classification")
 
     def _tokens(self, rows: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Tokens of every piece of every row."""
+        """Token ids of every piece of every row."""
         upto = iter(self._ids(["".join(pieces[: n + 1]) for pieces in rows for n in range(len(pieces))]))
         found = []
         for pieces in rows:
@@ -112,7 +114,7 @@ class LineWriter:
         return found
 
     def _hides(self, beginnings: Sequence[Sequence[int]]) -> bool:
-        """Whether a piece ends in the token for what is unknown, which may be all of the next piece's first word."""
+        """Whether a piece ends in the unknown token, which may include the first word of the next piece."""
         unknown = self._tokenizer.unk_token_id
         return unknown is not None and any(ids[-1:] == [unknown] for ids in beginnings[:-1])
 
@@ -130,9 +132,9 @@ class LineWriter:
     def _line(self, row: Row, pieces: list[list[int]]) -> Line:
         chat, plain = isinstance(row, ChatRow), isinstance(row, TextRow)
         if not pieces[-1]:
-            raise unusable(row, "has a text that the tokenizer makes no token of", "Leave it out")
+            raise unusable(row, "has a text without any token", "Leave it out")
         first = next(piece for piece in pieces if piece)
-        if not chat and first[: len(self._lead)] != self._lead:  # a chat template writes its own
+        if not chat and first[: len(self._lead)] != self._lead:  # a chat template writes its own EOS
             pieces[0] = [*self._lead, *pieces[0]]
         ends = self._stops.intersection(pieces[-1] if chat else pieces[-1][-1:])
         ending = self._tokenizer.eos_token_id
@@ -168,14 +170,14 @@ def _wanted(row: Row) -> str:
 
 
 def report(lines: Sequence[Line], cut: Sequence[Line], apart: int, split: Split, most: int) -> list[str]:
-    """Sentences for the log: how many rows were cut, and how many tokenized apart."""
+    """Log lines: how many rows were truncated, and how many were tokenized separately."""
     sentences = []
     long = [(line, short) for line, short in zip(lines, cut, strict=True) if len(short.ids) < len(line.ids)]
     if long:
         ends = sum(len(short.ids) - short.start < len(line.ids) - line.start for line, short in long)
         sentences.append(
             f"{len(long)} of {len(lines)} rows of the {split} split are longer than max_length {most}: "
-            f"{len(long) - ends} lost the beginning of their prompt, {ends} the end of what is learnt."
+            f"{len(long) - ends} were truncated at the start of their prompt, {ends} at the end of their completion."
         )
     if apart:
         sentences.append(

@@ -1,15 +1,14 @@
-"""Packing: the rows of a batch side by side in as few sequences as possible, each row blind to the others.
+"""Packing: the rows of a batch concatenated into as few sequences as possible, with attention confined to each row.
 
     row 1    a b c          sequence  a b c d e       position  0 1 2 0 1
-    row 2    d e            mask      a                         a query sees the keys of its own row, up to itself
+    row 2    d e            mask      a                         a query attends to its own row, up to itself
                                       a b
                                       a b c
                                             d
                                             d e
 
-A batch has the same rows as without packing, and the loss of each is the same: only padding is saved. Which sequences
-come about is the first-fit-decreasing rule of bin packing (Johnson 1973); it needs at most 11/9 of the best number of
-sequences, and one more.
+A batch has the same rows as without packing, and each row the same loss; packing only saves padding. Rows are assigned
+to sequences by first-fit decreasing (Johnson 1973), which needs at most 11/9 · OPT + 1 sequences.
 """
 
 from collections.abc import Sequence
@@ -25,12 +24,12 @@ from worker.engine.data.batches import IGNORED, Batch, learnt
 from worker.engine.models.precision import alike, compute_type, computing
 
 _TRIED = (5, 3)
-"""Lengths of the rows that a model is tried with."""
+"""Lengths of the rows that probe a model."""
 
 
 def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Which rows share a sequence of at most `capacity` tokens, as indices: the longest row first, into the first
-    sequence that has room. Raises `ValueError` if a row alone is too long."""
+    """Assign rows to sequences of at most `capacity` tokens by first-fit decreasing; returns row indices by sequence.
+    Raises `ValueError` if a single row is too long."""
     bins: list[list[int]] = []
     free: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -48,9 +47,9 @@ def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 def packed(
     tokens: Sequence[NDArray[np.int32]], targets: Sequence[NDArray[np.int64]], capacity: int, pad_token: int
 ) -> Batch:
-    """Rows in S sequences of T tokens: `input_ids` and `position_ids` [S, T], `attention_mask` bool [S, 1, T, T], true
-    where a query (third place) sees a key (fourth). Padding sees padding, since a query that sees nothing has no
-    attention."""
+    """Pack rows into S sequences of T tokens: `input_ids` and `position_ids` [S, T], `attention_mask` bool [S, 1, T,
+    T], true where a query (dim 2) attends to a key (dim 3). Padding attends to padding, since softmax over no key is
+    undefined."""
     bins = first_fit([len(row) for row in tokens], capacity)
     longest = max(sum(len(tokens[i]) for i in members) for members in bins)
     shape = (len(bins), longest)
@@ -70,11 +69,11 @@ def packed(
 
 
 def check_packing(model: Any, max_length: int) -> None:
-    """Raise `RunFailed(bad_configuration)` if the model does not give packed rows the logits that they have alone.
+    """Raise `RunFailed(bad_configuration)` unless packed rows get the logits that they have alone.
 
-    It is tried: two rows side by side must come out as they do one below the other. What needs longer rows to show is
-    asked of the configuration: a window of attention, for which the mask above stands too, must be no shorter than a
-    row.
+    Tested by a forward pass: two packed rows must give the same logits as in a padded batch. What would need longer
+    rows to show is read from the configuration: an attention window, which the mask above replaces, must not be shorter
+    than a row.
     """
     config = model.config.get_text_config()
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
@@ -89,12 +88,12 @@ def check_packing(model: Any, max_length: int) -> None:
     model.eval()
     try:
         alike = _alike_packed(model)
-    except Exception as error:  # whatever an architecture raises at a mask or a position that it does not know
-        raise _refused(config, "it cannot read such a batch") from error
+    except Exception as error:  # whatever an architecture raises for a mask or position that it does not support
+        raise _refused(config, "it does not accept packed inputs") from error
     finally:
         model.train(training)
     if not alike:
-        raise _refused(config, "rows side by side would change each other")
+        raise _refused(config, "packed rows influence each other")
 
 
 def _alike_packed(model: nn.Module) -> bool:

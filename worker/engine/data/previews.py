@@ -1,4 +1,4 @@
-"""Rows as a model will see them: by the same functions that make them into tokens for training, without the model."""
+"""Previews of rows as the model will see them, tokenized by the same functions as training but without the model."""
 
 import time
 from collections import Counter
@@ -34,21 +34,21 @@ _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class Seen(NamedTuple):
-    """A row in tokens."""
+    """One tokenized row."""
 
     ids: list[int]
-    """Cut to `max_length`."""
+    """The tokens after truncation to `max_length`."""
     learnt: list[bool]
     length: int
-    """Tokens of the whole row."""
+    """Number of tokens before truncation."""
     longest: int
-    """What `max_length` is held against."""
+    """The length that `max_length` limits."""
 
 
 def preview(request: PreviewRequest, dataset: Path) -> Preview:
-    """Five rows to train on, and the lengths of all splits; `dataset` is a local Parquet file of its rows.
+    """Preview five training rows, and count the token lengths of every split; `dataset` is a local Parquet file.
 
-    Raises `RunFailed` with a sentence for a row that cannot be used, and a tokenizer that cannot be had.
+    Raises `RunFailed` for a row that cannot be used, or a tokenizer that cannot be loaded.
     """
     began = time.perf_counter()
     try:
@@ -70,8 +70,8 @@ def preview(request: PreviewRequest, dataset: Path) -> Preview:
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """The text that each token adds to that of the tokens before it. A letter may take several tokens: the last of them
-    has it."""
+    """The text that each token adds to the text of the tokens before it. A character may span several tokens; the last
+    of them gets it."""
     found: list[str] = []
     start = read = 0
     for place in range(len(ids)):
@@ -105,7 +105,7 @@ def _shown(tokenizer: PreTrainedTokenizerBase, row: Row, seen: Seen) -> PreviewR
 
 
 def _some(dataset: Path, request: PreviewRequest) -> Iterator[tuple[Split, int, list[Row]]]:
-    """Of each split how many rows it has, and some of them in the order of their names."""
+    """The number of rows of each split, and some of its rows, ordered by item name."""
     row_type: Any = ROWS[request.dataset_format]
     try:
         with pq.ParquetFile(dataset) as file:
@@ -124,7 +124,7 @@ def _some(dataset: Path, request: PreviewRequest) -> Iterator[tuple[Split, int, 
 
 
 def _rows(file: pq.ParquetFile, chosen: np.ndarray[Any, Any], columns: list[str]) -> dict[int, tuple[Any, ...]]:
-    """Some rows by their place, read in batches."""
+    """Rows at the given positions, read in batches."""
     found: dict[int, tuple[Any, ...]] = {}
     start = 0
     wanted = np.sort(chosen)

@@ -133,7 +133,7 @@ def _bytes(model: nn.Module) -> int:
 
 
 def bare(name: str) -> str:
-    """A name as the untouched model has it."""
+    """A parameter name as in the base model."""
     for wrapper in ("base_model.model.", "modules_to_save.default.", "original_module.", "base_layer."):
         name = name.replace(wrapper, "")
     return name

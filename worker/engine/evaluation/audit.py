@@ -1,13 +1,13 @@
-"""Freeze audit: what should train did, what should not did not.
+"""Freeze audit: the parameters that should train did, and no others.
 
 Two mistakes look like a bad method: a tensor that should train is frozen (the head under PEFT is the classic), or one
-that should be frozen trains (and the comparison of memory and parameters is void). Before training the names that
-require a gradient are held against the method's own rule. After it, SHA-256 of every parameter against its hash
-before: each frozen one equal, each trainable one different.
+that should be frozen trains, which invalidates the comparison of memory and parameters. Before training, the names with
+`requires_grad` are compared with the method's own rule. After it, the SHA-256 of every parameter is compared with its
+hash before: each frozen one must be equal, each trainable one different.
 
-Some tensors rightly have no gradient, ever: a part that the forward pass does not use, or LoRA's A when there is but
-one step, because B is still zero. The optimizer knows them: no state, or a first moment of zeros. They are notes, not
-problems, as long as most of what should train did change.
+Some tensors legitimately never get a gradient: a module that the forward pass does not use, or LoRA's A in a run of a
+single step, because B is still zero. The optimizer identifies them: no state, or a first moment of zeros. They become
+notes, not errors, as long as most of the trainable parameters changed.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ _SHOWN = 3
 
 
 def check_trainable(model: nn.Module, expected: Collection[Tensor]) -> None:
-    """Before training: raise `RunFailed(audit)` unless exactly the expected parameters, in their shapes, require a
-    gradient."""
+    """Before training: raise `RunFailed(audit)` unless exactly the expected parameters, with the expected shapes,
+    require a gradient."""
     actual = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
     wanted = {tensor.name: tensor.shape for tensor in expected}
     problems = _sentences(actual.keys() - wanted.keys(), "is trainable, but the method does not train it")
     problems += _sentences(wanted.keys() - actual.keys(), "is frozen or absent, but the method trains it")
     other = {name for name in actual.keys() & wanted.keys() if actual[name] != wanted[name]}
-    _fail(problems + _sentences(other, "has another shape than the method says"))
+    _fail(problems + _sentences(other, "does not have the shape that the method expects"))
 
 
 def hashes(model: nn.Module) -> dict[str, bytes]:
@@ -48,11 +48,11 @@ def compare(
     without_gradient: Collection[str],
     may_return: Collection[str] = (),
 ) -> Audit:
-    """After training: hold every parameter against its hash before.
+    """After training: compare every parameter's hash with the one before.
 
-    `groups` names the group of each trainable parameter; `without_gradient` are those that never received one, and
-    `may_return` those that the method may set back. Raises `RunFailed(audit)` if a frozen parameter changed, or another
-    trainable one with a gradient did not, or less than half of the trainable parameters changed.
+    `groups` gives the group of each trainable parameter; `without_gradient` are those that never received one, and
+    `may_return` those that the method may reset. Raises `RunFailed(audit)` if a frozen parameter changed, a trainable
+    one with a gradient did not, or less than half of the trainable parameters changed.
     """
     parameters = dict(model.named_parameters())
     after = hashes(model)
@@ -83,7 +83,7 @@ def compare(
             )
             for name, names in members.items()
         ],
-        notes=_sentences(returned, "trained, and the method set it back to where it began")
+        notes=_sentences(returned, "trained, and the method reset it to its initial value")
         + _sentences(
             still - returned, "trains, but never had a gradient: the forward pass does not use it, or it was zero"
         ),
@@ -93,7 +93,7 @@ def compare(
 def _sha256(parameter: torch.Tensor) -> bytes:
     digest = hashlib.sha256()
     for tensor in stored(parameter):
-        # By way of bytes, since numpy has no bfloat16.
+        # via bytes, since numpy has no bfloat16
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.digest()
 

@@ -11,15 +11,15 @@ from worker.engine.models.load import load
 
 
 class BaseModelCopy:
-    """Loads the model on first use, from the same files and with the same new head."""
+    """Loads the base model on first use, from the same files and with the same new head."""
 
     def __init__(self, job: TrainJob, loaded: nn.Module) -> None:
-        """`loaded`: the base model as it was just loaded. Weights that are mapped from their file cost memory only
-        where they are read."""
+        """`loaded`: the base model as it was just loaded. Weights mapped from their file take memory only where they
+        are read."""
         self._job = job
         files = MappedFiles()
         self.held_bytes = tensor_bytes(p for p in loaded.parameters() if not files.hold(p))
-        """What the copy takes beside the mapped pages: the head, or everything where the file has another dtype."""
+        """Bytes of the copy beside the mapped pages: the head, or everything if the file has another dtype."""
 
     @cached_property
     def model(self) -> nn.Module:

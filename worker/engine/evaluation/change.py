@@ -1,10 +1,10 @@
-"""How the matrix of one linear layer was changed, in the form that is cheapest to look at.
+"""The weight delta of one linear layer, in the form that is cheapest to analyse.
 
-    ΔW = B·A          of a low rank r: B [out, r],  A [r, in]         LoRA and its kin
-    ΔW = W_after − W_before, [out, in]                                everything else
+    ΔW = B·A                          of low rank r: B [out, r],  A [r, in]         LoRA and its variants
+    ΔW = W_after − W_before           [out, in]                                     everything else
 
-Each mechanism in `worker.engine.methods` says it of its layers; `worker.engine.evaluation.weight_delta` analyses it. In
-float64, since a difference of two float32 matrices that are nearly equal has few digits left.
+Each mechanism in `worker.engine.methods` returns it for its layers; `worker.engine.evaluation.weight_delta` analyses
+it. In float64, since the difference of two nearly equal float32 matrices has few correct digits.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from worker.engine.models.quantization import unpacked
 
 
 class Product(NamedTuple):
-    """B·A, with the method's scale in B."""
+    """B·A, with the method's scaling factor in B."""
 
     b: torch.Tensor
     """[out, r]."""
@@ -44,6 +44,6 @@ class Change:
 
 
 def matrix(weight: torch.Tensor, transposed: bool) -> torch.Tensor:
-    """A layer's weight as [out, in] in float64: a copy. Of one held in four bits, what it stands for."""
+    """A layer's weight as [out, in] in float64: a copy. A four-bit weight is dequantized."""
     whole = unpacked(weight).detach().to(torch.float64, copy=True)
     return whole.T if transposed else whole

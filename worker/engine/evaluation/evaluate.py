@@ -1,4 +1,4 @@
-"""How every evaluation of an attempt is done, so that all are done alike; what is judged is the task's."""
+"""The loop that every evaluation of an attempt shares; each task defines its metrics."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,20 +19,20 @@ from worker.engine.data.batches import Batch, Examples, evaluation_order
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's answers on the N items of a split, in the order of the split."""
+    """A model's outputs on the N items of a split, in the order of the split."""
 
     loss: float
     """Mean cross-entropy in nats, per item or per completion token."""
     metrics: dict[MetricName, float]
     per_item: dict[MetricName, NDArray[np.float64]]
-    """[N] from 0 to 1, of those metrics that are means over items."""
+    """[N], each from 0 to 1, by metric, for the metrics that are means over items."""
     columns: dict[str, Sequence[Any]] = field(default_factory=dict)
-    """What was predicted for each item, for the predictions file."""
+    """The prediction for each item, for the predictions file."""
 
     def evaluation(
         self, subject: Literal["base", "adapted"], split: Split, metric: MetricName, step: int, epoch: float
     ) -> Evaluation:
-        """As it is reported; `metric` is the one that a verdict rests on."""
+        """The evaluation to report; `metric` is the primary metric of the verdict."""
         n = len(next(iter(self.per_item.values())))
         return Evaluation(
             subject=subject,
@@ -48,35 +48,35 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Walks a split in batches."""
+    """Iterates over a split in batches."""
 
     device: torch.device
     batch_size: int
     pad_token: int
     bf16: bool
     between: Callable[[], None]
-    """Called before each batch; may raise to stop."""
+    """Called before each batch; may raise to stop the evaluation."""
     log: Callable[[str], None]
-    """A line for the run's log."""
+    """Write a line to the run's log."""
     collate: Callable[[Any, Sequence[int], int], Batch]
     """The task's."""
     max_new_tokens: int = 64
 
     @contextmanager
     def judging(self, model: nn.Module) -> Iterator[None]:
-        """No dropout, no gradients, the run's precision. Leaves the model in evaluation mode."""
+        """Evaluation mode, no gradients, the run's precision. Leaves the model in evaluation mode."""
         model.eval()
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
 
     def batches(self, examples: Examples, most: int | None = None) -> Iterator[tuple[list[int], Batch]]:
-        """Indices of rows and their batch, the longest rows first; no more than `most` rows at once."""
+        """Row indices and their batch, the longest rows first; at most `most` rows per batch."""
         for indices in evaluation_order(examples.lengths, min(self.batch_size, most or self.batch_size)):
             self.between()
             yield indices, self.collate(examples, indices, self.pad_token).to(self.device)
 
     def finite(self, loss: float) -> float:
-        """The loss. Raises `RunFailed(diverged)` if it is not finite."""
+        """Return the loss. Raises `RunFailed(diverged)` if it is not finite."""
         if not np.isfinite(loss):
             raise RunFailed(
                 FailureCode.DIVERGED,

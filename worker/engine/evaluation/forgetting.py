@@ -1,12 +1,12 @@
-"""Forgetting: what a model loses on general text while it learns something else.
+"""Forgetting: how much the loss on general text rises through fine-tuning.
 
-    forgetting = loss(adapted) − loss(untouched)        nats per token, on the same tokens
+    forgetting = loss(adapted) − loss(base model)        nats per token, on the same tokens
 
-A decoder is judged by all tokens of the texts. An encoder-decoder has no loss on a plain text, so each is cut in two:
-the first half is the prompt, the second the completion. That is none of the tasks that T5 was pre-trained on, but both
-models are asked the same.
+A decoder is evaluated on all tokens of the texts. An encoder-decoder has no loss on plain text, so each text is split
+in half: the first half is the prompt, the second the completion. T5 was not pre-trained on that task, but both models
+are evaluated on the same one.
 
-The texts are the first of the dataset's test split, so few that they cost little beside the task's own test split.
+The texts are the first of the general dataset's test split, few enough to cost little beside the task's own test split.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,12 +27,12 @@ MOST_TOKENS = 65536
 
 
 class GeneralText:
-    """Texts that nothing was learnt from, and the untouched model's loss on them."""
+    """General texts outside the training data, and the base model's loss on them."""
 
     def __init__(
         self, job: TrainJob, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, sink: Listener
     ) -> None:
-        """Raises `RunFailed` if the job's general file has no text to judge by."""
+        """Raises `RunFailed` if the job's general file has no test text."""
         self._name = job.spec.general_text or ""
         self._task = TASKS[job.spec.task]
         most = min(MOST_TEXTS, max(1, MOST_TOKENS // job.spec.training.max_length))
@@ -48,18 +48,18 @@ class GeneralText:
         self.examples: Examples = self._task.encode(rows[:most], "test", tokenizer, model, job, _Named(sink))
 
     def loss(self, model: nn.Module, evaluator: Evaluator) -> float:
-        """A model's, in nats per token."""
+        """A model's loss, in nats per token."""
         return self._task.evaluate(model, self.examples, evaluator, generate=False).loss
 
     def forgetting(self, base_loss: float, adapted_loss: float) -> Forgetting:
-        """As it is reported."""
+        """The result to report."""
         tokens = self.examples.units(range(len(self.examples)))
         return Forgetting(dataset=self._name, tokens=tokens, base_loss=base_loss, adapted_loss=adapted_loss)
 
 
 def halves(rows: Sequence[Row], max_length: int) -> Iterator[PairRow]:
-    """Each text cut at the first white space behind its middle, or in its middle if it has none there. The first part
-    has no more than about `max_length` characters, so that the second goes on where a model stops reading."""
+    """Split each text at the first white space after its middle, or at its middle if there is none. The first part is
+    limited to about `max_length` characters, so that the second starts where the model stops reading."""
     for row in rows:
         if isinstance(row, TextRow):
             text = row.text.strip()
@@ -70,13 +70,13 @@ def halves(rows: Sequence[Row], max_length: int) -> Iterator[PairRow]:
 
 
 class _Named:
-    """Says in the log which rows are meant."""
+    """Prefixes log lines, so that they are not mistaken for lines about the task's rows."""
 
     def __init__(self, sink: Listener) -> None:
         self._sink = sink
 
     def log(self, message: str) -> None:
-        """A line for the run's log."""
+        """Write a line to the run's log."""
         self._sink.log(f"General text: {message}")
 
     def raise_if_stopped(self) -> None:

@@ -1,8 +1,8 @@
-"""What a model writes when it is given a prompt, and how near that comes to what was wanted.
+"""Greedy decoding after a prompt, and text metrics that compare the output with the reference.
 
-Greedy: the most probable token each time, until one that ends a text or `max_new_tokens`. Of a model's own defaults for
-generation only those are kept that say which token begins and ends a text; sampling, beams, penalties and lengths are
-not, so that the arms of a comparison differ by their weights alone.
+The most probable token is chosen each time, until an end-of-text token or `max_new_tokens`. Of the model's own
+generation defaults only the start and end tokens are kept; sampling, beams, penalties and lengths are not, so that arms
+differ by their weights alone.
 """
 
 import re
@@ -23,7 +23,7 @@ from worker.engine.data.batches import evaluation_order, padded
 from worker.engine.evaluation.evaluate import Evaluator
 
 _SAID_EVERY = 60.0
-"""Seconds between two lines in the log."""
+"""Seconds between two progress lines in the log."""
 
 
 def write(
@@ -32,7 +32,7 @@ def write(
     tokenizer: PreTrainedTokenizerBase,
     evaluator: Evaluator,
 ) -> list[str]:
-    """The text that a model writes after each prompt, without special tokens. Can be stopped between two tokens."""
+    """Generate a text after each prompt, without special tokens. Can be stopped between two tokens."""
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     encoder_decoder, stops = bool(inner.config.is_encoder_decoder), stop_tokens(inner, tokenizer)
     texts, done, said = [""] * len(prompts), 0, monotonic()
@@ -51,7 +51,7 @@ def write(
                 generation_config=config,
                 stopping_criteria=StoppingCriteriaList([_Between(evaluator.between)]),
             )
-            # A decoder gives the prompt back; the decoder behind an encoder begins with a token of its own.
+            # A decoder returns the prompt too; the decoder of an encoder-decoder starts with its own start token.
             for i, tokens in zip(indices, found[:, 1 if encoder_decoder else ids.shape[1] :].tolist(), strict=True):
                 end = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
                 written = tokenizer.decode(tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -64,7 +64,7 @@ def write(
 
 
 def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Tokens that end a text: the tokenizer's, and those of the model's generation_config.json."""
+    """The end-of-text tokens: the tokenizer's, and those of the model's generation_config.json."""
     own = model.generation_config.eos_token_id if model.generation_config is not None else None
     several = own if isinstance(own, list) else [own]
     return {token for token in (*several, tokenizer.eos_token_id) if token is not None}
@@ -72,8 +72,7 @@ def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 @contextmanager
 def _greedy(model: Any, tokenizer: PreTrainedTokenizerBase, stops: set[int], most: int) -> Iterator[GenerationConfig]:
-    """The configuration, in place of the model's own meanwhile: transformers fills in from that what another leaves
-    open."""
+    """Temporarily replace the model's own generation config, which transformers uses to fill in unset fields."""
     own = model.generation_config
     kept = {
         name: getattr(own, name, None) for name in ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
@@ -96,8 +95,8 @@ def _greedy(model: Any, tokenizer: PreTrainedTokenizerBase, stops: set[int], mos
 
 @contextmanager
 def _last_together(model: Any) -> Iterator[None]:
-    """The last positions' vectors [B, 1, H] side by side in memory before they are projected onto the vocabulary: as a
-    part of [B, T, H] torch would copy the projection's weight B times."""
+    """Make the last positions' vectors [B, 1, H] contiguous before the projection onto the vocabulary: for a slice of
+    [B, T, H], torch would copy the projection's weight B times."""
     projection = model.get_output_embeddings()
     handle = projection.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
     try:
@@ -107,7 +106,7 @@ def _last_together(model: Any) -> Iterator[None]:
 
 
 class _Between(StoppingCriteria):
-    """Stops nothing by itself; between two tokens it asks whether somebody else wants to."""
+    """A stopping criterion that never stops by itself; it checks for a stop request after each token."""
 
     def __init__(self, between: Callable[[], None]) -> None:
         self._between = between
@@ -118,17 +117,17 @@ class _Between(StoppingCriteria):
 
 
 def exact_match(written: str, wanted: str) -> float:
-    """1.0 if the texts are equal but for white space at their ends."""
+    """1.0 if the texts are equal apart from leading and trailing white space."""
     return float(written.strip() == wanted.strip())
 
 
 def rouge_l(written: str, wanted: str) -> float:
-    """F1 of the longest common subsequence of words (Lin 2004, ROUGE, section 3, with β = 1), from 0 to 1:
+    """ROUGE-L: F1 of the longest common subsequence of words (Lin 2004, section 3, with β = 1), from 0 to 1.
 
-        2·LCS / (m + n)        m and n: words of the two texts
+        2·LCS / (m + n)        m and n: number of words of the two texts
 
-    Words are runs of letters and digits of any script, without regard to case; nothing is stemmed. Two texts without a
-    word agree. By rapidfuzz, as the similarity of insertions and deletions, which is the same number.
+    Words are runs of letters and digits of any script, case-insensitive, without stemming. Two texts without words
+    score 1. Computed by rapidfuzz as the normalized Indel similarity, which is the same number.
     """
     return float(Indel.normalized_similarity(_words(written), _words(wanted)))
 

@@ -1,19 +1,19 @@
-"""What training did to each matrix: the singular values of ΔW beside those of W, and directions that W did not have.
+"""Weight delta: the singular values of ΔW beside those of W, and the intruder dimensions of W + ΔW.
 
     W_after = W_before + ΔW      all [out, in],  n = min(out, in)
 
     σ(ΔW)     of a product B·A, B [out, r], A [r, in]: with B = Q_B·R_B and Aᵀ = Q_A·R_A (QR), Q's columns orthonormal,
               σ(B·A) = σ(R_B·R_Aᵀ), an r × r matrix. Exact, at r²·(out + in) instead of n²·max(out, in).
               Otherwise from the Gram matrix of the smaller side: σᵢ² are the eigenvalues of M·Mᵀ or Mᵀ·M, [n, n].
-              In float64 a σᵢ is right to about 1e-16·σ₁²/σᵢ: half of the digits are lost, for those that are small, and
-              the energy σᵢ² keeps all that count.
-    σ(W)      the same, with vectors.
+              In float64 σᵢ has an error of about 1e-16·σ₁²/σᵢ: small ones lose half of their digits, while the
+              energy σᵢ² keeps all that matter.
+    σ(W)      the same, with singular vectors.
     intruders (Shuttleworth et al. 2024, arXiv 2410.21228): for each of the first k left singular vectors u' of W_after,
               the largest |cosine| with any left singular vector of W_before. With W_before = U·Σ·Vᵀ it is the largest
-              entry of |Uᵀ·u'|, and where only V is at hand Uᵀ·u' = Σ⁻¹·Vᵀ·W_beforeᵀ·u'. Below ε, u' is an intruder.
+              entry of |Uᵀ·u'|, and where only V is known Uᵀ·u' = Σ⁻¹·Vᵀ·W_beforeᵀ·u'. Below ε, u' is an intruder.
 
-What singular values say (effective rank, energy kept) is in `app.domain.models.spectra`. One matrix at a time is on the
-device, in float64. The analysis comes after everything else that a run does: no number of the run hangs on it.
+`app.domain.models.spectra` derives the effective rank and the energy from the singular values. One matrix at a time is
+on the device, in float64. The analysis runs after everything else, so no other number of the run depends on it.
 """
 
 import time
@@ -29,23 +29,23 @@ from worker.engine.evaluation.change import Change, Product
 from worker.engine.progress import Stopped
 
 SHARE_OF_TRAINING = 0.1
-"""The analysis may take so much of the train clock, where that is more than what it is given in any case."""
+"""Share of the train clock that the analysis may take, where that is more than its fixed budget."""
 MOST_SECONDS = 300.0
-"""But no more than this: meanwhile nothing is reported, and a trainer that is silent for long is taken for stalled."""
+"""Upper limit of that share: the analysis reports nothing, and the supervisor kills a silent trainer as stalled."""
 FREE_BYTES = 64 * 2**20
-"""It may take what the run held more at its peak than it does now, and so much in any case."""
+"""The analysis may use the memory between the run's peak and its present use, and at least this much."""
 _CPU_RATE, _CUDA_RATE = 1e10, 2e11
-"""Operations a second to reckon with before the first matrix; then what the last one reached."""
+"""Operations a second assumed for the first matrix; later ones use the measured rate."""
 _NONE = 1e-7
-"""A direction of W_before with less than this share of σ₁ is rounding."""
+"""Directions of W_before with less than this share of σ₁ are rounding errors."""
 
 
 @torch.no_grad()
 def analyse(model: TaskModel, layer: LinearFacts, change: Change) -> MatrixDelta:
-    """One matrix. Raises ValueError if a number in it is not finite, or if W_before is zero."""
+    """Analyse one matrix. Raises ValueError if a number in it is not finite, or if W_before is zero."""
     before, dense = change.before, change.dense
     if not (torch.isfinite(before).all() and torch.isfinite(dense).all()):
-        raise ValueError("it holds numbers that are not finite")
+        raise ValueError("it contains non-finite numbers")
     norm = float(torch.linalg.matrix_norm(before))
     if norm == 0:
         raise ValueError("it was zero before training")
@@ -73,7 +73,7 @@ def analyse(model: TaskModel, layer: LinearFacts, change: Change) -> MatrixDelta
 
 
 def product_values(product: Product) -> torch.Tensor:
-    """Singular values of B·A, [r], largest first."""
+    """Singular values of B·A, [r], in descending order."""
     _, r_b = torch.linalg.qr(product.b)
     _, r_a = torch.linalg.qr(product.a.T)
     values: torch.Tensor = torch.linalg.svdvals(r_b @ r_a.T)
@@ -81,13 +81,13 @@ def product_values(product: Product) -> torch.Tensor:
 
 
 def dense_values(matrix: torch.Tensor) -> torch.Tensor:
-    """Singular values of a matrix, [n], largest first."""
+    """Singular values of a matrix, [n], in descending order."""
     squares: torch.Tensor = torch.linalg.eigvalsh(_gram(matrix))
     return squares.clamp_min(0).sqrt().flip(0)
 
 
 def eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Singular values [n], largest first, and the singular vectors of the smaller side as columns, [n, n]."""
+    """Singular values [n] in descending order, and the singular vectors of the smaller side as columns, [n, n]."""
     squares, vectors = torch.linalg.eigh(_gram(matrix))
     return squares.clamp_min(0).sqrt().flip(0), vectors.flip(1)
 
@@ -95,14 +95,14 @@ def eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def cosines(
     before: torch.Tensor, values: torch.Tensor, vectors: torch.Tensor, after: torch.Tensor, top: int
 ) -> torch.Tensor:
-    """Of the first `top` left singular vectors of `after`, the largest |cosine| with any of `before`'s, [top].
+    """For each of the first `top` left singular vectors of `after`, the largest |cosine| with any of `before`'s, [top].
 
-    `values` and `vectors` are `before`'s, as `eigen` gives them. Where `after` has fewer directions than `top` the
-    others count as found.
+    `values` and `vectors` are `before`'s, as `eigen` returns them. If `after` has fewer than `top` directions, the
+    missing ones count as matched.
     """
     new_values, new_vectors = eigen(after)
     there = new_values[:top] > _NONE * new_values[0]
-    if before.shape[0] <= before.shape[1]:  # the vectors are the left ones
+    if before.shape[0] <= before.shape[1]:  # the vectors are left singular vectors
         found = (vectors.T @ new_vectors[:, :top]).abs()
     else:
         left = after @ new_vectors[:, :top] / new_values[:top].clamp_min(torch.finfo(after.dtype).tiny)
@@ -112,23 +112,23 @@ def cosines(
 
 
 def _gram(matrix: torch.Tensor) -> torch.Tensor:
-    """Of the smaller side, [n, n]."""
+    """The Gram matrix of the smaller side, [n, n]."""
     return matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
 
 
 def budget(given: float, train_seconds: float) -> float:
-    """Seconds that an analysis may take."""
+    """Seconds that the analysis may take."""
     return max(given, min(SHARE_OF_TRAINING * train_seconds, MOST_SECONDS))
 
 
 def work(layer: LinearFacts) -> float:
-    """About how many operations a matrix takes: three Gram matrices and three decompositions."""
+    """Approximate operations for one matrix: three Gram matrices and three eigendecompositions."""
     small, large = sorted((layer.in_features, layer.out_features))
     return 6.0 * small**2 * large + 30.0 * small**3
 
 
 def needed_bytes(layer: LinearFacts) -> int:
-    """About how much memory it takes: W, ΔW, W_after and one more of their size, and Gram matrices with vectors, in
+    """Approximate memory for one matrix: W, ΔW, W_after and one more of their size, and Gram matrices with vectors, in
     float64."""
     small, large = sorted((layer.in_features, layer.out_features))
     return 8 * (5 * small * large + 6 * small**2)
@@ -136,20 +136,20 @@ def needed_bytes(layer: LinearFacts) -> int:
 
 @dataclass
 class Analysis:
-    """Goes through the matrices of a run, as long as its time and its memory last."""
+    """Analyses the matrices of a run, within its time and memory budget."""
 
     model: TaskModel
     change: Callable[[LinearFacts], Change]
     budget_seconds: float
     free_bytes: int
-    """Bytes that a matrix may take."""
+    """Bytes that one matrix may take."""
     device: torch.device
     raise_if_stopped: Callable[[], None]
     _rate: float = field(init=False)
 
     def run(self, layers: Sequence[LinearFacts]) -> WeightDeltas:
-        """Matrix by matrix, those first that are spread evenly over the model. What is wrong with one is written down
-        and does not stop the others; a wish to stop ends it early."""
+        """Analyse the matrices one by one, starting with some spread evenly over the model. An error in one is recorded
+        and does not stop the others; a stop request ends the analysis early."""
         self._rate = _CUDA_RATE if self.device.type == "cuda" else _CPU_RATE
         began = time.perf_counter()
         found: dict[int, MatrixDelta] = {}
@@ -163,7 +163,7 @@ class Analysis:
             else:
                 try:
                     found[place] = self._one(layer)
-                except (ValueError, RuntimeError) as error:  # torch says so of decompositions that do not converge
+                except (ValueError, RuntimeError) as error:  # torch raises it for decompositions that do not converge
                     broken.append(f"{layer.name}: {str(error).strip().splitlines()[0].rstrip('.')}.")
         return WeightDeltas(
             matrices=[found[place] for place in sorted(found)],

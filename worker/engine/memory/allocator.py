@@ -1,11 +1,11 @@
-"""glibc's allocator, set for exactness or for speed while the process runs (man 3 mallopt).
+"""glibc's allocator, switched between exact and fast while the process runs (man 3 mallopt).
 
 Exact: blocks of 64 KiB and more are mapped from the kernel and unmapped one by one, so that resident memory follows
-live tensors. That is what a measurement needs and what it costs: every new tensor's pages are faulted in anew, and an
+live tensors. A measurement needs that, and pays for it: every new tensor's pages are faulted in again, and an
 elementwise operation takes 3 to 10 times as long. Fast: freed blocks stay in the heap for the next tensor.
 
-A process starts exact by its environment (`worker.training.environment`). Other allocators know none of it: nothing
-happens.
+A process starts exact, by its environment (`worker.children.environment`). With other allocators these functions do
+nothing.
 """
 
 import ctypes
@@ -38,11 +38,11 @@ def _load() -> ctypes.CDLL | None:
 
 _LIBC = _load()
 ADJUSTABLE = _LIBC is not None
-"""Whether the functions below do anything."""
+"""Whether the functions below have an effect."""
 
 
 def exact() -> None:
-    """Give back what is free, and from now on everything as soon as it is."""
+    """Return free memory to the kernel, and from now on all memory as soon as it is freed."""
     if _LIBC is not None:
         _LIBC.mallopt(_MMAP_THRESHOLD, EXACT_BYTES)
         _LIBC.mallopt(_TRIM_THRESHOLD, EXACT_BYTES)
@@ -50,19 +50,19 @@ def exact() -> None:
 
 
 def fast() -> None:
-    """Keep freed blocks."""
+    """Keep freed blocks in the heap."""
     if _LIBC is not None:
         _LIBC.mallopt(_MMAP_THRESHOLD, _FAST_MMAP)
         _LIBC.mallopt(_TRIM_THRESHOLD, _FAST_TRIM)
 
 
 def trim() -> None:
-    """Give back what is free. A block that fits into a hole of the heap is put there, however large, and stays when it
-    is freed: with `exact` alone resident memory would follow live tensors only as far as the heap has no holes."""
+    """Return free memory to the kernel. A block that fits into a hole of the heap is placed there, however large, and
+    stays when it is freed, so with `exact` alone resident memory exceeds live tensors once the heap has holes."""
     if _LIBC is not None:
         _LIBC.malloc_trim(0)
 
 
 def free_bytes() -> int:
-    """Bytes that are free in the heap and not given back."""
+    """Bytes that are free in the heap and not returned."""
     return int(_LIBC.mallinfo2().fordblks) if _LIBC is not None else 0

@@ -1,22 +1,22 @@
-"""The memory ledger of a train step, on real tensors and on fake ones alike.
+"""The memory ledger of a train step, for real and fake tensors alike.
 
-Every storage is written into a journal when it appears and again when it goes:
+Every storage is recorded in a journal when it is allocated and again when it is freed:
 
     + 4 MiB   forward    aten.addmm          1
     + 4 MiB   forward    aten.gelu           2
     − 4 MiB   backward                       2
     + 8 MiB   backward   aten.mm             3
 
-The peak is the largest sum that the journal passes through. Who owned what is decided when all is known: a storage that
-the forward pass leaves for the backward pass is an activation, and one that lives within a single pass is temporary;
-one that became a parameter's gradient, or the optimizer's state, is that, whoever made it.
+The peak is the largest running sum of the journal. Owners are assigned when the step is over: a storage that the
+forward pass leaves for the backward pass is an activation, one that lives within a single pass is temporary, and one
+that became a parameter's gradient or optimizer state is that, whichever operation allocated it.
 
-A `TorchDispatchMode` sees every operation below autograd, on tensors with and without memory, in checkpointed blocks
-that are computed again, and inside of autograd's own functions. Storages, not tensors, are counted: views, in-place
-changes and tied weights add nothing. A finalizer on each storage tells when it goes (as in torch's own
-torch.distributed._tools.mem_tracker, which does not take frozen parameters).
+A `TorchDispatchMode` sees every operation below autograd, with and without real memory, in recomputed checkpointed
+blocks, and inside custom autograd functions. Storages, not tensors, are counted: views, in-place changes and tied
+weights add nothing. A finalizer on each storage reports when it is freed (as in torch's own
+torch.distributed._tools.mem_tracker, which does not support frozen parameters).
 
-Not seen: what an operation allocates and frees within itself, and what libraries keep for themselves. Those are a
+Not covered: what an operation allocates and frees internally, and memory of the libraries themselves. Those are a
 constant of the device (`app.domain.resources.calibration`).
 """
 
@@ -37,30 +37,31 @@ from worker.engine.models.quantization import stored
 _PAGE = 4096
 _MAPPED = 64 * 2**10
 _HEADER = 80
-"""What glibc puts before a block that it maps, with the alignment that torch asks for."""
+"""The header that glibc puts before a mapped block, with the alignment that torch requests."""
 _CUDA_BLOCK = 512
 _TRIMMED = 4 * 2**20
 
 
 def rounded_on_host(size: int) -> int:
-    """What a CPU tensor of `size` bytes takes: from 64 KiB on whole pages, with the allocator's header in the first."""
+    """Bytes that a CPU tensor of `size` bytes takes: from 64 KiB on whole pages, with the allocator's header in the
+    first."""
     return size if size < _MAPPED else -(-(size + _HEADER) // _PAGE) * _PAGE
 
 
 def rounded_on_cuda(size: int) -> int:
-    """What torch's CUDA allocator counts for `size` bytes."""
+    """Bytes that torch's CUDA allocator counts for a tensor of `size` bytes."""
     return -(-size // _CUDA_BLOCK) * _CUDA_BLOCK
 
 
 class _Entry:
-    """A storage."""
+    """One storage."""
 
     __slots__ = ("again", "born", "died", "moment", "operation", "owner", "size")
 
     def __init__(self, size: int, moment: Moment, born: int, operation: str, again: bool) -> None:
         self.size, self.moment, self.born, self.operation = size, moment, born, operation
         self.again = again
-        """Made with gradients on: by a forward pass, or by one that is done again within the backward pass."""
+        """Allocated with gradients enabled: by a forward pass, or by its recomputation within the backward pass."""
         self.died: int | None = None
         self.owner: Owner | None = None
 
@@ -77,7 +78,7 @@ class _Entry:
 
 
 class Journal(TorchDispatchMode):
-    """Follows the storages of what is computed while it is entered."""
+    """Records the storages of every operation executed while it is entered."""
 
     def __init__(
         self,
@@ -87,8 +88,8 @@ class Journal(TorchDispatchMode):
         rounded: Callable[[int], int],
         trim: Callable[[], None] = lambda: None,
     ) -> None:
-        """`moment` says what is being done now; `rounded` what a storage of so many bytes takes; `trim` gives back what
-        was freed, now and then, so that resident memory is as large as what is live."""
+        """`moment` returns the current pass; `rounded` maps a storage's size to the allocator's; `trim` returns freed
+        memory to the kernel now and then, so that resident memory equals live memory."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._trim = trim
         self._model, self._optimizer, self._moment, self._rounded = model, optimizer, moment, rounded
@@ -102,7 +103,7 @@ class Journal(TorchDispatchMode):
         self.settle()
 
     def settle(self) -> None:
-        """Note which storages are gradients and the optimizer's state by now: before gradients are dropped."""
+        """Mark the storages that are gradients and optimizer state by now; call before gradients are dropped."""
         self._own((p.grad for p in self._model.parameters() if p.grad is not None), "gradients")
         states = self._optimizer.state.values()
         self._own((t for state in states for t in state.values() if isinstance(t, torch.Tensor)), "optimizer")
@@ -132,7 +133,7 @@ class Journal(TorchDispatchMode):
         )
 
     def __exit__(self, *error: Any) -> None:
-        """Follow no more: a finalizer holds what it calls, and so the model, for as long as its storage lives."""
+        """Stop recording. A finalizer keeps its callback, and so the model, alive as long as its storage lives."""
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         for finalizer in self._finalizers:
             finalizer.detach()
@@ -141,7 +142,7 @@ class Journal(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Let the operation do its work, and write down what is new."""
+        """Execute the operation, and record new storages."""
         moment = self._moment()
         if self._freed >= _TRIMMED:
             self._freed = 0
@@ -183,17 +184,17 @@ class Journal(TorchDispatchMode):
 
 
 class Ledgers:
-    """Those that an attempt takes: of its first step, and of the largest one after it."""
+    """The ledgers of an attempt: of its first step, and of the largest later one."""
 
     def __init__(self) -> None:
         self.first: Ledger | None = None
         self.steady: Ledger | None = None
         self.interrupted: Ledger | None = None
-        """Of a step that ended in an error, up to there."""
+        """The ledger of a step that ended in an error, up to the error."""
 
     @property
     def taken(self) -> list[Ledger]:
-        """In order."""
+        """The recorded ledgers, in order."""
         return [ledger for ledger in (self.first, self.steady) if ledger is not None]
 
     @contextmanager
@@ -205,7 +206,8 @@ class Ledgers:
         step: int,
         batch: tuple[int, int],
     ) -> Iterator[None]:
-        """Follow a step, up to before its gradients are dropped; `batch`: rows and padded length of its largest."""
+        """Record a step up to the point where its gradients are dropped; `batch`: rows and padded length of its
+        largest."""
         device = next(model.parameters()).device
         rounded = rounded_on_cuda if device.type == "cuda" else rounded_on_host
         with Journal(model, optimizer, moment, rounded, allocator.trim) as journal:
@@ -224,7 +226,7 @@ class Ledgers:
 
 
 def _copies_weight(func: Any, args: tuple[Any, ...], live: dict[int, _Entry]) -> bool:
-    """Whether an operation is autocast's: a parameter in another type."""
+    """Whether an operation is autocast's conversion of a parameter to another dtype."""
     if func is not torch.ops.aten._to_copy.default or not isinstance(args[0], nn.Parameter):
         return False
     source = live.get(args[0].untyped_storage()._cdata)

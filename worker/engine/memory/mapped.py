@@ -1,8 +1,7 @@
-"""Memory that is mapped from weight files, given back before the mapping ends (man 2 madvise).
+"""Release the memory of mapped weight files before the mapping ends (man 2 madvise).
 
-transformers maps a safetensors file as a whole and hands out tensors that lie in it. A page that was read stays
-resident until the last of these tensors is gone, though the one that it was read for may have been replaced long
-before.
+transformers maps a safetensors file as a whole and returns tensors that view it. A page that was read stays resident
+until the last of these tensors is freed, even if the tensor that it was read for was replaced long before.
 """
 
 import ctypes

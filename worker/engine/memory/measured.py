@@ -1,17 +1,17 @@
-"""Measured memory: the largest number of bytes that each phase of the attempt held.
+"""Measured memory: the peak bytes of each phase of the attempt.
 
-On CUDA it is the allocator's own count (`max_memory_allocated`; `max_memory_reserved` beside it). On a CPU it is the
-resident set of this process: `VmHWM` of /proc/self/status, the kernel's high-water mark, which writing `5` to
-/proc/self/clear_refs sets back to the present value (man 5 proc), so that each phase has a peak of its own.
-Everything is counted above the value before the model was loaded, that is, without the interpreter and its libraries.
+On CUDA this is the allocator's own count (`max_memory_allocated`, with `max_memory_reserved` beside it). On a CPU it is
+the resident set of this process: `VmHWM` of /proc/self/status, the kernel's high-water mark, which is reset to the
+present value by writing `5` to /proc/self/clear_refs (man 5 proc), so that each phase has its own peak. Everything is
+counted above the value before the model was loaded, that is, without the interpreter and its libraries.
 
-Resident memory follows live tensors only while the allocator is set so, which costs training up to a third of its
-speed. So the steps that need most are measured (`exact(True)`: the first, and the one with the largest batch), and the
-others run with a fast allocator, whose free blocks are no part of any number here.
+Resident memory follows live tensors only with an allocator setting that costs training up to a third of its speed. So
+only the steps with the largest memory are measured (`exact(True)`: the first, and the one with the largest batch); the
+others run with a fast allocator, whose free blocks are excluded from every number here.
 
-Weights that transformers maps from a safetensors file count from when they are first touched; the audit touches all
-of them before training. `VmHWM` and not `ru_maxrss`: the latter is inherited through exec from the parent.
-Where /proc is missing (macOS), `ru_maxrss` is all there is: phases then show the largest value so far.
+Weights that transformers maps from a safetensors file count once they are first read; the audit reads all of them
+before training. `VmHWM` and not `ru_maxrss`: the latter is inherited from the parent through exec. Without /proc
+(macOS) only `ru_maxrss` is available, and each phase shows the largest value so far.
 """
 
 import resource

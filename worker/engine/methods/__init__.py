@@ -1,6 +1,6 @@
-"""The mechanisms by which methods are carried out. What a method is and what it trains stands in `app.domain.methods`.
+"""The mechanisms that implement the methods. `app.domain.methods` defines each method and what it trains.
 
-To add a method that PEFT carries out, or that only selects parameters, nothing is needed here.
+A new method that PEFT implements, or that only selects parameters, needs no change here.
 """
 
 from collections.abc import Callable
@@ -17,45 +17,46 @@ from app.domain.runs.spec import RunSpec
 from worker.engine.evaluation.change import Change
 from worker.engine.methods import bottleneck, peft, scratch, selection
 
-Untouched = Callable[[], nn.Module]
+BaseModelLoader = Callable[[], nn.Module]
 
 
 class Companion(Protocol):
-    """What a method does beside the optimizer, once for each of its steps (AdaLoRA moves ranks about)."""
+    """Acts once for each optimizer step, beside the optimizer (AdaLoRA reallocates ranks)."""
 
     def penalty(self) -> torch.Tensor:
-        """Added to the loss of a step, once: a scalar with a gradient."""
+        """A term added to the loss of a step, once: a scalar with a gradient."""
 
     def after_step(self, step: int) -> None:
-        """Called after the optimizer's step `step`, from 1, while the gradients are still there."""
+        """Called after optimizer step `step`, from 1, while the gradients are still present."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint must hold of it."""
+        """The state to store in a checkpoint."""
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on from there."""
+        """Restore that state."""
 
 
 class MechanismFile(Protocol):
-    """What a file in this package holds."""
+    """The interface of a module in this package."""
 
     def apply(self, model: PreTrainedModel, spec: Any, facts: TaskModel) -> nn.Module:
-        """The model that trains, with `requires_grad` set; the forward pass is still the base model's. `facts` describe
-        the untouched `model`. Raises `RunFailed(bad_configuration)`."""
+        """The model that trains, with `requires_grad` set; its forward pass still equals the base model's. `facts`
+        describe the base `model`. Raises `RunFailed(bad_configuration)`."""
 
     def companion(self, model: Any, spec: Any, total_steps: int) -> Companion | None:
-        """What goes along with the training of `model`, or None."""
+        """The companion for training `model`, or None."""
 
     def kept(self, model: Any, spec: Any) -> dict[str, torch.Tensor]:
-        """The tensors of the file that `save` writes, under the names that they have in it; of a model of fake tensors
-        as of one that has trained."""
+        """The tensors of the file that `save` writes, by their names in it; of a real model or of one of fake
+        tensors."""
 
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
-        """Write what one keeps, into a folder of `directory` called `adapter` or `model`; returns that folder."""
+        """Write the trained weights into a folder of `directory` called `adapter` or `model`, and return that
+        folder."""
 
-    def change(self, model: Any, spec: Any, layer: LinearFacts, untouched: Untouched) -> Change:
-        """How training changed the matrix of one of `spec.changed_layers`. Leaves `model` as it is; `untouched` gives
-        the base model, which is loaded at its first use."""
+    def change(self, model: Any, spec: Any, layer: LinearFacts, base_model: BaseModelLoader) -> Change:
+        """The weight delta of one of `spec.changed_layers`. Does not change `model`; `base_model` returns the base
+        model, which is loaded on first use."""
 
 
 MECHANISMS: dict[Mechanism, MechanismFile] = {

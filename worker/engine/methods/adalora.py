@@ -1,7 +1,7 @@
-"""AdaLoRA's schedule: which directions of which layers are dropped, and when (Zhang et al. 2023, arXiv 2303.10512).
+"""AdaLoRA's rank schedule: which directions of which layers are pruned, and when (Zhang et al. 2023, arXiv 2303.10512).
 
-PEFT's tuner judges and drops; here it is told how many steps there are, its penalty is taken outside of the model's
-own loss, and its memory can be kept in a checkpoint.
+PEFT's tuner scores and prunes; this companion gives it the number of steps, takes its regularization out of the model's
+own loss, and stores its state in checkpoints.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ _KEPT = "rank_pattern|"
 
 
 class RankBudget:
-    """Goes along with the training of an AdaLoRA model."""
+    """The companion of an AdaLoRA model."""
 
     def __init__(self, model: Any, spec: AdaLoraSpec, total_steps: int) -> None:
         self._tuner = model.base_model
@@ -27,7 +27,7 @@ class RankBudget:
 
     @property
     def _drops(self) -> bool:
-        """One step alone sees no gradient before it has to choose."""
+        """in a single step, pruning would come before any gradient"""
         return self._total > 1
 
     def penalty(self) -> torch.Tensor:
@@ -39,19 +39,19 @@ class RankBudget:
         return self._spec.orth_reg_weight * torch.stack(norms).mean()
 
     def after_step(self, step: int) -> None:
-        """Judge by the gradients, which are still there, and drop what the schedule says."""
+        """Update importances from the gradients, which are still present, and prune as scheduled."""
         if self._drops:
             self._tuner.update_and_allocate(step)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The smoothed importance and variation of every entry, and which directions are left."""
+        """The smoothed importance and uncertainty of every entry, and the mask of remaining directions."""
         allocator = self._tuner.rankallocator
         kept = {f"{_KEPT}{name}": torch.tensor(left) for name, left in (self._config.rank_pattern or {}).items()}
         smoothed = {f"{part}|{name}": t for part in _SMOOTHED for name, t in getattr(allocator, part).items()}
         return kept | smoothed
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on from there."""
+        """Restore that state."""
         allocator, device = self._tuner.rankallocator, self._matrices[0].device
         patterns: dict[str, list[bool]] = {}
         allocator.reset_ipt()
@@ -61,7 +61,7 @@ class RankBudget:
                 patterns[name] = tensor.tolist()
             else:
                 getattr(allocator, part)[name] = allocator.ipt[name] = tensor.to(device)
-                # ipt is present, so that the others are not begun anew; overwritten before use
+                # ipt must exist, or PEFT would reset the others; it is overwritten before use
         self._config.rank_pattern = patterns or None
 
 
@@ -69,17 +69,17 @@ _SMOOTHED = ("exp_avg_ipt", "exp_avg_unc")
 
 
 def keep_ranks_still(model: Any) -> None:
-    """No rank trains: it is a number that the schedule sets. PEFT forgets that where it widens an adapter beside a
-    layer in bfloat16 (PEFT 0.21)."""
+    """Freeze the ranks, which the schedule sets. PEFT forgets that where it casts an adapter beside a bfloat16 layer
+    (PEFT 0.21)."""
     for name, parameter in model.named_parameters():
         if ".ranknum." in name:
             parameter.requires_grad = False
 
 
 def ranks_left(model: Any) -> dict[str, list[bool]]:
-    """Which directions of each layer the present weights use, under PEFT's names: the others have E = 0.
+    """Which directions of each layer the current weights use, under PEFT's names: pruned ones have E = 0.
 
-    The best weights may be older than the last drop, so the schedule's own memory of it may be wrong for them.
+    The best weights may be older than the last pruning, so the schedule's own mask may not match them.
     """
     inside = model.base_model.model
     return {name: (p != 0).view(-1).tolist() for name, p in inside.named_parameters() if ".lora_E." in name}

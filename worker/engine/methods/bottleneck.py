@@ -1,10 +1,10 @@
-"""Adapter layers behind the projections of every block (Houlsby et al. 2019, Pfeiffer et al. 2020).
+"""Bottleneck adapters behind the projections of every block (Houlsby et al. 2019, Pfeiffer et al. 2020).
 
     y = x + W_up·f(W_down·x + b_down) + b_up        x, y [..., d]    W_down [m, d]    W_up [d, m]
 
-The places, the shapes and the papers stand in `app.domain.methods.adapters`. An adapter is a child of the projection
-that it follows, and a hook passes the projection's output through it: the base model keeps its classes and the names
-of its tensors. To load what is kept into a fresh model with the same labels:
+`app.domain.methods.adapters` gives the positions, the shapes and the papers. An adapter is a child of the projection
+that it follows, and a hook passes the projection's output through it: the base model keeps its classes and tensor
+names. To load the saved adapters into a fresh model with the same labels:
 
     from worker.engine.methods.bottleneck import load
     model = load(AutoModelForSequenceClassification.from_pretrained(base_model, num_labels=…), "adapter")
@@ -38,7 +38,7 @@ NON_LINEARITIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class Adapter(nn.Module):
-    """y = x + up(dropout(f(down(x)))), in float32 but for autocast; y has x's type."""
+    """y = x + up(dropout(f(down(x)))), in float32 unless autocast; y has x's dtype."""
 
     def __init__(self, width: int, spec: BottleneckAdapterSpec, device: torch.device) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Adapter(nn.Module):
         self.f = NON_LINEARITIES[spec.non_linearity]
         self.dropout = nn.Dropout(spec.adapter_dropout)
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
-        # With W_up and b_up at zero the first forward pass is the base model's, to the bit.
+        # With W_up and b_up at zero, the first forward pass is bit-identical to the base model's.
         for parameter in (self.down.bias, self.up.weight, self.up.bias):
             nn.init.zeros_(parameter)
 
@@ -59,7 +59,7 @@ class Adapter(nn.Module):
 
 
 def apply(model: PreTrainedModel, spec: BottleneckAdapterSpec, facts: TaskModel) -> PreTrainedModel:
-    """The model itself, frozen, with an adapter in every place; adapters and head train."""
+    """The frozen model with an adapter at every position; adapters and head train."""
     model.requires_grad_(False)
     for layer, _ in spec.places(facts):
         projection = model.get_submodule(layer.name)
@@ -83,9 +83,9 @@ def companion(model: PreTrainedModel, spec: BottleneckAdapterSpec, total_steps: 
 
 
 def change(
-    model: PreTrainedModel, spec: BottleneckAdapterSpec, layer: LinearFacts, untouched: Callable[[], nn.Module]
+    model: PreTrainedModel, spec: BottleneckAdapterSpec, layer: LinearFacts, base_model: Callable[[], nn.Module]
 ) -> Change:
-    """There is none: `spec.changed_layers` is empty."""
+    """Never called: `spec.changed_layers` is empty."""
     raise NotImplementedError
 
 
@@ -95,15 +95,16 @@ def kept(model: PreTrainedModel, spec: BottleneckAdapterSpec) -> dict[str, torch
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
-    """Adapters and head in `adapter/bottleneck.safetensors`, what they belong to in `adapter/bottleneck.json`."""
+    """Write adapters and head to `adapter/bottleneck.safetensors`, and their description to
+    `adapter/bottleneck.json`."""
     usage = f"adapters and head of {type(model).__name__}, load with worker.engine.methods.bottleneck.load"
     return tensors.save(model, run, directory / "adapter", "bottleneck", usage)
 
 
 def load(base_model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
-    """Put saved adapters, and the head that trained with them, into a fresh base model with the same labels.
+    """Load saved adapters, and the head that trained with them, into a fresh base model with the same labels.
 
-    Raises ValueError if a tensor of the one is not in the other, and RuntimeError if its shape differs.
+    Raises ValueError if the tensor names do not match, and RuntimeError if a shape differs.
     """
     about = json.loads((Path(folder) / "bottleneck.json").read_text(encoding="utf-8"))
     task: Task = TypeAdapter(Task).validate_python(about["task"])

@@ -1,7 +1,7 @@
-"""Everything that PEFT carries out: the method's own file in `app.domain.methods` says which config, and which options.
+"""Every method that PEFT implements: its file in `app.domain.methods` gives the PEFT config and its options.
 
-The new head trains beside the adapter, as in PEFT's `modules_to_save`: a trained copy is kept in the adapter, the
-original stays in the model and is not used.
+The new head trains beside the adapter, as in PEFT's `modules_to_save`: a trained copy is saved with the adapter, the
+original stays in the model unused.
 """
 
 import copy
@@ -31,7 +31,7 @@ from worker.engine.tasks import TASKS
 
 
 def config(spec: PeftMethod, facts: TaskModel) -> PeftConfig:
-    """PEFT's config of a method for a model and its task."""
+    """PEFT's config of a method, for a model and its task."""
     options = spec.peft_options(facts) | {"task_type": TASKS[facts.task].PEFT_TYPE}
     if facts.head:
         options["modules_to_save"] = list(facts.head)
@@ -40,7 +40,7 @@ def config(spec: PeftMethod, facts: TaskModel) -> PeftConfig:
 
 
 def apply(model: PreTrainedModel, spec: PeftMethod, facts: TaskModel) -> PeftModel:
-    """The model inside PEFT's wrapper. What PEFT refuses is said in its own words."""
+    """Wrap the model with PEFT. Errors quote PEFT's own message."""
     try:
         adapted: Any = get_peft_model(model, config(spec, facts))
     except (ValueError, TypeError, NotImplementedError) as error:
@@ -58,13 +58,13 @@ def apply(model: PreTrainedModel, spec: PeftMethod, facts: TaskModel) -> PeftMod
 
 
 def companion(model: PeftModel, spec: PeftMethod, total_steps: int) -> RankBudget | None:
-    """AdaLoRA's; the others have none."""
+    """AdaLoRA has a companion; the other methods have none."""
     return RankBudget(model, spec, total_steps) if isinstance(spec, AdaLoraSpec) else None
 
 
-def change(model: PeftModel, spec: PeftMethod, layer: LinearFacts, untouched: Callable[[], nn.Module]) -> Change:
-    """s·B·A of a plain LoRA; of everything else (DoRA's magnitude, a rotation, a Kronecker product) what merging a copy
-    of the layer in float64 makes of W."""
+def change(model: PeftModel, spec: PeftMethod, layer: LinearFacts, base_model: Callable[[], nn.Module]) -> Change:
+    """s·B·A for a plain LoRA; otherwise (DoRA's magnitude, a rotation, a Kronecker product) the difference that merging
+    a float64 copy of the layer makes to W."""
     name = peft_name(layer)
     adapted: Any = model.get_submodule(name)
     before = matrix(adapted.base_layer.weight, layer.transposed)
@@ -85,7 +85,7 @@ def change(model: PeftModel, spec: PeftMethod, layer: LinearFacts, untouched: Ca
 
 
 def _start(model: Any, name: str, scaling: float) -> Product:
-    """What PiSSA and OLoRA took out of W: s·B₀·A₀."""
+    """The part of W that PiSSA and OLoRA moved into the adapter: s·B₀·A₀."""
     b, a = (model.first[f"{name}.lora_{part}.default.weight"] for part in "BA")
     device = next(model.parameters()).device
     return Product(b.to(device).double() * scaling, a.to(device).double())
@@ -99,24 +99,25 @@ def kept(model: Any, spec: PeftMethod) -> dict[str, torch.Tensor]:
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
-    """PEFT's own format: `PeftModel.from_pretrained(base, folder)` loads it, with the head."""
+    """Save in PEFT's own format: `PeftModel.from_pretrained(base, folder)` loads it, with the head."""
     folder = directory / "adapter"
     assert isinstance(run.method, PeftMethod)  # noqa: S101 the mechanism is chosen by the method
     with _as_kept(model, run.method) as tensors:
-        # The base model by its registered name: a directory's path would tell of this machine and be wrong on others.
+        # The base model by its registered name: a directory's path would reveal this machine and be wrong on others.
         model.peft_config["default"].base_model_name_or_path = run.base_model
         # "auto" would ask the hub whether the vocabulary has grown; it cannot have.
         model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=tensors)
-    # PEFT's model card is a form with nothing filled in.
+    # PEFT's model card is an unfilled template.
     (folder / "README.md").unlink(missing_ok=True)
     return folder
 
 
 @contextmanager
 def _as_kept(model: Any, spec: PeftMethod) -> Iterator[dict[str, torch.Tensor]]:
-    """The model's tensors as they are kept, while its config describes these rather than those that train.
+    """The tensors to save, while the model's config describes these instead of the trained ones.
 
-    Without values nobody knows which directions AdaLoRA will drop, nor where PiSSA starts: the shapes are known.
+    Without values (fake tensors), the directions that AdaLoRA prunes and PiSSA's initialization are unknown, but not
+    their shapes.
     """
     trained, tensors = model.peft_config["default"], model.state_dict()
     config = copy.copy(trained)
@@ -136,7 +137,7 @@ def _as_kept(model: Any, spec: PeftMethod) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def _after_drops(name: str, tensor: torch.Tensor, spec: AdaLoraSpec) -> torch.Tensor:
-    """As many directions of each layer as are left on average: of A [r, in], E [r, 1], B [out, r]."""
+    """The average number of directions left in each layer: of A [r, in], E [r, 1], B [out, r]."""
     for part, dimension in ((".lora_A.", 0), (".lora_E.", 0), (".lora_B.", 1)):
         if part in name:
             return tensor.narrow(dimension, 0, spec.target_r)
@@ -146,15 +147,15 @@ def _after_drops(name: str, tensor: torch.Tensor, spec: AdaLoraSpec) -> torch.Te
 def plain_lora(
     config: LoraConfig, tensors: dict[str, torch.Tensor], first: dict[str, torch.Tensor]
 ) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
-    """A LoRA for the unchanged base model, of one that was trained on W₀ = W − s·B₀·A₀, as PiSSA and OLoRA do:
+    """Convert a LoRA that was trained on W₀ = W − s·B₀·A₀ (PiSSA, OLoRA) into one for the original base model:
 
-        W₀ + s·B·A = W + s·[B, −B₀]·[A; A₀]        rank 2r, with lora_alpha such that s stays
+            W₀ + s·B·A = W + s·[B, −B₀]·[A; A₀]        rank 2r, with lora_alpha such that s is unchanged
 
-    PEFT has a conversion of its own, which forgets the head.
+    PEFT's own conversion drops the head.
     """
     plain = copy.deepcopy(config)
     plain.r, plain.init_lora_weights = 2 * config.r, True
-    # rsLoRA divides by √r; PEFT takes a fraction too.
+    # rsLoRA divides by √r; PEFT accepts a fractional lora_alpha.
     plain.lora_alpha = config.lora_alpha * (math.sqrt(2) if config.use_rslora else 2)  # type: ignore[assignment]
     wide = dict(tensors)
     for name, start in first.items():

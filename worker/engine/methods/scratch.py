@@ -2,16 +2,16 @@
 
     y = W·x + s·B·A·x      W [out, in] frozen,  A [r, in],  B [out, r],  s = lora_alpha / r
 
-Where a first sketch of it usually goes wrong:
+Common mistakes, and what is done here:
 
-    B starts at zero, A does not    so that training starts at the base model; were both zero, neither had a gradient
+    B starts at zero, A does not    so that training starts at the base model; if both were zero, neither had a gradient
     s divides by r                  so that another rank needs no other learning rate
-    A and B are float32             updates below half a step of bfloat16 would be lost; W may be coarser
+    A and B are float32             updates below half a bfloat16 ulp would be lost; W may be coarser
     dropout is on A's input only    the frozen path sees every x
     the bias stays with W           B·A has none of its own
-    merged, B·A is in W             and must not be added again; unmerging restores W's own bits
+    merged, W includes B·A          and it must not be added again; unmerging restores W's own bits
 
-What is kept is PEFT's adapter format: `PeftModel.from_pretrained(base_model, "adapter")` loads it, with the head.
+Saved in PEFT's adapter format: `PeftModel.from_pretrained(base_model, "adapter")` loads it, with the head.
 """
 
 import math
@@ -37,7 +37,7 @@ from worker.engine.tasks import TASKS
 
 
 class LoRALayer(nn.Module):
-    """A frozen linear layer and the product of two thin matrices beside it."""
+    """A frozen linear layer with a trainable low-rank product in parallel."""
 
     def __init__(self, original: nn.Linear | Conv1D, r: int, alpha: int, dropout: float) -> None:
         super().__init__()
@@ -52,20 +52,20 @@ class LoRALayer(nn.Module):
         self.scaling = alpha / r
         self.dropout = nn.Dropout(dropout)
         self.unmerged: torch.Tensor | None = None
-        """W as it was, while B·A is merged into it."""
+        """The original W while B·A is merged into it."""
 
     @property
     def weight(self) -> torch.Tensor:
-        """W; some models look at its type."""
+        """W; some models read its dtype."""
         return self.original.weight
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """The original's."""
+        """The original bias."""
         return self.original.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [..., in] -> y [..., out], in the type of W·x."""
+        """x [..., in] -> y [..., out], in the dtype of W·x."""
         y: torch.Tensor = self.original(x)
         if self.unmerged is not None:
             return y
@@ -75,7 +75,7 @@ class LoRALayer(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """W ← W + s·B·A, summed in float32 and then rounded to W's type. Nothing trains while it is merged."""
+        """W ← W + s·B·A, added in float32 and then rounded to W's dtype. Nothing trains while it is merged."""
         if self.unmerged is None:
             weight = self.original.weight
             self.unmerged = weight.detach().clone()
@@ -84,14 +84,14 @@ class LoRALayer(nn.Module):
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Put W back. To subtract s·B·A would leave a rounding error in every number."""
+        """Restore W. Subtracting s·B·A would leave rounding errors."""
         if self.unmerged is not None:
             self.original.weight.copy_(self.unmerged)
             self.unmerged = None
 
 
 def apply(model: PreTrainedModel, spec: LoraFromScratchSpec, facts: TaskModel) -> PreTrainedModel:
-    """The model itself, frozen, with each target inside a `LoRALayer`; A, B and the head train."""
+    """The frozen model with each target wrapped in a `LoRALayer`; A, B and the head train."""
     model.requires_grad_(False)
     for target in spec.targets(facts):
         original = model.get_submodule(target.name)
@@ -109,7 +109,7 @@ def companion(model: PreTrainedModel, spec: LoraFromScratchSpec, total_steps: in
 
 
 def change(
-    model: PreTrainedModel, spec: LoraFromScratchSpec, layer: LinearFacts, untouched: Callable[[], nn.Module]
+    model: PreTrainedModel, spec: LoraFromScratchSpec, layer: LinearFacts, base_model: Callable[[], nn.Module]
 ) -> Change:
     """s·B·A."""
     adapted = model.get_submodule(layer.name)

@@ -1,8 +1,8 @@
-"""Some of the model's own parameters train, the others are frozen; nothing is added.
+"""Selective fine-tuning: some of the model's own parameters train, the others are frozen; nothing is added.
 
     W ← W − η · AdamW(∂L/∂W)      for every W that the method selects
 
-Of full fine-tuning the whole model is kept. Of a selection only what trained is kept; load it into a fresh model with
+Full fine-tuning saves the whole model. A selection saves only the trained tensors; load them into a fresh model with
 the same labels:
 
     model = AutoModelForSequenceClassification.from_pretrained(base_model, num_labels=…)
@@ -24,7 +24,7 @@ from worker.engine.methods import tensors
 
 
 def apply(model: PreTrainedModel, spec: Selection, facts: TaskModel) -> PreTrainedModel:
-    """The model itself, frozen but for what the method selects."""
+    """The model with everything frozen except what the method selects."""
     chosen = {tensor.name for tensor in spec.trains(facts)}
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name in chosen
@@ -36,16 +36,16 @@ def companion(model: PreTrainedModel, spec: Selection, total_steps: int) -> None
     return
 
 
-def change(model: PreTrainedModel, spec: Selection, layer: LinearFacts, untouched: Callable[[], nn.Module]) -> Change:
-    """The difference to the base model's own weight."""
-    now, then = (whole.get_submodule(layer.name).weight for whole in (model, untouched()))
+def change(model: PreTrainedModel, spec: Selection, layer: LinearFacts, base_model: Callable[[], nn.Module]) -> Change:
+    """The difference from the base model's weight."""
+    now, then = (whole.get_submodule(layer.name).weight for whole in (model, base_model()))
     assert isinstance(now, torch.Tensor) and isinstance(then, torch.Tensor)  # noqa: S101 they are linear layers
     before = matrix(then, layer.transposed).to(now.device)
     return Change(before, matrix(now, layer.transposed) - before)
 
 
 def kept(model: PreTrainedModel, spec: Selection) -> dict[str, torch.Tensor]:
-    """The whole model, each tensor once, if all of it trained, else the tensors that did."""
+    """The whole model, each tensor once, if all of it trained; otherwise the trained tensors."""
     if not _whole(model):
         return tensors.trained(model)
     twice = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
@@ -53,7 +53,7 @@ def kept(model: PreTrainedModel, spec: Selection) -> dict[str, torch.Tensor]:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
-    """The whole model if all of it trained, else the tensors that did."""
+    """Save the whole model if all of it trained, otherwise the trained tensors."""
     if _whole(model):
         return _save_model(model, tokenizer, run, directory / "model")
     usage = f"tensors of {type(model).__name__}, load with strict=False"
@@ -65,7 +65,7 @@ def _whole(model: PreTrainedModel) -> bool:
 
 
 def _save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, folder: Path) -> Path:
-    # A machine's own path would otherwise travel in config.json.
+    # otherwise config.json would contain a path of this machine
     model.config._name_or_path = run.base_model
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Keep what trained and nothing else: the tensors by name in safetensors, and what they belong to in JSON."""
+"""Save the trained tensors: their values in safetensors, and a description of their model in JSON."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,12 @@ from app.domain.runs.spec import RunSpec
 
 
 def trained(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The parameters that train, by name."""
+    """The trainable parameters, by name."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def save(model: PreTrainedModel, run: RunSpec, folder: Path, name: str, usage: str) -> Path:
-    """Write `name.safetensors` and `name.json` into a new folder and return it; `usage` tells people how to load
-    them."""
+    """Write `name.safetensors` and `name.json` into a new folder and return it; `usage` says how to load them."""
     folder.mkdir()
     tensors = {key: tensor.contiguous() for key, tensor in trained(model).items()}
     save_file(tensors, folder / f"{name}.safetensors", metadata={"format": "pt"})

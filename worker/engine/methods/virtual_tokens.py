@@ -1,9 +1,9 @@
-"""Generation with virtual tokens in front.
+"""Generation with virtual tokens (prompt tuning, prefix tuning).
 
-PEFT's own `generate` looks for the cache of keys and values under a name that transformers has given up, finds none,
-and puts the prompt before every new token again (PEFT 0.21 with transformers 5.24). Here transformers generates by
-itself, from what the forward pass would have seen: vectors in place of ids for a prompt, a cache that is already filled
-for a prefix. A cache covers the first tokens of its text, so a prefix of n stands for n tokens that are never read.
+PEFT's own `generate` looks up the key-value cache under a name that transformers has removed, finds none, and prepends
+the prompt before every new token again (PEFT 0.21 with transformers 5.24). Here transformers generates by itself, from
+what the forward pass would have received: embeddings instead of ids for a prompt, a filled cache for a prefix. The
+cache covers the first tokens of a text, so a prefix of n stands for n tokens that are never read.
 """
 
 from typing import Any
@@ -15,8 +15,8 @@ from peft import PeftType
 def generate(
     model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **options: Any
 ) -> torch.Tensor:
-    """As `generate` of the base model, without beams: `input_ids` [B, L] padded on the left for a decoder, on any side
-    for an encoder. Returns [B, L + new] of a decoder, [B, 1 + new] of an encoder-decoder."""
+    """Like the base model's `generate`, without beams: `input_ids` [B, L] padded on the left for a decoder, on any side
+    for an encoder. Returns [B, L + new] for a decoder, [B, 1 + new] for an encoder-decoder."""
     base, config = model.base_model, model.active_peft_config
     rows, n = len(input_ids), config.num_virtual_tokens
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask

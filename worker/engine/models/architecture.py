@@ -1,9 +1,9 @@
-"""What a model is made of, read off the model itself: a base model, a head, blocks, linear layers.
+"""The structure of a model, read from the model itself: base model, head, blocks, linear layers.
 
-transformers puts the base model under one attribute, `base_model_prefix` (`bert`, `roberta`, `transformer`); of a
-classifier every other direct child is the head that classification adds. Some heads have several parts: DistilBERT's
-is `pre_classifier` and `classifier`, DeBERTa's is `pooler` and `classifier`. All of them start from random weights, so
-all of them must train. A language model's head is its projection onto the vocabulary, which its checkpoint brings.
+transformers puts the base model under one attribute, `base_model_prefix` (`bert`, `roberta`, `transformer`); in a
+classifier every other direct child belongs to the classification head. Some heads have several parts: DistilBERT's is
+`pre_classifier` and `classifier`, DeBERTa's is `pooler` and `classifier`. All of them are randomly initialized, so all
+of them must train. A language model's head is its output projection, which the checkpoint includes.
 """
 
 from typing import Any
@@ -21,13 +21,13 @@ from worker.engine.prefix.forward_order import behind_blocks
 
 _TARGETS = "TRANSFORMERS_MODELS_TO_"
 _OF_TEXT = {"text_config", "encoder", "decoder"}
-"""Parts of a configuration that may stand for a text model's own."""
+"""Sub-configurations that may describe the text model itself."""
 
 
 def describe(model: PreTrainedModel, task: Task) -> TaskModel:
-    """A model as the methods see it; real or on `meta`, before any method is applied to it.
+    """Describe a model for the methods; real or on `meta`, before any method is applied to it.
 
-    Raises `RunFailed(bad_configuration)` if it reads more than texts, or its configuration lacks what methods need.
+    Raises `RunFailed(bad_configuration)` for a multimodal model, or if its configuration lacks what methods need.
     """
     more = sorted(set(model.config.sub_configs) - _OF_TEXT)
     if more:
@@ -36,7 +36,7 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
             f"A model of type {model.config.model_type!r} has parts beside its text model ({', '.join(more)}). Choose "
             "one of the same family that reads texts alone.",
         )
-    config = model.config.get_text_config(decoder=True)  # an encoder-decoder's configuration speaks of its encoder
+    config = model.config.get_text_config(decoder=True)  # an encoder-decoder's configuration describes its encoder
     head, lists, heads = head_names(model, task), _block_lists(model), _number(config, "num_attention_heads")
     hidden, shared = _number(config, "hidden_size"), _key_value_heads(config, heads)
     blocks = [block for blocks in lists for block in blocks]
@@ -61,27 +61,27 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
 
 
 def _number(config: Any, name: str) -> int:
-    """A size that every configuration should have, under its common name."""
+    """A size that every configuration should have, by its common name."""
     found = getattr(config, name, None)
     if not isinstance(found, int):
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            f"The configuration of a model of type {config.model_type!r} gives no single {name}, as a transformer has "
-            "it: choose another base model.",
+            f"The configuration of a model of type {config.model_type!r} has no single integer {name}. Choose another "
+            "base model.",
         )
     return found
 
 
 def _key_value_heads(config: Any, heads: int) -> int:
-    """Heads may share keys and values: some of them (Ainslie et al. 2023, arXiv 2305.13245), or all (Shazeer 2019,
-    arXiv 1911.02150)."""
+    """Number of key-value heads: fewer than attention heads with grouped-query attention (Ainslie et al. 2023, arXiv
+    2305.13245), one with multi-query attention (Shazeer 2019, arXiv 1911.02150)."""
     if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
         return 1
     return getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None) or heads
 
 
 def head_names(model: PreTrainedModel, task: Task) -> list[str]:
-    """The parts that the task adds and that have parameters, by attribute name; none for language models."""
+    """Attribute names of the modules with parameters that the task adds; none for language models."""
     if not TASKS[task].adds_head:
         return []
     return [
@@ -92,7 +92,7 @@ def head_names(model: PreTrainedModel, task: Task) -> list[str]:
 
 
 def default_targets(model_type: str) -> dict[str, list[str]]:
-    """PEFT's own choice of modules for an architecture, by PEFT type in lower case; `ia3_feedforward` beside `ia3`."""
+    """PEFT's default target modules for an architecture, by PEFT type in lower case; `ia3_feedforward` beside `ia3`."""
     found = {}
     for name, table in vars(peft_tables).items():
         if name.startswith(_TARGETS) and isinstance(table, dict) and model_type in table:
@@ -104,7 +104,7 @@ def default_targets(model_type: str) -> dict[str, list[str]]:
 
 
 def _linear(model: PreTrainedModel, head: list[str]) -> list[LinearFacts]:
-    """Every linear layer of the base model: neither the head nor the projection onto the vocabulary."""
+    """Every linear layer of the base model, without the head and the output projection."""
     output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     found = []
     for name, module in model.named_modules():
@@ -129,7 +129,7 @@ def _linear(model: PreTrainedModel, head: list[str]) -> list[LinearFacts]:
 
 
 def _block_lists(model: PreTrainedModel) -> list[list[str]]:
-    """The stacks of transformer blocks: the longest list of equal modules, or two of one kind in an encoder-decoder."""
+    """The stacks of transformer blocks: the longest module list of one class, or two in an encoder-decoder."""
     stacks = [
         [f"{name}.{i}" for i in range(len(module))]
         for name, module in model.named_modules()

@@ -1,13 +1,15 @@
-"""Dropout (Srivastava et al. 2014, JMLR 15) for training on a CPU, where drawing it costs more than the arithmetic.
+"""Dropout (Srivastava et al. 2014, JMLR 15) for training on a CPU, where the random numbers cost more than the
+arithmetic.
 
     y = x · m / (1 − p)      m is 0 with probability p, else 1
 
-torch draws each decision as a number of its own. Here one draw of 64 bits decides for four: an element stays if its 16
-bits, as a signed number, are at least a limit. So p is rounded to a multiple of 1/65536, and the factor is that of the
-rounded p, which keeps the mean exact. The draws come from torch's own generator: seeds and checkpoints hold for them.
+torch draws one random number per element. Here one draw of 64 bits serves four elements: an element is kept if its 16
+bits, as a signed integer, are at least a threshold. So p is rounded to a multiple of 1/65536, and the scaling factor
+uses the rounded p, which keeps the mean exact. The bits come from torch's own generator, so seeds and checkpoints
+apply.
 
-Attention weights are dropped too in models such as BERT. torch's attention has no quick kernel for that on a CPU and
-falls back to one that goes over the B·H·T·T weights many times; `attend` is the same formula in four passes.
+Models such as BERT also drop attention weights. torch's SDPA has no fast CPU kernel for that and falls back to one that
+makes many passes over the B·H·T·T weights; `attend` computes the same formula in four passes.
 """
 
 from typing import Any

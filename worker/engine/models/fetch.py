@@ -1,4 +1,4 @@
-"""Get a run's base model onto this machine: the files of a hub model, or the directory that was inspected."""
+"""Make a run's base model available on this machine: download a hub model's files, or check the inspected directory."""
 
 from pathlib import Path
 
@@ -11,10 +11,12 @@ from worker.engine.progress import Instruments
 
 
 def fetch_model(job: TrainJob, instruments: Instruments) -> TrainJob:
-    """The job with a local directory for its model. Missing files of a hub model are downloaded, in a phase of its own.
+    """The job with a local directory for its model. Missing files of a hub model are downloaded, in a phase of their
+    own.
 
-    Raises `RunFailed` with `model_unavailable`, also for a directory that has changed since it was inspected: its runs
-    would be compared with runs on other weights. With `disk_full` before a download that has no room; and `Stopped`.
+    Raises `RunFailed` with `model_unavailable`, also for a directory that has changed since it was inspected, because
+    its runs would be compared with runs on other weights; with `disk_full` before a download without room; and
+    `Stopped`.
     """
     location = job.model_location
     if Path(location).is_absolute():

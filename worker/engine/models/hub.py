@@ -1,8 +1,8 @@
-"""Base models of the hub, by way of huggingface_hub's cache on this machine (`HF_HOME`).
+"""Base models from the Hugging Face Hub, through huggingface_hub's cache on this machine (`HF_HOME`).
 
-A model is looked at once, when it is inspected: its branch or tag becomes a commit, and of its files those are chosen
-that a run needs: configuration, tokenizer, weights as safetensors. Nothing else is ever fetched, neither pickles nor
-Python. From then on a model is a folder of the cache, and a run whose files are all there asks nobody.
+A model is resolved once, when it is inspected: its branch or tag becomes a commit, and the files that a run needs are
+selected: configuration, tokenizer, safetensors weights. Nothing else is ever downloaded, neither pickles nor Python.
+From then on the model is a folder of the cache, and a run with complete files makes no request.
 """
 
 import glob
@@ -24,33 +24,33 @@ from worker.engine.models.weights import chosen_weights, refuse_unusable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SECONDS = 20.0
-"""The hub may take so long to answer a question."""
+"""Timeout of a request to the hub."""
 _LOOK_SECONDS = 0.5
-"""So often it is looked how far a download is."""
+"""Seconds between two progress reports of a download."""
 _TEXTS = {".json", ".txt", ".model", ".jinja", ".vocab", ".codes"}
-"""What configurations and tokenizers end in."""
+"""File endings of configurations and tokenizers."""
 _TEMPLATES = "additional_chat_templates/"
 _LARGEST_TEXT, _MOST_TEXT = 64 << 20, 512 << 20
-"""A tokenizer has some 30 MiB at most; what is larger is none."""
+"""A tokenizer has about 30 MiB at most; larger files are not downloaded."""
 
-Told = Callable[[int, int], None]
-"""Hears how many bytes are there, and of how many. May raise, to stop."""
+ReportDownload = Callable[[int, int], None]
+"""Receives the downloaded and the total bytes. May raise, to stop the download."""
 
 
 class Held(NamedTuple):
-    """A model in the cache: what describes it, perhaps without its weights."""
+    """A model in the cache: configuration and tokenizer, perhaps without its weights."""
 
     folder: Path
     commit: str
     files: list[ModelFile]
-    """What a run needs of it, there or not."""
+    """The files that a run needs, downloaded or not."""
 
 
 def look(location: str, revision: str) -> Held:
-    """Resolve a revision to a commit, fetch what describes the model, and list what a run needs of it.
+    """Resolve a revision to a commit, download configuration and tokenizer, and list the files that a run needs.
 
-    Without the hub, what the cache holds is the answer. Raises `RunFailed(model_unavailable)`; `Unreachable` where only
-    the hub could tell.
+    If the hub is unreachable, the cache is used. Raises `RunFailed(model_unavailable)`, or `Unreachable` where the
+    cache does not have the answer.
     """
     try:
         with said(location, revision):
@@ -65,7 +65,7 @@ def look(location: str, revision: str) -> Held:
 
 
 def _held(location: str, revision: str, away: Unreachable) -> Held:
-    """What the cache alone has, if that is all of a model. Raises `away`."""
+    """The model in the cache, if it is complete. Raises `away` otherwise."""
     folder = cached(location, revision)
     if folder is None:
         raise away
@@ -82,7 +82,8 @@ def _listed(folder: Path, texts: Sequence[str], weights: Sequence[str], sizes: M
 
 
 def described(location: str, revision: str) -> Path:
-    """The folder with configuration and tokenizer: a directory itself, a hub model's in the cache. Raises as `look`."""
+    """The folder with configuration and tokenizer: the directory itself, or a hub model's folder in the cache. Raises
+    as `look` does."""
     if Path(location).is_absolute():
         return Path(location)
     if COMMIT.fullmatch(revision) and (folder := cached(location, revision)) and any(folder.glob("tokenizer*")):
@@ -91,15 +92,15 @@ def described(location: str, revision: str) -> Path:
 
 
 def missing(location: str, commit: str, files: Sequence[ModelFile]) -> list[ModelFile]:
-    """Those of some files that the cache lacks."""
+    """The files that the cache lacks."""
     return [file for file in files if not isinstance(try_to_load_from_cache(location, file.name, revision=commit), str)]
 
 
-def download(location: str, commit: str, files: Sequence[ModelFile], told: Told) -> Path:
-    """Fetch files into the cache and return their folder. Two that fetch the same at once fetch it once, since
-    huggingface_hub holds a lock a file, and both are told how far it is.
+def download(location: str, commit: str, files: Sequence[ModelFile], report: ReportDownload) -> Path:
+    """Download files into the cache and return their folder. huggingface_hub locks each file, so concurrent
+    downloads of the same model run once, and both report progress.
 
-    Raises `RunFailed` with `disk_full` before anything is fetched, or `model_unavailable`; and what `told` raises.
+    Raises `RunFailed` with `disk_full` before the download starts, or `model_unavailable`; and what `report` raises.
     """
     lacking, cache = missing(location, commit, files), _Cache(location)
     total = sum(file.bytes for file in lacking)
@@ -109,21 +110,23 @@ def download(location: str, commit: str, files: Sequence[ModelFile], told: Told)
     def fetch() -> None:
         try:
             ended.append(_fetched(location, commit, [file.name for file in files]))
-        except Exception as error:  # raised where it is waited for
+        except Exception as error:  # raised in the thread that waits for it
             ended.append(error)
 
-    # A daemon: whoever is told to stop ends its process, and what has come by then stays to go on from.
+    # A daemon: a stopped trainer exits, and partial files stay for the next download to continue.
     thread = threading.Thread(target=fetch, daemon=True, name="download")
     thread.start()
     done = 0
     while thread.is_alive():
         still = sum(file.bytes for file in missing(location, commit, lacking))
-        done = max(done, total - still + min(still, cache.begun_bytes))  # between the two a file is in neither
-        told(done, total)
+        done = max(
+            done, total - still + min(still, cache.begun_bytes)
+        )  # while it is moved, a file is in neither folder
+        report(done, total)
         thread.join(_LOOK_SECONDS)
     if isinstance(ended[0], Exception):
         raise ended[0]
-    told(total, total)
+    report(total, total)
     return ended[0]
 
 
@@ -134,14 +137,14 @@ class _Cache(NamedTuple):
 
     @property
     def begun_bytes(self) -> int:
-        """Of files that have come in part."""
+        """Bytes of partly downloaded files."""
         blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.location, repo_type="model") / "blobs"
         found = 0
         for path in blobs.glob("*.incomplete"):
             try:
                 found += path.stat().st_size
             except OSError:
-                continue  # it has just become whole
+                continue  # it was just completed and renamed
         return found
 
 
@@ -152,8 +155,7 @@ def cached(location: str, revision: str) -> Path | None:
 
 
 def _describing(sizes: Mapping[str, int]) -> list[str]:
-    """Configuration and tokenizer: small texts beside the weights. An adapter's configuration is none of the base
-    model's."""
+    """Configuration and tokenizer files. An adapter's configuration does not belong to the base model."""
     found = [
         name
         for name, bytes_ in sizes.items()
@@ -171,7 +173,7 @@ def _describing(sizes: Mapping[str, int]) -> list[str]:
 
 
 def _fetched(location: str, commit: str, names: Collection[str]) -> Path:
-    """The folder of a commit with these files in it."""
+    """The folder of a commit with these files."""
     with said(location, commit):
         wanted = [glob.escape(name) for name in names]
         folder = Path(snapshot_download(location, revision=commit, allow_patterns=wanted))

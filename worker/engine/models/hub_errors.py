@@ -1,4 +1,4 @@
-"""What huggingface_hub raises, as sentences for whoever registers a model or a dataset, or submits a run."""
+"""huggingface_hub's exceptions as sentences for the person who registered a model or dataset, or submitted a run."""
 
 import errno
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ _SUCH_AS: dict[Kind, str] = {"model": "google-t5/t5-small", "dataset": "fancyzhx
 
 
 class Unreachable(RunFailed):
-    """The hub does not answer, or is not to be asked."""
+    """The hub does not answer, or this worker is offline."""
 
 
 @contextmanager
 def said(location: str, revision: str, kind: Kind = "model") -> Iterator[None]:
-    """Raise `RunFailed(model_unavailable)` for what goes wrong with the hub, `Unreachable` where it was not heard. A
-    full disk and what is not the hub's pass."""
+    """Raise `RunFailed(model_unavailable)` for an error of the hub, `Unreachable` if it did not answer. Other errors,
+    such as a full disk, pass through."""
     try:
         yield
     except Exception as error:
@@ -61,7 +61,7 @@ def _sentence(error: Exception, name: str, revision: str, kind: Kind) -> RunFail
                 return _away(f"The hub cannot serve {name} at the moment (HTTP {status}). Try again later.")
             case errors.HFValidationError():
                 return _refused(f"{name!r} is not the id of a {kind} on the hub. Write an id such as {_SUCH_AS[kind]}.")
-    # The error of every HTTP client that huggingface_hub has had stands under this name.
+    # huggingface_hub re-exports its HTTP client's error under this name
     if any(isinstance(cause, errors.HTTPError | ConnectionError | TimeoutError) for cause in causes):  # type: ignore[attr-defined]
         return _away(
             f"The hub cannot be reached from this worker ({type(error).__name__}), and {name} is not completely in "
@@ -79,7 +79,7 @@ def _away(sentence: str) -> Unreachable:
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """An exception and what it came from."""
+    """An exception and its causes."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)

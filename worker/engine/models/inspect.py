@@ -1,4 +1,5 @@
-"""Look at a base model without loading it: its configuration, built on torch's `meta` device, which has no memory."""
+"""Inspect a base model without loading it: build its configuration on torch's `meta` device, which allocates
+nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from worker.engine.tasks import TASKS
 
 
 def inspect(location: str, revision: str = "") -> ModelFacts:
-    """Facts of the model in a directory or on the hub, at a commit of it. Of a hub's model what describes it is
-    fetched, and no weights. Raises `RunFailed` as `model.load_config` does, and for a model without weights to load."""
+    """Facts of a model in a directory, or of a commit on the hub, of which only configuration and tokenizer are
+    downloaded. Raises `RunFailed` as `load_config` does, and for a model without loadable weights."""
     if Path(location).is_absolute():
         config = load_config(location, revision)
         folder, files = Path(location), _files(Path(location))
@@ -44,7 +45,7 @@ def _files(directory: Path) -> list[ModelFile]:
 
 
 def facts_of(config: PreTrainedConfig) -> ModelFacts:
-    """Facts that the configuration alone decides. Raises `RunFailed(bad_configuration)` if it can do no task."""
+    """Facts that follow from the configuration alone. Raises `RunFailed(bad_configuration)` if it supports no task."""
     able: dict[Task, TaskModel] = {}
     unable: dict[Task, str] = {}
     for task in TASKS:
@@ -75,9 +76,10 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
 
 
 def on_task(config: PreTrainedConfig, task: Task) -> TaskModel:
-    """The model with the task's head. Where a shape of the head differs over 2 and over 3 labels, that side is LABELS.
+    """Describe the model with the task's head. Dimensions of the head that depend on the number of labels become
+    LABELS; they are found by comparing 2 with 3 labels.
 
-    Raises `RunFailed(bad_configuration)` if the architecture cannot do the task.
+    Raises `RunFailed(bad_configuration)` if the architecture does not support the task.
     """
     check_task(config, task)
     two, three = (describe(_labelled(config, TASKS[task].AUTO, labels), task) for labels in (2, 3))
@@ -89,7 +91,7 @@ def on_task(config: PreTrainedConfig, task: Task) -> TaskModel:
 
 
 def _labelled(config: PreTrainedConfig, auto: Any, labels: int = 2) -> PreTrainedModel:
-    """A model without memory, over so many labels."""
+    """The model with this many labels, on `meta`."""
     config.num_labels = labels
     return on_meta(config, auto)
 
@@ -98,12 +100,12 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     try:
         return load_tokenizer(folder)
     except (OSError, ValueError, ImportError):
-        return None  # said when a run needs the tokenizer
+        return None  # the run reports it when it needs the tokenizer
 
 
 def _described(tokenizer: PreTrainedTokenizerBase) -> TokenizerFacts:
     template = tokenizer.chat_template
-    if isinstance(template, dict):  # several by name; this one is taken unless another is asked for
+    if isinstance(template, dict):  # this one is the default of several named templates
         template = template.get("default", "")
     special = {
         name: str(token)

@@ -1,7 +1,7 @@
-"""Load a base model for a task; where the task adds a head, put a new one on it.
+"""Load a base model for a task, with a new head where the task adds one.
 
-Only safetensors weights and only code that transformers itself ships: unpickling a `.bin` file and importing a
-repository's Python both run a stranger's program.
+Only safetensors weights, and only code that transformers itself ships: unpickling a `.bin` file and importing a
+repository's Python both execute untrusted code.
 """
 
 import re
@@ -36,16 +36,16 @@ class Loaded(NamedTuple):
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     missing: list[str]
-    """Tensors of the base model, not of its head, that the checkpoint lacks: they start from random weights."""
+    """Tensors of the base model, without the head, that the checkpoint lacks: they start from random weights."""
 
 
 def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: int, nf4: NF4 | None = None) -> Loaded:
-    """Base model and tokenizer for a task, in float32 on the CPU, with a new head over `labels` where it needs one.
-    With `nf4`, its linear layers are held in four bits, and all but the head is on the device that `nf4` names.
+    """Load base model and tokenizer for a task, in float32 on the CPU, with a new head over `labels` where the task
+    adds one. With `nf4`, its linear layers are quantized to four bits, and all but the head is on the device of `nf4`.
 
-    The head's weights depend on the seed alone, so all arms of a comparison start from the same ones; a head that
-    the checkpoint brings along is replaced. Weights stay mapped from their file until something writes to them, so
-    loading costs no second copy. Raises `RunFailed` with `model_unavailable` or `bad_configuration`.
+    The head's weights depend on the seed alone, so all arms of a comparison start from the same ones; a head in the
+    checkpoint is replaced. Weights stay mapped from their file until they are first written, so loading needs no second
+    copy. Raises `RunFailed` with `model_unavailable` or `bad_configuration`.
     """
     folder = hub.described(location, revision)
     config = load_config(location, revision)
@@ -64,7 +64,7 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # a head over another number of labels; anything else is checked below
+            ignore_mismatched_sizes=True,  # a head with another number of labels; anything else is checked below
             output_loading_info=True,
             attn_implementation=attention(config, task),
             **(_held_in(nf4, config, task) if nf4 else {}),
@@ -87,9 +87,9 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
 
 
 def checkpoint_blocks(model: PreTrainedModel) -> None:
-    """Let backward compute the activations inside each block again (Chen et al. 2016, arXiv 1604.06174).
+    """Enable gradient checkpointing for each block (Chen et al. 2016, arXiv 1604.06174).
 
-    Raises `RunFailed(bad_configuration)` if transformers cannot do that for the architecture.
+    Raises `RunFailed(bad_configuration)` if transformers does not support it for the architecture.
     """
     try:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
@@ -105,9 +105,9 @@ def checkpoint_blocks(model: PreTrainedModel) -> None:
 
 
 def load_config(location: str, revision: str) -> PreTrainedConfig:
-    """The configuration alone, with nothing in it that would fetch or run a stranger's code.
+    """The configuration alone, without anything that would download or execute untrusted code.
 
-    Raises `RunFailed(model_unavailable)` if it cannot be read or asks for code of its own.
+    Raises `RunFailed(model_unavailable)` if it cannot be read or requires code from its repository.
     """
     if Path(location).is_absolute() and not Path(location).is_dir():
         raise RunFailed(FailureCode.MODEL_UNAVAILABLE, "The base model's directory does not exist on this worker.")
@@ -121,11 +121,11 @@ def load_config(location: str, revision: str) -> PreTrainedConfig:
 
 
 def harmless(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A configuration without what only its author's code could use. transformers has the architecture itself, so
-    `auto_map` leads nowhere good. An implementation of attention or experts may be the name of a kernel on the hub: a
-    program, which would be fetched and run. So would those that read quantised weights, which cannot be trained anyhow.
+    """Remove from a configuration what only its author's code could use. transformers implements the architecture
+    itself, so `auto_map` is dropped. An attention or experts implementation may name a kernel on the hub, which would
+    be downloaded and executed; so may the readers of quantized weights, which cannot be trained anyway.
 
-    Raises `RunFailed(bad_configuration)` for quantised weights.
+    Raises `RunFailed(bad_configuration)` for quantized weights.
     """
     if stored := getattr(config, "quantization_config", None):
         method = stored.get("quant_method", "") if isinstance(stored, dict) else getattr(stored, "quant_method", "")
@@ -138,7 +138,7 @@ def harmless(config: PreTrainedConfig) -> PreTrainedConfig:
     for part in parts:
         if hasattr(part, "auto_map"):
             del part.auto_map
-    # Each sets its parts' too.
+    # also set on its sub-configurations
     config._attn_implementation = None
     if hasattr(config, "_experts_implementation"):  # transformers has it since 5.1
         config._experts_implementation = None
@@ -152,8 +152,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def check_task(config: PreTrainedConfig, task: Task) -> None:
-    """Raise `RunFailed(bad_configuration)` if transformers has no model of the architecture for the task, or one that
-    cannot do it."""
+    """Raise `RunFailed(bad_configuration)` if transformers has no model of the architecture for the task, or the task
+    does not support it."""
     if type(config) not in TASKS[task].ARCHITECTURES:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
@@ -164,14 +164,14 @@ def check_task(config: PreTrainedConfig, task: Task) -> None:
 
 
 def attention(config: PreTrainedConfig, task: Task) -> str:
-    """torch's own attention where the architecture can use it. Named, so that a configuration cannot name a kernel to
-    be fetched from the hub."""
+    """torch's SDPA where the architecture supports it. Set explicitly, so that a configuration cannot name a kernel on
+    the hub."""
     return "sdpa" if getattr(TASKS[task].ARCHITECTURES[type(config)], "_supports_sdpa", False) else "eager"
 
 
 def _held_in(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]:
-    """What `from_pretrained` needs to hold the base model's linear layers in four bits, and no others: neither the
-    head's nor the projection onto the vocabulary."""
+    """Arguments of `from_pretrained` that quantize the base model's linear layers to four bits, except the head's and
+    the output projection."""
     with torch.device("meta"):
         model = TASKS[task].AUTO.from_config(config)
     base = {layer.name: layer.in_features for layer in describe(model, task).linear}
@@ -180,19 +180,19 @@ def _held_in(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]:
 
 
 def _new_head(model: PreTrainedModel, names: Sequence[str], seed: int) -> None:
-    """Initialise the head as its architecture says, from the seed alone."""
+    """Initialize the head by its architecture's own rule, from the seed alone."""
     torch.manual_seed(seed)
     for name in names:
-        # On the CPU, whatever the device: another generator would draw other numbers.
+        # on the CPU for every device: another generator would draw other numbers
         for module in model.get_submodule(name).to("cpu").modules():
             for parameter in module.parameters(recurse=False):
-                # transformers leaves alone what it has marked as loaded or initialised.
+                # transformers skips modules that are marked as loaded or initialized
                 parameter._is_hf_initialized = False  # type: ignore[attr-defined]
             model._init_weights(module)  # type: ignore[no-untyped-call]
 
 
 def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Decoders such as GPT-2 have no padding token; the mask hides it, so any token will do."""
+    """Decoders such as GPT-2 have no padding token; the mask hides it, so any token works."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
@@ -206,7 +206,7 @@ def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _unavailable(error: Exception) -> RunFailed:
-    """What transformers says, in its first line, without its advice to trust remote code."""
+    """The first line of transformers' message, without its advice to trust remote code."""
     text = str(error)
     if "trust_remote_code" in text:
         reason = "It needs Python code from its own repository, which is never run: choose another base model"

@@ -1,12 +1,12 @@
-"""What is held in bfloat16, and where its arithmetic needs autocast.
+"""Which weights are stored in bfloat16, and where autocast is needed.
 
-With `bf16`, frozen matrices are held in bfloat16 from the start, 2 bytes a number: autocast would round them for every
-use anyway, so the loss is the same within bfloat16. What trains stays float32, since updates below half a step of
-bfloat16 would be lost; so do vectors, which weigh nothing, and a normalisation wants them exact.
+With `bf16`, frozen matrices are stored in bfloat16 from the start, 2 bytes a value: autocast would round them for every
+use anyway, so the loss is the same within bfloat16. Trainable weights stay float32, since updates below half a bfloat16
+ulp would be lost; so do vectors, which take little memory, and which normalization needs exactly.
 
-PiSSA and OLoRA split the rounded W, which is the one that all arms compute with; what is left of it is rounded once
-more. PEFT makes an adapter in the type of the layer beside it and widens it to float32 afterwards, so the first values
-of a LoRA are numbers of bfloat16; from then on they are float32.
+PiSSA and OLoRA decompose the rounded W, which is the one that all arms compute with; the residual is rounded once more.
+PEFT creates an adapter in the dtype of the layer beside it and casts it to float32 afterwards, so a LoRA's initial
+values are bfloat16 numbers; from then on they are float32.
 """
 
 import math
@@ -20,42 +20,42 @@ from worker.engine.memory.mapped import MappedFiles
 
 
 def cast_frozen_to_bf16(model: nn.Module, kept: Collection[str]) -> None:
-    """Hold every matrix of a base model in bfloat16, but those in `kept`, by name: what trains, and the head.
+    """Cast every matrix of a base model to bfloat16, except those in `kept`, by name: the trainable ones, and the head.
 
-    Tensor by tensor, and the pages of the file that it was mapped from go as it is rounded: there is never a whole
-    copy in float32.
+    One tensor at a time, and the mapped pages of its file are released as it is cast: there is never a whole copy in
+    float32.
     """
     _round((p for name, p in model.named_parameters() if name not in kept), MappedFiles())
 
 
 def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
-    """The same once a method has been applied, for what it has left frozen, such as the head that PEFT trains a copy
-    of. Says what frozen weights are held in then."""
+    """Do the same after a method has been applied, for weights that it has frozen, such as the head that PEFT trains a
+    copy of. Returns the dtype of frozen weights."""
     frozen = [p for p in model.parameters() if not p.requires_grad]
     _round(frozen, MappedFiles())
     for module in model.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
-            # PEFT would convert the inputs of each adapter to float32, for autocast to convert them back.
+            # PEFT would cast each adapter's input to float32, and autocast would cast it back.
             module.cast_input_dtype_enabled = False  # type: ignore[assignment]
     return "bfloat16" if any(p.dtype == torch.bfloat16 for p in frozen) else "float32"
 
 
 def compute_type(model: nn.Module) -> torch.dtype:
-    """bfloat16 if a model holds anything in it, else float32."""
+    """bfloat16 if the model stores anything in it, else float32."""
     held = any(p.dtype == torch.bfloat16 for p in model.parameters())
     return torch.bfloat16 if held else torch.float32
 
 
 def computing(model: nn.Module) -> torch.autocast:
-    """Autocast, if a model holds anything in bfloat16: its matrices and its vectors are of two types then, which do not
-    go together without."""
+    """Autocast, if the model stores anything in bfloat16: its matrices and vectors then differ in dtype and do not mix
+    without it."""
     enabled = compute_type(model) is torch.bfloat16
     return torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=enabled)
 
 
 def alike(found: torch.Tensor, expected: torch.Tensor, compute: torch.dtype) -> bool:
-    """Equal in half of the digits of the coarser type: what a normalisation returns in float32 was computed from
-    products in `compute`."""
+    """Tolerance of half the digits of the coarser dtype: a float32 output of a normalization was computed from products
+    in `compute`."""
     tolerance = math.sqrt(max(torch.finfo(dtype).eps for dtype in (expected.dtype, compute)))
     return bool((found - expected).float().norm() <= tolerance * expected.float().norm())
 
@@ -64,6 +64,6 @@ def _round(parameters: Iterable[nn.Parameter], files: MappedFiles) -> None:
     for parameter in parameters:
         if parameter.ndim > 1 and parameter.dtype == torch.float32:
             whole = parameter.data
-            # The parameter stays the same object: weights that are tied stay tied.
+            # The parameter object stays the same: tied weights stay tied.
             parameter.data = whole.to(torch.bfloat16)
             files.forget(whole)

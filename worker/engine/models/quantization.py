@@ -1,12 +1,12 @@
-"""A base model whose linear layers are held in four bits, by bitsandbytes (Dettmers et al. 2023, arXiv 2305.14314).
+"""A base model whose linear layers are quantized to four bits, by bitsandbytes (Dettmers et al. 2023, arXiv
+2305.14314).
 
-    W [out, in]  ->  out·in / 2 bytes, each two places among NF4's sixteen values
-                     a scale for 64 of them, in 8 bits; a scale in float32 for 256 of those
+    W [out, in]  ->  out·in / 2 bytes, each two indices into the sixteen values of NF4
+                     a scale for each block of 64, in 8 bits; a float32 scale for each 256 of those
 
-bitsandbytes changes what is frozen when it is first used: biases become the compute type in place, and on a CPU with
-bfloat16 arithmetic the bytes of W are put in another order for evaluation and stay in it. Both would look like frozen
-weights that train. So biases get their type at once, and the other order is never taken: an evaluation uses the
-arithmetic of training.
+bitsandbytes changes frozen tensors on first use: it casts biases to the compute dtype in place, and on a CPU with
+native bfloat16 it reorders the bytes of W for evaluation. Both would look like frozen weights that train. So biases are
+cast at once, and the reordering is disabled: evaluation uses the kernels of training.
 """
 
 import importlib
@@ -21,22 +21,22 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from app.domain.failures import FailureCode, RunFailed
 
 _BLOCK = 64
-"""Weights that share a scale."""
+"""Weights per scale."""
 _MOST_OFF = 0.12
-"""Relative error that is taken for right; of normal numbers in NF4 it is 0.092."""
+"""Accepted relative error; for normally distributed weights NF4 has 0.092."""
 
 
 @dataclass(frozen=True)
 class NF4:
-    """Hold linear layers in NF4 on `device`, and compute with them in `compute`."""
+    """Quantizes linear layers to NF4 on `device`, and computes with them in `compute`."""
 
     compute: torch.dtype
     device: torch.device
 
     def options(self, widths: Iterable[int], plain: list[str]) -> dict[str, Any]:
-        """Arguments of `from_pretrained`; linear layers whose names match a pattern in `plain` stay as they are.
+        """Arguments of `from_pretrained`; linear layers whose names match a pattern in `plain` are not quantized.
 
-        `widths` are the numbers of inputs of the others: each is tried first. Raises `RunFailed(bad_configuration)` if
+        `widths` are the input dimensions of the others: each is tested first. Raises `RunFailed(bad_configuration)` if
         bitsandbytes is absent or does not work on the device.
         """
         self._try(sorted(set(widths)))
@@ -50,9 +50,9 @@ class NF4:
         return {"quantization_config": config, "device_map": {"": str(self.device)}}
 
     def settle(self, model: PreTrainedModel) -> None:
-        """Fix what bitsandbytes would otherwise change during training.
+        """Apply at once what bitsandbytes would otherwise change during training.
 
-        Raises `RunFailed(bad_configuration)` if nothing of the model is held in four bits.
+        Raises `RunFailed(bad_configuration)` if no layer of the model is quantized.
         """
         held: list[Any] = [m for m in model.modules() if is_packed(getattr(m, "weight", None))]
         for module in held:
@@ -60,14 +60,15 @@ class NF4:
             module.support_avx512bf16_for_cpu = False
             if module.bias is not None:
                 module.bias.data = module.bias.data.to(self.compute)
-            # Its output has the type of its input: without this, activations under autocast would be float32.
+            # Its output has the dtype of its input: without this, activations under autocast would be float32.
             module.register_forward_pre_hook(_in_compute_type)
         if not held:
             what = f"No linear layer of {type(model).__name__} can be quantized to four bits. Choose LoRA."
             raise RunFailed(FailureCode.BAD_CONFIGURATION, what)
 
     def _try(self, widths: Sequence[int]) -> None:
-        """Pack random matrices and unpack them. Some versions unpack rows that are no whole blocks wrongly on a CPU."""
+        """Quantize and dequantize random matrices. Some versions dequantize rows that are not a multiple of the block
+        size wrongly on a CPU."""
         reason = None
         try:
             functional = importlib.import_module("bitsandbytes").functional
@@ -79,7 +80,7 @@ class NF4:
                     reason = f"it gives wrong numbers on this {self.device.type} for layers with {width} inputs"
         except ImportError:
             reason = "it is not installed on this worker (vezna[qlora])"
-        except Exception as error:  # whatever a library says that finds no kernel for the device
+        except Exception as error:  # a library without a kernel for the device may raise anything
             reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         if reason:
             what = f"QLoRA needs bitsandbytes for weights in four bits, but {reason}. Choose LoRA, or another worker."
@@ -92,17 +93,17 @@ def _in_compute_type(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any
 
 
 def is_packed(parameter: object) -> bool:
-    """Whether a parameter is held in four bits."""
+    """Whether a parameter is quantized to four bits."""
     return getattr(parameter, "quant_state", None) is not None
 
 
 def shape(parameter: torch.Tensor) -> tuple[int, ...]:
-    """A parameter's shape; of a packed one, the shape that it had."""
+    """A parameter's shape; for a quantized one, the original shape."""
     return tuple(parameter.quant_state.shape if is_packed(parameter) else parameter.shape)  # type: ignore[attr-defined]
 
 
 def unpacked(parameter: torch.Tensor) -> torch.Tensor:
-    """A parameter itself; of a packed one, the numbers that it stands for."""
+    """The parameter itself; a quantized one is dequantized."""
     if not is_packed(parameter):
         return parameter
     functional = importlib.import_module("bitsandbytes").functional
@@ -111,7 +112,7 @@ def unpacked(parameter: torch.Tensor) -> torch.Tensor:
 
 
 def stored(parameter: torch.Tensor) -> list[torch.Tensor]:
-    """The tensors in which a parameter is held: itself; of a packed one, its bytes and their scales."""
+    """The tensors that store a parameter: itself, or the packed bytes and their scales."""
     if not is_packed(parameter):
         return [parameter]
     state = parameter.quant_state  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Which files of a base model hold its weights: safetensors, as transformers names them, and nothing that runs."""
+"""The weight files of a base model: safetensors under transformers' names, and never a pickle."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ _SAMPLE_BYTES = 65536
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a model's directory, in order."""
+    """The safetensors files of a model's directory, sorted."""
     return sorted(directory.glob("*.safetensors"))
 
 
 def chosen_weights(what: str, folder: Path, names: Collection[str]) -> list[str]:
-    """Those of a model's files that hold its weights, by its index where it has several. `folder` holds the index.
+    """The names of the files that hold the weights, from the index in `folder` if there are several.
 
-    Raises `RunFailed(model_unavailable)` where there are none, or the index names what is not there.
+    Raises `RunFailed(model_unavailable)` if there are none, or the index names a missing file.
     """
     if WHOLE in names:
         return [WHOLE]
@@ -40,9 +40,9 @@ def chosen_weights(what: str, folder: Path, names: Collection[str]) -> list[str]
 
 
 def refuse_unusable(what: str, names: Collection[str]) -> None:
-    """Raise `RunFailed(model_unavailable)` for what is no base model of transformers."""
+    """Raise `RunFailed(model_unavailable)` for anything that is not a transformers base model."""
     if "adapter_config.json" in names:
-        # transformers would put the adapter on, and older ones go to wherever it says that its base model lies.
+        # transformers would apply the adapter; older versions download whatever base model it names
         why = "contains an adapter: register its base model instead"
     elif "config.json" in names:
         return
@@ -54,7 +54,7 @@ def refuse_unusable(what: str, names: Collection[str]) -> None:
 
 
 def without_weights(what: str, names: Collection[str]) -> RunFailed:
-    """The error for a model without weights that may be loaded."""
+    """The error for a model without weights in safetensors."""
     others = sorted(name for name in names if Path(name).suffix in _PICKLED and "/" not in name)
     more = len(others) - _SHOWN
     listed = ", ".join(others[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
@@ -64,10 +64,10 @@ def without_weights(what: str, names: Collection[str]) -> RunFailed:
 
 
 def fingerprint(directory: Path) -> str:
-    """A hash that names a directory's model: SHA-256 of config.json and, of each safetensors file, its name, its size,
-    its header (every tensor's name, type and place) and 64 KiB from the beginning, the middle and the end.
+    """A hash that identifies a directory's model: SHA-256 of config.json and, of each safetensors file, its name, size
+    and header (every tensor's name, dtype and offsets), and 64 KiB from its start, middle and end.
 
-    Cheap at any size. Files that differ in other places only are not told apart; a training step changes them all.
+    Cheap at any size. It misses files that differ only elsewhere; a training step changes every part.
     """
     digest = hashlib.sha256((directory / "config.json").read_bytes())
     for path in weight_files(directory):

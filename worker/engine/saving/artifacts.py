@@ -1,4 +1,4 @@
-"""The files that an attempt leaves in its output directory."""
+"""The files that an attempt writes to its output directory."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,15 +19,14 @@ _KINDS: dict[str, Kind] = {
     "predictions.parquet": "predictions",
     "metrics.jsonl": "metrics",
 }
-"""By the first part of the name."""
+"""The kind of artifact, by the first part of its name."""
 
 
 def write_predictions(
     file: Path, examples: Examples, labels: Sequence[str], base: Predictions, adapted: Predictions
 ) -> None:
-    """One row a test item: the dataset's own columns; what the untouched model (`base_…`) and the adapted one made of
-    it, as the task says; and every metric that has a value an item. Labels are indices; their names are in the file's
-    metadata under `labels`."""
+    """Write one row per test item: the dataset's columns; the outputs of the base model (`base_…`) and of the adapted
+    one; and every per-item metric. Labels are indices; the file's metadata lists their names under `labels`."""
     fields = [name for name in examples.rows[0]._fields if name != "split"]
     columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in examples.rows] for name in fields}
     for prefix, predictions in (("base_", base), ("", adapted)):
@@ -38,7 +37,7 @@ def write_predictions(
 
 
 def collect(output: Path) -> list[ArtifactFile]:
-    """Every file of the output directory with its size on disk and its SHA-256, in order of name."""
+    """Every file of the output directory with its size and SHA-256, sorted by name."""
     found = []
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output)

@@ -1,4 +1,4 @@
-"""The best weights so far, on disk: only what trains, so that memory holds no second copy of a model."""
+"""The best weights so far, on disk: only the trainable ones, so that no second copy of the model is in memory."""
 
 import shutil
 from pathlib import Path
@@ -15,17 +15,17 @@ from worker.engine.memory.measured import tensor_bytes
 
 
 class BestCheckpoint:
-    """Keeps the weights that are the best on validation, then the earliest."""
+    """Keeps the weights with the best validation result; of equal ones, the earliest."""
 
     def __init__(self, directory: Path, model: nn.Module, by: Literal["metric", "loss"]) -> None:
-        """`by`: the highest metric and then the lowest loss, or the lowest loss alone. Raises
-        `RunFailed(disk_full)` unless the disk has room for a checkpoint and its successor."""
+        """`by`: the highest metric, ties broken by the lowest loss, or the lowest loss alone. Raises
+        `RunFailed(disk_full)` unless the disk has room for two copies."""
         self.file = directory / ".best.safetensors"
         self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._by = by
         self._best: Evaluation | None = None
         self.since_best = 0
-        """Evaluations in a row that were no better."""
+        """Consecutive evaluations without improvement."""
         self.stored = False
         needed, free = 2 * tensor_bytes(self._trainable.values()), shutil.disk_usage(directory).free
         if needed > free:
@@ -36,35 +36,35 @@ class BestCheckpoint:
 
     @property
     def step(self) -> int | None:
-        """Optimizer steps behind the best weights; None before the first evaluation."""
+        """Optimizer step of the best weights; None before the first evaluation."""
         return self._best.step if self._best else None
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """The best so far."""
+        """The best evaluation so far."""
         return self._best
 
     def resume(self, best: Evaluation | None, since_best: int, file: Path | None) -> None:
-        """Go on where another attempt stopped; `file` holds the best weights unless they are the present ones."""
+        """Continue from a checkpoint; `file` holds the best weights unless they are the current ones."""
         self._best, self.since_best, self.stored = best, since_best, file is not None
         if file is not None:
             shutil.copyfile(file, self.file)
 
     def consider(self, evaluation: Evaluation, last: bool) -> None:
-        """Keep the present weights if they are the best so far. Those of the `last` evaluation need no file."""
+        """Keep the current weights if they are the best so far. Those of the `last` evaluation need no file."""
         if self._best is not None and self._rank(evaluation) <= self._rank(self._best):
             self.since_best += 1
             return
         self._best, self.since_best = evaluation, 0
         self.stored = not last
         if self.stored:
-            # Beside the old file and then over it: a full disk leaves the old one whole.
+            # Written beside the old file and then renamed: a full disk leaves the old one intact.
             fresh = self.file.with_suffix(".new")
             save_file({name: p.detach() for name, p in self._trainable.items()}, fresh)
             fresh.replace(self.file)
 
     def restore(self) -> None:
-        """Put the best weights back into the model, one tensor at a time, and remove the file."""
+        """Load the best weights back into the model, one tensor at a time, and remove the file."""
         if self.stored:
             with torch.no_grad(), safe_open(self.file, framework="pt") as stored:
                 for name, parameter in self._trainable.items():

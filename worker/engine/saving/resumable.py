@@ -1,4 +1,4 @@
-"""How far a training has come, and everything of it that a checkpoint must hold."""
+"""The training state that a checkpoint must contain, and when to write one."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from worker.engine.saving.steplog import StepLog
 
 
 class Resumable:
-    """The state of a training. A step that is under way when it is stopped has never been."""
+    """The state of a training. An interrupted step is discarded."""
 
     def __init__(
         self,
@@ -33,11 +33,11 @@ class Resumable:
     ) -> None:
         self.optimizer = optimizer
         self.step = 0
-        """Optimizer steps done."""
+        """Completed optimizer steps."""
         self.first = 1
         """The first step of this attempt."""
         self.evaluation_due = False
-        """The evaluation that follows this step is still to come."""
+        """The evaluation that follows this step has not run yet."""
         self._trainable, self._companion, self._best, self._log = trainable, companion, best, log
         self._instruments, self._device, self._bf16 = instruments, device, bf16
         self._checkpoints = Checkpoints(output / ".checkpoints")
@@ -45,18 +45,19 @@ class Resumable:
         self._saved_at = time.monotonic()
 
     def end_step(self, *, evaluation_due: bool) -> None:
-        """A step is done. If the next one is not completed, it begins again from where the generators are now."""
+        """Record a completed step. If the next one is interrupted, it is repeated from the present generator states."""
         self.step += 1
         self.evaluation_due = evaluation_due
         self._random = random_state(self._device)
 
     def evaluated(self) -> None:
-        """The evaluation that followed the step is done."""
+        """Record that the evaluation after the step has run."""
         self.evaluation_due = False
         self._random = random_state(self._device)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint. Its steps and evaluations are reported again: the attempt's record is whole."""
+        """Resume from a checkpoint. Its steps and evaluations are reported again, so that this attempt's record is
+        complete."""
         state = checkpoint.state
         checkpoint.restore(self._trainable, self.optimizer)
         if self._companion is not None:
@@ -67,20 +68,20 @@ class Resumable:
             self._instruments.memory.carry(state.peaks)
         else:
             self._instruments.sink.log(
-                f"The checkpoint was written on {_named(state.device, state.bf16)} and training goes on on "
-                f"{_named(self._device.type, self._bf16)}: its peaks of memory are left out."
+                f"The checkpoint was written on {_named(state.device, state.bf16)} and training resumes on "
+                f"{_named(self._device.type, self._bf16)}: its memory peaks are ignored."
             )
         self._log.resume(checkpoint.file("metrics.jsonl"), state.tokens)
         for evaluation in state.evaluations:
             self._instruments.evaluated(evaluation)
         self.step, self.first, self.evaluation_due = state.step, state.step + 1, state.evaluation_due
-        self._instruments.sink.log(f"Going on from the checkpoint of step {state.step}.")
+        self._instruments.sink.log(f"Resuming from the checkpoint of step {state.step}.")
         checkpoint.restore_random()
         self._random = random_state(self._device)
 
     @contextmanager
     def left_when_stopped(self) -> Iterator[None]:
-        """Leave a checkpoint of the last whole step when what is inside is asked to stop."""
+        """Write a checkpoint of the last completed step when the code inside is asked to stop."""
         try:
             yield
         except Stopped:
@@ -88,12 +89,12 @@ class Resumable:
             raise
 
     def checkpoint_every(self, seconds: float) -> None:
-        """Leave a checkpoint if the last one is older than that."""
+        """Write a checkpoint if the last one is older than the configured interval."""
         if time.monotonic() - self._saved_at >= seconds:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Leave one now and report it. A full disk costs the checkpoint, not the run."""
+        """Write and report a checkpoint. A full disk costs the checkpoint, not the run."""
         running = self._instruments.clocks.running
         self._instruments.clocks.enter("save")
         try:
@@ -106,7 +107,7 @@ class Resumable:
                 self._state(), self._trainable, self.optimizer, self._random, self._left_by_companion(), self._files()
             )
             self._instruments.sink.checkpoint(self.step, folder)
-        except (OSError, SafetensorError) as error:  # the latter is what `save_file` says of a full disk
+        except (OSError, SafetensorError) as error:  # `save_file` raises the latter when the disk is full
             self._instruments.sink.log(f"No checkpoint at step {self.step}: {error}.")
         finally:
             self._saved_at = time.monotonic()

@@ -1,16 +1,16 @@
-"""Going on where another attempt stopped: everything that the next step depends on, in files that can be checked.
+"""Checkpoint files: everything that the next step depends on, with checksums.
 
-    weights.safetensors     the parameters that train
+    weights.safetensors     the trainable parameters
     optimizer.safetensors   AdamW's moments and step of each: `NAME|exp_avg`, `NAME|exp_avg_sq`, `NAME|step`
     random.safetensors      state of torch's generators: `cpu`, and `cuda` on such a device
-    companion.safetensors   what goes along with the method, where anything does
-    best.safetensors        the best weights so far, where they are not the present ones
-    metrics.jsonl           every step so far
-    state.json              the rest, and the SHA-256 of each file above
+    companion.safetensors   state of the method's companion, if it has one
+    best.safetensors        the best weights so far, unless they are the current ones
+    metrics.jsonl           the metrics of every step so far
+    state.json              everything else, and the SHA-256 of each file above
 
-The order of the data follows from seed and step, so it needs no file; the learning rate follows from the step. No
-pickle: reading a checkpoint runs nobody's code. With the same library versions on the same device, a run that was
-interrupted anywhere and resumed has the same losses, to the last digit, as one that was not.
+The data order follows from seed and step, and the learning rate from the step, so neither is stored. No pickle: reading
+a checkpoint executes no code. With the same library versions on the same device, a run that was interrupted anywhere
+and resumed has bit-identical losses to one that was not.
 """
 
 import hashlib
@@ -31,38 +31,38 @@ from app.domain.runs.result import Evaluation
 from worker.engine.memory.measured import tensor_bytes
 
 KEPT = 2
-"""Checkpoints that stay if nobody moves them away, as the supervisor does a second after it has heard of one."""
+"""Checkpoints to keep if they are not moved away; the supervisor moves one within a second of its report."""
 
 
 class State(BaseModel):
-    """What is not a tensor."""
+    """The state that is not a tensor."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     step: int
-    """Optimizer steps done."""
+    """Completed optimizer steps."""
     evaluation_due: bool
-    """The attempt was stopped in the evaluation that follows this step."""
+    """The attempt was stopped during the evaluation that follows this step."""
     tokens: int
     best: Evaluation | None
     since_best: int
     evaluations: list[Evaluation]
-    """On the validation split, in order."""
+    """Evaluations on the validation split, in order."""
     seconds: dict[str, float]
     """Clocks of the training so far."""
     device: str | None = None
-    """`cpu` or `cuda`: what the peaks were measured on, each in its own way."""
+    """`cpu` or `cuda`: peaks of the two are measured differently and cannot be combined."""
     bf16: bool | None = None
-    """Computed in bfloat16, with which every peak is another."""
+    """Computed in bfloat16, which changes every memory peak."""
     peaks: dict[str, int]
-    """Bytes by phase so far."""
+    """Peak bytes by phase so far."""
     files: dict[str, str] = {}
-    """SHA-256 by name."""
+    """SHA-256 by file name."""
 
 
 class Checkpoints:
-    """Writes an attempt's checkpoints into folders of their own, `STEP/`, and removes old ones."""
+    """Writes an attempt's checkpoints into folders `STEP/`, and removes old ones."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -76,9 +76,10 @@ class Checkpoints:
         companion: Mapping[str, torch.Tensor],
         files: Mapping[str, Path],
     ) -> Path:
-        """Write a whole checkpoint, and then give it its name: half of one is never seen. `files` are copied.
+        """Write a complete checkpoint under a temporary name, then rename it, so that a partial one is never visible.
+        `files` are copied.
 
-        Raises OSError or SafetensorError if the disk is full; the checkpoints before it stay, and nothing of this one.
+        Raises OSError or SafetensorError if the disk is full; earlier checkpoints stay, and nothing of this one.
         """
         whole, fresh = self._directory / str(state.step), self._directory / f"{state.step}.new"
         try:
@@ -114,12 +115,12 @@ class Checkpoints:
         (fresh / STATE_FILE).write_text(state.model_copy(update={"files": hashes}).model_dump_json(), encoding="utf-8")
 
     def room(self, trainable: Mapping[str, nn.Parameter]) -> bool:
-        """Whether the disk holds another checkpoint: weights, two moments, the best weights."""
+        """Whether the disk has room for another checkpoint: weights, two moments, the best weights."""
         return shutil.disk_usage(self._directory.parent).free > 4 * tensor_bytes(trainable.values())
 
 
 class Checkpoint:
-    """A checkpoint to go on from. Raises `RunFailed(internal)` if a file is not as it was written."""
+    """A checkpoint to resume from. Raises `RunFailed(internal)` if a file's checksum is wrong."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -129,11 +130,11 @@ class Checkpoint:
                 raise RunFailed(FailureCode.INTERNAL, f"The checkpoint's {name} is corrupt.")
 
     def file(self, name: str) -> Path | None:
-        """One of its files, if it has it."""
+        """Path of one of its files, or None."""
         return self._folder / name if name in self.state.files else None
 
     def restore(self, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-        """Put weights and moments back, tensor by tensor."""
+        """Load weights and moments, tensor by tensor."""
         with torch.no_grad(), safe_open(self._folder / "weights.safetensors", framework="pt") as weights:
             for name, parameter in trainable.items():
                 parameter.copy_(weights.get_tensor(name))
@@ -144,12 +145,12 @@ class Checkpoint:
                 optimizer.state[parameter][kind] = moments.get_tensor(key).to(parameter.device)
 
     def companion(self) -> dict[str, torch.Tensor]:
-        """What the method's companion left."""
+        """State of the method's companion."""
         file = self.file("companion.safetensors")
         return load_file(file) if file else {}
 
     def restore_random(self) -> None:
-        """Set torch's generators."""
+        """Restore torch's generators."""
         states = load_file(self._folder / "random.safetensors")
         torch.set_rng_state(states["cpu"])
         if "cuda" in states and torch.cuda.is_available():
@@ -165,7 +166,7 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file, in hex."""
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

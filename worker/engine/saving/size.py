@@ -1,6 +1,6 @@
-"""The size of a safetensors file before it is written, from the tensors that go into it.
+"""The size of a safetensors file before it is written, computed from its tensors.
 
-8 bytes, the header's length · the header, JSON padded to a multiple of 8 · the numbers of every tensor
+8 bytes for the header's length · the header, JSON padded to a multiple of 8 · the values of every tensor
 """
 
 import json
@@ -20,14 +20,14 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""As safetensors names them."""
+"""The names that safetensors uses."""
 
 
 def file_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
-    """Bytes on disk of what `save_file(tensors, file, metadata={"format": "pt"})` writes; tensors may lack values."""
+    """Bytes on disk of `save_file(tensors, file, metadata={"format": "pt"})`; the tensors may be fake or on `meta`."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
-    # The widest numbers come first, so that all lie at multiples of their size; the order decides the offsets' digits.
+    # The widest dtypes come first, so that all tensors are aligned; the order determines the digits of the offsets.
     for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
         begin, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": _TYPES[tensor.dtype], "shape": [*tensor.shape], "data_offsets": [begin, end]}

@@ -1,4 +1,4 @@
-"""Optimizer steps on their way out: to the run's metrics.jsonl and to the sink, a few times a second.
+"""Metrics of optimizer steps, written to metrics.jsonl and reported to the sink a few times a second.
 
 Losses and norms stay on the device until then: reading one waits for all work queued before it.
 """
@@ -16,11 +16,11 @@ from worker.engine.progress import Instruments
 
 FLUSH_SECONDS = 0.25
 _CHUNK = 1000
-"""Steps to report at once."""
+"""Maximum steps per report."""
 
 
 class StepLog:
-    """Collects steps; use as a context manager, which writes what is left even when training fails."""
+    """Collects steps. A context manager: it closes the file and, unless training failed, writes the remaining steps."""
 
     def __init__(self, file: Path, steps_per_epoch: int, instruments: Instruments) -> None:
         self._instruments = instruments
@@ -42,7 +42,7 @@ class StepLog:
                 self.flush()
 
     def resume(self, file: Path | None, tokens: int) -> None:
-        """Take over the steps of an attempt that was stopped, and report them again."""
+        """Take over the steps of an interrupted attempt, and report them again."""
         lines = file.read_text(encoding="utf-8").splitlines() if file else []
         self._lines.writelines(f"{line}\n" for line in lines)
         for start in range(0, len(lines), _CHUNK):
@@ -52,14 +52,14 @@ class StepLog:
         self.tokens = tokens
 
     def add(self, step: int, loss: torch.Tensor, rate: float, norm: torch.Tensor, tokens: int) -> None:
-        """Note a step. Loss and norm are scalars on the device; `tokens` are those of this step."""
+        """Record a step. Loss and norm are scalars on the device; `tokens` are those of this step."""
         self.tokens += tokens
         self._values.append(torch.stack([loss, norm]))
         self._waiting.append(
             StepMetrics(
                 step=step,
                 epoch=step / self._steps_per_epoch,
-                loss=0.0,  # this and the norm are filled in when they are read
+                loss=0.0,  # loss and norm are filled in by `flush`
                 learning_rate=rate,
                 grad_norm=0.0,
                 tokens=self.tokens,
@@ -71,7 +71,8 @@ class StepLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits. Raises `RunFailed(diverged)` at the first step whose loss or gradient is not finite."""
+        """Write the waiting steps. Raises `RunFailed(diverged)` at the first step whose loss or gradient norm is not
+        finite."""
         self._flushed = time.monotonic()
         if not self._waiting:
             return
@@ -86,7 +87,7 @@ class StepLog:
         self._lines.flush()
         self._instruments.sink.steps(finite)
         for step in steps:
-            for name, value in (("loss", step.loss), ("norm of the gradient", step.grad_norm)):
+            for name, value in (("loss", step.loss), ("gradient norm", step.grad_norm)):
                 if not math.isfinite(value):
                     raise RunFailed(
                         FailureCode.DIVERGED,

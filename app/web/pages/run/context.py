@@ -24,7 +24,7 @@ from app.web.text.metrics import title
 SpecFormat = Literal["yaml", "json", "curl"]
 KEPT = ("adapter", "model")
 """Kinds of artifacts that hold weights."""
-REQUESTED = re.compile(r"([\d,]+) MiB more were asked for")
+REQUESTED = re.compile(r"([\d,]+) MiB more were requested")
 """In the worker's message: `worker.engine.failures`."""
 
 
