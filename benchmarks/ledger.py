@@ -48,7 +48,7 @@ from app.domain.runs.result import RunResult
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, Task
-from worker.engine.estimation.estimate import predict
+from worker.engine.estimation.estimate import estimate_run
 
 MIB = 2**20
 WORDS = 2000
@@ -237,7 +237,7 @@ def run(case: Case, models: Path, steps: int) -> Found:
     )
     with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile(suffix=".parquet") as file:
         pq.write_table(pa.table({name: [getattr(r, name) for r in rows] for name in rows[0]._fields}), file.name)
-        predicted = predict(request, Path(file.name))
+        predicted = estimate_run(request, Path(file.name))
         result, _ = trained(spec, model, labels, rows, Path(folder), form)
     return Found(case, predicted, result, predicted.total)
 

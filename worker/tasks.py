@@ -71,7 +71,7 @@ def estimate(estimate_id: int) -> None:
     if row is None:
         return
     try:
-        found = here.estimator.work_out(row.request, here.files)
+        found = here.estimator.estimate(row.request, here.files)
     except VeznaError as error:
         found, why = None, str(error)
     except Exception as error:  # the sweep and all other estimates wait for this task

@@ -59,12 +59,12 @@ def test_configuration_tokenizer_and_rows_are_enough(
     with database.transaction() as session:
         row = datasets.register(session, files, name="small", title="", form="labelled", labels=labels, rows=rows)
     known = {"dataset_file": row.file, "dataset_hash": row.content_hash}
-    found = estimator.work_out(request(location=str(model), training=SHORT, **known), files)
+    found = estimator.estimate(request(location=str(model), training=SHORT, **known), files)
     assert isinstance(found, ResourceEstimate)
     assert (found.lengths.source, found.lengths.rows, found.steps) == ("dataset", 24, 18)
     assert found.trainable == found.total > 0 and found.train_flops > found.step_flops > 0
     assert found.ledger.total == found.phases["train"]
-    lora = estimator.work_out(request(location=str(model), training=SHORT, method=LoraSpec(r=2), **known), files)
+    lora = estimator.estimate(request(location=str(model), training=SHORT, method=LoraSpec(r=2), **known), files)
     assert isinstance(lora, ResourceEstimate) and lora.ledger.total < found.ledger.total
 
 
@@ -85,7 +85,7 @@ def test_rows_are_shown_as_the_model_sees_them(
     with database.transaction() as session:
         claimed = estimates.begin(session, asked.id)
     assert claimed is not None
-    found = estimator.work_out(claimed.request, files)
+    found = estimator.estimate(claimed.request, files)
     assert isinstance(found, Preview)
     assert [lengths.rows for lengths in found.lengths] == [24, 8, 8]
     assert len(found.rows) == 5
@@ -105,7 +105,7 @@ def test_a_map_has_a_ledger_for_each_cell(estimator: Estimator, model: Path, fil
         device="cuda",
         bf16=True,
     )
-    found = estimator.work_out(asked, files)
+    found = estimator.estimate(asked, files)
     assert isinstance(found, MemoryMap)
     totals = {(cell.method, cell.length, cell.rows): cell.ledger.total for cell in found.cells}
     assert len(totals) == 8
@@ -127,7 +127,7 @@ def test_what_cannot_be_predicted_is_a_sentence_and_the_process_stays(
     estimator: Estimator, files: Files, change: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(NoAnswer) as no:
-        estimator.work_out(request(**{"location": ""} | change), files)
+        estimator.estimate(request(**{"location": ""} | change), files)
     assert says in no.value.message
     assert re.search(r"Traceback|Error\b.*Error\b", no.value.message) is None
     assert estimator.pid is not None
@@ -136,4 +136,4 @@ def test_what_cannot_be_predicted_is_a_sentence_and_the_process_stays(
 def test_a_length_above_the_models_positions_is_a_sentence(estimator: Estimator, model: Path, files: Files) -> None:
     long = TrainingArguments(max_length=4096)
     with pytest.raises(NoAnswer, match="reads at most 32 tokens: lower it to 32"):
-        estimator.work_out(request(location=str(model), training=long), files)
+        estimator.estimate(request(location=str(model), training=long), files)

@@ -46,7 +46,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
 
 def answering_process(estimator: Estimator, files: Files) -> int:
-    found = estimator.work_out(request(), files)
+    found = estimator.estimate(request(), files)
     assert isinstance(found, ResourceEstimate)
     return found.step_flops
 
@@ -55,7 +55,7 @@ def test_one_process_answers_one_request_after_the_other(make: Make, files: File
     estimator = make("good")
     first = answering_process(estimator, files)
     assert answering_process(estimator, files) == first == estimator.pid
-    assert isinstance(estimator.work_out(MAP, files), MemoryMap)
+    assert isinstance(estimator.estimate(MAP, files), MemoryMap)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_one_that_misbehaves_is_ended_and_replaced(make: Make, files: Files, man
     estimator = make(manner, seconds=2.0 if manner == "stuck" else 20.0)
     for _ in range(2):
         with pytest.raises(NoAnswer, match=says):
-            estimator.work_out(request(), files)
+            estimator.estimate(request(), files)
         assert estimator.pid is None
     assert [c for c in psutil.Process().children(recursive=True) if str(FAKE) in c.cmdline()] == []
 
@@ -80,16 +80,16 @@ def test_one_that_misbehaves_is_ended_and_replaced(make: Make, files: Files, man
 def test_one_that_does_not_read_a_long_request_does_not_hold_its_worker_up(make: Make, files: Files) -> None:
     long = request(config={"model_type": "bert", "padding": "x" * (1 << 19)})
     with pytest.raises(NoAnswer, match="took longer"):
-        make("deaf", seconds=1.0).work_out(long, files)
+        make("deaf", seconds=1.0).estimate(long, files)
 
 
 def test_a_sentence_is_passed_on_and_the_process_kept(make: Make, files: Files) -> None:
     estimator = make("sorry")
     with pytest.raises(NoAnswer, match=r"^This architecture is not known\.$"):
-        estimator.work_out(request(), files)
+        estimator.estimate(request(), files)
     kept = estimator.pid
     with pytest.raises(NoAnswer):
-        estimator.work_out(request(), files)
+        estimator.estimate(request(), files)
     assert kept is not None and estimator.pid == kept
 
 
@@ -105,22 +105,22 @@ def test_a_fresh_process_has_more_time(make: Make, files: Files) -> None:
     estimator = make("lazy", seconds=0.1, start=20.0)
     assert answering_process(estimator, files) == estimator.pid
     with pytest.raises(NoAnswer, match="took longer"):
-        estimator.work_out(request(), files)
+        estimator.estimate(request(), files)
 
 
 def test_it_gets_the_rows_of_the_dataset_as_a_local_file(make: Make, files: Files, tmp_path: Path) -> None:
     (tmp_path / "rows").write_text("rows")
     files.put(tmp_path / "rows", "datasets/abc.parquet")
     estimator = make("good")
-    assert estimator.work_out(request(dataset_file="datasets/abc.parquet"), files)
+    assert estimator.estimate(request(dataset_file="datasets/abc.parquet"), files)
     with pytest.raises(NoAnswer, match="no longer in the store"):
-        estimator.work_out(request(dataset_file="datasets/gone.parquet"), files)
+        estimator.estimate(request(dataset_file="datasets/gone.parquet"), files)
     assert estimator.pid is not None
 
 
 def test_a_program_that_cannot_be_started_is_a_sentence(files: Files) -> None:
     with pytest.raises(NoAnswer, match="could not be started"):
-        Estimator(("/nowhere/python",)).work_out(request(), files)
+        Estimator(("/nowhere/python",)).estimate(request(), files)
 
 
 def test_it_dies_with_its_worker() -> None:

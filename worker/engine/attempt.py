@@ -20,15 +20,14 @@ from worker.engine.data.batches import Examples, check_length, describe_data, re
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
 from worker.engine.evaluation import audit
-from worker.engine.evaluation.base_model import BaseModelCopy
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.forgetting import GeneralText
-from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, budget
+from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, BaseModelCopy, budget
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe as describe_model
 from worker.engine.models.dropout import use_fast_dropout
-from worker.engine.models.fetch import fetch_model
+from worker.engine.models.hub import fetch_model
 from worker.engine.models.load import Loaded, checkpoint_blocks, load
 from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
 from worker.engine.models.quantization import NF4, shape

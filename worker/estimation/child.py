@@ -1,14 +1,14 @@
 """The estimation process: `python -P -m worker.estimation.child`, kept warm by `worker.estimation.host`.
 
-    stdin    a request a line: {"estimate": EstimateRequest, "dataset": path or null}, {"map": MapRequest} or
+    stdin    one request a line: {"estimate": EstimateRequest, "dataset": path or null}, {"map": MapRequest} or
              {"preview": PreviewRequest, "dataset": path}
-    stdout   an answer a line: {"estimate": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview} or
+    stdout   one answer a line: {"estimate": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview} or
              {"error": a sentence}
-    stderr   what libraries print, and tracebacks
+    stderr   library output, and tracebacks
 
-It imports the ML libraries with its first request, loads no weights and trains nothing. It lets other processes go
-first, has a limit of memory of its own, and ends when stdin ends, when it has had nothing to do for a while, after a
-request that its memory did not suffice for, and together with its parent.
+It imports the ML libraries with its first request, loads no weights and trains nothing. It has a low priority and a
+memory limit, and ends when stdin ends, after an idle time, after a request that exceeded its memory, and with its
+parent.
 """
 
 import importlib
@@ -42,7 +42,7 @@ def answer(line: bytes) -> dict[str, Any]:
         raise
     except Exception as error:
         traceback.print_exc()
-        return {"error": f"Vezna could not work this out ({type(error).__name__}: {error})."}
+        return {"error": f"The estimate failed ({type(error).__name__}: {error})."}
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if "map" in request:
         return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
     dataset = Path(request["dataset"]) if request["dataset"] else None
-    found = engine.predict(EstimateRequest.model_validate(request["estimate"]), dataset)
+    found = engine.estimate_run(EstimateRequest.model_validate(request["estimate"]), dataset)
     return {"estimate": found.model_dump(mode="json")}
 
 
@@ -76,7 +76,7 @@ def main() -> int:
             try:
                 found = answer(line)
             except MemoryError:
-                sentence = f"Working this out takes more than the {MAX_BYTES >> 30} GiB that an estimate may take."
+                sentence = f"This estimate takes more than {MAX_BYTES >> 30} GiB of memory."
                 answers.write(f"{json.dumps({'error': sentence})}\n")
                 return 1
             answers.write(f"{json.dumps(found, allow_nan=False)}\n")

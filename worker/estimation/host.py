@@ -1,7 +1,7 @@
-"""Resource estimates, previews and memory maps from a process of their own (`worker.estimation.child`).
+"""Resource estimates, previews and memory maps, computed in a child process (`worker.estimation.child`).
 
-One process is kept warm. Whatever it does (hang, die, answer nonsense), the caller gets a sentence, and the next
-request a fresh process.
+One process is kept warm. If it hangs, dies or sends an invalid answer, the caller gets a sentence, and the next request
+a new process.
 """
 
 import json
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 COMMAND = (sys.executable, "-P", "-m", "worker.estimation.child")
 """`-P`: nothing is imported from the directory that it is started in."""
 ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": ""}
-"""A GPU's needs are worked out without one: no memory of it is taken beside a run."""
+"""Estimates for a GPU need none, and must not take its memory from a run."""
 
 
 class NoAnswer(VeznaError):
@@ -66,7 +66,7 @@ class Estimator:
         """Of the process that is kept, if it waits for a request."""
         return self._child.pid if self._child and self._child.waiting else None
 
-    def work_out(self, request: Request, files: Files) -> ResourceEstimate | Preview | MemoryMap:
+    def estimate(self, request: Request, files: Files) -> ResourceEstimate | Preview | MemoryMap:
         """An estimate, a preview or a map. Raises NoAnswer, and Unavailable where the packaged sample is not
         installed."""
         local = request.model_copy(update={"location": located(request.location)})

@@ -1,11 +1,11 @@
-"""Read what users bring, in a process of its own: `python -P -m worker.ingest.child`.
+"""The ingest process, which reads users' files: `python -P -m worker.ingest.child`.
 
     stdin    one request: {"fetch": …}, {"read": …} or {"prepare": …}, see the models below
-    stdout   {"share": 0.4, "rows": 12000} now and then; at the end {"fetched": …}, {"scan": SourceScan},
+    stdout   progress from time to time, {"share": 0.4, "rows": 12000}; at the end {"fetched": …}, {"scan": SourceScan},
              {"facts": …, "findings": …} or {"error": a sentence}
 
-A file is a stranger's: whatever it does to the process, nothing else comes to harm. It has a limit of memory, lets
-other processes go first, and ends together with its parent.
+A user's file is untrusted: whatever it does to this process, nothing else is affected. The process has a memory limit
+and a low priority, and ends with its parent.
 """
 
 import importlib
@@ -29,8 +29,8 @@ from worker.ingest.readers.batches import LocalPart, Unreadable
 from worker.ingest.scan import scan
 
 MAX_BYTES = 2 * 2**30
-"""Of memory that it writes to; 1 GB of CSV takes a fifth of it."""
-TELL_SECONDS = 0.5
+"""Of writable memory; 1 GB of CSV takes a fifth of it."""
+PROGRESS_SECONDS = 0.5
 
 
 class _Request(BaseModel):
@@ -38,63 +38,70 @@ class _Request(BaseModel):
 
     parts: list[Part]
     paths: list[Path]
-    """Where each part lies on this machine."""
+    """The local path of each part."""
     options: ReadingOptions
 
     @property
     def local(self) -> list[LocalPart]:
-        """The files."""
+        """The parts with their paths."""
         return [LocalPart(part, path) for part, path in zip(self.parts, self.paths, strict=True)]
 
 
 class FetchRequest(SourceRequest):
-    """Fetch a dataset of the hub."""
+    """Download a dataset from the hub."""
 
     folder: Path
-    """Where its files are to lie."""
+    """The folder for its files."""
 
 
 class ReadRequest(_Request):
-    """Look through an upload."""
+    """Scan an upload."""
 
 
 class PrepareRequest(_Request):
-    """Make a dataset's file of an upload."""
+    """Prepare a dataset's file from an upload."""
 
     mapping: ColumnMapping
     splitting: Splitting
     target: Path
 
 
-class Teller:
-    """Says how far it is, not too often."""
+class ProgressWriter:
+    """Writes progress, at most every half second."""
 
     def __init__(self, answers: Any) -> None:
         self._answers, self._next = answers, 0.0
 
     def __call__(self, share: float, rows: int) -> None:
         if (at := time.monotonic()) >= self._next:
-            self._next = at + TELL_SECONDS
-            self.say({"share": share, "rows": rows})
+            self._next = at + PROGRESS_SECONDS
+            self.write({"share": share, "rows": rows})
 
-    def say(self, what: dict[str, Any]) -> None:
+    def write(self, message: dict[str, Any]) -> None:
         """A line."""
-        self._answers.write(f"{json.dumps(what)}\n")
+        self._answers.write(f"{json.dumps(message)}\n")
         self._answers.flush()
 
 
-def answer(request: dict[str, Any], tell: Teller) -> dict[str, Any]:
-    """The answer to a request. Raises MemoryError only."""
+def answer(request: dict[str, Any], progress: ProgressWriter) -> dict[str, Any]:
+    """Answer a request. Raises MemoryError only."""
     try:
         if "fetch" in request:
-            return {"fetched": _fetch(FetchRequest.model_validate(request["fetch"]), tell)}
+            return {"fetched": _fetch(FetchRequest.model_validate(request["fetch"]), progress)}
         if "read" in request:
-            wanted = ReadRequest.model_validate(request["read"])
-            return {"scan": scan(wanted.local, wanted.options, tell).model_dump(mode="json")}
-        asked = PrepareRequest.model_validate(request["prepare"])
-        found = prepare(asked.local, asked.options, asked.mapping, asked.splitting, asked.target, tell)
-        facts = found.facts.model_dump(mode="json") if found.facts else None
-        return {"facts": facts, "findings": [finding.model_dump(mode="json") for finding in found.findings]}
+            read = ReadRequest.model_validate(request["read"])
+            return {"scan": scan(read.local, read.options, progress).model_dump(mode="json")}
+        preparation = PrepareRequest.model_validate(request["prepare"])
+        prepared = prepare(
+            preparation.local,
+            preparation.options,
+            preparation.mapping,
+            preparation.splitting,
+            preparation.target,
+            progress,
+        )
+        facts = prepared.facts.model_dump(mode="json") if prepared.facts else None
+        return {"facts": facts, "findings": [finding.model_dump(mode="json") for finding in prepared.findings]}
     except VeznaError as error:
         return {"error": error.message}
     except MemoryError:
@@ -104,27 +111,27 @@ def answer(request: dict[str, Any], tell: Teller) -> dict[str, Any]:
         return {"error": f"Vezna could not read this ({type(error).__name__}: {error})."}
 
 
-def _fetch(wanted: FetchRequest, tell: Teller) -> dict[str, Any]:
+def _fetch(request: FetchRequest, progress: ProgressWriter) -> dict[str, Any]:
     try:
         hub = importlib.import_module("worker.ingest.readers.hub")
     except ModuleNotFoundError as error:
-        what = f"Datasets of the hub need the package {error.name} on the workers"
-        raise Unreadable(f"{what}: pip install 'vezna[hub]'.") from error
-    found = hub.fetch(wanted, wanted.folder, tell)
-    return {"commit": found.commit, "splits": {split: str(path) for split, path in found.splits.items()}}
+        requirement = f"Datasets of the hub need the package {error.name} on the workers"
+        raise Unreadable(f"{requirement}: pip install 'vezna[hub]'.") from error
+    fetched = hub.fetch(request, request.folder, progress)
+    return {"commit": fetched.commit, "splits": {split: str(path) for split, path in fetched.splits.items()}}
 
 
 def main() -> int:
-    """Answer one request; the exit status."""
+    """Answer one request; returns the exit status."""
     confine(MAX_BYTES)
     yield_processor()
     with answer_channel() as answers:
-        tell = Teller(answers)
+        progress = ProgressWriter(answers)
         try:
-            tell.say(answer(json.loads(sys.stdin.readline()), tell))
+            progress.write(answer(json.loads(sys.stdin.readline()), progress))
         except MemoryError:
-            sentence = f"Reading this takes more than the {MAX_BYTES >> 30} GiB of memory that it may take."
-            tell.say({"error": f"{sentence} Split the file, or shorten its longest fields."})
+            sentence = f"Reading this data takes more than {MAX_BYTES >> 30} GiB of memory."
+            progress.write({"error": f"{sentence} Split the file, or shorten its longest fields."})
             return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""An upload's files, from where they are into the files store: of a directory, or of the hub."""
+"""Copy an upload's files into the files store, from a directory or from the Hugging Face Hub."""
 
 import sys
 import time
@@ -13,13 +13,13 @@ from app.store.files import CHUNK, Files
 from worker.ingest.host import PROGRESS_SECONDS, IngestCancelled, IngestFailed, IngestQueue, ReportProgress
 
 Unused = Callable[[list[Part]], list[Part]]
-"""Of some files those that no upload has."""
+"""Selects the files that no upload refers to."""
 
 
 @contextmanager
 def kept(files: Files, unused: Unused) -> Iterator[list[Part]]:
-    """What was stored for nothing, since something went wrong, is removed. Nobody else's: each try stores files of its
-    own, and one that an upload names by now stays."""
+    """Remove the files stored inside if an error occurs. Each try stores its own files, and one that an upload refers
+    to by now stays."""
     stored: list[Part] = []
     try:
         yield stored
@@ -30,7 +30,7 @@ def kept(files: Files, unused: Unused) -> Iterator[list[Part]]:
 
 
 def from_directory(files: Files, location: Path, report: ReportProgress, stored: list[Part]) -> None:
-    """Store a file, or the files of a directory and of the folders in it. Raises IngestFailed."""
+    """Store a file, or the files of a directory and its subdirectories. Raises IngestFailed."""
     found = _readable(location)
     several = len(found) > 1
     for path in found:
@@ -42,7 +42,7 @@ def from_directory(files: Files, location: Path, report: ReportProgress, stored:
 def from_hub(
     files: Files, ingest: IngestQueue, request: dict[str, Any], folder: Path, report: ReportProgress, stored: list[Part]
 ) -> str:
-    """Store the splits of a hub dataset; the commit. Raises IngestFailed."""
+    """Store the splits of a hub dataset, and return the commit. Raises IngestFailed."""
     found = ingest.run({"fetch": request | {"folder": str(folder)}}, report)["fetched"]
     several = len(found["splits"]) > 1
     for split, path in found["splits"].items():
@@ -65,7 +65,7 @@ def _readable(location: Path) -> list[Path]:
         if path.suffix.lower() in KINDS
         and not any(piece.startswith(".") for piece in path.relative_to(location).parts)
         and path.is_file()
-        and path.resolve().is_relative_to(inside)  # no link leads out of the allowed root
+        and path.resolve().is_relative_to(inside)  # no link leads outside the allowed root
     )
     if not found:
         raise IngestFailed(f"{location} holds no file that Vezna reads: {READABLE}, by the endings of their names.")

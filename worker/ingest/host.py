@@ -1,8 +1,7 @@
-"""The ingest thread of a worker, which handles one upload or dataset at a time, and the process that it has at work.
+"""The worker's ingest thread, which handles one upload or dataset at a time, each in a child process.
 
 Reading a file takes minutes, so it is no Celery task: the sweep and all estimates would wait behind it. It is one
-thread and not a pool, since two files at once would take twice the memory. The sweep rings again for what is lost with
-the thread.
+thread and not a pool, since two files at once would take twice the memory. The sweep sends lost work again.
 """
 
 import json
@@ -98,27 +97,29 @@ class IngestQueue:
 def _answer(child: Child, report: ReportProgress) -> dict[str, Any]:
     """The last line that the child writes; the lines before it are its progress, which is passed on."""
     share, rows = 0.0, 0
-    heard_at = reported_at = time.monotonic()
+    received_at = reported_at = time.monotonic()
     while True:
         moment = time.monotonic()
         if moment - reported_at >= PROGRESS_SECONDS:
             reported_at = moment
             if not report(share, rows):
                 raise IngestCancelled
-        if moment - heard_at > STALL_SECONDS:
+        if moment - received_at > STALL_SECONDS:
             seconds = f"{STALL_SECONDS:.0f}"
-            raise IngestFailed(_("The ingest process was silent for %(seconds)s s, so it was ended.", seconds=seconds))
+            raise IngestFailed(
+                _("The ingest process sent nothing for %(seconds)s s, so the worker ended it.", seconds=seconds)
+            )
         try:
             line = child.receive(PROGRESS_SECONDS)
         except ChildTimeout:
             continue
-        heard_at = time.monotonic()
+        received_at = time.monotonic()
         try:
-            said: dict[str, Any] = json.loads(line)
+            message: dict[str, Any] = json.loads(line)
         except ValueError as error:
             raise child.unreadable() from error
-        if "share" not in said:
-            if "error" in said:
-                raise IngestFailed(str(said["error"]))
-            return said
-        share, rows = said["share"], said["rows"]
+        if "share" not in message:
+            if "error" in message:
+                raise IngestFailed(str(message["error"]))
+            return message
+        share, rows = message["share"], message["rows"]

@@ -1,6 +1,6 @@
-"""Read an upload, and make a version of a dataset: claim it, run the ingest process, write the outcome.
+"""Read an upload, and prepare a version of a dataset: claim it, run the ingest process, write the outcome.
 
-Each takes an id alone and may be called any number of times; the second call finds nothing to claim.
+Each takes an id and may be called any number of times; the second call finds nothing to claim.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LEFT_TO_THE_SWEEP = (IngestCancelled, OperationalError, InterfaceError)
-"""The claim has passed on, the worker shuts down, or the database is away: once it is silent it is rung for again."""
+"""The claim has moved on, the worker shuts down, or the database is unreachable: the sweep sends the task again."""
 
 
 def read(here: "Context", upload_id: int) -> None:
@@ -51,7 +51,7 @@ def read(here: "Context", upload_id: int) -> None:
         with here.database.transaction() as session:
             uploads.read(session, claimed, found)
     except LEFT_TO_THE_SWEEP as error:
-        log.warning("an upload was not read to its end", upload_id=upload_id, why=type(error).__name__)
+        log.warning("upload not read completely", upload_id=upload_id, why=type(error).__name__)
     except Exception as error:
         why = _sentence(error, upload_id=upload_id)
         with here.database.transaction() as session:
@@ -95,7 +95,7 @@ def prepare(here: "Context", dataset_id: int) -> None:
             if file and not noted:
                 here.files.discard(file)
     except LEFT_TO_THE_SWEEP as error:
-        log.warning("a dataset was not prepared to its end", dataset_id=dataset_id, why=type(error).__name__)
+        log.warning("dataset not prepared completely", dataset_id=dataset_id, why=type(error).__name__)
     except Exception as error:
         why = _sentence(error, dataset_id=dataset_id)
         with here.database.transaction() as session:
@@ -103,7 +103,8 @@ def prepare(here: "Context", dataset_id: int) -> None:
 
 
 def _fetched(here: "Context", claimed: UploadRow, folder: Path, report: ReportProgress) -> list[Part]:
-    """An upload's files in the store: those that came, or what a directory or the hub has now."""
+    """An upload's files in the store: those already there, or copies of a directory's or hub dataset's present
+    files."""
     if claimed.source == "files":
         return claimed.parts
 
@@ -126,7 +127,7 @@ def _fetched(here: "Context", claimed: UploadRow, folder: Path, report: ReportPr
 
 
 def _of_fields(scan: SourceScan | None, mapping: ColumnMapping) -> list[Finding]:
-    """What the reading found in the columns that are used."""
+    """The findings of the scan in the columns that are used."""
     used = set(mapping.columns.values())
     return [finding for finding in scan.findings if finding.column in used] if scan else []
 
@@ -134,12 +135,12 @@ def _of_fields(scan: SourceScan | None, mapping: ColumnMapping) -> list[Finding]
 def _sentence(error: Exception, **which: int) -> str:
     if isinstance(error, VeznaError):
         return error.message
-    log.error("data could not be prepared", exc_info=error, **which)
+    log.error("data not prepared", exc_info=error, **which)
     return f"Vezna could not read this ({type(error).__name__}: {error})."
 
 
 def _local(here: "Context", parts: Sequence[Part], folder: Path) -> dict[str, object]:
-    """An upload's files on this machine, as a request names them: where they are, or as copies."""
+    """An upload's files on this machine, as a request names them: the stored files themselves, or copies."""
     paths = []
     for place, part in enumerate(parts):
         try:

@@ -1,11 +1,11 @@
-"""Inspect a base model: `python -P -m worker.inspection.child`.
+"""The inspection process, for one base model: `python -P -m worker.inspection.child`.
 
     stdin    {"location": path or hub id, "revision": commit or ""}
     stdout   `app.domain.models.base_model.ModelFacts`, or {"error": a sentence}
-    stderr   what libraries print, and tracebacks
+    stderr   library output, and tracebacks
 
-A model's configuration is a stranger's: one that describes a million layers costs this process its memory limit and
-nothing else.
+A model's configuration is untrusted: one that describes a million layers exhausts this process's memory limit and
+affects nothing else.
 """
 
 import importlib
@@ -25,9 +25,9 @@ MAX_BYTES = 4 * 2**30
 def answer(request: str) -> str:
     """The line to print."""
     try:
-        wanted = json.loads(request)
+        message = json.loads(request)
         engine = importlib.import_module("worker.engine.models.inspect")  # what it prints must not be an answer
-        return str(engine.inspect(wanted["location"], wanted["revision"]).model_dump_json())
+        return str(engine.inspect(message["location"], message["revision"]).model_dump_json())
     except RunFailed as error:
         return json.dumps({"error": error.message})
     except MemoryError:

@@ -1,4 +1,4 @@
-"""Inspect a base model in a process of its own (`worker.inspection.child`), with a deadline and a limit of memory."""
+"""Inspect a base model in a child process (`worker.inspection.child`), with a deadline and a memory limit."""
 
 import json
 import sys

@@ -132,11 +132,11 @@ def test_texts_longer_than_the_model_reads_are_refused_beforehand(base: Path) ->
     ("max_length", "words", "said"),
     [
         (8, 6, []),
-        (8, 12, ["2 of 3 rows of the train split are longer than max_length 8 and lost their end, the longest has 14 "
+        (8, 12, ["2 of 3 rows of the train split are longer than max_length 8 and were truncated; the longest has 14 "
                  "tokens. Raise max_length to 14 to read all of them whole."]),
-        (8, 40, ["2 of 3 rows of the train split are longer than max_length 8 and lost their end, the longest has 42 "
+        (8, 40, ["2 of 3 rows of the train split are longer than max_length 8 and were truncated; the longest has 42 "
                  "tokens. Raise max_length to 32 to read as much as it can."]),
-        (32, 40, ["1 of 3 rows of the train split are longer than max_length 32 and lost their end, the longest has 42 "
+        (32, 40, ["1 of 3 rows of the train split are longer than max_length 32 and were truncated; the longest has 42 "
                   "tokens. The model reads no more."]),
     ],
 )  # fmt: skip

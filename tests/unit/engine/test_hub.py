@@ -20,7 +20,7 @@ from tests import hub as small_hub
 from tests import tiny
 from worker.engine.attempt import Attempt
 from worker.engine.models import hub
-from worker.engine.models.fetch import fetch_model
+from worker.engine.models.hub import fetch_model
 from worker.engine.models.inspect import inspect
 from worker.engine.progress import Stopped
 

@@ -15,7 +15,7 @@ from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from tests import tiny
 from tests.unit.engine.test_prediction import CONFIG, TWO_STEPS, asked, pasted
 from worker.children.environment import ML_ENVIRONMENT
-from worker.engine.estimation.estimate import predict
+from worker.engine.estimation.estimate import estimate_run
 from worker.engine.estimation.loading import Stored, loading_bytes, stored
 
 MIB = 2**20
@@ -43,7 +43,7 @@ def saved(folder: Path, dtype: torch.dtype, **changes: object) -> Path:
 def load_phase(base: Path, folder: Path, spec: MethodSpec, *, bf16: bool, device: str = "cpu") -> tuple[int, int]:
     """EstimatedCosts bytes of the phase, and parameters of the model."""
     job = tiny.job(folder, base, spec, TWO_STEPS.model_copy(update={"bf16": bf16}))
-    found = predict(asked(job, device=device), None)
+    found = estimate_run(asked(job, device=device), None)
     return found.phases["load"], found.total
 
 
@@ -74,11 +74,11 @@ def test_on_a_card_a_model_takes_what_it_is_held_in(tmp_path: Path) -> None:
 def test_the_peak_of_a_lora_on_a_stored_bfloat16_is_in_loading(tmp_path: Path) -> None:
     base = saved(tmp_path / "model", torch.bfloat16, vocab_size=20_000)
     job = tiny.job(tmp_path / "run", base, LoraSpec(r=2), TWO_STEPS.model_copy(update={"bf16": True}))
-    assert predict(asked(job), None).phase == "load"
+    assert estimate_run(asked(job), None).phase == "load"
 
 
 def test_where_there_are_no_files_the_configuration_says() -> None:
-    said = {dtype: predict(pasted(CONFIG | {"dtype": dtype}), None) for dtype in ("float32", "bfloat16")}
+    said = {dtype: estimate_run(pasted(CONFIG | {"dtype": dtype}), None) for dtype in ("float32", "bfloat16")}
     whole = 4 * said["float32"].total
     assert said["float32"].phases["load"] == pytest.approx(whole, rel=0.01)
     assert said["bfloat16"].phases["load"] == pytest.approx(1.5 * whole, rel=0.01)

@@ -17,7 +17,7 @@ from app.domain.tasks import Format
 from tests import tiny, tiny_lm
 from tests.unit.engine import adapted as tried
 from worker.engine.attempt import Attempt
-from worker.engine.estimation.estimate import memory_map, predict
+from worker.engine.estimation.estimate import estimate_run, memory_map
 from worker.engine.failures import failure
 
 TRIES = [(spec, name) for spec, name in tried.TRIES if not isinstance(spec, QloraSpec)]
@@ -58,7 +58,7 @@ def steady(result: RunResult) -> Ledger:
 def held(spec: MethodSpec, name: str, folder: Path, training: TrainingArguments = TWO_STEPS) -> tuple[Ledger, Ledger]:
     """EstimatedCosts and measured."""
     run = job(folder, name, spec, training)
-    foreseen = predict(asked(run), Path(run.dataset_file)).ledger
+    foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
     return foreseen, steady(Attempt(run, tiny.Recorder()).run())
 
 
@@ -72,7 +72,7 @@ def alike(foreseen: Ledger, measured: Ledger) -> None:
 @every_try
 def test_what_is_foreseen_is_what_is_held_and_kept(spec: MethodSpec, name: str, tmp_path: Path) -> None:
     run = job(tmp_path, name, spec)
-    foreseen = predict(asked(run), Path(run.dataset_file))
+    foreseen = estimate_run(asked(run), Path(run.dataset_file))
     result = Attempt(run, tiny.Recorder()).run()
     alike(foreseen.ledger, steady(result))
     chosen_in_training = 0.02 if spec.kind == "adalora" else 0.0
@@ -91,7 +91,7 @@ def test_a_second_batch_of_a_step_finds_gradients_there(tmp_path: Path) -> None:
     training = TWO_STEPS.model_copy(update={"gradient_accumulation_steps": 2})
     table = [row._replace(text="the cat and a dog") for row in tiny.rows()]
     run = tiny.job(tmp_path, tiny.save_model(tmp_path / "model"), FullSpec(), training, table)
-    foreseen = predict(asked(run), Path(run.dataset_file)).ledger
+    foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
     assert foreseen.owners["gradients"] > 0
     alike(foreseen, steady(Attempt(run, tiny.Recorder()).run()))
 
@@ -102,7 +102,7 @@ def test_rows_of_every_format_are_measured_as_they_are(form: Format, tmp_path: P
     rows = tiny_lm.ROWS[form]()
     training = TWO_STEPS.model_copy(update={"num_train_epochs": 2})  # so that every batch has a second turn
     run = tiny_lm.job(tmp_path, base, "causal-lm", rows, form, method=LoraSpec(r=4), training=training)
-    foreseen = predict(asked(run), Path(run.dataset_file))
+    foreseen = estimate_run(asked(run), Path(run.dataset_file))
     assert foreseen.lengths.source == "dataset" and foreseen.lengths.rows == 40
     alike(foreseen.ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
@@ -111,7 +111,7 @@ def test_packed_rows_are_foreseen_packed(tmp_path: Path) -> None:
     training = TWO_STEPS.model_copy(update={"packing": True, "max_length": 32})
     base = tiny_lm.save_model(tmp_path / "model", "llama")
     run = tiny_lm.job(tmp_path, base, "causal-lm", tiny_lm.pairs(), method=FullSpec(), training=training)
-    alike(predict(asked(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
+    alike(estimate_run(asked(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
 
 WIDE: dict[str, dict[str, int]] = {
@@ -127,7 +127,7 @@ def test_a_base_in_four_bits_is_foreseen_from_its_shapes(name: str, tmp_path: Pa
     spec = QloraSpec(r=4)
     base = tiny_lm.save_model(tmp_path / "model", name, **WIDE[name])
     run = tiny_lm.job(tmp_path, base, tried.MODELS[name], tiny_lm.pairs(), method=spec, training=TWO_STEPS)
-    foreseen = predict(asked(run), Path(run.dataset_file)).ledger
+    foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
     measured = steady(Attempt(run, tiny.Recorder()).run())
     assert foreseen.owners["optimizer"] == measured.owners["optimizer"]
     assert foreseen.total == pytest.approx(measured.total, rel=0.05)
@@ -135,16 +135,16 @@ def test_a_base_in_four_bits_is_foreseen_from_its_shapes(name: str, tmp_path: Pa
 
 def test_without_rows_each_is_as_long_as_it_may_be(tmp_path: Path) -> None:
     run = job(tmp_path, "llama", FullSpec())
-    found = predict(asked(run, dataset_file=""), None)
+    found = estimate_run(asked(run, dataset_file=""), None)
     assert (found.ledger.rows, found.ledger.length) == (8, 24)
     assert found.lengths.source == "max_length" and (found.steps, found.train_flops) == (0, 0)
-    with_rows = predict(asked(run), Path(run.dataset_file))
+    with_rows = estimate_run(asked(run), Path(run.dataset_file))
     assert with_rows.ledger.total < found.ledger.total and with_rows.steps == 5
 
 
 def test_an_evaluation_is_foreseen_with_the_optimizers_state_beside_it(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
-    found = predict(asked(run), Path(run.dataset_file))
+    found = estimate_run(asked(run), Path(run.dataset_file))
     assert found.phases["evaluate"] - found.phases["baseline"] == found.ledger.owners["optimizer"]
     assert found.peak_bytes == max(found.phases.values()) and found.phase in found.phases
 
@@ -156,7 +156,7 @@ def test_operations_grow_with_rows_and_are_fewer_where_less_trains(tmp_path: Pat
         for spec in (FullSpec(), HeadOnlySpec()):
             training = TWO_STEPS.model_copy(update={"per_device_train_batch_size": rows, "cache_frozen_prefix": False})
             run = tiny.job(tmp_path / f"{rows}{spec.kind}", model, spec, training)
-            flops[rows, spec.kind] = predict(asked(run, dataset_file=""), None).step_flops
+            flops[rows, spec.kind] = estimate_run(asked(run, dataset_file=""), None).step_flops
     assert flops[16, "full"] == 2 * flops[8, "full"]
     assert flops[8, "full"] > 2.5 * flops[8, "head-only"]  # forward alone, against forward and twice as much back
 
@@ -167,14 +167,16 @@ def test_blocks_that_are_computed_once_are_no_part_of_a_step(tmp_path: Path) -> 
     for cached in (True, False):
         training = TWO_STEPS.model_copy(update={"cache_frozen_prefix": cached})
         run = tiny.job(tmp_path / str(cached), model, HeadOnlySpec(), training)
-        flops[cached] = predict(asked(run, dataset_file=""), None).step_flops
+        flops[cached] = estimate_run(asked(run, dataset_file=""), None).step_flops
     assert 0 < flops[True] < flops[False] / 10
 
 
 def test_what_a_training_needs_is_the_sum_over_its_batches(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
-    once = predict(asked(run), Path(run.dataset_file))
-    twice = predict(asked(run, training=TWO_STEPS.model_copy(update={"num_train_epochs": 2})), Path(run.dataset_file))
+    once = estimate_run(asked(run), Path(run.dataset_file))
+    twice = estimate_run(
+        asked(run, training=TWO_STEPS.model_copy(update={"num_train_epochs": 2})), Path(run.dataset_file)
+    )
     assert twice.train_flops == pytest.approx(2 * once.train_flops)
     assert once.step_flops * once.steps * 0.5 < once.train_flops < once.step_flops * once.steps
     assert twice.steps == 2 * once.steps
@@ -182,7 +184,7 @@ def test_what_a_training_needs_is_the_sum_over_its_batches(tmp_path: Path) -> No
 
 def test_a_cuda_step_is_foreseen_on_a_machine_without_cuda(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
-    on_cpu, on_cuda = (predict(asked(run, device=device), None) for device in ("cpu", "cuda"))
+    on_cpu, on_cuda = (estimate_run(asked(run, device=device), None) for device in ("cpu", "cuda"))
     assert on_cuda.ledger.owners["activations"] < on_cpu.ledger.owners["activations"]  # attention in one kernel
     assert all(size % 512 == 0 for size in on_cuda.ledger.owners.values())
 
@@ -204,7 +206,7 @@ def pasted(config: dict[str, Any], **changes: Any) -> EstimateRequest:
 
 
 def test_a_configuration_is_enough() -> None:
-    found = predict(pasted(CONFIG), None)
+    found = estimate_run(pasted(CONFIG), None)
     assert found.total == found.trainable and found.ledger.owners["weights"] >= 4 * found.total
 
 
@@ -223,7 +225,7 @@ def test_a_configuration_is_enough() -> None:
 )
 def test_what_cannot_be_foreseen_is_refused_in_a_sentence(request_: EstimateRequest, said: str) -> None:
     with pytest.raises(RunFailed, match=said) as refused:
-        predict(request_, None)
+        estimate_run(request_, None)
     assert refused.value.message.endswith(".")
 
 
@@ -241,7 +243,7 @@ def test_a_map_has_a_ledger_for_every_method_length_and_batch() -> None:
     assert len(cells) == 12
     totals = {(cell.method, cell.length, cell.rows): cell.ledger.total for cell in cells}
     assert totals[0, 16, 4] > totals[0, 16, 1] and totals[0, 32, 4] > totals[0, 16, 4] > totals[1, 16, 4]
-    alone = predict(asked.cell(LoraSpec(r=4), 32, 2), None)
+    alone = estimate_run(asked.cell(LoraSpec(r=4), 32, 2), None)
     assert alone.ledger.total == totals[1, 32, 2]
 
 

@@ -12,11 +12,11 @@ from app.domain.methods import AdaLoraSpec, LoraSpec, MethodSpec
 from tests import tiny
 from tests.unit.engine import adapted as tried
 from tests.unit.engine.test_prediction import TRIES, asked, job
-from worker.engine.estimation.estimate import predict
+from worker.engine.estimation.estimate import estimate_run
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
-from worker.engine.saving.size import file_bytes
+from worker.engine.saving.artifacts import file_bytes
 
 MORE: list[tuple[MethodSpec, str]] = [
     (LoraSpec(r=4, init_lora_weights="pissa"), "llama"),
@@ -54,7 +54,7 @@ def on_disk(spec: MethodSpec, name: str, folder: Path, *, bf16: bool) -> int:
 
 @every_case
 def test_it_is_foreseen_to_the_byte(spec: MethodSpec, name: str, bf16: bool, tmp_path: Path) -> None:
-    found = predict(asked(job(tmp_path, name, spec), bf16=bf16, dataset_file=""), None).file_bytes
+    found = estimate_run(asked(job(tmp_path, name, spec), bf16=bf16, dataset_file=""), None).file_bytes
     (tmp_path / "kept").mkdir()
     assert found == on_disk(spec, name, tmp_path / "kept", bf16=bf16)
 

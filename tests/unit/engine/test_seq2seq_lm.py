@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         encode([PAIR], tmp_path / "vocabulary", model=tiny_lm.model("t5", vocab_size=8))
     with pytest.raises(RunFailed, match="max_new_tokens is 64"):
         encode([PAIR], tmp_path / "room", model=tiny_lm.model("bart"), max_new_tokens=64)
-    with pytest.raises(RunFailed, match="does not turn texts into texts"):
+    with pytest.raises(RunFailed, match="does not map text to text"):
         check_task(Qwen2AudioConfig(), "seq2seq-lm")
 
 

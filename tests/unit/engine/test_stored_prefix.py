@@ -82,7 +82,7 @@ def test_a_model_that_cannot_be_tried_says_so_and_trains(
     monkeypatch.setattr("worker.engine.prefix.frozen_prefix._probe", broken)
     result, recorder = run(tmp_path, model, HeadOnlySpec(), tmp_path / "cache")
     assert result.steps == 24
-    assert any("could not be tried (RuntimeError: expected another shape)" in line for line in recorder.logs)
+    assert any("could not be probed (RuntimeError: expected another shape)" in line for line in recorder.logs)
 
 
 def test_seeds_share_it_and_so_do_arms_that_are_frozen_as_deep(tmp_path: Path, model: Path) -> None:

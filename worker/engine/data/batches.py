@@ -1,7 +1,7 @@
-"""Rows to batches: read once, tokenize once, then group rows of like length so that little is spent on padding.
+"""From rows to batches: read once, tokenize once, then group rows of similar length to save padding.
 
-The order of training depends on the seed, the epoch, the batch size and the rows, and on nothing else: every arm
-with the same seed sees the same rows in the same order.
+The training order depends only on the seed, the epoch, the batch size and the rows: every arm with the same seed sees
+the same rows in the same order.
 """
 
 import hashlib

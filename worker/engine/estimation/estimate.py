@@ -1,9 +1,9 @@
-"""What a run will need, before it: the train step on tensors without storage, and a ledger of it.
+"""The resource estimate of a run: its train step on fake tensors, and the ledger of that.
 
-    configuration → model on meta → method applied → fake tensors → two steps → ledger, operations
+    configuration → model on meta → method applied → fake tensors → two steps → ledger, FLOPs
 
-Nothing is loaded and nothing is trained; the passes, the optimizer and the loss are those of the run itself. The
-second step is followed, since AdamW's moments come with the first. Seconds at most, for a model of any size.
+No weights are loaded and nothing is trained; forward and backward pass, optimizer and loss are those of the run itself.
+The second step is recorded, since the first allocates AdamW's moments. Takes seconds at most, for a model of any size.
 """
 
 import time
@@ -36,13 +36,13 @@ from worker.engine.memory.ledger import Journal, rounded_on_cuda, rounded_on_hos
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.dropout import use_fast_dropout
-from worker.engine.saving.size import file_bytes
+from worker.engine.saving.artifacts import file_bytes
 from worker.engine.step import adamw, clip, forward_and_back
 from worker.engine.tasks import TASKS
 
 
-def predict(request: EstimateRequest, dataset: Path | None) -> ResourceEstimate:
-    """One run's needs; `dataset` is a local Parquet file of its rows. Raises `RunFailed` with a sentence."""
+def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEstimate:
+    """Estimate one run; `dataset` is a local Parquet file of its rows. Raises `RunFailed` with a sentence."""
     began = time.perf_counter()
     made = unloaded(request)
     found = shapes(request, dataset, made.base)
@@ -76,9 +76,10 @@ def predict(request: EstimateRequest, dataset: Path | None) -> ResourceEstimate:
 
 
 def memory_map(request: MapRequest) -> MemoryMap:
-    """Each method at each length and batch size. Raises `RunFailed` with a sentence.
+    """Estimate each method at each length and batch size. Raises `RunFailed` with a sentence.
 
-    At one length the peak is nearly a line in the batch size, but for the moment at which it falls; each is worked out.
+    At one length the peak is nearly linear in the batch size, but the pass in which it occurs changes; so each is
+    computed.
     """
     began = time.perf_counter()
     cells = []
@@ -94,7 +95,7 @@ def memory_map(request: MapRequest) -> MemoryMap:
 
 @dataclass
 class _Steps:
-    """Passes over fake batches."""
+    """Executes passes over fake batches."""
 
     request: EstimateRequest
     model: nn.Module
@@ -108,9 +109,9 @@ class _Steps:
     settle: Callable[[], None] | None = None
 
     def step(self, real: Batch) -> tuple[Ledger, int]:
-        """An optimizer step over a batch: its ledger and its operations, without those of the optimizer.
+        """An optimizer step over a batch: its ledger and its FLOPs, without those of the optimizer.
 
-        With accumulation the batch comes twice: the second time gradients are there already.
+        With accumulation the batch is executed twice: the second time gradients already exist.
         """
         with self._computing():
             if not self.optimizer.state:
@@ -126,14 +127,14 @@ class _Steps:
             return journal.ledger("estimated", None, *rows_of(real)), operations.total
 
     def evaluation(self, real: Batch) -> int:
-        """The peak of an evaluation's batch, with the optimizer's state beside it."""
+        """The peak of an evaluation batch, with the optimizer state in memory."""
         batch, task = self._fake(real), TASKS[self.request.task]
         with self._evaluating(), self._followed(self.optimizer) as journal:
             task.loss(self.model, batch)
         return journal.ledger("estimated", None, *rows_of(real)).total
 
     def writing(self, prompts: Batch) -> int:
-        """The peak of writing after prompts: before training or after it, without the optimizer's state."""
+        """The peak of generation after prompts: before or after training, without the optimizer state."""
         batch, model = self._fake(prompts), self.model
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         ids, mask = batch.inputs["input_ids"], batch.inputs.get("attention_mask")
@@ -142,13 +143,15 @@ class _Steps:
             return writing_peak(inner, lambda: self._followed(nothing), ids, mask, self.request.training.max_new_tokens)
 
     def kept_bytes(self) -> int:
-        """Of the weights' file that one keeps."""
-        method = self.request.method  # not the one without values: what is kept of PiSSA is wider than what trains
+        """Bytes of the saved weights."""
+        method = (
+            self.request.method
+        )  # not the spec without values: the adapter saved for PiSSA is wider than the trained one
         with self._computing():
             return file_bytes(MECHANISMS[method.mechanism].kept(self.model, method))
 
     def flops_of(self, found: Shapes, of_heaviest: int) -> float:
-        """Of an epoch: rows of T tokens need a·T + c·T² (attention), which two lengths tell."""
+        """FLOPs of an epoch: rows of T tokens need a·T + c·T² (attention), fitted to two lengths."""
         heaviest = found.heaviest[0]
         rows, length = rows_of(heaviest)
         half = max(1, length // 2)
@@ -159,7 +162,7 @@ class _Steps:
         whole, part = of_heaviest / rows, operations.total / rows
         quadratic = (whole / length - part / half) / (length - half) if length > half else 0.0
         linear = whole / length - quadratic * length
-        scale = length / max(size for _, size in found.padded)  # an encoder-decoder's lengths are of both its texts
+        scale = length / max(size for _, size in found.padded)  # an encoder-decoder's lengths add both texts
         return sum(n * (linear * scale * size + quadratic * (scale * size) ** 2) for n, size in found.padded)
 
     def _passes(self, batch: Batch) -> None:
@@ -171,7 +174,7 @@ class _Steps:
         self._enter("optimizer")
         if self.companion is not None:
             self.companion.penalty().backward()
-        clip(self._trainable(), max_norm=0)  # scaling them is done in place
+        clip(self._trainable(), max_norm=0)  # clipping scales them in place
         self.optimizer.step()
         if self.settle is not None:
             self.settle()
@@ -221,13 +224,13 @@ class _Steps:
         self.moment = moment
 
     def _fake(self, batch: Batch, rows: int | None = None, length: int | None = None) -> Batch:
-        """A batch of the same shapes, or of fewer rows or tokens, without memory."""
+        """A fake batch of the same shapes, or of fewer rows or tokens."""
 
         def fake(tensor: torch.Tensor, kept: int | None = None) -> torch.Tensor:
             shape = list(tensor.shape)
             shape[0] = rows if rows and tensor.ndim > 1 else shape[0]
             shape[1:] = [min(size, length) if length else size for size in shape[1:]]
-            with self.mode:  # again, where it is entered already
+            with self.mode:  # a new one, since the other may be entered already
                 return torch.empty(shape if kept is None else [kept], dtype=tensor.dtype)
 
         labels = fake(batch.labels) if batch.labels.ndim > 1 else fake(batch.labels, rows)
@@ -240,7 +243,7 @@ class _Steps:
 
 
 def _steps(made: Unloaded, request: EstimateRequest) -> _Steps:
-    """The model with fake tensors, ready to be stepped."""
+    """The model with fake tensors, ready for a step."""
     cuda, method = request.device == "cuda", request.method
     if not cuda:
         use_fast_dropout(made.base)
@@ -257,8 +260,8 @@ def _steps(made: Unloaded, request: EstimateRequest) -> _Steps:
 
 
 def _rest(model: nn.Module, facts: TaskModel) -> list[nn.Module]:
-    """No dropout in what lies below everything that trains, as `worker.engine.prefix.frozen_prefix` has it; returns
-    those blocks."""
+    """Disable dropout below everything that trains, as `worker.engine.prefix.frozen_prefix` does; returns those
+    blocks."""
     if facts.encoder_decoder:
         return []
     behind = {f"{p.name.rpartition('.')[0]}." for p in facts.parameters if facts.follows_blocks(p.name)}
@@ -276,7 +279,7 @@ def _rest(model: nn.Module, facts: TaskModel) -> list[nn.Module]:
         block = facts.block_of(f"{own}.")
         if block is not None:
             module.training = block >= depth
-        elif not any(module.children()):  # the model itself and the list of its blocks go on training
+        elif not any(module.children()):  # the model itself and the list of its blocks stay in training mode
             module.training = above(own)
     resting = set(facts.blocks[:depth])
     return [module for name, module in model.named_modules() if bare(name) in resting]

@@ -1,11 +1,11 @@
-"""A model that computes shapes and types and holds no memory: fake tensors (torch._subclasses.FakeTensorMode).
+"""Fake tensors (torch._subclasses.FakeTensorMode): a model that computes shapes and dtypes without memory.
 
-Built on `meta`, with its method applied there, since PEFT cannot build under FakeTensorMode; then each parameter and
-buffer is replaced by a fake tensor of a real device type. On plain `meta` attention would take another kernel, with
-other memory.
+The model is built on `meta`, with its method applied there, since PEFT cannot build under FakeTensorMode; then each
+parameter and buffer is replaced by a fake tensor of a real device type. On plain `meta`, attention would select another
+kernel, with other memory.
 
-A CPU stands in for CUDA where torch has none: a tensor's size is the same, and what CUDA does in one kernel and a CPU
-in several is asked of CUDA's kernel (`as_on_cuda`).
+A CPU stands in for CUDA where torch has none: tensor sizes are the same, and where CUDA uses one kernel and a CPU
+several, CUDA's kernel is called (`as_on_cuda`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,12 +25,14 @@ from transformers import masking_utils
 from worker.engine.tasks import token_loss
 
 _BLOCK, _SCALES = 64, 256
-"""NF4: weights that share a scale, scales that share one of their own."""
+"""NF4: weights per scale, and scales per second-level scale."""
 
 
 def replace_tensors(model: nn.Module, mode: FakeTensorMode) -> None:
-    """Put a fake tensor in every tensor's place; tied ones stay tied. A module's plain attributes count too."""
-    made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # what it was made for stays, so that no other gets its id
+    """Replace every tensor by a fake one; tied ones stay tied. A module's plain attributes are included."""
+    made: dict[
+        int, tuple[torch.Tensor, torch.Tensor]
+    ] = {}  # the original stays referenced, so that no other tensor gets its id
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in made:
@@ -51,11 +53,10 @@ def replace_tensors(model: nn.Module, mode: FakeTensorMode) -> None:
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer whose weight is held in four bits, as `worker.engine.models.quantization` has bitsandbytes hold
-    it."""
+    """A four-bit linear layer, with the memory of bitsandbytes' (`worker.engine.models.quantization`)."""
 
     def pack(self, compute: torch.dtype) -> None:
-        """Replace the weight, on `meta`, by bytes and their scales."""
+        """Replace the weight, on `meta`, by packed bytes and their scales."""
         size = self.weight.numel()
         self.unpacked, self.compute = tuple(self.weight.shape), compute
         self.weight = nn.Parameter(torch.empty(-(-size // 2), 1, dtype=torch.uint8, device="meta"), requires_grad=False)
@@ -66,7 +67,7 @@ class PackedLinear(nn.Linear):
             self.bias.data = self.bias.data.to(compute)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """[…, in] to […, out]; the whole weight exists for the length of the product."""
+        """[…, in] to […, out]; the dequantized weight exists during the product."""
         x = input.to(self.compute)
         found: torch.Tensor = _PackedProduct.apply(x, self.weight, self.unpacked)  # type: ignore[no-untyped-call]
         return found if self.bias is None else found + self.bias
@@ -84,8 +85,8 @@ class _PackedProduct(torch.autograd.Function):
 
 
 def pack(model: nn.Module, names: list[str], compute: torch.dtype) -> None:
-    """Hold the linear layers of these names in four bits; where PEFT has put an adapter beside one, the layer itself,
-    whose product is copied before the adapter's is added."""
+    """Quantize the linear layers of these names; where PEFT has added an adapter, the base layer, whose output is
+    copied before the adapter's is added."""
     for name in names:
         layer: Any = model.get_submodule(name)
         if isinstance(layer, BaseTunerLayer):
@@ -103,9 +104,9 @@ def _beside_adapter(adapter: Any) -> Any:
 
 
 class Answers(TorchDispatchMode):
-    """Answers where a model asks a tensor for its value, to go one way or another: with yes, or one.
+    """Answers a model that asks for a tensor's value, in order to branch, with True or 1.
 
-    LoHa asks a random number whether to leave a layer out.
+    LoHa asks a random number whether to skip a layer.
     """
 
     def __init__(self) -> None:
@@ -114,7 +115,7 @@ class Answers(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """All else is as it is."""
+        """Other operations are unchanged."""
         if func is torch.ops.aten._local_scalar_dense.default:
             return True if args[0].dtype == torch.bool else 1
         return func(*args, **(kwargs or {}))
@@ -122,8 +123,8 @@ class Answers(TorchDispatchMode):
 
 @contextmanager
 def no_rows_side_by_side() -> Iterator[None]:
-    """Where no mask is given, transformers looks whether positions begin anew within a row, as they do where rows are
-    packed. It cannot look at a fake tensor and would make a mask; our packed batches bring their own."""
+    """Without a mask, transformers checks whether positions restart within a row, as in packed rows. It cannot check a
+    fake tensor and would build a mask; our packed batches have their own."""
     look = masking_utils.find_packed_sequence_indices
     masking_utils.find_packed_sequence_indices = lambda position_ids: None
     try:
@@ -134,10 +135,10 @@ def no_rows_side_by_side() -> Iterator[None]:
 
 @contextmanager
 def as_on_cuda() -> Iterator[None]:
-    """Attention and dropout by the operations that torch has for CUDA, and the loss in as large parts as there.
+    """Use CUDA's operations for attention and dropout, and CUDA's chunk size for the loss.
 
-    In place of torch's functions, and not by a TorchFunctionMode: such a mode rests within what it handles, and
-    checkpointed blocks are computed again within `backward`.
+    By replacing torch's functions and not by a TorchFunctionMode: such a mode is inactive within its own handler, and
+    checkpointed blocks are recomputed within `backward`.
     """
     attend, drop, on_cpu = functional.scaled_dot_product_attention, functional.dropout, token_loss.PARTS["cpu"]
     functional.scaled_dot_product_attention = _attend
@@ -164,7 +165,7 @@ def _attend(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """Flash attention where there is no mask and 16 bits, else the memory-efficient kernel, whose mask is a float."""
+    """Flash attention in 16 bits without a mask, else the memory-efficient kernel, whose mask is floating point."""
     if attn_mask is None and query.dtype in (torch.bfloat16, torch.float16) and query.shape[-1] <= 256:
         flash = torch.ops.aten._scaled_dot_product_flash_attention
         return flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0]  # type: ignore[no-any-return]
@@ -183,8 +184,8 @@ def _attend(
 
 
 class Operations(TorchDispatchMode):
-    """Counts floating-point operations, by the formulas of torch.utils.flop_counter: matrix products, convolutions and
-    attention; a product of [m, k] and [k, n] has 2·m·k·n. What is done within `apart` is left out."""
+    """Counts FLOPs by the formulas of torch.utils.flop_counter: matrix products, convolutions and attention; a product
+    of [m, k] and [k, n] has 2·m·k·n. Operations within `apart` are excluded."""
 
     def __init__(self, apart: Iterable[nn.Module] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -192,7 +193,7 @@ class Operations(TorchDispatchMode):
         self._apart, self._handles, self._within = apart, list[RemovableHandle](), 0
 
     def __enter__(self) -> Self:
-        """Count from here on."""
+        """Start to count."""
         super().__enter__()  # type: ignore[no-untyped-call]
         for module in self._apart:
             self._handles.append(module.register_forward_pre_hook(lambda *_: self._go(1)))
@@ -200,7 +201,7 @@ class Operations(TorchDispatchMode):
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Count no more."""
+        """Stop counting."""
         for handle in self._handles:
             handle.remove()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
@@ -208,7 +209,7 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Let the operation do its work, and count it."""
+        """Execute the operation, and count it."""
         found = func(*args, **(kwargs or {}))
         formula: Callable[..., int] | None = flop_registry.get(_known_as(func._overloadpacket))
         if formula is not None and not self._within:
@@ -220,7 +221,8 @@ class Operations(TorchDispatchMode):
 
 
 def _known_as(operation: Any) -> Any:
-    """A CPU's attention kernel has no formula of its own; it does the same arithmetic with the same first arguments."""
+    """The CPU's attention kernel has no formula of its own; it does the same arithmetic with the same first
+    arguments."""
     return _CPU_ATTENTION.get(operation, operation)
 
 

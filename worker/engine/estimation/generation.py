@@ -1,11 +1,11 @@
-"""What a model holds when it writes, on tensors without storage: keys and values of all that was read or written.
+"""The memory of generation, on fake tensors: keys and values of all tokens that were read or generated.
 
-    read    prompts [B, P] at once: keys and values [B, heads, P, D] of every layer stay
-    write   the last of N tokens: each layer's keys and values are copied into [B, heads, P + N, D], one layer after
-            another, while those of the others lie there
+    prefill   prompts [B, P] at once: keys and values [B, heads, P, D] of every layer stay
+    decode    the last of N tokens: each layer's keys and values are copied into [B, heads, P + N, D], one layer after
+              another, while those of the other layers exist
 
-Of the tokens that are written the last needs most. An encoder-decoder reads with its encoder; the keys and values that
-its decoder makes of what was read stay as they are while those of what was written grow.
+The last generated token needs the most. In an encoder-decoder, the keys and values of the encoder's output stay the
+same while those of the decoder grow.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,10 +20,9 @@ Follow = Callable[[], AbstractContextManager[Journal]]
 
 
 def writing_peak(model: Any, follow: Follow, ids: torch.Tensor, mask: torch.Tensor | None, new: int) -> int:
-    """Bytes at the peak of reading prompts [B, P] and writing `new` tokens after them, weights included.
+    """Peak bytes of reading prompts [B, P] and generating `new` tokens, weights included.
 
-    `model` is the one with the language model's head, its tensors fake, in evaluation mode; call it where they may
-    compute.
+    `model` is the one with the language-model head, on fake tensors, in evaluation mode; call it inside their mode.
     """
     if model.config.is_encoder_decoder:
         return _text_to_text(model, follow, ids, mask, new)
@@ -51,7 +50,7 @@ def _text_to_text(model: Any, follow: Follow, ids: torch.Tensor, mask: torch.Ten
 
 
 def _last_token(model: Any, follow: Follow, before: Any, inputs: dict[str, Any]) -> int:
-    """`before` are the keys and values until there, which the model replaces within it."""
+    """`before` are the keys and values so far, which the model replaces."""
     old = {tensor.untyped_storage()._cdata: tensor for tensor in _tensors(before)}
     with follow() as journal:
         _written = model(**inputs, past_key_values=before, use_cache=True).logits[:, -1].float()
@@ -65,7 +64,7 @@ def _peak(journal: Journal) -> int:
 
 
 def _tensors(cache: Any) -> Iterator[torch.Tensor]:
-    """Keys and values of every layer of transformers' cache, or of the two of an encoder-decoder."""
+    """Keys and values of every layer of transformers' cache, or of the two caches of an encoder-decoder."""
     parts = ("self_attention_cache", "cross_attention_cache")
     for one in [getattr(cache, part) for part in parts if hasattr(cache, part)] or [cache]:
         for layer in one.layers:

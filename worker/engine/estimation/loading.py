@@ -1,9 +1,9 @@
-"""What a host holds while a base model is loaded, foreseen from the headers of its files.
+"""The host memory of loading a base model, estimated from the headers of its files.
 
-transformers maps the files. A tensor in float32 stays where it lies, and costs nothing before something reads it. One
-of another type is read and converted into float32, the whole model before any of it is rounded again; its pages stay
-resident until the files are closed. So a model of N numbers that is stored in bfloat16 takes 4·N + 2·N bytes for a
-moment, whatever it is held in afterwards.
+transformers maps the files. A float32 tensor stays in the mapping, and takes no memory until it is read. A tensor of
+another dtype is read and converted to float32, the whole model before any of it is rounded again; its pages stay
+resident until the files are closed. So a model of N values stored in bfloat16 briefly takes 4·N + 2·N bytes, whatever
+its final dtype.
 """
 
 import json
@@ -17,25 +17,25 @@ from app.domain.failures import RunFailed
 from worker.engine.models.weights import chosen_weights
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
-"""Of a number, by its type as safetensors names it; others are no weights."""
+"""Bytes per value, by safetensors' dtype names; other dtypes are no weights."""
 _PACKED = 0.516
-"""Bytes of a number in NF4, with its share of the scales (`worker.engine.models.quantization`)."""
+"""Bytes per value in NF4, with its share of the scales (`worker.engine.models.quantization`)."""
 
 
 class Stored(NamedTuple):
-    """Weights as they lie in their files, by whether they are converted as they are read."""
+    """Bytes of the weights in their files, by whether they are converted on loading."""
 
     mapped_bytes: int
     """In float32."""
     converted_bytes: int
-    """In another type."""
+    """In another dtype."""
     converted_numbers: int
 
 
 def stored(folder: Path | None, dtype: torch.dtype | None, numbers: int) -> Stored:
-    """Of a directory with weights; where there are none, as the type in its configuration says of so many numbers.
+    """The stored weights of a directory; without files, this many values in the configuration's dtype.
 
-    An extra head in the files is counted though nobody reads it.
+    An extra head in the files is counted although it is not read.
     """
     found = dict.fromkeys(_BYTES, 0)
     for file in _files(folder) if folder else ():
@@ -50,12 +50,12 @@ def stored(folder: Path | None, dtype: torch.dtype | None, numbers: int) -> Stor
 
 
 def loading_bytes(files: Stored, whole: int, held: int, packed: int, *, rounded: bool) -> int:
-    """The most while a model is loaded on a CPU and brought to what it is held in.
+    """Peak bytes while a model is loaded on a CPU and converted to its final dtype.
 
-    `whole` and `held`: its bytes in float32, and as it is held with its method; `packed`: how many numbers are held in
-    four bits; `rounded`: frozen matrices are rounded to bfloat16, one by one.
+    `whole` and `held`: its bytes in float32, and in its final form with its method; `packed`: how many values are
+    quantized to four bits; `rounded`: frozen matrices are cast to bfloat16, one by one.
     """
-    if packed:  # each matrix is read, packed and forgotten, but for its pages
+    if packed:  # each matrix is read, quantized and freed, except for its pages
         others = whole - 4 * packed if files.converted_bytes else 0
         return files.mapped_bytes + files.converted_bytes + max(held, others + int(_PACKED * packed))
     copies = 4 * files.converted_numbers + files.converted_bytes
@@ -63,7 +63,7 @@ def loading_bytes(files: Stored, whole: int, held: int, packed: int, *, rounded:
 
 
 def type_of(config: PreTrainedConfig) -> torch.dtype | None:
-    """Of the weights in their files, as a configuration says that no model was built from yet: that would set it."""
+    """The dtype of the stored weights, from a configuration that no model was built from yet: building would set it."""
     found = getattr(config, "dtype", None)
     return found if isinstance(found, torch.dtype) else None
 
@@ -73,11 +73,11 @@ def _files(folder: Path) -> list[Path]:
     try:
         return [folder / name for name in chosen_weights("the base model's directory", folder, names)]
     except RunFailed:
-        return []  # a hub's model that is not downloaded yet
+        return []  # a hub model that is not downloaded yet
 
 
 def _header(file: Path) -> list[tuple[str, int]]:
-    """Type and bytes of each tensor; nothing of a file that is none, which loading will say."""
+    """Dtype and bytes of each tensor; empty for an invalid file, which loading will report."""
     try:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")

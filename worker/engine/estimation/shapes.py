@@ -1,4 +1,4 @@
-"""What a run's batches will be like: their shapes, without their words."""
+"""The shapes of a run's batches, without their contents."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,31 +33,32 @@ _SPLITS: tuple[Split, ...] = ("train", "test")
 
 @dataclass(frozen=True)
 class Shapes:
-    """The batches that decide what a run needs."""
+    """The batches that determine the resources of a run."""
 
     heaviest: list[Batch]
-    """To train on: the one with the most tokens, and where another has the most targets, that one."""
+    """Training batches: the one with the most tokens, and where another has the most targets, that one too."""
     evaluated: Batch
-    """The longest rows of the test split, as an evaluation takes them."""
+    """The longest rows of the test split, as an evaluation batch."""
     prompts: Batch | None
-    """The longest prompts of it, together as something is written after them; None where nothing is."""
+    """Its longest prompts, as a generation batch; None without generation."""
     lengths: Lengths
     padded: list[tuple[int, int]]
-    """Rows and padded length of every batch of an epoch; empty where no dataset is known."""
+    """Rows and padded length of every batch of an epoch; empty without a dataset."""
 
 
 def shapes(request: EstimateRequest, dataset: Path | None, model: PreTrainedModel) -> Shapes:
-    """From the rows of a dataset, or, without one, as long as `max_length` lets them be. `model` may be on `meta`.
+    """Shapes from the rows of a dataset or, without one, with `max_length` tokens in every row. `model` may be on
+    `meta`.
 
     Raises `RunFailed` if a row or a length cannot be used.
     """
     found = _of_rows(request, dataset, model) if dataset is not None else _longest(request, model)
-    prompts = _looked_at(found.prompts) if found.prompts else None
-    return replace(found, heaviest=[_looked_at(batch) for batch in found.heaviest], prompts=prompts)
+    prompts = _without_full_mask(found.prompts) if found.prompts else None
+    return replace(found, heaviest=[_without_full_mask(batch) for batch in found.heaviest], prompts=prompts)
 
 
-def _looked_at(batch: Batch) -> Batch:
-    """Without a mask that hides nothing: transformers leaves such a one out, once it has looked at it."""
+def _without_full_mask(batch: Batch) -> Batch:
+    """Drop an attention mask without padding, as transformers does once it has checked the values."""
     mask = batch.inputs.get("attention_mask")
     if mask is None or mask.ndim != 2 or not bool(mask.all()):
         return batch
@@ -70,7 +71,7 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     check_length(training.max_length, request.method.virtual_tokens, model, tokenizer)
     rows = read(str(dataset), request.dataset_format)
     job = _job(request, dataset)
-    # As rows of a test split: a model on `meta` cannot be tried, which only training rows ask for.
+    # Encoded as test rows: training rows would probe the model, which is impossible on `meta`.
     train, test = (task.encode(rows[split], "test", tokenizer, model, job, _Silent()) for split in _SPLITS)
     if training.packing and isinstance(train, Completions):
         train = replace(train, capacity=training.max_length)
@@ -95,7 +96,7 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
 
 
 def _prompts(test: Examples, rows: int, virtual: int) -> Batch | None:
-    """Padded, each with the method's virtual tokens before it."""
+    """The prompts, padded, each behind the method's virtual tokens."""
     if not isinstance(test, Completions) or not test.prompts:
         return None
     first = evaluation_order([len(prompt) for prompt in test.prompts], rows)[0]
@@ -104,7 +105,7 @@ def _prompts(test: Examples, rows: int, virtual: int) -> Batch | None:
 
 
 def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
-    """Every row has `max_length` tokens, all of which are learnt; one of a batch is shorter, as in most batches."""
+    """Rows of `max_length` tokens, all with targets; one row of a batch is shorter, as in most batches."""
     training = request.training
     length = training.max_length
     check_length(length, request.method.virtual_tokens, model, None)
@@ -134,7 +135,7 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
 
 
 def _job(request: EstimateRequest, dataset: Path) -> TrainJob:
-    """What encoding rows asks of a job."""
+    """The job fields that encoding reads."""
     spec = RunSpec(
         base_model="estimated",
         dataset="estimated",
@@ -156,13 +157,13 @@ def _job(request: EstimateRequest, dataset: Path) -> TrainJob:
 
 
 class _Silent:
-    """Nobody hears what is cut: the run itself will say it."""
+    """Discards log lines about truncation: the run itself reports them."""
 
     def log(self, message: str) -> None:
-        """Said again by the run."""
+        """Discard; the run reports it."""
 
     def raise_if_stopped(self) -> None:
-        """A prediction is stopped by ending its process."""
+        """Never: an estimate is stopped by ending its process."""
 
 
 def rows_of(batch: Batch) -> tuple[int, int]:

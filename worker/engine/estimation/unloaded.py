@@ -1,4 +1,4 @@
-"""A base model and its method without memory: from a configuration alone, on torch's `meta` device."""
+"""A base model with its method but without memory, built from the configuration alone on torch's `meta` device."""
 
 from typing import Any, NamedTuple
 
@@ -22,22 +22,22 @@ from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
 from worker.engine.tasks import TASKS
 
 _LAYERS = 1000
-"""More than any model has; a configuration that says so is a mistake."""
+"""More than any real model; a configuration beyond it is a mistake."""
 
 
 class Unloaded(NamedTuple):
     """A model without memory, with its method."""
 
     base: PreTrainedModel
-    """On `meta`, as the task's encoding asks for it."""
+    """On `meta`, for the task's encoding."""
     model: nn.Module
     facts: TaskModel
     loaded_bytes: int
-    """The most while the base model is loaded: on the host or, with CUDA, on the device."""
+    """Peak bytes while the base model is loaded: on the host or, with CUDA, on the device."""
 
 
 def configuration(request: EstimateRequest) -> PreTrainedConfig:
-    """Of the request's model, with its number of labels. Raises `RunFailed` unless transformers knows it."""
+    """The request's configuration, with its number of labels. Raises `RunFailed` unless transformers supports it."""
     pasted = request.config
     config = load_config(request.location, request.revision) if pasted is None else _from_json(pasted)
     check_task(config, request.task)
@@ -60,13 +60,13 @@ def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
     content = {name: value for name, value in values.items() if name not in ("model_type", "auto_map")}
     try:
         config: PreTrainedConfig = AutoConfig.for_model(kind, **content)
-    except Exception as error:  # whatever an architecture raises at values that it does not like
+    except Exception as error:  # an architecture may raise anything for unexpected values
         raise RunFailed(FailureCode.BAD_CONFIGURATION, f"config: {_first_line(error)}.") from error
     return harmless(config)
 
 
 def unloaded(request: EstimateRequest) -> Unloaded:
-    """Raises `RunFailed(bad_configuration)` where the model or the method cannot be."""
+    """Build the model on `meta`. Raises `RunFailed(bad_configuration)` if model or method is impossible."""
     config, task, method = configuration(request), TASKS[request.task], _without_values(request.method)
     dtype = type_of(config)
     base = on_meta(config, task.AUTO, attn_implementation=attention(config, request.task), dtype=torch.float32)
@@ -87,7 +87,7 @@ def unloaded(request: EstimateRequest) -> Unloaded:
     pack(model, list(packed), torch.bfloat16 if request.bf16 else torch.float32)
     if request.bf16:
         freeze_in_bf16(model)
-    loaded = held = _bytes(model)  # with CUDA it is loaded on the host, and takes its place on the device once
+    loaded = held = _bytes(model)  # with CUDA it is loaded on the host, and copied to the device once
     if request.device == "cpu":
         folder = hub.described(request.location, request.revision) if request.config is None else None
         files = stored(folder, dtype, facts.total)
@@ -96,12 +96,12 @@ def unloaded(request: EstimateRequest) -> Unloaded:
 
 
 def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedModel:
-    """The model of a configuration, by one of transformers' auto classes. Raises `RunFailed(bad_configuration)` if
-    transformers cannot build it."""
+    """Build the model of a configuration, by one of transformers' auto classes. Raises `RunFailed(bad_configuration)`
+    if transformers cannot."""
     try:
         with torch.device("meta"):
             model: PreTrainedModel = auto.from_config(config, **options)
-    except Exception as error:  # whatever an architecture raises at a configuration that it does not like
+    except Exception as error:  # an architecture may raise anything for an unexpected configuration
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
             f"transformers cannot build this model of type {config.model_type!r}: {_first_line(error)}. Choose another "
@@ -111,14 +111,16 @@ def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedMo
 
 
 def _without_values(method: AnyMethod) -> AnyMethod:
-    """A start that is worked out from weights, of which there are none, has the shapes of the usual one."""
+    """The spec without an initialization that is computed from weights (PiSSA, OLoRA): its shapes are those of the
+    default."""
     if isinstance(method, LoraSpec) and isinstance(method.init_lora_weights, str):
         return method.model_copy(update={"init_lora_weights": True})
     return method
 
 
 def _packed(model: nn.Module, base: PreTrainedModel, facts: TaskModel) -> dict[str, int]:
-    """Numbers of each linear layer that bitsandbytes would pack; an architecture keeps some in float32 (T5's `wo`)."""
+    """Number of values in each linear layer that bitsandbytes would quantize; some architectures keep layers in float32
+    (T5's `wo`)."""
     whole = set(getattr(base, "_keep_in_fp32_modules", None) or ())
     sizes = {
         layer.name: layer.out_features * layer.in_features
@@ -140,7 +142,7 @@ def bare(name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """One that ends in a colon goes on in the next."""
+    """The first line of the error; one that ends in a colon continues in the next."""
     said = " ".join(line.strip() for line in str(error).strip().split("\n")[:2])
     first = str(error).strip().split("\n")[0].strip()
     return (said if first.endswith(":") else first).rstrip(".:") or type(error).__name__

@@ -19,13 +19,19 @@ on the device, in float64. The analysis runs after everything else, so no other 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
+from torch import nn
 
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.domain.models.spectra import Spectrum
 from app.domain.models.weight_delta import EPSILON, TOP, MatrixDelta, WeightDeltas, spread_order
+from app.domain.runs.job import TrainJob
 from worker.engine.evaluation.change import Change, Product
+from worker.engine.memory.measured import tensor_bytes
+from worker.engine.models.load import load
+from worker.engine.models.weights import MappedFiles
 from worker.engine.progress import Stopped
 
 SHARE_OF_TRAINING = 0.1
@@ -186,3 +192,22 @@ class Analysis:
         except Stopped:
             return True
         return False
+
+
+class BaseModelCopy:
+    """A second copy of the base model, for the weight delta of full fine-tuning: loaded on first use, from the same
+    files and with the same new head."""
+
+    def __init__(self, job: TrainJob, loaded: nn.Module) -> None:
+        """`loaded`: the base model as it was just loaded. Weights mapped from their file take memory only where they
+        are read."""
+        self._job = job
+        files = MappedFiles()
+        self.held_bytes = tensor_bytes(p for p in loaded.parameters() if not files.hold(p))
+        """Bytes of the copy beside the mapped pages: the head, or everything if the file has another dtype."""
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """In float32 on the CPU, in evaluation mode."""
+        job = self._job
+        return load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed).model

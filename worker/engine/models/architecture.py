@@ -6,10 +6,15 @@ classifier every other direct child belongs to the classification head. Some hea
 of them must train. A language model's head is its output projection, which the checkpoint includes.
 """
 
+import copy
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import peft.utils.constants as peft_tables
+import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -17,7 +22,6 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.tasks import TASKS, Task
 from worker.engine.models.quantization import shape
-from worker.engine.prefix.forward_order import behind_blocks
 
 _TARGETS = "TRANSFORMERS_MODELS_TO_"
 _OF_TEXT = {"text_config", "encoder", "decoder"}
@@ -142,3 +146,62 @@ def _block_lists(model: PreTrainedModel) -> list[list[str]]:
     if model.config.is_encoder_decoder:
         return stacks
     return [max(stacks, key=len)] if stacks else []
+
+
+_TOKENS = 4
+
+
+class _Yes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Answers every request for a tensor's value with 1. Models ask whether a mask is full, which `meta` cannot
+    know."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1
+        return func(*args, **(kwargs or {}))
+
+
+def behind_blocks(model: PreTrainedModel, blocks: Sequence[str]) -> list[str] | None:
+    """Names of the modules that first run after the last block has last run. A copy on `meta` runs, not the model.
+
+    The declaration order is not reliable: OPT declares its final norm before its blocks, and BART's decoder declares
+    one that runs before them after them.
+
+    None if the copy fails earlier. A failure behind the blocks is harmless: BART's head selects rows by token values,
+    which `meta` does not have.
+    """
+    if not blocks:
+        return None
+    try:
+        with torch.device("meta"):
+            twin: Any = type(model)(copy.deepcopy(model.config))
+    except Exception:  # an architecture may raise anything on meta
+        return None
+    called: dict[str, None] = {}
+    ended: list[int] = []
+    with ExitStack() as hooks, torch.no_grad(), torch.random.fork_rng([]):
+        for name, module in twin.named_modules():
+            hooks.enter_context(module.register_forward_pre_hook(_noting(name, called)))
+        last = twin.get_submodule(blocks[-1])
+        hooks.enter_context(last.register_forward_hook(lambda *_: ended.append(len(called))))
+        with suppress(Exception), _Yes():  # type: ignore[no-untyped-call]
+            # if it raises, `ended` shows how far it got
+            twin.eval()(**_inputs(twin))
+    if not ended:
+        return None
+    return list(called)[ended[-1] :]
+
+
+def _noting(name: str, called: dict[str, None]) -> Any:
+    def note(module: nn.Module, arguments: object) -> None:
+        called.setdefault(name)
+
+    return note
+
+
+def _inputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    ids = torch.zeros((1, _TOKENS), dtype=torch.int64, device="meta")
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return inputs | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})

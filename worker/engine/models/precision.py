@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from worker.engine.memory.mapped import MappedFiles
+from worker.engine.models.weights import MappedFiles
 
 
 def cast_frozen_to_bf16(model: nn.Module, kept: Collection[str]) -> None:
@@ -66,4 +66,4 @@ def _round(parameters: Iterable[nn.Parameter], files: MappedFiles) -> None:
             whole = parameter.data
             # The parameter object stays the same: tied weights stay tied.
             parameter.data = whole.to(torch.bfloat16)
-            files.forget(whole)
+            files.release(whole)

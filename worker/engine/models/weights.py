@@ -1,9 +1,13 @@
 """The weight files of a base model: safetensors under transformers' names, and never a pickle."""
 
+import ctypes
 import hashlib
 import json
+import mmap
 from collections.abc import Collection
 from pathlib import Path
+
+import torch
 
 from app.domain.failures import FailureCode, RunFailed
 
@@ -80,3 +84,38 @@ def fingerprint(directory: Path) -> str:
                 file.seek(start)
                 digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()
+
+
+_MAPS = Path("/proc/self/maps")
+
+
+class MappedFiles:
+    """The safetensors files that this process has mapped privately; none where there is no /proc.
+
+    transformers maps a safetensors file as a whole and returns tensors that view it. A page that was read stays
+    resident until the last of these tensors is freed, even if the tensor that it was read for was replaced long
+    before; `release` returns it earlier (man 2 madvise).
+    """
+
+    def __init__(self) -> None:
+        lines = _MAPS.read_text().splitlines() if _MAPS.exists() else []
+        spans = [line.split()[0].split("-") for line in lines if line.endswith(".safetensors")]
+        self._spans = [(int(start, 16), int(end, 16)) for start, end in spans]
+        self._madvise = ctypes.CDLL(None, use_errno=True).madvise if self._spans else None
+
+    def hold(self, tensor: torch.Tensor) -> bool:
+        """Whether a contiguous tensor lies in one of the files."""
+        if tensor.device.type != "cpu":
+            return False
+        start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        return any(low <= start and end <= high for low, high in self._spans)
+
+    def release(self, tensor: torch.Tensor) -> None:
+        """Release the whole pages of a contiguous tensor, if they belong to a file. The tensor must be unmodified: its
+        next read returns the file's values."""
+        if self._madvise is None or not self.hold(tensor):
+            return
+        start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if start < end:
+            self._madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), ctypes.c_int(mmap.MADV_DONTNEED))

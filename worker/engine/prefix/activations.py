@@ -1,13 +1,13 @@
-"""Stored activations: one file a key, rows of different lengths one after the other, read back in any order.
+"""Stored activations: one file per key, rows of different lengths concatenated, readable in any order.
 
     the rows' activations, [tokens, H]
     index, int64 [N, 2]: each row's first token and its number of tokens
-    footer: kind, N, tokens, H, type, CRC-32 of the activations
+    footer: kind, N, tokens, H, dtype, CRC-32 of the activations
     SHA-256 of key, index and footer
 
 Files are read, not mapped: pages of a mapped file would count as memory of this process, which is what is measured.
-Several processes may use a directory: a file appears whole, by renaming, and one that is removed can still be read by
-whoever has it open.
+Several processes may share a directory: a file appears complete, by renaming, and a removed file can still be read by a
+process that has it open.
 """
 
 import hashlib
@@ -31,28 +31,29 @@ _KIND = b"prefix 1"
 _DTYPES = {str(dtype).encode(): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
 _CHUNK = 2**20
 _SPARE = 2**30
-"""Bytes of disk that are left for everything else: checkpoints, artifacts."""
+"""Bytes of disk to leave free for everything else: checkpoints, artifacts."""
 _ABANDONED = 3600
-"""Seconds without a write after which an unfinished file has lost its writer."""
+"""Seconds without a write after which an unfinished file counts as abandoned."""
 
 
 class NotCached(Exception):
-    """Activations cannot be stored; says why in a sentence. Training goes on without."""
+    """Activations cannot be stored; the message says why. Training continues without the cache."""
 
 
 class PrefixCache:
-    """The file of one key, in a directory that holds at most `capacity_bytes`: what was not opened for longest goes."""
+    """The file of one key, in a directory of at most `capacity_bytes`; the least recently used files are removed
+    first."""
 
     def __init__(self, directory: Path, key: str, capacity_bytes: int) -> None:
-        """`key`: a hash of all that the activations depend on (weights, rows, depth, type, libraries)."""
+        """`key`: a hash of everything that the activations depend on (weights, rows, depth, dtype, libraries)."""
         self.file = directory / f"{key}.activations"
         self._key = key.encode()
         self._capacity = capacity_bytes
 
     def open(self) -> "Activations | None":
-        """What is stored; None if nothing is, or something damaged, which is removed.
+        """Open the stored activations; None if there are none. A damaged file is removed.
 
-        Reads the whole file once: a second a GiB, where computing it takes minutes.
+        Reads the whole file once to verify it: a second per GiB, where computing it takes minutes.
         """
         try:
             file = self.file.open("rb", buffering=0)
@@ -62,7 +63,7 @@ class PrefixCache:
             found = Activations(file, self._key)
         except (ValueError, OSError):
             file.close()
-            with suppress(OSError):  # removed meanwhile, or another user's
+            with suppress(OSError):  # removed in the meantime, or owned by another user
                 self.file.unlink()
             return None
         with suppress(OSError):
@@ -71,7 +72,8 @@ class PrefixCache:
 
     @contextmanager
     def writing(self, rows: int, tokens: int) -> "Iterator[Writer]":
-        """A writer for `rows` rows of `tokens` tokens together; the file appears when the block ends without an error.
+        """A writer for `rows` rows with `tokens` tokens in total; the file appears when the block ends without an
+        error.
 
         Raises `NotCached` if it does not fit, `ValueError` if a row was not added.
         """
@@ -92,11 +94,11 @@ class PrefixCache:
             part.unlink(missing_ok=True)
 
     def _make_room(self, needed: int) -> None:
-        """Remove what was not opened for longest until `needed` bytes fit. Raises `NotCached` if they never will."""
+        """Remove the least recently used files until `needed` bytes fit. Raises `NotCached` if they never will."""
         directory, now = self.file.parent, time.time()
         files: list[tuple[float, int, Path]] = []
         for path in directory.iterdir():
-            with suppress(FileNotFoundError):  # removed meanwhile
+            with suppress(FileNotFoundError):  # removed in the meantime
                 stat = path.stat()
                 if path.suffix == ".part" and now - stat.st_mtime > _ABANDONED:
                     path.unlink()
@@ -118,7 +120,7 @@ class PrefixCache:
 
 
 class Writer:
-    """Writes a file from its beginning to its end."""
+    """Writes a file sequentially."""
 
     def __init__(self, file: BinaryIO, rows: int, make_room: Callable[[int], None]) -> None:
         """`make_room` is called with the bytes of a token before the first is written."""
@@ -129,11 +131,11 @@ class Writer:
         self._dtype = b""
 
     def add(self, rows: Sequence[int], hidden: torch.Tensor, mask: torch.Tensor) -> None:
-        """Append the real tokens of some rows: `hidden` [B, T, H], `mask` [B, T] with 1 for a real token."""
+        """Append the non-padding tokens of some rows: `hidden` [B, T, H], `mask` [B, T] with 1 for a token."""
         if hidden.shape[:2] != mask.shape or str(hidden.dtype).encode() not in _DTYPES:
             raise NotCached(
                 f"The model's activations are {hidden.dtype} of shape {[*hidden.shape]} for tokens of shape "
-                f"{[*mask.shape]}: they cannot be told apart by token."
+                f"{[*mask.shape]}: they cannot be split by token."
             )
         with _refusing():
             if not self._tokens:
@@ -160,7 +162,7 @@ class Activations:
     """A file that is open for reading."""
 
     def __init__(self, file: BinaryIO, key: bytes) -> None:
-        """Raises `ValueError` if it is not what was written for `key`."""
+        """Raises `ValueError` if the file is damaged or was written for another key."""
         self._file = file
         size, end = os.fstat(file.fileno()).st_size, _FOOTER.size + _HASH
         footer = os.pread(file.fileno(), end, max(0, size - end))
@@ -189,17 +191,17 @@ class Activations:
         self._file.close()
 
     def read(self, rows: Sequence[int], mask: torch.Tensor) -> torch.Tensor:
-        """[B, T, H] on the device of `mask` [B, T], which has 1 for a real token; zeros in the padding.
+        """The activations [B, T, H] on the device of `mask` [B, T], which has 1 for a token; zeros in the padding.
 
-        On a CPU the next call overwrites it: a backward pass that still needs it then raises. Raises `ValueError` if
-        a row has another length here than in the file.
+        On a CPU the next call overwrites the result: a backward pass that still needs it raises. Raises `ValueError` if
+        a row's length differs from that in the file.
         """
         batch, longest = mask.shape
         size = batch * longest * self.width
         if self._buffer.numel() < size:
-            with torch.inference_mode(False):  # a tensor made in inference mode could never take part in training
+            with torch.inference_mode(False):  # a tensor created in inference mode could never take part in training
                 self._buffer = torch.empty(size, dtype=self.dtype)
-        # Zeroed by torch and then written behind its back: autograd learns of the first.
+        # Zeroed by torch and then written without its knowledge: autograd sees only the first.
         hidden = self._buffer[:size].view(batch, longest, self.width).zero_()
         memory = _bytes(hidden)
         for i, (row, start, stop) in enumerate(zip(rows, *_spans(mask), strict=True)):
@@ -211,7 +213,7 @@ class Activations:
         return hidden.to(mask.device)
 
     def _fill(self, target: memoryview, offset: int) -> None:
-        """Read until `target` is full. Raises `OSError` if the file ends before."""
+        """Read until `target` is full. Raises `OSError` if the file ends early."""
         while target:
             count = os.preadv(self._file.fileno(), [target], offset)
             if count == 0:
@@ -221,7 +223,7 @@ class Activations:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """A disk's error as the reason why nothing is stored."""
+    """Turn a disk error into the reason why nothing is stored."""
     try:
         yield
     except OSError as error:
@@ -229,7 +231,7 @@ def _refusing() -> Iterator[None]:
 
 
 def _spans(mask: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first real token of each row and the one after its last, [B] and [B]; padding is left, right or both."""
+    """The first token of each row and the one after its last, [B] and [B]; padding may be on either side or both."""
     real = mask.cpu().numpy() != 0
     start, length = real.argmax(axis=1), real.sum(axis=1)
     return start, start + length

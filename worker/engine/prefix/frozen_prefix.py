@@ -1,19 +1,19 @@
 """The frozen prefix: the blocks below everything that trains give a row the same activations in every epoch, so they
-are computed once a row and read back (AutoFreeze, Liu et al. 2021, arXiv 2102.01386).
+are computed once per row and read back (AutoFreeze, Liu et al. 2021, arXiv 2102.01386).
 
-    h_k = block_k(… block_1(embeddings(x)))          nothing in block_1 … block_k, nor in what feeds them, trains
-    loss = head(block_L(… block_{k+1}(h_k)))         something in here trains
+    h_k = block_k(… block_1(embeddings(x)))          nothing in block_1 … block_k, nor in their inputs, trains
+    loss = head(block_L(… block_{k+1}(h_k)))         some parameter here trains
 
-With F the forward pass of a block and t = L − k, a step costs (L + 2t)·F if all weights of the upper blocks train: a
-backward pass makes two products for each one forward, the gradient of the input and that of the weights. With LoRA,
-which leaves the second out, it costs (L + t)·F. Read back, the same steps cost 3t·F and 2t·F.
+With F the forward FLOPs of a block and t = L − k, a step costs (L + 2t)·F if all weights of the upper blocks train: the
+backward pass has two products for each forward one, the gradients of input and weight. LoRA omits the weight gradient
+of the base model: (L + t)·F. With cached activations the same steps cost 3t·F and 2t·F.
 
-The prefix runs without dropout whether it is read back or not (`Prefix.train_mode`), so both ways have the same loss.
-In float32 they differ by rounding alone: a row in a batch of another shape goes through other matrix kernels.
+The prefix runs without dropout whether it is cached or not (`Prefix.train_mode`), so both have the same loss. In
+float32 they differ by rounding alone: a row in a batch of another shape uses other matrix kernels.
 
-No architecture is named here. `frozen_prefix` runs the model on a few tokens and looks: autograd knows which weights
-feed a block, and the model must give the same answer when it is fed what it has computed before. Where it does not,
-the prefix is empty and everything runs as usual.
+No architecture is named here. `frozen_prefix` probes the model with a few tokens: autograd shows which weights feed a
+block, and the model must return the same output when it is fed its earlier activations. Otherwise the prefix is empty
+and every block is computed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,28 +28,28 @@ from worker.engine.models.precision import alike
 from worker.engine.prefix.activations import Activations, NotCached, PrefixCache
 
 Batches = Iterable[tuple[Sequence[int], Mapping[str, torch.Tensor]]]
-"""Indices of B rows, and the model's arguments for them: `input_ids` and `attention_mask` [B, T] among them."""
+"""Indices of B rows, and the model's arguments for them, with `input_ids` and `attention_mask` [B, T]."""
 
 
 class _Reached(Exception):
-    """Ends a forward pass at the prefix's end."""
+    """Raised to end a forward pass at the prefix's end."""
 
     def __init__(self, hidden: torch.Tensor) -> None:
         self.hidden = hidden
 
 
 class Feed:
-    """Activations [B, T, H] for the next forward pass, and for that one only."""
+    """The activations [B, T, H] for the next forward pass only."""
 
     def __init__(self) -> None:
         self._hidden: torch.Tensor | None = None
 
     def __call__(self, hidden: torch.Tensor) -> None:
-        """Give them, on the model's device."""
+        """Set them, on the model's device."""
         self._hidden = hidden
 
     def look(self) -> torch.Tensor:
-        """Raises `RuntimeError` if nothing was fed since the last forward pass."""
+        """Return them. Raises `RuntimeError` if none were set since the last forward pass."""
         if self._hidden is None:
             raise RuntimeError(
                 "The frozen prefix has no activations: feed those of each batch before its forward pass."
@@ -57,24 +57,24 @@ class Feed:
         return self._hidden
 
     def take(self) -> torch.Tensor:
-        """The same, for the last time."""
+        """Return them and forget them."""
         hidden, self._hidden = self.look(), None
         return hidden
 
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """The frozen part at the bottom of a model; empty (`depth` 0) if there is none that can be stored."""
+    """The frozen part at the bottom of a model; empty (`depth` 0) if no part can be stored."""
 
     model: nn.Module
     blocks: tuple[nn.Module, ...] = ()
     """The leading blocks in which nothing trains."""
     around: tuple[nn.Module, ...] = ()
-    """What else runs before the last of them ends: the embeddings."""
+    """The other modules that run before the last of them ends: the embeddings."""
     entry: nn.Module | None = None
     """The module whose output is the first block's input, if skipping it changes nothing."""
     outputs: int = 0
-    """A block returns a tuple of so many values, the activations first; 0: the tensor itself."""
+    """A block returns a tuple of this many values, the activations first; 0: the tensor itself."""
 
     @property
     def depth(self) -> int:
@@ -82,13 +82,13 @@ class Prefix:
         return len(self.blocks)
 
     def train_mode(self) -> None:
-        """`model.train()` for all but the prefix, which stays as in evaluation."""
+        """`model.train()` for everything but the prefix, which stays in evaluation mode."""
         self.model.train()
         for module in (*self.around, *self.blocks):
             module.eval()
 
     def activations(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What the last frozen block returns, [B, T, H]; the rest of the model does not run."""
+        """The output of the last frozen block, [B, T, H]; the rest of the model does not run."""
 
         def reached(module: nn.Module, args: object, output: Any) -> None:
             raise _Reached(_first(output))
@@ -103,9 +103,9 @@ class Prefix:
         raise RuntimeError("The model's forward pass did not reach the end of its frozen prefix.")
 
     def fill(self, cache: PrefixCache, batches: Batches, rows: int, tokens: int) -> Activations:
-        """Compute and store the activations of all `rows` rows, which have `tokens` tokens together.
+        """Compute and store the activations of all `rows` rows, with `tokens` tokens in total.
 
-        Sort the rows by length, for padding costs time; call it under training's autocast. Leaves the model in
+        Pass the rows sorted by length, to save padding, and call it under training's autocast. Leaves the model in
         evaluation mode. Raises `NotCached` if they do not fit.
         """
         self.model.eval()
@@ -119,10 +119,10 @@ class Prefix:
 
     @contextmanager
     def fed(self) -> Iterator[Feed]:
-        """Inside, the prefix returns what is fed instead of computing.
+        """Inside, the prefix returns the activations that were set instead of computing them.
 
-        Everything else is the model's own code: it makes masks and position embeddings as ever. The modules' `forward`
-        is replaced on the instance, so hooks stay, and what the model reads from a block, such as its attention's kind.
+        Everything else is the model's own code, including its masks and position embeddings. Only the modules'
+        `forward` is replaced, on the instance, so hooks and the attributes that the model reads from a block stay.
         """
         feed, rest = Feed(), (None,) * (self.outputs - 1)
 
@@ -146,16 +146,18 @@ class Prefix:
 
 
 def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], None] | None = None) -> Prefix:
-    """The longest prefix that can be stored, given which parameters require a gradient. Changes nothing in the model.
+    """The longest prefix that can be stored, given which parameters require a gradient. Does not change the model.
 
-    `bf16`: training computes in bfloat16. `log` is told why a model with frozen blocks trains without.
+    `bf16`: training computes in bfloat16. `log` receives the reason why a model with frozen blocks trains without a
+    prefix.
 
-    Costs a few forward passes over six tokens. Rows are taken to be padded on the right. Padded on the left, a model
-    with absolute positions needs `position_ids` in its batches, or a row's activations depend on its neighbours.
+    Costs a few forward passes over six tokens. Assumes rows padded on the right. Padded on the left, a model with
+    absolute positions needs `position_ids` in its batches, or a row's activations depend on the other rows of its
+    batch.
     """
     blocks, config = [model.get_submodule(name) for name in _blocks(model)], getattr(model, "config", None)
-    # An encoder-decoder has two lists, and T5's first block makes position biases for all; layerdrop skips blocks at
-    # random; BigBird gives up its sparse attention for good when it sees a short text, so it must not be asked.
+    # An encoder-decoder has two lists, and T5's first block computes position biases for all; layerdrop skips blocks at
+    # random; BigBird permanently disables sparse attention when it sees a short text, so it must not be probed.
     incompatibility = (
         getattr(config, "is_encoder_decoder", False),
         getattr(config, "layerdrop", 0),
@@ -172,10 +174,10 @@ def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], 
             torch.autocast(device.type, torch.bfloat16, enabled=bf16),
         ):
             return _probe(model, blocks, device, torch.bfloat16 if bf16 else torch.float32)
-    except Exception as error:  # whatever an unusual architecture raises when it is fed: it trains without
+    except Exception as error:  # an unusual architecture may raise anything when it is fed: it trains without a prefix
         if log is not None:
             reason = f"{type(error).__name__}: {error}".split("\n")[0]
-            log(f"Frozen blocks, if there are any, are computed every time: the model could not be tried ({reason}).")
+            log(f"Frozen blocks, if there are any, are computed every time: the model could not be probed ({reason}).")
         return Prefix(model)
     finally:
         for module, training in modes:
@@ -183,7 +185,7 @@ def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], 
 
 
 def _blocks(model: nn.Module) -> list[str]:
-    """Names of the transformer blocks in order: the longest list of modules of one class that lies in no other list."""
+    """Names of the transformer blocks in order: the longest list of modules of one class that is in no other list."""
     lists: list[str] = []
     longest: list[str] = []
     for name, module in model.named_modules():
@@ -195,7 +197,7 @@ def _blocks(model: nn.Module) -> list[str]:
 
 
 def _probe(model: nn.Module, blocks: Sequence[nn.Module], device: torch.device, compute: torch.dtype) -> Prefix:
-    """Run the model on a row of three tokens and one of two, and see what may be stored."""
+    """Run the model on a row of three tokens and one of two, and determine what can be stored."""
     pad = getattr(model.config, "pad_token_id", None)
     words = [token for token in range(4) if token != pad][:3]
     ids = torch.tensor([words, [*words[:2], pad or 0]], device=device)
@@ -229,14 +231,14 @@ def _probe(model: nn.Module, blocks: Sequence[nn.Module], device: torch.device, 
 
 
 class _Watch(ExitStack):
-    """Notes what a forward pass calls, and when."""
+    """Records which modules a forward pass calls, and when."""
 
     def __init__(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.outputs: list[Any] = []
-        """Of the blocks, in the order of their calls."""
+        """Calls of the blocks, in order."""
         self.called: dict[nn.Module, int] = {}
-        """Outermost modules that hold no block: how many blocks had ended when each was first called."""
+        """Outermost modules without a block: how many blocks had ended when each was first called."""
         self._input: object = None
         self._made: list[tuple[nn.Module, object]] = []
         inside = set(blocks)
@@ -270,11 +272,12 @@ class _Watch(ExitStack):
 
     @property
     def entry(self) -> nn.Module | None:
-        """The module whose output the first block was given."""
+        """The module whose output was the first block's input."""
         return next((module for module, output in self._made if output is self._input), None)
 
     def frozen(self, trainable: set[int]) -> int:
-        """How many calls returned what none of these parameters (by `id`) feeds, by autograd's own graph."""
+        """The number of leading calls whose output does not depend on these parameters (by `id`), by autograd's
+        graph."""
         seen: set[object] = set()
         for depth, output in enumerate(self.outputs):
             todo = [_first(output).grad_fn]
@@ -290,7 +293,7 @@ class _Watch(ExitStack):
 
 
 def _first(output: Any) -> torch.Tensor:
-    """A block's activations, a model's answer: the output itself or its first part."""
+    """A block's activations or a model's output: the output itself or its first element."""
     first = output if isinstance(output, torch.Tensor) else output[0]
     assert isinstance(first, torch.Tensor)  # noqa: S101 — else nothing can be stored, and `frozen_prefix` says so
     return first

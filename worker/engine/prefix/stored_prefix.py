@@ -1,7 +1,7 @@
 """The frozen prefix of one attempt's model: computed once, kept in the worker's cache, read back for every batch.
 
-What is stored depends on the weights of the prefix, the rows and how they are cut, the precision and the libraries, and
-on nothing else: another arm or seed of the same study finds it there.
+The stored activations depend only on the prefix's weights, the rows and their truncation, the precision and the
+libraries: another arm or seed of the same study reuses them.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ class StoredPrefix:
         return self._activations is not None
 
     def train_mode(self) -> None:
-        """Dropout everywhere but in the prefix, stored or not: both ways have the same loss."""
+        """Training mode with dropout everywhere but in the prefix, stored or not: both have the same loss."""
         self._prefix.train_mode()
 
     @contextmanager
     def feeding(self, indices: Sequence[int], batch: Batch) -> Iterator[None]:
-        """For one forward pass over a batch: the prefix gives what was stored for its rows."""
+        """For one forward pass over a batch, make the prefix return the stored activations of its rows."""
         if self._activations is None:
             yield
             return
@@ -60,7 +60,8 @@ def stored_prefix(
 ) -> StoredPrefix:
     """Find the prefix of a model that a method was applied to, and its activations: from the cache, or computed now.
 
-    `hashes` are those of the model's parameters. What cannot be stored is said in the log, and computed every time.
+    `hashes` are those of the model's parameters. Activations that cannot be stored are computed every time; the log
+    says why.
     """
     prefix = frozen_prefix(model, bf16=evaluator.bf16, log=instruments.sink.log)
     training = job.spec.training
@@ -86,8 +87,8 @@ def _batches(train: Examples, evaluator: Evaluator) -> Iterator[tuple[list[int],
 
 
 def _key(prefix: Prefix, hashes: Mapping[str, bytes], job: TrainJob, train: Examples, evaluator: Evaluator) -> str:
-    """Of the prefix's weights and of everything else that its activations depend on. The model's own identity is in it
-    for weights that feed a block without a module of their own, its configuration for what has no weights."""
+    """A hash of everything that the activations depend on. The model's own identity covers weights that feed a block
+    without a module of their own; the configuration covers behaviour without weights."""
     inside = {id(p) for module in (*prefix.around, *prefix.blocks) for p in module.parameters()}
     weights = sorted(hashes[name].hex() for name, p in prefix.model.named_parameters() if id(p) in inside)
     tokens = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The tasks, one file each. To add one: its row in `app.domain.tasks`, a file here, and a line in the table."""
+"""The tasks, one file each. To add one: a row in `app.domain.tasks`, a file here, and a line in the table."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,18 +16,18 @@ from worker.engine.tasks import causal_lm, seq2seq_lm, sequence_classification
 
 
 class TaskFile(Protocol):
-    """What a file in this package holds."""
+    """The interface of a module in this package."""
 
     AUTO: Any
-    """The class of transformers that loads a model for the task: `AutoModelForSequenceClassification`."""
+    """The transformers class that loads a model for the task: `AutoModelForSequenceClassification`."""
     ARCHITECTURES: Any
-    """transformers' table from configuration to model class; an architecture that is not in it cannot do the task."""
+    """transformers' mapping from configuration to model class; an architecture outside it does not support the task."""
     PEFT_TYPE: str
     """PEFT's name for the task: `SEQ_CLS`."""
 
     def incompatibility(self, config: PreTrainedConfig) -> str | None:
-        """Why a model that transformers has for the task cannot do it as this file does it, and what to do: a sentence.
-        None if it can."""
+        """Why a model that transformers has for the task is unsuitable, and what to do: a sentence. None if it is
+        suitable."""
 
     def encode(
         self,
@@ -38,17 +38,17 @@ class TaskFile(Protocol):
         job: TrainJob,
         sink: Listener,
     ) -> Examples:
-        """Tokens and targets of every row of a split. Can be stopped, and logs what it cut. Raises `RunFailed` with the
-        row's name and what to do where a row cannot be used."""
+        """Tokens and targets of every row of a split. Can be stopped, and logs truncations. Raises `RunFailed` with the
+        row's name and a remedy for a row that cannot be used."""
 
     def collate(self, examples: Any, indices: Sequence[int], pad_token: int) -> Batch:
-        """Some rows of what `encode` returned as one batch, padded."""
+        """Collate some of the rows that `encode` returned into one padded batch."""
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """The sum of the losses over the batch's units (items, or completion tokens), a scalar in float32."""
+        """The sum of the losses over the batch's units (items, or completion tokens), a float32 scalar."""
 
     def evaluate(self, model: nn.Module, examples: Any, evaluator: Evaluator, *, generate: bool) -> Predictions:
-        """Judge a model on a split, without dropout; `generate`: also by the text that it writes."""
+        """Evaluate a model on a split, without dropout; `generate`: also on the text that it generates."""
 
 
 TASKS: dict[Task, TaskFile] = {
@@ -56,4 +56,4 @@ TASKS: dict[Task, TaskFile] = {
     "causal-lm": causal_lm,
     "seq2seq-lm": seq2seq_lm,
 }
-"""Keyed like `app.domain.tasks.TASKS`."""
+"""By the same keys as `app.domain.tasks.TASKS`."""

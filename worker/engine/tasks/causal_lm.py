@@ -1,12 +1,11 @@
-"""Language modelling: a decoder learns to go on where a prompt ends (supervised fine-tuning), or to write texts.
+"""Causal language modelling: a decoder learns to continue a prompt (supervised fine-tuning), or to model plain text.
 
-    row      x_1 … x_p  y_1 … y_c  EOS        prompt and completion; how a row becomes that: `worker.engine.data.lines`
-    reads    x_1 … x_p  y_1 … y_c             tokens [T]
-    target   –   …  y_1 y_2 …  EOS            targets [T], shifted already: position t is held against token t + 1
-    loss     −log p(target), summed over the positions that have one
+    row      x_1 … x_p  y_1 … y_c  EOS        prompt and completion, built by `worker.engine.data.lines`
+    input    x_1 … x_p  y_1 … y_c             tokens [T]
+    target   –   …  y_1 y_2 …  EOS            targets [T], already shifted: position t predicts token t + 1
+    loss     −log p(target), summed over the positions with a target
 
-Since tokens and targets of a row are of one length, rows can lie side by side (`packing`) and none is held against
-another's first token.
+Since a row's tokens and targets have the same length, rows can be packed without one predicting another's first token.
 """
 
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ PEFT_TYPE = "CAUSAL_LM"
 
 
 def incompatibility(config: PreTrainedConfig) -> str | None:
-    """Encoders, which see what they should predict, and encoder-decoders."""
+    """Rejects encoders, whose attention is bidirectional, and encoder-decoders."""
     if getattr(config, "is_encoder_decoder", False):
         return f"A model of type {config.model_type!r} is an encoder-decoder. Choose the task seq2seq-lm."
     one_way = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
@@ -58,7 +57,7 @@ def encode(
     job: TrainJob,
     sink: Listener,
 ) -> Completions:
-    """Tokens of every row, shifted targets, and prompts to write after."""
+    """Tokens of every row, shifted targets, and prompts for generation."""
     training = job.spec.training
     packs = training.packing and split == "train"
     _check_metric(job)
@@ -106,7 +105,7 @@ def _check_metric(job: TrainJob) -> None:
 
 
 def _check_direction(model: PreTrainedModel) -> None:
-    """By trial, since no configuration says it for sure: another last token must not change what comes before."""
+    """By experiment, since no configuration says it reliably: another last token must not change earlier outputs."""
     ids = torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=model.device)
     model.eval()  # type: ignore[no-untyped-call]
     with torch.inference_mode(), computing(model):
@@ -116,8 +115,8 @@ def _check_direction(model: PreTrainedModel) -> None:
 
 
 def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Batch:
-    """Rows padded on the right to the longest of them, or packed where that takes less room; labels [B, T] are the
-    shifted targets."""
+    """Rows padded on the right to the longest one, or packed where that is smaller; labels [B, T] are the shifted
+    targets."""
     tokens, targets = [examples.tokens[i] for i in indices], [examples.targets[i] for i in indices]
     ids, mask = padded(tokens, pad_token)
     if examples.capacity:
@@ -134,7 +133,7 @@ def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def evaluate(model: nn.Module, examples: Completions, evaluator: Evaluator, *, generate: bool) -> Predictions:
-    """By the true completions and, with `generate`, by what the model writes after the prompts."""
+    """Evaluate on the reference completions and, with `generate`, on the text generated after the prompts."""
     return judge(model, examples, evaluator, _logits, generate=generate)
 
 

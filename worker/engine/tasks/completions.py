@@ -1,4 +1,4 @@
-"""What language models have in common: rows with a completion, and how a model is judged by them."""
+"""Shared by the language-model tasks: rows with a completion, and their evaluation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,21 +21,21 @@ from worker.engine.evaluation.generation import exact_match, rouge_l, write
 from worker.engine.tasks.token_loss import token_losses
 
 _MOST_LOGITS = 2**26
-"""Numbers in an evaluation's logits at once: evaluation must not take more memory than training does."""
+"""Maximum elements of an evaluation's logits: evaluation must not need more memory than training."""
 _BIGGEST_LOSS = 700.0
-"""e to this is still a number."""
+"""exp of this is still finite."""
 
 
 @dataclass(frozen=True)
 class Completions(Texts):
-    """A split of rows for a language model. Targets are the token ids that the model's outputs are held against,
-    position by position, IGNORED where nothing is learnt."""
+    """A split of rows for a language model. Targets are the token ids to predict at each position, IGNORED where there
+    is none."""
 
     tokenizer: PreTrainedTokenizerBase
     prompts: Sequence[NDArray[np.int32]]
-    """What to write a completion after, for each row; empty for rows that have no prompt."""
+    """The prompt for generation, for each row; empty for rows without one."""
     wanted: Sequence[str]
-    """The true completions, whole."""
+    """The reference completions, untruncated."""
     capacity: int = 0
     """Tokens of a sequence that several rows share; 0: each row has its own."""
 
@@ -48,10 +48,10 @@ def judge(
     *,
     generate: bool,
 ) -> Predictions:
-    """Loss, perplexity and token accuracy over completion tokens, given the true tokens before each; with `generate`,
-    and if the rows have prompts, exact match and ROUGE-L of what the model writes by itself.
+    """Loss, perplexity and token accuracy over completion tokens (teacher forcing); with `generate`, and if the rows
+    have prompts, exact match and ROUGE-L of the generated text.
 
-    `logits` gives a batch's [N, V] at its N targets, in their order.
+    `logits` returns a batch's [N, V] at its N targets, in order.
     """
     longest = max(np.count_nonzero(row != IGNORED) for row in examples.targets)
     right, units, total = np.zeros(len(examples)), np.zeros(len(examples)), 0.0
@@ -62,7 +62,7 @@ def judge(
             hits = torch.zeros_like(batch.labels).index_put_(batch.places, (found.argmax(1) == targets).long())
             right[indices] = hits.sum(1).cpu().numpy()
             units[indices] = (batch.labels != IGNORED).sum(1).cpu().numpy()
-            del found  # or two batches' logits would be there at once
+            del found  # otherwise two batches' logits would be in memory at once
     loss = evaluator.finite(total / units.sum())
     per_item: dict[MetricName, NDArray[np.float64]] = {"token_accuracy": right / units}
     columns: dict[str, Sequence[str]] = {}
@@ -78,13 +78,13 @@ def judge(
 
 
 def most_rows(model: Any, targets: int) -> int:
-    """Rows with so many targets each that an evaluation takes at once."""
+    """How many rows with this many targets each fit into an evaluation batch."""
     vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", 1))
     return max(1, _MOST_LOGITS // (vocabulary * targets))
 
 
 def longest_prompt(job: TrainJob, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens that a prompt is cut to before a completion is written after it, so that both have room. Raises
+    """The maximum length of a prompt for generation, so that the completion has room. Raises
     `RunFailed(bad_configuration)` if there is none."""
     training, limit = job.spec.training, most_tokens(model.config, tokenizer)
     if limit is None:
@@ -100,7 +100,7 @@ def longest_prompt(job: TrainJob, model: PreTrainedModel, tokenizer: PreTrainedT
 
 
 def check_vocabulary(rows: Sequence[Row], sequences: Sequence[NDArray[Any]], model: Any) -> None:
-    """Raise `RunFailed(bad_configuration)` if a row has a token that the model has no embedding of."""
+    """Raise `RunFailed(bad_configuration)` if a row has a token id beyond the model's embeddings."""
     embeddings = model.get_input_embeddings().weight.shape[0]
     for row, tokens in zip(rows, sequences, strict=True):
         if (highest := int(tokens.max(initial=0))) >= embeddings:
@@ -112,7 +112,7 @@ def check_vocabulary(rows: Sequence[Row], sequences: Sequence[NDArray[Any]], mod
 
 
 def special_tokens(plain: Sequence[int], whole: Sequence[int]) -> tuple[list[int], list[int]]:
-    """What a tokenizer puts before and behind a text, from the text's tokens without it and with it."""
+    """The special tokens before and after a text, from its token ids without and with them."""
     for start in range(len(whole) - len(plain) + 1):
         if list(whole[start : start + len(plain)]) == list(plain):
             return list(whole[:start]), list(whole[start + len(plain) :])
@@ -120,5 +120,5 @@ def special_tokens(plain: Sequence[int], whole: Sequence[int]) -> tuple[list[int
 
 
 def unusable(row: Row, what: str, remedy: str) -> RunFailed:
-    """A row that nothing can be learnt from."""
+    """The error for a row without anything to learn."""
     return RunFailed(FailureCode.BAD_CONFIGURATION, f"Row {row.item} of the {row.split} split {what}. {remedy}.")

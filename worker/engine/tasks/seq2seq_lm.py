@@ -1,12 +1,12 @@
-"""Text to text: an encoder reads the prompt, a decoder learns to write the completion (T5, BART and their like).
+"""Sequence to sequence: an encoder reads the prompt, a decoder learns to generate the completion (T5, BART).
 
-    encoder reads    x_1 … x_p  EOS            tokens, with the special tokens of the tokenizer
-    decoder reads    START  y_1 … y_c          by the model's own rule, from the targets
+    encoder input    x_1 … x_p  EOS            tokens, with the tokenizer's special tokens
+    decoder input    START  y_1 … y_c          by the model's own rule, from the targets
     target           y_1 … y_c  EOS            targets, with the special tokens of the tokenizer for targets
     loss             −log p(target), summed over all of them
 
-Both are cut at their end to `max_length`: of a prompt the beginning is kept, because that is where such models are told
-what to do ("summarize: …"), and its special tokens; of a completion that is cut the EOS is not, for the text does not
+Both are truncated at their end to `max_length`. A truncated prompt keeps its start, where such models expect the
+instruction ("summarize: …"), and its special tokens; a truncated completion loses its EOS, because the text does not
 end there.
 """
 
@@ -41,10 +41,10 @@ PEFT_TYPE = "SEQ_2_SEQ_LM"
 
 
 def incompatibility(config: PreTrainedConfig) -> str | None:
-    """Models that listen instead of reading."""
+    """Rejects speech models."""
     model = ARCHITECTURES[type(config)]
     if not config.is_encoder_decoder or "audio" in getattr(model, "input_modalities", ()):
-        return f"A model of type {config.model_type!r} does not turn texts into texts: choose one such as T5 or BART."
+        return f"A model of type {config.model_type!r} does not map text to text. Choose one such as T5 or BART."
     return None
 
 
@@ -56,7 +56,7 @@ def encode(
     job: TrainJob,
     sink: Listener,
 ) -> Completions:
-    """Tokens of prompts and completions, both cut to `max_length`."""
+    """Tokens of prompts and completions, both truncated to `max_length`."""
     training = job.spec.training
     if training.packing:
         raise RunFailed(
@@ -120,7 +120,7 @@ def token_ids(
 
 
 def cut(ids: list[int], ending: list[int], most: int) -> list[int]:
-    """The beginning, with the special tokens at the end."""
+    """The start of a sequence, with the special tokens at its end."""
     return ids if len(ids) <= most else [*ids[: max(0, most - len(ending))], *ending]
 
 
@@ -136,7 +136,7 @@ def _check_start(model: PreTrainedModel) -> None:
 
 
 def _decoder_reads(model: nn.Module, targets: torch.Tensor) -> torch.Tensor:
-    """Targets [B, T] one place to the right, behind a start token: by the model's own rule where it has one."""
+    """The targets [B, T] shifted right behind a start token, by the model's own rule if it has one."""
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if rule := getattr(inner, "prepare_decoder_input_ids_from_labels", None):
         shifted: torch.Tensor = rule(targets)
@@ -159,7 +159,7 @@ def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def evaluate(model: nn.Module, examples: Completions, evaluator: Evaluator, *, generate: bool) -> Predictions:
-    """By the true completions and, with `generate`, by what the model writes for the prompts."""
+    """Evaluate on the reference completions and, with `generate`, on the text generated for the prompts."""
     return judge(model, examples, evaluator, _logits, generate=generate)
 
 

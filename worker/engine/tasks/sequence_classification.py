@@ -1,4 +1,4 @@
-"""Classification of texts: a new head over the labels, on top of the base model.
+"""Sequence classification: a new head over the labels, on top of the base model.
 
 logits [B, labels] = head(base(x))        loss = cross-entropy, summed over the rows
 """
@@ -26,7 +26,7 @@ PEFT_TYPE = "SEQ_CLS"
 
 
 def incompatibility(config: PreTrainedConfig) -> None:
-    """Nothing more is asked than a class of transformers."""
+    """Every model of the transformers class is suitable."""
 
 
 def encode(
@@ -37,14 +37,14 @@ def encode(
     job: TrainJob,
     sink: Listener,
 ) -> Texts:
-    """Tokens of every text, cut to `max_length` with the special tokens included; targets are [1], the label."""
+    """Tokens of every text, truncated to `max_length` including special tokens; targets are [1], the label."""
     most, long = job.spec.training.max_length, []
     tokens, targets = [], []
     for chunk in in_chunks(rows, sink.raise_if_stopped):
         labelled = [_checked(row, len(job.labels)) for row in chunk]
         texts = [row.text or "" for row in labelled]
         encoded = token_ids(tokenizer, texts, truncation=True, max_length=most)
-        # Only what fills max_length can have been cut, and is tokenized again to see.
+        # Only texts that fill max_length can have been truncated; they are tokenized again to check.
         full = [text for text, ids in zip(texts, encoded, strict=True) if len(ids) >= most]
         long += [n for n in map(len, token_ids(tokenizer, full)) if n > most] if full else []
         tokens += [np.asarray(ids, dtype=np.int32) for ids in encoded]
@@ -62,12 +62,12 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: A
 
 
 def _cut(split: Split, rows: int, long: list[int], job: TrainJob, limit: int | None) -> str:
-    """What was cut, and what to do. `long`: tokens of each row that was; `limit`: how many the model reads."""
+    """What was truncated, and the remedy. `long`: token counts of the truncated rows; `limit`: the model's maximum."""
     most, longest = job.spec.training.max_length, max(long)
     able = min(longest, limit - job.spec.method.virtual_tokens) if limit else longest
     remedy = f"Raise max_length to {able} to read " + ("all of them whole" if able == longest else "as much as it can")
     return (
-        f"{len(long)} of {rows} rows of the {split} split are longer than max_length {most} and lost their end, the "
+        f"{len(long)} of {rows} rows of the {split} split are longer than max_length {most} and were truncated; the "
         f"longest has {longest} tokens. " + (f"{remedy}." if able > most else "The model reads no more.")
     )
 
@@ -83,7 +83,7 @@ def _checked(row: Row, labels: int) -> LabelledRow:
 
 
 def collate(examples: Texts, indices: Sequence[int], pad_token: int) -> Batch:
-    """Rows padded on the right to the longest of them; labels are [B]."""
+    """Rows padded on the right to the longest one; labels are [B]."""
     ids, mask = padded([examples.tokens[i] for i in indices], pad_token)
     labels = torch.from_numpy(np.concatenate([examples.targets[i] for i in indices]))
     return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()))

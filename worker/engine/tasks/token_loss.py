@@ -1,13 +1,13 @@
-"""The loss of a language model, where there is something to learn and nowhere else.
+"""The cross-entropy of a language model, computed only at positions with a target.
 
     logits [N, V] = projection(hidden [N, H])         N: positions with a target, of B × T
     loss_i = logsumexp(logits_i) − logits_i[target_i]                                   in float32
-    ∂loss_i / ∂logits_i = softmax(logits_i) − onehot(target_i)                          in the logits' type
+    ∂loss_i / ∂logits_i = softmax(logits_i) − onehot(target_i)                          in the logits' dtype
 
-With a vocabulary of V = 50,000 the logits are most of a step's memory, and a prompt's are thrown away. So only the
-vectors that have a target reach the projection. Of the rest, the textbook's way keeps four arrays of N × V in float32
-(a copy of the logits, their log-softmax, and a gradient of each); here the logits and their gradient are kept, both in
-the type that the projection computes in, and float32 lives in one small part at a time.
+With a vocabulary of V = 50,000 the logits are most of a step's memory, and those of the prompt are discarded. So only
+the vectors with a target reach the projection. For these, the textbook implementation keeps four float32 arrays of N ×
+V (a copy of the logits, their log-softmax, and a gradient of each); here only the logits and their gradient are kept,
+in the projection's dtype, and float32 values exist for one small chunk at a time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,14 +20,13 @@ from torch import nn
 from worker.engine.data.batches import Places
 
 PARTS = {"cpu": 2**20, "cuda": 2**26}
-"""Numbers in float32 at a time, by device: what a CPU's cache holds; 256 MiB, since on a GPU fewer kernels are worth
-more."""
+"""Float32 elements per chunk, by device: what fits a CPU's cache; 256 MiB on a GPU, where fewer kernels matter more."""
 
 
 def logits_at(model: nn.Module, inputs: Mapping[str, torch.Tensor], places: Places, length: int) -> torch.Tensor:
-    """Logits [N, V] at N places of a batch whose rows have `length` positions, in their order.
+    """Logits [N, V] at N positions of a batch whose rows have `length` positions, in order.
 
-    A vector that a method puts in front of a row's own (a virtual token of prompt tuning) is not counted in `length`.
+    A vector that a method prepends (a virtual token of prompt tuning) is not counted in `length`.
     """
     output = model.get_output_embeddings()  # type: ignore[operator]
     with _only(output, places, length) as selected:
@@ -37,10 +36,10 @@ def logits_at(model: nn.Module, inputs: Mapping[str, torch.Tensor], places: Plac
 
 @contextmanager
 def _only(projection: nn.Module | None, places: Places, length: int) -> Iterator[list[bool]]:
-    """Give the projection only the vectors [1, N, H] at the places; what is yielded is filled if it was called so.
+    """Pass only the vectors [1, N, H] at the positions to the projection; the yielded list is filled if that happened.
 
-    By a hook, since the projection is not the end: some models scale or cap what comes out of it. transformers' own
-    `logits_to_keep` takes the same positions of all rows.
+    By a hook, since some models scale or cap the projection's output. transformers' own `logits_to_keep` selects the
+    same positions of all rows.
     """
     selected: list[bool] = []
 
@@ -62,7 +61,7 @@ def _only(projection: nn.Module | None, places: Places, length: int) -> Iterator
 
 
 def token_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy in nats of each row of `logits` [N, V] with its target [N], as float32 [N]."""
+    """Cross-entropy in nats for each row of `logits` [N, V] and its target [N], as float32 [N]."""
     losses: torch.Tensor = _TokenLosses.apply(logits, targets)  # type: ignore[no-untyped-call]
     return losses
 
