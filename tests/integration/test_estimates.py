@@ -321,7 +321,7 @@ class Told(Estimator):
         super().__init__()
         self.answer = answer
 
-    def work_out(self, request: EstimateRequest | MapRequest, files: Files) -> Any:
+    def estimate(self, request: EstimateRequest | MapRequest, files: Files) -> Any:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

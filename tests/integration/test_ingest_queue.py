@@ -71,7 +71,7 @@ def test_what_is_at_work_when_the_worker_stops_is_no_failure_of_the_file() -> No
 
 def test_a_silent_process_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "STALL_SECONDS", 0.5)
-    with pytest.raises(IngestFailed, match="was silent"):
+    with pytest.raises(IngestFailed, match="sent nothing"):
         IngestQueue().run({}, wants, command=command("time.sleep(60)"))
 
 

@@ -189,7 +189,7 @@ def test_the_decoder_of_an_encoder_decoder_is_what_is_told_of() -> None:
 
 
 def test_what_is_no_transformer_of_texts_is_refused_in_a_sentence() -> None:
-    with pytest.raises(RunFailed, match="'mamba' gives no single num_attention_heads"):
+    with pytest.raises(RunFailed, match="'mamba' has no single integer num_attention_heads"):
         facts_of(MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=64))
     with pytest.raises(RunFailed, match=r"'gemma3' has parts beside its text model \(vision_config\)"):
         facts_of(Gemma3Config())

@@ -153,7 +153,7 @@ def test_adalora_may_drop_every_direction_of_a_layer(base: Path, tmp_path: Path)
     spec = AdaLoraSpec(init_r=2, target_r=1, tinit=0, target_modules="all-linear")
     found = audited(tmp_path, base, spec)
     assert found.passed
-    assert any(".lora_E.default trained, and the method set it back" in note for note in found.notes)
+    assert any(".lora_E.default trained, and the method reset it" in note for note in found.notes)
 
 
 def test_hashes_see_one_bit_of_any_type() -> None:

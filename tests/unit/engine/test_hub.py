@@ -92,7 +92,7 @@ def test_a_download_fetches_what_is_missing_once_and_says_how_far_it_is(served: 
 
 FETCH = """
 import sys
-from worker.engine import hub
+from worker.engine.models import hub
 held = hub.look("someone/bert", "main")
 hub.download("someone/bert", held.commit, held.files, lambda *_: None)
 print(hub.missing("someone/bert", held.commit, held.files))
@@ -179,7 +179,7 @@ BAD = {
     "empty": (_only(), r"has no config\.json"),
     "adapter": (_adapter, "contains an adapter: register its base model instead"),
     "gguf": (_gguf, "GGUF files, which cannot be trained"),
-    "index that leads out": (_index, r"names '\.\./\.\./other\.safetensors', which is not there"),
+    "index that leads out": (_index, r"names '\.\./\.\./other\.safetensors', which does not exist"),
     "remote code": (_remote, "Python code from its own repository, which is never run"),
 }
 
@@ -212,9 +212,9 @@ def test_shards_are_those_of_the_index(served: small_hub.Hub, model: Path) -> No
 @pytest.mark.parametrize(
     ("location", "revision", "words"),
     [
-        ("someone/none", "", "The hub has no model someone/none.*check the id, or set HF_TOKEN"),
-        (BERT, "v9", "has no revision 'v9' on the hub: name a branch, a tag or a commit"),
-        ("a--b", "", "is no id of a hub model"),
+        ("someone/none", "", "The hub has no model someone/none.*Check the id, or set HF_TOKEN"),
+        (BERT, "v9", r"has no revision 'v9' on the hub\. Name a branch, a tag or a commit"),
+        ("a--b", "", "is not the id of a model on the hub"),
     ],
 )
 def test_what_the_hub_does_not_have_is_said(served: small_hub.Hub, location: str, revision: str, words: str) -> None:
@@ -227,7 +227,7 @@ def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
 ) -> None:
     served.gated[BERT] = "hf_opens"
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    with pytest.raises(RunFailed, match=r"open only to those .* the workers have no token: .* set HF_TOKEN"):
+    with pytest.raises(RunFailed, match=r"is gated on the hub, and the workers have no token\. .* set HF_TOKEN"):
         hub.look(BERT, "")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(RunFailed, match="the workers' token has no access") as failed:
@@ -238,7 +238,7 @@ def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
     assert "hf_opens" in served.tokens
 
 
-@pytest.mark.parametrize(("status", "words"), [(503, "cannot answer .* try again later"), (401, "check HF_TOKEN")])
+@pytest.mark.parametrize(("status", "words"), [(503, "cannot serve .* Try again later"), (401, "Check HF_TOKEN")])
 def test_a_hub_in_trouble_is_said(served: small_hub.Hub, status: int, words: str) -> None:
     served.broken = status
     with pytest.raises(RunFailed, match=words):
@@ -251,7 +251,7 @@ def test_offline_what_the_cache_has_serves_and_what_it_lacks_is_said(
     facts = inspect(BERT)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        hub.Unreachable, match=r"offline \(HF_HUB_OFFLINE\), and not all of someone/bert is in its cache"
+        hub.Unreachable, match=r"offline \(HF_HUB_OFFLINE\), and someone/bert is not completely in its cache"
     ):
         inspect(BERT, facts.revision)
     with pytest.raises(hub.Unreachable, match="offline"):
@@ -264,7 +264,7 @@ def test_offline_what_the_cache_has_serves_and_what_it_lacks_is_said(
 
 def test_a_network_that_leads_nowhere_is_said(served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(hub.Unreachable, match=r"cannot be reached from this worker .* check the worker's network"):
+    with pytest.raises(hub.Unreachable, match=r"cannot be reached from this worker .* Check the worker's network"):
         hub.look(BERT, "")
 
 
@@ -319,5 +319,5 @@ def test_a_directory_that_has_changed_since_it_was_inspected_is_refused(model: P
     weights = bytearray((model / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (model / "model.safetensors").write_bytes(weights)
-    with pytest.raises(RunFailed, match=r"are not those that were inspected.*under another name"):
+    with pytest.raises(RunFailed, match=r"have changed since it was inspected.*under another name"):
         attempt.run()
