@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
@@ -28,7 +28,6 @@ from app.web.api.runs import Insist
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.table_file import TYPES, Ending, table_file
-from app.web.pages.study.report import whole_report
 from app.web.text.power import power_warning
 
 router = APIRouter(prefix="/studies", tags=["studies"])
@@ -174,17 +173,6 @@ def table(session: Reading, files: Store, study_id: int, table: Table, ending: E
     an optimizer step and run."""
     found = study_service.comparison(session, study_id)
     return table_file(TABLES[table](session, files, found), ending, f"study-{study_id}-{table}")
-
-
-@router.get(
-    "/{study_id}/report",
-    operation_id="reportStudy",
-    response_class=HTMLResponse,
-    responses={200: {"content": {"text/html": {}}}, **problems(404)},
-)
-def report(session: Reading, files: Store, settings: Config, study_id: int) -> HTMLResponse:
-    """The study's page as one file of HTML that needs no server: it opens offline, and prints."""
-    return whole_report(session, files, settings, study_id)
 
 
 @router.post("/{study_id}/seeds", status_code=202, operation_id="addSeeds", responses=problems(404, 422))

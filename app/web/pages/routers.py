@@ -33,4 +33,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     study.router,
     flips_routes.router,
     report.router,
+    report.api_router,
 )

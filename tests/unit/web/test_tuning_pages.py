@@ -121,8 +121,10 @@ def test_while_rates_are_looked_for_the_page_says_how_far_it_is(registered_only:
 def test_the_page_of_a_trial_says_that_it_is_one(registered_only: TestClient) -> None:
     tuned(registered_only)
     text = plain(registered_only.get("/runs/1").text)
-    assert "A trial of the learning rate 3.33e-5" in text
-    assert "Judged on 150 validation items" in text
+    trial = text[text.index('id="trial"') :]
+    assert "3.33e-5" in trial[: trial.index("</p>")]
+    assert 'href="/studies/1#tuning"' in trial[: trial.index("</p>")]
+    assert "150 validation items" in text
     assert "On the validation split" in text
     answer = registered_only.get("/api/v1/runs/1").json()
     assert (answer["trial_round"], answer["score"], answer["validation_score"]) == (0, None, 0.85)
