@@ -170,7 +170,7 @@ def _cannot_listen(settings: Settings, error: OSError) -> str:
 def locked(home: Path) -> Iterator[None]:
     """Hold the lock on a home directory; the kernel releases it however this process ends.
 
-    Raises Unavailable if another process holds it, or if this one may not write there.
+    Raises Unavailable if another process holds the lock or the directory is not writable.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
             child.stop()
         for child in children[1:]:
             child.end(deadline)
-        for child in children[:1]:  # the broker last: whoever hands something back may ring
+        for child in children[:1]:  # the broker last: a worker that hands a run back rings through it
             child.stop()
             child.end(deadline)
 

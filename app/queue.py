@@ -73,15 +73,15 @@ def broker_errors() -> tuple[type[Exception], ...]:
 
 
 QUIET_SECONDS = 5.0
-"""After a ring that failed the next ones are not tried for so long: a study's hundred runs shall not wait for each."""
+"""Pause after a failed ring, so that the hundred runs of a study do not each wait for the timeout."""
 
 
 class Doorbell:
-    """Rings for tasks. Made once a process and handed to whoever rings."""
+    """Rings for tasks. A process creates one and passes it to every caller."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = celery_app(settings)
-        # One try and two seconds: whoever rings has an answer to give, and the sweeper rings again.
+        # One try of at most two seconds: a request waits for the ring, and the sweeper repeats a failed one.
         self._app.conf.broker_transport_options = self._app.conf.broker_transport_options | {
             "socket_timeout": 2,
             "socket_connect_timeout": 2,

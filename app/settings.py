@@ -73,35 +73,34 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What this worker trains on; `auto` is the first CUDA card if there is one, else the CPU."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of a trainer; None leaves it to torch."""
+    """CPU threads of a trainer; None keeps torch's default."""
     warm_spare: bool = True
-    """Keep the next run's trainer waiting with its libraries imported, in some 450 MiB of main memory."""
+    """Keep a trainer for the next run ready, with its libraries imported; it takes about 450 MiB of main memory."""
     lease_seconds: float = Field(default=45.0, gt=0)
-    """A running run whose lease was not renewed for this long is taken from its worker."""
+    """Time without renewal after which a worker loses its lease on a run."""
     heartbeat_seconds: float = Field(default=10.0, gt=0)
-    """A worker gives a sign of life this often, also when it is idle."""
+    """Interval between a worker's heartbeats, also when it is idle."""
     report_seconds: float = Field(default=1.0, gt=0)
-    """Progress is written to the database this often; a cancel is seen as fast."""
+    """Interval at which progress is written to the database and cancel requests are noticed."""
     sweep_seconds: float = Field(default=20.0, gt=0)
-    """How often lost doorbells are rung again and expired leases are ended."""
+    """Interval between sweeps, which ring again for lost work and end expired leases."""
     ring_again_seconds: float = Field(default=40.0, gt=0)
-    """A queued run whose doorbell was rung longer ago, while a worker is idle, is rung again."""
+    """Time after which the sweep rings again for a queued run while a worker is idle."""
     stall_seconds: float = Field(default=1800.0, gt=0)
-    """A trainer that reports no progress for this long is ended as `stalled`."""
+    """Time without progress after which a trainer is ended as `stalled`."""
     stop_seconds: float = Field(default=15.0, gt=0)
-    """A trainer that was told to stop is ended by force after this long."""
+    """Grace period of a trainer that was told to stop, before it is killed."""
     checkpoint_seconds: float = Field(default=300.0, gt=0)
-    """A training that takes longer leaves a checkpoint this often; a run that is interrupted goes on from its last."""
+    """Interval between checkpoints of a training; an interrupted run resumes from its last checkpoint."""
     weight_delta_seconds: float = Field(default=10.0, ge=0)
-    """How long a finished training may be looked at for what it did to each matrix, where a tenth of its train clock is
-    less; 0 leaves that out."""
+    """Time budget of the weight-delta analysis, unless a tenth of the train clock is more; 0 skips the analysis."""
     cache_bytes: int = Field(default=20 * 2**30, ge=0)
-    """How large `home`/cache may grow, where activations of frozen blocks are kept from run to run."""
+    """Maximum size of `home`/cache, which keeps activations of frozen blocks from run to run."""
     max_attempts: int = Field(default=3, ge=1)
-    """A run is tried this often when its worker is lost."""
+    """Maximum number of attempts of a run whose worker is lost."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important lines that are logged."""
+    """Minimum level of logged messages."""
     log_format: Literal["text", "json"] = "text"
     """Lines for people, or JSON for a collector."""
 

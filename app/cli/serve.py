@@ -146,8 +146,10 @@ def sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
 
 
 def _beside(name: str, register: Callable[..., T]) -> T:
-    """A part of the sample registered under its name, or with `-sample` behind it where a user has that name: it stays
-    theirs, also for whoever means its newest version."""
+    """Register a part of the sample under its name, with `-sample` appended if a user has taken that name.
+
+    The user's entry stays as it is: a reference to the newest version of that name must not resolve to the sample.
+    """
     try:
         return register(name=name)
     except Conflict:

@@ -75,7 +75,7 @@ class Invalid(VeznaError):
 
 
 class NotFound(VeznaError):
-    """There is no such thing."""
+    """Vezna knows nothing of this name or id."""
 
 
 class Conflict(VeznaError):

@@ -40,7 +40,7 @@ class Predictions:
 
     `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion that is wanted; `label`, an
     index of `labels`; `answer`, an index or a text, with the probabilities `sure` (of the answer) and `of_label` (of
-    the true label); every metric that has a value an item. What begins with `base_` is the untouched model's.
+    the true label); every per-item metric. Columns with the prefix `base_` belong to the base model (before training).
     """
 
     table: pa.Table

@@ -56,8 +56,10 @@ def planned(
 
 
 def plan_of(session: Session, spec: StudySpec, compatible: Compatible, interim_looks: int = 0) -> StudyPlan:
-    """Plan a study that has been checked, with train times from similar runs. `interim_looks`: how often its results
-    have been looked at already."""
+    """Plan a validated study, with train times from similar runs.
+
+    `interim_looks` is the number of interim looks already taken at its results.
+    """
     model, dataset = compatible
     past = past_runs.succeeded(session, model.id, dataset.id)
     facts, labels = model.facts, len(dataset.facts.labels)

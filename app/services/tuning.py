@@ -1,10 +1,10 @@
-"""Tuning while a study is under way: when a trial ends, what follows for its arm is queued in the same transaction.
+"""Tuning while a study runs: the transaction that ends a trial also queues the next step of its arm.
 
     trial ends → hold(): the study's row is locked → its end is written → trial_ended() → advance()
 
-Whoever ends a trial holds its study first, so of two trials that end at once the second sees the first as ended, and
-nothing is queued twice. A study that stands still all the same is advanced by the sweep: what follows is worked out
-from the trials that are there, never from what was done before.
+The transaction locks the study before it ends a trial. Of two trials that end at the same time the second therefore
+sees the first as ended, and nothing is queued twice. The sweep advances a study that is stuck nevertheless, because the
+next step depends only on the trials in the database, never on earlier steps.
 """
 
 from collections.abc import Mapping, Sequence

@@ -70,8 +70,9 @@ def add_files(
 def add_source(session: Session, bell: Doorbell, wanted: SourceRequest, roots: Sequence[Path]) -> UploadRow:
     """Have a worker fetch and read a directory or a hub dataset. Raises Invalid for a directory outside the roots.
 
-    What is being fetched already is not fetched twice; what was fetched once is looked at again, for it may have
-    changed."""
+    A source that is being fetched is not fetched twice. One that was fetched earlier is fetched again, for it may have
+    changed.
+    """
     location = wanted.location
     if wanted.source == "directory":
         location = str(below_a_root(wanted.location, roots, "VEZNA_DATA_ROOTS"))
@@ -178,7 +179,7 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
 
 
 def silent_since(at: datetime) -> datetime:
-    """Since when whoever is at it must have given a sign of life."""
+    """The time since which a live worker has sent a heartbeat; an older claim may be taken over."""
     return at - timedelta(seconds=SILENT_SECONDS)
 
 

@@ -84,11 +84,11 @@ def live(session: Session, settings: Settings) -> list[WorkerView]:
 
 
 def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:
-    """Why a method that needs these would find no worker, or None.
+    """Why no worker can execute a method with these needs, or None.
 
-    The workers that are there decide; where none is, those of the last day, of whom one may come back. None too where
-    none has ever reported: a run may be queued before its worker is started. Then a worker that cannot execute it says
-    so in the run's log (`unable`).
+    The live workers decide. If there are none, the workers of the last day do, since one of them could return. The
+    result is also None if no worker has ever reported: a run may be queued before its worker starts. A worker that
+    cannot execute the run then logs that (`unable`).
     """
     at = now()
     known = workers.all_seen(session, at - REMEMBER)

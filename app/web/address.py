@@ -1,4 +1,4 @@
-"""Where one is: a page's address with what one looks at, and the addresses of the same page looked at otherwise."""
+"""The current page's address with its view parameters, and links to the same page with other view parameters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

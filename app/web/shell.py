@@ -61,7 +61,7 @@ class Shell:
 
     @classmethod
     def unknown(cls) -> "Shell":
-        """Where nobody was asked."""
+        """The shell of a page that does not query the workers."""
         return cls("unknown", "")
 
 

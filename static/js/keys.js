@@ -1,5 +1,5 @@
-// Keys: ? shows them, / goes to the filter, j and k walk the rows of a list, g and a letter goes to a page. A key alone
-// does something only while nobody types, and can be switched off for this browser (WCAG 2.1.4).
+// Keyboard shortcuts: ? lists them, / goes to the filter, j and k walk the rows of a list, g and a letter goes to a page.
+// Single-key shortcuts are ignored in text fields and can be switched off for this browser (WCAG 2.1.4).
 (() => {
   const KEPT = "vezna-keys";
   const PATIENCE = 1500; // milliseconds between g and the letter after it

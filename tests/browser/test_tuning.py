@@ -68,7 +68,7 @@ def test_the_section_leads_to_trials_and_numbers(page: Page, tuned: int) -> None
     expect(section.locator(".here-row")).to_have_count(3)
     section.locator("#show-tuning").click()
     expect(section.locator("#numbers-tuning table")).to_be_visible()
-    page.get_by_role("link", name="a better one may lie beyond").click()
+    page.get_by_role("link", name="a better rate may lie beyond").click()
     expect(section).to_be_in_viewport()
     section.locator("table.tuning a").first.click()
     expect(page.locator("#trial")).to_contain_text("A trial of the learning rate 3.33e-5")

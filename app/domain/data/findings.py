@@ -51,14 +51,14 @@ class Example(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     row: int | None
-    """As whoever opens the file counts: of a CSV file as a spreadsheet does, the header being row 1; of JSONL the line;
-    else the element, from 1."""
+    """Counted as an editor shows it: the spreadsheet row of a CSV file (the header is row 1), the line of a JSONL file,
+    otherwise the element, from 1."""
     file: str = ""
-    """Of several, the one that it stands in."""
+    """The file that contains the row, if the upload has several."""
     split: Split | None = None
-    """None where rows have no split yet."""
+    """None before the rows are split."""
     item: str = ""
-    """Its name in the dataset, if it is in it."""
+    """The item's name in the dataset, if the dataset contains it."""
     excerpt: str = ""
 
 

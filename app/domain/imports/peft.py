@@ -126,8 +126,8 @@ class PeftFieldMissing(ValueError):
 def label(peft: Mapping[str, Any], config: Mapping[str, Any], name: str) -> str:
     """`LoRA r=32`, `rsLoRA r=64`, `MiSS-mini`, `Lily r=140`: from the config.
 
-    A rank is said of the methods that one chooses by it (LoRA's kin). What else differs is said by a comparison, only
-    where two results share a name.
+    The rank is part of the label for methods that are usually chosen by it (LoRA and its relatives). A comparison adds
+    other settings where two results would share a label.
     """
     match peft.get("peft_type"):
         case "LORA":
@@ -147,7 +147,7 @@ def label(peft: Mapping[str, Any], config: Mapping[str, Any], name: str) -> str:
 
 
 RANKED = ("LORA", "ADALORA", "LOHA", "LOKR", "LILY", "DELORA", "GRALORA", "HIRA", "RANDLORA", "DEFT", "PEANUT", "PVERA")
-"""Types whose results are told apart by their rank."""
+"""PEFT types whose label includes the rank."""
 
 
 def _kind_of_lora(peft: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -204,7 +204,7 @@ def _last(train: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
 
 
 def test_items(score: object) -> int | None:
-    """1,319, where a score on GSM8K is a whole number of them; else nobody knows."""
+    """1,319 if the score is a whole number of correct GSM8K test items; otherwise None (unknown)."""
     if not isinstance(score, float | int) or not 0 <= score <= 1:
         return None
     right = score * GSM8K_TEST_ITEMS

@@ -1,8 +1,7 @@
-"""A result from elsewhere: what someone else measured, as one says it in JSON.
+"""An imported result: a measurement made outside Vezna, in JSON.
 
-It becomes a run that is marked as imported. Nothing of it was measured here, so it stands in no study's verdict; where
-it is compared (`app.domain.comparison.runs`), what it rests on is said beside it. The shape is documented in
-docs/imports.md.
+It becomes a run that is marked as imported. Vezna measured none of it, so it enters no study's verdict; a comparison
+(`app.domain.comparison.runs`) states next to it what it rests on. docs/imports.md describes the format.
 """
 
 import sys
@@ -78,19 +77,19 @@ class ImportedResult(BaseModel):
     family: Family | None = None
     """What its colour and its marker stand for; it follows from `method` where that is one of ours."""
     metric: Name = Field(default="accuracy", max_length=20)
-    """What the score is; more is better."""
+    """Name of the metric; higher is better."""
     score: Fraction
-    """On the test items, as a fraction."""
+    """Mean over the test items, as a fraction."""
     items: Annotated[int, Field(ge=1, le=MOST_ITEMS), BeforeValidator(_number)] | None = None
-    """How many test items; without it there is no interval."""
+    """Number of test items; without it there is no interval."""
     test_set: Name | None = Field(default=None, max_length=200)
-    """Which test items: `GSM8K test`. Results are held against each other only where it is the same."""
+    """Which test items: `GSM8K test`. Results are compared only if they share a test set."""
     item_scores: dict[str, Fraction] | None = None
-    """Score by item's name, in the order of the test set: with it, differences are taken item by item."""
+    """Score by item name, in the order of the test set; it allows a paired comparison."""
     seed: Seed
     base_model: Name | None = Field(default=None, max_length=200)
     dataset: Name | None = Field(default=None, max_length=200)
-    """What it was trained on, with its version."""
+    """The training data, with its version."""
     learning_rate: Annotated[LearningRate, BeforeValidator(_number)] | None = None
     device: Name | None = Field(default=None, max_length=200)
     precision: Name | None = Field(default=None, max_length=10)

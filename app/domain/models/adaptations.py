@@ -17,7 +17,7 @@ class Adaptation:
     trainable: int | None
     """None where the method does not fit."""
     touches: tuple[str, ...]
-    """Modules of the untouched model that are changed or wrapped, by full name."""
+    """Modules of the base model that the method changes or wraps, by full name."""
     incompatibility: FieldError | None
     """Why it does not fit, with the field and the remedy."""
     advice: tuple[FieldError, ...]

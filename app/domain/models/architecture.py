@@ -35,7 +35,7 @@ class Tensor(NamedTuple):
 
 
 class ParameterFacts(BaseModel):
-    """One parameter of the untouched model; tied ones occur once."""
+    """One parameter of the base model; tied parameters occur once."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -154,8 +154,10 @@ def _ends(name: str) -> list[str]:
 
 
 def trains_in(spec: AnyMethod, model: TaskModel) -> dict[str, int]:
-    """How many parameters a method trains in or beside each module of the untouched model, by full name; what belongs
-    to no module, such as virtual tokens, under the empty name."""
+    """Number of parameters that a method trains in each module of the base model, by full name.
+
+    Parameters that belong to no module, such as virtual tokens, have the empty name.
+    """
     modules = {name for p in model.parameters for name in _above(p.name)}
     found: dict[str, int] = {}
     for tensor in spec.trains(model):

@@ -1,9 +1,8 @@
-"""Patterns for the whole name of a module, which nobody can freeze a server with.
+"""Regular expressions for full module names, safe with patterns from untrusted users.
 
-Python's `re` goes back and tries again: `.*.*.*.*.*.*.*.*.*!` keeps it busy for seconds with one name, and a longer
-one for years. pydantic brings Rust's `regex`, an automaton that reads each character once, so that a match takes time
-linear in the name whatever the pattern (https://docs.rs/regex, "Untrusted input"). What no automaton can do is not
-there: references back to a group, and looking ahead or behind.
+Python's `re` backtracks: `.*.*.*.*.*.*.*.*.*!` takes seconds on one name, and a longer pattern takes years. pydantic
+includes Rust's `regex`, an automaton that reads each character once, so a match takes time linear in the name whatever
+the pattern (https://docs.rs/regex, "Untrusted input"). Back-references and look-around are therefore unavailable.
 """
 
 from collections.abc import Callable
@@ -12,13 +11,13 @@ from functools import lru_cache
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 LONGEST = 200
-"""Characters of a pattern."""
+"""Maximum length of a pattern, in characters."""
 
 
 @lru_cache(maxsize=256)
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether the whole of a name matches. Raises ValueError with the reason where the pattern cannot be read."""
-    _automaton(pattern)  # by itself, so that `a)|(b` is not read as two halves of what stands around it
+    """A predicate that is true if the whole name matches. Raises ValueError with the reason for an invalid pattern."""
+    _automaton(pattern)  # validated on its own: `a)|(b` would be valid inside the group below
     return _automaton(rf"\A(?:{pattern})\z").isinstance_python
 
 

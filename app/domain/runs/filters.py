@@ -1,4 +1,4 @@
-"""The grammar of the list of runs: which runs one wants to see, in a line of text.
+"""The filter language of the run list: one line of text that selects runs.
 
     either  = both ("or" both)*
     both    = one ("and" one)*
@@ -47,7 +47,7 @@ class Is:
 
 @dataclass(frozen=True)
 class Compare:
-    """A field is held against a value."""
+    """A comparison of a field with a value."""
 
     field: str
     sign: Sign

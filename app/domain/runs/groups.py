@@ -1,6 +1,6 @@
-"""Runs that are alike but for their seed form a group: what a seed changes of them is chance.
+"""Groups of runs that differ only by their seed, so that differences within a group are chance.
 
-A group's mean has the Student t interval over its seeds; its lower bound is what one may count on.
+A group's mean has Student's t interval over its seeds; groups are ranked by the lower bound of that interval.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ class About:
 
     @property
     def task(self) -> str:
-        """The task; nothing where nobody said."""
+        """The task, or an empty string if the spec names none."""
         return str(self.spec.get("task") or "")
 
 

@@ -45,14 +45,14 @@ class TrainJob(_Message):
     cache_bytes: int = 0
     """How large that directory may grow."""
     resume: str | None = None
-    """A local directory with a checkpoint to go on from."""
+    """A local directory with a checkpoint to resume from."""
     checkpoint_seconds: float | None = None
-    """Leave a checkpoint so often; None leaves one only when stopped."""
+    """Interval between checkpoints; None saves one only when the trainer is stopped."""
     weight_delta_seconds: float = 10.0
-    """How long the weight updates may be looked at, where a tenth of the train clock is less; 0: not at all."""
+    """Time budget of the weight-delta analysis, unless a tenth of the train clock is more; 0 skips the analysis."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
-    """CPU threads; None takes torch's own choice."""
+    """CPU threads; None keeps torch's default."""
     claimed_at: float
     """Unix seconds at the claim: the attempt's wall time starts here."""
 

@@ -280,17 +280,17 @@ class RunResult(_Value):
     evaluations: list[Evaluation]
     forgetting: Forgetting | None = None
     energy_joules: float | None = None
-    """What the whole device drew while the model trained and was validated, by its own counter; None where it has none,
-    or where an earlier attempt trained a part."""
+    """Energy of the whole device during training and validation, by its own counter; None if the device has no counter
+    or an earlier attempt did part of the training."""
     data: DataSeen | None = None
-    """None for runs from before it was looked at."""
+    """None for runs that were executed before Vezna recorded this."""
     resumed_from: int | None = None
-    """The step of the checkpoint that this attempt went on from."""
+    """The step of the checkpoint that this attempt resumed from."""
     environment: Environment
     artifacts: list[ArtifactFile] = Field(default_factory=list)
 
     def evaluation(self, subject: str, split: str) -> Evaluation | None:
-        """The last evaluation of a subject on a split."""
+        """The last evaluation of the base or the adapted model on a split."""
         found = [e for e in self.evaluations if e.subject == subject and e.split == split]
         return found[-1] if found else None
 

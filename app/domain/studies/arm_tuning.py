@@ -69,7 +69,7 @@ class ArmTuning:
 
     @property
     def edge(self) -> Literal["smallest", "largest"] | None:
-        """The chosen rate is the smallest or the largest tried: a better one may lie beyond it."""
+        """Which end of the search the chosen rate is at, if any: a better rate may lie beyond it."""
         if self.chosen is None or len(self.rates) < 2:
             return None
         ends: dict[float, Literal["smallest", "largest"]] = {self.rates[0]: "smallest", self.rates[-1]: "largest"}

@@ -40,12 +40,12 @@ class StudyStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Nothing follows it, unless seeds are added."""
+        """The status is final unless seeds or arms are added."""
         return self in (StudyStatus.FINISHED, StudyStatus.CANCELLED)
 
 
 def status_of(runs: Collection[RunStatus]) -> StudyStatus:
-    """Queued until a run has begun; running while one may still end; cancelled if that ended them all."""
+    """Queued until a run starts; running until all runs have ended; cancelled if every run was cancelled."""
     if all(status is RunStatus.CANCELLED for status in runs):
         return StudyStatus.CANCELLED
     if all(status.terminal for status in runs):
@@ -67,15 +67,15 @@ class StudySpec(BaseModel):
     arms: list[ArmSpec] = Field(min_length=1, max_length=MOST_ARMS)
     seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=100)
     tuning: TuningSpec = NoTuning()
-    """How each arm's learning rate is looked for, with the same budget for each."""
+    """How each arm's learning rate is tuned, with the same budget for every arm."""
     training: TrainingBudget = TrainingBudget()
     """The budget that all arms share."""
     reference: Line = ""
-    """The arm that the others are held against; empty takes the first `full` arm, else the first arm."""
+    """The arm that the others are compared with; empty selects the first `full` arm, or else the first arm."""
     margin_points: float = Field(default=1.0, gt=0, le=100)
-    """The difference in the metric, in percentage points, that one would accept for a cheaper method."""
+    """The loss of score, in percentage points, that is acceptable for a cheaper method."""
     metric: MetricName | None = None
-    """What the verdict rests on; None takes the task's own."""
+    """The metric of the verdict; None selects the task's default."""
     general_text: Name | None = Field(default=None, max_length=200)
     """Name of a registered dataset of plain texts on which forgetting is measured."""
 
@@ -173,7 +173,7 @@ class StudySpec(BaseModel):
 
     @property
     def reference_arm(self) -> str:
-        """The arm that the others are held against."""
+        """The arm that the others are compared with."""
         full = [a.title for a in self.arms if a.method.kind == "full"]
         return self.reference or (full[0] if full else self.arms[0].title)
 

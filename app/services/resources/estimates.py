@@ -1,8 +1,8 @@
 """Estimates: request one, claim it, store the answer, and copy it to its runs.
 
-One is in progress at a time, and whoever finishes it rings for the next. So the backlog lies in the database and not in
-the broker's queue, where the sweep would have to wait behind it, and one warm process (`worker.estimation.host`)
-computes them all.
+One estimate is in progress at a time, and the worker that finishes it rings for the next. The backlog therefore stays
+in the database: in the broker's queue the sweep would wait behind it. One warm process (`worker.estimation.host`)
+computes all estimates.
 """
 
 from collections.abc import Callable, Iterable

@@ -124,7 +124,7 @@ def with_file(session: Session, file: str) -> int:
 
 
 def begin(session: Session, dataset_id: int, at: datetime, silent_since: datetime) -> bool:
-    """Claim a version that nobody prepares, or whose worker has given no sign of life since."""
+    """Claim a version that no worker is preparing, or whose worker has sent no heartbeat since `silent_since`."""
     query = update(DatasetRow).where(DatasetRow.id == dataset_id, *_waits(silent_since))
     return changed(session, query.values(started_at=at, seen_at=at, progress=0.0))
 
@@ -138,7 +138,7 @@ def write(session: Session, claimed: DatasetRow, **values: Any) -> bool:
 
 
 def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> list[DatasetRow]:
-    """Those that nobody prepares, and whose doorbell was not rung since."""
+    """Versions that no live worker is preparing and whose doorbell has not been rung since `rung_before`."""
     quiet = DatasetRow.rung_at.is_(None) | (DatasetRow.rung_at < rung_before)
     return list(session.scalars(select(DatasetRow).where(*_waits(silent_since), quiet).order_by(DatasetRow.id)))
 

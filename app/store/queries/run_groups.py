@@ -1,7 +1,7 @@
-"""Runs that are alike but for their seed, as one row: means, standard deviations, and what one may count on.
+"""Runs that differ only by their seed, as one row: means, standard deviations and lower confidence bounds.
 
-Chance is counted by seeds. Runs that repeat a seed (a study that was begun again, a run that was submitted twice) met
-the same chance, so they count once, with the mean of their values.
+Each seed is one sample. Runs that repeat a seed (a duplicated study, a run submitted twice) are not independent, so
+they count once, with the mean of their values.
 """
 
 from collections import Counter

@@ -169,7 +169,7 @@ def cancel_wanted() -> Condition:
 
 
 def cancel_not_wanted() -> Condition:
-    """Nobody wants the run cancelled."""
+    """No cancellation of the run was requested."""
     return RunRow.cancel_requested_at.is_(None)
 
 

@@ -16,7 +16,7 @@ from app.store.tables import DatasetRow, UploadRow
 
 
 def get(session: Session, upload_id: int, *, held: bool = False) -> UploadRow:
-    """An upload; `held`, nobody else changes or deletes it before the transaction ends. Raises NotFound."""
+    """An upload. With `held`, its row is locked until the transaction ends. Raises NotFound."""
     row = session.get(UploadRow, upload_id, with_for_update=held or None) if upload_id <= LARGEST_ID else None
     if row is None:
         raise NotFound(_("There is no upload %(upload_id)s.", upload_id=upload_id))
@@ -69,7 +69,7 @@ def from_source(
 
 
 def begin(session: Session, upload_id: int, at: datetime, silent_since: datetime) -> bool:
-    """Claim an upload that nobody reads, or whose reader has given no sign of life since."""
+    """Claim an upload that no worker is reading, or whose worker has sent no heartbeat since `silent_since`."""
     query = update(UploadRow).where(UploadRow.id == upload_id, *_waits(silent_since))
     return changed(session, query.values(started_at=at, seen_at=at, progress=0.0, rows_read=0))
 
@@ -83,7 +83,7 @@ def write(session: Session, claimed: UploadRow, **values: Any) -> bool:
 
 
 def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> list[UploadRow]:
-    """Those that nobody reads, and whose doorbell was not rung since."""
+    """Uploads that no live worker is reading and whose doorbell has not been rung since `rung_before`."""
     quiet = UploadRow.rung_at.is_(None) | (UploadRow.rung_at < rung_before)
     return list(session.scalars(select(UploadRow).where(*_waits(silent_since), quiet).order_by(UploadRow.id)))
 

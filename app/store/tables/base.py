@@ -26,7 +26,7 @@ Json = JSON().with_variant(JSONB(), "postgresql")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time. SQLite keeps no zone, so it is taken off on the way in and put back on the way out."""
+    """A point in time. SQLite stores no time zone: values are bound as naive UTC and read as aware UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -54,5 +54,5 @@ class Base(DeclarativeBase):
 
 
 def now() -> datetime:
-    """This moment, aware, in UTC."""
+    """The current time, aware, in UTC."""
     return datetime.now(UTC)

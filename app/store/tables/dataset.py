@@ -1,4 +1,4 @@
-"""Datasets that were registered, each in versions."""
+"""Registered datasets, each with versions."""
 
 from datetime import datetime
 from typing import Any
@@ -24,15 +24,15 @@ class DatasetRow(Base):
     version: Mapped[int] = mapped_column(default=1)
     title: Mapped[str] = mapped_column(String(200), default="")
     upload_id: Mapped[int | None] = mapped_column(ForeignKey("uploads.id"), index=True, default=None)
-    """None of rows that were made by a program."""
+    """None if a program made the rows."""
     mapping_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     splitting_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     status: Mapped[str] = mapped_column(String(20), default="ready", index=True)
     """`preparing`, `ready`, `blocked` or `failed`."""
     message: Mapped[str] = mapped_column(default="")
-    """Why it failed. Why it is blocked its findings say; of what was blocked before they could, this does too."""
+    """Why it failed. The reason for `blocked` is in the findings, or here if it was blocked before there were any."""
     progress: Mapped[float] = mapped_column(default=0.0)
-    """Share of the work that is done, 0 to 1."""
+    """Share of the work done, 0 to 1."""
     content_hash: Mapped[str] = mapped_column(String(64), index=True, default="")
     file: Mapped[str] = mapped_column(String(500), default="")
     """Empty until it is ready."""
@@ -40,43 +40,43 @@ class DatasetRow(Base):
     findings_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None] = mapped_column(default=None)
-    """When the present try began; whoever writes shows it, so that one who was given up writes nothing."""
+    """Start of the current claim. It fences writes: a worker whose claim was taken over cannot write any more."""
     seen_at: Mapped[datetime | None] = mapped_column(default=None)
-    """The last sign of life of whoever is at it, and in the end when it became ready."""
+    """Last heartbeat of the worker that prepares it; once it is ready, the time at which it became ready."""
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
     def facts(self) -> DatasetFacts:
-        """Counts, labels and hash. Raises ValidationError for one that is not ready."""
+        """Counts, labels and hash. Raises ValidationError if the version is not ready."""
         return DatasetFacts.model_validate(self.facts_json)
 
     @property
     def mapping(self) -> ColumnMapping | None:
-        """Which column of the upload is which."""
+        """Which column of the upload has which role."""
         return ColumnMapping.model_validate(self.mapping_json) if self.mapping_json else None
 
     @property
     def splitting(self) -> Splitting | None:
-        """How the upload's rows came into splits."""
+        """How the upload's rows were split."""
         return Splitting.model_validate(self.splitting_json) if self.splitting_json else None
 
     @property
     def findings(self) -> list[Finding]:
-        """What was found, the gravest first."""
+        """Findings, most severe first."""
         return [Finding.model_validate(finding) for finding in self.findings_json]
 
     @property
     def blocked_by(self) -> Finding | None:
-        """The first finding that blocks; None unless it is blocked."""
+        """The first blocking finding, or None."""
         return next((f for f in self.findings if f.severity == "blocks"), None) if self.status == "blocked" else None
 
     @property
     def shown(self) -> str:
-        """How pages call it: a second version is told from the first."""
+        """Name on pages; from the second version on it includes the version."""
         name = self.title or self.name
         return f"{name}, version {self.version}" if self.version > 1 else name
 
     @property
     def reference(self) -> str:
-        """How a spec names just this version."""
+        """Name of exactly this version in a spec."""
         return f"{self.name}@{self.version}"

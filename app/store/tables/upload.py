@@ -1,4 +1,4 @@
-"""Uploads: bytes as they came, and what a reading found in them."""
+"""Uploads: the bytes as received, and what reading them found."""
 
 from datetime import datetime
 from typing import Any
@@ -19,14 +19,14 @@ class UploadRow(Base):
     source: Mapped[str] = mapped_column(String(20))
     """`files`, `directory` or `hub`."""
     name: Mapped[str] = mapped_column(String(500))
-    """As people see it."""
+    """Name on pages."""
     location: Mapped[str] = mapped_column(String(500), default="")
     config: Mapped[str] = mapped_column(String(120), default="")
     revision: Mapped[str] = mapped_column(String(120), default="")
-    """Of the hub: as it was asked for, and the commit once it is known."""
+    """Revision on the hub: as requested, and the commit once it is known."""
     split: Mapped[str] = mapped_column(String(120), default="")
     content_hash: Mapped[str] = mapped_column(String(64), default="", index=True)
-    """Of all parts; empty until a worker has fetched them."""
+    """Hash of all parts; empty until a worker has fetched them."""
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     parts_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     options_json: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -35,14 +35,14 @@ class UploadRow(Base):
     message: Mapped[str] = mapped_column(default="")
     """Why it failed."""
     progress: Mapped[float] = mapped_column(default=0.0)
-    """Share of the bytes that are read, 0 to 1."""
+    """Share of the bytes read, 0 to 1."""
     rows_read: Mapped[int] = mapped_column(BigInteger, default=0)
     scan_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None] = mapped_column(default=None)
-    """When the present try began; whoever writes shows it, so that one who was given up writes nothing."""
+    """Start of the current claim. It fences writes: a worker whose claim was taken over cannot write any more."""
     seen_at: Mapped[datetime | None] = mapped_column(default=None)
-    """The last sign of life of whoever is at it."""
+    """Last heartbeat of the worker that reads it."""
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
@@ -52,10 +52,10 @@ class UploadRow(Base):
 
     @property
     def options(self) -> ReadingOptions:
-        """How it is to be read."""
+        """Reading options."""
         return ReadingOptions.model_validate(self.options_json)
 
     @property
     def scan(self) -> SourceScan | None:
-        """What was found, once it is read."""
+        """What reading found; None before."""
         return SourceScan.model_validate(self.scan_json) if self.scan_json else None

@@ -172,7 +172,7 @@ class TuningOut(BaseModel):
     chosen: float | None
     """None while there is none."""
     edge: Literal["smallest", "largest"] | None
-    """The chosen rate is an end of those tried: a better one may lie beyond."""
+    """Which end of the search the chosen rate is at, if any: a better rate may lie beyond it."""
     rival: Rival | None
     """The closest of the rates that are not significantly worse than the chosen one."""
     failed: bool = Field(validation_alias="hopeless")

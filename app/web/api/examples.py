@@ -239,7 +239,7 @@ ESTIMATE: dict[str, Any] = {
         },
     },
     "config": {
-        "summary": "A model that nobody has downloaded: 8 billion parameters by its config.json",
+        "summary": "A model that is not downloaded: 8 billion parameters, from its config.json",
         "value": {
             "config": {
                 "model_type": "llama",

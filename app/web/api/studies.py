@@ -192,8 +192,8 @@ def more_arms(
     arm: Annotated[ArmSpec, Body(openapi_examples=ARM)],
     insist: Insist = False,
 ) -> StudyOut:
-    """Add an arm to a study, done or not: it gets the same seeds, and with tuning its own trials first. What the others
-    are held against stays the same."""
+    """Add an arm to a study, finished or not. It gets the study's seeds and, with tuning, its own trials first. The
+    reference does not change."""
     submission.add_arm(db, bell, settings, study_id, arm, insist=insist)
     with db.reading() as session:
         return _out(session, study_id)

@@ -153,14 +153,14 @@ async def get_upload(db: Db, upload_id: RowId, wait: Wait = 0) -> UploadOut:
 def read_again(
     db: Db, bell: Bell, upload_id: RowId, options: Annotated[ReadingOptions, Body(openapi_examples=READING)]
 ) -> UploadOut:
-    """Read it otherwise, where encoding, delimiter or header were found out wrongly."""
+    """Read an upload again with other reading options, if encoding, delimiter or header were detected wrongly."""
     with db.transaction() as session:
         return UploadOut.of(session, upload_service.read_again(session, bell, upload_id, options))
 
 
 @router.delete("/{upload_id}", status_code=204, operation_id="deleteUpload", responses=problems(404, 409, 422))
 def delete_upload(db: Db, files: Store, upload_id: RowId) -> None:
-    """Forget an upload, and remove its files unless another has them too; 409 while datasets are made of it."""
+    """Delete an upload, and its files unless another upload shares them; 409 while a dataset was made from it."""
     with db.transaction() as session:
         upload_service.delete(session, files, upload_id)
 

@@ -26,16 +26,16 @@ class RunWeightDeltasOut(BaseModel):
     unchanged: Unchanged | None
     """What trains instead, where the method has no ΔW."""
     reason: str | None
-    """The same as a sentence."""
+    """`unchanged` as a sentence."""
     summary: WeightDeltaSummary | None
-    """Medians over the matrices; None where none was looked at."""
+    """Medians over the matrices; None if no matrix was analysed."""
     matrices: list[MatrixDelta]
     late: int
-    """Matrices that were left out for want of time."""
+    """Number of matrices beyond the time budget."""
     large: int
-    """Left out for want of memory."""
+    """Number of matrices beyond the memory budget."""
     broken: list[str]
-    """A sentence for each that could not be looked at."""
+    """A sentence for each matrix that could not be analysed."""
     budget_seconds: float
     seconds: float
 
@@ -48,8 +48,8 @@ class RunWeightDeltasOut(BaseModel):
 
 @router.get("/runs/{run_id}/weight-deltas", operation_id="getRunWeightDeltas", responses=ANSWERS)
 def get(session: Reading, run_id: int) -> RunWeightDeltasOut:
-    """What a run's training did to each matrix of the base model: energy kept by rank, effective rank, singular values
-    of ΔW and of W, norm ratio and intruder dimensions; or why its method has no ΔW. 404 where nothing was looked at."""
+    """How a run's training changed each matrix of the base model: energy kept by rank, effective rank, singular values
+    of ΔW and of W, norm ratio and intruder dimensions; or why its method has no ΔW. 404 if nothing was analysed."""
     runs.get(session, run_id)
     found = weight_deltas.of_runs(session, [run_id]).get(run_id)
     if found is None:

@@ -45,7 +45,7 @@ class KnownHost:
 class SameOrigin:
     """Refuses a write that a browser sends from another site (CSRF): by Sec-Fetch-Site, else by Origin.
 
-    A client that sends neither is not a browser, so nobody's cookies or network position are borrowed.
+    A client that sends neither is not a browser, so it carries no user's cookies and no user's network position.
     """
 
     def __init__(self, app: ASGIApp) -> None:

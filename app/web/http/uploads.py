@@ -1,9 +1,9 @@
-"""Files on their way in: a request's body goes to the files store as it comes, and nobody holds or reads it here.
+"""Incoming files: the body of a request is streamed to the files store, neither buffered nor parsed here.
 
     POST    a form (multipart/form-data): files, and short fields beside them
     PUT     the bytes of one file
 
-What a request leaves behind when it is refused or breaks off is nothing.
+A request that is rejected or interrupted leaves nothing behind.
 """
 
 import errno
@@ -32,12 +32,12 @@ ANY_SIZE = 1 << 62
 
 
 class Received:
-    """The files of a request, not in the store until they are `stored`, and the fields that came with them."""
+    """The files of a request, which enter the store only with `stored`, and the form fields sent with them."""
 
     def __init__(self, files: Files, most_bytes: int) -> None:
         self.fields: dict[str, str] = {}
         self.refused: Invalid | None = None
-        """Why nothing of it can be taken; `stored` raises it, where whoever asked can say it in its own way."""
+        """Why the request is rejected; `stored` raises it, so that page and API each present it in their own form."""
         self._files, self._most = files, most_bytes
         self._open = ExitStack()
         self._came: list[tuple[str, Incoming]] = []

@@ -78,7 +78,7 @@ def _confounders(study: StudyComparison) -> Iterator[Caveat]:
 def _tuning(study: StudyComparison) -> Iterator[Caveat]:
     if at_edge := [arm.title for arm in study.arms if arm.tuning and arm.tuning.edge]:
         text = _(
-            "the best rate of %(arms)s is at the end of those tried: a better one may lie beyond",
+            "the best rate of %(arms)s is at the edge of the rates tried: a better rate may lie beyond",
             arms=join_names(at_edge),
         )
         yield Caveat(text, "tuning")

@@ -76,7 +76,7 @@ def how_to_decide(study: StudyComparison, arm: StudyArm) -> str:
     if not more or not at_edge:
         return more
     wider = _(
-        "First widen the search for learning rates: the best one of %(arms)s is at the end of those tried.",
+        "First widen the search for learning rates: the best rate of %(arms)s is at the edge of the rates tried.",
         arms=join_names(at_edge),
     )
     return f"{wider} {more}"

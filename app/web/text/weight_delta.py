@@ -82,7 +82,7 @@ def _sentence(name: str, found: WeightDeltaSummary) -> str:
 
 def kept_words(shown: Sequence[tuple[str, WeightDeltaSummary | None]]) -> str:
     """`Rank 8 keeps 67 % (full) and 100 % (LoRA r=8) of the update's energy, and 14 % of that of the matrices
-    themselves`: from names, of which a single one may be empty, and summaries."""
+    themselves`, from names and summaries. The name is empty if there is only one summary."""
     known = [(name, summary) for name, summary in shown[:MOST_SAID] if summary]
     if not known:
         return _("Energy that a rank keeps")

@@ -32,14 +32,14 @@ def test_the_page_shows_the_rates_tried_and_marks_the_chosen_ones(registered_onl
     assert [re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", row)).strip().split(" chosen")[0] for row in rows] == [
         "full 1e-4", "LoRA r=8 6e-3", "head only 0.03"
     ]  # fmt: skip
-    assert "The best rate is the largest tried: a better one may lie above it." in found
-    assert found.count("a better one may lie") == 1
+    assert "The best rate is the largest tried: a better rate may lie above it." in found
+    assert found.count("a better rate may lie") == 1
     assert "is 2.0 points behind: with 150 validation items up to 4.1 points are chance." in found
     assert "is 1.0 points behind: with 150 validation items up to 5.3 points are chance." in found
     assert found.count("are chance.") == 2, "of LoRA the best stands 4.0 points apart, where 3.9 are chance"
     assert "The best rate is the largest tried" in found
     assert "The best learning rate of LoRA r=8 is at the end of the range tried" in found
-    assert "the best rate of LoRA r=8 is at the end of those tried: a better one may lie beyond" in plain(text)
+    assert "the best rate of LoRA r=8 is at the edge of the rates tried: a better rate may lie beyond" in plain(text)
     assert "not tuned" not in text
 
 
@@ -48,7 +48,7 @@ def test_an_undecided_study_looks_further_for_rates_before_it_adds_seeds(registe
     text = plain(registered_only.get(f"/studies/{study}").text)
     assert "Undecided whether LoRA r=8" in text
     lead = text[text.index('class="lead"') :]
-    first = "First widen the search for learning rates: the best one of LoRA r=8 is at the end of those tried."
+    first = "First widen the search for learning rates: the best rate of LoRA r=8 is at the edge of the rates tried."
     assert 0 < lead.index(first) < lead.index("would decide about LoRA r=8")
     assert text.index('id="rates-first"') < text.index('id="add-seeds"')
     assert re.search(r'class="button quiet"\s+type="submit"\s+id="add-seeds"', text)

@@ -46,12 +46,12 @@ class ModulesForm:
 
     @property
     def targets_layers(self) -> bool:
-        """The method adapts linear layers that one can choose."""
+        """Whether the method has selectable target modules."""
         return issubclass(SPECS[self.method], LinearMethod)
 
     @property
     def ranked(self) -> bool:
-        """It has a rank."""
+        """Whether the method has a rank."""
         return "r" in SPECS[self.method].model_fields
 
     def layers(self, tree: Sequence[Module], model: TaskModel) -> list[str]:

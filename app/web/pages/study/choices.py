@@ -1,4 +1,4 @@
-"""What one may choose to look at on a study's page: the options of its selects."""
+"""The options of the selects on a study's page."""
 
 from dataclasses import dataclass
 

@@ -27,19 +27,19 @@ class Setting:
 
     name: str
     code: bool
-    """It is an argument's name, set in monospace."""
+    """Whether the label is an argument's name, set in monospace."""
     values: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class StudyConditions:
-    """Held against each other."""
+    """The settings and measuring conditions of a study's arms, compared."""
 
     arms: tuple[str, ...]
     own: tuple[Setting, ...]
-    """What each arm chose for itself."""
+    """Settings that each arm chooses for itself."""
     differing: tuple[Setting, ...]
-    """What should have been the same, and was not."""
+    """Settings that should be equal but differ."""
     same: tuple[tuple[str, str], ...]
     """Name and value."""
     about: str

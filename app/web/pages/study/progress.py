@@ -17,13 +17,13 @@ from app.web.text.phases import PHASE_LABELS
 from app.web.text.verdict import arm_name
 
 MORE_SEEDS = 2
-"""Where nobody knows how many would decide."""
+"""Seeds added by one click if the number that would decide is unknown."""
 MOST_MORE_SEEDS = 20
-"""Are added by one click."""
+"""Maximum number of seeds added by one click."""
 FEWEST_OF_SEVERAL = 3
-"""Seeds that a study of several arms has after a click: with two, their variance is known too badly."""
+"""Minimum number of seeds of a study of several arms after a click: two estimate the variance too badly."""
 LISTED = 12
-"""With more runs than this, those that have ended are folded away."""
+"""With more runs than this, ended runs are collapsed."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ def _goes_on(arm: StudyArm) -> bool:
 
 
 def _more_seeds(found: StudyComparison, arm: StudyArm) -> int:
-    """As many as the sentence about an arm says that it lacks, so that the button does what is said beside it."""
+    """As many seeds as the sentence about the arm names, so that the button matches the text next to it."""
     fewest = FEWEST_OF_SEVERAL - len(found.spec.seeds) if len(found.others) > 1 else 1
     return max(min(_lacking(arm) or MORE_SEEDS, MOST_MORE_SEEDS), fewest)
 
 
 def _lacking(arm: StudyArm) -> int:
-    """Seeds that would decide beyond those that there are; 0 where nobody knows."""
+    """Additional seeds that would decide; 0 if unknown."""
     seen = arm.verdict.difference if arm.verdict else None
     return max(seeds_needed(arm) - min(seen.seeds, seen.reference_seeds), 0) if seen else 0
 

@@ -1,7 +1,7 @@
-"""Where the reference has no result and will have none: which arms the others can be held against instead.
+"""Other reference arms for a study whose own reference ended without a result.
 
-A study's verdict is against the arm that was named before it began, so none of these is one: each is a link to the page
-that compares any runs, which says that its reference was chosen after the fact.
+A study's verdict is against its predeclared reference, so these comparisons are not its verdicts: each links to
+the comparison of any runs, which states that its reference was chosen after the runs.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class OtherReference:
 
 
 def other_references(study_id: int, found: StudyComparison) -> tuple[OtherReference, ...]:
-    """Every arm with a result, where there are two of them and the reference has none."""
+    """Every arm with a result, if there are at least two and the reference has ended without one."""
     arms = [arm for arm in found.others if arm.score is not None]
     if not found.reference.over or len(arms) < 2:
         return ()

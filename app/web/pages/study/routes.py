@@ -1,4 +1,4 @@
-"""A study's page: its verdict, its evidence, and what one can do with it."""
+"""A study's page: its verdict, its evidence and its actions."""
 
 from typing import Annotated
 
@@ -47,9 +47,9 @@ def show(
     study_id: int,
     view: View,
 ) -> HTMLResponse:
-    """The whole page. What one looks at, and in which order, is in its address."""
+    """The whole page. View parameters and sort order are in its address."""
     page = whole_page(session, files, settings, study_id, view, Address.of(request, f"/studies/{study_id}"))
-    # a script takes the part with the mistake in it from any answer that is no error
+    # htmx swaps the part with the mistake in it only from a successful response
     wrong = bool(view.errors) and "hx-request" not in request.headers
     return render.page("study/show.html", page, status=422 if wrong else 200)
 

@@ -24,8 +24,8 @@ STATES = {
     RunStatus.CANCELLED: marked("cancelled"),
 }
 EDGES = {
-    "smallest": marked("The best rate is the smallest tried: a better one may lie below it."),
-    "largest": marked("The best rate is the largest tried: a better one may lie above it."),
+    "smallest": marked("The best rate is the smallest tried: a better rate may lie below it."),
+    "largest": marked("The best rate is the largest tried: a better rate may lie above it."),
 }
 
 
@@ -84,8 +84,8 @@ class FurtherRates:
         names = join_names([arm_name(arm) for arm in arms])
         return cls(
             why=ngettext(
-                "The best rate of %(arms)s is the last of those tried on its side: a better one may lie beyond.",
-                "The best rates of %(arms)s are the last of those tried on their side: better ones may lie beyond.",
+                "The best rate of %(arms)s is at the edge of the rates tried: a better rate may lie beyond.",
+                "The best rates of %(arms)s are at the edge of the rates tried: better rates may lie beyond.",
                 len(arms),
                 arms=names,
             ),
