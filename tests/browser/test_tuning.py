@@ -71,7 +71,7 @@ def test_the_section_leads_to_trials_and_numbers(page: Page, tuned: int) -> None
     page.get_by_role("link", name="a better rate may lie beyond").click()
     expect(section).to_be_in_viewport()
     section.locator("table.tuning a").first.click()
-    expect(page.locator("#trial")).to_contain_text("A trial of the learning rate 3.33e-5")
+    expect(page.locator("#trial")).to_contain_text("A trial of learning rate 3.33e-5")
     page.get_by_role("link", name="All rates that were tried").click()
     expect(page.locator("section#tuning")).to_be_in_viewport()
 
