@@ -34,7 +34,7 @@ class Here(IngestQueue):
     ) -> dict[str, Any]:
         """As told."""
         told(0.5, 1)
-        answer = child.answer(json.loads(json.dumps(request)), child.Teller(io.StringIO()))
+        answer = child.answer(json.loads(json.dumps(request)), child.ProgressWriter(io.StringIO()))
         if "error" in answer:
             raise IngestFailed(answer["error"])
         return answer

@@ -22,7 +22,7 @@ BACK = [
     ("/studies/1/notes", "Back", "/studies/1"),
     ("/runs/2", "Runs", "/runs"),
     ("/runs/2", "BBC headlines on MiniLM-L6", "/studies/1"),
-    ("/runs/39", "MetaMathQA", "/compare?collection=1&sort=score"),
+    ("/runs/39", "MetaMathQA", "/compare?collection=1&sort=-score"),
     ("/runs/words", "Runs", "/runs"),
     ("/compare?runs=1,2", "Runs", "/runs"),
     ("/compare", "Runs", "/runs"),
