@@ -135,7 +135,7 @@ def test_what_is_absent_is_said_in_a_sentence(
     assert vezna(monkeypatch, "submit", str(tmp_path / "nothing.yaml"), "--url", server) == 1
     assert "cannot be read: No such file or directory" in capsys.readouterr().err
     assert vezna(monkeypatch, "submit", write(tmp_path / "list.yaml", [1]), "--url", server) == 1  # type: ignore[arg-type]
-    assert "holds no run and no study" in capsys.readouterr().err
+    assert "contains neither a run nor a study" in capsys.readouterr().err
     assert vezna(monkeypatch, "compare", "1", "--url", "http://127.0.0.1:9") == 1
     assert "No server answers" in capsys.readouterr().err
 
@@ -157,7 +157,7 @@ def test_a_setting_that_is_wrong_is_named(
     ("name", "text", "says"),
     [
         ("[/x].yaml", "a: [", "is not YAML"),
-        ("date.yaml", "name: 2026-01-01", "put quotes around a date"),
+        ("date.yaml", "name: 2026-01-01", "Put quotes around dates"),
         ("nan.yaml", "margin_points: .nan", "no .nan"),
     ],
 )
@@ -189,10 +189,10 @@ def test_a_file_with_brackets_in_its_name_is_named(
     ("variable", "value", "says"),
     [
         ("VEZNA_DATABASE_URL", "mysql://u@h/d", "VEZNA_DATABASE_URL: mysql is not supported"),
-        ("VEZNA_DATABASE_URL", "nonsense", "VEZNA_DATABASE_URL: this is no database's URL"),
+        ("VEZNA_DATABASE_URL", "nonsense", "VEZNA_DATABASE_URL: this is not the URL of a database"),
         ("VEZNA_DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/d", "The database does not answer: "),
         ("VEZNA_DATABASE_URL_FILE", "/nowhere", "VEZNA_DATABASE_URL_FILE=/nowhere cannot be read: No such file"),
-        ("VEZNA_HOME", __file__, "test_cli.py is a file: name a directory"),
+        ("VEZNA_HOME", __file__, "test_cli.py is a file, not a directory"),
         ("VEZNA_PORT", "0", "VEZNA_PORT: Must be 1 or more"),
         ("VEZNA_REPORT_SECONDS", "30", "at least twice VEZNA_REPORT_SECONDS"),
     ],
@@ -284,7 +284,7 @@ def test_an_estimate_that_nobody_makes_is_given_up_with_what_there_is(
     monkeypatch.setattr(studies, "WAIT_SECONDS", 0)
     monkeypatch.setattr(studies, "ESTIMATE_SECONDS", 0.2)
     assert vezna(monkeypatch, "estimate", write(tmp_path / "run.yaml", RUN), "--url", server) == 0
-    assert "is the control worker running?" in " ".join(capsys.readouterr().out.split())
+    assert "Is the control worker running?" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_fits_nowhere_is_submitted_only_if_one_insists(
@@ -302,7 +302,7 @@ def test_what_fits_nowhere_is_submitted_only_if_one_insists(
         assert vezna(monkeypatch, "estimate", spec, "--json", "--url", server) == 0
     capsys.readouterr()
     assert vezna(monkeypatch, "submit", spec, "--url", server) == 1
-    assert "arms.0.method: full is predicted to need 10.0 GiB" in capsys.readouterr().err
+    assert "arms.0.method: full needs an estimated 10.0 GiB" in capsys.readouterr().err
     assert vezna(monkeypatch, "submit", spec, "--insist", "--url", server) == 0
 
 
@@ -335,7 +335,7 @@ def test_export_leaves_nothing_half_written(
     assert vezna(monkeypatch, "export", "99", "--url", server) == 1
     assert "There is no study 99." in capsys.readouterr().err
     assert vezna(monkeypatch, "export", "1", "--format", "json", "--what", "items", "--url", server) == 1
-    assert "choose --format csv or --format parquet" in capsys.readouterr().err
+    assert "Choose --format csv or --format parquet" in capsys.readouterr().err
     assert vezna(monkeypatch, "export", "1", "--url", "http://127.0.0.1:9") == 1
     assert "No server answers" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
@@ -404,7 +404,7 @@ def test_any_runs_are_compared_in_the_terminal_with_what_is_in_the_way(
     assert "Nothing is given to compare" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "says"), [("gone", "gone is not there"), ("", "holds no .json file")])
+@pytest.mark.parametrize(("name", "says"), [("gone", "gone does not exist"), ("", "contains no .json file")])
 def test_an_import_of_nothing_is_a_sentence(
     name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,7 +65,7 @@ def test_a_server_that_stays_away_is_given_up_in_a_sentence(monkeypatch: pytest.
 )
 def test_what_is_not_vezna_is_told_from_it(answer: Answer) -> None:
     with serving(lambda _: answer) as url:
-        with pytest.raises(VeznaError, match="is the address right"):
+        with pytest.raises(VeznaError, match="Check the address"):
             Client(url).get("/studies/1")
-        with pytest.raises(VeznaError, match="is the address right"):
+        with pytest.raises(VeznaError, match="Check the address"):
             list(Client(url).events("/studies/1/events"))
