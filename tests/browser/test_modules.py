@@ -60,7 +60,7 @@ def test_without_scripts_the_form_does_the_same(site: Site, chromium: Browser, w
     page.goto(MODEL)
     page.locator("#modules summary", has_text="attention").first.focus()
     page.get_by_role("checkbox", name="key").check()
-    page.get_by_role("button", name="Count", exact=True).click()
+    page.get_by_role("button", name="Compute", exact=True).click()
     expect(page.locator("#modules-count")).to_contain_text("111,362 parameters")
     page.get_by_role("button", name="all layers of bert", exact=True).click()
     expect(page.locator("#modules-count")).to_contain_text("target_modules: all-linear")

@@ -78,7 +78,7 @@ def test_numbers_and_definitions_unfold(page: Page) -> None:
     page.goto("/runs/2")
     page.click("#show-definitions")
     expect(page.locator("details", has=page.locator("#show-definitions"))).to_have_attribute("open", "")
-    for name in ("updates", "matrices", "loss", "memory"):
+    for name in ("weight-delta", "matrices", "loss", "memory"):
         numbers = page.locator(f"#numbers-{name} table")
         expect(numbers).to_be_hidden()
         page.click(f"#show-{name}")

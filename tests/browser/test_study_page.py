@@ -100,7 +100,7 @@ def test_every_entry_of_the_export_menu_gives_what_it_says(page: Page, site: Sit
 
 def test_numbers_of_each_figure_unfold_and_its_files_are_taken(page: Page) -> None:
     page.goto("/studies/1")
-    for name in ("verdict", "trade-off", "time", "updates", "matrices"):
+    for name in ("verdict", "trade-off", "time", "weight-delta", "matrices"):
         table = page.locator(f"#numbers-{name} table")
         expect(table).to_be_hidden()
         page.click(f"#show-{name}")
