@@ -174,7 +174,7 @@ def test_the_list_names_the_metric_beside_a_score_where_runs_have_several(with_l
     assert re.search(r'<td class="num">5\d\.\d<small>token accuracy</small></td>', mixed)
     assert ">ROUGE-L</a>" in alike
     assert "<small>ROUGE-L</small>" not in alike
-    assert "Scores on the test split; those of different metrics do not compare." in read(with_language, "/runs")
+    assert "Scores on the test split; scores of different metrics are not comparable." in read(with_language, "/runs")
     assert "ROUGE-L on the test split." in read(with_language, f"/runs?study={SEQ2SEQ}")
 
 
