@@ -203,7 +203,7 @@ class _Names:
         self._seen = dict.fromkeys(gathered.asks[gathered.again].tolist(), 0)
 
     def repeated(self, ask: int) -> bool:
-        """Whether several rows ask it, which only their order tells apart."""
+        """Whether several rows have this input, so that only their order distinguishes them."""
         return ask in self._seen
 
     def name(self, ask: int) -> str:

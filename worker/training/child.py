@@ -92,8 +92,8 @@ class Supervisor:
 
 
 def import_execution(*, modestly: bool) -> ModuleType:
-    """Import everything that a run needs. `modestly`: at low priority, because no run waits for it and one may be
-    training, with its steps timed. Only Linux has a priority per thread; elsewhere it is unchanged."""
+    """Import everything that a run needs. `modestly`: at low priority, because no run waits for it, while a
+    run may be training with its steps timed. Only Linux has a priority per thread; elsewhere it is unchanged."""
     if modestly and sys.platform.startswith("linux"):
         os.nice(BACKGROUND_NICENESS)
     return importlib.import_module("worker.training.execution")

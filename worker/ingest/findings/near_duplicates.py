@@ -19,11 +19,11 @@ from worker.ingest.gathered import Gathered
 ALIKE = 0.8
 MOST_TESTED = 10_000
 MOST_TRAINED = 100_000
-"""Rows that are looked at; of more, those with the smallest hashes."""
+"""Maximum number of inspected test and train rows; a larger split is sampled by its smallest hashes."""
 _PERMUTATIONS, _BANDS = 128, 16
 _RUN = 3
 _LEAST_RUNS = 6
-"""A shorter text is alike too easily."""
+"""Minimum number of shingles: shorter texts match by chance."""
 _MOST_CHARACTERS = 4000
 
 

@@ -24,11 +24,11 @@ class Unreadable(VeznaError):
 
 
 class Batch(NamedTuple):
-    """Rows [n] by column, and where each stands in its file."""
+    """Rows [n] by column, with their positions in the file."""
 
     columns: Mapping[str, Sequence[Value]]
     rows: Sequence[int]
-    """Numbers as whoever opens the file counts them; see `app.domain.data.findings.Example`."""
+    """Row numbers as an editor shows them; see `app.domain.data.findings.Example`."""
 
 
 class LocalPart(NamedTuple):
@@ -61,7 +61,7 @@ class Source(NamedTuple):
 
 
 def check_columns(name: str, columns: Sequence[str]) -> None:
-    """Raise Unreadable for columns that could not be told apart, or cannot be shown."""
+    """Raise Unreadable for duplicate column names, names that cannot be shown, or too many columns."""
     if len(columns) > MOST_COLUMNS:
         many = f"{len(columns):,} columns, and Vezna reads at most {MOST_COLUMNS}"
         raise Unreadable(f"{name} has {many}: leave some out.")

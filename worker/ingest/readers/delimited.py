@@ -93,13 +93,13 @@ def _form(source: Source, encoding: str, kind: FileKind) -> _Form:
 
 
 def _first_rows(head: str, whole: bool, delimiter: str) -> list[list[str]]:
-    """The rows of a file's beginning; the last one may be cut, and is left out."""
+    """The rows in the head of a file, without the last row of a truncated head, which may be incomplete."""
     rows = _rows(head, delimiter)
     return rows[:_HEAD_ROWS] if whole else rows[:-1][:_HEAD_ROWS]
 
 
 def _rows(head: str, delimiter: str) -> list[list[str]]:
-    """Those that are not blank."""
+    """The rows that are not blank."""
     return [row for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter) if row]
 
 

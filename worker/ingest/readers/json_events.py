@@ -44,7 +44,7 @@ def shape_of(source: Source, bytes_: Any) -> Shape:
         if depth == 0 and fields:  # another object follows
             return Shape(lines=True)
         if not lists:
-            return Shape(lines=True)  # whoever reads lines says where one is broken
+            return Shape(lines=True)  # the reader of lines names the invalid line
     if len(lists) == 1:
         return Shape(lines=False, within=lists[0])
     there = ", ".join(printable(field) for field in (lists or fields)[:_MOST_NAMED])

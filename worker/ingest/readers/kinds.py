@@ -56,7 +56,7 @@ def _json(name: str, said: FileKind, text: str) -> FileKind:
         what = f"is named as {said.upper()} and does not begin with {{ or [, but with {printable(text[:20])!r}"
         raise Unreadable(f"{name} {what}: it is of another kind, or damaged.")
     if text[0] == "{":
-        return said  # of .json what it is, lines or one object, is found out by whoever opens it
+        return said  # the reader of .json detects whether it holds lines or one object
     lines = text.splitlines()
     return "jsonl" if said == "jsonl" and len(lines) > 1 and _is_json(lines[0]) else "json"
 
@@ -65,5 +65,5 @@ def _is_json(line: str) -> bool:
     try:
         json.loads(line)
     except (ValueError, RecursionError):
-        return len(line) >= _HEAD // 2 and '":' in line  # cut by how much was looked at
+        return len(line) >= _HEAD // 2 and '":' in line  # truncated, since only the head was read
     return True

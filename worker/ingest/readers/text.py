@@ -122,7 +122,7 @@ def _looks_like(path: Path, bad: int) -> str:
 
 
 def _decoded(source: Source, name: str) -> None:
-    """Raise Unreadable if the file is not of an encoding; all of it is looked at."""
+    """Decode the whole file; raise Unreadable if it is not valid in this encoding."""
     lines = 1
     decoder = codecs.getincrementaldecoder(name)()
     with source.path.open("rb") as file:
