@@ -183,9 +183,9 @@ def test_without_a_whole_checkpoint_the_run_begins_again(here: Context, run_id: 
 
     said = messages(here, run_id)
     assert row(here, run_id).status == "succeeded"
-    assert [m.partition(":")[0] for m in said if "cannot be used" in m] == [
-        "The checkpoint of step 10 cannot be used",
-        "The checkpoint of step 9 cannot be used",
+    assert [m.partition(":")[0] for m in said if "is unusable" in m] == [
+        "The checkpoint of step 10 is unusable",
+        "The checkpoint of step 9 is unusable",
     ]
     assert not any("going on" in m for m in said)
 

@@ -135,5 +135,5 @@ def test_what_cannot_be_predicted_is_a_sentence_and_the_process_stays(
 
 def test_a_length_above_the_models_positions_is_a_sentence(estimator: Estimator, model: Path, files: Files) -> None:
     long = TrainingArguments(max_length=4096)
-    with pytest.raises(NoAnswer, match="reads at most 32 tokens: lower it to 32"):
+    with pytest.raises(NoAnswer, match=r"reads at most 32 tokens\. Lower it to 32"):
         estimator.estimate(request(location=str(model), training=long), files)

@@ -65,7 +65,7 @@ def test_one_process_answers_one_request_after_the_other(make: Make, files: File
         ("dying", "ended with status 3"),
         ("lying", "cannot be read"),
         ("off-topic", "another question"),
-        ("endless", "come to the end"),
+        ("endless", "answer that is too long"),
     ],
 )
 def test_one_that_misbehaves_is_ended_and_replaced(make: Make, files: Files, manner: str, says: str) -> None:

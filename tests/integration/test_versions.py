@@ -64,7 +64,7 @@ def test_a_version_that_is_used_stays_and_says_by_how_many(
     with registered.transaction() as session:
         study = studies.submit(session, bell, STUDY)
         second = newer(session)
-        with pytest.raises(Conflict, match=r"small@1 is used by 1 study and 1 run, .* it stays"):
+        with pytest.raises(Conflict, match=r"small@1 cannot be deleted: it is the data of 1 study and 1 run"):
             datasets.delete(session, files, study.dataset_id)
         assert rows_of_data.used_by(session, second.id) == (0, 0)
         datasets.delete(session, files, second.id)

@@ -214,7 +214,7 @@ def test_a_job_that_is_none_is_our_mistake_and_the_trace_is_in_its_file(tmp_path
         (tmp_path / "empty").mkdir()
         say(process, handover(tmp_path).model_dump_json())
         failure = failure_of(process).failure
-    assert failure.code is FailureCode.INTERNAL and "job file is wrong" in failure.message
+    assert failure.code is FailureCode.INTERNAL and "job file is invalid" in failure.message
     assert "ValidationError" in (tmp_path / "stderr.txt").read_text()
 
 

@@ -193,7 +193,7 @@ def test_what_is_no_transformer_of_texts_is_refused_in_a_sentence() -> None:
         facts_of(MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=64))
     with pytest.raises(RunFailed, match=r"'gemma3' has parts beside its text model \(vision_config\)"):
         facts_of(Gemma3Config())
-    with pytest.raises(RunFailed, match="'vit' can do none of sequence-classification, causal-lm, seq2seq-lm"):
+    with pytest.raises(RunFailed, match="'vit' supports none of sequence-classification, causal-lm, seq2seq-lm"):
         facts_of(config("vit", {}))
     with pytest.raises(RunFailed, match="transformers cannot build this model of type 'bert'"):
         facts_of(config("bert", {**WIDE, "hidden_act": "none of them"}))

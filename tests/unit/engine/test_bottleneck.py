@@ -113,7 +113,7 @@ def test_an_architecture_without_such_projections_is_refused_in_a_sentence() -> 
     facts = on_task(XLNetConfig(d_model=32, n_layer=2, n_head=2, d_inner=64, vocab_size=40), "sequence-classification")
     incompatibility = BottleneckAdapterSpec().incompatibility(facts)
     assert incompatibility is not None
-    assert "no output projection of a feed-forward is known in transformer.layer.0 of XLNet" in incompatibility.message
+    assert "The output projection of the feed-forward in transformer.layer.0 of XLNet" in incompatibility.message
     assert "layer_1, layer_2" in incompatibility.message
 
 

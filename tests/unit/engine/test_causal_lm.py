@@ -167,7 +167,7 @@ def test_a_prompt_ends_where_generation_will_see_it_end(tmp_path: Path) -> None:
 
 
 def test_a_text_of_letters_that_the_tokenizer_drops_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"Row p1 .* no token of"):
+    with pytest.raises(RunFailed, match=r"Row p1 .* has a text without any token"):
         encode([PairRow("p1", "train", "a", "z")], byte_pairs(), directory=tmp_path)
 
 
@@ -223,10 +223,10 @@ BAD: dict[str, tuple[Row, Format, dict[str, Any], str]] = {
     "an empty answer": (CHAT._replace(messages=[*CHAT.messages, {"role": "assistant", "content": ""}]), "messages",
                         {"chat_template": tiny_lm.CHAT_TEMPLATE}, "Row c1 .* message 5, the assistant's, is empty"),
     "a turn without a role": (CHAT._replace(messages=[{"content": "one"}]), "messages",
-                              {"chat_template": tiny_lm.CHAT_TEMPLATE}, "Row c1 .* message 1 lacks a role"),
+                              {"chat_template": tiny_lm.CHAT_TEMPLATE}, "Row c1 .* message 1 has no role"),
     "a template that refuses": (CHAT, "messages", {"chat_template": "{{ raise_exception('no system') }}"},
-                                r"Row c1 .* cannot write it \(no system\)"),
-    "a template that forgets": (CHAT, "messages", {"chat_template": "hello"}, "Row c1 .* leaves out"),
+                                r"Row c1 .* cannot render it \(no system\)"),
+    "a template that forgets": (CHAT, "messages", {"chat_template": "hello"}, "Row c1 .* omits the assistant's turns"),
     "a template that changes its mind": (CHAT, "messages", {"chat_template": CHANGING}, r"Row c1 .*{% generation %}"),
 }  # fmt: skip
 
@@ -245,7 +245,7 @@ def test_a_tokenizer_of_another_model_is_found_out(tmp_path: Path) -> None:
 
 def test_generated_text_cannot_be_judged_on_rows_without_a_prompt(tmp_path: Path) -> None:
     row = TextRow("t1", "train", "one two")
-    with pytest.raises(RunFailed, match="metric: rouge_l judges what a model writes after a prompt"):
+    with pytest.raises(RunFailed, match="metric: rouge_l scores generated text, but rows of plain text have no prompt"):
         encode([row], form="text", metric="rouge_l", directory=tmp_path)
 
 
@@ -279,7 +279,7 @@ def test_a_hostile_template_reaches_nothing_and_comes_to_an_end(tmp_path: Path, 
     ("config", "sentence"),
     [
         (BertConfig(), "'bert' is an encoder, which sees the words that a language model should predict"),
-        (tiny_lm.config("bart"), "encoder-decoder: choose the task seq2seq-lm"),
+        (tiny_lm.config("bart"), "encoder-decoder. Choose the task seq2seq-lm"),
         (T5Config(), "transformers has no causal-lm model of type 't5'"),
     ],
 )
@@ -407,7 +407,7 @@ def refusing(kind: str) -> tuple[PreTrainedModel, str]:
     cases: dict[str, tuple[dict[str, Any], str]] = {
         "mistral": (
             {**sizes, **heads, "sliding_window": 8},
-            "attends to a window of 8 tokens: lower max_length from 24",
+            "attends to a window of 8 tokens. Lower max_length from 24",
         ),
         "bloom": ({"vocab_size": 32, "hidden_size": 32, "n_layer": 2, "n_head": 2}, "does not accept packed inputs"),
         "mpt": ({"vocab_size": 32, "d_model": 32, "n_layers": 2, "n_heads": 2}, "influence each other"),
@@ -424,9 +424,7 @@ def refusing(kind: str) -> tuple[PreTrainedModel, str]:
 @pytest.mark.parametrize("kind", ["mistral", "bloom", "mpt", "rwkv"])
 def test_packing_is_refused_where_rows_would_not_be_alone(kind: str) -> None:
     model, sentence = refusing(kind)
-    with pytest.raises(
-        RunFailed, match=f"packing: rows cannot lie side by side in a model of type '{kind}'.*{sentence}"
-    ):
+    with pytest.raises(RunFailed, match=f"packing: rows cannot be packed for a model of type '{kind}'.*{sentence}"):
         check_packing(model, 24)
 
 

@@ -88,8 +88,8 @@ def test_a_label_that_there_is_not_is_refused(base: Path, tmp_path: Path, label:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ([row(split="test")], "no row in its train split"),
-        ([row()], "no row in its test split"),
+        ([row(split="test")], "no rows in its train split"),
+        ([row()], "no rows in its test split"),
         ([row(split="dev")], "split 'dev'"),
     ],
 )
@@ -120,11 +120,11 @@ def test_a_file_that_cannot_be_read_is_unavailable(tmp_path: Path, content: byte
 def test_texts_longer_than_the_model_reads_are_refused_beforehand(base: Path) -> None:
     loaded = load(str(base), "", "sequence-classification", tiny.LABELS, 0)
     check_length(32, 0, loaded.model, loaded.tokenizer)
-    with pytest.raises(RunFailed, match=r"max_length is 33.*at most 32 tokens: lower it to 32"):
+    with pytest.raises(RunFailed, match=r"max_length is 33.*at most 32 tokens\. Lower it to 32"):
         check_length(33, 0, loaded.model, loaded.tokenizer)
-    with pytest.raises(RunFailed, match=r"at most 32 tokens, of which the method takes 20: lower it to 12"):
+    with pytest.raises(RunFailed, match=r"at most 32 tokens, of which the method takes 20\. Lower it to 12"):
         check_length(16, 20, loaded.model, loaded.tokenizer)
-    with pytest.raises(RunFailed, match="lower num_virtual_tokens"):
+    with pytest.raises(RunFailed, match="Lower num_virtual_tokens"):
         check_length(16, 40, loaded.model, loaded.tokenizer)
 
 

@@ -79,7 +79,7 @@ def test_the_first_texts_of_the_test_split_are_taken_and_no_more_than_cost_littl
 def test_a_dataset_without_a_text_to_judge_by_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="general_text: its test split has no text"):
         general(tmp_path, [TextRow("e", "test", " ")])
-    with pytest.raises(RunFailed, match="no row in its test split"):
+    with pytest.raises(RunFailed, match="no rows in its test split"):
         general(tmp_path / "train", [TextRow("e", "train", "one")])
 
 

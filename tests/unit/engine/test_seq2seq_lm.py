@@ -116,13 +116,13 @@ def test_a_row_that_cannot_be_learnt_from_is_named(tmp_path: Path, row: Row, sen
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="packing: rows lie side by side for causal-lm only"):
+    with pytest.raises(RunFailed, match="packing: only rows of causal-lm can be packed"):
         encode([PAIR], tmp_path / "packing", packing=True)
     with pytest.raises(RunFailed, match="a prompt without a token"):
         encode([PAIR._replace(prompt="")], tmp_path / "empty", words=tiny_lm.tokenizer(bos=False))
-    with pytest.raises(RunFailed, match="does not say with which token its decoder starts"):
+    with pytest.raises(RunFailed, match="does not name the token with which its decoder starts"):
         encode([PAIR], tmp_path / "start", model=tiny_lm.model("t5", decoder_start_token_id=None))
-    with pytest.raises(RunFailed, match="tokenizer and model do not belong together"):
+    with pytest.raises(RunFailed, match="the tokenizer is not the model's own"):
         encode([PAIR], tmp_path / "vocabulary", model=tiny_lm.model("t5", vocab_size=8))
     with pytest.raises(RunFailed, match="max_new_tokens is 64"):
         encode([PAIR], tmp_path / "room", model=tiny_lm.model("bart"), max_new_tokens=64)
