@@ -114,7 +114,7 @@ def test_a_baseline_is_pinned_by_keyboard_and_let_go(page: Page) -> None:
     pin.focus()
     expect(pin).to_have_css("opacity", "1")
     page.keyboard.press("Enter")
-    expect(page.locator("#baseline")).to_contain_text("against Run 1, full")
+    expect(page.locator("#baseline")).to_contain_text("compared with Run 1, full")
     lora = page.locator(ROWS).filter(has=page.get_by_role("link", name="Run 2", exact=True))
     expect(lora).to_contain_text("37 %")
     page.locator("#baseline").get_by_role("link", name="Unpin").click()

@@ -84,8 +84,9 @@ def _or_errors(plan: Callable[[], PlannedStudy | None]) -> tuple[PlannedStudy | 
 
 
 def in_form(error: FieldError) -> FieldError:
-    """An error with an arm's path, at the field of the form of an added arm."""
-    return error if error.path in OWN_LABELS else replace(error, path=f"arms.0.{error.path}")
+    """An error with an arm's path, at the field of the form of an added arm; `name` is the arm's, not the study's."""
+    of_study = error.path in OWN_LABELS and error.path != "name"
+    return error if of_study else replace(error, path=f"arms.0.{error.path}")
 
 
 def at_checkbox(error: Invalid) -> Invalid:
