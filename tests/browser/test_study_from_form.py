@@ -139,7 +139,7 @@ def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_
         assert best["learning_rate"] == arm["tuning"]["chosen"]
         expect(page.locator("#tuning")).to_contain_text(arm["title"])
     differed = set(found["differed"])
-    assert not differed & {"splits", "order of the rows", "test items", "trials", "steps of the trials"}
+    assert not differed & {"splits", "row_order", "test_items", "trials", "trial_steps"}
     for trial in study["trials"]:
         run = whole.api.get(f"/runs/{trial}").json()
         assert run["score"] is None
