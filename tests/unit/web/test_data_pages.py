@@ -108,7 +108,7 @@ def test_the_mapping_makes_a_dataset_with_a_page_of_its_own(data: TestClient) ->
     assert "84 rows" in text
     assert "column review" in text
     assert "10 % validation, 20 % test, seed 0" in text
-    assert "The 2 labels are about as common as each other" in text
+    assert "The 2 labels are about equally common" in text
     with database_of(data).reading() as session:
         row = datasets.by_name(session, "reviews")
         assert row is not None
@@ -256,7 +256,7 @@ def test_rows_are_shown_as_the_model_sees_them(data: TestClient) -> None:
     assert "the loss is on the label" in text
     said = plain(text)
     assert "5 tokens beyond max_length are cut" in said
-    assert "max_length 128 cuts 6.2 % of the rows; the longest has 205 tokens" in said
+    assert "max_length 128 truncates 6.2 % of the rows; the longest has 205 tokens" in said
     csv = data.get(f"{at}/charts/lengths.csv?max_length=128").text
     assert csv.splitlines() == ["split,tokens,rows", "train,5,70", "train,60,20", "train,205,6"]
     for name in ("labels", "lengths"):
