@@ -41,7 +41,7 @@ class Worker(SilentBell):
     here: Any = None
 
     def ring(self, task: str, *args: Any) -> bool:
-        """Read or prepare, before whoever rang goes on."""
+        """Read or prepare at once, before the request continues."""
         {READ: tasks.read, PREPARE: tasks.prepare}.get(task, lambda *_: None)(self.here, *args)
         return super().ring(task, *args)
 

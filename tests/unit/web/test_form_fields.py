@@ -61,7 +61,7 @@ def sign_on(session: Session, capabilities: Sequence[Capability]) -> None:
 
 
 def errors(text: str) -> str:
-    """The list of what stands in the way, on a page."""
+    """The page's list of errors."""
     return text.split('id="errors"')[1].split("</div>")[0]
 
 

@@ -1,4 +1,4 @@
-"""Will it fit, beside the form of an arm for a study that is there: asked and told as in the form of a new study."""
+"""The memory fit beside the form that adds an arm: requested and shown as in the form of a new study."""
 
 import html
 import json

@@ -1,4 +1,4 @@
-"""Will it fit, beside the form of a new study: what each arm needs, on which workers and cards, and the ways out."""
+"""The memory fit beside the form of a new study: what each arm needs, which workers and GPUs fit it, and savings."""
 
 import html
 import json

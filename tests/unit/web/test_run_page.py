@@ -1,4 +1,4 @@
-"""A run's page: live, ended well, ended badly; and what one can do with it."""
+"""A run's page: live, succeeded and failed; and its actions."""
 
 import json
 import re

@@ -104,7 +104,7 @@ def test_best_on_both_is_said_of_a_score_only_where_it_is_told_apart(session: Se
 
 
 def test_a_front_of_means_that_chance_may_have_moved_is_called_no_more_than_that(session: Session) -> None:
-    """Which of three arms nobody can tell apart lie on the front is noise; what each of them takes was measured."""
+    """Which of three indistinguishable arms are Pareto-optimal is noise; their costs were measured."""
     failed = {("full", seed): FailureCode.OUT_OF_MEMORY for seed in SEEDS}
     near = {"LoRA r=8": 0.891, "LoRA r=64": 0.893, "head only": 0.8}
     figures = [

@@ -39,7 +39,7 @@ def test_each_intervals_own_confidence_stands_beside_that_of_all() -> None:
 
 
 def test_the_verdicts_picture_calls_its_lines_what_they_are() -> None:
-    """Of two arms the one told apart has 97.5 %, and the other what Holm leaves it."""
+    """Of two arms, the distinguishable one has 97.5 %, and the other the level that Holm leaves it."""
     found = weighed()
     seen = [arm.verdict.difference.confidence for arm in found.others if arm.verdict and arm.verdict.difference]
     assert sorted(seen) == [0.95, 0.975]
