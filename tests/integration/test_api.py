@@ -137,7 +137,7 @@ def test_a_module_that_the_model_lacks_is_answered_with_the_real_names(api: Test
         (
             {"arms": [{"name": "a", "method": {"kind": "full"}}, {"name": "b", "method": {"kind": "full"}}]},
             "arms.1",
-            "the same",
+            "only in its name",
         ),
         ({"seeds": [1, 1]}, "seeds.1", "A seed is given twice"),
         ({"reference": "nobody"}, "reference", "is not an arm"),

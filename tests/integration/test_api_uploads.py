@@ -99,7 +99,7 @@ def test_what_says_that_it_is_too_large_is_refused_before_it_comes(small: TestCl
             {
                 "path": "file",
                 "message": "The file is larger than the upload limit of 8 MiB",
-                "remedy": "upload a part of it, put it into a directory under VEZNA_DATA_ROOTS, "
+                "remedy": "Upload a part of it, put it into a directory under VEZNA_DATA_ROOTS, "
                 "or raise VEZNA_UPLOAD_BYTES",
             }
         ]
@@ -141,11 +141,11 @@ def test_what_is_wrong_with_a_form_is_said_and_nothing_is_kept(
 
 
 def test_a_body_that_is_no_form_or_ends_too_early_is_refused(small: TestClient, files: Files) -> None:
-    assert small.post("uploads", json={"file": "a.csv"}).json()["errors"][0]["message"].startswith("the files did not")
+    assert small.post("uploads", json={"file": "a.csv"}).json()["errors"][0]["message"].startswith("The files were not")
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n' + CSV
     headers = {"content-type": "multipart/form-data; boundary=x"}
     cut = small.post("uploads", content=head, headers=headers)
-    assert (cut.status_code, cut.json()["detail"]) == (422, "The form ended before its last file")
+    assert (cut.status_code, cut.json()["detail"]) == (422, "The form ended before its last file. Send it again.")
     broken = small.post("uploads", content=b"--y\r\nnot a header\r\n\r\n", headers=headers)
     assert broken.status_code == 422
     assert kept(files) == []

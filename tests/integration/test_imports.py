@@ -47,7 +47,7 @@ def test_a_result_becomes_a_run_that_is_marked_as_imported(database: Database) -
         )  # fmt: skip
         assert (run.tokens_per_second, run.device_name, run.learning_rate) == (100.0, "NVIDIA L4", 1e-3)
         assert run.imported_result and run.imported_result.items == 400
-        with pytest.raises(Conflict, match="was imported: it has a result, and no spec"):
+        with pytest.raises(Conflict, match="was imported. It has a result, but no spec"):
             _ = run.spec
 
 
@@ -196,7 +196,8 @@ def test_by_api_it_answers_with_what_became_of_each_file(api: TestClient) -> Non
                 {
                     "path": "0",
                     "message": "Must be an object",
-                    "remedy": "an object with label, score, seed, source and what else is known",
+                    "remedy": "Use an object with label, score, seed, source and any optional fields",
+                    "column": None,
                 }
             ],
         }
