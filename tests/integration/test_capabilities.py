@@ -142,8 +142,8 @@ def test_a_run_that_waits_for_another_worker_says_so_once(registered: Database, 
         shown = [event.message for event in runs.view(session, run_id).events]
     assert shown == [
         "queued",
-        "waiting for a worker that has bitsandbytes, which holds weights in four bits: install it beside a worker with "
-        'pip install "vezna[qlora]" and start the worker again, or choose LoRA',
+        "Waiting for a worker that has bitsandbytes, which QLoRA needs for weights in four bits. Install it on a "
+        'worker with pip install "vezna[qlora]" and restart the worker, or choose LoRA.',
     ]
     with registered.transaction() as session:
         runs.cancel(session, bell, run_id)

@@ -47,7 +47,7 @@ def test_a_result_becomes_a_run_that_is_marked_as_imported(database: Database) -
         )  # fmt: skip
         assert (run.tokens_per_second, run.device_name, run.learning_rate) == (100.0, "NVIDIA L4", 1e-3)
         assert run.imported_result and run.imported_result.items == 400
-        with pytest.raises(Conflict, match="was imported. It has a result, but no spec"):
+        with pytest.raises(Conflict, match=r"was imported\. It has a result, but no spec"):
             _ = run.spec
 
 

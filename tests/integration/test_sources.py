@@ -135,7 +135,7 @@ def test_what_the_library_cannot_load_is_a_sentence(here: Context, tmp_path: Pat
 def test_without_a_network_it_is_said(here: Context) -> None:
     row = add(here, SourceRequest(source="hub", location="fancyzhx/ag_news"))
     assert row.status == "failed"
-    assert row.message.startswith("This worker is offline (HF_HUB_OFFLINE), and not all of fancyzhx/ag_news is in its")
+    assert row.message.startswith("This worker is offline (HF_HUB_OFFLINE), and fancyzhx/ag_news is not completely")
     assert here.bell.rung == [(READ, row.id)]  # type: ignore[attr-defined]
 
 

@@ -415,7 +415,7 @@ def test_an_arm_without_anything_left_to_do_cannot_be_stopped(registered: Databa
         end(registered, bell, run, 0.5)
     with pytest.raises(Conflict, match="have already ended"), registered.transaction() as session:
         studies.stop_arm(session, bell, study, "full")
-    with pytest.raises(NotFound, match="has no arm 'other': full"), registered.transaction() as session:
+    with pytest.raises(NotFound, match=r"has no arm 'other'\. Choose from: full"), registered.transaction() as session:
         studies.stop_arm(session, bell, study, "other")
 
 
