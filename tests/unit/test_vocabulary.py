@@ -1,7 +1,7 @@
 """Paraphrases that standard terms replaced stay out of the product (docs/glossary.md)."""
 
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,13 +52,16 @@ RETIRED = {
 """A phrase, as a pattern that ignores case, and what to write instead."""
 
 
-def lines() -> Iterator[tuple[Path, int, str]]:
+@cache
+def lines() -> tuple[tuple[Path, int, str], ...]:
     """Every line of code, templates and documents; the changelog tells of the past in its own words."""
-    for pattern in SOURCES:
-        for path in sorted(ROOT.glob(pattern)):
-            if path.name != "CHANGELOG.md":
-                for number, line in enumerate(path.read_text().splitlines(), 1):
-                    yield path.relative_to(ROOT), number, line
+    return tuple(
+        (path.relative_to(ROOT), number, line)
+        for pattern in SOURCES
+        for path in sorted(ROOT.glob(pattern))
+        if path.name != "CHANGELOG.md"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+    )
 
 
 @pytest.mark.parametrize("phrase", RETIRED)
