@@ -86,7 +86,7 @@ def test_another_model_and_other_data_draw_the_form_anew_and_what_was_typed_stay
 
 def test_the_panel_waits_for_estimates_and_what_is_being_typed_is_left_alone(page: Page, site: Site) -> None:
     page.goto("/studies/new")
-    expect(page.locator("#estimate .waits")).to_contain_text("being estimated")
+    expect(page.locator("#estimate .waits")).to_contain_text("estimates in progress")
     page.fill("#arms-1-method-r", "")
     page.type("#arms-1-method-r", "1")  # and not left: the form has not changed yet
     with page.expect_response("**/studies/plan") as nothing_new:
@@ -102,11 +102,11 @@ def test_the_panel_waits_for_estimates_and_what_is_being_typed_is_left_alone(pag
 
 def test_what_one_opened_in_the_panel_stays_open_and_keeps_the_keyboard(page: Page, site: Site) -> None:
     page.goto("/studies/new")
-    page.click("#cards summary")
+    page.click("#show-gpus")
     foreseen.answer(site.database)
     expect(page.locator("#estimate .waits")).to_have_count(0, timeout=10_000)
-    expect(page.locator("#cards table")).to_be_visible()
-    expect(page.locator("#cards summary")).to_be_focused()
+    expect(page.locator("#gpus table")).to_be_visible()
+    expect(page.locator("#show-gpus")).to_be_focused()
 
 
 def test_a_way_out_is_applied_by_its_button(page: Page, site: Site) -> None:
@@ -169,15 +169,15 @@ def test_a_map_appears_once_it_is_worked_out(page: Page, site: Site) -> None:
     expect(page.locator("#map figure")).to_have_count(3, timeout=10_000)
 
 
-def test_a_map_is_drawn_in_the_number_format_that_one_chooses(page: Page, site: Site) -> None:
+def test_a_map_is_drawn_in_the_chosen_precision(page: Page, site: Site) -> None:
     page.goto("/models/all-MiniLM-L6-v2/map?device=H200")
     foreseen.answer(site.database)
-    expect(page.locator("#map figcaption").first).to_contain_text("on H200 in bfloat16", timeout=10_000)
-    page.get_by_label("Number format").select_option("float32")
+    expect(page.locator("#map figcaption").first).to_contain_text("H200 in bfloat16", timeout=10_000)
+    page.get_by_label("Precision").select_option("float32")
     page.click("#draw")
     page.wait_for_url("**bf16=false**")
     foreseen.answer(site.database)
-    expect(page.locator("#map figcaption").first).to_contain_text("on H200 in float32", timeout=10_000)
+    expect(page.locator("#map figcaption").first).to_contain_text("H200 in float32", timeout=10_000)
     expect(page.locator("h1")).to_contain_text("in float32")
     page.reload()
     expect(page.locator("#bf16")).to_have_value("false")
@@ -190,7 +190,7 @@ def test_a_method_is_added_from_the_list_of_all(page: Page) -> None:
     expect(page.locator("#arm-3-title")).to_contain_text("AdaLoRA")
     expect(page.locator("#arm-3-trains")).to_contain_text("trains")
     expect(page.locator("#methods")).to_have_attribute("open", "")
-    expect(page.locator("#methods")).to_contain_text("Not here: prefix tuning does not fit")
+    expect(page.locator("#methods")).to_contain_text("Not here: The method prefix tuning does not support")
 
 
 def test_layers_are_picked_by_name(page: Page) -> None:

@@ -28,16 +28,16 @@ EMPTY = {
     "/runs": Empty("No runs yet", {"Plan a study": "/studies/new", "Import results": "/imports"}),
     "/data": Empty("No data yet", {}, ("Upload", "Fetch")),
     "/models": Empty("No models yet", {}, ("Register the packaged sample", "Register")),
-    "/workers": Empty("No worker has reported in the last day", {"Plan a study": "/studies/new"}),
+    "/workers": Empty("No worker has reported in the last day", {"New study": "/studies/new"}),
     "/imports": Empty("No imported results yet", {"Runs": "/runs"}, ("Import",)),
     "/compare": Empty(
-        "No run is chosen yet",
+        "No run is selected yet",
         {"Runs": "/runs", "All runs": "/runs", "imported collections": "/imports"},
         ("Compare",),
     ),
 }
 REFUSED = [
-    ("/data", "Fetch", "Enter the id of a dataset on the hub, or a directory", "#location"),
+    ("/data", "Fetch", "Enter a hub id or a directory", "#location"),
     ("/models", "Register", "Enter the id of a model on the hub, or a directory", "#location"),
     ("/imports", "Import", "Choose at least one file of results", "#files"),
 ]
@@ -92,7 +92,7 @@ def test_a_comparison_of_nothing_asks_again_and_names_a_run_that_is_not_there(ba
     button = bare.get_by_role("button", name="Compare", exact=True)
     button.click()
     bare.wait_for_url("**/compare?runs=")
-    expect(bare.locator("main h2")).to_have_text("No run is chosen yet")
+    expect(bare.locator("main h2")).to_have_text("No run is selected yet")
     bare.get_by_label("Numbers of runs").fill("7")
     button.click()
     expect(bare.locator("main h2")).to_have_text("There is no run 7.")
@@ -108,7 +108,7 @@ def test_the_form_of_a_study_leads_to_what_it_needs_first_and_starts_nothing_wit
         bare.goto("/studies/new")
         bare.get_by_role("button", name=name, exact=True).click()
         expect(bare.locator("#errors li")).to_have_text(
-            ["Name of the study: Must not be empty", "Model: Choose a base model", "Data: Choose a dataset"]
+            ["Name of the study: Must not be empty", "Base model: Choose a base model", "Dataset: Choose a dataset"]
         )
         for field in ("name", "base_model", "dataset"):
             bare.locator(f"#errors a[href='#{field}']").click()
@@ -125,7 +125,7 @@ def test_arms_come_and_go_before_there_is_a_model(bare: Page) -> None:
     bare.click("#add")
     bare.click("#add-bitfit")
     expect(arms).to_have_count(4)
-    expect(bare.locator("#plan")).to_contain_text("Not complete yet")
+    expect(bare.locator("#plan")).to_contain_text("Incomplete")
 
 
 def test_the_packaged_sample_is_registered_by_its_button(

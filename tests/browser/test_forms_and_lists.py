@@ -34,7 +34,7 @@ def test_a_plan_takes_the_seeds_that_it_is_offered_and_the_reference_that_one_ch
     page.click("#use-seeds")
     expect(page.locator("#seeds")).to_have_value("3")
     expect(page.locator("#start")).to_have_text("Start 9 runs")
-    expect(page.locator("#reference")).to_have_value("LoRA r=8")
+    expect(page.locator("#reference option:checked")).to_have_text("LoRA r=8")
     page.fill("#name", "Against LoRA")
     page.click("#start")
     page.wait_for_url("**/studies/5")
@@ -94,17 +94,17 @@ def test_a_map_is_asked_for_by_device_lengths_batches_and_checkpointing(page: Pa
     page.select_option("#device", "RTX 3060")
     page.fill("#lengths", "many")
     page.click("#draw")
-    expect(page.locator("main")).to_contain_text("This cannot be asked")
+    expect(page.locator("main")).to_contain_text("Correct these fields")
     expect(page.locator("#lengths")).to_have_value("many")
     page.fill("#lengths", "64, 128")
     page.fill("#batch_sizes", "1, 2")
-    page.get_by_label("with gradient checkpointing").check()
+    page.get_by_label("Gradient checkpointing").check()
     page.click("#draw")
     expect(page).to_have_url(re.compile(r"device=RTX\+3060.*gradient_checkpointing=true"))
     foreseen.answer(site.database)
     expect(page.locator("#map figure")).to_have_count(2, timeout=10_000)
     expect(page.locator("#map figcaption").first).to_contain_text("RTX 3060")
-    expect(page.get_by_label("with gradient checkpointing")).to_be_checked()
+    expect(page.get_by_label("Gradient checkpointing")).to_be_checked()
     numbers = page.locator("#map .files details").first
     numbers.locator("summary").click()
     expect(numbers.locator("table")).to_contain_text("128")
@@ -129,7 +129,7 @@ def test_workers_lead_to_their_runs_and_the_page_looks_again(page: Page, site: S
 
 def test_every_head_of_the_runs_sorts(page: Page) -> None:
     page.goto("/runs?filter=study+%3D+1")
-    for name in ("Accuracy", "Train time", "Seed", "learning_rate", "Started"):
+    for name in ("Accuracy", "Train time", "Seed", "Learning rate", "Started"):
         head = page.get_by_role("columnheader", name=name)
         head.get_by_role("link").click()
         expect(head).to_have_attribute("aria-sort", re.compile("ending$"))
@@ -164,7 +164,7 @@ def test_flips_that_are_none_lead_back_to_some(page: Page, site: Site) -> None:
         predicted.predict(session, site.files, 1)
     page.goto("/studies/1/flips?q=nothing+like+that")
     expect(page.locator(".count")).to_have_text("0 items")
-    page.get_by_role("link", name="Every item of this kind").click()
+    page.get_by_role("link", name="All items of this kind").click()
     expect(page.locator(".flip-items tbody tr").first).to_be_visible()
     page.goto("/studies/4/flips")
     page.get_by_role("main").get_by_role("link", name="The study", exact=True).click()

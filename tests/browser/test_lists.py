@@ -60,16 +60,16 @@ def test_all_that_wait_are_listed(page: Page, site: Site) -> None:
         for _time in range(6):
             filled.add_study(session, filled.sample.study(), hours_ago=1.0)
     page.goto("/workers")
-    words = page.get_by_text(re.compile(r"^\d+ runs wait$")).inner_text()
-    page.get_by_role("link", name="All that wait").click()
+    words = page.get_by_text(re.compile(r"^\d+ queued runs$")).inner_text()
+    page.get_by_role("link", name="All queued runs").click()
     page.wait_for_url("**/runs?filter=queued")
     expect(page.locator("#filter")).to_have_value("queued")
-    expect(page.locator("#count")).to_have_text(words.removesuffix(" wait"))
+    expect(page.locator("#count")).to_have_text(words.replace("queued ", ""))
 
 
 def test_where_nothing_was_measured_a_study_is_offered(page: Page) -> None:
     page.goto("/workers")
-    page.locator("#accuracy").get_by_role("link", name="Plan a study").click()
+    page.locator("#accuracy").get_by_role("link", name="New study").click()
     page.wait_for_url("**/studies/new")
     expect(page.locator("h1")).to_have_text("Plan a study")
 
