@@ -150,10 +150,10 @@ def test_a_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_entry_point_prints_facts_or_an_error(base: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "worker.inspection.child"]
-    good = subprocess.run([*command, str(base)], capture_output=True, text=True, check=False)
-    assert good.returncode == 0
-    assert ModelFacts.model_validate_json(good.stdout).architecture == "BertModel"
-    bad = subprocess.run([*command, str(tmp_path / "nowhere")], capture_output=True, text=True, check=False)
-    assert bad.returncode == 1
-    assert "does not exist" in json.loads(bad.stdout)["error"]
+    def answer(location: Path) -> str:
+        request = json.dumps({"location": str(location), "revision": ""}) + "\n"
+        command = [sys.executable, "-m", "worker.inspection.child"]
+        return subprocess.run(command, input=request, capture_output=True, text=True, check=True).stdout
+
+    assert ModelFacts.model_validate_json(answer(base)).architecture == "BertModel"
+    assert "does not exist" in json.loads(answer(tmp_path / "nowhere"))["error"]

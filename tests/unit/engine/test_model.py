@@ -136,7 +136,7 @@ def test_a_configuration_cannot_name_a_program_to_be_fetched(tmp_path: Path) -> 
 def test_quantised_weights_are_refused(tmp_path: Path) -> None:
     directory = tiny.save_model(tmp_path / "model")
     _change_config(directory, quantization_config={"quant_method": "fp8"})
-    with pytest.raises(RunFailed, match=r"stored quantised \(fp8\): choose the original"):
+    with pytest.raises(RunFailed, match=r"already quantized \(fp8\)\. Choose the original"):
         load_config(str(directory), "")
 
 
@@ -150,7 +150,7 @@ def test_a_tokenizer_without_anything_to_pad_with_is_refused_and_told_what_to_se
     base = tiny.save_model(tmp_path / "base")
     words = tiny.tokenizer()
     PreTrainedTokenizerFast(tokenizer_object=words.backend_tokenizer).save_pretrained(base)
-    with pytest.raises(RunFailed, match=r"no padding token.*set pad_token in its tokenizer_config\.json") as failed:
+    with pytest.raises(RunFailed, match=r"no padding token.*Set pad_token in its tokenizer_config\.json") as failed:
         load(str(base), "", "sequence-classification", tiny.LABELS, 0)
     assert failed.value.code is FailureCode.BAD_CONFIGURATION
 

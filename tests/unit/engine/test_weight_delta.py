@@ -250,7 +250,7 @@ def test_a_matrix_that_cannot_be_analysed_is_told_and_the_others_are(
     _, recorder = run(tmp_path, base, FullSpec())
     found = recorder.weight_deltas_analysis
     assert found is not None
-    assert found.broken == ["bert.encoder.layer.0.attention.self.query: it holds numbers that are not finite."]
+    assert found.broken == ["bert.encoder.layer.0.attention.self.query: it contains non-finite numbers."]
     assert len(found.matrices) == 12
 
 
