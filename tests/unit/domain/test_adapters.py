@@ -98,10 +98,8 @@ def test_a_model_without_a_known_feed_forward_is_refused_with_what_it_has() -> N
     )
     assert incompatibility is not None
     assert incompatibility.path == "kind"
-    assert (
-        "bert.encoder.layer.0 of BertForSequenceClassification (its linear layers: o, layer_2)"
-        "bert.encoder.layer.0 of BertForSequenceClassification is unknown (linear layers: o, layer_2)"
-    )
+    assert "bert.encoder.layer.0 of BertForSequenceClassification" in incompatibility.message
+    assert "linear layers: o, layer_2" in incompatibility.message
 
 
 def test_houlsby_without_a_known_attention_is_refused_and_pfeiffer_is_offered() -> None:
