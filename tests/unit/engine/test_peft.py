@@ -260,7 +260,7 @@ def test_a_layer_that_adalora_dropped_whole_is_noted_by_the_audit() -> None:
     list(tried.steps(adapted, spec, "bert", 6))
     assert 0 in ranks(adapted)
     groups, may_return = {t.name: t.group for t in expected}, [t.name for t in expected if t.may_return]
-    assert any("set it back" in note for note in audit.compare(before, adapted, groups, (), may_return).notes)
+    assert any("reset it" in note for note in audit.compare(before, adapted, groups, (), may_return).notes)
 
 
 VIRTUAL = [
