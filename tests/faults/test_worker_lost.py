@@ -56,7 +56,7 @@ def finished(api: httpx2.Client, study: int) -> bool:
 
 def weighed(api: httpx2.Client, study: int) -> dict[str, Any]:
     found: dict[str, Any] = api.get(f"/studies/{study}/comparison").json()
-    assert [arm["runs"] for arm in found["arms"]] == [{"succeeded": 2}, {"succeeded": 2}]
+    assert [arm["statuses"] for arm in found["arms"]] == [{"succeeded": 2}, {"succeeded": 2}]
     assert found["arms"][1]["verdict"]["kind"] in ("within", "better", "worse", "undecided")
     return found
 
