@@ -95,6 +95,15 @@ def test_a_wrong_field_is_named_and_keeps_what_was_typed(
         assert runs.count_by_status(session)["queued"] == 0
 
 
+@pytest.mark.parametrize("reference", ["nope", "2", "00002", "-1", "9" * 30])
+def test_a_reference_that_is_no_arm_is_refused(registered_only: TestClient, reference: str) -> None:
+    answer = registered_only.post("/studies", data=FORM | {"reference": reference})
+    assert answer.status_code == 422
+    assert 'href="#reference"' in answer.text
+    with database_of(registered_only).reading() as session:
+        assert studies.by_name(session, FORM["name"]) is None
+
+
 def test_the_remedy_lists_the_real_modules(registered_only: TestClient) -> None:
     text = registered_only.post("/studies", data=FORM | {"arms.1.method.target_modules": "q_proj"}).text
     assert "Choose from: query, key, value, dense" in text

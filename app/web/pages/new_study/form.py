@@ -239,9 +239,10 @@ class StudyForm:
 
     @property
     def reference(self) -> int | None:
-        """The place of the arm that was chosen as the reference."""
+        """The place of the arm that was chosen as the reference; None where none is, or where there is no such arm."""
         text = self.values["reference"]
-        return int(text) if text.isdecimal() and int(text[:4]) < len(self.arms) else None
+        place = int(text) if text.isdecimal() and len(text) <= 4 else len(self.arms)
+        return place if place < len(self.arms) else None
 
     @property
     def reference_title(self) -> str:
@@ -262,6 +263,8 @@ class StudyForm:
         body |= {name: self.values[name] for name in ("task", "metric", "general_text") if self.values[name]}
         if self.reference is not None:
             body["reference"] = self.reference_title
+        elif chosen := self.values["reference"]:
+            body["reference"] = chosen  # refused with the names of the arms
         if margin := self.values["margin_points"]:
             body["margin_points"] = readable(margin)
         if seeds := self.values["seeds"]:
