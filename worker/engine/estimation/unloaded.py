@@ -101,6 +101,8 @@ def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedMo
     try:
         with torch.device("meta"):
             model: PreTrainedModel = auto.from_config(config, **options)
+    except MemoryError:  # the process's limit, which its caller reports
+        raise
     except Exception as error:  # an architecture may raise anything for an unexpected configuration
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
