@@ -45,9 +45,9 @@ TINY_FACTS = ModelFacts(
 
 
 LONGEST = (
-    "test_whole_study.py",
+    "test_nine_methods.py",
     "test_study_from_form.py",
-    "test_access.py",
+    "test_accessibility.py",
     "test_worker_lost.py",
     "test_behaviours.py",
     "test_deployment.py",

@@ -9,7 +9,7 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
 from app.store.tables import UploadRow
-from tests.reading import context, dataset, upload
+from tests.ingested import context, dataset, upload
 
 REVIEWS = (
     b"text,label,split\n"

@@ -17,7 +17,7 @@ from app.store import migrate
 from app.store.queries import base_models, datasets, evaluations, steps
 from app.store.session import Database
 from app.store.tables import EstimateRow, RunRow, StudyRow, now
-from tests import filled, predictions
+from tests import estimates, filled
 
 SEEDS = 5
 AT_ONCE = 1000
@@ -58,7 +58,7 @@ def fill(database: Database, runs: int) -> int:
 
 def _estimate(session: Session) -> int:
     """A prediction that all runs rest on."""
-    asked, found = (made.model_dump(mode="json") for made in (predictions.request(), predictions.prediction()))
+    asked, found = (made.model_dump(mode="json") for made in (estimates.request(), estimates.prediction()))
     row = EstimateRow(key="0" * 64, kind="run", request_json=asked, status="ready", message="", result_json=found)
     session.add(row)
     session.flush()

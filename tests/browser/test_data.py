@@ -8,7 +8,7 @@ from playwright.sync_api import Page, Route, expect
 from app.settings import Settings
 from app.store.queries import datasets
 from tests.browser.conftest import Site
-from tests.reading import context, dataset, upload
+from tests.ingested import context, dataset, upload
 from worker.context import Context
 from worker.ingest import tasks
 

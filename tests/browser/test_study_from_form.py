@@ -10,7 +10,7 @@ from app.services import datasets as dataset_service
 from app.store.files import Files
 from app.store.session import Database
 from tests import tiny_lm
-from tests.whole import Whole, prepare, start
+from tests.running_stack import Whole, prepare, start
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Site
 from tests.browser.test_behaviours import answered, small_workers
-from tests.tuned import add_tuned_study
+from tests.tuned_studies import add_tuned_study
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from app.embedded import Child, Stack
 from app.settings import Settings
 from app.store.queries import runs
 from app.store.session import Database
-from tests.whole import Whole, prepare, start, until
+from tests.running_stack import Whole, prepare, start, until
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ import sys
 import time
 
 from app.domain.resources.estimate import MapRequest, MemoryMap
-from tests.predictions import memory_map, prediction
+from tests.estimates import memory_map, prediction
 
 
 def main() -> int:

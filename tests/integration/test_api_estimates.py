@@ -14,11 +14,11 @@ from app.domain.failures import Failure, FailureCode
 from app.domain.resources.devices import GIB, GPU_MODELS
 from app.services import attempts
 from app.store.session import Database
+from tests.estimates import ledger
 from tests.fakes import SilentBell
 from tests.integration.test_api import RUN, STUDY
 from tests.integration.test_estimates import sign_on
-from tests.integration.test_will_it_fit import answer
-from tests.predictions import ledger
+from tests.integration.test_memory_fit import answer
 
 FULL = RUN | {"method": {"kind": "full"}}
 CONFIG = {"model_type": "llama", "hidden_size": 64}

@@ -15,9 +15,9 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
 from app.web.http import uploads
-from tests import foreseen
+from tests import filled_estimates
 from tests.fakes import SilentBell
-from tests.reading import context
+from tests.ingested import context
 from worker.ingest import tasks
 
 CSV = b"review,stars\n" + b"".join(b"good thing %d,1\nbad thing %d,0\n" % (i, i) for i in range(60))
@@ -282,7 +282,7 @@ def test_rows_are_seen_as_a_model_sees_them_once_it_is_worked_out(small: TestCli
     query = {"model": "tiny", "max_length": 64}
     waiting = small.get("datasets/small/preview", params=query)
     assert (waiting.status_code, waiting.json()["state"], waiting.json()["preview"]) == (202, "working", None)
-    assert foreseen.answer(database) == 1
+    assert filled_estimates.answer(database) == 1
     found = small.get("datasets/small@1/preview", params=query)
     assert (found.status_code, found.json()["task"]) == (200, "sequence-classification")
     [row] = found.json()["preview"]["rows"]

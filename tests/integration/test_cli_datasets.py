@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
 from tests.fakes import SilentBell
-from tests.reading import context
+from tests.ingested import context
 from worker.ingest import tasks
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]

@@ -16,7 +16,7 @@ import pytest
 from app.domain.errors import Unavailable
 from app.embedded import Child, Stack, check, locked
 from app.settings import ROOT, Settings
-from tests.whole import free_port, until
+from tests.running_stack import free_port, until
 
 
 def test_a_home_has_one_process_and_the_other_is_told_which(tmp_path: Path) -> None:

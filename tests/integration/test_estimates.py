@@ -27,8 +27,8 @@ from app.store.queries import runs as run_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
 from app.store.tables import EstimateRow, RunRow, WorkerRow, now
+from tests.estimates import ledger, memory_map, prediction, request
 from tests.fakes import SilentBell
-from tests.predictions import ledger, memory_map, prediction, request
 from tests.results import result
 from worker import tasks
 from worker.context import Context

@@ -16,11 +16,11 @@ from app.store.files import Files
 from app.store.queries import runs
 from app.store.session import Database
 from app.web.http import table_file
-from tests import predicted
+from tests import prediction_files
 from tests.factories import FULL, LORA, seed_study
 from tests.fakes import SilentBell
 from tests.filled import ITEMS, MIB, TOTAL_STEPS, register
-from tests.tuned import add_tuned_study
+from tests.tuned_studies import add_tuned_study
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_row_an_item_and_run_with_both_scores(api: TestClient, study: int, dat
     assert len(text) == len(rows) == 8 * ITEMS
     assert rows[0]["item"] is None, "no predictions file is there to name it"
     with database.transaction() as session:
-        predicted.predict(session, files, study)
+        prediction_files.predict(session, files, study)
     _text, rows = read(api, study, "items")
     assert [(row["position"], row["item"]) for row in rows[:2]] == [(0, "item-0"), (1, "item-1")]
     assert {row["metric"] for row in rows} == {"accuracy"}

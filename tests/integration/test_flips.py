@@ -15,7 +15,7 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import runs
 from app.store.session import Database
-from tests import predicted
+from tests import prediction_files
 from tests.factories import seed_study
 from tests.fakes import SilentBell
 from tests.filled import LABELS
@@ -40,7 +40,7 @@ def study(api: TestClient, database: Database, files: Files) -> int:
     """A finished study with predictions."""
     with database.transaction() as session:
         found = seed_study(session)
-        predicted.predict(session, files, found)
+        prediction_files.predict(session, files, found)
     return found
 
 
@@ -63,7 +63,7 @@ def test_items_have_texts_labels_and_everybodys_answers(api: TestClient, study: 
     assert found["total"] == found["counts"][WORST]["worse"]
     first = found["items"][0]
     assert first["item"] == f"item-{first['position']}"
-    assert first["text"] == predicted.headline(first["position"])
+    assert first["text"] == prediction_files.headline(first["position"])
     assert first["label"] == LABELS[first["position"] % 5]
     assert first["reference"]["label"] == first["label"] != first["arm"]["label"]
     assert first["reference"]["right"] > 1.5 > first["arm"]["right"]
@@ -158,12 +158,12 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_on(
     with database.transaction() as session:
         full_0, lora_0, _head, full_1 = (runs.get(session, run) for run in run_ids(session, study)[:4])
         files.remove(f"runs/{full_0.id}")
-        predicted.keep_bytes(session, files, lora_0, b"no parquet at all")
+        prediction_files.keep_bytes(session, files, lora_0, b"no parquet at all")
         base, other = np.zeros(646), np.ones(646)
-        names = predicted.labelled(base, other).column("item").to_pylist()
-        table = predicted.labelled(base, other)
+        names = prediction_files.labelled(base, other).column("item").to_pylist()
+        table = prediction_files.labelled(base, other)
         shuffled = table.set_column(0, "item", pa.array(names[::-1]))
-        predicted.keep(session, files, full_1, shuffled)
+        prediction_files.keep(session, files, full_1, shuffled)
         missing, spoilt, strange = full_0.id, lora_0.id, full_1.id
     found = get(api, study)
     why = {trouble["run_id"]: trouble["why"] for trouble in found["unread"]}
@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_on(
     assert "no longer in the store" in why[missing]
     assert "not a valid file of predictions" in why[spoilt]
     assert "other items than its scores" in why[strange]
-    assert found["items"][0]["text"].startswith(tuple(predicted.SUBJECTS))
+    assert found["items"][0]["text"].startswith(tuple(prediction_files.SUBJECTS))
     assert found["items"][0]["arm"]["seeds"] == 3
 
 
@@ -189,10 +189,10 @@ def test_generated_texts_are_shown_with_their_metrics(api: TestClient, database:
         found = seed_study(session, seeds=(0,))
         for run in runs.of_study(session, found):
             scores = np.linspace(0, 1, 646)
-            predicted.keep(session, files, run, predicted.written(scores, scores, "rouge_l"))
+            prediction_files.keep(session, files, run, prediction_files.written(scores, scores, "rouge_l"))
     item = get(api, found, kind="any", limit=3)["items"][2]
     assert item["label"] is None
-    assert item["target"] == predicted.headline(2)
+    assert item["target"] == prediction_files.headline(2)
     assert item["text"].startswith("Article 2:")
     assert item["arm"]["text"] is not None
     assert set(item["arm"]["text_metrics"]) == {"rouge_l", "exact_match"}

@@ -18,7 +18,7 @@ from app.store.files import Files
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import DatasetRow, UploadRow
-from tests.reading import context, dataset, upload
+from tests.ingested import context, dataset, upload
 from worker import tasks
 from worker.context import Context
 from worker.ingest.fetch import from_directory, kept

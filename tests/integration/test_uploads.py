@@ -19,7 +19,7 @@ from app.store.queries import datasets as dataset_rows
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import now
-from tests.reading import context, dataset, upload
+from tests.ingested import context, dataset, upload
 from worker.context import Context
 from worker.engine.data.batches import read
 from worker.ingest import tasks

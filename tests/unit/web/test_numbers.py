@@ -1,87 +1,68 @@
-"""Numbers as people read them."""
-
-from datetime import UTC, datetime
+"""One way to read a number that a person typed, in every form and address."""
 
 import pytest
+from fastapi.testclient import TestClient
 
-from app.web import format
-from app.web.format import GIB, MIB
-
-SPACE = "\N{NO-BREAK SPACE}"
+from app.web.numbers import NotANumber, parse_number, parse_whole
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "value"),
     [
-        (format.decimal(-8.64), "−8.6"),
-        (format.decimal(-0.04, signed=True), "0.0"),
-        (format.decimal(0.26, signed=True), "+0.3"),
-        (format.count(22_715_141), "22,715,141"),
-        (format.short_count(22_715_141), "22.7 M"),
-        (format.percent(0.9012), "90.1 %"),
-        (format.points(-0.086), "−8.6"),
-        (format.plus_minus(0.0081), "± 0.8"),
-        (format.plus_minus(float("inf")), "± ?"),
-        (format.share(75_653, 22_715_141), "0.33 %"),
-        (format.share(37, 100), "37 %"),
-        (format.share(2_000, 1_034_512_384), "0.0002 %"),
-        (format.share(0, 100), "0 %"),
-        (format.share(1, 0), "–"),
-        (format.memory(150 * MIB), "150 MiB"),
-        (format.memory(2.31 * MIB), "2.3 MiB"),
-        (format.memory(9.4 * GIB), "9.4 GiB"),
-        (format.mib(150 * MIB, 1), "150.0"),
-        (format.file_size(90_900_000), "86.7 MiB"),
-        (format.file_size(310_000), "0.30 MiB"),
-        (format.file_size(38_123), "37 KiB"),
-        (format.file_size(120), "120 B"),
-        (format.file_size(867 * MIB), "867 MiB"),
-        (format.file_size(2.5 * GIB), "2.50 GiB"),
-        (format.energy(840.4), "840 J"),
-        (format.energy(12_500), "12.5 kJ"),
-        (format.energy(4_680_000), "1.3 kWh"),
-        (format.energy(None), "–"),
-        (format.duration(0.2), "0.2 s"),
-        (format.duration(9.96), "10 s"),
-        (format.duration(134), "2 min 14 s"),
-        (format.duration(120), "2 min"),
-        (format.duration(59.7), "1 min"),
-        (format.duration(3_900), "1 h 5 min"),
-        (format.duration(180_000), "2 d 2 h"),
-        (format.age(134), "2 min"),
-        (format.rate(2e-5), "2e-5"),
-        (format.rate(1.5e-4), "1.5e-4"),
-        (format.rate(0.002), "2e-3"),
-        (format.rate(0.01), "0.01"),
-        (format.rate(3.0), "3"),
-        (format.rate(0), "0"),
+        ("0.5", 0.5),
+        ("0,5", 0.5),
+        (" 2e-5 ", 2e-5),
+        ("2,5e-5", 2.5e-5),
+        ("0,001", 0.001),
+        ("1.000", 1.0),
+        ("1000", 1000),
+        ("1 000", 1000),
+        ("1\u202f000\u202f000", 1_000_000),
+        ("1,000,000", 1_000_000),
+        ("1.000.000", 1_000_000),
+        ("1,234.5", 1234.5),
+        ("1.234,5", 1234.5),
+        ("1 234,5", 1234.5),
+        ("1234,500", 1234.5),
+        ("\u22120.5", -0.5),
+        (".5", 0.5),
     ],
 )
-def test_a_number_is_written_as_a_person_would(text: str, expected: str) -> None:
-    assert text.replace(SPACE, " ") == expected
+def test_a_number_is_read_as_it_was_meant(text: str, value: float) -> None:
+    assert parse_number(text) == value
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        format.decimal,
-        format.count,
-        format.percent,
-        format.memory,
-        format.file_size,
-        format.duration,
-        format.rate,
-    ],
-)
-def test_nothing_known_is_a_dash(write: object) -> None:
-    assert callable(write)
-    assert write(None) == "–"
+@pytest.mark.parametrize("text", ["1,000", "12,000", "-1,500"])
+def test_a_number_that_may_mean_two_things_is_rejected_with_both(text: str) -> None:
+    with pytest.raises(NotANumber, match=text.replace(",", "")) as raised:
+        parse_number(text)
+    assert text.replace(",", ".") in str(raised.value)
 
 
-def test_a_unit_never_parts_from_its_number() -> None:
-    assert format.duration(134) == f"2{SPACE}min 14{SPACE}s"
+@pytest.mark.parametrize("text", ["", "nan", "inf", "1e9999", "0x10", "1,00,000", "1 00", "one", "1.2.3", "1_0", "--1"])
+def test_what_is_no_number_is_rejected(text: str) -> None:
+    with pytest.raises(NotANumber):
+        parse_number(text)
 
 
-def test_a_time_of_another_year_says_its_year() -> None:
-    assert " 2001 " in format.when(datetime(2001, 2, 3, 12, tzinfo=UTC))
-    assert format.iso(datetime(2001, 2, 3, 12, tzinfo=UTC)) == "2001-02-03T12:00:00+00:00"
+def test_a_whole_number_has_no_decimals() -> None:
+    assert parse_whole("1 000") == 1000
+    for text in ("1.5", "1,000", "1e3", "9" * 30):
+        with pytest.raises(NotANumber):
+            parse_whole(text)
+
+
+def test_a_thousand_in_a_form_is_not_read_as_one(full: TestClient) -> None:
+    form = {
+        "name": "Mine",
+        "base_model": "all-MiniLM-L6-v2",
+        "dataset": "bbc-headlines",
+        "seeds": "3",
+        "margin_points": "1",
+        "arms.0.method.kind": "full",
+        "training.max_steps": "1,000",
+    }
+    answer = full.post("/studies", data=form)
+    assert answer.status_code == 422
+    assert "1,000 may mean 1000 or 1.000" in answer.text
+    assert 'id="training-max_steps-error-1"' in answer.text

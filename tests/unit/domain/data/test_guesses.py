@@ -11,7 +11,7 @@ import pytest
 from app.domain.data.guesses import dataset_name, guess_mapping, guess_splitting, split_in_name
 from app.domain.data.mapping import Column
 from app.domain.data.uploads import SourceScan
-from tests.reading import scanned
+from tests.ingested import scanned
 
 ROWS = 200
 WORDS = [

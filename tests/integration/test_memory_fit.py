@@ -1,0 +1,371 @@
+"""Will it fit: arms against workers and cards, with ways out. On SQLite and on PostgreSQL."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Invalid, NotFound
+from app.domain.failures import Failure, FailureCode
+from app.domain.methods import FullSpec, LoraSpec, QloraSpec
+from app.domain.resources.calibration import ASSUMED
+from app.domain.resources.devices import GIB, GPU_MODELS
+from app.domain.resources.estimate import EstimateRequest, EstimateSpec, MapRequest
+from app.domain.resources.memory_fit import FitReport, RunFit
+from app.domain.resources.memory_map import MapReport, MapSpec
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
+from app.services import attempts, runs, studies, submission
+from app.services.compatibility import Compatible
+from app.services.resources import calibration, estimates, memory_fit, memory_maps
+from app.settings import Settings
+from app.store.queries import runs as run_queries
+from app.store.session import Database
+from app.store.tables import EstimateRow
+from tests.estimates import MIB, ledger, memory_map, prediction
+from tests.fakes import SilentBell
+from tests.integration.test_estimates import sign_on
+from tests.results import result
+
+RUN = RunSpec(base_model="tiny", dataset="small", method=FullSpec())
+STUDY = StudySpec(
+    name="Small study",
+    base_model="tiny",
+    dataset="small",
+    arms=[ArmSpec(method=FullSpec()), ArmSpec(method=LoraSpec(r=2), name="small LoRA")],
+    seeds=[0, 1, 2],
+)
+Peak = Callable[[EstimateRequest], int]
+
+
+def peak_of(request: EstimateRequest) -> int:
+    """10 GiB for full fine-tuning; half for LoRA, three quarters with checkpointing, more in bfloat16."""
+    size = 10 * GIB
+    size //= 2 if isinstance(request.method, LoraSpec) else 1
+    size = size * 3 // 4 if request.training.gradient_checkpointing else size
+    return size * 11 // 10 if request.bf16 and isinstance(request.method, FullSpec) else size
+
+
+@pytest.fixture
+def ask(registered: Database, bell: SilentBell, settings: Settings) -> Callable[[Any], FitReport]:
+    """Ask until everything is settled; whatever is asked for is answered at once."""
+
+    def settled(wanted: Any) -> FitReport:
+        while True:
+            with registered.transaction() as session:
+                report = memory_fit.checked_report(session, bell, settings, wanted)
+            if report.settled:
+                return report
+            answer(registered, bell)
+
+    return settled
+
+
+def answer(db: Database, bell: SilentBell, peak: Peak = peak_of) -> None:
+    """Work out everything that has been asked for."""
+    with db.transaction() as session:
+        waiting = list(session.scalars(select(EstimateRow.id).where(EstimateRow.status == "queued")))
+    for estimate_id in waiting:
+        with db.transaction() as session:
+            row = estimates.begin(session, estimate_id)
+            assert row is not None
+            request = row.request
+            if isinstance(request, MapRequest):
+                estimates.ready(session, bell, row, memory_map(request))
+            else:
+                estimates.ready(session, bell, row, prediction(peak(request)))
+
+
+def submit_study(db: Database, bell: SilentBell, settings: Settings) -> int:
+    """Submit STUDY unless it fits no worker."""
+
+    def accept(session: Session, compatible: Compatible) -> int:
+        return studies.submit(session, bell, STUDY, compatible).id
+
+    return submission.submit(db, bell, settings, STUDY, accept, insist=False)
+
+
+def test_every_arm_is_held_against_live_workers_first_and_then_the_cards(
+    registered: Database, ask: Callable[[Any], FitReport]
+) -> None:
+    sign_on(registered, "small", memory_bytes=8 * GIB)
+    sign_on(registered, "large", memory_bytes=64 * GIB)
+    report = ask(STUDY)
+    assert [arm.name for arm in report.arms] == ["full", "small LoRA"]
+    full, lora = report.arms
+    names = [found.device.name for found in full.devices]
+    assert names == ["large", "small", *(gpu.name for gpu in GPU_MODELS)]
+    assert [found.fit for found in full.workers] == ["fits", "does_not_fit"]
+    assert [found.fit for found in lora.workers] == ["fits", "fits"]
+    assert {found.device.name: found.fit for found in full.gpu_models}["RTX 3060"] == "does_not_fit"
+    assert {found.device.name: found.fit for found in full.gpu_models}["H200"] == "fits"
+    need = full.workers[0].peak
+    assert need is not None and (need.value, need.runs) == (10 * GIB + ASSUMED["cpu", False][0], 0)
+    assert not full.fits_nowhere
+
+
+def test_one_prediction_serves_every_device_of_a_kind_and_every_seed(
+    registered: Database, bell: SilentBell, ask: Callable[[Any], FitReport]
+) -> None:
+    sign_on(registered, "one", memory_bytes=64 * GIB)
+    sign_on(registered, "two", memory_bytes=128 * GIB)
+    sign_on(registered, "modern", memory_bytes=64 * GIB, bf16=True)
+    report = ask(STUDY)
+    full = report.arms[0]
+    assert {(need.kind, need.bf16) for need in full.estimates} == {
+        ("cpu", False), ("cpu", True), ("cuda", True), ("cuda", False),  # an old card has no bfloat16
+    }  # fmt: skip
+    assert {found.estimate_id for found in full.devices} == {need.estimate_id for need in full.estimates}
+    with registered.reading() as session:
+        assert len(session.scalars(select(EstimateRow)).all()) == 8
+    said = RUN.model_copy(update={"training": TrainingArguments(bf16=False)})
+    assert {(need.kind, need.bf16) for need in ask(said).arms[0].estimates} == {("cpu", False), ("cuda", False)}
+
+
+def test_a_look_asks_for_nothing(registered: Database, settings: Settings, bell: SilentBell) -> None:
+    sign_on(registered)
+    with registered.reading() as session:
+        report = memory_fit.checked_report(session, None, settings, RUN)
+        assert session.scalars(select(EstimateRow)).all() == []
+    assert report.unrequested == report.pending == 3 and not report.settled
+    assert bell.rung == []
+    with registered.transaction() as session:
+        asked = memory_fit.checked_report(session, bell, settings, RUN)
+    assert (asked.unrequested, asked.pending) == (0, 3)
+
+
+def test_where_a_worker_is_too_small_the_ways_out_are_ranked_by_what_they_save(
+    registered: Database, ask: Callable[[Any], FitReport]
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    [arm] = ask(RUN).arms
+    [found] = arm.workers
+    assert arm.fits_nowhere
+    assert [(way.name, way.saved_bytes, way.fit) for way in found.memory_savings] == [
+        ("lora", 5 * GIB, "fits"),
+        ("checkpointing", 10 * GIB // 4, "does_not_fit"),
+    ]  # bf16 takes more, and a smaller batch or length saves nothing here
+    assert found.memory_savings[0].fields == {"method": {"kind": "lora"}}
+    assert all(gpu.memory_savings == () for gpu in arm.gpu_models)
+
+
+def test_a_worker_that_lacks_what_a_method_needs_says_so_and_does_not_count(
+    registered: Database, ask: Callable[[Any], FitReport]
+) -> None:
+    sign_on(registered, "plain", memory_bytes=1 * GIB)
+    [arm] = ask(RUN.model_copy(update={"method": QloraSpec(target_modules=["query"])})).arms
+    [found] = arm.workers
+    assert (found.capable, found.state, found.fit) == (False, "failed", "unknown")
+    assert "bitsandbytes" in found.message
+    assert not arm.fits_nowhere
+
+
+def test_what_is_known_to_fit_nowhere_is_refused_with_the_best_way_out_and_what_is_not_known_passes(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    submit_study(registered, bell, settings)
+    with registered.transaction() as session:
+        memory_fit.checked_report(session, bell, settings, STUDY)
+    answer(registered, bell)
+    with pytest.raises(Invalid) as early:
+        submit_study(registered, bell, settings)
+    [error] = early.value.fields
+    assert error.path == "arms.0.method"
+    assert "full needs an estimated 10.0 GiB, more than any live worker has: w1 has 8.0 GiB" in error.message
+    assert error.remedy == "Set insist=true to queue it anyway"
+    answer(registered, bell)
+    with pytest.raises(Invalid) as late:
+        submit_study(registered, bell, settings)
+    assert late.value.fields[0].remedy.startswith(
+        "Change this: LoRA instead of full fine-tuning, which saves 5.0 GiB; or set insist"
+    )
+    sign_on(registered, "larger", memory_bytes=64 * GIB)
+    submit_study(registered, bell, settings)
+
+
+def test_a_pasted_config_is_asked_about_without_a_tokenizer_and_with_the_datasets_labels(
+    registered: Database, ask: Callable[[Any], FitReport]
+) -> None:
+    config = {"model_type": "llama", "hidden_size": 64}
+    report = ask(EstimateSpec(config=config, dataset="small", methods=[FullSpec(), LoraSpec()]))
+    assert [arm.name for arm in report.arms] == ["full", "LoRA r=8"]
+    with registered.reading() as session:
+        request = session.scalars(select(EstimateRow)).first().request  # type: ignore[union-attr]
+    assert isinstance(request, EstimateRequest)
+    assert (request.config, request.location, request.dataset_file, request.labels) == (config, "", "", 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "says"),
+    [
+        ({"base_model": "gone"}, "base_model", "There is no base model 'gone'"),
+        ({"base_model": "tiny", "dataset": "gone"}, "dataset", "There is no dataset 'gone'"),
+        ({"base_model": "tiny", "training": {"max_length": 513}}, "training.max_length", "has 512 positions"),
+        ({"base_model": "tiny", "task": "causal-lm"}, "task", "was not inspected"),
+        (
+            {"base_model": "tiny", "methods": [{"kind": "full"}, {"kind": "lora", "target_modules": ["q"]}]},
+            "methods.1.target_modules",
+            "no linear module 'q'",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_with_the_field(
+    ask: Callable[[Any], FitReport], asked: dict[str, Any], path: str, says: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        ask(EstimateSpec.model_validate({"methods": [{"kind": "full"}]} | asked))
+    [error] = refused.value.fields
+    assert error.path == path and says in error.message
+
+
+def finished(db: Database, bell: SilentBell, peak: int, seconds: float, spec: RunSpec = RUN) -> int:
+    """A succeeded run that needed so many bytes and seconds."""
+    with db.transaction() as session:
+        run_id = runs.submit(session, bell, spec).id
+    answer(db, bell, lambda _: 100 * MIB)
+    found = result()
+    memory = found.memory.model_copy(update={"peak_bytes": peak})
+    clocks = found.clocks.model_copy(update={"forward": seconds, "backward": 0.0, "optimizer": 0.0})
+    with db.transaction() as session:
+        mine = attempts.claim(session, run_id, "w1", 45)
+        assert mine is not None
+        attempts.finish(session, bell, mine, found.model_copy(update={"memory": memory, "clocks": clocks}), {})
+    return run_id
+
+
+def fit_of(db: Database, bell: SilentBell, settings: Settings, run_id: int) -> RunFit:
+    with db.transaction() as session:
+        return memory_fit.run_fit(session, bell, settings, run_queries.get(session, run_id))
+
+
+def test_past_runs_calibrate_what_their_device_is_told_and_each_is_held_against_the_others(
+    registered: Database, bell: SilentBell, settings: Settings, ask: Callable[[Any], FitReport]
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    ids = [finished(registered, bell, (100 + extra) * MIB, 10.0) for extra in (50, 50, 60)]
+    [arm] = ask(RUN).arms
+    [found] = arm.workers
+    assert found.peak is not None and found.train_seconds is not None
+    assert (found.peak.value, found.peak.runs) == (150 * MIB, 3)
+    assert found.train_seconds.value == pytest.approx(10.0)
+    assert arm.gpu_models[0].train_seconds is None  # nobody has measured it
+    last = fit_of(registered, bell, settings, ids[-1])
+    assert last.peak is not None and last.peak.runs == 2
+    assert last.bytes_error == pytest.approx(-10 / 160)
+    assert last.seconds_error == pytest.approx(0)
+    assert (last.measured_bytes, last.fit) == (160 * MIB, "fits")
+    with registered.reading() as session:
+        [told] = calibration.accuracy(session)
+    assert (told.device_name, told.precision, told.method, told.peak.runs) == ("CPU", "fp32", "full", 3)
+    assert told.task == RUN.task
+    assert told.peak.worst == pytest.approx(-10 / 160)
+    assert told.train is not None and told.train.mean == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("peak_in", "counts"), [("train", True), ("load", True), ("evaluate", False), ("baseline", False)]
+)
+def test_a_trial_calibrates_as_a_run_does_unless_its_peak_was_to_come_from_the_test_split(
+    registered: Database,
+    bell: SilentBell,
+    settings: Settings,
+    ask: Callable[[Any], FitReport],
+    peak_in: str,
+    counts: bool,
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    trials = [finished(registered, bell, 3 * GIB + extra * MIB, 10.0) for extra in (50, 60, 50)]
+    predicted = prediction(2 * GIB).model_copy(update={"phases": {"train": 2 * GIB, "load": 1, peak_in: 3 * GIB}})
+    with registered.transaction() as session:
+        for run in (run_queries.get(session, run_id) for run_id in trials):
+            run.trial_round, run.estimated_bytes = 0, predicted.peak_bytes
+            session.get_one(EstimateRow, run.estimate_id).result_json = predicted.model_dump(mode="json")
+    [found] = ask(RUN).arms[0].workers
+    assert found.peak is not None
+    assert found.peak.runs == (3 if counts else 0)
+    assert found.peak.value == 3 * GIB + (50 * MIB if counts else ASSUMED["cpu", False][0])
+    assert (found.train_seconds is not None) == counts
+    with registered.reading() as session:
+        assert [told.peak.runs for told in calibration.accuracy(session)] == ([3] if counts else [])
+
+
+def test_a_run_that_was_not_predicted_has_nothing_to_be_held_against(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    with registered.transaction() as session:
+        run = runs.submit(session, bell, RUN)
+    found = fit_of(registered, bell, settings, run.id)
+    assert (found.arm_estimate, found.peak, found.fit, found.memory_savings) == (None, None, "unknown", ())
+
+
+def test_a_run_that_ran_out_of_memory_has_the_ways_out_with_what_they_save(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    sign_on(registered, memory_bytes=64 * GIB)
+    with registered.transaction() as session:
+        run_id = runs.submit(session, bell, RUN).id
+    answer(registered, bell)
+    failure = Failure(code=FailureCode.OUT_OF_MEMORY, message="no memory left", ledger=ledger(9 * GIB))
+    with registered.transaction() as session:
+        mine = attempts.claim(session, run_id, "w1", 45)
+        assert mine is not None
+        attempts.fail(session, bell, mine, failure)
+    assert fit_of(registered, bell, settings, run_id).savings_pending > 0
+    answer(registered, bell)
+    found = fit_of(registered, bell, settings, run_id)
+    assert found.oom_ledger == failure.ledger
+    assert [way.name for way in found.memory_savings] == ["lora", "checkpointing"]
+    assert (found.fit, found.savings_pending) == ("fits", 0)  # it was predicted to fit, and something else was there
+
+
+def map_of(db: Database, bell: SilentBell, settings: Settings, **asked: Any) -> MapReport:
+    with db.transaction() as session:
+        return memory_maps.map_report(session, bell, settings, MapSpec(base_model="tiny", **asked))
+
+
+def test_a_map_says_what_fits_and_where_the_boundary_runs(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    sign_on(registered, memory_bytes=1638 * MIB)
+    asked = {"lengths": (64, 8), "batch_sizes": (1, 8, 64)}
+    first = map_of(registered, bell, settings, **asked)
+    assert (first.state, first.cells, first.device.name) == ("working", (), "w1")
+    answer(registered, bell)
+    found = map_of(registered, bell, settings, **asked)
+    assert (found.state, found.lengths, len(found.cells)) == ("ready", (8, 64), 12)
+    assert {(b.method, b.length): b.rows for b in found.boundaries} == {
+        (0, 8): 8,
+        (0, 64): 1,
+        (1, 8): 64,
+        (1, 64): 8,
+    }
+    other = map_of(registered, bell, settings, device="H200", **asked)
+    assert (other.device.kind, other.state) == ("cuda", "working")
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        ({"device": "nobody"}, "device"),
+        ({"methods": ("lorra",)}, "methods"),
+        ({"methods": ("prefix",)}, "methods"),
+        ({"lengths": (1024,)}, "lengths"),
+        ({"task": "causal-lm"}, "task"),
+    ],
+)
+def test_a_map_of_what_cannot_be_is_refused(
+    registered: Database, bell: SilentBell, settings: Settings, asked: dict[str, Any], path: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        map_of(registered, bell, settings, **asked)
+    assert refused.value.fields[0].path == path
+
+
+def test_a_map_of_an_unknown_model_is_not_found(registered: Database, bell: SilentBell, settings: Settings) -> None:
+    with pytest.raises(NotFound), registered.transaction() as session:
+        memory_maps.map_report(session, bell, settings, MapSpec(base_model="gone"))

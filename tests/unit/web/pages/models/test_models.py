@@ -1,0 +1,256 @@
+"""Base models on pages and over HTTP: what one is made of, what each method would do to it, how it is registered."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from markupsafe import escape
+
+from app import sample
+from app.domain.methods import METHODS, SPECS
+from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.models.outline import fold, folded, groups, layers
+from app.domain.studies.spec import StudySpec
+from app.settings import ROOT
+from app.store.queries import base_models
+from app.web.api import examples
+from app.web.text.methods import by_family, papers
+from app.web.text.outline import in_blocks, kinds, ranges
+from tests import filled
+from tests.factories import plain
+from tests.filled_language import CAUSAL, SEQ2SEQ, register_language
+from tests.unit.web.conftest import database_of
+from tests.unit.web.pages.test_pages import check_page
+
+MODEL = filled.model_facts().task_model("sequence-classification", 5)
+
+
+@pytest.fixture
+def language(registered_only: TestClient) -> TestClient:
+    """A browser before an application that knows language models too."""
+    with database_of(registered_only).transaction() as session:
+        register_language(session)
+    return registered_only
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models",
+        f"/models/{SAMPLE_MODEL}",
+        f"/models/{SAMPLE_MODEL}?labels=77&task=sequence-classification",
+        f"/models/{SAMPLE_MODEL}?labels=nonsense&task=nonsense",
+        "/models/distilbert-base",
+        f"/models/{CAUSAL}",
+        f"/models/{SEQ2SEQ}",
+    ],
+)
+def test_a_page_of_models_answers(language: TestClient, path: str) -> None:
+    answer = language.get(path)
+    assert answer.status_code == 200
+    check_page(answer.text)
+    assert '<a href="/models" aria-current="' in answer.text
+
+
+def test_an_empty_list_says_how_to_begin(empty: TestClient) -> None:
+    text = empty.get("/models").text
+    check_page(text)
+    assert "Register the packaged sample" in text
+    assert "VEZNA_MODEL_ROOTS" in text
+    assert "Register a model, or the packaged sample" in empty.get("/studies/new").text
+
+
+def test_the_packaged_sample_is_registered_by_a_button_until_it_is_there(empty: TestClient) -> None:
+    text = empty.get("/models").text
+    data = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', text))
+    assert empty.post("/models", data=data).headers["location"] == f"/models/{SAMPLE_MODEL}"
+    with database_of(empty).reading() as session:
+        row = base_models.by_name(session, SAMPLE_MODEL)
+        assert row is not None and (row.source, row.status) == ("sample", "inspecting")
+    assert "Register the packaged sample" not in empty.get("/models").text
+
+
+def test_the_packaged_sample_is_offered_beside_other_models(registered_only: TestClient) -> None:
+    with database_of(registered_only).transaction() as session:
+        row = base_models.by_name(session, SAMPLE_MODEL)
+        assert row is not None
+        session.delete(row)
+    text = registered_only.get("/models").text
+    check_page(text)
+    assert "Register the packaged sample" in text
+
+
+def test_a_model_says_what_it_is_and_what_it_can_do(language: TestClient) -> None:
+    text = plain(language.get(f"/models/{SAMPLE_MODEL}").text)
+    assert "22,713,986" in text  # with a head over two labels
+    assert "512 tokens" in text
+    assert "Language modelling" in text
+    assert "A model of type &#39;bert&#39; reads in both directions" in text
+
+
+def test_every_method_is_counted_or_says_why_it_does_not_fit(language: TestClient) -> None:
+    text = plain(language.get(f"/models/{SAMPLE_MODEL}?labels=5").text)
+    assert re.findall(r"<summary><code>([\w-]+)</code>", text) == [
+        facts.kind for _, _, found in by_family() for facts in found
+    ]
+    assert "75,653" in text
+    assert (
+        "The method prefix tuning does not support the task sequence-classification. Use it for causal-lm, seq2seq-lm."
+        in text
+    )
+
+
+def test_every_method_shows_its_formula_and_leads_to_its_papers(language: TestClient) -> None:
+    text = language.get(f"/models/{SAMPLE_MODEL}").text
+    for facts in METHODS.values():
+        assert str(escape(f"Trainable without the head: {facts.formula}.")) in text
+        for paper, address in papers(facts):
+            assert f'<a href="{address}">{escape(paper)}</a>' in text
+    assert "Trainable: Σ r + out over the target modules." in language.get(f"/models/{CAUSAL}").text
+    assert papers(METHODS["lora"]) == [("Hu et al. 2021, arXiv 2106.09685", "https://arxiv.org/abs/2106.09685")]
+    every = [address for facts in METHODS.values() for _paper, address in papers(facts)]
+    assert [address for address in every if not re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", address)] == []
+
+
+def test_tasks_of_a_model_are_pages_of_their_own(language: TestClient) -> None:
+    text = language.get(f"/models/{CAUSAL}").text
+    assert '<a href="?task=causal-lm#methods" aria-current="page">' in text
+    assert "The method head only does not support the task causal-lm" in text
+    assert 'name="labels"' not in text
+
+
+def test_a_model_that_waits_is_looked_at_again(registered_only: TestClient) -> None:
+    assert 'hx-trigger="every 2s"' in registered_only.get("/models/distilbert-base").text
+    assert 'hx-trigger="every 3s"' in registered_only.get("/models").text
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "source"),
+    [
+        ({"location": "google-t5/t5-small"}, "google-t5/t5-small", "hub"),
+        ({"location": "google-t5/t5-small", "name": "small", "revision": "main"}, "small", "hub"),
+        ({"location": "/models/mine"}, "mine", "directory"),
+    ],
+)
+def test_a_model_is_registered(empty: TestClient, typed: dict[str, str], name: str, source: str) -> None:
+    settings = empty.app.state.settings  # type: ignore[attr-defined]
+    empty.app.state.settings = settings.model_copy(update={"model_roots": [Path("/models")]})  # type: ignore[attr-defined]
+    answer = empty.post("/models", data=typed)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/models/{name}")
+    with database_of(empty).reading() as session:
+        row = base_models.by_name(session, name)
+        assert row is not None
+        assert (row.source, row.status, row.revision) == (source, "inspecting", typed.get("revision", ""))
+    assert "Inspecting the model" in empty.get(f"/models/{name}").text
+
+
+@pytest.mark.parametrize(
+    ("typed", "path", "message"),
+    [
+        ({"location": ""}, "location", "Enter the id of a model on the hub, or a directory"),
+        ({"location": "../etc"}, "location", "is not below an allowed root"),
+        ({"location": "a/b/c"}, "location", "is not the id of a model"),
+        ({"location": "a/b", "name": "no spaces"}, "name", "Use only letters, digits"),
+        ({"location": "a/b", "name": SAMPLE_MODEL}, "name", "already exists"),
+    ],
+)
+def test_a_wrong_registration_is_said_at_its_field(
+    registered_only: TestClient, typed: dict[str, str], path: str, message: str
+) -> None:
+    answer = registered_only.post("/models", data=typed)
+    assert answer.status_code == 422
+    check_page(answer.text)
+    summary = answer.text.split('id="errors"')[1].split("</div>")[0]
+    assert f'<a href="#{path}">' in summary
+    assert message in summary
+    for name, text in typed.items():
+        assert re.search(rf'name="{name}"\s+value="{text}"', answer.text)
+
+
+def test_a_model_that_failed_is_inspected_again_by_a_button(registered_only: TestClient) -> None:
+    with database_of(registered_only).transaction() as session:
+        row = base_models.by_name(session, "distilbert-base")
+        assert row is not None
+        row.status, row.message = "failed", "The hub does not answer."
+    text = registered_only.get("/models/distilbert-base").text
+    assert "The hub does not answer." in text
+    data = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', text))
+    assert registered_only.post("/models", data=data).status_code == 303
+    assert "Inspecting the model" in registered_only.get("/models/distilbert-base").text
+
+
+def test_the_methods_of_a_model_over_http(language: TestClient) -> None:
+    found = language.get(f"/api/v1/models/{SAMPLE_MODEL}/methods", params={"labels": 5}).json()
+    assert [method["kind"] for method in found] == list(SPECS)
+    by_kind = {method["kind"]: method for method in found}
+    assert by_kind["lora"]["trainable_parameters"] == 75_653
+    assert by_kind["lora"]["total_parameters"] == 22_715_141
+    assert "bert.encoder.layer.5.attention.self.value" in by_kind["lora"]["touches"]
+    assert by_kind["lora"]["fits"]
+    assert [(m["formula"], m["paper"]) for m in found] == [(facts.formula, facts.paper) for facts in METHODS.values()]
+    reason = by_kind["prefix"]["reason"]
+    assert reason["path"] == "kind"
+    assert "causal-lm, seq2seq-lm" in reason["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "status", "words"),
+    [
+        (SAMPLE_MODEL, "causal-lm", 422, "does not support causal-lm"),
+        ("distilbert-base", None, 409, "has not been inspected"),
+        ("gone", None, 404, "There is no base model"),
+    ],
+)
+def test_methods_that_cannot_be_told_over_http(
+    registered_only: TestClient, name: str, task: str | None, status: int, words: str
+) -> None:
+    answer = registered_only.get(f"/api/v1/models/{name}/methods", params={"task": task} if task else {})
+    assert answer.status_code == status
+    assert words in answer.json()["detail"]
+
+
+def test_the_list_over_http_is_short_and_a_model_is_told_whole(registered_only: TestClient) -> None:
+    listed = {model["name"]: model for model in registered_only.get("/api/v1/models").json()}
+    assert listed[SAMPLE_MODEL]["tasks"] == ["sequence-classification"]
+    assert listed["distilbert-base"]["architecture"] is None
+    facts = registered_only.get(f"/api/v1/models/{SAMPLE_MODEL}").json()["facts"]
+    assert facts["tasks"]["sequence-classification"]["head"] == ["classifier"]
+    assert set(facts["unable"]) == {"causal-lm", "seq2seq-lm"}
+
+
+def test_a_models_modules_are_folded_by_block() -> None:
+    assert fold("bert.encoder.layer.3.output.dense", MODEL) == ("bert.encoder.layer.*.output.dense", 3)
+    assert fold("classifier", MODEL) == ("classifier", None)
+    lora = folded(SPECS["lora"]().touches(MODEL), MODEL)
+    assert [(line.name.rpartition(".")[2], len(line.blocks)) for line in lora] == [
+        ("query", 6),
+        ("value", 6),
+        ("classifier", 0),
+    ]
+
+
+def test_the_parts_of_a_model_are_all_of_it() -> None:
+    found = groups(MODEL)
+    assert sum(group.parameters for group in found) == MODEL.total
+    assert [group.name for group in found if group.new] == ["classifier"]
+    assert [(group.name, group.blocks) for group in found if group.blocks] == [("bert.encoder.layer", 6)]
+    linear = sum(m.in_features * m.out_features + m.out_features * m.bias for m in MODEL.linear)
+    assert sum(layer.parameters for layer in layers(MODEL)) == linear
+
+
+def test_blocks_and_kinds_in_words() -> None:
+    assert ranges([5, 0, 2, 3, 4, 9]) == "0, 2–5, 9"
+    assert in_blocks([3]) == "block 3"
+    assert in_blocks([0, 1, 2]) == "blocks 0–2"
+    assert in_blocks([]) == ""
+    assert kinds(["a.query", "b.dense", "c.dense"]) == "query, 2 × dense"
+    assert kinds([f"a.{n}" for n in "stuvw"]) == "5 kinds of modules"
+
+
+@pytest.mark.parametrize(
+    ("file", "spec"), [("study", sample.study()), ("causal-lm", examples.CAUSAL), ("seq2seq-lm", examples.SEQ2SEQ)]
+)
+def test_an_example_is_the_apis(file: str, spec: StudySpec) -> None:
+    assert StudySpec.model_validate(yaml.safe_load((ROOT / "examples" / f"{file}.yaml").read_text())) == spec

@@ -1,0 +1,154 @@
+"""The memory fit beside the form of a new study: what each arm needs, which workers and GPUs fit it, and savings."""
+
+import html
+import json
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.domain.models.base_model import SAMPLE_MODEL
+from app.store.queries import runs
+from app.store.tables import WorkerRow
+from app.web.pages.new_study.form import Change, StudyForm
+from tests import filled_estimates
+from tests.factories import plain
+from tests.unit.web.conftest import database_of
+from tests.unit.web.pages.new_study.test_new_study import FORM, typed
+
+ROOM_FOR_ALL, ROOM_FOR_LORA = 8 * 2**30, 1100 * 2**20
+
+
+def planned(client: TestClient, **change: str) -> str:
+    """The panel, once everything that it asks for has been worked out."""
+    text = client.post("/studies/plan", data=FORM | change).text
+    while filled_estimates.answer(database_of(client)):
+        text = client.post("/studies/plan", data=FORM | change).text
+    return plain(html.unescape(text))
+
+
+def sign_on(client: TestClient, name: str, memory: int) -> None:
+    """A worker on a CPU."""
+    with database_of(client).transaction() as session:
+        session.add(WorkerRow(name=name, device="cpu", device_name="x86", memory_bytes=memory, cores=2))
+
+
+def test_an_estimate_is_asked_for_and_looked_for_until_it_is_there(registered_only: TestClient) -> None:
+    sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
+    text = registered_only.post("/studies/plan", data=FORM).text
+    assert re.search(r"\d estimates in progress\.", text)
+    [poll] = re.findall(r'<div hx-post="/studies/plan"[^>]*hx-vals="([^"]*)"', text)
+    again = json.loads(html.unescape(poll))
+    assert again["arms.1.method.r"] == "8"
+    assert registered_only.post("/studies/plan", data=again).status_code == 204
+    filled_estimates.answer(database_of(registered_only))
+    settled = registered_only.post("/studies/plan", data=again)
+    assert settled.status_code == 200
+    assert "in progress" not in settled.text
+    assert "hx-vals" not in settled.text
+
+
+def test_where_no_worker_is_there_it_says_what_to_start(registered_only: TestClient) -> None:
+    text = registered_only.post("/studies/plan", data=FORM).text
+    assert "as soon as a worker runs" in text
+    assert '<span class="muted">GPU</span>' in planned(registered_only)
+
+
+def test_each_arm_shows_its_peak_its_band_and_what_that_rests_on(registered_only: TestClient) -> None:
+    sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
+    text = planned(registered_only)
+    assert re.search(r"<b>\d{3} MiB</b>", text)
+    assert re.search(r"\d{3} to \d{3} MiB, assumed", text)
+    assert "cpu-1: 6.5 GiB usable" in text
+    assert text.count('class="split"') == 2
+    assert "GPUs: all arms fit from the RTX 3060 up" in text
+    assert "every arm fits" in text
+    assert [size for size in re.findall(r"file ([\d.]+ MiB)", text)] == ["86.7 MiB", "0.29 MiB"]
+
+
+def test_workers_that_are_alike_share_a_line(registered_only: TestClient) -> None:
+    for number in range(5):
+        sign_on(registered_only, f"cpu-{number}", ROOM_FOR_ALL)
+    assert planned(registered_only).count("cpu-0, cpu-1, cpu-2 and 2 more: 6.5 GiB usable") == 2
+
+
+def test_bands_rest_on_past_runs_where_there_are_any_and_so_do_times(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        filled_estimates.foresee(session)
+    text = planned(full)
+    assert "from 3 past runs" in text
+    assert "Times on cpu-1 follow from the training FLOPs" in text
+    assert "about 4 min 18 s" in text
+
+
+def test_what_does_not_fit_has_memory_savings_ranked_by_what_they_save(registered_only: TestClient) -> None:
+    sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
+    text = planned(registered_only)
+    assert "does not fit" in text
+    savings = [float(size) for size in re.findall(r"saves ([\d.]+) MiB", text)]
+    assert len(savings) > 3
+    assert savings == sorted(savings, reverse=True)
+    actions = re.findall(r'value="(set:0:[^>]*?)"\s+formaction', text)
+    assert 'set:0:{"training.gradient_checkpointing":true}' in actions
+    page = registered_only.post("/studies/new", data=FORM | {"do": actions[0]}).text
+    assert re.findall(r'<legend class="hidden">Arm (.*)</legend>', page) == ["LoRA r=8"]
+    assert re.search(r'<h2 id="plan-head"[^>]*autofocus', page)
+
+
+def test_a_way_out_for_all_arms_changes_the_budget() -> None:
+    form = typed().edited('set:1:{"training.per_device_train_batch_size":4,"training.gradient_accumulation_steps":4}')
+    training = form.spec().training
+    assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (4, 4)
+    assert [arm.title for arm in form.arms] == ["full", "LoRA r=8"]
+
+
+def test_a_way_out_to_a_method_that_is_there_leaves_the_arm_out() -> None:
+    form = typed().edited('set:0:{"method":{"kind":"lora"}}')
+    assert [arm.title for arm in form.arms] == ["LoRA r=8"]
+    other = typed().edited('set:0:{"method":{"kind":"qlora"}}')
+    assert [arm.kind for arm in other.arms] == ["qlora", "lora"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "nonsense", "[1]", '{"method": 1}', '{"method": {"kind": "nothing"}}', '{"training.x": [1]}', "[" * 9999],
+)
+def test_what_is_no_way_out_sets_nothing(text: str) -> None:
+    assert Change.read(text) == Change(None, {})
+    assert typed().changed(0, text).spec() == typed().spec()
+
+
+def test_what_fits_no_live_worker_is_queued_only_if_one_insists(registered_only: TestClient) -> None:
+    sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
+    assert 'id="insist"' in planned(registered_only)
+    refused = registered_only.post("/studies", data=FORM)
+    assert refused.status_code == 422
+    assert (
+        '<a href="#insist">No live worker has enough memory</a>. Apply a memory saving, or tick the box.'
+        in refused.text
+    )
+    with database_of(registered_only).reading() as session:
+        assert runs.count_by_status(session)["queued"] == 0
+    ticked = registered_only.post("/studies/plan", data=FORM | {"insist": "true"}).text
+    assert re.search(r'<input type="checkbox"\s+id="insist"[^>]*checked', ticked)
+    assert registered_only.post("/studies", data=FORM | {"insist": "true"}).status_code == 303
+
+
+def test_where_everything_fits_no_box_is_asked_for(registered_only: TestClient) -> None:
+    sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
+    assert 'id="insist"' not in planned(registered_only)
+    assert registered_only.post("/studies", data=FORM).status_code == 303
+
+
+def test_a_form_is_opened_from_a_run_with_a_way_out(full: TestClient) -> None:
+    text = full.get("/studies/new", params={"from_run": 25, "set": '{"training.gradient_checkpointing": true}'}).text
+    assert re.search(r'id="training-gradient_checkpointing"[^>]*checked', text)
+    assert "DoRA r=64" in text
+    with database_of(full).transaction() as session:
+        runs.get(session, 2).study_id = None
+        spec = runs.get(session, 2).spec
+    alone = full.get("/studies/new", params={"from_run": 2}).text
+    assert "Run 2, changed" in alone
+    again = StudyForm.of_run(spec, "again").spec().owed()[0].spec
+    assert again.model_copy(update={"metric": spec.metric}) == spec
+    assert again.base_model == SAMPLE_MODEL

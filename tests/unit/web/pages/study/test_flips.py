@@ -1,0 +1,147 @@
+"""The page of a study's flips and the section of the study's page, by HTTP."""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fastapi.testclient import TestClient
+
+from app.store.queries import runs
+from tests import prediction_files
+from tests.factories import ALL, STATES, seed_study
+from tests.filled import ITEMS
+from tests.unit.web.conftest import database_of
+
+PAGE = "/studies/1/flips"
+
+
+@pytest.fixture
+def client(empty: TestClient) -> TestClient:
+    """… with a finished study and its predictions."""
+    files = empty.app.state.files  # type: ignore[attr-defined]
+    with database_of(empty).transaction() as session:
+        prediction_files.predict(session, files, seed_study(session))
+    return empty
+
+
+def words(text: str) -> str:
+    """What one reads of a page."""
+    return " ".join(re.sub("<[^>]*>", " ", text).split())
+
+
+def test_the_page_says_the_kind_the_rule_and_the_items(client: TestClient) -> None:
+    text = client.get(PAGE).text
+    assert "<h1>Full right, LoRA r=8 wrong</h1>" in text
+    assert "more than half of its 3 seeds" in words(text)
+    assert text.count('<tr id="worse-') == 20
+    assert "More items" in text
+
+
+def test_every_count_leads_to_as_many_items(client: TestClient) -> None:
+    text = client.get(PAGE).text
+    links = re.findall(r'<td class="num"><a href="([^"]+)"[^>]*>(\d+)</a>', text)
+    assert len(links) > 10
+    for href, number in links:
+        assert f"{number} item" in words(client.get(href.replace("&amp;", "&")).text)
+
+
+def test_what_is_looked_at_is_in_the_address_and_stays_in_the_form(client: TestClient) -> None:
+    text = client.get(PAGE, params={"seed": "1", "label": "sport", "length": "2", "q": "wins", "kind": "any"}).text
+    for chosen in ('value="1" selected', 'value="sport" selected', 'value="2" selected', 'name="q" value="wins"'):
+        assert chosen in " ".join(text.split()), chosen
+    assert "Seed 1 alone" in text
+    assert "test on these flips" in words(text)
+    assert "Clear" in text
+
+
+def test_a_word_that_means_nothing_asks_for_nothing(client: TestClient) -> None:
+    odd = {"arm": "x", "label": "x", "kind": "x", "seed": "x", "length": "9", "sure": "x", "after": "x"}
+    assert client.get(PAGE, params=odd).text == client.get(PAGE).text
+
+
+def test_the_last_page_leads_nowhere_and_beyond_it_one_is_told_so(client: TestClient) -> None:
+    assert "More items" not in client.get(PAGE, params={"after": "500"}).text
+    assert "No such items" in client.get(PAGE, params={"after": "645"}).text
+
+
+def test_texts_are_text_and_long_ones_are_folded(client: TestClient) -> None:
+    files = client.app.state.files  # type: ignore[attr-defined]
+    with database_of(client).transaction() as session:
+        table = prediction_files.labelled(np.zeros(ITEMS), np.ones(ITEMS))
+        long = "<script>alert(1)</script> " + "word " * 400
+        table = table.set_column(1, "text", pa.array([long] * ITEMS))
+        for run in runs.of_study(session, 1):
+            prediction_files.keep(session, files, run, table)
+    text = client.get(PAGE).text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert text.count('<details class="long-text">') == 20
+
+
+def test_the_studys_page_has_counts_and_three_items_of_two_kinds(client: TestClient) -> None:
+    text = client.get("/studies/1").text
+    section = text[text.index('id="flips"') : text.index('id="conditions"')]
+    assert section.count('<tr id="worse-') == section.count('<tr id="better-') == 3
+    assert 'href="/studies/1/flips?arm=LoRA+r%3D8&amp;kind=worse"' in section
+    assert 'href="#flips"' in text
+
+
+def test_the_columns_of_the_counts_say_what_they_count(client: TestClient) -> None:
+    for address in ("/studies/1", PAGE):
+        text = client.get(address).text
+        heads = re.findall(r"<th[^>]*>(.*?)</th>", text[text.index('<table class="table flip-counts">') :])
+        assert heads[1:4] == [
+            "Number of test items",
+            "Full right, the arm wrong",
+            "Full wrong, the arm right",
+        ]
+        assert heads[9] == "All items"
+
+
+def test_the_columns_of_graded_answers_say_better_and_worse(with_language: TestClient) -> None:
+    assert "The arm worse than full" in with_language.get("/studies/5").text
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_both_pages_answer_in_every_state_without_any_file(empty: TestClient, state: str) -> None:
+    with database_of(empty).transaction() as session:
+        seed_study(session, **STATES[state])
+    study, flips = empty.get("/studies/1"), empty.get(PAGE)
+    assert (study.status_code, flips.status_code) == (200, 200)
+    assert "None" not in flips.text
+
+
+def test_missing_files_are_told_of_and_counts_stay(empty: TestClient) -> None:
+    with database_of(empty).transaction() as session:
+        seed_study(session)
+    text = words(empty.get(PAGE).text)
+    assert "Answers of some runs could not be read" in text
+    assert "no file with their texts can be read" in text
+    assert "could not be read" in words(empty.get("/studies/1").text)
+
+
+def test_a_study_that_has_nothing_yet_says_so(empty: TestClient) -> None:
+    with database_of(empty).transaction() as session:
+        seed_study(session, queued=ALL)
+    assert "No run has succeeded yet" in empty.get(PAGE).text
+    assert 'id="flips"' not in empty.get("/studies/1").text
+
+
+def test_generated_answers_have_the_scores_of_their_text_and_the_mean(with_language: TestClient) -> None:
+    files = with_language.app.state.files  # type: ignore[attr-defined]
+    with database_of(with_language).transaction() as session:
+        for run in runs.of_study(session, 5):
+            scores = np.linspace(0.2, 0.9, 640)
+            prediction_files.keep(session, files, run, prediction_files.written(scores, scores, "token_accuracy"))
+    text = words(with_language.get("/studies/5/flips", params={"kind": "any"}).text)
+    assert "Target" in text
+    assert "seed 0: token accuracy 20.0" in text
+    assert "exact match: no" in text
+    assert re.search(r"mean of 3 seeds: \d+\.\d", text)
+
+
+def test_a_language_models_items_have_texts_and_scores(with_language: TestClient) -> None:
+    text = with_language.get("/studies/5/flips").text
+    assert "averaged over its 3 seeds" in words(text)
+    assert "LoRA r=16 worse than full" in text

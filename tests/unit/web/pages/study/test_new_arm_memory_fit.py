@@ -1,0 +1,143 @@
+"""The memory fit beside the form that adds an arm: requested and shown as in the form of a new study."""
+
+import html
+import json
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from app.store.queries import runs, studies
+from app.store.tables import EstimateRow
+from tests import filled_estimates
+from tests.factories import plain
+from tests.tuned_studies import add_tuned_study
+from tests.unit.web.conftest import database_of
+from tests.unit.web.pages.new_study.test_memory_fit import ROOM_FOR_ALL, ROOM_FOR_LORA, sign_on
+
+FULL = {"arms.0.method.kind": "full", "arms.0.name": "slow", "arms.0.learning_rate": "5e-5"}
+
+
+@pytest.fixture
+def arms(registered_only: TestClient) -> str:
+    """Where arms are added to a study whose rates were looked for."""
+    with database_of(registered_only).transaction() as session:
+        return f"/studies/{add_tuned_study(session)}/arms"
+
+
+def planned(client: TestClient, arms: str, **change: str) -> str:
+    """The panel, once everything that it asks for has been worked out."""
+    text = client.post(f"{arms}/plan", data=FULL | change).text
+    while filled_estimates.answer(database_of(client)):
+        text = client.post(f"{arms}/plan", data=FULL | change).text
+    return plain(html.unescape(text))
+
+
+def detectable_difference(text: str) -> float:
+    """That the panel tells, in points."""
+    found = re.search(r"<dt>Detectable difference</dt>\s*<dd>\s*([\d.]+) points", text)
+    assert found is not None
+    return float(found[1])
+
+
+def test_the_page_asks_what_its_arm_alone_needs_and_looks_until_that_is_there(
+    registered_only: TestClient, arms: str
+) -> None:
+    sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
+    text = registered_only.get(f"{arms}/new?method=lora").text
+    with database_of(registered_only).reading() as session:
+        asked = [row.request_json["method"] for row in session.scalars(select(EstimateRow))]
+    assert asked and {(method["kind"], method["r"]) for method in asked} == {("lora", 16)}
+    assert re.search(r"\d estimates in progress\.", text)
+    [poll] = re.findall(rf'<div hx-post="{arms}/plan"[^>]*hx-vals="([^"]*)"', text)
+    again = json.loads(html.unescape(poll))
+    assert again["arms.0.method.r"] == "16"
+    assert registered_only.post(f"{arms}/plan", data=again).status_code == 204
+    filled_estimates.answer(database_of(registered_only))
+    settled = registered_only.post(f"{arms}/plan", data=again)
+    assert settled.status_code == 200
+    assert "hx-vals" not in settled.text
+    assert re.search(r"<b>\d{3} MiB</b>", plain(settled.text))
+
+
+def test_where_no_worker_is_there_it_says_what_to_start(registered_only: TestClient, arms: str) -> None:
+    text = registered_only.get(f"{arms}/new?method=bitfit").text
+    assert "The estimate starts as soon as a worker runs:</p>" in text.replace(" <code>vezna up</code>", "")
+    assert 'id="insist"' not in text
+    assert '<span class="muted">GPU</span>' in planned(registered_only, arms)
+
+
+def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
+    registered_only: TestClient, arms: str
+) -> None:
+    sign_on(registered_only, "cpu-1", ROOM_FOR_ALL)
+    text = planned(registered_only, arms)
+    assert "1 arm × 3 seeds" in re.sub(r"\s+", " ", text)
+    assert re.search(r"<dt>Tuning trials</dt>\s*<dd>\s*3\s", text)
+    assert text.count('class="split"') == 1
+    assert "A single arm has no comparison" not in text
+    shown = detectable_difference(text)
+    study = registered_only.get(arms.removesuffix("/arms").replace("/studies", "/api/v1/studies")).json()["spec"]
+    grown = study | {
+        "name": "with it",
+        "arms": [*study["arms"], {"name": "slow", "method": {"kind": "full"}, "learning_rate": 5e-5}],
+    }
+    with_it = registered_only.post("/api/v1/studies", json=grown).json()["plan"]["power"]["detectable_difference"]
+    assert shown == pytest.approx(100 * with_it, abs=0.05)
+    with database_of(registered_only).transaction() as session:
+        studies.get(session, 1).interim_looks = 1
+    assert detectable_difference(planned(registered_only, arms)) > 1.2 * shown, "another look is held to 99 %"
+
+
+def test_what_is_wrong_with_the_arm_is_said_before_it_is_added(registered_only: TestClient, arms: str) -> None:
+    rank = {"arms.0.method.kind": "lora", "arms.0.method.r": "0"}
+    text = plain(registered_only.post(f"{arms}/plan", data=rank).text)
+    assert "Incomplete" in text
+    assert "<li>Rank: Must be 1 or more.</li>" in text
+    same = plain(html.unescape(registered_only.get(f"{arms}/new?method=full").text))
+    assert "Two arms are named 'full'" in same
+
+
+def test_an_arm_that_fits_no_live_worker_is_queued_only_if_one_insists(registered_only: TestClient, arms: str) -> None:
+    sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
+    assert "slow: no live worker has enough memory" in planned(registered_only, arms)
+    refused = registered_only.post(arms, data=FULL)
+    assert refused.status_code == 422
+    assert (
+        '<a href="#insist">No live worker has enough memory</a>. Apply a memory saving, or tick the box.'
+        in refused.text
+    )
+    api = registered_only.post(
+        f"/api/v1{arms}", json={"name": "slow", "method": {"kind": "full"}, "learning_rate": 5e-5}
+    )
+    assert (api.status_code, [error["path"] for error in api.json()["errors"]]) == (422, ["method"])
+    with database_of(registered_only).reading() as session:
+        assert runs.count_by_status(session)["queued"] == 0
+    ticked = registered_only.post(f"{arms}/plan", data=FULL | {"insist": "true"}).text
+    assert re.search(r'<input type="checkbox"\s+id="insist"[^>]*checked', ticked)
+    assert registered_only.post(arms, data=FULL | {"insist": "true"}).status_code == 303
+    with database_of(registered_only).reading() as session:
+        assert runs.count_by_status(session)["queued"] == 3
+
+
+def test_another_method_is_a_way_out_and_another_budget_is_another_study(
+    registered_only: TestClient, arms: str
+) -> None:
+    sign_on(registered_only, "cpu-1", ROOM_FOR_LORA)
+    text = planned(registered_only, arms)
+    assert "Gradient checkpointing" in text
+    [action] = re.findall(rf'value="(set:0:[^>]*?)"\s+formaction="{arms}/new"', text)
+    assert 'href="/studies/new?from_study=1"' in text
+    page = registered_only.post(f"{arms}/new", data=FULL | {"do": action}).text
+    assert re.findall(r'<legend class="hidden">Arm (.*)</legend>', page) == ["LoRA r=16"], "the study has r = 8"
+    assert re.search(r'<h2 id="plan-head"[^>]*autofocus', page)
+    assert 'id="insist"' not in planned(registered_only, arms, **{"arms.0.method.kind": "lora"})
+
+
+def test_an_edit_that_is_no_way_out_works_it_out_anew(registered_only: TestClient, arms: str) -> None:
+    for action in ("plan", "remove:0", "set:0:nonsense", "set:7:{}", "add:lora"):
+        page = registered_only.post(f"{arms}/new", data=FULL | {"do": action})
+        assert re.findall(r'<legend class="hidden">Arm (.*)</legend>', page.text) == ["slow"], action
+    assert 'id="add-bitfit"' in registered_only.post(f"{arms}/new", data={"do": "plan"}).text
+    assert registered_only.post(f"{arms}/plan", data={}).status_code == 204

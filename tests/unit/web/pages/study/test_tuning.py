@@ -1,0 +1,211 @@
+"""Pages of studies whose rates were tuned, and of arms that are added and stopped, by HTTP."""
+
+import re
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from app.store.tables import RunRow, StudyRow
+from tests.factories import plain
+from tests.tuned_studies import add_tuned_study
+from tests.unit.web.conftest import database_of
+
+LOST = {"full": (None, None, None), "LoRA r=8": (0.83, None, 0.8), "head only": (0.8, 0.81, 0.82)}
+LORA_64 = {"arms.0.method.kind": "lora", "arms.0.method.r": "64", "arms.0.method.lora_alpha": "128"}
+
+
+def tuned(client: TestClient, *args: Any, **options: Any) -> int:
+    with database_of(client).transaction() as session:
+        return add_tuned_study(session, *args, **options)
+
+
+def section(text: str, name: str) -> str:
+    return plain(text[text.index(f'id="{name}"') :].split("</section>")[0])
+
+
+def test_the_page_shows_the_rates_tried_and_marks_the_chosen_ones(registered_only: TestClient) -> None:
+    text = registered_only.get(f"/studies/{tuned(registered_only)}").text
+    found = section(text, "tuning")
+    rows = re.findall(r'<tr class="here-row">.*?</tr>', found, re.DOTALL)
+    assert [re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", row)).strip().split(" chosen")[0] for row in rows] == [
+        "full 1e-4", "LoRA r=8 6e-3", "head only 0.03"
+    ]  # fmt: skip
+    assert "The best rate is the largest tried: a better rate may lie above it." in found
+    assert found.count("a better rate may lie") == 1
+    assert "is 2.0 points behind: with 150 validation items up to 4.1 points are chance." in found
+    assert "is 1.0 points behind: with 150 validation items up to 5.3 points are chance." in found
+    assert found.count("are chance.") == 2, "of LoRA the best stands 4.0 points apart, where 3.9 are chance"
+    assert "The best rate is the largest tried" in found
+    assert "The best learning rate of LoRA r=8 is at the end of the range tried" in found
+    assert "the best rate of LoRA r=8 is at the edge of the rates tried: a better rate may lie beyond" in plain(text)
+    assert "not tuned" not in text
+
+
+def test_an_undecided_study_looks_further_for_rates_before_it_adds_seeds(registered_only: TestClient) -> None:
+    study = tuned(registered_only, margin_points=0.5)
+    text = plain(registered_only.get(f"/studies/{study}").text)
+    assert "Undecided whether LoRA r=8" in text
+    lead = text[text.index('class="lead"') :]
+    first = "First widen the search for learning rates: the best rate of LoRA r=8 is at the edge of the rates tried."
+    assert 0 < lead.index(first) < lead.index("would decide about LoRA r=8")
+    assert text.index('id="rates-first"') < text.index('id="add-seeds"')
+    assert re.search(r'class="button quiet"\s+type="submit"\s+id="add-seeds"', text)
+    assert "LoRA r=8: 2e-3, 6e-3, 0.018" in text
+    sentence = registered_only.get(f"/api/v1/studies/{study}/comparison").json()["summary"]
+    assert first in sentence
+    form = registered_only.get(f"/studies/new?from_study={study}&rates=further").text
+    rates = re.findall(r'name="arms.\d.learning_rates"\s+value="([^"]*)"', form)
+    assert rates == ["", "0.002, 0.006, 0.018", ""]
+
+
+def test_a_study_whose_best_rates_lie_within_adds_seeds_alone(registered_only: TestClient) -> None:
+    within = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.9, 0.8))
+    text = plain(registered_only.get(f"/studies/{tuned(registered_only, within, margin_points=0.5)}").text)
+    assert "look further" not in text.lower()
+    assert "Repeat with rates around" not in text
+    assert re.search(r'class="button"\s+type="submit"\s+id="add-seeds"', text)
+
+
+def test_a_decided_study_offers_further_rates_where_it_tells_of_those_tried(registered_only: TestClient) -> None:
+    text = registered_only.get(f"/studies/{tuned(registered_only)}").text
+    assert 'id="rates-first"' not in text
+    assert 'href="/studies/new?from_study=1&amp;rates=further"' in section(text, "tuning")
+
+
+def test_a_study_that_tuned_nothing_says_so_and_has_no_such_section(full: TestClient) -> None:
+    text = full.get("/studies/1").text
+    assert "learning rates were not tuned" in text
+    assert 'id="tuning"' not in text
+
+
+def test_halving_shows_both_rounds(registered_only: TestClient) -> None:
+    rates = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.82, 0.85, 0.86, 0.8, None))
+    text = section(registered_only.get(f"/studies/{tuned(registered_only, rates, how='halving')}").text, "tuning")
+    table = text[text.index('class="table tuning"') :]
+    assert "6 rates for 33 % of the budget, then 2 for all of it" in text
+    assert table.count('class="here-row"') == 3
+    assert table.count('<th scope="row">') == 3 * (6 + 2)
+    assert "diverged" in text
+
+
+def test_arms_that_found_no_rate_stay_with_their_reason_and_block_nothing(registered_only: TestClient) -> None:
+    study = tuned(registered_only, LOST, finals=True)
+    text = plain(registered_only.get(f"/studies/{study}").text)
+    assert "no learning rate could be trained: diverged" in section(text, "arms")
+    assert "No rate that was tried could be trained, so the arm has no runs." in section(text, "tuning")
+    assert "full: no learning rate could be trained" in text
+    answer = registered_only.get(f"/api/v1/studies/{study}/comparison").json()
+    assert answer["complete"]
+    assert [arm["tuning"]["failed"] for arm in answer["arms"]] == [True, False, False]
+    assert "trial_steps" in answer["differed"]
+
+
+def test_while_rates_are_looked_for_the_page_says_how_far_it_is(registered_only: TestClient) -> None:
+    with database_of(registered_only).transaction() as session:
+        study = add_tuned_study(session, finals=False)
+        for run in session.scalars(select(RunRow).where(RunRow.study_id == study)):
+            if run.trial_round is None:
+                session.delete(run)
+            elif run.arm == "head only":
+                run.status, run.result_json = "queued", None
+        session.get_one(StudyRow, study).tuning = True
+    text = plain(registered_only.get(f"/studies/{study}").text)
+    assert "Running: 6 of 18 runs done" in text
+    assert "its learning rate is being tuned" in section(text, "arms")
+    assert "trial at 0.03" in text
+    assert registered_only.get("/studies").text.count("6 of 18 runs") == 1
+
+
+def test_the_page_of_a_trial_says_that_it_is_one(registered_only: TestClient) -> None:
+    tuned(registered_only)
+    text = plain(registered_only.get("/runs/1").text)
+    trial = text[text.index('id="trial"') :]
+    assert "3.33e-5" in trial[: trial.index("</p>")]
+    assert 'href="/studies/1#tuning"' in trial[: trial.index("</p>")]
+    assert "150 validation items" in text
+    assert "On the validation split" in text
+    answer = registered_only.get("/api/v1/runs/1").json()
+    assert (answer["trial_round"], answer["score"], answer["validation_score"]) == (0, None, 0.85)
+
+
+@pytest.mark.parametrize("ending", ["csv", "svg", "png"])
+def test_the_figure_of_the_rates_has_its_files(registered_only: TestClient, ending: str) -> None:
+    answer = registered_only.get(f"/studies/{tuned(registered_only)}/charts/tuning.{ending}")
+    assert answer.status_code == 200
+    if ending == "csv":
+        lines = answer.text.splitlines()
+        assert lines[0] == "arm,learning_rate,round,score,loss,trials,lost,chosen"
+        assert lines[2] == "full,0.0001,0,0.89,0.61,1,0,1"
+
+
+def test_an_arm_is_added_by_a_form_that_names_what_is_wrong(registered_only: TestClient) -> None:
+    study = tuned(registered_only)
+    assert 'href="?method=lora"' in registered_only.get(f"/studies/{study}/arms/new").text
+    text = plain(registered_only.get(f"/studies/{study}/arms/new?method=lora").text)
+    assert "3 trials, then 3 runs" in text
+    assert re.search(r'name="arms.0.method.r"\s+value="16"', text)  # the study has r = 8 already
+    wrong = registered_only.post(f"/studies/{study}/arms", data=LORA_64 | {"arms.0.method.r": "0"})
+    assert wrong.status_code == 422
+    assert re.search(r'id="arms-0-method-r"[^>]*aria-invalid="true"', wrong.text)
+    assert '<li>Rank: <a href="#arms-0-method-r">Must be 1 or more</a></li>' in wrong.text
+    twice = registered_only.post(f"/studies/{study}/arms", data={"arms.0.method.kind": "full"})
+    assert "Two arms are named" in plain(twice.text)
+    incompatibility = registered_only.post(
+        f"/studies/{study}/arms", data=LORA_64 | {"arms.0.method.target_modules": "q_proj"}
+    )
+    assert re.search(r'id="arms-0-method-target_modules"[^>]*aria-invalid="true"', incompatibility.text)
+
+    answer = registered_only.post(f"/studies/{study}/arms", data=LORA_64)
+
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/studies/{study}")
+    text = registered_only.get(f"/studies/{study}").text
+    assert "LoRA r=64" in section(text, "arms")
+    assert registered_only.get(f"/api/v1/studies/{study}").json()["status"] == "running"
+
+
+def test_an_arm_is_stopped_by_a_button_that_only_live_arms_have(registered_only: TestClient) -> None:
+    study = tuned(registered_only, finals=False)
+    assert section(registered_only.get(f"/studies/{study}").text, "arms").count(">Stop<") == 3
+    answer = registered_only.post(f"/studies/{study}/arms/stop", data={"arm": "head only"})
+    assert answer.status_code == 303
+    text = section(registered_only.get(f"/studies/{study}").text, "arms")
+    assert text.count(">Stop<") == 2
+    assert "stopped" in text
+    assert registered_only.post(f"/studies/{study}/arms/stop", data={"arm": "head only"}).status_code == 409
+
+
+def test_arms_over_http(registered_only: TestClient) -> None:
+    api, study = f"/api/v1/studies/{tuned(registered_only)}", 1
+    answer = registered_only.post(f"{api}/arms", json={"method": {"kind": "lora", "r": 0}})
+    assert [e["path"] for e in answer.json()["errors"]] == ["method.r"]
+    answer = registered_only.post(f"{api}/arms", json={"method": {"kind": "full"}})
+    assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "name")
+    answer = registered_only.post(f"{api}/arms", json={"method": {"kind": "bitfit"}, "learning_rates": [1e-5, 2e-5]})
+    assert [e["path"] for e in answer.json()["errors"]] == ["learning_rates"]
+    answer = registered_only.post(f"{api}/arms", json={"name": "a/b", "method": {"kind": "lora", "r": 4}})
+    assert (answer.status_code, answer.json()["id"], len(answer.json()["trials"])) == (202, study, 12)
+    assert answer.json()["spec"]["reference"] == "full"
+    answer = registered_only.post(f"{api}/arms/a/b/stop")
+    assert (answer.status_code, answer.json()["stopped"], answer.json()["status"]) == (202, ["a/b"], "finished")
+    assert registered_only.post(f"{api}/arms/a/b/stop").status_code == 409
+    assert registered_only.post(f"{api}/arms/nothing/stop").status_code == 404
+
+
+def test_a_submit_answers_what_the_study_can_decide(registered_only: TestClient) -> None:
+    body = {
+        "name": "s", "base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines", "margin_points": 0.5,
+        "arms": [{"method": {"kind": "full"}}, {"method": {"kind": "head-only"}}], "tuning": "grid",
+    }  # fmt: skip
+    answer = registered_only.post("/api/v1/studies", json=body).json()
+    plan, power = answer["plan"], answer["plan"]["power"]
+    assert (plan["runs"], plan["trials"], plan["can_decide"]) == (6, 6, False)
+    assert power["detectable_difference"] > 0.005
+    assert power["enough_items"] > 646
+    assert re.match(r"646 test items and 3 seeds detect a difference of about", plain(answer["warning"]))
+    assert "50 % power" in plain(answer["warning"])
+    one = registered_only.post("/api/v1/studies", json=body | {"seeds": [0]}).json()
+    assert one["warning"].startswith("One seed gives a hint at best")
+    wide = registered_only.post("/api/v1/studies", json=body | {"margin_points": 5}).json()
+    assert (wide["plan"]["can_decide"], wide["warning"], wide["plan"]["power"]["enough_seeds"]) == (True, "", None)

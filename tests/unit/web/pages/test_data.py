@@ -1,0 +1,302 @@
+"""The pages of data without JavaScript: add, read, map, look, delete, and what each refuses."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.queue import PREPARE, READ
+from app.settings import Settings
+from app.store.queries import datasets
+from app.store.tables import Base
+from tests import filled_estimates
+from tests.factories import plain
+from tests.fakes import SilentBell
+from tests.filled import fill
+from tests.ingested import context
+from tests.unit.web.conftest import database_of
+from worker.ingest import tasks
+
+CSV = b"review,stars\n" + b"".join(b"good thing %d,1\nbad thing %d,0\n" % (i, i) for i in range(60))
+MAPPED = {
+    "name": "reviews",
+    "mapping.format": "labelled",
+    "mapping.columns.text": "review",
+    "mapping.columns.label": "stars",
+    "splitting.by": "random",
+    "splitting.validation": "0.1",
+    "splitting.test": "0,2",
+    "splitting.seed": "0",
+    "splitting.duplicates": "keep",
+}
+
+
+class Worker(SilentBell):
+    """A bell that is heard at once."""
+
+    here: Any = None
+
+    def ring(self, task: str, *args: Any) -> bool:
+        """Read or prepare at once, before the request continues."""
+        {READ: tasks.read, PREPARE: tasks.prepare}.get(task, lambda *_: None)(self.here, *args)
+        return super().ring(task, *args)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[TestClient]:
+    """A client of a filled application, whose worker reads and prepares at once; it takes a megabyte."""
+    settings = Settings(home=tmp_path, allowed_hosts=["testserver"], upload_bytes=1 << 20)
+    app = create_app(settings)
+    Base.metadata.create_all(app.state.database.engine)
+    bell = Worker()
+    bell.here = context(settings, app.state.database, app.state.files)
+    app.state.doorbell = bell
+    with app.state.database.transaction() as session:
+        fill(session)
+    yield TestClient(app, follow_redirects=False)
+    app.state.database.dispose()
+
+
+def upload(client: TestClient, *files: tuple[str, bytes], **fields: str) -> Any:
+    """Files by the form."""
+    return client.post("/data/files", files=[("file", file) for file in files] or {"file": ("", b"")}, data=fields)
+
+
+def made(client: TestClient, **change: str) -> str:
+    """The address of a dataset that was made by the forms."""
+    at = upload(client, ("reviews.csv", CSV)).headers["location"]
+    answer = client.post(at, data=MAPPED | change)
+    assert answer.status_code == 303, plain(answer.text)
+    return str(answer.headers["location"])
+
+
+def test_an_empty_list_says_how_data_comes_in(empty: TestClient) -> None:
+    text = plain(empty.get("/data").text)
+    assert "No data yet" in text
+    assert "vezna datasets add reviews.csv" in text
+    assert "up to 4.0 GiB" in text
+
+
+def test_the_list_has_each_name_once_with_rows_and_uses(data: TestClient) -> None:
+    made(data)
+    text = plain(data.get("/data").text)
+    assert "bbc-headlines@1" in text
+    assert "6 studies, 59 runs" in text or re.search(r"\d+ studies, \d+ runs", text)
+    assert "reviews@1" in text
+
+
+def test_files_are_read_and_their_mapping_is_guessed(data: TestClient) -> None:
+    answer = upload(data, ("reviews.csv", CSV.replace(b"review,stars", b"text,label")))
+    assert answer.status_code == 303
+    text = data.get(answer.headers["location"]).text
+    said = plain(text)
+    assert "Assigned by the names of the columns: text, label." in said
+    assert "CSV, utf-8, comma-separated, with header" in said
+    assert 'name="name" value="reviews"' in re.sub(r"\s+", " ", text)
+    assert re.search(r'<option value="text" selected>', text)
+    assert "good thing 0" in said
+
+
+def test_the_mapping_makes_a_dataset_with_a_page_of_its_own(data: TestClient) -> None:
+    at = made(data, **{"label-value.1": "1", "label-name.1": "good", "label-value.2": "0", "label-name.2": ""})
+    assert at == "/data/reviews%401"
+    text = plain(data.get(at).text)
+    assert "84 rows" in text
+    assert "column review" in text
+    assert "10 % validation, 20 % test, seed 0" in text
+    assert "The 2 labels are about equally common" in text
+    with database_of(data).reading() as session:
+        row = datasets.by_name(session, "reviews")
+        assert row is not None
+        assert row.facts.labels == ["0", "good"]
+
+
+def test_of_many_labels_the_commonest_are_named_by_the_form_and_the_others_keep_the_names_that_they_have(
+    data: TestClient,
+) -> None:
+    rows = [f"text {i} {copy},label {i:02}" for i in range(60) for copy in range(20 - i // 6)]
+    at = upload(data, ("many.csv", "\n".join(["text,label", *rows]).encode())).headers["location"]
+    assert "10 more values keep their names" in plain(data.get(at).text)
+    mapping = {"format": "labelled", "columns": {"text": "text", "label": "label"}}
+    named = {"label 00": "first", "label 59": "last"}
+    wanted = {"name": "many", "upload_id": int(at.rpartition("/")[2]), "mapping": mapping | {"label_names": named}}
+    assert data.post("/api/v1/datasets", json=wanted).status_code == 202
+    typed = {"name": "again", "label-value.1": "label 00", "label-name.1": "the first"}
+    columns = {"mapping.columns.text": "text", "mapping.columns.label": "label"}
+    assert data.post(at, data=MAPPED | columns | typed).status_code == 303
+    with database_of(data).reading() as session:
+        rows_made = [datasets.by_name(session, name) for name in ("many", "again")]
+        found = [row.facts.labels for row in rows_made if row]
+    assert [(labels[0], labels[-1], len(labels)) for labels in found] == [
+        ("first", "last", 60), ("label 01", "the first", 60)
+    ]  # fmt: skip
+    assert "last" in found[1] and "label 59" not in found[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": "../up"}, "name"),
+        ({"name": ""}, "name"),
+        ({"mapping.format": ""}, "mapping-format"),
+        ({"mapping.columns.text": ""}, "mapping-columns-text"),
+        ({"mapping.columns.label": "review"}, "mapping-columns-label"),
+        ({"splitting.test": "half"}, "splitting-test"),
+        ({"splitting.test": "0"}, "splitting-test"),
+        ({"splitting.seed": "-1"}, "splitting-seed"),
+    ],
+)
+def test_what_is_wrong_with_a_mapping_is_said_at_its_field(
+    data: TestClient, change: dict[str, str], field: str
+) -> None:
+    at = upload(data, ("reviews.csv", CSV)).headers["location"]
+    answer = data.post(at, data=MAPPED | change)
+    assert answer.status_code == 422
+    assert f'href="#{field}"' in answer.text
+    assert f'id="{field}-error-1"' in answer.text
+    assert "reviews@1" not in data.get("/data").text
+
+
+def test_the_form_follows_what_is_chosen_in_it(data: TestClient) -> None:
+    at = upload(data, ("reviews.csv", CSV)).headers["location"]
+    text = data.post(at, data=MAPPED | {"mapping.format": "prompt-completion", "do": "show"}).text
+    assert 'name="mapping.columns.completion"' in text
+    assert 'name="mapping.columns.label"' not in text
+    sent = {name: value for name, value in MAPPED.items() if name != "splitting.test"}  # it was not shown
+    back = data.post(at, data=sent | {"do": "show"}).text
+    assert re.search(r'name="splitting.test"\s+value="0.1"', back)
+
+
+def test_splits_of_the_source_are_offered_and_may_be_changed(data: TestClient) -> None:
+    other = CSV.replace(b"thing", b"item")
+    at = upload(data, ("a-train.csv", CSV), ("a-test.csv", other)).headers["location"]
+    text = data.get(at).text
+    assert 'value="predefined" selected' in text
+    assert 'name="splitting.validation"' in text
+    assert 'name="splitting.test"' not in text
+    swapped = {"split-value.1": "test", "split-as.1": "train", "split-value.2": "train", "split-as.2": ""}
+    answer = data.post(at, data=MAPPED | {"splitting.by": "predefined"} | swapped)
+    assert answer.status_code == 303
+    assert "84 rows" in plain(data.get(answer.headers["location"]).text)
+    nothing = data.post(at, data=MAPPED | {"splitting.by": "predefined"} | swapped | {"split-as.1": ""})
+    assert nothing.status_code == 422
+    assert 'href="#splitting-names"' in nothing.text
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "says"),
+    [
+        ((), {}, 'href="#file"'),
+        ((("a.csv", b""),), {}, "a.csv is empty"),
+        ((("a.csv", b"x" * (2 << 20)),), {}, "1 MiB"),
+        ((("a.csv", CSV),), {"encoding": "utf-99"}, "utf-99"),
+    ],
+)
+def test_files_that_cannot_be_taken_are_refused_at_the_form(
+    data: TestClient, files: tuple[tuple[str, bytes], ...], fields: dict[str, str], says: str
+) -> None:
+    answer = upload(data, *files, **fields)
+    assert answer.status_code == 422
+    assert says in answer.text
+    assert 'id="errors"' in answer.text
+    assert "/data/uploads/" not in answer.text
+
+
+def test_a_file_that_cannot_be_read_says_why_and_can_be_read_otherwise(data: TestClient) -> None:
+    at = upload(data, ("a<b>.csv", b"text,label\na,b\nc\n")).headers["location"]
+    text = data.get(at).text
+    assert "row 3 has 1 field" in plain(text)
+    assert "<b>" not in text
+    again = data.post(f"{at}/read", data={"delimiter": ";", "encoding": "", "header": "false"})
+    assert (again.status_code, again.headers["location"]) == (303, at)
+    assert "has no semicolon, and has a comma: read it with that delimiter" in plain(data.get(at).text)
+    bad = data.post(f"{at}/read", data={"encoding": "klingon"})
+    assert (bad.status_code, 'id="encoding-error-1"' in bad.text) == (422, True)
+    assert data.post(f"{at}/delete").headers["location"] == "/data"
+    assert data.get(at).status_code == 404
+
+
+@pytest.mark.parametrize("location", ["", "../x", "a b"])
+def test_a_source_that_is_none_is_refused_at_its_field(data: TestClient, location: str) -> None:
+    answer = data.post("/data/sources", data={"location": location})
+    assert answer.status_code == 422
+    assert 'id="location-error-1"' in answer.text
+
+
+def test_what_blocks_is_said_with_a_way_back(data: TestClient) -> None:
+    at = upload(data, ("few.csv", b"text,label\na,x\nb,y\n")).headers["location"]
+    answer = data.post(at, data=MAPPED | {"mapping.columns.text": "text", "mapping.columns.label": "label"})
+    text = data.get(answer.headers["location"]).text
+    assert 'data-code="too-few-rows"' in text
+    assert f'href="{at}"' in text
+
+
+def test_a_version_is_deleted_unless_it_is_used(data: TestClient) -> None:
+    at = made(data)
+    assert data.post(f"{at}/delete").headers["location"] == "/data"
+    assert data.get(at).status_code == 404
+    used = data.get("/data/bbc-headlines").text
+    assert "bbc-headlines@1 cannot be deleted" in plain(used)
+    refused = data.post("/data/bbc-headlines@1/delete")
+    assert refused.status_code == 409
+    assert "studies" in refused.text
+
+
+def test_rows_are_shown_as_the_model_sees_them(data: TestClient) -> None:
+    at = made(data)
+    waiting = data.get(at).text
+    assert 'hx-trigger="every 2s"' in waiting
+    assert filled_estimates.answer(database_of(data)) == 1
+    text = data.get(at).text
+    assert "<b>[CLS]</b><span>good</span><span> thing</span><span> 1</span><b>[SEP]</b>" in text
+    assert "the loss is on the label" in text
+    said = plain(text)
+    assert "5 tokens beyond max_length are cut" in said
+    assert "max_length 128 truncates 6.2 % of the rows; the longest has 205 tokens" in said
+    csv = data.get(f"{at}/charts/lengths.csv?max_length=128").text
+    assert csv.splitlines() == ["split,tokens,rows", "train,5,70", "train,60,20", "train,205,6"]
+    for name in ("labels", "lengths"):
+        assert data.get(f"{at}/charts/{name}.svg").text.startswith("<svg")
+        assert data.get(f"{at}/charts/{name}.png?theme=dark").content[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("length", ["0", "1", "many", "1.5", "999999999"])
+def test_a_length_that_is_none_is_said_at_its_field(data: TestClient, length: str) -> None:
+    answer = data.get("/data/bbc-headlines", params={"max_length": length})
+    assert answer.status_code == 422
+    assert "Write a whole number from 2 to" in answer.text
+    assert 'id="max_length-error-1"' in answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/none", "/data/bbc-headlines@9", "/data/uploads/99", "/data/x/charts/labels.svg"]
+)
+def test_what_is_not_there_is_not_found(data: TestClient, path: str) -> None:
+    assert data.get(path).status_code == 404
+
+
+def test_a_new_study_begins_on_the_data_or_on_an_older_version_of_it(data: TestClient) -> None:
+    old = made(data)
+    at = upload(data, ("more.csv", CSV + b"one more,1\n")).headers["location"]
+    new = data.post(at, data=MAPPED).headers["location"]
+    assert new == "/data/reviews%402"
+    assert 'href="/studies/new?dataset=reviews"' in data.get(new).text
+    assert 'href="/studies/new?dataset=reviews%401"' in data.get(old).text
+    newest = re.sub(r"\s+", " ", data.get("/studies/new?dataset=reviews").text)
+    assert 'value="reviews" checked' in newest
+    assert 'value="reviews@1"' not in newest
+    older = re.sub(r"\s+", " ", data.get("/studies/new?dataset=reviews%401").text)
+    assert 'value="reviews@1" checked' in older
+    assert "reviews, version 1" in older
+
+
+def test_a_column_whose_name_has_spaces_around_it_can_be_chosen(data: TestClient) -> None:
+    rows = b"".join(b'{" review ": "thing %d", "stars": %d}\n' % (i, i % 2) for i in range(60))
+    at = upload(data, ("odd.jsonl", rows)).headers["location"]
+    assert 'value=" review "' in data.get(at).text
+    answer = data.post(at, data=MAPPED | {"mapping.columns.text": " review "})
+    assert answer.status_code == 303

@@ -1,0 +1,218 @@
+"""Ledgers on the pages of runs and studies: measured beside predicted, and what was held when memory ran out."""
+
+import csv
+import html
+import io
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.domain.failures import Failure, FailureCode
+from app.domain.methods import LoraSpec
+from app.domain.resources.calibration import EstimateBand
+from app.domain.runs.result import Clocks
+from app.store.queries import runs
+from app.web.figures.drawing import render, stacks
+from app.web.figures.drawing.stacks import Stacks
+from app.web.figures.resource_parts import LEDGER, estimated_sizes, ledger_sizes, time_bar, train_bar
+from app.web.pages.run.context import RunFailure
+from app.web.text.memory_fit import error_words
+from tests import filled_estimates
+from tests.estimates import request
+from tests.factories import plain
+from tests.unit.web.conftest import database_of
+
+LORA, FAILED, OLD, RUNNING = 2, 25, 26, 16
+CLOCKS = dict.fromkeys(Clocks.model_fields, 0.0) | {"start": 4.0}
+
+
+@pytest.fixture
+def ledgers(full: TestClient) -> TestClient:
+    """The first study has ledgers and predictions; a run of the third died with one."""
+    with database_of(full).transaction() as session:
+        filled_estimates.foresee(session)
+        filled_estimates.died(session, runs.get(session, FAILED))
+    return full
+
+
+def shown(client: TestClient, address: str) -> str:
+    """A page as one reads it."""
+    return plain(html.unescape(client.get(address).text))
+
+
+def test_a_run_shows_who_held_what_measured_beside_predicted(ledgers: TestClient) -> None:
+    text = shown(ledgers, f"/runs/{LORA}")
+    assert re.search(r"<figcaption>150 MiB at the peak, estimated 15\d MiB</figcaption>", text)
+    for owner in ("weights", "gradients", "optimizer state", "activations", "temporaries", "other", "device overhead"):
+        assert owner in text
+    assert re.search(r"Estimated 15\d MiB, measured 150 MiB: 0\.\d % too high\.", text)
+    assert re.search(r"Train time: estimated \d\d s, measured 28 s: 5\.0 % too high", text)
+    assert "Memory peaked in the backward pass of step 4, with 16 rows of 14 tokens." in text
+    assert "from 2 past runs" in text
+
+
+def test_the_parts_of_a_measured_peak_sum_to_it(ledgers: TestClient) -> None:
+    rows = list(csv.DictReader(io.StringIO(ledgers.get(f"/runs/{LORA}/charts/owners.csv").text)))
+    *parts, peak = [float(row["bytes"]) for row in rows]
+    assert sum(parts) == pytest.approx(peak)
+    *parts, peak = [float(row["estimated_bytes"]) for row in rows]
+    assert sum(parts) == pytest.approx(peak)
+
+
+def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> None:
+    held = filled_estimates.measured("lora")
+    sizes = dict(
+        zip([css for css, _name in LEDGER], ledger_sizes(held.owners, held.total + 7, held.total + 12), strict=True)
+    )
+    assert (sizes["device"], sizes["phase"]) == (7, 5)
+    guess = filled_estimates.prediction(request(method=LoraSpec())).model_copy(update={"ledger": held})
+    larger = guess.model_copy(update={"phases": {"train": held.total, "evaluate": held.total + 30}})
+    sizes = dict(zip([css for css, _name in LEDGER], estimated_sizes(larger, held.total + 50), strict=True))
+    assert (sizes["device"], sizes["phase"]) == (20, 30)
+
+
+def test_a_run_says_how_large_its_file_was_predicted_to_be(ledgers: TestClient) -> None:
+    assert "Weights file: estimated 0.29 MiB, measured 0.30 MiB: 1.9 % too low." in shown(ledgers, f"/runs/{LORA}")
+    assert "Weights file:" not in shown(ledgers, f"/runs/{OLD}")
+
+
+def test_a_run_without_a_ledger_shows_what_can_be_computed(ledgers: TestClient) -> None:
+    text = shown(ledgers, f"/runs/{OLD}")
+    assert "activations and rest" in text
+    assert "remainder" in text
+    assert "estimated" not in text.split('aria-label="Cost"')[1].split("</section>")[0]
+
+
+def test_a_running_run_shows_the_peak_that_is_predicted(ledgers: TestClient) -> None:
+    with database_of(ledgers).transaction() as session:
+        run = runs.get(session, RUNNING)
+        run.estimate_id = runs.get(session, LORA if run.method_kind == "lora" else 1).estimate_id
+    text = shown(ledgers, f"/runs/{RUNNING}")
+    assert re.search(r"<figcaption>Memory \d+ MiB, estimated peak \d+ MiB</figcaption>", text)
+
+
+def test_a_run_that_had_no_memory_shows_what_it_held_and_the_memory_savings(ledgers: TestClient) -> None:
+    text = shown(ledgers, f"/runs/{FAILED}")
+    assert "The trainer requested 128 MiB more in the forward pass of step 3, with 16 rows of 14 tokens." in text
+    assert re.search(r"<figcaption>\d+ MiB were allocated when memory ran out, estimated peak \d+ MiB", text)
+    assert f'hx-get="/runs/{FAILED}/savings"' in text
+    filled_estimates.answer(database_of(ledgers))
+    settled = shown(ledgers, f"/runs/{FAILED}/savings")
+    assert "hx-get" not in settled
+    links = re.findall(r'href="(/studies/new\?[^"]*)"', settled)
+    assert len(links) > 3
+    found = parse_qs(urlparse(links[0]).query)
+    assert found["from_run"] == [str(FAILED)]
+    assert json.loads(found["set"][0])["method"]["kind"] == "lora"
+    form = shown(ledgers, links[0])
+    assert re.search(r'<legend class="hidden">Arm LoRA r=8</legend>', form)
+
+
+def test_a_failure_that_is_not_of_memory_has_no_memory_savings(ledgers: TestClient) -> None:
+    with database_of(ledgers).transaction() as session:
+        run = runs.get(session, FAILED)
+        run.failure_code, run.failure_message, run.failure_ledger_json = "diverged", "step 3: nan", None
+    text = shown(ledgers, f"/runs/{FAILED}")
+    assert "Memory savings" not in text
+    assert "step 3: nan" in text
+
+
+def test_what_was_asked_for_is_read_from_the_workers_sentence() -> None:
+    said = "The device had no memory left (2,048 MiB more were requested). Use a smaller batch."
+    assert plain(RunFailure(Failure(code=FailureCode.OUT_OF_MEMORY, message=said)).requested) == "2.0 GiB"
+    assert RunFailure(Failure(code=FailureCode.OUT_OF_MEMORY, message="no")).requested == ""
+
+
+def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledgers: TestClient) -> None:
+    text = shown(ledgers, "/studies/1").split('id="memory"')[1].split("</section>")[0]
+    for row in ("temporaries", "measured peak", "estimated peak", "error"):
+        assert f'<th scope="row">{row}</th>' in text
+    assert "Pale: estimated" in text
+    assert re.search(r"[+−]0\.\d %", text)
+    rows = list(csv.DictReader(io.StringIO(ledgers.get("/studies/1/charts/memory.csv").text)))
+    assert [row["arm"] for row in rows] == ["full", "LoRA r=8", "head only"]
+    assert 0 < abs(float(rows[1]["error"])) < 0.01
+
+
+def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_that_was_off(
+    ledgers: TestClient,
+) -> None:
+    text = shown(ledgers, "/studies/1").split('id="time"')[1].split("</section>")[0]
+    assert "Below a bar: the estimated training, with its band." in text
+    table = text.split("Train time, estimated and measured</caption>")[1].split("</table>")[0]
+    rows = [re.sub(r"<[^>]*>", " ", row).split() for row in table.split("<tr>")[2:]]
+    assert [" ".join(row) for row in rows] == [
+        "full 57 s 46 s to 1 min 9 s 54 s 5.0 % too high from 2 past runs",
+        "LoRA r=8 29 s 24 s to 36 s 28 s 5.0 % too high from 2 past runs",
+        "head only 19 s 15 s to 23 s 18 s 5.0 % too high from 2 past runs",
+    ]
+    found = list(csv.DictReader(io.StringIO(ledgers.get("/studies/1/charts/time.csv").text)))
+    assert [row["arm"] for row in found] == ["full", "LoRA r=8", "head only"]
+    for row in found:
+        guess, measured = float(row["estimated_train_seconds"]), float(row["train_seconds"])
+        assert float(row["estimated_low_train_seconds"]) <= guess <= float(row["estimated_high_train_seconds"])
+        assert float(row["error"]) == pytest.approx(guess / measured - 1)
+        parts = [float(row[f"{name}_seconds"]) for name in ("forward", "backward", "optimizer", "batches")]
+        assert sum(parts) == pytest.approx(measured)
+
+
+def test_a_study_without_predictions_shows_its_time_alone(ledgers: TestClient) -> None:
+    text = shown(ledgers, "/studies/3").split('id="time"')[1].split("</section>")[0]
+    assert "estimated training, with its band" not in text
+    assert "Train time, estimated and measured" not in text
+    [row, *_] = csv.DictReader(io.StringIO(ledgers.get("/studies/3/charts/time.csv").text))
+    assert row["train_seconds"] and row["estimated_train_seconds"] == row["error"] == ""
+
+
+def test_a_predicted_training_begins_where_the_measured_one_does_and_its_band_is_drawn() -> None:
+    measured = time_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 43.0)
+    guess = train_bar(CLOCKS, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
+    assert [(part.colour, part.size) for part in guess.parts] == [("transparent", 4.0), ("var(--p-backward)", 30.0)]
+    assert guess.band == (24.0, 49.0)
+    drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
+    [line] = [row for rows in drawn["datasets"].values() for row in rows if row.get("low") == 24.0]
+    assert (line["high"], line["cut"]) == (49.0, False)
+
+
+def test_a_band_that_reaches_far_beyond_the_bars_is_cut_and_leaves_them_legible() -> None:
+    measured = time_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 40.0)
+    guess = train_bar(CLOCKS, EstimateBand(value=30.0, low=10.0, high=270.0, runs=0))
+    drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
+    [line] = [row for rows in drawn["datasets"].values() for row in rows if row.get("low") == 14.0]
+    assert line["cut"] and line["high"] == 1.25 * measured.end == 1.25 * 43.0
+
+
+def legend(drawn: dict[str, Any]) -> list[str]:
+    """The entries of the legend of parts."""
+    [found] = [layer["encoding"]["fill"]["legend"] for layer in drawn["layer"] if "fill" in layer["encoding"]]
+    return list(found["values"])
+
+
+@pytest.mark.parametrize("width", [556, 356])
+@pytest.mark.parametrize("forward", [0.01, 10.0])
+def test_every_colour_of_a_drawing_is_named_in_it_however_small_its_part(forward: float, width: int) -> None:
+    bar = time_bar("full", (4.0, forward, 20.0, 5.0, 1.0, 3.0), 43.0)
+    guess = train_bar(CLOCKS, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
+    drawn = stacks.chart(Stacks((bar, guess), "s"), width).configure(**render.CONFIG).to_dict(validate=True)
+    assert legend(drawn) == ["forward", "backward", "optimizer", "everything else"]
+
+
+def test_what_no_bar_has_is_not_in_the_legend() -> None:
+    bar = time_bar("full", (4.0, 0.0, 20.0, 5.0, 0.0, 0.0), 29.0)
+    drawn = stacks.chart(Stacks((bar,), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
+    assert legend(drawn) == ["backward", "optimizer", "everything else"]
+
+
+def test_a_study_without_ledgers_keeps_the_old_split(ledgers: TestClient) -> None:
+    text = shown(ledgers, "/studies/3").split('id="memory"')[1].split("</section>")[0]
+    assert "activations and rest" in text
+    assert "temporaries" not in text
+
+
+@pytest.mark.parametrize(("error", "words"), [(0.007, "0.7 % too high"), (-0.012, "1.2 % too low"), (0.0001, "exact")])
+def test_an_error_is_said_in_words(error: float, words: str) -> None:
+    assert plain(error_words(error)) == words

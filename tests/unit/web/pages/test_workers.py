@@ -1,0 +1,69 @@
+"""The workers' page: predictions against measurements, by device and method."""
+
+import html
+import re
+
+from fastapi.testclient import TestClient
+
+from app.store.tables import EstimateRow
+from tests import filled_estimates
+from tests.factories import plain
+from tests.unit.web.conftest import database_of
+
+CLASSES = "sequence-classification"
+
+
+def test_before_any_run_it_says_that_the_constant_is_assumed_and_what_to_do(registered_only: TestClient) -> None:
+    text = registered_only.get("/workers").text
+    assert "estimates rest on assumed constants" in text
+    assert 'href="/studies/new"' in text.split('id="accuracy"')[1]
+
+
+def test_each_method_on_each_device_has_its_errors_and_its_constant(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        filled_estimates.foresee(session)
+    text = plain(html.unescape(full.get("/workers").text)).split('id="accuracy"')[1]
+    assert "x86, 2 cores" in text
+    assert ">fp32<" in text
+    rows = [
+        re.findall(r'<td class="num">(.*?)</td>', row)
+        for row in re.findall(r"<tr>\s*<th scope=\"row\">.*?</tr>", text, re.DOTALL)
+    ]
+    assert len(rows) == 3
+    for runs, mean, worst, time_mean, time_worst, constant in rows:
+        assert runs == "3"
+        assert re.fullmatch(r"0\.\d %", mean)
+        assert re.fullmatch(r"\+0\.\d %", worst)
+        assert re.fullmatch(r"3\.\d %", time_mean)
+        assert time_worst == "+5.0 %"
+        assert re.fullmatch(r"\d\d MiB<small>± [\d.]+ MiB</small>", constant)
+
+
+def test_runs_on_several_tasks_are_told_apart(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        filled_estimates.foresee(session)
+        for row in session.query(EstimateRow):
+            if row.request_json["method"]["kind"] == "lora":
+                row.request_json = {**row.request_json, "task": "causal-lm"}
+    text = plain(html.unescape(full.get("/workers").text)).split('id="accuracy"')[1]
+    tasks = re.findall(r"<small>([a-z ]*)</small></th>", text)
+    assert sorted(tasks) == ["classification of texts", "classification of texts", "language modelling"]
+    told = {(one["method"], one["task"]) for one in full.get("/api/v1/estimates/accuracy").json()}
+    assert told == {("full", CLASSES), ("head-only", CLASSES), ("lora", "causal-lm")}
+
+
+def test_a_device_without_runs_has_its_assumed_constant_named_until_it_has_made_one(full: TestClient) -> None:
+    sentence = "x86, 2 cores has no run in float32 yet, so its constant is assumed: 48 MiB ± 15 MiB."
+    gpu = "NVIDIA L4 has no run in float32 yet, so its constant is assumed: 40 MiB ± 40 MiB."
+    text = plain(html.unescape(full.get("/workers").text))
+    assert text.count(sentence) == text.count(gpu) == 1
+    with database_of(full).transaction() as session:
+        filled_estimates.foresee(session)
+    text = plain(html.unescape(full.get("/workers").text))
+    assert sentence not in text and gpu in text
+
+
+def test_who_only_looks_for_workers_again_is_not_told_the_errors(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        filled_estimates.foresee(session)
+    assert "mean abs. error" not in full.get("/workers", headers={"HX-Request": "true"}).text

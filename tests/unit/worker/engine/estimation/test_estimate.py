@@ -1,0 +1,268 @@
+"""What is foreseen of a run, held against the run: owner by owner, on tiny models of every kind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.domain.failures import FailureCode, RunFailed
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec, QloraSpec
+from app.domain.resources.estimate import EstimateRequest, MapRequest
+from app.domain.resources.ledger import OWNERS, Ledger
+from app.domain.runs.job import TrainJob
+from app.domain.runs.result import RunResult
+from app.domain.runs.training import TrainingArguments
+from app.domain.tasks import Format
+from tests import tiny, tiny_lm
+from tests.unit.worker.engine import adapted as tried
+from worker.engine.attempt import Attempt
+from worker.engine.estimation.estimate import estimate_run, memory_map
+from worker.engine.failures import failure
+
+TRIES = [(spec, name) for spec, name in tried.TRIES if not isinstance(spec, QloraSpec)]
+every_try = tried.tries_on(TRIES)
+TWO_STEPS = tiny.FAST.model_copy(update={"num_train_epochs": 1, "max_length": 24, "max_new_tokens": 4})
+
+
+def job(folder: Path, name: str, spec: MethodSpec, training: TrainingArguments = TWO_STEPS) -> TrainJob:
+    """A run of a method on a tiny model."""
+    if name == "bert":
+        return tiny.job(folder, tiny.save_model(folder / "model"), spec, training)
+    base = tiny_lm.save_model(folder / "model", name)
+    return tiny_lm.job(folder, base, tried.MODELS[name], tiny_lm.pairs(), method=spec, training=training)
+
+
+def asked(job: TrainJob, **changes: Any) -> EstimateRequest:
+    """What is to be foreseen of a job."""
+    return EstimateRequest(
+        location=job.model_location,
+        task=job.spec.task,
+        labels=max(1, len(job.labels)),
+        method=job.spec.method,
+        training=job.spec.training,
+        dataset_file=job.dataset_file,
+        dataset_format=job.dataset_format,
+        device="cpu",
+        bf16=bool(job.spec.training.bf16),
+    ).model_copy(update=changes)
+
+
+def steady(result: RunResult) -> Ledger:
+    """The measured ledger of the largest step after the first."""
+    ledger = result.memory.ledger
+    assert ledger is not None
+    return ledger
+
+
+def held(spec: MethodSpec, name: str, folder: Path, training: TrainingArguments = TWO_STEPS) -> tuple[Ledger, Ledger]:
+    """EstimatedCosts and measured."""
+    run = job(folder, name, spec, training)
+    foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
+    return foreseen, steady(Attempt(run, tiny.Recorder()).run())
+
+
+def alike(foreseen: Ledger, measured: Ledger) -> None:
+    """Equal owner by owner: to the last byte but for scalars, the batch itself, and what hangs on values."""
+    assert foreseen.moment == measured.moment
+    for owner in OWNERS:
+        assert foreseen.owners[owner] == pytest.approx(measured.owners[owner], abs=2048 + 0.002 * measured.total), owner
+
+
+@every_try
+def test_what_is_foreseen_is_what_is_held_and_kept(spec: MethodSpec, name: str, tmp_path: Path) -> None:
+    run = job(tmp_path, name, spec)
+    foreseen = estimate_run(asked(run), Path(run.dataset_file))
+    result = Attempt(run, tiny.Recorder()).run()
+    alike(foreseen.ledger, steady(result))
+    chosen_in_training = 0.02 if spec.kind == "adalora" else 0.0
+    assert foreseen.file_bytes == pytest.approx(result.weights_file_bytes, rel=chosen_in_training, abs=0)
+
+
+@pytest.mark.parametrize("changes", [{"bf16": True}, {"gradient_checkpointing": True}], ids=lambda c: next(iter(c)))
+@pytest.mark.parametrize("name", tried.MODELS)
+@pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4)], ids=lambda spec: spec.kind)
+def test_so_it_is_under_other_settings(spec: MethodSpec, name: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    foreseen, measured = held(spec, name, tmp_path, TWO_STEPS.model_copy(update=changes))
+    alike(foreseen, measured)
+
+
+def test_a_second_batch_of_a_step_finds_gradients_there(tmp_path: Path) -> None:
+    training = TWO_STEPS.model_copy(update={"gradient_accumulation_steps": 2})
+    table = [row._replace(text="the cat and a dog") for row in tiny.rows()]
+    run = tiny.job(tmp_path, tiny.save_model(tmp_path / "model"), FullSpec(), training, table)
+    foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
+    assert foreseen.owners["gradients"] > 0
+    alike(foreseen, steady(Attempt(run, tiny.Recorder()).run()))
+
+
+@pytest.mark.parametrize("form", ["text", "messages"])
+def test_rows_of_every_format_are_measured_as_they_are(form: Format, tmp_path: Path) -> None:
+    base = tiny_lm.save_model(tmp_path / "model", "llama", chat_template=tiny_lm.CHAT_TEMPLATE)
+    rows = tiny_lm.ROWS[form]()
+    training = TWO_STEPS.model_copy(update={"num_train_epochs": 2})  # so that every batch has a second turn
+    run = tiny_lm.job(tmp_path, base, "causal-lm", rows, form, method=LoraSpec(r=4), training=training)
+    foreseen = estimate_run(asked(run), Path(run.dataset_file))
+    assert foreseen.lengths.source == "dataset" and foreseen.lengths.rows == 40
+    alike(foreseen.ledger, steady(Attempt(run, tiny.Recorder()).run()))
+
+
+def test_packed_rows_are_foreseen_packed(tmp_path: Path) -> None:
+    training = TWO_STEPS.model_copy(update={"packing": True, "max_length": 32})
+    base = tiny_lm.save_model(tmp_path / "model", "llama")
+    run = tiny_lm.job(tmp_path, base, "causal-lm", tiny_lm.pairs(), method=FullSpec(), training=training)
+    alike(estimate_run(asked(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
+
+
+WIDE: dict[str, dict[str, int]] = {
+    "llama": {"hidden_size": 64, "intermediate_size": 128},
+    "t5": {"d_model": 64, "d_ff": 128, "d_kv": 32},
+}
+"""Whole blocks of 64 weights in a row."""
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_base_in_four_bits_is_foreseen_from_its_shapes(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    spec = QloraSpec(r=4)
+    base = tiny_lm.save_model(tmp_path / "model", name, **WIDE[name])
+    run = tiny_lm.job(tmp_path, base, tried.MODELS[name], tiny_lm.pairs(), method=spec, training=TWO_STEPS)
+    foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
+    measured = steady(Attempt(run, tiny.Recorder()).run())
+    assert foreseen.owners["optimizer"] == measured.owners["optimizer"]
+    assert foreseen.total == pytest.approx(measured.total, rel=0.05)
+
+
+def test_without_rows_each_is_as_long_as_it_may_be(tmp_path: Path) -> None:
+    run = job(tmp_path, "llama", FullSpec())
+    found = estimate_run(asked(run, dataset_file=""), None)
+    assert (found.ledger.rows, found.ledger.length) == (8, 24)
+    assert found.lengths.source == "max_length" and (found.steps, found.train_flops) == (0, 0)
+    with_rows = estimate_run(asked(run), Path(run.dataset_file))
+    assert with_rows.ledger.total < found.ledger.total and with_rows.steps == 5
+
+
+def test_an_evaluation_is_foreseen_with_the_optimizers_state_beside_it(tmp_path: Path) -> None:
+    run = job(tmp_path, "bert", FullSpec())
+    found = estimate_run(asked(run), Path(run.dataset_file))
+    assert found.phases["evaluate"] - found.phases["baseline"] == found.ledger.owners["optimizer"]
+    assert found.peak_bytes == max(found.phases.values()) and found.phase in found.phases
+
+
+def test_operations_grow_with_rows_and_are_fewer_where_less_trains(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    flops = {}
+    for rows in (8, 16):
+        for spec in (FullSpec(), HeadOnlySpec()):
+            training = TWO_STEPS.model_copy(update={"per_device_train_batch_size": rows, "cache_frozen_prefix": False})
+            run = tiny.job(tmp_path / f"{rows}{spec.kind}", model, spec, training)
+            flops[rows, spec.kind] = estimate_run(asked(run, dataset_file=""), None).step_flops
+    assert flops[16, "full"] == 2 * flops[8, "full"]
+    assert flops[8, "full"] > 2.5 * flops[8, "head-only"]  # forward alone, against forward and twice as much back
+
+
+def test_blocks_that_are_computed_once_are_no_part_of_a_step(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    flops = {}
+    for cached in (True, False):
+        training = TWO_STEPS.model_copy(update={"cache_frozen_prefix": cached})
+        run = tiny.job(tmp_path / str(cached), model, HeadOnlySpec(), training)
+        flops[cached] = estimate_run(asked(run, dataset_file=""), None).step_flops
+    assert 0 < flops[True] < flops[False] / 10
+
+
+def test_what_a_training_needs_is_the_sum_over_its_batches(tmp_path: Path) -> None:
+    run = job(tmp_path, "bert", FullSpec())
+    once = estimate_run(asked(run), Path(run.dataset_file))
+    twice = estimate_run(
+        asked(run, training=TWO_STEPS.model_copy(update={"num_train_epochs": 2})), Path(run.dataset_file)
+    )
+    assert twice.train_flops == pytest.approx(2 * once.train_flops)
+    assert once.step_flops * once.steps * 0.5 < once.train_flops < once.step_flops * once.steps
+    assert twice.steps == 2 * once.steps
+
+
+def test_a_cuda_step_is_foreseen_on_a_machine_without_cuda(tmp_path: Path) -> None:
+    run = job(tmp_path, "bert", FullSpec())
+    on_cpu, on_cuda = (estimate_run(asked(run, device=device), None) for device in ("cpu", "cuda"))
+    assert on_cuda.ledger.owners["activations"] < on_cpu.ledger.owners["activations"]  # attention in one kernel
+    assert all(size % 512 == 0 for size in on_cuda.ledger.owners.values())
+
+
+CONFIG = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+          "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000}  # fmt: skip
+
+
+def pasted(config: dict[str, Any], **changes: Any) -> EstimateRequest:
+    """A request on a configuration alone."""
+    return EstimateRequest(
+        config=config,
+        task="causal-lm",
+        method=FullSpec(),
+        training=TWO_STEPS,
+        device="cpu",
+        bf16=False,
+    ).model_copy(update=changes)
+
+
+def test_a_configuration_is_enough() -> None:
+    found = estimate_run(pasted(CONFIG), None)
+    assert found.total == found.trainable and found.ledger.owners["weights"] >= 4 * found.total
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (pasted({}), "without model_type"),
+        (pasted({"model_type": "nonesuch"}), "'nonesuch' is not known"),
+        (pasted({"model_type": "nonesuch", "auto_map": {"AutoModel": "a.B"}}), "never run"),
+        (pasted(CONFIG | {"num_hidden_layers": 10**6}), "num_hidden_layers is 1000000"),
+        (pasted(CONFIG | {"hidden_size": "wide"}), "config"),
+        (pasted(CONFIG, task="seq2seq-lm"), "seq2seq-lm"),
+        (pasted(CONFIG, method=LoraSpec(target_modules=["nowhere"])), "q_proj"),
+    ],
+    ids=["empty", "unknown", "remote code", "too deep", "no number", "another task", "no such layer"],
+)
+def test_what_cannot_be_foreseen_is_refused_in_a_sentence(request_: EstimateRequest, said: str) -> None:
+    with pytest.raises(RunFailed, match=said) as refused:
+        estimate_run(request_, None)
+    assert refused.value.message.endswith(".")
+
+
+def test_a_map_has_a_ledger_for_every_method_length_and_batch() -> None:
+    asked = MapRequest(
+        config=CONFIG,
+        task="causal-lm",
+        methods=(FullSpec(), LoraSpec(r=4)),
+        lengths=(16, 32),
+        batch_sizes=(1, 2, 4),
+        device="cpu",
+        bf16=False,
+    )
+    cells = memory_map(asked).cells
+    assert len(cells) == 12
+    totals = {(cell.method, cell.length, cell.rows): cell.ledger.total for cell in cells}
+    assert totals[0, 16, 4] > totals[0, 16, 1] and totals[0, 32, 4] > totals[0, 16, 4] > totals[1, 16, 4]
+    alone = estimate_run(asked.cell(LoraSpec(r=4), 32, 2), None)
+    assert alone.ledger.total == totals[1, 32, 2]
+
+
+def test_memory_that_runs_out_leaves_the_ledger_of_that_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = job(tmp_path, "bert", FullSpec())
+    attempt = Attempt(run, tiny.Recorder())
+
+    def too_much(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("worker.engine.train.clip", too_much)
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        attempt.run()
+    found = failure(raised.value, attempt.instruments.memory.peak(), attempt.instruments.ledgers.interrupted)
+    assert found.code is FailureCode.OUT_OF_MEMORY and "2,048 MiB more" in found.message
+    assert found.ledger is not None and found.ledger.step == 1
+    assert found.ledger.owners["gradients"] > 0 and found.ledger.owners["optimizer"] == 0
+
+
+def test_the_device_is_told_by_what_it_multiplies(tmp_path: Path) -> None:
+    result = Attempt(job(tmp_path, "bert", FullSpec()), tiny.Recorder()).run()
+    assert result.environment.matmul_flops is not None and result.environment.matmul_flops > 1e8

@@ -1,0 +1,187 @@
+"""Files that are unusual: they can be read, or are told what to do about. Nested, wide, long, Excel's, preferences."""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.uploads import ReadingOptions
+from tests.ingested import local, prepared, scanned
+from worker.ingest.readers import parquet
+from worker.ingest.readers.batches import BATCH_CHARACTERS, Unreadable
+from worker.ingest.readers.files import Files
+
+ROWS = [{"text": f"a text {i}", "label": "yes" if i % 2 else "no"} for i in range(20)]
+
+
+def test_a_list_of_objects_in_an_object_is_read(tmp_path: Path) -> None:
+    for content in (json.dumps({"version": 1, "data": ROWS}), json.dumps({"data": ROWS, "licence": ["MIT"]}, indent=2)):
+        found = scanned(tmp_path, content.encode(), "data.json")
+        assert (found.kind, found.rows, [c.name for c in found.columns]) == ("json", 20, ["text", "label"])
+    wide = scanned(tmp_path, json.dumps({"Zeilen": ROWS}, ensure_ascii=False).encode("utf-16"), "data.json")
+    assert wide.rows == 20
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            {"train": ROWS, "test": ROWS},
+            "data.json holds one object with several lists of objects (train, test): put each list into a file",
+        ),
+        (
+            {"text": {"0": "a"}, "label": {"0": "b"}},
+            "data.json holds one object (its fields are text, label) and no list of objects: Vezna reads a row an",
+        ),
+        ({}, "data.json holds one object (its fields are none) and no list of objects"),
+        ({"data": [{"text": "a"}, 3]}, "data.json: element 2 holds a number, not an object"),
+    ],
+)
+def test_an_object_without_one_list_of_rows_is_told_what_to_do(tmp_path: Path, content: Any, sentence: str) -> None:
+    with pytest.raises(Unreadable, match=re.escape(sentence)):
+        scanned(tmp_path, json.dumps(content).encode(), "data.json")
+
+
+def test_a_list_in_an_object_that_is_cut_short_says_after_which_element(tmp_path: Path) -> None:
+    cut = json.dumps({"data": ROWS}).encode()[:-30]
+    with pytest.raises(Unreadable, match=r"data\.json is no whole JSON: after element 19,"):
+        scanned(tmp_path, cut, "data.json")
+
+
+def test_lines_of_objects_under_the_name_of_json_are_lines_whatever_their_length(tmp_path: Path) -> None:
+    lines = [json.dumps(row | {"messages": [{"role": "user", "content": "x" * 5000}]}) for row in ROWS]
+    found = scanned(tmp_path, "\n".join(lines).encode(), "data.json")
+    assert (found.kind, found.rows) == ("jsonl", 20)
+    with pytest.raises(Unreadable, match=r"data\.json: line 3 is no JSON"):
+        scanned(tmp_path, "\n".join([*lines[:2], '{"text": ']).encode(), "data.json")
+    with pytest.raises(Unreadable, match=r"data\.json: line 1 is no JSON"):
+        scanned(tmp_path, b'{"text" "a"}\n{"text": "b"}\n', "data.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-32-le", "utf-32-be", "utf-16-be"])
+@pytest.mark.parametrize("name", ["data.json", "data.jsonl", "data.csv"])
+def test_wide_letters_are_read_for_what_they_are_in_json_and_csv_alike(
+    tmp_path: Path, encoding: str, name: str
+) -> None:
+    if name == "data.csv":
+        content = "text,label\n" + "".join(f"{row['text']} Größe,{row['label']}\n" for row in ROWS)
+    elif name == "data.json":
+        content = json.dumps(ROWS)
+    else:
+        content = "\n".join(map(json.dumps, ROWS))
+    found = scanned(tmp_path, content.encode(encoding), name)
+    assert (found.rows, found.encoding, found.columns[1].distinct) == (20, encoding, 2)
+
+
+@pytest.mark.parametrize(("opens", "closes"), [('{"a": ', "}"), ("[", "]")])
+@pytest.mark.parametrize("depth", [150, 990, 100_000])
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json", "nested.json"])
+def test_what_is_nested_too_deeply_is_a_sentence(
+    tmp_path: Path, name: str, depth: int, opens: str, closes: str
+) -> None:
+    deep = f'{{"text": "a", "more": {opens * depth}1{closes * depth}}}'
+    content = {
+        "data.jsonl": f"{deep}\n{deep}",
+        "data.json": f"[{deep}, {deep}]",
+        "nested.json": f'{{"data": [{deep}]}}',
+    }
+    where = "line 1" if name == "data.jsonl" else "element 1"
+    with pytest.raises(
+        Unreadable, match=rf"{name}: {where} has objects and lists within each other more than 100 times"
+    ):
+        scanned(tmp_path, content[name].encode(), name)
+
+
+def test_what_is_nested_a_little_is_read(tmp_path: Path) -> None:
+    deep = f'{{"text": "a", "more": {"[" * 90}1{"]" * 90}}}'
+    assert scanned(tmp_path, f"{deep}\n{deep}".encode(), "data.jsonl").rows == 2
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json"])
+def test_too_many_different_fields_are_said_as_soon_as_they_are_met(tmp_path: Path, name: str) -> None:
+    rows = [json.dumps({f"field {i} {j}": 1 for j in range(10)}) for i in range(100)]
+    content = "\n".join([*rows, "broken"]) if name == "data.jsonl" else f"[{', '.join([*rows, 'broken'])}]"
+    where = "line" if name == "data.jsonl" else "element"
+    expected = rf"{name}: by {where} 51 there are 510 different fields, and Vezna reads at most 500"
+    with pytest.raises(Unreadable, match=expected):
+        scanned(tmp_path, content.encode(), name)
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
+def test_the_first_line_by_which_excel_is_told_the_delimiter_is_no_row(tmp_path: Path, first: str) -> None:
+    rows = "".join(f"one, two {i};{'yes' if i % 2 else 'no'}\r\n" for i in range(20))
+    found = scanned(tmp_path, f"{first}\r\ntext;label\r\n{rows}".encode("utf-8-sig"))
+    assert (found.delimiter, found.rows, [c.name for c in found.columns]) == (";", 20, ["text", "label"])
+    made = prepared(tmp_path, f"{first}\r\ntext;label\r\n{rows}".encode())
+    assert made.facts and sum(made.facts.counts.values()) == 20
+    with pytest.raises(Unreadable, match=r"row 3 has 1 field, and the header has 2"):  # as Excel counts
+        scanned(tmp_path, f"{first}\r\ntext;label\r\na;b\r\nc\r\n".encode())
+    with pytest.raises(Unreadable, match=r"row 3 \(line 4\) cannot be read"):
+        scanned(tmp_path, f'{first}\r\ntext;label\r\na;b\r\n"c;d\r\n'.encode())
+    with pytest.raises(Unreadable, match=r"holds nothing but white space below its first line\."):
+        scanned(tmp_path, f"{first}\r\n".encode())
+
+
+def test_a_delimiter_that_excel_is_told_and_vezna_does_not_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=r"its first line says that fields are apart by '\^', and Vezna reads files"):
+        scanned(tmp_path, b"sep=^\ntext^label\na^b\n")
+
+
+def test_preferences_are_said_to_be_none_that_are_trained_on_and_are_mapped_to_what_was_chosen(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    cases = [
+        (
+            {"prompt": "p", "chosen": "c", "rejected": "r"},
+            "prompt-completion",
+            {"prompt": "prompt", "completion": "chosen"},
+        ),
+        ({"chosen": "c", "rejected": "r", "id": 1}, "text", {"text": "chosen"}),
+        ({"chosen": turns, "rejected": turns}, "messages", {"messages": "chosen"}),
+        (
+            {"prompt": turns[:1], "chosen": turns[1:], "rejected": turns[1:]},
+            "messages",
+            {"prompt": "prompt", "completion": "chosen"},
+        ),
+    ]  # fmt: skip
+    for row, form, columns in cases:
+        found = scanned(tmp_path, "\n".join([json.dumps(row)] * 3).encode(), "data.jsonl")
+        assert found.mapping == ColumnMapping.model_validate({"format": form, "columns": columns})
+
+
+def test_a_conversation_that_is_very_long_is_said(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "x" * 60_000}, {"role": "assistant", "content": "y" * 60_000}]
+    lines = [{"messages": turns[:1]}, {"messages": turns}]
+    [finding] = scanned(tmp_path, "\n".join(map(json.dumps, lines)).encode(), "data.jsonl").findings
+    assert (finding.code, finding.column, [e.row for e in finding.examples]) == ("very-long-field", "messages", [2])
+
+
+def batches_of(folder: Path, content: bytes) -> list[tuple[int, int]]:
+    """Rows and characters of each batch."""
+    parts = local(folder, {"data.parquet": content})
+    opened = Files(parts, ReadingOptions(), lambda share, rows: None).open(parts[0])
+    return [(len(batch.rows), sum(map(len, batch.columns["text"]))) for batch in opened.batches]
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_long_texts_of_parquet_come_few_at_a_time_also_where_one_is_stored_once(
+    tmp_path: Path, dictionary: bool
+) -> None:
+    written = io.BytesIO()
+    texts = ["short"] * 6000 + ["x" * (1 << 20)] * 70 + ["short"] * 30
+    pq.write_table(pa.table({"text": texts}), written, use_dictionary=dictionary)
+    found = batches_of(tmp_path, written.getvalue())
+    assert sum(rows for rows, _characters in found) == 6100
+    assert max(rows for rows, _characters in found) < 5000 + parquet._DECODED_ROWS
+    assert max(characters for _rows, characters in found) <= 2 * BATCH_CHARACTERS
+
+
+def test_long_elements_of_json_come_few_at_a_time(tmp_path: Path) -> None:
+    parts = local(tmp_path, {"data.json": json.dumps([{"text": "x" * (1 << 20)}] * 20).encode()})
+    opened = Files(parts, ReadingOptions(), lambda share, rows: None).open(parts[0])
+    assert [len(batch.rows) for batch in opened.batches] == [4, 4, 4, 4, 4]

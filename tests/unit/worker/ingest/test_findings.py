@@ -1,0 +1,176 @@
+"""What is found in rows before any run, with rows to look at."""
+
+from pathlib import Path
+
+import pytest
+
+from app.domain.data.findings import Finding
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
+from tests.ingested import prepared
+from worker.engine.data.batches import read
+from worker.ingest.findings.near_duplicates import near
+from worker.ingest.readers.batches import Unreadable
+
+LABELLED = ColumnMapping(format="labelled", columns={"text": "text", "label": "label"})
+
+
+def csv(*rows: tuple[str, str]) -> bytes:
+    return b"text,label\n" + "".join(f'"{text}","{label}"\n' for text, label in rows).encode()
+
+
+def usual(count: int = 30, first: int = 0) -> list[tuple[str, str]]:
+    return [(f"text number {i}", "yes" if i % 2 else "no") for i in range(first, first + count)]
+
+
+def by_code(findings: list[Finding]) -> dict[str, Finding]:
+    found = {finding.code: finding for finding in findings}
+    assert len(found) == len(findings)
+    return dict(found)
+
+
+def rows_of(finding: Finding) -> list[int | None]:
+    return [example.row for example in finding.examples]
+
+
+def test_good_rows_have_nothing_but_their_small_number_against_them(tmp_path: Path) -> None:
+    found = prepared(tmp_path, csv(*usual(200)))
+    assert [finding.code for finding in found.findings] == ["too-few-rows"]
+    assert found.findings[0].severity == "warns"
+
+
+@pytest.mark.parametrize(
+    ("rows", "code", "count", "details"),
+    [
+        (usual(1), "too-few-rows", 1, {"limit": 10}),
+        ([(text, "same") for text, _ in usual(40)], "one-class", 1, {"labels": ["same"]}),
+        ([(f"t {i}", f"c{i % 5000}") for i in range(10_000)], "too-many-labels", 5000, {"limit": 1000}),
+        (
+            [*usual(40), *((f"more {i}", "yes ") for i in range(9))],
+            "labels-alike",
+            2,
+            {"alike": [["'yes'", "'yes '"]], "differ_by": "white-space"},
+        ),
+        ([("", "yes")] * 30 + usual(20), "empty-rows", 30, {}),
+    ],
+)
+def test_what_blocks_says_why_and_nothing_is_written(
+    tmp_path: Path, rows: list[tuple[str, str]], code: str, count: int, details: dict[str, object]
+) -> None:
+    found = prepared(tmp_path, csv(*rows), LABELLED)
+    assert found.facts is None
+    assert not (tmp_path / "rows.parquet").exists()
+    first = found.findings[0]
+    assert (first.severity, first.code, first.count) == ("blocks", code, count)
+    assert first.details.model_dump() == details
+
+
+def test_labels_that_differ_by_a_space_become_one_by_the_mapping(tmp_path: Path) -> None:
+    content = csv(*usual(40), *((f"more {i}", "yes ") for i in range(9)))
+    mapping = LABELLED.model_copy(update={"label_names": {"yes ": "yes", "no": "nay"}})
+    found = prepared(tmp_path, content, mapping)
+    assert found.facts is not None
+    assert found.facts.label_counts == {"nay": 20, "yes": 29}
+
+
+def test_rows_without_a_text_or_a_label_are_left_out_and_named(tmp_path: Path) -> None:
+    rows = usual(60)
+    rows[3], rows[7] = ("  ", "yes"), ("a text", "")
+    found = prepared(tmp_path, csv(*rows))
+    empty = [finding for finding in found.findings if finding.code == "empty-rows"]
+    assert [(f.column, f.severity, rows_of(f)) for f in empty] == [("text", "warns", [5]), ("label", "warns", [9])]
+    assert found.facts is not None and sum(found.facts.counts.values()) == 58
+
+
+def test_repeats_stay_on_one_side_and_are_said(tmp_path: Path) -> None:
+    content = csv(*usual(100), *usual(20))
+    found = prepared(tmp_path, content)
+    repeats = by_code(found.findings)["duplicates"]
+    assert (repeats.count, repeats.severity) == (20, "warns")
+    assert rows_of(repeats) == list(range(102, 112))
+    assert "leak" not in by_code(found.findings)
+    rows = read(str(tmp_path / "rows.parquet"), "labelled")
+    texts = {split: {row.text for row in of_split} for split, of_split in rows.items()}  # type: ignore[union-attr]
+    assert not texts["train"] & texts["test"] and not texts["train"] & texts["validation"]
+    items = [row.item for of_split in rows.values() for row in of_split]
+    assert len(set(items)) == 120
+    dropped = prepared(tmp_path, content, splitting=Splitting(duplicates="drop"))
+    assert dropped.facts is not None and sum(dropped.facts.counts.values()) == 100
+    assert "duplicates" not in by_code(dropped.findings)
+
+
+def test_rows_of_the_sources_test_split_that_are_trained_on_are_a_leak(tmp_path: Path) -> None:
+    files = {"train.csv": csv(*usual(200)), "test.csv": csv(*usual(2, first=50), *usual(98, first=300))}
+    found = prepared(tmp_path, files)
+    leak = by_code(found.findings)["leak"]
+    assert (leak.count, leak.severity) == (2, "warns")
+    assert (leak.count, leak.details.of_rows, leak.details.split) == (2, 100, "test")
+    assert [(e.file, e.row, e.split) for e in leak.examples] == [("test.csv", 2, "test"), ("test.csv", 3, "test")]
+    many = {**files, "test.csv": csv(*usual(10, first=50), *usual(90, first=300))}
+    assert prepared(tmp_path, many).facts is None
+    split = Splitting(
+        kind="predefined", names={"train": ["train"], "test": ["test"]}, validation=0.1, duplicates="drop"
+    )
+    cured = prepared(tmp_path, many, splitting=split)
+    assert cured.facts is not None
+    assert (cured.facts.counts["test"], sum(cured.facts.counts.values())) == (100, 290)
+    assert "leak" not in by_code(cured.findings)
+
+
+def test_texts_that_are_nearly_the_same_are_found_across_splits(tmp_path: Path) -> None:
+    story = "the quick brown fox jumps over the lazy dog and runs through the dark forest until the night has come"
+    train = csv(*usual(200), (f"{story} for good", "yes"))
+    test = csv(*usual(100, first=300), (f"{story} for now", "yes"))
+    found = by_code(prepared(tmp_path, {"train.csv": train, "test.csv": test}).findings)["near-leak"]
+    assert (found.count, found.severity) == (1, "warns")
+    assert [(e.file, e.row) for e in found.examples] == [("test.csv", 102), ("train.csv", 202)]
+
+
+def test_only_what_is_alike_by_count_is_told() -> None:
+    one = "a b c d e f g h i j k l m n o p q r s t"
+    half = "a b c d e f g h i j L M N O P Q R S T U"
+    assert near([(1, one)], [(2, half)]) == []
+    [pair] = near([(1, one)], [(2, f"{one} u")])
+    assert (pair.held_out, pair.trained, pair.alike) == (1, 2, 18 / 19)
+
+
+def test_labels_once_never_tested_never_trained_and_contradicted(tmp_path: Path) -> None:
+    train = csv(*usual(200), ("alone", "once"), ("said", "yes"), ("said", "no"), *((f"r{i}", "rare") for i in range(4)))
+    test = csv(*usual(100, first=300), *((f"n{i}", "new") for i in range(3)))
+    split = Splitting(kind="predefined", names={"train": ["train"], "test": ["test"]})
+    found = by_code(prepared(tmp_path, {"train.csv": train, "test.csv": test}, splitting=split).findings)
+    assert found["label-once"].details.labels == ["once"]
+    assert found["label-not-trained"].details.labels == ["new"]
+    assert found["label-not-tested"].details.labels == ["rare"]
+    assert found["contradictions"].count == 1
+    assert rows_of(found["contradictions"]) == [203, 204]
+    assert (found["imbalance"].details.label_rows or [])[0] == 151
+
+
+def test_a_column_of_texts_taken_for_labels_is_said_before_it_fills_the_memory(tmp_path: Path) -> None:
+    rows = [(f"text {i}", f"label {i}") for i in range(100_500)]
+    with pytest.raises(Unreadable, match="more than 100,000 different labels by row 1"):
+        prepared(tmp_path, csv(*rows), LABELLED)
+
+
+@pytest.mark.parametrize(
+    ("labels", "ordered"),
+    [(["10", "9", "-1"], ["-1", "9", "10"]), (["--5", "1"], ["--5", "1"]), (["b", "10", "a"], ["10", "a", "b"])],
+)
+def test_labels_are_in_order_as_numbers_where_all_are(tmp_path: Path, labels: list[str], ordered: list[str]) -> None:
+    rows = [(f"text {i}", labels[i % len(labels)]) for i in range(60)]
+    found = prepared(tmp_path, csv(*rows), LABELLED)
+    assert found.facts is not None and found.facts.labels == ordered
+
+
+def test_conversations_without_an_answer_are_left_out(tmp_path: Path) -> None:
+    good = '{"messages": [{"role": "user", "content": "hi %d"}, {"role": "assistant", "content": "yes"}]}\n'
+    lines = [good % i for i in range(60)]
+    lines[4] = '{"messages": [{"role": "user", "content": "hello?"}]}\n'
+    lines[6] = '{"messages": "hello"}\n'
+    lines[8] = '{"messages": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]}\n'
+    found = prepared(tmp_path, {"chats.jsonl": "".join(lines).encode()})
+    told = by_code(found.findings)
+    assert rows_of(told["no-assistant-turn"]) == [5]
+    assert rows_of(told["broken-messages"]) == [7]
+    assert found.facts is not None and sum(found.facts.counts.values()) == 58
