@@ -179,7 +179,8 @@ def _trained_here(
         "epochs": "" if training.max_steps else f"{training.num_train_epochs:g}",
         "batch": str(training.per_device_train_batch_size * training.gradient_accumulation_steps),
     }
-    measurements = measured(row.result) if done and row.result else {}
+    result = row.result if done else None
+    measurements = measured(result) if result else {}
     if training.early_stopping_patience:  # then steps are the outcome of a run, not its budget
         measurements = {name: value for name, value in measurements.items() if name != "steps"}
     return ComparedRun(
@@ -189,6 +190,7 @@ def _trained_here(
         family=row.family,
         seed=row.seed,
         status=RunStatus(row.status),
+        result=result,
         failure=row.failure,
         identity=_identity(row, fields),
         settings=_flat(fields),

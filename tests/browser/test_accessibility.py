@@ -48,7 +48,7 @@ PAGES = {
     "no such runs": "/runs?method=full&status=cancelled&study=3",
     "compared runs": "/compare?runs=1,2&show=all",
     "compared studies": "/compare?study=1&study=2&sort=score",
-    "compared with results from elsewhere": "/compare?runs=1,56,57&cost=time",
+    "compared with results from elsewhere": "/compare?runs=1,56,57&x=time",
     "one run to compare": "/compare?runs=1",
     "nothing to compare": "/compare",
     "imports": "/imports",

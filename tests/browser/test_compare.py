@@ -87,12 +87,12 @@ def test_a_study_is_compared_with_runs_of_others(page: Page) -> None:
 
 
 def test_arms_are_chosen_and_the_others_left_out(page: Page) -> None:
-    page.goto("/compare?study=1&cost=time&reference=2")
+    page.goto("/compare?study=1&x=time&reference=2")
     page.check("#arms tbody tr:nth-child(1) input")
     page.check("#arms tbody tr:nth-child(2) input")
     page.click("#choose")
     expect(page.locator("#arms tbody tr")).to_have_count(2)
-    expect(page.locator("#cost")).to_have_value("time")
+    expect(page.locator("#axis-x")).to_have_value("time")
     expect(page.locator("tr.reference")).to_contain_text("LoRA r=8")
 
 
@@ -106,11 +106,14 @@ def test_arms_are_put_in_order_and_back(page: Page) -> None:
     expect(page.locator("#arms th[aria-sort]")).to_have_count(0)
 
 
-def test_the_cost_of_the_trade_off_is_chosen_and_stays_in_the_address(page: Page) -> None:
+def test_the_axes_of_the_trade_off_are_chosen_and_stay_in_the_address(page: Page) -> None:
     page.goto("/compare?study=1")
-    page.select_option("#cost", "parameters")
+    page.select_option("#axis-x", "trainable")
     expect(page.locator("#trade-off .wide")).to_contain_text("Trainable parameters")
-    expect(page).to_have_url(re.compile(r"cost=parameters"))
+    expect(page).to_have_url(re.compile(r"x=trainable"))
+    page.select_option("#axis-y", "speed")
+    expect(page.locator("#trade-off .wide")).to_contain_text("Tokens per second")
+    expect(page).to_have_url(re.compile(r"x=trainable.*y=speed|y=speed.*x=trainable"))
     page.click("#show-trade-off")
     expect(page.locator("#numbers-trade-off table")).to_contain_text("head only")
 
@@ -137,9 +140,9 @@ def test_without_a_script_everything_but_copying_works(site: Site, chromium: Bro
     page = context.new_page()
     page.goto("/compare?study=1")
     expect(page.locator("#copy-1")).to_be_hidden()
-    page.select_option("#cost", "time")
+    page.select_option("#axis-x", "time")
     page.click("#trade-off noscript button, #trade-off form button")
-    expect(page).to_have_url(re.compile(r"cost=time"))
+    expect(page).to_have_url(re.compile(r"x=time"))
     context.close()
 
 

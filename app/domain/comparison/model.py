@@ -92,6 +92,11 @@ class ArmResult:
         return tuple(run for run in self.runs if run.status in (RunStatus.FAILED, RunStatus.CANCELLED))
 
     @property
+    def over(self) -> bool:
+        """It has no result and will have none."""
+        return self.score is None and all(run.status.terminal for run in self.runs)
+
+    @property
     def failure(self) -> Failure | None:
         """Why a run of it failed."""
         return next((run.failure for run in self.runs if run.failure), None)
@@ -117,6 +122,8 @@ class Comparison(Generic[A]):
     """All runs with a result were measured on the same kind of device in the same way."""
     times_comparable: bool
     """And no other of them ran at the same time on the same worker."""
+    scores_comparable: bool = True
+    """All scores are of the same items by the same metric."""
 
     @property
     def reference(self) -> A:

@@ -77,8 +77,6 @@ class McNemar:
 class RunComparison(Comparison[RunArm]):
     """Any runs, compared."""
 
-    scores_comparable: bool
-    """All scores are of the same items by the same metric."""
     mcnemar: McNemar | None
 
     @property

@@ -8,14 +8,28 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.domain.comparison.costs import Spread
+from app.domain.comparison.grouping import ComparedRun
+from app.domain.comparison.model import AnyComparison, ArmResult, RunOutcome
 from app.domain.comparison.pareto import Better
-from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.runs.result import RunResult
-from app.web.format import GIB, MIB, NBSP, decimal, duration, energy, file_size, hundred, memory, short_count
+from app.web.format import (
+    GIB,
+    MIB,
+    NBSP,
+    capitalized,
+    decimal,
+    duration,
+    energy,
+    file_size,
+    hundred,
+    memory,
+    short_count,
+)
 from app.web.i18n import gettext as _
 from app.web.text.metrics import loss_unit, title
 
-Units = Callable[[StudyComparison, float], tuple[float, str]]
+Units = Callable[[AnyComparison, float], tuple[float, str]]
 """From the largest value to what one unit of the axis is of it, and the unit's name."""
 
 
@@ -23,7 +37,7 @@ Units = Callable[[StudyComparison, float], tuple[float, str]]
 class Axis:
     """A number of an arm over its seeds."""
 
-    title: Callable[[StudyComparison], str]
+    title: Callable[[AnyComparison], str]
     """Within a sentence: `peak memory`."""
     better: Better
     of: Callable[[RunResult], float | None]
@@ -33,7 +47,7 @@ class Axis:
     """A value with its unit: `150 MiB`."""
     column: str
     """In the CSV, as it was measured: `peak_bytes`."""
-    comparable: Callable[[StudyComparison], bool] = lambda study: True
+    comparable: Callable[[AnyComparison], bool] = lambda comparison: True
     """Whether the values of different arms are comparable."""
     zero: bool = True
     """Nothing lies below zero, and the scale begins there."""
@@ -49,10 +63,15 @@ class Axis:
         """Less is better, and zero is free."""
         return self.better is Better.LOWER and self.zero
 
-    def spread(self, arm: StudyArm) -> Spread | None:
+    def value(self, run: RunOutcome) -> float | None:
+        """Of a run; an imported one has costs and no result."""
+        if run.result:
+            return self.of(run.result)
+        return run.costs.get(self.column) if isinstance(run, ComparedRun) else None
+
+    def spread(self, arm: ArmResult) -> Spread | None:
         """Mean over seeds, with the smallest and the largest seed."""
-        results = [run.result for run in arm.succeeded if run.result]
-        values = [value for result in results if (value := self.of(result)) is not None]
+        values = [value for run in arm.succeeded if (value := self.value(run)) is not None]
         return Spread.of(values) if values else None
 
 
@@ -60,9 +79,14 @@ class Axis:
 class Score(Axis):
     """The metric: its whiskers are the 95 % interval of the mean."""
 
-    def spread(self, arm: StudyArm) -> Spread | None:
-        """Mean and interval over items and seeds."""
-        return Spread(arm.score.mean, max(0.0, arm.score.low), min(1.0, arm.score.high)) if arm.score else None
+    def spread(self, arm: ArmResult) -> Spread | None:
+        """Mean and interval over items and seeds; the mean alone where the interval is unknown."""
+        score = arm.score
+        if score is None:
+            return None
+        if not score.usable:
+            return Spread(score.mean, score.mean, score.mean)
+        return Spread(score.mean, max(0.0, score.low), min(1.0, score.high))
 
 
 def memory_unit(most: float) -> tuple[float, str]:
@@ -80,9 +104,19 @@ def energy_unit(most: float) -> tuple[float, str]:
     return (1.0, "J") if most < 1e4 else (1e3, "kJ") if most < 3.6e6 else (3.6e6, "kWh")
 
 
-def known(study: StudyComparison) -> list[str]:
-    """The names of the axes on which an arm of this study has a value."""
-    return [name for name, axis in AXES.items() if any(axis.spread(arm) for arm in study.arms)]
+def known(comparison: AnyComparison) -> list[str]:
+    """The names of the axes on which an arm has a value."""
+    return [name for name, axis in AXES.items() if any(axis.spread(arm) for arm in comparison.arms)]
+
+
+def axis_options(comparison: AnyComparison, *chosen: str) -> tuple[tuple[str, str], ...]:
+    """Values and titles of a select of axes; one without a value is left out unless it is chosen."""
+    names = {*known(comparison), *chosen}
+    return tuple((name, capitalized(axis.title(comparison))) for name, axis in AXES.items() if name in names)
+
+
+def _loss_unit(comparison: AnyComparison) -> str:
+    return loss_unit(comparison.spec.task) if isinstance(comparison, StudyComparison) else _("nats")
 
 
 def _nats(value: float) -> str:
@@ -101,86 +135,91 @@ def _speed(result: RunResult) -> float | None:
 _time = partial(
     Axis,
     better=Better.LOWER,
-    units=lambda study, most: time_unit(most),
+    units=lambda comparison, most: time_unit(most),
     say=duration,
-    comparable=lambda study: study.times_comparable,
+    comparable=lambda comparison: comparison.times_comparable,
 )
 
 AXES: dict[str, Axis] = {
     "score": Score(
-        title=lambda study: title(study.metric),
+        title=lambda comparison: title(comparison.metric),
         better=Better.HIGHER,
         of=lambda result: None,
-        units=lambda study, most: (0.01, "%"),
+        units=lambda comparison, most: (0.01, "%"),
         say=lambda value: f"{hundred(value)}{NBSP}%",
         column="score",
+        comparable=lambda comparison: comparison.scores_comparable,
         zero=False,
         most=100.5,
         span=6.0,
         stretches=False,
     ),
     "loss": Axis(
-        title=lambda study: _("test loss"),
+        title=lambda comparison: _("test loss"),
         better=Better.LOWER,
         of=_test_loss,
-        units=lambda study, most: (1.0, loss_unit(study.spec.task)),
+        units=lambda comparison, most: (1.0, _loss_unit(comparison)),
         say=_nats,
         column="loss",
+        comparable=lambda comparison: comparison.scores_comparable,
         zero=False,
     ),
     "memory": Axis(
-        title=lambda study: _("peak memory"),
+        title=lambda comparison: _("peak memory"),
         better=Better.LOWER,
         of=lambda result: result.memory.peak_bytes,
-        units=lambda study, most: memory_unit(most),
+        units=lambda comparison, most: memory_unit(most),
         say=memory,
         column="peak_bytes",
-        comparable=lambda study: study.memory_comparable,
+        comparable=lambda comparison: comparison.memory_comparable,
     ),
-    "time": _time(title=lambda study: _("train time"), of=lambda result: result.clocks.train, column="train_seconds"),
-    "wall": _time(title=lambda study: _("wall time"), of=lambda result: result.clocks.wall, column="wall_seconds"),
+    "time": _time(
+        title=lambda comparison: _("train time"), of=lambda result: result.clocks.train, column="train_seconds"
+    ),
+    "wall": _time(title=lambda comparison: _("wall time"), of=lambda result: result.clocks.wall, column="wall_seconds"),
     "trainable": Axis(
-        title=lambda study: _("trainable parameters"),
+        title=lambda comparison: _("trainable parameters"),
         better=Better.LOWER,
         of=lambda result: result.parameters.trainable,
-        units=lambda study, most: (1.0, ""),
+        units=lambda comparison, most: (1.0, ""),
         say=lambda value: _("%(number)s parameters", number=short_count(round(value))),
         column="trainable_parameters",
     ),
     "file": Axis(
-        title=lambda study: _("file size"),
+        title=lambda comparison: _("file size"),
         better=Better.LOWER,
         of=lambda result: result.artifact_bytes or None,
-        units=lambda study, most: memory_unit(most),
+        units=lambda comparison, most: memory_unit(most),
         say=file_size,
         column="artifact_bytes",
     ),
     "speed": Axis(
-        title=lambda study: _("tokens per second"),
+        title=lambda comparison: _("tokens per second"),
         better=Better.HIGHER,
         of=_speed,
-        units=lambda study, most: (1.0, ""),
+        units=lambda comparison, most: (1.0, ""),
         say=lambda value: _("%(number)s tokens/s", number=decimal(value, 0)),
         column="tokens_per_second",
-        comparable=lambda study: study.times_comparable,
+        comparable=lambda comparison: comparison.times_comparable,
     ),
     "forgetting": Axis(
-        title=lambda study: _("forgetting"),
+        title=lambda comparison: _("forgetting"),
         better=Better.LOWER,
         of=lambda result: result.forgetting.change if result.forgetting else None,
-        units=lambda study, most: (1.0, _("nats per token")),
+        units=lambda comparison, most: (1.0, _("nats per token")),
         say=_nats,
         column="forgetting",
+        comparable=lambda comparison: comparison.scores_comparable,
         zero=False,
     ),
     "energy": Axis(
-        title=lambda study: _("energy"),
+        title=lambda comparison: _("energy"),
         better=Better.LOWER,
         of=lambda result: result.energy_joules,
-        units=lambda study, most: energy_unit(most),
+        units=lambda comparison, most: energy_unit(most),
         say=energy,
         column="energy_joules",
-        comparable=lambda study: study.times_comparable,
+        comparable=lambda comparison: comparison.times_comparable,
     ),
 }
 """By their names in the address, in the order of the selects."""

@@ -92,7 +92,7 @@ class StudyData:
 
 FIGURES: Mapping[str, Callable[[StudyData, ViewParams], Figure]] = {
     "verdict": lambda data, view: verdict(data.comparison),
-    "trade-off": lambda data, view: trade_off(data.comparison, view),
+    "trade-off": lambda data, view: trade_off(data.comparison, view.x, view.y),
     "curves": lambda data, view: curves(data.comparison, data.steps, data.checkpoints, view),
     "memory": lambda data, view: memory(data.comparison, data.estimates),
     "time": lambda data, view: time(data.comparison, data.estimates),

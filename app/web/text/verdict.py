@@ -198,7 +198,9 @@ def no_result_label(arm: ArmResult) -> str:
     """Why an arm has no result and will have none, in a few words."""
     if arm.failure:
         return failure_label(arm.failure)
-    return _("stopped") if isinstance(arm, StudyArm) and arm.stopped else _("cancelled")
+    if isinstance(arm, StudyArm) and arm.stopped:
+        return _("stopped")
+    return _("cancelled") if arm.failed else _("no result")
 
 
 def interval_level(comparison: AnyComparison) -> str:

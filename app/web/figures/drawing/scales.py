@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import log10
 from typing import Any
 
+from app.domain.comparison.costs import Spread
 from app.web.figures.drawing import grammar as alt
 
 AIR = 0.13
@@ -21,6 +22,11 @@ class Reach:
     at: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, spread: Spread, unit: float) -> Reach:
+        """In an axis's unit."""
+        return cls(spread.mean / unit, spread.low / unit, spread.high / unit)
 
 
 @dataclass(frozen=True)

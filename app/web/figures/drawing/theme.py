@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.domain.comparison.study import StudyArm
+from app.domain.comparison.model import ArmResult
 from app.domain.methods import Family
 from app.web.figures.drawing import grammar as alt
 
@@ -128,9 +128,9 @@ class MarkStyle:
     """0 filled, 1 hollow, 2 and more half-filled."""
 
     @classmethod
-    def of(cls, arm: StudyArm) -> MarkStyle:
-        """Of an arm of a study."""
-        return cls(arm.title, arm.family, arm.hollow)
+    def of(cls, arm: ArmResult, *, named: bool = True) -> MarkStyle:
+        """Of an arm; without its name it has no label."""
+        return cls(arm.title if named else "", arm.family, arm.hollow)
 
     @property
     def colour(self) -> str:

@@ -8,8 +8,8 @@ from app.domain.comparison.runs import RunArm, RunComparison
 from app.services.compare import Selected
 from app.web.address import Address
 from app.web.figures.arms_table import ArmsTable
+from app.web.figures.axes import axis_options
 from app.web.figures.figure import Drawn
-from app.web.figures.runs_trade_off import AXES, COSTS, Cost
 from app.web.format import NOTHING, capitalized
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -60,7 +60,9 @@ class ComparePage:
     selected: Selected
     comparison: RunComparison
     address: Address
-    cost: Cost
+    x: str
+    y: str
+    """Axes of the trade-off."""
     show_all: bool
     """All settings, not only those that differ."""
     table: ArmsTable
@@ -110,9 +112,9 @@ class ComparePage:
         return f"{round(self.comparison.margin * 100, 6):g}"
 
     @property
-    def costs(self) -> list[Option]:
-        """Axes of the trade-off."""
-        return [Option(cost, capitalized(_(AXES[cost].title)), cost == self.cost) for cost in COSTS]
+    def axes(self) -> tuple[tuple[str, str], ...]:
+        """Values and titles of the axes that the trade-off may have."""
+        return axis_options(self.comparison, self.x, self.y)
 
     @property
     def alone(self) -> bool:

@@ -11,9 +11,10 @@ from app.services import compare as compare_service
 from app.store.queries import runs
 from app.web.address import Address
 from app.web.figures.arms_table import SORTS, ArmsTable
+from app.web.figures.axes import AXES
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import choose, drawn
-from app.web.figures.runs_trade_off import Cost, trade_off
+from app.web.figures.trade_off import trade_off
 from app.web.http.compare_query import SelectedRuns
 from app.web.http.dependencies import Reading
 from app.web.http.figure_file import Ending, figure_file
@@ -25,6 +26,9 @@ router = APIRouter(prefix="/compare", include_in_schema=False)
 
 OFFERED = 12
 """Runs that are offered to add to a single one."""
+WIDTHS = (1040, 356)
+"""Of the trade-off, in pixels: wide, narrow."""
+AxisName = Annotated[str, Query(pattern=f"^({'|'.join(AXES)})$")]
 Sort = Annotated[str, Query(pattern=f"^(-?({'|'.join(SORTS)}))?$")]
 
 
@@ -34,7 +38,8 @@ def show(
     session: Reading,
     render: Render,
     selection: SelectedRuns,
-    cost: Cost = "memory",
+    x: AxisName = "memory",
+    y: AxisName = "score",
     sort: Sort = "",
     show: Annotated[Literal["differences", "all"], Query()] = "differences",
 ) -> HTMLResponse:
@@ -50,10 +55,11 @@ def show(
         selected=selected,
         comparison=comparison,
         address=address,
-        cost=cost,
+        x=x,
+        y=y,
         show_all=show == "all",
         table=ArmsTable.of(comparison, address, sort),
-        figure=drawn(trade_off(comparison, cost), "/compare/charts", address.words),
+        figure=drawn(trade_off(comparison, x, y, WIDTHS), "/compare/charts", address.words),
         others=tuple(Option(str(row.id), row.arm) for row in beside),
     )
     return render.page("compare/show.html", page)
@@ -65,12 +71,13 @@ def chart(
     selection: SelectedRuns,
     name: str,
     ending: Ending,
-    cost: Cost = "memory",
+    x: AxisName = "memory",
+    y: AxisName = "score",
     theme: Theme = "light",
 ) -> Response:
     """The chart as a file; what is compared is in its address."""
     comparison = compare_service.compare(session, selection).comparison
     if comparison is None:
         raise NotFound(_("No run is given. Add runs=1,2,3 to the address."))
-    figure = trade_off(comparison, cost)
+    figure = trade_off(comparison, x, y, WIDTHS)
     return figure_file(choose({figure.name: figure}, name), ending, theme, "compare")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.domain.comparison.study import StudyComparison
-from app.web.figures.axes import AXES, known
+from app.web.figures.axes import axis_options
 from app.web.figures.curve_axes import QUANTITIES, X_AXES
 from app.web.figures.view import ViewParams
 from app.web.format import capitalized
@@ -24,13 +24,12 @@ class StudyChoices:
     factors: tuple[Choice, ...]
 
     @classmethod
-    def of(cls, found: StudyComparison, view: ViewParams) -> "StudyChoices":
+    def of(cls, study: StudyComparison, view: ViewParams) -> "StudyChoices":
         """Of a study; axes on which nothing was measured are left out."""
-        axes = [name for name in AXES if name in {*known(found), view.x, view.y}]
         factors = sorted({*FACTORS, view.smooth})
         return cls(
-            axes=tuple((name, capitalized(AXES[name].title(found))) for name in axes),
-            quantities=tuple((name, capitalized(one.title(found))) for name, one in QUANTITIES.items()),
+            axes=axis_options(study, view.x, view.y),
+            quantities=tuple((name, capitalized(quantity.title(study))) for name, quantity in QUANTITIES.items()),
             x_axes=tuple((name, capitalized(axis.name())) for name, axis in X_AXES.items()),
             factors=tuple((f"{factor:g}", f"{factor:g}" if factor else _("none")) for factor in factors),
         )

@@ -20,7 +20,6 @@ from app.web.figures.drawing.trade_off import TradeOff
 from app.web.figures.figure import Figure
 from app.web.figures.study import StudyData
 from app.web.figures.trade_off import trade_off
-from app.web.figures.view import ViewParams
 from tests.factories import FULL, LORA, MANY, empty_database, plain, seed_study
 
 SEEDS = (0, 1, 2)
@@ -40,7 +39,7 @@ def weighed(session: Session, **options: Any) -> StudyComparison:
 
 def drawn(found: StudyComparison, x: str = "memory", y: str = "score") -> tuple[Figure, TradeOff]:
     """Its trade-off."""
-    figure = trade_off(found, ViewParams(x=x, y=y))
+    figure = trade_off(found, x, y)
     assert isinstance(figure.data, TradeOff)
     return figure, figure.data
 

@@ -12,7 +12,6 @@ from app.web.figures import axes
 from app.web.figures.drawing import render
 from app.web.figures.study import StudyData
 from app.web.figures.trade_off import trade_off
-from app.web.figures.view import ViewParams
 from tests.factories import empty_database, plain, seed_study
 
 
@@ -28,7 +27,7 @@ def test_the_row_of_the_worked_axis_is_offered_and_drawn(monkeypatch: pytest.Mon
             run.result_json = result | {"memory": memory}
         found = StudyData(session, Settings(), study).comparison
     assert "reserved" in axes.known(found)
-    figure = trade_off(found, ViewParams(x="reserved"))
+    figure = trade_off(found, "reserved", "score")
     assert plain(figure.title) == "Full fine-tuning needs 806 MiB for what LoRA r=8 reaches with 300 MiB"
     assert "reserved_bytes" in [column.name for column in figure.table.columns]
     assert "Reserved memory, MiB" in json.dumps(figure.chart().configure(**render.CONFIG).to_dict(validate=True))

@@ -155,7 +155,7 @@ def test_here_and_elsewhere_there_is_no_verdict_and_no_winner(full: TestClient) 
     assert "The test items differ : no verdict between arms tested on different items." in text
     assert "The device differs : memory and times do not compare." in text
     assert "x86, 2 cores: full" in text and "NVIDIA L40S" in text
-    assert "not measured under the same conditions, so nothing wins" in text
+    assert "not measured under the same conditions, so no arm wins" in text
     assert "Some arms have one seed" not in text and "Every arm has one seed" in text
     assert "Some results are imported" in text
     assert "and full fine-tuning: the test items differ" in text
@@ -180,16 +180,32 @@ def test_arms_come_in_the_order_that_is_asked_for(full: TestClient, sort: str, f
     assert ("aria-sort" in text) is bool(sort)
 
 
-@pytest.mark.parametrize("cost", ["memory", "time", "parameters", "file"])
-def test_the_trade_off_is_over_any_cost_and_its_files_are_of_the_same(full: TestClient, cost: str) -> None:
-    text = full.get(f"/compare?study=1&cost={cost}").text
+@pytest.mark.parametrize("x", ["memory", "time", "trainable", "file", "speed"])
+def test_the_trade_off_has_any_axes_and_its_files_have_the_same(full: TestClient, x: str) -> None:
+    text = full.get(f"/compare?study=1&x={x}").text
     files = re.findall(r'id="trade-off-(csv|svg|png)"[^>]* href="([^"]+)"', text)
     assert len(files) == 3
     for ending, address in files:
         answer = full.get(address.replace("&amp;", "&"))
         assert answer.status_code == 200, ending
-    csv = full.get(f"/compare/charts/trade-off.csv?study=1&cost={cost}").text
+    csv = full.get(f"/compare/charts/trade-off.csv?study=1&x={x}").text
     assert csv.startswith("arm,score,score_low,score_high,")
+
+
+def test_imported_runs_have_the_axes_that_their_file_gives_and_no_whiskers_without_an_interval(
+    empty: TestClient,
+) -> None:
+    with database_of(empty).transaction() as session:
+        results = [result(label=label, items=None, peak_bytes=2**30 * n) for n, label in ((1, "a"), (2, "b"))]
+        imports.add_results(session, imports.read_files([as_file(*results)]), "elsewhere")
+    text = empty.get("/compare?collection=1").text
+    offered = re.findall(r'<option value="(\w+)"', text.split('id="axis-x"')[1].split("</select>")[0])
+    assert "memory" in offered and "wall" not in offered
+    rows = [line.split(",") for line in empty.get("/compare/charts/trade-off.csv?collection=1").text.splitlines()]
+    assert [row[1:5] for row in rows[1:]] == [
+        [rows[1][1], "", "", str(float(2**30))],
+        [rows[2][1], "", "", str(2.0**31)],
+    ]
 
 
 def test_a_run_alone_offers_others_to_hold_it_against(full: TestClient) -> None:
@@ -214,7 +230,7 @@ def test_runs_that_are_not_there_are_said_and_the_others_compared(full: TestClie
         ("runs=1&margin=0", 422, "'0' is not a margin. Write points above 0 and up to 100, such as 1 or 2.5."),
         ("runs=1&margin=nan", 422, "'nan' is not a margin"),
         ("runs=1&margin=two", 422, "'two' is not a margin"),
-        ("runs=1&cost=beauty", 422, "cost"),
+        ("runs=1&x=beauty", 422, "x"),
         ("runs=1&sort=beauty", 422, "sort"),
         ("study=99", 404, "There is no study 99."),
         ("collection=99", 404, "There is no collection 99."),
