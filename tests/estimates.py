@@ -1,4 +1,4 @@
-"""Predictions and requests, for tests that predict nothing."""
+"""Estimate requests and their answers with constant numbers, for tests that estimate nothing."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ MIB = 2**20
 
 def request(**update: Any) -> EstimateRequest:
     """Full fine-tuning of a tiny classifier on a CPU."""
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "location": "/nowhere",
         "task": "sequence-classification",
         "method": FullSpec(),
@@ -27,17 +27,17 @@ def request(**update: Any) -> EstimateRequest:
         "device": "cpu",
         "bf16": False,
     }
-    return EstimateRequest.model_validate(usual | update)
+    return EstimateRequest.model_validate(defaults | update)
 
 
 def ledger(total: int = 100 * MIB, rows: int = 16, length: int = 128) -> Ledger:
     """Half weights, half activations."""
-    found = owners({"weights": total - total // 2, "activations": total // 2})
-    return Ledger(kind="estimated", owners=found, moment="backward", rows=rows, length=length)
+    held = owners({"weights": total - total // 2, "activations": total // 2})
+    return Ledger(kind="estimated", owners=held, moment="backward", rows=rows, length=length)
 
 
-def prediction(peak: int = 100 * MIB, flops: int = 10**12) -> ResourceEstimate:
-    """What a run needs."""
+def estimate(peak: int = 100 * MIB, flops: int = 10**12) -> ResourceEstimate:
+    """A resource estimate with this memory peak."""
     return ResourceEstimate(
         ledger=ledger(peak),
         phases={"load": peak // 4, "train": peak},
@@ -52,7 +52,7 @@ def prediction(peak: int = 100 * MIB, flops: int = 10**12) -> ResourceEstimate:
     )
 
 
-def memory_map(asked: MapRequest) -> MemoryMap:
+def memory_map(request_: MapRequest) -> MemoryMap:
     """A MiB for each token, twice as much for the first method."""
     cells = [
         MapCell(
@@ -61,8 +61,8 @@ def memory_map(asked: MapRequest) -> MemoryMap:
             rows=rows,
             ledger=ledger(MIB * length * rows * (2 if place == 0 else 1), rows, length),
         )
-        for place in range(len(asked.methods))
-        for length in asked.lengths
-        for rows in asked.batch_sizes
+        for place in range(len(request_.methods))
+        for length in request_.lengths
+        for rows in request_.batch_sizes
     ]
     return MemoryMap(cells=cells, seconds=0.5)

@@ -1,4 +1,4 @@
-"""Predictions by a rule of thumb, for pages: answers to whatever was asked for, and runs with their ledgers."""
+"""Resource estimates by a rule of thumb, for pages: answers to queued requests, and runs with their ledgers."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,33 +18,33 @@ from tests.filled import MIB, PEAK, SECONDS, TRAINABLE
 
 PARAMETERS = 22_715_141
 TOKEN = 24_000
-"""Bytes of activations that a token leaves."""
+"""Bytes of activations per token."""
 RATE = 4e10
-"""Operations a second of the device that the runs of `tests.filled` were made on."""
+"""Floating-point operations per second of the device of the runs in `tests.filled`."""
 CONSTANT = 20 * MIB
 
 
-def answer(db: Database) -> int:
-    """Work out everything that has been asked for; how much that was."""
+def answer_requests(db: Database) -> int:
+    """Answer every queued request and return how many there were."""
     bell = SilentBell()
     with db.transaction() as session:
-        waiting = list(session.scalars(select(EstimateRow.id).where(EstimateRow.status == "queued")))
-    for estimate_id in waiting:
+        queued = list(session.scalars(select(EstimateRow.id).where(EstimateRow.status == "queued")))
+    for estimate_id in queued:
         with db.transaction() as session:
             row = estimates.begin(session, estimate_id)
             if row is not None:
                 estimates.ready(session, bell, row, _answer(row.request))
-    return len(waiting)
+    return len(queued)
 
 
-def _answer(asked: EstimateRequest | PreviewRequest | MapRequest) -> ResourceEstimate | Preview | MemoryMap:
-    if isinstance(asked, PreviewRequest):
-        return preview(asked.max_length, learnt=asked.task != "sequence-classification")
-    return memory_map(asked) if isinstance(asked, MapRequest) else prediction(asked)
+def _answer(request: EstimateRequest | PreviewRequest | MapRequest) -> ResourceEstimate | Preview | MemoryMap:
+    if isinstance(request, PreviewRequest):
+        return preview(request.max_length, learnt=request.task != "sequence-classification")
+    return memory_map(request) if isinstance(request, MapRequest) else estimate(request)
 
 
 def preview(max_length: int = 128, *, learnt: bool = True) -> Preview:
-    """A row that is longer than it may be, whatever the rows are; of half of its tokens the loss is taken."""
+    """A truncated row, whatever the dataset holds; half of its tokens count in the loss."""
     words = [("[CLS]", False), ("good", False), (" thing", learnt), (" 1", learnt), ("[SEP]", False)]
     tokens = [PreviewToken(text=word, special=word.startswith("["), learnt=learns) for word, learns in words]
     row = PreviewRow(item="a", split="train", tokens=tokens, length=max_length + 5, kept=max_length)
@@ -52,17 +52,17 @@ def preview(max_length: int = 128, *, learnt: bool = True) -> Preview:
     return Preview(rows=[row], lengths=[SplitLengths(split="train", rows=96, looked_at=96, counts=counts)], seconds=0.1)
 
 
-def prediction(asked: EstimateRequest) -> ResourceEstimate:
-    """Of MiniLM, whatever the model is."""
-    training = asked.training
+def estimate(request: EstimateRequest) -> ResourceEstimate:
+    """The estimate for MiniLM, whatever the model is."""
+    training = request.training
     ledger = ledger_of(
-        asked.method,
+        request.method,
         training.per_device_train_batch_size,
         training.max_length,
         checkpointing=training.gradient_checkpointing,
-        bf16=asked.bf16,
+        bf16=request.bf16,
     )
-    flops = int(SECONDS.get(asked.method.kind, 30.0) * RATE * 1.1)
+    flops = int(SECONDS.get(request.method.kind, 30.0) * RATE * 1.1)
     return ResourceEstimate(
         ledger=ledger,
         phases={"load": 90 * MIB, "train": ledger.total},
@@ -70,35 +70,35 @@ def prediction(asked: EstimateRequest) -> ResourceEstimate:
         step_flops=flops // 246,
         train_flops=flops,
         steps=246,
-        trainable=trainable(asked.method),
+        trainable=trainable(request.method),
         total=PARAMETERS,
-        file_bytes=4 * trainable(asked.method) + 1496,
+        file_bytes=4 * trainable(request.method) + 1496,
         seconds=1.5,
     )
 
 
-def memory_map(asked: MapRequest) -> MemoryMap:
-    """Every cell."""
+def memory_map(request: MapRequest) -> MemoryMap:
+    """A map with every cell filled."""
     cells = [
-        MapCell(method=place, length=length, rows=rows, ledger=ledger_of(method, rows, length, bf16=asked.bf16))
-        for place, method in enumerate(asked.methods)
-        for length in asked.lengths
-        for rows in asked.batch_sizes
+        MapCell(method=place, length=length, rows=rows, ledger=ledger_of(method, rows, length, bf16=request.bf16))
+        for place, method in enumerate(request.methods)
+        for length in request.lengths
+        for rows in request.batch_sizes
     ]
     return MemoryMap(cells=cells, seconds=8.0)
 
 
 def trainable(method: AnyMethod) -> int:
-    """Parameters."""
+    """How many parameters a method trains."""
     return TRAINABLE.get(method.kind, 100_000)
 
 
 def ledger_of(method: AnyMethod, rows: int, length: int, *, checkpointing: bool = False, bf16: bool = False) -> Ledger:
-    """Predicted: weights, twice what trains, and so much a token."""
+    """An estimated ledger: weights, three times the trainable bytes, and activations per token."""
     trained = trainable(method)
     frozen = (PARAMETERS - trained) * (2 if bf16 else 4)
     kept = TOKEN * rows * length * (0.3 if checkpointing else 1.0) * (0.6 if bf16 else 1.0)
-    found = owners(
+    held = owners(
         {
             "weights": frozen + 4 * trained,
             "gradients": 4 * trained,
@@ -108,47 +108,46 @@ def ledger_of(method: AnyMethod, rows: int, length: int, *, checkpointing: bool 
             "other": 16 * rows * length,
         }
     )
-    return Ledger(kind="estimated", owners=found, moment="backward", rows=rows, length=length)
+    return Ledger(kind="estimated", owners=held, moment="backward", rows=rows, length=length)
 
 
-def measured(kind: str, step: int = 4, moment: Moment = "backward", share: float = 1.0) -> Ledger:
-    """What a run of `tests.filled` held in a step, or had got hold of when memory ran out."""
+def measured_ledger(kind: str, step: int = 4, moment: Moment = "backward", share: float = 1.0) -> Ledger:
+    """What a run of `tests.filled` held in a step, or (`share`) when memory ran out."""
     trained = TRAINABLE[kind]
     known = {"weights": 4 * PARAMETERS, "gradients": 4 * trained, "optimizer": 8 * trained, "other": 60_000}
     left = PEAK[kind] * MIB - CONSTANT - sum(known.values())
-    found = owners({**known, "activations": int(left * 0.85 * share), "temporaries": int(left * 0.15 * share)})  # type: ignore[dict-item]
-    return Ledger(kind="measured", owners=found, moment=moment, operation="aten.mm", step=step, rows=16, length=14)
+    held = owners({**known, "activations": int(left * 0.85 * share), "temporaries": int(left * 0.15 * share)})  # type: ignore[dict-item]
+    return Ledger(kind="measured", owners=held, moment=moment, operation="aten.mm", step=step, rows=16, length=14)
 
 
-def foresee(session: Session, study_id: int = 1) -> None:
-    """Give the succeeded runs of a study a prediction and a measured ledger each; the first seed needs 0.6 % less
-    memory and 5 % less time than the others, from which its device's constants are learnt."""
+def attach_estimates(session: Session, study_id: int = 1) -> None:
+    """Give each succeeded run of a study an estimate and a measured ledger; the first seed needs 0.6 % less memory and
+    5 % less time than the others, from which the calibration of its device follows."""
     bell = SilentBell()
     for run in session.scalars(select(RunRow).where(RunRow.study_id == study_id, RunRow.status == "succeeded")):
-        asked = request_of(session, run)
-        found = measured(run.method_kind)
-        ledger = found.model_copy(update={"kind": "estimated", "step": None})
+        request = request_of(session, run)
+        measured = measured_ledger(run.method_kind)
+        ledger = measured.model_copy(update={"kind": "estimated", "step": None})
         phases = {"load": 90 * MIB, "train": ledger.total}
         flops = int(SECONDS[run.method_kind] * RATE)
-        guess = {"ledger": ledger, "phases": phases, "train_flops": flops}
-        _attach(session, bell, run, asked, prediction(asked).model_copy(update=guess))
+        changes = {"ledger": ledger, "phases": phases, "train_flops": flops}
+        _attach(session, bell, run, request, estimate(request).model_copy(update=changes))
         run.precision, run.libraries = "fp32", "torch 2.9.0, transformers 5.1.0"
         result = run.result
         assert result is not None
-        more = 1.0 if run.seed == 0 else 1.006
-        peak = int(PEAK[run.method_kind] * MIB * more)
+        peak = int(PEAK[run.method_kind] * MIB * (1.0 if run.seed == 0 else 1.006))
         run.peak_bytes, run.train_seconds = peak, SECONDS[run.method_kind] * (1.0 if run.seed == 0 else 1.05)
-        ledgers = [found.model_copy(update={"step": 1}), found]
+        ledgers = [measured.model_copy(update={"step": 1}), measured]
         memory = result.memory.model_copy(update={"ledgers": ledgers, "peak_bytes": peak, "train_peak_bytes": peak})
         run.result_json = result.model_copy(update={"memory": memory}).model_dump(mode="json")
     session.flush()
 
 
-def died(session: Session, run: RunRow) -> None:
-    """A run of `tests.filled.fail` with what it held when memory ran out, and its prediction."""
-    asked = request_of(session, run)
-    _attach(session, SilentBell(), run, asked, prediction(asked))
-    ledger = measured("full", step=3, moment="forward", share=0.7)
+def run_out_of_memory(session: Session, run: RunRow) -> None:
+    """Give a run that `tests.filled.fail` failed an estimate and the ledger at its out-of-memory error."""
+    request = request_of(session, run)
+    _attach(session, SilentBell(), run, request, estimate(request))
+    ledger = measured_ledger("full", step=3, moment="forward", share=0.7)
     run.failure_ledger_json = ledger.model_dump(mode="json")
     run.failure_message = (
         "The device had no memory left (128 MiB more were requested; the peak before was 380 MiB above the start). "
@@ -160,14 +159,16 @@ def died(session: Session, run: RunRow) -> None:
 
 
 def request_of(session: Session, run: RunRow) -> EstimateRequest:
-    """What the run's prediction follows from, on a CPU without bfloat16."""
+    """The request that a run's estimate answers, on a CPU without bfloat16."""
     model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
     assert model is not None and dataset is not None
     return run_request(run.spec, model, dataset)
 
 
-def _attach(session: Session, bell: SilentBell, run: RunRow, asked: EstimateRequest, found: ResourceEstimate) -> None:
-    row = estimates.wanted(session, bell, asked)
-    row.status, row.result_json = "ready", found.model_dump(mode="json")
-    run.estimate_id, run.estimated_bytes = row.id, found.peak_bytes
-    run.estimated_flops = float(found.train_flops)
+def _attach(
+    session: Session, bell: SilentBell, run: RunRow, request: EstimateRequest, result: ResourceEstimate
+) -> None:
+    row = estimates.wanted(session, bell, request)
+    row.status, row.result_json = "ready", result.model_dump(mode="json")
+    run.estimate_id, run.estimated_bytes = row.id, result.peak_bytes
+    run.estimated_flops = float(result.train_flops)

@@ -1,4 +1,4 @@
-"""Uploads and datasets made at once, without a broker: what a worker does when it is rung for, in this process."""
+"""Uploads and datasets, read and prepared at once in this process: no broker, no ingest process."""
 
 import io
 import json
@@ -26,14 +26,14 @@ from worker.ingest.readers.batches import LocalPart
 from worker.ingest.scan import scan
 
 
-class Here(IngestQueue):
-    """Does in this process what is else done in one of its own."""
+class InProcessIngest(IngestQueue):
+    """Reads and prepares in this process instead of a child process."""
 
     def run(
-        self, request: Mapping[str, object], told: ReportProgress, *, command: tuple[str, ...] = ()
+        self, request: Mapping[str, object], report: ReportProgress, *, command: tuple[str, ...] = ()
     ) -> dict[str, Any]:
-        """As told."""
-        told(0.5, 1)
+        """Carry out a request of the ingest protocol."""
+        report(0.5, 1)
         answer = child.answer(json.loads(json.dumps(request)), child.ProgressWriter(io.StringIO()))
         if "error" in answer:
             raise IngestFailed(answer["error"])
@@ -41,46 +41,47 @@ class Here(IngestQueue):
 
 
 def context(settings: Settings, database: Database, files: Files, ingest: IngestQueue | None = None) -> Context:
-    """A worker's, without a broker, and unless told otherwise without another process."""
-    return Context(settings, database, files, SilentBell(), ingest=ingest or Here())
+    """A worker's context without a broker and, by default, without a child process."""
+    return Context(settings, database, files, SilentBell(), ingest=ingest or InProcessIngest())
 
 
-def upload(here: Context, contents: Mapping[str, bytes], options: ReadingOptions | None = None) -> UploadRow:
-    """Files that come and are read; in whichever state that ends."""
+def upload(worker: Context, contents: Mapping[str, bytes], options: ReadingOptions | None = None) -> UploadRow:
+    """Upload files and read them; the upload in any end state."""
     stored = []
     for name, content in contents.items():
-        with here.files.receive(1 << 30) as incoming:
+        with worker.files.receive(1 << 30) as incoming:
             incoming.write(content)
             stored.append((name, incoming.done()))
-    with here.database.transaction() as session:
-        row = uploads.add_files(session, here.bell, here.files, stored, options or ReadingOptions())
-    tasks.read(here, row.id)
-    with here.database.reading() as session:
+    with worker.database.transaction() as session:
+        row = uploads.add_files(session, worker.bell, worker.files, stored, options or ReadingOptions())
+    tasks.read(worker, row.id)
+    with worker.database.reading() as session:
         return upload_rows.get(session, row.id)
 
 
 def dataset(
-    here: Context,
-    made_of: UploadRow,
+    worker: Context,
+    source: UploadRow,
     name: str = "mine",
     mapping: ColumnMapping | None = None,
     splitting: Splitting | None = None,
 ) -> DatasetRow:
-    """A version that is prepared, by the guesses unless told otherwise; in whichever state that ends."""
-    found = made_of.scan
-    assert found is not None, made_of.message
-    asked = mapping or found.mapping
-    assert asked is not None, found.reason
-    wanted = DatasetRequest(name=name, upload_id=made_of.id, mapping=asked, splitting=splitting or found.splitting)
-    with here.database.transaction() as session:
-        row = datasets.prepare(session, here.bell, wanted)
-    tasks.prepare(here, row.id)
-    with here.database.reading() as session:
+    """Prepare a version, by default with the guessed mapping and splits; the version in any end state."""
+    guessed = source.scan
+    assert guessed is not None, source.message
+    mapping = mapping or guessed.mapping
+    assert mapping is not None, guessed.reason
+    splitting = splitting or guessed.splitting
+    request = DatasetRequest(name=name, upload_id=source.id, mapping=mapping, splitting=splitting)
+    with worker.database.transaction() as session:
+        row = datasets.prepare(session, worker.bell, request)
+    tasks.prepare(worker, row.id)
+    with worker.database.reading() as session:
         return dataset_rows.get(session, row.id)
 
 
 def local(folder: Path, contents: Mapping[str, bytes]) -> list[LocalPart]:
-    """Files on this machine, as parts of an upload; a part's split is what its name is."""
+    """Files on this machine, as parts of an upload; the file's name is the split."""
     parts = []
     for place, (name, content) in enumerate(contents.items()):
         path = folder / f"part-{place}"
@@ -91,8 +92,8 @@ def local(folder: Path, contents: Mapping[str, bytes]) -> list[LocalPart]:
 
 
 def scanned(folder: Path, content: bytes, name: str = "data.csv", **options: object) -> SourceScan:
-    """What is found in a file. Raises `worker.ingest.readers.batches.Unreadable`."""
-    return scan(local(folder, {name: content}), ReadingOptions.model_validate(options), _nobody)
+    """The scan of a file. Raises `worker.ingest.readers.batches.Unreadable`."""
+    return scan(local(folder, {name: content}), ReadingOptions.model_validate(options), ignore_progress)
 
 
 def prepared(
@@ -101,13 +102,14 @@ def prepared(
     mapping: ColumnMapping | None = None,
     splitting: Splitting | None = None,
 ) -> Prepared:
-    """What becomes of files, by the guesses unless told otherwise; the rows lie in `rows.parquet`."""
+    """Prepare files, by default with the guessed mapping and splits; the rows lie in `rows.parquet`."""
     parts = local(folder, {"data.csv": contents} if isinstance(contents, bytes) else contents)
-    found = scan(parts, ReadingOptions(), _nobody)
-    asked = mapping or found.mapping
-    assert asked is not None, found.reason
-    return prepare(parts, ReadingOptions(), asked, splitting or found.splitting, folder / "rows.parquet", _nobody)
+    guessed = scan(parts, ReadingOptions(), ignore_progress)
+    mapping = mapping or guessed.mapping
+    assert mapping is not None, guessed.reason
+    splitting = splitting or guessed.splitting
+    return prepare(parts, ReadingOptions(), mapping, splitting, folder / "rows.parquet", ignore_progress)
 
 
-def _nobody(share: float, rows: int) -> None:
-    """Does not care how far it is."""
+def ignore_progress(share: float, rows: int) -> None:
+    """A progress callback that does nothing."""

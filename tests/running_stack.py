@@ -1,4 +1,4 @@
-"""All of Vezna as processes, with a tiny base model and a small dataset: for tests of the whole."""
+"""Vezna running as processes, with a tiny base model and a small dataset: for end-to-end tests."""
 
 import socket
 import time
@@ -26,10 +26,10 @@ TIMES = {
     "RING_AGAIN_SECONDS": "4",
     "CHECKPOINT_SECONDS": "0.5",
 }
-"""A lease of seconds, so that a loss is noticed soon."""
+"""A lease of a few seconds, so that tests notice a lost worker soon."""
 
 
-class Whole(NamedTuple):
+class RunningStack(NamedTuple):
     """The running processes and a client of their API."""
 
     stack: Stack
@@ -37,8 +37,8 @@ class Whole(NamedTuple):
 
 
 def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home below `folder`: a migrated database with the dataset `small`, and the model `tiny` to be registered. It
-    is for several tests: processes that import torch take longer to start than to do what a test asks of them."""
+    """A home below `folder`: a migrated database with the dataset `small`, and the model `tiny` to register. Tests of a
+    module share it: processes that import torch take longer to start than a test takes."""
     for name, value in TIMES.items():
         monkeypatch.setenv(f"VEZNA_{name}", value)
     monkeypatch.setenv("VEZNA_MODEL_ROOTS", f'["{folder}"]')
@@ -64,16 +64,16 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @contextmanager
-def start(settings: Settings, models: Sequence[str] = ("tiny",)) -> Iterator[Whole]:
-    """Everything started; the models, directories of these names, registered and inspected."""
-    with stack(settings) as found, httpx2.Client(base_url=f"{found.url}/api/v1") as api:
+def start(settings: Settings, models: Sequence[str] = ("tiny",)) -> Iterator[RunningStack]:
+    """Start everything; register and inspect the models, directories of these names."""
+    with stack(settings) as processes, httpx2.Client(base_url=f"{processes.url}/api/v1") as api:
         for name in models:
             location = str(settings.model_roots[0] / name)
             answer = api.post("/models", json={"name": name, "source": "directory", "location": location})
             assert answer.status_code == 202, answer.text
         for name in models:
             await_model(api, name)
-        yield Whole(found, api)
+        yield RunningStack(processes, api)
 
 
 def await_model(api: httpx2.Client, name: str) -> None:
@@ -82,7 +82,7 @@ def await_model(api: httpx2.Client, name: str) -> None:
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait for something, at most so long."""
+    """Wait until a condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -90,7 +90,7 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Studies whose learning rates were looked for, in a database: the trials end as they are told. Nothing was trained."""
+"""Studies with tuned learning rates, in a database: trials end with the given scores. Nothing is trained."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,22 +18,26 @@ from tests import filled
 from tests.factories import ARMS
 from tests.fakes import SilentBell
 
-Reached = Mapping[str, Sequence[float | None]]
-"""By arm: what each of its rates reached on the validation split, smallest first; None diverged."""
-USUAL: Reached = {"full": (0.85, 0.89, 0.87), "LoRA r=8": (0.83, 0.86, 0.9), "head only": (0.81, 0.82, 0.8)}
+TrialScores = Mapping[str, Sequence[float | None]]
+"""By arm: the validation score of each of its learning rates, smallest rate first; None diverged."""
+DEFAULT_SCORES: TrialScores = {
+    "full": (0.85, 0.89, 0.87),
+    "LoRA r=8": (0.83, 0.86, 0.9),
+    "head only": (0.81, 0.82, 0.8),
+}
 VALIDATION = 150
 
 
 def add_tuned_study(
     session: Session,
-    reached: Reached = USUAL,
+    scores: TrialScores = DEFAULT_SCORES,
     *,
     arms: Sequence[ArmSpec] = ARMS,
     how: str | Mapping[str, object] = "grid",
     finals: bool = True,
     margin_points: float = 2,
 ) -> int:
-    """A study on the sample's model and data whose trials of every round have ended; its runs too, if so wanted."""
+    """A study on the sample's model and data whose trials of every round have ended; with `finals` its runs too."""
     spec = StudySpec(
         name="Headlines, rates tuned",
         base_model=sample.SAMPLE_MODEL,
@@ -42,7 +46,7 @@ def add_tuned_study(
         seeds=[0, 1, 2],
         margin_points=margin_points,
         training=sample.study().training,
-        tuning=how,  # type: ignore[arg-type]  # as a request says it
+        tuning=how,  # type: ignore[arg-type]  # as in a request
     )
     study = study_service.submit(session, SilentBell(), spec)
     rounds = len(spec.tuning.rounds)
@@ -50,7 +54,7 @@ def add_tuned_study(
         for trial in runs.trials_of(session, study.id):
             if trial.trial_round == place:
                 rates = spec.rates(spec.arm(trial.arm))
-                end_trial(session, trial, reached[trial.arm][rates.index(trial.learning_rate)])
+                end_trial(session, trial, scores[trial.arm][rates.index(trial.learning_rate)])
         tuning.advance(session, SilentBell(), study.id)
     if finals:
         for run in session.scalars(select(RunRow).where(RunRow.study_id == study.id, RunRow.trial_round.is_(None))):
@@ -60,21 +64,21 @@ def add_tuned_study(
 
 
 def end_trial(session: Session, trial: RunRow, score: float | None) -> None:
-    """A trial has reached a score on the validation split, or diverged."""
+    """End a trial with a score on the validation split; None: it diverged."""
     if score is None:
         filled.fail(session, trial, FailureCode.DIVERGED)
         return
     filled.succeed(session, trial)
     result = trial.result
     assert result is not None
-    seen = Evaluation(
+    evaluation = Evaluation(
         subject="adapted", split="validation", step=result.best_step, epoch=3.0, n=VALIDATION, loss=1.5 - score,
         metric="accuracy", metrics={"accuracy": score, "macro_f1": score},
     )  # fmt: skip
     evaluations.clear(session, trial.id)
     artifacts.clear(session, trial.id)
-    evaluations.add(session, trial.id, seen, [], [])
-    trial.result_json = result.model_copy(update={"evaluations": [seen], "artifacts": []}).model_dump(mode="json")
+    evaluations.add(session, trial.id, evaluation, [], [])
+    trial.result_json = result.model_copy(update={"evaluations": [evaluation], "artifacts": []}).model_dump(mode="json")
     trial.score = trial.base_score = trial.loss = None
     trial.validation_score = score
     session.flush()

@@ -58,7 +58,7 @@ def fill(database: Database, runs: int) -> int:
 
 def _estimate(session: Session) -> int:
     """A prediction that all runs rest on."""
-    asked, found = (made.model_dump(mode="json") for made in (estimates.request(), estimates.prediction()))
+    asked, found = (made.model_dump(mode="json") for made in (estimates.request(), estimates.estimate()))
     row = EstimateRow(key="0" * 64, kind="run", request_json=asked, status="ready", message="", result_json=found)
     session.add(row)
     session.flush()

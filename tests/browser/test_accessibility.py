@@ -81,8 +81,8 @@ def test_every_page_is_accessible_and_fits(
     with site.database.transaction() as session:
         fill_language(session)
         imports.add_results(session, imports.read_files(peft_files()), "MetaMathQA")
-        filled_estimates.foresee(session)
-        filled_estimates.died(session, runs.get(session, 25))
+        filled_estimates.attach_estimates(session)
+        filled_estimates.run_out_of_memory(session, runs.get(session, 25))
         tuned = add_tuned_study(session)
         halving = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.82, 0.85, 0.86, 0.8, None))
         under_way = add_tuned_study(session, halving, how="halving", finals=False)
@@ -107,7 +107,7 @@ def test_every_page_is_accessible_and_fits(
     for name, path in pages.items():
         page.emulate_media(color_scheme=themes[0])
         page.goto(path)
-        while filled_estimates.answer(site.database):
+        while filled_estimates.answer_requests(site.database):
             page.goto(path)
         page.evaluate(UNFOLD)
         page.evaluate(TO_THE_END)

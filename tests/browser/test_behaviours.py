@@ -27,7 +27,7 @@ def small_workers(site: Site, mebibytes: int) -> None:
 def answered(site: Site, wanted: Locator) -> Locator:
     """Answer whatever is asked for until something is shown."""
     for _attempt in range(40):
-        filled_estimates.answer(site.database)
+        filled_estimates.answer_requests(site.database)
         if wanted.count():
             break
         wanted.page.wait_for_timeout(300)
@@ -92,7 +92,7 @@ def test_the_panel_waits_for_estimates_and_what_is_being_typed_is_left_alone(pag
     with page.expect_response("**/studies/plan") as nothing_new:
         pass
     assert nothing_new.value.status == 204
-    filled_estimates.answer(site.database)
+    filled_estimates.answer_requests(site.database)
     expect(page.locator("#estimate .waits")).to_have_count(0, timeout=10_000)
     expect(page.locator("#estimate")).to_contain_text("MiB, assumed")
     expect(page.locator("#arm-1-title")).to_contain_text("LoRA r=8")
@@ -103,7 +103,7 @@ def test_the_panel_waits_for_estimates_and_what_is_being_typed_is_left_alone(pag
 def test_what_one_opened_in_the_panel_stays_open_and_keeps_the_keyboard(page: Page, site: Site) -> None:
     page.goto("/studies/new")
     page.click("#show-gpus")
-    filled_estimates.answer(site.database)
+    filled_estimates.answer_requests(site.database)
     expect(page.locator("#estimate .waits")).to_have_count(0, timeout=10_000)
     expect(page.locator("#gpus table")).to_be_visible()
     expect(page.locator("#show-gpus")).to_be_focused()
@@ -145,7 +145,7 @@ def test_what_fits_nowhere_is_started_with_a_ticked_box_only(page: Page, site: S
 
 def test_a_run_that_had_no_memory_leads_to_a_form_with_a_way_out(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
-        filled_estimates.died(session, runs.get(session, 25))
+        filled_estimates.run_out_of_memory(session, runs.get(session, 25))
     page.goto("/runs/25")
     expect(page.locator("#savings")).to_contain_text("being estimated")
     way = page.locator("#savings a", has_text="Gradient checkpointing")
@@ -159,24 +159,24 @@ def test_a_map_appears_once_it_is_worked_out(page: Page, site: Site) -> None:
     page.goto("/models/all-MiniLM-L6-v2")
     page.click("#to-map")
     expect(page.locator("#map")).to_contain_text("Map in progress")
-    filled_estimates.answer(site.database)
+    filled_estimates.answer_requests(site.database)
     expect(page.locator("#map figure")).to_have_count(2, timeout=10_000)
     page.click("#show-methods")
     page.check("input[value='bitfit']")
     page.click("#draw")
     page.wait_for_url("**methods=bitfit**")
-    filled_estimates.answer(site.database)
+    filled_estimates.answer_requests(site.database)
     expect(page.locator("#map figure")).to_have_count(3, timeout=10_000)
 
 
 def test_a_map_is_drawn_in_the_chosen_precision(page: Page, site: Site) -> None:
     page.goto("/models/all-MiniLM-L6-v2/map?device=H200")
-    filled_estimates.answer(site.database)
+    filled_estimates.answer_requests(site.database)
     expect(page.locator("#map figcaption").first).to_contain_text("H200 in bfloat16", timeout=10_000)
     page.get_by_label("Precision").select_option("float32")
     page.click("#draw")
     page.wait_for_url("**bf16=false**")
-    filled_estimates.answer(site.database)
+    filled_estimates.answer_requests(site.database)
     expect(page.locator("#map figcaption").first).to_contain_text("H200 in float32", timeout=10_000)
     expect(page.locator("h1")).to_contain_text("in float32")
     page.reload()

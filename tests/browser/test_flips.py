@@ -27,7 +27,7 @@ def flips(site: Site, page: Page, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     """A window on the flips of a finished study."""
     monkeypatch.setattr(predictions, "KEPT", predictions.Kept())
     with site.database.transaction() as session:
-        prediction_files.predict(session, site.files, 1)
+        prediction_files.add_to_study(session, site.files, 1)
     page.goto("/studies/1")
     page.click("#all-flips")
     expect(page.locator("h1")).to_have_text("Full right, LoRA r=8 wrong")
@@ -86,7 +86,7 @@ def test_a_long_text_unfolds_by_mouse_and_by_keyboard(flips: Page, site: Site) -
             long = table.set_column(1, "text", pa.array([f"{n} {LONG}" for n in range(table.num_rows)]))
             buffer = io.BytesIO()
             pq.write_table(long, buffer)
-            prediction_files.keep_bytes(session, site.files, run, buffer.getvalue())
+            prediction_files.store_bytes(session, site.files, run, buffer.getvalue())
     flips.reload()
     text = flips.locator("details.long-text").first
     expect(text).not_to_have_attribute("open", "")

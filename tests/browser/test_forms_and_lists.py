@@ -101,7 +101,7 @@ def test_a_map_is_asked_for_by_device_lengths_batches_and_checkpointing(page: Pa
     page.get_by_label("Gradient checkpointing").check()
     page.click("#draw")
     expect(page).to_have_url(re.compile(r"device=RTX\+3060.*gradient_checkpointing=true"))
-    filled_estimates.answer(site.database)
+    filled_estimates.answer_requests(site.database)
     expect(page.locator("#map figure")).to_have_count(2, timeout=10_000)
     expect(page.locator("#map figcaption").first).to_contain_text("RTX 3060")
     expect(page.get_by_label("Gradient checkpointing")).to_be_checked()
@@ -161,7 +161,7 @@ def test_a_group_is_compared_and_where_no_run_fits_all_are_offered(page: Page) -
 
 def test_flips_that_are_none_lead_back_to_some(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
-        prediction_files.predict(session, site.files, 1)
+        prediction_files.add_to_study(session, site.files, 1)
     page.goto("/studies/1/flips?q=nothing+like+that")
     expect(page.locator(".count")).to_have_text("0 items")
     page.get_by_role("link", name="All items of this kind").click()

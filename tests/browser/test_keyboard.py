@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def flips(site: Site, page: Page) -> Iterator[Page]:
     """A window on the flips of a finished study."""
     with site.database.transaction() as session:
-        prediction_files.predict(session, site.files, 1)
+        prediction_files.add_to_study(session, site.files, 1)
     page.goto("/studies/1/flips?kind=any")
     yield page
 

@@ -77,7 +77,7 @@ def test_where_nothing_was_measured_a_study_is_offered(page: Page) -> None:
 def test_other_kinds_of_flips_are_reached_from_a_study(page: Page, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictions, "KEPT", predictions.Kept())
     with site.database.transaction() as session:
-        prediction_files.predict(session, site.files, 1)
+        prediction_files.add_to_study(session, site.files, 1)
     kinds = {
         "full right, LoRA r=8 wrong": "Full right, LoRA r=8 wrong",
         "full wrong, LoRA r=8 right": "Full wrong, LoRA r=8 right",
@@ -100,9 +100,9 @@ def test_other_kinds_of_flips_are_reached_from_a_study(page: Page, site: Site, m
 
 def test_a_run_whose_answers_cannot_be_read_is_named_and_led_to(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
-        prediction_files.predict(session, site.files, 1)
+        prediction_files.add_to_study(session, site.files, 1)
         run = next(run for run in runs.of_study(session, 1) if run.arm == "LoRA r=8")
-        prediction_files.keep_bytes(session, site.files, run, b"no table")
+        prediction_files.store_bytes(session, site.files, run, b"no table")
         name = run.id
     page.goto("/studies/1/flips?arm=LoRA+r%3D8&kind=any")
     trouble = page.locator(".notice", has_text="Answers of some runs could not be read")

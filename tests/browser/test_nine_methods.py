@@ -13,7 +13,7 @@ from app.domain.models.base_model import SAMPLE_MODEL
 from app.services import datasets as dataset_service
 from app.store.files import Files
 from app.store.session import Database
-from tests.running_stack import Whole, await_model, prepare, start
+from tests.running_stack import RunningStack, await_model, prepare, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -36,7 +36,7 @@ VERDICT_MS = 600_000
 
 
 @pytest.fixture
-def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Whole]:
+def vezna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningStack]:
     """Every process, the packaged model inspected, the headlines registered."""
     settings = prepare(tmp_path, monkeypatch)
     labels, everything = sample.headlines()
@@ -59,8 +59,10 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Whole]:
         yield found
 
 
-def test_nine_methods_are_compared_on_the_sample_from_the_form_to_the_verdict(whole: Whole, chromium: Browser) -> None:
-    context = chromium.new_context(base_url=whole.stack.url, viewport={"width": 1280, "height": 900})
+def test_nine_methods_are_compared_on_the_sample_from_the_form_to_the_verdict(
+    vezna: RunningStack, chromium: Browser
+) -> None:
+    context = chromium.new_context(base_url=vezna.stack.url, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto("/studies/new")
     for name, sample_of_it in (("base_model", SAMPLE_MODEL), ("dataset", SAMPLE_DATASET)):
@@ -83,8 +85,8 @@ def test_nine_methods_are_compared_on_the_sample_from_the_form_to_the_verdict(wh
     page.wait_for_url("**/studies/1")
     expect(page.locator("#progress")).to_have_count(0, timeout=VERDICT_MS)
     expect(page.locator(".verdict h1")).to_contain_text("full fine-tuning")
-    found = whole.api.get("/studies/1/comparison").json()
-    runs = [whole.api.get(f"/runs/{run}").json() for run in whole.api.get("/studies/1").json()["runs"]]
+    found = vezna.api.get("/studies/1/comparison").json()
+    runs = [vezna.api.get(f"/runs/{run}").json() for run in vezna.api.get("/studies/1").json()["runs"]]
     assert [run["failure"] for run in runs if run["failure"]] == []
     assert [(arm["title"], arm["statuses"]) for arm in found["arms"]] == [
         (title, {"succeeded": SEEDS}) for title in ARMS

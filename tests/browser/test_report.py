@@ -27,7 +27,7 @@ def file(site: Site, request: pytest.FixtureRequest, tmp_path: Path, page: Page)
     """The report of a study of labels and of one of generated texts, kept in a file."""
     with site.database.transaction() as session:
         fill_language(session)
-        prediction_files.predict(session, site.files, 1)
+        prediction_files.add_to_study(session, site.files, 1)
     answer = page.request.get(f"/studies/{request.param}/report.html")
     found = tmp_path / "report.html"
     found.write_bytes(answer.body())

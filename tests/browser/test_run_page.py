@@ -45,7 +45,7 @@ def test_a_run_is_begun_again_on_its_own(page: Page, site: Site) -> None:
 
 def test_what_a_run_left_is_downloaded(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
-        prediction_files.predict(session, site.files, 1)
+        prediction_files.add_to_study(session, site.files, 1)
         left = Path(site.files.root) / "runs/2/1/adapter/adapter.safetensors"
         left.parent.mkdir(parents=True, exist_ok=True)
         left.write_bytes(b"weights")

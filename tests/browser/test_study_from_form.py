@@ -10,7 +10,7 @@ from app.services import datasets as dataset_service
 from app.store.files import Files
 from app.store.session import Database
 from tests import tiny_lm
-from tests.running_stack import Whole, prepare, start
+from tests.running_stack import RunningStack, prepare, start
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ MODELS = {"tiny": "sequence-classification", "gpt2": "causal-lm", "t5": "seq2seq
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+def vezna(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """A tiny BERT, GPT-2 and T5, labelled texts, pairs to learn from and texts to forget."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
@@ -40,9 +40,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
 
 
 @pytest.fixture
-def page(whole: Whole, chromium: Browser) -> Iterator[Page]:
+def page(vezna: RunningStack, chromium: Browser) -> Iterator[Page]:
     """A window on those processes."""
-    context = chromium.new_context(base_url=whole.stack.url, viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(base_url=vezna.stack.url, viewport={"width": 1280, "height": 900})
     yield context.new_page()
     context.close()
 
@@ -69,7 +69,7 @@ def watch(page: Page) -> None:
     expect(page.get_by_role("region", name="Progress")).to_have_count(0, timeout=120_000)
 
 
-def test_a_study_is_submitted_by_the_form_and_watched_to_its_verdict(whole: Whole, page: Page) -> None:
+def test_a_study_is_submitted_by_the_form_and_watched_to_its_verdict(vezna: RunningStack, page: Page) -> None:
     plan(page, "tiny", "small")
     page.get_by_label("Name of the study").fill("By the form")
     page.get_by_label("max_length").fill("16")
@@ -77,19 +77,19 @@ def test_a_study_is_submitted_by_the_form_and_watched_to_its_verdict(whole: Whol
     page.get_by_label("Seeds", exact=True).press("Tab")
     study = submit(page, "Start 6 runs")
     watch(page)
-    found = whole.api.get(f"/studies/{study}/comparison").json()
+    found = vezna.api.get(f"/studies/{study}/comparison").json()
     assert [arm["statuses"] for arm in found["arms"]] == [{"succeeded": 2}] * 3
     # The button for more seeds is there only where they would decide, which such a short training does not promise.
-    assert whole.api.post(f"/studies/{study}/seeds", json={"count": 2}).is_success
+    assert vezna.api.post(f"/studies/{study}/seeds", json={"count": 2}).is_success
     page.reload()
     expect(page.get_by_role("region", name="Progress")).to_be_visible()
-    assert whole.api.get(f"/studies/{study}").json()["spec"]["seeds"] == [0, 1, 2, 3]
-    assert whole.api.post(f"/studies/{study}/cancel").is_success  # the next test's runs need not wait for these
+    assert vezna.api.get(f"/studies/{study}").json()["spec"]["seeds"] == [0, 1, 2, 3]
+    assert vezna.api.post(f"/studies/{study}/cancel").is_success  # the next test's runs need not wait for these
 
 
 @pytest.mark.parametrize(("model", "metric"), [("gpt2", "token_accuracy"), ("t5", "rouge_l")])
 def test_a_study_of_a_language_model_goes_from_the_form_to_its_verdict(
-    whole: Whole, page: Page, model: str, metric: str
+    vezna: RunningStack, page: Page, model: str, metric: str
 ) -> None:
     plan(page, model, "counting")
     page.get_by_label("General text").select_option("counted")
@@ -104,14 +104,14 @@ def test_a_study_of_a_language_model_goes_from_the_form_to_its_verdict(
     page.get_by_label("Seeds", exact=True).press("Tab")
     study = submit(page, "Start 4 runs")
     watch(page)
-    found = whole.api.get(f"/studies/{study}/comparison").json()
+    found = vezna.api.get(f"/studies/{study}/comparison").json()
     assert found["metric"] == metric
     assert [arm["statuses"] for arm in found["arms"]] == [{"succeeded": 2}] * 2
     assert all(arm["forgetting"] is not None for arm in found["arms"])
 
 
 def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_chosen(
-    whole: Whole, page: Page
+    vezna: RunningStack, page: Page
 ) -> None:
     plan(page, "tiny", "small")
     remove = page.get_by_role("button", name="Remove LoRA r=8")
@@ -129,8 +129,8 @@ def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_
     watch(page)  # trials end, and the runs at the chosen rates follow
     expect(page.locator("#tuning .here-row")).to_have_count(2)
 
-    study = whole.api.get(f"/studies/{number}").json()
-    found = whole.api.get(f"/studies/{number}/comparison").json()
+    study = vezna.api.get(f"/studies/{number}").json()
+    found = vezna.api.get(f"/studies/{number}/comparison").json()
     assert (len(study["trials"]), len(study["runs"])) == (4, 4)
     for arm in found["arms"]:
         assert arm["statuses"] == {"succeeded": 2}
@@ -141,6 +141,6 @@ def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_
     differed = set(found["differed"])
     assert not differed & {"splits", "row_order", "test_items", "trials", "trial_steps"}
     for trial in study["trials"]:
-        run = whole.api.get(f"/runs/{trial}").json()
+        run = vezna.api.get(f"/runs/{trial}").json()
         assert run["score"] is None
         assert {e["split"] for e in run["result"]["evaluations"]} == {"validation"}

@@ -44,7 +44,7 @@ def opened(page: Page, link: Locator) -> bytes:
 
 def test_the_contents_and_what_to_keep_in_mind_lead_to_their_sections(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
-        prediction_files.predict(session, site.files, 1)
+        prediction_files.add_to_study(session, site.files, 1)
     page.goto("/studies/1")
     for section in CONTENTS:
         page.click(f"#to-{section}")
@@ -80,7 +80,7 @@ def test_a_study_is_repeated_from_a_form_that_is_filled_in(page: Page, button: s
 
 def test_every_entry_of_the_export_menu_gives_what_it_says(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
-        prediction_files.predict(session, site.files, 1)
+        prediction_files.add_to_study(session, site.files, 1)
     page.goto("/studies/1?sort=memory")
     menu = page.locator("#export")
     page.click("#show-export")

@@ -15,7 +15,7 @@ from app.embedded import Child, Stack
 from app.settings import Settings
 from app.store.queries import runs
 from app.store.session import Database
-from tests.running_stack import Whole, prepare, start, until
+from tests.running_stack import RunningStack, prepare, start, until
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ STUDY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     with pytest.MonkeyPatch.context() as patch, start(prepare(tmp_path_factory.mktemp("whole"), patch)) as found:
         yield found
 
@@ -62,7 +62,7 @@ def weighed(api: httpx2.Client, study: int) -> dict[str, Any]:
 
 
 def test_a_study_by_http_ends_in_a_verdict_and_leaves_what_it_promised(
-    running: Whole,
+    running: RunningStack,
 ) -> None:
     _, api = running
     study = api.post("/studies", json=STUDY).json()
@@ -92,7 +92,7 @@ def checkpoints(settings: Settings, run_id: int) -> int:
     return found
 
 
-def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(running: Whole) -> None:
+def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(running: RunningStack) -> None:
     found, api = running
     longer = STUDY | {"training": STUDY["training"] | {"num_train_epochs": 100}}
     study = api.post("/studies", json=longer).json()
@@ -117,7 +117,7 @@ def test_a_worker_killed_in_the_middle_costs_an_attempt_and_no_run(running: Whol
     assert run["result"]["steps"] == len(api.get(f"/runs/{first}/steps", params={"points": 100_000}).json()["step"])
 
 
-def test_a_running_run_is_cancelled_within_seconds(running: Whole) -> None:
+def test_a_running_run_is_cancelled_within_seconds(running: RunningStack) -> None:
     found, api = running
     spec = {
         "base_model": "tiny",

@@ -21,7 +21,7 @@ import sys
 import time
 
 from app.domain.resources.estimate import MapRequest, MemoryMap
-from tests.estimates import memory_map, prediction
+from tests.estimates import estimate, memory_map
 
 
 def main() -> int:
@@ -57,7 +57,7 @@ def main() -> int:
 def _good(asked: dict[str, object]) -> object:
     if "map" in asked:
         return {"map": memory_map(MapRequest.model_validate(asked["map"])).model_dump(mode="json")}
-    found = prediction().model_copy(update={"step_flops": os.getpid()})
+    found = estimate().model_copy(update={"step_flops": os.getpid()})
     return {"estimate": found.model_dump(mode="json")}
 
 

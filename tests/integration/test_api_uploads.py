@@ -282,7 +282,7 @@ def test_rows_are_seen_as_a_model_sees_them_once_it_is_worked_out(small: TestCli
     query = {"model": "tiny", "max_length": 64}
     waiting = small.get("datasets/small/preview", params=query)
     assert (waiting.status_code, waiting.json()["state"], waiting.json()["preview"]) == (202, "working", None)
-    assert filled_estimates.answer(database) == 1
+    assert filled_estimates.answer_requests(database) == 1
     found = small.get("datasets/small@1/preview", params=query)
     assert (found.status_code, found.json()["task"]) == (200, "sequence-classification")
     [row] = found.json()["preview"]["rows"]

@@ -27,7 +27,7 @@ from app.store.queries import runs as run_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
 from app.store.tables import EstimateRow, RunRow, WorkerRow, now
-from tests.estimates import ledger, memory_map, prediction, request
+from tests.estimates import estimate, ledger, memory_map, request
 from tests.fakes import SilentBell
 from tests.results import result
 from worker import tasks
@@ -112,9 +112,9 @@ def test_one_is_worked_on_at_a_time_and_who_is_done_rings_for_the_next(database:
     assert begun(database, first) is None
     assert begun(database, second) is None
     bell.rung.clear()
-    assert within(database, lambda s: estimates.ready(s, bell, mine, prediction()))
+    assert within(database, lambda s: estimates.ready(s, bell, mine, estimate()))
     assert rings(bell) == [second]  # a map takes longer than anything that may be waited for
-    assert row(database, first).estimate == prediction()
+    assert row(database, first).estimate == estimate()
     assert begun(database, first) is None
     mine = begun(database, second)
     assert mine is not None
@@ -151,7 +151,7 @@ def test_a_claim_of_a_lost_worker_is_taken_over_and_its_late_answer_counts_for_n
     mine = begun(database, wanted)
     assert mine is not None
     assert not within(database, lambda s: estimates.failed(s, bell, lost, "late"))
-    assert within(database, lambda s: estimates.ready(s, bell, mine, prediction()))
+    assert within(database, lambda s: estimates.ready(s, bell, mine, estimate()))
     assert not within(database, lambda s: estimates.failed(s, bell, mine, "twice"))
     assert row(database, wanted).status == "ready"
 
@@ -244,10 +244,10 @@ def test_an_answer_reaches_runs_that_wait_and_runs_that_have_ended(registered: D
     assert run_row(registered, ended.id).estimated_bytes is None
     mine = begun(registered, ended.estimate_id)
     assert mine is not None
-    within(registered, lambda s: estimates.ready(s, bell, mine, prediction(flops=10**20)))
+    within(registered, lambda s: estimates.ready(s, bell, mine, estimate(flops=10**20)))
     for run in (ended, waiting, within(registered, lambda s: runs.submit(s, bell, SPEC))):
         found = run_row(registered, run.id)
-        assert (found.estimated_bytes, found.estimated_flops) == (prediction().peak_bytes, 1e20)
+        assert (found.estimated_bytes, found.estimated_flops) == (estimate().peak_bytes, 1e20)
 
 
 def test_an_answer_and_a_study_that_is_called_off_do_not_wait_for_each_other(
@@ -266,12 +266,12 @@ def test_an_answer_and_a_study_that_is_called_off_do_not_wait_for_each_other(
         with registered.transaction() as session:
             run_queries.ask_to_cancel(session, ids[0], now())
             ready = pool.submit(
-                within, registered, lambda s: estimates.ready(s, bell, row(registered, estimate_id), prediction())
+                within, registered, lambda s: estimates.ready(s, bell, row(registered, estimate_id), estimate())
             )
             time.sleep(0.5)
             run_queries.move(session, ids[1], RunStatus.QUEUED, RunStatus.CANCELLED)
         assert ready.result(timeout=20)
-    assert [run_row(registered, run_id).estimated_bytes for run_id in ids] == [prediction().peak_bytes] * 2
+    assert [run_row(registered, run_id).estimated_bytes for run_id in ids] == [estimate().peak_bytes] * 2
 
 
 def test_a_finished_attempt_tells_precision_libraries_and_its_workers_rate(
@@ -330,7 +330,7 @@ class Told(Estimator):
 @pytest.mark.parametrize(
     ("answer", "status", "message"),
     [
-        (prediction(), "ready", ""),
+        (estimate(), "ready", ""),
         (NoAnswer("The architecture is not known."), "failed", "The architecture is not known."),
         (VeznaError("The sample is not installed."), "failed", "The sample is not installed."),
         (RunFailed(FailureCode.BAD_CONFIGURATION, "No."), "failed", "No."),

@@ -79,7 +79,7 @@ def test_a_row_an_item_and_run_with_both_scores(api: TestClient, study: int, dat
     assert len(text) == len(rows) == 8 * ITEMS
     assert rows[0]["item"] is None, "no predictions file is there to name it"
     with database.transaction() as session:
-        prediction_files.predict(session, files, study)
+        prediction_files.add_to_study(session, files, study)
     _text, rows = read(api, study, "items")
     assert [(row["position"], row["item"]) for row in rows[:2]] == [(0, "item-0"), (1, "item-1")]
     assert {row["metric"] for row in rows} == {"accuracy"}

@@ -40,7 +40,7 @@ def study(api: TestClient, database: Database, files: Files) -> int:
     """A finished study with predictions."""
     with database.transaction() as session:
         found = seed_study(session)
-        prediction_files.predict(session, files, found)
+        prediction_files.add_to_study(session, files, found)
     return found
 
 
@@ -158,12 +158,12 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_on(
     with database.transaction() as session:
         full_0, lora_0, _head, full_1 = (runs.get(session, run) for run in run_ids(session, study)[:4])
         files.remove(f"runs/{full_0.id}")
-        prediction_files.keep_bytes(session, files, lora_0, b"no parquet at all")
+        prediction_files.store_bytes(session, files, lora_0, b"no parquet at all")
         base, other = np.zeros(646), np.ones(646)
         names = prediction_files.labelled(base, other).column("item").to_pylist()
         table = prediction_files.labelled(base, other)
         shuffled = table.set_column(0, "item", pa.array(names[::-1]))
-        prediction_files.keep(session, files, full_1, shuffled)
+        prediction_files.store(session, files, full_1, shuffled)
         missing, spoilt, strange = full_0.id, lora_0.id, full_1.id
     found = get(api, study)
     why = {trouble["run_id"]: trouble["why"] for trouble in found["unread"]}
@@ -189,7 +189,7 @@ def test_generated_texts_are_shown_with_their_metrics(api: TestClient, database:
         found = seed_study(session, seeds=(0,))
         for run in runs.of_study(session, found):
             scores = np.linspace(0, 1, 646)
-            prediction_files.keep(session, files, run, prediction_files.written(scores, scores, "rouge_l"))
+            prediction_files.store(session, files, run, prediction_files.generated(scores, scores, "rouge_l"))
     item = get(api, found, kind="any", limit=3)["items"][2]
     assert item["label"] is None
     assert item["target"] == prediction_files.headline(2)

@@ -21,7 +21,7 @@ from app.store.tables import RunRow, StudyRow, WorkerRow
 from app.web.api.comparison import StudyComparisonOut
 from tests.fakes import SilentBell
 from tests.filled import fill
-from tests.filled_estimates import foresee
+from tests.filled_estimates import attach_estimates
 from tests.imported_results import as_file, result
 
 
@@ -30,7 +30,7 @@ def filled(database: Database) -> Database:
     """Studies with runs, predictions and a verdict."""
     with database.transaction() as session:
         fill(session)
-        foresee(session)
+        attach_estimates(session)
     return database
 
 

@@ -26,7 +26,7 @@ from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import EstimateRow
-from tests.estimates import MIB, ledger, memory_map, prediction
+from tests.estimates import MIB, estimate, ledger, memory_map
 from tests.fakes import SilentBell
 from tests.integration.test_estimates import sign_on
 from tests.results import result
@@ -77,7 +77,7 @@ def answer(db: Database, bell: SilentBell, peak: Peak = peak_of) -> None:
             if isinstance(request, MapRequest):
                 estimates.ready(session, bell, row, memory_map(request))
             else:
-                estimates.ready(session, bell, row, prediction(peak(request)))
+                estimates.ready(session, bell, row, estimate(peak(request)))
 
 
 def submit_study(db: Database, bell: SilentBell, settings: Settings) -> int:
@@ -280,7 +280,7 @@ def test_a_trial_calibrates_as_a_run_does_unless_its_peak_was_to_come_from_the_t
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
     trials = [finished(registered, bell, 3 * GIB + extra * MIB, 10.0) for extra in (50, 60, 50)]
-    predicted = prediction(2 * GIB).model_copy(update={"phases": {"train": 2 * GIB, "load": 1, peak_in: 3 * GIB}})
+    predicted = estimate(2 * GIB).model_copy(update={"phases": {"train": 2 * GIB, "load": 1, peak_in: 3 * GIB}})
     with registered.transaction() as session:
         for run in (run_queries.get(session, run_id) for run_id in trials):
             run.trial_round, run.estimated_bytes = 0, predicted.peak_bytes

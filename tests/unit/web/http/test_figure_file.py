@@ -41,12 +41,12 @@ def check(client: TestClient, path: str) -> int:
 @pytest.mark.parametrize("path", PAGES)
 def test_every_figure_has_csv_svg_and_png(with_language: TestClient, path: str) -> None:
     with database_of(with_language).transaction() as session:
-        filled_estimates.died(session, runs.get(session, 25))
+        filled_estimates.run_out_of_memory(session, runs.get(session, 25))
     assert check(with_language, path) > 0, "the page has figures"
 
 
 def test_the_figures_of_a_map_have_them_too(with_language: TestClient) -> None:
     with_language.get(MAP)
-    while filled_estimates.answer(database_of(with_language)):
+    while filled_estimates.answer_requests(database_of(with_language)):
         with_language.get(MAP)
     assert check(with_language, MAP) > 0

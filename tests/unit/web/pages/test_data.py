@@ -250,7 +250,7 @@ def test_rows_are_shown_as_the_model_sees_them(data: TestClient) -> None:
     at = made(data)
     waiting = data.get(at).text
     assert 'hx-trigger="every 2s"' in waiting
-    assert filled_estimates.answer(database_of(data)) == 1
+    assert filled_estimates.answer_requests(database_of(data)) == 1
     text = data.get(at).text
     assert "<b>[CLS]</b><span>good</span><span> thing</span><span> 1</span><b>[SEP]</b>" in text
     assert "the loss is on the label" in text

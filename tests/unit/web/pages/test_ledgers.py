@@ -34,8 +34,8 @@ CLOCKS = dict.fromkeys(Clocks.model_fields, 0.0) | {"start": 4.0}
 def ledgers(full: TestClient) -> TestClient:
     """The first study has ledgers and predictions; a run of the third died with one."""
     with database_of(full).transaction() as session:
-        filled_estimates.foresee(session)
-        filled_estimates.died(session, runs.get(session, FAILED))
+        filled_estimates.attach_estimates(session)
+        filled_estimates.run_out_of_memory(session, runs.get(session, FAILED))
     return full
 
 
@@ -64,12 +64,12 @@ def test_the_parts_of_a_measured_peak_sum_to_it(ledgers: TestClient) -> None:
 
 
 def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> None:
-    held = filled_estimates.measured("lora")
+    held = filled_estimates.measured_ledger("lora")
     sizes = dict(
         zip([css for css, _name in LEDGER], ledger_sizes(held.owners, held.total + 7, held.total + 12), strict=True)
     )
     assert (sizes["device"], sizes["phase"]) == (7, 5)
-    guess = filled_estimates.prediction(request(method=LoraSpec())).model_copy(update={"ledger": held})
+    guess = filled_estimates.estimate(request(method=LoraSpec())).model_copy(update={"ledger": held})
     larger = guess.model_copy(update={"phases": {"train": held.total, "evaluate": held.total + 30}})
     sizes = dict(zip([css for css, _name in LEDGER], estimated_sizes(larger, held.total + 50), strict=True))
     assert (sizes["device"], sizes["phase"]) == (20, 30)
@@ -100,7 +100,7 @@ def test_a_run_that_had_no_memory_shows_what_it_held_and_the_memory_savings(ledg
     assert "The trainer requested 128 MiB more in the forward pass of step 3, with 16 rows of 14 tokens." in text
     assert re.search(r"<figcaption>\d+ MiB were allocated when memory ran out, estimated peak \d+ MiB", text)
     assert f'hx-get="/runs/{FAILED}/savings"' in text
-    filled_estimates.answer(database_of(ledgers))
+    filled_estimates.answer_requests(database_of(ledgers))
     settled = shown(ledgers, f"/runs/{FAILED}/savings")
     assert "hx-get" not in settled
     links = re.findall(r'href="(/studies/new\?[^"]*)"', settled)

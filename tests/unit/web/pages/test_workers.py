@@ -21,7 +21,7 @@ def test_before_any_run_it_says_that_the_constant_is_assumed_and_what_to_do(regi
 
 def test_each_method_on_each_device_has_its_errors_and_its_constant(full: TestClient) -> None:
     with database_of(full).transaction() as session:
-        filled_estimates.foresee(session)
+        filled_estimates.attach_estimates(session)
     text = plain(html.unescape(full.get("/workers").text)).split('id="accuracy"')[1]
     assert "x86, 2 cores" in text
     assert ">fp32<" in text
@@ -41,7 +41,7 @@ def test_each_method_on_each_device_has_its_errors_and_its_constant(full: TestCl
 
 def test_runs_on_several_tasks_are_told_apart(full: TestClient) -> None:
     with database_of(full).transaction() as session:
-        filled_estimates.foresee(session)
+        filled_estimates.attach_estimates(session)
         for row in session.query(EstimateRow):
             if row.request_json["method"]["kind"] == "lora":
                 row.request_json = {**row.request_json, "task": "causal-lm"}
@@ -58,12 +58,12 @@ def test_a_device_without_runs_has_its_assumed_constant_named_until_it_has_made_
     text = plain(html.unescape(full.get("/workers").text))
     assert text.count(sentence) == text.count(gpu) == 1
     with database_of(full).transaction() as session:
-        filled_estimates.foresee(session)
+        filled_estimates.attach_estimates(session)
     text = plain(html.unescape(full.get("/workers").text))
     assert sentence not in text and gpu in text
 
 
 def test_who_only_looks_for_workers_again_is_not_told_the_errors(full: TestClient) -> None:
     with database_of(full).transaction() as session:
-        filled_estimates.foresee(session)
+        filled_estimates.attach_estimates(session)
     assert "mean abs. error" not in full.get("/workers", headers={"HX-Request": "true"}).text

@@ -39,7 +39,7 @@ def small(registered_only: TestClient) -> TestClient:
 def settled(client: TestClient, **query: Any) -> str:
     """The page once its map has been worked out, as one reads it."""
     client.get(MAP, params=query)
-    filled_estimates.answer(database_of(client))
+    filled_estimates.answer_requests(database_of(client))
     return plain(html.unescape(client.get(MAP, params=query).text))
 
 
@@ -216,7 +216,7 @@ def test_the_page_of_the_model_says_what_each_method_takes_once_its_map_is_there
     [address] = re.findall(rf'href="({MAP}\?[^"]*)">Estimate it', before)
     assert "Peak memory</th>" not in before
     small.get(address)
-    filled_estimates.answer(database_of(small))
+    filled_estimates.answer_requests(database_of(small))
     after = plain(html.unescape(small.get(page).text))
     assert "Peak memory is estimated for 16 rows of 128 tokens on cpu-1" in after
     shown = re.findall(r'<td class="num" data-label="Peak memory">(.*?)</td>', after, re.DOTALL)

@@ -22,7 +22,7 @@ ROOM_FOR_ALL, ROOM_FOR_LORA = 8 * 2**30, 1100 * 2**20
 def planned(client: TestClient, **change: str) -> str:
     """The panel, once everything that it asks for has been worked out."""
     text = client.post("/studies/plan", data=FORM | change).text
-    while filled_estimates.answer(database_of(client)):
+    while filled_estimates.answer_requests(database_of(client)):
         text = client.post("/studies/plan", data=FORM | change).text
     return plain(html.unescape(text))
 
@@ -41,7 +41,7 @@ def test_an_estimate_is_asked_for_and_looked_for_until_it_is_there(registered_on
     again = json.loads(html.unescape(poll))
     assert again["arms.1.method.r"] == "8"
     assert registered_only.post("/studies/plan", data=again).status_code == 204
-    filled_estimates.answer(database_of(registered_only))
+    filled_estimates.answer_requests(database_of(registered_only))
     settled = registered_only.post("/studies/plan", data=again)
     assert settled.status_code == 200
     assert "in progress" not in settled.text
@@ -74,7 +74,7 @@ def test_workers_that_are_alike_share_a_line(registered_only: TestClient) -> Non
 
 def test_bands_rest_on_past_runs_where_there_are_any_and_so_do_times(full: TestClient) -> None:
     with database_of(full).transaction() as session:
-        filled_estimates.foresee(session)
+        filled_estimates.attach_estimates(session)
     text = planned(full)
     assert "from 3 past runs" in text
     assert "Times on cpu-1 follow from the training FLOPs" in text

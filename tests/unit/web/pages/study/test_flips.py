@@ -21,7 +21,7 @@ def client(empty: TestClient) -> TestClient:
     """… with a finished study and its predictions."""
     files = empty.app.state.files  # type: ignore[attr-defined]
     with database_of(empty).transaction() as session:
-        prediction_files.predict(session, files, seed_study(session))
+        prediction_files.add_to_study(session, files, seed_study(session))
     return empty
 
 
@@ -72,7 +72,7 @@ def test_texts_are_text_and_long_ones_are_folded(client: TestClient) -> None:
         long = "<script>alert(1)</script> " + "word " * 400
         table = table.set_column(1, "text", pa.array([long] * ITEMS))
         for run in runs.of_study(session, 1):
-            prediction_files.keep(session, files, run, table)
+            prediction_files.store(session, files, run, table)
     text = client.get(PAGE).text
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
@@ -133,7 +133,7 @@ def test_generated_answers_have_the_scores_of_their_text_and_the_mean(with_langu
     with database_of(with_language).transaction() as session:
         for run in runs.of_study(session, 5):
             scores = np.linspace(0.2, 0.9, 640)
-            prediction_files.keep(session, files, run, prediction_files.written(scores, scores, "token_accuracy"))
+            prediction_files.store(session, files, run, prediction_files.generated(scores, scores, "token_accuracy"))
     text = words(with_language.get("/studies/5/flips", params={"kind": "any"}).text)
     assert "Target" in text
     assert "seed 0: token accuracy 20.0" in text

@@ -29,7 +29,7 @@ def arms(registered_only: TestClient) -> str:
 def planned(client: TestClient, arms: str, **change: str) -> str:
     """The panel, once everything that it asks for has been worked out."""
     text = client.post(f"{arms}/plan", data=FULL | change).text
-    while filled_estimates.answer(database_of(client)):
+    while filled_estimates.answer_requests(database_of(client)):
         text = client.post(f"{arms}/plan", data=FULL | change).text
     return plain(html.unescape(text))
 
@@ -54,7 +54,7 @@ def test_the_page_asks_what_its_arm_alone_needs_and_looks_until_that_is_there(
     again = json.loads(html.unescape(poll))
     assert again["arms.0.method.r"] == "16"
     assert registered_only.post(f"{arms}/plan", data=again).status_code == 204
-    filled_estimates.answer(database_of(registered_only))
+    filled_estimates.answer_requests(database_of(registered_only))
     settled = registered_only.post(f"{arms}/plan", data=again)
     assert settled.status_code == 200
     assert "hx-vals" not in settled.text

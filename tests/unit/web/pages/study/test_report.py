@@ -42,7 +42,7 @@ def report(client: TestClient, **options: object) -> str:
     """The report of a study made for it."""
     with database_of(client).transaction() as session:
         found = seed_study(session, **options)  # type: ignore[arg-type]
-        prediction_files.predict(session, client.app.state.files, found)  # type: ignore[attr-defined]
+        prediction_files.add_to_study(session, client.app.state.files, found)  # type: ignore[attr-defined]
     answer = client.get(f"/studies/{found}/report.html")
     assert answer.status_code == 200
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
