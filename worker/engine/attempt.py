@@ -1,8 +1,9 @@
 """One attempt from beginning to end: load, tokenize, evaluate the base model, adapt, audit, train, evaluate, save."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from worker.engine.data.batches import Examples, check_length, describe_data, re
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
 from worker.engine.evaluation import audit
+from worker.engine.evaluation.base_model import BaseModel
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.forgetting import GeneralText
 from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, BaseModelCopy, budget
@@ -36,7 +38,7 @@ from worker.engine.progress import Instruments, ProgressSink
 from worker.engine.saving.artifacts import collect, write_predictions
 from worker.engine.saving.resume import Checkpoint
 from worker.engine.tasks import TASKS
-from worker.engine.train import Loop, Trained
+from worker.engine.train import Loop
 
 
 class Attempt:
@@ -105,8 +107,9 @@ class Attempt:
             training.max_new_tokens,
         )
 
-        base_predictions = self._test(Phase.BASELINE, evaluate, base.model, splits, None, 0.0)
-        before_loss = general.loss(base.model, evaluate) if general else 0.0
+        base_model = BaseModel(job, base, evaluate)
+        base_predictions = self._test(Phase.BASELINE, splits, lambda test: base_model.evaluate(test, generate=True))
+        before_loss = base_model.evaluate(general.examples, generate=False).loss if general else 0.0
 
         clocks.enter("audit")
         torch.manual_seed(training.seed)  # the method's own weights, such as LoRA's A
@@ -145,8 +148,13 @@ class Attempt:
         may_return = [tensor.name for tensor in expected if tensor.may_return]
         audited = audit.compare(before, model, groups, trained.without_gradient, may_return)
 
-        epoch = trained.best_step / loop.steps_per_epoch
-        adapted = self._test(Phase.EVALUATE, evaluate, model, splits, trained, epoch)
+        adapted = self._test(
+            Phase.EVALUATE,
+            splits,
+            lambda test: self.task.evaluate(model, test, evaluate, generate=True),
+            trained.best_step,
+            trained.best_step / loop.steps_per_epoch,
+        )
         forgetting = general.forgetting(before_loss, general.loss(model, evaluate)) if general else None
 
         instruments.enter(Phase.SAVE)
@@ -193,24 +201,24 @@ class Attempt:
     def _test(
         self,
         phase: Phase,
-        evaluate: Evaluator,
-        model: nn.Module,
         splits: Mapping[Split, Examples],
-        trained: Trained | None,
-        epoch: float,
+        evaluate: Callable[[Examples], Predictions],
+        step: int = 0,
+        epoch: float = 0.0,
     ) -> Predictions | None:
-        """Evaluate on the test split and report each item's score. `trained` is None for the base model. Returns None
-        for a trial, which skips the split."""
+        """Evaluate on the test split and report each item's score. Returns None for a trial,
+        which skips the split."""
         if self.job.trial:
             return None
         self.instruments.enter(phase)
         test = splits["test"]
         metric = self.job.spec.verdict_metric
-        found = self.task.evaluate(model, test, evaluate, generate=True)
-        step = trained.best_step if trained else 0
-        evaluation = found.evaluation("adapted" if trained else "base", "test", metric, step, epoch)
-        self.instruments.evaluated(evaluation, [row.item for row in test.rows], found.per_item[metric].tolist())
-        return found
+        predictions = evaluate(test)
+        subject: Literal["base", "adapted"] = "base" if phase is Phase.BASELINE else "adapted"
+        evaluation = predictions.evaluation(subject, "test", metric, step, epoch)
+        scores = predictions.per_item[metric].tolist()
+        self.instruments.evaluated(evaluation, [row.item for row in test.rows], scores)
+        return predictions
 
     def _report_weight_deltas(self, model: nn.Module, facts: TaskModel, base: BaseModelCopy, measured: Memory) -> None:
         """Analyse the weight delta of each matrix, unless the run is a trial. An error is only logged, because the

@@ -74,7 +74,7 @@ def describe(
     """The environment of an attempt; `attention` is transformers' name of it, `rate` the result of `matmul_flops`."""
     return Environment(
         device=str(device),
-        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        device_name=device_name(device),
         threads=torch.get_num_threads(),
         precision="bf16" if bf16 else "fp32",
         frozen_dtype=frozen_dtype,
@@ -82,6 +82,11 @@ def describe(
         matmul_flops=rate,
         versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
     )
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
 def _processor() -> str:

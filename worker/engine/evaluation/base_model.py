@@ -1,0 +1,99 @@
+"""The base model's evaluations, computed once per worker.
+
+A language model before training is the same for every arm and seed of a study, and generating its answers can take
+longer than training. Its predictions depend only on the weights, the rows, the precision, the device and the libraries,
+so a run that shares these with an earlier one reads them from the worker's cache. A model that starts with random
+weights (a new head, or tensors that the checkpoint lacks) is evaluated in every run: they depend on the seed.
+"""
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from app.domain.runs.job import TrainJob
+from worker.engine.data.batches import Examples
+from worker.engine.environment import device_name
+from worker.engine.evaluation.evaluate import Evaluator, Predictions
+from worker.engine.models.load import Loaded
+from worker.engine.tasks import TASKS
+from worker.engine.tasks.completions import Completions
+
+KEPT = 64
+"""Evaluations in the cache, of about 1 KiB per item; the least recently used are removed."""
+
+
+class BaseModel:
+    """The base model of an attempt, before its method is applied."""
+
+    def __init__(self, job: TrainJob, loaded: Loaded, evaluator: Evaluator) -> None:
+        self._job = job
+        self._loaded = loaded
+        self._evaluator = evaluator
+
+    def evaluate(self, examples: Examples, *, generate: bool) -> Predictions:
+        """Predictions on a split, from the cache if an earlier run left them there. Raises as the task's `evaluate`."""
+        task, cache = TASKS[self._job.spec.task], self._job.cache
+        if not isinstance(examples, Completions) or not self._reproducible or not (cache and self._job.cache_bytes):
+            return task.evaluate(self._loaded.model, examples, self._evaluator, generate=generate)
+        file = Path(cache) / "base" / f"{self._key(examples, generate)}.json"
+        if predictions := _read(file):
+            self._evaluator.log("An earlier run evaluated the base model: its predictions are read from the cache.")
+            return predictions
+        predictions = task.evaluate(self._loaded.model, examples, self._evaluator, generate=generate)
+        with suppress(OSError):  # without room on the disk, the next run evaluates it again
+            _write(file, predictions)
+        return predictions
+
+    @property
+    def _reproducible(self) -> bool:
+        """All its weights come from files whose hash is known."""
+        return bool(self._job.model_fingerprint) and not self._loaded.missing
+
+    def _key(self, examples: Completions, generate: bool) -> str:
+        """A hash of everything that the predictions depend on."""
+        model, evaluator, rows = self._loaded.model, self._evaluator, hashlib.sha256()
+        for sequences in (examples.tokens, examples.targets, examples.prompts):
+            for sequence in sequences:
+                rows.update(len(sequence).to_bytes(8, "little") + sequence.tobytes())
+        rows.update(json.dumps([*examples.wanted]).encode())
+        parts = {
+            "model": [self._job.model_location, self._job.model_fingerprint, type(model).__name__, str(model.config)],
+            "dtypes": sorted((name, str(parameter.dtype)) for name, parameter in model.named_parameters()),
+            "attention": model.config._attn_implementation,
+            "rows": rows.hexdigest(),
+            "packed": examples.capacity,
+            "batch": evaluator.batch_size,
+            "generation": [evaluator.max_new_tokens, str(model.generation_config)] if generate else [],
+            "device": device_name(evaluator.device),
+            "bf16": evaluator.bf16,
+            "versions": [version(package) for package in ("torch", "transformers")],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _read(file: Path) -> Predictions | None:
+    """The stored predictions; None if there are none, or they are damaged."""
+    try:
+        stored = json.loads(file.read_text())
+        per_item = {name: np.array(values) for name, values in stored.pop("per_item").items()}
+        predictions = Predictions(**stored, per_item=per_item)
+        os.utime(file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return predictions
+
+
+def _write(file: Path, predictions: Predictions) -> None:
+    """Store them whole or not at all, and remove what was not used for longest."""
+    values = vars(predictions) | {"per_item": {name: array.tolist() for name, array in predictions.per_item.items()}}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(values))
+    part.replace(file)
+    for old in sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        old.unlink(missing_ok=True)
