@@ -24,7 +24,6 @@ from app.domain.studies.spec import StudySpec
 from app.domain.tasks import METRICS, TASKS
 from app.main import create_app
 from app.settings import ROOT, SECRETS, Settings
-from app.web.api.examples import TUNED
 
 DOCS = ROOT / "docs"
 
@@ -162,13 +161,19 @@ def test_every_command_that_a_page_shows_exists() -> None:
         assert shown_there <= commands, page.name
 
 
-def test_the_examples_are_those_of_the_api() -> None:
-    study = StudySpec.model_validate(yaml.safe_load((ROOT / "examples" / "study.yaml").read_text()))
-    run = RunSpec.model_validate(yaml.safe_load((ROOT / "examples" / "run.yaml").read_text()))
-    assert study == sample.study()
-    assert run == sample.study().owed()[1].spec
-    tuned = StudySpec.model_validate(yaml.safe_load((ROOT / "examples" / "tuned.yaml").read_text()))
-    assert tuned == TUNED
+def example(name: str) -> Any:
+    return yaml.safe_load((ROOT / "examples" / f"{name}.yaml").read_text())
+
+
+def test_the_examples_are_the_sample_study_and_its_run() -> None:
+    assert StudySpec.model_validate(example("study")) == sample.study()
+    assert RunSpec.model_validate(example("run")) == sample.study().owed()[1].spec
+
+
+@pytest.mark.parametrize("name", ["causal-lm", "seq2seq-lm", "tuned"])
+def test_an_example_shows_the_feature_that_it_is_named_after(name: str) -> None:
+    spec = StudySpec.model_validate(example(name))
+    assert name == (spec.task if spec.tuning.kind == "none" else "tuned")
 
 
 @pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)

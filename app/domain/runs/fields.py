@@ -32,7 +32,7 @@ FIELDS: dict[str, Field] = {
     f.name: f
     for f in (
         Field("id", "count", ("run",)),
-        Field("study", "count"),
+        Field("study", "count", ("study_id",)),
         Field("study_name", "text"),
         Field("collection", "text"),
         Field("arm", "text"),

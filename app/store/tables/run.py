@@ -218,11 +218,6 @@ class RunRow(Base):
         return RunSpec.model_validate(self.spec_json)
 
     @property
-    def own_spec(self) -> RunSpec | None:
-        """What was asked for; None for an imported run."""
-        return None if self.imported else self.spec
-
-    @property
     def cancel_requested(self) -> bool:
         """It was cancelled, while it was queued or while it was running."""
         return self.cancel_requested_at is not None

@@ -1,12 +1,12 @@
 """Artifacts over HTTP: the files of a run."""
 
-from typing import Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from app.domain.runs.result import ArtifactFile
 from app.store.queries import artifacts, runs
 from app.store.tables import ArtifactRow
 from app.web.http.dependencies import Reading, Store
@@ -15,17 +15,13 @@ from app.web.http.errors import problems
 router = APIRouter(tags=["artifacts"])
 
 
-class ArtifactOut(BaseModel):
+class ArtifactOut(ArtifactFile):
     """A file of a run."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: int
     run_id: int
-    name: str
-    kind: Literal["adapter", "model", "predictions", "metrics", "log"]
-    bytes: int
-    sha256: str
 
 
 @router.get(

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from app.domain.comparison.confounders import ConditionName, Confounder, ConfounderKind, Effect
 from app.domain.comparison.costs import ArmCosts, Costs, Spread
@@ -20,6 +20,7 @@ from app.domain.studies.arm_tuning import Rival
 from app.domain.studies.power import RequiredSample
 from app.domain.studies.tuning import Trial
 from app.services import compare as compare_service
+from app.web.api.answer import Answer
 from app.web.http.compare_query import SelectedRuns
 from app.web.http.dependencies import Reading
 from app.web.http.errors import problems
@@ -41,7 +42,7 @@ router = APIRouter(tags=["compare"])
 Finite = Annotated[float | None, BeforeValidator(lambda end: end if end is None or isfinite(end) else None)]
 
 
-class ScoreOut(BaseModel):
+class ScoreOut(Answer):
     """A mean with its 95 % interval."""
 
     mean: float
@@ -57,10 +58,10 @@ class ScoreOut(BaseModel):
     @classmethod
     def of(cls, score: ScoreInterval | None) -> Self | None:
         """With its note."""
-        return cls(**vars(score), usable=score.usable, note=unusable_text(score)) if score else None
+        return cls.from_object(score, note=unusable_text(score)) if score else None
 
 
-class VerdictOut(BaseModel):
+class VerdictOut(Answer):
     """An arm compared with the reference; the interval is corrected for the number of arms."""
 
     kind: VerdictKind
@@ -91,8 +92,8 @@ class VerdictOut(BaseModel):
         verdict, difference = arm.verdict, arm.difference
         if verdict is None:
             return None
-        return cls(
-            **{name: getattr(verdict, name) for name in ("kind", "reason", "basis", "hint", "confounder", "needs")},
+        return cls.from_object(
+            verdict,
             **{name: getattr(difference, name, None) for name in ("delta", "low", "high", "confidence")},
             usable=difference is not None and difference.usable,
             label=verdict_label(verdict),
@@ -101,7 +102,7 @@ class VerdictOut(BaseModel):
         )
 
 
-class ArmOut(BaseModel):
+class ArmOut(Answer):
     """An arm: runs that differ by their seed alone."""
 
     title: str
@@ -118,21 +119,20 @@ class ArmOut(BaseModel):
     score: ScoreOut | None
     verdict: VerdictOut | None
 
-    @staticmethod
-    def common(comparison: AnyComparison, arm: ArmResult) -> dict[str, Any]:
-        """What arms of studies and of any runs share."""
-        return {
-            "title": arm.title,
-            "family": arm.family,
-            "reference": arm.is_reference,
-            "runs": [run.run_id for run in arm.runs],
-            "statuses": Counter(run.status.value for run in arm.runs),
-            "seeds": arm.score.seeds if arm.score else 0,
-            "failed": failure_label(arm.failure) if arm.failure and arm.score is None else "",
-            "score": ScoreOut.of(arm.score),
-            "verdict": VerdictOut.of(comparison, arm),
-            "costs": arm.costs,
-        }
+    @classmethod
+    def from_arm(cls, comparison: AnyComparison, arm: ArmResult, **derived: Any) -> Self:
+        """An arm of a study, or of any runs."""
+        return cls.from_object(
+            arm,
+            reference=arm.is_reference,
+            runs=[run.run_id for run in arm.runs],
+            statuses=Counter(run.status.value for run in arm.runs),
+            seeds=arm.score.seeds if arm.score else 0,
+            failed=failure_label(arm.failure) if arm.failure and arm.score is None else "",
+            score=ScoreOut.of(arm.score),
+            verdict=VerdictOut.of(comparison, arm),
+            **derived,
+        )
 
 
 class RunArmOut(ArmOut):
@@ -145,14 +145,11 @@ class RunArmOut(ArmOut):
     @classmethod
     def of(cls, comparison: RunComparison, arm: RunArm) -> Self:
         """From the domain."""
-        first = arm.first
-        return cls(**cls.common(comparison, arm), method=first.method, imported=arm.imported, settings=first.settings)
+        return cls.from_arm(comparison, arm, method=arm.first.method, settings=arm.first.settings)
 
 
-class TriedOut(BaseModel):
+class TriedOut(Answer):
     """A rate that an arm tried in a round, mean over its seeds, on the validation split."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     learning_rate: float = Field(validation_alias="rate")
     round: int
@@ -164,10 +161,8 @@ class TriedOut(BaseModel):
     failed: int = Field(validation_alias="lost")
 
 
-class TuningOut(BaseModel):
+class TuningOut(Answer):
     """The search for an arm's learning rate."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     chosen: float | None
     """None while there is none."""
@@ -196,17 +191,10 @@ class StudyArmOut(ArmOut):
     @classmethod
     def of(cls, study: StudyComparison, arm: StudyArm) -> Self:
         """From the domain."""
-        return cls(
-            **cls.common(study, arm),
-            method=arm.spec.method.kind,
-            learning_rate=arm.learning_rate,
-            tuning=TuningOut.model_validate(arm.tuning) if arm.tuning else None,
-            stopped=arm.stopped,
-            forgetting=arm.forgetting,
-        )
+        return cls.from_arm(study, arm, method=arm.spec.method.kind)
 
 
-class ConfounderOut(BaseModel):
+class ConfounderOut(Answer):
     """Something that makes arms incomparable, and what it rules out."""
 
     kind: ConfounderKind
@@ -220,17 +208,15 @@ class ConfounderOut(BaseModel):
     @classmethod
     def of(cls, confounder: Confounder, comparison: AnyComparison) -> Self:
         """In words."""
-        return cls(
-            kind=confounder.kind,
-            effect=confounder.effect,
-            values=confounder.values,
+        return cls.from_object(
+            confounder,
             differs=confounder_words.what_differs(confounder, comparison),
             consequence=confounder_words.consequence(confounder),
             sentence=confounder_words.confounder_text(confounder, comparison),
         )
 
 
-class ComparisonOut(BaseModel):
+class ComparisonOut(Answer):
     """Arms compared with a reference."""
 
     headline: str
@@ -248,18 +234,15 @@ class ComparisonOut(BaseModel):
     confounders: list[ConfounderOut]
     """The gravest first."""
 
-    @staticmethod
-    def common(comparison: AnyComparison) -> dict[str, Any]:
-        """What comparisons of studies and of any runs share."""
-        return {
-            "interval": plus_minus_text(comparison),
-            "metric": comparison.metric,
-            "margin": comparison.margin,
-            "confidence": comparison.confidence,
-            "memory_comparable": comparison.memory_comparable,
-            "times_comparable": comparison.times_comparable,
-            "confounders": [ConfounderOut.of(confounder, comparison) for confounder in comparison.confounders],
-        }
+    @classmethod
+    def from_comparison(cls, comparison: AnyComparison, **derived: Any) -> Self:
+        """A comparison of a study, or of any runs."""
+        return cls.from_object(
+            comparison,
+            interval=plus_minus_text(comparison),
+            confounders=[ConfounderOut.of(confounder, comparison) for confounder in comparison.confounders],
+            **derived,
+        )
 
 
 class RunComparisonOut(ComparisonOut):
@@ -274,14 +257,11 @@ class RunComparisonOut(ComparisonOut):
     @classmethod
     def of(cls, comparison: RunComparison) -> Self:
         """From the domain."""
-        return cls(
-            **cls.common(comparison),
+        return cls.from_comparison(
+            comparison,
             headline=runs_headline(comparison),
             lead=runs_lead(comparison),
-            scores_comparable=comparison.scores_comparable,
             arms=[RunArmOut.of(comparison, arm) for arm in comparison.arms],
-            mcnemar=comparison.mcnemar,
-            differing_settings=comparison.differing_settings,
         )
 
 
@@ -310,8 +290,8 @@ class StudyComparisonOut(ComparisonOut):
     @classmethod
     def of(cls, study_id: int, study: StudyComparison) -> Self:
         """From the domain."""
-        return cls(
-            **cls.common(study),
+        return cls.from_comparison(
+            study,
             study_id=study_id,
             name=study.spec.name,
             headline=headline(study),
@@ -319,9 +299,6 @@ class StudyComparisonOut(ComparisonOut):
             phrase=phrase(study),
             summary=summary(study),
             caveats=[caveat.text for caveat in caveats(study)],
-            complete=study.complete,
-            interim_looks=study.interim_looks,
-            items=study.items,
             base_score=ScoreOut.of(study.base_score),
             arms=[StudyArmOut.of(study, arm) for arm in study.arms],
             differed={condition.name: condition.values for condition in study.conditions if not condition.equal},

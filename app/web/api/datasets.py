@@ -1,10 +1,9 @@
 """Datasets over REST: create a version from an upload, list, get, delete."""
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Query, Response
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -24,6 +23,7 @@ from app.services import datasets as dataset_service
 from app.services import previews
 from app.store.queries import base_models, datasets, estimates
 from app.store.tables import DatasetRow, EstimateRow
+from app.web.api.answer import Answer
 from app.web.api.examples import DATASET
 from app.web.http.dependencies import Bell, Db, Reading, Store
 from app.web.http.errors import problems
@@ -35,10 +35,8 @@ router = APIRouter(prefix="/datasets", tags=["datasets"])
 DEFAULT_LENGTH: int = TrainingArguments.model_fields["max_length"].default
 
 
-class DatasetListed(BaseModel):
+class DatasetListed(Answer):
     """A version of a dataset in a list."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     name: str
     version: int
@@ -54,11 +52,11 @@ class DatasetListed(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, row: DatasetRow) -> Self:
+    def from_row(cls, row: DatasetRow, **derived: Any) -> Self:
         """From the store."""
-        kept = {name: getattr(row, name) for name in cls.model_fields if name != "facts" and hasattr(row, name)}
         facts = row.facts if row.status == "ready" else None
-        return cls.model_validate(kept | {"facts": facts, "message": why_unavailable(row.message, row.blocked_by)})
+        message = why_unavailable(row.message, row.blocked_by)
+        return cls.from_object(row, facts=facts, message=message, **derived)
 
 
 class DatasetOut(DatasetListed):
@@ -70,17 +68,17 @@ class DatasetOut(DatasetListed):
     splitting: Splitting | None
     findings: list[Finding]
     """Blocking ones first."""
-    runs: int = 0
+    runs: int
     """That use it."""
-    studies: int = 0
+    studies: int
     """That use it."""
 
     @classmethod
-    def whole(cls, session: Session, row: DatasetRow) -> Self:
+    def of(cls, session: Session, row: DatasetRow) -> Self:
         """From the store."""
         uses = datasets.used_by(session, row.id)
         findings = [with_message(finding) for finding in row.findings]
-        return cls.of(row).model_copy(update={"findings": findings, "runs": uses.runs, "studies": uses.studies})
+        return cls.from_row(row, findings=findings, runs=uses.runs, studies=uses.studies)
 
 
 @router.post("", status_code=202, operation_id="makeDataset", responses=problems(404, 409, 422))
@@ -88,20 +86,20 @@ def make_dataset(db: Db, bell: Bell, wanted: Annotated[DatasetRequest, Body(open
     """Have a worker create a dataset from an upload, or its next version. The same request again returns the same
     version."""
     with db.transaction() as session:
-        return DatasetOut.whole(session, dataset_service.prepare(session, bell, wanted))
+        return DatasetOut.of(session, dataset_service.prepare(session, bell, wanted))
 
 
 @router.get("", operation_id="listDatasets")
 def list_datasets(session: Reading) -> list[DatasetListed]:
     """Every version of every dataset, by name, the newest version first."""
-    return [DatasetListed.of(row) for row in datasets.all_versions(session)]
+    return [DatasetListed.from_row(row) for row in datasets.all_versions(session)]
 
 
 @router.get("/{name}", operation_id="getDataset", responses=problems(404, 422))
 async def get_dataset(db: Db, name: Name, wait: Wait = 0) -> DatasetOut:
     """A version of a dataset (`NAME@2`), or the newest of a name: labels, splits, findings."""
     return await ended(
-        db, lambda s: DatasetOut.whole(s, datasets.find(s, name)), lambda found: found.status == "preparing", wait
+        db, lambda s: DatasetOut.of(s, datasets.find(s, name)), lambda found: found.status == "preparing", wait
     )
 
 
@@ -123,7 +121,7 @@ def delete_dataset(db: Db, files: Store, name: Name) -> None:
         dataset_service.delete(session, files, row.id)
 
 
-class PreviewOut(BaseModel):
+class PreviewOut(Answer):
     """Rows as a base model sees them, and the lengths of all rows."""
 
     estimate_id: int
@@ -139,14 +137,7 @@ class PreviewOut(BaseModel):
     def of(cls, row: EstimateRow) -> Self:
         """From the store."""
         request = PreviewRequest.model_validate(row.request_json)
-        return cls(
-            estimate_id=row.id,
-            task=request.task,
-            max_length=request.max_length,
-            state=row.state,
-            message=row.message,
-            preview=row.preview,
-        )
+        return cls.from_object(row, estimate_id=row.id, task=request.task, max_length=request.max_length)
 
 
 @router.get("/{name}/preview", operation_id="previewDataset", responses=partial(PreviewOut) | problems(404, 409, 422))

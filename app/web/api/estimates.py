@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Response
-from pydantic import BaseModel, ConfigDict, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.messages import _
@@ -24,6 +24,7 @@ from app.domain.validation import invalid_field
 from app.services.resources import calibration, memory_fit
 from app.store.queries import estimates
 from app.store.tables import EstimateRow
+from app.web.api.answer import Answer
 from app.web.api.examples import ESTIMATE
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.errors import problems
@@ -50,10 +51,8 @@ def _by_field(value: Any, _handler: ValidatorFunctionWrapHandler) -> Any:
 AnySpec = Annotated[StudySpec | RunSpec | EstimateSpec, WrapValidator(_by_field)]
 
 
-class EstimateOut(BaseModel):
+class EstimateOut(Answer):
     """One estimate, preview or memory map, without what a device adds."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: int
     kind: Literal["run", "preview", "map"]

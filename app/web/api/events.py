@@ -1,17 +1,19 @@
 """Live events of runs and studies as a stream (server-sent events).
 
 `progress` carries a snapshot, `log` a line of a run's log with its id, `status` a change of state (of a study also: a
-run that has ended). After `end` the stream closes, and a client that knows it need not come back.
-A client that comes back with `Last-Event-ID` gets the log lines that it has missed. One that says in the address what
-it has shown (`status`, `done`) is told at once if that is no longer so: between a page and its stream a run may begin.
+run that has ended). After `end` the stream closes, and the client need not reconnect.
+A client that reconnects with `Last-Event-ID` gets the log lines that it has missed. A client that says in the address
+what it shows (`status`, `done`) gets a `status` event at once if that has changed: a run may begin between the request
+for a page and that for its stream.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.domain.runs.status import RunStatus
@@ -32,24 +34,26 @@ SNAPSHOT = (
     "failure_code",
 )  # fmt: skip
 """Fields of a run in an event `progress`."""
+State = tuple[list[dict[str, Any]], dict[str, Any]]
+"""New lines of the log, and a snapshot."""
 
 
 def known_run(session: Reading, run_id: int) -> int:
-    """The id of a run that is there: a stream that has begun cannot answer 404."""
+    """The id of an existing run, checked before the stream begins: a stream that has begun cannot answer 404."""
     return runs.get(session, run_id).id
 
 
 def known_study(session: Reading, study_id: int) -> int:
-    """The id of a study that is there."""
+    """The id of an existing study."""
     return studies.get(session, study_id).id
 
 
 KnownRun = Annotated[int, Depends(known_run, scope="function")]
 KnownStudy = Annotated[int, Depends(known_study, scope="function")]
 LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0)]
-ShownRun = Annotated[RunStatus | None, Query(alias="status", description="The state that the client has shown.")]
-ShownStudy = Annotated[StudyStatus | None, Query(alias="status", description="The state that the client has shown.")]
-ShownDone = Annotated[int | None, Query(alias="done", ge=0, description="The runs that it has shown as ended.")]
+ShownRun = Annotated[RunStatus | None, Query(alias="status", description="The status that the client shows.")]
+ShownStudy = Annotated[StudyStatus | None, Query(alias="status", description="The status that the client shows.")]
+ShownDone = Annotated[int | None, Query(alias="done", ge=0, description="The number of ended runs that it shows.")]
 
 
 @router.get(
@@ -62,21 +66,16 @@ async def of_run(
     db: Db, run_id: KnownRun, last_event_id: LastEventId = 0, status: ShownRun = None
 ) -> AsyncIterator[ServerSentEvent]:
     """Watch a run until it ends."""
-    seen, before = last_event_id, _shown(status=status)
-    while True:
-        lines, now = await run_in_threadpool(_look_at_run, db, run_id, seen)
-        for line in lines:
-            seen = line["id"]
-            yield ServerSentEvent(event="log", id=str(seen), data=line)
-        if now != before:
-            yield ServerSentEvent(event="progress", data=now)
-            if _differs(before, now, "status") or RunStatus(now["status"]).terminal:
-                yield ServerSentEvent(event="status", data={"status": now["status"]})
-            before = now
-        if RunStatus(now["status"]).terminal and not lines:
-            yield ServerSentEvent(event="end", data={"status": now["status"]})
-            return
-        await asyncio.sleep(POLL_SECONDS)
+
+    def read(session: Session, last_line: int) -> State:
+        lines = [
+            {"id": line.id, "at": line.at.isoformat(), "kind": line.kind, "message": line.message}
+            for line in events.after(session, run_id, last_line)
+        ]
+        return lines, _snapshot(runs.get(session, run_id))
+
+    async for event in _watch(db, read, RunStatus, {"status": status}, last_event_id):
+        yield event
 
 
 @router.get(
@@ -89,50 +88,51 @@ async def of_study(
     db: Db, study_id: KnownStudy, status: ShownStudy = None, done: ShownDone = None
 ) -> AsyncIterator[ServerSentEvent]:
     """Watch a study until its last run has ended."""
-    before = _shown(status=status, done=done)
-    while True:
-        now = await run_in_threadpool(_look_at_study, db, study_id)
-        if now != before:
-            yield ServerSentEvent(event="progress", data=now)
-            if _differs(before, now, "done", "status") or StudyStatus(now["status"]).terminal:
-                yield ServerSentEvent(event="status", data={"status": now["status"], "done": now["done"]})
-            before = now
-        if StudyStatus(now["status"]).terminal:
-            yield ServerSentEvent(event="end", data={"status": now["status"]})
-            return
-        await asyncio.sleep(POLL_SECONDS)
 
-
-def _shown(**said: Any) -> dict[str, Any]:
-    """What the client says that it has shown."""
-    return {name: value for name, value in said.items() if value is not None}
-
-
-def _differs(before: dict[str, Any], now: dict[str, Any], *names: str) -> bool:
-    """Whether something is no longer as it was, or as the client had shown it."""
-    return any(name in before and before[name] != now[name] for name in names)
-
-
-def _look_at_run(db: Database, run_id: int, seen: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    with db.reading() as session:
-        run = runs.get(session, run_id)
-        lines = [
-            {"id": e.id, "at": e.at.isoformat(), "kind": e.kind, "message": e.message}
-            for e in events.after(session, run_id, seen)
-        ]
-        return lines, _snapshot(run)
-
-
-def _look_at_study(db: Database, study_id: int) -> dict[str, Any]:
-    with db.reading() as session:
+    def read(session: Session, _last_line: int) -> State:
         progress = study_service.progress(session, study_id)
-        return {
+        return [], {
             "id": study_id,
             "status": progress.status.value,
             "done": progress.done,
             "total": len(progress.runs),
             "runs": [_snapshot(run) for run in progress.runs],
         }
+
+    async for event in _watch(db, read, StudyStatus, {"status": status, "done": done}):
+        yield event
+
+
+async def _watch(
+    db: Database,
+    read: Callable[[Session, int], State],
+    statuses: type[RunStatus | StudyStatus],
+    shown: dict[str, Any],
+    last_line: int = 0,
+) -> AsyncIterator[ServerSentEvent]:
+    """Events until the status is terminal. `shown` is what a `status` event is about, as the client shows it; None
+    where the client does not say."""
+
+    def look() -> State:
+        with db.reading() as session:
+            return read(session, last_line)
+
+    before = {name: value for name, value in shown.items() if value is not None}
+    while True:
+        lines, now = await run_in_threadpool(look)
+        ended = statuses(now["status"]).terminal
+        for line in lines:
+            last_line = line["id"]
+            yield ServerSentEvent(event="log", id=str(last_line), data=line)
+        if now != before:
+            yield ServerSentEvent(event="progress", data=now)
+            if ended or any(name in before and before[name] != now[name] for name in shown):
+                yield ServerSentEvent(event="status", data={name: now[name] for name in shown})
+            before = now
+        if ended and not lines:
+            yield ServerSentEvent(event="end", data={"status": now["status"]})
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _snapshot(run: RunRow) -> dict[str, Any]:

@@ -1,61 +1,27 @@
-"""The examples of the API's documentation: the same specs as in `examples/`, which a test holds against them."""
+"""Examples of request bodies for the API's documentation; those of studies are the files of `examples/`."""
 
 from typing import Any
 
-from app import sample
-from app.domain.methods import METHODS, FullSpec, Ia3Spec, LoraSpec, PrefixSpec
-from app.domain.runs.spec import RunSpec
-from app.domain.runs.training import TrainingBudget
-from app.domain.studies.arms import ArmSpec
-from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import GridTuning
+import yaml
 
-CAUSAL = StudySpec(
-    name="Headlines by SmolLM2-135M",
-    base_model="HuggingFaceTB/SmolLM2-135M",
-    dataset=sample.SUMMARIES,
-    task="causal-lm",
-    general_text=sample.GENERAL_TEXT,
-    arms=[
-        ArmSpec(method=FullSpec(), learning_rate=2e-5),
-        ArmSpec(method=LoraSpec(r=16, lora_alpha=32, target_modules="all-linear"), learning_rate=2e-4),
-        ArmSpec(method=Ia3Spec()),
-    ],
-    training=TrainingBudget(
-        num_train_epochs=2,
-        per_device_train_batch_size=8,
-        gradient_accumulation_steps=2,
-        max_length=256,
-        packing=True,
-        early_stopping_patience=2,
-    ),
-    reference="full",
-)
-SEQ2SEQ = StudySpec(
-    name="Headlines by T5-small",
-    base_model="google-t5/t5-small",
-    dataset=sample.SUMMARIES,
-    task="seq2seq-lm",
-    metric="rouge_l",
-    arms=[
-        ArmSpec(method=FullSpec(), learning_rate=3e-4),
-        ArmSpec(method=LoraSpec(r=8, lora_alpha=16), learning_rate=1e-3),
-        ArmSpec(method=PrefixSpec(num_virtual_tokens=20)),
-    ],
-    training=TrainingBudget(num_train_epochs=3, per_device_train_batch_size=8, max_length=256, max_new_tokens=32),
-    reference="full",
-    margin_points=2,
-)
+from app.domain.runs.spec import RunSpec
+from app.domain.studies.spec import StudySpec
+from app.settings import ROOT
+
+
+def _example(name: str) -> StudySpec:
+    return StudySpec.model_validate(yaml.safe_load((ROOT / "examples" / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def _body(spec: StudySpec | RunSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude_defaults=True)
 
 
+SAMPLE, CAUSAL = _example("study"), _example("causal-lm")
 STUDY: dict[str, Any] = {
     "sample": {
         "summary": "Classification: full fine-tuning against LoRA and a linear probe, three seeds",
-        "value": _body(sample.study()),
+        "value": _body(SAMPLE),
     },
     "causal-lm": {
         "summary": "A language model, with what it forgets of general text",
@@ -63,23 +29,12 @@ STUDY: dict[str, Any] = {
     },
     "seq2seq-lm": {
         "summary": "An encoder-decoder, judged by the text that it generates",
-        "value": _body(SEQ2SEQ),
+        "value": _body(_example("seq2seq-lm")),
     },
-}
-TUNED = StudySpec.model_validate(
-    sample.study().model_dump()
-    | {
-        "name": "BBC headlines, rates tuned",
-        "tuning": GridTuning(),
-        "arms": [
-            ArmSpec(method=FullSpec()),
-            ArmSpec(method=LoraSpec(r=8, lora_alpha=16), learning_rates=[1e-3, 2e-3, 5e-3]),
-        ],
-    }
-)
-STUDY["tuned"] = {
-    "summary": "Learning rates tuned on the validation split: three per arm, those of LoRA given",
-    "value": _body(TUNED),
+    "tuned": {
+        "summary": "Learning rates tuned on the validation split: three per arm, those of LoRA given",
+        "value": _body(_example("tuned")),
+    },
 }
 ARM: dict[str, Any] = {
     "lora": {
@@ -94,7 +49,7 @@ ARM: dict[str, Any] = {
 RUN: dict[str, Any] = {
     "lora": {
         "summary": "Classification by LoRA, r = 8 on query and value",
-        "value": _body(sample.study().owed()[1].spec),
+        "value": _body(SAMPLE.owed()[1].spec),
     },
     "causal-lm": {
         "summary": "A language model by LoRA on every linear layer",
@@ -183,49 +138,6 @@ IMPORT: dict[str, Any] = {
         },
     },
 }
-METHODS_OF_MODEL: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {
-            "application/json": {
-                "example": [
-                    {
-                        "kind": "lora",
-                        "family": "lora",
-                        "label": "LoRA r=8",
-                        "formula": METHODS["lora"].formula,
-                        "paper": METHODS["lora"].paper,
-                        "spec": {"kind": "lora", "r": 8, "lora_alpha": 16},
-                        "fits": True,
-                        "trainable_parameters": 75653,
-                        "total_parameters": 22715141,
-                        "touches": ["bert.encoder.layer.0.attention.self.query", "classifier"],
-                        "reason": None,
-                        "advice": [],
-                    },
-                    {
-                        "kind": "prefix",
-                        "family": "prompt",
-                        "label": "prefix tuning n=20",
-                        "formula": METHODS["prefix"].formula,
-                        "paper": METHODS["prefix"].paper,
-                        "spec": {"kind": "prefix", "num_virtual_tokens": 20},
-                        "fits": False,
-                        "trainable_parameters": None,
-                        "total_parameters": 22715141,
-                        "touches": [],
-                        "reason": {
-                            "path": "kind",
-                            "message": "prefix tuning does not fit the task sequence-classification",
-                            "remedy": "it fits causal-lm, seq2seq-lm",
-                        },
-                        "advice": [],
-                    },
-                ]
-            }
-        }
-    }
-}
-"""Shortened: two of the methods, and two of what the first touches."""
 ESTIMATE: dict[str, Any] = {
     "study": {"summary": "A study, as it would be submitted", "value": STUDY["sample"]["value"]},
     "run": {"summary": "A run, as it would be submitted", "value": RUN["lora"]["value"]},
@@ -256,63 +168,3 @@ ESTIMATE: dict[str, Any] = {
         },
     },
 }
-_SPECTRUM = {
-    "count": 8,
-    "norm": 1.21,
-    "effective_rank": 4.3,
-    "stable_rank": 1.6,
-    "rank_50": 1,
-    "rank_90": 2,
-    "rank_99": 5,
-    "energy": [0.62, 0.91, 0.95, 0.97, 0.99, 1.0],
-    "value_ranks": [1, 2, 3, 4, 5, 6, 7, 8],
-    "values": [0.953, 0.652, 0.242, 0.171, 0.142, 0.094, 0.067, 0.051],
-}
-WEIGHT_DELTAS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {
-            "application/json": {
-                "example": {
-                    "run_id": 12,
-                    "unchanged": None,
-                    "reason": None,
-                    "summary": {
-                        "matrices": 12,
-                        "of": 12,
-                        "side": 384,
-                        "possible_rank": 8,
-                        "effective_rank": 4.3,
-                        "rank_90": 2,
-                        "energy_8": 1.0,
-                        "norm_ratio": 0.131,
-                        "weight_effective_rank": 270.1,
-                        "weight_rank_90": 156,
-                        "weight_energy_8": 0.146,
-                        "intruders": 9,
-                        "top": 120,
-                    },
-                    "matrices": [
-                        {
-                            "name": "bert.encoder.layer.0.attention.self.query",
-                            "block": 0,
-                            "module": "attention.self.query",
-                            "rows": 384,
-                            "columns": 384,
-                            "norm_ratio": 0.12,
-                            "delta": _SPECTRUM,
-                            "weight": _SPECTRUM | {"count": 384, "effective_rank": 268.2, "rank_90": 150},
-                            "top": 10,
-                            "intruders": 1,
-                        }
-                    ],
-                    "late": 0,
-                    "large": 0,
-                    "broken": [],
-                    "budget_seconds": 10.0,
-                    "seconds": 2.1,
-                }
-            }
-        }
-    }
-}
-"""Shortened: one of the matrices."""

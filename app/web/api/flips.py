@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.domain.comparison.flips import FlipKind, Flips
 from app.domain.comparison.study import StudyComparison
@@ -13,8 +13,9 @@ from app.domain.tasks import MetricName
 from app.services import flips as flip_service
 from app.services import studies as study_service
 from app.services.flip_answers import UnreadRun
-from app.services.flips import FlipItem, FlipPage, Slice
+from app.services.flips import FlipItem, Slice
 from app.store.queries.page import LARGEST_ID
+from app.web.api.answer import Answer
 from app.web.api.run_list import Limit
 from app.web.http.dependencies import Reading, Store
 from app.web.http.errors import problems
@@ -31,7 +32,7 @@ Band = Annotated[
 ]
 
 
-class FlipsOut(BaseModel):
+class FlipsOut(Answer):
     """A study's test items, sorted."""
 
     study_id: int
@@ -90,7 +91,19 @@ def list_flips(
         text=q.strip(),
     )
     page = flip_service.browse(session, files, flips, where, after=-1 if after is None else after, limit=limit)
-    return _out(study_id, comparison, flips, where, page, seed)
+    return FlipsOut.from_object(
+        page,
+        study_id=study_id,
+        metric=comparison.metric,
+        rule=rule(comparison, flips, seed),
+        reference=flips.reference,
+        counts={title: {kind: flips.count(kind, title) for kind in FlipKind} for title in flips.arms},
+        mcnemar=flips.mcnemar(where.arm),
+        arm=where.arm,
+        kind=where.kind,
+        seed=seed,
+        has_more=page.next_after is not None,
+    )
 
 
 def _check(comparison: StudyComparison, arm: str, seed: int | None) -> None:
@@ -102,24 +115,3 @@ def _check(comparison: StudyComparison, arm: str, seed: int | None) -> None:
         raise Invalid.field(
             "seed", _("The study has no seed %(seed)s", seed=seed), _("Choose from: %(names)s", names=seeds)
         )
-
-
-def _out(
-    study_id: int, comparison: StudyComparison, flips: Flips, where: Slice, page: FlipPage, seed: int | None
-) -> FlipsOut:
-    return FlipsOut(
-        study_id=study_id,
-        metric=comparison.metric,
-        rule=rule(comparison, flips, seed),
-        reference=flips.reference,
-        counts={arm: {kind: flips.count(kind, arm) for kind in FlipKind} for arm in flips.arms},
-        mcnemar=flips.mcnemar(where.arm),
-        arm=where.arm,
-        kind=where.kind,
-        seed=seed,
-        total=page.total,
-        items=page.items,
-        has_more=page.next_after is not None,
-        next_after=page.next_after,
-        unread=page.unread,
-    )

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasPath, BeforeValidator, Field
 
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
@@ -19,17 +19,16 @@ from app.services import models as model_service
 from app.services.deletion import Deletion
 from app.store.queries import base_models
 from app.store.tables import BaseModelRow
-from app.web.api.examples import METHODS_OF_MODEL, REGISTRATION
+from app.web.api.answer import Answer
+from app.web.api.examples import REGISTRATION
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.errors import problems
 
 router = APIRouter(prefix="/models", tags=["models"])
 
 
-class ModelBase(BaseModel):
+class ModelBase(Answer):
     """What is known of a base model before a worker has inspected it."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     name: str
     source: ModelSource
@@ -48,19 +47,10 @@ class ModelBase(BaseModel):
 class ModelListed(ModelBase):
     """A base model in a list."""
 
-    architecture: str | None = None
-    parameters: int | None = None
+    architecture: str | None = Field(None, validation_alias=AliasPath("facts", "architecture"))
+    parameters: int | None = Field(None, validation_alias=AliasPath("facts", "parameters"))
     """Of the base model without any head."""
-    tasks: list[Task] = []
-
-    @classmethod
-    def of(cls, row: BaseModelRow) -> Self:
-        """From the store."""
-        model, facts = cls.model_validate(row), row.facts
-        if facts is None:
-            return model
-        summary = {"architecture": facts.architecture, "parameters": facts.parameters, "tasks": list(facts.tasks)}
-        return model.model_copy(update=summary)
+    tasks: Annotated[list[Task], BeforeValidator(list)] = Field([], validation_alias=AliasPath("facts", "tasks"))
 
 
 class ModelOut(ModelBase):
@@ -70,7 +60,7 @@ class ModelOut(ModelBase):
     """None until it is inspected."""
 
 
-class MethodOut(BaseModel):
+class MethodOut(Answer):
     """What a method with default settings does to a base model."""
 
     kind: str
@@ -98,12 +88,9 @@ class MethodOut(BaseModel):
     def of(cls, adaptation: Adaptation) -> Self:
         """From the domain."""
         facts, spec = adaptation.facts, adaptation.spec
-        return cls(
-            kind=facts.kind,
-            family=facts.family,
+        return cls.from_object(
+            facts,
             label=spec.label,
-            formula=facts.formula,
-            paper=facts.paper,
             spec=spec,
             fits=adaptation.incompatibility is None,
             trainable_parameters=adaptation.trainable,
@@ -123,16 +110,16 @@ def register_model(
         return ModelOut.model_validate(model_service.register(session, bell, wanted, settings.model_roots))
 
 
-@router.get("", operation_id="listModels")
-def list_models(session: Reading) -> list[ModelListed]:
+@router.get("", operation_id="listModels", response_model=list[ModelListed])
+def list_models(session: Reading) -> list[BaseModelRow]:
     """Every base model."""
-    return [ModelListed.of(row) for row in base_models.everyone(session)]
+    return base_models.everyone(session)
 
 
 @router.get(
     "/{name:path}/methods",
     operation_id="listMethodsOfModel",
-    responses=METHODS_OF_MODEL | problems(404, 409, 422),
+    responses=problems(404, 409, 422),
 )
 def list_methods(
     session: Reading,

@@ -1,8 +1,8 @@
 """The list of runs over HTTP: filtered, in any order, without specs and results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel
@@ -19,33 +19,46 @@ from app.store.queries import run_list, tags
 from app.store.queries.page import LARGEST_ID
 from app.store.queries.run_columns import SORTABLE
 from app.store.queries.run_list import Order, RunValues
+from app.web.api.answer import Answer
 from app.web.http.dependencies import Reading
 from app.web.http.errors import problems
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
-FIELDS = {
-    "imported": "imported", "trial": "trial", "study_id": "study", "arm": "arm", "status": "status",
-    "method": "method", "base_model": "model", "dataset": "data", "task": "task", "seed": "seed",
-    "learning_rate": "learning_rate", "rank": "rank",
-    "metric": "metric", "score": "score", "base_score": "base_score", "validation_score": "validation_score",
-    "loss": "loss", "train_loss": "train_loss", "peak_bytes": "peak", "estimated_bytes": "estimated",
-    "train_seconds": "train", "wall_seconds": "wall", "tokens_per_second": "speed",
-    "trainable_parameters": "trainable", "total_parameters": "parameters", "artifact_bytes": "size", "step": "steps",
-    "attempt": "attempts", "worker": "worker", "device_name": "device", "precision": "precision",
-    "failure_code": "failure", "note": "note", "archived": "archived", "queued_at": "queued_at",
-    "started_at": "started_at", "finished_at": "finished_at",
-}  # fmt: skip
-"""What a brief has, as filters name it."""
 
-
-class RunBrief(BaseModel):
-    """A run in a list; GET /api/v1/runs/{id} has its spec and its result."""
+class RunState(Answer):
+    """What a list and a run's own answer show."""
 
     id: int
     study_id: int | None
     arm: str
     status: RunStatus
+    attempt: int
+    """Number of the attempt, from 1; 0 while the run has never been claimed."""
+    worker: str | None
+    step: int
+    train_loss: float | None
+    metric: str
+    """What the three scores are, from 0 to 1."""
+    validation_score: float | None
+    """None where the metric needs generated text, which is judged on the test split only."""
+    score: float | None
+    """Of the adapted model on the test split."""
+    base_score: float | None
+    """Of the base model."""
+    estimated_bytes: int | None
+    """Peak, without the device's own needs; GET /api/v1/runs/{id}/fit has those too."""
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    note: str
+    tags: list[str]
+    archived: bool
+
+
+class RunBrief(RunState):
+    """A run in a list; GET /api/v1/runs/{id} has its spec and its result."""
+
     method: str
     imported: bool
     """A result from elsewhere: it has no spec, and a metric, a base model and a dataset of its own."""
@@ -58,44 +71,29 @@ class RunBrief(BaseModel):
     learning_rate: float | None
     rank: int | None
     """Of a low-rank method."""
-    metric: str
-    """What the three scores are, from 0 to 1."""
-    score: float | None
-    """Of the adapted model on the test split."""
-    base_score: float | None
-    """Of the base model."""
-    validation_score: float | None
     loss: float | None
     """On the test split, in nats."""
-    train_loss: float | None
     peak_bytes: int | None
-    estimated_bytes: int | None
     train_seconds: float | None
     wall_seconds: float | None
     tokens_per_second: float | None
     trainable_parameters: int | None
     total_parameters: int | None
     artifact_bytes: int | None
-    step: int
-    attempt: int
-    """From 1; 0 while the run has never been claimed."""
-    worker: str | None
     device_name: str | None
     precision: str | None
     failure_code: str | None
-    note: str
-    archived: bool
-    tags: list[str]
-    queued_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
 
     @staticmethod
     def of(run: RunValues, tags: Sequence[str]) -> "RunBrief":
         """From the store, whose columns have these types: validated again, a hundred would take a third of the time."""
-        values: Mapping[str, Any] = run.values
-        told = {name: values[field] for name, field in FIELDS.items()} | {"status": RunStatus(values["status"])}
-        return RunBrief.model_construct(id=run.id, tags=list(tags), **told)
+        columns = {name: run.values[field] for name, field in FIELDS.items()}
+        columns["status"] = RunStatus(columns["status"])
+        return RunBrief.model_construct(tags=list(tags), **columns)
+
+
+FIELDS = {name: NAMES[name].name if name in NAMES else name for name in RunBrief.model_fields if name != "tags"}
+"""The store's name of each field but the tags, which are rows of their own."""
 
 
 class RunPage(BaseModel):

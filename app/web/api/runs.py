@@ -1,12 +1,10 @@
-"""Runs over HTTP: submit, get, annotate, cancel, step metrics. The list is in run_list.py."""
+"""Runs over REST: submit, get, annotate, cancel, step metrics. The list is in run_list.py."""
 
-from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Self
 
 import numpy as np
 from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.domain.failures import Failure
@@ -17,7 +15,6 @@ from app.domain.runs.digits import plain
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn
 from app.domain.runs.spec import RunSpec
-from app.domain.runs.status import RunStatus
 from app.services import annotations, archive, deletion, submission
 from app.services import runs as run_service
 from app.services.compatibility import Compatible
@@ -28,6 +25,7 @@ from app.store.queries import runs, steps, tags
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
+from app.web.api.run_list import RunState
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.errors import problems
 
@@ -36,63 +34,42 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 Insist = Annotated[bool, Query(description="Queue it even if no live worker has enough memory, by its estimate.")]
 
 
-class RunOut(BaseModel):
+class RunOut(RunState):
     """A run: its spec, its progress, its result."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    id: int
-    study_id: int | None
-    arm: str
     trial_round: int | None
     """The round of tuning that it is a trial of, from 0; None for a run that counts in a verdict."""
-    status: RunStatus
-    spec: RunSpec | None = Field(validation_alias="own_spec")
+    spec: RunSpec | None
     """None for an imported run."""
-    imported: ImportedResult | None = Field(validation_alias="imported_result")
+    imported: ImportedResult | None
     """What the file of an imported run says; None for a run that was trained here."""
     collection_id: int | None
     """Of an imported run."""
-    attempt: int = Field(validation_alias="epoch")
-    """Number of the attempt, from 1; 0 while the run has never been claimed."""
-    worker: str | None
     phase: str | None
     downloaded_bytes: int | None
     """Of the base model, of `download_bytes`, where this attempt's worker lacked it."""
     download_bytes: int | None
-    step: int
     total_steps: int | None
     eta_seconds: float | None
     """Estimated seconds of training that are left."""
-    train_loss: float | None
-    metric: str
-    """What the three scores are, from 0 to 1."""
-    validation_score: float | None
-    """None where the metric needs generated text, which is judged on the test split only."""
-    score: float | None
-    """Of the adapted model on the test split."""
-    base_score: float | None
-    """Of the base model."""
     memory_bytes: int | None
     cancel_requested: bool
-    queued_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
     estimate_id: int | None
     """GET /api/v1/estimates/{id}."""
-    estimated_bytes: int | None
-    """Peak, without the device's own needs; GET /api/v1/runs/{id}/fit has those too."""
     failure: Failure | None
     """Where memory ran out, with the ledger of that moment."""
     result: RunResult | None
-    note: str
-    tags: list[str] = []
-    archived: bool
 
     @classmethod
-    def of(cls, row: RunRow, tags: Sequence[str] = ()) -> Self:
-        """From the store; a new run has no tags yet."""
-        return cls.model_validate(row).model_copy(update={"tags": list(tags)})
+    def of(cls, session: Session, row: RunRow) -> Self:
+        """From the store."""
+        return cls.from_object(
+            row,
+            spec=None if row.imported else row.spec,
+            imported=row.imported_result,
+            attempt=row.epoch,
+            tags=tags.of_runs(session, [row.id]).get(row.id, []),
+        )
 
 
 class StepSeries(BaseModel):
@@ -120,7 +97,7 @@ def submit(
     that needs more memory than any live worker has, by its estimate, unless you insist."""
 
     def accept(session: Session, compatible: Compatible) -> RunOut:
-        return RunOut.of(run_service.submit(session, bell, spec, compatible))
+        return RunOut.of(session, run_service.submit(session, bell, spec, compatible))
 
     return submission.submit(db, bell, settings, spec, accept, insist=insist)
 
@@ -128,7 +105,7 @@ def submit(
 @router.get("/{run_id}", operation_id="getRun", responses=problems(404))
 def get(session: Reading, run_id: int) -> RunOut:
     """A run."""
-    return _out(session, runs.get(session, run_id))
+    return RunOut.of(session, runs.get(session, run_id))
 
 
 @router.patch("/{run_id}", operation_id="changeRun", responses=problems(404, 409, 422))
@@ -138,7 +115,7 @@ def change(db: Db, run_id: int, changes: Changes) -> RunOut:
     with db.transaction() as session:
         if changes.archived is not None:
             archive.archive_run(session, run_id, changes.archived)
-        return _out(session, annotations.annotate_run(session, run_id, changes))
+        return RunOut.of(session, annotations.annotate_run(session, run_id, changes))
 
 
 @router.get("/{run_id}/deletion", operation_id="previewRunDeletion", responses=problems(404))
@@ -168,7 +145,7 @@ def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
 def cancel(db: Db, bell: Bell, run_id: int) -> RunOut:
     """Cancel a run: at once if it is queued, within seconds if it runs; 409 if it has ended."""
     with db.transaction() as session:
-        return _out(session, run_service.cancel(session, bell, run_id))
+        return RunOut.of(session, run_service.cancel(session, bell, run_id))
 
 
 @router.get("/{run_id}/steps", operation_id="getRunSteps", responses=problems(404))
@@ -183,13 +160,9 @@ def series(
 ) -> StepSeries:
     """Step metrics, thinned on the server so that the curve of the loss keeps its shape."""
     runs.get(session, run_id)
-    found = steps.chunks(session, run_id, after_step=after_step)
-    number, loss = (steps.column(found, name, np.float64) for name in ("step", "loss"))
-    kept = steps.picked(found, lttb(number, loss, points))
-    wanted = {"step", *(columns or STEP_DTYPE.names or ())}
-    given = {name: plain(kept[name]) for name in wanted}
-    return StepSeries(run_id=run_id, total=len(number), thinned=len(kept) < len(number), **given)
-
-
-def _out(session: Session, row: RunRow) -> RunOut:
-    return RunOut.of(row, tags.of_runs(session, [row.id]).get(row.id, ()))
+    chunks = steps.chunks(session, run_id, after_step=after_step)
+    number, loss = (steps.column(chunks, name, np.float64) for name in ("step", "loss"))
+    kept = steps.picked(chunks, lttb(number, loss, points))
+    names = {"step", *(columns or STEP_DTYPE.names or ())}
+    series = {name: plain(kept[name]) for name in names}
+    return StepSeries(run_id=run_id, total=len(number), thinned=len(kept) < len(number), **series)

@@ -1,8 +1,7 @@
-"""Studies over HTTP: submit, list, get, weigh, add seeds and arms, stop an arm, cancel."""
+"""Studies over REST: submit, list, get, compare, add seeds and arms, stop an arm, cancel."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body
 from fastapi.responses import StreamingResponse
@@ -18,9 +17,9 @@ from app.services import studies as study_service
 from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
 from app.services.exports import TABLES, Table
-from app.services.studies import StudyProgress
 from app.services.study_plan import plan_of
 from app.store.queries import studies, tags
+from app.web.api.answer import Answer
 from app.web.api.comparison import StudyComparisonOut
 from app.web.api.examples import ARM, STUDY
 from app.web.api.run_list import After, Limit
@@ -33,7 +32,7 @@ from app.web.text.power import power_warning
 router = APIRouter(prefix="/studies", tags=["studies"])
 
 
-class StudyOut(BaseModel):
+class StudyOut(Answer):
     """A study and where it stands."""
 
     id: int
@@ -54,22 +53,18 @@ class StudyOut(BaseModel):
     archived: bool
 
     @classmethod
-    def of(cls, progress: StudyProgress, tags: Sequence[str]) -> Self:
+    def of(cls, session: Session, study_id: int, **derived: Any) -> Self:
         """From the store."""
-        study = progress.study
-        return cls(
-            id=study.id,
-            name=study.name,
+        progress = study_service.progress(session, study_id)
+        return cls.from_object(
+            progress.study,
             status=progress.status,
-            spec=study.spec,
-            created_at=study.created_at,
             runs=[run.id for run in progress.runs if run.trial_round is None],
             trials=[run.id for run in progress.runs if run.trial_round is not None],
-            stopped=study.stopped_json,
             done=progress.done,
-            note=study.note,
-            tags=list(tags),
-            archived=study.archived,
+            stopped=progress.study.stopped_json,
+            tags=tags.of_studies(session, [study_id]).get(study_id, []),
+            **derived,
         )
 
 
@@ -112,7 +107,7 @@ def submit(
     def accept(session: Session, compatible: Compatible) -> SubmittedStudy:
         plan = plan_of(session, spec, compatible)
         study = study_service.submit(session, bell, spec, compatible)
-        return SubmittedStudy(**dict(_out(session, study.id)), plan=plan, warning=power_warning(plan))
+        return SubmittedStudy.of(session, study.id, plan=plan, warning=power_warning(plan))
 
     return submission.submit(db, bell, settings, spec, accept, insist=insist)
 
@@ -121,14 +116,14 @@ def submit(
 def listing(session: Reading, after: After = None, limit: Limit = 50, archived: bool = False) -> StudyPage:
     """Studies, newest first: those that are not archived, or with `archived` those that are."""
     page = studies.page(session, archived=archived, after=after, limit=limit)
-    items = [_out(session, row.id) for row in page.rows]
+    items = [StudyOut.of(session, row.id) for row in page.rows]
     return StudyPage(items=items, has_more=page.has_more, next_after=page.next_after)
 
 
 @router.get("/{study_id}", operation_id="getStudy", responses=problems(404))
 def get(session: Reading, study_id: int) -> StudyOut:
     """A study."""
-    return _out(session, study_id)
+    return StudyOut.of(session, study_id)
 
 
 @router.patch("/{study_id}", operation_id="changeStudy", responses=problems(404, 409, 422))
@@ -139,7 +134,7 @@ def change(db: Db, study_id: int, changes: Changes) -> StudyOut:
         if changes.archived is not None:
             archive.archive_study(session, study_id, changes.archived)
         annotations.annotate_study(session, study_id, changes)
-        return _out(session, study_id)
+        return StudyOut.of(session, study_id)
 
 
 @router.get("/{study_id}/deletion", operation_id="previewStudyDeletion", responses=problems(404))
@@ -171,8 +166,8 @@ def comparison(session: Reading, study_id: int) -> StudyComparisonOut:
 def table(session: Reading, files: Store, study_id: int, table: Table, ending: Ending) -> StreamingResponse:
     """A study as a file to go on working with: `runs` has a row a run, `items` a row a test item and run, `steps` a row
     an optimizer step and run."""
-    found = study_service.comparison(session, study_id)
-    return table_file(TABLES[table](session, files, found), ending, f"study-{study_id}-{table}")
+    parts = TABLES[table](session, files, study_service.comparison(session, study_id))
+    return table_file(parts, ending, f"study-{study_id}-{table}")
 
 
 @router.post("/{study_id}/seeds", status_code=202, operation_id="addSeeds", responses=problems(404, 422))
@@ -180,7 +175,7 @@ def add_seeds(db: Db, bell: Bell, study_id: int, more: MoreSeeds) -> StudyOut:
     """Give every arm of a study more seeds; its verdict follows when they have run."""
     with db.transaction() as session:
         study_service.add_seeds(session, bell, study_id, more.count)
-        return _out(session, study_id)
+        return StudyOut.of(session, study_id)
 
 
 @router.post("/{study_id}/arms", status_code=202, operation_id="addArm", responses=problems(404, 422))
@@ -196,7 +191,7 @@ def more_arms(
     reference does not change."""
     submission.add_arm(db, bell, settings, study_id, arm, insist=insist)
     with db.reading() as session:
-        return _out(session, study_id)
+        return StudyOut.of(session, study_id)
 
 
 @router.post(
@@ -206,7 +201,7 @@ def stop_arm(db: Db, bell: Bell, study_id: int, title: str) -> StudyOut:
     """Cancel what an arm still has to do; the others go on. What it has done stays; 409 if nothing is left to do."""
     with db.transaction() as session:
         study_service.stop_arm(session, bell, study_id, title)
-        return _out(session, study_id)
+        return StudyOut.of(session, study_id)
 
 
 @router.post("/{study_id}/cancel", status_code=202, operation_id="cancelStudy", responses=problems(404, 409))
@@ -214,9 +209,4 @@ def cancel(db: Db, bell: Bell, study_id: int) -> StudyOut:
     """Cancel every run of a study that has not ended; 409 if all have."""
     with db.transaction() as session:
         study_service.cancel(session, bell, study_id)
-        return _out(session, study_id)
-
-
-def _out(session: Session, study_id: int) -> StudyOut:
-    found = study_service.progress(session, study_id)
-    return StudyOut.of(found, tags.of_studies(session, [study_id]).get(study_id, ()))
+        return StudyOut.of(session, study_id)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Path, Query
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, UploadSource, UploadState
@@ -13,6 +13,7 @@ from app.services import uploads as upload_service
 from app.store.files import Files
 from app.store.queries import datasets, uploads
 from app.store.tables import UploadRow
+from app.web.api.answer import Answer
 from app.web.api.examples import READING, SOURCE
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.errors import field_errors, problems
@@ -49,10 +50,8 @@ OF_BYTES: dict[str, Any] = {
 """For the documentation: the bodies are not pydantic's to read."""
 
 
-class UploadListed(BaseModel):
+class UploadListed(Answer):
     """An upload in a list."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: int
     source: UploadSource
@@ -78,18 +77,17 @@ class UploadOut(UploadListed):
     parts: list[Part]
     options: ReadingOptions
     scan: SourceScan | None
-    datasets: list[str] = []
+    datasets: list[str]
     """Made of it, as specs name them."""
 
     @classmethod
     def of(cls, session: Session, row: UploadRow) -> Self:
         """From the store."""
-        made = [one.reference for one in datasets.of_upload(session, row.id)]
-        found = cls.model_validate(row)
-        scan = found.scan
+        scan = row.scan
         if scan:
             scan = scan.model_copy(update={"findings": [with_message(finding) for finding in scan.findings]})
-        return found.model_copy(update={"scan": scan, "datasets": made})
+        versions = datasets.of_upload(session, row.id)
+        return cls.from_object(row, scan=scan, datasets=[version.reference for version in versions])
 
 
 @router.post(

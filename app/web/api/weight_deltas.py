@@ -1,58 +1,45 @@
-"""Weight updates over HTTP: what a run's training did to each matrix."""
-
-from typing import Any, Self
+"""Weight deltas over REST: what a run's training did to each matrix."""
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import ConfigDict, computed_field
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.domain.methods.base import Unchanged
-from app.domain.models.weight_delta import UNCHANGED, MatrixDelta, WeightDeltas, WeightDeltaSummary
+from app.domain.models.weight_delta import UNCHANGED, WeightDeltas, WeightDeltaSummary
 from app.store.queries import runs, weight_deltas
-from app.web.api.examples import WEIGHT_DELTAS
 from app.web.http.dependencies import Reading
 from app.web.http.errors import problems
 
 router = APIRouter(tags=["runs"])
 
-ANSWERS: dict[int | str, dict[str, Any]] = {**WEIGHT_DELTAS, **problems(404)}
 
-
-class RunWeightDeltasOut(BaseModel):
+class RunWeightDeltasOut(WeightDeltas):
     """A run's analysis."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     run_id: int
-    unchanged: Unchanged | None
-    """What trains instead, where the method has no ΔW."""
-    reason: str | None
-    """`unchanged` as a sentence."""
-    summary: WeightDeltaSummary | None
-    """Medians over the matrices; None if no matrix was analysed."""
-    matrices: list[MatrixDelta]
-    late: int
-    """Number of matrices beyond the time budget."""
-    large: int
-    """Number of matrices beyond the memory budget."""
-    broken: list[str]
-    """A sentence for each matrix that could not be analysed."""
-    budget_seconds: float
-    seconds: float
 
-    @classmethod
-    def of(cls, run_id: int, found: WeightDeltas) -> Self:
-        """From the store."""
-        reason = UNCHANGED[found.unchanged] if found.unchanged else None
-        return cls(run_id=run_id, reason=reason, summary=found.summary, **dict(found))
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def reason(self) -> str | None:
+        """`unchanged` as a sentence."""
+        return UNCHANGED[self.unchanged] if self.unchanged else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> WeightDeltaSummary | None:
+        """Medians over the matrices; None if no matrix was analysed."""
+        return super().summary
 
 
-@router.get("/runs/{run_id}/weight-deltas", operation_id="getRunWeightDeltas", responses=ANSWERS)
+@router.get("/runs/{run_id}/weight-deltas", operation_id="getRunWeightDeltas", responses=problems(404))
 def get(session: Reading, run_id: int) -> RunWeightDeltasOut:
     """How a run's training changed each matrix of the base model: energy kept by rank, effective rank, singular values
     of ΔW and of W, norm ratio and intruder dimensions; or why its method has no ΔW. 404 if nothing was analysed."""
     runs.get(session, run_id)
-    found = weight_deltas.of_runs(session, [run_id]).get(run_id)
-    if found is None:
+    analysis = weight_deltas.of_runs(session, [run_id]).get(run_id)
+    if analysis is None:
         raise NotFound(
             _(
                 "Run %(run_id)s has no analysis of its weight updates: it has no result yet, is a trial, is older "
@@ -61,4 +48,4 @@ def get(session: Reading, run_id: int) -> RunWeightDeltasOut:
                 run_id=run_id,
             )
         )
-    return RunWeightDeltasOut.of(run_id, found)
+    return RunWeightDeltasOut(run_id=run_id, **dict(analysis))

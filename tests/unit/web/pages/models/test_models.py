@@ -4,18 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from fastapi.testclient import TestClient
 from markupsafe import escape
 
-from app import sample
 from app.domain.methods import METHODS, SPECS
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.models.outline import fold, folded, groups, layers
-from app.domain.studies.spec import StudySpec
-from app.settings import ROOT
 from app.store.queries import base_models
-from app.web.api import examples
 from app.web.text.methods import by_family, papers
 from app.web.text.outline import in_blocks, kinds, ranges
 from tests import filled
@@ -247,10 +242,3 @@ def test_blocks_and_kinds_in_words() -> None:
     assert in_blocks([]) == ""
     assert kinds(["a.query", "b.dense", "c.dense"]) == "query, 2 × dense"
     assert kinds([f"a.{n}" for n in "stuvw"]) == "5 kinds of modules"
-
-
-@pytest.mark.parametrize(
-    ("file", "spec"), [("study", sample.study()), ("causal-lm", examples.CAUSAL), ("seq2seq-lm", examples.SEQ2SEQ)]
-)
-def test_an_example_is_the_apis(file: str, spec: StudySpec) -> None:
-    assert StudySpec.model_validate(yaml.safe_load((ROOT / "examples" / f"{file}.yaml").read_text())) == spec
