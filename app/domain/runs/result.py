@@ -1,6 +1,6 @@
 """What a run reports: steps, evaluations, memory, clocks, the audit and the result. Bytes and seconds throughout."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,55 +13,43 @@ from app.domain.tasks import MetricName
 METRICS_VERSION = 1
 """Raised when a definition below changes; old values keep their version."""
 
-STEP_DTYPE = np.dtype(
-    [
-        ("step", "<i4"),
-        ("epoch", "<f4"),
-        ("loss", "<f4"),
-        ("learning_rate", "<f4"),
-        ("grad_norm", "<f4"),
-        ("tokens", "<i8"),
-        ("seconds", "<f8"),
-        ("memory_bytes", "<i8"),
-    ]
-)
-"""One optimizer step as stored; the fields are those of `StepMetrics`."""
-
-StepColumn = Literal["step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "seconds", "memory_bytes"]
-"""A field of STEP_DTYPE."""
-
-Steps = NDArray[np.void]
-"""An array of STEP_DTYPE, in order of `step`."""
-
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
 class StepMetrics(_Value):
-    """One optimizer step."""
+    """One optimizer step, each number with the type in which it is stored."""
 
-    step: int
+    step: Annotated[int, "<i4"]
     """From 1."""
-    epoch: float
+    epoch: Annotated[float, "<f4"]
     """Epochs seen after this step."""
-    loss: float
+    loss: Annotated[float, "<f4"]
     """Mean loss over the step's rows, in nats."""
-    learning_rate: float
+    learning_rate: Annotated[float, "<f4"]
     """The rate that this step used."""
-    grad_norm: float
+    grad_norm: Annotated[float, "<f4"]
     """Norm of the gradient before clipping."""
-    tokens: int
+    tokens: Annotated[int, "<i8"]
     """Real tokens (no padding) seen since the start of training."""
-    seconds: float
+    seconds: Annotated[float, "<f8"]
     """Train clock since the start of training, evaluation excluded."""
-    memory_bytes: int
+    memory_bytes: Annotated[int, "<i8"]
     """Above the process before the model was loaded: resident bytes on a CPU, allocated bytes on CUDA."""
+
+
+STEP_DTYPE = np.dtype([(name, str(field.metadata[0])) for name, field in StepMetrics.model_fields.items()])
+"""One optimizer step as it is stored."""
+StepColumn = Literal["step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "seconds", "memory_bytes"]
+"""A field of `StepMetrics`; a test compares them."""
+Steps = NDArray[np.void]
+"""An array of STEP_DTYPE, in order of `step`."""
 
 
 def to_array(steps: list[StepMetrics]) -> Steps:
     """Pack steps for the store."""
-    return np.array([tuple(getattr(s, name) for name in STEP_DTYPE.names or ()) for s in steps], dtype=STEP_DTYPE)
+    return np.array([tuple(dict(step).values()) for step in steps], dtype=STEP_DTYPE)
 
 
 class Evaluation(_Value):
@@ -78,7 +66,7 @@ class Evaluation(_Value):
     loss: float
     """Mean cross-entropy in nats, per item or per completion token as the task says."""
     metric: MetricName
-    """The one that a verdict rests on."""
+    """The metric that a verdict rests on."""
     metrics: dict[MetricName, float]
     """By name; definitions in `app.domain.tasks.METRICS`. Generated text is judged on the test split only."""
 
@@ -163,7 +151,7 @@ class Memory(_Value):
 
     @property
     def ledger(self) -> Ledger | None:
-        """Of the steady step: the one with the largest batch, with the optimizer's state."""
+        """Of the step with the largest batch, with the optimizer's state."""
         return self.ledgers[-1] if self.ledgers else None
 
     @property
@@ -193,7 +181,7 @@ class Clocks(_Value):
     cache: float = 0.0
     """Computing the activations of the frozen prefix, where another run has not left them."""
     weight_delta: float = 0.0
-    """Looking at what training did to each matrix, after everything else."""
+    """Analysing what training did to each matrix, after everything else."""
     start: float = 0.0
     """From the claim to a process that has imported its libraries."""
     wall: float = 0.0
@@ -206,19 +194,8 @@ class Clocks(_Value):
 
     @property
     def accounted(self) -> float:
-        """The sum of the phases, to hold against `wall`."""
-        return (
-            self.start
-            + self.load
-            + self.tokenize
-            + self.baseline
-            + self.cache
-            + self.train
-            + self.evaluate
-            + self.save
-            + self.audit
-            + self.weight_delta
-        )
+        """The sum of the phases, to compare with `wall`."""
+        return float(sum(seconds for name, seconds in self if name not in ("download", "wall")))
 
 
 class Environment(_Value):
@@ -265,7 +242,7 @@ class ArtifactFile(_Value):
 
 
 class RunResult(_Value):
-    """Everything that a succeeded attempt found out."""
+    """Everything that a succeeded attempt reports."""
 
     metrics_version: int = METRICS_VERSION
     steps: int
@@ -291,12 +268,12 @@ class RunResult(_Value):
 
     def evaluation(self, subject: str, split: str) -> Evaluation | None:
         """The last evaluation of the base or the adapted model on a split."""
-        found = [e for e in self.evaluations if e.subject == subject and e.split == split]
-        return found[-1] if found else None
+        matching = [e for e in self.evaluations if e.subject == subject and e.split == split]
+        return matching[-1] if matching else None
 
     @property
     def artifact_bytes(self) -> int:
-        """Size on disk of what one keeps to use the result: adapter or model, not predictions or logs."""
+        """Size on disk of the adapter or the model, without predictions and logs."""
         return sum(a.bytes for a in self.artifacts if a.kind in ("adapter", "model"))
 
     @property
