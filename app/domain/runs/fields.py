@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from app.domain.messages import Message, _
 from app.domain.tasks import METRICS
 
 Kind = Literal["fraction", "bytes", "seconds", "count", "number", "text", "time"]
@@ -20,7 +21,7 @@ class Field:
     kind: Kind
     also: tuple[str, ...] = ()
     rises: bool = False
-    """Smaller comes first where one sorts by it: less memory, less time."""
+    """Sorting begins with the smallest value: less memory, less time."""
 
     @property
     def numeric(self) -> bool:
@@ -72,7 +73,7 @@ FIELDS: dict[str, Field] = {
         Field("finished_at", "time"),
     )
 }
-"""By name, in the order in which a list of them is told."""
+"""By name, in the order of a list."""
 
 NAMES: dict[str, Field] = FIELDS | {other: field for field in FIELDS.values() for other in field.also}
 """By every name."""
@@ -86,4 +87,14 @@ UNITS: Mapping[Kind, Mapping[str, float]] = {
     "seconds": {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400},
     "count": {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9},
 }  # fmt: skip
-"""What one of a unit is in base units."""
+"""A unit's size in base units."""
+EXAMPLES: Mapping[Kind, Message] = {
+    "fraction": _("a number such as 0.9 or 90 %"),
+    "bytes": _("a number with its unit, such as 2 GiB"),
+    "seconds": _("a number of seconds, or with its unit, such as 5 min"),
+    "count": _("a number such as 8 or 1.5 M"),
+    "number": _("a number such as 2e-5"),
+    "text": _('a string in quotes, such as "lora"'),
+    "time": _("a date or a time, such as 2026-11-12 or 2026-11-12T14:00"),
+}
+"""What a filter may contain as a value."""

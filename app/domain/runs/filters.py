@@ -1,23 +1,24 @@
 """The filter language of the run list: one line of text that selects runs.
 
     either  = both ("or" both)*
-    both    = one ("and" one)*
-    one     = "not" one | "(" either ")" | state | field sign value | field ["not"] "in" "(" value ("," value)* ")"
+    both    = part ("and" part)*
+    part    = "not" part | "(" either ")" | state | field sign value | field ["not"] "in" "(" value ("," value)* ")"
     sign    = "=" | "!=" | "<" | "<=" | ">" | ">=" | "~"
     value   = number [unit] | "quoted text" | word | 2026-11-12 | 2026-11-12T14:00
 
-`~` asks whether a text contains another, whatever its case. A state stands alone: `failed`. A run that has no value in
-a field fulfils no comparison with it, and so every `not` of one. `str()` of what was read can be read again.
+`~`: a text contains another, in any case. A state stands alone: `failed`. A run without a value in a field matches no
+comparison with it, and so every `not` of a comparison. `str()` of a condition can be parsed again.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Literal, TypeAlias, cast
+from typing import ClassVar, Literal, TypeAlias, cast
 
 from app.domain.messages import Message, _, choose_from
-from app.domain.runs.fields import FIELDS, NAMES, UNITS, Field
+from app.domain.runs.fields import EXAMPLES, FIELDS, NAMES, UNITS, Field
 from app.domain.runs.filter_tokens import FilterError, Word, nearest, words
 from app.domain.runs.status import RunStatus
 
@@ -26,8 +27,6 @@ Value: TypeAlias = int | float | str | datetime
 """In base units."""
 
 DEEPEST = 30
-MOST_PARTS = 100
-MOST_VALUES = 200
 STATES = (*(status.value for status in RunStatus), "trial", "imported", "archived")
 """Words that stand alone. A trial is a run of a study's tuning, an imported run a result from elsewhere: they count in
 no verdict."""
@@ -79,23 +78,24 @@ class Not:
 
 
 @dataclass(frozen=True)
-class Every:
+class _Joined:
+    parts: tuple["Condition", ...]
+    keyword: ClassVar[str]
+
+    def __str__(self) -> str:
+        return f" {self.keyword} ".join(map(_part, self.parts))
+
+
+class Every(_Joined):
     """All parts hold."""
 
-    parts: tuple["Condition", ...]
-
-    def __str__(self) -> str:
-        return " and ".join(map(_part, self.parts))
+    keyword = "and"
 
 
-@dataclass(frozen=True)
-class Some:
+class Some(_Joined):
     """A part holds."""
 
-    parts: tuple["Condition", ...]
-
-    def __str__(self) -> str:
-        return " or ".join(map(_part, self.parts))
+    keyword = "or"
 
 
 Condition: TypeAlias = Is | Compare | OneOf | Not | Every | Some
@@ -107,19 +107,13 @@ def without_archived(condition: Condition | None) -> Condition:
     """The condition, restricted to runs that are not archived unless it mentions `archived` itself."""
     if condition is None:
         return VISIBLE
-    return condition if _mentions(condition, "archived") else Every((condition, VISIBLE))
+    return condition if _mentions_archived(condition) else Every((condition, VISIBLE))
 
 
-def _mentions(condition: Condition, state: str) -> bool:
-    match condition:
-        case Is(named):
-            return named == state
-        case Not(inside):
-            return _mentions(inside, state)
-        case Every(parts) | Some(parts):
-            return any(_mentions(part, state) for part in parts)
-        case _:
-            return False
+def _mentions_archived(condition: Condition) -> bool:
+    if isinstance(condition, Every | Some):
+        return any(map(_mentions_archived, condition.parts))
+    return _mentions_archived(condition.inside) if isinstance(condition, Not) else condition == Is("archived")
 
 
 def _part(condition: Condition) -> str:
@@ -137,24 +131,22 @@ def written(field: Field, value: Value) -> str:
 
 
 def parse(text: str) -> Condition | None:
-    """What a filter asks for; None if it is empty. Raises FilterError."""
-    read = words(text)
-    if len(read) == 1:
+    """The condition of a filter; None if it is empty. Raises FilterError."""
+    parser = _Parser(words(text))
+    if parser.here.kind == "end":
         return None
-    found = _Reader(read)
-    condition = found.either(0)
-    if found.here.kind != "end":
-        raise found.expected(_("`and`, `or`, or nothing more"))
+    condition = parser.either(0)
+    if parser.here.kind != "end":
+        raise parser.expected(_("`and`, `or`, or nothing more"))
     return condition
 
 
-class _Reader:
+class _Parser:
     """Reads words one after the other: a function a rule of the grammar."""
 
-    def __init__(self, read: list[Word]) -> None:
-        self._words = read
+    def __init__(self, tokens: list[Word]) -> None:
+        self._words = tokens
         self._place = 0
-        self._parts = 0
 
     @property
     def here(self) -> Word:
@@ -165,12 +157,11 @@ class _Reader:
         self._place += 1
         return word
 
-    def meets(self, *written: str) -> bool:
-        """Take the next word if it is one of these."""
-        if self.here.kind in ("keyword", "sign") and self.here.written in written:
-            self._place += 1
-            return True
-        return False
+    def meets(self, written: str) -> bool:
+        """Take the next word if it is this keyword or sign."""
+        met = self.here.kind in ("keyword", "sign") and self.here.written == written
+        self._place += met
+        return met
 
     def expected(self, what: Message) -> FilterError:
         message = _("%(shown)s is unexpected here", shown=self.here.shown)
@@ -183,22 +174,17 @@ class _Reader:
         return parts[0] if len(parts) == 1 else Some(tuple(parts))
 
     def both(self, depth: int) -> Condition:
-        parts = [self.one(depth)]
+        parts = [self.part(depth)]
         while self.meets("and"):
-            parts.append(self.one(depth))
+            parts.append(self.part(depth))
         return parts[0] if len(parts) == 1 else Every(tuple(parts))
 
-    def one(self, depth: int) -> Condition:
-        self._parts += 1
-        if depth > DEEPEST or self._parts > MOST_PARTS:
-            most = (
-                _("A filter is at most %(most)s levels deep", most=DEEPEST)
-                if depth > DEEPEST
-                else _("A filter has at most %(most)s parts", most=MOST_PARTS)
-            )
-            raise FilterError(self.here.column, most, _("Simplify it"))
+    def part(self, depth: int) -> Condition:
+        if depth > DEEPEST:
+            message = _("A filter is at most %(most)s levels deep", most=DEEPEST)
+            raise FilterError(self.here.column, message, _("Simplify it"))
         if self.meets("not"):
-            return Not(self.one(depth + 1))
+            return Not(self.part(depth + 1))
         if self.meets("("):
             inside = self.either(depth + 1)
             if not self.meets(")"):
@@ -212,26 +198,21 @@ class _Reader:
         if self.here.written.lower() in STATES:
             return Is(self.take().written.lower())
         field = self.field()
-        if self.meets("not"):
-            if not self.meets("in"):
-                raise self.expected(_("`in` after `not`"))
-            return Not(OneOf(field.name, self.several(field)))
+        negated = self.meets("not")
         if self.meets("in"):
-            return OneOf(field.name, self.several(field))
+            one_of = OneOf(field.name, self.several(field))
+            return Not(one_of) if negated else one_of
+        if negated:
+            raise self.expected(_("`in` after `not`"))
         sign = self.sign(field)
         return Compare(field.name, sign, self.value(field))
 
     def field(self) -> Field:
         word = self.take()
-        field = NAMES.get(word.written.lower())
-        if field is not None:
+        if field := NAMES.get(word.written.lower()):
             return field
         near = nearest(word.written, [*NAMES, *STATES])
-        remedy = (
-            _("Did you mean `%(near)s`?", near=near)
-            if near
-            else _("Fields are %(fields)s; states are %(states)s", fields=", ".join(FIELDS), states=", ".join(STATES))
-        )
+        remedy = _("Did you mean `%(near)s`?", near=near) if near else choose_from((*FIELDS, *STATES))
         raise FilterError(word.column, _("`%(written)s` is not a field", written=word.written), remedy)
 
     def sign(self, field: Field) -> Sign:
@@ -241,62 +222,43 @@ class _Reader:
         if word.kind == "sign" and sign in able:
             self._place += 1
             return cast(Sign, sign)
-        wanted = _("Use one of %(operators)s or `in (…)`", operators=" ".join(able))
-        if word.kind == "sign" and sign in (*_ORDERED, "~"):
-            what = (
-                _("`%(name)s` is a string, which has no order", name=field.name)
-                if field.kind == "text"
-                else _("`%(name)s` is not a string, so it cannot contain another", name=field.name)
-            )
-            raise FilterError(word.column, what, wanted)
-        message = _("`%(name)s` needs an operator", name=field.name)
-        raise FilterError(word.column, message, wanted)
+        if word.kind != "sign" or sign not in (*_ORDERED, "~"):
+            message = _("`%(name)s` needs an operator", name=field.name)
+        elif field.kind == "text":
+            message = _("`%(name)s` is a string, which has no order", name=field.name)
+        else:
+            message = _("`%(name)s` is not a string, so it cannot contain another", name=field.name)
+        raise FilterError(word.column, message, _("Use one of %(operators)s or `in (…)`", operators=" ".join(able)))
 
     def several(self, field: Field) -> tuple[Value, ...]:
         if not self.meets("("):
             raise self.expected(_("`(` and the values, with commas between"))
         values = [self.value(field)]
         while self.meets(","):
-            if len(values) == MOST_VALUES:
-                raise FilterError(
-                    self.here.column,
-                    _("A list has at most %(most)s values", most=MOST_VALUES),
-                    _("Use a range"),
-                )
             values.append(self.value(field))
         if not self.meets(")"):
             raise self.expected(_("`,` or `)`"))
         return tuple(values)
 
     def value(self, field: Field) -> Value:
-        match field.kind:
-            case "text":
-                return self.text()
-            case "time":
-                return self.time()
-            case _:
-                return self.number(field)
+        if field.kind == "text":
+            return self.text()
+        return self.time() if field.kind == "time" else self.number(field)
 
     def text(self) -> str:
         if self.here.kind == "text":
             return _ESCAPED.sub(r"\1", self.take().written[1:-1])
         if self.here.kind == "name":
             return self.take().written
-        raise self.expected(_('a string in quotes, such as "lora"'))
+        raise self.expected(EXAMPLES["text"])
 
     def time(self) -> datetime:
-        if self.here.kind not in ("time", "text"):
-            raise self.expected(_("a date or a time, such as 2026-11-12 or 2026-11-12T14:00"))
-        word = self.take()
-        try:
-            found = datetime.fromisoformat(word.written.strip("\"'"))
-            return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise FilterError(
-                word.column,
-                _("%(shown)s is not a date", shown=word.shown),
-                _("Use a date such as 2026-11-12 or 2026-11-12T14:00"),
-            ) from None
+        with suppress(ValueError, OverflowError):
+            moment = datetime.fromisoformat(self.here.written.strip("\"'"))
+            moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+            self.take()
+            return moment
+        raise self.expected(EXAMPLES["time"])
 
     def number(self, field: Field) -> int | float:
         if self.here.kind != "number":
@@ -305,45 +267,28 @@ class _Reader:
         factor = self.unit(field, word)
         value = float(word.written) * factor if factor != 1 else _plain(word.written)
         if not isfinite(value) or abs(value) >= 2**63:
-            raise FilterError(
-                word.column,
-                _("`%(written)s` is too large", written=word.written),
-                _("Write %(what)s", what=EXAMPLES[field.kind]),
-            )
+            message = _("`%(written)s` is too large", written=word.written)
+            raise FilterError(word.column, message, _("Write %(what)s", what=EXAMPLES[field.kind]))
         if field.kind == "fraction" and factor == 1 and abs(value) > 1:
-            meant = _("Write %(percent)s %% or %(fraction)g", percent=word.written, fraction=float(word.written) / 100)
-            raise FilterError(word.column, _("`%(name)s` is between 0 and 1", name=field.name), meant)
+            remedy = _("Write %(percent)s %% or %(fraction)g", percent=word.written, fraction=float(word.written) / 100)
+            raise FilterError(word.column, _("`%(name)s` is between 0 and 1", name=field.name), remedy)
         return round(value) if field.kind in ("bytes", "count") and value == round(value) else value
 
     def unit(self, field: Field, number: Word) -> float:
-        """By what the number before it is multiplied."""
+        """The factor of the unit after a number; 1 without a unit."""
         units = UNITS.get(field.kind, {})
         word = self.here
-        if word.kind == "name" or word.written == "%":
-            if word.written not in units:
-                known = choose_from(units) if units else _("`%(name)s` has no unit", name=field.name)
-                raise FilterError(
-                    word.column,
-                    _("`%(written)s` is not a unit of `%(name)s`", written=word.written, name=field.name),
-                    known,
-                )
+        if word.written in units:
             self._place += 1
             return units[word.written]
+        if word.kind == "name" or word.written == "%":
+            message = _("`%(written)s` is not a unit of `%(name)s`", written=word.written, name=field.name)
+            remedy = choose_from(units) if units else _("`%(name)s` has no unit", name=field.name)
+            raise FilterError(word.column, message, remedy)
         if field.kind == "bytes" and float(number.written):
-            remedy = _("Write, for example, %(written)s MiB", written=number.written)
-            raise FilterError(
-                word.column, _("`%(name)s` needs a unit, such as bytes, MiB or GiB", name=field.name), remedy
-            )
+            message = _("`%(name)s` needs a unit, such as bytes, MiB or GiB", name=field.name)
+            raise FilterError(word.column, message, _("Write, for example, %(written)s MiB", written=number.written))
         return 1
-
-
-EXAMPLES = {
-    "fraction": _("a number such as 0.9 or 90 %"),
-    "bytes": _("a number with its unit, such as 2 GiB"),
-    "seconds": _("a number of seconds, or with its unit, such as 5 min"),
-    "count": _("a number such as 8 or 1.5 M"),
-    "number": _("a number such as 2e-5"),
-}
 
 
 def _plain(text: str) -> int | float:

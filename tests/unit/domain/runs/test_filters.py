@@ -134,7 +134,7 @@ def test_fields_and_states_have_other_names_and_any_case() -> None:
     [
         ("acuracy > 0.9", 1, "`acuracy` is not a field", "Did you mean `accuracy`?"),
         ("seed = 1 and fialed", 14, "`fialed` is not a field", "Did you mean `failed`?"),
-        ("qqqq = 1", 1, "`qqqq` is not a field", "Fields are id, study"),
+        ("qqqq = 1", 1, "`qqqq` is not a field", "Choose from: id, study"),
         ("accuracy >", 11, "the end is unexpected here", "Write a number such as 0.9 or 90 %"),
         ("accuracy > 90", 12, "`accuracy` is between 0 and 1", "Write 90 % or 0.9"),
         ("peak < 150", 11, "`peak` needs a unit", "Write, for example, 150 MiB"),
@@ -149,10 +149,13 @@ def test_fields_and_states_have_other_names_and_any_case() -> None:
         ("seed in (1 2)", 12, "`2` is unexpected here", "Write `,` or `)`"),
         ("(failed", 8, "the end is unexpected here", "Write `)`, `and` or `or`"),
         ("seed = 1e999", 8, "`1e999` is too large", "Write a number such as 8"),
-        ("started_at > 2026-13-45", 14, "`2026-13-45` is not a date", "Use a date such as 2026-11-12"),
+        (
+            "started_at > 2026-13-45",
+            14,
+            "`2026-13-45` is unexpected here",
+            "Write a date or a time, such as 2026-11-12",
+        ),
         ("not " * 40 + "failed", 125, "A filter is at most 30 levels deep", "Simplify it"),
-        (" or ".join(["id=1"] * 101), 801, "A filter has at most 100 parts", "Simplify it"),
-        (f"seed in ({', '.join(['1'] * 201)})", 610, "A list has at most 200 values", "Use a range"),
         ("failed or " * 101, 1001, "A filter has at most 1000 characters", "Shorten it"),
     ],
 )
