@@ -1,5 +1,6 @@
 """Curves over training: each arm's mean over seeds (line), smallest to largest seed (band), evaluations (markers), what
-was measured behind a smoothed line, and where a run failed (cross)."""
+was measured behind a smoothed line, and where a run failed (cross). Of a single run also its current step, a limit, and
+values beside evaluations."""
 
 from __future__ import annotations
 
@@ -14,14 +15,22 @@ from app.domain.runs.smoothing import Floats
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.theme import (
     CROSS,
+    INK,
+    MUTED,
+    STRONG,
     WIDE_FROM,
     ArmEncodings,
     MarkStyle,
+    at_x,
+    at_y,
     frame,
+    halo,
     markers,
     number_axis,
+    side,
     values,
 )
+from app.web.i18n import gettext as _
 
 POINTS = 320
 """Of a line: more than the picture can show."""
@@ -29,6 +38,12 @@ MARKS = 12
 """Evaluations of an arm that are marked; of more, so many, evenly."""
 WILD = 1.5
 """A value is cut off above so many times the 99.5th percentile."""
+OUTLIER = 1.4
+"""What was measured behind a smoothed line is cut off above so many times the largest value of the lines."""
+AIR, AIR_FOR_TEXT = 1.04, 1.14
+"""Where the y axis ends, of the largest value; where text stands above a value."""
+LABELS_APART = 0.3, 0.5
+"""Shares of the axis, in a wide and in a narrow drawing, that two labelled evaluations lie apart at least."""
 Drawing = NDArray[np.float64]
 """Points of a line or a band, [n, 2 or 3]: x and one value, or x and two."""
 
@@ -55,6 +70,17 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Label:
+    """Text beside an evaluation."""
+
+    x: float
+    y: float
+    text: str
+    kept: bool
+    """Of the checkpoint that was kept: it is labelled before the others."""
+
+
+@dataclass(frozen=True)
 class Curves:
     """What is drawn over training."""
 
@@ -69,6 +95,11 @@ class Curves:
     """The y axis begins at zero."""
     noisy: bool = False
     """Lines that jump from step to step are thinner."""
+    now: int | None = None
+    """The current step of a run."""
+    limit: tuple[float, str] | None = None
+    """A value that matters, and its name."""
+    labels: tuple[Label, ...] = ()
 
 
 def drawn_line(x: Floats, *values: Floats) -> Drawing:
@@ -108,7 +139,10 @@ def chart(data: Curves, width: int) -> alt.LayerChart:
         *(layer for curve in data.curves for layer in _behind(curve, x, y_scale)),
         values(lines).mark_line(strokeWidth=stroke).encode(x=x, y=y, **arms.lines),
         arms.key,
+        *_now(data, x),
+        *_limit(data, y),
         *_marks(data, x, y),
+        *(layer for label in _labelled(data, LABELS_APART[width <= WIDE_FROM]) for layer in _label(label, data, x, y)),
         width=width,
         height=240 if width > WIDE_FROM else 210,
         up=data.up,
@@ -116,12 +150,17 @@ def chart(data: Curves, width: int) -> alt.LayerChart:
 
 
 def _highest(data: Curves) -> float:
-    """The largest value that is drawn, and a little air."""
+    """Where the y axis ends."""
     drawn = [points for c in data.curves for points in (c.mean, c.band, c.marks) if points is not None and len(points)]
     ends = [float(points[:, 1:].max()) for points in drawn]
     ends += [float(failed[-1, 1]) for c in data.curves for failed in c.failed if len(failed)]
     most = max(ends, default=1.0)
-    return 1.04 * min(most, data.top) if data.top > 0 else most
+    most = min(most, data.top) if data.top > 0 else most
+    measured = [c.raw[c.raw[:, 1] <= OUTLIER * most, 1] for c in data.curves if c.raw is not None]
+    most = max([most, *(float(values.max()) for values in measured if len(values))])
+    return (
+        max(AIR * most, AIR_FOR_TEXT * data.limit[0]) if data.limit else (AIR_FOR_TEXT if data.labels else AIR) * most
+    )
 
 
 def _rows(fields: Mapping[str, object], points: Drawing | None) -> list[dict[str, object]]:
@@ -152,3 +191,40 @@ def _marks(data: Curves, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         cross = values(ends).mark_point(shape=CROSS, size=110, strokeWidth=2.2, opacity=1, fill=None)
         layers.append(cross.encode(x=x, y=y, stroke=alt.Stroke("colour:N", scale=None, legend=None)))
     return layers
+
+
+def _now(data: Curves, x: alt.X) -> list[alt.Chart]:
+    """A line at the current step."""
+    if data.now is None:
+        return []
+    row = values([{"x": data.now, "text": _("now, step %(step)s", step=data.now)}])
+    label = row.mark_text(baseline="top", color=MUTED, **side(data.now / data.end))
+    return [row.mark_rule(color=STRONG).encode(x=x), label.encode(x=x, y=at_y(0), text=alt.Text("text:N"))]
+
+
+def _limit(data: Curves, y: alt.Y) -> list[alt.Chart]:
+    """A dashed line at the limit."""
+    if data.limit is None:
+        return []
+    row = values([{"y": data.limit[0], "text": data.limit[1]}])
+    label = row.mark_text(align="left", baseline="bottom", dx=4, dy=-4, color=MUTED)
+    rule = row.mark_rule(strokeDash=[4, 4], color=MUTED)
+    return [rule.encode(y=y), label.encode(x=at_x(0), y=y, text=alt.Text("text:N"))]
+
+
+def _labelled(data: Curves, apart: float) -> list[Label]:
+    """The kept evaluation, and others that are far enough from it."""
+    labelled: list[Label] = []
+    for label in sorted(data.labels, key=lambda label: not label.kept):
+        if all(abs(label.x - other.x) >= apart * data.end for other in labelled):
+            labelled.append(label)
+    return labelled
+
+
+def _label(label: Label, data: Curves, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Above the curve or below it, wherever the evaluation lies."""
+    line = data.curves[0].mean
+    below = bool(len(line)) and label.y < line[np.abs(line[:, 0] - label.x).argmin(), 1]
+    row = values([{"x": label.x, "y": label.y, "text": label.text}])
+    where = {"x": x, "y": y, "text": alt.Text("text:N")}
+    return halo(row, where, dy=11 if below else -9, color=INK, **side(label.x / data.end))

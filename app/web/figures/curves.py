@@ -13,7 +13,7 @@ import numpy as np
 
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.runs.result import STEP_DTYPE, Steps
+from app.domain.runs.result import Steps
 from app.domain.runs.smoothing import Band, Floats, seed_band, smoothed
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import generates
@@ -22,7 +22,7 @@ from app.web.figures.curve_chart import Curve, Curves, chart, drawn_line, some_o
 from app.web.figures.curve_takeaways import takeaway
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Column, Figure, Table
-from app.web.figures.step_rows import StepRows
+from app.web.figures.step_rows import step_table
 from app.web.figures.view import ViewParams
 from app.web.format import capitalized, count, join_names
 from app.web.i18n import gettext as _
@@ -216,9 +216,7 @@ def _note(reports: Reports, lines: Sequence[Line]) -> str:
         parts += [_("Line: mean of %(seeds)s.", seeds=seed_range(counts)), _("Band: smallest to largest seed.")]
     elif counts:
         parts.append(_("Line: one seed."))
-    if factor := reports.factor:
-        text = _("Smoothed by a moving average over about %(steps)s steps (factor %(factor)s); pale: as measured.")
-        parts.append(text % {"steps": count(round(1 / (1 - factor))), "factor": f"{factor:g}"})
+    parts.append(smoothing_note(reports.factor))
     for line in lines:
         if (fewer_from := line.calm.fewer_from) is not None:
             left, every = int(line.calm.seeds[-1]), seed_range([line.seeds])
@@ -230,6 +228,12 @@ def _note(reports: Reports, lines: Sequence[Line]) -> str:
     if reports.view.curve == "loss" and reports.view.by == "step":
         parts.append(_("Every arm trains on the same rows in the same order."))
     return " ".join(part for part in parts if part)
+
+
+def smoothing_note(factor: float) -> str:
+    """What a smoothed line is; empty without smoothing."""
+    text = _("Smoothed by a moving average over about %(steps)s steps (factor %(factor)s); pale: as measured.")
+    return text % {"steps": count(round(1 / (1 - factor))), "factor": f"{factor:.3g}"} if factor else ""
 
 
 def _validated(reports: Reports, lines: Sequence[Line]) -> str:
@@ -286,8 +290,8 @@ def _at(band: Band, place: float) -> float | None:
 def _every_step(reports: Reports) -> Table:
     """Every step of every run, unsmoothed: what the CSV holds."""
     runs = reports.study.runs
-    parts = tuple(((r.arm, r.seed, r.run_id), reports.steps[r.run_id]) for r in runs if r.run_id in reports.steps)
-    return Table.raw(("arm", "seed", "run", *(STEP_DTYPE.names or ())), StepRows(parts))
+    parts = [((r.arm, r.seed, r.run_id), reports.steps[r.run_id]) for r in runs if r.run_id in reports.steps]
+    return step_table(("arm", "seed", "run"), parts)
 
 
 def _every_evaluation(reports: Reports) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,11 +34,11 @@ class Table:
     """A figure's numbers, as they were measured; rounding is for the page."""
 
     columns: tuple[Column, ...]
-    rows: Collection[tuple[Cell, ...]]
+    rows: Iterable[tuple[Cell, ...]]
     """Those of a CSV may be made as they are read."""
 
     @classmethod
-    def raw(cls, names: Iterable[str], rows: Collection[tuple[Cell, ...]]) -> Table:
+    def raw(cls, names: Iterable[str], rows: Iterable[tuple[Cell, ...]]) -> Table:
         """A table for a CSV alone, without headings for a page."""
         return cls(tuple(Column(name, name) for name in names), rows)
 

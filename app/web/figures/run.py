@@ -9,22 +9,21 @@ from sqlalchemy.orm import Session
 from app.domain.methods import METHODS
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.resources.memory_fit import RunFit
-from app.domain.runs.status import RunStatus
+from app.domain.runs.result import Steps
 from app.services.resources import memory_fit
 from app.settings import Settings
 from app.store.queries import evaluations, runs, steps, weight_deltas
-from app.store.tables import RunRow
+from app.store.tables import EvaluationRow, RunRow
 from app.web.figures import run_costs, run_steps
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Figure, choose
 from app.web.figures.matrices import run_matrices
-from app.web.figures.run_steps import RunCurves
 from app.web.figures.weight_delta import run_energy
 
 
 @dataclass(frozen=True)
 class RunData:
-    """What the figures of a run are made of; each part is read when a figure first asks for it."""
+    """What the figures of a run need; each part is read when a figure first needs it."""
 
     session: Session
     settings: Settings
@@ -46,27 +45,23 @@ class RunData:
         return weight_deltas.of_runs(self.session, [self.run_id]).get(self.run_id)
 
     @cached_property
-    def curves(self) -> RunCurves:
-        """What it has reported so far."""
-        validation = evaluations.of_runs(self.session, [self.run_id], "validation")
-        return RunCurves(
-            method_kind=self.row.method_kind,
-            task=self.row.spec.task,
-            status=RunStatus(self.row.status),
-            total_steps=self.row.total_steps,
-            steps=steps.read(self.session, self.run_id),
-            validation=[(e.step, e.loss) for e in validation if e.subject == "adapted" and e.loss is not None],
-            result=self.row.result,
-            fit=self.fit,
-        )
+    def steps(self) -> Steps:
+        """Those reported so far."""
+        return steps.read(self.session, self.run_id)
+
+    @cached_property
+    def validation(self) -> list[EvaluationRow]:
+        """Evaluations on the validation split."""
+        rows = evaluations.of_runs(self.session, [self.run_id], "validation")
+        return [row for row in rows if row.subject == "adapted"]
 
 
 def run_figures(data: RunData) -> Mapping[str, Callable[[], Figure]]:
     """The builders of a run's figures by name: loss and memory by step; memory by owner and clocks where there is a
     result, memory by owner alone where it ran out."""
     figures: dict[str, Callable[[], Figure]] = {
-        "loss": lambda: run_steps.loss(data.curves),
-        "memory": lambda: run_steps.memory(data.curves),
+        "loss": lambda: run_steps.loss(data.row, data.steps, data.validation),
+        "memory": lambda: run_steps.memory(data.row, data.steps, data.fit),
     }
     result, failure = data.row.result, data.row.failure
     if result:

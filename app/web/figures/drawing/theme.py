@@ -205,12 +205,15 @@ def markers(rows: Sequence[Mapping[str, object]], size: int, **position: Any) ->
 
 
 class ArmEncodings:
-    """Each row drawn as its `arm` is, with a legend at the right that lists the arms in the given order."""
+    """Each row drawn as its `arm` is, with a legend at the right that lists the arms in the given order; arms without
+    names have none."""
 
     def __init__(self, styles: Sequence[MarkStyle], width: int) -> None:
         self._styles = styles
         limit = 150 if width > WIDE_FROM else 92
-        self._legend = alt.Legend(title=None, orient="right", labelLimit=limit, labelFontWeight="bold", symbolOpacity=1)
+        look: dict[str, Any] = {"labelLimit": limit, "labelFontWeight": "bold", "symbolOpacity": 1}
+        named = any(style.name for style in styles)
+        self._legend = alt.Legend(title=None, orient="right", **look) if named else None
 
     def _by_arm(self, channel: type[Any], choices: Sequence[Any]) -> Any:
         scale = alt.Scale(domain=[style.name for style in self._styles], range=list(choices))

@@ -97,7 +97,7 @@ def test_the_mean_is_that_of_all_steps_and_the_table_is_not_thinned(session: Ses
     runs = [run.run_id for run in found.comparison.arms[0].succeeded]
     last = np.mean([found.steps[run]["grad_norm"][-1] for run in runs])
     assert figure.table.rows[0][-1] == pytest.approx(last, abs=1e-6)
-    assert len(figure.numbers.rows) == 9 * 246
+    assert len(list(figure.numbers.rows)) == 9 * 246
 
 
 def test_over_time_an_arm_ends_where_its_training_ended(session: Session) -> None:

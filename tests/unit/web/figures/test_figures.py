@@ -121,7 +121,7 @@ def test_a_second_arm_of_a_family_is_hollow_and_a_third_half_filled() -> None:
 
 def test_the_csv_of_a_curve_holds_every_step(session: Session) -> None:
     loss = figures(session)["curves"]
-    assert len(loss.numbers.rows) == 9 * 246
+    assert len(list(loss.numbers.rows)) == 9 * 246
     assert [c.name for c in loss.numbers.columns][:4] == ["arm", "seed", "run", "step"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.domain.runs.result import STEP_DTYPE, StepColumn, StepMetrics, to_array
 from app.store.queries.steps import column, picked
-from app.web.figures.step_rows import StepRows
+from app.web.figures.step_rows import step_table
 
 
 def made(first: int, count: int) -> np.ndarray:
@@ -36,5 +36,5 @@ def test_a_table_of_every_step_says_what_was_measured_and_no_digit_more() -> Non
     step = StepMetrics(
         step=1, epoch=0.001, loss=0.7, learning_rate=2e-5, grad_norm=1.25, tokens=170, seconds=0.1, memory_bytes=2**40
     )
-    (row,) = StepRows(((("lora", 0), to_array([step])),))
+    (row,) = step_table(("arm", "seed"), [(("lora", 0), to_array([step]))]).rows
     assert row == ("lora", 0, 1, 0.001, 0.7, 2e-05, 1.25, 170, 0.1, 2**40)
