@@ -17,6 +17,7 @@ from app.domain.runs.result import Steps
 from app.domain.runs.smoothing import Band, Floats, seed_band, smoothed
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import generates
+from app.store.tables import EvaluationRow
 from app.web.figures.curve_axes import QUANTITIES, X_AXES, Quantity, XAxis
 from app.web.figures.curve_chart import Curve, Curves, chart, drawn_line, some_of, upper_end
 from app.web.figures.curve_takeaways import takeaway
@@ -36,26 +37,14 @@ ROWS = 5
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """An evaluation on the validation split."""
-
-    step: int
-    epoch: float
-    n: int
-    loss: float
-    score: float | None
-    """None where the metric needs generated text."""
-
-
-@dataclass(frozen=True)
 class Reports:
-    """What the runs of a study reported, and what of it is drawn."""
+    """What the runs of a study reported, and the view that is drawn."""
 
     study: StudyComparison
     steps: Mapping[int, Steps]
     """By run."""
-    checkpoints: Mapping[int, Sequence[Checkpoint]]
-    """By run."""
+    validation: Mapping[int, Sequence[EvaluationRow]]
+    """Evaluations on the validation split, by run."""
     view: ViewParams
 
     @property
@@ -84,7 +73,7 @@ class Reports:
 
     def evaluations(self, run: RunOutcome, *, by_loss: bool) -> tuple[Floats, Floats]:
         """Where a run was validated, and its loss or score there."""
-        every = ((float(c.step), c.loss if by_loss else c.score) for c in self.checkpoints.get(run.run_id, ()))
+        every = ((float(e.step), e.loss if by_loss else e.score) for e in self.validation.get(run.run_id, ()))
         at, values = np.array([pair for pair in every if pair[1] is not None], dtype=np.float64).reshape(-1, 2).T
         steps = self.steps.get(run.run_id)
         if self.view.by != "step" and len(at):
@@ -137,11 +126,11 @@ class Line:
 def curves(
     study: StudyComparison,
     steps: Mapping[int, Steps],
-    checkpoints: Mapping[int, Sequence[Checkpoint]],
+    validation: Mapping[int, Sequence[EvaluationRow]],
     view: ViewParams,
 ) -> Figure:
     """The quantity and the x axis that the view names."""
-    reports = Reports(study, steps, checkpoints, view)
+    reports = Reports(study, steps, validation, view)
     lines = [line for arm in study.arms if len((line := reports.line(arm)).raw.x) or line.failed]
     sound = [line for line in lines if line.sound] or lines
     words = {"what": capitalized(reports.quantity.title(study)), "by": reports.x.name()}
@@ -238,7 +227,7 @@ def smoothing_note(factor: float) -> str:
 
 def _validated(reports: Reports, lines: Sequence[Line]) -> str:
     """What the markers are."""
-    items = next((c.n for one in reports.checkpoints.values() for c in one), None)
+    items = next((e.n for evaluations in reports.validation.values() for e in evaluations), None)
     if items is None:
         return ""
     if reports.quantity.of is None:
@@ -297,8 +286,8 @@ def _every_step(reports: Reports) -> Table:
 def _every_evaluation(reports: Reports) -> Table:
     """Every evaluation of every run on the validation split."""
     rows = (
-        (run.arm, run.seed, run.run_id, c.step, c.epoch, c.score, c.loss)
+        (run.arm, run.seed, run.run_id, e.step, e.epoch, e.score, e.loss)
         for run in reports.study.runs
-        for c in reports.checkpoints.get(run.run_id, ())
+        for e in reports.validation.get(run.run_id, ())
     )
     return Table.raw(("arm", "seed", "run", "step", "epoch", "score", "loss"), tuple(rows))

@@ -12,8 +12,9 @@ from app.services import studies as study_service
 from app.services.resources import memory_fit
 from app.settings import Settings
 from app.store.queries import evaluations, runs, steps, weight_deltas
+from app.store.tables import EvaluationRow
 from app.web.figures.break_even import break_even
-from app.web.figures.curves import Checkpoint, curves
+from app.web.figures.curves import curves
 from app.web.figures.figure import Figure, choose
 from app.web.figures.matrices import study_matrices
 from app.web.figures.memory import memory
@@ -28,7 +29,7 @@ from app.web.figures.weight_delta import ArmDelta, study_energy
 
 @dataclass(frozen=True)
 class StudyData:
-    """What the figures of a study are made of; each part is read when a figure first asks for it."""
+    """What the figures of a study need; each part is read when a figure first needs it."""
 
     session: Session
     settings: Settings
@@ -45,14 +46,12 @@ class StudyData:
         return steps.read_many(self.session, self._runs)
 
     @cached_property
-    def checkpoints(self) -> Mapping[int, Sequence[Checkpoint]]:
+    def validation(self) -> Mapping[int, Sequence[EvaluationRow]]:
         """Evaluations on the validation split, by run."""
-        checkpoints: dict[int, list[Checkpoint]] = {}
+        by_run: dict[int, list[EvaluationRow]] = {}
         for row in evaluations.of_runs(self.session, self._runs, "validation"):
-            if row.loss is not None:  # it is None of an imported run
-                checkpoint = Checkpoint(row.step, row.epoch, row.n, row.loss, row.score)
-                checkpoints.setdefault(row.run_id, []).append(checkpoint)
-        return checkpoints
+            by_run.setdefault(row.run_id, []).append(row)
+        return by_run
 
     @cached_property
     def estimates(self) -> Mapping[str, EstimatedCosts]:
@@ -93,7 +92,7 @@ class StudyData:
 FIGURES: Mapping[str, Callable[[StudyData, ViewParams], Figure]] = {
     "verdict": lambda data, view: verdict(data.comparison),
     "trade-off": lambda data, view: trade_off(data.comparison, view.x, view.y),
-    "curves": lambda data, view: curves(data.comparison, data.steps, data.checkpoints, view),
+    "curves": lambda data, view: curves(data.comparison, data.steps, data.validation, view),
     "memory": lambda data, view: memory(data.comparison, data.estimates),
     "time": lambda data, view: time(data.comparison, data.estimates),
     "weight-delta": lambda data, view: study_energy(data.comparison, data.deltas),

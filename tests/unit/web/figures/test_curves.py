@@ -19,10 +19,10 @@ from app.domain.runs.result import Steps
 from app.domain.studies.arms import ArmSpec
 from app.settings import Settings
 from app.store.queries import steps
-from app.store.tables import RunRow
+from app.store.tables import EvaluationRow, RunRow
 from app.web.figures.curve_axes import QUANTITIES, X_AXES
 from app.web.figures.curve_chart import MARKS, POINTS, Curves
-from app.web.figures.curves import Checkpoint, curves
+from app.web.figures.curves import curves
 from app.web.figures.drawing import render
 from app.web.figures.figure import Figure
 from app.web.figures.study import StudyData
@@ -44,7 +44,7 @@ class Evidence:
 
     comparison: StudyComparison
     steps: Mapping[int, Steps]
-    checkpoints: Mapping[int, Sequence[Checkpoint]]
+    validation: Mapping[int, Sequence[EvaluationRow]]
 
 
 def evidence(session: Session, **options: Any) -> Evidence:
@@ -55,12 +55,12 @@ def evidence(session: Session, **options: Any) -> Evidence:
 def of_study(session: Session, study_id: int) -> Evidence:
     """Of a study."""
     data = StudyData(session, Settings(), study_id)
-    return Evidence(data.comparison, data.steps, data.checkpoints)
+    return Evidence(data.comparison, data.steps, data.validation)
 
 
 def drawn(found: Evidence, **view: Any) -> tuple[Figure, Curves]:
     """Its curves."""
-    figure = curves(found.comparison, found.steps, found.checkpoints, ViewParams(**view))
+    figure = curves(found.comparison, found.steps, found.validation, ViewParams(**view))
     assert isinstance(figure.data, Curves)
     return figure, figure.data
 
@@ -152,16 +152,18 @@ def marks(found: Evidence) -> int:
 def test_evaluations_are_marked_but_not_more_than_can_be_told_apart(session: Session) -> None:
     found = evidence(session)
     assert marks(found) == 3
-    for run, seen in found.checkpoints.items():
-        many = [replace(seen[0], step=step) for step in range(1, 200)]
-        found = replace(found, checkpoints=dict(found.checkpoints) | {run: many})
+    for run in found.validation:
+        many = [EvaluationRow(run_id=run, step=step, epoch=0.0, n=150, loss=0.4, score=0.8) for step in range(1, 200)]
+        found = replace(found, validation=dict(found.validation) | {run: many})
     assert marks(found) == MARKS
 
 
 def test_a_score_of_nothing_is_a_score(session: Session) -> None:
     found = evidence(session)
-    nothing = {run: [replace(c, score=0.0) for c in seen] for run, seen in found.checkpoints.items()}
-    _figure, data = drawn(replace(found, checkpoints=nothing), curve="validation")
+    for rows in found.validation.values():
+        for row in rows:
+            row.score = 0.0
+    _figure, data = drawn(found, curve="validation")
     assert data.curves[0].mean[:, 1].tolist() == [0.0, 0.0, 0.0]
 
 
