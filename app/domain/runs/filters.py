@@ -132,9 +132,10 @@ def written(field: Field, value: Value) -> str:
 
 def parse(text: str) -> Condition | None:
     """The condition of a filter; None if it is empty. Raises FilterError."""
-    parser = _Parser(words(text))
-    if parser.here.kind == "end":
+    tokens = words(text)
+    if len(tokens) == 1:
         return None
+    parser = _Parser(tokens)
     condition = parser.either(0)
     if parser.here.kind != "end":
         raise parser.expected(_("`and`, `or`, or nothing more"))
