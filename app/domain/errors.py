@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.domain.messages import NOTHING, Message
 
@@ -29,8 +29,6 @@ class FieldError:
     """What is wrong, and why."""
     remedy: Message = NOTHING
     """What to do."""
-    column: int | None = None
-    """Position in a text with a grammar, from 1."""
 
     @property
     def sentence(self) -> Message:
@@ -41,6 +39,14 @@ class FieldError:
     def located(self) -> Message:
         """The sentence with its path before it, where there is no field to show it at."""
         return Message("%(path)s: %(what)s", path=self.path, what=self.sentence) if self.path else self.sentence
+
+
+@dataclass(frozen=True)
+class SyntaxFieldError(FieldError):
+    """An error in a text with a grammar."""
+
+    column: int = field(kw_only=True)
+    """Its position in the text, from 1."""
 
 
 def _ended(text: Message) -> Message:

@@ -197,7 +197,6 @@ def test_by_api_it_answers_with_what_became_of_each_file(api: TestClient) -> Non
                     "path": "0",
                     "message": "Must be an object",
                     "remedy": "Use an object with label, score, seed, source and any optional fields",
-                    "column": None,
                 }
             ],
         }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from app.domain.errors import FieldError, Invalid
+from app.domain.errors import Invalid, SyntaxFieldError
 from app.domain.messages import Message, _
 
 LONGEST = 1000
@@ -29,7 +29,7 @@ class FilterError(Invalid):
     """A filter that cannot be read: where, why, and what was expected. `column` counts from 1."""
 
     def __init__(self, column: int, message: Message, remedy: Message) -> None:
-        error = FieldError("filter", message, remedy, column)
+        error = SyntaxFieldError("filter", message, remedy, column=column)
         super().__init__(_("%(error)s (column %(column)s of the filter)", error=message, column=column), [error])
         self.column = column
         self.what = message

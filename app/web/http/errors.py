@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable, VeznaError
+from app.domain.errors import Conflict, FieldError, Invalid, NotFound, SyntaxFieldError, Unavailable, VeznaError
 from app.domain.messages import Message, _, choose_from
 from app.domain.methods import METHODS
 from app.domain.validation import SENTENCES, UNKNOWN, field_error, path_of
@@ -185,7 +185,7 @@ def problem(status: int, kind: str, title: str, detail: str, fields: Sequence[Fi
 
 
 def _place(error: FieldError) -> dict[str, int]:
-    return {"column": error.column} if error.column is not None else {}
+    return {"column": error.column} if isinstance(error, SyntaxFieldError) else {}
 
 
 def wants_json(request: Request) -> bool:
