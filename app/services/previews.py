@@ -7,8 +7,8 @@ from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
 from app.domain.tasks import TASKS, Task
 from app.queue import Doorbell
-from app.services.models import reference_of
 from app.services.resources import estimates
+from app.services.resources.requests import model_fields
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow
 
 
@@ -53,9 +53,7 @@ def wanted(
             _("Use this dataset for: %(tasks)s", tasks=able),
         )
     request = PreviewRequest(
-        location=reference_of(model.source, model.location),
-        revision=model.revision if model.source == "hub" else "",
-        fingerprint=model.revision,
+        **model_fields(model),
         task=task,
         dataset_file=dataset.file,
         dataset_format=form,

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
+from app.domain.models.base_model import SAMPLE_MODEL
 from app.main import create_app
 from app.queue import PREPARE, READ
 from app.settings import Settings
-from app.store.queries import datasets
-from app.store.tables import Base
+from app.store.queries import base_models, datasets
+from app.store.tables import Base, EstimateRow
 from tests import filled_estimates
 from tests.factories import plain
 from tests.fakes import SilentBell
@@ -262,6 +264,19 @@ def test_rows_are_shown_as_the_model_sees_them(data: TestClient) -> None:
     for name in ("labels", "lengths"):
         assert data.get(f"{at}/charts/{name}.svg").text.startswith("<svg")
         assert data.get(f"{at}/charts/{name}.png?theme=dark").content[:4] == b"\x89PNG"
+
+
+def test_a_preview_reads_the_commit_that_was_inspected(data: TestClient) -> None:
+    commit = "c" * 40
+    with database_of(data).transaction() as session:
+        model = base_models.by_name(session, SAMPLE_MODEL)
+        assert model is not None
+        model.source, model.location, model.revision = "hub", "org/model", "main"
+        model.facts_json = {**(model.facts_json or {}), "revision": commit}
+    data.get("/data/bbc-headlines")
+    with database_of(data).reading() as session:
+        request = session.scalars(select(EstimateRow)).one().request_json
+    assert (request["revision"], request["fingerprint"]) == (commit, commit)
 
 
 @pytest.mark.parametrize("length", ["0", "1", "many", "1.5", "999999999"])
