@@ -21,7 +21,7 @@ from app.web.http.static import SHEETS, static
 from app.web.i18n import gettext, language, localized, looked_up, plural_looked_up
 from app.web.paper import on_paper
 from app.web.shell import GO, NAV, Shell
-from app.web.text import memory_fit, power
+from app.web.text import memory_fit, methods, power
 
 TEMPLATES = ROOT / "templates"
 
@@ -36,7 +36,7 @@ def _environment() -> Environment:
         extensions=["jinja2.ext.i18n"],
         finalize=localized,
     )
-    functions = (*FILTERS, *memory_fit.FILTERS, *power.FILTERS)
+    functions = (*FILTERS, *memory_fit.FILTERS, *methods.FILTERS, *power.FILTERS)
     env.filters |= {function.__name__: function for function in functions}
     env.filters["on_paper"] = on_paper
     # `translate` is for constants that were marked where they are defined; a `Message` is translated by `finalize`

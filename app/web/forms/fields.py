@@ -5,10 +5,9 @@ what is wrong with it. The name of an input is the path of its field.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -23,9 +22,6 @@ Kind = Literal["number", "flag", "choice", "modules", "numbers", "text"]
 YES, NO = "true", "false"
 PATTERN = re.compile(r"[\\*+?\[\](){}|^$]")
 """Characters of a regular expression, which no list of module names has."""
-MAX_TEXT = 500
-"""Characters of a field."""
-ErrorsOf = Callable[[str], Sequence[FieldError]]
 ORDER_OF_KINDS = {"modules": 1, "flag": 2}
 """Kinds that stand on lines of their own, below the others."""
 
@@ -145,22 +141,8 @@ class FieldView:
     field: Field
     text: FieldText
     value: str
-    errors: tuple[FieldError, ...]
-    placeholder: str = ""
-
-    @classmethod
-    def of(
-        cls,
-        table: Mapping[str, FieldText],
-        prefix: str,
-        field: Field,
-        value: str,
-        errors_of: ErrorsOf,
-        placeholder: str = "",
-    ) -> "FieldView":
-        """A field below a path."""
-        path, text = f"{prefix}{field.name}", field_text(table, field.name)
-        return cls(path, field, text, value, tuple(errors_of(path)), placeholder)
+    errors: Sequence[FieldError]
+    placeholder: str
 
     @property
     def changed(self) -> bool:
@@ -188,13 +170,30 @@ class Fields:
     more: tuple[FieldView, ...]
 
     @classmethod
-    def of(cls, views: Iterable[FieldView], *tables: Mapping[str, FieldText]) -> "Fields":
-        """In the order of the tables; a field that they do not know comes last."""
-        places = {name: place for place, name in enumerate(chain(*tables))}
-        ordered = sorted(
-            views, key=lambda view: (ORDER_OF_KINDS.get(view.field.kind, 0), places.get(view.field.name, len(places)))
-        )
-        return cls(tuple(v for v in ordered if v.text.basic), tuple(v for v in ordered if not v.text.basic))
+    def of(
+        cls,
+        table: Mapping[str, FieldText],
+        fields: Mapping[str, Field],
+        values: Mapping[str, str],
+        errors_of: Callable[[str], Sequence[FieldError]],
+        placeholders: Mapping[str, str] | None = None,
+    ) -> "Fields":
+        """Fields and their values by path, in the order of the table; a field that it does not know comes last. A field
+        that was not sent has its default. `placeholders` say what an empty field means, by the field's name."""
+        places = {name: place for place, name in enumerate(table)}
+        views = [
+            FieldView(
+                path=path,
+                field=field,
+                text=field_text(table, field.name),
+                value=values.get(path, field.default),
+                errors=errors_of(path),
+                placeholder=(placeholders or {}).get(field.name, ""),
+            )
+            for path, field in fields.items()
+        ]
+        views.sort(key=lambda v: (ORDER_OF_KINDS.get(v.field.kind, 0), places.get(v.field.name, len(places))))
+        return cls(tuple(v for v in views if v.text.basic), tuple(v for v in views if not v.text.basic))
 
     @property
     def open(self) -> bool:

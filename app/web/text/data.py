@@ -1,9 +1,12 @@
 """Words for data: formats, roles and kinds of columns, splits, findings, states."""
 
+from collections.abc import Iterable
+
 from app.domain.data.dataset import Split
 from app.domain.data.findings import FindingCode, Severity
 from app.domain.data.mapping import ColumnKind, Role
-from app.domain.tasks import TASKS, Format
+from app.domain.tasks import TASKS, Format, Task
+from app.web.format import capitalized
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 
@@ -79,6 +82,11 @@ SOURCES = {"files": marked("files"), "directory": marked("directory"), "hub": ma
 def format_of(form: Format) -> str:
     """What rows of a format are."""
     return _(FORMATS[form])
+
+
+def task_options(tasks: Iterable[Task]) -> list[tuple[Task, str]]:
+    """Tasks with their titles, to choose from."""
+    return [(task, capitalized(_(TASKS[task].title))) for task in tasks]
 
 
 def tasks_of(form: Format) -> str:

@@ -127,7 +127,7 @@ METHOD_FIELDS: dict[str, FieldText] = {
     ),
 }
 
-ARM_FIELDS: dict[str, FieldText] = {
+ARM_FIELDS: dict[str, FieldText] = METHOD_FIELDS | {
     "learning_rate": FieldText(marked("Learning rate"), marked("Peak rate, after the warmup."), basic=True),
     "learning_rates": FieldText(
         marked("Learning rates to try"), marked("With tuning. Empty: a geometric grid around the learning rate.")
@@ -135,7 +135,7 @@ ARM_FIELDS: dict[str, FieldText] = {
     "weight_decay": FieldText(marked("Weight decay"), marked("Empty: as in the budget.")),
     "name": FieldText(marked("Arm name"), marked("Empty: the method, with the settings that differ.")),
 }
-"""Fields that every arm has beside those of its method."""
+"""Fields of an arm: those of its method, then those that every arm has."""
 
 TRAINING_FIELDS: dict[str, FieldText] = {
     "num_train_epochs": FieldText(marked("Epochs"), marked("Passes over the training split."), basic=True),
@@ -213,11 +213,6 @@ def field_text(table: Mapping[str, FieldText], name: str) -> FieldText:
     """A field's label and hint in the request's language; its own name where it has none."""
     text = table.get(name, FieldText(name, ""))
     return FieldText(_(text.label), _(text.hint) if text.hint else "", text.basic)
-
-
-def arm_label(path: str) -> str:
-    """The label of an arm's field, by its path below the arm: `method.r`, `learning_rate`."""
-    return field_text(METHOD_FIELDS if path.startswith("method.") else ARM_FIELDS, path.rpartition(".")[2]).label
 
 
 def option(name: str, value: str) -> str:

@@ -1,5 +1,6 @@
 """Methods and their families: name, summary, number of parameters, papers."""
 
+from collections.abc import Collection
 from typing import get_args
 
 from app.domain.methods import METHODS, Family, MethodFacts
@@ -20,10 +21,12 @@ FAMILIES: dict[Family, str] = {
 """In the order of a form."""
 
 
-def by_family() -> list[tuple[Family, str, list[MethodFacts]]]:
-    """The methods of every family, with its title."""
+def by_family(kinds: Collection[str] = METHODS) -> list[tuple[Family, str, list[MethodFacts]]]:
+    """The methods of every family, with its title; `kinds` leaves others out."""
     ordered = [*FAMILIES, *(family for family in get_args(Family) if family not in FAMILIES)]
-    grouped = [(family, [m for m in METHODS.values() if m.family == family]) for family in ordered]
+    grouped = [
+        (family, [METHODS[k] for k in METHODS if k in kinds and METHODS[k].family == family]) for family in ordered
+    ]
     return [(family, _(FAMILIES.get(family, family)), methods) for family, methods in grouped if methods]
 
 
@@ -32,16 +35,15 @@ def name(facts: MethodFacts) -> str:
     return _(facts.name)
 
 
-def summary(facts: MethodFacts) -> str:
+def method_summary(facts: MethodFacts) -> str:
     """What it does, as a sentence."""
     return f"{capitalized(_(facts.summary))}."
 
 
-def formula(facts: MethodFacts) -> str:
-    """How many parameters train, beside the new head: `Σ r·(in + out) over the adapted layers`."""
-    return _(facts.formula)
-
-
 def papers(facts: MethodFacts) -> list[tuple[str, str]]:
-    """Who proposed it, and where that can be read: `Hu et al. 2021, arXiv 2106.09685` and its address."""
+    """Its papers and their addresses: `Hu et al. 2021, arXiv 2106.09685` and its address."""
     return [(paper, f"https://arxiv.org/abs/{paper.rpartition(' ')[2]}") for paper in facts.paper.split("; ")]
+
+
+FILTERS = (method_summary, papers)
+"""What templates may use, under their own names."""

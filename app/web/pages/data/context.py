@@ -11,7 +11,7 @@ from app.store.queries.datasets import Uses
 from app.store.tables import DatasetRow, UploadRow
 from app.web.figures.figure import Drawn
 from app.web.format import capitalized, count, share
-from app.web.forms.field_errors import HasErrors
+from app.web.forms.errors import HasErrors
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.pages.data.form import FORMATS, PREDEFINED, RANDOM, MappingForm

@@ -21,8 +21,8 @@ from app.domain.errors import FieldError, Invalid
 from app.domain.messages import _
 from app.domain.tasks import Format
 from app.store.tables import DatasetRow
+from app.web.forms.errors import sentences
 from app.web.forms.fields import readable
-from app.web.forms.sentences import sentences
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 SOURCE_FIELDS = ("location", "config", "revision", "split")

@@ -21,7 +21,7 @@ from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow
 from app.web.figures.figure import Drawn
 from app.web.format import capitalized, count
-from app.web.forms.field_errors import HasErrors
+from app.web.forms.errors import HasErrors
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.numbers import NotANumber, parse_whole

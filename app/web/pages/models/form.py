@@ -3,24 +3,16 @@
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from pydantic import ValidationError
-from starlette.datastructures import FormData
-
-from app.domain.errors import Invalid
-from app.domain.messages import _
 from app.domain.models.base_model import SAMPLE_MODEL, ModelRegistration
-from app.web.forms.sentences import sentences
+from app.web.forms.errors import validated
+from app.web.forms.sent import MAX_TEXT, source_of
 
 FIELDS = ("location", "revision", "name", "source")
-BLANK: Mapping[str, str] = dict.fromkeys(FIELDS, "")
-LONGEST = 500
-PATH_STARTS = ("/", "~", ".")
-"""How a directory begins, and no hub id."""
 
 
-def typed(form: FormData) -> Mapping[str, str]:
-    """The fields as they were typed."""
-    return {name: str(form.get(name, "")).strip()[:LONGEST] for name in FIELDS}
+def typed(form: Mapping[str, str]) -> dict[str, str]:
+    """The fields as they were typed; empty ones where nothing was sent."""
+    return {name: form.get(name, "").strip()[:MAX_TEXT] for name in FIELDS}
 
 
 def registration(values: Mapping[str, str]) -> ModelRegistration:
@@ -28,12 +20,6 @@ def registration(values: Mapping[str, str]) -> ModelRegistration:
     if values["source"] == "sample":
         return ModelRegistration(name=values["name"] or SAMPLE_MODEL, source="sample")
     location = values["location"]
-    if not location:
-        raise Invalid.field("location", _("Enter the id of a model on the hub, or a directory"))
-    is_directory = location.startswith(PATH_STARTS)
-    name = values["name"] or (PurePath(location).name if is_directory else location)
-    source = "directory" if is_directory else "hub"
-    try:
-        return ModelRegistration.model_validate({**values, "source": source, "name": name})
-    except ValidationError as error:
-        raise Invalid.of(sentences(error.errors())) from None
+    source = source_of(location)
+    name = values["name"] or (PurePath(location).name if source == "directory" else location)
+    return validated(ModelRegistration, {**values, "source": source, "name": name})

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 
 from app.domain.errors import FieldError
-from app.domain.methods import METHODS
+from app.domain.methods import METHODS, Family, MethodFacts
 from app.domain.models.adaptations import usual
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Device
 from app.domain.resources.memory_map import MapReport
-from app.domain.tasks import TASKS
+from app.domain.tasks import Task
 from app.web.figures.figure import Drawn
-from app.web.format import capitalized, memory
+from app.web.format import memory
 from app.web.i18n import gettext as _
 from app.web.pages.models.map_form import PRECISIONS, MapForm
-from app.web.text import methods
+from app.web.text.data import task_options
 from app.web.text.fields import option
 from app.web.text.memory_maps import precision_words
 from app.web.text.methods import by_family
@@ -27,20 +27,11 @@ class MapPage:
     facts: ModelFacts
     form: MapForm
     available: tuple[Device, ...]
+    """Live workers, then well-known GPUs."""
     report: MapReport | None
     """None where the form has errors."""
     figures: tuple[Drawn, ...]
     errors: tuple[FieldError, ...] = ()
-
-    @property
-    def working(self) -> bool:
-        """The map is in progress."""
-        return self.report is not None and not self.report.settled
-
-    @property
-    def failed(self) -> str:
-        """Why there is no answer."""
-        return self.report.message if self.report and self.report.state == "failed" else ""
 
     @property
     def device(self) -> str:
@@ -52,13 +43,13 @@ class MapPage:
         return _("%(device)s, in %(precision)s", device=name, precision=precision_words(self.report))
 
     @property
-    def tasks(self) -> list[tuple[str, str]]:
+    def tasks(self) -> list[tuple[Task, str]]:
         """What the model can do."""
-        return [(task, capitalized(_(TASKS[task].title))) for task in self.facts.tasks]
+        return task_options(self.facts.tasks)
 
     @property
     def devices(self) -> list[tuple[str, str]]:
-        """Live workers, then well-known GPUs."""
+        """The devices to choose from."""
         return [(device.name, _named(device)) for device in self.available]
 
     @property
@@ -72,23 +63,16 @@ class MapPage:
         return self.form.device or (self.report.device.name if self.report else "")
 
     @property
-    def offers(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        """The compatible methods, by family, and the chosen ones."""
+    def families(self) -> list[tuple[Family, str, list[MethodFacts]]]:
+        """The compatible methods and the chosen ones, by family."""
         model = self.facts.tasks.get(self.form.task)  # type: ignore[call-overload]
-        offers = []
-        for _family, title, facts in by_family():
-            compatible = [
-                (f.kind, methods.name(f))
-                for f in facts
-                if f.kind in self.form.methods or (model and usual(f.kind, model).incompatibility(model) is None)
-            ]
-            offers.append((title, compatible))
-        return [(title, compatible) for title, compatible in offers if compatible]
+        compatible = {kind for kind in METHODS if model and usual(kind, model).incompatibility(model) is None}
+        return by_family(compatible | {*self.form.methods})
 
     @property
     def chosen(self) -> str:
         """The names of the chosen methods."""
-        return ", ".join(methods.name(METHODS[kind]) if kind in METHODS else kind for kind in self.form.methods)
+        return ", ".join(_(METHODS[kind].name) if kind in METHODS else kind for kind in self.form.methods)
 
     def errors_of(self, path: str) -> list[FieldError]:
         """What is wrong with a field."""

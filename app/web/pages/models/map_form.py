@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from pydantic import ValidationError
-
 from app.domain.errors import Invalid
 from app.domain.messages import Message, choose_from
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.memory_map import MapSpec
 from app.domain.runs.training import TrainingArguments
-from app.web.forms.sentences import sentences
+from app.web.forms.errors import validated
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -65,7 +63,7 @@ class MapForm:
         if self.bf16 not in PRECISIONS:
             what = Message("%(value)r is not a precision", value=self.bf16)
             raise Invalid.field("bf16", what, choose_from(["true (bfloat16)", "false (float32)"]))
-        body: dict[str, Any] = {
+        values: dict[str, Any] = {
             "base_model": base_model,
             "task": self.task,
             "device": self.device,
@@ -74,11 +72,7 @@ class MapForm:
             "batch_sizes": _numbers(self.batch_sizes),
             "training": TrainingArguments(bf16=PRECISIONS[self.bf16], gradient_checkpointing=self.checkpointing),
         }
-        try:
-            return MapSpec.model_validate(body)
-        except ValidationError as error:
-            fields = sentences(error.errors())
-            raise Invalid.of(fields) from None
+        return validated(MapSpec, values)
 
 
 def _numbers(text: str) -> list[str]:

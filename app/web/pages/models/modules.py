@@ -7,21 +7,18 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
-from pydantic import ValidationError
-
-from app.domain.messages import Message
-from app.domain.methods import SPECS, AnyMethod
+from app.domain.errors import Invalid
+from app.domain.methods import SPECS, AnyMethod, Family, MethodFacts
 from app.domain.methods.base import LinearMethod
-from app.domain.models.adaptations import Adaptation, adaptation, adaptations, usual
+from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel
-from app.domain.models.base_model import ModelFacts
 from app.domain.models.module_tree import Module, module_tree, targets_of, trains_in
-from app.domain.tasks import Task
-from app.web.forms.fields import MAX_TEXT, readable
-from app.web.forms.sentences import sentences
+from app.web.forms.errors import validated
+from app.web.forms.fields import readable
+from app.web.forms.sent import MAX_TEXT
 from app.web.i18n import gettext as _
+from app.web.pages.models.methods import TaskMethods
 from app.web.pages.models.modules_form import ModulesForm
-from app.web.text import methods
 from app.web.text.methods import by_family
 
 
@@ -59,11 +56,8 @@ class ModuleLine:
 class ModuleTree:
     """The tree, for a method."""
 
-    name: str
-    task: Task
-    labels: int
+    chosen: TaskMethods
     form: ModulesForm
-    model: TaskModel
     adapted: Adaptation | None
     """What the method would do; None where its fields make no method."""
     lines: tuple[ModuleLine, ...]
@@ -72,9 +66,9 @@ class ModuleTree:
     """Parameters that train and belong to no module, such as virtual tokens."""
 
     @classmethod
-    def of(cls, name: str, facts: ModelFacts, task: Task, labels: int, form: ModulesForm) -> "ModuleTree":
+    def of(cls, chosen: TaskMethods, form: ModulesForm) -> "ModuleTree":
         """From the inspection and the address."""
-        model = facts.task_model(task, labels)
+        model = chosen.model
         tree = module_tree(model)
         layers = form.layers(tree, model) if form.ticked else []
         spec, error = _spec(form, model, layers)
@@ -83,23 +77,21 @@ class ModuleTree:
             error = adapted.incompatibility.sentence
         if form.ticked and form.targets_layers and not layers:
             error = _("No layer is ticked: choose at least one.")
-        fits = spec is not None and not error
-        trains = trains_in(spec, model) if spec and fits else {}
+        if error:
+            spec = adapted = None
+        trains = trains_in(spec, model) if spec else {}
         ticked = set(layers)
-        if spec and fits and not form.ticked and isinstance(spec, LinearMethod):
+        if spec and not form.ticked and isinstance(spec, LinearMethod):
             ticked = {layer.name for layer in spec.targets(model)}
         own = spec is not None and spec.mechanism == "selection"
         lines = tuple(_line(module, trains, ticked, own) for module in tree)
-        return cls(name, task, labels, form, model, adapted if fits else None, lines, error, trains.get("", 0))
+        return cls(chosen, form, adapted, lines, error, trains.get("", 0))
 
     @property
-    def offers(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        """The methods that fit, by family."""
-        fitting = {found.facts.kind for found in adaptations(self.model) if found.incompatibility is None} | {
-            self.form.method
-        }
-        found = ((title, [(f.kind, methods.name(f)) for f in offered]) for _family, title, offered in by_family())
-        return [(title, able) for title, offered in found if (able := [o for o in offered if o[0] in fitting])]
+    def families(self) -> list[tuple[Family, str, list[MethodFacts]]]:
+        """The compatible methods and the chosen one, by family."""
+        compatible = {adapted.facts.kind for adapted in self.chosen.methods if adapted.incompatibility is None}
+        return by_family(compatible | {self.form.method})
 
     @property
     def usual_rank(self) -> int:
@@ -112,16 +104,16 @@ class ModuleTree:
         """`target_modules` as a form takes them; empty for methods without."""
         if self.adapted is None or not isinstance(self.adapted.spec, LinearMethod):
             return ""
-        said = self.adapted.spec.target_modules
-        if said is None:
-            said = targets_of([layer.name for layer in self.adapted.spec.targets(self.model)], self.model)
-        return said if isinstance(said, str) else ", ".join(said)
+        targets, model = self.adapted.spec.target_modules, self.chosen.model
+        if targets is None:
+            targets = targets_of([layer.name for layer in self.adapted.spec.targets(model)], model)
+        return targets if isinstance(targets, str) else ", ".join(targets)
 
     @property
     def layers(self) -> int:
         """How many linear layers are adapted."""
         spec = self.adapted.spec if self.adapted else None
-        return len(spec.targets(self.model)) if isinstance(spec, LinearMethod) else 0
+        return len(spec.targets(self.chosen.model)) if isinstance(spec, LinearMethod) else 0
 
     @property
     def take(self) -> str:
@@ -130,17 +122,13 @@ class ModuleTree:
             return ""
         spec = self.adapted.spec
         method = {"kind": spec.facts.kind} | spec.model_dump(mode="json", exclude_defaults=True)
-        said = {"base_model": self.name, "task": self.task, "set": json.dumps({"method": method})}
-        return f"/studies/new?{urlencode(said)}"
+        chosen = {"base_model": self.chosen.name, "task": self.chosen.task, "set": json.dumps({"method": method})}
+        return f"/studies/new?{urlencode(chosen)}"
 
     @cached_property
     def ids(self) -> dict[str, int]:
         """A number for each module that is shown, by key."""
         return {module.key: number for number, module in enumerate(_every(line.module for line in self.lines))}
-
-    def id_of(self, module: Module) -> int:
-        """Of a module."""
-        return self.ids[module.key]
 
     @property
     def number_ids(self) -> str:
@@ -150,7 +138,7 @@ class ModuleTree:
     @property
     def reset(self) -> str:
         """Address of the method's own choice."""
-        return self.form.address(task=self.task, labels=str(self.labels))
+        return self.form.address(task=self.chosen.task, labels=str(self.chosen.labels))
 
 
 def _every(modules: Iterable[Module]) -> Iterator[Module]:
@@ -161,16 +149,15 @@ def _every(modules: Iterable[Module]) -> Iterator[Module]:
 
 def _spec(form: ModulesForm, model: TaskModel, layers: Sequence[str]) -> tuple[AnyMethod | None, str]:
     """The method with the chosen rank and layers; or why there is none."""
-    plain = usual(form.method, model)
-    changes: dict[str, Any] = {}
+    values: dict[str, Any] = usual(form.method, model).model_dump()
     if form.ranked and form.rank:
-        changes["r"] = readable(form.rank)
+        values["r"] = readable(form.rank)
     if form.ticked and form.targets_layers and layers:
-        changes["target_modules"] = targets_of(layers, model)
+        values["target_modules"] = targets_of(layers, model)
     try:
-        return SPECS[form.method].model_validate(plain.model_dump() | changes), ""
-    except ValidationError as error:
-        return None, Message.joined(found.sentence for found in sentences(error.errors()))
+        return validated(SPECS[form.method], values), ""
+    except Invalid as error:
+        return None, error.message
 
 
 def _line(module: Module, trains: Mapping[str, int], ticked: set[str], own: bool) -> ModuleLine:

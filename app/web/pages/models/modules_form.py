@@ -56,11 +56,11 @@ class ModulesForm:
 
     def layers(self, tree: Sequence[Module], model: TaskModel) -> list[str]:
         """The ticked layers, by full name, in the model's order."""
-        found = set(chosen_layers(tree, {*self.keys, self.add} - {""}))
-        found -= set(chosen_layers(tree, {self.drop})) if self.drop else set()
-        return [layer.name for layer in model.linear if layer.name in found]
+        ticked = set(chosen_layers(tree, {*self.keys, self.add} - {""}))
+        ticked -= set(chosen_layers(tree, {self.drop})) if self.drop else set()
+        return [layer.name for layer in model.linear if layer.name in ticked]
 
     def address(self, **fields: str) -> str:
         """The page for the same method, with other fields beside it."""
-        said = fields | {"method": self.method} | ({"r": self.rank} if self.rank and self.ranked else {})
-        return f"?{urlencode(said)}"
+        fields |= {"method": self.method} | ({"r": self.rank} if self.rank and self.ranked else {})
+        return f"?{urlencode(fields)}"

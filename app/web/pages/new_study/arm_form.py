@@ -6,12 +6,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.domain.errors import Invalid
 from app.domain.methods import METHODS, SPECS, AnyMethod, Family
 from app.domain.studies.arms import ArmSpec
 from app.web.format import rate
+from app.web.forms.errors import validated
 from app.web.forms.fields import Field, fields_of
-from app.web.forms.sentences import sentences
 
 METHOD = "method."
 """Before the names of the method's own fields."""
@@ -52,11 +51,6 @@ class ArmForm:
         return replace(self, values=dict(self.values) | dict(values))
 
     @property
-    def sent(self) -> list[tuple[str, str]]:
-        """What the browser sends of it, by name below `arms.N.`."""
-        return [(f"{METHOD}kind", self.kind), *self.values.items()]
-
-    @property
     def fields(self) -> tuple[Field, ...]:
         """The fields of its method."""
         return fields_of(SPECS[self.kind])
@@ -82,15 +76,7 @@ class ArmForm:
 
     def spec(self) -> ArmSpec:
         """The arm. Raises Invalid with an error for each wrong field."""
-        try:
-            return ArmSpec.model_validate(self.body())
-        except ValidationError as error:
-            raise Invalid.of(sentences(error.errors())) from None
-
-    def value(self, name: str) -> str:
-        """The text of a field; its default where it was not sent."""
-        defaults = {f"{METHOD}{field.name}": field.default for field in self.fields}
-        return self.values.get(name, defaults.get(name, ""))
+        return validated(ArmSpec, self.body())
 
     def distinct_from(self, others: Iterable["ArmForm"]) -> "ArmForm":
         """The same arm. If another one has its name, it loses its own, and rank and scale are doubled until no
@@ -114,8 +100,3 @@ class ArmForm:
         method = {f.name: f.read(text) for f in self.fields if (text := self.values.get(f"{METHOD}{f.name}"))}
         shared = {name: field.read(text) for name, field in SHARED.items() if (text := self.values.get(name))}
         return shared | {"method": {"kind": self.kind} | method}
-
-
-def sent(arms: Iterable[ArmForm]) -> dict[str, str]:
-    """What the browser sends of the arms, by name."""
-    return {f"arms.{place}.{name}": text for place, arm in enumerate(arms) for name, text in arm.sent}

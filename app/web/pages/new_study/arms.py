@@ -1,19 +1,23 @@
 """The arms of the form: their fields, what they would train, and the methods to choose from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from pydantic import ValidationError
 
 from app.domain.errors import FieldError
-from app.domain.methods import SPECS, Family
+from app.domain.methods import SPECS, Family, MethodFacts
 from app.domain.methods.base import LinearMethod
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel, short_names
 from app.domain.studies.arms import ArmSpec
-from app.web.forms.fields import ErrorsOf, Fields, FieldView
+from app.domain.studies.tuning import NoTuning, TuningSpec
+from app.web.forms.fields import Fields
+from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import METHOD, SHARED, ArmForm
 from app.web.text import methods
-from app.web.text.fields import ARM_FIELDS, METHOD_FIELDS
+from app.web.text.fields import ARM_FIELDS
+from app.web.text.tuning import rate_list
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class ArmFields:
     fields: Fields
     adapted: Adaptation | None
     """What its method does to the chosen model; None while one of them is not known."""
-    errors: tuple[FieldError, ...]
+    errors: Sequence[FieldError]
     """Errors of the arm as a whole."""
     modules: tuple[str, ...]
     """Names of the chosen model's linear layers, to pick from."""
@@ -38,47 +42,50 @@ class ArmFields:
         form: ArmForm,
         title: str,
         model: TaskModel | None,
-        placeholders: Mapping[str, str],
-        errors_of: ErrorsOf,
+        tuning: TuningSpec | None,
+        weight_decay: str,
+        errors_of: Callable[[str], Sequence[FieldError]],
     ) -> "ArmFields":
-        """`placeholders`: what an empty field means, by its name. Learning rates to try are shown if they have one, or
-        some are given."""
+        """Learning rates to try are shown with tuning, or if some are given. `tuning` and `weight_decay` are those of
+        the study; tuning is None while it is not valid."""
         path, method = f"arms.{place}.", form.method
-        empty = {"target_modules": _default_targets(form.kind, model), "name": title} | dict(placeholders)
-
-        def views() -> Iterator[FieldView]:
-            for field in form.fields:
-                value, below = form.value(f"{METHOD}{field.name}"), f"{path}{METHOD}"
-                yield FieldView.of(METHOD_FIELDS, below, field, value, errors_of, empty.get(field.name, ""))
-            for name, field in SHARED.items():
-                if name != "learning_rates" or empty.get(name) or form.value(name):
-                    yield FieldView.of(ARM_FIELDS, path, field, form.value(name), errors_of, empty.get(name, ""))
-
+        fields = {f"{path}{METHOD}{field.name}": field for field in form.fields}
+        tuned = not isinstance(tuning, NoTuning)
+        shown = [name for name in SHARED if name != "learning_rates" or tuned or form.values.get(name)]
+        placeholders = {
+            "target_modules": _default_targets(form.kind, model),
+            "name": title,
+            "weight_decay": weight_decay,
+            "learning_rates": _grid(form, tuning) if tuned else "",
+        }
         return cls(
             place=place,
             form=form,
             title=title,
-            fields=Fields.of(views(), METHOD_FIELDS, ARM_FIELDS),
+            fields=Fields.of(
+                ARM_FIELDS,
+                fields | {f"{path}{name}": SHARED[name] for name in shown},
+                {f"{path}{name}": text for name, text in form.values.items()},
+                errors_of,
+                placeholders,
+            ),
             adapted=adaptation(method, model) if method and model else None,
-            errors=tuple(errors_of(f"{path}{METHOD}kind")),
+            errors=errors_of(f"{path}{METHOD}kind"),
             modules=(*short_names(model.linear), "all-linear") if model else (),
         )
 
-
-class Offer(NamedTuple):
-    """A method that an arm may have."""
-
-    kind: str
-    name: str
-    summary: str
-    problem: str
-    """Why no setting of it suits the chosen model and task; empty where one does."""
+    @property
+    def sent(self) -> dict[str, str]:
+        """What the browser sends of it, by name."""
+        values = {f"{METHOD}kind": self.form.kind} | dict(self.form.values)
+        return {f"arms.{self.place}.{name}": text for name, text in values.items()}
 
 
-def offers(model: TaskModel | None) -> list[tuple[Family, str, list[Offer]]]:
-    """Every method, below the title of its family."""
+def offers(model: TaskModel | None) -> list[tuple[Family, str, list[tuple[MethodFacts, str]]]]:
+    """Every method below the title of its family, and why no setting of it suits the chosen model and task; empty where
+    one does."""
     return [
-        (family, title, [Offer(m.kind, methods.name(m), methods.summary(m), _problem(m.kind, model)) for m in facts])
+        (family, title, [(method, _problem(method.kind, model)) for method in facts])
         for family, title, facts in methods.by_family()
     ]
 
@@ -96,3 +103,14 @@ def _problem(kind: str, model: TaskModel | None) -> str:
 def _default_targets(kind: str, model: TaskModel | None) -> str:
     spec = SPECS[kind]()
     return ", ".join(spec.defaults(model)) if model and isinstance(spec, LinearMethod) else ""
+
+
+def _grid(form: ArmForm, tuning: TuningSpec | None) -> str:
+    """The learning rates that an arm tries unless some are given."""
+    try:
+        arm = ArmSpec.model_validate(form.body() | {"learning_rates": None})
+    except ValidationError:
+        arm = None
+    if arm is None or tuning is None or isinstance(tuning, NoTuning):
+        return _("a grid around it")
+    return rate_list(tuning.around(arm.rate))

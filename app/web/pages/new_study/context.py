@@ -6,28 +6,30 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from app.domain.errors import FieldError
-from app.domain.methods import Family
+from app.domain.methods import Family, MethodFacts
 from app.domain.models.architecture import TaskModel
 from app.domain.studies.plan import StudyPlan
-from app.domain.tasks import METRICS, TASKS, MetricName
+from app.domain.tasks import TASKS, Task
 from app.services.study_plan import PlannedStudy
-from app.store.tables import BaseModelRow, StudyRow
+from app.store.tables import DatasetRow, StudyRow
 from app.web.figures.memory_fit import MemoryFitFigure
 from app.web.format import capitalized
-from app.web.forms.fields import Fields, FieldView
+from app.web.forms.errors import HasErrors
+from app.web.forms.fields import Fields
 from app.web.i18n import gettext as _
-from app.web.pages.new_study.arm_form import ArmForm, sent
-from app.web.pages.new_study.arms import ArmFields, Offer, offers
-from app.web.pages.new_study.choices import DataChoice, TaskStep
-from app.web.pages.new_study.form import TRAINING, TUNING, TUNINGS, StudyForm
+from app.web.pages.new_study.arm_form import ArmForm
+from app.web.pages.new_study.arms import ArmFields, offers
+from app.web.pages.new_study.form import BUDGET, TRAINING, TUNING, TUNINGS, StudyForm
+from app.web.pages.new_study.inputs import StudyInputs, title_of
 from app.web.pages.new_study.text import OWN_LABELS, label, owed_runs
+from app.web.text import metrics
 from app.web.text import tuning as tuning_text
+from app.web.text.data import format_of, task_options
 from app.web.text.fields import TRAINING_FIELDS, TUNING_FIELDS
-from app.web.text.metrics import title
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanningPage:
+class PlanningPage(HasErrors):
     """What both pages share: arms, what they would take, and what is wrong."""
 
     model: TaskModel | None
@@ -60,7 +62,7 @@ class PlanningPage:
         return MemoryFitFigure.of(self.planned.memory, [arm.family for arm in self.planned.plan.arms])
 
     @property
-    def offers(self) -> list[tuple[Family, str, list[Offer]]]:
+    def offers(self) -> list[tuple[Family, str, list[tuple[MethodFacts, str]]]]:
         """The methods that another arm may have."""
         return offers(self.model)
 
@@ -73,16 +75,13 @@ class PlanningPage:
     def snapshot(self) -> str:
         """The form as it was planned, as JSON, to ask for the estimates again while they are made: without what is
         being typed meanwhile."""
-        seen = {"seen": self.memory.version if self.memory else ""}
-        return json.dumps(seen | dict(self._sent) | sent([arm.form for arm in self.arms]))
+        values = {"seen": self.memory.version if self.memory else ""} | dict(self.own_values)
+        return json.dumps(values | {name: text for arm in self.arms for name, text in arm.sent.items()})
 
     @property
-    def _sent(self) -> Mapping[str, str]:
+    def own_values(self) -> Mapping[str, str]:
+        """What the form sends beside its arms."""
         return {}
-
-    def errors_of(self, path: str) -> list[FieldError]:
-        """The errors of a field."""
-        return [error for error in self.errors if error.path == path]
 
     def has_field(self, path: str) -> bool:
         """The page has a field that an error of this path can link to."""
@@ -97,10 +96,7 @@ class PlanningPage:
 class NewStudyPage(PlanningPage):
     """The form of a new study."""
 
-    form: StudyForm
-    models: tuple[BaseModelRow, ...]
-    data: tuple[DataChoice, ...]
-    task: TaskStep
+    inputs: StudyInputs
     yaml: str = ""
     whole_study = True
     edited_at = "/studies/new"
@@ -108,16 +104,19 @@ class NewStudyPage(PlanningPage):
     planned_at = "/studies/plan"
     """Where the form is sent for an estimate."""
 
+    @property
+    def form(self) -> StudyForm:
+        """The text of its fields."""
+        return self.inputs.form
+
     @cached_property
     def arms(self) -> tuple[ArmFields, ...]:
         """The arms of the form."""
-        usual = {"weight_decay": self.form.budget_value("weight_decay")}
-        spec = self.plan.spec if self.plan else None
-        rates = {arm.title: tuning_text.rate_list(spec.rates(arm)) for arm in spec.arms} if spec else {}
-        tuned = self.form.tuning != "none"
+        form, decay = self.form, f"{TRAINING}weight_decay"
+        weight_decay = form.values.get(decay, BUDGET[decay].default)
         return tuple(
-            ArmFields.of(place, form, name, self.model, usual | _rates(tuned, rates.get(name, "")), self.errors_of)
-            for place, (form, name) in enumerate(zip(self.form.arms, self.form.titles, strict=True))
+            ArmFields.of(place, arm, title, self.model, form.tuning_spec, weight_decay, self.errors_of)
+            for place, (arm, title) in enumerate(zip(form.arms, form.titles, strict=True))
         )
 
     @property
@@ -131,49 +130,62 @@ class NewStudyPage(PlanningPage):
         return [(str(place), name) for place, name in enumerate(self.form.titles)]
 
     @property
-    def _sent(self) -> Mapping[str, str]:
+    def own_values(self) -> Mapping[str, str]:
+        """What the form sends beside its arms."""
         return {f"{TUNING}of": self.form.tuning} | dict(self.form.values)
 
     @property
-    def metric(self) -> MetricName:
-        """The metric of the verdict."""
-        chosen = self.form.values["metric"]
-        return next((name for name in self.task.metrics if name == chosen), TASKS[self.form.task].metric)
+    def datasets(self) -> list[tuple[str, str, str, DatasetRow]]:
+        """The datasets to choose from: value, title, format of the rows."""
+        options = self.inputs.datasets.items()
+        return [(name, title_of(name, row), format_of(row.facts.format), row) for name, row in options]
 
     @property
-    def metric_title(self) -> str:
-        """Its name within a sentence."""
-        return title(self.metric)
+    def tasks(self) -> list[tuple[Task, str]]:
+        """The possible tasks with their titles."""
+        return task_options(self.inputs.tasks)
 
     @property
-    def metric_definition(self) -> str:
-        """Its definition within a sentence."""
-        return _(METRICS[self.metric].definition)
+    def impossible_tasks(self) -> list[tuple[str, str]]:
+        """The titles of the impossible tasks, and why they are."""
+        return [(_(TASKS[task].title), capitalized(why)) for task, why in self.inputs.impossible_tasks.items()]
+
+    @property
+    def metric_options(self) -> list[tuple[str, str]]:
+        """The metrics; the task's default is the empty choice."""
+        return [("" if place == 0 else name, metrics.title(name)) for place, name in enumerate(self.inputs.metrics)]
+
+    @property
+    def metric(self) -> tuple[str, str]:
+        """Title and definition of the verdict's metric, within a sentence."""
+        chosen, default = self.form.values["metric"], TASKS[self.form.task].metric
+        name = next((name for name in self.inputs.metrics if name == chosen), default)
+        return metrics.title(name), metrics.definition(name)
 
     @property
     def metric_hint(self) -> str:
         """Its definition as a sentence."""
-        return f"{capitalized(self.metric_definition)}."
+        return f"{capitalized(self.metric[1])}."
+
+    @property
+    def general_text_options(self) -> list[tuple[str, str]]:
+        """The general texts."""
+        texts = self.inputs.general_texts.items()
+        none = ("", _("none: forgetting is not measured"))
+        return [none, *((name, title_of(name, row)) for name, row in texts)] if texts else []
 
     @cached_property
     def budget(self) -> Fields:
         """The fields that all arms share."""
-        views = (
-            FieldView.of(TRAINING_FIELDS, TRAINING, field, self.form.budget_value(field.name), self.errors_of)
-            for field in self.form.budget
-            if field.name != "max_new_tokens" or self.task.generates_text
-        )
-        return Fields.of(views, TRAINING_FIELDS)
+        data = self.inputs.data_facts
+        writes = TASKS[self.form.task].writes(data.format if data else "prompt-completion")
+        fields = {path: f for path, f in self.form.budget.items() if writes or f.name != "max_new_tokens"}
+        return Fields.of(TRAINING_FIELDS, fields, self.form.values, self.errors_of)
 
     @cached_property
     def tuning(self) -> Fields:
         """The fields of the chosen kind of tuning."""
-        form = self.form
-        views = (
-            FieldView.of(TUNING_FIELDS, TUNING, field, form.tuning_value(field), self.errors_of)
-            for field in TUNINGS[form.tuning]
-        )
-        return Fields.of(views, TUNING_FIELDS)
+        return Fields.of(TUNING_FIELDS, TUNINGS[self.form.tuning], self.form.values, self.errors_of)
 
     @property
     def tuning_options(self) -> list[tuple[str, str]]:
@@ -224,11 +236,9 @@ class AddedArmPage(PlanningPage):
         """The arm that is added."""
         if self.arm is None:
             return ()
-        spec, planned = self.study.spec, self.plan.spec if self.plan else None
-        name = planned.arms[-1].title if planned else self.arm.title
-        rates = tuning_text.rate_list(planned.rates(planned.arms[-1])) if planned else ""
-        usual = {"weight_decay": f"{spec.training.weight_decay:g}"} | _rates(bool(spec.tuning.rounds), rates)
-        return (ArmFields.of(0, self.arm, name, self.model, usual, self.errors_of),)
+        spec, title = self.study.spec, self.plan.spec.arms[-1].title if self.plan else self.arm.title
+        weight_decay = f"{spec.training.weight_decay:g}"
+        return (ArmFields.of(0, self.arm, title, self.model, spec.tuning, weight_decay, self.errors_of),)
 
     def has_field(self, path: str) -> bool:
         """The page has a field that an error of this path can link to."""
@@ -237,8 +247,3 @@ class AddedArmPage(PlanningPage):
     def name_of(self, path: str) -> str:
         """A field as an error names it: without its arm, since there is only one."""
         return label(path, [])
-
-
-def _rates(tuned: bool, rates: str) -> dict[str, str]:
-    """What the empty field of learning rates means; nothing without tuning."""
-    return {"learning_rates": rates or _("a grid around it")} if tuned else {}

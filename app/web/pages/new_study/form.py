@@ -8,36 +8,34 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from starlette.datastructures import FormData
 
-from app.domain.errors import Invalid
 from app.domain.methods import METHODS, AnyMethod, MethodSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec, arm_names, without_default_names
 from app.domain.studies.spec import MOST_ARMS, StudySpec
-from app.domain.studies.tuning import GridTuning, HalvingTuning
+from app.domain.studies.tuning import GridTuning, HalvingTuning, TuningSpec
 from app.domain.tasks import TASKS, Task
 from app.web.format import rate
-from app.web.forms.fields import MAX_TEXT, Field, fields_of, readable
-from app.web.forms.sentences import sentences
-from app.web.i18n import gettext as _
+from app.web.forms.errors import validated
+from app.web.forms.fields import Field, fields_of, readable
+from app.web.forms.sent import MAX_TEXT
 from app.web.pages.new_study.arm_form import ArmForm
 
 TUNING = "tuning."
 """Before the names of tuning's fields."""
-TUNINGS: Mapping[str, tuple[Field, ...]] = {
-    "none": (),
-    "grid": fields_of(GridTuning),
-    "halving": fields_of(HalvingTuning),
+TUNINGS: Mapping[str, Mapping[str, Field]] = {
+    "none": {},
+    "grid": {f"{TUNING}{field.name}": field for field in fields_of(GridTuning)},
+    "halving": {f"{TUNING}{field.name}": field for field in fields_of(HalvingTuning)},
 }
-"""The fields of each kind of tuning."""
-TUNING_PATHS = frozenset(f"{TUNING}{name}" for name in ("kind", "of", *(f.name for f in TUNINGS["halving"])))
+"""The fields of each kind of tuning, by path."""
+TUNING_PATHS = frozenset((f"{TUNING}kind", f"{TUNING}of", *TUNINGS["halving"]))
 """Names that a form sends of it: `of` is the kind that the other fields belong to."""
 TRAINING = "training."
 """Before the names of the budget's fields."""
-BUDGET = {field.name: field for field in fields_of(TrainingBudget)}
-BUDGET_PATHS = frozenset(f"{TRAINING}{name}" for name in BUDGET)
+BUDGET = {f"{TRAINING}{field.name}": field for field in fields_of(TrainingBudget)}
+"""The fields of the budget, by path."""
 TASKS_OF: Mapping[str, tuple[Task, ...]] = {
     "packing": ("causal-lm",),
     "completion_only_loss": ("causal-lm", "seq2seq-lm"),
@@ -49,33 +47,21 @@ ARM_FIELD = re.compile(r"arms\.(\d{1,3})\.(.+)")
 MAX_CHANGE = 4000
 """Characters of a change; a list of target modules is the longest."""
 METHOD_ADAPTER: TypeAdapter[AnyMethod] = TypeAdapter(MethodSpec)
+TUNING_ADAPTER: TypeAdapter[TuningSpec] = TypeAdapter(TuningSpec)
 
 
-@dataclass(frozen=True)
-class Change:
-    """What a button or an address sets: another method, or other values of the budget."""
-
-    method: AnyMethod | None
-    training: Mapping[str, bool | int | float]
-
-    @classmethod
-    def read(cls, text: str) -> "Change":
-        """From JSON, such as `{"training.gradient_checkpointing": true}`. It may come from an address, so what is not
-        valid sets nothing."""
-        values: object = None
-        with suppress(ValueError, RecursionError):
-            values = json.loads(text[:MAX_CHANGE])
-        if not isinstance(values, dict):
-            return cls(None, {})
-        method = None
-        with suppress(ValidationError):
-            method = METHOD_ADAPTER.validate_python(values["method"]) if "method" in values else None
-        training = {
-            name.removeprefix(TRAINING): value
-            for name, value in values.items()
-            if name in BUDGET_PATHS and isinstance(value, bool | int | float)
-        }
-        return cls(method, training)
+def read_change(text: str) -> tuple[AnyMethod | None, dict[str, bool | int | float]]:
+    """What a button or an address sets, from JSON such as `{"training.gradient_checkpointing": true}`: another method,
+    and values of the budget. Anything that is not valid sets nothing."""
+    values: object = None
+    with suppress(ValueError, RecursionError):
+        values = json.loads(text[:MAX_CHANGE])
+    if not isinstance(values, dict):
+        return None, {}
+    method = None
+    with suppress(ValidationError):
+        method = METHOD_ADAPTER.validate_python(values["method"]) if "method" in values else None
+    return method, {n: v for n, v in values.items() if n in BUDGET and isinstance(v, bool | int | float)}
 
 
 @dataclass(frozen=True)
@@ -87,17 +73,10 @@ class StudyForm:
     arms: tuple[ArmForm, ...]
 
     @classmethod
-    def new(cls, base_model: str, dataset: str, dataset_title: str) -> "StudyForm":
-        """A study with all defaults, and no arm yet."""
-        values = dict.fromkeys(OWN_FIELDS, "") | {
-            "name": default_name(base_model, dataset_title) if base_model and dataset else "",
-            "base_model": base_model,
-            "dataset": dataset,
-            "margin_points": "1",
-            "seeds": "3",
-            f"{TUNING}kind": "none",
-        }
-        return cls(values | {f"{TRAINING}{name}": field.default for name, field in BUDGET.items()}, ())
+    def new(cls, **values: str) -> "StudyForm":
+        """A study with all defaults but for some values, and no arm yet."""
+        own = dict.fromkeys(OWN_FIELDS, "") | {"margin_points": "1", "seeds": "3", f"{TUNING}kind": "none"}
+        return cls(own | {path: field.default for path, field in BUDGET.items()} | values, ())
 
     @classmethod
     def of(cls, spec: StudySpec) -> "StudyForm":
@@ -110,8 +89,8 @@ class StudyForm:
             "seeds": str(len(spec.seeds)) if counted else listed,
             "reference": str(titles.index(spec.reference)) if spec.reference else "",
         }
-        budget = {f"{TRAINING}{name}": field.written(getattr(spec.training, name)) for name, field in BUDGET.items()}
-        tuning = {f"{TUNING}{f.name}": f.written(getattr(spec.tuning, f.name)) for f in TUNINGS[spec.tuning.kind]}
+        budget = {path: field.written(getattr(spec.training, field.name)) for path, field in BUDGET.items()}
+        tuning = {path: f.written(getattr(spec.tuning, f.name)) for path, f in TUNINGS[spec.tuning.kind].items()}
         arms = tuple(map(ArmForm.of, without_default_names(spec.arms)))
         return cls(values | budget | tuning | {f"{TUNING}kind": spec.tuning.kind}, arms)
 
@@ -125,10 +104,10 @@ class StudyForm:
         return cls.of(StudySpec(**shared, name=name, arms=[arm], seeds=[training.seed], training=budget))
 
     @classmethod
-    def typed(cls, form: FormData) -> "StudyForm":
+    def typed(cls, form: Mapping[str, str]) -> "StudyForm":
         """From a request. Unknown names are dropped, arms keep their order, texts are cut to their maximum."""
-        texts = {name: value.strip()[:MAX_TEXT] for name, value in form.multi_items() if isinstance(value, str)}
-        known = {n: v for n, v in texts.items() if n in OWN_FIELDS or n in BUDGET_PATHS or n in TUNING_PATHS}
+        texts = {name: value.strip()[:MAX_TEXT] for name, value in form.items()}
+        known = {n: v for n, v in texts.items() if n in OWN_FIELDS or n in BUDGET or n in TUNING_PATHS}
         if known.pop(f"{TUNING}of", "") != known.get(f"{TUNING}kind", ""):  # another kind has other defaults
             known = {n: v for n, v in known.items() if n not in TUNING_PATHS or n == f"{TUNING}kind"}
         by_arm: dict[int, dict[str, str]] = {}
@@ -173,11 +152,11 @@ class StudyForm:
 
     def changed(self, place: int, text: str) -> "StudyForm":
         """With a change of the budget, or of an arm's method. An arm that would then be there twice is removed."""
-        change = Change.read(text)
-        form = self.with_values(**{f"{TRAINING}{name}": BUDGET[name].written(v) for name, v in change.training.items()})
-        if change.method is None or place >= len(self.arms):
+        method, training = read_change(text)
+        form = self.with_values(**{path: BUDGET[path].written(value) for path, value in training.items()})
+        if method is None or place >= len(self.arms):
             return form
-        arm = ArmForm.of(ArmSpec(method=change.method))
+        arm = ArmForm.of(ArmSpec(method=method))
         others = (*self.arms[:place], *self.arms[place + 1 :])
         if any((other.kind, other.title) == (arm.kind, arm.title) for other in others):
             return form._spliced(place, 1)
@@ -185,7 +164,7 @@ class StudyForm:
 
     def with_arm(self, text: str) -> "StudyForm":
         """With the method of a change beside full fine-tuning, instead of the usual arms."""
-        method = Change.read(text).method
+        method, _training = read_change(text)
         if method is None:
             return self
         arm = ArmForm.of(ArmSpec(method=method))
@@ -207,23 +186,23 @@ class StudyForm:
         return chosen if chosen in TASKS else next(iter(TASKS))
 
     @property
-    def budget(self) -> tuple[Field, ...]:
-        """The fields of the budget that the task uses."""
-        return tuple(f for name, f in BUDGET.items() if self.task in TASKS_OF.get(name, (self.task,)))
-
-    def budget_value(self, name: str) -> str:
-        """The text of a field of the budget; its default where it was not sent."""
-        return self.values.get(f"{TRAINING}{name}", BUDGET[name].default)
+    def budget(self) -> dict[str, Field]:
+        """The fields of the budget that the task uses, by path."""
+        return {path: f for path, f in BUDGET.items() if self.task in TASKS_OF.get(f.name, (self.task,))}
 
     @property
     def tuning(self) -> str:
         """The kind of tuning."""
-        chosen = self.values.get(f"{TUNING}kind", "none")
-        return chosen if chosen in TUNINGS else "none"
+        kind = self.values.get(f"{TUNING}kind", "none")
+        return kind if kind in TUNINGS else "none"
 
-    def tuning_value(self, field: Field) -> str:
-        """The text of a field of tuning; its default where it was not sent."""
-        return self.values.get(f"{TUNING}{field.name}", field.default)
+    @property
+    def tuning_spec(self) -> TuningSpec | None:
+        """The tuning; None while one of its fields is wrong."""
+        try:
+            return TUNING_ADAPTER.validate_python(self._tuning())
+        except ValidationError:
+            return None
 
     @property
     def titles(self) -> list[str]:
@@ -253,34 +232,26 @@ class StudyForm:
 
     def spec(self) -> StudySpec:
         """The study. Raises Invalid with an error for each wrong field."""
-        try:
-            return StudySpec.model_validate(self._body())
-        except ValidationError as error:
-            raise Invalid.of(sentences(error.errors())) from None
-
-    def _body(self) -> dict[str, Any]:
-        body: dict[str, Any] = {name: self.values[name] for name in ("name", "base_model", "dataset")}
-        body |= {name: self.values[name] for name in ("task", "metric", "general_text") if self.values[name]}
+        own = {name: self.values[name] for name in OWN_FIELDS}
+        required = {name: own[name] for name in ("name", "base_model", "dataset")}
+        values: dict[str, Any] = {name: text for name, text in own.items() if text} | required
         if self.reference is not None:
-            body["reference"] = self.reference_title
-        elif chosen := self.values["reference"]:
-            body["reference"] = chosen  # refused with the names of the arms
-        if margin := self.values["margin_points"]:
-            body["margin_points"] = readable(margin)
-        if seeds := self.values["seeds"]:
-            body["seeds"] = _seeds(seeds)
-        training = {f.name: f.read(text) for f in self.budget if (text := self.values.get(f"{TRAINING}{f.name}"))}
-        tuning = {f.name: f.read(text) for f in TUNINGS[self.tuning] if (text := self.tuning_value(f))}
-        return body | {
-            "arms": [arm.body() for arm in self.arms],
-            "training": training,
-            "tuning": {"kind": self.tuning} | tuning,
-        }
+            values["reference"] = self.reference_title  # another text is refused with the names of the arms
+        if own["margin_points"]:
+            values["margin_points"] = readable(own["margin_points"])
+        if own["seeds"]:
+            values["seeds"] = _seeds(own["seeds"])
+        arms = [arm.body() for arm in self.arms]
+        return validated(
+            StudySpec, values | {"arms": arms, "training": self._read(self.budget), "tuning": self._tuning()}
+        )
 
+    def _tuning(self) -> dict[str, Any]:
+        return {"kind": self.tuning} | self._read(TUNINGS[self.tuning])
 
-def default_name(base_model: str, dataset_title: str) -> str:
-    """The name of a study until it is given another."""
-    return _("%(data)s on %(model)s", data=dataset_title, model=base_model)
+    def _read(self, fields: Mapping[str, Field]) -> dict[str, Any]:
+        """The values of fields by path, to validate; empty fields are left out."""
+        return {field.name: field.read(text) for path, field in fields.items() if (text := self.values.get(path))}
 
 
 def _seeds(text: str) -> list[Any] | str:

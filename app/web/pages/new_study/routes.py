@@ -1,14 +1,16 @@
 """Planning a study, or an arm for an existing one: the form, its estimates, its submission. Scripts are optional."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Invalid
+from app.domain.errors import FieldError, Invalid
+from app.domain.messages import _ as message
 from app.domain.methods import METHODS
 from app.domain.studies.arm_tuning import trying
 from app.domain.studies.arms import without_default_names
@@ -16,15 +18,17 @@ from app.domain.studies.spec import StudySpec
 from app.services import studies as study_service
 from app.services import submission
 from app.services.compatibility import Compatible
-from app.store.queries import runs, studies
-from app.web.http.dependencies import Bell, Db, RowId
+from app.services.study_plan import PlannedStudy, planned
+from app.store.queries import base_models, datasets, runs, studies
+from app.web.forms.sent import SentForm
+from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import ArmForm
 from app.web.pages.new_study.arms import new_arm
-from app.web.pages.new_study.choices import Choices
-from app.web.pages.new_study.context import AddedArmPage
+from app.web.pages.new_study.context import AddedArmPage, NewStudyPage, PlanningPage
 from app.web.pages.new_study.form import StudyForm
-from app.web.pages.new_study.planning import Planning, at_checkbox
+from app.web.pages.new_study.inputs import StudyInputs, task_model
+from app.web.pages.new_study.text import OWN_LABELS
 from app.web.specs import as_yaml
 from app.web.templating import Render
 from app.web.text.tuning import FURTHER
@@ -39,31 +43,82 @@ FOCUS = {"seeds": "seeds", "margin": "margin_points", "remove": "add", "set": "p
 MAX_ACTION = 5000
 
 
-class Sent(NamedTuple):
-    """A sent form."""
+@dataclass(frozen=True)
+class Planning:
+    """A request to plan a study or an arm: the form that it sent, and what a plan needs."""
 
-    form: StudyForm
-    action: str
-    """Of the button that sent it."""
-    insists: bool
-    """Queue it even if it fits no worker."""
-    seen: str
-    """Identifies the estimate that the page already shows."""
+    db: Db
+    bell: Bell
+    settings: Config
+    session: Reading
+    sent: SentForm
+
+    @property
+    def form(self) -> StudyForm:
+        """The form, as it was typed."""
+        return StudyForm.typed(self.sent)
 
     @property
     def arm(self) -> ArmForm | None:
         """The arm of the form of an added arm; None where the form has none."""
         return next(iter(self.form.arms), None)
 
+    @property
+    def action(self) -> str:
+        """Of the button that sent the form."""
+        return self.sent.get("do", "")[:MAX_ACTION]
 
-async def sent_form(request: Request) -> Sent:
-    """The form of a request."""
-    async with request.form(max_files=0, max_fields=2000) as form:
-        action, seen = str(form.get("do", ""))[:MAX_ACTION], str(form.get("seen", ""))[:100]
-        return Sent(StudyForm.typed(form), action, form.get("insist") == "true", seen)
+    @property
+    def insists(self) -> bool:
+        """Queue it even if it fits no worker."""
+        return self.sent.get("insist") == "true"
+
+    def shows(self, page: PlanningPage) -> bool:
+        """Whether the browser already shows the estimates of a page."""
+        return page.memory is not None and page.memory.version == self.sent.get("seen")
+
+    def study_page(self, inputs: StudyInputs, errors: tuple[FieldError, ...] = (), *, focus: str = "") -> NewStudyPage:
+        """The form of a study with its estimates."""
+        plan, plan_errors = _or_errors(
+            lambda: planned(self.db, self.bell, self.settings, self.session, inputs.form.spec())
+        )
+        return NewStudyPage(
+            inputs=inputs,
+            model=inputs.task_model,
+            planned=plan,
+            plan_errors=plan_errors,
+            errors=errors,
+            insists=self.insists,
+            focus=focus,
+        )
+
+    def arm_page(
+        self, study_id: int, arm: ArmForm | None, errors: tuple[FieldError, ...] = (), *, focus: str = ""
+    ) -> AddedArmPage:
+        """The form of an arm with its estimates; without an arm, the methods to choose from. Errors have the arm's
+        paths."""
+        study = studies.get(self.session, study_id)
+        model = base_models.by_id(self.session, study.base_model_id)
+        dataset = datasets.by_id(self.session, study.dataset_id)
+        plan, plan_errors = _or_errors(
+            lambda: (
+                submission.plan_arm(self.db, self.bell, self.settings, self.session, study_id, arm.spec())
+                if arm
+                else None
+            )
+        )
+        return AddedArmPage(
+            study=study,
+            arm=arm,
+            model=task_model(model and model.facts, study.spec.task, dataset and dataset.facts),
+            planned=plan,
+            plan_errors=tuple(map(in_form, plan_errors)),
+            errors=tuple(map(in_form, errors)),
+            insists=self.insists,
+            focus=focus,
+        )
 
 
-Typed = Annotated[Sent, Depends(sent_form)]
 At = Annotated[Planning, Depends()]
 
 
@@ -82,49 +137,50 @@ def blank(
     """The form: new, on a dataset or base model; with a method; of an earlier study, with `rates=further` beyond the
     rates of arms whose best was at an end; or of a run, with a change."""
     if from_run is not None:
-        form = _of_run(at.session, from_run, change)
+        inputs = StudyInputs.of(at.session, _of_run(at.session, from_run, change))
     elif from_study is not None:
-        form = StudyForm.of(_spec_of(at.session, from_study, further=rates == FURTHER))
+        spec = _spec_of(at.session, from_study, further=rates == FURTHER)
+        inputs = StudyInputs.of(at.session, StudyForm.of(spec))
     else:
-        form = Choices.of(at.session).first_form(dataset, base_model, task).with_arm(change)
-    return render.page(STUDY, at.study_page(form))
+        inputs = StudyInputs.first(at.session, dataset, base_model, task)
+        inputs = replace(inputs, form=inputs.form.with_arm(change))
+    return render.page(STUDY, at.study_page(inputs))
 
 
 @router.post("/new")
-def edit(at: At, render: Render, sent: Typed) -> HTMLResponse:
+def edit(at: At, render: Render) -> HTMLResponse:
     """The form with an arm added or removed, with its estimates, or as YAML."""
-    choices = Choices.of(at.session)
-    form = sent.form.edited(sent.action, partial(new_arm, model=choices.task_model(choices.settled(sent.form))))
-    page = at.study_page(form, insists=sent.insists, focus=FOCUS.get(sent.action.partition(":")[0], ""))
-    if sent.action == "yaml" and page.plan is None:
+    model = StudyInputs.of(at.session, at.form).task_model
+    inputs = StudyInputs.of(at.session, at.form.edited(at.action, partial(new_arm, model=model)))
+    page = at.study_page(inputs, focus=FOCUS.get(at.action.partition(":")[0], ""))
+    if at.action == "yaml" and page.plan is None:
         page = replace(page, errors=page.plan_errors)
-    elif sent.action == "yaml" and page.plan:
+    elif at.action == "yaml" and page.plan:
         spec = page.plan.spec
         page = replace(page, yaml=as_yaml(spec.model_copy(update={"arms": without_default_names(spec.arms)})))
     return render.page(STUDY, page)
 
 
 @router.post("/plan")
-def estimate(at: At, render: Render, sent: Typed) -> Response:
+def estimate(at: At, render: Render) -> Response:
     """The estimates of a form; nothing if the page already shows them."""
-    page = at.study_page(sent.form, insists=sent.insists)
-    if page.memory and page.memory.version == sent.seen:
-        return Response(status_code=204)
-    return render.page(ESTIMATE, page)
+    page = at.study_page(StudyInputs.of(at.session, at.form))
+    return Response(status_code=204) if at.shows(page) else render.page(ESTIMATE, page)
 
 
 @router.post("")
-def submit(at: At, render: Render, sent: Typed) -> Response:
+def submit(at: At, render: Render) -> Response:
     """Start the study, or show the form again with its errors."""
+    inputs = StudyInputs.of(at.session, at.form)
     try:
-        spec = Choices.of(at.session).settled(sent.form).spec()
+        spec = inputs.form.spec()
 
         def accept(writing: Session, compatible: Compatible) -> int:
             return study_service.submit(writing, at.bell, spec, compatible).id
 
-        study_id = submission.submit(at.db, at.bell, at.settings, spec, accept, insist=sent.insists)
+        study_id = submission.submit(at.db, at.bell, at.settings, spec, accept, insist=at.insists)
     except Invalid as error:
-        return render.page(STUDY, at.study_page(sent.form, at_checkbox(error).at()), status=422)
+        return render.page(STUDY, at.study_page(inputs, at_checkbox(error).at()), status=422)
     return RedirectResponse(f"/studies/{study_id}", status_code=303)
 
 
@@ -138,33 +194,30 @@ def blank_arm(at: At, render: Render, study_id: int, method: Annotated[str, Quer
 
 
 @router.post("/{study_id:int}/arms/new")
-def edit_arm(at: At, render: Render, study_id: int, sent: Typed) -> HTMLResponse:
+def edit_arm(at: At, render: Render, study_id: int) -> HTMLResponse:
     """The form of an arm with its estimates, or with a change applied."""
-    if sent.action.startswith("set:") and (changed := sent.form.edited(sent.action).arms):
+    if at.action.startswith("set:") and (changed := at.form.edited(at.action).arms):
         page = at.arm_page(study_id, None)
         return render.page(ARM, at.arm_page(study_id, _distinct(page, changed[0]), focus="plan"))
-    return render.page(ARM, at.arm_page(study_id, sent.arm, insists=sent.insists))
+    return render.page(ARM, at.arm_page(study_id, at.arm))
 
 
 @router.post("/{study_id:int}/arms/plan")
-def estimate_arm(at: At, render: Render, study_id: int, sent: Typed) -> Response:
+def estimate_arm(at: At, render: Render, study_id: int) -> Response:
     """The estimates of an arm; nothing if the page already shows them."""
-    page = at.arm_page(study_id, sent.arm, insists=sent.insists)
-    if sent.arm is None or (page.memory and page.memory.version == sent.seen):
-        return Response(status_code=204)
-    return render.page(ESTIMATE, page)
+    page = at.arm_page(study_id, at.arm)
+    return Response(status_code=204) if page.arm is None or at.shows(page) else render.page(ESTIMATE, page)
 
 
 @router.post("/{study_id:int}/arms")
-def submit_arm(at: At, render: Render, study_id: int, sent: Typed) -> Response:
+def submit_arm(at: At, render: Render, study_id: int) -> Response:
     """Add the arm, or show the form again with its errors."""
-    if sent.arm is None:
+    if at.arm is None:
         return RedirectResponse(f"/studies/{study_id}/arms/new", status_code=303)
     try:
-        submission.add_arm(at.db, at.bell, at.settings, study_id, sent.arm.spec(), insist=sent.insists)
+        submission.add_arm(at.db, at.bell, at.settings, study_id, at.arm.spec(), insist=at.insists)
     except Invalid as error:
-        page = at.arm_page(study_id, sent.arm, at_checkbox(error).at(), insists=sent.insists)
-        return render.page(ARM, page, status=422)
+        return render.page(ARM, at.arm_page(study_id, at.arm, at_checkbox(error).at()), status=422)
     return RedirectResponse(f"/studies/{study_id}", status_code=303)
 
 
@@ -197,3 +250,26 @@ def _of_run(session: Session, run_id: int, change: str) -> StudyForm:
     spec = studies.get(session, run.study_id).spec
     place = next((place for place, arm in enumerate(spec.arms) if arm.title == run.arm), 0)
     return StudyForm.of(spec).changed(place, change)
+
+
+def _or_errors(plan: Callable[[], PlannedStudy | None]) -> tuple[PlannedStudy | None, tuple[FieldError, ...]]:
+    """A plan, or why there is none."""
+    try:
+        return plan(), ()
+    except Invalid as error:
+        return None, error.at()
+
+
+def in_form(error: FieldError) -> FieldError:
+    """An error with an arm's path, at the field of the form of an added arm; `name` is the arm's, not the study's."""
+    of_study = error.path in OWN_LABELS and error.path != "name"
+    return error if of_study else replace(error, path=f"arms.0.{error.path}")
+
+
+def at_checkbox(error: Invalid) -> Invalid:
+    """A refusal of what fits no live worker, at the checkbox that queues it anyway. Other errors stay as they are."""
+    if not error.fields or any(field.path.rpartition(".")[2] != "method" for field in error.fields):
+        return error
+    return Invalid.field(
+        "insist", message("No live worker has enough memory"), message("Apply a memory saving, or tick the box")
+    )

@@ -4,8 +4,7 @@ from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import trials_owed
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
-from app.web.pages.new_study.form import TRAINING, TUNING
-from app.web.text.fields import TRAINING_FIELDS, TUNING_FIELDS, arm_label, field_text
+from app.web.text.fields import ARM_FIELDS, TRAINING_FIELDS, TUNING_FIELDS, field_text
 
 OWN_LABELS = {
     "name": marked("Name of the study"),
@@ -25,20 +24,17 @@ OWN_LABELS = {
 
 def label(path: str, titles: list[str]) -> str:
     """A field with its arm, as an error names it: `LoRA r=8, rank`. `titles` are the arms' names."""
-    head, _dot, last = path.rpartition(".")
+    group, _dot, last = path.rpartition(".")
     if path in OWN_LABELS:
         return _(OWN_LABELS[path])
-    if head == TUNING.rstrip("."):
-        return field_text(TUNING_FIELDS, last).label
-    if head == TRAINING.rstrip("."):
-        return field_text(TRAINING_FIELDS, last).label
-    if not head.startswith("arms."):
+    if group in ("tuning", "training"):
+        return field_text(TUNING_FIELDS if group == "tuning" else TRAINING_FIELDS, last).label
+    if not group.startswith("arms."):
         return last
-    number, _dot, field = path.removeprefix("arms.").partition(".")
+    number = path.split(".")[1]
     title = titles[int(number)] if number.isdecimal() and int(number) < len(titles) else ""
-    if last == "kind":
-        return title
-    return ", ".join(part for part in (title, arm_label(field)) if part)
+    field = "" if last == "kind" else field_text(ARM_FIELDS, last).label
+    return ", ".join(part for part in (title, field) if part)
 
 
 def owed_runs(spec: StudySpec) -> str:

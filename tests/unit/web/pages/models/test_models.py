@@ -144,7 +144,7 @@ def test_a_model_is_registered(empty: TestClient, typed: dict[str, str], name: s
 @pytest.mark.parametrize(
     ("typed", "path", "message"),
     [
-        ({"location": ""}, "location", "Enter the id of a model on the hub, or a directory"),
+        ({"location": ""}, "location", "Enter a hub id or a directory"),
         ({"location": "../etc"}, "location", "is not below an allowed root"),
         ({"location": "a/b/c"}, "location", "is not the id of a model"),
         ({"location": "a/b", "name": "no spaces"}, "name", "Use only letters, digits"),

@@ -165,6 +165,15 @@ def test_an_arm_is_added_by_a_form_that_names_what_is_wrong(registered_only: Tes
     assert registered_only.get(f"/api/v1/studies/{study}").json()["status"] == "running"
 
 
+@pytest.mark.parametrize(("method", "rates"), [("full", "3.33e-5, 1e-4, 3e-4"), ("head-only", r"\d")])
+def test_an_arm_that_the_study_has_already_shows_the_rates_it_would_try(
+    registered_only: TestClient, method: str, rates: str
+) -> None:
+    text = registered_only.get(f"/studies/{tuned(registered_only)}/arms/new?method={method}").text
+    assert 'id="arms-0-learning_rates"' in text
+    assert re.search(rf'name="arms.0.learning_rates"[^>]*placeholder="{rates}', text)
+
+
 def test_an_arm_is_stopped_by_a_button_that_only_live_arms_have(registered_only: TestClient) -> None:
     study = tuned(registered_only, finals=False)
     assert section(registered_only.get(f"/studies/{study}").text, "arms").count(">Stop<") == 3

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from app.domain.errors import FieldError
+from pydantic import BaseModel, ValidationError
+
+from app.domain.errors import FieldError, Invalid
 from app.domain.messages import Message, _
 from app.web.http.errors import field_errors
 from app.web.numbers import AmbiguousNumber, NotANumber, plain_number
@@ -20,19 +22,39 @@ BY_PATH = {
     ("seeds", "list_type"): _("Write the number of seeds, or the seeds themselves: 0, 1, 2"),
 }
 """What to say of fields that a form knows better than pydantic, by path and type of error."""
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class HasErrors:
+    """A page context with errors, for the fields of its template."""
+
+    errors: tuple[FieldError, ...]
+
+    def errors_of(self, path: str) -> list[FieldError]:
+        """What is wrong with one field."""
+        return [error for error in self.errors if error.path == path]
+
+
+def validated(model: type[Model], values: object) -> Model:
+    """The values of a form as a model. Raises Invalid with an error for each wrong field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise Invalid.of(sentences(error.errors())) from None
 
 
 def sentences(errors: Sequence[Any]) -> tuple[FieldError, ...]:
     """An error for each field and message, once."""
-    found: dict[tuple[str, str], FieldError] = {}
+    shown: dict[tuple[str, str], FieldError] = {}
     for error, field in zip(errors, field_errors(errors), strict=True):
         known = BY_PATH.get((field.path, error["type"]))
         message = Message(known.template, **error.get("ctx", {})) if known else field.message
-        if error["type"] in ("float_parsing", "int_parsing") and (ambiguous := _ambiguous(str(error["input"]))):
-            message = ambiguous
-        path = _shown(field.path)
-        found.setdefault((path, message), replace(field, path=path, message=message))
-    return tuple(found.values())
+        if error["type"] in ("float_parsing", "int_parsing"):
+            message = _ambiguous(str(error["input"])) or message
+        head, _dot, last = field.path.rpartition(".")
+        path = head if last.isdecimal() else field.path  # a list is typed into one field
+        shown.setdefault((path, message), replace(field, path=path, message=message))
+    return tuple(shown.values())
 
 
 def _ambiguous(text: str) -> Message | None:
@@ -43,9 +65,3 @@ def _ambiguous(text: str) -> Message | None:
     except NotANumber:
         pass
     return None
-
-
-def _shown(path: str) -> str:
-    """A list's item is shown in the list's own field."""
-    head, _dot, last = path.rpartition(".")
-    return head if last.isdecimal() else path

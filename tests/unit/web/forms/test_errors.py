@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import Field, ValidationError, create_model
 
-from app.web.forms.sentences import sentences
+from app.web.forms.errors import sentences
 from app.web.http.errors import field_errors
 
 
