@@ -110,7 +110,7 @@ class Planning:
         return AddedArmPage(
             study=study,
             arm=arm,
-            model=task_model(model and model.facts, study.spec.task, dataset and dataset.facts),
+            model=task_model(model.facts if model else None, study.spec.task, dataset.facts if dataset else None),
             planned=plan,
             plan_errors=tuple(map(in_form, plan_errors)),
             errors=tuple(map(in_form, errors)),
