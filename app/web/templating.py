@@ -6,6 +6,8 @@ A context is one frozen dataclass (`app.web.contexts`), known to its template as
         return render.page("studies/index.html", StudiesPage(...))
 """
 
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -14,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.services import workers
 from app.settings import ROOT
+from app.web import text
 from app.web.error_page import ErrorPage
 from app.web.format import FILTERS
 from app.web.http.dependencies import Config, Reading
@@ -21,9 +24,10 @@ from app.web.http.static import SHEETS, static
 from app.web.i18n import gettext, language, localized, looked_up, plural_looked_up
 from app.web.paper import on_paper
 from app.web.shell import GO, NAV, Shell
-from app.web.text import memory_fit, methods, power
 
 TEMPLATES = ROOT / "templates"
+TEXT = [import_module(f"{text.__name__}.{module.name}") for module in iter_modules(text.__path__)]
+"""Modules of sentences; templates use the functions in their `FILTERS`."""
 
 
 def _environment() -> Environment:
@@ -36,7 +40,7 @@ def _environment() -> Environment:
         extensions=["jinja2.ext.i18n"],
         finalize=localized,
     )
-    functions = (*FILTERS, *memory_fit.FILTERS, *methods.FILTERS, *power.FILTERS)
+    functions = (*FILTERS, *(function for module in TEXT for function in getattr(module, "FILTERS", ())))
     env.filters |= {function.__name__: function for function in functions}
     env.filters["on_paper"] = on_paper
     # `translate` is for constants that were marked where they are defined; a `Message` is translated by `finalize`
@@ -69,9 +73,9 @@ class Renderer:
 
     def page(self, template: str, page: object, *, status: int = 200) -> HTMLResponse:
         """A whole page, or a part of one for htmx; the context is the page's own."""
-        text = render_text(template, page=page, shell=self.shell, path=self.request.url.path)
+        html = render_text(template, page=page, shell=self.shell, path=self.request.url.path)
         # kept pages are asked for again: what htmx swaps in must never be a browser's old copy
-        return HTMLResponse(text, status, {"Cache-Control": "no-cache", "Vary": "HX-Request"})
+        return HTMLResponse(html, status, {"Cache-Control": "no-cache", "Vary": "HX-Request"})
 
 
 def renderer(request: Request, session: Reading, settings: Config) -> Renderer:

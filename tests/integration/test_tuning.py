@@ -168,7 +168,7 @@ def test_a_diverged_trial_is_the_worst_and_an_arm_without_any_rate_blocks_nothin
     with registered.reading() as session:
         found, progress = studies.comparison(session, study), studies.progress(session, study)
     full = found.arms[0]
-    assert full.tuning and full.tuning.hopeless and full.over
+    assert full.tuning and full.tuning.failed and full.over
     assert full.failure and full.failure.code is FailureCode.DIVERGED
     assert (found.complete, progress.status) == (True, "finished")
 

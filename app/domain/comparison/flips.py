@@ -19,6 +19,7 @@ off-diagonal cells of McNemar's table.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,7 @@ class JudgedArm:
 class Flips:
     """A study's items, sorted by what happened to them."""
 
+    kinds: ClassVar[tuple[FlipKind, ...]] = tuple(FlipKind)
     arms: Mapping[str, JudgedArm]
     """Those with a run that counts, in the study's order."""
     reference: str

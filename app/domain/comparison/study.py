@@ -61,12 +61,12 @@ class StudyArm(ArmResult):
     @property
     def awaits_rate(self) -> bool:
         """Its runs are queued once tuning has chosen a rate."""
-        return self.tuning is not None and not (self.tuning.hopeless or self.stopped or self.runs)
+        return self.tuning is not None and not (self.tuning.failed or self.stopped or self.runs)
 
     @property
     def untrainable(self) -> bool:
         """All trials of a round failed, so it has no runs."""
-        return self.tuning is not None and self.tuning.hopeless
+        return self.tuning is not None and self.tuning.failed
 
     @property
     def failure(self) -> Failure | None:

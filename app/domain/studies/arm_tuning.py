@@ -10,7 +10,7 @@ from app.domain.runs.training import MAX_LEARNING_RATE
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.power import detectable_difference
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import Chosen, Hopeless, NoTuning, Step, Trial, Tried, next_step, tried
+from app.domain.studies.tuning import AllFailed, Chosen, NoTuning, Step, Trial, Tried, next_step, tried
 from app.domain.tasks import METRICS
 
 
@@ -53,14 +53,24 @@ class ArmTuning:
         return self.step.rate if isinstance(self.step, Chosen) else None
 
     @property
-    def hopeless(self) -> bool:
+    def failed(self) -> bool:
         """All trials of a round failed, so the arm has no runs."""
-        return isinstance(self.step, Hopeless)
+        return isinstance(self.step, AllFailed)
 
     @property
     def tried(self) -> list[Tried]:
         """Every rate of every round, round by round."""
-        return [one for place in range(self.rounds) for one in tried(self.trials, place)]
+        return [tried_rate for place in range(self.rounds) for tried_rate in tried(self.trials, place)]
+
+    @property
+    def last_tried(self) -> list[Tried]:
+        """Each rate in the last round that it was in, smallest first."""
+        latest = {tried_rate.rate: tried_rate for tried_rate in self.tried}
+        return [latest[rate] for rate in sorted(latest)]
+
+    def is_chosen(self, tried_rate: Tried) -> bool:
+        """The rate of its runs, in its last round."""
+        return tried_rate.rate == self.chosen and tried_rate in self.last_tried
 
     @property
     def rounds(self) -> int:
@@ -95,11 +105,11 @@ class ArmTuning:
         The items' part of a planned interval (`power.detectable_difference`), and from two seeds a rate on the seeds'
         too. None where nothing is chosen, and where a metric has no score on the validation split.
         """
-        last = {one.rate: one for one in tried(self.trials, self.rounds - 1) if one.score is not None and not one.lost}
+        last = {t.rate: t for t in tried(self.trials, self.rounds - 1) if t.score is not None and not t.lost}
         if self.chosen not in last or len(last) < 2:
             return None
         best = last.pop(self.chosen)
-        closest = max(last.values(), key=lambda one: one.score or 0.0)
+        closest = max(last.values(), key=lambda t: t.score or 0.0)
         assert best.score is not None and closest.score is not None  # noqa: S101  (those without are left out)
         items = min(trial.items for trial in (*best.trials, *closest.trials))
         if items < 2:

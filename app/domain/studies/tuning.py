@@ -12,6 +12,8 @@ The rates are given, or a geometric grid around the arm's own rate. Pure functio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count as naturals
+from itertools import islice
 from math import isfinite
 from statistics import fmean
 from typing import Annotated, Any, Literal, NamedTuple
@@ -169,8 +171,8 @@ class Reached(NamedTuple):
 
 def reached(result: RunResult) -> Reached:
     """Score and loss of a run's best checkpoint on the validation split, and its number of items."""
-    found = [e for e in result.evaluations if e.subject == "adapted" and e.split == "validation"]
-    kept = next((e for e in found if e.step == result.best_step), found[-1] if found else None)
+    validations = [e for e in result.evaluations if e.subject == "adapted" and e.split == "validation"]
+    kept = next((e for e in validations if e.step == result.best_step), validations[-1] if validations else None)
     return Reached(kept.score, kept.loss, kept.n) if kept else Reached()
 
 
@@ -230,11 +232,11 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Hopeless:
+class AllFailed:
     """Every trial of a round failed, so the arm has no rate to run at."""
 
 
-Step = Wait | Try | Chosen | Hopeless
+Step = Wait | Try | Chosen | AllFailed
 
 
 def next_step(tuning: TuningSpec, rates: Sequence[float], trials: Sequence[Trial]) -> Step:
@@ -242,42 +244,35 @@ def next_step(tuning: TuningSpec, rates: Sequence[float], trials: Sequence[Trial
 
     A failed or cancelled trial counts as the worst of its round and blocks nothing. A single remaining rate is chosen.
     """
-    wanted = tuple(rates)
+    candidates = tuple(rates)
     for place in range(len(tuning.rounds)):
-        seen = tried(trials, place)
-        there = {one.rate for one in seen}
-        if missing := tuple(rate for rate in wanted if rate not in there):
+        rates_tried = tried(trials, place)
+        if missing := tuple(rate for rate in candidates if rate not in {tried_rate.rate for tried_rate in rates_tried}):
             return Try(place, missing)
-        if not all(one.ended for one in seen):
+        if not all(tried_rate.ended for tried_rate in rates_tried):
             return Wait()
-        ranked = sorted((one for one in seen if one.loss is not None), key=lambda one: one.order)
+        ranked = sorted((t for t in rates_tried if t.loss is not None), key=lambda t: t.order)
         if not ranked:
-            return Hopeless()
+            return AllFailed()
         last = place + 1 == len(tuning.rounds)
         if last or len(ranked) == 1:
             return Chosen(ranked[0].rate)
-        wanted = tuple(one.rate for one in ranked[: tuning.rounds[place + 1].rates])
-    return Hopeless()
+        candidates = tuple(tried_rate.rate for tried_rate in ranked[: tuning.rounds[place + 1].rates])
+    return AllFailed()
 
 
 def tried(trials: Sequence[Trial], round_: int) -> list[Tried]:
     """The rates of a round, smallest first."""
-    those = [trial for trial in trials if trial.round == round_]
+    of_round = [trial for trial in trials if trial.round == round_]
     return [
-        Tried(rate, round_, tuple(trial for trial in those if trial.rate == rate))
-        for rate in sorted({trial.rate for trial in those})
+        Tried(rate, round_, tuple(trial for trial in of_round if trial.rate == rate))
+        for rate in sorted({trial.rate for trial in of_round})
     ]
 
 
 def seeds_for(tuning: TuningSpec, taken: Sequence[int]) -> list[int]:
     """The seeds of a study's trials: the same for every arm, and none of the study's own."""
-    found: list[int] = []
-    seed = FIRST_SEED
-    while len(found) < tuning.seeds:
-        if seed not in taken:
-            found.append(seed)
-        seed += 1
-    return found
+    return list(islice((seed for seed in naturals(FIRST_SEED) if seed not in taken), tuning.seeds))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

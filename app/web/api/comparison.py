@@ -170,7 +170,7 @@ class TuningOut(Answer):
     """Which end of the search the chosen rate is at, if any: a better rate may lie beyond it."""
     rival: Rival | None
     """The closest of the rates that are not significantly worse than the chosen one."""
-    failed: bool = Field(validation_alias="hopeless")
+    failed: bool
     """Every trial of a round failed: the arm has no runs."""
     steps: int
     tokens: int

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.studies.tuning import Tried
 from app.domain.tasks import generates
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.theme import (
@@ -101,14 +100,8 @@ def chart(data: RateLines, width: int) -> alt.LayerChart:
     )
 
 
-def last_tried(arm: StudyArm) -> list[Tried]:
-    """Each rate of an arm in the last round that it was in, smallest first."""
-    latest = {one.rate: one for one in arm.tuning.tried} if arm.tuning else {}
-    return [latest[tried] for tried in sorted(latest)]
-
-
 def _line(arm: StudyArm, *, by_loss: bool) -> RateLine:
-    reached = ((one.rate, one.loss if by_loss else one.score) for one in last_tried(arm))
+    reached = ((one.rate, one.loss if by_loss else one.score) for one in (arm.tuning.last_tried if arm.tuning else ()))
     points = tuple((tried, v if by_loss else 100 * v) for tried, v in reached if v is not None)
     return RateLine(MarkStyle.of(arm), points, arm.tuning.chosen if arm.tuning else None)
 
@@ -133,7 +126,7 @@ def _note(study: StudyComparison) -> str:
     parts = [_("One marker per rate, mean of %(seeds)s. Ring: the rate chosen for the arm's runs.", seeds=seeds)]
     if any(trial.round for trial in trials):
         parts.append(_("Each rate is shown for its last round; rounds differ in length."))
-    lost = sum(one.lost for arm in study.arms for one in last_tried(arm))
+    lost = sum(one.lost for arm in study.arms if arm.tuning for one in arm.tuning.last_tried)
     if lost:
         text = ngettext(
             "%(num)s trial has no result and is not drawn.", "%(num)s trials have no result and are not drawn.", lost
@@ -155,13 +148,9 @@ def _table(study: StudyComparison) -> Table:
         Column("chosen", _("chosen"), lambda yes: _("yes") if yes else _("no")),
     )
     rows: list[tuple[Cell, ...]] = [
-        (arm.title, one.rate, one.round, one.score, one.loss, len(one.trials), one.lost, int(_is_chosen(arm, one)))
+        (arm.title, one.rate, one.round, one.score, one.loss, len(one.trials), one.lost, int(arm.tuning.is_chosen(one)))
         for arm in study.arms
         if arm.tuning
         for one in arm.tuning.tried
     ]
     return Table(columns, tuple(rows))
-
-
-def _is_chosen(arm: StudyArm, one: Tried) -> bool:
-    return arm.tuning is not None and one.rate == arm.tuning.chosen and one in last_tried(arm)

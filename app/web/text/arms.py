@@ -1,4 +1,4 @@
-"""An arm in a few words: what it trains, and with which settings."""
+"""An arm in a few words: what it trains, with which settings, and why it has no runs."""
 
 from app.domain.comparison.confounders import ConditionName
 from app.domain.comparison.study import StudyArm
@@ -9,6 +9,7 @@ from app.domain.tasks import TASKS, Task
 from app.web.format import NBSP, count, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
+from app.web.text.failures import failure_label
 
 CONDITION_LABELS: dict[ConditionName, str] = {
     "weight_decay": marked("weight decay"),
@@ -74,7 +75,7 @@ def trains(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
             return _(spec.facts.summary)
 
 
-def settings(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
+def arm_settings(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
     """The second line of a row: `query, value, α 16, lr 5e-4`."""
     spec = arm.spec.method
     parts = [targets(spec, model, task) if isinstance(spec, LinearMethod) else trains(arm, model, task)]
@@ -86,6 +87,16 @@ def settings(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
             parts.append(name if value is True else f"{name}{NBSP}{_written(value)}")
     known = arm.tuning is None or arm.tuning.chosen is not None
     return ", ".join([*parts, *([_("lr %(rate)s", rate=rate(arm.learning_rate))] if known else [])])
+
+
+def arm_state(arm: StudyArm) -> str:
+    """Why an arm has no runs, or gets no more of them; empty where neither is so."""
+    if arm.stopped:
+        return _("stopped")
+    if arm.untrainable:
+        reason = _(": %(why)s", why=failure_label(arm.failure)) if arm.failure else ""
+        return _("no learning rate could be trained") + reason
+    return _("its learning rate is being tuned") if arm.awaits_rate else ""
 
 
 def targets(spec: LinearMethod, model: ModelFacts | None, task: Task) -> str:
@@ -108,3 +119,6 @@ def _written(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
     return rate(value) if isinstance(value, float) else str(value)
+
+
+FILTERS = (arm_settings, arm_state)

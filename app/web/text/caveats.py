@@ -98,3 +98,6 @@ def _conditions(study: StudyComparison) -> Iterator[Caveat]:
         yield Caveat(_("nothing differs but the method and its learning rate"), "conditions")
     if study.times_comparable:
         yield Caveat(_("all runs ran alone on one device"))
+
+
+FILTERS = (caveats,)

@@ -88,3 +88,6 @@ def _alone(study: StudyComparison, arm: StudyArm) -> tuple[Fact, ...]:
             _("file, %(n)s trainable params", n=short_count(costs.trainable_parameters)),
         ),
     )
+
+
+FILTERS = (facts,)

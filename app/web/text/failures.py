@@ -29,3 +29,6 @@ def failure_label(failure: Failure) -> str:
 def remedy(failure: Failure) -> str:
     """The sentence of a failure's code, with the next step."""
     return _(FAILURES[failure.code])
+
+
+FILTERS = (failure_label, remedy)

@@ -8,26 +8,25 @@ from app.web.i18n import ngettext
 from app.web.text.metrics import title
 
 
-def kind_title(kind: FlipKind, arm: str, reference: str, *, graded: bool) -> str:
+def kind_title(kind: FlipKind, arm: str, flips: Flips) -> str:
     """What happened to an item of that kind: `full right, LoRA r=8 wrong`."""
-    base = _("base model")
-    match kind, graded:
+    values = {
+        "arm": arm,
+        "other": _("base model") if kind in (FlipKind.GAINED, FlipKind.LOST) else flips.reference,
+    }
+    match kind, flips.graded:
         case FlipKind.WORSE | FlipKind.LOST, False:
-            other = reference if kind is FlipKind.WORSE else base
-            return _("%(other)s right, %(arm)s wrong", other=other, arm=arm)
+            return _("%(other)s right, %(arm)s wrong", **values)
         case FlipKind.BETTER | FlipKind.GAINED, False:
-            other = reference if kind is FlipKind.BETTER else base
-            return _("%(other)s wrong, %(arm)s right", other=other, arm=arm)
+            return _("%(other)s wrong, %(arm)s right", **values)
         case FlipKind.WORSE | FlipKind.LOST, True:
-            other = reference if kind is FlipKind.WORSE else base
-            return _("%(arm)s worse than %(other)s", other=other, arm=arm)
+            return _("%(arm)s worse than %(other)s", **values)
         case FlipKind.BETTER | FlipKind.GAINED, True:
-            other = reference if kind is FlipKind.BETTER else base
-            return _("%(arm)s better than %(other)s", other=other, arm=arm)
+            return _("%(arm)s better than %(other)s", **values)
         case FlipKind.BOTH_WRONG, False:
-            return _("%(reference)s and %(arm)s wrong", reference=reference, arm=arm)
+            return _("%(other)s and %(arm)s wrong", **values)
         case FlipKind.BOTH_WRONG, True:
-            return _("%(reference)s and %(arm)s at most half", reference=reference, arm=arm)
+            return _("%(other)s and %(arm)s at most half", **values)
         case FlipKind.ALL_WRONG, False:
             return _("every arm wrong")
         case FlipKind.ALL_WRONG, True:
@@ -94,3 +93,19 @@ def band_title(band: int, edges: tuple[float, ...]) -> str:
     if band == len(edges):
         return _("%(share)s and more", share=percent(edges[-1], 0))
     return _("%(low)s to %(high)s", low=decimal(edges[band - 1] * 100, 0), high=percent(edges[band], 0))
+
+
+SHOWN = 240
+"""Characters of a long text that are shown; the rest is behind a disclosure."""
+
+
+def clamp(text: str) -> tuple[str, str]:
+    """The beginning of a text, cut between words, and the rest; a text that is a little longer stays whole."""
+    if len(text) <= SHOWN * 5 // 4:
+        return text, ""
+    cut = text.rfind(" ", SHOWN // 2, SHOWN)
+    cut = SHOWN if cut < 0 else cut
+    return text[:cut], text[cut:].lstrip()
+
+
+FILTERS = (kind_title, clamp)

@@ -183,3 +183,6 @@ def mcnemar_text(test: McNemar, comparison: RunComparison) -> str:
         reference=comparison.reference.title,
         p=p,
     )
+
+
+FILTERS = (headline, summary)

@@ -193,3 +193,6 @@ def detectable_text(study: StudyComparison) -> str:
         seeds=ngettext("%(num)s seed", "%(num)s seeds", len(study.spec.seeds)),
         smallest=decimal(study.detectable_difference * 100),
     )
+
+
+FILTERS = (lead, what_would_decide)

@@ -4,7 +4,7 @@ Scores that a verdict can rest on lie between 0 and 1 and are written in percent
 a loss is in nats.
 """
 
-from app.domain.tasks import METRICS, TASKS, MetricName, Task
+from app.domain.tasks import METRICS, TASKS, MetricName, Task, generates
 from app.web.format import NOTHING, capitalized, percent, significant
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
@@ -41,3 +41,6 @@ def written(metric: MetricName, value: float | None) -> str:
 def loss_unit(task: Task) -> str:
     """`nats per item`, `nats per token`."""
     return _(UNITS[TASKS[task].unit])
+
+
+FILTERS = (heading, generates)

@@ -229,3 +229,6 @@ def plus_minus_text(comparison: AnyComparison) -> str:
     if level == single:
         return _("±: %(single)s.", single=single)
     return _("± of a score: %(single)s; of a difference: %(level)s.", single=single, level=level)
+
+
+FILTERS = (arm_name,)

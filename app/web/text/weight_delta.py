@@ -1,4 +1,4 @@
-"""What is said of weight updates: sentences about arms and runs, and the measures of a matrix."""
+"""Weight deltas in words: sentences about arms and runs, and the measures of a matrix."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def directions(value: float) -> str:
 
 
 MOST_SAID = 3
-"""Arms that sentences speak of; the table has all."""
+"""Sentences are about so many arms; the table has all."""
 MEASURES: dict[str, Measure] = {
     "effective-rank": Measure(marked("effective rank"), lambda m: m.delta.effective_rank, directions),
     "rank-90": Measure(marked("rank for 90 % of the energy"), lambda m: m.delta.rank_90, lambda v: count(int(v))),
@@ -45,44 +45,44 @@ MEASURES: dict[str, Measure] = {
     "norm-ratio": Measure(marked("‖ΔW‖ / ‖W‖, %"), lambda m: m.norm_ratio, hundred),
     "intruders": Measure(marked("intruder dimensions"), lambda m: m.intruders, lambda v: count(int(v))),
 }
-"""By the word that an address has for them."""
+"""By their name in an address."""
 
 
-def arm_sentence(arm: StudyArm, found: WeightDeltaSummary) -> str:
-    """`Full fine-tuning's own update had effective rank 37 of 384 (median over 37 matrices); rank 21 would hold 90 % of
-    it.`"""
-    return capitalized(_sentence(arm_name(arm), found))
+def arm_sentence(arm: StudyArm, summary: WeightDeltaSummary) -> str:
+    """`Full fine-tuning's ΔW has effective rank 37 of 384 (median over 37 matrices); rank 21 holds 90 % of its
+    energy.`"""
+    return capitalized(_sentence(arm_name(arm), summary))
 
 
-def run_sentence(label: str, found: WeightDeltaSummary) -> str:
+def run_sentence(label: str, summary: WeightDeltaSummary) -> str:
     """The same of one run."""
-    return capitalized(_sentence(_("full fine-tuning") if label == "full" else label, found))
+    return capitalized(_sentence(_("full fine-tuning") if label == "full" else label, summary))
 
 
-def _sentence(name: str, found: WeightDeltaSummary) -> str:
+def _sentence(name: str, summary: WeightDeltaSummary) -> str:
     values = {
         "arm": name,
-        "rank": directions(found.effective_rank),
-        "most": count(found.possible_rank),
-        "matrices": matrices(found),
-        "enough": count(found.rank_90),
+        "rank": directions(summary.effective_rank),
+        "most": count(summary.possible_rank),
+        "matrices": matrices(summary),
+        "enough": count(summary.rank_90),
     }
-    if found.possible_rank < found.side:
+    if summary.possible_rank < summary.side:
         return _(
-            "%(arm)s's update had effective rank %(rank)s of the %(most)s that it may have (median over "
-            "%(matrices)s); rank %(enough)s would hold 90 %% of it.",
+            "%(arm)s's ΔW has effective rank %(rank)s of at most %(most)s (median over %(matrices)s); rank %(enough)s "
+            "holds 90 %% of its energy.",
             **values,
         )
     return _(
-        "%(arm)s's own update had effective rank %(rank)s of %(most)s (median over %(matrices)s); rank %(enough)s "
-        "would hold 90 %% of it.",
+        "%(arm)s's ΔW has effective rank %(rank)s of %(most)s (median over %(matrices)s); rank %(enough)s holds 90 %% "
+        "of its energy.",
         **values,
     )
 
 
 def kept_words(shown: Sequence[tuple[str, WeightDeltaSummary | None]]) -> str:
-    """`Rank 8 keeps 67 % (full) and 100 % (LoRA r=8) of the update's energy, and 14 % of that of the matrices
-    themselves`, from names and summaries. The name is empty if there is only one summary."""
+    """`Rank 8 keeps 67 % (full) and 100 % (LoRA r=8) of the energy of ΔW, and 14 % of that of W`, from names and
+    summaries. The name is empty if there is only one summary."""
     known = [(name, summary) for name, summary in shown[:MOST_SAID] if summary]
     if not known:
         return _("Energy that a rank keeps")
@@ -91,78 +91,72 @@ def kept_words(shown: Sequence[tuple[str, WeightDeltaSummary | None]]) -> str:
         for name, s in known
     ]
     return _(
-        "Rank %(rank)s keeps %(shares)s of the update's energy, and %(own)s of that of the matrices themselves",
+        "Rank %(rank)s keeps %(shares)s of the energy of ΔW, and %(own)s of that of W",
         rank=SHOWN_RANK,
         shares=join_names(shares),
         own=percent(max(known, key=lambda pair: pair[1].matrices)[1].weight_energy_8, 0),
     )
 
 
-def weight_sentence(found: WeightDeltaSummary) -> str:
-    """`The matrices themselves have 278, and need rank 160.`"""
+def weight_sentence(summary: WeightDeltaSummary) -> str:
+    """`Before training, these matrices have effective rank 278; rank 160 holds 90 % of their energy.`"""
     return _(
-        "The matrices that were trained have effective rank %(rank)s themselves, and take rank %(enough)s for 90 %%.",
-        rank=directions(found.weight_effective_rank),
-        enough=count(found.weight_rank_90),
+        "Before training, these matrices have effective rank %(rank)s; rank %(enough)s holds 90 %% of their energy.",
+        rank=directions(summary.weight_effective_rank),
+        enough=count(summary.weight_rank_90),
     )
 
 
-def matrices(found: WeightDeltaSummary) -> str:
+def matrices(summary: WeightDeltaSummary) -> str:
     """`12 matrices`, `12 of 36 matrices`."""
-    if found.matrices < found.of:
-        return _("%(some)s of %(all)s matrices", some=count(found.matrices), all=count(found.of))
-    return ngettext("%(num)s matrix", "%(num)s matrices", found.matrices)
+    if summary.matrices < summary.of:
+        return _("%(some)s of %(all)s matrices", some=count(summary.matrices), all=count(summary.of))
+    return ngettext("%(num)s matrix", "%(num)s matrices", summary.matrices)
 
 
-def intruders(found: int, top: int) -> str:
+def intruders(number: int, top: int) -> str:
     """`3 of 120`."""
-    return _("%(some)s of %(all)s", some=count(found), all=count(top))
+    return _("%(some)s of %(all)s", some=count(number), all=count(top))
 
 
-def why_none(found: WeightDeltas | None) -> str:
+def why_none(deltas: WeightDeltas | None) -> str:
     """Why there is nothing to show of an arm or a run that has a result."""
-    if found is None:
+    if deltas is None:
         return _(
-            "Not looked at: the run is older than the analysis, its worker leaves it out, or it failed; the log says."
+            "Not analysed: the run is older than the analysis, its worker skips it, or it failed (see the run's log)."
         )
-    if found.unchanged:
-        return _(UNCHANGED[found.unchanged])
-    return left_out(found)
+    return _(UNCHANGED[deltas.unchanged]) if deltas.unchanged else left_out(deltas)
 
 
-def left_out(found: WeightDeltas) -> str:
-    """What was not looked at, and why; empty where everything was."""
+def left_out(deltas: WeightDeltas) -> str:
+    """Which matrices were skipped, and why; empty where none was."""
     parts = []
-    if found.late:
+    if deltas.late:
         parts.append(
             ngettext(
-                "%(num)s matrix was left out for want of time.",
-                "%(num)s matrices were left out for want of time.",
-                found.late,
+                "%(num)s matrix was skipped: out of time.", "%(num)s matrices were skipped: out of time.", deltas.late
             )
         )
-    if found.large:
+    if deltas.large:
         parts.append(
             ngettext(
-                "%(num)s matrix was left out for want of memory.",
-                "%(num)s matrices were left out for want of memory.",
-                found.large,
+                "%(num)s matrix was skipped: too large for the memory.",
+                "%(num)s matrices were skipped: too large for the memory.",
+                deltas.large,
             )
         )
-    return " ".join([*parts, *found.broken])
+    return " ".join([*parts, *deltas.broken])
 
 
 def explained() -> str:
     """How to read the numbers."""
     return _(
-        "Effective rank: how many equal directions would be as spread out. Energy: Σσ² of ΔW's singular values. "
-        "Intruders: of the first %(top)s directions of the trained matrix, those that the matrix did not have before "
+        "Effective rank: the exponential of the entropy of the singular values. Energy: Σσ² of ΔW's singular values. "
+        "Intruders: of the first %(top)s left singular vectors after training, those that resemble none before it "
         "(every cosine below %(epsilon)s).",
         top=TOP,
         epsilon=f"{EPSILON:g}",
     )
 
 
-def shares(found: WeightDeltaSummary) -> tuple[str, str]:
-    """Energy at rank 8 and norm ratio, as a table writes them."""
-    return percent(found.energy_8, 0), percent(found.norm_ratio)
+FILTERS = (directions, matrices, why_none, left_out)

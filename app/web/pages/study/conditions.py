@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.domain.comparison.confounders import ConditionName
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.models.base_model import ModelFacts
 from app.domain.runs.training import TrainingBudget
 from app.domain.tasks import TASKS
 from app.store.tables import BaseModelRow, DatasetRow
@@ -17,12 +16,11 @@ from app.web.text.arms import condition_label, condition_value, trains
 from app.web.text.metrics import title
 
 VERSIONS: tuple[ConditionName, ...] = ("torch", "transformers", "peft", "vezna")
-TOLD = ("kind", "target_modules")
-"""Fields of a method that the arms' names and what they train say already."""
+SHOWN_ELSEWHERE = ("kind", "target_modules")
+"""Fields of a method that the arms' names and what they train show already."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A row of the table of differences: a value for each arm."""
 
     name: str
@@ -35,65 +33,73 @@ class Setting:
 class StudyConditions:
     """The settings and measuring conditions of a study's arms, compared."""
 
-    arms: tuple[str, ...]
-    own: tuple[Setting, ...]
-    """Settings that each arm chooses for itself."""
-    differing: tuple[Setting, ...]
-    """Settings that should be equal but differ."""
-    same: tuple[tuple[str, str], ...]
-    """Name and value."""
-    about: str
-    """What was weighed, in a line."""
+    study: StudyComparison
+    model: BaseModelRow | None
+    dataset: DatasetRow | None
 
-    @classmethod
-    def of(cls, found: StudyComparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> "StudyConditions":
-        """From a comparison, its base model and its dataset."""
-        titles = tuple(arm.title for arm in found.arms)
-        return cls(
-            arms=titles,
-            own=_own(found, model.facts if model else None),
-            differing=tuple(
-                Setting(
-                    condition_label(c.name), False, tuple(condition_value(c.values.get(title, "")) for title in titles)
-                )
-                for c in found.conditions
-                if not c.equal
-            ),
-            same=(*_promised(found, model, dataset), *_seen(found)),
-            about=_about(found, dataset),
+    @property
+    def chosen(self) -> list[Setting]:
+        """Settings that each arm chooses for itself."""
+        study, model = self.study, self.model.facts if self.model else None
+        return [
+            Setting(_("trains"), False, tuple(trains(arm, model, study.spec.task) for arm in study.arms)),
+            *_method_fields(study),
+            Setting("learning_rate", True, tuple(map(_rate, study.arms))),
+            *_frozen(study),
+            *_stopped(study),
+        ]
+
+    @property
+    def differing(self) -> list[Setting]:
+        """Conditions that should be equal but differ."""
+        return [
+            Setting(
+                condition_label(condition.name),
+                False,
+                tuple(condition_value(condition.values.get(arm.title, "")) for arm in self.study.arms),
+            )
+            for condition in self.study.conditions
+            if not condition.equal
+        ]
+
+    @property
+    def shared(self) -> list[tuple[str, str]]:
+        """Name and value of what is the same for all arms: of the spec, then of the results."""
+        return [*_of_spec(self.study, self.model, self.dataset), *_of_results(self.study)]
+
+    @property
+    def about(self) -> str:
+        """What was compared, in a line."""
+        rows = self.dataset.facts.counts["train"] if self.dataset is not None else 0
+        return _(
+            "%(model)s on %(data)s: %(rows)s, %(length)s",
+            model=self.study.spec.base_model,
+            data=self.dataset.shown if self.dataset is not None else self.study.spec.dataset,
+            rows=ngettext("%(count)s training row", "%(count)s training rows", rows, count=count(rows)),
+            length=_length(self.study.spec.training),
         )
-
-
-def _own(found: StudyComparison, model: ModelFacts | None) -> tuple[Setting, ...]:
-    return (
-        Setting(_("trains"), False, tuple(trains(arm, model, found.spec.task) for arm in found.arms)),
-        *_method_fields(found),
-        Setting("learning_rate", True, tuple(map(_rate, found.arms))),
-        *_frozen(found),
-        *_stopped(found),
-    )
 
 
 def _rate(arm: StudyArm) -> str:
     return rate(arm.learning_rate) if arm.tuning is None or arm.tuning.chosen is not None else NOTHING
 
 
-def _frozen(found: StudyComparison) -> Iterator[Setting]:
-    """What frozen weights were held in, where that was not float32 throughout."""
-    seen = [{r.result.environment.frozen_dtype for r in arm.runs if r.result} for arm in found.arms]
-    if set().union(*seen) - {"float32"}:
-        held = (
+def _frozen(study: StudyComparison) -> Iterator[Setting]:
+    """The precision of frozen weights, where that was not float32 throughout."""
+    by_arm = [{r.result.environment.frozen_dtype for r in arm.runs if r.result} for arm in study.arms]
+    if set().union(*by_arm) - {"float32"}:
+        cells = (
             ", ".join(sorted(dtypes)) if _freezes(arm) else NOTHING
-            for arm, dtypes in zip(found.arms, seen, strict=True)
+            for arm, dtypes in zip(study.arms, by_arm, strict=True)
         )
-        yield Setting(_("frozen weights"), False, tuple(held))
+        yield Setting(_("frozen weights"), False, tuple(cells))
 
 
-def _stopped(found: StudyComparison) -> Iterator[Setting]:
+def _stopped(study: StudyComparison) -> Iterator[Setting]:
     """Where early stopping ended the runs."""
-    if found.spec.training.early_stopping_patience and any(arm.costs for arm in found.arms):
-        taken = ([run.result.steps for run in arm.runs if run.result] for arm in found.arms)
-        yield Setting(_("steps until early stopping"), False, tuple(_range(steps) for steps in taken))
+    if study.spec.training.early_stopping_patience and any(arm.costs for arm in study.arms):
+        by_arm = ([run.result.steps for run in arm.runs if run.result] for arm in study.arms)
+        yield Setting(_("steps until early stopping"), False, tuple(_range(steps) for steps in by_arm))
 
 
 def _range(numbers: Sequence[int]) -> str:
@@ -107,15 +113,15 @@ def _freezes(arm: StudyArm) -> bool:
     return arm.costs is not None and arm.costs.trainable_parameters < arm.costs.total_parameters
 
 
-def _method_fields(found: StudyComparison) -> Iterator[Setting]:
-    """Fields of the methods that differ between the arms that have them, or are not as usual."""
-    methods = [arm.spec.method for arm in found.arms]
-    usual: dict[str, Any] = {}
+def _method_fields(study: StudyComparison) -> Iterator[Setting]:
+    """Fields of the methods that differ between the arms that have them, or from their default."""
+    methods = [arm.spec.method for arm in study.arms]
+    defaults: dict[str, Any] = {}
     for method in methods:
-        usual |= {name: field.default for name, field in type(method).model_fields.items()}
-    for name in usual:
+        defaults |= {name: field.default for name, field in type(method).model_fields.items()}
+    for name in defaults:
         values = [getattr(method, name, None) for method in methods]
-        if name not in TOLD and any(value is not None and value != usual[name] for value in values):
+        if name not in SHOWN_ELSEWHERE and any(value is not None and value != defaults[name] for value in values):
             yield Setting(name, True, tuple(_written(value) for value in values))
 
 
@@ -127,17 +133,6 @@ def _written(value: object) -> str:
     return rate(value) if isinstance(value, float) else NOTHING if value is None else str(value)
 
 
-def _about(found: StudyComparison, dataset: DatasetRow | None) -> str:
-    rows = dataset.facts.counts["train"] if dataset is not None else 0
-    return _(
-        "%(model)s on %(data)s: %(rows)s, %(length)s",
-        model=found.spec.base_model,
-        data=dataset.shown if dataset is not None else found.spec.dataset,
-        rows=ngettext("%(count)s training row", "%(count)s training rows", rows, count=count(rows)),
-        length=_length(found.spec.training),
-    )
-
-
 def _length(training: TrainingBudget) -> str:
     """How long a run trains."""
     if training.max_steps:
@@ -146,9 +141,9 @@ def _length(training: TrainingBudget) -> str:
     return ngettext("%(epochs)s epoch", "%(epochs)s epochs", 1 if epochs == 1 else 2, epochs=f"{epochs:g}")
 
 
-def _promised(found: StudyComparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> list[tuple[str, str]]:
-    """What the study's spec gives to all."""
-    spec, training = found.spec, found.spec.training
+def _of_spec(study: StudyComparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> list[tuple[str, str]]:
+    """What the study's spec sets for all arms."""
+    spec, training = study.spec, study.spec.training
     revision = model.pinned if model else ""
     base = ", ".join([spec.base_model, *([revision[:8]] if revision else [])])
     data = spec.dataset
@@ -178,7 +173,7 @@ def _promised(found: StudyComparison, model: BaseModelRow | None, dataset: Datas
     general = [(_("Forgetting on"), spec.general_text)] if spec.general_text else []
     return [
         (_("Base model"), base),
-        (_("Task"), _("%(task)s, by %(metric)s", task=_(TASKS[spec.task].title), metric=title(found.metric))),
+        (_("Task"), _("%(task)s, by %(metric)s", task=_(TASKS[spec.task].title), metric=title(study.metric))),
         (_("Data"), data),
         *general,
         (_("Budget"), budget),
@@ -186,9 +181,9 @@ def _promised(found: StudyComparison, model: BaseModelRow | None, dataset: Datas
     ]
 
 
-def _seen(found: StudyComparison) -> list[tuple[str, str]]:
-    """What the results say of all."""
-    equal = {c.name: c.value for c in found.conditions if c.equal and c.value}
+def _of_results(study: StudyComparison) -> list[tuple[str, str]]:
+    """Conditions that the results of all arms share."""
+    equal = {c.name: c.value for c in study.conditions if c.equal and c.value}
     pairs = [
         (condition_label(name).capitalize(), condition_value(value))
         for name, value in equal.items()

@@ -1,148 +1,156 @@
 """The context of a study's page: the verdict, its evidence, and where its runs stand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from app.domain.comparison.study import StudyComparison
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.models.base_model import ModelFacts
+from app.services import annotations
+from app.services import studies as study_service
 from app.services.annotations import Notes
+from app.store.files import Files
+from app.store.queries import base_models, datasets
 from app.web.address import Address
-from app.web.figures.figure import Drawn
+from app.web.figures.arms_table import ArmsTable
+from app.web.figures.axes import axis_options
+from app.web.figures.curve_axes import QUANTITIES, X_AXES
+from app.web.figures.figure import Drawn, drawn
 from app.web.figures.memory import OwnerRow, owner_rows
-from app.web.figures.resource_parts import EstimatedCosts
+from app.web.figures.study import FIGURES, StudyData, study_figure
 from app.web.figures.time import TrainRow, train_rows
 from app.web.figures.view import ViewParams
-from app.web.pages.study.arms import StudyArms
-from app.web.pages.study.choices import StudyChoices
+from app.web.format import capitalized
+from app.web.i18n import gettext as _
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
-from app.web.pages.study.progress import StudyAdvance
-from app.web.pages.study.references import OtherReference, other_references
-from app.web.pages.study.tuning import FurtherRates, StudyTuning
+from app.web.pages.study.progress import MoreSeeds, RunsProgress
 from app.web.pages.study.weight_delta import StudyWeightDeltas
-from app.web.text.caveats import Caveat, caveats
-from app.web.text.facts import Fact, facts
-from app.web.text.failures import failure_label, remedy
-from app.web.text.headline import headline, summary
-from app.web.text.lead import lead
 
-
-@dataclass(frozen=True)
-class Trouble:
-    """A reason for which runs failed."""
-
-    why: str
-    runs: int
-    message: str
-    remedy: str
+Choice = tuple[str, str]
+"""Value and title of an option."""
+SMOOTHING_FACTORS = (0.0, 0.6, 0.9, 0.97, 0.99)
 
 
 @dataclass(frozen=True)
 class StudyPage:
-    """A study."""
+    """A study. Templates read its comparison; what they need beside it is derived here."""
 
     id: int
-    name: str
-    headline: str
-    lead: str
-    plain: str
-    """The answer in a sentence."""
-    facts: tuple[Fact, ...]
-    caveats: tuple[Caveat, ...]
-    arms: StudyArms
-    figures: Mapping[str, Drawn]
+    data: StudyData
     view: ViewParams
     address: Address
-    choices: StudyChoices
-    advance: StudyAdvance
+    progress: RunsProgress
+    model: ModelFacts | None
     conditions: StudyConditions
     flips: StudyFlips | None
-    updates: StudyWeightDeltas | None
     """None until an arm has a result."""
-    tuning: StudyTuning | None
-    """None where no learning rate was looked for."""
-    other_references: tuple[OtherReference, ...]
-    """Empty unless the reference has no result and will have none."""
-    troubles: tuple[Trouble, ...]
+    figures: Mapping[str, Drawn]
     notes: Notes
-    margin: float
-    """Points."""
-    open: bool
-    """An arm is undecided, or a hint only."""
-    owner_rows: tuple[OwnerRow, ...]
-    """Memory in numbers, over the arms that have costs."""
-    energy_priced: bool
-    """A price of energy can be typed in: a device has counted some, or one was typed in."""
-    train_rows: tuple[TrainRow, ...]
-    """Train time, predicted and measured, of the arms for which it was predicted."""
+
+    @classmethod
+    def of(cls, data: StudyData, files: Files, view: ViewParams, address: Address) -> "StudyPage":
+        """A study as it stands. Raises NotFound."""
+        session, study_id = data.session, data.study_id
+        progress = study_service.progress(session, study_id)
+        model = base_models.by_id(session, progress.study.base_model_id)
+        charts = f"/studies/{study_id}/charts"
+        return cls(
+            id=study_id,
+            data=data,
+            view=view,
+            address=address,
+            progress=RunsProgress(data.comparison, progress),
+            model=model.facts if model else None,
+            conditions=StudyConditions(data.comparison, model, datasets.by_id(session, progress.study.dataset_id)),
+            flips=StudyFlips.of(session, files, study_id, data.comparison),
+            figures={name: drawn(study_figure(data, view, name), charts, view.query(name)) for name in FIGURES},
+            notes=annotations.notes_of(session, "studies", study_id),
+        )
+
+    @property
+    def study(self) -> StudyComparison:
+        """The comparison of its arms."""
+        return self.data.comparison
 
     @property
     def live(self) -> bool:
-        """Runs are queued or at work."""
-        return self.advance.live
+        """Runs are queued or running, or will be."""
+        return not self.study.complete
 
     @property
     def has_results(self) -> bool:
         """An arm has a score."""
-        return any(row.arm.score for row in self.arms.table.rows)
+        return any(arm.score for arm in self.study.arms)
+
+    @cached_property
+    def table(self) -> ArmsTable:
+        """The arms, in the order that the address names."""
+        return ArmsTable.of(self.study, self.address, self.view.sort)
 
     @property
-    def undecided(self) -> bool:
-        """Seeds may be added, and would help."""
-        return not self.live and bool(self.advance.would_decide)
+    def weight_deltas(self) -> StudyWeightDeltas | None:
+        """None until an arm has a result."""
+        section = StudyWeightDeltas(self.study, self.data.deltas, self.view)
+        return section if section.arms else None
 
     @property
-    def rates_first(self) -> FurtherRates | None:
-        """Where an arm is not decided: rates to look for before seeds are added, which measure the rates taken."""
-        return self.tuning.further if self.tuning and self.open else None
+    def axes(self) -> Sequence[Choice]:
+        """Axes of the trade-off on which an arm was measured, and those that are shown."""
+        return axis_options(self.study, self.view.x, self.view.y)
 
-    @classmethod
-    def of(
-        cls,
-        study_id: int,
-        found: StudyComparison,
-        *,
-        model: ModelFacts | None,
-        figures: Mapping[str, Drawn],
-        view: ViewParams,
-        address: Address,
-        advance: StudyAdvance,
-        conditions: StudyConditions,
-        flips: StudyFlips | None,
-        updates: StudyWeightDeltas | None,
-        estimates: Mapping[str, EstimatedCosts],
-        tuning: StudyTuning | None,
-        notes: Notes,
-    ) -> "StudyPage":
-        """From what was measured and drawn."""
-        return cls(
-            id=study_id,
-            name=found.spec.name,
-            headline=headline(found),
-            lead=lead(found),
-            plain=summary(found),
-            facts=facts(found),
-            caveats=caveats(found),
-            arms=StudyArms.of(found, model, address, view.sort),
-            figures=figures,
-            view=view,
-            choices=StudyChoices.of(found, view),
-            address=address,
-            advance=advance,
-            conditions=conditions,
-            flips=flips,
-            updates=updates,
-            tuning=tuning,
-            other_references=other_references(study_id, found),
-            troubles=tuple(
-                Trouble(failure_label(reason), times, reason.message, remedy(reason))
-                for reason, times in found.failures
-            ),
-            notes=notes,
-            margin=found.spec.margin_points,
-            open=any(arm.verdict_kind in (VerdictKind.UNDECIDED, VerdictKind.HINT) for arm in found.others),
-            owner_rows=owner_rows(found, estimates),
-            energy_priced=bool(view.kwh) or any(run.result.energy_joules for run in found.runs if run.result),
-            train_rows=train_rows(found, estimates),
-        )
+    @property
+    def quantities(self) -> list[Choice]:
+        """What the curves over training show."""
+        return [(name, capitalized(quantity.title(self.study))) for name, quantity in QUANTITIES.items()]
+
+    @property
+    def x_axes(self) -> list[Choice]:
+        """What they show it over."""
+        return [(name, capitalized(axis.name())) for name, axis in X_AXES.items()]
+
+    @property
+    def smoothing_factors(self) -> list[Choice]:
+        """The usual ones, and the one in use."""
+        factors = sorted({*SMOOTHING_FACTORS, self.view.smooth})
+        return [(f"{factor:g}", f"{factor:g}" if factor else _("none")) for factor in factors]
+
+    @property
+    def owner_rows(self) -> tuple[OwnerRow, ...]:
+        """Peak memory in numbers, over the arms that have costs."""
+        return owner_rows(self.study, self.data.estimates)
+
+    @property
+    def train_rows(self) -> tuple[TrainRow, ...]:
+        """Train time, estimated and measured, of the arms with an estimate."""
+        return train_rows(self.study, self.data.estimates)
+
+    @property
+    def takes_energy_price(self) -> bool:
+        """A device has counted energy, or a price was typed in."""
+        return bool(self.view.kwh) or any(run.result.energy_joules for run in self.study.runs if run.result)
+
+    @property
+    def more_seeds(self) -> MoreSeeds | None:
+        """None while runs are to come, and where more seeds would decide nothing."""
+        return None if self.live else MoreSeeds.of(self.study, self.progress.seconds_per_run)
+
+    @property
+    def at_edge(self) -> list[StudyArm]:
+        """Arms whose best rate is at the edge of the rates tried, once all runs have ended."""
+        return [arm for arm in self.study.arms if arm.tuning and arm.tuning.further] if self.study.complete else []
+
+    @property
+    def rates_first(self) -> bool:
+        """An arm is not decided and a search for rates can be widened: seeds come after that, since they measure the
+        rates that were chosen."""
+        open_kinds = (VerdictKind.UNDECIDED, VerdictKind.HINT)
+        return bool(self.at_edge) and any(arm.verdict_kind in open_kinds for arm in self.study.others)
+
+    @property
+    def other_references(self) -> Sequence[StudyArm]:
+        """Arms with a result, if there are two at least and the reference has ended without one. A comparison with one
+        of them is no verdict of this study, and the page that compares any runs says so."""
+        arms = [arm for arm in self.study.others if arm.score is not None]
+        return arms if self.study.reference.over and len(arms) > 1 else []

@@ -1,35 +1,149 @@
-"""The flips section of a study's page: counts by arm, and the first items of the two most telling kinds."""
+"""Flips of a study: the section of its page, and the page that lists them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.flips import FlipKind, Flips
+from app.domain.comparison.flips import HALF, SURE, FlipKind, Flips
 from app.domain.comparison.study import StudyComparison
-from app.services.flips import Slice, browse
+from app.domain.tasks import METRICS, MetricName
+from app.services.flip_answers import Answer, UnreadRun
+from app.services.flips import FlipItem, FlipPage, Slice, browse
 from app.store.files import Files
-from app.web.format import capitalized
-from app.web.pages.study.flip_items import FlipCounts, FlipItems, FlipQuery, unread_lines
-from app.web.text.flips import kind_title, rule
+from app.web.format import NOTHING, capitalized, count, percent
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.shell import Option
+from app.web.text.flips import band_title, kind_title, mcnemar_words, quarter_title, rule
+from app.web.text.metrics import title, written
 
 EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class StudyFlips:
-    """Where the arms differ, item by item."""
+class FlipQuery:
+    """The query string of the page of flips."""
 
-    counts: FlipCounts
-    rule: str
-    examples: tuple[FlipItems, ...]
-    more: str
-    """The address of the page of all items."""
-    unread: tuple[tuple[int, str], ...]
+    study_id: int
+    arm: str
+    kind: FlipKind
+    seed: str = ""
+    label: str = ""
+    length: str = ""
+    sure: str = ""
+    q: str = ""
+
+    def address(self, after: int | None = None) -> str:
+        """The address of this query, from its first item or after one."""
+        values = vars(self) | {"after": "" if after is None else str(after)}
+        words = {name: str(word) for name, word in values.items() if name != "study_id" and word}
+        return f"/studies/{self.study_id}/flips?{urlencode(words)}"
+
+    def of(self, arm: str, kind: FlipKind) -> "FlipQuery":
+        """The items of an arm and a kind, by the same seeds, without filters."""
+        return FlipQuery(self.study_id, arm, kind, self.seed)
+
+    @property
+    def unfiltered(self) -> "FlipQuery":
+        """The same query without filters."""
+        return self.of(self.arm, self.kind)
+
+
+@dataclass(frozen=True)
+class AnswerCell:
+    """The answer of one model."""
+
+    text: str
+    mark: str
+    """`yes` where it is right, `no`, or `graded`."""
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class FlipItems:
+    """A table of items with the answers of the base model, the reference and an arm."""
+
+    kind: FlipKind
+    caption: str
+    arm: str
+    comparison: StudyComparison
+    items: Sequence[FlipItem]
+
+    @property
+    def sides(self) -> dict[str, str]:
+        """Whose answers are shown, as `FlipItem` names them, with titles; the reference is not compared with itself."""
+        reference = self.comparison.reference.title
+        sides = {"base_model": _("Base model"), "reference": reference, "arm": self.arm}
+        return {side: name for side, name in sides.items() if side != "arm" or name != reference}
+
+    @property
+    def target_head(self) -> str:
+        """Empty where items have no target: plain texts."""
+        if any(item.label is not None for item in self.items):
+            return _("True label")
+        return _("Target") if any(item.target is not None for item in self.items) else ""
+
+    def cell(self, item: FlipItem, side: str) -> AnswerCell | None:
+        """An answer to an item; None where that model has none."""
+        answer: Answer | None = getattr(item, side)
+        return _cell(answer, self.comparison.metric) if answer else None
+
+
+def _cell(answer: Answer, metric: MetricName) -> AnswerCell:
+    graded = METRICS[metric].graded
+    mark = "graded" if graded else "yes" if answer.score > HALF else "no"
+    notes = []
+    if answer.label is not None:
+        text = answer.label
+        if answer.probability is not None:
+            notes.append(_("%(share)s confident", share=percent(answer.probability, 0)))
+        if mark == "no" and answer.probability_of_true_label is not None:
+            notes.append(_("%(share)s for the true label", share=percent(answer.probability_of_true_label, 0)))
+    elif answer.text is not None:
+        text = answer.text or _("(empty)")
+        notes += [_metric_text(name, value) for name, value in (answer.text_metrics or {}).items()]
+        if notes and answer.seeds > 1:
+            notes[0] = _("seed %(seed)s: %(words)s", seed=answer.text_seed, words=notes[0])
+    else:
+        text = f"{title(metric)} {written(metric, answer.score)}" if graded else NOTHING
+    if answer.seeds > 1:
+        notes.append(_over_seeds(answer, metric, graded))
+    return AnswerCell(text, mark, notes)
+
+
+def _metric_text(name: MetricName, value: float) -> str:
+    """`ROUGE-L 43.2 %`, `exact match: no`."""
+    if METRICS[name].graded:
+        return f"{title(name)} {written(name, value)}"
+    return f"{title(name)}: {_('yes') if value > HALF else _('no')}"
+
+
+def _over_seeds(answer: Answer, metric: MetricName, graded: bool) -> str:
+    if graded:
+        score = written(metric, answer.score)
+        return ngettext(
+            "mean of %(num)s seed: %(score)s", "mean of %(num)s seeds: %(score)s", answer.seeds, score=score
+        )
+    return _("%(right)s of %(seeds)s seeds right", right=answer.right, seeds=answer.seeds)
+
+
+@dataclass(frozen=True)
+class StudyFlips:
+    """Where the arms differ, item by item: by the majority of seeds, with examples of the arm of the headline,
+    where it loses against the reference and where it wins."""
+
+    comparison: StudyComparison
+    flips: Flips
+    query: FlipQuery
+    """Of the arm and the kind that are shown first."""
+    pages: Mapping[FlipKind, FlipPage]
+    """The first items of two kinds."""
 
     @classmethod
     def of(cls, session: Session, files: Files, study_id: int, comparison: StudyComparison) -> "StudyFlips | None":
-        """By the majority of seeds; None until an arm has a result. Examples are of the arm that the verdict is about:
-        where it loses against the reference, and where it wins."""
+        """None until an arm has a result."""
         flips = Flips.of(comparison)
         if not flips.arms:
             return None
@@ -40,21 +154,107 @@ class StudyFlips:
             for kind in kinds
             if flips.count(kind, query.arm)
         }
-        reference = flips.reference
-        return cls(
-            counts=FlipCounts.of(comparison, flips, query, here=False),
-            rule=rule(comparison, flips, None),
-            examples=tuple(
-                FlipItems.of(
-                    kind.value,
-                    capitalized(kind_title(kind, query.arm, reference, graded=flips.graded)),
-                    comparison,
-                    query.arm,
-                    page.items,
-                )
-                for kind, page in pages.items()
-                if page.items
-            ),
-            more=query.address(),
-            unread=unread_lines(next((page.unread for page in pages.values()), ())),
-        )
+        return cls(comparison, flips, query, pages)
+
+    @property
+    def rule(self) -> str:
+        """How items are sorted."""
+        return rule(self.comparison, self.flips, None)
+
+    @property
+    def examples(self) -> list[FlipItems]:
+        """A table for each kind that has items."""
+        arm, flips = self.query.arm, self.flips
+        return [
+            FlipItems(kind, capitalized(kind_title(kind, arm, flips)), arm, self.comparison, page.items)
+            for kind, page in self.pages.items()
+            if page.items
+        ]
+
+    @property
+    def unread(self) -> tuple[UnreadRun, ...]:
+        """Runs whose answers could not be read."""
+        return next((page.unread for page in self.pages.values()), ())
+
+
+@dataclass(frozen=True)
+class FlipsPage:
+    """The items of one kind, a page at a time."""
+
+    comparison: StudyComparison
+    flips: Flips
+    query: FlipQuery
+    listed: FlipPage
+    first: bool
+    """The page begins with the first item."""
+
+    @property
+    def heading(self) -> str:
+        """What happened to the items."""
+        return capitalized(kind_title(self.query.kind, self.query.arm, self.flips))
+
+    @property
+    def rule(self) -> str:
+        """How items are sorted, and what is known of the difference by one seed."""
+        sorting = rule(self.comparison, self.flips, int(self.query.seed) if self.query.seed else None)
+        p = self.flips.mcnemar(self.query.arm)
+        return sorting if p is None else f"{sorting} {mcnemar_words(p, self.flips.arms[self.query.arm].runs[0].seed)}"
+
+    @property
+    def seeds(self) -> list[Option]:
+        """By which items can be sorted."""
+        seeds = self.comparison.spec.seeds
+        return [Option(str(n), _("seed %(seed)s", seed=n), str(n) == self.query.seed) for n in seeds]
+
+    @property
+    def labels(self) -> list[Option]:
+        """True labels, by name."""
+        names = {str(name): name for name in self.listed.labels}
+        return _options(names, self.listed.by_label, self.query.label)
+
+    @property
+    def lengths(self) -> list[Option]:
+        """Quarters by length, from 1."""
+        names = {str(n + 1): quarter_title(n, self.listed.edges) for n in range(4)}
+        return _options(names, self.listed.by_quarter, self.query.length)
+
+    @property
+    def bands(self) -> list[Option]:
+        """Bands of the reference's confidence, from 1."""
+        names = {str(n + 1): band_title(n, SURE) for n in range(4)}
+        return _options(names, self.listed.by_band, self.query.sure)
+
+    @property
+    def items(self) -> FlipItems:
+        """The table."""
+        return FlipItems(self.query.kind, self.heading, self.query.arm, self.comparison, self.listed.items)
+
+    @property
+    def none(self) -> str:
+        """Why no item is listed."""
+        number = self.flips.count(self.query.kind, self.query.arm)
+        if number is None:
+            return _(
+                "An arm is not compared with itself, and one seed does not differ from itself: choose another number "
+                "above."
+            )
+        if not number:
+            return _("None of the %(items)s test items.", items=count(self.flips.items))
+        if not self.listed.listed:
+            return ngettext(
+                "%(number)s item is of this kind, but no file with its text can be read.",
+                "%(number)s items are of this kind, but no file with their texts can be read.",
+                number,
+                number=count(number),
+            )
+        return _("Remove a filter, or go back to the first page.")
+
+
+def _options(names: Mapping[str, str], counts: Mapping[int, int] | None, chosen: str) -> list[Option]:
+    """Options with their numbers of items; none where items have no such value."""
+    if counts is None:
+        return []
+    return [
+        Option(value, f"{name} ({count(counts.get(place, 0))})", value == chosen)
+        for place, (value, name) in enumerate(names.items())
+    ]

@@ -6,20 +6,21 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from app.domain.comparison.flips import SURE, FlipKind, Flips
+from app.domain.comparison.flips import FlipKind, Flips
 from app.domain.errors import Invalid
 from app.services import flips as flip_service
 from app.services import studies as study_service
 from app.services.flips import Slice
 from app.store.queries.page import LARGEST_ID
 from app.web.http.dependencies import Reading, Store
-from app.web.pages.study.flip_items import FlipQuery
-from app.web.pages.study.flips_page import FlipsPage
+from app.web.pages.study.flips import FlipQuery, FlipsPage
 from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
 
 PAGE = 20
+QUARTERS = ("1", "2", "3", "4")
+"""Of the items by length; bands of confidence have the same numbers."""
 
 Word = Annotated[str, Query(max_length=200)]
 
@@ -50,8 +51,8 @@ def show(
         kind=FlipKind(kind) if kind in set(FlipKind) else default_kind,
         seed=seed,
         label=label,
-        length=length if length in _numbers(4) else "",
-        sure=sure if sure in _numbers(len(SURE) + 1) else "",
+        length=length if length in QUARTERS else "",
+        sure=sure if sure in QUARTERS else "",
         q=q.strip(),
     )
     where = Slice(
@@ -68,9 +69,4 @@ def show(
     except Invalid:  # unknown label
         query, where = replace(query, label=""), replace(where, label="")
         items = flip_service.browse(session, files, flips, where, after=behind, limit=PAGE)
-    page = FlipsPage.of(study_id, comparison, flips, query, items, first=behind < 0)
-    return render.page("flips/show.html", page)
-
-
-def _numbers(most: int) -> set[str]:
-    return {str(n) for n in range(1, most + 1)}
+    return render.page("flips/show.html", FlipsPage(comparison, flips, query, items, first=behind < 0))

@@ -13,10 +13,10 @@ from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import (
     FIRST_SEED,
+    AllFailed,
     Chosen,
     GridTuning,
     HalvingTuning,
-    Hopeless,
     NoTuning,
     Round,
     Trial,
@@ -199,7 +199,7 @@ def test_a_validation_loss_that_is_no_number_is_no_result() -> None:
 
 
 def test_an_arm_whose_every_trial_failed_has_no_rate() -> None:
-    assert next_step(GridTuning(), RATES, [lost(rate) for rate in RATES]) == Hopeless()
+    assert next_step(GridTuning(), RATES, [lost(rate) for rate in RATES]) == AllFailed()
 
 
 def test_seeds_are_averaged() -> None:
@@ -231,7 +231,7 @@ def test_halving_goes_on_with_those_that_are_left_and_takes_the_only_one() -> No
     one = [trial(rates[0], 0.5)] + [lost(rate) for rate in rates[1:]]
     assert next_step(halving, rates, one) == Chosen(1.0)
     died = [trial(rate, 0.5) for rate in rates] + [lost(rate, round=1) for rate in rates[:4]]
-    assert next_step(halving, rates, died) == Hopeless()
+    assert next_step(halving, rates, died) == AllFailed()
 
 
 def test_a_run_is_judged_by_the_weights_that_it_kept() -> None:

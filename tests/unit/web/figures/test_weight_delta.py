@@ -1,4 +1,4 @@
-"""What the pages say and draw of weight updates."""
+"""What the pages say and draw of weight deltas."""
 
 import csv
 import html
@@ -28,7 +28,7 @@ FULL, LORA, PROBE = 1, 2, 3
 def shown(client: TestClient, address: str) -> str:
     """The section of a page as one reads it."""
     page = plain(html.unescape(client.get(address).text))
-    return page.split('id="updates"')[1].split("</section>")[0]
+    return page.split('id="weight-delta"')[1].split("</section>")[0]
 
 
 def table(client: TestClient, address: str) -> list[dict[str, str]]:
@@ -39,19 +39,16 @@ def table(client: TestClient, address: str) -> list[dict[str, str]]:
 def test_a_study_says_how_many_directions_each_update_uses_and_how_many_the_matrices_do(full: TestClient) -> None:
     text = shown(full, "/studies/1")
     assert re.search(
-        r"Full fine-tuning's own update had effective rank \d+ of 384 \(median over 34 of 36 matrices\); rank \d+ "
-        r"would hold 90 % of it\.",
+        r"Full fine-tuning's ΔW has effective rank \d+ of 384 \(median over 34 of 36 matrices\); rank \d+ holds 90 %",
         text,
     )
-    assert re.search(r"LoRA r=8's update had effective rank \d\.\d of the 8 that it may have \(median over 12", text)
-    assert re.search(
-        r"The matrices that were trained have effective rank \d+ themselves, and take rank \d+ for 90", text
-    )
-    assert "2 matrices were left out for want of time." in text
+    assert re.search(r"LoRA r=8's ΔW has effective rank \d\.\d of at most 8 \(median over 12", text)
+    assert re.search(r"these matrices have effective rank \d+; rank \d+ holds 90 % of their energy", text)
+    assert "2 matrices were skipped: out of time." in text
     assert re.search(r"\d+ to \d+ over 3 seeds", text)
     assert UNCHANGED["head"] in text
     assert re.search(
-        r"Rank 8 keeps \d+ % \(full\) and 100 % \(LoRA r=8\) of the update's energy, and \d+ % of that of", text
+        r"Rank 8 keeps \d+ % \(full\) and 100 % \(LoRA r=8\) of the energy of ΔW, and \d+ % of that of W", text
     )
 
 
@@ -117,22 +114,22 @@ def test_what_there_is_not_is_refused_with_the_choices(full: TestClient, query: 
         assert said in html.unescape(answer.text)
 
 
-def test_a_study_whose_runs_were_not_looked_at_says_so_and_draws_nothing(full: TestClient) -> None:
+def test_a_study_whose_runs_were_not_analysed_says_so_and_draws_nothing(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         for run in range(1, 10):
             weight_deltas.clear(session, run)
     text = shown(full, "/studies/1")
-    assert text.count("Not looked at: the run is older than the analysis") == 3
+    assert text.count("Not analysed: the run is older than the analysis") == 3
     assert "<figure" not in text
     assert full.get("/studies/1/charts/weight-delta.svg").status_code == 404
 
 
 def test_a_run_shows_every_matrix_in_numbers(full: TestClient) -> None:
     text = shown(full, f"/runs/{LORA}")
-    assert "LoRA r=8's update had effective rank" in text
+    assert "LoRA r=8's ΔW has effective rank" in text
     assert text.count('<th scope="row">block ') == 12
     assert "block 5, attention.self.value" in text
-    assert re.search(r"Rank 8 keeps 100 % of the update's energy, and \d+ % of that of the matrices themselves", text)
+    assert re.search(r"Rank 8 keeps 100 % of the energy of ΔW, and \d+ % of that of W", text)
     assert "LoRA r=8, effective rank: from" in text
     rows = table(full, f"/runs/{LORA}/charts/matrices.csv")
     assert [row["arm"] for row in rows] == ["LoRA r=8"] * 12
@@ -140,7 +137,7 @@ def test_a_run_shows_every_matrix_in_numbers(full: TestClient) -> None:
 
 
 def test_a_run_that_has_not_ended_has_no_such_section(full: TestClient) -> None:
-    assert 'id="updates"' not in full.get("/runs/16").text
+    assert 'id="weight-delta"' not in full.get("/runs/16").text
 
 
 def test_the_api_gives_the_same_numbers_or_the_reason(full: TestClient) -> None:
@@ -161,7 +158,7 @@ def test_the_api_gives_the_same_numbers_or_the_reason(full: TestClient) -> None:
 def test_what_was_left_out_is_said_in_words() -> None:
     found = WeightDeltas(late=1, large=2, broken=["x.query: it was zero before training."])
     assert words.left_out(found) == (
-        "1 matrix was left out for want of time. 2 matrices were left out for want of memory. "
+        "1 matrix was skipped: out of time. 2 matrices were skipped: too large for the memory. "
         "x.query: it was zero before training."
     )
     assert words.why_none(found) == words.left_out(found)

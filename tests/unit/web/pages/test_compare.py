@@ -64,7 +64,7 @@ def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_tha
         study = seed_study(session, failed=failed)
         fine = seed_study(session)
         lost = {("head only", seed): FailureCode.DIVERGED for seed in (0, 1, 2)}
-        hopeless = seed_study(session, failed=failed | lost)
+        two_failed = seed_study(session, failed=failed | lost)
     page = empty.get(f"/studies/{study}").text
     assert "No verdict: the reference full has no result" in page
     assert "it is not a verdict of this study" in page
@@ -84,7 +84,7 @@ def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_tha
     )
     [cells] = [list(column.cells) for column in comparison_table(found).columns[1:2]]
     assert cells[0] == "out of memory" and "±" in cells[1]
-    for other in (fine, hopeless):
+    for other in (fine, two_failed):
         assert 'id="against-' not in empty.get(f"/studies/{other}").text
         assert "predeclared another reference" not in words(empty, f"/compare?study={fine}")
     report = empty.get(f"/studies/{study}/report.html").text

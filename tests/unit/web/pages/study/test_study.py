@@ -86,6 +86,18 @@ def test_the_table_is_sorted_by_any_column_and_keeps_what_else_the_address_says(
     assert "sort: there is no &#39;money&#39;; choose from arm, score" in refused.text
 
 
+def test_the_memory_table_has_each_arms_bytes_below_its_name_in_any_order(client: TestClient) -> None:
+    address = f"/studies/{study(client)}"
+
+    def columns(sort: str) -> list[tuple[str, str]]:
+        section = client.get(f"{address}?sort={sort}").text.split('id="memory"')[1].split("</section>")[0]
+        heads = re.findall(r'<th scope="col" class="num">([^<]+)</th>', section)
+        [total] = re.findall(r'<tr class="total">.*?</tr>', section, re.DOTALL)
+        return list(zip(heads, re.findall(r'<td class="num">([^<]+)</td>', total), strict=True))
+
+    assert columns("memory") == columns("") == [("full", "403.0"), ("LoRA r=8", "150.0"), ("head only", "121.0")]
+
+
 def test_a_finished_study_listens_to_nothing_and_a_running_one_does(client: TestClient) -> None:
     finished = client.get(f"/studies/{study(client)}").text
     running = client.get(f"/studies/{study(client, **STATES['running'])}").text
@@ -125,7 +137,7 @@ def test_an_undecided_study_offers_seeds_and_the_offer_works(client: TestClient)
     assert lacking > 2
     assert f"Add {lacking} seeds" in text  # as many as the sentence beside it says
     assert f"{3 * lacking} more runs" in text
-    assert "The verdicts after that are held to 99\N{NO-BREAK SPACE}%" in text
+    assert "the next verdicts need 99\N{NO-BREAK SPACE}% confidence" in text
     answer = client.post(f"/studies/{study_id}/seeds", data={"count": "2"})
     assert answer.status_code == 200
     assert answer.url.path == f"/studies/{study_id}"

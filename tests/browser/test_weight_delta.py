@@ -1,4 +1,4 @@
-"""Weight updates on the pages of studies and runs: what one chooses is in the address, with scripts and without."""
+"""Weight deltas on the pages of studies and runs: the choices are in the address, with scripts and without."""
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -8,9 +8,9 @@ from tests.browser.conftest import Site
 pytestmark = pytest.mark.slow
 
 
-def test_the_map_follows_what_one_chooses_and_the_address_keeps_it(site: Site, page: Page) -> None:
+def test_the_map_follows_the_choices_and_the_address_keeps_them(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/studies/1?sort=-memory")
-    section = page.locator("#updates")
+    section = page.locator("#weight-delta")
     expect(section.locator("figcaption").nth(1)).to_contain_text("full, effective rank")
     section.locator("#matrices-arm").select_option("LoRA r=8")
     expect(section.locator("figcaption").nth(1)).to_contain_text("LoRA r=8, effective rank")
@@ -28,23 +28,23 @@ def test_the_map_follows_what_one_chooses_and_the_address_keeps_it(site: Site, p
 def test_without_scripts_the_choice_is_a_form(site: Site, chromium: Browser) -> None:
     page = chromium.new_context(java_script_enabled=False).new_page()
     page.goto(f"{site.url}/studies/1")
-    section = page.locator("#updates")
+    section = page.locator("#weight-delta")
     section.locator("#matrices-measure").select_option("intruders")
     section.get_by_role("button", name="Show").click()
-    expect(page.locator("#updates figcaption").nth(1)).to_contain_text("intruder dimensions")
+    expect(page.locator("#weight-delta figcaption").nth(1)).to_contain_text("intruder dimensions")
     assert "matrices=intruders" in page.url
     page.context.close()
 
 
 def test_the_section_is_reached_from_the_pages_own_contents(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/studies/1")
-    page.locator("#to-updates").click()
-    expect(page.get_by_role("heading", name="What the updates look like")).to_be_in_viewport()
+    page.locator("#to-weight-delta").click()
+    expect(page.locator("#weight-delta h2")).to_be_in_viewport()
 
 
 def test_a_run_unfolds_every_matrix(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/runs/2")
-    matrices = page.get_by_role("region", name="Weight updates by matrix")
+    matrices = page.get_by_role("region", name="Weight delta by matrix")
     expect(matrices).to_be_hidden()
     page.locator("#show-every-matrix").click()
     expect(matrices.get_by_role("row")).to_have_count(13)
