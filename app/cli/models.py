@@ -2,7 +2,7 @@
 
 import time
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
@@ -14,12 +14,13 @@ from app.cli.archive import Yes, delete_after_confirmation
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, console, errors, print_json
 from app.domain.errors import Invalid, Unavailable
-from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.models.base_model import SAMPLE_MODELS, SAMPLE_NOTES
 from app.domain.resources.devices import size
 
 PATIENCE_SECONDS = 180.0
 """How long to wait for an inspection."""
 EVERY_SECONDS = 0.5
+Sample = Literal["minilm", "smollm2"]
 PATHS = ("/", "~", ".")
 """How a directory begins, and no hub id."""
 
@@ -34,25 +35,28 @@ def add(
     ] = "",
     name: Annotated[str, typer.Option(help="Name of the model. Default: the hub id, or the directory's name.")] = "",
     revision: Annotated[str, typer.Option(help="Branch, tag or commit. Default: the newest.")] = "",
-    sample: Annotated[bool, typer.Option("--sample", help="Add the packaged all-MiniLM-L6-v2.")] = False,
+    sample: Annotated[
+        Sample | None, typer.Option(help="A packaged model: all-MiniLM-L6-v2, or SmolLM2-135M-Instruct.")
+    ] = None,
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
     """Register a base model and print the result of its inspection. The exit status is 1 if it cannot be used."""
-    if bool(location) == sample:
-        raise Invalid("Name a model of the hub or a directory, or give --sample, but not both.")
-    directory = location.startswith(PATHS)
-    wanted = {
-        "name": name or (SAMPLE_MODEL if sample else PurePath(location).name if directory else location),
-        "source": "sample" if sample else "directory" if directory else "hub",
-        "location": location,
-        "revision": revision,
-    }
+    if bool(location) == bool(sample):
+        raise Invalid("Name a model of the hub or a directory, or a packaged one with --sample, but not both.")
+    if sample:
+        source, location = "sample", "" if sample == "minilm" else sample
+        default = SAMPLE_MODELS[location]
+    elif location.startswith(PATHS):
+        source, default = "directory", PurePath(location).name
+    else:
+        source, default = "hub", location
+    registration = {"name": name or default, "source": source, "location": location, "revision": revision}
     client = Client(url)
-    found = _inspected(client, client.post("/models", wanted))
-    if found["status"] == "failed":
-        raise Invalid(found["message"])
-    _show(found, as_json)
+    model = _inspected(client, client.post("/models", registration))
+    if model["status"] == "failed":
+        raise Invalid(model["message"])
+    _show(model, as_json)
 
 
 @models.command(name="list")
@@ -119,6 +123,8 @@ def _show(model: dict[str, Any], as_json: bool) -> None:
 def _lines(model: dict[str, Any]) -> list[tuple[str, str]]:
     facts = model["facts"]
     found = [("model", model["name"]), ("source", f"{model['source']} {model['location']}".strip())]
+    if model["source"] == "sample" and (note := SAMPLE_NOTES.get(model["location"])):
+        found.append(("note", str(note)))
     if model["revision"]:
         found.append(("revision", model["revision"]))
     if facts is None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app import sample
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelRegistration
@@ -58,23 +57,13 @@ def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots:
     return row
 
 
-def location_of(source: str, location: str) -> str:
-    """Where a worker loads a base model from: a directory, or a hub id."""
-    return str(sample.model_directory()) if source == "sample" else location
-
-
 SAMPLE = "sample:"
-"""Refers to the packaged sample, wherever a machine has it; no hub id and no absolute path begins like this."""
+"""Begins the reference to a packaged sample, wherever a machine has it; no hub id and no absolute path begins so."""
 
 
 def reference_of(source: str, location: str) -> str:
     """A base model's location as web and worker both write it."""
-    return SAMPLE if source == "sample" else location
-
-
-def located(reference: str) -> str:
-    """Where this machine loads it from. Raises Unavailable if the sample is not installed here."""
-    return location_of("sample", "") if reference == SAMPLE else reference
+    return f"{SAMPLE}{location}" if source == "sample" else location
 
 
 def begin_inspection(session: Session, model_id: int) -> BaseModelRow | None:
@@ -115,8 +104,6 @@ def uninspectable(session: Session, model_id: int, message: str) -> None:
 
 
 def _allowed(wanted: ModelRegistration, roots: Sequence[Path]) -> str:
-    if wanted.source == "sample":
-        return ""
-    if wanted.source == "hub":
-        return wanted.location  # an id, by the registration's own check
+    if wanted.source in ("hub", "sample"):
+        return wanted.location  # checked by the registration itself
     return str(below_a_root(wanted.location, roots, "VEZNA_MODEL_ROOTS"))

@@ -27,7 +27,7 @@ EMPTY = {
     "/studies?after=1": Empty("There are no older studies", {"Newest studies": "/studies"}),
     "/runs": Empty("No runs yet", {"Plan a study": "/studies/new", "Import results": "/imports"}),
     "/data": Empty("No data yet", {}, ("Upload", "Fetch")),
-    "/models": Empty("No models yet", {}, ("Register the packaged sample", "Register")),
+    "/models": Empty("No models yet", {}, ("Register all-MiniLM-L6-v2", "Register SmolLM2-135M-Instruct", "Register")),
     "/workers": Empty("No worker has reported in the last day", {"New study": "/studies/new"}),
     "/imports": Empty("No imported results yet", {"Runs": "/runs"}, ("Import",)),
     "/compare": Empty(
@@ -134,10 +134,10 @@ def test_the_packaged_sample_is_registered_by_its_button(
     with served(tmp_path, migrated_file) as site:
         page = chromium.new_page(base_url=site.url)
         page.goto("/models")
-        page.get_by_role("button", name="Register the packaged sample").click()
+        page.get_by_role("button", name="Register all-MiniLM-L6-v2").click()
         page.wait_for_url("**/models/all-MiniLM-L6-v2")
         expect(page.get_by_role("main")).to_contain_text("Inspecting the model")
         page.goto("/models")
         expect(page.locator("#models tbody th")).to_contain_text("all-MiniLM-L6-v2")
-        expect(page.get_by_role("button", name="Register the packaged sample")).to_have_count(0)
+        expect(page.get_by_role("button", name="Register all-MiniLM-L6-v2")).to_have_count(0)
         page.close()

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from app import cli
-from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
 from app.main import create_app
 from app.services import models
 from app.settings import Settings
@@ -78,9 +78,12 @@ def test_a_model_of_the_hub_is_added_at_a_commit(vezna: Any) -> None:
 
 
 def test_the_packaged_sample_is_added_without_a_place(vezna: Any) -> None:
-    status, said, _errors = vezna("add", "--sample", "--json")
+    status, said, _errors = vezna("add", "--sample", "minilm", "--json")
     assert status == 0
     assert (json.loads(said)["name"], json.loads(said)["source"]) == (SAMPLE_MODEL, "sample")
+    status, said, _errors = vezna("add", "--sample", "smollm2")
+    assert status == 0
+    assert SAMPLE_LANGUAGE_MODEL in said and "dequantized from 4 bits" in said
 
 
 @pytest.mark.parametrize(
@@ -91,8 +94,8 @@ def test_the_packaged_sample_is_added_without_a_place(vezna: Any) -> None:
         (("add", "a/b/c"), "is not the id of a model"),
         (("add", "a/b", "--name", "tiny"), "already exists"),
         (("show", "nothing"), "There is no base model 'nothing'"),
-        (("add",), "Name a model of the hub or a directory, or give --sample"),
-        (("add", "a/b", "--sample"), "--sample"),
+        (("add",), "Name a model of the hub or a directory, or a packaged one with --sample"),
+        (("add", "a/b", "--sample", "minilm"), "--sample"),
     ],
 )
 def test_what_cannot_be_is_one_sentence_and_status_1(vezna: Any, arguments: tuple[str, ...], words: str) -> None:

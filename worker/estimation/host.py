@@ -17,7 +17,6 @@ from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.errors import NotFound, VeznaError
 from app.domain.messages import _
 from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
-from app.services.models import located
 from app.services.resources.estimates import ESTIMATE_SECONDS, MAP_SECONDS, START_SECONDS, Request
 from app.store.files import Files
 from worker.children.host import Child, ChildError
@@ -67,16 +66,14 @@ class Estimator:
         return self._child.pid if self._child and self._child.waiting else None
 
     def estimate(self, request: Request, files: Files) -> ResourceEstimate | Preview | MemoryMap:
-        """An estimate, a preview or a map. Raises NoAnswer, and Unavailable where the packaged sample is not
-        installed."""
-        local = request.model_copy(update={"location": located(request.location)})
-        body = local.model_dump(mode="json")
+        """An estimate, a preview or a map; the request's location is one of this machine. Raises NoAnswer."""
+        body = request.model_dump(mode="json")
         try:
-            if isinstance(local, MapRequest):
+            if isinstance(request, MapRequest):
                 result: ResourceEstimate | Preview | MemoryMap | None = self._ask({"map": body}, self._map_seconds).map
             else:
-                rows = str(self._rows(files, local.dataset_file)) if local.dataset_file else None
-                kind = "preview" if isinstance(local, PreviewRequest) else "estimate"
+                rows = str(self._rows(files, request.dataset_file)) if request.dataset_file else None
+                kind = "preview" if isinstance(request, PreviewRequest) else "estimate"
                 answer = self._ask({kind: body, "dataset": rows}, self._estimate_seconds)
                 result = answer.preview if kind == "preview" else answer.estimate
             if result is None:

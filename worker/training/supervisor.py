@@ -16,8 +16,8 @@ from app.domain.errors import Unavailable
 from app.domain.failures import FAILURES, FailureCode, RunFailed
 from app.domain.runs.job import CheckpointReport, FailureReport, LogReport, Report, ResultReport, TrainJob
 from app.services.attempts import Claim, Fenced
-from app.services.models import location_of
 from worker.context import Context
+from worker.samples.host import load_from
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess
 from worker.training.lease import Lease, LeaseLost
@@ -90,7 +90,7 @@ class _Attempt:
         dataset = self._fetch(self.claim.dataset_file, "dataset.parquet")
         general = self._fetch(self.claim.general_file, "general.parquet") if self.claim.general_file else None
         try:
-            location = location_of(self.claim.model_source, self.claim.model_location)
+            location = load_from(self.claim.model_source, self.claim.model_location, self.settings.home)
         except Unavailable as error:
             raise RunFailed(FailureCode.MODEL_UNAVAILABLE, error.message) from error
         fetched: list[tuple[Path | None, list[str]]] = []

@@ -16,6 +16,10 @@ from app.domain.validation import invalid_field
 ModelSource = Literal["sample", "hub", "directory"]
 ModelStatus = Literal["inspecting", "ready", "failed"]
 SAMPLE_MODEL = "all-MiniLM-L6-v2"
+SAMPLE_LANGUAGE_MODEL = "SmolLM2-135M-Instruct"
+SAMPLE_MODELS = {"": SAMPLE_MODEL, "smollm2": SAMPLE_LANGUAGE_MODEL}
+"""Default names of the packaged models, by the location that stands for them."""
+SAMPLE_NOTES = {"smollm2": _("The weights were dequantized from 4 bits (GGUF Q4_1) to bfloat16.")}
 FACTS_VERSION = 2
 """Raised when an inspection looks at more; facts of before are then taken again."""
 LONGEST_TEMPLATE = 100_000
@@ -120,11 +124,21 @@ class ModelRegistration(BaseModel):
     name: str = Field(min_length=1, max_length=120, pattern=r"^[\w.\-/]+$")
     source: ModelSource = "hub"
     location: Line = Field(default="", max_length=500)
-    """Hub id, or a directory under an allowed root; empty for the packaged sample."""
+    """Hub id, or a directory under an allowed root; of a packaged sample a key of `SAMPLE_MODELS`."""
     revision: Line = Field(default="", max_length=120)
 
     @model_validator(mode="after")
-    def _hub_id_is_no_path(self) -> "ModelRegistration":
+    def _location_fits_its_source(self) -> "ModelRegistration":
+        if self.source == "sample" and self.location not in SAMPLE_MODELS:
+            raise invalid_field(
+                "location",
+                _("%(location)r is not a packaged model", location=self.location),
+                _(
+                    "Use smollm2 for %(language)s, or leave it empty for %(encoder)s",
+                    language=SAMPLE_LANGUAGE_MODEL,
+                    encoder=SAMPLE_MODEL,
+                ),
+            )
         if self.source == "hub" and (not HUB_ID.fullmatch(self.location) or ".." in self.location):
             raise invalid_field(
                 "location",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from app.domain.errors import FieldError
-from app.domain.models.base_model import ModelFacts
+from app.domain.messages import Message
+from app.domain.models.base_model import SAMPLE_MODELS, SAMPLE_NOTES, ModelFacts
 from app.domain.resources.memory_map import MapReport
 from app.domain.tasks import TASKS, Task
 from app.store.tables import BaseModelRow
@@ -17,12 +18,12 @@ from app.web.pages.models.methods import DEFAULT_LABELS, TaskMethods
 from app.web.pages.models.modules import ModuleTree
 from app.web.text.data import task_options
 
-SOURCES = {"sample": marked("packaged sample"), "hub": marked("hub"), "directory": marked("directory")}
+SOURCES = {"sample": marked("packaged model"), "hub": marked("hub"), "directory": marked("directory")}
 
 
 def origin(row: BaseModelRow) -> str:
     """`hub`, or `directory: /models/x` where the location is not the name."""
-    location = "" if row.location == row.name else row.location
+    location = "" if row.location == row.name or row.source == "sample" else row.location
     return ": ".join(part for part in (_(SOURCES[row.source]), location) if part)
 
 
@@ -43,9 +44,10 @@ class ModelsPage(HasErrors):
         return any(row.status == "inspecting" for row in self.models)
 
     @property
-    def offers_sample(self) -> bool:
-        """The packaged sample is not registered."""
-        return all(row.source != "sample" for row in self.models)
+    def samples(self) -> dict[str, str]:
+        """Names of the packaged models that are not registered, by location."""
+        registered = {row.location for row in self.models if row.source == "sample"}
+        return {location: name for location, name in SAMPLE_MODELS.items() if location not in registered}
 
     def tasks_of(self, facts: ModelFacts) -> str:
         """The tasks that a model supports."""
@@ -67,6 +69,11 @@ class ModelPage:
     def origin(self) -> str:
         """Where the model is from."""
         return origin(self.row)
+
+    @property
+    def note(self) -> Message | None:
+        """What to know about a packaged model's weights."""
+        return SAMPLE_NOTES.get(self.row.location) if self.row.source == "sample" else None
 
     @property
     def able(self) -> list[tuple[Task, str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from app.domain.models.base_model import SAMPLE_MODEL, ModelRegistration
+from app.domain.models.base_model import SAMPLE_MODELS, ModelRegistration
 from app.web.forms.errors import validated
 from app.web.forms.sent import MAX_TEXT, source_of
 
@@ -17,9 +17,11 @@ def typed(form: Mapping[str, str]) -> dict[str, str]:
 
 def registration(values: Mapping[str, str]) -> ModelRegistration:
     """The request; the name defaults to the hub id or the directory's. Raises Invalid with an error for each field."""
-    if values["source"] == "sample":
-        return ModelRegistration(name=values["name"] or SAMPLE_MODEL, source="sample")
     location = values["location"]
-    source = source_of(location)
-    name = values["name"] or (PurePath(location).name if source == "directory" else location)
+    if values["source"] == "sample":
+        source, default = "sample", SAMPLE_MODELS.get(location, location)
+    else:
+        source = source_of(location)
+        default = PurePath(location).name if source == "directory" else location
+    name = values["name"] or default
     return validated(ModelRegistration, {**values, "source": source, "name": name})

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from markupsafe import escape
 
 from app.domain.methods import METHODS, SPECS
-from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL, SAMPLE_MODELS
 from app.domain.models.outline import fold, folded, groups, layers
 from app.store.queries import base_models
 from app.web.text.methods import by_family, papers
@@ -52,19 +52,24 @@ def test_a_page_of_models_answers(language: TestClient, path: str) -> None:
 def test_an_empty_list_says_how_to_begin(empty: TestClient) -> None:
     text = empty.get("/models").text
     check_page(text)
-    assert "Register the packaged sample" in text
+    assert f"Register {SAMPLE_MODEL}" in text
     assert "VEZNA_MODEL_ROOTS" in text
     assert "Register a model, or the packaged sample" in empty.get("/studies/new").text
 
 
-def test_the_packaged_sample_is_registered_by_a_button_until_it_is_there(empty: TestClient) -> None:
-    text = empty.get("/models").text
-    data = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', text))
-    assert empty.post("/models", data=data).headers["location"] == f"/models/{SAMPLE_MODEL}"
-    with database_of(empty).reading() as session:
-        row = base_models.by_name(session, SAMPLE_MODEL)
-        assert row is not None and (row.source, row.status) == ("sample", "inspecting")
-    assert "Register the packaged sample" not in empty.get("/models").text
+def test_a_packaged_model_is_registered_by_a_button_until_it_is_there(empty: TestClient) -> None:
+    for location, name in SAMPLE_MODELS.items():
+        assert f"Register {name}" in empty.get("/models").text
+        data = {"source": "sample", "location": location}
+        assert empty.post("/models", data=data).headers["location"] == f"/models/{name}"
+        with database_of(empty).reading() as session:
+            row = base_models.by_name(session, name)
+            assert row is not None and (row.source, row.location, row.status) == ("sample", location, "inspecting")
+        assert f"Register {name}" not in empty.get("/models").text
+    assert "dequantized from 4 bits" in empty.get(f"/models/{SAMPLE_LANGUAGE_MODEL}").text
+    assert "dequantized" not in empty.get(f"/models/{SAMPLE_MODEL}").text
+    unknown = empty.post("/models", data={"source": "sample", "location": "gpt-9"})
+    assert unknown.status_code == 422 and "is not a packaged model" in unknown.text
 
 
 def test_the_packaged_sample_is_offered_beside_other_models(registered_only: TestClient) -> None:
@@ -74,7 +79,7 @@ def test_the_packaged_sample_is_offered_beside_other_models(registered_only: Tes
         session.delete(row)
     text = registered_only.get("/models").text
     check_page(text)
-    assert "Register the packaged sample" in text
+    assert f"Register {SAMPLE_MODEL}" in text
 
 
 def test_a_model_says_what_it_is_and_what_it_can_do(language: TestClient) -> None:

@@ -1,0 +1,51 @@
+"""The conversion process: `python -P -m worker.samples.child`.
+
+stdin    {"file": a GGUF file, "directory": the model's new directory}
+stdout   {} when the directory is complete, or {"error": a sentence}
+stderr   library output, and tracebacks
+"""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from app.domain.messages import _
+from worker.children.child import answer_channel, confine
+
+MAX_BYTES = 4 * 2**30
+"""Of writable memory."""
+
+
+def answer(request: str) -> str:
+    """The line to print."""
+    try:
+        message = json.loads(request)
+        engine = importlib.import_module("worker.engine.models.gguf")
+        engine.convert(Path(message["file"]), Path(message["directory"]))
+    except ImportError as error:
+        text = _(
+            "Converting a GGUF file needs the package %(package)s. Install it with: pip install 'vezna[sample]'",
+            package=error.name or "gguf",
+        )
+        return json.dumps({"error": text})
+    except Exception as error:
+        traceback.print_exc()
+        why = f"{type(error).__name__}: {error}"
+        return json.dumps({"error": _("The packaged model could not be converted (%(why)s).", why=why)})
+    return json.dumps({})
+
+
+def main() -> None:
+    """Answer one request."""
+    confine(MAX_BYTES)
+    with answer_channel() as answers:
+        answers.write(f"{answer(sys.stdin.readline())}\n")
+
+
+if __name__ == "__main__":
+    main()
+    sys.stderr.flush()
+    os._exit(0)  # torch's own end takes its time, and everything is written

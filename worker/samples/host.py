@@ -1,0 +1,65 @@
+"""Where this worker loads a base model from. A packaged sample that comes as GGUF is converted the first time, into
+`samples/` in VEZNA_HOME."""
+
+import fcntl
+import json
+import sys
+from pathlib import Path
+
+import structlog
+
+from app import sample
+from app.domain.errors import Unavailable
+from app.services.models import SAMPLE
+from worker.children.host import Child, ChildError
+
+log = structlog.get_logger()
+
+COMMAND = (sys.executable, "-P", "-m", "worker.samples.child")
+CONVERSION_SECONDS = 600.0
+"""SmolLM2-135M takes half a minute of one core."""
+
+
+def load_from(source: str, location: str, home: Path, command: tuple[str, ...] = COMMAND) -> str:
+    """A directory, or a hub id. Raises Unavailable if the sample is not installed here or cannot be converted."""
+    if source != "sample":
+        return location
+    if location != "smollm2":
+        return str(sample.model_directory())
+    file = sample.language_model_file()
+    return str(_converted(file, home / "samples" / file.stem, command))
+
+
+def located(reference: str, home: Path) -> str:
+    """The same for a reference, as `app.services.models.reference_of` writes it."""
+    known = reference.startswith(SAMPLE)
+    return load_from("sample" if known else "", reference.removeprefix(SAMPLE) if known else reference, home)
+
+
+def _converted(file: Path, directory: Path, command: tuple[str, ...]) -> Path:
+    """The directory with the converted model. Workers that share a home convert it once."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with (directory.parent / f"{directory.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not directory.is_dir():
+            log.info("converting the packaged model", file=file.name, directory=str(directory))
+            _convert(file, directory, command)
+    return directory
+
+
+def _convert(file: Path, directory: Path, command: tuple[str, ...]) -> None:
+    try:
+        child = Child("conversion", command, environment={"CUDA_VISIBLE_DEVICES": ""})
+    except ChildError as error:
+        raise Unavailable(error.message) from error
+    try:
+        child.send(json.dumps({"file": str(file), "directory": str(directory)}).encode(), CONVERSION_SECONDS)
+        answer = json.loads(child.receive(CONVERSION_SECONDS))
+    except ChildError as error:
+        raise Unavailable(error.message) from error
+    except ValueError as error:
+        raise Unavailable(child.unreadable().message) from error
+    finally:
+        child.close()
+    if "error" in answer:
+        raise Unavailable(answer["error"])
