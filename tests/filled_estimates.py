@@ -148,7 +148,7 @@ def run_out_of_memory(session: Session, run: RunRow) -> None:
     request = request_of(session, run)
     _attach(session, SilentBell(), run, request, estimate(request))
     ledger = measured_ledger("full", step=3, moment="forward", share=0.7)
-    run.failure_ledger_json = ledger.model_dump(mode="json")
+    run.failure_ledger_json, run.failure_requested_bytes = ledger.model_dump(mode="json"), 128 * 2**20
     run.failure_message = (
         "The device had no memory left (128 MiB more were requested; the peak before was 380 MiB above the start). "
         "Use a smaller batch with accumulation, a shorter max_length, or LoRA."

@@ -73,7 +73,19 @@ class Failure(BaseModel):
     code: FailureCode
     message: str
     ledger: Ledger | None = None
-    """Who held what when memory ran out, where a step was being measured."""
+    """Bytes by owner when memory ran out, where a step was being measured."""
+    requested_bytes: int | None = None
+    """Of the allocation for which memory ran out, where the allocator names its size."""
+
+    @property
+    def out_of_memory(self) -> bool:
+        """The device or the machine ran out of memory."""
+        return self.code in (FailureCode.OUT_OF_MEMORY, FailureCode.HOST_OOM)
+
+    @property
+    def detail(self) -> str:
+        """What the worker reported beyond the code's own sentence."""
+        return "" if self.message == FAILURES[self.code] else self.message
 
 
 class RunFailed(VeznaError):

@@ -303,7 +303,7 @@ def test_a_finished_attempt_tells_precision_libraries_and_its_workers_rate(
 
 def test_a_run_that_ran_out_of_memory_keeps_who_held_what(registered: Database, bell: SilentBell) -> None:
     run = within(registered, lambda s: runs.submit(s, bell, SPEC))
-    failure = Failure(code=FailureCode.OUT_OF_MEMORY, message="no memory left", ledger=ledger())
+    failure = Failure(code=FailureCode.OUT_OF_MEMORY, message="no memory left", ledger=ledger(), requested_bytes=2**31)
 
     def fail(session: Session) -> None:
         mine = attempts.claim(session, run.id, "w1", 45)

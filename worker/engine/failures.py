@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
 from app.domain.resources.ledger import Ledger
 
-_ASKED = re.compile(r"[Tt]ried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)")
+_REQUESTED = re.compile(r"[Tt]ried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)")
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -20,8 +20,9 @@ def failure(error: BaseException, peak_bytes: int | None = None, ledger: Ledger 
         return Failure(code=error.code, message=error.message)
     text = str(error)
     if _out_of_memory(error, text):
-        message = _memory_sentence(text, peak_bytes)
-        return Failure(code=FailureCode.OUT_OF_MEMORY, message=message, ledger=ledger)
+        requested = _requested_bytes(text)
+        message = _memory_sentence(requested, peak_bytes)
+        return Failure(code=FailureCode.OUT_OF_MEMORY, message=message, ledger=ledger, requested_bytes=requested)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     # safetensors is written in Rust and raises its own exception for every I/O error
     if full or (isinstance(error, SafetensorError) and "No space left" in text):
@@ -37,12 +38,16 @@ def _out_of_memory(error: BaseException, text: str) -> bool:
     )
 
 
-def _memory_sentence(text: str, peak_bytes: int | None) -> str:
-    asked = _ASKED.search(text)
+def _requested_bytes(text: str) -> int | None:
+    """The size of the allocation that failed, where the allocator's message names it."""
+    match = _REQUESTED.search(text)
+    return round(float(match[1]) * _UNITS[match[2]]) if match else None
+
+
+def _memory_sentence(requested: int | None, peak_bytes: int | None) -> str:
     parts = []
-    if asked:
-        size = float(asked[1]) * _UNITS[asked[2]]
-        parts.append(f"{size / 2**20:,.0f} MiB more were requested")
+    if requested is not None:
+        parts.append(f"{requested / 2**20:,.0f} MiB more were requested")
     if peak_bytes is not None:
         parts.append(f"the peak before was {peak_bytes / 2**20:,.0f} MiB above the start")
     what, _, remedy = FAILURES[FailureCode.OUT_OF_MEMORY].partition(". ")

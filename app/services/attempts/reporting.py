@@ -171,6 +171,7 @@ def fail(session: Session, bell: Doorbell, claimed: Claim, failure: Failure) -> 
         "failure_code": failure.code.value,
         "failure_message": message,
         "failure_ledger_json": failure.ledger.model_dump(mode="json") if failure.ledger else None,
+        "failure_requested_bytes": failure.requested_bytes,
     }
     if not end(session, bell, claimed, RunStatus.FAILED, **values):
         raise _fenced(claimed)

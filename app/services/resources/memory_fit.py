@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
-from app.domain.failures import FailureCode
 from app.domain.resources.calibration import Fit, memory_fit, peak, relative_error, train_seconds
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateRequest, EstimateSpec
@@ -32,7 +31,6 @@ from app.store.queries import base_models, workers
 from app.store.queries import estimates as queries
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow
 
-OUT_OF_MEMORY = (FailureCode.OUT_OF_MEMORY, FailureCode.HOST_OOM)
 TOO_SMALL: tuple[Fit, ...] = ("tight", "does_not_fit")
 """Where memory savings are estimated."""
 
@@ -82,7 +80,7 @@ def run_fit(session: Session, bell: Doorbell | None, settings: Settings, run: Ru
     if device is None:
         return _run_fit(run, None, lookup.arm_estimate(request))
     fit = lookup.device_fit(device, request)
-    if _too_small(fit) or _ran_out_of_memory(run):
+    if _too_small(fit) or (run.failure and run.failure.out_of_memory):
         model = base_models.by_id(session, run.base_model_id)
         options = list(saving_options(request, lora_for(model.facts if model else None, run.spec.task)))
         lookup.add(option.request for option in options)
@@ -170,10 +168,6 @@ class _Lookup:
 
 def _too_small(fit: DeviceFit) -> bool:
     return fit.device.worker and fit.fit in TOO_SMALL
-
-
-def _ran_out_of_memory(run: RunRow) -> bool:
-    return run.failure is not None and run.failure.code in OUT_OF_MEMORY
 
 
 def _arm_fit(arm: ArmRequest, fits: Sequence[DeviceFit]) -> ArmFit:

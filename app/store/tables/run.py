@@ -174,6 +174,7 @@ class RunRow(Base):
     failure_code: Mapped[str | None] = mapped_column(String(40), default=None)
     failure_message: Mapped[str | None] = mapped_column(default=None)
     failure_ledger_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    failure_requested_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     """Who held what when memory ran out, as `app.domain.resources.ledger.Ledger`."""
 
     # what was predicted
@@ -238,7 +239,12 @@ class RunRow(Base):
         if self.failure_code is None:
             return None
         ledger = Ledger.model_validate(self.failure_ledger_json) if self.failure_ledger_json else None
-        return Failure(code=FailureCode(self.failure_code), message=self.failure_message or "", ledger=ledger)
+        return Failure(
+            code=FailureCode(self.failure_code),
+            message=self.failure_message or "",
+            ledger=ledger,
+            requested_bytes=self.failure_requested_bytes,
+        )
 
     @property
     def download(self) -> tuple[int, int] | None:

@@ -1,7 +1,6 @@
 """Memory fit in words: states, bands and what they rest on, errors of estimates, memory savings."""
 
 import json
-from dataclasses import dataclass
 
 from app.domain.resources.calibration import EstimateBand, Fit, relative_error
 from app.domain.resources.ledger import Ledger, Moment
@@ -82,33 +81,26 @@ def estimate_error(estimated: str, measured: str, error: float) -> str:
     )
 
 
-@dataclass(frozen=True)
-class EstimateErrors:
-    """A run's estimates beside its measurements; a sentence each, empty where one of the two is missing."""
+def memory_error(fit: RunFit) -> str:
+    """A run's estimated peak beside the measured one; empty where either is missing."""
+    if not fit.peak or not fit.measured_bytes or fit.bytes_error is None:
+        return ""
+    return capitalized(estimate_error(exact(fit.peak.value), exact(fit.measured_bytes), fit.bytes_error))
 
-    peak: float | None
-    """Estimated."""
-    memory: str
-    time: str
-    file: str
-    basis: str
-    """What the band of the peak rests on."""
 
-    @classmethod
-    def of(cls, fit: RunFit, file_bytes: int) -> "EstimateErrors":
-        """`file_bytes`: of the weights' file that the run left, 0 where it left none."""
-        memory = time = file = ""
-        if fit.peak and fit.measured_bytes and fit.bytes_error is not None:
-            memory = estimate_error(exact(fit.peak.value), exact(fit.measured_bytes), fit.bytes_error)
-        if fit.train_seconds and fit.measured_seconds and fit.seconds_error is not None:
-            seconds, measured = duration(fit.train_seconds.value), duration(fit.measured_seconds)
-            time = estimate_error(seconds, measured, fit.seconds_error)
-        estimated_file = fit.estimate.file_bytes if fit.estimate else None
-        if estimated_file and file_bytes:
-            error = relative_error(estimated_file, file_bytes)
-            file = estimate_error(file_size(estimated_file), file_size(file_bytes), error)
-        value = fit.peak.value if fit.peak else None
-        return cls(value, capitalized(memory), time, file, basis(fit.peak.runs) if fit.peak else "")
+def time_error(fit: RunFit) -> str:
+    """The same of its train time."""
+    if not fit.train_seconds or not fit.measured_seconds or fit.seconds_error is None:
+        return ""
+    return estimate_error(duration(fit.train_seconds.value), duration(fit.measured_seconds), fit.seconds_error)
+
+
+def file_error(fit: RunFit, measured: int) -> str:
+    """The same of the weights' file, whose size is 0 if there is none."""
+    estimated = fit.estimate.file_bytes if fit.estimate else None
+    if not estimated or not measured:
+        return ""
+    return estimate_error(file_size(estimated), file_size(measured), relative_error(estimated, measured))
 
 
 def exact(size: float) -> str:
@@ -136,4 +128,16 @@ def peak_words(ledger: Ledger) -> str:
     return _("%(moment)s of step %(step)s, with %(shape)s", moment=moment, step=count(ledger.step), shape=shape)
 
 
-FILTERS = (fit_words, fit_word, basis, band, time_band, saving_title, saving_fields)
+FILTERS = (
+    fit_words,
+    fit_word,
+    basis,
+    band,
+    time_band,
+    memory_error,
+    time_error,
+    file_error,
+    saving_title,
+    saving_fields,
+    peak_words,
+)

@@ -17,8 +17,8 @@ COUNTED: tuple[MetricName, ...] = ("accuracy", "exact_match")
 
 def title(metric: str) -> str:
     """`accuracy`, `ROUGE-L`: within a sentence; a metric that only an imported run has keeps its name."""
-    found = METRICS.get(metric)  # type: ignore[call-overload]
-    return _(found.title) if found else metric
+    facts = METRICS.get(metric)  # type: ignore[call-overload]
+    return _(facts.title) if facts else metric
 
 
 def heading(metric: str) -> str:
@@ -32,7 +32,7 @@ def definition(metric: MetricName) -> str:
 
 
 def written(metric: MetricName, value: float | None) -> str:
-    """A value with its unit: `61.2 %`, `8.31`."""
+    """A metric's value with its unit: `61.2 %`, `8.31`."""
     if value is None:
         return NOTHING
     return significant(value, 3) if metric == "perplexity" else percent(value)
@@ -43,4 +43,4 @@ def loss_unit(task: Task) -> str:
     return _(UNITS[TASKS[task].unit])
 
 
-FILTERS = (heading, generates)
+FILTERS = (heading, definition, written, loss_unit, generates)

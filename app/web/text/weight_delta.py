@@ -159,4 +159,4 @@ def explained() -> str:
     )
 
 
-FILTERS = (directions, matrices, why_none, left_out)
+FILTERS = (directions, matrices, run_sentence, weight_sentence, intruders, why_none, left_out)

@@ -1,69 +1,102 @@
 """The context of a run's page."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.domain.failures import FAILURES, Failure, FailureCode
-from app.domain.methods import METHODS, Family
-from app.domain.resources.memory_fit import MemorySaving, RunFit
+from app.domain.comparison.intervals import ScoreInterval
+from app.domain.failures import Failure
+from app.domain.models.weight_delta import WeightDeltas
+from app.domain.resources.memory_fit import RunFit
+from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
+from app.domain.tasks import TASKS, MetricName
 from app.services.annotations import Notes
 from app.services.runs import RunView
-from app.store.tables import ArtifactRow, RunRow
+from app.store.tables import ArtifactRow, EvaluationRow, RunRow
 from app.web.figures.figure import Drawn
-from app.web.format import MIB, memory, percent, rate
+from app.web.figures.resource_parts import COMPUTED, EstimatedCosts, computed_sizes, memory_sizes, names
+from app.web.format import percent
 from app.web.i18n import gettext as _
 from app.web.pages.run.live import RunLive
-from app.web.pages.run.result import RunOutcome, RunWeightDeltas
-from app.web.text.failures import FAILURE_LABELS
-from app.web.text.memory_fit import peak_words
-from app.web.text.metrics import title
+from app.web.text.failures import failure_label
+from app.web.text.metrics import COUNTED, title
+from app.web.text.phases import CLOCK_LABELS
+from app.web.text.weight_delta import explained
 
 SpecFormat = Literal["yaml", "json", "curl"]
-KEPT = ("adapter", "model")
-"""Kinds of artifacts that hold weights."""
-REQUESTED = re.compile(r"([\d,]+) MiB more were requested")
-"""In the worker's message: `worker.engine.failures`."""
+OPTIONAL_CLOCKS = ("download", "cache", "weight_delta")
+"""Shown only where they took time."""
 
 
 @dataclass(frozen=True)
-class RunFailure:
-    """Why a run failed, and what to do."""
+class RunOutcome:
+    """A result with what follows from it."""
 
-    failure: Failure
-
-    @property
-    def out_of_memory(self) -> bool:
-        """The device or the host ran out of memory."""
-        return self.failure.code in (FailureCode.OUT_OF_MEMORY, FailureCode.HOST_OOM)
-
-    @property
-    def label(self) -> str:
-        """The reason in a few words."""
-        return _(FAILURE_LABELS[self.failure.code])
+    run: RunRow
+    result: RunResult
+    evaluations: Sequence[EvaluationRow]
+    interval: ScoreInterval | None
+    """Over the test items, for this one seed."""
+    fit: RunFit
 
     @property
-    def sentence(self) -> str:
-        """What happened and what to do."""
-        return _(FAILURES[self.failure.code])
+    def metric(self) -> MetricName:
+        """The verdict rests on it."""
+        return self.run.spec.verdict_metric
 
     @property
-    def message(self) -> str:
-        """What the worker reported; empty if it is the same sentence."""
-        return self.failure.message if self.failure.message != FAILURES[self.failure.code] else ""
+    def evaluated(self) -> EvaluationRow:
+        """On the test split; of a trial, on the validation split with the weights that it kept."""
+        validations = [e for e in self.evaluations if e.subject == "adapted" and e.split == "validation"]
+        kept = [e for e in validations if e.step == self.result.best_step] or validations[-1:]
+        return self._test("adapted") or kept[0]
 
     @property
-    def requested(self) -> str:
-        """How much memory was requested when it ran out; empty if that is unknown."""
-        match = REQUESTED.search(self.failure.message)
-        return memory(float(match[1].replace(",", "")) * MIB) if match else ""
+    def base(self) -> EvaluationRow | None:
+        """The base model on the test split."""
+        return self._test("base")
+
+    def _test(self, subject: str) -> EvaluationRow | None:
+        return next((e for e in self.evaluations if e.subject == subject and e.split == "test"), None)
 
     @property
-    def moment(self) -> str:
-        """When within a step memory ran out; empty without a ledger."""
-        return peak_words(self.failure.ledger) if self.failure.ledger else ""
+    def correct(self) -> int | None:
+        """Items answered correctly, where an item is right or wrong."""
+        evaluated = self.evaluated
+        if self.metric not in COUNTED or evaluated.score is None:
+            return None
+        return round(evaluated.score * evaluated.n)
+
+    @property
+    def best_by_loss(self) -> bool:
+        """The best checkpoint was chosen by loss, not by the metric."""
+        return TASKS[self.run.spec.task].best_by == "loss"
+
+    @property
+    def metrics(self) -> list[MetricName]:
+        """Those that were computed, the verdict's first."""
+        known = [name for name in TASKS[self.run.spec.task].metrics if name in self.evaluated.metrics_json]
+        return sorted(known, key=lambda name: name != self.metric)
+
+    @property
+    def clocks(self) -> list[tuple[str, float]]:
+        """Name and seconds of each phase."""
+        seconds = {name: float(getattr(self.result.clocks, name)) for name in CLOCK_LABELS}
+        return [(_(CLOCK_LABELS[name]), s) for name, s in seconds.items() if s or name not in OPTIONAL_CLOCKS]
+
+    @property
+    def owners(self) -> list[tuple[str, float, float | None]]:
+        """Name, measured and estimated bytes of each owner in the ledger; empty without a ledger."""
+        if self.result.memory.ledger is None:
+            return []
+        sizes, estimated = memory_sizes(self.result.memory), EstimatedCosts.of(self.fit)
+        return list(zip(names(), sizes, estimated.sizes if estimated else (None,) * len(sizes), strict=True))
+
+    @property
+    def computed(self) -> list[tuple[str, float]]:
+        """Name and bytes of each owner, for a run without a ledger; the last is the remainder."""
+        return list(zip(names(COMPUTED), computed_sizes(self.result.memory), strict=True))
 
 
 @dataclass(frozen=True)
@@ -76,9 +109,8 @@ class RunPage:
     spec: str
     live: RunLive | None
     outcome: RunOutcome | None
-    failure: RunFailure | None
-    weight_deltas: RunWeightDeltas | None
-    """None until it has a result."""
+    failure: Failure | None
+    weight_deltas: WeightDeltas | None
     fit: RunFit
 
     @property
@@ -87,41 +119,19 @@ class RunPage:
         return self.view.row
 
     @property
-    def family(self) -> Family:
-        """Of its method."""
-        return METHODS[self.run.method_kind].family
-
-    @property
-    def trial_rate(self) -> str:
-        """The learning rate that a trial tries; else empty."""
-        return rate(self.run.learning_rate) if self.run.trial_round is not None else ""
-
-    @property
     def notes(self) -> Notes:
         """Its note and tags."""
         return Notes("runs", self.run.id, self.run.note, tuple(self.view.tags), self.run.archived)
 
     @property
-    def savings(self) -> tuple[MemorySaving, ...]:
-        """Settings that need less memory, for a run that ran out of it."""
-        return self.fit.memory_savings if self.failure and self.failure.out_of_memory else ()
-
-    @property
-    def savings_pending(self) -> int:
-        """Savings whose estimate is not ready yet."""
-        return self.fit.savings_pending if self.failure and self.failure.out_of_memory else 0
-
-    @property
-    def adapter_description(self) -> str:
-        """What a file of the kind `adapter` is."""
-        if self.run.spec.method.mechanism == "peft":
-            return _("load it with PEFT")
-        return _("the trained weights; the .json beside it says how to load them")
+    def weight_delta_note(self) -> str:
+        """How to read the numbers of each matrix."""
+        return explained()
 
     @property
     def download(self) -> ArtifactRow | None:
         """The largest file of the adapter or the model."""
-        kept = [artifact for artifact in self.view.artifacts if artifact.kind in KEPT]
+        kept = [artifact for artifact in self.view.artifacts if artifact.kind in ("adapter", "model")]
         return max(kept, key=lambda artifact: artifact.bytes, default=None)
 
     @property
@@ -129,7 +139,7 @@ class RunPage:
         """The finding, or the state."""
         name = _("Run %(id)s", id=self.run.id)
         if self.failure:
-            return _("%(run)s failed: %(why)s", run=name, why=self.failure.label)
+            return _("%(run)s failed: %(why)s", run=name, why=failure_label(self.failure))
         if self.run.status == RunStatus.CANCELLED:
             return _("%(run)s was cancelled", run=name)
         if self.outcome is None:

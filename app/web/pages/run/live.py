@@ -1,6 +1,6 @@
 """The progress of a run that is queued or running: its phases with their clocks, its steps, the time left."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -19,62 +19,67 @@ PHASE_OF_MESSAGE = {message: phase.value for phase, message in PHASES.items()}
 
 
 @dataclass(frozen=True)
-class PhaseLine:
-    """A phase and its clock so far."""
-
-    name: str
-    state: PhaseState
-    seconds: float | None
-
-
-@dataclass(frozen=True)
 class RunLive:
     """A run that is queued or running."""
 
-    phase: str
+    run: RunRow
+    events: Sequence[RunEventRow]
     queue_position: int | None
     """From 1; None once it has started."""
-    resumes_from: int | None
-    """The step of the checkpoint from which its next attempt resumes; None if it starts over, or has started."""
-    download: tuple[int, int] | None
-    """Bytes of the base model fetched so far, and in total."""
-    epoch: int | None
-    epochs: float
-    seconds_left: float | None
-    """Estimated, of the training."""
-    validation: str
-    """`validation accuracy 84.3 %`; empty before the first validation, and where the metric needs generated text."""
-    phases: tuple[PhaseLine, ...]
+
+    @property
+    def phase(self) -> str:
+        """Where it stands."""
+        return "queue" if self.run.status == RunStatus.QUEUED else self.run.phase or "start"
 
     @property
     def heading(self) -> str:
         """What the run is doing."""
         return _(PHASE_HEADINGS[self.phase])
 
-    @classmethod
-    def of(cls, run: RunRow, events: Sequence[RunEventRow], queue_position: int | None) -> "RunLive":
-        """From the row and its log."""
-        phase = "queue" if run.status == RunStatus.QUEUED else run.phase or "start"
-        epochs = run.spec.training.num_train_epochs
-        done = run.step / run.total_steps * epochs if run.total_steps else None
-        return cls(
-            phase=phase,
-            queue_position=queue_position,
-            resumes_from=run.checkpoints[-1].step if phase == "queue" and run.checkpoints else None,
-            download=run.download if phase == "download" else None,
-            epoch=min(int(done) + 1, max(1, round(epochs))) if done is not None else None,
-            epochs=epochs,
-            seconds_left=run.eta_seconds if phase == "train" else None,
-            validation=_validation(run),
-            phases=_phases(phase, _seconds_by_phase(run, events)),
-        )
+    @property
+    def resumes_from(self) -> int | None:
+        """The step of the checkpoint from which its next attempt resumes; None if it starts over, or has started."""
+        return self.run.checkpoints[-1].step if self.phase == "queue" and self.run.checkpoints else None
 
+    @property
+    def download(self) -> tuple[int, int] | None:
+        """Bytes of the base model fetched so far, and in total."""
+        return self.run.download if self.phase == "download" else None
 
-def _validation(run: RunRow) -> str:
-    if run.validation_score is None:
-        return ""
-    metric = run.spec.verdict_metric
-    return _("validation %(metric)s %(value)s", metric=title(metric), value=written(metric, run.validation_score))
+    @property
+    def epoch(self) -> int | None:
+        """The current pass over the training split, from 1."""
+        if not self.run.total_steps:
+            return None
+        epochs = self.run.spec.training.num_train_epochs
+        return min(int(self.run.step / self.run.total_steps * epochs) + 1, max(1, round(epochs)))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated, of the training."""
+        return self.run.eta_seconds if self.phase == "train" else None
+
+    @property
+    def validation(self) -> str:
+        """`validation accuracy 84.3 %`; empty before the first validation, and for a metric of generated text."""
+        if self.run.validation_score is None:
+            return ""
+        metric = self.run.spec.verdict_metric
+        value = written(metric, self.run.validation_score)
+        return _("validation %(metric)s %(value)s", metric=title(metric), value=value)
+
+    @property
+    def phases(self) -> list[tuple[str, PhaseState, float | None]]:
+        """Name, state and clock so far of each; without a download where the worker already had the base model."""
+        seconds = _seconds_by_phase(self.run, self.events)
+        names = [name for name in PHASE_LABELS if name != "download" or name == self.phase or name in seconds]
+        current = names.index(self.phase)
+        states: list[PhaseState] = ["done"] * current + ["current"] + ["ahead"] * (len(names) - current - 1)
+        return [
+            (_(PHASE_LABELS[name]), state, None if state == "ahead" else seconds.get(name))
+            for name, state in zip(names, states, strict=True)
+        ]
 
 
 def _seconds_by_phase(run: RunRow, events: Sequence[RunEventRow]) -> dict[str, float]:
@@ -91,13 +96,3 @@ def _seconds_by_phase(run: RunRow, events: Sequence[RunEventRow]) -> dict[str, f
     for (name, begin), (_next, end) in pairwise([*entered, ("", now())]):
         seconds[name] = seconds.get(name, 0.0) + max(0.0, (end - begin).total_seconds())
     return seconds
-
-
-def _phases(current: str, seconds: Mapping[str, float]) -> tuple[PhaseLine, ...]:
-    """Without a download where the worker already had the base model."""
-    names = [name for name in PHASE_LABELS if name != "download" or name == current or name in seconds]
-    at, lines = names.index(current), []
-    for place, name in enumerate(names):
-        state: PhaseState = "done" if place < at else "current" if place == at else "ahead"
-        lines.append(PhaseLine(_(PHASE_LABELS[name]), state, seconds.get(name) if place <= at else None))
-    return tuple(lines)

@@ -23,18 +23,17 @@ from app.web.figures.figure import Drawn, drawn
 from app.web.figures.run import RunData, run_figure, run_figures
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.figure_file import Ending, figure_file
-from app.web.pages.run.context import RunFailure, RunPage, SpecFormat
+from app.web.pages.run.context import RunOutcome, RunPage, SpecFormat
 from app.web.pages.run.imported import ImportedRunPage
 from app.web.pages.run.live import RunLive
-from app.web.pages.run.result import RunOutcome, RunWeightDeltas
 from app.web.specs import as_curl, as_json, as_yaml
 from app.web.templating import Render
 
 router = APIRouter(prefix="/runs/{run_id:int}", include_in_schema=False)
 
 
-class Look(NamedTuple):
-    """What a run's page is made of."""
+class Sources(NamedTuple):
+    """What a run's page reads from."""
 
     request: Request
     session: Session
@@ -45,27 +44,28 @@ class Look(NamedTuple):
     def fit(self, run_id: int) -> RunFit:
         """A run's estimate; memory savings of one that ran out of memory are requested."""
 
-        def found(session: Session, bell: Doorbell | None) -> RunFit:
+        def read(session: Session, bell: Doorbell | None) -> RunFit:
             return memory_fit.run_fit(session, bell, self.settings, runs.get(session, run_id))
 
-        return read_or_request(self.db, self.bell, found)
+        return read_or_request(self.db, self.bell, read)
 
 
-def look(request: Request, session: Reading, settings: Config, db: Db, bell: Bell) -> Look:
+def sources(request: Request, session: Reading, settings: Config, db: Db, bell: Bell) -> Sources:
     """The dependency behind `At`."""
-    return Look(request, session, settings, db, bell)
+    return Sources(request, session, settings, db, bell)
 
 
-At = Annotated[Look, Depends(look)]
+At = Annotated[Sources, Depends(sources)]
 
 
 @router.get("")
 def show(at: At, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTMLResponse:
     """The whole page; how the spec is written is in its address. An imported run has a page of its own."""
-    if (row := runs.get(at.session, run_id)).imported:
+    row = runs.get(at.session, run_id)
+    if result := row.imported_result:
         name, scored = collections.named(at.session, row), bool(evaluations.of_run(at.session, run_id))
         notes = annotations.notes_of(at.session, "runs", run_id)
-        return render.page("run/imported.html", ImportedRunPage.of(row, name, by_item=scored, notes=notes))
+        return render.page("run/imported.html", ImportedRunPage(row, result, name, by_item=scored, notes=notes))
     return render.page("run/show.html", _page(at, run_id, spec, figures=_figures(at, run_id)))
 
 
@@ -114,7 +114,7 @@ def clone(db: Db, bell: Bell, run_id: int) -> RedirectResponse:
     return RedirectResponse(f"/runs/{run.id}", status_code=303)
 
 
-def _page(at: Look, run_id: int, spec_format: SpecFormat, *, figures: dict[str, Drawn]) -> RunPage:
+def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[str, Drawn]) -> RunPage:
     view = run_service.view(at.session, run_id)
     spec = view.row.spec
     match spec_format:
@@ -133,21 +133,21 @@ def _page(at: Look, run_id: int, spec_format: SpecFormat, *, figures: dict[str, 
         figures=figures,
         spec_format=spec_format,
         spec=text,
-        live=None if status.terminal else RunLive.of(run, view.events, view.queue_position),
-        outcome=RunOutcome.of(run, result, view.evaluations, _interval(at.session, run_id), fit) if result else None,
-        failure=RunFailure(failure) if status is RunStatus.FAILED else None,
-        weight_deltas=RunWeightDeltas.of(run.spec.method.label, deltas) if result else None,
+        live=None if status.terminal else RunLive(run, view.events, view.queue_position),
+        outcome=RunOutcome(run, result, view.evaluations, _interval(at.session, run_id), fit) if result else None,
+        failure=failure if status is RunStatus.FAILED else None,
+        weight_deltas=deltas,
         fit=fit,
     )
 
 
-def _figures(at: Look, run_id: int) -> dict[str, Drawn]:
+def _figures(at: Sources, run_id: int) -> dict[str, Drawn]:
     builders = run_figures(RunData(at.session, at.settings, run_id))
     return {name: drawn(build(), f"/runs/{run_id}/charts") for name, build in builders.items()}
 
 
 def _interval(session: Session, run_id: int) -> ScoreInterval | None:
     """Over the test items; what another seed would change is not in it."""
-    found = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
-    interval = score_interval(found.scores[None, :]) if found else None
+    test = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
+    interval = score_interval(test.scores[None, :]) if test else None
     return interval if interval and interval.usable else None

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.failures import Failure, FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.resources.calibration import EstimateBand
 from app.domain.runs.result import Clocks
@@ -19,7 +18,6 @@ from app.store.queries import runs
 from app.web.figures.drawing import render, stacks
 from app.web.figures.drawing.stacks import Stacks
 from app.web.figures.resource_parts import LEDGER, estimated_sizes, ledger_sizes, time_bar, train_bar
-from app.web.pages.run.context import RunFailure
 from app.web.text.memory_fit import error_words
 from tests import filled_estimates
 from tests.estimates import request
@@ -115,16 +113,26 @@ def test_a_run_that_had_no_memory_shows_what_it_held_and_the_memory_savings(ledg
 def test_a_failure_that_is_not_of_memory_has_no_memory_savings(ledgers: TestClient) -> None:
     with database_of(ledgers).transaction() as session:
         run = runs.get(session, FAILED)
-        run.failure_code, run.failure_message, run.failure_ledger_json = "diverged", "step 3: nan", None
+        run.failure_code, run.failure_message = "diverged", "step 3: nan"
+        run.failure_ledger_json = run.failure_requested_bytes = None
     text = shown(ledgers, f"/runs/{FAILED}")
     assert "Memory savings" not in text
     assert "step 3: nan" in text
 
 
-def test_what_was_asked_for_is_read_from_the_workers_sentence() -> None:
-    said = "The device had no memory left (2,048 MiB more were requested). Use a smaller batch."
-    assert plain(RunFailure(Failure(code=FailureCode.OUT_OF_MEMORY, message=said)).requested) == "2.0 GiB"
-    assert RunFailure(Failure(code=FailureCode.OUT_OF_MEMORY, message="no")).requested == ""
+def test_without_a_ledger_a_failure_names_what_was_requested_and_without_that_its_message(ledgers: TestClient) -> None:
+    with database_of(ledgers).transaction() as session:
+        run = runs.get(session, FAILED)
+        run.failure_ledger_json, run.failure_requested_bytes = None, 2**31
+    assert "The trainer requested 2.0 GiB more." in shown(ledgers, f"/runs/{FAILED}")
+    with database_of(ledgers).transaction() as session:
+        run = runs.get(session, FAILED)
+        run.failure_message, run.failure_requested_bytes = "no memory", None
+    assert "<code>no memory</code>" in shown(ledgers, f"/runs/{FAILED}")
+
+
+def test_the_savings_of_a_run_that_did_not_fail_are_an_empty_list(ledgers: TestClient) -> None:
+    assert "None known" in shown(ledgers, f"/runs/{LORA}/savings")
 
 
 def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledgers: TestClient) -> None:

@@ -15,7 +15,7 @@ def test_a_real_allocation_that_fails_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**50, dtype=torch.uint8)
     found = failure(error.value, peak_bytes=300 * 2**20)
-    assert found.code is FailureCode.OUT_OF_MEMORY
+    assert (found.code, found.requested_bytes) == (FailureCode.OUT_OF_MEMORY, 2**50)
     assert "1,073,741,824 MiB more were requested; the peak before was 300 MiB above the start)" in found.message
     assert "smaller batch" in found.message
 
@@ -25,7 +25,7 @@ def test_cudas_message_is_read_too() -> None:
         "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB"
     )
     found = failure(error)
-    assert found.code is FailureCode.OUT_OF_MEMORY
+    assert (found.code, found.requested_bytes) == (FailureCode.OUT_OF_MEMORY, 2560 * 2**20)
     assert "(2,560 MiB more were requested)." in found.message
 
 
