@@ -75,11 +75,11 @@ class RunLive:
         seconds = _seconds_by_phase(self.run, self.events)
         names = [name for name in PHASE_LABELS if name != "download" or name == self.phase or name in seconds]
         current = names.index(self.phase)
-        states: list[PhaseState] = ["done"] * current + ["current"] + ["ahead"] * (len(names) - current - 1)
-        return [
-            (_(PHASE_LABELS[name]), state, None if state == "ahead" else seconds.get(name))
-            for name, state in zip(names, states, strict=True)
-        ]
+        phases: list[tuple[str, PhaseState, float | None]] = []
+        for place, name in enumerate(names):
+            state: PhaseState = "done" if place < current else "current" if place == current else "ahead"
+            phases.append((_(PHASE_LABELS[name]), state, seconds.get(name) if place <= current else None))
+        return phases
 
 
 def _seconds_by_phase(run: RunRow, events: Sequence[RunEventRow]) -> dict[str, float]:
