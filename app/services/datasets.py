@@ -100,38 +100,6 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
     return row
 
 
-def delete(session: Session, files: Files, dataset_id: int) -> None:
-    """Delete a version and its file. Raises NotFound, and Conflict while runs or studies use it."""
-    row = datasets.get(session, dataset_id)
-    uses = datasets.used_by(session, dataset_id)
-    if uses.runs or uses.studies:
-        counted = " and ".join(
-            f"{n} {what if n == 1 else many}"
-            for n, what, many in ((uses.studies, "study", "studies"), (uses.runs, "run", "runs"))
-            if n
-        )
-        raise Conflict(
-            _(
-                "%(reference)s cannot be deleted: it is the data of %(counted)s.",
-                reference=row.reference,
-                counted=counted,
-            )
-        )
-    if row.status == "ready" and (runs := datasets.forgetting_on(session, row.name)):
-        counted = f"{runs} run{'s' if runs != 1 else ''}"
-        raise Conflict(
-            _(
-                "%(name)s cannot be deleted: %(counted)s measured forgetting on it, or will.",
-                counted=counted,
-                name=row.name,
-            )
-        )
-    session.delete(row)
-    session.flush()
-    if row.file and not datasets.with_file(session, row.file):
-        after_commit(session, partial(files.discard, row.file))
-
-
 def begin(session: Session, dataset_id: int) -> DatasetRow | None:
     """Claim a version that is to be prepared. None if it is done, or somebody is at it."""
     at = now()

@@ -1,4 +1,4 @@
-"""Deleting runs, studies, collections and base models for good.
+"""Deleting runs, studies, collections, base models, datasets and uploads for good.
 
     lock the rows → count what goes, refuse what is in use → delete the rows → commit → remove the files
 
@@ -17,11 +17,12 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
+from app.services.uploads import unused
 from app.store.files import RUNS, Files, run_folder
-from app.store.queries import base_models, collections, runs, studies
+from app.store.queries import base_models, collections, datasets, runs, studies, uploads
 from app.store.queries import deletion as rows
 from app.store.session import after_commit
-from app.store.tables import BaseModelRow, RunRow
+from app.store.tables import BaseModelRow, DatasetRow, RunRow
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,45 @@ def delete_model(session: Session, name: str) -> None:
         rows.delete_row(session, row)
     except IntegrityError:
         raise Conflict(_("A run that uses %(name)s has just been submitted.", name=name)) from None
+
+
+def of_dataset(session: Session, row: DatasetRow) -> Deletion:
+    """Whether a version of a dataset can be deleted. Its upload stays."""
+    uses, refused = datasets.used_by(session, row.id), ""
+    if uses.runs or uses.studies:
+        values = {"reference": row.reference, "studies": uses.studies, "runs": uses.runs}
+        refused = _("%(reference)s is in use (studies: %(studies)s, runs: %(runs)s). Delete them first.", **values)
+    elif row.status == "ready" and (runs_on := datasets.forgetting_on(session, row.name)):
+        refused = _("Runs measure forgetting on %(name)s (%(runs)s). Delete them first.", name=row.name, runs=runs_on)
+    return Deletion(0, 0, 0, refused)
+
+
+def of_upload(session: Session, upload_id: int) -> Deletion:
+    """What deleting an upload removes. Raises NotFound."""
+    row, refused = uploads.get(session, upload_id), ""
+    if versions := datasets.of_upload(session, upload_id):
+        names = ", ".join(version.reference for version in versions)
+        refused = _("%(names)s was made from this upload. Delete that first.", names=names)
+    return Deletion(0, len(row.parts), row.bytes, refused)
+
+
+def delete_dataset(session: Session, files: Files, dataset_id: int) -> None:
+    """Delete a version of a dataset. Raises NotFound, and Conflict while runs or studies use it."""
+    row = datasets.get(session, dataset_id)
+    of_dataset(session, row).require()
+    rows.delete_row(session, row)
+    if row.file and not datasets.with_file(session, row.file):
+        after_commit(session, partial(files.discard, row.file))
+
+
+def delete_upload(session: Session, files: Files, upload_id: int) -> None:
+    """Delete an upload and its files, unless another upload has them too. Raises NotFound, and Conflict while datasets
+    are made of it."""
+    row = uploads.get(session, upload_id, held=True)
+    of_upload(session, upload_id).require()
+    rows.delete_row(session, row)
+    for part in unused(session, row.parts):
+        after_commit(session, partial(files.discard, part.file))
 
 
 def orphaned_folders(session: Session, folders: Iterable[str]) -> list[str]:

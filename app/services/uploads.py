@@ -104,18 +104,6 @@ def read_again(session: Session, bell: Doorbell, upload_id: int, options: Readin
     return row
 
 
-def delete(session: Session, files: Files, upload_id: int) -> None:
-    """Forget an upload and remove its files. Raises NotFound, and Conflict while datasets are made of it."""
-    row = uploads.get(session, upload_id, held=True)
-    if made := datasets.of_upload(session, upload_id):
-        names = ", ".join(one.reference for one in made)
-        raise Conflict(_("%(names)s was made from this upload. Delete that first.", names=names))
-    session.delete(row)
-    session.flush()
-    for part in unused(session, row.parts):
-        after_commit(session, partial(files.discard, part.file))
-
-
 def unused(session: Session, parts: Sequence[Part]) -> list[Part]:
     """Of some files those that no upload has."""
     kept = uploads.named_files(session)

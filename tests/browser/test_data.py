@@ -124,8 +124,8 @@ def test_a_version_is_looked_at_and_deleted_by_keyboard(page: Page, here: Contex
     page.locator("#max_length").fill("7")
     page.locator("#max_length").press("Enter")
     page.wait_for_url("**max_length=7**")
-    page.locator("#show-delete").press("Enter")
-    page.locator("#delete-dataset").press("Enter")
+    page.locator("#to-delete").press("Enter")
+    page.locator("#delete").press("Enter")
     page.wait_for_url("**/data")
     expect(page.get_by_role("heading", name="Uploads without a dataset")).to_be_visible()
 

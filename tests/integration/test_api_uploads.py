@@ -198,7 +198,7 @@ def test_a_dataset_that_is_used_stays(small: TestClient) -> None:
     answer = small.delete("datasets/small@1")
     assert (answer.status_code, answer.json()["detail"]) == (
         409,
-        "small@1 cannot be deleted: it is the data of 1 run.",
+        "small@1 is in use (studies: 0, runs: 1). Delete them first.",
     )
     assert small.get("datasets/small").json()["runs"] == 1
 

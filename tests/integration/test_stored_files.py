@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.domain.data.uploads import Part
-from app.services import datasets, uploads
+from app.services import datasets, deletion, uploads
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import uploads as upload_rows
@@ -36,7 +36,7 @@ def here(settings: Settings, database: Database, files: Files, monkeypatch: pyte
 
 def delete(here: Context, row: UploadRow) -> None:
     with here.database.transaction() as session:
-        uploads.delete(session, here.files, row.id)
+        deletion.delete_upload(session, here.files, row.id)
 
 
 def stored(here: Context) -> set[str]:
@@ -81,7 +81,7 @@ def test_whoever_brings_the_bytes_of_an_upload_that_is_just_being_deleted_has_on
     row, again = upload(here, {"a.csv": CSV}), list[UploadRow]()
     arrival = Thread(target=lambda: again.append(upload(here, {"a.csv": CSV})))
     with here.database.transaction() as session:
-        uploads.delete(session, here.files, row.id)
+        deletion.delete_upload(session, here.files, row.id)
         arrival.start()
         time.sleep(0.3)
         assert arrival.is_alive()  # it waits for what becomes of the upload
@@ -149,7 +149,7 @@ def test_a_version_keeps_its_rows_though_one_with_the_same_is_deleted_while_it_i
     first, note = dataset(here, row, "first"), datasets.prepared
 
     def deleted_meanwhile(session: Session, claimed: DatasetRow, *found: Any) -> bool:
-        datasets.delete(session, here.files, first.id)
+        deletion.delete_dataset(session, here.files, first.id)
         return note(session, claimed, *found)
 
     monkeypatch.setattr(datasets, "prepared", deleted_meanwhile)

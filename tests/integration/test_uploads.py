@@ -12,7 +12,7 @@ from app.domain.data.uploads import ReadingOptions
 from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, Invalid
 from app.queue import PREPARE, READ
-from app.services import datasets, sweep, uploads
+from app.services import datasets, deletion, sweep, uploads
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import datasets as dataset_rows
@@ -186,12 +186,12 @@ def test_deleting_removes_what_nothing_else_uses(here: Context) -> None:
     row = upload(here, {"a.csv": CSV})
     made = dataset(here, row)
     with here.database.transaction() as session, pytest.raises(Conflict, match="mine@1 was made from this upload"):
-        uploads.delete(session, here.files, row.id)
+        deletion.delete_upload(session, here.files, row.id)
     with here.database.transaction() as session:
-        datasets.delete(session, here.files, made.id)
+        deletion.delete_dataset(session, here.files, made.id)
     assert not here.files.exists(made.file)
     with here.database.transaction() as session:
-        uploads.delete(session, here.files, row.id)
+        deletion.delete_upload(session, here.files, row.id)
     assert not here.files.exists(row.parts[0].file)
     with here.database.reading() as session:
         assert upload_rows.newest(session) == []

@@ -10,7 +10,7 @@ from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from app.services import attempts, datasets, runs, studies
+from app.services import attempts, datasets, deletion, runs, studies
 from app.store.files import Files
 from app.store.queries import datasets as rows_of_data
 from app.store.queries import runs as run_rows
@@ -64,10 +64,10 @@ def test_a_version_that_is_used_stays_and_says_by_how_many(
     with registered.transaction() as session:
         study = studies.submit(session, bell, STUDY)
         second = newer(session)
-        with pytest.raises(Conflict, match=r"small@1 cannot be deleted: it is the data of 1 study and 1 run"):
-            datasets.delete(session, files, study.dataset_id)
+        with pytest.raises(Conflict, match=r"small@1 is in use \(studies: 1, runs: 1\)"):
+            deletion.delete_dataset(session, files, study.dataset_id)
         assert rows_of_data.used_by(session, second.id) == (0, 0)
-        datasets.delete(session, files, second.id)
+        deletion.delete_dataset(session, files, second.id)
         file = rows_of_data.get(session, study.dataset_id).file
     assert files.exists(file)  # the other version has the same rows
 
@@ -85,8 +85,8 @@ def test_forgetting_is_measured_on_the_texts_of_when_it_was_asked_for(
         second = newer(session, "general")
         second.file = "datasets/other.parquet"
         assert first is not None
-        with pytest.raises(Conflict, match="general cannot be deleted: 1 run measured forgetting on it"):
-            datasets.delete(session, files, first.id)
+        with pytest.raises(Conflict, match=r"forgetting on general \(1\)"):
+            deletion.delete_dataset(session, files, first.id)
         claimed = attempts.claim(session, run.id, "w1", 45)
         assert claimed is not None and claimed.general_file == first.file
         assert run_rows.get(session, run.id).spec.general_text == "general"

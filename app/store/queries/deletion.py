@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.store.queries.compare_and_set import affected
 from app.store.queries.runs import LIVE
-from app.store.tables import ArtifactRow, BaseModelRow, CollectionRow, RunRow, StudyRow
+from app.store.tables import ArtifactRow, Base, RunRow
 
 
 class Contents(NamedTuple):
@@ -42,7 +42,7 @@ def delete_runs(session: Session, which: ColumnElement[bool]) -> int:
     return affected(session, delete(RunRow).where(which, RunRow.status.not_in(LIVE)))
 
 
-def delete_row(session: Session, row: StudyRow | CollectionRow | BaseModelRow) -> None:
+def delete_row(session: Session, row: Base) -> None:
     """Delete a row at once. Raises IntegrityError while another refers to it."""
     session.delete(row)
     session.flush()

@@ -20,7 +20,7 @@ from app.domain.resources.estimate import EstimateState
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from app.services import datasets as dataset_service
-from app.services import previews
+from app.services import deletion, previews
 from app.store.queries import base_models, datasets, estimates
 from app.store.tables import DatasetRow, EstimateRow
 from app.web.api.answer import Answer
@@ -118,7 +118,7 @@ def delete_dataset(db: Db, files: Store, name: Name) -> None:
                     reference=row.reference,
                 )
             )
-        dataset_service.delete(session, files, row.id)
+        deletion.delete_dataset(session, files, row.id)
 
 
 class PreviewOut(Answer):

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, UploadSource, UploadState
 from app.domain.errors import Invalid
+from app.services import deletion
 from app.services import uploads as upload_service
 from app.store.files import Files
 from app.store.queries import datasets, uploads
@@ -160,7 +161,7 @@ def read_again(
 def delete_upload(db: Db, files: Store, upload_id: RowId) -> None:
     """Delete an upload, and its files unless another upload shares them; 409 while a dataset was made from it."""
     with db.transaction() as session:
-        upload_service.delete(session, files, upload_id)
+        deletion.delete_upload(session, files, upload_id)
 
 
 def _add(received: FormFiles, db: Db, bell: Bell, files: Files, options: ReadingOptions) -> UploadOut:

@@ -6,9 +6,10 @@ from app.domain.data.dataset import Split
 from app.domain.data.findings import FindingCode, Severity
 from app.domain.data.mapping import ColumnKind, Role
 from app.domain.tasks import TASKS, Format, Task
-from app.web.format import capitalized
+from app.store.queries.datasets import Uses
+from app.web.format import capitalized, count
 from app.web.i18n import gettext as _
-from app.web.i18n import marked
+from app.web.i18n import marked, ngettext
 
 FORMATS: dict[Format, str] = {
     "labelled": marked("labelled texts"),
@@ -63,11 +64,11 @@ FINDINGS: dict[FindingCode, str] = {
     "imbalance": marked("Imbalanced labels"),
 }
 SEVERITIES: dict[Severity, tuple[str, str]] = {
-    "blocks": ("misfit", marked("blocks the dataset")),
+    "blocks": ("failed", marked("blocks the dataset")),
     "warns": ("tight", marked("warning")),
     "notes": ("queued", marked("note")),
 }
-"""Icon (of `components/state.html`) and word."""
+"""State of `components/state.html`, and word."""
 DELIMITERS = {
     ",": marked("comma"),
     ";": marked("semicolon"),
@@ -84,6 +85,21 @@ def format_of(form: Format) -> str:
     return _(FORMATS[form])
 
 
+def kind_of(kind: ColumnKind) -> str:
+    """The type of a column's values."""
+    return _(KINDS[kind])
+
+
+def split_name(split: Split) -> str:
+    """A split."""
+    return _(SPLITS[split])
+
+
+def source_name(source: str) -> str:
+    """Where an upload came from."""
+    return _(SOURCES[source])
+
+
 def task_options(tasks: Iterable[Task]) -> list[tuple[Task, str]]:
     """Tasks with their titles, to choose from."""
     return [(task, capitalized(_(TASKS[task].title))) for task in tasks]
@@ -92,3 +108,18 @@ def task_options(tasks: Iterable[Task]) -> list[tuple[Task, str]]:
 def tasks_of(form: Format) -> str:
     """The tasks that can learn from rows of a format."""
     return ", ".join(_(task.title) for task in TASKS.values() if form in task.formats)
+
+
+def used_by(uses: Uses | None) -> str:
+    """`2 studies, 12 runs`; empty if unused."""
+    if uses is None:
+        return ""
+    parts = [
+        ngettext("%(num)s study", "%(num)s studies", uses.studies, num=count(uses.studies)) if uses.studies else "",
+        ngettext("%(num)s run", "%(num)s runs", uses.runs, num=count(uses.runs)) if uses.runs else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+FILTERS = (format_of, kind_of, split_name, source_name, tasks_of, used_by)
+"""What templates may use, under their own names."""

@@ -1,10 +1,8 @@
 """The sentences of findings, for pages, the API and, through it, the command line: one table of templates."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.domain.data.findings import Example, Finding, FindingCode, gravest_first
+from app.domain.data.findings import Example, Finding, FindingCode
 from app.web.format import count, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, marked_plural, ngettext
@@ -194,35 +192,6 @@ _NEAR_LEAK_IN_SAMPLE = _Template(
 _DIFFER_IN_CASE = _Template(marked("Some labels differ in upper and lower case only: %(alike)s."), _MERGE_LABELS)
 
 
-@dataclass(frozen=True)
-class FindingText:
-    """A finding as a page shows it."""
-
-    finding: Finding
-    """With message and remedy."""
-
-    @property
-    def title(self) -> str:
-        """The kind of problem."""
-        return _(FINDINGS[self.finding.code])
-
-    @property
-    def severity(self) -> tuple[str, str]:
-        """Icon and word."""
-        icon, word = SEVERITIES[self.finding.severity]
-        return icon, _(word)
-
-    @property
-    def examples(self) -> list[tuple[str, str]]:
-        """Place and excerpt of each row."""
-        return [(_place(example), example.excerpt) for example in self.finding.examples]
-
-
-def finding_texts(findings: Sequence[Finding]) -> list[FindingText]:
-    """Blocking findings first, then warnings and notes."""
-    return [FindingText(with_message(finding)) for finding in gravest_first(findings)]
-
-
 def with_message(finding: Finding) -> Finding:
     """A finding with its sentences."""
     template, values = _template(finding), _values(finding)
@@ -238,7 +207,19 @@ def why_unavailable(message: str, blocked_by: Finding | None) -> str:
     return message or (with_message(blocked_by).message if blocked_by else "")
 
 
-def _place(example: Example) -> str:
+def finding_title(finding: Finding) -> str:
+    """The kind of problem."""
+    return _(FINDINGS[finding.code])
+
+
+def finding_state(finding: Finding) -> tuple[str, str]:
+    """The state that shows its severity, and the word for it."""
+    state, word = SEVERITIES[finding.severity]
+    return state, _(word)
+
+
+def place_of(example: Example) -> str:
+    """File, row and split of an example row."""
     parts = [
         example.file,
         _("row %(number)s", number=count(example.row)) if example.row is not None else "",
@@ -292,3 +273,7 @@ def _values(finding: Finding) -> dict[str, str]:
 
 def _rows(number: int) -> str:
     return ngettext("%(num)s row", "%(num)s rows", number, num=count(number))
+
+
+FILTERS = (with_message, why_unavailable, finding_title, finding_state, place_of)
+"""What templates may use, under their own names."""

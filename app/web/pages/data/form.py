@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pydantic import ValidationError
-from starlette.datastructures import FormData
-
 from app.domain.data.dataset import SPLITS
 from app.domain.data.guesses import dataset_name, split_in_name
 from app.domain.data.mapping import ROLES, Column, Role
@@ -21,49 +18,31 @@ from app.domain.errors import FieldError, Invalid
 from app.domain.messages import _
 from app.domain.tasks import Format
 from app.store.tables import DatasetRow
-from app.web.forms.errors import sentences
+from app.web.forms.errors import validated
 from app.web.forms.fields import readable
+from app.web.forms.sent import MAX_TEXT, source_of
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 SOURCE_FIELDS = ("location", "config", "revision", "split")
-LONGEST = 500
-MOST_FIELDS = 400
 MOST_SPLITS = 20
 """Distinct values of a column that may name splits."""
 RANDOM, PREDEFINED, COLUMN = "random", "predefined", "column:"
 """Values of the field `splitting.by`; the last is followed by the column's name."""
-PATH_STARTS = ("/", "~", ".")
-"""How a directory begins, and no hub id."""
 
 
-def blank_source() -> dict[str, str]:
-    """The empty form of a source."""
-    return dict.fromkeys(SOURCE_FIELDS, "")
-
-
-def typed_source(form: FormData) -> dict[str, str]:
-    """What was typed into the form of a source."""
-    return {name: str(form.get(name, "")).strip()[:LONGEST] for name in SOURCE_FIELDS}
+def typed_source(form: Mapping[str, str]) -> dict[str, str]:
+    """What was typed into the form of a source; empty where nothing was sent."""
+    return {name: form.get(name, "").strip()[:MAX_TEXT] for name in SOURCE_FIELDS}
 
 
 def source_request(values: Mapping[str, str]) -> SourceRequest:
     """A hub id or a directory. Raises Invalid with an error for each field."""
-    if not values["location"]:
-        raise Invalid.field("location", _("The source is missing"), _("Enter a hub id or a directory"))
-    source = "directory" if values["location"].startswith(PATH_STARTS) else "hub"
-    try:
-        return SourceRequest.model_validate({"source": source, **values})
-    except ValidationError as error:
-        raise Invalid.of(sentences(error.errors())) from None
+    return validated(SourceRequest, {"source": source_of(values["location"]), **values})
 
 
-def reading_options(form: FormData | Mapping[str, str]) -> ReadingOptions:
+def reading_options(form: Mapping[str, str]) -> ReadingOptions:
     """How to read a file; empty options are detected automatically. Raises Invalid with an error for each field."""
-    typed = {name: form.get(name, "") for name in ReadingOptions.model_fields}
-    try:
-        return ReadingOptions.model_validate({name: value for name, value in typed.items() if value})
-    except ValidationError as error:
-        raise Invalid.of(sentences(error.errors())) from None
+    return validated(ReadingOptions, {name: form[name] for name in ReadingOptions.model_fields if form.get(name)})
 
 
 @dataclass(frozen=True)
@@ -94,13 +73,12 @@ class MappingForm:
         values |= {f"split:{name}": split for split, names in splitting.names.items() for name in names}
         return cls(scan, values)
 
-    def typed(self, form: FormData) -> "MappingForm":
+    def typed(self, form: Mapping[str, str]) -> "MappingForm":
         """With what was typed; fields that were not shown keep their values. Values of labels and splits come in pairs:
         `label-value.3` and `label-name.3`."""
-        sent = {name: value for name, value in form.items() if isinstance(value, str)}
-        values = {name: _stripped(name, value) for name, value in sent.items() if "-value." not in name}
+        values = {name: _stripped(name, value) for name, value in form.items() if "-value." not in name}
         for kind, field in (("label", "label-name"), ("split", "split-as")):
-            for name, value in sent.items():
+            for name, value in form.items():
                 stem, _dot, place = name.partition(".")
                 if stem == f"{kind}-value":
                     values[f"{kind}:{value}"] = values.get(f"{field}.{place}", "")
@@ -188,7 +166,7 @@ class MappingForm:
         """The dataset that the form describes. Raises Invalid with an error for each field."""
         if self.format is None:
             raise Invalid.field("mapping.format", _("The format of the rows is missing"), _("Choose one"))
-        body: dict[str, Any] = {
+        values: dict[str, Any] = {
             "name": self.value("name"),
             "title": self.value("title"),
             "upload_id": upload_id,
@@ -199,10 +177,7 @@ class MappingForm:
             },
             "splitting": self._splitting(),
         }
-        try:
-            return DatasetRequest.model_validate(body)
-        except ValidationError as error:
-            raise Invalid.of(at_fields(sentences(error.errors()))) from None
+        return validated(DatasetRequest, values)
 
     def _splitting(self) -> dict[str, Any]:
         typed = {name: self.value(f"splitting.{name}") for name in ("validation", "test", "seed")}
@@ -214,7 +189,7 @@ class MappingForm:
         return splitting | {
             "kind": "predefined",
             "column": "" if self.by == PREDEFINED else self.by.removeprefix(COLUMN),
-            "names": {split: given for split, given in names.items() if given},
+            "names": {split: values for split, values in names.items() if values},
         }
 
     @property
@@ -232,7 +207,7 @@ def at_fields(errors: Sequence[FieldError]) -> tuple[FieldError, ...]:
 
 def _stripped(name: str, value: str) -> str:
     """Without surrounding white space, except for names of columns, which may have some."""
-    return value if name.startswith(("mapping.columns.", "splitting.by")) else value.strip()[:LONGEST]
+    return value if name.startswith(("mapping.columns.", "splitting.by")) else value.strip()[:MAX_TEXT]
 
 
 def _by(splitting: Splitting) -> str:

@@ -6,11 +6,11 @@ Files are streamed to the store; a worker reads them.
 from dataclasses import replace
 from itertools import groupby
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
-from starlette.datastructures import FormData
 
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _
@@ -18,38 +18,23 @@ from app.services import datasets as dataset_service
 from app.services import uploads as upload_service
 from app.settings import Settings
 from app.store.queries import datasets, uploads
+from app.store.tables import DatasetRow
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import Figure, choose, drawn
 from app.web.figures.labels import labels
 from app.web.figures.lengths import lengths
+from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.figure_file import Ending, figure_file
 from app.web.http.uploads import ANY_SIZE, FormFiles
-from app.web.pages.data.context import NO_USES, DataPage, DatasetPage, UploadPage, VersionLine, address_of
-from app.web.pages.data.form import (
-    MOST_FIELDS,
-    MappingForm,
-    at_fields,
-    blank_source,
-    reading_options,
-    source_request,
-    typed_source,
-)
-from app.web.pages.data.preview import PreviewQuery, preview_of
+from app.web.pages.data.context import DataPage, DatasetPage, UploadPage
+from app.web.pages.data.form import MappingForm, at_fields, reading_options, source_request, typed_source
+from app.web.pages.data.preview import PreviewQuery, PreviewView, preview_of
 from app.web.templating import Render, Renderer
 
 router = APIRouter(prefix="/data", include_in_schema=False)
 
 LIST, UPLOAD, DATASET = "data/index.html", "data/upload.html", "data/show.html"
-
-
-async def form_data(request: Request) -> FormData:
-    """The fields of a form without files."""
-    async with request.form(max_files=0, max_fields=MOST_FIELDS) as form:
-        return form
-
-
-Typed = Annotated[FormData, Depends(form_data)]
 
 
 @router.get("")
@@ -82,7 +67,7 @@ def add_files(
 
 @router.post("/sources")
 def add_source(
-    db: Db, bell: Bell, session: Reading, settings: Config, render: Render, request: Request, form: Typed
+    db: Db, bell: Bell, session: Reading, settings: Config, render: Render, request: Request, form: SentForm
 ) -> Response:
     """Have a worker fetch a hub dataset or a directory; or the page again with what is wrong."""
     values = typed_source(form)
@@ -101,7 +86,7 @@ def show_upload(session: Reading, render: Render, upload_id: RowId) -> HTMLRespo
 
 
 @router.post("/uploads/{upload_id:int}")
-def make_dataset(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId, form: Typed) -> Response:
+def make_dataset(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId, form: SentForm) -> Response:
     """Make a dataset of an upload; or the form again, with what is wrong or as another choice changes it."""
     page = _upload(session, upload_id)
     if page.form is None:
@@ -112,14 +97,14 @@ def make_dataset(db: Db, bell: Bell, session: Reading, render: Render, upload_id
         return render.page(UPLOAD, page)
     try:
         with db.transaction() as writing:
-            made = dataset_service.prepare(writing, bell, mapping_form.request(upload_id))
-            return RedirectResponse(address_of(made), status_code=303)
+            row = dataset_service.prepare(writing, bell, mapping_form.request(upload_id))
+            return RedirectResponse(address_of(row), status_code=303)
     except Invalid as error:
         return render.page(UPLOAD, replace(page, errors=at_fields(error.at())), status=422)
 
 
 @router.post("/uploads/{upload_id:int}/read")
-def read_again(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId, form: Typed) -> Response:
+def read_again(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId, form: SentForm) -> Response:
     """Read an upload again with other options."""
     try:
         options = reading_options(form)
@@ -130,46 +115,26 @@ def read_again(db: Db, bell: Bell, session: Reading, render: Render, upload_id: 
     return _to_upload(upload_id)
 
 
-@router.post("/uploads/{upload_id:int}/delete")
-def delete_upload(db: Db, files: Store, upload_id: RowId) -> Response:
-    """Delete an upload and its files."""
-    with db.transaction() as session:
-        upload_service.delete(session, files, upload_id)
-    return RedirectResponse("/data", status_code=303)
-
-
 @router.get("/{name}")
 def show_dataset(
     session: Reading, db: Db, bell: Bell, render: Render, name: str, query: Annotated[PreviewQuery, Depends()]
 ) -> HTMLResponse:
     """A version of a dataset."""
     row = datasets.find(session, name)
-    uses = datasets.uses(session)
     page = DatasetPage(
-        line=VersionLine(row, uses.get(row.id, NO_USES)),
+        row=row,
+        versions=datasets.versions(session, row.name),
+        uses=datasets.uses(session),
         upload=uploads.get(session, row.upload_id) if row.upload_id else None,
-        versions=tuple(VersionLine(v, uses.get(v.id, NO_USES)) for v in datasets.versions(session, row.name)),
     )
     if row.status != "ready":
         return render.page(DATASET, page)
-    charts = f"{page.line.address}/charts"
-    preview = preview_of(session, db, bell, row, query)
-    if preview.found:
-        figure = lengths(preview.found.lengths, preview.form.length, preview.form.model)
-        preview = replace(preview, figure=drawn(figure, charts, f"?{preview.form.query}"))
+    charts, preview = f"{address_of(row)}/charts", preview_of(session, db, bell, row, query)
+    if figure := _lengths(preview):
+        preview = replace(preview, figure=drawn(figure, charts, f"?{preview.query}"))
     labels_figure = drawn(labels(row.facts), charts) if row.facts.labels else None
     page = replace(page, figure=labels_figure, preview=preview)
     return render.page(DATASET, page, status=422 if preview.errors else 200)
-
-
-@router.post("/{name}/delete")
-def delete_dataset(session: Reading, db: Db, files: Store, name: str) -> Response:
-    """Delete a version; then show what is left of the name."""
-    row = datasets.find(session, name)
-    with db.transaction() as writing:
-        dataset_service.delete(writing, files, row.id)
-        left = datasets.versions(writing, row.name)
-        return RedirectResponse(address_of(left[0]) if left else "/data", status_code=303)
 
 
 @router.get("/{name}/charts/{figure}.{ending}")
@@ -188,24 +153,28 @@ def chart(
     if row.status != "ready":
         raise NotFound(_("%(reference)s is not ready.", reference=row.reference))
     figures: dict[str, Figure] = {"labels": labels(row.facts)} if row.facts.labels else {}
-    if figure == "lengths":
-        preview = preview_of(session, db, bell, row, query)
-        if preview.found:
-            figures["lengths"] = lengths(preview.found.lengths, preview.form.length, preview.form.model)
+    if figure == "lengths" and (shown := _lengths(preview_of(session, db, bell, row, query))):
+        figures["lengths"] = shown
     return figure_file(choose(figures, figure), ending, theme, f"data-{row.id}")
 
 
+def _lengths(preview: PreviewView) -> Figure | None:
+    """Row lengths in tokens, once the preview is made."""
+    if preview.preview is None or preview.model is None:
+        return None
+    return lengths(preview.preview.lengths, preview.length, preview.model.name)
+
+
 def _list(session: Session, settings: Settings) -> DataPage:
-    uses = datasets.uses(session)
-    lines = []
+    shown = []
     for _name, rows in groupby(datasets.all_versions(session), key=lambda row: row.name):
         versions = list(rows)  # the newest first
-        row = next((row for row in versions if row.status == "ready"), versions[0])
-        lines.append(VersionLine(row, uses.get(row.id, NO_USES), len(versions)))
+        shown.append((next((row for row in versions if row.status == "ready"), versions[0]), len(versions)))
     return DataPage(
-        lines=tuple(lines),
-        uploads=tuple(uploads.without_dataset(session)),
-        source=blank_source(),
+        datasets=shown,
+        uses=datasets.uses(session),
+        uploads=uploads.without_dataset(session),
+        source=typed_source({}),
         roots=tuple(map(str, settings.data_roots)),
         most_bytes=settings.upload_bytes,
     )
@@ -218,11 +187,15 @@ def _refused(render: Renderer, request: Request, page: DataPage, error: Invalid)
 
 
 def _upload(session: Session, upload_id: int) -> UploadPage:
-    row = uploads.get(session, upload_id)
-    made = datasets.of_upload(session, upload_id)
-    form = MappingForm.initial(row.scan, row.name, made[0] if made else None) if row.scan else None
-    return UploadPage(row, form, tuple(one.reference for one in made))
+    row, versions = uploads.get(session, upload_id), datasets.of_upload(session, upload_id)
+    form = MappingForm.initial(row.scan, row.name, next(iter(versions), None)) if row.scan else None
+    return UploadPage(row, form, versions)
 
 
 def _to_upload(upload_id: int) -> RedirectResponse:
     return RedirectResponse(f"/data/uploads/{upload_id}", status_code=303)
+
+
+def address_of(row: DatasetRow) -> str:
+    """The page of a version."""
+    return f"/data/{quote(row.reference)}"

@@ -11,8 +11,8 @@ from app.domain.names import Name
 from app.services import archive, deletion
 from app.services.annotations import Owner
 from app.services.deletion import Deletion
-from app.store.queries import collections, runs, studies
-from app.web.http.dependencies import Db, Reading, Store
+from app.store.queries import collections, datasets, runs, studies, uploads
+from app.web.http.dependencies import Db, Reading, RowId, Store
 from app.web.i18n import gettext as _
 from app.web.templating import Render
 
@@ -30,6 +30,8 @@ class DeletionPage:
     name: str
     address: str
     deletion: Deletion
+    consequence: str = ""
+    """What goes and what stays, for things that have no runs."""
     archived: bool | None = None
     study_id: int | None = None
     """The study with which a run is archived and deleted."""
@@ -38,38 +40,51 @@ class DeletionPage:
 @router.get("/runs/{run_id:int}/delete")
 def confirm_run(session: Reading, render: Render, run_id: int) -> HTMLResponse:
     """What deleting a run would remove."""
-    run = runs.get(session, run_id)
-    name = _("run %(id)s", id=run_id)
-    found = deletion.of_run(session, run_id)
-    return render.page(
-        TEMPLATE, DeletionPage("runs", name, f"/runs/{run_id}", found, archived=run.archived, study_id=run.study_id)
-    )
+    run, removed = runs.get(session, run_id), deletion.of_run(session, run_id)
+    page = DeletionPage("runs", _("run %(id)s", id=run_id), f"/runs/{run_id}", removed, "", run.archived, run.study_id)
+    return render.page(TEMPLATE, page)
 
 
 @router.get("/studies/{study_id:int}/delete")
 def confirm_study(session: Reading, render: Render, study_id: int) -> HTMLResponse:
     """What deleting a study would remove."""
-    study = studies.get(session, study_id)
+    study, removed = studies.get(session, study_id), deletion.of_study(session, study_id)
     name = _("study %(id)s, %(name)s", id=study_id, name=study.name)
-    found = deletion.of_study(session, study_id)
-    return render.page(TEMPLATE, DeletionPage("studies", name, f"/studies/{study_id}", found, archived=study.archived))
+    return render.page(TEMPLATE, DeletionPage("studies", name, f"/studies/{study_id}", removed, "", study.archived))
 
 
 @router.get("/imports/{collection_id:int}/delete")
 def confirm_collection(session: Reading, render: Render, collection_id: int) -> HTMLResponse:
     """What deleting a collection would remove."""
-    collection = collections.get(session, collection_id)
-    name = _("collection %(name)s", name=collection.name)
-    found = deletion.of_collection(session, collection_id)
-    return render.page(TEMPLATE, DeletionPage("runs", name, f"/imports/{collection_id}", found))
+    name = _("collection %(name)s", name=collections.get(session, collection_id).name)
+    removed = deletion.of_collection(session, collection_id)
+    return render.page(TEMPLATE, DeletionPage("runs", name, f"/imports/{collection_id}", removed))
 
 
 @router.get("/models/{name:path}/delete")
 def confirm_model(session: Reading, render: Render, name: Name) -> HTMLResponse:
     """Whether a base model can be deleted."""
-    found = deletion.of_model(session, name)
-    title = _("base model %(name)s", name=name)
-    return render.page(TEMPLATE, DeletionPage("models", title, f"/models/{quote(name)}", found))
+    title, removed = _("base model %(name)s", name=name), deletion.of_model(session, name)
+    consequence = _("Removes it from Vezna for good. Its weights stay where the workers have them.")
+    return render.page(TEMPLATE, DeletionPage("models", title, f"/models/{quote(name)}", removed, consequence))
+
+
+@router.get("/data/{name}/delete")
+def confirm_dataset(session: Reading, render: Render, name: str) -> HTMLResponse:
+    """Whether a version of a dataset can be deleted."""
+    row = datasets.find(session, name)
+    title, removed = _("dataset %(name)s", name=row.reference), deletion.of_dataset(session, row)
+    consequence = _("Removes its rows for good. The upload stays.")
+    return render.page(TEMPLATE, DeletionPage("data", title, f"/data/{quote(row.reference)}", removed, consequence))
+
+
+@router.get("/data/uploads/{upload_id:int}/delete")
+def confirm_upload(session: Reading, render: Render, upload_id: RowId) -> HTMLResponse:
+    """Whether an upload can be deleted."""
+    removed = deletion.of_upload(session, upload_id)
+    title = _("upload %(name)s", name=uploads.get(session, upload_id).name)
+    consequence = _("Removes its files for good.")
+    return render.page(TEMPLATE, DeletionPage("data", title, f"/data/uploads/{upload_id}", removed, consequence))
 
 
 @router.post("/imports/{collection_id:int}/delete")
@@ -88,14 +103,30 @@ def delete_model(db: Db, name: Name) -> RedirectResponse:
     return RedirectResponse("/models", status_code=303)
 
 
+@router.post("/data/{name}/delete")
+def delete_dataset(db: Db, files: Store, name: str) -> RedirectResponse:
+    """Delete a version of a dataset; then show what is left of the name."""
+    with db.transaction() as session:
+        row = datasets.find(session, name)
+        deletion.delete_dataset(session, files, row.id)
+        left = datasets.versions(session, row.name)
+        return RedirectResponse(f"/data/{quote(left[0].reference)}" if left else "/data", status_code=303)
+
+
+@router.post("/data/uploads/{upload_id:int}/delete")
+def delete_upload(db: Db, files: Store, upload_id: RowId) -> RedirectResponse:
+    """Delete an upload and its files."""
+    with db.transaction() as session:
+        deletion.delete_upload(session, files, upload_id)
+    return RedirectResponse("/data", status_code=303)
+
+
 @router.post("/{owner}/{owner_id:int}/archive")
 def set_archived(db: Db, owner: Owner, owner_id: int, archived: Annotated[bool, Form()]) -> RedirectResponse:
     """Archive a run or a study, or bring it back."""
     with db.transaction() as session:
-        if owner == "runs":
-            archive.archive_run(session, owner_id, archived)
-        else:
-            archive.archive_study(session, owner_id, archived)
+        change = archive.archive_run if owner == "runs" else archive.archive_study
+        change(session, owner_id, archived)
     return RedirectResponse(LISTS[owner] if archived else f"/{owner}/{owner_id}", status_code=303)
 
 
@@ -103,8 +134,6 @@ def set_archived(db: Db, owner: Owner, owner_id: int, archived: Annotated[bool, 
 def delete(db: Db, files: Store, owner: Owner, owner_id: int) -> RedirectResponse:
     """Delete a run or a study."""
     with db.transaction() as session:
-        if owner == "runs":
-            deletion.delete_run(session, files, owner_id)
-        else:
-            deletion.delete_study(session, files, owner_id)
+        change = deletion.delete_run if owner == "runs" else deletion.delete_study
+        change(session, files, owner_id)
     return RedirectResponse(LISTS[owner], status_code=303)

@@ -218,6 +218,8 @@ def test_a_file_that_cannot_be_read_says_why_and_can_be_read_otherwise(data: Tes
     assert "has no semicolon, and has a comma: read it with that delimiter" in plain(data.get(at).text)
     bad = data.post(f"{at}/read", data={"encoding": "klingon"})
     assert (bad.status_code, 'id="encoding-error-1"' in bad.text) == (422, True)
+    assert f'href="{at}/delete"' in data.get(at).text
+    assert 'id="delete"' in data.get(f"{at}/delete").text
     assert data.post(f"{at}/delete").headers["location"] == "/data"
     assert data.get(at).status_code == 404
 
@@ -234,18 +236,27 @@ def test_what_blocks_is_said_with_a_way_back(data: TestClient) -> None:
     answer = data.post(at, data=MAPPED | {"mapping.columns.text": "text", "mapping.columns.label": "label"})
     text = data.get(answer.headers["location"]).text
     assert 'data-code="too-few-rows"' in text
+    assert 'data-state="failed"><svg aria-hidden="true">' in text.split('data-code="too-few-rows"')[1]
     assert f'href="{at}"' in text
 
 
 def test_a_version_is_deleted_unless_it_is_used(data: TestClient) -> None:
     at = made(data)
+    assert f'href="{at}/delete"' in data.get(at).text
+    assert 'id="delete"' in data.get(f"{at}/delete").text
     assert data.post(f"{at}/delete").headers["location"] == "/data"
     assert data.get(at).status_code == 404
-    used = data.get("/data/bbc-headlines").text
-    assert "bbc-headlines@1 cannot be deleted" in plain(used)
-    refused = data.post("/data/bbc-headlines@1/delete")
-    assert refused.status_code == 409
-    assert "studies" in refused.text
+    refused = data.get("/data/bbc-headlines@1/delete").text
+    assert "bbc-headlines@1 is in use" in refused.split('id="refused"')[1]
+    assert 'id="delete"' not in refused
+    assert data.post("/data/bbc-headlines@1/delete").status_code == 409
+
+
+def test_an_upload_with_a_dataset_is_not_deleted(data: TestClient) -> None:
+    made(data)
+    refused = data.get("/data/uploads/1/delete").text
+    assert "reviews@1 was made from this upload" in refused.split('id="refused"')[1]
+    assert data.post("/data/uploads/1/delete").status_code == 409
 
 
 def test_rows_are_shown_as_the_model_sees_them(data: TestClient) -> None:

@@ -87,7 +87,10 @@ def test_an_archived_study_and_its_runs_are_hidden_until_one_asks_for_them(full:
     assert link in full.get("/studies").text
 
 
-@pytest.mark.parametrize("address", ["/runs/9999", "/studies/9999", "/imports/9999", "/models/nothing"])
+@pytest.mark.parametrize(
+    "address",
+    ["/runs/9999", "/studies/9999", "/imports/9999", "/models/nothing", "/data/nothing", "/data/uploads/9999"],
+)
 def test_what_does_not_exist_cannot_be_deleted(full: TestClient, address: str) -> None:
     assert full.get(f"{address}/delete").status_code == 404
     assert full.post(f"{address}/delete").status_code == 404
