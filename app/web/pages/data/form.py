@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from app.domain.data.dataset import SPLITS
+from app.domain.data.dataset import SPLITS, Split
 from app.domain.data.guesses import dataset_name, split_in_name
 from app.domain.data.mapping import ROLES, Column, Role
 from app.domain.data.splitting import Splitting
@@ -149,7 +149,7 @@ class MappingForm:
         return [(name, n, self.values.get(f"split:{name}", split_in_name(name) or "")) for name, n in rows.items()]
 
     @property
-    def shares(self) -> list[str]:
+    def shares(self) -> list[Split]:
         """Splits that take a share of the rows, since the source does not define them."""
         predefined = {split for _name, _rows, split in self.splits}
         return [split for split in SPLITS[1:] if split not in predefined]
