@@ -70,7 +70,7 @@ def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> Dataset
 
     Raises NotFound, Conflict while the upload is not read, and Invalid with the fields that do not fit it.
     """
-    upload = uploads.get(session, wanted.upload_id, held=True)
+    upload = uploads.get(session, wanted.upload_id, lock=True)
     if upload.status == "failed":
         raise Conflict(_("Upload %(id)s could not be read: %(message)s", id=upload.id, message=upload.message))
     if (scan := upload.scan) is None:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Conflict, NotFound
+from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services.uploads import unused
@@ -22,7 +22,7 @@ from app.store.files import RUNS, Files, run_folder
 from app.store.queries import base_models, collections, datasets, runs, studies, uploads
 from app.store.queries import deletion as rows
 from app.store.session import after_commit
-from app.store.tables import BaseModelRow, DatasetRow, RunRow
+from app.store.tables import DatasetRow, RunRow
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def of_collection(session: Session, collection_id: int) -> Deletion:
 
 def of_model(session: Session, name: str) -> Deletion:
     """Whether a base model can be deleted. Its weights lie with the workers and stay there. Raises NotFound."""
-    uses, refused = base_models.used_by(session, _model(session, name).id), ""
+    uses, refused = base_models.used_by(session, base_models.get(session, name).id), ""
     if uses.runs or uses.studies:
         values = {"name": name, "studies": uses.studies, "runs": uses.runs}
         refused = _("%(name)s is in use (studies: %(studies)s, runs: %(runs)s). Delete them first.", **values)
@@ -104,7 +104,7 @@ def delete_collection(session: Session, files: Files, collection_id: int) -> Non
 
 def delete_model(session: Session, name: str) -> None:
     """Delete a base model that is not in use. Raises NotFound and Conflict."""
-    row = _model(session, name)
+    row = base_models.get(session, name)
     of_model(session, name).require()
     try:
         rows.delete_row(session, row)
@@ -144,7 +144,7 @@ def delete_dataset(session: Session, files: Files, dataset_id: int) -> None:
 def delete_upload(session: Session, files: Files, upload_id: int) -> None:
     """Delete an upload and its files, unless another upload has them too. Raises NotFound, and Conflict while datasets
     are made of it."""
-    row = uploads.get(session, upload_id, held=True)
+    row = uploads.get(session, upload_id, lock=True)
     of_upload(session, upload_id).require()
     rows.delete_row(session, row)
     for part in unused(session, row.parts):
@@ -165,10 +165,3 @@ def _delete_runs(session: Session, files: Files, which: ColumnElement[bool]) -> 
     for run_id in rows.with_files(session, which):
         after_commit(session, partial(files.discard, run_folder(run_id)))
     rows.delete_runs(session, which)
-
-
-def _model(session: Session, name: str) -> BaseModelRow:
-    row = base_models.by_name(session, name)
-    if row is None:
-        raise NotFound(_("There is no base model %(name)s", name=repr(name)))
-    return row

@@ -56,15 +56,15 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
 def _expire(session: Session, bell: Doorbell, run: RunRow, at: datetime, max_attempts: int) -> RunStatus | None:
     """Take a run from a worker that was lost, if its lease has not been renewed meanwhile. What became of it."""
     attempt = Attempt(run.id, run.epoch, run.worker or "")
-    over = runs.lease_over(at)
+    expired = RunRow.lease_expires_at < at
     lost = f"the worker {run.worker} was lost in attempt {run.epoch}"
-    if end(session, bell, attempt, RunStatus.CANCELLED, runs.cancel_wanted(), over):
+    if end(session, bell, attempt, RunStatus.CANCELLED, runs.CANCEL_REQUESTED, expired):
         events.add(session, run.id, "status", f"cancelled; {lost}")
         return RunStatus.CANCELLED
     if run.attempts < max_attempts:
-        return RunStatus.QUEUED if back_to_queue(session, bell, attempt, lost, over, counted=True) else None
+        return RunStatus.QUEUED if back_to_queue(session, bell, attempt, lost, expired, counted=True) else None
     failure = {"failure_code": FailureCode.LOST.value, "failure_message": FAILURES[FailureCode.LOST]}
-    if end(session, bell, attempt, RunStatus.FAILED, over, **failure):
+    if end(session, bell, attempt, RunStatus.FAILED, expired, **failure):
         events.add(session, run.id, "status", f"failed, lost: {lost}")
         return RunStatus.FAILED
     return None

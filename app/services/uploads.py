@@ -90,7 +90,7 @@ def add_source(session: Session, bell: Doorbell, wanted: SourceRequest, roots: S
 
 def read_again(session: Session, bell: Doorbell, upload_id: int, options: ReadingOptions) -> UploadRow:
     """Read an upload with other options. Raises NotFound, and Conflict once a dataset was made of it."""
-    row = uploads.get(session, upload_id, held=True)
+    row = uploads.get(session, upload_id, lock=True)
     if made := datasets.of_upload(session, upload_id):
         names = ", ".join(one.reference for one in made)
         raise Conflict(

@@ -93,7 +93,9 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         started_at=at,
         step=0,
         **dict.fromkeys(PROGRESS),
-        **runs.next_attempt(),
+        epoch=RunRow.epoch + 1,
+        attempts=RunRow.attempts + 1,
+        reported=0,
     )
     if not taken:
         return None

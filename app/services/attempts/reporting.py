@@ -54,7 +54,7 @@ def report(session: Session, claimed: Claim, number: int, reports: Sequence[Repo
     at = now()
     lease = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
     progress = {name: value for item in reports for name, value in _progress(item).items()}
-    unwritten = runs.not_reported(number)
+    unwritten = RunRow.reported < number
     if runs.write(session, claimed.run_id, claimed.epoch, unwritten, reported=number, **lease, **progress):
         for item in reports:
             _keep(session, claimed.run_id, item)
@@ -188,7 +188,7 @@ def stop(session: Session, bell: Doorbell, claimed: Claim, *conditions: runs.Con
 def hand_back(session: Session, bell: Doorbell, claimed: Claim, why: str) -> None:
     """Queue a run again because its worker stops; this attempt does not count. Raises Fenced."""
     if not back_to_queue(session, bell, claimed, why, counted=False):
-        stop(session, bell, claimed, runs.cancel_wanted())
+        stop(session, bell, claimed, runs.CANCEL_REQUESTED)
 
 
 def retry(session: Session, bell: Doorbell, claimed: Claim, failure: Failure, max_attempts: int) -> None:
@@ -196,7 +196,7 @@ def retry(session: Session, bell: Doorbell, claimed: Claim, failure: Failure, ma
     if _run(session, claimed).attempts >= max_attempts:
         fail(session, bell, claimed, failure)
     elif not back_to_queue(session, bell, claimed, failure.message, counted=True):
-        stop(session, bell, claimed, runs.cancel_wanted())
+        stop(session, bell, claimed, runs.CANCEL_REQUESTED)
 
 
 def back_to_queue(
@@ -211,13 +211,13 @@ def back_to_queue(
         attempt.run_id,
         RunStatus.RUNNING,
         RunStatus.QUEUED,
-        runs.in_attempt(attempt.epoch),
-        runs.cancel_not_wanted(),
+        RunRow.epoch == attempt.epoch,
+        ~runs.CANCEL_REQUESTED,
         *conditions,
         phase=None,
         lease_expires_at=None,
         rung_at=now(),
-        **({} if counted else runs.uncounted_attempt()),
+        attempts=RunRow.attempts - (0 if counted else 1),
     )
     if moved:
         workers.release(session, attempt.worker, attempt.run_id)
@@ -238,8 +238,8 @@ def end(
         return False
     tuning.hold(session, run)
     values = {"phase": None, "lease_expires_at": None, "finished_at": now(), **values}
-    here = runs.in_attempt(attempt.epoch)
-    ended = runs.move(session, attempt.run_id, RunStatus.RUNNING, status, here, *conditions, **values)
+    current = RunRow.epoch == attempt.epoch
+    ended = runs.move(session, attempt.run_id, RunStatus.RUNNING, status, current, *conditions, **values)
     if ended:
         workers.release(session, attempt.worker, attempt.run_id)
         steps.compact(session, attempt.run_id)

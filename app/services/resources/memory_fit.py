@@ -71,7 +71,7 @@ def checked_report(
 
 def run_fit(session: Session, bell: Doorbell | None, settings: Settings, run: RunRow) -> RunFit:
     """A run's estimate beside its measurement; with memory savings where memory ran out or it does not fit."""
-    row = queries.find(session, run.estimate_id) if run.estimate_id else None
+    row = queries.get(session, run.estimate_id) if run.estimate_id else None
     request = row.request if row else None
     if row is None or not isinstance(request, EstimateRequest):
         return _run_fit(run, None)

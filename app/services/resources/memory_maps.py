@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import FieldError, Invalid, NotFound
+from app.domain.errors import FieldError, Invalid
 from app.domain.messages import _, at_most, choose_from
 from app.domain.methods import METHODS, AnyMethod
 from app.domain.models.adaptations import usual
@@ -62,9 +62,7 @@ def _device(session: Session, settings: Settings, name: str) -> Device:
 
 
 def _request(session: Session, spec: MapSpec, device: Device) -> MapRequest:
-    model = base_models.by_name(session, spec.base_model)
-    if model is None:
-        raise NotFound(_("There is no base model %(name)r.", name=spec.base_model))
+    model = base_models.get(session, spec.base_model)
     if model.facts is None:
         why = model.message or _("it is still being inspected, so try again in a few seconds")
         raise Invalid.field("base_model", _("%(name)s cannot be used: %(why)s", name=model.name, why=why))

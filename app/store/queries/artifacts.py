@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.store.queries.page import LARGEST_ID
+from app.store.queries.rows import get_row
 from app.store.tables import ArtifactRow
 
 
@@ -24,12 +23,10 @@ def predictions_of(session: Session, run_ids: Sequence[int]) -> dict[int, Artifa
 
 def get(session: Session, artifact_id: int) -> ArtifactRow:
     """An artifact. Raises NotFound."""
-    row = session.get(ArtifactRow, artifact_id) if artifact_id <= LARGEST_ID else None
-    if row is None:
-        raise NotFound(_("There is no artifact %(artifact_id)s.", artifact_id=artifact_id))
-    return row
+    missing = _("There is no artifact %(artifact_id)s.", artifact_id=artifact_id)
+    return get_row(session, ArtifactRow, artifact_id, missing)
 
 
 def clear(session: Session, run_id: int) -> None:
-    """Forget every artifact of a run."""
+    """Delete every artifact of a run."""
     session.execute(delete(ArtifactRow).where(ArtifactRow.run_id == run_id))

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.store.queries.compare_and_set import changed
 from app.store.queries.datasets import Uses
+from app.store.queries.rows import changed
 from app.store.tables import BaseModelRow, RunRow, StudyRow
 
 

@@ -8,9 +8,8 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.store.queries.page import LARGEST_ID
+from app.store.queries.rows import get_row
 from app.store.tables import CollectionRow, RunRow
 
 MOST_VALUES = 5000
@@ -36,11 +35,8 @@ def by_name(session: Session, name: str, *, lock: bool = False) -> CollectionRow
 
 def get(session: Session, collection_id: int, *, lock: bool = False) -> CollectionRow:
     """A collection, locked until the transaction ends if it is to be changed. Raises NotFound."""
-    known = collection_id <= LARGEST_ID
-    row = session.get(CollectionRow, collection_id, with_for_update=lock) if known else None
-    if row is None:
-        raise NotFound(_("There is no collection %(collection_id)s.", collection_id=collection_id))
-    return row
+    missing = _("There is no collection %(collection_id)s.", collection_id=collection_id)
+    return get_row(session, CollectionRow, collection_id, missing, lock=lock)
 
 
 def everyone(session: Session) -> list[CollectionSummary]:

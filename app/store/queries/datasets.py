@@ -9,8 +9,7 @@ from sqlalchemy.orm import Session
 from app.domain.data.versions import reference_in
 from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.store.queries.compare_and_set import changed
-from app.store.queries.page import LARGEST_ID
+from app.store.queries.rows import changed, get_row
 from app.store.tables import DatasetRow, RunRow, StudyRow
 
 
@@ -59,10 +58,8 @@ def by_id(session: Session, dataset_id: int | None) -> DatasetRow | None:
 
 def get(session: Session, dataset_id: int) -> DatasetRow:
     """A version in any state. Raises NotFound."""
-    row = session.get(DatasetRow, dataset_id) if dataset_id <= LARGEST_ID else None
-    if row is None:
-        raise NotFound(_("There is no dataset with the id %(dataset_id)s.", dataset_id=dataset_id))
-    return row
+    missing = _("There is no dataset with the id %(dataset_id)s.", dataset_id=dataset_id)
+    return get_row(session, DatasetRow, dataset_id, missing)
 
 
 def find(session: Session, name: str) -> DatasetRow:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
-from app.store.queries.compare_and_set import affected
+from app.store.queries.rows import affected
 from app.store.queries.runs import LIVE
 from app.store.tables import ArtifactRow, Base, RunRow
 

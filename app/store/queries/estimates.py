@@ -8,11 +8,9 @@ from sqlalchemy import ColumnElement, case, delete, exists, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.resources.estimate import ResourceEstimate
-from app.store.queries.compare_and_set import changed
-from app.store.queries.page import LARGEST_ID
+from app.store.queries.rows import changed, get_row
 from app.store.tables import EstimateRow, RunRow
 
 
@@ -23,17 +21,10 @@ class GivenUp(NamedTuple):
     map: datetime
 
 
-def find(session: Session, estimate_id: int) -> EstimateRow | None:
-    """An estimate, if there is one."""
-    return session.get(EstimateRow, estimate_id) if estimate_id <= LARGEST_ID else None
-
-
 def get(session: Session, estimate_id: int) -> EstimateRow:
     """An estimate. Raises NotFound."""
-    row = find(session, estimate_id)
-    if row is None:
-        raise NotFound(_("There is no estimate %(estimate_id)s.", estimate_id=estimate_id))
-    return row
+    missing = _("There is no estimate %(estimate_id)s.", estimate_id=estimate_id)
+    return get_row(session, EstimateRow, estimate_id, missing)
 
 
 def by_keys(session: Session, keys: Iterable[str]) -> dict[str, EstimateRow]:

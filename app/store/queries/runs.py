@@ -7,30 +7,27 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.runs.status import TRANSITIONS, RunStatus
-from app.store.queries.compare_and_set import affected, changed
 from app.store.queries.page import LARGEST_ID
+from app.store.queries.rows import affected, changed, find_row, get_row
 from app.store.tables import RunRow
 
 Condition = ColumnElement[bool]
 
 LIVE = tuple(status.value for status in RunStatus if not status.terminal)
 """Queued or running."""
+CANCEL_REQUESTED = RunRow.cancel_requested_at.is_not(None)
 
 
 def find(session: Session, run_id: int) -> RunRow | None:
     """A run, if there is one."""
-    return session.get(RunRow, run_id) if run_id <= LARGEST_ID else None
+    return find_row(session, RunRow, run_id)
 
 
 def get(session: Session, run_id: int) -> RunRow:
     """A run. Raises NotFound."""
-    row = find(session, run_id)
-    if row is None:
-        raise NotFound(_("There is no run %(run_id)s.", run_id=run_id))
-    return row
+    return get_row(session, RunRow, run_id, _("There is no run %(run_id)s.", run_id=run_id))
 
 
 def some(session: Session, run_ids: Sequence[int]) -> list[RunRow]:
@@ -55,7 +52,7 @@ def beside(session: Session, run_id: int, *, limit: int) -> list[RunRow]:
 
 def of_study(session: Session, study_id: int) -> list[RunRow]:
     """The runs of a study in the order in which it owes them."""
-    return list(session.scalars(select(RunRow).where(RunRow.study_id == study_id).order_by(RunRow.id)))
+    return of_studies(session, [study_id])
 
 
 def of_studies(session: Session, study_ids: Sequence[int]) -> list[RunRow]:
@@ -153,36 +150,6 @@ def move(
     return changed(session, query.values(status=target.value, **values))
 
 
-def in_attempt(epoch: int) -> Condition:
-    """The attempt is still the run's."""
-    return RunRow.epoch == epoch
-
-
-def lease_over(at: datetime) -> Condition:
-    """The lease has run out."""
-    return RunRow.lease_expires_at < at
-
-
-def cancel_wanted() -> Condition:
-    """Someone wants the run cancelled."""
-    return RunRow.cancel_requested_at.is_not(None)
-
-
-def cancel_not_wanted() -> Condition:
-    """No cancellation of the run was requested."""
-    return RunRow.cancel_requested_at.is_(None)
-
-
-def next_attempt() -> dict[str, Any]:
-    """Values that begin a new attempt."""
-    return {"epoch": RunRow.epoch + 1, "attempts": RunRow.attempts + 1, "reported": 0}
-
-
-def uncounted_attempt() -> dict[str, Any]:
-    """Values that take back the count of the present attempt."""
-    return {"attempts": RunRow.attempts - 1}
-
-
 def cancel_requested(session: Session, run_id: int) -> bool:
     """Whether someone wants the run cancelled."""
     return session.scalar(select(RunRow.cancel_requested_at).where(RunRow.id == run_id)) is not None
@@ -194,11 +161,6 @@ def write(session: Session, run_id: int, epoch: int, *conditions: Condition, **v
         RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value, RunRow.epoch == epoch, *conditions
     )
     return changed(session, query.values(**values))
-
-
-def not_reported(number: int) -> Condition:
-    """The attempt's report of that number has not been written yet."""
-    return RunRow.reported < number
 
 
 def ask_to_cancel(session: Session, run_id: int, at: datetime) -> bool:

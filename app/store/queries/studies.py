@@ -3,19 +3,16 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.store.queries.page import LARGEST_ID, Page, cut
+from app.store.queries.page import Page, cut
+from app.store.queries.rows import get_row
 from app.store.tables import StudyRow
 
 
 def get(session: Session, study_id: int, *, lock: bool = False) -> StudyRow:
     """A study, locked until the transaction ends if it is to be changed. Raises NotFound."""
-    known = study_id <= LARGEST_ID
-    row = session.get(StudyRow, study_id, with_for_update=lock, populate_existing=lock) if known else None
-    if row is None:
-        raise NotFound(_("There is no study %(study_id)s.", study_id=study_id))
-    return row
+    missing = _("There is no study %(study_id)s.", study_id=study_id)
+    return get_row(session, StudyRow, study_id, missing, lock=lock)
 
 
 def being_tuned(session: Session) -> list[int]:

@@ -8,19 +8,16 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.data.uploads import Part
-from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.store.queries.compare_and_set import changed
-from app.store.queries.page import LARGEST_ID
+from app.store.queries.rows import changed, get_row
 from app.store.tables import DatasetRow, UploadRow
 
 
-def get(session: Session, upload_id: int, *, held: bool = False) -> UploadRow:
-    """An upload. With `held`, its row is locked until the transaction ends. Raises NotFound."""
-    row = session.get(UploadRow, upload_id, with_for_update=held or None) if upload_id <= LARGEST_ID else None
-    if row is None:
-        raise NotFound(_("There is no upload %(upload_id)s.", upload_id=upload_id))
-    return row
+def get(session: Session, upload_id: int, *, lock: bool = False) -> UploadRow:
+    """An upload, locked until the transaction ends if it is to be changed. Raises NotFound."""
+    return get_row(
+        session, UploadRow, upload_id, _("There is no upload %(upload_id)s.", upload_id=upload_id), lock=lock
+    )
 
 
 def newest(session: Session) -> list[UploadRow]:

@@ -13,7 +13,7 @@ from app.domain.data.mapping import ColumnMapping
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.data.splitting import Splitting
 from app.domain.data.versions import DatasetRequest, DatasetState, reference_in
-from app.domain.errors import Conflict, NotFound
+from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.resources.estimate import EstimateState
@@ -157,9 +157,7 @@ async def preview(
 
     def request() -> int:
         with db.transaction() as session:
-            base_model = base_models.by_name(session, model)
-            if base_model is None:
-                raise NotFound(_("There is no base model %(name)r.", name=model))
+            base_model = base_models.get(session, model)
             row = datasets.find(session, name)
             only = completion_only_loss
             return previews.wanted(session, bell, row, base_model, task, max_length, completion_only_loss=only).id

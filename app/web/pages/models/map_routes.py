@@ -14,7 +14,6 @@ from app.services.resources import memory_maps
 from app.services.resources.devices import available
 from app.services.resources.estimates import read_or_request
 from app.store.queries import base_models
-from app.store.tables import BaseModelRow
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import choose, drawn
 from app.web.figures.memory_map import map_figures
@@ -40,7 +39,7 @@ Query = Annotated[dict[str, list[str]], Depends(query_of)]
 @router.get("")
 def show(session: Reading, db: Db, bell: Bell, settings: Config, render: Render, name: Name, query: Query) -> Response:
     """The map; it is requested where it is missing."""
-    row = _model(session, name)
+    row = base_models.get(session, name)
     if row.facts is None:
         return RedirectResponse(f"/models/{quote(name)}", status_code=303)
     form = MapForm.of(row.facts, query)
@@ -67,15 +66,8 @@ def chart(
     theme: Theme = "light",
 ) -> Response:
     """A method's map as a file."""
-    row = _model(session, name)
+    row = base_models.get(session, name)
     if row.facts is None:
         raise NotFound(_("%(name)s has not been inspected yet.", name=name))
     report = memory_maps.map_report(session, None, settings, MapForm.of(row.facts, query).spec(name))
     return figure_file(choose(map_figures(report), figure), ending, theme, f"map-{row.id}")
-
-
-def _model(session: Reading, name: str) -> BaseModelRow:
-    row = base_models.by_name(session, name)
-    if row is None:
-        raise NotFound(_("There is no base model %(name)r.", name=name))
-    return row
