@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from typing import NoReturn
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,22 +38,23 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except Invalid as error:
-        for line in [field.located for field in error.fields] or [error.message]:
-            errors.print(line, style="red", highlight=False, markup=False)
-        sys.exit(1)
+        _fail(*[field.located for field in error.fields] or [error.message])
     except VeznaError as error:
-        errors.print(error.message, style="red", highlight=False, markup=False)
-        sys.exit(1)
+        _fail(error.message)
     except SQLAlchemyError as error:
         why = " ".join(str(getattr(error, "orig", None) or error).split())
-        errors.print(f"The database does not answer: {why}", style="red", highlight=False, markup=False)
-        sys.exit(1)
+        _fail(f"The database does not answer: {why}")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        errors.print(f"{where}{error.strerror or error}", style="red", highlight=False, markup=False)
-        sys.exit(1)
+        _fail(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(*lines: str) -> NoReturn:
+    for line in lines:
+        errors.print(line, style="red", highlight=False, markup=False)
+    sys.exit(1)
 
 
 def _leave(_number: int, _frame: object) -> None:

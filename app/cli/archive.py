@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Url, console
+from app.cli.shared import LOCAL, Url, say
 from app.domain.errors import Conflict
 from app.domain.resources.devices import size
 
@@ -63,7 +63,7 @@ def delete_after_confirmation(client: Client, paths: Sequence[str], yes: bool) -
         typer.confirm(f"Delete {what} for good?", abort=True)
     for path in paths:
         client.delete(path)
-    console.print(f"Deleted {what}.", markup=False, highlight=False)
+    say(f"Deleted {what}.")
 
 
 def _contents(previews: Sequence[dict[str, Any]]) -> str:
@@ -78,4 +78,4 @@ def _set_archived(url: str, kind: str, ids: Sequence[int], *, archived: bool) ->
     for number in ids:
         client.patch(f"/{kind}/{number}", {"archived": archived})
     names = ", ".join(f"{kind}/{number}" for number in ids)
-    console.print(f"{'Archived' if archived else 'Unarchived'} {names}.", markup=False, highlight=False)
+    say(f"{'Archived' if archived else 'Unarchived'} {names}.")

@@ -8,7 +8,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, console, errors, print_json
+from app.cli.shared import LOCAL, Json, Url, errors, say
+from app.cli.shared import show as show_answer
 from app.cli.terminal import data
 from app.domain.data.guesses import dataset_name
 from app.domain.data.mapping import ROLES
@@ -76,10 +77,10 @@ def add(
     if upload["status"] == "failed":
         raise Invalid(upload["message"])
     if not as_json:
-        errors.print(data.upload_line(upload), highlight=False, markup=False)
+        say(data.upload_line(upload), to=errors, wrap=False)
     columns = {"text": text, "label": label, "prompt": prompt, "context": context, "completion": completion}
     chosen = {role: column for role, column in (columns | {"messages": messages}).items() if column}
-    wanted = {
+    request = {
         "name": name or dataset_name(files[0].name if files else (hub or directory)),
         "title": title,
         "upload_id": upload["id"],
@@ -87,21 +88,17 @@ def add(
         "splitting": _splitting(upload["scan"], splits)
         | {"validation": validation, "test": test, "seed": seed, "duplicates": "drop" if drop_duplicates else "keep"},
     }
-    made = client.post("/datasets", wanted)
-    found = _finished(client, f"/datasets/{quote(made['reference'])}", "preparing")
-    _show(found, as_json)
-    if found["status"] != "ready":
+    version = client.post("/datasets", request)
+    version = _finished(client, f"/datasets/{quote(version['reference'])}", "preparing")
+    show_answer(version, as_json, data.lines)
+    if version["status"] != "ready":
         raise typer.Exit(1)
 
 
 @datasets.command(name="list")
 def list_all(url: Url = LOCAL, as_json: Json = False) -> None:
     """List every version of every dataset."""
-    found = Client(url).get("/datasets")
-    if as_json:
-        print_json(found)
-    else:
-        console.print(data.table(found))
+    show_answer(Client(url).get("/datasets"), as_json, data.table)
 
 
 @datasets.command()
@@ -111,7 +108,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a dataset: its splits, labels and findings."""
-    _show(Client(url).get(f"/datasets/{quote(name)}"), as_json)
+    show_answer(Client(url).get(f"/datasets/{quote(name)}"), as_json, data.lines)
 
 
 @datasets.command()
@@ -120,41 +117,41 @@ def delete(
 ) -> None:
     """Delete a version of a dataset; fails while runs or studies use it."""
     Client(url).delete(f"/datasets/{quote(name)}")
-    console.print(f"Deleted {name}.", markup=False, highlight=False)
+    say(f"Deleted {name}.")
 
 
 def _uploaded(client: Client, files: list[Path], options: dict[str, str]) -> dict[str, Any]:
     """Upload files with a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), DownloadColumn())
     with Progress(*columns, console=errors, transient=True) as progress:
-        found: dict[str, Any] = client.upload(
+        upload: dict[str, Any] = client.upload(
             "/uploads", files, options, lambda path: progress.open(path, "rb", description=path.name)
         )
-        return found
+        return upload
 
 
 def _finished(client: Client, path: str, working: str) -> dict[str, Any]:
     """The resource once a worker is done with it."""
     with errors.status("Waiting for a worker"):
         while True:
-            found: dict[str, Any] = client.get(path, wait=WAIT_SECONDS)
-            if found["status"] != working:
-                return found
+            resource: dict[str, Any] = client.get(path, wait=WAIT_SECONDS)
+            if resource["status"] != working:
+                return resource
 
 
 def _mapping(scan: dict[str, Any], form: str | None, columns: dict[str, str], names: list[str]) -> dict[str, Any]:
     """The guess with the options applied; columns determine the format."""
     guess: dict[str, Any] = scan["mapping"] or {"format": None, "columns": {}}
-    found = form or _format(columns, guess["format"])
-    if found is None:
+    chosen = form or _format(columns, guess["format"])
+    if chosen is None:
         raise Invalid(f"{scan['reason']} Give --text and --label, or --prompt and --completion, or --messages.")
-    known = guess["columns"] if guess["format"] == found else {}
+    known = guess["columns"] if guess["format"] == chosen else {}
     if "messages" in columns:
         known = {}
     pairs = dict(pair.split("=", 1) for pair in names if "=" in pair)
     if len(pairs) != len(names):
         raise Invalid("A --label-name has the form VALUE=NAME, such as 1=good.")
-    return {"format": found, "columns": known | columns, "label_names": pairs}
+    return {"format": chosen, "columns": known | columns, "label_names": pairs}
 
 
 def _format(columns: dict[str, str], guessed: str | None) -> str | None:
@@ -170,11 +167,3 @@ def _splitting(scan: dict[str, Any], kind: str | None) -> dict[str, Any]:
     if kind == "random" or guess["kind"] == "random":
         return {"kind": kind or "random"}
     return {"kind": "predefined", "column": guess["column"], "names": guess["names"]}
-
-
-def _show(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    for line in data.lines(found):
-        console.print(line, markup=False, highlight=False)

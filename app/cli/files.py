@@ -8,7 +8,7 @@ import typer
 
 from app.cli import result_files
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, console, print_json
+from app.cli.shared import LOCAL, Json, Url, say, show
 from app.domain.errors import Invalid
 
 Form = Literal["csv", "json", "parquet"]
@@ -62,11 +62,7 @@ def import_results(
     total = result_files.Total(name)
     for batch in result_files.batches(files):
         total.send(client, batch)
-    if as_json:
-        print_json(total.as_json)
-    else:
-        for line in total.lines(url):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    show(total.as_json, as_json, lambda _: total.lines(url), wrap=False)
     if total.refused:
         raise typer.Exit(1)
 
@@ -79,4 +75,4 @@ def _fetch(url: str, path: str, output: Path | None, name: str) -> None:
     else:
         target = output or Path(name)
         client.save(path, target)
-        console.print(f"Wrote {target}.", markup=False, highlight=False, soft_wrap=True)
+        say(f"Wrote {target}.", wrap=False)

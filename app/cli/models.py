@@ -12,7 +12,8 @@ from rich.table import Table
 
 from app.cli.archive import Yes, delete_after_confirmation
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, console, errors, print_json
+from app.cli.shared import LOCAL, Json, Url, errors
+from app.cli.shared import show as show_answer
 from app.domain.errors import Invalid, Unavailable
 from app.domain.models.base_model import SAMPLE_MODELS, SAMPLE_NOTES
 from app.domain.resources.devices import size
@@ -56,25 +57,25 @@ def add(
     model = _inspected(client, client.post("/models", registration))
     if model["status"] == "failed":
         raise Invalid(model["message"])
-    _show(model, as_json)
+    show_answer(model, as_json, _lines, wrap=False)
 
 
 @models.command(name="list")
 def list_all(url: Url = LOCAL, as_json: Json = False) -> None:
     """List every base model."""
-    found = Client(url).get("/models")
-    if as_json:
-        print_json(found)
-        return
+    show_answer(Client(url).get("/models"), as_json, _table)
+
+
+def _table(models: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("Model", "Architecture", "Parameters", "Tasks", "State"):
         table.add_column(title, justify="right" if title == "Parameters" else "left")
-    for model in found:
+    for model in models:
         parameters = f"{model['parameters']:,}" if model["parameters"] else ""
         state = escape(model["message"]) if model["status"] == "failed" else model["status"]
         tasks = ", ".join(model["tasks"])
         table.add_row(escape(model["name"]), escape(model["architecture"] or ""), parameters, tasks, state)
-    console.print(table)
+    return table
 
 
 @models.command()
@@ -84,7 +85,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a base model: commit, architecture, supported tasks and why others are not supported."""
-    _show(Client(url).get(f"/models/{quote(name)}"), as_json)
+    show_answer(Client(url).get(f"/models/{quote(name)}"), as_json, _lines, wrap=False)
 
 
 @models.command()
@@ -112,27 +113,23 @@ def _inspected(client: Client, model: dict[str, Any]) -> dict[str, Any]:
     return model
 
 
-def _show(model: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(model)
-        return
-    for name, text in _lines(model):
-        console.print(f"{name:<13}{text}", markup=False, highlight=False, soft_wrap=True)
+def _lines(model: dict[str, Any]) -> list[str]:
+    return [f"{name:<13}{text}" for name, text in _facts(model)]
 
 
-def _lines(model: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(model: dict[str, Any]) -> list[tuple[str, str]]:
     facts = model["facts"]
-    found = [("model", model["name"]), ("source", f"{model['source']} {model['location']}".strip())]
+    rows = [("model", model["name"]), ("source", f"{model['source']} {model['location']}".strip())]
     if model["source"] == "sample" and (note := SAMPLE_NOTES.get(model["location"])):
-        found.append(("note", str(note)))
+        rows.append(("note", str(note)))
     if model["revision"]:
-        found.append(("revision", model["revision"]))
+        rows.append(("revision", model["revision"]))
     if facts is None:
-        return [*found, ("state", model["message"] or model["status"])]
-    found.append(("architecture", f"{facts['architecture']}, {facts['parameters']:,} parameters"))
+        return [*rows, ("state", model["message"] or model["status"])]
+    rows.append(("architecture", f"{facts['architecture']}, {facts['parameters']:,} parameters"))
     if weights := sum(file["bytes"] for file in facts["files"] if file["name"].endswith(".safetensors")):
-        found.append(("on disk", ", ".join(filter(None, [size(weights), facts["dtype"]]))))
+        rows.append(("on disk", ", ".join(filter(None, [size(weights), facts["dtype"]]))))
     if facts["tokenizer"]:
-        found.append(("tokenizer", f"{facts['tokenizer']['kind']}, {facts['tokenizer']['vocabulary']:,} tokens"))
-    found += [("task", f"{task}: {seen['architecture']}") for task, seen in facts["tasks"].items()]
-    return found + [("unsupported", f"{task}: {why}") for task, why in facts["unable"].items()]
+        rows.append(("tokenizer", f"{facts['tokenizer']['kind']}, {facts['tokenizer']['vocabulary']:,} tokens"))
+    rows += [("task", f"{name}: {task['architecture']}") for name, task in facts["tasks"].items()]
+    return rows + [("unsupported", f"{task}: {why}") for task, why in facts["unable"].items()]

@@ -1,12 +1,14 @@
-"""What every command shares: where it prints, the options that several have, files that it reads."""
+"""What commands share: printing, common options, reading files."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 from rich.console import Console
+from rich.table import Table
 
 from app.domain.errors import Invalid
 
@@ -37,6 +39,20 @@ def read(path: Path) -> dict[str, Any]:
     return body
 
 
-def print_json(value: Any) -> None:
-    """On standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+def say(line: str, *, to: Console | None = None, wrap: bool = True) -> None:
+    """Print a line as it is; without `wrap` a long one stays one line."""
+    (to or console).print(line, markup=False, highlight=False, soft_wrap=not wrap)
+
+
+def show(answer: Any, as_json: bool, *views: Callable[[Any], Table | Iterable[str]], wrap: bool = True) -> None:
+    """Print an answer: as JSON, or as the tables and lines that `views` make of it."""
+    if as_json:
+        print(json.dumps(answer, ensure_ascii=False, indent=2))
+        return
+    for view in views:
+        text = view(answer)
+        if isinstance(text, Table):
+            console.print(text)
+        else:
+            for line in text:
+                say(line, wrap=wrap)

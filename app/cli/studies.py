@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, console, errors, print_json, read
+from app.cli.shared import LOCAL, Json, Url, console, errors, read, say, show
 from app.cli.terminal import memory_fit, progress
-from app.cli.terminal.comparison import comparison_table, remarks
+from app.cli.terminal.comparison import comparison_table, remarks, summary
 from app.domain.errors import Invalid
 
 WAIT_SECONDS = 20
@@ -32,15 +32,10 @@ def submit(
     client, body = Client(url), read(spec)
     kind = "studies" if "arms" in body else "runs"
     answer = client.post(f"/{kind}", body, insist=insist)
-    if as_json:
-        print_json(answer)
-    else:
-        console.print(
-            f"{'Study' if kind == 'studies' else 'Run'} {answer['id']} is queued: {url}/{kind}/{answer['id']}",
-            markup=False,
-        )
-        if warning := answer.get("warning"):
-            errors.print(f"Warning: {warning}", markup=False, highlight=False)
+    noun = "Study" if kind == "studies" else "Run"
+    show(answer, as_json, lambda answer: [f"{noun} {answer['id']} is queued: {url}/{kind}/{answer['id']}"])
+    if not as_json and (warning := answer.get("warning")):
+        say(f"Warning: {warning}", to=errors, wrap=False)
     if watch:
         _watch(client, kind, answer["id"], as_json)
 
@@ -59,13 +54,7 @@ def estimate(
         body = _on_config(body, read(config))
     with errors.status("Estimating"):
         answer = _settled(client, body)
-    if as_json:
-        print_json(answer)
-        return
-    console.print(memory_fit.estimates_table(answer))
-    console.print(memory_fit.fits_table(answer))
-    for line in memory_fit.remarks(answer):
-        console.print(line, markup=False, highlight=False)
+    show(answer, as_json, memory_fit.estimates_table, memory_fit.fits_table, memory_fit.remarks)
 
 
 def watch(
@@ -98,20 +87,15 @@ def compare(
         query = {"runs": runs_named, "study": studies, "collection": collection, "reference": reference}
         query["margin"] = margin
         answer = client.get("/compare", **{name: value for name, value in query.items() if value})
-        if as_json:
-            print_json(answer)
-            return
-        console.print(comparison_table(answer))
-        for line in remarks(answer):
-            console.print(line, markup=False, highlight=False)
+        show(answer, as_json, comparison_table, remarks)
         return
     if not studies:
         raise Invalid("Nothing is given to compare. Give the id of a study, --runs 1,2,3 or --collection 4.")
-    if as_json:
-        print_json([client.get(f"/studies/{study}/comparison") for study in studies])
-        return
-    for number in studies:
-        show_comparison(client, number)
+    comparisons = [client.get(f"/studies/{study}/comparison") for study in studies]
+    show(comparisons, as_json)
+    if not as_json:
+        for comparison in comparisons:
+            show(comparison, False, comparison_table, remarks, summary)
 
 
 def _on_config(body: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +136,5 @@ def _watch(client: Client, kind: str, ident: int, as_json: bool) -> None:
 def show_comparison(client: Client, study_id: int) -> bool:
     """Print the verdict, as a table and in a sentence; whether every run succeeded."""
     comparison = client.get(f"/studies/{study_id}/comparison")
-    console.print(comparison_table(comparison))
-    for line in (*remarks(comparison), comparison["summary"]):
-        console.print(line, markup=False, highlight=False)
+    show(comparison, False, comparison_table, remarks, summary)
     return all(set(arm["statuses"]) == {"succeeded"} for arm in comparison["arms"])

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from app import cli
-from app.cli import studies
+from app.cli import shared, studies
 from app.domain.failures import Failure, FailureCode
 from app.domain.resources.devices import GIB
 from app.domain.runs.spec import RunSpec
@@ -256,8 +256,7 @@ def test_an_estimate_is_a_table_of_owners_and_of_devices(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(studies, "WAIT_SECONDS", 5)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(studies, "console", Console(width=200))
+    monkeypatch.setattr(shared, "console", Console(width=200))
     sign_on(registered, memory_bytes=8 * GIB)
     spec = write(tmp_path / "study.yaml", STUDY)
     with control_worker(registered, bell):

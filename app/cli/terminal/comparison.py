@@ -66,6 +66,11 @@ def remarks(comparison: dict[str, Any]) -> Iterator[str]:
         yield f"McNemar's exact test: {only}; p = {test['p_value']:.2g}."
 
 
+def summary(comparison: dict[str, Any]) -> list[str]:
+    """The answer to quote."""
+    return [comparison["summary"]]
+
+
 def short(number: float) -> str:
     """`134 M`, `75.7 k`."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
