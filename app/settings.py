@@ -129,13 +129,13 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_is_one_that_we_speak(cls, url: SecretStr) -> SecretStr:
-        wanted = "say postgresql://user:password@host:5432/name, or leave it empty for SQLite"
+        remedy = "say postgresql://user:password@host:5432/name, or leave it empty for SQLite"
         try:
             kind = make_url(url.get_secret_value()).get_backend_name() if url.get_secret_value() else "sqlite"
         except (ArgumentError, ValueError):
-            raise ValueError(f"this is not the URL of a database: {wanted}") from None  # it may hold a password
+            raise ValueError(f"this is not the URL of a database: {remedy}") from None  # it may hold a password
         if kind not in ("sqlite", "postgresql"):
-            raise ValueError(f"{kind} is not supported: {wanted}")
+            raise ValueError(f"{kind} is not supported: {remedy}")
         return url
 
     @model_validator(mode="after")
@@ -169,10 +169,10 @@ class Settings(BaseSettings):
         return self.files_url or str(self.home / "files")
 
 
-def load(**given: Any) -> Settings:
+def load(**values: Any) -> Settings:
     """The settings of this process. Raises Invalid, with a sentence for each variable that is wrong."""
     try:
-        return Settings(**given)
+        return Settings(**values)
     except ValidationError as error:
         raise Invalid("; ".join(_sentence(e) for e in error.errors())) from error
 

@@ -125,8 +125,8 @@ def sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
         headlines = _beside(SAMPLE_DATASET, labelled)
 
         def packaged(name: str) -> BaseModelRow:
-            wanted = ModelRegistration(name=name, source="sample")
-            return model_service.register(session, bell, wanted, settings.model_roots)
+            registration = ModelRegistration(name=name, source="sample")
+            return model_service.register(session, bell, registration, settings.model_roots)
 
         model = _beside(SAMPLE_MODEL, packaged).name
         spec = sample.study(dataset_service.shortest_reference(session, headlines), model)

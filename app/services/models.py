@@ -21,28 +21,28 @@ AGAIN_SECONDS = 3600
 """So long after the last one, a model whose facts are of an older inspection is inspected again."""
 
 
-def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots: Sequence[Path]) -> BaseModelRow:
+def register(session: Session, bell: Doorbell, registration: ModelRegistration, roots: Sequence[Path]) -> BaseModelRow:
     """Make a base model known and ask a worker to inspect it. The same registration twice is one.
 
     Raises Invalid for a directory outside the allowed roots, Conflict if the name stands for something else.
     """
-    location = _allowed(wanted, roots)
-    known = base_models.by_name(session, wanted.name)
+    location = _allowed(registration, roots)
+    known = base_models.by_name(session, registration.name)
     if known is not None:
-        if (known.source, known.location) != (wanted.source, location):
+        if (known.source, known.location) != (registration.source, location):
             raise Conflict(
                 _(
                     "The base model %(name)r already exists, from %(source)s. Choose another name.",
-                    name=wanted.name,
+                    name=registration.name,
                     source=known.source,
                 )
             )
-        if wanted.revision not in ("", known.revision, known.pinned):
+        if registration.revision not in ("", known.revision, known.pinned):
             at = known.revision or known.pinned or _("its newest revision")
             raise Conflict(
                 _(
                     "The base model %(name)r already exists, at %(revision)s. Choose another name.",
-                    name=wanted.name,
+                    name=registration.name,
                     revision=at,
                 )
             )
@@ -50,7 +50,9 @@ def register(session: Session, bell: Doorbell, wanted: ModelRegistration, roots:
             known.status, known.inspection_started_at = "inspecting", None
             after_commit(session, lambda: bell.ring(INSPECT, known.id))
         return known
-    row = BaseModelRow(name=wanted.name, source=wanted.source, location=location, revision=wanted.revision)
+    row = BaseModelRow(
+        name=registration.name, source=registration.source, location=location, revision=registration.revision
+    )
     session.add(row)
     session.flush()
     after_commit(session, lambda: bell.ring(INSPECT, row.id))
@@ -103,7 +105,7 @@ def uninspectable(session: Session, model_id: int, message: str) -> None:
         row.status, row.message = "failed", message
 
 
-def _allowed(wanted: ModelRegistration, roots: Sequence[Path]) -> str:
-    if wanted.source in ("hub", "sample"):
-        return wanted.location  # checked by the registration itself
-    return str(below_a_root(wanted.location, roots, "VEZNA_MODEL_ROOTS"))
+def _allowed(registration: ModelRegistration, roots: Sequence[Path]) -> str:
+    if registration.source in ("hub", "sample"):
+        return registration.location  # checked by the registration itself
+    return str(below_a_root(registration.location, roots, "VEZNA_MODEL_ROOTS"))

@@ -88,12 +88,12 @@ class Kept:
             if name in self._kept:
                 self._kept.move_to_end(name)
                 return self._kept[name]
-        found = read()
+        predictions = read()
         with self._lock:
-            self._kept[name] = found
+            self._kept[name] = predictions
             while len(self._kept) > 1 and sum(p.table.nbytes for p in self._kept.values()) > self.most:
                 self._kept.popitem(last=False)
-        return found
+        return predictions
 
 
 KEPT = Kept()
@@ -151,33 +151,35 @@ def _items_hash(parquet: Any) -> str:
 
 
 def _kept_of(batch: pa.RecordBatch) -> pa.Table:
-    found = {name: batch.column(name) for name in batch.schema.names}
-    kept: dict[str, Any] = {"item": found["item"]}
-    if (text := _text(found)) is not None:
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    kept: dict[str, Any] = {"item": columns["item"]}
+    if (text := _text(columns)) is not None:
         kept["text"] = text
-    if "completion" in found:
-        kept["wanted"] = found["completion"]
-    if "label" in found:
-        kept["label"] = found["label"].cast(pa.int32())
+    if "completion" in columns:
+        kept["wanted"] = columns["completion"]
+    if "label" in columns:
+        kept["label"] = columns["label"].cast(pa.int32())
     for side in ("", "base_"):
-        kept |= {f"{side}{name}": found[f"{side}{name}"] for name in METRICS if f"{side}{name}" in found}
-        if (answer := found.get(f"{side}prediction")) is None:
+        kept |= {f"{side}{name}": columns[f"{side}{name}"] for name in METRICS if f"{side}{name}" in columns}
+        if (answer := columns.get(f"{side}prediction")) is None:
             continue
         labelled = pa.types.is_integer(answer.type)
         kept[f"{side}answer"] = answer.cast(pa.int32()) if labelled else answer
-        if labelled and f"{side}scores" in found:
-            chances = _chances(found[f"{side}scores"])
+        if labelled and f"{side}scores" in columns:
+            chances = _chances(columns[f"{side}scores"])
             kept[f"{side}sure"] = _of(chances, answer)
-            kept[f"{side}of_label"] = _of(chances, found["label"])
+            kept[f"{side}of_label"] = _of(chances, columns["label"])
     return pa.table(kept)
 
 
-def _text(found: dict[str, Any]) -> Any:
+def _text(columns: dict[str, Any]) -> Any:
     """What the model read: a text, a prompt, or a conversation with a turn a line; None where not asked for."""
-    if "messages" in found:
-        turns = found["messages"].to_pylist()
-        return pa.array(["\n".join(f"{turn['role']}: {turn['content']}" for turn in those) for those in turns])
-    return found["prompt"].fill_null("") if "prompt" in found else found.get("text")
+    if "messages" in columns:
+        turns = columns["messages"].to_pylist()
+        return pa.array(
+            ["\n".join(f"{turn['role']}: {turn['content']}" for turn in conversation) for conversation in turns]
+        )
+    return columns["prompt"].fill_null("") if "prompt" in columns else columns.get("text")
 
 
 def _chances(column: Any) -> NDArray[np.float64]:

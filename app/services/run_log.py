@@ -16,22 +16,25 @@ PHASES = {
 }
 
 
-def numbers(found: Evaluation) -> str:
+def numbers(evaluation: Evaluation) -> str:
     """`accuracy 0.901, macro-F1 0.899, loss 0.310`."""
     return ", ".join(
-        [*(f"{METRICS[name].title} {value:.3f}" for name, value in found.metrics.items()), f"loss {found.loss:.3f}"]
+        [
+            *(f"{METRICS[name].title} {value:.3f}" for name, value in evaluation.metrics.items()),
+            f"loss {evaluation.loss:.3f}",
+        ]
     )
 
 
-def weight_deltas_summary(found: WeightDeltas) -> str:
+def weight_deltas_summary(analysis: WeightDeltas) -> str:
     """`ΔW analysis of 36 of 72 matrices in 9.8 s: for 36 there was no time`; empty where there are none."""
-    if found.unchanged:
+    if analysis.unchanged:
         return ""
     parts = [
-        f"for {found.late} there was no time" if found.late else "",
-        f"for {found.large} there was no memory" if found.large else "",
-        *found.broken[:3],
+        f"for {analysis.late} there was no time" if analysis.late else "",
+        f"for {analysis.large} there was no memory" if analysis.large else "",
+        *analysis.broken[:3],
     ]
     why = "; ".join(part.rstrip(".") for part in parts if part)
-    done = f"ΔW analysis of {len(found.matrices)} of {found.of} matrices in {found.seconds:.1f} s"
+    done = f"ΔW analysis of {len(analysis.matrices)} of {analysis.of} matrices in {analysis.seconds:.1f} s"
     return f"{done}: {why}" if why else done

@@ -66,8 +66,8 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
             )
         )
     enqueue_owed(session, bell, study, more.owed(rates), model, dataset)
-    whole = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
-    study.spec_json = whole.model_dump(mode="json")
+    extended = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
+    study.spec_json = extended.model_dump(mode="json")
     if any(run.status == RunStatus.SUCCEEDED and run.trial_round is None for run in runs.of_study(session, study_id)):
         study.interim_looks += 1
     session.flush()
@@ -94,17 +94,17 @@ def add_arm(
     """Add an arm to a study, with the seeds of the others; with tuning, its own trials come first. Raises NotFound,
     Invalid and pydantic's ValidationError."""
     study = _growing(session, study_id)
-    whole = with_arm(study.spec, arm)
-    arm = whole.arms[-1]  # which has a name
-    model, dataset = compatible or check(session, as_begun(session, study, whole), since=len(whole.arms) - 1)
+    extended = with_arm(study.spec, arm)
+    arm = extended.arms[-1]  # which has a name
+    model, dataset = compatible or check(session, as_begun(session, study, extended), since=len(extended.arms) - 1)
     owed: list[OwedRun]
-    if whole.tuning.rounds:
-        owed = whole.trials(arm, 0, whole.rates(arm))
+    if extended.tuning.rounds:
+        owed = extended.trials(arm, 0, extended.rates(arm))
         study.tuning = True
     else:
-        owed = whole.owed({arm.title: arm.rate})
+        owed = extended.owed({arm.title: arm.rate})
     enqueue_owed(session, bell, study, owed, model, dataset)
-    study.spec_json = whole.model_dump(mode="json")
+    study.spec_json = extended.model_dump(mode="json")
     session.flush()
     return study
 

@@ -66,11 +66,11 @@ def chosen_rates(spec: StudySpec, trials: Mapping[str, Sequence[Trial]]) -> dict
 
 def by_arm(rows: Sequence[RunRow]) -> dict[str, list[Trial]]:
     """Trials by the arm that they are of; other runs are left out."""
-    found: dict[str, list[Trial]] = {}
+    trials_by_arm: dict[str, list[Trial]] = {}
     for row in rows:
         if row.trial_round is not None:
-            found.setdefault(row.arm, []).append(_trial(row, row.trial_round))
-    return found
+            trials_by_arm.setdefault(row.arm, []).append(_trial(row, row.trial_round))
+    return trials_by_arm
 
 
 def _step(spec: StudySpec, title: str, trials: Mapping[str, Sequence[Trial]]) -> Step:

@@ -69,8 +69,8 @@ class Files:
     def names(self, folder: str) -> set[str]:
         """Of the files in a folder."""
         path = self._path(folder)
-        found = self.fs.ls(path, detail=False) if self.fs.exists(path) else []
-        return {f"{folder}/{str(one).rpartition('/')[2]}" for one in found}
+        paths = self.fs.ls(path, detail=False) if self.fs.exists(path) else []
+        return {f"{folder}/{str(path).rpartition('/')[2]}" for path in paths}
 
     def age(self, name: str) -> timedelta:
         """How long ago a file was written to last. Raises NotFound."""

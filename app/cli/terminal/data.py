@@ -7,7 +7,6 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-STATES = {"ready": "ready", "preparing": "preparing", "blocked": "blocked", "failed": "failed"}
 SEVERITIES = {"blocks": "Blocks", "warns": "Warning", "notes": "Note"}
 SHOWN_LABELS = 12
 SHOWN_EXAMPLES = 3
@@ -23,34 +22,34 @@ def upload_line(upload: dict[str, Any]) -> str:
     return f"{upload['name']}: {rows}, {count} ({columns}{more}); {how}. {scan['reason']}"
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
+def lines(version: dict[str, Any]) -> Iterator[str]:
     """A version of a dataset with its splits, labels and findings."""
-    facts = found["facts"]
-    yield f"{found['reference']} is {STATES[found['status']]}{': ' + found['message'] if found['message'] else '.'}"
+    facts = version["facts"]
+    yield f"{version['reference']} is {version['status']}{': ' + version['message'] if version['message'] else '.'}"
     if facts:
         yield "  " + ", ".join(f"{rows:,} {split}" for split, rows in facts["counts"].items())
         if facts["labels"]:
             shown = ", ".join(f"{name} {facts['label_counts'][name]:,}" for name in facts["labels"][:SHOWN_LABELS])
             yield f"  labels: {shown}{', …' if len(facts['labels']) > SHOWN_LABELS else ''}"
-    for finding in found["findings"]:
+    for finding in version["findings"]:
         yield f"{SEVERITIES[finding['severity']]}: {' '.join(filter(None, (finding['message'], finding['remedy'])))}"
         for example in finding["examples"][:SHOWN_EXAMPLES]:
             yield f"  {_place(example)}{example['excerpt']}"
     if facts:
-        yield f"Use it in a spec as  dataset: {found['reference']}"
+        yield f"Use it in a spec as  dataset: {version['reference']}"
 
 
-def table(found: list[dict[str, Any]]) -> Table:
+def table(versions: list[dict[str, Any]]) -> Table:
     """One row per version."""
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for head in ("Dataset", "State", "Format"):
         drawn.add_column(head)
     for head in ("Train", "Validation", "Test"):
         drawn.add_column(head, justify="right")
-    for row in found:
+    for row in versions:
         facts = row["facts"]
         counts = [f"{facts['counts'].get(split, 0):,}" for split in ("train", "validation", "test")] if facts else []
-        drawn.add_row(escape(row["reference"]), STATES[row["status"]], facts["format"] if facts else "", *counts)
+        drawn.add_row(escape(row["reference"]), row["status"], facts["format"] if facts else "", *counts)
     return drawn
 
 

@@ -182,8 +182,8 @@ def _settings(peft: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, A
         for name, value in peft.items()
         if name not in NOISE and value is not None and value != {}
     }
-    told = ("model_id", "seed")
-    return {name: value for name, value in config.items() if name not in told} | ({"peft": own} if own else {})
+    excluded = ("model_id", "seed")
+    return {name: value for name, value in config.items() if name not in excluded} | ({"peft": own} if own else {})
 
 
 def _last(train: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
@@ -213,21 +213,24 @@ def test_items(score: object) -> int | None:
 
 def _data(document: Mapping[str, Any]) -> dict[str, str]:
     """The first digits of the commit of each dataset, by its name."""
-    told = _part(document, "meta_info.dataset_info", optional=True)
-    return {name: str(_object(f"meta_info.dataset_info.{name}", of).get("sha"))[:12] for name, of in told.items()}
+    datasets = _part(document, "meta_info.dataset_info", optional=True)
+    return {
+        name: str(_object(f"meta_info.dataset_info.{name}", dataset).get("sha"))[:12]
+        for name, dataset in datasets.items()
+    }
 
 
 def _part(document: Mapping[str, Any], path: str, *, optional: bool = False) -> Mapping[str, Any]:
     """An object within the file; an optional one that is not there is empty."""
-    found: Any = document
+    value: Any = document
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return {} if optional and found is None else _object(path, found)
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return {} if optional and value is None else _object(path, value)
 
 
-def _object(path: str, found: object) -> Mapping[str, Any]:
-    if not isinstance(found, Mapping):
+def _object(path: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
         raise PeftFieldMissing(
             FieldError(path, _("Must be an object"), _("Keep what the PEFT benchmark suite writes there"))
         )
-    return found
+    return value

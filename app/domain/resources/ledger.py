@@ -47,6 +47,6 @@ class Ledger(BaseModel):
         return sum(self.owners.values())
 
 
-def owners(found: Mapping[Owner, int]) -> dict[Owner, int]:
+def owners(bytes_by_owner: Mapping[Owner, int]) -> dict[Owner, int]:
     """Every owner, in order, with 0 for one that holds nothing."""
-    return {owner: found.get(owner, 0) for owner in OWNERS}
+    return {owner: bytes_by_owner.get(owner, 0) for owner in OWNERS}

@@ -100,23 +100,25 @@ class ArmFit(_Value):
     @property
     def workers(self) -> tuple[DeviceFit, ...]:
         """On live workers."""
-        return tuple(found for found in self.devices if found.device.worker)
+        return tuple(fit for fit in self.devices if fit.device.worker)
 
     @property
     def gpu_models(self) -> tuple[DeviceFit, ...]:
         """On well-known GPUs, by memory."""
-        return tuple(found for found in self.devices if not found.device.worker)
+        return tuple(fit for fit in self.devices if not fit.device.worker)
 
     @property
     def fits_nowhere(self) -> bool:
         """No capable live worker has enough memory, as far as is known."""
-        capable = [found for found in self.workers if found.capable]
-        return bool(capable) and all(found.fit == "does_not_fit" for found in capable)
+        capable = [fit for fit in self.workers if fit.capable]
+        return bool(capable) and all(fit.fit == "does_not_fit" for fit in capable)
 
     @property
     def file_bytes(self) -> int | None:
         """Of the saved weights; None until it is estimated."""
-        return next((one.estimate.file_bytes for one in self.estimates if one.estimate), None)
+        return next(
+            (arm_estimate.estimate.file_bytes for arm_estimate in self.estimates if arm_estimate.estimate), None
+        )
 
 
 class FitReport(_Value):
@@ -134,7 +136,7 @@ class FitReport(_Value):
     @property
     def pending(self) -> int:
         """Estimates in progress, those of memory savings included."""
-        savings = sum(found.savings_pending for arm in self.arms for found in arm.devices)
+        savings = sum(fit.savings_pending for arm in self.arms for fit in arm.devices)
         return savings + sum(one.state == "working" for one in self._estimates)
 
     @computed_field  # type: ignore[prop-decorator]
@@ -146,7 +148,7 @@ class FitReport(_Value):
     @property
     def unrequested(self) -> int:
         """Estimates to request, in a transaction."""
-        savings = sum(found.unrequested for arm in self.arms for found in arm.devices)
+        savings = sum(fit.unrequested for arm in self.arms for fit in arm.devices)
         return savings + sum(one.state == "working" and one.estimate_id is None for one in self._estimates)
 
     @property
@@ -156,11 +158,11 @@ class FitReport(_Value):
         times: dict[str, dict[str, EstimateBand]] = {}
         small: set[str] = set()
         for arm in self.arms:
-            for found in arm.workers:
-                if found.train_seconds:
-                    times.setdefault(found.device.name, {})[arm.name] = found.train_seconds
-                if found.fit == "does_not_fit":
-                    small.add(found.device.name)
+            for fit in arm.workers:
+                if fit.train_seconds:
+                    times.setdefault(fit.device.name, {})[arm.name] = fit.train_seconds
+                if fit.fit == "does_not_fit":
+                    small.add(fit.device.name)
         complete = [name for name, by_arm in times.items() if len(by_arm) == len(self.arms)]
         worker = min(complete, key=lambda name: name in small, default="")
         return worker, times.get(worker, {})
@@ -183,16 +185,16 @@ class FitReport(_Value):
 
 
 def _shortage(arm: ArmFit) -> Message:
-    capable = [found for found in arm.workers if found.capable]
-    least = min((found.peak for found in capable if found.peak), key=lambda peak: peak.value)
+    capable = [fit for fit in arm.workers if fit.capable]
+    least = min((fit.peak for fit in capable if fit.peak), key=lambda peak: peak.value)
     workers = (
         _(
             "%(worker)s has %(memory)s, of which a run may use %(usable)s",
-            worker=found.device.name,
-            memory=size(found.device.memory_bytes or 0),
-            usable=size(found.device.usable_bytes or 0),
+            worker=fit.device.name,
+            memory=size(fit.device.memory_bytes or 0),
+            usable=size(fit.device.usable_bytes or 0),
         )
-        for found in capable
+        for fit in capable
     )
     return _(
         "%(arm)s needs an estimated %(peak)s, more than any live worker has: %(workers)s",
@@ -203,7 +205,7 @@ def _shortage(arm: ArmFit) -> Message:
 
 
 def _remedy(arm: ArmFit) -> Message:
-    savings = [saving for found in arm.workers for saving in found.memory_savings]
+    savings = [saving for fit in arm.workers for saving in fit.memory_savings]
     enough = [saving for saving in savings if saving.fit == "fits"] or savings
     if not enough:
         return _("Set insist=true to queue it anyway")

@@ -73,21 +73,21 @@ def wanted(session: Session, bell: Doorbell, request: Request) -> EstimateRow:
 def all_wanted(session: Session, bell: Doorbell, requests: Iterable[Request]) -> dict[str, EstimateRow]:
     """The estimates of several requests, by key."""
     by_key = {request.key: request for request in requests}
-    found = estimates.by_keys(session, by_key)
+    rows = estimates.by_keys(session, by_key)
     at = now()
     for key, request in by_key.items():
-        row = found.get(key)
+        row = rows.get(key)
         if row is None:
             new = EstimateRow(
                 key=key, kind=KINDS[type(request)], request_json=request.model_dump(mode="json"), rung_at=at
             )
-            found[key] = estimates.insert(session, new)
+            rows[key] = estimates.insert(session, new)
         elif row.status == "failed" and (row.started_at or row.created_at) < at - AGAIN:
             row.status, row.message, row.rung_at = "queued", "", at
         else:
             continue
-        _ring(session, bell, found[key].id)
-    return found
+        _ring(session, bell, rows[key].id)
+    return rows
 
 
 def begin(session: Session, estimate_id: int) -> EstimateRow | None:

@@ -68,13 +68,13 @@ def names(session: Session, collection_ids: Collection[int]) -> dict[int, str]:
 
 def known(session: Session, collection_id: int, hashes: Sequence[str]) -> dict[str, int]:
     """The runs of those results that are already in the collection, by hash."""
-    found: dict[str, int] = {}
+    ids: dict[str, int] = {}
     for begin in range(0, len(hashes), MOST_VALUES):
         query = select(RunRow.imported_hash, RunRow.id).where(
             RunRow.collection_id == collection_id, RunRow.imported_hash.in_(hashes[begin : begin + MOST_VALUES])
         )
-        found |= {content: run for content, run in session.execute(query) if content is not None}
-    return found
+        ids |= {content: run for content, run in session.execute(query) if content is not None}
+    return ids
 
 
 def add(session: Session, collection: CollectionRow, runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:

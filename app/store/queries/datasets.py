@@ -35,19 +35,19 @@ def everyone(session: Session) -> list[DatasetRow]:
 
 def by_name(session: Session, name: str) -> DatasetRow | None:
     """What a spec means by `NAME` (the newest version that is ready) or `NAME@2`."""
-    wanted = reference_in(name)
-    query = select(DatasetRow).where(DatasetRow.name == wanted.name, DatasetRow.status == "ready")
-    if wanted.version is not None:
-        query = query.where(DatasetRow.version == wanted.version)
+    reference = reference_in(name)
+    query = select(DatasetRow).where(DatasetRow.name == reference.name, DatasetRow.status == "ready")
+    if reference.version is not None:
+        query = query.where(DatasetRow.version == reference.version)
     return session.scalars(query.order_by(DatasetRow.version.desc()).limit(1)).first()
 
 
 def as_of(session: Session, name: str, at: datetime) -> DatasetRow | None:
     """What `by_name` would have found at a time, if it is still there."""
-    wanted = reference_in(name)
+    reference = reference_in(name)
     ready_at = func.coalesce(DatasetRow.seen_at, DatasetRow.created_at)
-    query = select(DatasetRow).where(DatasetRow.name == wanted.name, DatasetRow.status == "ready")
-    query = query.where(ready_at <= at if wanted.version is None else DatasetRow.version == wanted.version)
+    query = select(DatasetRow).where(DatasetRow.name == reference.name, DatasetRow.status == "ready")
+    query = query.where(ready_at <= at if reference.version is None else DatasetRow.version == reference.version)
     return session.scalars(query.order_by(DatasetRow.version.desc()).limit(1)).first()
 
 
@@ -64,12 +64,12 @@ def get(session: Session, dataset_id: int) -> DatasetRow:
 
 def find(session: Session, name: str) -> DatasetRow:
     """`NAME@2`, or of `NAME` the newest version that is ready, or else the newest. Raises NotFound."""
-    wanted = reference_in(name)
-    rows = versions(session, wanted.name)
-    if wanted.version is None:
+    reference = reference_in(name)
+    rows = versions(session, reference.name)
+    if reference.version is None:
         row = next((row for row in rows if row.status == "ready"), next(iter(rows), None))
     else:
-        row = next((row for row in rows if row.version == wanted.version), None)
+        row = next((row for row in rows if row.version == reference.version), None)
     if row is None:
         raise NotFound(_("There is no dataset %(name)r.", name=name))
     return row
@@ -101,8 +101,8 @@ def used_by(session: Session, dataset_id: int) -> Uses:
 
 def forgetting_on(session: Session, name: str) -> int:
     """How many runs measure forgetting on a name, whichever version."""
-    said = RunRow.spec_json["general_text"].as_string()
-    query = select(func.count()).where((said == name) | said.startswith(f"{name}@", autoescape=True))
+    general_text = RunRow.spec_json["general_text"].as_string()
+    query = select(func.count()).where((general_text == name) | general_text.startswith(f"{name}@", autoescape=True))
     return session.scalar(query) or 0
 
 
@@ -141,5 +141,5 @@ def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> 
 
 
 def _waits(silent_since: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    seen = DatasetRow.seen_at
-    return DatasetRow.status == "preparing", seen.is_(None) | (seen < silent_since)
+    seen_at = DatasetRow.seen_at
+    return DatasetRow.status == "preparing", seen_at.is_(None) | (seen_at < silent_since)

@@ -76,10 +76,10 @@ def test_scores(session: Session, run_ids: Sequence[int]) -> dict[tuple[int, str
     """Scores on the test split by (run, subject)."""
     columns = (EvaluationRow.run_id, EvaluationRow.subject, EvaluationRow.items_hash, EvaluationRow.scores)
     query = select(*columns).where(EvaluationRow.run_id.in_(run_ids), EvaluationRow.split == "test")
-    found = session.execute(query.execution_options(**IN_BINARY))
+    rows = session.execute(query.execution_options(**IN_BINARY))
     return {
         (run_id, subject): ItemScores(items_hash, np.frombuffer(scores, dtype="<f4").astype(np.float64))
-        for run_id, subject, items_hash, scores in found
+        for run_id, subject, items_hash, scores in rows
         if items_hash is not None and scores is not None
     }
 

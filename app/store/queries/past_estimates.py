@@ -48,14 +48,14 @@ def devices(session: Session) -> list[Device]:
     """Every device and precision that has a run with an estimate and a measurement."""
     present = RunRow.device_name.is_not(None), RunRow.precision.is_not(None)
     pairs = select(RunRow.device_name, RunRow.precision).where(*present).distinct()
-    found = []
+    devices = []
     for name, precision in session.execute(pairs.order_by(RunRow.device_name, RunRow.precision)).all():
         # along the index of devices: the newest run is nearly always the one
         kind = select(EstimateRow.request_json["device"].as_string())
         own = kind.where(*_MEASURED, RunRow.device_name == name, RunRow.precision == precision)
         if (known := session.scalars(own.order_by(RunRow.id.desc()).limit(1)).first()) is not None:
-            found.append(Device(str(name), cast(Precision, precision), known))
-    return found
+            devices.append(Device(str(name), cast(Precision, precision), known))
+    return devices
 
 
 def on_device(

@@ -137,8 +137,8 @@ OUTSIDE = {"model": "base_model", "data": "dataset"}
 
 
 def _name(field: str) -> ColumnElement[Any]:
-    key, there, its = NAMED[field]
-    ours = select(its).where(there == key).scalar_subquery()
+    key, row_id, name = NAMED[field]
+    ours = select(name).where(row_id == key).scalar_subquery()
     return func.coalesce(ours, RunRow.imported_json[OUTSIDE[field]].as_string()) if field in OUTSIDE else ours
 
 

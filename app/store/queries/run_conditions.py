@@ -76,8 +76,8 @@ class _Clauses:
         if field == "note":
             return _noted(sign, str(value))
         if field in NAMED:
-            key, there, name = NAMED[field]
-            ours = self.column(key).in_(select(there).where(_compare(name, sign, value)))
+            key, row_id, name = NAMED[field]
+            ours = self.column(key).in_(select(row_id).where(_compare(name, sign, value)))
             known = and_(self.column(key).is_not(None), ours)
             return or_(known, self.outside(OUTSIDE[field], sign, value)) if field in OUTSIDE else known
         if field in SCORES:
@@ -86,8 +86,8 @@ class _Clauses:
 
     def outside(self, name: str, sign: Sign, value: Value) -> ColumnElement[bool]:
         """What an imported run says itself; only theirs are looked into."""
-        said = RunRow.imported_json[name].as_string()
-        return and_(self.column(RunRow.collection_id).is_not(None), said.is_not(None), _compare(said, sign, value))
+        stated = RunRow.imported_json[name].as_string()
+        return and_(self.column(RunRow.collection_id).is_not(None), stated.is_not(None), _compare(stated, sign, value))
 
     def held(self, column: Expression, sign: Sign, value: Value) -> ColumnElement[bool]:
         return and_(self.column(column).is_not(None), _compare(self.column(column), sign, value))
@@ -127,15 +127,15 @@ def _bound(value: Value) -> ColumnElement[Any]:
 def _noted(sign: Sign, value: str) -> ColumnElement[bool]:
     """Few runs have a note; an index leads to them, and only they are read."""
     some = select(RunRow.id).where(HAS_NOTE)
-    told = RunRow.id.in_(some.where(_compare(RunRow.note, sign, value)))
+    matching = RunRow.id.in_(some.where(_compare(RunRow.note, sign, value)))
     silent_too = (value == "") != (sign == "!=")
-    return or_(told, RunRow.id.not_in(some)) if silent_too else told
+    return or_(matching, RunRow.id.not_in(some)) if silent_too else matching
 
 
 def _tagged(sign: Sign, value: str) -> ColumnElement[bool]:
     """A run has its own tags and its study's. `!=` asks that it has not that tag."""
-    asked: Sign = "=" if sign == "!=" else sign
-    own = RunRow.id.in_(select(RunTagRow.run_id).where(_compare(RunTagRow.tag, asked, value)))
-    studies = select(StudyTagRow.study_id).where(_compare(StudyTagRow.tag, asked, value))
+    positive: Sign = "=" if sign == "!=" else sign
+    own = RunRow.id.in_(select(RunTagRow.run_id).where(_compare(RunTagRow.tag, positive, value)))
+    studies = select(StudyTagRow.study_id).where(_compare(StudyTagRow.tag, positive, value))
     of_study = and_(RunRow.study_id.is_not(None), RunRow.study_id.in_(studies))
     return not_(or_(own, of_study)) if sign == "!=" else or_(own, of_study)

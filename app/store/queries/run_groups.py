@@ -101,9 +101,9 @@ def page(
     if after is not None:
         last = _last(session, condition, order.field, after)
         query = query.where(following(every.c.value, every.c.first, order, last, after))
-    found = session.execute(query.order_by(*ordered(every.c.value, every.c.first, order)).limit(limit + 1)).all()
-    groups = _groups(session, condition, [(key, run_id) for key, run_id in found[:limit]], fields)
-    return Page(groups, found[limit - 1][1] if len(found) > limit else None)
+    rows = session.execute(query.order_by(*ordered(every.c.value, every.c.first, order)).limit(limit + 1)).all()
+    groups = _groups(session, condition, [(key, run_id) for key, run_id in rows[:limit]], fields)
+    return Page(groups, rows[limit - 1][1] if len(rows) > limit else None)
 
 
 def of_run(session: Session, run_id: int, fields: Sequence[str] = ()) -> Group | None:
@@ -117,10 +117,10 @@ def of_run(session: Session, run_id: int, fields: Sequence[str] = ()) -> Group |
 def _last(session: Session, condition: Condition | None, field: str, after: int) -> Any:
     key = select(RunRow.group_key).where(RunRow.id == after).scalar_subquery()
     every = _every(condition, field, RunRow.group_key == key)
-    found = session.execute(select(every.c.value)).first() if after <= LARGEST_ID else None
-    if found is None:
+    row = session.execute(select(every.c.value)).first() if after <= LARGEST_ID else None
+    if row is None:
         raise NotFound(_("There is no group of runs that begins with run %(after)s.", after=after))
-    return found[0]
+    return row[0]
 
 
 def _every(condition: Condition | None, name: str, *where: ColumnElement[bool]) -> Subquery:
@@ -150,18 +150,18 @@ def _every(condition: Condition | None, name: str, *where: ColumnElement[bool]) 
 
 
 def _groups(
-    session: Session, condition: Condition | None, found: Sequence[tuple[str, int]], fields: Sequence[str]
+    session: Session, condition: Condition | None, first_runs: Sequence[tuple[str, int]], fields: Sequence[str]
 ) -> list[Group]:
-    if not found:
+    if not first_runs:
         return []
-    keys = [key for key, _first in found]
+    keys = [key for key, _first in first_runs]
     spreads = _spreads(session, condition, keys, [name for name in dict.fromkeys(fields) if name in SUMMED])
     members: dict[str, list[tuple[int, str, bool]]] = {key: [] for key in keys}
     inside = select(RunRow.group_key, RunRow.id, RunRow.status, RunRow.score.is_not(None))
     inside = inside.where(clause(condition), RunRow.group_key.in_(keys)).order_by(RunRow.id)
     for key, run_id, status, scored in session.execute(inside):
         members[key].append((run_id, status, scored))
-    firsts = run_values(session, [first for _key, first in found], fields)
+    firsts = run_values(session, [first for _key, first in first_runs], fields)
     places = _places(session, condition, keys) if "device" in fields else {}
     return [
         Group(
@@ -173,7 +173,7 @@ def _groups(
             scoreless=Counter(status for _id, status, scored in members[key] if not scored),
             places=frozenset(places.get(key, ())),
         )
-        for (key, _id), first in zip(found, firsts, strict=True)
+        for (key, _id), first in zip(first_runs, firsts, strict=True)
     ]
 
 
@@ -197,10 +197,10 @@ def _places(
 ) -> dict[str, list[tuple[str | None, str | None]]]:
     query = select(RunRow.group_key, RunRow.device_name, RunRow.precision).distinct()
     query = query.where(clause(condition), RunRow.group_key.in_(keys), RunRow.peak_bytes.is_not(None))
-    found: dict[str, list[tuple[str | None, str | None]]] = {}
+    places: dict[str, list[tuple[str | None, str | None]]] = {}
     for key, device, precision in session.execute(query):
-        found.setdefault(key, []).append((device, precision))
-    return found
+        places.setdefault(key, []).append((device, precision))
+    return places
 
 
 def _number(value: Expression) -> ColumnElement[float]:

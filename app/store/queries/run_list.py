@@ -74,8 +74,8 @@ def values(session: Session, ids: Sequence[int], fields: Sequence[str] = ()) -> 
     """What a list shows of runs, in the order of their ids."""
     names = [name for name in dict.fromkeys((*ALWAYS, *fields)) if name in SHOWN]
     query = select(*(SHOWN[name].label(name) for name in names)).where(RunRow.id.in_(ids))
-    found = {row[0]: RunValues(row[0], dict(zip(names, row, strict=True))) for row in session.execute(query)}
-    return [found[run_id] for run_id in ids if run_id in found]
+    by_id = {row[0]: RunValues(row[0], dict(zip(names, row, strict=True))) for row in session.execute(query)}
+    return [by_id[run_id] for run_id in ids if run_id in by_id]
 
 
 def _ids(session: Session, condition: Condition | None, order: Order, after: int | None, most: int) -> list[int]:
@@ -96,10 +96,10 @@ def _ids(session: Session, condition: Condition | None, order: Order, after: int
 
 
 def _value(session: Session, column: Expression, run_id: int) -> Any:
-    found = session.execute(select(column).where(RunRow.id == run_id)).first() if run_id <= LARGEST_ID else None
-    if found is None:
+    row = session.execute(select(column).where(RunRow.id == run_id)).first() if run_id <= LARGEST_ID else None
+    if row is None:
         raise NotFound(_("There is no run %(run_id)s.", run_id=run_id))
-    return found[0]
+    return row[0]
 
 
 def _walked(
@@ -115,20 +115,20 @@ def _walked(
 
     One query for both would sort the whole table: no index has NULL at the same end on SQLite and PostgreSQL.
     """
-    found: list[int] = []
+    ids: list[int] = []
     if after is None or last is not None:
         query, key = select(RunRow.id).where(where, column.is_not(None)), tuple_(column, RunRow.id)
         if after is not None:
             here = tuple_(literal(last), literal(after))
             query = query.where(key < here if order.falls else key > here)
         ends = (column.desc(), RunRow.id.desc()) if order.falls else (column.asc(), RunRow.id.asc())
-        found = list(session.scalars(query.order_by(*ends).limit(most)))
-    if len(found) < most:
-        query = select(RunRow.id).where(where, column.is_(None)).order_by(RunRow.id.desc()).limit(most - len(found))
+        ids = list(session.scalars(query.order_by(*ends).limit(most)))
+    if len(ids) < most:
+        query = select(RunRow.id).where(where, column.is_(None)).order_by(RunRow.id.desc()).limit(most - len(ids))
         if after is not None and last is None:
             query = query.where(RunRow.id < after)
-        found += session.scalars(query)
-    return found
+        ids += session.scalars(query)
+    return ids
 
 
 def ordered(

@@ -30,8 +30,8 @@ def chunks(session: Session, run_id: int, *, after_step: int = 0) -> list[Steps]
         .order_by(StepChunkRow.first_step)
         .execution_options(**IN_BINARY)
     )
-    found = [np.frombuffer(data, dtype=STEP_DTYPE) for data in session.scalars(query)]
-    return [chunk[chunk["step"] > after_step] for chunk in found] if after_step else found
+    pieces = [np.frombuffer(data, dtype=STEP_DTYPE) for data in session.scalars(query)]
+    return [chunk[chunk["step"] > after_step] for chunk in pieces] if after_step else pieces
 
 
 def column(chunks: Sequence[Steps], name: str, dtype: DTypeLike | None = None) -> NDArray[Any]:
@@ -44,8 +44,8 @@ def picked(chunks: Sequence[Steps], at: NDArray[np.intp]) -> Steps:
     """The steps at these places, rising, of all: only they are copied."""
     ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.intp)
     parts = np.split(at, np.searchsorted(at, ends))
-    found = [chunk[part - (end - len(chunk))] for chunk, part, end in zip(chunks, parts, ends, strict=False)]
-    return np.concatenate([np.empty(0, STEP_DTYPE), *found])
+    chosen = [chunk[part - (end - len(chunk))] for chunk, part, end in zip(chunks, parts, ends, strict=False)]
+    return np.concatenate([np.empty(0, STEP_DTYPE), *chosen])
 
 
 def read(session: Session, run_id: int) -> Steps:

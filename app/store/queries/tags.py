@@ -11,19 +11,19 @@ from app.store.tables import RunTagRow, StudyTagRow
 def of_runs(session: Session, run_ids: Sequence[int]) -> dict[int, list[str]]:
     """Tags by run, in alphabetical order."""
     query = select(RunTagRow.run_id, RunTagRow.tag).where(RunTagRow.run_id.in_(run_ids)).order_by(RunTagRow.tag)
-    found: dict[int, list[str]] = {}
+    tags: dict[int, list[str]] = {}
     for run_id, tag in session.execute(query):
-        found.setdefault(run_id, []).append(tag)
-    return found
+        tags.setdefault(run_id, []).append(tag)
+    return tags
 
 
 def of_studies(session: Session, study_ids: Sequence[int]) -> dict[int, list[str]]:
     """Tags by study, in alphabetical order."""
     query = select(StudyTagRow.study_id, StudyTagRow.tag).where(StudyTagRow.study_id.in_(study_ids))
-    found: dict[int, list[str]] = {}
+    tags: dict[int, list[str]] = {}
     for study_id, tag in session.execute(query.order_by(StudyTagRow.tag)):
-        found.setdefault(study_id, []).append(tag)
-    return found
+        tags.setdefault(study_id, []).append(tag)
+    return tags
 
 
 def set_of_run(session: Session, run_id: int, tags: Sequence[str]) -> None:

@@ -27,8 +27,10 @@ def newest(session: Session) -> list[UploadRow]:
 
 def without_dataset(session: Session) -> list[UploadRow]:
     """Those that no dataset is made of, the newest first."""
-    made = select(DatasetRow.upload_id).where(DatasetRow.upload_id.is_not(None))
-    return list(session.scalars(select(UploadRow).where(UploadRow.id.not_in(made)).order_by(UploadRow.id.desc())))
+    with_dataset = select(DatasetRow.upload_id).where(DatasetRow.upload_id.is_not(None))
+    return list(
+        session.scalars(select(UploadRow).where(UploadRow.id.not_in(with_dataset)).order_by(UploadRow.id.desc()))
+    )
 
 
 def with_content(session: Session, content_hash: str) -> list[UploadRow]:
@@ -47,8 +49,8 @@ def with_parts(session: Session, hashes: Set[str]) -> list[UploadRow]:
 
 def named_files(session: Session) -> set[str]:
     """Every file of the store that an upload has."""
-    found = session.scalars(select(UploadRow.parts_json))
-    return {Part.model_validate(part).file for parts in found for part in parts}
+    stored = session.scalars(select(UploadRow.parts_json))
+    return {Part.model_validate(part).file for parts in stored for part in parts}
 
 
 def from_source(
@@ -86,5 +88,5 @@ def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> 
 
 
 def _waits(silent_since: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    seen = UploadRow.seen_at
-    return UploadRow.status == "reading", seen.is_(None) | (seen < silent_since)
+    seen_at = UploadRow.seen_at
+    return UploadRow.status == "reading", seen_at.is_(None) | (seen_at < silent_since)

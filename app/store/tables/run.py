@@ -60,15 +60,15 @@ LISTED = (
 
 def _about(context: Any) -> groups.About:
     """What is asked of a row that is being inserted, or what it says from elsewhere."""
-    given = context.get_current_parameters()
+    values = context.get_current_parameters()
     return groups.About(
-        method=given["method_kind"],
-        spec=given["spec_json"],
-        outside=given.get("imported_json"),
-        trial_round=given.get("trial_round"),
-        base_model_id=given.get("base_model_id"),
-        dataset_id=given.get("dataset_id"),
-        collection_id=given.get("collection_id"),
+        method=values["method_kind"],
+        spec=values["spec_json"],
+        outside=values.get("imported_json"),
+        trial_round=values.get("trial_round"),
+        base_model_id=values.get("base_model_id"),
+        dataset_id=values.get("dataset_id"),
+        collection_id=values.get("collection_id"),
     )
 
 

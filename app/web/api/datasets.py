@@ -82,11 +82,11 @@ class DatasetOut(DatasetListed):
 
 
 @router.post("", status_code=202, operation_id="makeDataset", responses=problems(404, 409, 422))
-def make_dataset(db: Db, bell: Bell, wanted: Annotated[DatasetRequest, Body(openapi_examples=DATASET)]) -> DatasetOut:
+def make_dataset(db: Db, bell: Bell, body: Annotated[DatasetRequest, Body(openapi_examples=DATASET)]) -> DatasetOut:
     """Have a worker create a dataset from an upload, or its next version. The same request again returns the same
     version."""
     with db.transaction() as session:
-        return DatasetOut.of(session, dataset_service.prepare(session, bell, wanted))
+        return DatasetOut.of(session, dataset_service.prepare(session, bell, body))
 
 
 @router.get("", operation_id="listDatasets")
@@ -99,7 +99,7 @@ def list_datasets(session: Reading) -> list[DatasetListed]:
 async def get_dataset(db: Db, name: Name, wait: Wait = 0) -> DatasetOut:
     """A version of a dataset (`NAME@2`), or the newest of a name: labels, splits, findings."""
     return await ended(
-        db, lambda s: DatasetOut.of(s, datasets.find(s, name)), lambda found: found.status == "preparing", wait
+        db, lambda s: DatasetOut.of(s, datasets.find(s, name)), lambda version: version.status == "preparing", wait
     )
 
 

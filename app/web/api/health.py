@@ -50,8 +50,8 @@ def readyz(db: Db, bell: Bell) -> JSONResponse:
         database = migrations = f"no answer: {type(error).__name__}"
     broker = "ok" if bell.answers() else "no answer"
     ready = database == migrations == broker == "ok"
-    found = Readiness(ready=ready, database=database, migrations=migrations, broker=broker)
-    return JSONResponse(found.model_dump(), status_code=200 if ready else 503)
+    readiness = Readiness(ready=ready, database=database, migrations=migrations, broker=broker)
+    return JSONResponse(readiness.model_dump(), status_code=200 if ready else 503)
 
 
 @router.get("/metrics", operation_id="metrics", response_class=Response)
@@ -73,10 +73,10 @@ class _States(Collector):
         with self.db.reading() as session:
             by_status, imported = runs.count_by_status(session), collections.count_runs(session)
             by_state = Counter(view.state for view in worker_service.live(session, self.settings))
-        found = GaugeMetricFamily("vezna_runs", "Runs of this installation by status", labels=["status"])
+        gauge = GaugeMetricFamily("vezna_runs", "Runs of this installation by status", labels=["status"])
         for status, count in by_status.items():
-            found.add_metric([status], count)
-        yield found
+            gauge.add_metric([status], count)
+        yield gauge
         yield GaugeMetricFamily("vezna_imported_runs", "Runs brought in from elsewhere", value=imported)
         workers = GaugeMetricFamily("vezna_workers", "Workers by state", labels=["state"])
         for state in ("idle", "running", "draining", "lost"):

@@ -103,11 +103,14 @@ class MethodOut(Answer):
 
 @router.post("", status_code=202, operation_id="registerModel", responses=problems(409, 422))
 def register_model(
-    db: Db, bell: Bell, settings: Config, wanted: Annotated[ModelRegistration, Body(openapi_examples=REGISTRATION)]
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    registration: Annotated[ModelRegistration, Body(openapi_examples=REGISTRATION)],
 ) -> ModelOut:
     """Register a base model under a name. A worker inspects it without loading weights; then it can be used."""
     with db.transaction() as session:
-        return ModelOut.model_validate(model_service.register(session, bell, wanted, settings.model_roots))
+        return ModelOut.model_validate(model_service.register(session, bell, registration, settings.model_roots))
 
 
 @router.get("", operation_id="listModels", response_model=list[ModelListed])

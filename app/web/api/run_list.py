@@ -169,13 +169,13 @@ def listing(
 
 
 def _joined(filter: str, status: RunStatus | None, study: int | None, method: str | None) -> Condition:
-    asked: list[Condition] = []
+    parts: list[Condition] = []
     if (condition := parse(filter)) is not None:
-        asked.append(condition)
+        parts.append(condition)
     if status is not None:
-        asked.append(Is(status.value))
+        parts.append(Is(status.value))
     if study is not None:
-        asked.append(Compare("study", "=", study))
+        parts.append(Compare("study", "=", study))
     if method is not None:
-        asked.append(Compare("method", "=", method))
-    return without_archived(Every(tuple(asked)) if asked else None)
+        parts.append(Compare("method", "=", method))
+    return without_archived(Every(tuple(parts)) if parts else None)

@@ -127,11 +127,11 @@ def upload_file(
 
 @router.post("/sources", status_code=202, operation_id="uploadSource", responses=problems(422))
 def upload_source(
-    db: Db, bell: Bell, settings: Config, wanted: Annotated[SourceRequest, Body(openapi_examples=SOURCE)]
+    db: Db, bell: Bell, settings: Config, source: Annotated[SourceRequest, Body(openapi_examples=SOURCE)]
 ) -> UploadOut:
     """Have a worker fetch a dataset of the hub, or a directory below VEZNA_DATA_ROOTS, and read it."""
     with db.transaction() as session:
-        return UploadOut.of(session, upload_service.add_source(session, bell, wanted, settings.data_roots))
+        return UploadOut.of(session, upload_service.add_source(session, bell, source, settings.data_roots))
 
 
 @router.get("", operation_id="listUploads")
@@ -144,7 +144,7 @@ def list_uploads(session: Reading) -> list[UploadListed]:
 async def get_upload(db: Db, upload_id: RowId, wait: Wait = 0) -> UploadOut:
     """What was found in an upload: its columns, its splits, a guess at what it is, and findings."""
     return await ended(
-        db, lambda s: UploadOut.of(s, uploads.get(s, upload_id)), lambda found: found.status == "reading", wait
+        db, lambda s: UploadOut.of(s, uploads.get(s, upload_id)), lambda upload: upload.status == "reading", wait
     )
 
 

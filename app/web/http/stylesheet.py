@@ -22,10 +22,10 @@ def whole_stylesheet() -> str:
 def _whole(file: Path) -> str:
     text = re.sub(
         r'@import url\("([^"]+)"\) layer\((\w+)\);',
-        lambda found: f"@layer {found[2]} {{\n{_whole((file.parent / found[1]).resolve())}\n}}",
+        lambda match: f"@layer {match[2]} {{\n{_whole((file.parent / match[1]).resolve())}\n}}",
         file.read_text(),
     )
-    return re.sub(r'url\("?(?!data:|#)([^")]+)"?\)', lambda found: _written_out(file.parent / found[1]), text)
+    return re.sub(r'url\("?(?!data:|#)([^")]+)"?\)', lambda match: _written_out(file.parent / match[1]), text)
 
 
 def _written_out(file: Path) -> str:

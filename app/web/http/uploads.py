@@ -138,11 +138,11 @@ class _Form:
 
     def _on_headers_finished(self) -> None:
         _kind, options = parse_options_header(self._disposition)
-        given = options.get(b"filename")
-        self._in_file, self._field, self._disposition = bool(given), "", b""
-        if given:
-            self._received.begin(given.decode("utf-8", "replace"))
-        elif given is None:  # a form without a file sends one that has no name
+        filename = options.get(b"filename")
+        self._in_file, self._field, self._disposition = bool(filename), "", b""
+        if filename:
+            self._received.begin(filename.decode("utf-8", "replace"))
+        elif filename is None:  # a form without a file sends one that has no name
             if len(self._received.fields) == MOST_FIELDS:
                 raise Invalid.field(
                     "file",
