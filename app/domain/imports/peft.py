@@ -1,8 +1,8 @@
 """Result files of PEFT's method comparison (`method_comparison/MetaMathQA/results` in huggingface/peft), one run each.
 
-A file has `run_info` (what was asked), `train_info` (what came out) and `meta_info` (versions, device). It does not say
-how many items its test has: the suite tests on GSM8K's test split, whose 1,319 items make every score a whole number of
-right answers, and where they do not, the number is left unknown. There are no scores of single items.
+A file has `run_info` (the configuration), `train_info` (the results) and `meta_info` (versions, device). It does not
+state the number of test items: the suite tests on GSM8K's test split, so a score that is a whole number of correct
+answers out of 1,319 has 1,319 items, and for any other score the number is unknown. There are no per-item scores.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from reprlib import repr as short
 from typing import Any
 
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from app.domain.methods import Family
 
 SOURCE = "PEFT method_comparison, MetaMathQA: {experiment}, {created}"
@@ -66,17 +66,12 @@ def is_peft_result(document: object) -> bool:
 
 
 def imported_result_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The file as a document of our own (`outside.ImportedResult`). Raises PeftFieldMissing, naming the field."""
+    """The file in Vezna's own format (`ImportedResult`). Raises PeftFieldMissing, naming the field."""
     run, train = _part(document, "run_info"), _part(document, "train_info")
     config = _part(document, "run_info.train_config")
     if (status := train.get("status")) != "success":
-        raise PeftFieldMissing(
-            FieldError(
-                "train_info.status",
-                _("The status is %(status)s, not success", status=short(status)),
-                _("Import only successful runs"),
-            )
-        )
+        what = _("The status is %(status)s, not success", status=short(status))
+        raise PeftFieldMissing("train_info.status", what, _("Import only successful runs"))
     last, test = _last(train)
     peft, data = _part(document, "run_info.peft_config", optional=True), _data(document)
     name, family, kind = _method(peft)
@@ -116,11 +111,11 @@ def imported_result_of(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class PeftFieldMissing(ValueError):
-    """A field of a PEFT result is not there or not what it should be."""
+    """A field of a PEFT result is missing or invalid."""
 
-    def __init__(self, error: FieldError) -> None:
-        super().__init__(error.message)
-        self.error = error
+    def __init__(self, path: str, message: Message, remedy: Message) -> None:
+        super().__init__(message)
+        self.error = FieldError(path, message, remedy)
 
 
 def label(peft: Mapping[str, Any], config: Mapping[str, Any], name: str) -> str:
@@ -167,16 +162,13 @@ def _method(peft: Mapping[str, Any]) -> tuple[str, Family, str]:
         return "full", "full", "full"
     kind = str(peft.get("peft_type", "")).rpartition(".")[2]
     if not kind:
-        raise PeftFieldMissing(
-            FieldError(
-                "run_info.peft_config.peft_type", _("This field is required"), _("Add the PEFT type, such as LORA")
-            )
-        )
+        remedy = _("Add the PEFT type, such as LORA")
+        raise PeftFieldMissing("run_info.peft_config.peft_type", _("This field is required"), remedy)
     return NAMES.get(kind, (kind, "low-rank", kind.lower().replace("_", "-")))
 
 
 def _settings(peft: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """What was chosen; a list of targets in one order, since PEFT writes a set."""
+    """The settings of the run; target modules are sorted, since PEFT writes a set."""
     own = {
         name: sorted(value, key=str) if name == "target_modules" and isinstance(value, list) else value
         for name, value in peft.items()
@@ -190,16 +182,12 @@ def _last(train: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
     """The last row of metrics, and its test accuracy."""
     rows = train.get("metrics")
     if not isinstance(rows, list) or not rows or not isinstance(rows[-1], Mapping):
-        raise PeftFieldMissing(
-            FieldError(
-                "train_info.metrics", _("There are no metrics"), _("Add a list whose last entry has 'test accuracy'")
-            )
-        )
+        remedy = _("Add a list whose last entry has 'test accuracy'")
+        raise PeftFieldMissing("train_info.metrics", _("There are no metrics"), remedy)
     if "test accuracy" not in rows[-1]:
         where = f"train_info.metrics.{len(rows) - 1}.test accuracy"
-        raise PeftFieldMissing(
-            FieldError(where, _("This field is required"), _("Add the accuracy on the test split, as a fraction"))
-        )
+        remedy = _("Add the accuracy on the test split, as a fraction")
+        raise PeftFieldMissing(where, _("This field is required"), remedy)
     return rows[-1], rows[-1]["test accuracy"]
 
 
@@ -221,7 +209,7 @@ def _data(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _part(document: Mapping[str, Any], path: str, *, optional: bool = False) -> Mapping[str, Any]:
-    """An object within the file; an optional one that is not there is empty."""
+    """An object within the file; a missing optional one is empty."""
     value: Any = document
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -230,7 +218,5 @@ def _part(document: Mapping[str, Any], path: str, *, optional: bool = False) -> 
 
 def _object(path: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise PeftFieldMissing(
-            FieldError(path, _("Must be an object"), _("Keep what the PEFT benchmark suite writes there"))
-        )
+        raise PeftFieldMissing(path, _("Must be an object"), _("Keep what the PEFT benchmark suite writes there"))
     return value

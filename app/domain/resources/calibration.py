@@ -58,10 +58,12 @@ class CalibrationRun(NamedTuple):
     train_seconds: float
 
 
-class Rate(BaseModel):
-    """Operations a second that training reaches on a device."""
-
+class _Value(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class Rate(_Value):
+    """Operations a second that training reaches on a device."""
 
     value: float
     factor: float
@@ -70,10 +72,8 @@ class Rate(BaseModel):
     """Past runs behind it; 0: a share of the device's matrix-product throughput."""
 
 
-class Calibration(BaseModel):
+class Calibration(_Value):
     """A device's constants in one precision."""
-
-    model_config = ConfigDict(frozen=True)
 
     runs: int
     """Past runs behind the constant; 0: assumed."""
@@ -84,10 +84,8 @@ class Calibration(BaseModel):
     """None without past runs and without a measured matrix-product throughput."""
 
 
-class EstimateBand(BaseModel):
+class EstimateBand(_Value):
     """Bytes or seconds with a band."""
-
-    model_config = ConfigDict(frozen=True)
 
     value: float
     low: float
@@ -96,10 +94,8 @@ class EstimateBand(BaseModel):
     """Past runs behind the band; 0: assumed."""
 
 
-class ErrorSummary(BaseModel):
+class ErrorSummary(_Value):
     """Errors of estimates: (estimated − measured) / measured."""
-
-    model_config = ConfigDict(frozen=True)
 
     runs: int
     mean: float
@@ -113,11 +109,9 @@ class ErrorSummary(BaseModel):
         return cls(runs=len(errors), mean=sum(map(abs, errors)) / len(errors), worst=max(errors, key=abs))
 
 
-class Accuracy(BaseModel):
+class Accuracy(_Value):
     """Estimates of one method and task on one device, compared with the measurements. Each run's estimate is
     calibrated on the other runs only (leave-one-out)."""
-
-    model_config = ConfigDict(frozen=True)
 
     device_name: str
     precision: Precision

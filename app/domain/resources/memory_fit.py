@@ -64,7 +64,23 @@ class MemorySaving(_Value):
         return SAVINGS[self.name]
 
 
-class DeviceFit(_Value):
+class _Fit(_Value):
+    """An estimate on a device."""
+
+    peak: EstimateBand | None
+    train_seconds: EstimateBand | None
+    """None while the device's rate is not known, or without a dataset."""
+    fit: Fit
+    """`unknown` until the estimate is ready."""
+    memory_savings: tuple[MemorySaving, ...] = ()
+    """Where it is tight or does not fit on a worker's device, or memory ran out: the largest saving first."""
+    savings_pending: int = 0
+    """Savings that are still being estimated."""
+    unrequested: int = Field(default=0, exclude=True)
+    """Of these, the ones to request."""
+
+
+class DeviceFit(_Fit):
     """An arm on a device."""
 
     device: Device
@@ -76,17 +92,6 @@ class DeviceFit(_Value):
     """Why there is no answer, or what the worker lacks."""
     capable: bool = True
     """The worker has what the method requires; otherwise no run of it ever goes there."""
-    peak: EstimateBand | None
-    train_seconds: EstimateBand | None
-    """None while the device's rate is not known, or without a dataset."""
-    fit: Fit
-    """`unknown` until the estimate is ready."""
-    memory_savings: tuple[MemorySaving, ...] = ()
-    """On a worker's device where it is tight or does not fit: the largest saving first."""
-    savings_pending: int = 0
-    """Savings that are still being estimated."""
-    unrequested: int = Field(default=0, exclude=True)
-    """Of these, the ones to request."""
 
 
 class ArmFit(_Value):
@@ -129,7 +134,7 @@ class FitReport(_Value):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def settled(self) -> bool:
-        """Nothing more will come; else ask again."""
+        """All estimates have ended; otherwise ask again."""
         return self.pending == 0
 
     @computed_field  # type: ignore[prop-decorator]
@@ -216,16 +221,13 @@ def _remedy(arm: ArmFit) -> Message:
     return _("%(saving)s saves %(saved)s, which is not enough; set insist=true to queue it anyway", **values)
 
 
-class RunFit(_Value):
+class RunFit(_Fit):
     """A submitted run: its estimate beside its measurement."""
 
     arm_estimate: ArmEstimate | None
     """None until a worker has reported for whose kind of device it can be estimated."""
     device: Device | None
     """Its worker's; before it is claimed, the device that its estimate is for."""
-    peak: EstimateBand | None
-    train_seconds: EstimateBand | None
-    fit: Fit
     measured_bytes: int | None
     """Peak, once it succeeded."""
     measured_seconds: float | None
@@ -234,11 +236,6 @@ class RunFit(_Value):
     seconds_error: float | None
     oom_ledger: Ledger | None
     """Bytes by owner when memory ran out."""
-    memory_savings: tuple[MemorySaving, ...] = ()
-    """Where memory ran out, or it does not fit."""
-    savings_pending: int = 0
-    unrequested: int = Field(default=0, exclude=True)
-    """As in a `DeviceFit`."""
 
     @property
     def estimate(self) -> ResourceEstimate | None:
@@ -247,5 +244,5 @@ class RunFit(_Value):
 
     @property
     def settled(self) -> bool:
-        """Nothing more will come."""
+        """All estimates have ended."""
         return not self.savings_pending and (self.arm_estimate is None or self.arm_estimate.state != "working")
