@@ -201,8 +201,8 @@ def test_an_old_estimate_is_forgotten_unless_a_run_is_held_against_it(
     within(registered, let_them_age)
     within(registered, lambda s: sweep.sweep(s, bell, settings))
     with registered.reading() as session:
-        assert queries.find(session, run.estimate_id) is not None
-        assert queries.find(session, other) is None
+        assert session.get(EstimateRow, run.estimate_id) is not None
+        assert session.get(EstimateRow, other) is None
 
 
 def test_a_submitted_run_is_predicted_for_the_worker_that_would_take_it(registered: Database, bell: SilentBell) -> None:
