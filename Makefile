@@ -47,7 +47,7 @@ CATALOGUE = $(LOCALES)/$(LANGUAGE)/LC_MESSAGES/messages.po
 translation: $(DEV) ## Bring the catalogue of a language up to date with the sources, and compile it (LANGUAGE=de)
 	@test -n "$(LANGUAGE)" || { echo "Name a language: make translation LANGUAGE=de" >&2; exit 1; }
 	@mkdir -p $(LOCALES)
-	$(BIN)/pybabel -q extract -F pyproject.toml -k Message -k marked -k marked_plural:1,2 --project Vezna -o $(LOCALES)/messages.pot app templates
+	$(BIN)/pybabel -q extract -F pyproject.toml -k Message -k marked -k marked_plural:1,2 --project Vezna -o $(LOCALES)/messages.pot app templates worker
 	@test -f $(CATALOGUE) || $(BIN)/pybabel -q init -i $(LOCALES)/messages.pot -d $(LOCALES) -l $(LANGUAGE)
 	$(BIN)/pybabel -q update -i $(LOCALES)/messages.pot -d $(LOCALES) -l $(LANGUAGE)
 	$(BIN)/pybabel -q compile -d $(LOCALES) -l $(LANGUAGE)

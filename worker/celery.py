@@ -17,11 +17,11 @@ from app.queue import ESTIMATE, INSPECT, PREPARE, READ, SWEEP, TRAIN, TRAIN_QUEU
 from app.store import migrate
 from app.store.queries import workers
 from worker import tasks
-from worker.context import context
+from worker.context import process_context
 
 log = structlog.get_logger()
 
-app = celery_app(context().settings)
+app = celery_app(process_context().settings)
 
 app.task(tasks.train, name=TRAIN)
 app.task(tasks.inspect, name=INSPECT)
@@ -37,7 +37,7 @@ _stopping = threading.Event()
 @signals.setup_logging.connect
 def set_up_logging(**_: Any) -> None:
     """Use our logging instead of Celery's."""
-    logs.configure(context().settings)
+    logs.configure(process_context().settings)
 
 
 @signals.worker_init.connect
@@ -47,7 +47,7 @@ def check_database(**_: Any) -> None:
     By SystemExit, since Celery only logs any other exception of a signal handler.
     """
     try:
-        migrate.require_current(context().database)
+        migrate.require_current(process_context().database)
     except Unavailable as error:
         sys.exit(error.message)
     except SQLAlchemyError as error:
@@ -58,7 +58,7 @@ def check_database(**_: Any) -> None:
 def sign_on(**_: Any) -> None:
     """Register a worker that trains, and send heartbeats from its main process."""
     if _trains():
-        tasks.sign_on(context())
+        tasks.sign_on(process_context())
         _signed_on.set()
         threading.Thread(target=_beat, daemon=True, name="heartbeat").start()
 
@@ -70,9 +70,9 @@ def drain(**_: Any) -> None:
     _stopping.set()
     if not _signed_on.is_set():
         return
-    here = context()
-    with here.database.transaction() as session:
-        workers.drain(session, here.worker)
+    context = process_context()
+    with context.database.transaction() as session:
+        workers.drain(session, context.worker)
 
 
 @signals.worker_process_init.connect
@@ -80,15 +80,15 @@ def warm_up(**_: Any) -> None:
     """Start the spare trainer of a pool child that trains, so that it has imported the libraries before the first
     run."""
     if _trains():
-        context().trainers.warm_up()
+        process_context().trainers.warm_up()
 
 
 @signals.worker_process_shutdown.connect
 def end_children(**_: Any) -> None:
     """End the waiting child processes of a pool child that exits; the kernel ends those of one that is killed."""
-    context().trainers.end()
-    context().estimator.end()
-    context().ingest.stop()
+    process_context().trainers.end()
+    process_context().estimator.end()
+    process_context().ingest.stop()
 
 
 def _trains() -> bool:
@@ -97,9 +97,9 @@ def _trains() -> bool:
 
 
 def _beat() -> None:
-    here = context()
-    while not _stopping.wait(here.settings.heartbeat_seconds):
+    context = process_context()
+    while not _stopping.wait(context.settings.heartbeat_seconds):
         try:
-            tasks.beat(here)
+            tasks.beat(context)
         except SQLAlchemyError as error:
             log.warning("no heartbeat: database unreachable", error=str(error))

@@ -34,8 +34,8 @@ class Context:
         return self.settings.worker_name or socket.gethostname()
 
 
-def context() -> Context:
-    """This process's context."""
+def process_context() -> Context:
+    """The context of this process."""
     return _of_process(os.getpid())
 
 

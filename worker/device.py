@@ -33,10 +33,10 @@ class Device:
     """It computes bfloat16 natively: the same answer as `worker.engine.environment.computes_in_bf16`."""
 
 
-def find(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
+def find(choice: Literal["auto", "cpu", "cuda"]) -> Device:
     """The first CUDA GPU, unless CPU is requested or there is none, else the CPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if wanted != "cpu" and (gpu := _first_gpu()):
+    if choice != "cpu" and (gpu := _first_gpu()):
         name, mebibytes, capability = gpu
         return Device("cuda", name, mebibytes << 20, cores, capability >= AMPERE)
     name, flags = _processor()

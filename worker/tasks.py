@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from app.domain.errors import NotFound, Unavailable, VeznaError
+from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.services import attempts, deletion, models
 from app.services import sweep as sweeping
@@ -16,7 +17,7 @@ from app.store.files import RUNS, UPLOADS
 from app.store.queries import runs, uploads, workers
 from app.store.tables import now
 from worker import device
-from worker.context import Context, context
+from worker.context import Context, process_context
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
 from worker.samples.host import load_from, located
@@ -31,142 +32,142 @@ STRAY_AFTER = timedelta(days=1)
 
 def train(run_id: int) -> None:
     """Claim a run and supervise it. A second delivery finds nothing to claim."""
-    here = context()
-    with here.database.transaction() as session:
-        if workers.draining(session, here.worker):
+    context = process_context()
+    with context.database.transaction() as session:
+        if workers.draining(session, context.worker):
             return  # the sweeper will send it to another worker
-        claim = attempts.claim(session, run_id, here.worker, here.settings.lease_seconds)
+        claim = attempts.claim(session, run_id, context.worker, context.settings.lease_seconds)
         if claim is not None:
-            estimates.for_claimed(session, here.bell, run_id, workers.get(session, here.worker))
+            estimates.for_claimed(session, context.bell, run_id, workers.get(session, context.worker))
     if claim is None:
         return
     try:
-        supervise(here, claim)
+        supervise(context, claim)
     finally:
-        _release(here, run_id)
+        _release(context, run_id)
 
 
 def inspect(model_id: int) -> None:
     """Inspect a base model in a child process, and store its facts or the reason why there are none."""
-    here = context()
-    with here.database.transaction() as session:
+    context = process_context()
+    with context.database.transaction() as session:
         row = models.begin_inspection(session, model_id)
     if row is None:
         return
     try:
-        location = load_from(row.source, row.location, here.settings.home)
-        found = inspect_model(location, row.pinned if row.source == "hub" else "")
+        location = load_from(row.source, row.location, context.settings.home)
+        inspected = inspect_model(location, row.pinned if row.source == "hub" else "")
     except Unavailable as error:
-        found = error.message
-    with here.database.transaction() as session:
-        if isinstance(found, ModelFacts):
-            models.inspected(session, model_id, found)
+        inspected = error.message
+    with context.database.transaction() as session:
+        if isinstance(inspected, ModelFacts):
+            models.inspected(session, model_id, inspected)
         else:
-            models.uninspectable(session, model_id, found)
+            models.uninspectable(session, model_id, inspected)
 
 
 def estimate(estimate_id: int) -> None:
     """Compute a resource estimate in the estimation process, and store it or the reason why there is none."""
-    here = context()
-    with here.database.transaction() as session:
+    context = process_context()
+    with context.database.transaction() as session:
         row = estimates.begin(session, estimate_id)
     if row is None:
         return
     try:
-        location = located(row.request.location, here.settings.home)
-        found = here.estimator.estimate(row.request.model_copy(update={"location": location}), here.files)
+        location = located(row.request.location, context.settings.home)
+        result = context.estimator.estimate(row.request.model_copy(update={"location": location}), context.files)
     except VeznaError as error:
-        found, why = None, str(error)
+        result, why = None, str(error)
     except Exception as error:  # the sweep and all other estimates wait for this task
         log.exception("estimate failed", estimate_id=estimate_id)
-        found, why = None, f"The estimate failed ({type(error).__name__}: {error})."
-    with here.database.transaction() as session:
-        if found is not None:
-            estimates.ready(session, here.bell, row, found)
+        result, why = None, _("The estimate failed (%(why)s).", why=f"{type(error).__name__}: {error}")
+    with context.database.transaction() as session:
+        if result is not None:
+            estimates.ready(session, context.bell, row, result)
         else:
-            estimates.failed(session, here.bell, row, why)
+            estimates.failed(session, context.bell, row, why)
 
 
 def read(upload_id: int) -> None:
     """Queue an upload for the ingest thread."""
-    here = context()
-    here.ingest.add(partial(ingest.read, here, upload_id))
+    context = process_context()
+    context.ingest.add(partial(ingest.read, context, upload_id))
 
 
 def prepare(dataset_id: int) -> None:
     """Queue a version of a dataset for the ingest thread."""
-    here = context()
-    here.ingest.add(partial(ingest.prepare, here, dataset_id))
+    context = process_context()
+    context.ingest.add(partial(ingest.prepare, context, dataset_id))
 
 
 def sweep() -> None:
     """Send lost tasks again, end expired leases, and remove files that are no longer needed."""
-    here = context()
-    with here.database.transaction() as session:
-        swept = sweeping.sweep(session, here.bell, here.settings)
+    context = process_context()
+    with context.database.transaction() as session:
+        swept = sweeping.sweep(session, context.bell, context.settings)
     if swept.rung or swept.requeued or swept.ended:
         log.info("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
-    _remove_checkpoints(here)
-    _remove_strays(here)
+    _remove_checkpoints(context)
+    _remove_strays(context)
 
 
-def sign_on(here: Context) -> None:
+def sign_on(context: Context) -> None:
     """Register this worker with its device, and remove the folders of a killed worker with the same home."""
-    workdir.remove_abandoned(here.settings.home)
-    found = device.find(here.settings.device)
-    with here.database.transaction() as session:
+    workdir.remove_abandoned(context.settings.home)
+    detected = device.find(context.settings.device)
+    with context.database.transaction() as session:
         worker_service.sign_on(
             session,
-            here.worker,
-            device=found.kind,
-            device_name=found.name,
-            memory_bytes=found.memory_bytes,
-            cores=found.cores,
-            bf16=found.bf16,
+            context.worker,
+            device=detected.kind,
+            device_name=detected.name,
+            memory_bytes=detected.memory_bytes,
+            cores=detected.cores,
+            bf16=detected.bf16,
             capabilities=device.capabilities(),
         )
 
 
-def beat(here: Context) -> None:
+def beat(context: Context) -> None:
     """Write a heartbeat."""
-    with here.database.transaction() as session:
-        workers.beat(session, here.worker, now())
+    with context.database.transaction() as session:
+        workers.beat(session, context.worker, now())
 
 
-def _remove_checkpoints(here: Context) -> None:
+def _remove_checkpoints(context: Context) -> None:
     """Remove the checkpoints of ended runs: cancelling a queued run or ending a lost one does not touch files. Outside
     of any transaction, since a store may be slow."""
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         ended = runs.ended_with_checkpoints(session)
     for run_id in ended:
         try:
-            here.files.remove(attempts.checkpoint_prefix(run_id))
+            context.files.remove(attempts.checkpoint_prefix(run_id))
         except OSError as error:  # the next sweep retries
             log.warning("checkpoints of an ended run could not be removed", run_id=run_id, error=str(error))
             continue
-        with here.database.transaction() as session:
+        with context.database.transaction() as session:
             runs.forget_checkpoints(session, run_id)
 
 
-def _remove_strays(here: Context) -> None:
+def _remove_strays(context: Context) -> None:
     """Remove files without a row: received files whose process was killed, and folders of deleted runs."""
     try:
-        there, folders = here.files.names(UPLOADS), here.files.names(RUNS)
-        with here.database.reading() as session:
-            stray = there - uploads.named_files(session)
+        received, folders = context.files.names(UPLOADS), context.files.names(RUNS)
+        with context.database.reading() as session:
+            stray = received - uploads.named_files(session)
             orphaned = deletion.orphaned_folders(session, folders)
         for folder in orphaned:
-            here.files.remove(folder)
+            context.files.remove(folder)
         for name in stray:
-            if here.files.age(name) > STRAY_AFTER:
-                here.files.remove(name)
+            if context.files.age(name) > STRAY_AFTER:
+                context.files.remove(name)
     except (OSError, NotFound) as error:  # another worker's sweep removed it first, or the next one retries
         log.warning("stray files could not be removed", error=str(error))
 
 
-def _release(here: Context, run_id: int) -> None:
+def _release(context: Context, run_id: int) -> None:
     try:
-        with here.database.transaction() as session:
-            workers.release(session, here.worker, run_id)
+        with context.database.transaction() as session:
+            workers.release(session, context.worker, run_id)
     except OperationalError:
         log.warning("database unreachable; the worker will be seen as idle at its next run")

@@ -43,7 +43,7 @@ def here(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     context = Context(settings.model_copy(update={"worker_name": "w1"}), registered, files, bell)
     found = replace(context, trainers=WarmPool((sys.executable, str(FAKE), "leaves-a-checkpoint")))
-    monkeypatch.setattr(tasks, "context", lambda: found)
+    monkeypatch.setattr(tasks, "process_context", lambda: found)
     return found
 
 

@@ -348,7 +348,7 @@ def test_the_task_notes_the_answer_or_a_sentence_and_a_second_ring_does_nothing(
     message: str,
 ) -> None:
     here = Context(settings, database, files, bell, estimator=Told(answer))
-    monkeypatch.setattr(tasks, "context", lambda: here)
+    monkeypatch.setattr(tasks, "process_context", lambda: here)
     [wanted] = asked(database, bell, request())
     for _ in range(2):
         tasks.estimate(wanted)

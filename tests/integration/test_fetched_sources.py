@@ -89,8 +89,8 @@ def test_a_directory_outside_the_roots_is_refused(here: Context, tmp_path: Path)
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        ([], "holds no file that Vezna reads: CSV, TSV, JSONL, JSON and Parquet"),
-        (["a.csv", "b.jsonl"], "holds files of several kinds (csv, jsonl)"),
+        ([], "contains no file that Vezna reads: CSV, TSV, JSONL, JSON and Parquet"),
+        (["a.csv", "b.jsonl"], "contains files of several kinds (csv, jsonl)"),
         (["a.csv"], "a.csv is empty."),
     ],
 )
@@ -129,7 +129,7 @@ def test_what_the_library_cannot_load_is_a_sentence(here: Context, tmp_path: Pat
     (tmp_path / "builder" / "builder.py").write_text("raise SystemExit('a stranger runs')")
     row = add(here, HUB)
     assert row.status == "failed"
-    assert "needs Python code from its own repository, which is never run" in row.message
+    assert "needs Python code from its repository, which Vezna never runs" in row.message
 
 
 def test_without_a_network_it_is_said(here: Context) -> None:

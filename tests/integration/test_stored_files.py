@@ -30,7 +30,7 @@ CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i
 @pytest.fixture
 def here(settings: Settings, database: Database, files: Files, monkeypatch: pytest.MonkeyPatch) -> Context:
     found = context(settings, database, files)
-    monkeypatch.setattr(tasks, "context", lambda: found)
+    monkeypatch.setattr(tasks, "process_context", lambda: found)
     return found
 
 

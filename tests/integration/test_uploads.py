@@ -58,7 +58,7 @@ def test_a_process_of_its_own_reads_and_prepares(settings: Settings, database: D
     made = dataset(here, row)
     assert (made.status, made.facts.counts["train"]) == ("ready", 96)
     broken = upload(here, {"reviews.csv": CSV + b"x\n"})
-    assert broken.message.startswith("reviews.csv: row 122 has 1 field")
+    assert broken.message.startswith("reviews.csv: row 122 (it begins with 'x') has 1 of the 2 fields")
 
 
 def test_the_same_bytes_are_one_upload_and_the_same_request_one_version(here: Context) -> None:
@@ -153,9 +153,9 @@ def test_two_files_in_camel_case_are_predefined_splits(here: Context) -> None:
 def test_a_file_that_cannot_be_read_leaves_a_sentence_and_no_dataset(here: Context) -> None:
     row = upload(here, {"a.csv": b"text,label\na,b\nc\n"})
     assert row.status == "failed"
-    assert row.message.startswith("a.csv: row 3 has 1 field, and the header has 2")
+    assert row.message.startswith("a.csv: row 3 (it begins with 'c') has 1 of the 2 fields")
     wanted = DatasetRequest(name="x", upload_id=row.id, mapping=ColumnMapping(format="text", columns={"text": "text"}))
-    with here.database.transaction() as session, pytest.raises(Conflict, match="row 3 has 1 field"):
+    with here.database.transaction() as session, pytest.raises(Conflict, match="has 1 of the 2 fields"):
         datasets.prepare(session, here.bell, wanted)
 
 
@@ -262,7 +262,7 @@ def test_bytes_that_are_gone_are_said_and_nothing_is_registered(here: Context) -
     here.files.remove(row.parts[0].file)
     made = dataset(here, row)
     assert (made.status, made.file, made.facts_json) == ("failed", "", {})
-    assert made.message == "The bytes of a.csv are no longer in the files store: upload them again."
+    assert made.message == "The bytes of a.csv are no longer in the files store. Upload the file again."
     with here.database.reading() as session:
         assert dataset_rows.by_name(session, "mine") is None
         assert dataset_rows.everyone(session) == []

@@ -43,5 +43,5 @@ SECRET_PREFIXES = ("AWS_", "FSSPEC_")
 
 def child_environment() -> dict[str, str]:
     """The environment of a child process; a token for gated models (`HF_TOKEN`) stays."""
-    kept = {k: v for k, v in os.environ.items() if k not in SECRETS and not k.startswith(SECRET_PREFIXES)}
-    return kept | ML_ENVIRONMENT
+    inherited = {k: v for k, v in os.environ.items() if k not in SECRETS and not k.startswith(SECRET_PREFIXES)}
+    return inherited | ML_ENVIRONMENT

@@ -23,13 +23,14 @@ from typing import Any
 
 from app.domain.data.previews import PreviewRequest
 from app.domain.failures import RunFailed
+from app.domain.messages import _
 from app.domain.resources.estimate import EstimateRequest, MapRequest
 from worker.children.child import answer_channel, confine, yield_processor
 
 MAX_BYTES = 6 * 2**30
-"""Of memory that it writes to. The largest models take less than one: their tensors have no storage."""
+"""Limit of writable memory. The largest models take less than 1 GiB: their tensors have no storage."""
 IDLE_SECONDS = 600.0
-"""Without a request it ends, and gives some 400 MiB back."""
+"""The process ends after this time without a request, and returns some 400 MiB."""
 
 
 def answer(line: bytes) -> dict[str, Any]:
@@ -42,21 +43,21 @@ def answer(line: bytes) -> dict[str, Any]:
         raise
     except Exception as error:
         traceback.print_exc()
-        return {"error": f"The estimate failed ({type(error).__name__}: {error})."}
+        return {"error": _("The estimate failed (%(why)s).", why=f"{type(error).__name__}: {error}")}
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    # By name and so late: it takes seconds, and what it prints must not be an answer.
+    # Imported by name and late: it takes seconds, and library output must not be parsed as an answer.
     if "preview" in request:
         previews = importlib.import_module("worker.engine.data.previews")
-        shown = previews.preview(PreviewRequest.model_validate(request["preview"]), Path(request["dataset"]))
-        return {"preview": shown.model_dump(mode="json")}
+        preview = previews.preview(PreviewRequest.model_validate(request["preview"]), Path(request["dataset"]))
+        return {"preview": preview.model_dump(mode="json")}
     engine = importlib.import_module("worker.engine.estimation.estimate")
     if "map" in request:
         return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
     dataset = Path(request["dataset"]) if request["dataset"] else None
-    found = engine.estimate_run(EstimateRequest.model_validate(request["estimate"]), dataset)
-    return {"estimate": found.model_dump(mode="json")}
+    estimate = engine.estimate_run(EstimateRequest.model_validate(request["estimate"]), dataset)
+    return {"estimate": estimate.model_dump(mode="json")}
 
 
 def requests() -> Iterator[bytes]:
@@ -68,18 +69,18 @@ def requests() -> Iterator[bytes]:
 
 
 def main() -> int:
-    """Answer until there is nothing more to answer; the exit status."""
+    """Answer requests until stdin ends; returns the exit status."""
     confine(MAX_BYTES)
     yield_processor()
     with answer_channel() as answers:
         for line in requests():
             try:
-                found = answer(line)
+                response = answer(line)
             except MemoryError:
-                sentence = f"This estimate takes more than {MAX_BYTES >> 30} GiB of memory."
-                answers.write(f"{json.dumps({'error': sentence})}\n")
+                text = _("This estimate takes more than %(limit)s GiB of memory.", limit=MAX_BYTES >> 30)
+                answers.write(f"{json.dumps({'error': text})}\n")
                 return 1
-            answers.write(f"{json.dumps(found, allow_nan=False)}\n")
+            answers.write(f"{json.dumps(response, allow_nan=False)}\n")
             answers.flush()
     return 0
 
@@ -87,4 +88,4 @@ def main() -> int:
 if __name__ == "__main__":
     status = main()
     sys.stderr.flush()
-    os._exit(status)  # torch's own end takes its time, and everything is written
+    os._exit(status)  # torch's shutdown takes time, and all output is flushed

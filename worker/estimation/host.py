@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.errors import NotFound, VeznaError
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
 from app.services.resources.estimates import ESTIMATE_SECONDS, MAP_SECONDS, START_SECONDS, Request
 from app.store.files import Files
@@ -24,9 +24,9 @@ from worker.children.host import Child, ChildError
 log = structlog.get_logger()
 
 COMMAND = (sys.executable, "-P", "-m", "worker.estimation.child")
-"""`-P`: nothing is imported from the directory that it is started in."""
+"""`-P`: do not import from the current directory."""
 ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": ""}
-"""Estimates for a GPU need none, and must not take its memory from a run."""
+"""Estimates for a GPU need no GPU, and must not take its memory from a run."""
 
 
 class NoAnswer(VeznaError):
@@ -43,7 +43,7 @@ class _Answer(BaseModel):
 
 
 class Estimator:
-    """Keeps one estimation process, and the rows of the dataset that it was last asked about."""
+    """Keeps one estimation process, and a local copy of the rows of the last request's dataset."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Estimator:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that is kept, if it waits for a request."""
+        """Process id of the warm process, if it waits for a request."""
         return self._child.pid if self._child and self._child.waiting else None
 
     def estimate(self, request: Request, files: Files) -> ResourceEstimate | Preview | MemoryMap:
@@ -93,7 +93,8 @@ class Estimator:
             self._folder = None
 
     def _ask(self, request: dict[str, object], seconds: float) -> _Answer:
-        """One request, one answer. Raises NoAnswer with the sentence that it answers, ChildError for anything else."""
+        """Send one request and return its answer. Raises NoAnswer with the child's error, ChildError for anything "
+        "else."""
         if self._child is None or not self._child.waiting:
             if self._child is not None:
                 self._child.close()
@@ -108,11 +109,11 @@ class Estimator:
             log.error("unreadable estimate", answer=line[:200].decode(errors="replace"), errors=error.error_count())
             raise self._child.unreadable() from error
         if answer.error is not None:
-            raise NoAnswer(answer.error)
+            raise NoAnswer(Message(answer.error))
         return answer
 
     def _rows(self, files: Files, name: str) -> Path:
-        """A dataset's rows as a local file; the last one is kept. Raises NoAnswer."""
+        """A dataset's rows as a local file; the last file is kept. Raises NoAnswer."""
         if self._dataset is None or self._dataset[0] != name:
             if self._folder is None:
                 self._folder = TemporaryDirectory(prefix="vezna-estimate-", ignore_cleanup_errors=True)

@@ -23,13 +23,14 @@ from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest
 from app.domain.errors import VeznaError
+from app.domain.messages import _
 from worker.children.child import answer_channel, confine, yield_processor
 from worker.ingest.prepare import prepare
-from worker.ingest.readers.batches import LocalPart, Unreadable
+from worker.ingest.readers.batches import LocalPart, Unreadable, internal_error
 from worker.ingest.scan import scan
 
 MAX_BYTES = 2 * 2**30
-"""Of writable memory; 1 GB of CSV takes a fifth of it."""
+"""Limit of writable memory; 1 GB of CSV takes a fifth of it."""
 PROGRESS_SECONDS = 0.5
 
 
@@ -67,7 +68,7 @@ class PrepareRequest(_Request):
 
 
 class ProgressWriter:
-    """Writes progress, at most every half second."""
+    """Writes progress, at most every `PROGRESS_SECONDS`."""
 
     def __init__(self, answers: Any) -> None:
         self._answers, self._next = answers, 0.0
@@ -78,7 +79,7 @@ class ProgressWriter:
             self.write({"share": share, "rows": rows})
 
     def write(self, message: dict[str, Any]) -> None:
-        """A line."""
+        """Write a line."""
         self._answers.write(f"{json.dumps(message)}\n")
         self._answers.flush()
 
@@ -108,15 +109,18 @@ def answer(request: dict[str, Any], progress: ProgressWriter) -> dict[str, Any]:
         raise
     except Exception as error:
         traceback.print_exc()
-        return {"error": f"Vezna could not read this ({type(error).__name__}: {error})."}
+        return {"error": internal_error(error)}
 
 
 def _fetch(request: FetchRequest, progress: ProgressWriter) -> dict[str, Any]:
     try:
         hub = importlib.import_module("worker.ingest.readers.hub")
     except ModuleNotFoundError as error:
-        requirement = f"Datasets of the hub need the package {error.name} on the workers"
-        raise Unreadable(f"{requirement}: pip install 'vezna[hub]'.") from error
+        text = _(
+            "Hub datasets need the package %(package)s on the workers. Install it with: pip install 'vezna[hub]'",
+            package=error.name,
+        )
+        raise Unreadable(text) from error
     fetched = hub.fetch(request, request.folder, progress)
     return {"commit": fetched.commit, "splits": {split: str(path) for split, path in fetched.splits.items()}}
 
@@ -130,8 +134,12 @@ def main() -> int:
         try:
             progress.write(answer(json.loads(sys.stdin.readline()), progress))
         except MemoryError:
-            sentence = f"Reading this data takes more than {MAX_BYTES >> 30} GiB of memory."
-            progress.write({"error": f"{sentence} Split the file, or shorten its longest fields."})
+            text = _(
+                "Reading this data takes more than %(limit)s GiB of memory. Split the file, or shorten its longest "
+                "fields.",
+                limit=MAX_BYTES >> 30,
+            )
+            progress.write({"error": text})
             return 1
     return 0
 

@@ -10,7 +10,7 @@ from app.domain.data.uploads import MOST_VALUES, SHOWN_ROWS
 from worker.ingest.readers.batches import Value
 
 _LONGEST_VALUE = 200
-"""A longer one is no label, nor a split's name."""
+"""A longer value is neither a label nor the name of a split."""
 _KINDS: dict[type, ColumnKind] = {
     str: "text",
     bool: "boolean",
@@ -28,7 +28,7 @@ class ColumnScan:
         self.name = name
         self._kinds: set[ColumnKind] = set()
         self._numbers: ColumnKind | None = "integer"
-        """The numeric kind that all texts so far fit; for files in which everything is text."""
+        """The numeric kind that all texts so far have; for files without types."""
         self._examples: list[str] = []
         self._empty, self._longest = 0, 0
         self._values: Counter[str] | None = Counter()
@@ -38,17 +38,17 @@ class ColumnScan:
         if len(self._examples) < SHOWN_ROWS:
             missing = SHOWN_ROWS - len(self._examples)
             self._examples += [excerpt(shown(value)) for value in values[:missing]]
-        there = [v for v in values if v is not None and not (isinstance(v, str) and (not v or v.isspace()))]
-        self._empty += len(values) - len(there)
-        kinds = {_KINDS.get(kind, "mixed") for kind in set(map(type, there))}
+        present = [v for v in values if v is not None and not (isinstance(v, str) and (not v or v.isspace()))]
+        self._empty += len(values) - len(present)
+        kinds = {_KINDS.get(kind, "mixed") for kind in set(map(type, present))}
         self._kinds |= kinds
         if kinds == {"text"}:
-            self._longest = max(self._longest, max(map(len, there), default=0))
-            self._numbers = self._numbers and _numbers(there, self._numbers)
-        elif there:
-            self._longest = max(self._longest, *(len(shown(v)) for v in there))
-        if self._values is not None and there:
-            self._count(there)
+            self._longest = max(self._longest, max(map(len, present), default=0))
+            self._numbers = self._numbers and _numbers(present, self._numbers)
+        elif present:
+            self._longest = max(self._longest, *(len(shown(v)) for v in present))
+        if self._values is not None and present:
+            self._count(present)
 
     def absent(self, rows: int) -> None:
         """Add rows without this column."""
@@ -56,18 +56,18 @@ class ColumnScan:
         self._empty += rows
 
     @property
-    def found(self) -> Column:
-        """The column so far."""
-        few = self._values if self._values is not None and len(self._values) else None
-        if few is not None and any("\0" in value for value in few):
-            few = None  # PostgreSQL keeps no NUL
+    def column(self) -> Column:
+        """The statistics so far."""
+        counts = self._values or Counter()
+        if any("\0" in value for value in counts):
+            counts = Counter()  # PostgreSQL stores no NUL
         return Column(
             name=self.name,
             kind=self._kind,
             examples=self._examples,
             empty=self._empty,
-            distinct=len(few) if few else None,
-            values=dict(few.most_common(MOST_VALUES)) if few else {},
+            distinct=len(counts) or None,
+            values=dict(counts.most_common(MOST_VALUES)),
             longest=self._longest,
         )
 
@@ -81,12 +81,12 @@ class ColumnScan:
             return "number"
         return next(iter(self._kinds)) if len(self._kinds) == 1 else "mixed"
 
-    def _count(self, there: Sequence[Value]) -> None:
-        assert self._values is not None  # noqa: S101 the caller has looked
-        if any(isinstance(v, list | dict) for v in there):
+    def _count(self, present: Sequence[Value]) -> None:
+        assert self._values is not None  # noqa: S101 the caller checks it
+        if any(isinstance(v, list | dict) for v in present):
             self._values = None
             return
-        self._values.update(there if self._kinds == {"text"} else map(shown, there))
+        self._values.update(present if self._kinds == {"text"} else map(shown, present))
         if len(self._values) > MOST_LABELS * 10 or any(len(v) > _LONGEST_VALUE for v in self._values):
             self._values = None
 
@@ -109,15 +109,15 @@ def shown(value: Value) -> str:
 
 
 def _numbers(texts: Sequence[str], at_least: ColumnKind) -> ColumnKind | None:
-    """`integer` or `number` if all texts are; None once one is none."""
-    found = at_least
+    """`integer` or `number` if all texts are; None if any is not."""
+    kind = at_least
     for text in texts:
         try:
             int(text)
         except ValueError:
-            found = "number"
+            kind = "number"
             try:
                 float(text)
             except ValueError:
                 return None
-    return found
+    return kind

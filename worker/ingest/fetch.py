@@ -9,6 +9,7 @@ from typing import Any
 
 from app.domain.data.guesses import split_in_name
 from app.domain.data.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name
+from app.domain.messages import _
 from app.store.files import CHUNK, Files
 from worker.ingest.host import PROGRESS_SECONDS, IngestCancelled, IngestFailed, IngestQueue, ReportProgress
 
@@ -18,8 +19,7 @@ Unused = Callable[[list[Part]], list[Part]]
 
 @contextmanager
 def kept(files: Files, unused: Unused) -> Iterator[list[Part]]:
-    """Remove the files stored inside if an error occurs. Each try stores its own files, and one that an upload refers
-    to by now stays."""
+    """Remove the files stored inside the block if it fails, except those that an upload refers to by then."""
     stored: list[Part] = []
     try:
         yield stored
@@ -31,9 +31,9 @@ def kept(files: Files, unused: Unused) -> Iterator[list[Part]]:
 
 def from_directory(files: Files, location: Path, report: ReportProgress, stored: list[Part]) -> None:
     """Store a file, or the files of a directory and its subdirectories. Raises IngestFailed."""
-    found = _readable(location)
-    several = len(found) > 1
-    for path in found:
+    paths = _readable(location)
+    several = len(paths) > 1
+    for path in paths:
         split = split_in_name(path.name) or split_in_name(path.parent.name if path.parent != location else "")
         stored.append(_stored(files, path, (split or path.stem) if several else "", report))
     stored.sort(key=lambda part: (part.split, part.name))
@@ -43,23 +43,28 @@ def from_hub(
     files: Files, ingest: IngestQueue, request: dict[str, Any], folder: Path, report: ReportProgress, stored: list[Part]
 ) -> str:
     """Store the splits of a hub dataset, and return the commit. Raises IngestFailed."""
-    found = ingest.run({"fetch": request | {"folder": str(folder)}}, report)["fetched"]
-    several = len(found["splits"]) > 1
-    for split, path in found["splits"].items():
+    fetched = ingest.run({"fetch": request | {"folder": str(folder)}}, report)["fetched"]
+    several = len(fetched["splits"]) > 1
+    for split, path in fetched["splits"].items():
         name = f"{split_in_name(split) or split or 'rows'}.parquet"
         part = _stored(files, Path(path), (split_in_name(split) or split) if several else "", report)
         stored.append(part.model_copy(update={"name": shown_name(name)}))
     stored.sort(key=lambda part: (part.split, part.name))
-    return str(found["commit"])
+    return str(fetched["commit"])
 
 
 def _readable(location: Path) -> list[Path]:
     if location.is_file():
         return [location]
     if not location.is_dir():
-        raise IngestFailed(f"{location} does not exist on this worker: web and workers must see the same directories.")
+        raise IngestFailed(
+            _(
+                "%(location)s does not exist on this worker. Mount the same directories for web and workers.",
+                location=location,
+            )
+        )
     inside = location.resolve()
-    found = sorted(
+    paths = sorted(
         path
         for path in location.rglob("*")
         if path.suffix.lower() in KINDS
@@ -67,15 +72,33 @@ def _readable(location: Path) -> list[Path]:
         and path.is_file()
         and path.resolve().is_relative_to(inside)  # no link leads outside the allowed root
     )
-    if not found:
-        raise IngestFailed(f"{location} holds no file that Vezna reads: {READABLE}, by the endings of their names.")
-    if len(found) > MOST_PARTS:
-        raise IngestFailed(f"{location} holds {len(found)} files, and an upload has at most {MOST_PARTS}: join some.")
-    kinds = {KINDS[path.suffix.lower()] for path in found}
+    if not paths:
+        raise IngestFailed(
+            _(
+                "%(location)s contains no file that Vezna reads: %(readable)s, by the endings of their names.",
+                location=location,
+                readable=READABLE,
+            )
+        )
+    if len(paths) > MOST_PARTS:
+        raise IngestFailed(
+            _(
+                "%(location)s contains %(count)s files, and an upload has at most %(limit)s. Join some.",
+                location=location,
+                count=len(paths),
+                limit=MOST_PARTS,
+            )
+        )
+    kinds = {KINDS[path.suffix.lower()] for path in paths}
     if len(kinds) > 1:
-        names = ", ".join(sorted(kinds))
-        raise IngestFailed(f"{location} holds files of several kinds ({names}): name a directory with one kind.")
-    return found
+        raise IngestFailed(
+            _(
+                "%(location)s contains files of several kinds (%(kinds)s). Use a directory with one kind.",
+                location=location,
+                kinds=", ".join(sorted(kinds)),
+            )
+        )
+    return paths
 
 
 def _stored(files: Files, path: Path, split: str, report: ReportProgress) -> Part:
@@ -88,9 +111,9 @@ def _stored(files: Files, path: Path, split: str, report: ReportProgress) -> Par
                     next_sign = at + PROGRESS_SECONDS
                     if not report(0.0, 0):
                         raise IngestCancelled
-            found = incoming.done()
+            file = incoming.done()
     except OSError as error:
-        raise IngestFailed(f"{path} cannot be read: {error.strerror}.") from error
-    if not found.bytes:
-        raise IngestFailed(f"{path} is empty.")
-    return Part(name=shown_name(path.name), sha256=found.sha256, bytes=found.bytes, split=split, file=found.file)
+        raise IngestFailed(_("%(path)s cannot be read: %(why)s.", path=path, why=error.strerror)) from error
+    if not file.bytes:
+        raise IngestFailed(_("%(path)s is empty.", path=path))
+    return Part(name=shown_name(path.name), sha256=file.sha256, bytes=file.bytes, split=split, file=file.file)

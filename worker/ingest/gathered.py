@@ -1,4 +1,4 @@
-"""All rows of an upload between its two passes: numbers in memory (some 30 bytes a row), texts in a file beside.
+"""All rows of an upload between its two passes: numbers in memory (some 30 bytes per row), texts in a file.
 
 first pass     the upload's files → drafts, hashes, labels
 in between     splits and findings, from the numbers alone
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from app.domain.data.dataset import ROWS
 from app.domain.data.splitting import Codes, Hashes
+from app.domain.messages import _
 from app.domain.tasks import Format
 from app.store.rows_file import column_type
 from worker.ingest.readers.batches import Unreadable
@@ -28,31 +29,31 @@ from worker.ingest.rows import Draft
 
 _N = TypeVar("_N", bound=np.generic)
 _MOST_CODES = 100_000
-"""Far more labels than any dataset may have; they are held in memory until that is known."""
+"""Limit of labels held in memory, far above that of a dataset."""
 _SHOWN: dict[Format, str] = {
     "labelled": "text",
     "text": "text",
     "prompt-completion": "prompt",
     "messages": "messages",
 }
-"""What a row says first."""
+"""The column shown in excerpts."""
 
 
 class Gathered:
-    """Takes drafts, a batch at a time; then answers questions about all of them. `with Gathered(path, form)`."""
+    """Collects drafts in batches, then gives access to all of them. `with Gathered(path, form)`."""
 
     def __init__(self, path: Path, form: Format) -> None:
         self._path, self._form = path, form
         self._asks, self._same = array("Q"), array("Q")
-        self._labels, self._given = array("i"), array("b")
+        self._labels, self._splits = array("i"), array("b")
         self._files, self._numbers = array("h"), array("q")
         self._codes: dict[str, int] = {}
         self._starts = [0]
         self._schema = pa.schema([(name, column_type(name)) for name in ROWS[form]._fields[2:]])
         self._writer = pq.ParquetWriter(path, self._schema)
 
-    def add(self, drafts: Sequence[Draft], numbers: Sequence[int], file: int, given: Sequence[int]) -> None:
-        """More rows: where each stands, and which split the source says (a place in `SPLITS`, or LEFT_OUT)."""
+    def add(self, drafts: Sequence[Draft], numbers: Sequence[int], file: int, splits: Sequence[int]) -> None:
+        """Add rows, with their numbers in the file and the source's splits (indices into `SPLITS`, or LEFT_OUT)."""
         if not drafts:
             return
         for draft in drafts:
@@ -62,11 +63,14 @@ class Gathered:
             self._same.append(int.from_bytes(asks.digest()[:8], "big"))
             self._labels.append(self._codes.setdefault(draft.answers, len(self._codes)) if self._labelled else 0)
         if len(self._codes) > _MOST_CODES:
-            raise Unreadable(
-                f"There are more than {_MOST_CODES:,} different labels by row {numbers[-1]:,}: is it the right column?"
+            text = _(
+                "There are more than %(limit)s different labels up to row %(row)s. Choose another label column.",
+                limit=f"{_MOST_CODES:,}",
+                row=f"{numbers[-1]:,}",
             )
+            raise Unreadable(text)
         self._numbers.extend(numbers)
-        self._given.extend(given)
+        self._splits.extend(splits)
         self._files.extend([file] * len(drafts))
         self._starts.append(self._starts[-1] + len(drafts))
         columns = [list(values) for values in zip(*(draft.columns for draft in drafts), strict=True)]
@@ -87,53 +91,53 @@ class Gathered:
 
     @property
     def form(self) -> Format:
-        """Of the rows."""
+        """The format of the rows."""
         return self._form
 
     @property
     def asks(self) -> Hashes:
-        """[n] a hash of what each row asks."""
+        """[n] a hash of each row's input."""
         return _view(self._asks, np.uint64)
 
     @property
     def same(self) -> Hashes:
-        """[n] a hash of the whole row."""
+        """[n] a hash of each row's input and target."""
         return _view(self._same, np.uint64)
 
     @cached_property
     def again(self) -> NDArray[np.int64]:
-        """Places of the rows that ask what another asks; most rows are not among them. Once all are gathered."""
+        """Indices of the rows whose input occurs more than once. Only after all rows are added."""
         ordered = np.sort(self.asks)
-        twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
         del ordered  # millions of numbers
-        if not len(twice):
+        if not len(repeated):
             return np.empty(0, dtype=np.int64)
-        at = np.minimum(np.searchsorted(twice, self.asks), len(twice) - 1)
-        return np.flatnonzero(twice[at] == self.asks)
+        at = np.minimum(np.searchsorted(repeated, self.asks), len(repeated) - 1)
+        return np.flatnonzero(repeated[at] == self.asks)
 
     @property
-    def given(self) -> Codes:
+    def splits(self) -> Codes:
         """[n] the source's splits."""
-        return _view(self._given, np.int8)
+        return _view(self._splits, np.int8)
 
     @property
     def names(self) -> list[str]:
-        """Of the labels, in order."""
+        """Names of the labels, in order."""
         return in_order(self._codes)
 
     @property
     def labels(self) -> NDArray[np.int32] | None:
-        """[n] places in `names`; None of rows that have no label."""
+        """[n] indices into `names`; None for a format without labels."""
         if not self._labelled:
             return None
         return self._ranks[_view(self._labels, np.int32)]
 
     def where(self, place: int) -> tuple[int, int]:
-        """Of a row: its file, and its number in it."""
+        """The file of a row, and its number there."""
         return self._files[place], self._numbers[place]
 
     def texts(self, places: NDArray[np.int64], characters: int) -> Iterator[tuple[int, str]]:
-        """What some rows say, cut; `places` in order. A row group is read at a time."""
+        """Truncated texts of some rows (`places` in order); reads one row group at a time."""
         column = _SHOWN[self._form]
         with pq.ParquetFile(self._path) as file:
             groups = np.searchsorted(self._starts, places, side="right") - 1
@@ -143,7 +147,7 @@ class Gathered:
                     yield place, _text(values[place - self._starts[group]].as_py())[:characters]
 
     def batches(self) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
-        """The place of the first row, and rows as their format has them, without item and split."""
+        """The index of the first row and the rows of each batch, in their format without item and split."""
         ranks = self._ranks.tolist()
         with pq.ParquetFile(self._path) as file:
             for group, start in enumerate(self._starts[:-1]):
@@ -158,24 +162,24 @@ class Gathered:
 
     @property
     def _ranks(self) -> NDArray[np.int32]:
-        """From the order in which labels came to their order."""
+        """Maps labels from the order in which they occurred to their sorted order."""
         rank = {name: place for place, name in enumerate(self.names)}
         return np.array([rank[name] for name in self._codes], dtype=np.int32)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names of labels: as numbers where all are, else by letters. Of the same names always the same order."""
-    found = sorted(names)
-    return sorted(found, key=int) if all(map(_is_integer, found)) else found
+    """Sorted names of labels: by value if all are integers, else alphabetically. The same names give the same order."""
+    ordered = sorted(names)
+    return sorted(ordered, key=int) if all(map(_is_integer, ordered)) else ordered
 
 
 def _view(values: "array[int]", kind: type[_N]) -> NDArray[_N]:
-    """Without a copy; no more may be added then."""
+    """A view without a copy; the array must not grow afterwards."""
     return np.frombuffer(values, dtype=kind) if len(values) else np.empty(0, dtype=kind)
 
 
 def _plain(text: str) -> bytes:
-    """Rows that differ in white space only are the same."""
+    """The text with white space normalized: rows that differ only in it count as the same."""
     return " ".join(text.split()).encode()
 
 

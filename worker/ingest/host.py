@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from app.domain.errors import VeznaError
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from worker.children.host import Child, ChildError, ChildTimeout
 
 log = structlog.get_logger()
@@ -28,9 +28,9 @@ ENVIRONMENT = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 STALL_SECONDS = 900.0
-"""A process that says nothing for this long is ended."""
+"""The worker ends a process that sends nothing for this long."""
 PROGRESS_SECONDS = 1.0
-"""How often progress is passed on."""
+"""Seconds between progress reports."""
 SEND_SECONDS = 60.0
 ReportProgress = Callable[[float, int], bool]
 """Takes the share of the work that is done and the number of rows read; returns False to stop the work."""
@@ -41,11 +41,11 @@ class IngestFailed(VeznaError):
 
 
 class IngestCancelled(Exception):
-    """The result is no longer wanted."""
+    """The upload or version was deleted or claimed again, or the worker stops."""
 
 
 class IngestQueue:
-    """Runs what it is given, in order, in a thread of its own."""
+    """Runs work in order, in its own thread."""
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -63,8 +63,8 @@ class IngestQueue:
     def run(
         self, request: Mapping[str, object], report: ReportProgress, *, command: tuple[str, ...] = COMMAND
     ) -> dict[str, Any]:
-        """One request to a process of its own (`worker.ingest.child`), and its answer. Raises IngestFailed with a
-        sentence, and IngestCancelled."""
+        """Send one request to a new child process (`worker.ingest.child`) and return its answer. Raises IngestFailed,
+        IngestCancelled."""
         try:
             self._child = child = Child("ingest", command, environment=ENVIRONMENT)
             with suppress(ChildError):  # one that has ended may have answered before
@@ -72,7 +72,7 @@ class IngestQueue:
             return _answer(child, report)
         except (ChildError, IngestFailed) as error:
             if self._stopped:
-                raise IngestCancelled from None  # it was ended here, and not because of the file
+                raise IngestCancelled from None  # `stop` ended it, not the file
             raise IngestFailed(error.message) from error
         finally:
             if self._child is not None:
@@ -80,7 +80,7 @@ class IngestQueue:
                 self._child = None
 
     def stop(self) -> None:
-        """End for good: the next worker that is rung takes over what was at work."""
+        """Stop for good; another worker takes over the unfinished work."""
         self._stopped = True
         if (child := self._child) is not None:
             child.kill()
@@ -90,7 +90,7 @@ class IngestQueue:
             work = self._waiting.get()
             try:
                 work()
-            except Exception:  # what comes next is done all the same; the sweep rings again for this
+            except Exception:  # the next work continues; the sweep sends this task again
                 log.exception("an upload or a dataset could not be ingested")
 
 
@@ -120,6 +120,6 @@ def _answer(child: Child, report: ReportProgress) -> dict[str, Any]:
             raise child.unreadable() from error
         if "share" not in message:
             if "error" in message:
-                raise IngestFailed(str(message["error"]))
+                raise IngestFailed(Message(message["error"]))
             return message
         share, rows = message["share"], message["rows"]

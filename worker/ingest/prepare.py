@@ -31,11 +31,11 @@ from worker.ingest.readers.files import Files, Progress
 from worker.ingest.rows import Draft, Unusable, drafts
 
 _FIRST_PASS = 0.7
-"""Share of the work."""
+"""Share of the work of the first pass."""
 
 
 class Prepared(NamedTuple):
-    """What came of it."""
+    """The outcome."""
 
     facts: DatasetFacts | None
     """None where a finding blocks; then no file is written."""
@@ -50,18 +50,18 @@ def prepare(
     target: Path,
     progress: Progress,
 ) -> Prepared:
-    """Write the dataset's file at `target`, unless a finding blocks. Raises Unreadable with a sentence."""
-    left = _LeftOut([part.part.name for part in parts])
+    """Write the dataset's file at `target`, unless a finding blocks. Raises Unreadable."""
+    unusable = _UnusableRows([part.part.name for part in parts])
     with Gathered(target.with_suffix(".drafts"), mapping.format) as gathered:
         files = Files(parts, options, lambda share, rows: progress(share * _FIRST_PASS, rows))
         for file, local in enumerate(parts):
             for batch in files.open(local).batches:
-                _take(batch, file, local.part.split, mapping, splitting, gathered, left)
-    splits = assign(gathered.asks, gathered.labels, splitting, gathered.given)
+                _take(batch, file, local.part.split, mapping, splitting, gathered, unusable)
+    splits = assign(gathered.asks, gathered.labels, splitting, gathered.splits)
     if splitting.duplicates == "drop":
         splits = drop_duplicates(gathered.asks, splits)
     judged: list[Finding | Judged] = [
-        *left.findings(len(gathered)),
+        *unusable.findings(len(gathered)),
         *judge_labels(gathered, splits),
         *judge_rows(gathered, splits),
         *judge_near(gathered, splits),
@@ -79,72 +79,72 @@ def _take(
     mapping: ColumnMapping,
     splitting: Splitting,
     gathered: Gathered,
-    left: "_LeftOut",
+    unusable: "_UnusableRows",
 ) -> None:
-    """A batch's rows: those that are of use, those that are not."""
+    """Add the usable rows of a batch to `gathered`, the others to `unusable`."""
     count = len(batch.rows)
-    given = [TRAIN] * count
+    codes = [TRAIN] * count
     if splitting.kind == "predefined":
         places = splitting.of_source()
         names = map(shown, batch.columns.get(splitting.column, [""] * count)) if splitting.column else [split] * count
-        given = [places.get(name, LEFT_OUT) for name in names]
-    kept: list[Draft] = []
+        codes = [places.get(name, LEFT_OUT) for name in names]
+    usable: list[Draft] = []
     numbers: list[int] = []
-    whose: list[int] = []
-    for draft, number, code in zip(drafts(batch, mapping), batch.rows, given, strict=True):
+    assigned: list[int] = []
+    for draft, number, code in zip(drafts(batch, mapping), batch.rows, codes, strict=True):
         if code == LEFT_OUT:
             continue
         if isinstance(draft, Unusable):
-            left.add(draft, file, number)
+            unusable.add(draft, file, number)
             continue
-        kept.append(draft)
+        usable.append(draft)
         numbers.append(number)
-        whose.append(code)
-    gathered.add(kept, numbers, file, whose)
+        assigned.append(code)
+    gathered.add(usable, numbers, file, assigned)
 
 
 @dataclass
-class _Kind:
-    """Rows with one thing wrong."""
+class _Reason:
+    """Rows that are unusable for the same reason."""
 
     count: int = 0
     examples: list[Example] = field(default_factory=list)
 
 
-class _LeftOut:
-    """Unusable rows."""
+class _UnusableRows:
+    """Counts unusable rows by reason."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self._files = files
-        self._found: dict[tuple[FindingCode, str], _Kind] = {}
+        self._reasons: dict[tuple[FindingCode, str], _Reason] = {}
 
     def add(self, unusable: Unusable, file: int, number: int) -> None:
-        """Add one."""
-        found = self._found.setdefault((unusable.code, unusable.column), _Kind())
-        found.count += 1
-        if len(found.examples) < MOST_EXAMPLES:
+        """Count a row."""
+        reason = self._reasons.setdefault((unusable.code, unusable.column), _Reason())
+        reason.count += 1
+        if len(reason.examples) < MOST_EXAMPLES:
             name = self._files[file] if len(self._files) > 1 else ""
-            found.examples.append(Example(row=number, file=name, excerpt=excerpt(unusable.excerpt)))
+            reason.examples.append(Example(row=number, file=name, excerpt=excerpt(unusable.excerpt)))
 
-    def findings(self, kept: int) -> list[Finding]:
-        """One finding per reason; it blocks if it concerns most rows."""
+    def findings(self, usable: int) -> list[Finding]:
+        """One finding per reason; it blocks if more rows have it than are usable."""
         return [
             Finding(
                 code=code,
-                severity="blocks" if kind.count > kept else "warns",
-                count=kind.count,
+                severity="blocks" if reason.count > usable else "warns",
+                count=reason.count,
                 column=column,
-                examples=kind.examples,
+                examples=reason.examples,
             )
-            for (code, column), kind in self._found.items()
+            for (code, column), reason in self._reasons.items()
         ]
 
 
 def _findings(
     judged: Sequence[Finding | Judged], gathered: Gathered, splits: Codes, files: Sequence[str]
 ) -> list[Finding]:
-    """With example rows, blocking ones first."""
-    places = sorted({place for one in judged if isinstance(one, Judged) for place in one.places})
+    """The findings with their example rows, blocking ones first."""
+    places = sorted({place for item in judged if isinstance(item, Judged) for place in item.places})
     names = _Names(gathered)
     texts = dict(gathered.texts(np.array(places, dtype=np.int64), 2 * LONGEST_EXCERPT))
 
@@ -159,13 +159,14 @@ def _findings(
             excerpt=excerpt(texts[place]),
         )
 
-    found = [
-        one
-        if isinstance(one, Finding)
-        else one.finding.model_copy(update={"examples": [example(place) for place in one.places]})
-        for one in judged
-    ]
-    return gravest_first(found)
+    return gravest_first(
+        [
+            item
+            if isinstance(item, Finding)
+            else item.finding.model_copy(update={"examples": [example(place) for place in item.places]})
+            for item in judged
+        ]
+    )
 
 
 def _write(gathered: Gathered, splits: Codes, target: Path, progress: Progress) -> DatasetFacts:
@@ -174,41 +175,41 @@ def _write(gathered: Gathered, splits: Codes, target: Path, progress: Progress) 
     labels, places = _labels(gathered, splits)
     with RowsFile(target, gathered.form, labels) as file:
         for start, rows in gathered.batches():
-            here = gathered.asks[start : start + len(rows)].tolist()
-            made: list[Row] = [
+            asks = gathered.asks[start : start + len(rows)].tolist()
+            written: list[Row] = [
                 row_type(names.name(ask), SPLITS[split], *(row if places is None else (row[0], places[row[1]])))
-                for ask, split, row in zip(here, splits[start : start + len(rows)].tolist(), rows, strict=True)
+                for ask, split, row in zip(asks, splits[start : start + len(rows)].tolist(), rows, strict=True)
                 if split != LEFT_OUT
             ]
-            file.write(made)
+            file.write(written)
             progress(_FIRST_PASS + (1 - _FIRST_PASS) * (start + len(rows)) / len(gathered), len(gathered))
     return file.facts
 
 
 def _labels(gathered: Gathered, splits: Codes) -> tuple[list[str], dict[int, int] | None]:
-    """Labels of the rows that are kept, and their places among them by their places among all; None of rows that have
-    no label. Rows decide their labels: where the same rows are kept, the file is the same."""
+    """The labels that occur in the written rows, and their new indices by their old ones; None for rows without labels.
+    So the same rows always give the same file."""
     if gathered.labels is None:
         return [], None
     names, used = gathered.names, np.unique(gathered.labels[splits != LEFT_OUT]).tolist()
-    kept = in_order(names[place] for place in used)
-    now_at = {name: place for place, name in enumerate(kept)}
-    return kept, {place: now_at[names[place]] for place in used}
+    labels = in_order(names[place] for place in used)
+    index = {name: place for place, name in enumerate(labels)}
+    return labels, {place: index[names[place]] for place in used}
 
 
 class _Names:
-    """Names of items: the hash of what is asked; what is asked again gets names that follow from it."""
+    """Names of items: the hash of the input; rows with the same input get names derived from it."""
 
     def __init__(self, gathered: Gathered) -> None:
-        self._seen = dict.fromkeys(gathered.asks[gathered.again].tolist(), 0)
+        self._counts = dict.fromkeys(gathered.asks[gathered.again].tolist(), 0)
 
     def repeated(self, ask: int) -> bool:
         """Whether several rows have this input, so that only their order distinguishes them."""
-        return ask in self._seen
+        return ask in self._counts
 
     def name(self, ask: int) -> str:
-        """The next row's."""
-        before = self._seen.get(ask, 0)
-        if ask in self._seen:
-            self._seen[ask] += 1
+        """The name of the next row with this input."""
+        before = self._counts.get(ask, 0)
+        if ask in self._counts:
+            self._counts[ask] += 1
         return f"{ask:016x}" if not before else item_name(f"{ask:016x}\x1f{before}")

@@ -1,5 +1,4 @@
-"""From columns as they came to rows as a task learns from them, by the mapping; what nothing can be learnt from is told
-apart."""
+"""Maps the columns of a batch to the rows of a dataset format; a row without anything to learn is marked unusable."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,22 +12,22 @@ from worker.ingest.readers.batches import Batch, Value
 
 ASSISTANT = "assistant"
 _ROLES = {"human": "user", "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "chatgpt": ASSISTANT}
-"""What speakers are called elsewhere."""
+"""Other names of roles."""
 
 
 class Draft(NamedTuple):
-    """What a row is made of, before it has a split."""
+    """A row before it has a split and a name."""
 
     asks: str
-    """What is asked: rows that ask the same stay on one side of a split, and have one name."""
+    """The input: rows with the same input go into the same split."""
     answers: str
-    """Label, completion or last turn."""
+    """The target: label, completion or last turn."""
     columns: tuple[Any, ...]
-    """Of the dataset's format, without item and split."""
+    """The columns of the dataset's format, without item and split."""
 
 
 class Unusable(NamedTuple):
-    """Why nothing can be learnt from a row."""
+    """Why a row is unusable."""
 
     code: FindingCode
     column: str
@@ -36,7 +35,7 @@ class Unusable(NamedTuple):
 
 
 def drafts(batch: Batch, mapping: ColumnMapping) -> Iterator[Draft | Unusable]:
-    """One for each row of a batch."""
+    """A draft or an unusable row for each row of a batch."""
     count = len(batch.rows)
 
     def column(role: Any) -> Sequence[Value]:
@@ -85,18 +84,18 @@ def _pairs(
         elif _blank(completion):
             yield Unusable("empty-rows", mapping.columns["completion"], prompt)
         else:
-            asked = prompt if _blank(context) else f"{prompt}\n\n{context}"
-            yield Draft(asked, completion, (asked, completion))
+            full_prompt = prompt if _blank(context) else f"{prompt}\n\n{context}"
+            yield Draft(full_prompt, completion, (full_prompt, completion))
 
 
 def _conversation(column: str, turns: list[Message] | str) -> Draft | Unusable:
     if isinstance(turns, str):
         return Unusable("broken-messages", column, turns)
-    said = [place for place, turn in enumerate(turns) if turn["role"] == ASSISTANT]
-    if not said or any(_blank(turns[place]["content"]) for place in said):
+    replies = [place for place, turn in enumerate(turns) if turn["role"] == ASSISTANT]
+    if not replies or any(_blank(turns[place]["content"]) for place in replies):
         return Unusable("no-assistant-turn", column, json.dumps(turns, ensure_ascii=False)[:1000])
-    asks = json.dumps(turns[: said[-1]], ensure_ascii=False)
-    return Draft(asks, turns[said[-1]]["content"], (turns,))
+    asks = json.dumps(turns[: replies[-1]], ensure_ascii=False)
+    return Draft(asks, turns[replies[-1]]["content"], (turns,))
 
 
 def _joined(prompt: list[Message] | str, completion: list[Message] | str) -> list[Message] | str:
@@ -106,7 +105,7 @@ def _joined(prompt: list[Message] | str, completion: list[Message] | str) -> lis
 
 
 def _turns(value: Value) -> list[Message] | str:
-    """A list of turns, of {role, content} or {from, value}; a text says what it is instead."""
+    """The turns in a list of {role, content} or {from, value}; the value as text if it is no such list."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -126,7 +125,7 @@ def _turns(value: Value) -> list[Message] | str:
 
 
 def _content(value: Value) -> str | None:
-    """A turn's text; some write it as a list of parts."""
+    """A turn's text, which may be a list of parts."""
     if isinstance(value, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value):
         return "".join(part["text"] for part in value)
     return value if isinstance(value, str) else None

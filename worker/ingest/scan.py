@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from app.domain.data.guesses import guess_mapping, guess_splitting
 from app.domain.data.uploads import ReadingOptions, SourceScan
+from app.domain.messages import _
 from worker.ingest.columns import ColumnScan
 from worker.ingest.findings.oddities import Oddities
 from worker.ingest.readers.batches import LocalPart, Opened, Unreadable, check_columns
@@ -21,7 +22,7 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
     for local in parts:
         opened = files.open(local)
         guessed = opened.encoding if opened.guessed_encoding else ""
-        here, names = 0, set[str]()
+        part_rows, names = 0, set[str]()
         for batch in opened.batches:
             for name, values in batch.columns.items():
                 if name not in columns:
@@ -31,19 +32,19 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
             for name, column in columns.items():
                 if name not in batch.columns:
                     column.absent(len(batch.rows))
-            oddities.look(batch, local.part.name, guessed)
+            oddities.add(batch, local.part.name, guessed)
             names |= set(batch.columns)
-            here += len(batch.rows)
+            part_rows += len(batch.rows)
             rows += len(batch.rows)
-        if not here:
-            raise Unreadable(f"{local.part.name} has no rows.")
+        if not part_rows:
+            raise Unreadable(_("%(name)s has no rows.", name=local.part.name))
         _same_columns(parts[0].part.name, list(columns), local.part.name, names)
-        splits[local.part.split] = splits.get(local.part.split, 0) + here
+        splits[local.part.split] = splits.get(local.part.split, 0) + part_rows
         first = first or opened
-    assert first is not None  # noqa: S101 an upload has a file
+    assert first is not None  # noqa: S101 an upload has at least one file
     check_columns(parts[0].part.name, list(columns))
-    found = [column.found for column in columns.values()]
-    mapping, reason = guess_mapping(found, rows)
+    scanned = [column.column for column in columns.values()]
+    mapping, reason = guess_mapping(scanned, rows)
     return SourceScan(
         kind=first.kind,
         encoding=first.encoding,
@@ -51,10 +52,10 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
         header=first.header,
         rows=rows,
         splits=splits,
-        columns=found,
+        columns=scanned,
         mapping=mapping,
         reason=reason,
-        splitting=guess_splitting(list(splits), found),
+        splitting=guess_splitting(list(splits), scanned),
         findings=list(oddities.findings()),
     )
 
@@ -62,7 +63,11 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
 def _same_columns(first: str, columns: Sequence[str], name: str, names: set[str]) -> None:
     lacking = [column for column in columns if column not in names]
     if lacking and first != name:
-        raise Unreadable(
-            f"{name} has no column {lacking[0]!r}, which another file of this upload has (its own are "
-            f"{', '.join(sorted(names))[:200]}): upload files with the same columns."
+        text = _(
+            "%(name)s has no column %(column)r, which another file of this upload has; its own are %(columns)s. Upload "
+            "files with the same columns.",
+            name=name,
+            column=lacking[0],
+            columns=", ".join(sorted(names))[:200],
         )
+        raise Unreadable(text)

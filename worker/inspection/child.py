@@ -19,14 +19,16 @@ from app.domain.messages import _
 from worker.children.child import answer_channel, confine
 
 MAX_BYTES = 4 * 2**30
-"""Of writable memory. The largest models take a fraction of it: nothing is loaded."""
+"""Limit of writable memory. The largest models take a fraction of it: no weights are loaded."""
 
 
 def answer(request: str) -> str:
     """The line to print."""
     try:
         message = json.loads(request)
-        engine = importlib.import_module("worker.engine.models.inspect")  # what it prints must not be an answer
+        engine = importlib.import_module(
+            "worker.engine.models.inspect"
+        )  # library output must not be parsed as an answer
         return str(engine.inspect(message["location"], message["revision"]).model_dump_json())
     except RunFailed as error:
         return json.dumps({"error": error.message})
@@ -49,4 +51,4 @@ def main() -> None:
 if __name__ == "__main__":
     main()
     sys.stderr.flush()
-    os._exit(0)  # torch's own end takes its time, and everything is written
+    os._exit(0)  # torch's shutdown takes time, and all output is flushed

@@ -63,16 +63,16 @@ class Checkpoints:
 
     def take(self, report: CheckpointReport) -> None:
         """Take over a checkpoint that the trainer has written. One that still waits is replaced."""
-        taken = self._folder / str(report.step)
+        folder = self._folder / str(report.step)
         try:
             self._folder.mkdir(exist_ok=True)
-            Path(report.folder).rename(taken)
+            Path(report.folder).rename(folder)
         except OSError as error:  # the trainer has written two more since
             log.warning("checkpoint already removed", run_id=self._claim.run_id, step=report.step, error=str(error))
             return
         if self._waiting is not None:
             shutil.rmtree(self._waiting[1], ignore_errors=True)
-        self._waiting = report.step, taken
+        self._waiting = report.step, folder
 
     def tend(self) -> None:
         """Start to store a waiting checkpoint, one at a time, and record one that has been stored. Does not block."""

@@ -9,6 +9,7 @@ import pyarrow.dataset  # noqa: F401 pyarrow.parquet would import it when it rea
 from pydantic import ValidationError
 
 from app.domain.failures import Failure, FailureCode
+from app.domain.messages import _
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.job import (
     CheckpointReport,
@@ -78,8 +79,8 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
         job = TrainJob.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         traceback.print_exc()
-        wrong = Failure(code=FailureCode.INTERNAL, message=f"The job file is invalid: {error}")
-        channel.send(FailureReport(failure=wrong))
+        message = _("The job file is invalid: %(why)s", why=error)
+        channel.send(FailureReport(failure=Failure(code=FailureCode.INTERNAL, message=message)))
         return 0
     attempt: Attempt | None = None
     try:

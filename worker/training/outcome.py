@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.job import FailureReport, ResultReport
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
@@ -64,7 +65,9 @@ class Outcome:
             self._retry()
         else:
             self._log_errors(trainer)
-            message = f"The trainer ended with status {status}. {FAILURES[FailureCode.INTERNAL]}"
+            message = _(
+                "The trainer ended with status %(status)s. %(why)s", status=status, why=FAILURES[FailureCode.INTERNAL]
+            )
             self.fail(Failure(code=FailureCode.INTERNAL, message=message))
 
     def fail(self, failure: Failure) -> None:
@@ -76,11 +79,11 @@ class Outcome:
         try:
             with self._context.database.reading() as session:
                 run = runs.get(session, self._claim.run_id)
-            kept = run.epoch if run.status == RunStatus.SUCCEEDED else None
+            successful_epoch = run.epoch if run.status == RunStatus.SUCCEEDED else None
             if RunStatus(run.status).terminal:
                 self._context.files.remove(attempts.checkpoint_prefix(self._claim.run_id))
             for epoch in range(1, self._claim.epoch + 1):
-                if epoch != kept:
+                if epoch != successful_epoch:
                     self._context.files.remove(self._prefix(epoch))
         except Exception as error:  # whatever database and store raise: the run has ended
             log.warning("files of lost attempts could not be removed", run_id=self._claim.run_id, error=str(error))
@@ -95,9 +98,9 @@ class Outcome:
     def _retry(self) -> None:
         """Queue the run again, from its last checkpoint, unless it has had all its attempts."""
         code = FailureCode.HOST_OOM if _oom_kills() > self._oom_kills_before else FailureCode.KILLED
-        failure, most = Failure(code=code, message=FAILURES[code]), self._context.settings.max_attempts
+        failure, limit = Failure(code=code, message=FAILURES[code]), self._context.settings.max_attempts
         self._lease.while_renewing(self._checkpoints.settle)
-        self._lease.write(lambda session: attempts.retry(session, self._context.bell, self._claim, failure, most))
+        self._lease.write(lambda session: attempts.retry(session, self._context.bell, self._claim, failure, limit))
 
     def _store(self, file: Path, place: str) -> None:
         """Put a file into the store; retry a store that is busy."""
@@ -126,7 +129,8 @@ def failure_of(error: Exception) -> Failure:
         return Failure(code=error.code, message=error.message)
     full = isinstance(error, OSError) and error.errno == errno.ENOSPC
     code = FailureCode.DISK_FULL if full else FailureCode.INTERNAL
-    return Failure(code=code, message=f"{FAILURES[code]} ({type(error).__name__}: {error})")
+    why = f"{type(error).__name__}: {error}"
+    return Failure(code=code, message=_("%(what)s (%(why)s)", what=FAILURES[code], why=why))
 
 
 def _oom_kills() -> int:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.domain.errors import Unavailable
 from app.domain.failures import FAILURES, FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.job import CheckpointReport, FailureReport, LogReport, Report, ResultReport, TrainJob
 from app.services.attempts import Claim, Fenced
 from worker.context import Context
@@ -134,7 +135,7 @@ class _Attempt:
         except Exception as error:  # whatever the store raises: botocore's errors are no OSError
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             code = FailureCode.DISK_FULL if full else FailureCode.DATASET_UNAVAILABLE
-            raise RunFailed(code, f"{FAILURES[code]} ({error})") from error
+            raise RunFailed(code, _("%(what)s (%(why)s)", what=FAILURES[code], why=error)) from error
         return str(local)
 
     def _take(self, reports: list[Report]) -> None:

@@ -24,7 +24,8 @@ from tests.unit.web.conftest import database_of
 
 FIELD_ERRORS = {"FieldError", "FilterError", "wrong", "field"}
 """Called with a path, a message and a remedy."""
-ERRORS = {"NotFound", "Conflict", "Invalid"}
+ERRORS = {"NotFound", "Conflict", "Invalid", "Unreadable", "IngestFailed", "ChildError", "NoAnswer"}
+ROOMS = ("app", "templates", "worker")
 
 
 class Esperanto(Translations):
@@ -42,14 +43,16 @@ def esperanto(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_babel_finds_the_words_of_templates_pages_domain_and_services(
+def test_babel_extracts_the_messages_of_pages_domain_services_and_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     catalogue = tmp_path / "messages.pot"
     options = "-F pyproject.toml -k Message -k marked -k marked_plural:1,2"
-    assert options in (ROOT / "Makefile").read_text()
-    CommandLineInterface().run(["pybabel", "extract", *options.split(), "-o", str(catalogue), "app", "templates"])
+    assert (
+        f"{options} --project Vezna -o $(LOCALES)/messages.pot {' '.join(ROOMS)}\n" in (ROOT / "Makefile").read_text()
+    )
+    CommandLineInterface().run(["pybabel", "extract", *options.split(), "-o", str(catalogue), *ROOMS])
     with catalogue.open("rb") as stream:
         found = {message.id for message in read_po(stream)}
     facts = [spec for spec in METHODS.values()]
@@ -62,17 +65,19 @@ def test_babel_finds_the_words_of_templates_pages_domain_and_services(
         *(words for metric in METRICS.values() for words in (metric.title, metric.definition)),
         *(task.title for task in TASKS.values()),
         "%(architecture)s has no block %(block)s",
+        "The %(name)s process stopped answering. Try again.",
+        "%(name)s is empty.",
     } <= found
 
 
-def test_every_error_of_domain_services_and_pages_can_be_translated() -> None:
+def test_every_error_of_domain_services_pages_and_workers_can_be_translated() -> None:
     """What an error is made with is a `Message`, or comes from one: never a plain or formatted string."""
-    rooms = ("app/domain", "app/services", "app/store", "app/web")
+    rooms = ("app/domain", "app/services", "app/store", "app/web", "worker")
     untranslatable = [
-        f"{file.relative_to(ROOT)}:{said.lineno}: {ast.unparse(said)}"
+        f"{file.relative_to(ROOT)}:{text.lineno}: {ast.unparse(text)}"
         for room in rooms
         for file in (ROOT / room).rglob("*.py")
-        for said in _untranslatable(ast.parse(file.read_bytes()))
+        for text in _untranslatable(ast.parse(file.read_bytes()))
     ]
     assert untranslatable == []
 
@@ -81,10 +86,10 @@ def _untranslatable(tree: ast.AST) -> Iterator[ast.expr]:
     for call in ast.walk(tree):
         if isinstance(call, ast.Call):
             name = ast.unparse(call.func).rpartition(".")[2]
-            said = call.args[1:3] if name in FIELD_ERRORS else call.args[:1] if name in ERRORS else []
-            for one in said:
-                if isinstance(one, ast.JoinedStr) or (isinstance(one, ast.Constant) and one.value):
-                    yield one
+            texts = call.args[1:3] if name in FIELD_ERRORS else call.args[:1] if name in ERRORS else []
+            for text in texts:
+                if isinstance(text, ast.JoinedStr) or (isinstance(text, ast.Constant) and text.value):
+                    yield text
 
 
 def test_a_missing_catalogue_means_english() -> None:

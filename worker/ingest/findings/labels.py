@@ -14,7 +14,7 @@ from worker.ingest.findings.rows import LEAST_ROWS, Judged, Places, judged
 from worker.ingest.gathered import Gathered
 
 UNEVEN = 20
-"""How many times as often the commonest label comes as the rarest."""
+"""How many times more often the most frequent label occurs than the rarest."""
 
 
 class _Rows(NamedTuple):
@@ -25,14 +25,14 @@ class _Rows(NamedTuple):
 
     def first(self, which: Places) -> Places:
         """The first row of each of some labels."""
-        there = np.flatnonzero(self.splits >= 0)
-        found, first = np.unique(self.labels[there], return_index=True)
-        places: Places = np.sort(there[first[np.isin(found, which)]])
+        used = np.flatnonzero(self.splits >= 0)
+        labels, first = np.unique(self.labels[used], return_index=True)
+        places: Places = np.sort(used[first[np.isin(labels, which)]])
         return places
 
 
 def judge_labels(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
-    """Of labelled rows."""
+    """The findings of labelled rows."""
     labels, names = gathered.labels, gathered.names
     if labels is None or np.count_nonzero(splits >= 0) < LEAST_ROWS:
         return
@@ -45,7 +45,7 @@ def judge_labels(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
     if len(used) > MOST_LABELS:
         yield judged("too-many-labels", "blocks", len(used), rows.first(used), Details(limit=MOST_LABELS))
         return
-    yield from _unseen(names, rows, used)
+    yield from _unprintable(names, rows, used)
     yield from _alike(names, rows, used)
     yield from _contradictions(gathered.asks, rows, gathered.again[splits[gathered.again] >= 0])
     once = used[counts[used] == 1]
@@ -55,8 +55,8 @@ def judge_labels(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
     yield from _imbalance(names, counts, used)
 
 
-def _unseen(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
-    """A label is a name on every page."""
+def _unprintable(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
+    """Labels with control characters: pages show labels as names."""
     odd = np.array([label for label in used if CONTROL.search(names[label])], dtype=np.int64)
     if len(odd):
         yield judged("control-characters", "blocks", len(odd), rows.first(odd), _named(names, odd))
@@ -70,21 +70,21 @@ def _alike(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
         cased.setdefault(plain.casefold(), set()).add(plain)
     by_space = [group for group in spaced.values() if len(group) > 1]
     by_case = [[label for plain in group for label in spaced[plain]] for group in cased.values() if len(group) > 1]
-    ways: tuple[tuple[list[list[int]], Severity, DifferBy], ...] = (
+    kinds: tuple[tuple[list[list[int]], Severity, DifferBy], ...] = (
         (by_space, "blocks", "white-space"),
         (by_case, "warns", "capital-letters"),
     )
-    for groups, severity, by in ways:
+    for groups, severity, by in kinds:
         if groups:
-            told = [[excerpt(repr(names[i])) for i in sorted(group)] for group in groups[:MOST_NAMED]]
+            examples = [[excerpt(repr(names[i])) for i in sorted(group)] for group in groups[:MOST_NAMED]]
             alike = np.array([label for group in groups for label in group])
-            details = Details(alike=told, differ_by=by)
+            details = Details(alike=examples, differ_by=by)
             yield judged("labels-alike", severity, len(alike), rows.first(alike), details)
 
 
-def _contradictions(asks: NDArray[np.uint64], rows: _Rows, there: Places) -> Iterator[Judged]:
+def _contradictions(asks: NDArray[np.uint64], rows: _Rows, repeated: Places) -> Iterator[Judged]:
     labels = rows.labels
-    order = there[np.lexsort((labels[there], asks[there]))]
+    order = repeated[np.lexsort((labels[repeated], asks[repeated]))]
     same = asks[order][1:] == asks[order][:-1]
     differ = same & (labels[order][1:] != labels[order][:-1])
     if not differ.any():
@@ -107,12 +107,12 @@ def _by_split(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judge
 
 
 def _imbalance(names: Sequence[str], counts: NDArray[np.int64], used: Places) -> Iterator[Judged]:
-    most, least = used[np.argmax(counts[used])], used[np.argmin(counts[used])]
-    if counts[most] < UNEVEN * counts[least]:
+    commonest, rarest = used[np.argmax(counts[used])], used[np.argmin(counts[used])]
+    if counts[commonest] < UNEVEN * counts[rarest]:
         return
     details = Details(
-        labels=[excerpt(names[label]) for label in (most, least)],
-        label_rows=[int(counts[label]) for label in (most, least)],
+        labels=[excerpt(names[label]) for label in (commonest, rarest)],
+        label_rows=[int(counts[label]) for label in (commonest, rarest)],
         of_rows=int(counts.sum()),
     )
     yield judged("imbalance", "notes", len(used), details=details)

@@ -1,8 +1,8 @@
-"""Rows of different splits that are nearly the same, by MinHash (Broder 1997) with locality-sensitive hashing.
+"""Near duplicates in different splits, by MinHash (Broder 1997) with locality-sensitive hashing.
 
-A text is the set of its runs of three words. Two texts are nearly the same if they share at least `ALIKE` of all runs
-that either has (Jaccard). MinHash finds the candidates, and each is counted out, so nothing is told that is not so; of
-what is alike by just that much some is missed.
+A text is the set of its shingles, runs of three words. Two texts are near duplicates if the Jaccard similarity of their
+sets is at least `ALIKE`. MinHash finds the candidates and their exact similarity is computed, so every reported pair is
+one; some pairs close to the threshold are missed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ _MOST_CHARACTERS = 4000
 
 
 class Pair(NamedTuple):
-    """Two rows that are nearly the same."""
+    """Two near-duplicate rows."""
 
     held_out: int
     trained: int
@@ -36,44 +36,45 @@ class Pair(NamedTuple):
 
 
 def judge_near(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
-    """Rows of test and validation that are nearly in train."""
-    held_out, trained = _some(gathered, splits > TRAIN, MOST_TESTED), _some(gathered, splits == TRAIN, MOST_TRAINED)
+    """Rows of test and validation with a near duplicate in train."""
+    held_out = _sampled(gathered, splits > TRAIN, MOST_TESTED)
+    trained = _sampled(gathered, splits == TRAIN, MOST_TRAINED)
     pairs = near(gathered.texts(held_out, _MOST_CHARACTERS), gathered.texts(trained, _MOST_CHARACTERS))
     if not pairs:
         return
     asks = gathered.asks
     pairs = [pair for pair in pairs if asks[pair.held_out] != asks[pair.trained]]
-    found = {pair.held_out for pair in pairs}
-    if not found:
+    leaked = {pair.held_out for pair in pairs}
+    if not leaked:
         return
     sampled = len(held_out) == MOST_TESTED or len(trained) == MOST_TRAINED
-    looked = {"held_out_rows": len(held_out), "train_rows": len(trained)} if sampled else {}
+    inspected = {"held_out_rows": len(held_out), "train_rows": len(trained)} if sampled else {}
     places = [place for pair in pairs for place in (pair.held_out, pair.trained)]
-    yield judged("near-leak", "warns", len(found), list(dict.fromkeys(places)), Details(shared=ALIKE, **looked))
+    yield judged("near-leak", "warns", len(leaked), list(dict.fromkeys(places)), Details(shared=ALIKE, **inspected))
 
 
 def near(held_out: Iterable[tuple[int, str]], trained: Iterable[tuple[int, str]]) -> list[Pair]:
-    """Pairs of texts (number, text) that are alike, each of the first with at most one of the second."""
+    """Pairs of near-duplicate texts (number, text); each held-out text has at most one pair."""
     index = RMinHashLSH(ALIKE, _PERMUTATIONS, _BANDS)
-    kept: dict[int, str] = {}
+    indexed: dict[int, str] = {}
     for place, text in held_out:
         if runs := _runs(text):
-            kept[place] = text
+            indexed[place] = text
             index.insert(place, _hashed(runs))
-    found: dict[int, Pair] = {}
-    for place, text in trained if kept else ():
+    pairs: dict[int, Pair] = {}
+    for place, text in trained if indexed else ():
         if not (runs := _runs(text)):
             continue
         for candidate in index.query(_hashed(runs)):
-            if candidate not in found and (alike := _jaccard(runs, _runs(kept[candidate]))) >= ALIKE:
-                found[candidate] = Pair(candidate, place, alike)
-    return [found[place] for place in sorted(found)]
+            if candidate not in pairs and (alike := _jaccard(runs, _runs(indexed[candidate]))) >= ALIKE:
+                pairs[candidate] = Pair(candidate, place, alike)
+    return [pairs[place] for place in sorted(pairs)]
 
 
 def _runs(text: str) -> set[str]:
     words = text.lower().split()
-    found = {" ".join(words[i : i + _RUN]) for i in range(len(words) - _RUN + 1)}
-    return found if len(found) >= _LEAST_RUNS else set()
+    runs = {" ".join(words[i : i + _RUN]) for i in range(len(words) - _RUN + 1)}
+    return runs if len(runs) >= _LEAST_RUNS else set()
 
 
 def _hashed(runs: set[str]) -> RMinHash:
@@ -86,8 +87,8 @@ def _jaccard(first: set[str], second: set[str]) -> float:
     return len(first & second) / len(first | second)
 
 
-def _some(gathered: Gathered, which: np.ndarray[tuple[int], np.dtype[np.bool_]], most: int) -> Places:
+def _sampled(gathered: Gathered, which: np.ndarray[tuple[int], np.dtype[np.bool_]], limit: int) -> Places:
     places = np.flatnonzero(which)
-    if len(places) > most:
-        places = np.sort(places[np.argpartition(gathered.asks[places], most)[:most]])
+    if len(places) > limit:
+        places = np.sort(places[np.argpartition(gathered.asks[places], limit)[:limit]])
     return places

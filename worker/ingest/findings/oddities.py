@@ -9,7 +9,7 @@ from worker.ingest.columns import shown
 from worker.ingest.readers.batches import Batch, Value
 
 VERY_LONG = 100_000
-"""Characters; some 25,000 tokens."""
+"""Characters: some 25,000 tokens."""
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _STARTS = ("=", "+", "-", "@")
 _FORMULA = re.compile(r"=\s*[^\s=]|[+\-@][A-Za-z_.]+\(")
@@ -22,21 +22,21 @@ _SEVERITIES: dict[FindingCode, Severity] = {
 
 
 @dataclass
-class _Seen:
+class _Oddity:
     count: int = 0
     examples: list[Example] = field(default_factory=list)
 
 
 class Oddities:
-    """Checks every text."""
+    """Checks every text of an upload."""
 
     def __init__(self, several_files: bool) -> None:
         self._several = several_files
-        self._seen: dict[tuple[FindingCode, str], _Seen] = {}
+        self._oddities: dict[tuple[FindingCode, str], _Oddity] = {}
         self._encoding = ""
 
-    def look(self, batch: Batch, file: str, guessed_encoding: str) -> None:
-        """More rows; `guessed_encoding` is empty where it is certain."""
+    def add(self, batch: Batch, file: str, guessed_encoding: str) -> None:
+        """Check a batch; `guessed_encoding` is empty if the encoding is certain."""
         self._encoding = self._encoding or guessed_encoding
         for column, values in batch.columns.items():
             for place, value in enumerate(values):
@@ -50,16 +50,16 @@ class Oddities:
                 self._beyond_ascii(column, values, batch.rows, file)
 
     def findings(self) -> Iterator[Finding]:
-        """One for each column and each thing."""
+        """One finding per column and kind of oddity."""
         details = {"very-long-field": Details(limit=VERY_LONG), "encoding": Details(encoding=self._encoding)}
-        for (code, column), seen in self._seen.items():
+        for (code, column), oddity in self._oddities.items():
             yield Finding(
                 code=code,
                 severity=_SEVERITIES[code],
-                count=seen.count,
+                count=oddity.count,
                 column=column,
                 details=details.get(code, Details()),
-                examples=seen.examples,
+                examples=oddity.examples,
             )
 
     def _beyond_ascii(self, column: str, values: Sequence[Value], rows: Sequence[int], file: str) -> None:
@@ -68,15 +68,15 @@ class Oddities:
                 self._note("encoding", column, file, rows[place], _around(value))
 
     def _note(self, code: FindingCode, column: str, file: str, row: int, value: str) -> None:
-        seen = self._seen.setdefault((code, column), _Seen())
-        seen.count += 1
-        if len(seen.examples) < MOST_EXAMPLES:
+        oddity = self._oddities.setdefault((code, column), _Oddity())
+        oddity.count += 1
+        if len(oddity.examples) < MOST_EXAMPLES:
             name = file if self._several else ""
-            seen.examples.append(Example(row=row, file=name, excerpt=excerpt(value)))
+            oddity.examples.append(Example(row=row, file=name, excerpt=excerpt(value)))
 
 
 def _may_be_odd(value: str) -> bool:
-    """Quickly, for nearly no value is."""
+    """A fast check: nearly no value is odd."""
     return not value.isprintable() or value.startswith(_STARTS) or len(value) > VERY_LONG
 
 
@@ -90,7 +90,7 @@ def _odd(value: str) -> Iterator[FindingCode]:
 
 
 def _characters(value: Value) -> int:
-    """Of all texts in a list or an object."""
+    """Characters of all texts in a list or an object."""
     if isinstance(value, str):
         return len(value)
     within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -98,6 +98,6 @@ def _characters(value: Value) -> int:
 
 
 def _around(value: str) -> str:
-    """The piece of a text in which its first letter beyond ASCII stands."""
+    """The part of a text around its first non-ASCII character."""
     place = next(i for i, sign in enumerate(value) if ord(sign) > 127)
     return value[max(0, place - 40) : place + 80]

@@ -14,7 +14,7 @@ from worker.ingest.gathered import Gathered
 LEAST_ROWS = 10
 FEW_TESTED = 100
 MOST_LEAKED = 0.05
-"""Of the test split: with more rows that were trained on, a score is not one of what is new to the model."""
+"""Share of the test split: with more training rows in it, its score says little about new data."""
 MANY_REPEATED = 0.05
 Places = NDArray[np.int64]
 NO_DETAILS = Details()
@@ -34,25 +34,25 @@ def judged(
     places: Sequence[int] | Places = (),
     details: Details = NO_DETAILS,
 ) -> Judged:
-    """A finding of some rows."""
+    """A finding about some rows."""
     finding = Finding(code=code, severity=severity, count=count, details=details)
     return Judged(finding, [int(place) for place in places[:MOST_EXAMPLES]])
 
 
 def judge_rows(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
-    """For every format."""
+    """The findings of rows of any format."""
     yield from _sizes(splits)
-    there = gathered.again[splits[gathered.again] >= 0]
-    yield from _leaks(gathered.asks, splits, there)
-    yield from _repeats(gathered.same, splits, there)
+    repeated = gathered.again[splits[gathered.again] >= 0]
+    yield from _leaks(gathered.asks, splits, repeated)
+    yield from _repeats(gathered.same, splits, repeated)
 
 
 def _sizes(splits: Codes) -> Iterator[Judged]:
     counts = np.bincount(splits[splits >= 0], minlength=len(SPLITS))
     total = int(counts.sum())
     if total < LEAST_ROWS:
-        there = np.flatnonzero(splits >= 0)
-        yield judged("too-few-rows", "blocks", total, there, Details(limit=LEAST_ROWS))
+        used = np.flatnonzero(splits >= 0)
+        yield judged("too-few-rows", "blocks", total, used, Details(limit=LEAST_ROWS))
         return
     for split, count in zip(SPLITS, counts, strict=True):
         if not count:
@@ -61,10 +61,10 @@ def _sizes(splits: Codes) -> Iterator[Judged]:
         yield judged("too-few-rows", "warns", int(counts[TEST]), details=Details(split="test"))
 
 
-def _leaks(asks: NDArray[np.uint64], splits: Codes, there: Places) -> Iterator[Judged]:
-    """Rows to be tested on that are trained on as well. Only a source's own splits have any. `there`: the rows that ask
-    what another asks."""
-    trained, chosen_by, tested = (there[splits[there] == split] for split in (TRAIN, VALIDATION, TEST))
+def _leaks(asks: NDArray[np.uint64], splits: Codes, repeated: Places) -> Iterator[Judged]:
+    """Test rows that also occur in train; only predefined splits have any. `repeated`: the rows whose input occurs more
+    than once."""
+    trained, chosen_by, tested = (repeated[splits[repeated] == split] for split in (TRAIN, VALIDATION, TEST))
     of_test = tested[np.isin(asks[tested], asks[np.concatenate([trained, chosen_by])])]
     of_validation = chosen_by[np.isin(asks[chosen_by], asks[trained])]
     if len(of_test):
@@ -75,9 +75,9 @@ def _leaks(asks: NDArray[np.uint64], splits: Codes, there: Places) -> Iterator[J
         yield judged("leak", "warns", len(of_validation), of_validation, Details(split="validation"))
 
 
-def _repeats(same: NDArray[np.uint64], splits: Codes, there: Places) -> Iterator[Judged]:
+def _repeats(same: NDArray[np.uint64], splits: Codes, repeated: Places) -> Iterator[Judged]:
     """Duplicates within a split."""
-    order = there[np.lexsort((splits[there], same[there]))]
+    order = repeated[np.lexsort((splits[repeated], same[repeated]))]
     again = (same[order][1:] == same[order][:-1]) & (splits[order][1:] == splits[order][:-1])
     if not again.any():
         return

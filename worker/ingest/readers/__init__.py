@@ -1,1 +1,1 @@
-"""Reading what users bring: files of rows into columns, columns into a dataset. Knows the domain and Arrow only."""
+"""Readers of users' files: each yields batches of rows, column by column. They know the domain and Arrow only."""

@@ -1,4 +1,4 @@
-"""Rows as they come out of a file, some thousand at a time, so that a file of any size takes the same memory."""
+"""Batches of rows: a file of any size is read in the same memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,20 +7,27 @@ from typing import Any, NamedTuple
 
 from app.domain.data.uploads import MOST_COLUMNS, FileKind, Part, ReadingOptions
 from app.domain.errors import VeznaError
+from app.domain.messages import Message, _
 
 BATCH_ROWS = 5000
 BATCH_CHARACTERS = 1 << 22
-"""A batch ends with whichever comes first."""
+"""A batch ends when it reaches either limit."""
 MOST_FIELD = 1 << 24
-"""Characters of one field, of a line of JSON too."""
+"""Maximum characters of a field, or of a line of JSON."""
 Value = Any
-"""Text, number, truth, None, or lists and objects of them."""
+"""A text, number, truth value or None, or lists and objects of them."""
 Tick = Callable[[int, int], None]
-"""Is told the bytes and the rows that were read so far, of one file."""
+"""Receives the bytes and rows read so far of one file."""
 
 
 class Unreadable(VeznaError):
-    """A file is not what it should be; the sentence names the row."""
+    """A file cannot be read; the message names the row."""
+
+
+def internal_error(error: Exception) -> Message:
+    """The message for an unexpected error."""
+    why = f"{type(error).__name__}: {error}"
+    return _("The data could not be read because of an internal error (%(why)s). Report this bug in Vezna.", why=why)
 
 
 class Batch(NamedTuple):
@@ -32,7 +39,7 @@ class Batch(NamedTuple):
 
 
 class LocalPart(NamedTuple):
-    """A file of an upload, on this machine."""
+    """A file of an upload and its local copy."""
 
     part: Part
     path: Path
@@ -40,7 +47,7 @@ class LocalPart(NamedTuple):
 
 @dataclass
 class Opened:
-    """A file that is being read."""
+    """An opened file and its properties."""
 
     kind: FileKind
     batches: Iterator[Batch]
@@ -48,11 +55,11 @@ class Opened:
     delimiter: str = ""
     header: bool = True
     guessed_encoding: bool = False
-    """Neither UTF-8 nor marked as what it is."""
+    """The file is not UTF-8 and has no byte order mark."""
 
 
 class Source(NamedTuple):
-    """A file and how it is to be read."""
+    """A local file with its reading options."""
 
     name: str
     path: Path
@@ -63,22 +70,41 @@ class Source(NamedTuple):
 def check_columns(name: str, columns: Sequence[str]) -> None:
     """Raise Unreadable for duplicate column names, names that cannot be shown, or too many columns."""
     if len(columns) > MOST_COLUMNS:
-        many = f"{len(columns):,} columns, and Vezna reads at most {MOST_COLUMNS}"
-        raise Unreadable(f"{name} has {many}: leave some out.")
-    seen: dict[str, int] = {}
+        raise Unreadable(
+            _(
+                "%(name)s has %(count)s columns, and Vezna reads at most %(limit)s. Leave some out.",
+                name=name,
+                count=f"{len(columns):,}",
+                limit=MOST_COLUMNS,
+            )
+        )
+    positions: dict[str, int] = {}
     for place, column in enumerate(columns, start=1):
-        if column in seen:
+        if column in positions:
             raise Unreadable(
-                f"{name}: columns {seen[column]} and {place} are both named {column!r}: rename one of them."
+                _(
+                    "%(name)s: columns %(first)s and %(second)s are both named %(column)r. Rename one of them.",
+                    name=name,
+                    first=positions[column],
+                    second=place,
+                    column=column,
+                )
             )
         if not column.isprintable():
             bad = next(c for c in column if not c.isprintable())
-            what = f"the name of column {place} has the character U+{ord(bad):04X}, which cannot be shown"
-            raise Unreadable(f"{name}: {what}: rename it.")
-        seen[column] = place
+            raise Unreadable(
+                _(
+                    "%(name)s: the name of column %(place)s contains the unprintable character U+%(code)04X. Rename "
+                    "it.",
+                    name=name,
+                    place=place,
+                    code=ord(bad),
+                )
+            )
+        positions[column] = place
 
 
 def printable(text: str) -> str:
-    """A short piece of a file for a sentence."""
-    kept = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:60])
-    return kept + ("…" if len(text) > 60 else "")
+    """A short excerpt of a file for a message."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:60])
+    return shown + ("…" if len(text) > 60 else "")

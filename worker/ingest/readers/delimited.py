@@ -1,6 +1,6 @@
-"""CSV and TSV, strictly: a row that does not fit, or a quotation mark that is not closed, ends the reading, named.
+"""Reads CSV and TSV strictly: a row of another width, or an unclosed quotation mark, is an error that names the row.
 
-Read by Python's csv module, which alone tells in which row and line it is; Arrow's reader is faster and does not.
+It uses Python's csv module, which knows its row and line; Arrow's reader is faster and does not.
 """
 
 import csv
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from app.domain.data.guesses import ROLE_NAMES
 from app.domain.data.uploads import FileKind
+from app.domain.messages import Message, _
 from worker.ingest.readers.batches import (
     BATCH_CHARACTERS,
     BATCH_ROWS,
@@ -26,13 +27,13 @@ from worker.ingest.readers.batches import (
 from worker.ingest.readers.text import encoding_of, reading
 
 DELIMITERS = (",", ";", "\t", "|")
-_NAMED = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_TELLING = re.compile(r'"?sep=(.)"?[ ]*(?:\r\n|\r|\n)', re.IGNORECASE)
-"""A first line that is no row: it tells Excel the delimiter."""
+_NAMED = {",": _("comma"), ";": _("semicolon"), "\t": _("tab"), "|": _("bar")}
+_SEP_LINE = re.compile(r'"?sep=(.)"?[ ]*(?:\r\n|\r|\n)', re.IGNORECASE)
+"""A first line that is no row: it names the delimiter for Excel."""
 _HEAD_CHARACTERS = 1 << 16
 _HEAD_ROWS = 200
 _LONGEST_NAME = 60
-"""Of a column; a longer first field is a text."""
+"""Maximum length of a column name; a longer first field is a text."""
 _KNOWN = {name for names in ROLE_NAMES.values() for name in names} | {"id", "split", "idx", "index"}
 
 
@@ -42,11 +43,11 @@ class _Form:
     header: bool
     columns: list[str]
     skipped: int = 0
-    """Lines before the first row: the one by which Excel is told the delimiter."""
+    """Lines before the first row: 1 if the first line names the delimiter for Excel."""
 
 
 def open_delimited(source: Source, kind: FileKind) -> Opened:
-    """A CSV or TSV file. Raises Unreadable at once for its first rows, and later for others."""
+    """Open a CSV or TSV file. Raises Unreadable for its first rows, and while batches are read for the others."""
     csv.field_size_limit(MOST_FIELD)
     encoding = encoding_of(source)
     form = _form(source, encoding.name, kind)
@@ -61,41 +62,59 @@ def open_delimited(source: Source, kind: FileKind) -> Opened:
 
 
 def _form(source: Source, encoding: str, kind: FileKind) -> _Form:
-    with reading(source, encoding) as (text, _):
+    with reading(source, encoding) as (text, _raw):
         head = text.read(_HEAD_CHARACTERS)
-        whole = not text.read(1)
-    told = _TELLING.match(head)
-    head = head[told.end() :] if told else head
+        complete = not text.read(1)
+    sep_line = _SEP_LINE.match(head)
+    head = head[sep_line.end() :] if sep_line else head
     if not head.strip():
-        raise Unreadable(f"{source.name} holds nothing but white space{' below its first line' if told else ''}.")
-    if told and told[1] not in DELIMITERS and not source.options.delimiter:
-        able = ", ".join(_NAMED.values())
-        what = f"its first line says that fields are apart by {printable(told[1])!r}"
-        raise Unreadable(f"{source.name}: {what}, and Vezna reads files with one of these: {able}. Save it with one.")
-    said = source.options.delimiter or (told[1] if told else "")
-    delimiter = said or _delimiter(head, whole, "\t" if kind == "tsv" else ",")
-    rows = _first_rows(head, whole, delimiter)
+        raise Unreadable(
+            _("%(name)s contains only white space below its first line.", name=source.name)
+            if sep_line
+            else _("%(name)s contains only white space.", name=source.name)
+        )
+    if sep_line and sep_line[1] not in DELIMITERS and not source.options.delimiter:
+        problem = _(
+            "%(name)s: its first line names the delimiter %(delimiter)r, and Vezna reads files with one of these: "
+            "%(names)s. Save it with one of them.",
+            name=source.name,
+            delimiter=printable(sep_line[1]),
+            names=Message.joined(_NAMED.values(), ", "),
+        )
+        raise Unreadable(problem)
+    delimiter = source.options.delimiter or (sep_line[1] if sep_line else "")
+    delimiter = delimiter or _delimiter(head, complete, "\t" if kind == "tsv" else ",")
+    rows = _first_rows(head, complete, delimiter)
     if not rows:  # its first row is longer than the head
         rows = _rows(head, delimiter)[:1]
     first = rows[0]
     if source.options.delimiter and len(first) == 1:
         other = next((d for d in DELIMITERS if d != delimiter and d in first[0]), None)
         if other:
-            what = f"its first row has no {_NAMED[delimiter]}, and has a {_NAMED[other]}"
-            raise Unreadable(f"{source.name}: {what}: read it with that delimiter.")
+            problem = _(
+                "%(name)s: its first row contains no %(delimiter)s, but contains a %(other)s. Read it with that "
+                "delimiter.",
+                name=source.name,
+                delimiter=_NAMED[delimiter],
+                other=_NAMED[other],
+            )
+            raise Unreadable(problem)
     header = _has_header(rows) if source.options.header is None else source.options.header
     names = [name.strip() for name in first] if header else [""] * len(first)
     columns = [name or f"column {place}" for place, name in enumerate(names, start=1)]
     check_columns(source.name, columns)
-    if header and whole and len(rows) == 1:
-        raise Unreadable(f"{source.name} has a header ({', '.join(columns)[:200]}) and no rows below it.")
-    return _Form(delimiter, header, columns, skipped=1 if told else 0)
+    if header and complete and len(rows) == 1:
+        listed = ", ".join(columns)[:200]
+        raise Unreadable(
+            _("%(name)s has a header (%(columns)s) but no rows below it.", name=source.name, columns=listed)
+        )
+    return _Form(delimiter, header, columns, skipped=1 if sep_line else 0)
 
 
-def _first_rows(head: str, whole: bool, delimiter: str) -> list[list[str]]:
+def _first_rows(head: str, complete: bool, delimiter: str) -> list[list[str]]:
     """The rows in the head of a file, without the last row of a truncated head, which may be incomplete."""
     rows = _rows(head, delimiter)
-    return rows[:_HEAD_ROWS] if whole else rows[:-1][:_HEAD_ROWS]
+    return rows[:_HEAD_ROWS] if complete else rows[:-1][:_HEAD_ROWS]
 
 
 def _rows(head: str, delimiter: str) -> list[list[str]]:
@@ -103,11 +122,11 @@ def _rows(head: str, delimiter: str) -> list[list[str]]:
     return [row for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter) if row]
 
 
-def _delimiter(head: str, whole: bool, usual: str) -> str:
-    """What parts most rows into the same number of fields, more than one; `usual` where nothing does or two do."""
+def _delimiter(head: str, complete: bool, usual: str) -> str:
+    """The delimiter that splits most rows into the same number of fields, at least two; `usual` if it is a tie."""
 
     def evenness(delimiter: str) -> tuple[float, bool]:
-        rows = _first_rows(head, whole, delimiter)
+        rows = _first_rows(head, complete, delimiter)
         if not rows or len(rows[0]) < 2:
             return 0.0, delimiter == usual
         widths = Counter(len(row) for row in rows)
@@ -117,7 +136,7 @@ def _delimiter(head: str, whole: bool, usual: str) -> str:
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names columns: it has a name that is known, or nothing that looks like a value."""
+    """Whether the first row names columns: it contains a known name, or nothing that looks like a value."""
     first = [field.strip() for field in rows[0]]
     if any(field.lower() in _KNOWN for field in first):
         return True
@@ -159,7 +178,7 @@ def _batches(source: Source, encoding: str, form: _Form) -> Iterator[Batch]:
 
 
 def _numbered(source: Source, reader: "csv.Reader", form: _Form) -> Iterator[tuple[int, list[str]]]:  # type: ignore[name-defined]
-    """Rows that are not blank with their numbers; without the header, which must not come again."""
+    """The rows that are not blank, with their numbers, without the header. Raises Unreadable if the header repeats."""
     number = 0
     header: list[str] = []
     try:
@@ -169,7 +188,11 @@ def _numbered(source: Source, reader: "csv.Reader", form: _Form) -> Iterator[tup
             elif row:
                 if row == header:
                     raise Unreadable(
-                        f"{source.name}: row {number} repeats the header: remove it. Were two files put together?"
+                        _(
+                            "%(name)s: row %(number)s repeats the header; were two files joined? Remove it.",
+                            name=source.name,
+                            number=number,
+                        )
                     )
                 yield number, row
     except csv.Error as error:
@@ -177,25 +200,39 @@ def _numbered(source: Source, reader: "csv.Reader", form: _Form) -> Iterator[tup
         raise Unreadable(_broken(source.name, number + 1, line, str(error))) from error
 
 
-def _ragged(name: str, number: int, row: list[str], form: _Form) -> str:
-    fields = f"{len(row)} field{'s' if len(row) != 1 else ''}"
-    whose = "the header" if form.header else "the first row"
-    what = f"row {number} has {fields}, and {whose} has {len(form.columns)}"
-    mark = _NAMED.get(form.delimiter, form.delimiter)
-    remedy = (
-        f"a {mark} within a text needs quotation marks around the text"
-        if len(row) > len(form.columns)
-        else f"nothing stands for its column {form.columns[len(row)]!r}; add it, or leave the row out"
+def _ragged(name: str, number: int, row: list[str], form: _Form) -> Message:
+    values = {
+        "name": name,
+        "number": number,
+        "start": printable(row[0]),
+        "fields": len(row),
+        "width": len(form.columns),
+        "first": _("the header") if form.header else _("the first row"),
+    }
+    if len(row) > len(form.columns):
+        return _(
+            "%(name)s: row %(number)s (it begins with %(start)r) has %(fields)s fields, and %(first)s has %(width)s. "
+            "Put "
+            "quotation marks around a text that contains a %(delimiter)s.",
+            delimiter=_NAMED.get(form.delimiter, form.delimiter),
+            **values,
+        )
+    return _(
+        "%(name)s: row %(number)s (it begins with %(start)r) has %(fields)s of the %(width)s fields of %(first)s, and "
+        "no "
+        "value for the column %(column)r. Add one, or leave the row out.",
+        column=form.columns[len(row)],
+        **values,
     )
-    return f"{name}: {what} (it begins with {printable(row[0])!r}): {remedy}."
 
 
-def _broken(name: str, number: int, line: int, error: str) -> str:
-    where = f"row {number}" if number == line else f"row {number} (line {line})"
+def _broken(name: str, number: int, line: int, error: str) -> Message:
+    where = _("row %(number)s", number=number)
+    if number != line:
+        where = _("row %(number)s (line %(line)s)", number=number, line=line)
+    why = error
     if "field limit" in error or "end of data" in error:
-        what = "a field that begins with a quotation mark does not end: close it, or double the marks within it"
+        why = _("a quoted field is not closed. Close it, or double the quotation marks inside it")
     elif "expected after" in error:
-        what = 'a quotation mark stands within a quoted field: write it twice ("")'
-    else:
-        what = error
-    return f"{name}: {where} cannot be read: {what}."
+        why = _('a quoted field contains a quotation mark. Write it twice ("")')
+    return _("%(name)s: %(where)s cannot be read: %(why)s.", name=name, where=where, why=why)

@@ -1,4 +1,4 @@
-"""The files of an upload, one after the other, by what kind each is."""
+"""Opens the files of an upload one after the other, each with the reader of its kind."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,11 +10,11 @@ from worker.ingest.readers.kinds import kind_of
 from worker.ingest.readers.parquet import open_parquet
 
 Progress = Callable[[float, int], None]
-"""Is told the share of all bytes, and the rows, that were read."""
+"""Receives the share of all bytes read, and the number of rows read."""
 
 
 class Files:
-    """What is read together, and how far it is."""
+    """The files of an upload, and the progress over all of them."""
 
     def __init__(self, parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress) -> None:
         self._parts, self._options, self._progress = parts, options, progress
@@ -22,7 +22,7 @@ class Files:
         self._bytes, self._rows, self._within = 0, 0, (0, 0)
 
     def open(self, local: LocalPart) -> Opened:
-        """A file. Raises `Unreadable`, then or while it is read."""
+        """Open a file. Raises `Unreadable`, here or while its batches are read."""
         self._bytes, self._rows = self._bytes + self._within[0], self._rows + self._within[1]
         self._within = (0, 0)
         source = Source(local.part.name, local.path, self._options, self._tick)

@@ -1,8 +1,8 @@
-"""JSON event by event, in bounded memory: where a file has its rows, and the rows one by one.
+"""Parses JSON event by event, in bounded memory: finds where a file has its rows, and yields them.
 
-A file that begins with an object holds objects one after the other (JSONL under another name), or one object with its
-rows in a list, `{"data": [{…}, …]}`. ijson's own `items` keeps the path to each value at each depth, which of 100,000
-lists within each other are gigabytes.
+A file that begins with an object contains a sequence of objects (JSONL under another name), or one object with its rows
+in a list, `{"data": [{…}, …]}`. ijson's own `items` keeps the path to each value at each depth: gigabytes for 100,000
+nested lists.
 """
 
 from collections.abc import Iterator
@@ -10,25 +10,26 @@ from typing import Any, NamedTuple
 
 import ijson
 
+from app.domain.messages import Message, _
 from worker.ingest.readers.batches import Source, Unreadable, printable
 
 MOST_DEPTH = 100
-"""Objects and lists within each other, in one row; a conversation has three."""
+"""Maximum nesting of objects and lists in a row; a conversation has three levels."""
 _TICK_EVENTS = 1_000_000
 _MOST_NAMED = 5
 
 
 class Shape(NamedTuple):
-    """Where rows are."""
+    """Where the rows of a file are."""
 
     lines: bool
     """Each object is a row."""
     within: str = ""
-    """The field of the one object whose list has them."""
+    """The field of the single object whose list contains them."""
 
 
 def shape_of(source: Source, bytes_: Any) -> Shape:
-    """Reads the first object. Raises Unreadable if it is the only one and has no list of objects, or several."""
+    """Read the first object. Raises Unreadable if it is the only object and has no list of objects, or several."""
     fields: list[str] = []
     lists: list[str] = []
     depth, begun = 0, False
@@ -47,17 +48,28 @@ def shape_of(source: Source, bytes_: Any) -> Shape:
             return Shape(lines=True)  # the reader of lines names the invalid line
     if len(lists) == 1:
         return Shape(lines=False, within=lists[0])
-    there = ", ".join(printable(field) for field in (lists or fields)[:_MOST_NAMED])
+    names = ", ".join(printable(field) for field in (lists or fields)[:_MOST_NAMED])
     if lists:
-        what = f"holds one object with several lists of objects ({there})"
-        raise Unreadable(f"{source.name} {what}: put each list into a file of its own, [{{…}}, …], named by its split.")
-    what = f"holds one object (its fields are {there or 'none'}) and no list of objects"
-    raise Unreadable(f"{source.name} {what}: Vezna reads a row an object, [{{…}}, …], or an object a line.")
+        text = _(
+            "%(name)s contains one object with several lists of objects (%(fields)s). Put each list into its own file, "
+            "[{…}, …], named by its split.",
+            name=source.name,
+            fields=names,
+        )
+    else:
+        text = _(
+            "%(name)s contains one object (fields: %(fields)s) without a list of objects. Vezna reads a list of "
+            "objects, "
+            "[{…}, …], or one object per line.",
+            name=source.name,
+            fields=names or _("none"),
+        )
+    raise Unreadable(text)
 
 
 def elements(source: Source, bytes_: Any, within: str | None) -> Iterator[Any]:
-    """What is in the list that the file is, or that a field of its object has. Raises Unreadable for what is nested too
-    deeply, and ijson.JSONError."""
+    """Yield the elements of the file's list, or of the list in the field `within` of its object. Raises Unreadable for
+    elements that are nested too deeply, and ijson.JSONError."""
     base = 1 if within is None else 2
     depth, number, field, inside = 0, 0, "", False
     builder: ijson.ObjectBuilder | None = None
@@ -65,7 +77,7 @@ def elements(source: Source, bytes_: Any, within: str | None) -> Iterator[Any]:
         before = depth
         depth += event.startswith("start") - event.startswith("end")
         if depth > base + MOST_DEPTH:
-            raise Unreadable(too_deep(source.name, f"element {number + 1}"))
+            raise Unreadable(too_deep(source.name, _("element %(number)s", number=number + 1)))
         if builder is None and inside and before == base and depth >= base:
             builder = ijson.ObjectBuilder()
         if builder is not None:
@@ -80,14 +92,19 @@ def elements(source: Source, bytes_: Any, within: str | None) -> Iterator[Any]:
             inside = event == "start_array" and (within is None or field == within)
 
 
-def too_deep(name: str, where: str) -> str:
-    """Why a row is not read."""
-    what = f"has objects and lists within each other more than {MOST_DEPTH} times"
-    return f"{name}: {where} {what}: write what is so deep as a text, or leave it out."
+def too_deep(name: str, where: str) -> Message:
+    """The message for a row that is nested too deeply."""
+    return _(
+        "%(name)s: %(where)s nests objects and lists more than %(limit)s levels deep. Write the deep part as text, or "
+        "leave it out.",
+        name=name,
+        where=where,
+        limit=MOST_DEPTH,
+    )
 
 
 def _events(source: Source, bytes_: Any) -> Iterator[tuple[str, Any]]:
-    """With a sign of life now and then."""
+    """The events of a file; reports progress from time to time."""
     for number, (event, value) in enumerate(ijson.basic_parse(bytes_, use_float=True)):
         if number % _TICK_EVENTS == 0:
             source.tick(0, 0)

@@ -1,4 +1,4 @@
-"""JSON: an object a line (JSONL), or one list of objects, alone or in an object, which is read element by element."""
+"""Reads JSON: one object per line (JSONL), or a list of objects, alone or in an object, element by element."""
 
 import io
 import json
@@ -9,29 +9,30 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import ijson
 
 from app.domain.data.uploads import MOST_COLUMNS
+from app.domain.messages import _
 from worker.ingest.readers.batches import BATCH_CHARACTERS, BATCH_ROWS, MOST_FIELD, Batch, Opened, Source, Unreadable
 from worker.ingest.readers.json_events import MOST_DEPTH, elements, shape_of, too_deep
 from worker.ingest.readers.text import CHUNK, encoding_of, reading
 
 
 class _Row(NamedTuple):
-    """An object that was read."""
+    """A parsed object."""
 
     fields: dict[str, Any]
     bytes: int
 
 
-_NAMED = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
+_NAMED = {dict: _("an object"), list: _("a list"), str: _("a string"), bool: _("a boolean"), type(None): _("null")}
 
 
 def open_lines(source: Source) -> Opened:
-    """A file with an object on each line."""
+    """Open a file with one object per line."""
     encoding = encoding_of(source)
     return Opened("jsonl", _lines(source, encoding.name), encoding.name, guessed_encoding=encoding.guessed)
 
 
 def open_json(source: Source) -> Opened:
-    """A file with one list of objects, or with one object that has such a list; or lines under the name of JSON."""
+    """Open a file with a list of objects, with one object that has such a list, or with lines despite its name."""
     encoding = encoding_of(source)
     within = None
     if _begins_with_object(source, encoding.name):
@@ -59,52 +60,75 @@ def _lines(source: Source, encoding: str) -> Iterator[Batch]:
         while line := text.readline(MOST_FIELD + 1):
             number += 1
             if len(line) > MOST_FIELD:
-                long = f"line {number} is longer than {MOST_FIELD:,} characters"
-                raise Unreadable(f"{source.name}: {long}: each row needs a line of its own.")
+                raise Unreadable(
+                    _(
+                        "%(name)s: line %(number)s is longer than %(limit)s characters. Put each row on its own line.",
+                        name=source.name,
+                        number=number,
+                        limit=f"{MOST_FIELD:,}",
+                    )
+                )
             if line.strip():
-                yield from gathered.add(f"line {number}", number, _object(source.name, number, line), raw.tell())
+                where = _("line %(number)s", number=number)
+                yield from gathered.add(where, number, _object(source.name, number, line), raw.tell())
     yield from gathered.rest()
 
 
 def _object(name: str, number: int, line: str) -> _Row:
+    where = _("line %(number)s", number=number)
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except json.JSONDecodeError as error:
-        what = f"{error.msg[:1].lower()}{error.msg[1:]}, at character {error.colno}"
-        remedy = "each line must hold one whole object"
+        remedy = _("Each line must contain one complete object")
         if number == 1 and line.strip() in ("{", "["):
-            remedy = "Vezna reads one object a line, or a list of objects [{…}, …] in a file named .json"
-        raise Unreadable(f"{name}: line {number} is no JSON ({what}): {remedy}.") from error
+            remedy = _("Vezna reads one object per line, or a list of objects [{…}, …] in a file named .json")
+        text = _(
+            "%(name)s: %(where)s is not valid JSON (%(what)s, at character %(column)s). %(remedy)s.",
+            name=name,
+            where=where,
+            what=f"{error.msg[:1].lower()}{error.msg[1:]}",
+            column=error.colno,
+            remedy=remedy,
+        )
+        raise Unreadable(text) from error
     except RecursionError:
-        raise Unreadable(too_deep(name, f"line {number}")) from None
-    except ValueError:  # Python reads no number of more digits
-        raise Unreadable(f"{name}: line {number} has a number of thousands of digits: write it as a text.") from None
-    return _checked(name, f"line {number}", found)
+        raise Unreadable(too_deep(name, where)) from None
+    except ValueError:  # Python limits the digits of an integer
+        text = _("%(name)s: %(where)s has a number of thousands of digits. Write it as text.", name=name, where=where)
+        raise Unreadable(text) from None
+    return _checked(name, where, value)
 
 
-def _checked(name: str, where: str, found: object) -> _Row:
-    if not isinstance(found, dict):
-        what = _NAMED.get(type(found), "a number")
-        raise Unreadable(f'{name}: {where} holds {what}, not an object such as {{"text": …}}.')
-    if not found:
-        raise Unreadable(f"{name}: {where} holds an object without fields: leave it out.")
-    if _deeper_than(MOST_DEPTH, found):
+def _checked(name: str, where: str, value: object) -> _Row:
+    if not isinstance(value, dict):
+        kind = _NAMED.get(type(value), _("a number"))
+        raise Unreadable(
+            _('%(name)s: %(where)s is %(kind)s, not an object such as {"text": …}.', name=name, where=where, kind=kind)
+        )
+    if not value:
+        raise Unreadable(_("%(name)s: %(where)s is an object without fields. Leave it out.", name=name, where=where))
+    if _deeper_than(MOST_DEPTH, value):
         raise Unreadable(too_deep(name, where))
     try:
-        characters = len(json.dumps(found, ensure_ascii=False).encode())
+        bytes_ = len(json.dumps(value, ensure_ascii=False).encode())
     except UnicodeEncodeError:
-        raise Unreadable(f"{name}: {where} has half of a character (\\ud800 to \\udfff), which is no text.") from None
-    return _Row(found, characters)
+        text = _(
+            "%(name)s: %(where)s contains an unpaired surrogate (\\ud800 to \\udfff), which is not valid text.",
+            name=name,
+            where=where,
+        )
+        raise Unreadable(text) from None
+    return _Row(value, bytes_)
 
 
-def _deeper_than(most: int, found: Any) -> bool:
-    """Whether objects and lists are within each other so often; told without going down into them by calls."""
-    level = [found]
-    for _ in range(most):
+def _deeper_than(limit: int, value: Any) -> bool:
+    """Whether objects and lists are nested deeper than `limit`, without recursion."""
+    level = [value]
+    for _depth in range(limit):
         level = [
             inner
-            for one in level
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, dict | list)
         ]
         if not level:
@@ -114,7 +138,7 @@ def _deeper_than(most: int, found: Any) -> bool:
 
 @contextmanager
 def _bytes(source: Source, encoding: str) -> Iterator[tuple[Any, BinaryIO]]:
-    """A file as UTF-8, and as it is, to see how far it is read."""
+    """A file's bytes as UTF-8, and the raw file, whose position shows the progress."""
     with source.path.open("rb") as raw:
         yield raw if encoding == "utf-8" else _Recoded(raw, encoding), raw
 
@@ -124,30 +148,31 @@ def _elements(source: Source, encoding: str, within: str | None) -> Iterator[Bat
     number = 0
     with _bytes(source, encoding) as (bytes_, raw):
         try:
-            for number, found in enumerate(elements(source, bytes_, within), start=1):
-                where = f"element {number}"
-                yield from gathered.add(where, number, _checked(source.name, where, found), raw.tell())
+            for number, element in enumerate(elements(source, bytes_, within), start=1):
+                where = _("element %(number)s", number=number)
+                yield from gathered.add(where, number, _checked(source.name, where, element), raw.tell())
         except ijson.JSONError as error:
+            where = _("after element %(number)s", number=number) if number else _("at its beginning")
             what = str(error).strip().split("\n")[0]
-            where = f"after element {number}" if number else "at its beginning"
-            raise Unreadable(f"{source.name} is no whole JSON: {where}, {what}.") from error
+            text = _("%(name)s is not valid JSON: %(where)s, %(what)s.", name=source.name, where=where, what=what)
+            raise Unreadable(text) from error
     yield from gathered.rest()
 
 
 class _Recoded:
-    """A file of another encoding as UTF-8. No `RawIOBase`: ijson would fill a buffer of its own (`readinto`), which
-    has no room for letters that take more bytes here."""
+    """A file of another encoding as UTF-8. It is no `RawIOBase`: ijson would pass a buffer (`readinto`) that is too
+    small for characters that take more bytes in UTF-8."""
 
     def __init__(self, raw: io.BufferedReader, encoding: str) -> None:
         self._text = io.TextIOWrapper(cast(Any, raw), encoding=encoding)
 
     def read(self, size: int) -> bytes:
-        """Some bytes; ijson asks for no exact number."""
+        """Some bytes; ijson accepts more or fewer than `size`."""
         return self._text.read(size).encode()
 
 
 class _Gathered:
-    """Objects that become batches; an object may lack what others have."""
+    """Collects objects into batches; an object may lack fields of others."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -157,14 +182,18 @@ class _Gathered:
         self._fields: set[str] = set()
 
     def add(self, where: str, number: int, row: _Row, place: int) -> Iterator[Batch]:
-        """One more. Raises Unreadable once the rows have too many different fields."""
+        """Add an object. Raises Unreadable once the rows have too many different fields."""
         self._fields.update(row.fields)
         if len(self._fields) > MOST_COLUMNS:
-            many = (
-                f"by {where} there are {len(self._fields):,} different fields, and Vezna reads at most {MOST_COLUMNS}"
+            text = _(
+                "%(name)s: up to %(where)s there are %(count)s different fields, and Vezna reads at most %(limit)s. If "
+                "field names are data, write them as values; else leave some fields out.",
+                name=self._source.name,
+                where=where,
+                count=f"{len(self._fields):,}",
+                limit=MOST_COLUMNS,
             )
-            remedy = "if names of fields are data, write them as values; else leave some fields out"
-            raise Unreadable(f"{self._source.name}: {many}: {remedy}.")
+            raise Unreadable(text)
         self._rows.append(row.fields)
         self._numbers.append(number)
         self._characters += row.bytes
@@ -174,7 +203,7 @@ class _Gathered:
             yield from self.rest()
 
     def rest(self) -> Iterator[Batch]:
-        """What is left."""
+        """The last batch."""
         if self._rows:
             names = dict.fromkeys(name for row in self._rows for name in row)
             yield Batch({name: [row.get(name) for row in self._rows] for name in names}, self._numbers)

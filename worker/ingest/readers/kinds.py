@@ -1,64 +1,95 @@
-"""What kind of file it is: by its name and its first bytes, which must agree."""
+"""Detects the kind of a file by its name and its first bytes, which must agree."""
 
 import json
 from pathlib import Path, PurePosixPath
 
 from app.domain.data.uploads import KINDS, READABLE, FileKind
+from app.domain.messages import Message, _
 from worker.ingest.readers.batches import Unreadable, printable
 from worker.ingest.readers.text import wide
 
 _OTHERS = (
-    (b"\x1f\x8b", "compressed by gzip", "unpack it first"),
-    (b"PK\x03\x04", "a zip archive or an Excel workbook", "unpack it, or save the sheet as CSV"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV"),
-    (b"%PDF", "a PDF", "export its table as CSV"),
-    (b"SQLite format 3", "an SQLite database", "export its table as CSV"),
-    (b"ARROW1", "an Arrow file", "write it as Parquet"),
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it first"),
+    (b"\x1f\x8b", _("compressed by gzip"), _("Unpack it first")),
+    (b"PK\x03\x04", _("a zip archive or an Excel workbook"), _("Unpack it, or save the sheet as CSV")),
+    (b"\xd0\xcf\x11\xe0", _("an old Excel workbook"), _("Save the sheet as CSV")),
+    (b"%PDF", _("a PDF"), _("Export its table as CSV")),
+    (b"SQLite format 3", _("an SQLite database"), _("Export its table as CSV")),
+    (b"ARROW1", _("an Arrow file"), _("Write it as Parquet")),
+    (b"\x28\xb5\x2f\xfd", _("compressed by zstd"), _("Unpack it first")),
 )
 _HEAD = 4096
 
 
 def kind_of(name: str, path: Path) -> FileKind:
-    """Raises Unreadable for a file that is empty, of another kind, or not what its name says."""
+    """The kind of a file. Raises Unreadable if it is empty, of an unsupported kind, or not of the kind in its name."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
-        raise Unreadable(f"{name} is empty.")
-    said = KINDS.get(PurePosixPath(name.lower()).suffix)
-    for begins, what, remedy in _OTHERS:
-        if head.startswith(begins):
-            raise Unreadable(f"{name} is {what}, and Vezna reads {READABLE}: {remedy}.")
+        raise Unreadable(_("%(name)s is empty.", name=name))
+    named = KINDS.get(PurePosixPath(name.lower()).suffix)
+    for signature, kind, remedy in _OTHERS:
+        if head.startswith(signature):
+            problem = _(
+                "%(name)s is %(kind)s, and Vezna reads %(readable)s. %(remedy)s.",
+                name=name,
+                kind=kind,
+                readable=READABLE,
+                remedy=remedy,
+            )
+            raise Unreadable(problem)
     if head.startswith(b"PAR1"):
-        if said not in (None, "parquet"):
-            raise Unreadable(f"{name} is named as {said.upper()} and is a Parquet file: name it .parquet.")
+        if named not in (None, "parquet"):
+            raise Unreadable(_misnamed(name, named, _("is a Parquet file"), ".parquet"))
         return "parquet"
-    if said == "parquet":
-        raise Unreadable(f"{name} is named as Parquet and does not begin as one: it is damaged, or is of another kind.")
+    if named == "parquet":
+        raise Unreadable(
+            _(
+                "%(name)s is named as Parquet but does not begin like a Parquet file: it is damaged, or of another "
+                "kind.",
+                name=name,
+            )
+        )
     text = head.decode(wide(head) or "utf-8", errors="ignore").lstrip()
-    if said in ("json", "jsonl"):
-        return _json(name, said, text)
+    if named in ("json", "jsonl"):
+        return _json(name, named, text)
     if text.startswith("{") and _is_json(text.splitlines()[0]):
-        if said is None:
+        if named is None:
             return "jsonl"
-        raise Unreadable(f"{name} is named as {said.upper()} and holds lines of JSON: name it .jsonl.")
-    if text.startswith("[") and said is None:
+        raise Unreadable(_misnamed(name, named, _("contains lines of JSON"), ".jsonl"))
+    if text.startswith("[") and named is None:
         return "json"
-    if text.startswith(("[{", "[\n")) and said is not None:
-        raise Unreadable(f"{name} is named as {said.upper()} and holds JSON: name it .json.")
-    return said or "csv"
+    if text.startswith(("[{", "[\n")) and named is not None:
+        raise Unreadable(_misnamed(name, named, _("contains JSON"), ".json"))
+    return named or "csv"
 
 
-def _json(name: str, said: FileKind, text: str) -> FileKind:
+def _misnamed(name: str, named: FileKind, what: str, ending: str) -> Message:
+    return _(
+        "%(name)s is named as %(named)s but %(what)s. Rename it to %(ending)s.",
+        name=name,
+        named=named.upper(),
+        what=what,
+        ending=ending,
+    )
+
+
+def _json(name: str, named: FileKind, text: str) -> FileKind:
     if not text:
-        raise Unreadable(f"{name} holds nothing but white space.")
+        raise Unreadable(_("%(name)s contains only white space.", name=name))
     if text[0] not in "[{":
-        what = f"is named as {said.upper()} and does not begin with {{ or [, but with {printable(text[:20])!r}"
-        raise Unreadable(f"{name} {what}: it is of another kind, or damaged.")
+        raise Unreadable(
+            _(
+                "%(name)s is named as %(named)s but begins with %(start)r instead of { or [: it is of another kind, "
+                "or damaged.",
+                name=name,
+                named=named.upper(),
+                start=printable(text[:20]),
+            )
+        )
     if text[0] == "{":
-        return said  # the reader of .json detects whether it holds lines or one object
+        return named  # the reader of .json detects whether it holds lines or one object
     lines = text.splitlines()
-    return "jsonl" if said == "jsonl" and len(lines) > 1 and _is_json(lines[0]) else "json"
+    return "jsonl" if named == "jsonl" and len(lines) > 1 and _is_json(lines[0]) else "json"
 
 
 def _is_json(line: str) -> bool:

@@ -1,4 +1,4 @@
-"""The encoding of a text file: by its first bytes, by trying UTF-8 on all of it, else by what its bytes look like."""
+"""Detects the encoding of a text file: by its first bytes, by decoding it as UTF-8, else by statistics of its bytes."""
 
 import codecs
 import io
@@ -10,16 +10,17 @@ from typing import BinaryIO, NamedTuple
 
 from charset_normalizer import from_bytes
 
+from app.domain.messages import Message, _
 from worker.ingest.readers.batches import Source, Unreadable
 
 CHUNK = 1 << 20
 _SAMPLE = 1 << 18
-_HALVES = re.compile("[\ud800-\udfff]")
-"""Of characters; some decoders make them."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""Some decoders produce them unpaired."""
 _HEAD = 4096
 _MOSTLY, _SELDOM = 0.7, 0.1
 _WIDE = {"utf-32-le": (1, 2, 3), "utf-32-be": (0, 1, 2), "utf-16-le": (1, 3), "utf-16-be": (0, 2)}
-"""Which of four bytes are zero."""
+"""Which of four bytes are zero in Latin text."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -30,28 +31,28 @@ _MARKS = (
 
 
 class Encoding(NamedTuple):
-    """How a file's bytes are letters."""
+    """An encoding, and how it was determined."""
 
     name: str
     guessed: bool = False
-    """By what the bytes look like: it may be another."""
+    """It was guessed by statistics and may be wrong."""
 
 
 def encoding_of(source: Source) -> Encoding:
-    """Reads the whole file. Raises Unreadable for bytes that no text has."""
+    """The encoding of a file, which is read completely. Raises Unreadable for bytes that are not text."""
     with source.path.open("rb") as file:
         head = file.read(_HEAD)
     name = source.options.encoding or wide(head)
     if name:
         _decoded(source, name)
         return Encoding(name)
-    bad = _first_that_is_not_utf8(source)
-    return Encoding("utf-8") if bad is None else Encoding(_looks_like(source.path, bad), guessed=True)
+    invalid = _first_invalid_utf8(source)
+    return Encoding("utf-8") if invalid is None else Encoding(_guessed(source.path, invalid), guessed=True)
 
 
 @contextmanager
 def reading(source: Source, encoding: str) -> Iterator[tuple[io.TextIOWrapper, BinaryIO]]:
-    """A file as text, lines as they end in it, and the same file as bytes, to see how far it is read. Decoding errors
+    """A file as text with its own line ends, and the raw file, whose position shows the progress. Decoding errors
     become Unreadable."""
     with source.path.open("rb") as raw, io.TextIOWrapper(raw, encoding=encoding, newline="") as text:
         try:
@@ -61,8 +62,8 @@ def reading(source: Source, encoding: str) -> Iterator[tuple[io.TextIOWrapper, B
 
 
 def wide(head: bytes) -> str:
-    """The encoding that a file's beginning is marked with, or one that takes two or four bytes for a letter without a
-    mark: in Latin text most of them are zero. Else empty."""
+    """The encoding of a file's byte order mark, or UTF-16 or UTF-32 without one: in Latin text most of their bytes are
+    zero. Else empty."""
     if marked := next((name for mark, name in _MARKS if head.startswith(mark)), ""):
         return marked
     quarter = len(head) // 4
@@ -76,22 +77,19 @@ def wide(head: bytes) -> str:
     return ""
 
 
-def _first_that_is_not_utf8(source: Source) -> int | None:
-    """Place of the first byte that is not of UTF-8. Raises Unreadable for a NUL, which only binary files have."""
+def _first_invalid_utf8(source: Source) -> int | None:
+    """Position of the first byte that is not valid UTF-8. Raises Unreadable for a NUL: the file is binary."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     before, lines = 0, 1
     with source.path.open("rb") as file:
         while chunk := file.read(CHUNK):
             if (place := chunk.find(0)) >= 0:
-                line = lines + chunk[:place].count(b"\n")
-                raise Unreadable(
-                    f"{source.name}: line {line} has a NUL byte, which no text has: the file is damaged, or is no text."
-                )
+                raise Unreadable(_nul_byte(source.name, lines + chunk[:place].count(b"\n")))
             pending = len(decoder.getstate()[0])
             try:
                 decoder.decode(chunk)
             except UnicodeDecodeError as error:
-                _no_nul_behind(source, before, lines)
+                _refuse_nul_after(source, before, lines)
                 return before - pending + error.start
             before += len(chunk)
             lines += chunk.count(b"\n")
@@ -102,23 +100,28 @@ def _first_that_is_not_utf8(source: Source) -> int | None:
     return None
 
 
-def _no_nul_behind(source: Source, before: int, lines: int) -> None:
+def _refuse_nul_after(source: Source, before: int, lines: int) -> None:
     with source.path.open("rb") as file:
         file.seek(before)
         while chunk := file.read(CHUNK):
             if (place := chunk.find(0)) >= 0:
-                line = lines + chunk[:place].count(b"\n")
-                raise Unreadable(
-                    f"{source.name}: line {line} has a NUL byte, which no text has: the file is damaged, or is no text."
-                )
+                raise Unreadable(_nul_byte(source.name, lines + chunk[:place].count(b"\n")))
             lines += chunk.count(b"\n")
 
 
-def _looks_like(path: Path, bad: int) -> str:
+def _nul_byte(name: str, line: int) -> Message:
+    return _(
+        "%(name)s: line %(line)s contains a NUL byte, so the file is damaged, or is not a text file.",
+        name=name,
+        line=line,
+    )
+
+
+def _guessed(path: Path, invalid: int) -> str:
     with path.open("rb") as file:
-        file.seek(max(0, bad - _SAMPLE // 2))
-        found = from_bytes(file.read(_SAMPLE)).best()
-    return found.encoding if found is not None and found.encoding not in ("ascii", "utf_8") else "cp1252"
+        file.seek(max(0, invalid - _SAMPLE // 2))
+        guess = from_bytes(file.read(_SAMPLE)).best()
+    return guess.encoding if guess is not None and guess.encoding not in ("ascii", "utf_8") else "cp1252"
 
 
 def _decoded(source: Source, name: str) -> None:
@@ -131,24 +134,37 @@ def _decoded(source: Source, name: str) -> None:
                 text = decoder.decode(chunk)
                 if (place := text.find("\0")) >= 0:
                     line = lines + text.count("\n", 0, place)
-                    raise Unreadable(
-                        f"{source.name}: line {line} has a NUL character, which no text has: the file is damaged, "
-                        f"or is not {name}."
+                    problem = _(
+                        "%(name)s: line %(line)s contains a NUL character, so the file is damaged, or is not "
+                        "%(encoding)s.",
+                        name=source.name,
+                        line=line,
+                        encoding=name,
                     )
-                if half := _HALVES.search(text):
-                    line = lines + text.count("\n", 0, half.start())
-                    raise Unreadable(
-                        f"{source.name}: line {line} has half of a character (\\ud800 to \\udfff), which is no text: "
-                        f"the file is damaged, or is not {name}."
+                    raise Unreadable(problem)
+                if surrogate := _SURROGATES.search(text):
+                    line = lines + text.count("\n", 0, surrogate.start())
+                    problem = _(
+                        "%(name)s: line %(line)s contains an unpaired surrogate (\\ud800 to \\udfff), so the file is "
+                        "damaged, or is not %(encoding)s.",
+                        name=source.name,
+                        line=line,
+                        encoding=name,
                     )
+                    raise Unreadable(problem)
                 lines += text.count("\n")
             decoder.decode(b"", final=True)
         except UnicodeError as error:
-            raise Unreadable(f"{source.name}: from line {lines} on, {_undecodable('it', name, error)}") from error
+            raise Unreadable(_undecodable(source.name, name, error, lines)) from error
 
 
-def _undecodable(name: str, encoding: str, error: UnicodeError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        what = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "its end"
-        return f"{name} is not text in {encoding} ({what}): say another encoding, or save the file as UTF-8."
-    return f"{name} is not text in {encoding}: say another encoding, or save the file as UTF-8."
+def _undecodable(name: str, encoding: str, error: UnicodeError, line: int | None = None) -> Message:
+    where = name if line is None else _("%(name)s from line %(line)s", name=name, line=line)
+    if not isinstance(error, UnicodeDecodeError):
+        what = _("%(where)s is not valid %(encoding)s.", where=where, encoding=encoding)
+    elif error.start < len(error.object):
+        byte = f"0x{error.object[error.start]:02x}"
+        what = _("%(where)s is not valid %(encoding)s (byte %(byte)s).", where=where, encoding=encoding, byte=byte)
+    else:
+        what = _("%(where)s is not valid %(encoding)s (it is truncated).", where=where, encoding=encoding)
+    return Message.joined([what, _("Choose another encoding, or save the file as UTF-8.")])

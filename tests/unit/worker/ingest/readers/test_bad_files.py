@@ -28,9 +28,13 @@ def parquet(rows: int = 100) -> bytes:
     ("name", "content", "sentence"),
     [
         ("data.csv", b"", "data.csv is empty."),
-        ("data.csv", b" \n\n\t\n", "data.csv holds nothing but white space."),
-        ("data.csv", b"text,label\n", "data.csv has a header (text, label) and no rows below it."),
-        ("data.csv", b"text,label\ntext,label\n" + ROWS, "data.csv: row 2 repeats the header: remove it."),
+        ("data.csv", b" \n\n\t\n", "data.csv contains only white space."),
+        ("data.csv", b"text,label\n", "data.csv has a header (text, label) but no rows below it."),
+        (
+            "data.csv",
+            b"text,label\ntext,label\n" + ROWS,
+            "data.csv: row 2 repeats the header; were two files joined? Remove it.",
+        ),
         (
             "data.csv",
             b"text,label\n" + ROWS + b"text,label\n" + ROWS,
@@ -39,52 +43,62 @@ def parquet(rows: int = 100) -> bytes:
         (
             "data.csv",
             b"text,label,text\nx,y,z\n",
-            "data.csv: columns 1 and 3 are both named 'text': rename one",
+            "data.csv: columns 1 and 3 are both named 'text'. Rename one",
         ),
-        ("data.csv", b"text,label\na,b\nc,\0\n", "data.csv: line 3 has a NUL byte, which no text has"),
-        ("data.csv", "text,label\na,b\nc,\0\n".encode("utf-16"), "data.csv: line 3 has a NUL character"),
+        ("data.csv", b"text,label\na,b\nc,\0\n", "data.csv: line 3 contains a NUL byte, so the file is damaged"),
+        ("data.csv", "text,label\na,b\nc,\0\n".encode("utf-16"), "data.csv: line 3 contains a NUL character"),
         (
             "data.csv",
             b"text,label\na,b\nc\n",
-            "data.csv: row 3 has 1 field, and the header has 2 (it begins with 'c'): nothing stands for its column",
+            "data.csv: row 3 (it begins with 'c') has 1 of the 2 fields of the header, and no value for the column "
+            "'label'.",
         ),
         (
             "data.csv",
             b'text,label\n"two\nlines",b\nc,d,e\n',
-            "data.csv: row 3 has 3 fields, and the header has 2 (it begins with 'c'): a comma within a text needs",
+            "data.csv: row 3 (it begins with 'c') has 3 fields, and the header has 2. Put quotation marks around a "
+            "text",
         ),
         (
             "data.csv",
             b'text,label\na,b\n"c,d\n' + ROWS,
-            "data.csv: row 3 (line 23) cannot be read: a field that",
+            "data.csv: row 3 (line 23) cannot be read: a quoted field is not closed",
         ),
-        ("data.csv", b'text,label\na,b\n"c"d,e\n', "data.csv: row 3 cannot be read: a quotation mark stands within"),
+        (
+            "data.csv",
+            b'text,label\na,b\n"c"d,e\n',
+            "data.csv: row 3 cannot be read: a quoted field contains a quotation",
+        ),
         (
             "data.csv",
             b'{"text": "a", "label": 1}\n',
-            "data.csv is named as CSV and holds lines of JSON: name it",
+            "data.csv is named as CSV but contains lines of JSON. Rename it to .jsonl.",
         ),
-        ("data.csv", b'[{"text": "a"}]', "data.csv is named as CSV and holds JSON: name it .json."),
-        ("data.csv", parquet(), "data.csv is named as CSV and is a Parquet file: name it .parquet."),
-        ("data.parquet", b"text,label\na,b\n", "data.parquet is named as Parquet and does not begin as one"),
-        ("data.parquet", parquet()[:-200], "data.parquet is damaged or cut short and cannot be read as Parquet"),
-        ("data.parquet", b"PAR1", "data.parquet is damaged or cut short and cannot be read as Parquet"),
+        ("data.csv", b'[{"text": "a"}]', "data.csv is named as CSV but contains JSON. Rename it to .json."),
+        ("data.csv", parquet(), "data.csv is named as CSV but is a Parquet file. Rename it to .parquet."),
+        ("data.parquet", b"text,label\na,b\n", "data.parquet is named as Parquet but does not begin like"),
+        ("data.parquet", parquet()[:-200], "data.parquet is damaged or truncated and cannot be read as Parquet"),
+        ("data.parquet", b"PAR1", "data.parquet is damaged or truncated and cannot be read as Parquet"),
         (
             "data.jsonl",
             b"text,label\na,b\n",
-            "data.jsonl is named as JSONL and does not begin with { or [, but",
+            "data.jsonl is named as JSONL but begins with 'text,label",
         ),
-        ("data.jsonl", b'{"text": "a"}\n[1, 2]\n', "data.jsonl: line 2 holds a list, not an object"),
-        ("data.jsonl", b'{"text": "a"}\n\n"b"\n', "data.jsonl: line 3 holds a text, not an object"),
-        ("data.jsonl", b'{"text": "a"}\n{"text": \n', "data.jsonl: line 2 is no JSON (expecting value, at character"),
-        ("data.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', "data.jsonl: line 2 has half of a character"),
-        ("data.jsonl", b'{"a": ' * 100_000, "data.jsonl: line 1 has objects and lists within each other more than 100"),
+        ("data.jsonl", b'{"text": "a"}\n[1, 2]\n', "data.jsonl: line 2 is a list, not an object"),
+        ("data.jsonl", b'{"text": "a"}\n\n"b"\n', "data.jsonl: line 3 is a string, not an object"),
+        (
+            "data.jsonl",
+            b'{"text": "a"}\n{"text": \n',
+            "data.jsonl: line 2 is not valid JSON (expecting value, at character",
+        ),
+        ("data.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', "data.jsonl: line 2 contains an unpaired surrogate"),
+        ("data.jsonl", b'{"a": ' * 100_000, "data.jsonl: line 1 nests objects and lists more than 100 levels deep"),
         ("data.jsonl", b'{"a": ' + b"9" * 5000 + b"}\n", "data.jsonl: line 1 has a number of thousands of digits"),
-        ("data.jsonl", b"[\x80", "data.jsonl is no whole JSON: at its beginning,"),
-        ("data.csv", b"\r" + b"x" * 70_000 + b",y\na,b\n", "data.csv: row 2 has 2 fields, and the first row has 1"),
-        ("data.json", b'{\n"text": "a"\n}', "data.json holds one object (its fields are text) and no list of objects"),
-        ("data.json", b'[{"text": "a"}, 3]', "data.json: element 2 holds a number, not an object"),
-        ("data.json", b'[{"text": "a"}, {"text": "b"', "data.json is no whole JSON: after element 1,"),
+        ("data.jsonl", b"[\x80", "data.jsonl is not valid JSON: at its beginning,"),
+        ("data.csv", b"\r" + b"x" * 70_000 + b",y\na,b\n", "has 2 fields, and the first row has 1"),
+        ("data.json", b'{\n"text": "a"\n}', "data.json contains one object (fields: text) without a list of objects"),
+        ("data.json", b'[{"text": "a"}, 3]', "data.json: element 2 is a number, not an object"),
+        ("data.json", b'[{"text": "a"}, {"text": "b"', "data.json is not valid JSON: after element 1,"),
         ("data.xlsx", b"PK\x03\x04rest", "data.xlsx is a zip archive or an Excel workbook"),
         ("data.csv.gz", b"\x1f\x8b\x08rest", "data.csv.gz is compressed by gzip"),
     ],
@@ -102,7 +116,7 @@ def test_a_parquet_file_with_a_damaged_page_says_how_far_it_could_be_read(tmp_pa
     written = bytearray(parquet(20_000))
     middle = len(written) // 2
     written[middle - 5000 : middle + 5000] = b"\xff" * 10_000
-    with pytest.raises(Unreadable, match=r"damaged or cut short .* rows could be read\."):
+    with pytest.raises(Unreadable, match=r"damaged or truncated .* rows could be read\."):
         scanned(tmp_path, bytes(written), "data.parquet")
 
 
@@ -115,18 +129,21 @@ def columns_of(**columns: pa.Array) -> bytes:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        (pa.array([0, 2**62], pa.timestamp("us")), "a value that Python has no place for (date value out of range)"),
-        (pa.array([0, 2**31 - 1], pa.date32()), "a value that Python has no place for"),
+        (
+            pa.array([0, 2**62], pa.timestamp("us")),
+            "has a value in the column text that Python cannot represent (date value",
+        ),
+        (pa.array([0, 2**31 - 1], pa.date32()), "has a value in the column text that Python cannot represent"),
         (
             pa.StringArray.from_buffers(2, pa.array([0, 1, 3], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff\xfe")),
-            "a text that is not UTF-8",
+            "has a text in the column text that is not UTF-8",
         ),
     ],
 )
 def test_values_of_parquet_that_python_cannot_hold_end_in_a_sentence(
     tmp_path: Path, values: pa.Array, sentence: str
 ) -> None:
-    expected = re.escape(f"data.parquet: row 2 has in the column text {sentence}")
+    expected = re.escape(f"data.parquet: row 2 {sentence}")
     with pytest.raises(Unreadable, match=expected):
         scanned(tmp_path, columns_of(text=values), "data.parquet")
 
@@ -147,7 +164,7 @@ def test_a_wrong_delimiter_is_found_out_and_one_that_is_said_wrongly_is_refused(
     found = scanned(tmp_path, content)
     assert (found.delimiter, [column.name for column in found.columns]) == (";", ["text", "label"])
     assert scanned(tmp_path, content, "data.tsv").delimiter == ";"
-    with pytest.raises(Unreadable, match="its first row has no comma, and has a semicolon"):
+    with pytest.raises(Unreadable, match="its first row contains no comma, but contains a semicolon"):
         scanned(tmp_path, content, delimiter=",")
 
 
@@ -173,7 +190,7 @@ def test_a_list_of_objects_is_read_in_other_encodings_too(tmp_path: Path, encodi
     ("encoding", "half"), [("utf-7", b"+2AA-"), ("unicode_escape", b"\\ud800"), ("raw_unicode_escape", b"\\ud800")]
 )
 def test_half_characters_that_a_decoder_makes_are_refused(tmp_path: Path, encoding: str, half: bytes) -> None:
-    with pytest.raises(Unreadable, match="line 3 has half of a character"):
+    with pytest.raises(Unreadable, match="line 3 contains an unpaired surrogate"):
         scanned(tmp_path, b"text,label\na,b\nc," + half + b"\n", encoding=encoding)
 
 
@@ -181,7 +198,7 @@ def test_blank_lines_before_the_header_are_no_rows(tmp_path: Path) -> None:
     found = scanned(tmp_path, b"\n\r\ntext,label\n" + ROWS)
     assert (found.rows, found.columns[0].examples[0]) == (20, "a text 0")
     assert found.columns[1].values == {"no": 10, "yes": 10}
-    with pytest.raises(Unreadable, match="row 5 has 1 field, and the header has 2"):
+    with pytest.raises(Unreadable, match=r"row 5 \(it begins with 'c'\) has 1 of the 2 fields"):
         scanned(tmp_path, b"\n\ntext,label\na,b\nc\n")
 
 
@@ -195,7 +212,7 @@ def test_latin_1_is_read_by_what_its_bytes_look_like_and_said_with_rows_to_look_
     assert "Grüße" in finding.examples[0].excerpt
     told = scanned(tmp_path, text.encode("latin-1"), encoding="latin-1")
     assert (told.encoding, told.findings) == ("latin-1", [])
-    with pytest.raises(Unreadable, match=r"not text in utf-8 \(byte 0xe4\): say another encoding"):
+    with pytest.raises(Unreadable, match=r"not valid utf-8 \(byte 0xe4\)\. Choose another encoding"):
         scanned(tmp_path, text.encode("latin-1"), encoding="utf-8")
 
 

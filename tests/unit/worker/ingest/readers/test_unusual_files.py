@@ -33,14 +33,14 @@ def test_a_list_of_objects_in_an_object_is_read(tmp_path: Path) -> None:
     [
         (
             {"train": ROWS, "test": ROWS},
-            "data.json holds one object with several lists of objects (train, test): put each list into a file",
+            "data.json contains one object with several lists of objects (train, test). Put each list into its own",
         ),
         (
             {"text": {"0": "a"}, "label": {"0": "b"}},
-            "data.json holds one object (its fields are text, label) and no list of objects: Vezna reads a row an",
+            "data.json contains one object (fields: text, label) without a list of objects. Vezna reads a list of",
         ),
-        ({}, "data.json holds one object (its fields are none) and no list of objects"),
-        ({"data": [{"text": "a"}, 3]}, "data.json: element 2 holds a number, not an object"),
+        ({}, "data.json contains one object (fields: none) without a list of objects"),
+        ({"data": [{"text": "a"}, 3]}, "data.json: element 2 is a number, not an object"),
     ],
 )
 def test_an_object_without_one_list_of_rows_is_told_what_to_do(tmp_path: Path, content: Any, sentence: str) -> None:
@@ -50,7 +50,7 @@ def test_an_object_without_one_list_of_rows_is_told_what_to_do(tmp_path: Path, c
 
 def test_a_list_in_an_object_that_is_cut_short_says_after_which_element(tmp_path: Path) -> None:
     cut = json.dumps({"data": ROWS}).encode()[:-30]
-    with pytest.raises(Unreadable, match=r"data\.json is no whole JSON: after element 19,"):
+    with pytest.raises(Unreadable, match=r"data\.json is not valid JSON: after element 19,"):
         scanned(tmp_path, cut, "data.json")
 
 
@@ -58,9 +58,9 @@ def test_lines_of_objects_under_the_name_of_json_are_lines_whatever_their_length
     lines = [json.dumps(row | {"messages": [{"role": "user", "content": "x" * 5000}]}) for row in ROWS]
     found = scanned(tmp_path, "\n".join(lines).encode(), "data.json")
     assert (found.kind, found.rows) == ("jsonl", 20)
-    with pytest.raises(Unreadable, match=r"data\.json: line 3 is no JSON"):
+    with pytest.raises(Unreadable, match=r"data\.json: line 3 is not valid JSON"):
         scanned(tmp_path, "\n".join([*lines[:2], '{"text": ']).encode(), "data.json")
-    with pytest.raises(Unreadable, match=r"data\.json: line 1 is no JSON"):
+    with pytest.raises(Unreadable, match=r"data\.json: line 1 is not valid JSON"):
         scanned(tmp_path, b'{"text" "a"}\n{"text": "b"}\n', "data.json")
 
 
@@ -92,9 +92,7 @@ def test_what_is_nested_too_deeply_is_a_sentence(
         "nested.json": f'{{"data": [{deep}]}}',
     }
     where = "line 1" if name == "data.jsonl" else "element 1"
-    with pytest.raises(
-        Unreadable, match=rf"{name}: {where} has objects and lists within each other more than 100 times"
-    ):
+    with pytest.raises(Unreadable, match=rf"{name}: {where} nests objects and lists more than 100 levels deep"):
         scanned(tmp_path, content[name].encode(), name)
 
 
@@ -108,7 +106,7 @@ def test_too_many_different_fields_are_said_as_soon_as_they_are_met(tmp_path: Pa
     rows = [json.dumps({f"field {i} {j}": 1 for j in range(10)}) for i in range(100)]
     content = "\n".join([*rows, "broken"]) if name == "data.jsonl" else f"[{', '.join([*rows, 'broken'])}]"
     where = "line" if name == "data.jsonl" else "element"
-    expected = rf"{name}: by {where} 51 there are 510 different fields, and Vezna reads at most 500"
+    expected = rf"{name}: up to {where} 51 there are 510 different fields, and Vezna reads at most 500"
     with pytest.raises(Unreadable, match=expected):
         scanned(tmp_path, content.encode(), name)
 
@@ -120,16 +118,16 @@ def test_the_first_line_by_which_excel_is_told_the_delimiter_is_no_row(tmp_path:
     assert (found.delimiter, found.rows, [c.name for c in found.columns]) == (";", 20, ["text", "label"])
     made = prepared(tmp_path, f"{first}\r\ntext;label\r\n{rows}".encode())
     assert made.facts and sum(made.facts.counts.values()) == 20
-    with pytest.raises(Unreadable, match=r"row 3 has 1 field, and the header has 2"):  # as Excel counts
+    with pytest.raises(Unreadable, match=r"row 3 .* has 1 of the 2 fields of the header"):  # as Excel counts
         scanned(tmp_path, f"{first}\r\ntext;label\r\na;b\r\nc\r\n".encode())
     with pytest.raises(Unreadable, match=r"row 3 \(line 4\) cannot be read"):
         scanned(tmp_path, f'{first}\r\ntext;label\r\na;b\r\n"c;d\r\n'.encode())
-    with pytest.raises(Unreadable, match=r"holds nothing but white space below its first line\."):
+    with pytest.raises(Unreadable, match=r"contains only white space below its first line\."):
         scanned(tmp_path, f"{first}\r\n".encode())
 
 
 def test_a_delimiter_that_excel_is_told_and_vezna_does_not_read_is_said(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match=r"its first line says that fields are apart by '\^', and Vezna reads files"):
+    with pytest.raises(Unreadable, match=r"its first line names the delimiter '\^', and Vezna reads files"):
         scanned(tmp_path, b"sep=^\ntext^label\na^b\n")
 
 
