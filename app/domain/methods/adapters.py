@@ -77,21 +77,20 @@ class BottleneckAdapterSpec(Method):
 
     def places(self, model: TaskModel) -> list[tuple[LinearFacts, Place]]:
         """The linear layers that an adapter follows, in the order of the model."""
-        wanted: tuple[Place, ...] = ("attention", "feed-forward") if self.placement == "houlsby" else ("feed-forward",)
-        return [(m, found) for m, found in _projections(model) if found in wanted]
+        return [(m, at) for m, at in _projections(model) if at == "feed-forward" or self.placement == "houlsby"]
 
     def trains(self, model: TaskModel) -> list[Tensor]:
         """Both matrices and both biases of every adapter, and the head."""
         m, tensors = self.bottleneck_size, []
-        for layer, found in self.places(model):
-            adapter, d, group = f"{layer.name}.adapter", layer.out_features, f"adapters after {found}"
+        for layer, at in self.places(model):
+            adapter, d, group = f"{layer.name}.adapter", layer.out_features, f"adapters after {at}"
             tensors += [
                 Tensor(f"{adapter}.down.weight", (m, d), group),
                 Tensor(f"{adapter}.down.bias", (m,), group),
                 Tensor(f"{adapter}.up.weight", (d, m), group),
                 Tensor(f"{adapter}.up.bias", (d,), group),
             ]
-        return tensors + [Tensor(p.name, p.shape, p.name.split(".")[0]) for p in model.head_parameters]
+        return tensors + self.own_head(model)
 
     def touches(self, model: TaskModel) -> list[str]:
         """The layers that an adapter follows, and the head."""
@@ -108,9 +107,9 @@ class BottleneckAdapterSpec(Method):
                 _("%(architecture)s has no transformer blocks to add adapters to", architecture=model.architecture),
                 _("Use LoRA"),
             )
-        found = {(model.block_of(m.name), which) for m, which in _projections(model)}
+        known = {(model.block_of(m.name), at) for m, at in _projections(model)}
         for number, block in enumerate(model.blocks):
-            if (number, "feed-forward") not in found:
+            if (number, "feed-forward") not in known:
                 inside = [m for m in model.linear if model.block_of(m.name) == number]
                 what = _(
                     "The output projection of the feed-forward in %(block)s of %(architecture)s is unknown (linear "
@@ -120,7 +119,7 @@ class BottleneckAdapterSpec(Method):
                     layers=", ".join(short_names(inside)) or "none",
                 )
                 return FieldError("kind", what, _("Use LoRA, which works on any linear layer"))
-            if self.placement == "houlsby" and (number, "attention") not in found:
+            if self.placement == "houlsby" and (number, "attention") not in known:
                 what = _(
                     "The output projection of the attention in %(block)s of %(architecture)s is unknown",
                     block=block,
@@ -149,9 +148,9 @@ class BottleneckAdapterSpec(Method):
 
 
 def _projections(model: TaskModel) -> list[tuple[LinearFacts, Place]]:
-    found = []
+    projections = []
     for m in model.linear:
         number = model.block_of(m.name)
-        if number is not None and (which := place(m.name.removeprefix(f"{model.blocks[number]}."))):
-            found.append((m, which))
-    return found
+        if number is not None and (at := place(m.name.removeprefix(f"{model.blocks[number]}."))):
+            projections.append((m, at))
+    return projections

@@ -12,9 +12,9 @@ parameter count before queueing and the freeze audit of the model in training bo
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from app.domain.errors import FieldError
 from app.domain.messages import Message, _
@@ -62,6 +62,8 @@ class Method(BaseModel):
     """The base model's weights do not train, so they may be stored in a lower precision."""
     needs: ClassVar[frozenset[Capability]] = frozenset()
     """Capabilities that a worker needs."""
+    main_setting: ClassVar[tuple[str, str] | None] = None
+    """Symbol and field of the setting that its label shows."""
     unchanged: ClassVar[Unchanged | None] = None
     """Why there is no ΔW: what trains instead of weight matrices. None where matrices change."""
     without: ClassVar[Mapping[str, Message]] = {}
@@ -75,11 +77,18 @@ class Method(BaseModel):
     @property
     def label(self) -> str:
         """A short name with the main setting: `full`, `LoRA r=8`."""
-        return self.facts.name
+        if not self.main_setting:
+            return self.facts.name
+        symbol, field = self.main_setting
+        return f"{self.facts.name} {symbol}={getattr(self, field)}"
 
     def trains(self, model: TaskModel) -> list[Tensor]:
         """Every trainable parameter, with its name and shape in the adapted model."""
         raise NotImplementedError
+
+    def own_head(self, model: TaskModel) -> list[Tensor]:
+        """The head, under its own names."""
+        return [Tensor(p.name, p.shape, p.name.split(".")[0]) for p in model.head_parameters]
 
     def touches(self, model: TaskModel) -> list[str]:
         """Names of the base model's modules that the method changes or wraps."""
@@ -157,9 +166,6 @@ class PeftMethod(Method):
         return copied
 
 
-Targets = list[str] | str | None
-
-
 def checked_targets(targets: object) -> object:
     """Validate as one error; pydantic would give one for each type of the union."""
     names = targets if isinstance(targets, list) else []
@@ -184,6 +190,9 @@ def checked_targets(targets: object) -> object:
             ) from error
         return targets.strip()
     return [name.strip() for name in names] or targets
+
+
+Targets = Annotated[list[str] | str | None, BeforeValidator(checked_targets)]
 
 
 class LinearMethod(Method):

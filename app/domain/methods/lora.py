@@ -12,22 +12,13 @@ training starts at the base model. Variants, which can be combined:
     bias                  bias vectors train too
 """
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, at_most
-from app.domain.methods.base import (
-    WRAPPED,
-    LinearMethod,
-    MethodFacts,
-    Targeted,
-    Targets,
-    checked_targets,
-    layer,
-    short,
-)
+from app.domain.methods.base import WRAPPED, LinearMethod, MethodFacts, Targeted, layer, short
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.validation import invalid_field
 
@@ -45,8 +36,8 @@ class Ranked(LinearMethod):
     @property
     def rank(self) -> int:
         """Rank of the update."""
-        found: int = getattr(self, self.rank_field)
-        return found
+        rank: int = getattr(self, self.rank_field)
+        return rank
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
         """A rank above that of the matrix."""
@@ -103,15 +94,15 @@ def shape(m: LinearFacts) -> str:
 class LowRank(Ranked):
     """The fields of every kind of LoRA: rank, scaling, dropout, target modules."""
 
+    main_setting: ClassVar[tuple[str, str] | None] = ("r", "r")
     r: int = Field(default=8, ge=1, le=4096)
     """Rank of the update: A is [r, in], B is [out, r]."""
     lora_alpha: int = Field(default=16, ge=1, le=1_000_000)
     """The update is scaled by lora_alpha / r."""
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout on the input of A."""
-    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
 
-    def pair(self, m: LinearFacts) -> list[Tensor]:
+    def beside(self, m: LinearFacts) -> list[Tensor]:
         """A and B of one target module, by PEFT's names."""
         group = f"lora_A, lora_B of {short(m)}"
         return [
@@ -175,14 +166,14 @@ class LoraSpec(LowRank, Targeted):
 
     def targets(self, model: TaskModel) -> list[LinearFacts]:
         """The target modules in the blocks of `layers_to_transform`."""
-        found = super().targets(model)
+        targets = super().targets(model)
         if self.layers_to_transform is None:
-            return found
-        return [m for m in found if model.block_of(m.name) in self.layers_to_transform]
+            return targets
+        return [m for m in targets if model.block_of(m.name) in self.layers_to_transform]
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
         """A and B, and DoRA's magnitude."""
-        tensors = self.pair(m)
+        tensors = super().beside(m)
         if self.use_dora:
             magnitude = f"{layer(m)}.lora_magnitude_vector.default.weight"
             tensors.append(Tensor(magnitude, (m.out_features,), f"magnitude of {short(m)}"))

@@ -11,11 +11,11 @@ All start at the base model: E, B₂, C and b are initialized to zero.
 from math import isqrt
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, at_most
-from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets, layer, short
+from app.domain.methods.base import MethodFacts, Targeted, layer, short
 from app.domain.methods.lora import Ranked, shape
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.validation import invalid_field
@@ -49,7 +49,6 @@ class AdaLoraSpec(Ranked, Targeted):
     """The update is scaled by lora_alpha / init_r."""
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout on the input of A."""
-    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
     tinit: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps before the first pruning; PEFT has a number of steps here."""
     tfinal: float = Field(default=0.3, ge=0, lt=1)
@@ -107,7 +106,22 @@ class AdaLoraSpec(Ranked, Targeted):
         return int(self.tinit * total), min(int(self.tfinal * total), total - 2)
 
 
-class LohaSpec(Targeted):
+class Lycoris(Targeted):
+    """What the methods of LyCORIS have in common."""
+
+    transposed: ClassVar[bool] = False
+    main_setting: ClassVar[tuple[str, str] | None] = ("r", "r")
+    r: int = Field(default=8, ge=1, le=4096)
+    """Rank of the factors that are products."""
+    alpha: int = Field(default=16, ge=1, le=1_000_000)
+    """The update is scaled by alpha / r."""
+    rank_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the update's rows dropped in training."""
+    module_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the target modules that skip their update at a training step."""
+
+
+class LohaSpec(Lycoris):
     """LoHa: the Hadamard product of two low-rank matrices (Hyeon-Woo et al. 2021, arXiv 2108.06098, FedPara; as an
     adapter in LyCORIS, Yeh et al. 2023, arXiv 2309.14859)."""
 
@@ -121,22 +135,10 @@ class LohaSpec(Targeted):
         formula=_("Σ 2·r·(in + out) over the target modules"),
     )
     peft_type: ClassVar[str] = "LOHA"
-    transposed: ClassVar[bool] = False
     kind: Literal["loha"] = "loha"
     r: int = Field(default=4, ge=1, le=4096)
     """Rank of each factor; the product reaches r²."""
     alpha: int = Field(default=8, ge=1, le=1_000_000)
-    """The update is scaled by alpha / r."""
-    rank_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the update's rows dropped in training."""
-    module_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the target modules that skip their update at a training step."""
-    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
-
-    @property
-    def label(self) -> str:
-        """`LoHa r=4`."""
-        return f"{self.facts.name} r={self.r}"
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
         """Both pairs."""
@@ -168,7 +170,7 @@ def _factor(value: int) -> int:
     return value
 
 
-class LokrSpec(Targeted):
+class LokrSpec(Lycoris):
     """LoKr: the Kronecker product of a small matrix and a low-rank one (Edalati et al. 2022, arXiv 2212.10650, KronA;
     with a low-rank second factor in LyCORIS, Yeh et al. 2023, arXiv 2309.14859)."""
 
@@ -182,26 +184,11 @@ class LokrSpec(Targeted):
         formula=_("Σ a·c + r·(b + d), where out = a·b and in = c·d; b·d instead of r·(b + d) where r ≥ max(b, d) / 2"),
     )
     peft_type: ClassVar[str] = "LOKR"
-    transposed: ClassVar[bool] = False
     kind: Literal["lokr"] = "lokr"
-    r: int = Field(default=8, ge=1, le=4096)
-    """Rank of the second factor."""
-    alpha: int = Field(default=16, ge=1, le=1_000_000)
-    """The update is scaled by alpha / r."""
-    rank_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the update's rows dropped in training."""
-    module_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the target modules that skip their update at a training step."""
     decompose_both: bool = False
     """The first factor is of rank r too."""
     decompose_factor: Annotated[int, AfterValidator(_factor)] = Field(default=-1, ge=-1)
     """Largest dimension of the first factor; −1: the divisor nearest to the square root of the width."""
-    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
-
-    @property
-    def label(self) -> str:
-        """`LoKr r=8`."""
-        return f"{self.facts.name} r={self.r}"
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
         """Both factors, each full or as a product."""
@@ -230,13 +217,8 @@ class LokrSpec(Targeted):
                     columns=d,
                 )
                 largest = (max(b, d) - 1) // 2
-                return [
-                    FieldError(
-                        "r",
-                        what,
-                        at_most(largest) if largest else _("Use a smaller decompose_factor"),
-                    )
-                ]
+                remedy = at_most(largest) if largest else _("Use a smaller decompose_factor")
+                return [FieldError("r", what, remedy)]
         return []
 
 
@@ -264,6 +246,7 @@ class VeraSpec(Targeted):
         formula=_("Σ r + out over the target modules"),
     )
     peft_type: ClassVar[str] = "VERA"
+    main_setting: ClassVar[tuple[str, str] | None] = ("r", "r")
     kind: Literal["vera"] = "vera"
     r: int = Field(default=256, ge=1, le=65536)
     """Rank of the shared matrices, A [r, the largest in] and B [the largest out, r]; a module takes a slice of them."""
@@ -275,12 +258,6 @@ class VeraSpec(Targeted):
     """Dropout on the input of A."""
     d_initial: float = Field(default=0.1, gt=0, le=100)
     """Initial value of d."""
-    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
-
-    @property
-    def label(self) -> str:
-        """`VeRA r=256`."""
-        return f"{self.facts.name} r={self.r}"
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
         """b and d."""

@@ -27,6 +27,7 @@ class VirtualTokens(PeftMethod):
     """What these methods have in common."""
 
     wrapped: ClassVar[str] = "base_model"
+    main_setting: ClassVar[tuple[str, str] | None] = ("n", "num_virtual_tokens")
     unchanged: ClassVar[Unchanged | None] = "tokens"
     without: ClassVar[Mapping[str, Message]] = {
         "packing": _("virtual tokens precede a row, and packed rows would share one set")
@@ -38,11 +39,6 @@ class VirtualTokens(PeftMethod):
     def virtual_tokens(self) -> int:
         """n."""
         return self.num_virtual_tokens
-
-    @property
-    def label(self) -> str:
-        """`prompt n=20`."""
-        return f"{self.facts.name} n={self.num_virtual_tokens}"
 
     def touches(self, model: TaskModel) -> list[str]:
         """Only the head."""

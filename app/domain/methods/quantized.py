@@ -9,14 +9,11 @@ per weight in all. Every linear layer of the base model is quantized, except tho
 slightly from the base model. The paper's paged optimizers are not used: only A and B have optimizer state.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import BeforeValidator
+from typing import ClassVar, Literal
 
 from app.domain.messages import _
-from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets
+from app.domain.methods.base import MethodFacts, Targeted, Targets
 from app.domain.methods.lora import LowRank
-from app.domain.models.architecture import TaskModel, Tensor
 from app.domain.runs.capabilities import Capability
 
 
@@ -35,18 +32,5 @@ class QloraSpec(LowRank, Targeted):
     peft_type: ClassVar[str] = "LORA"
     needs: ClassVar[frozenset[Capability]] = frozenset({"qlora"})
     kind: Literal["qlora"] = "qlora"
-    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = "all-linear"
+    target_modules: Targets = "all-linear"
     """The paper adapts every linear layer; fewer do not reach full fine-tuning (section 4, figure 2)."""
-
-    @property
-    def label(self) -> str:
-        """`QLoRA r=8`."""
-        return f"{self.facts.name} r={self.r}"
-
-    def trains(self, model: TaskModel) -> list[Tensor]:
-        """A and B of every target module, and the head's copy."""
-        return [tensor for m in self.targets(model) for tensor in self.pair(m)] + self.head_copy(model)
-
-    def peft_options(self, model: TaskModel) -> dict[str, Any]:
-        """Those of LoRA, with full names of the target modules."""
-        return self.model_dump(exclude={"kind"}) | {"target_modules": [m.name for m in self.targets(model)]}

@@ -8,13 +8,13 @@ Q is skew-symmetric, so a block of OFT has b·(b − 1)/2 parameters, its upper 
 Q at zero, l at one.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, choose_from
-from app.domain.methods.base import MethodFacts, Targeted, Targets, checked_targets, chosen, layer, short
+from app.domain.methods.base import MethodFacts, Targeted, Targets, chosen, layer, short
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, short_names
 
 
@@ -32,6 +32,7 @@ class OftSpec(Targeted):
         formula=_("Σ (in / b)·b·(b − 1)/2 over the target modules, with b = oft_block_size"),
     )
     peft_type: ClassVar[str] = "OFT"
+    main_setting: ClassVar[tuple[str, str] | None] = ("b", "oft_block_size")
     transposed: ClassVar[bool] = False
     kind: Literal["oft"] = "oft"
     oft_block_size: int = Field(default=32, ge=2, le=65536)
@@ -44,12 +45,6 @@ class OftSpec(Targeted):
     """Maximum rotation with `coft`."""
     use_cayley_neumann: bool = True
     """Invert I + Q by the first five terms of its Neumann series: faster, and R is only nearly orthogonal."""
-    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
-
-    @property
-    def label(self) -> str:
-        """`OFT b=32`."""
-        return f"{self.facts.name} b={self.oft_block_size}"
 
     def beside(self, m: LinearFacts) -> list[Tensor]:
         """The upper triangles of the blocks' Q."""
@@ -91,8 +86,7 @@ class Ia3Spec(Targeted):
     )
     peft_type: ClassVar[str] = "IA3"
     kind: Literal["ia3"] = "ia3"
-    target_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
-    feedforward_modules: Annotated[Targets, BeforeValidator(checked_targets)] = None
+    feedforward_modules: Targets = None
     """Target modules whose input is scaled instead of their output; None takes PEFT's default for the architecture."""
 
     def feedforward(self, model: TaskModel) -> list[LinearFacts]:
@@ -104,11 +98,10 @@ class Ia3Spec(Targeted):
 
     def trains(self, model: TaskModel) -> list[Tensor]:
         """One vector per target module, as a row or a column, and the head's copy."""
-        inner = self.feedforward(model)
-        vectors = [
-            Tensor(f"{layer(m)}.ia3_l.default", (1, m.in_features) if m in inner else (m.out_features, 1), _group(m))
-            for m in self.targets(model)
-        ]
+        inner, vectors = self.feedforward(model), []
+        for m in self.targets(model):
+            size = (1, m.in_features) if m in inner else (m.out_features, 1)
+            vectors.append(Tensor(f"{layer(m)}.ia3_l.default", size, f"ia3_l of {short(m)}"))
         return vectors + self.head_copy(model)
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
@@ -128,7 +121,3 @@ class Ia3Spec(Targeted):
             feedforward_modules=self.feedforward_modules,
         )
         return FieldError("feedforward_modules", what, _("Choose from: %(names)s", names=real))
-
-
-def _group(m: LinearFacts) -> str:
-    return f"ia3_l of {short(m)}"

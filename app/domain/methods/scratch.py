@@ -29,11 +29,6 @@ class LoraFromScratchSpec(LowRank):
     mechanism: ClassVar[Mechanism] = "scratch"
     kind: Literal["lora-from-scratch"] = "lora-from-scratch"
 
-    @property
-    def label(self) -> str:
-        """`LoRA from scratch r=8`."""
-        return f"{self.facts.name} r={self.r}"
-
     def defaults(self, model: TaskModel) -> list[str]:
         """As PEFT's LoRA."""
         return model.default_targets.get("lora", [])
@@ -45,4 +40,4 @@ class LoraFromScratchSpec(LowRank):
             group = f"A, B of {m.name.rsplit('.', 1)[-1]}"
             tensors.append(Tensor(f"{m.name}.A", (self.r, m.in_features), group))
             tensors.append(Tensor(f"{m.name}.B", (m.out_features, self.r), group))
-        return tensors + [Tensor(p.name, p.shape, p.name.split(".")[0]) for p in model.head_parameters]
+        return tensors + self.own_head(model)
