@@ -88,9 +88,15 @@ def share(part: float | None, whole: float | None) -> str:
     return f"{decimal(per_cent, digits)}{NBSP}%"
 
 
-def mib(value: float | None, digits: int = 0) -> str:
-    """Bytes in MiB without the unit, for a column that names it: `150`."""
-    return NOTHING if value is None else decimal(value / MIB, digits)
+def memory_unit(largest: float) -> tuple[float, str]:
+    """The size and the name of the unit of a column or an axis, by its largest value: MiB, GiB from ten of them on."""
+    return (GIB, "GiB") if largest >= 10 * GIB else (MIB, "MiB")
+
+
+def memory_in(value: float | None, largest: float, digits: int = 0) -> str:
+    """Bytes without the unit, for a column that names it: `150`; with another digit in GiB."""
+    size, unit = memory_unit(largest)
+    return NOTHING if value is None else decimal(value / size, digits + (unit == "GiB"))
 
 
 def memory(value: float | None) -> str:
@@ -221,7 +227,8 @@ FILTERS = (
     points,
     plus_minus,
     share,
-    mib,
+    memory_unit,
+    memory_in,
     memory,
     file_size,
     energy,

@@ -15,9 +15,8 @@ from app.web.address import Address
 from app.web.bars import Segment, segments
 from app.web.figures.figure import Key
 from app.web.figures.memory import key, split
-from app.web.format import NOTHING, count, decimal, duration, file_size, hundred, mib, share
+from app.web.format import NOTHING, count, decimal, duration, file_size, hundred, memory_in, memory_unit, share
 from app.web.i18n import gettext as _
-from app.web.i18n import marked
 from app.web.text.failures import failure_label
 from app.web.text.metrics import heading
 from app.web.text.verdict import (
@@ -49,7 +48,7 @@ class Column:
     """A column of numbers."""
 
     title: Callable[[AnyComparison], str]
-    unit: str
+    unit: Callable[[AnyComparison], str]
     value: Callable[[ArmResult], float | None]
     """What it sorts by."""
     cell: Callable[[AnyComparison, ArmResult], Cell]
@@ -91,7 +90,12 @@ def _memory(comparison: AnyComparison, arm: ArmResult) -> Cell:
         percentage = share(spread.mean, reference.costs.peak_bytes.mean)
         note = _("%(share)s of %(reference)s", share=percentage, reference=reference.title)
     best = comparison.memory_comparable and _least(comparison, arm, _peak)
-    return Cell(mib(spread.mean), note=note, split=bar, best=best)
+    return Cell(memory_in(spread.mean, _largest_peak(comparison)), note=note, split=bar, best=best)
+
+
+def _largest_peak(comparison: AnyComparison) -> float:
+    """It decides the unit of the column."""
+    return max((spread.mean for spread in map(_peak, comparison.arms) if spread), default=0.0)
 
 
 def _peak(arm: ArmResult) -> Spread | None:
@@ -164,24 +168,34 @@ def _least(comparison: AnyComparison, arm: ArmResult, read: Callable[[ArmResult]
 COLUMNS: Mapping[str, Column] = {
     "score": Column(
         lambda comparison: heading(comparison.metric),
-        "%",
+        lambda comparison: "%",
         lambda arm: arm.score.mean if arm.score else None,
         _score,
         falls=True,
     ),
     "difference": Column(
         lambda comparison: _("vs. %(reference)s", reference=comparison.reference.title),
-        marked("points"),
+        lambda comparison: _("points"),
         lambda arm: 0.0 if arm.is_reference else arm.delta,
         _difference,
         falls=True,
     ),
-    "memory": Column(lambda comparison: _("Peak memory"), "MiB", lambda arm: _mean(_peak(arm)), _memory),
-    "time": Column(lambda comparison: _("Train time"), marked("per seed"), lambda arm: _mean(_train(arm)), _time),
-    "trainable": Column(lambda comparison: _("Trainable"), marked("params"), _parameters, _trainable),
-    "file": Column(lambda comparison: _("File"), "", _bytes, _file),
+    "memory": Column(
+        lambda comparison: _("Peak memory"),
+        lambda comparison: memory_unit(_largest_peak(comparison))[1],
+        lambda arm: _mean(_peak(arm)),
+        _memory,
+    ),
+    "time": Column(
+        lambda comparison: _("Train time"), lambda comparison: _("per seed"), lambda arm: _mean(_train(arm)), _time
+    ),
+    "trainable": Column(lambda comparison: _("Trainable"), lambda comparison: _("params"), _parameters, _trainable),
+    "file": Column(lambda comparison: _("File"), lambda comparison: "", _bytes, _file),
     "forgetting": Column(
-        lambda comparison: _("Forgetting"), marked("nats/token"), lambda arm: _mean(_forgotten(arm)), _forgetting
+        lambda comparison: _("Forgetting"),
+        lambda comparison: _("nats/token"),
+        lambda arm: _mean(_forgotten(arm)),
+        _forgetting,
     ),
 }
 SORTS = ("arm", *COLUMNS)
@@ -274,7 +288,7 @@ def _head(name: str, comparison: AnyComparison, address: Address, sort: str) -> 
     return Head(
         name=name,
         title=column.title(comparison) if column else _("Arm"),
-        unit=_(column.unit) if column and column.unit else "",
+        unit=column.unit(comparison) if column else "",
         href=address.to({"sort": reverse if sort == first else first}, "arms"),
         active=sort.removeprefix("-") == name,
         direction="descending" if sort.startswith("-") else "ascending",

@@ -14,8 +14,6 @@ from app.domain.comparison.pareto import Better
 from app.domain.comparison.study import StudyComparison
 from app.domain.runs.result import RunResult
 from app.web.format import (
-    GIB,
-    MIB,
     NBSP,
     capitalized,
     decimal,
@@ -24,6 +22,7 @@ from app.web.format import (
     file_size,
     hundred,
     memory,
+    memory_unit,
     short_count,
 )
 from app.web.i18n import gettext as _
@@ -87,11 +86,6 @@ class Score(Axis):
         if not score.usable:
             return Spread(score.mean, score.mean, score.mean)
         return Spread(score.mean, max(0.0, score.low), min(1.0, score.high))
-
-
-def memory_unit(most: float) -> tuple[float, str]:
-    """MiB, or GiB from ten of them on."""
-    return (GIB, "GiB") if most >= 10 * GIB else (MIB, "MiB")
 
 
 def time_unit(most: float) -> tuple[float, str]:

@@ -12,8 +12,8 @@ from app.domain.comparison.study import StudyComparison
 from app.domain.runs.result import Steps
 from app.domain.runs.smoothing import Floats
 from app.domain.tasks import generates
-from app.web.figures.axes import memory_unit, time_unit
-from app.web.format import count, decimal, duration, rate, short_count
+from app.web.figures.axes import time_unit
+from app.web.format import count, decimal, duration, memory_unit, rate, short_count
 from app.web.i18n import gettext as _
 from app.web.text.metrics import loss_unit, title
 

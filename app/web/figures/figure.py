@@ -27,6 +27,8 @@ class Column:
     """On the page."""
     show: Show | None = None
     """How a number is written on the page; None for words."""
+    total: bool = False
+    """It sums the columns before it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: Iterable[tuple[Cell, ...]]
     """Those of a CSV may be made as they are read."""
+    caption: str = ""
 
     @classmethod
     def raw(cls, names: Iterable[str], rows: Iterable[tuple[Cell, ...]]) -> Table:

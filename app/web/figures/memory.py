@@ -1,29 +1,29 @@
 """The peak memory of a study's arms by owner: measured, with the estimate below it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import StudyComparison
-from app.domain.resources.calibration import relative_error
 from app.web.figures.drawing import stacks
-from app.web.figures.drawing.stacks import Bar, Stacks
-from app.web.figures.figure import Cell, Column, Figure, Key, Table
+from app.web.figures.figure import Column, Figure, Key, Table
 from app.web.figures.resource_parts import (
     COMPUTED,
     LEDGER,
     EstimatedCosts,
     Holder,
+    MemoryUse,
     Sizes,
     computed_sizes,
     estimated_cells,
     estimated_columns,
+    largest_peak,
     ledger_sizes,
     legend,
-    memory_bar,
+    memory_stacks,
     names,
 )
-from app.web.format import capitalized, mib, signed_percent
+from app.web.format import capitalized, memory_in, memory_unit
 from app.web.format import memory as bytes_text
 from app.web.i18n import gettext as _
 from app.web.text.verdict import arm_name
@@ -35,16 +35,20 @@ Estimates = Mapping[str, EstimatedCosts]
 def memory(study: StudyComparison, estimates: Estimates) -> Figure:
     """The peak of each arm, and what holds it."""
     known = estimates if has_ledgers(study) else {}
-    bars = _bars(study, known)
+    uses = [
+        MemoryUse(arm.title, sizes(study, arm.costs), arm.costs.peak_bytes.mean, known.get(arm.title))
+        for arm in study.arms
+        if arm.costs
+    ]
     return Figure(
         name="memory",
         title=_title(study),
         label=_("Peak memory by owner, one bar per arm"),
-        note=_note(study, estimated=bool(known)) if bars else "",
-        data=Stacks(bars, _("MiB above the idle process, at the peak →")),
+        note=_note(study, estimated=bool(known)) if uses else "",
+        data=memory_stacks(uses),
         draw=stacks.chart,
-        table=_table(study, known),
-        empty="" if bars else _("No run has a result yet."),
+        table=_table(study, uses),
+        empty="" if uses else _("No run has a result yet."),
     )
 
 
@@ -73,44 +77,6 @@ def key(study: StudyComparison) -> tuple[Key, ...]:
 def split(study: StudyComparison, costs: Costs) -> list[tuple[str, float]]:
     """An arm's bar in the table of arms: classes and bytes."""
     return [(holder.css, size) for holder, size in zip(holders(study), sizes(study, costs), strict=True)]
-
-
-@dataclass(frozen=True)
-class OwnerRow:
-    """An owner's bytes over the arms, as they are written."""
-
-    name: str
-    cells: tuple[str, ...]
-    total: bool = False
-
-
-def owner_rows(study: StudyComparison, estimates: Estimates) -> tuple[OwnerRow, ...]:
-    """What each owner holds in each arm, the measured peak, and the estimated one with its error where there is one."""
-    costs = [(arm.title, arm.costs) for arm in study.arms if arm.costs]
-    by_arm = [sizes(study, own) for _arm, own in costs]
-    rows = [
-        OwnerRow(name, tuple(mib(arm[place], 1) for arm in by_arm)) for place, name in enumerate(names(holders(study)))
-    ]
-    rows.append(OwnerRow(_("measured peak"), tuple(mib(own.peak_bytes.mean, 1) for _arm, own in costs), total=True))
-    estimated = [estimates.get(arm) for arm, _costs in costs] if has_ledgers(study) else []
-    if any(estimated):
-        rows.append(OwnerRow(_("estimated peak"), tuple(mib(p.peak.value if p else None, 1) for p in estimated)))
-        errors = [
-            relative_error(p.peak.value, own.peak_bytes.mean) if p else None
-            for p, (_arm, own) in zip(estimated, costs, strict=True)
-        ]
-        rows.append(OwnerRow(_("error"), tuple(map(signed_percent, errors))))
-    return tuple(rows)
-
-
-def _bars(study: StudyComparison, estimates: Estimates) -> tuple[Bar, ...]:
-    bars = []
-    for arm in study.arms:
-        if arm.costs:
-            bars.append(memory_bar(arm.title, holders(study), sizes(study, arm.costs), arm.costs.peak_bytes.mean))
-            if estimated := estimates.get(arm.title):
-                bars.append(estimated.bar)
-    return tuple(bars)
 
 
 def _title(study: StudyComparison) -> str:
@@ -167,18 +133,17 @@ def _note(study: StudyComparison, *, estimated: bool) -> str:
     return " ".join(parts)
 
 
-def _table(study: StudyComparison, estimates: Estimates) -> Table:
-    show = lambda size: mib(size, 1)  # noqa: E731
+def _table(study: StudyComparison, uses: Sequence[MemoryUse]) -> Table:
+    ledgers, largest = has_ledgers(study), largest_peak(uses)
+    show = partial(memory_in, largest=largest, digits=1)
+    owners = [part.css for part in LEDGER] if ledgers else ["weights", "gradients", "optimizer", "rest"]
     columns = [Column("arm", _("arm"))]
-    keys = ("weights", "gradients", "optimizer", "rest") if not has_ledgers(study) else [part.css for part in LEDGER]
-    columns += [Column(f"{css}_bytes", name, show) for css, name in zip(keys, names(holders(study)), strict=True)]
-    columns.append(Column("peak_bytes", _("measured peak"), show))
-    if has_ledgers(study):
+    columns += [Column(f"{css}_bytes", name, show) for css, name in zip(owners, names(holders(study)), strict=True)]
+    columns.append(Column("peak_bytes", _("measured peak"), show, total=True))
+    if ledgers:
         columns += estimated_columns(_("estimated peak"), "bytes", show)
-    rows: list[tuple[Cell, ...]] = []
-    for arm in study.arms:
-        if arm.costs:
-            peak, estimated = arm.costs.peak_bytes.mean, estimates.get(arm.title)
-            cells = estimated_cells(estimated.peak if estimated else None, peak) if has_ledgers(study) else ()
-            rows.append((arm.title, *sizes(study, arm.costs), peak, *cells))
-    return Table(tuple(columns), tuple(rows))
+    rows = []
+    for use in uses:
+        cells = estimated_cells(use.estimated.peak if use.estimated else None, use.peak) if ledgers else ()
+        rows.append((use.name, *use.sizes, use.peak, *cells))
+    return Table(tuple(columns), rows, _("The same in numbers, %(unit)s", unit=memory_unit(largest)[1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from app.domain.resources.ledger import OWNERS
@@ -12,7 +13,7 @@ from app.domain.resources.memory_map import MapCellFit, MapReport
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.theme import INK, LINE, MUTED, frame, named_axis, values
 from app.web.figures.figure import Column, Figure, Table
-from app.web.format import GIB, count, decimal, memory, mib
+from app.web.format import count, decimal, memory, memory_in, memory_unit
 from app.web.i18n import gettext as _
 from app.web.text.memory_fit import FITS, basis
 from app.web.text.memory_maps import precision_words, title
@@ -27,7 +28,7 @@ MARKS: dict[Verdict, tuple[str, str]] = {
 }
 """Stroke and colour: those of the icons that stand beside the words elsewhere."""
 VERDICTS: dict[str, Verdict] = {"fits": "fits", "tight": "tight"}
-"""What is unknown counts as not fitting."""
+"""An unknown fit counts as not fitting."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def map_figures(report: MapReport) -> dict[str, Figure]:
 def _figure(report: MapReport, method: int) -> Figure:
     spec = report.methods[method]
     cells = [c for c in report.cells if c.method == method]
-    unit = "GiB" if max(c.peak.value for c in report.cells) >= 10 * GIB else "MiB"
+    largest = max(c.peak.value for c in report.cells)
     room = report.device.usable_bytes
     precision = "bf16" if report.bf16 else "fp32"
     return Figure(
@@ -79,11 +80,16 @@ def _figure(report: MapReport, method: int) -> Figure:
             format=precision_words(report),
         ),
         note=_note(report, cells, room),
-        data=_heat(report, method, cells, unit, room),
+        data=_heat(report, method, cells, largest, room),
         draw=chart,
-        table=Table(_columns(), tuple((c.length, c.rows, *_peak(c), _(FITS[c.fit])) for c in cells)),
+        table=Table(_columns(largest), tuple((c.length, c.rows, *_peak(c), _(FITS[c.fit])) for c in cells)),
         everything=lambda: Table.raw(
-            ("method", "precision", *(column.name for column in _columns()), *(f"{owner}_bytes" for owner in OWNERS)),
+            (
+                "method",
+                "precision",
+                *(column.name for column in _columns(largest)),
+                *(f"{owner}_bytes" for owner in OWNERS),
+            ),
             tuple(
                 (spec.kind, precision, c.length, c.rows, *_peak(c), c.fit, *(c.ledger.owners.get(o, 0) for o in OWNERS))
                 for c in cells
@@ -141,8 +147,8 @@ def chart(data: Heat, width: int) -> alt.LayerChart:
     )
 
 
-def _heat(report: MapReport, method: int, cells: list[MapCellFit], unit: str, room: float | None) -> Heat:
-    largest = {b.length: b.rows for b in report.boundaries if b.method == method}
+def _heat(report: MapReport, method: int, cells: list[MapCellFit], largest: float, room: float | None) -> Heat:
+    boundary = {b.length: b.rows for b in report.boundaries if b.method == method}
     sizes, lengths = report.batch_sizes, report.lengths
     return Heat(
         columns=tuple(map(count, lengths)),
@@ -152,21 +158,20 @@ def _heat(report: MapReport, method: int, cells: list[MapCellFit], unit: str, ro
                 column=lengths.index(c.length),
                 row=sizes.index(c.rows),
                 verdict=VERDICTS.get(c.fit, "does_not_fit"),
-                label=_written(c.peak.value, unit),
+                label=_written(c.peak.value, largest),
                 share=c.peak.value / room if room else 0.0,
             )
             for c in cells
         ),
-        fits=tuple(sum(size <= (largest.get(length) or 0) for size in sizes) for length in lengths),
+        fits=tuple(sum(size <= (boundary.get(length) or 0) for size in sizes) for length in lengths),
         across=_("Max length (tokens) →"),
-        up=_("↑ Batch size; in the cells the estimated peak, %(unit)s", unit=unit),
+        up=_("↑ Batch size; in the cells the estimated peak, %(unit)s", unit=memory_unit(largest)[1]),
     )
 
 
-def _written(size: float, unit: str) -> str:
-    if unit == "MiB":
-        return mib(size)
-    return decimal(size / GIB, 2 if size < GIB else 1 if size < 100 * GIB else 0)
+def _written(peak: float, largest: float) -> str:
+    size, unit = memory_unit(largest)
+    return decimal(peak / size, 0 if unit == "MiB" or peak >= 100 * size else 2 if peak < size else 1)
 
 
 def _note(report: MapReport, cells: Sequence[MapCellFit], room: float | None) -> str:
@@ -183,13 +188,14 @@ def _note(report: MapReport, cells: Sequence[MapCellFit], room: float | None) ->
     return " ".join(parts)
 
 
-def _columns() -> tuple[Column, ...]:
+def _columns(largest: float) -> tuple[Column, ...]:
+    show = partial(memory_in, largest=largest)
     return (
         Column("length", _("tokens"), count),
         Column("rows", _("rows"), count),
-        Column("peak_bytes", _("peak, MiB"), mib),
-        Column("low_bytes", _("from"), mib),
-        Column("high_bytes", _("to"), mib),
+        Column("peak_bytes", _("peak, %(unit)s", unit=memory_unit(largest)[1]), show),
+        Column("low_bytes", _("from"), show),
+        Column("high_bytes", _("to"), show),
         Column("fit", _("fit")),
     )
 

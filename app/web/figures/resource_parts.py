@@ -10,9 +10,9 @@ from app.domain.resources.estimate import ResourceEstimate
 from app.domain.resources.ledger import OWNERS, Owner
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Memory
-from app.web.figures.drawing.stacks import Bar, Part
+from app.web.figures.drawing.stacks import Bar, Part, Stacks
 from app.web.figures.figure import Cell, Column, Key
-from app.web.format import MIB, duration, mib, signed_percent
+from app.web.format import duration, memory, memory_unit, signed_percent
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 
@@ -119,19 +119,45 @@ class EstimatedCosts:
             return None
         return cls(estimated_sizes(estimate, fit.peak.value), fit.peak, fit.train_seconds)
 
-    @property
-    def bar(self) -> Bar:
-        """Of memory, to stand below the measured one."""
-        band = (self.peak.low / MIB, self.peak.high / MIB)
-        return replace(memory_bar(_("estimated"), LEDGER, self.sizes, self.peak.value), pale=True, band=band)
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """A measured bar of memory, and what was estimated."""
+
+    name: str
+    sizes: Sizes
+    peak: float
+    estimated: EstimatedCosts | None = None
 
 
-def memory_bar(name: str, holders: Sequence[Holder], sizes: Sizes, peak: float) -> Bar:
-    """A bar of memory, in MiB."""
+def memory_stacks(uses: Sequence[MemoryUse]) -> Stacks:
+    """A bar by owner for each, the estimated one below it."""
+    unit, name = memory_unit(largest_peak(uses))
+    bars = []
+    for use in uses:
+        bars.append(_memory_bar(use.name, use.sizes, use.peak, unit))
+        if estimated := use.estimated:
+            bar = _memory_bar(_("estimated"), estimated.sizes, estimated.peak.value, unit)
+            bars.append(replace(bar, pale=True, band=(estimated.peak.low / unit, estimated.peak.high / unit)))
+    return Stacks(tuple(bars), _("%(unit)s above the idle process, at the peak →", unit=name))
+
+
+def largest_peak(uses: Sequence[MemoryUse]) -> float:
+    """Measured or estimated: it decides the unit."""
+    return max((max(use.peak, use.estimated.peak.value if use.estimated else 0.0) for use in uses), default=0.0)
+
+
+def holders_of(sizes: Sizes) -> Sequence[Holder]:
+    """LEDGER or COMPUTED."""
+    return LEDGER if len(sizes) == len(LEDGER) else COMPUTED
+
+
+def _memory_bar(name: str, sizes: Sizes, peak: float, unit: float) -> Bar:
     parts = tuple(
-        Part(_(holder.name), f"var(--o-{holder.css})", size / MIB) for holder, size in zip(holders, sizes, strict=True)
+        Part(_(holder.name), f"var(--o-{holder.css})", size / unit)
+        for holder, size in zip(holders_of(sizes), sizes, strict=True)
     )
-    return Bar(name, parts, peak / MIB, mib(peak))
+    return Bar(name, parts, peak / unit, memory(peak))
 
 
 def names(holders: Sequence[Holder] = LEDGER) -> tuple[str, ...]:
@@ -174,7 +200,7 @@ def estimated_columns(title: str, unit: str, show: Callable[[float | None], str]
 
 
 def estimated_cells(estimated: EstimateBand | None, measured: float) -> tuple[Cell, ...]:
-    """The cells of these columns; empty ones without a estimate."""
+    """The cells of these columns; empty ones without an estimate."""
     if estimated is None:
         return (None,) * 4
     error = relative_error(estimated.value, measured) if measured else None

@@ -1,5 +1,7 @@
 """What one run cost: memory by owner and seconds by phase, measured beside estimated."""
 
+from functools import partial
+
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Clocks, Memory
@@ -7,20 +9,20 @@ from app.web.figures.drawing import stacks
 from app.web.figures.drawing.stacks import Stacks
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.resource_parts import (
-    COMPUTED,
-    LEDGER,
     REST_NOTE,
     EstimatedCosts,
-    Sizes,
+    MemoryUse,
+    holders_of,
+    largest_peak,
     ledger_sizes,
-    memory_bar,
     memory_sizes,
+    memory_stacks,
     names,
     phase_seconds,
     time_bar,
     train_bar,
 )
-from app.web.format import decimal, duration, mib, share
+from app.web.format import decimal, duration, memory_in, memory_unit, share
 from app.web.format import memory as bytes_text
 from app.web.i18n import gettext as _
 
@@ -34,7 +36,7 @@ def owners(memory: Memory, fit: RunFit | None) -> Figure:
             "Weights, gradients and optimizer state are computed; activations and rest are the remainder of the "
             "measured peak."
         )
-        return _figure(title, note, _("measured"), memory_sizes(memory), peak, None)
+        return _figure(title, note, MemoryUse(_("measured"), memory_sizes(memory), peak))
     estimated = EstimatedCosts.of(fit)
     if estimated:
         title = _("%(title)s, estimated %(estimated)s", title=title, estimated=bytes_text(estimated.peak.value))
@@ -42,7 +44,7 @@ def owners(memory: Memory, fit: RunFit | None) -> Figure:
         "Parts: what a train step held at its peak. Device overhead: what training held beyond these tensors, such as "
         "library buffers and rounding. Another phase: what that held beyond training."
     )
-    return _figure(title, note, _("measured"), memory_sizes(memory), peak, estimated)
+    return _figure(title, note, MemoryUse(_("measured"), memory_sizes(memory), peak, estimated))
 
 
 def out_of_memory(ledger: Ledger, fit: RunFit | None) -> Figure:
@@ -53,27 +55,26 @@ def out_of_memory(ledger: Ledger, fit: RunFit | None) -> Figure:
         title = _("%(title)s, estimated peak %(peak)s", title=title, peak=bytes_text(estimated.peak.value))
     note = _("Tensors by owner at that moment; the next allocation did not fit beside them.")
     sizes = ledger_sizes(ledger.owners, ledger.total, ledger.total)
-    return _figure(title, note, _("at the failure"), sizes, float(ledger.total), estimated)
+    return _figure(title, note, MemoryUse(_("at the failure"), sizes, float(ledger.total), estimated))
 
 
-def _figure(title: str, note: str, name: str, sizes: Sizes, peak: float, estimated: EstimatedCosts | None) -> Figure:
-    holders = LEDGER if len(sizes) == len(LEDGER) else COMPUTED
-    bars = [memory_bar(name, holders, sizes, peak)]
-    columns = [Column("owner", _("owner")), Column("bytes", _("%(bar)s, MiB", bar=name), lambda v: mib(v, 1))]
-    rows: list[tuple[Cell, ...]] = [*zip(names(holders), sizes, strict=True), (_("peak"), peak)]
+def _figure(title: str, note: str, use: MemoryUse) -> Figure:
+    largest, estimated = largest_peak([use]), use.estimated
+    show, unit = partial(memory_in, largest=largest, digits=1), memory_unit(largest)[1]
+    columns = [Column("owner", _("owner")), Column("bytes", _("%(bar)s, %(unit)s", bar=use.name, unit=unit), show)]
+    rows: list[tuple[Cell, ...]] = [*zip(names(holders_of(use.sizes)), use.sizes, strict=True), (_("peak"), use.peak)]
     if estimated:
-        bars.append(estimated.bar)
         note = " ".join((note, _("Pale: estimated, with its band.")))
-        columns.append(Column("estimated_bytes", _("estimated, MiB"), lambda v: mib(v, 1)))
+        columns.append(Column("estimated_bytes", _("estimated, %(unit)s", unit=unit), show))
         rows = [(*row, size) for row, size in zip(rows, (*estimated.sizes, estimated.peak.value), strict=True)]
     return Figure(
         name="owners",
         title=title,
         label=_("Peak memory by owner"),
         note=note,
-        data=Stacks(tuple(bars), _("MiB above the idle process, at the peak →")),
+        data=memory_stacks([use]),
         draw=stacks.chart,
-        table=Table(tuple(columns), tuple(rows)),
+        table=Table(tuple(columns), rows),
     )
 
 

@@ -10,14 +10,13 @@ from app.domain.runs.result import Steps
 from app.domain.runs.smoothing import Floats, smoothed, still_falling, usual_factor
 from app.domain.runs.status import RunStatus
 from app.store.tables import EvaluationRow, RunRow
-from app.web.figures.axes import memory_unit
 from app.web.figures.curve_axes import column
 from app.web.figures.curve_chart import Curve, Curves, Label, chart, drawn_line, some_of, upper_end
 from app.web.figures.curves import smoothing_note
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.step_rows import step_table
-from app.web.format import decimal
+from app.web.format import decimal, memory_unit
 from app.web.format import memory as bytes_text
 from app.web.i18n import gettext as _
 from app.web.text.metrics import loss_unit

@@ -1,11 +1,10 @@
 """The time of a study's arms by phase: measured, with the estimated training below it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.resources.calibration import EstimateBand, relative_error
+from app.domain.resources.calibration import EstimateBand
 from app.web.figures.drawing import stacks
 from app.web.figures.drawing.stacks import Bar, Stacks
 from app.web.figures.figure import Column, Figure, Table
@@ -21,7 +20,6 @@ from app.web.figures.resource_parts import (
 )
 from app.web.format import capitalized, decimal, duration
 from app.web.i18n import gettext as _
-from app.web.text.memory_fit import basis, error_words, time_band
 from app.web.text.verdict import arm_name, seed_range
 
 Estimates = Mapping[str, EstimatedCosts]
@@ -43,36 +41,13 @@ def time(study: StudyComparison, estimates: Estimates) -> Figure:
     )
 
 
-@dataclass(frozen=True)
-class TrainRow:
-    """An arm's train time, estimated and measured, as it is written."""
-
-    arm: str
-    estimated: str
-    band: str
-    """Empty where it has no width."""
-    basis: str
-    measured: str
-    off: str
-
-
-def train_rows(study: StudyComparison, estimates: Estimates) -> tuple[TrainRow, ...]:
-    """The arms with a estimated train time."""
-    rows = []
-    for arm, costs in _measured(study):
-        estimated, measured = _train(estimates, arm), costs.train_seconds.mean
-        if estimated and measured:
-            rows.append(
-                TrainRow(
-                    arm=arm.title,
-                    estimated=duration(estimated.value),
-                    band=time_band(estimated),
-                    basis=basis(estimated.runs),
-                    measured=duration(measured),
-                    off=error_words(relative_error(estimated.value, measured)),
-                )
-            )
-    return tuple(rows)
+def train_estimates(study: StudyComparison, estimates: Estimates) -> list[tuple[StudyArm, float, EstimateBand]]:
+    """The arms with an estimated train time: what was measured, and the estimate."""
+    return [
+        (arm, costs.train_seconds.mean, estimated)
+        for arm, costs in _measured(study)
+        if costs.train_seconds.mean and (estimated := _train(estimates, arm))
+    ]
 
 
 def _measured(study: StudyComparison) -> list[tuple[StudyArm, Costs]]:
@@ -124,7 +99,7 @@ def _note(study: StudyComparison, *, estimated: bool) -> str:
     if estimated:
         parts.append(_("Below a bar: the estimated training, with its band."))
     if estimated and study.spec.training.early_stopping_patience:
-        parts.append(_("A estimate covers every step; a run may stop early."))
+        parts.append(_("An estimate covers every step; a run may stop early."))
     if not study.times_comparable:
         overlap = _("Runs overlapped on one worker, so the times are not comparable.")
         apart = _("Not all runs used one worker with the same settings, so the times are not comparable.")

@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.web.format import NBSP, NOTHING, duration, file_size, hundred, mib, short_count, significant
+from app.web.format import (
+    NBSP,
+    NOTHING,
+    duration,
+    file_size,
+    hundred,
+    memory,
+    memory_in,
+    memory_unit,
+    short_count,
+    significant,
+)
 from app.web.i18n import gettext as _
 from app.web.text.lead import both_costs, memory_share, time_share, times_smaller
 from app.web.text.metrics import title
@@ -48,7 +59,8 @@ def _memory(study: StudyComparison, arm: StudyArm) -> Fact:
     value = memory_share(study, arm)
     if costs is None or value is None:
         return Fact(NOTHING, "", _("memory: measured under different conditions"))
-    own, reference = mib(costs[0].peak_bytes.mean), f"{mib(costs[1].peak_bytes.mean)}{NBSP}MiB"
+    peak = costs[1].peak_bytes.mean
+    own, reference = memory_in(costs[0].peak_bytes.mean, peak), f"{memory_in(peak, peak)}{NBSP}{memory_unit(peak)[1]}"
     return Fact(value, "", _("of the memory, %(own)s of %(reference)s", own=own, reference=reference))
 
 
@@ -80,7 +92,7 @@ def _alone(study: StudyComparison, arm: StudyArm) -> tuple[Fact, ...]:
         return ()
     return (
         Fact(score_text(arm) or NOTHING, "", _("%(metric)s of %(arm)s", metric=title(study.metric), arm=arm.title)),
-        Fact(f"{mib(costs.peak_bytes.mean)}{NBSP}MiB", "", _("peak memory")),
+        Fact(memory(costs.peak_bytes.mean), "", _("peak memory")),
         Fact(duration(costs.train_seconds.mean), "", _("train time per seed")),
         Fact(
             file_size(costs.artifact_bytes),

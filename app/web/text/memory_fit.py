@@ -6,7 +6,7 @@ from app.domain.resources.calibration import EstimateBand, Fit, relative_error
 from app.domain.resources.ledger import Ledger, Moment
 from app.domain.resources.memory_fit import DeviceFit, MemorySaving, RunFit
 from app.domain.resources.savings import SAVINGS
-from app.web.format import GIB, MIB, NBSP, capitalized, count, decimal, duration, file_size, mib, percent
+from app.web.format import GIB, MIB, NBSP, capitalized, count, decimal, duration, file_size, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import localized, marked, ngettext
 
@@ -48,10 +48,8 @@ def basis(runs: int) -> str:
 
 def band(estimate: EstimateBand) -> str:
     """Of bytes: `382 to 414 MiB`."""
-    if estimate.high >= GIB:
-        low, high, unit = decimal(estimate.low / GIB), decimal(estimate.high / GIB), "GiB"
-    else:
-        low, high, unit = mib(estimate.low), mib(estimate.high), "MiB"
+    size, unit = (GIB, "GiB") if estimate.high >= GIB else (MIB, "MiB")
+    low, high = (decimal(end / size, unit == "GiB") for end in (estimate.low, estimate.high))
     if low == high:
         return f"{high}{NBSP}{unit}"
     return _("%(low)s to %(high)s", low=low, high=f"{high}{NBSP}{unit}")
@@ -134,6 +132,8 @@ FILTERS = (
     basis,
     band,
     time_band,
+    relative_error,
+    error_words,
     memory_error,
     time_error,
     file_error,

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.domain.comparison.confounders import ConfounderKind
 from app.domain.runs.fields import FIELDS, Field
-from app.web.format import MIB, NBSP, NOTHING, count, decimal, hundred, mib, points, rate, share
+from app.web.format import NBSP, NOTHING, count, decimal, hundred, memory_in, memory_unit, points, rate, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 from app.web.text.confounders import DIFFERS
@@ -58,9 +58,6 @@ TITLES = {
 UNITS = {
     "loss": marked("nats"),
     "train_loss": marked("nats"),
-    "peak": "MiB",
-    "estimated": "MiB",
-    "size": "MiB",
     "train": marked("s"),
     "wall": marked("s"),
     "speed": marked("tokens/s"),
@@ -76,11 +73,16 @@ def title(name: str) -> str:
     return _(TITLES[name])
 
 
-def unit(name: str) -> str:
-    """The unit of a column."""
+def unit(name: str, largest: float) -> str:
+    """The unit of a column; of bytes by their largest value."""
     if name in UNITS:
         return _(UNITS[name]) if UNITS[name] else ""
-    return "%" if FIELDS[name].kind == "fraction" else ""
+    match FIELDS[name].kind:
+        case "fraction":
+            return "%"
+        case "bytes":
+            return memory_unit(largest)[1]
+    return ""
 
 
 def not_compared(kind: ConfounderKind) -> str:
@@ -88,8 +90,8 @@ def not_compared(kind: ConfounderKind) -> str:
     return _("Not compared with the baseline: %(why)s, or is unknown", why=_(DIFFERS[kind]))
 
 
-def formatted(field: Field, value: Any) -> str:
-    """A number in the unit of its column."""
+def formatted(field: Field, value: Any, largest: float) -> str:
+    """A number in the unit of its column, whose largest value is given."""
     if value is None:
         return NOTHING
     if field.name in PLAIN:
@@ -98,7 +100,7 @@ def formatted(field: Field, value: Any) -> str:
         case "fraction":
             return hundred(value)
         case "bytes":
-            return decimal(value / MIB, 2) if field.name == "size" else mib(value)
+            return memory_in(value, largest, 2 if field.name == "size" else 0)
         case "seconds":
             return decimal(value)
         case "count":

@@ -16,7 +16,7 @@ from app.web.format import NBSP, NOTHING, count, hundred
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.pages.runs.form import ViewParams, falls_first
-from app.web.pages.runs.listing import Baseline, conditions_of, conditions_of_group
+from app.web.pages.runs.listing import Baseline, Listing, conditions_of, conditions_of_group
 from app.web.pages.runs.toolbar import Toolbar
 from app.web.text import metrics
 from app.web.text.run_fields import difference, formatted, not_compared, title, unit
@@ -88,6 +88,8 @@ class RowContext:
     baseline: Baseline | None
     mixed: bool
     """The runs shown have scores of different metrics."""
+    largest: Mapping[str, float]
+    """The largest value of each column of bytes."""
 
     def pinned(self, runs: Sequence[int]) -> bool:
         """Whether one of the runs is the baseline, or belongs to its group."""
@@ -108,7 +110,15 @@ class RunsPage:
     """The address of the next page; empty on the last."""
 
 
-def columns_of(view: ViewParams, measure: str) -> tuple[Column, ...]:
+def largest_bytes(listing: Listing) -> dict[str, float]:
+    """The largest value of each column of bytes: it decides the unit."""
+    rows = [run.values for run in listing.shown]
+    rows += [{name: spread.mean for name, spread in group.spreads.items()} for group in listing.groups]
+    names = [name for name, field in FIELDS.items() if field.kind == "bytes"]
+    return {name: max((row.get(name) or 0 for row in rows), default=0) for name in names}
+
+
+def columns_of(view: ViewParams, measure: str, largest: Mapping[str, float]) -> tuple[Column, ...]:
     """The chosen columns; groups have two more after the score."""
     names = list(view.columns)
     if view.grouped:
@@ -116,10 +126,10 @@ def columns_of(view: ViewParams, measure: str) -> tuple[Column, ...]:
         place = names.index("score") + 1 if "score" in names else 0
         names[place:place] = ["lower", "n"]
         names = [name for name in names if name not in ("seed", "status", "failure", "tag", "note", "worker")]
-    return tuple(_column(view, name, measure if name == "score" else title(name)) for name in names)
+    return tuple(_column(view, name, measure if name == "score" else title(name), largest) for name in names)
 
 
-def _column(view: ViewParams, name: str, head: str) -> Column:
+def _column(view: ViewParams, name: str, head: str, largest: Mapping[str, float]) -> Column:
     sortable = name != "study" and name in ((*SUMMED, *OWN) if view.grouped else SORTABLE)
     active = view.order.field == name or (name == "started_at" and view.order.field == "id" and not view.grouped)
     order = Order(name, not view.order.falls if active else falls_first(name))
@@ -127,7 +137,7 @@ def _column(view: ViewParams, name: str, head: str) -> Column:
     return Column(
         name=name,
         title=head,
-        unit=unit(name),
+        unit=unit(name, largest.get(name, 0)),
         number=name in OWN or (FIELDS[name].kind != "text" and name != "study"),
         sort=to.address().to({"sort": str(order), "open": ""}) if sortable else "",
         active=active,
@@ -202,7 +212,7 @@ def _cell(name: str, run: RunValues, context: RowContext) -> Cell:
     if name == "seed" and run.values["trial"] and value is not None and value >= FIRST_SEED:
         return Cell("number", _("trial %(number)s", number=value - FIRST_SEED), small=count(value))
     small, why = _difference(name, value, run, conditions_of(run), context)
-    return Cell("number", formatted(field, value), small=small, why=why)
+    return Cell("number", formatted(field, value, context.largest.get(name, 0)), small=small, why=why)
 
 
 def _group_cell(name: str, group: Group, context: RowContext) -> Cell:
@@ -219,7 +229,8 @@ def _group_cell(name: str, group: Group, context: RowContext) -> Cell:
         return Cell("text", _text(name, values.get(name)))
     spread = group.spreads[name]
     small, why = _difference(name, spread.mean, group.first, conditions_of_group(group), context)
-    return Cell("number", formatted(field, spread.mean), _deviation(name, spread), small, why)
+    largest = context.largest.get(name, 0)
+    return Cell("number", formatted(field, spread.mean, largest), _deviation(name, spread, largest), small, why)
 
 
 def _seed_counts(group: Group) -> str:
@@ -237,12 +248,12 @@ def _seed_counts(group: Group) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _deviation(name: str, spread: Spread) -> str:
+def _deviation(name: str, spread: Spread, largest: float) -> str:
     """The standard deviation in the unit of the mean; empty if it rounds to zero."""
     if not spread.sd or spread.mean is None or spread.sd < NOISE * abs(spread.mean):
         return ""
-    text = formatted(FIELDS[name], spread.sd)
-    return f"±{NBSP}{text}" if text != formatted(FIELDS[name], 0.0) else ""
+    text = formatted(FIELDS[name], spread.sd, largest)
+    return f"±{NBSP}{text}" if text != formatted(FIELDS[name], 0.0, largest) else ""
 
 
 def _difference(

@@ -14,7 +14,17 @@ from app.store.queries import run_groups, run_list, studies, tags
 from app.web.http.dependencies import After, Db, Reading
 from app.web.i18n import gettext as _
 from app.web.pages.runs import listing as runs_listing
-from app.web.pages.runs.context import Column, Row, RowContext, RunsPage, columns_of, counted, group_row, run_row
+from app.web.pages.runs.context import (
+    Column,
+    Row,
+    RowContext,
+    RunsPage,
+    columns_of,
+    counted,
+    group_row,
+    largest_bytes,
+    run_row,
+)
 from app.web.pages.runs.csv import runs_file
 from app.web.pages.runs.form import ViewParams
 from app.web.pages.runs.listing import Listing
@@ -100,9 +110,10 @@ def _page(session: Session, view: ViewParams, after: int | None) -> RunsPage:
         tags=tags.of_runs(session, [run.id for run in found.shown]) if "tag" in view.columns else {},
         baseline=baseline,
         mixed=len(measures) > 1,
+        largest=largest_bytes(found),
     )
     measure = metrics.heading(next(iter(measures))) if len(measures) == 1 else _("Score")
-    columns = columns_of(view, measure)
+    columns = columns_of(view, measure, context.largest)
     return RunsPage(
         toolbar=Toolbar(
             view=view,

@@ -7,6 +7,7 @@ from functools import cached_property
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.models.base_model import ModelFacts
+from app.domain.resources.calibration import EstimateBand
 from app.services import annotations
 from app.services import studies as study_service
 from app.services.annotations import Notes
@@ -17,9 +18,8 @@ from app.web.figures.arms_table import ArmsTable
 from app.web.figures.axes import axis_options
 from app.web.figures.curve_axes import QUANTITIES, X_AXES
 from app.web.figures.figure import Drawn, drawn
-from app.web.figures.memory import OwnerRow, owner_rows
 from app.web.figures.study import FIGURES, StudyData, study_figure
-from app.web.figures.time import TrainRow, train_rows
+from app.web.figures.time import train_estimates
 from app.web.figures.view import ViewParams
 from app.web.format import capitalized
 from app.web.i18n import gettext as _
@@ -117,14 +117,9 @@ class StudyPage:
         return [(f"{factor:g}", f"{factor:g}" if factor else _("none")) for factor in factors]
 
     @property
-    def owner_rows(self) -> tuple[OwnerRow, ...]:
-        """Peak memory in numbers, over the arms that have costs."""
-        return owner_rows(self.study, self.data.estimates)
-
-    @property
-    def train_rows(self) -> tuple[TrainRow, ...]:
-        """Train time, estimated and measured, of the arms with an estimate."""
-        return train_rows(self.study, self.data.estimates)
+    def train_estimates(self) -> list[tuple[StudyArm, float, EstimateBand]]:
+        """Arms with an estimated train time: what was measured, and the estimate."""
+        return train_estimates(self.study, self.data.estimates)
 
     @property
     def takes_energy_price(self) -> bool:

@@ -30,7 +30,7 @@ NAMES = {"verdict", "trade-off", "curves", "memory", "time", "break-even", "weig
 READS = {
     "verdict": {"comparison"},
     "trade-off": {"comparison"},
-    "curves": {"comparison", "steps", "checkpoints"},
+    "curves": {"comparison", "steps", "validation"},
     "memory": {"comparison", "estimates"},
     "time": {"comparison", "estimates"},
     "weight-delta": {"comparison", "deltas"},
