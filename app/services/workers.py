@@ -1,4 +1,4 @@
-"""Workers: sign on, give signs of life, drain; and who is there."""
+"""Workers: sign on, list the live ones, and find out which can execute a method."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from app.store.tables import WorkerRow, now
 
 REMEMBER = timedelta(hours=24)
 AWAY = timedelta(minutes=5)
-"""A worker without a sign of life for so long is not counted on; one that is started anew is back sooner."""
+"""A worker without a heartbeat for this long counts as offline; a restart takes less time."""
 
 WorkerState = Literal["idle", "running", "draining", "lost"]
 
 
 @dataclass(frozen=True)
 class WorkerView:
-    """A worker as a page shows it."""
+    """A worker and its state."""
 
     name: str
     device: str
@@ -31,11 +31,11 @@ class WorkerView:
     memory_bytes: int | None
     cores: int
     bf16: bool
-    """It has bfloat16 arithmetic."""
+    """The device has bfloat16 arithmetic."""
     matmul_flops: float | None
-    """Operations a second of its matrix product, as its last finished attempt measured it."""
+    """Matrix-product throughput, as the last finished attempt measured it, operations per second."""
     capabilities: list[str]
-    """What it can do that not every worker can: `qlora`."""
+    """Capabilities that not every worker has: `qlora`."""
     state: WorkerState
     run_id: int | None
     seconds_since_heartbeat: float
@@ -52,7 +52,7 @@ def sign_on(
     bf16: bool = False,
     capabilities: Sequence[Capability] = (),
 ) -> None:
-    """Make a worker known, idle and undrained; its name is its identity."""
+    """Register a worker under its name, idle and not draining."""
     at = now()
     known = workers.get(session, name)
     rate = known.matmul_flops if known and known.device_name == device_name else None
@@ -75,7 +75,7 @@ def sign_on(
 
 
 def live(session: Session, settings: Settings) -> list[WorkerView]:
-    """Workers seen in the last day; one whose heartbeat is older than a lease is lost."""
+    """Workers with a heartbeat in the last day; a worker whose heartbeat is older than a lease is lost."""
     at = now()
     return [
         _view(row, (at - row.heartbeat_at).total_seconds(), settings)
@@ -88,7 +88,7 @@ def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:
 
     The live workers decide. If there are none, the workers of the last day do, since one of them could return. The
     result is also None if no worker has ever reported: a run may be queued before its worker starts. A worker that
-    cannot execute the run then logs that (`unable`).
+    cannot execute the run then writes that to the run's log (`unable`).
     """
     at = now()
     known = workers.all_seen(session, at - REMEMBER)
@@ -104,8 +104,8 @@ def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:
 
 
 def unable(session: Session, name: str, needs: Iterable[Capability]) -> str | None:
-    """What a run waits for that needs what this worker cannot do, and what to do about it: a line for its log. None if
-    it can."""
+    """A line for the log of a run that this worker cannot execute: what the run waits for, and what to do. None if the
+    worker can."""
     row = workers.get(session, name)
     for need in sorted(needs):
         if row is None or need not in row.capabilities:

@@ -1,4 +1,4 @@
-"""Artifacts and datasets as files behind an fsspec URL: a local directory, or s3:// and its kind.
+"""Artifacts and datasets as files at an fsspec URL: a local directory, s3:// and others.
 
 Names inside the store are made by Vezna (`runs/46/2/predictions.parquet`), never by a user.
 """
@@ -36,14 +36,14 @@ class Stored(NamedTuple):
     sha256: str
     bytes: int
     file: str
-    """Its name in the store: no other file ever has it, so that removing one never meets another's arrival."""
+    """Its name in the store. Names are never reused, so a removal never hits a file that has just arrived."""
 
 
 class Files:
     """A place for files. `url` is a directory or an fsspec URL."""
 
     def __init__(self, url: str) -> None:
-        # Without a memory of listings: what other processes store is to be seen at once.
+        # Without a cache of listings: files of other processes must be visible at once.
         self.fs, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
 
     def put(self, source: Path, name: str) -> None:
@@ -63,41 +63,41 @@ class Files:
         return cast(IO[bytes], self.fs.open(self._existing(name), "rb"))
 
     def receive(self, most_bytes: int) -> "Incoming":
-        """A file that comes in pieces, of a size that is not known."""
+        """A file that arrives in pieces, of unknown size."""
         return Incoming(self, most_bytes)
 
     def names(self, folder: str) -> set[str]:
-        """Of the files in a folder."""
+        """Names of the files in a folder."""
         path = self._path(folder)
         paths = self.fs.ls(path, detail=False) if self.fs.exists(path) else []
         return {f"{folder}/{str(path).rpartition('/')[2]}" for path in paths}
 
     def age(self, name: str) -> timedelta:
-        """How long ago a file was written to last. Raises NotFound."""
+        """Time since a file was last written. Raises NotFound."""
         written: datetime = self.fs.modified(self._existing(name))
         return datetime.now(UTC) - written.astimezone(UTC)
 
     def local(self, name: str) -> Path | None:
-        """Where a file lies, if the store is a directory of this machine. Raises NotFound."""
+        """The path of a file if the store is a local directory. Raises NotFound."""
         path = self._existing(name)
         return Path(path) if "file" in _listed(self.fs.protocol) else None
 
     def exists(self, name: str) -> bool:
-        """Whether a file is there."""
+        """Whether a file exists."""
         return bool(self.fs.exists(self._path(name)))
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """A file's bytes, a megabyte at a time. Raises NotFound at once, not when the first one is asked for."""
+        """A file's bytes, in blocks of a megabyte. Raises NotFound at once, not with the first block."""
         return _blocks(self.open(name))
 
     def remove(self, prefix: str) -> None:
-        """Remove a folder and what is in it; nothing happens if it is not there."""
+        """Remove a file, or a folder with its contents, if it exists."""
         path = self._path(prefix)
         if self.fs.exists(path):
             self.fs.rm(path, recursive=True)
 
     def discard(self, name: str) -> None:
-        """Remove a file that nothing names any more. One that cannot be removed now is left to the sweep."""
+        """Remove a file that is no longer referenced. If that fails, the sweep removes it later."""
         with suppress(OSError):
             self.remove(name)
 
@@ -114,7 +114,7 @@ class Files:
 
 
 class Incoming:
-    """Bytes on their way into the store: `with files.receive(most) as incoming`. What is not `done` is removed."""
+    """A file that is being received: `with files.receive(most) as incoming`. It is removed unless `done` is called."""
 
     def __init__(self, files: Files, most_bytes: int) -> None:
         self._files, self._most = files, most_bytes
@@ -137,7 +137,7 @@ class Incoming:
         self._file.write(data)
 
     def done(self) -> Stored:
-        """Everything has come."""
+        """The file is complete."""
         self._file.close()
         self._stored = True
         return Stored(self._digest.hexdigest(), self._bytes, self._name)
@@ -151,7 +151,7 @@ class Incoming:
 
 
 def too_large(most_bytes: int) -> Invalid:
-    """Why a file is refused whose size goes beyond what is allowed."""
+    """The error for a file above the upload limit."""
     most = f"{most_bytes / 2**30:.3g} GiB" if most_bytes >= 2**28 else f"{most_bytes / 2**20:.3g} MiB"
     return Invalid.field(
         "file",

@@ -1,8 +1,8 @@
 """The only place that opens transactions and commits them.
 
-`Database.transaction()` is for writing, `Database.reading()` for looking. On SQLite a write begins with
-BEGIN IMMEDIATE: it waits for its turn at the start instead of failing at its first UPDATE.
-What must happen after a commit (ringing a doorbell) is left with `after_commit(session, call)`.
+`Database.transaction()` is for writing, `Database.reading()` for reading. On SQLite a write begins with
+BEGIN IMMEDIATE, so that it waits at its start instead of failing at its first UPDATE.
+`after_commit(session, call)` registers what must happen after the commit, such as ringing a doorbell.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,14 +16,14 @@ from sqlalchemy.orm import Session
 
 BUSY_MILLISECONDS = 30_000
 BINARY = 1
-"""libpq's number of the format."""
+"""libpq's format code."""
 IN_BINARY = {"vezna_binary": True}
-"""Execution options of a query for many bytes. In PostgreSQL's usual answer, which is text, each of them is two, to be
-written and read again."""
+"""Execution options of a query for large binary values. PostgreSQL's default text format takes two characters per
+byte."""
 
 
 class Database:
-    """An engine and the ways to use it. `url` is SQLAlchemy's; SQLite and PostgreSQL (psycopg) are supported."""
+    """An engine and its sessions. `url` is SQLAlchemy's; SQLite and PostgreSQL (psycopg) are supported."""
 
     def __init__(self, url: str) -> None:
         parsed = make_url(url)
@@ -51,7 +51,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session for looking; nothing that it changes is kept."""
+        """A session for reading; changes are discarded."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
@@ -75,7 +75,7 @@ def _have_bytes_in_binary(engine: Engine) -> None:
 def _speak_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connected(dbapi: Any, _record: object) -> None:
-        dbapi.isolation_level = None  # the driver begins nothing by itself: `begun` below does
+        dbapi.isolation_level = None  # the driver begins no transaction: `begun` below does
         cursor = dbapi.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")

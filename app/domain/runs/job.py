@@ -1,4 +1,4 @@
-"""What passes between the supervisor and its trainer process: the job (a JSON file) and the reports (JSON lines)."""
+"""Messages between the supervisor and its trainer process: the job (a JSON file) and the reports (JSON lines)."""
 
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ class _Message(BaseModel):
 
 
 class TrainJob(_Message):
-    """Everything that a trainer needs; it reads no settings and no database."""
+    """Everything that a trainer needs; a trainer reads neither settings nor the database."""
 
     run_id: int
     epoch: int
@@ -27,23 +27,23 @@ class TrainJob(_Message):
     """A directory, or a hub id."""
     model_revision: str = ""
     model_fingerprint: str = ""
-    """The commit, or the hash of the files, that was inspected: names the weights."""
+    """The inspected commit, or the hash of the files: identifies the weights."""
     model_files: list[ModelFile] = Field(default_factory=list)
-    """Of a hub's model, what a run needs of it; empty where an inspection has not noted that."""
+    """The files of a hub model that a run needs; empty if the inspection did not record them."""
     dataset_file: str
     """A local Parquet file with the columns of the format (`datasets.ROWS`)."""
     dataset_format: Format = "labelled"
     labels: list[str] = Field(default_factory=list)
     trial: bool = False
-    """It tries a learning rate: judged on the validation split, it reads no test split and leaves no weights."""
+    """A trial of a learning rate: evaluated on the validation split, without the test split and saved weights."""
     general_file: str | None = None
-    """A local Parquet file of plain texts, where forgetting is to be measured."""
+    """A local Parquet file of plain texts on which forgetting is measured."""
     output: str
-    """An empty local directory; what the trainer leaves in it becomes the run's artifacts."""
+    """An empty local directory; the files that the trainer writes there become the run's artifacts."""
     cache: str | None = None
-    """A local directory for what later runs can use again; None keeps nothing."""
+    """A local directory for files that later runs can reuse; None: no cache."""
     cache_bytes: int = 0
-    """How large that directory may grow."""
+    """Maximum size of the cache."""
     resume: str | None = None
     """A local directory with a checkpoint to resume from."""
     checkpoint_seconds: float | None = None
@@ -52,7 +52,7 @@ class TrainJob(_Message):
     """Time budget of the weight-delta analysis, unless a tenth of the train clock is more; 0 skips the analysis."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
-    """CPU threads; None keeps torch's default."""
+    """CPU threads; None: torch's default."""
     claimed_at: float
     """Unix seconds at the claim: the attempt's wall time starts here."""
 
@@ -67,7 +67,7 @@ class PhaseReport(_Message):
 
 
 class DownloadReport(_Message):
-    """How far the base model's download is."""
+    """Progress of the base model's download."""
 
     type: Literal["download"] = "download"
     done_bytes: int
@@ -82,8 +82,7 @@ class StepsReport(_Message):
 
 
 class EvaluationReport(_Message):
-    """A finished evaluation. `scores` holds one number an item, from 0 to 1, of the metric that a verdict rests on, in
-    the order of `items`."""
+    """A finished evaluation. `scores` holds the verdict's metric of each item, from 0 to 1, in the order of `items`."""
 
     type: Literal["evaluation"] = "evaluation"
     evaluation: Evaluation
@@ -100,18 +99,18 @@ class LogReport(_Message):
 
 
 class CheckpointReport(_Message):
-    """A checkpoint lies ready to be stored: the supervisor moves its folder away. Until then it stays until the one
-    after the next is written."""
+    """A checkpoint is ready to be stored: the supervisor moves its folder away. The trainer keeps the folder until it
+    has written two more checkpoints."""
 
     type: Literal["checkpoint"] = "checkpoint"
     step: int
-    """Optimizer steps behind it."""
+    """Optimizer steps completed."""
     folder: str
-    """A local directory; its files are `worker.engine.saving.resume`'s."""
+    """A local directory with the files of `worker.engine.saving.resume`."""
 
 
 class WeightDeltasReport(_Message):
-    """What training did to each matrix."""
+    """The weight delta of each matrix."""
 
     type: Literal["weight-deltas"] = "weight-deltas"
     weight_deltas: WeightDeltas
@@ -125,7 +124,7 @@ class ResultReport(_Message):
 
 
 class FailureReport(_Message):
-    """The attempt failed for a reason that it knows; nothing follows."""
+    """The attempt failed with a known reason; nothing follows."""
 
     type: Literal["failure"] = "failure"
     failure: Failure

@@ -52,21 +52,20 @@ class Due(NamedTuple):
     """What makes an inspection due."""
 
     version: int
-    """Facts of less than this are taken again."""
+    """Facts of an older version are collected again."""
     lost_before: datetime
-    """One that began before has lost its worker."""
+    """An inspection that began earlier has lost its worker."""
     again_before: datetime
-    """Facts are not taken again where it was tried since."""
+    """Facts are not collected again if that was tried after this time."""
 
 
 def uninspected(session: Session, due: Due) -> list[int]:
-    """Ids of base models whose inspection has not begun, or began so long ago that its worker must be lost, or looked
-    at less than one would now."""
+    """Ids of base models whose inspection has not begun, has lost its worker, or was of an older version."""
     return list(session.scalars(select(BaseModelRow.id).where(_waits(due))))
 
 
 def begin_inspection(session: Session, model_id: int, at: datetime, due: Due) -> bool:
-    """Claim an inspection: of two that ask at once one gets it."""
+    """Claim an inspection; of two simultaneous claims one succeeds."""
     query = update(BaseModelRow).where(BaseModelRow.id == model_id, _waits(due))
     return changed(session, query.values(inspection_started_at=at))
 

@@ -13,7 +13,7 @@ from app.store.queries.rows import get_row
 from app.store.tables import CollectionRow, RunRow
 
 MOST_VALUES = 5000
-"""In one query: SQLite and PostgreSQL take some ten thousand."""
+"""Of one query; SQLite and PostgreSQL accept some ten thousand."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def get(session: Session, collection_id: int, *, lock: bool = False) -> Collecti
 
 
 def everyone(session: Session) -> list[CollectionSummary]:
-    """Every collection, newest first, with the number of its runs."""
+    """Every collection, newest first, with the number of runs."""
     query = (
         select(CollectionRow, func.count(RunRow.id))
         .join(RunRow, RunRow.collection_id == CollectionRow.id, isouter=True)
@@ -67,7 +67,7 @@ def names(session: Session, collection_ids: Collection[int]) -> dict[int, str]:
 
 
 def known(session: Session, collection_id: int, hashes: Sequence[str]) -> dict[str, int]:
-    """The runs of those results that are already in the collection, by hash."""
+    """The runs of results that the collection already has, by hash."""
     ids: dict[str, int] = {}
     for begin in range(0, len(hashes), MOST_VALUES):
         query = select(RunRow.imported_hash, RunRow.id).where(
@@ -91,6 +91,6 @@ def add(session: Session, collection: CollectionRow, runs: Sequence[Mapping[str,
 
 
 def run_ids(session: Session, collection_id: int, *, limit: int) -> list[int]:
-    """The runs of a collection in the order in which they came."""
+    """The runs of a collection in the order of import."""
     query = select(RunRow.id).where(RunRow.collection_id == collection_id).order_by(RunRow.id).limit(limit)
     return list(session.scalars(query))

@@ -1,4 +1,4 @@
-"""Datasets and their versions: which a spec means, what waits to be prepared, and the claims on it."""
+"""Datasets and their versions: by the names in specs, the versions that wait for preparation, and claims on them."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,15 +14,14 @@ from app.store.tables import DatasetRow, RunRow, StudyRow
 
 
 class Uses(NamedTuple):
-    """What was measured with a version."""
+    """How many runs and studies use a version, or a base model."""
 
     runs: int
-    """That learn from it."""
     studies: int
 
 
 def everyone(session: Session) -> list[DatasetRow]:
-    """The newest ready version of every dataset, by name: what a spec means that gives a name alone."""
+    """The newest ready version of every dataset, by name; a spec that gives only a name means this version."""
     newest = (
         select(DatasetRow.name, func.max(DatasetRow.version).label("version"))
         .where(DatasetRow.status == "ready")
@@ -34,7 +33,7 @@ def everyone(session: Session) -> list[DatasetRow]:
 
 
 def by_name(session: Session, name: str) -> DatasetRow | None:
-    """What a spec means by `NAME` (the newest version that is ready) or `NAME@2`."""
+    """The version that a spec means by `NAME` (the newest that is ready) or `NAME@2`."""
     reference = reference_in(name)
     query = select(DatasetRow).where(DatasetRow.name == reference.name, DatasetRow.status == "ready")
     if reference.version is not None:
@@ -43,7 +42,7 @@ def by_name(session: Session, name: str) -> DatasetRow | None:
 
 
 def as_of(session: Session, name: str, at: datetime) -> DatasetRow | None:
-    """What `by_name` would have found at a time, if it is still there."""
+    """The version that `by_name` would have returned at an earlier time, if it still exists."""
     reference = reference_in(name)
     ready_at = func.coalesce(DatasetRow.seen_at, DatasetRow.created_at)
     query = select(DatasetRow).where(DatasetRow.name == reference.name, DatasetRow.status == "ready")

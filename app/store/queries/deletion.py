@@ -1,4 +1,4 @@
-"""Deleting rows, and counting what goes with them. Foreign keys delete what belongs to a run or a study alone."""
+"""Deleting rows, and counting what is deleted with them. Foreign keys delete what belongs to a single run or study."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from app.store.tables import ArtifactRow, Base, RunRow
 
 
 class Contents(NamedTuple):
-    """Runs with the files that they left."""
+    """Runs and their files."""
 
     runs: int
     files: int
@@ -20,7 +20,7 @@ class Contents(NamedTuple):
 
 
 def contents(session: Session, which: ColumnElement[bool]) -> Contents:
-    """How many runs fulfil a condition, and what they left in the files store."""
+    """The runs that match a condition, and their files in the files store."""
     runs = session.scalar(select(func.count()).select_from(RunRow).where(which)) or 0
     sizes = select(func.count(), func.coalesce(func.sum(ArtifactRow.bytes), 0)).select_from(ArtifactRow)
     files, size = session.execute(sizes.join(RunRow, RunRow.id == ArtifactRow.run_id).where(which)).one()
@@ -28,17 +28,17 @@ def contents(session: Session, which: ColumnElement[bool]) -> Contents:
 
 
 def lock(session: Session, which: ColumnElement[bool]) -> list[int]:
-    """Ids of the runs that fulfil a condition; no worker changes their state before the transaction ends."""
+    """Lock the runs that match a condition: no worker changes their status before the transaction ends."""
     return list(session.scalars(select(RunRow.id).where(which).order_by(RunRow.id).with_for_update()))
 
 
 def with_files(session: Session, which: ColumnElement[bool]) -> list[int]:
-    """Ids of the runs that fulfil a condition and were trained here: imported runs have no files."""
+    """Ids of the runs that match a condition and are not imported: imported runs have no files."""
     return list(session.scalars(select(RunRow.id).where(which, RunRow.collection_id.is_(None))))
 
 
 def delete_runs(session: Session, which: ColumnElement[bool]) -> int:
-    """Delete the runs that fulfil a condition, unless they are queued or running. Returns how many."""
+    """Delete the runs that match a condition, unless they are queued or running. Returns their number."""
     return affected(session, delete(RunRow).where(which, RunRow.status.not_in(LIVE)))
 
 
@@ -49,9 +49,9 @@ def delete_row(session: Session, row: Base) -> None:
 
 
 def missing_runs(session: Session, run_ids: Sequence[int]) -> set[int]:
-    """Of some ids below the newest run's, those of which there is no run: they were deleted.
+    """Of some ids, those below the newest run's that have no run: these runs were deleted.
 
-    Ids above it may be those of another database that uses the same files store.
+    A higher id may be that of a run in another database with the same files store.
     """
     newest = session.scalar(select(func.max(RunRow.id))) or 0
     present = set(session.scalars(select(RunRow.id)))

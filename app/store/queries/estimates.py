@@ -1,4 +1,4 @@
-"""Estimates: the backlog, and the claims on it."""
+"""Estimates: the backlog, and the claims on estimates."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -15,7 +15,7 @@ from app.store.tables import EstimateRow, RunRow
 
 
 class GivenUp(NamedTuple):
-    """Claims from before these times are lost workers'."""
+    """Claims from before these times belong to lost workers."""
 
     run: datetime
     map: datetime
@@ -34,7 +34,7 @@ def by_keys(session: Session, keys: Iterable[str]) -> dict[str, EstimateRow]:
 
 
 def insert(session: Session, row: EstimateRow) -> EstimateRow:
-    """Add an estimate, or find the one that another process has added meanwhile."""
+    """Add an estimate, or return the same one that another process has just added."""
     try:
         with session.begin_nested():
             session.add(row)
@@ -64,9 +64,10 @@ def end(session: Session, claimed: EstimateRow, status: str, **values: Any) -> b
 
 
 def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | None = None) -> EstimateRow | None:
-    """The next one: runs, previews, then maps, which take long; the newest first, since its page is open.
+    """The next estimate to compute: runs, previews, then maps, which take long; the newest first, since its page is
+    open.
 
-    With `rung_before`, only one whose doorbell was last rung before.
+    With `rung_before`, only an estimate whose doorbell was not rung since then.
     """
     query = select(EstimateRow).where(_waits(given_up))
     if rung_before is not None:
@@ -75,8 +76,8 @@ def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | No
 
 
 def fill_in(session: Session, estimate_id: int, estimate: ResourceEstimate) -> None:
-    """Copy an estimate to its runs, ended ones too. They are locked in the order of their ids, as where a study ends:
-    otherwise the two could deadlock."""
+    """Copy an estimate to its runs, also to ended ones. The runs are locked in the order of their ids, as at the end of
+    a study: otherwise the two could deadlock."""
     of_it = RunRow.estimate_id == estimate_id
     session.execute(select(RunRow.id).where(of_it).order_by(RunRow.id).with_for_update(key_share=True))
     query = update(RunRow).where(of_it)

@@ -16,14 +16,14 @@ from app.store.tables import EvaluationRow
 
 @dataclass(frozen=True)
 class ItemScores:
-    """One score an item, [N], with the hash that says which items in which order."""
+    """One score per item, [N], and the hash of the items in their order."""
 
     items_hash: str
     scores: NDArray[np.float64]
 
 
 def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[str], scores: Sequence[float]) -> None:
-    """Keep an evaluation, with its items' scores if it has them."""
+    """Store an evaluation, with per-item scores if it has them."""
     values = evaluation.model_dump(exclude={"metrics"})
     row = EvaluationRow(run_id=run_id, score=evaluation.score, metrics_json=dict(evaluation.metrics), **values)
     if items:
@@ -34,7 +34,7 @@ def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[s
 def add_imported(
     session: Session, run_id: int, metric: str, score: float, item_scores: Mapping[str, float], step: int
 ) -> None:
-    """Keep the scores of an imported run's test items, by name and in order."""
+    """Store the scores of an imported run's test items, by name and in order."""
     row = EvaluationRow(
         run_id=run_id,
         subject="adapted",
@@ -85,5 +85,5 @@ def test_scores(session: Session, run_ids: Sequence[int]) -> dict[tuple[int, str
 
 
 def clear(session: Session, run_id: int) -> None:
-    """Forget every evaluation of a run."""
+    """Delete every evaluation of a run."""
     session.execute(delete(EvaluationRow).where(EvaluationRow.run_id == run_id))

@@ -12,7 +12,7 @@ def add(session: Session, run_id: int, kind: str, message: str) -> None:
 
 
 def add_once(session: Session, run_id: int, kind: str, message: str) -> None:
-    """Write a line unless the run has the very same one already."""
+    """Write a line unless the run's log already has it."""
     known = select(RunEventRow.id).where(
         RunEventRow.run_id == run_id, RunEventRow.kind == kind, RunEventRow.message == message
     )

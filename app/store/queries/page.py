@@ -1,4 +1,4 @@
-"""Keyset pagination: a page is what follows a key, never what follows a count."""
+"""Keyset pagination: a page begins after a key, not after a number of rows."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -11,7 +11,7 @@ LARGEST_ID = 2**31 - 1
 
 @dataclass(frozen=True)
 class Page(Generic[Row]):
-    """Rows, and the key after which the next page begins (None on the last)."""
+    """Rows, and the key after which the next page begins; None on the last page."""
 
     rows: list[Row]
     next_after: int | None
@@ -23,6 +23,6 @@ class Page(Generic[Row]):
 
 
 def cut(rows: list[Row], keys: list[int], limit: int) -> Page[Row]:
-    """Make a page of `limit` rows from a query that asked for one more."""
+    """A page of `limit` rows from a query for one row more."""
     more = len(rows) > limit
     return Page(rows[:limit], keys[limit - 1] if more else None)

@@ -16,10 +16,10 @@ Expression = ColumnElement[Any] | InstrumentedAttribute[Any]
 
 
 class Unindexed(FunctionElement[Any]):
-    """A column that SQLite does not look up in an index of its own: it reads `ix_runs_list` from end to end instead.
+    """A column whose own index SQLite does not use: it scans `ix_runs_list` instead.
 
-    Left alone it takes an index of a few kinds of methods, or of half of the scores, and fetches the wide row of every
-    run that it finds there: at 100,000 runs 200 ms instead of 25. PostgreSQL's planner knows better by itself.
+    Otherwise SQLite chooses an index with few distinct methods, or one with half of the scores, and fetches the wide
+    row of every match: 200 ms instead of 25 at 100,000 runs. PostgreSQL's planner chooses well by itself.
     """
 
     inherit_cache = True
@@ -41,11 +41,11 @@ def _with_a_plus(element: Unindexed, compiler: SQLCompiler, **options: Any) -> s
 
 
 class Contains(FunctionElement[bool]):
-    """Whether a text contains another, whatever the case of its letters.
+    """Whether a text contains another, ignoring case.
 
-    SQLite's LIKE asks for no case, of ASCII; neither it nor `lower` knows another letter's, so a text with others is
-    looked for by GLOB, with every letter in each case. To make nothing lower first saves a third of the time for
-    100,000 texts, and a function of Python's would take twice as long.
+    SQLite's LIKE and `lower` ignore the case of ASCII letters only. A text with other letters is matched by GLOB, with
+    every letter in each case. For 100,000 texts LIKE without `lower` saves a third of the time, and a Python function
+    would take twice as long.
     """
 
     inherit_cache = True
@@ -59,8 +59,8 @@ class Contains(FunctionElement[bool]):
 
 
 def _in_each_case(value: str) -> str:
-    """GLOB's pattern of a text that contains another: `*[Ää][Rr]=8*`. No case of a letter is longer than the letter:
-    `ß` is no `SS`, as it is none to PostgreSQL."""
+    """The GLOB pattern of texts that contain another: `*[Ää][Rr]=8*`. Cases of more than one letter do not count: `ß`
+    does not match `SS`, nor does it on PostgreSQL."""
     return f"*{''.join(map(_each_case, value))}*"
 
 
@@ -122,7 +122,7 @@ COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
 SCORES: dict[str, ColumnElement[Any]] = {
     name: case((RunRow.metric == name, RunRow.score)) for name, facts in METRICS.items() if facts.per_item
 }
-"""A metric by its own name: the score of the runs that are judged by it."""
+"""A metric by its name: the score of the runs with this metric."""
 
 NAMED: dict[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any], InstrumentedAttribute[Any]]] = {
     "study_name": (RunRow.study_id, StudyRow.id, StudyRow.name),
@@ -130,10 +130,10 @@ NAMED: dict[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any], I
     "model": (RunRow.base_model_id, BaseModelRow.id, BaseModelRow.name),
     "data": (RunRow.dataset_id, DatasetRow.id, DatasetRow.name),
 }
-"""Fields that are the name of something else: the run's key, its id there, the name there."""
+"""Fields that are names from another table: the run's foreign key, the id and the name there."""
 
 OUTSIDE = {"model": "base_model", "data": "dataset"}
-"""Of those, what an imported run says itself."""
+"""Of these, the fields that an imported run's file has."""
 
 
 def _name(field: str) -> ColumnElement[Any]:

@@ -1,6 +1,6 @@
-"""A filter (`app.domain.runs.filters`) as a condition of SQL; what a person typed is bound as a value.
+"""A filter (`app.domain.runs.filters`) as an SQL condition; typed values are bound parameters.
 
-Every condition is true or false, never NULL: a run without a value fulfils no comparison, so that its `not` holds.
+Every condition is true or false, never NULL: a run without a value matches no comparison, so it matches its `not`.
 """
 
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from app.store.tables.run import HAS_NOTE, IS_ARCHIVED
 
 LARGEST_WHOLE = 2**63 - 1
 SELECTIVE = ("id", "study")
-"""Fields whose own index is worth more than the index of lists."""
+"""Fields whose own index is more selective than the index of lists."""
 
 
 def clause(condition: Condition | None) -> ColumnElement[bool]:
-    """The runs that fulfil a condition; None asks for all."""
+    """The runs that match a condition; None matches all."""
     return true() if condition is None else _Clauses(indexed=few(condition)).of(condition)
 
 
 def read(column: Expression, condition: Condition | None) -> Expression:
-    """A column beside a condition: read as the condition's own are."""
+    """A column that is read like the columns of a condition."""
     return column if few(condition) else Unindexed(column)
 
 
 def few(condition: Condition | None) -> bool:
-    """Whether an index of its own leads to the few runs that can fulfil it: those of a study, those at work."""
+    """Whether a column's own index leads to the few runs that can match: those of a study, queued or running runs."""
     match condition:
         case Every(parts):
             return any(map(few, parts))
@@ -45,7 +45,7 @@ def few(condition: Condition | None) -> bool:
 
 @dataclass(frozen=True)
 class _Clauses:
-    """Conditions in SQL; `indexed` if the planner may look columns up in indices of their own."""
+    """Conditions in SQL; `indexed`: the planner may use the columns' own indexes."""
 
     indexed: bool
 
@@ -85,7 +85,7 @@ class _Clauses:
         return self.held(COLUMNS[field], sign, value)
 
     def outside(self, name: str, sign: Sign, value: Value) -> ColumnElement[bool]:
-        """What an imported run says itself; only theirs are looked into."""
+        """A field of an imported run's file."""
         stated = RunRow.imported_json[name].as_string()
         return and_(self.column(RunRow.collection_id).is_not(None), stated.is_not(None), _compare(stated, sign, value))
 
@@ -116,7 +116,7 @@ def _compare(column: Expression, sign: Sign, value: Value) -> ColumnElement[bool
 
 
 def _bound(value: Value) -> ColumnElement[Any]:
-    """A value of its own type: bound as the column's, PostgreSQL would refuse a number that the column cannot hold."""
+    """A value with its own type: with the column's, PostgreSQL would refuse a number that the column cannot hold."""
     if isinstance(value, datetime):
         return literal(value, UtcDateTime())
     if isinstance(value, int) and abs(value) <= LARGEST_WHOLE:
@@ -133,7 +133,7 @@ def _noted(sign: Sign, value: str) -> ColumnElement[bool]:
 
 
 def _tagged(sign: Sign, value: str) -> ColumnElement[bool]:
-    """A run has its own tags and its study's. `!=` asks that it has not that tag."""
+    """A run has its own tags and those of its study. `!=` matches runs without the tag."""
     positive: Sign = "=" if sign == "!=" else sign
     own = RunRow.id.in_(select(RunTagRow.run_id).where(_compare(RunTagRow.tag, positive, value)))
     studies = select(StudyTagRow.study_id).where(_compare(StudyTagRow.tag, positive, value))

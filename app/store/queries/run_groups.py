@@ -1,7 +1,7 @@
 """Runs that differ only by their seed, as one row: means, standard deviations and lower confidence bounds.
 
-Each seed is one sample. Runs that repeat a seed (a duplicated study, a run submitted twice) are not independent, so
-they count once, with the mean of their values.
+Each seed is one sample. Runs that repeat a seed (of a duplicated study, or a run submitted twice) are not independent,
+so they count once, with the mean of their values.
 """
 
 from collections import Counter
@@ -25,16 +25,16 @@ from app.store.queries.run_list import values as run_values
 from app.store.tables import RunRow
 
 MOST_SEEDS = 100
-"""Beyond so many seeds Student's t is taken as that of so many."""
+"""For more seeds than this, Student's t of this number is used."""
 DIGITS = 12
-"""Behind the point, of a mean that an order goes by."""
+"""Decimal places of a mean by which groups are sorted."""
 OWN = ("n", "lower")
-"""Orders that only groups have: by the number of seeds with a score, by the lower bound of the score's interval."""
+"""Sort orders that only groups have: the number of seeds with a score, the lower bound of the score's interval."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over the seeds of a group that have it. `sd` and `lower` need two."""
+    """A value over the seeds of a group that have it. `sd` and `lower` need two seeds."""
 
     n: int
     mean: float | None
@@ -53,7 +53,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one spec but for the seed; `first` is the oldest of them that the filter lets through."""
+    """Runs that differ only by their seed; `first` is the oldest run that the filter matches."""
 
     key: str
     first: RunValues
@@ -61,23 +61,23 @@ class Group:
     spreads: Mapping[str, Spread]
     """By numeric field."""
     scored: int = 0
-    """How many runs have a score; more than seeds, where one was run again."""
+    """Number of runs with a score; more than there are seeds if a seed was run twice."""
     scoreless: Mapping[str, int] = field(default_factory=dict)
-    """How many runs have none, by status."""
+    """Number of runs without a score, by status."""
     places: frozenset[tuple[str | None, str | None]] = frozenset()
-    """Devices and precisions of those that were measured, where the device is asked for."""
+    """Devices and precisions of the measured runs, if the device is among the requested fields."""
 
 
 NAMES = ("id", "study", "seed")
-"""Numbers that are names, of which there is no mean."""
+"""Numbers that are names and have no mean."""
 SUMMED = tuple(
     name for name, f in FIELDS.items() if f.numeric and (name in COLUMNS or name in SCORES) and name not in NAMES
 )
-"""Fields that a group has a mean of."""
+"""Fields with a mean over a group."""
 
 
 def count(session: Session, condition: Condition | None) -> tuple[int, int]:
-    """How many runs fulfil a condition, and of how many groups they are."""
+    """The number of runs that match a condition, and the number of their groups."""
     query = select(func.count(), func.count(RunRow.group_key.distinct())).select_from(RunRow)
     runs, groups = session.execute(query.where(clause(condition))).one()
     return runs, groups
@@ -92,7 +92,7 @@ def page(
     limit: int = 50,
     fields: Sequence[str] = (),
 ) -> Page[Group]:
-    """Groups in an order, by the mean of a field or by OWN; those that follow the group whose first run is `after`.
+    """The page of groups, sorted by the mean of a field or by OWN, that follows the group whose first run is `after`.
 
     Raises NotFound if there is no such group.
     """
@@ -107,7 +107,7 @@ def page(
 
 
 def of_run(session: Session, run_id: int, fields: Sequence[str] = ()) -> Group | None:
-    """The whole group of a run, whatever a list shows of it; None if there is no such run."""
+    """The complete group of a run, without a filter; None if there is no such run."""
     if run_id > LARGEST_ID:
         return None
     key = session.scalar(select(RunRow.group_key).where(RunRow.id == run_id))
@@ -124,10 +124,10 @@ def _last(session: Session, condition: Condition | None, field: str, after: int)
 
 
 def _every(condition: Condition | None, name: str, *where: ColumnElement[bool]) -> Subquery:
-    """Each group with its first run, and the value by which an order goes.
+    """Each group with its first run and the value to sort by.
 
-    Few groups have a seed twice: for those alone it is worked out from a mean a seed, which for all would take twice as
-    long as from the runs as they are.
+    Few groups have a seed twice. Only for these the value is computed from the mean per seed, which takes twice as long
+    as computing it from the runs.
     """
     column = SHOWN["score" if name in OWN else name]
     seeds = func.count(case((column.is_not(None), RunRow.seed)).distinct())
@@ -180,7 +180,7 @@ def _groups(
 def _spreads(
     session: Session, condition: Condition | None, keys: Sequence[str], names: Sequence[str]
 ) -> dict[str, dict[str, Spread]]:
-    """Of fields over the seeds of some groups."""
+    """Spreads of fields over the seeds of some groups."""
     means = [_number(func.avg(SHOWN[name])).label(f"mean_{n}") for n, name in enumerate(names)]
     inside = select(RunRow.group_key, RunRow.seed, *means).where(clause(condition), RunRow.group_key.in_(keys))
     seeds = inside.group_by(RunRow.group_key, RunRow.seed).subquery()
@@ -222,8 +222,8 @@ def _read(n: int, mean: Any, variance: Any) -> Spread:
 
 
 def _value(name: str, column: Expression) -> ColumnElement[Any]:
-    """What an order goes by, of a column with one value a seed: rounded, since a sum in another order differs in its
-    last digit, and a page goes on after the very number where the one before ended."""
+    """The value to sort by, of a column with one value per seed. It is rounded: a sum in another order differs in its
+    last digit, and the next page begins after exactly the value with which the page before ended."""
     n, mean, variance = _spread(column)
     if name == "lower":
         mean = case((n > 1, mean - _t(n) * func.sqrt(func.abs(variance) / n)))

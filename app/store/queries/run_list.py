@@ -1,8 +1,8 @@
 """The list of runs: filtered, sorted by any number that a run has, a page at a time by keyset.
 
-A page is found in two steps. First the ids: along an index (number, id) where one fits and nothing is filtered, else
-from `ix_runs_list`, which holds all that lists need and is a tenth of the table. Then what is shown of those few runs,
-without their wide columns. Why: docs/decisions/0011-one-index-for-lists.md.
+A page takes two steps. First the ids: along an index (number, id) where one fits and there is no filter, otherwise from
+`ix_runs_list`, which has all columns that lists need and a tenth of the table's size. Then the shown values of these
+few runs, without their wide columns. Why: docs/decisions/0011-one-index-for-lists.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ from app.store.tables import RunRow
 WALKED = ("id", "score", "peak", "train")
 """Fields with an index (field, id)."""
 ALWAYS = ("id", "study", "arm", "method", "family", "metric", "status", "trial", "imported", "archived")
-"""What a row is told by, whatever its columns are."""
+"""Read of every run, whatever columns the list shows."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """By which field, and whether it falls."""
+    """The field to sort by; `falls`: in descending order."""
 
     field: str
     falls: bool
@@ -42,7 +42,7 @@ NEWEST = Order("id", True)
 
 @dataclass(frozen=True)
 class RunValues:
-    """A run in a list: what was asked for of it, by field, in base units."""
+    """A run in a list: the requested values by field, in base units."""
 
     id: int
     values: Mapping[str, Any]
@@ -62,16 +62,16 @@ def page(
     limit: int = 50,
     fields: Sequence[str] = (),
 ) -> Page[RunValues]:
-    """Runs in an order, those that follow the run of id `after`; runs without the number come last, newest first.
+    """The page of sorted runs that follows the run `after`; runs without a value come last, newest first.
 
-    Raises NotFound if an order by a number is to follow a run that is not there.
+    Raises NotFound if the order is by a value and there is no run `after`.
     """
     ids = _ids(session, condition, order, after, limit + 1)
     return Page(values(session, ids[:limit], fields), ids[limit - 1] if len(ids) > limit else None)
 
 
 def values(session: Session, ids: Sequence[int], fields: Sequence[str] = ()) -> list[RunValues]:
-    """What a list shows of runs, in the order of their ids."""
+    """The shown values of runs, in the order of `ids`."""
     names = [name for name in dict.fromkeys((*ALWAYS, *fields)) if name in SHOWN]
     query = select(*(SHOWN[name].label(name) for name in names)).where(RunRow.id.in_(ids))
     by_id = {row[0]: RunValues(row[0], dict(zip(names, row, strict=True))) for row in session.execute(query)}
@@ -111,9 +111,9 @@ def _walked(
     last: Any,
     most: int,
 ) -> list[int]:
-    """First the runs that have the number, then the others: each a walk along the index (number, id).
+    """First the runs with a value, then the others; both queries follow the index (value, id).
 
-    One query for both would sort the whole table: no index has NULL at the same end on SQLite and PostgreSQL.
+    A single query would sort the whole table: SQLite and PostgreSQL have NULL at different ends of an index.
     """
     ids: list[int] = []
     if after is None or last is not None:
@@ -134,7 +134,7 @@ def _walked(
 def ordered(
     column: Expression, key: ColumnElement[int] | InstrumentedAttribute[int], order: Order
 ) -> tuple[ColumnElement[Any], ...]:
-    """By a number; those without it last, newest first."""
+    """By a value; rows without one last, newest first."""
     if order.falls:
         return column.is_(None), column.desc(), key.desc()
     return column.is_(None), column.asc(), case((column.is_(None), -key), else_=key)
@@ -143,7 +143,7 @@ def ordered(
 def following(
     column: Expression, key: ColumnElement[int] | InstrumentedAttribute[int], order: Order, last: Any, after: int
 ) -> ColumnElement[bool]:
-    """What comes after a row in that order."""
+    """The rows after the row `after`, whose value is `last`, in that order."""
     if last is None:
         return and_(column.is_(None), key < after)
     beyond, tie = (column < last, key < after) if order.falls else (column > last, key > after)

@@ -31,7 +31,7 @@ def get(session: Session, run_id: int) -> RunRow:
 
 
 def some(session: Session, run_ids: Sequence[int]) -> list[RunRow]:
-    """Those of some runs that are there, by id."""
+    """Those of some runs that exist, by id."""
     known = [number for number in run_ids if number <= LARGEST_ID]
     return list(session.scalars(select(RunRow).where(RunRow.id.in_(known)).order_by(RunRow.id)))
 
@@ -51,7 +51,7 @@ def beside(session: Session, run_id: int, *, limit: int) -> list[RunRow]:
 
 
 def of_study(session: Session, study_id: int) -> list[RunRow]:
-    """The runs of a study in the order in which it owes them."""
+    """The runs of a study, in the order in which it queued them."""
     return of_studies(session, [study_id])
 
 
@@ -61,13 +61,13 @@ def of_studies(session: Session, study_ids: Sequence[int]) -> list[RunRow]:
 
 
 def trials_of(session: Session, study_id: int) -> list[RunRow]:
-    """A study's trials as they are now, whatever the session has seen of them before."""
+    """A study's trials, read again even if the session has them."""
     query = select(RunRow).where(RunRow.study_id == study_id, RunRow.trial_round.is_not(None)).order_by(RunRow.id)
     return list(session.scalars(query, execution_options={"populate_existing": True}))
 
 
 def arms_with_runs(session: Session, study_id: int) -> set[str]:
-    """The arms of a study that have runs which count in its verdict."""
+    """The arms of a study with runs that count in its verdict."""
     query = select(RunRow.arm).where(RunRow.study_id == study_id, RunRow.trial_round.is_(None)).distinct()
     return set(session.scalars(query))
 
@@ -79,37 +79,37 @@ def any_live(session: Session, study_id: int) -> bool:
 
 
 def set_archived(session: Session, which: Condition, archived: bool) -> int:
-    """Archive the runs that fulfil a condition and have ended, or bring them back. Returns how many."""
+    """Archive or unarchive the runs that match a condition and have ended. Returns their number."""
     query = update(RunRow).where(which, RunRow.status.not_in(LIVE)).values(archived=archived)
     return affected(session, query)
 
 
 def count_by_status(session: Session) -> dict[str, int]:
-    """How many runs are in each state, without those that were trained elsewhere."""
+    """The number of runs in each status, without imported runs."""
     query = select(RunRow.status, func.count()).where(RunRow.collection_id.is_(None)).group_by(RunRow.status)
     return {status.value: 0 for status in RunStatus} | {status: n for status, n in session.execute(query)}
 
 
 def place_in_queue(session: Session, run: RunRow) -> int:
-    """How many queued runs stand before this one, plus one."""
+    """A queued run's position in the queue, from 1."""
     query = select(func.count()).where(RunRow.status == RunStatus.QUEUED.value, RunRow.id < run.id)
     return int(session.scalar(query) or 0) + 1
 
 
 def queued(session: Session, *, limit: int = 100) -> list[RunRow]:
-    """Queued runs, first come first."""
+    """Queued runs, oldest first."""
     query = select(RunRow).where(RunRow.status == RunStatus.QUEUED.value).order_by(RunRow.id).limit(limit)
     return list(session.scalars(query))
 
 
 def running(session: Session, *, limit: int) -> list[RunRow]:
-    """Runs at work, the newest first."""
+    """Running runs, the newest first."""
     query = select(RunRow).where(RunRow.status == RunStatus.RUNNING.value).order_by(RunRow.id.desc()).limit(limit)
     return list(session.scalars(query))
 
 
 def to_ring_again(session: Session, rung_before: datetime) -> list[RunRow]:
-    """Queued runs whose doorbell was never rung, or too long ago."""
+    """Queued runs whose doorbell was not rung since a time."""
     query = (
         select(RunRow)
         .where(RunRow.status == RunStatus.QUEUED.value)
@@ -120,29 +120,29 @@ def to_ring_again(session: Session, rung_before: datetime) -> list[RunRow]:
 
 
 def expired(session: Session, at: datetime) -> list[RunRow]:
-    """Running runs whose lease has run out."""
+    """Running runs whose lease has expired."""
     query = select(RunRow).where(RunRow.status == RunStatus.RUNNING.value, RunRow.lease_expires_at < at)
     return list(session.scalars(query.order_by(RunRow.id)))
 
 
 def ended_with_checkpoints(session: Session, *, limit: int = 100) -> list[int]:
-    """Ids of runs that have ended and whose checkpoints are still noted as stored."""
+    """Ids of runs that have ended and still have checkpoints."""
     terminal = [status.value for status in RunStatus if status.terminal]
     query = select(RunRow.id).where(RunRow.status.in_(terminal), RunRow.checkpoints_json != [])
     return list(session.scalars(query.order_by(RunRow.id).limit(limit)))
 
 
 def forget_checkpoints(session: Session, run_id: int) -> None:
-    """Note that a run has no checkpoint stored any more."""
+    """Record that a run has no checkpoints any more."""
     session.execute(update(RunRow).where(RunRow.id == run_id).values(checkpoints_json=[]))
 
 
 def move(
     session: Session, run_id: int, source: RunStatus, target: RunStatus, *conditions: Condition, **values: Any
 ) -> bool:
-    """Compare and set: take a run from one state to another, only if it is still there and the conditions hold.
+    """Compare and set: change a run's status from `source` to `target`, if the conditions hold.
 
-    True if this call moved it. An illegal change is a mistake in the code, and raises ValueError.
+    True if this call changed it. ValueError for a transition that does not exist.
     """
     if target not in TRANSITIONS[source]:
         raise ValueError(f"a run never goes from {source} to {target}")
@@ -151,12 +151,12 @@ def move(
 
 
 def cancel_requested(session: Session, run_id: int) -> bool:
-    """Whether someone wants the run cancelled."""
+    """Whether cancellation of a run was requested."""
     return session.scalar(select(RunRow.cancel_requested_at).where(RunRow.id == run_id)) is not None
 
 
 def write(session: Session, run_id: int, epoch: int, *conditions: Condition, **values: Any) -> bool:
-    """Fenced write: change a running run's columns, only for the attempt `epoch`. False if it is another's now."""
+    """Fenced write: change a running run's columns if its attempt is still `epoch`. False otherwise."""
     query = update(RunRow).where(
         RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value, RunRow.epoch == epoch, *conditions
     )
@@ -164,13 +164,13 @@ def write(session: Session, run_id: int, epoch: int, *conditions: Condition, **v
 
 
 def ask_to_cancel(session: Session, run_id: int, at: datetime) -> bool:
-    """Leave a cancel request with a running run; its worker sees it with its next report."""
+    """Request the cancellation of a running run; its worker reads the request with its next report."""
     query = update(RunRow).where(RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value)
     return changed(session, query.values(cancel_requested_at=func.coalesce(RunRow.cancel_requested_at, at)))
 
 
 def rung(session: Session, run_ids: Sequence[int], at: datetime) -> None:
-    """Note when doorbells were rung."""
+    """Record when doorbells were rung."""
     if run_ids:
         session.execute(
             update(RunRow).where(RunRow.id.in_(run_ids)).values(rung_at=at),

@@ -16,14 +16,14 @@ COMPACT = 4096
 
 
 def append(session: Session, run_id: int, steps: Steps) -> None:
-    """Add consecutive steps, which must come after what is there."""
+    """Append consecutive steps, which must follow the stored ones."""
     if len(steps):
         first, last = int(steps["step"][0]), int(steps["step"][-1])
         session.add(StepChunkRow(run_id=run_id, first_step=first, last_step=last, data=steps.tobytes()))
 
 
 def chunks(session: Session, run_id: int, *, after_step: int = 0) -> list[Steps]:
-    """Every step of a run after `after_step`, in order, in the pieces in which they are stored: nothing is copied."""
+    """Every step of a run after `after_step`, in order, in the chunks in which they are stored, without a copy."""
     query = (
         select(StepChunkRow.data)
         .where(StepChunkRow.run_id == run_id, StepChunkRow.last_step > after_step)
@@ -35,13 +35,13 @@ def chunks(session: Session, run_id: int, *, after_step: int = 0) -> list[Steps]
 
 
 def column(chunks: Sequence[Steps], name: str, dtype: DTypeLike | None = None) -> NDArray[Any]:
-    """One number of every step. Of a long curve a column at a time is several times as fast to get at as all of it: the
-    memory for it is at hand, that for all must be asked of the system, page by page."""
+    """One column of every step. For a long curve, copying single columns is several times as fast as copying all: the
+    allocator has memory for a column at hand, but must request that for all columns from the system, page by page."""
     return np.concatenate([np.empty(0, STEP_DTYPE)[name], *(chunk[name] for chunk in chunks)], dtype=dtype)
 
 
 def picked(chunks: Sequence[Steps], at: NDArray[np.intp]) -> Steps:
-    """The steps at these places, rising, of all: only they are copied."""
+    """The steps at some ascending positions; only these are copied."""
     ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.intp)
     parts = np.split(at, np.searchsorted(at, ends))
     chosen = [chunk[part - (end - len(chunk))] for chunk, part, end in zip(chunks, parts, ends, strict=False)]
@@ -76,5 +76,5 @@ def compact(session: Session, run_id: int) -> None:
 
 
 def clear(session: Session, run_id: int) -> None:
-    """Forget every step of a run."""
+    """Delete every step of a run."""
     session.execute(delete(StepChunkRow).where(StepChunkRow.run_id == run_id))

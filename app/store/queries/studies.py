@@ -16,7 +16,7 @@ def get(session: Session, study_id: int, *, lock: bool = False) -> StudyRow:
 
 
 def being_tuned(session: Session) -> list[int]:
-    """Ids of studies whose learning rates are being looked for."""
+    """Ids of studies that are being tuned."""
     return list(session.scalars(select(StudyRow.id).where(StudyRow.tuning).order_by(StudyRow.id)))
 
 
@@ -46,11 +46,11 @@ def names(session: Session, study_ids: set[int]) -> dict[int, str]:
 
 
 def most_looks(session: Session, study_ids: set[int]) -> int:
-    """How often seeds were added, when results could be seen, to the one of some studies to which it was most often."""
+    """The largest number of interim looks of some studies."""
     return session.scalar(select(func.max(StudyRow.interim_looks)).where(StudyRow.id.in_(study_ids))) or 0
 
 
 def tuned(session: Session, study_ids: set[int]) -> set[int]:
-    """Of some studies, those whose arms looked for their learning rates."""
+    """Of some studies, those with tuning."""
     rows = session.scalars(select(StudyRow).where(StudyRow.id.in_(study_ids)))
     return {row.id for row in rows if row.spec.tuning.kind != "none"}

@@ -1,4 +1,4 @@
-"""Uploads: what waits to be read, and the claims on it."""
+"""Uploads: those that wait to be read, and the claims on them."""
 
 from collections.abc import Sequence, Set
 from datetime import datetime
@@ -26,7 +26,7 @@ def newest(session: Session) -> list[UploadRow]:
 
 
 def without_dataset(session: Session) -> list[UploadRow]:
-    """Those that no dataset is made of, the newest first."""
+    """Uploads without a dataset, the newest first."""
     with_dataset = select(DatasetRow.upload_id).where(DatasetRow.upload_id.is_not(None))
     return list(
         session.scalars(select(UploadRow).where(UploadRow.id.not_in(with_dataset)).order_by(UploadRow.id.desc()))
@@ -34,13 +34,13 @@ def without_dataset(session: Session) -> list[UploadRow]:
 
 
 def with_content(session: Session, content_hash: str) -> list[UploadRow]:
-    """The uploads of some bytes, held: one, or one for each way in which they were read for a dataset."""
+    """The uploads with some content, locked: one, or one for each set of reading options that a dataset uses."""
     query = select(UploadRow).where(UploadRow.content_hash == content_hash, UploadRow.source == "files")
     return list(session.scalars(query.order_by(UploadRow.id).with_for_update()))
 
 
 def with_parts(session: Session, hashes: Set[str]) -> list[UploadRow]:
-    """The uploads that have a file with one of these contents (SHA-256), held."""
+    """The uploads that have a file with one of these contents (SHA-256), locked."""
     parts = session.execute(select(UploadRow.id, UploadRow.parts_json)).all()
     ids = [which for which, files in parts if any(file["sha256"] in hashes for file in files)]
     query = select(UploadRow).where(UploadRow.id.in_(ids)).order_by(UploadRow.id)
@@ -48,7 +48,7 @@ def with_parts(session: Session, hashes: Set[str]) -> list[UploadRow]:
 
 
 def named_files(session: Session) -> set[str]:
-    """Every file of the store that an upload has."""
+    """The names of all stored files of uploads."""
     stored = session.scalars(select(UploadRow.parts_json))
     return {Part.model_validate(part).file for parts in stored for part in parts}
 
@@ -74,7 +74,7 @@ def begin(session: Session, upload_id: int, at: datetime, silent_since: datetime
 
 
 def write(session: Session, claimed: UploadRow, **values: Any) -> bool:
-    """Write what a claim has found, if it is still the upload's."""
+    """Write a claim's results, if the claim is still valid."""
     query = update(UploadRow).where(
         UploadRow.id == claimed.id, UploadRow.status == "reading", UploadRow.started_at == claimed.started_at
     )

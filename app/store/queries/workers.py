@@ -9,13 +9,13 @@ from app.store.tables import WorkerRow
 
 
 def all_seen(session: Session, since: datetime) -> list[WorkerRow]:
-    """Workers whose last heartbeat is not older than `since`, by name."""
+    """Workers with a heartbeat since a time, by name."""
     query = select(WorkerRow).where(WorkerRow.heartbeat_at >= since).order_by(WorkerRow.name)
     return list(session.scalars(query))
 
 
 def idle(session: Session, since: datetime) -> int:
-    """How many live workers have nothing to do."""
+    """The number of idle live workers."""
     query = select(func.count()).where(
         WorkerRow.heartbeat_at >= since, WorkerRow.run_id.is_(None), WorkerRow.draining.is_(False)
     )
@@ -28,17 +28,17 @@ def get(session: Session, name: str) -> WorkerRow | None:
 
 
 def beat(session: Session, name: str, at: datetime) -> None:
-    """Note a sign of life."""
+    """Record a heartbeat."""
     session.execute(update(WorkerRow).where(WorkerRow.name == name).values(heartbeat_at=at))
 
 
 def occupy(session: Session, name: str, run_id: int) -> None:
-    """The worker is at a run."""
+    """Record that a worker executes a run."""
     session.execute(update(WorkerRow).where(WorkerRow.name == name).values(run_id=run_id))
 
 
 def release(session: Session, name: str, run_id: int) -> None:
-    """The worker is no longer at that run."""
+    """Record that a worker no longer executes a run."""
     query = update(WorkerRow).where(WorkerRow.name == name, WorkerRow.run_id == run_id)
     session.execute(query.values(run_id=None))
 
@@ -49,13 +49,13 @@ def draining(session: Session, name: str) -> bool:
 
 
 def drain(session: Session, name: str) -> None:
-    """The worker was told to stop."""
+    """Record that a worker was told to stop."""
     session.execute(update(WorkerRow).where(WorkerRow.name == name).values(draining=True))
 
 
 def measured(session: Session, name: str, matmul_flops: float | None, *, bf16: bool) -> None:
-    """Note how fast a worker's device multiplies matrices, if an attempt has measured it: in bfloat16 where the device
-    has that."""
+    """Record the matrix-product throughput of a worker's device if an attempt has measured it, in bfloat16 where the
+    device has that."""
     if matmul_flops is not None:
         query = update(WorkerRow).where(WorkerRow.name == name, WorkerRow.bf16.is_(bf16))
         session.execute(query.values(matmul_flops=matmul_flops))

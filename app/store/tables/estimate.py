@@ -45,7 +45,7 @@ class EstimateRow(Base):
 
     @property
     def state(self) -> EstimateState:
-        """Where it stands: a queued one is in progress, as far as a caller is concerned."""
+        """The state for callers, for whom a queued estimate is in progress."""
         return "ready" if self.status == "ready" else "failed" if self.status == "failed" else "working"
 
     @property

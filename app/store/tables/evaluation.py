@@ -23,7 +23,7 @@ class EvaluationRow(Base):
     loss: Mapped[float | None]
     """None only of an imported run."""
     metric: Mapped[str] = mapped_column(String(20))
-    """The one that a verdict rests on: what `score` and `scores` are."""
+    """The verdict's metric: that of `score` and `scores`."""
     score: Mapped[float | None] = mapped_column(default=None)
     metrics_json: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """All of them by name."""

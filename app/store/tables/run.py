@@ -1,7 +1,7 @@
 """Runs: one wide row each, so that the list of runs needs no join for what it shows and sorts by.
 
-A run that was imported (`collection_id`) is one of them, so that it is listed, filtered, sorted and compared like the
-others. It has neither a base model nor a dataset of ours, belongs to no study, and its spec is asked for in vain.
+An imported run (`collection_id`) is a row too, so that it is listed, filtered, sorted and compared like the others. It
+references no base model and no dataset, belongs to no study, and has no spec.
 """
 
 from datetime import datetime
@@ -59,7 +59,7 @@ LISTED = (
 
 
 def _about(context: Any) -> groups.About:
-    """What is asked of a row that is being inserted, or what it says from elsewhere."""
+    """The facts of a row that is being inserted: its spec, or the file of an imported run."""
     values = context.get_current_parameters()
     return groups.About(
         method=values["method_kind"],
@@ -78,7 +78,7 @@ IS_ARCHIVED = text("archived")
 
 
 class RunRow(Base):
-    """A run: what was asked, where it stands, what came out."""
+    """A run: its spec, its progress, its result."""
 
     __tablename__ = "runs"
 
@@ -93,40 +93,40 @@ class RunRow(Base):
     base_model_id: Mapped[int | None] = mapped_column(ForeignKey("base_models.id"), index=True, default=None)
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey("datasets.id"), index=True, default=None)
     learning_rate: Mapped[float | None]
-    """None only of an imported run whose file does not say."""
+    """None only of an imported run whose file does not state it."""
     spec_json: Mapped[dict[str, Any]]
-    """Empty of an imported run."""
+    """Empty for an imported run."""
 
     # from elsewhere
     collection_id: Mapped[int | None] = mapped_column(ForeignKey("collections.id"), default=None, index=True)
-    """Of an imported run; None of one that was trained here."""
+    """Of an imported run; None for a run that was trained here."""
     imported_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    """What the file says, as `app.domain.imports.result.ImportedResult`."""
+    """The contents of the file, an `app.domain.imports.result.ImportedResult`."""
     imported_hash: Mapped[str | None] = mapped_column(String(64), default=None)
-    """Of what it says: within a collection a result is there once."""
+    """Of these contents: a collection has each result once."""
 
-    # what lists group, filter and sort by, read once from what was asked for
+    # what lists group, filter and sort by, derived from the spec at insertion
     group_key: Mapped[str] = mapped_column(String(groups.DIGITS), default=lambda context: _about(context).key)
-    """Runs that are alike but for their seed have the same."""
+    """The same for runs that differ only by their seed."""
     family: Mapped[Family] = mapped_column(String(20), default=lambda context: _about(context).family)
-    """What its colour and its marker stand for."""
+    """It decides the colour and the marker in charts."""
     task: Mapped[str] = mapped_column(String(40), default=lambda context: _about(context).task)
-    """Empty of an imported run."""
+    """Empty for an imported run."""
     rank: Mapped[int | None] = mapped_column(default=lambda context: _about(context).rank)
 
-    # what people wrote on it; its tags are in run_tags
+    # notes; tags are in run_tags
     note: Mapped[str] = mapped_column(default="")
     archived: Mapped[bool] = mapped_column(default=False)
-    """Lists hide it unless asked; a study's runs are archived with their study."""
+    """Lists hide archived runs by default; a study's runs are archived with their study."""
 
     # the queue
     status: Mapped[str] = mapped_column(String(20), default=RunStatus.QUEUED.value)
     epoch: Mapped[int] = mapped_column(default=0)
-    """Number of the attempt; a write that carries an older one finds no row."""
+    """Number of the attempt; a write with an older number changes no row."""
     attempts: Mapped[int] = mapped_column(default=0)
-    """Attempts that count against `max_attempts`; one that was drained does not."""
+    """Attempts that count against `max_attempts`; drained attempts do not."""
     reported: Mapped[int] = mapped_column(default=0)
-    """Number of the attempt's last report: one whose answer was lost is not written twice."""
+    """Number of the attempt's last report, so that a repeated report is not written twice."""
     worker: Mapped[str | None] = mapped_column(String(120), default=None)
     lease_expires_at: Mapped[datetime | None] = mapped_column(default=None)
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
@@ -138,9 +138,9 @@ class RunRow(Base):
     # progress
     phase: Mapped[str | None] = mapped_column(String(20), default=None)
     downloaded_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
-    """Of the base model, while it is fetched from the hub; None where the worker had it."""
+    """Of the base model, while it is downloaded from the hub; None if the worker has it."""
     download_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
-    """Of which the worker lacked so many."""
+    """Total bytes of that download."""
     step: Mapped[int] = mapped_column(default=0)
     total_steps: Mapped[int | None] = mapped_column(default=None)
     train_loss: Mapped[float | None] = mapped_column(default=None)
@@ -151,9 +151,9 @@ class RunRow(Base):
     checkpoints_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     """The newest checkpoints, oldest first, as `app.domain.runs.checkpoint.StoredCheckpoint`."""
 
-    # what came out
+    # result
     metric: Mapped[str] = mapped_column(String(20))
-    """What the three scores are."""
+    """Of the three scores."""
     score: Mapped[float | None] = mapped_column(default=None)
     """Of the adapted model on the test split, from 0 to 1."""
     base_score: Mapped[float | None] = mapped_column(default=None)
@@ -167,22 +167,22 @@ class RunRow(Base):
     tokens_per_second: Mapped[float | None] = mapped_column(default=None)
     device_name: Mapped[str | None] = mapped_column(String(200), default=None)
     precision: Mapped[str | None] = mapped_column(String(10), default=None)
-    """`fp32` or `bf16`: what it computed in."""
+    """Of the computation: `fp32` or `bf16`."""
     libraries: Mapped[str | None] = mapped_column(String(100), default=None)
-    """Versions on which memory depends, as `app.domain.runs.result.Environment.libraries` writes them."""
+    """Library versions on which memory depends, from `app.domain.runs.result.Environment.libraries`."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     failure_code: Mapped[str | None] = mapped_column(String(40), default=None)
     failure_message: Mapped[str | None] = mapped_column(default=None)
     failure_ledger_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     failure_requested_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
-    """Who held what when memory ran out, as `app.domain.resources.ledger.Ledger`."""
+    """Bytes by owner when memory ran out, an `app.domain.resources.ledger.Ledger`."""
 
-    # what was predicted
+    # estimate
     estimate_id: Mapped[int | None] = mapped_column(ForeignKey("estimates.id"), default=None, index=True)
     estimated_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
-    """The peak, copied from the estimate once it is ready: calibration is one query."""
+    """Peak, copied from the estimate once it is ready, so that calibration needs one query."""
     estimated_flops: Mapped[float | None] = mapped_column(default=None)
-    """Of the whole training; of a large model, more than 64 bits hold."""
+    """Of the whole training; may exceed 64-bit integers."""
 
     __table_args__ = (
         Index("ix_runs_status_id", "status", "id"),
@@ -201,17 +201,17 @@ class RunRow(Base):
 
     @property
     def imported(self) -> bool:
-        """It was trained elsewhere, and only its result is here."""
+        """Measured elsewhere: it has only a result."""
         return self.collection_id is not None
 
     @property
     def imported_result(self) -> ImportedResult | None:
-        """What the file of an imported run says."""
+        """The contents of an imported run's file."""
         return ImportedResult.model_validate(self.imported_json) if self.imported_json else None
 
     @property
     def spec(self) -> RunSpec:
-        """What was asked for. Raises Conflict for an imported run: there is nothing that could be run."""
+        """The spec. Raises Conflict for an imported run, which has none."""
         if self.imported:
             raise Conflict(
                 _("Run %(id)s was imported. It has a result, but no spec that could be run here.", id=self.id)
@@ -220,22 +220,22 @@ class RunRow(Base):
 
     @property
     def cancel_requested(self) -> bool:
-        """It was cancelled, while it was queued or while it was running."""
+        """Cancellation was requested."""
         return self.cancel_requested_at is not None
 
     @property
     def result(self) -> RunResult | None:
-        """What came out, once it succeeded."""
+        """The result, once the run succeeded."""
         return RunResult.model_validate(self.result_json) if self.result_json else None
 
     @property
     def checkpoints(self) -> tuple[StoredCheckpoint, ...]:
-        """The newest, oldest first."""
+        """The newest checkpoints, oldest first."""
         return tuple(StoredCheckpoint.model_validate(c) for c in self.checkpoints_json)
 
     @property
     def failure(self) -> Failure | None:
-        """Why it failed, if it did."""
+        """Why the run failed; None if it did not."""
         if self.failure_code is None:
             return None
         ledger = Ledger.model_validate(self.failure_ledger_json) if self.failure_ledger_json else None
@@ -248,7 +248,7 @@ class RunRow(Base):
 
     @property
     def download(self) -> tuple[int, int] | None:
-        """Bytes of the base model that this attempt has fetched, and of how many; None where it need not."""
+        """Downloaded and total bytes of the base model in this attempt; None without a download."""
         if self.downloaded_bytes is None or self.download_bytes is None:
             return None
         return self.downloaded_bytes, self.download_bytes

@@ -1,4 +1,4 @@
-"""Step metrics, in chunks: one row a report, its steps packed as `app.domain.runs.result.STEP_DTYPE`."""
+"""Step metrics, in chunks: one row per report, with its steps packed as `app.domain.runs.result.STEP_DTYPE`."""
 
 from sqlalchemy import ForeignKey, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column

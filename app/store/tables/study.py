@@ -11,7 +11,7 @@ from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
 
 
 class StudyRow(Base):
-    """A study. Where it stands follows from its runs (`domain.studies.status_of`) and is kept nowhere else."""
+    """A study. Its status is not stored, but follows from its runs (`domain.studies.status_of`)."""
 
     __tablename__ = "studies"
     __table_args__ = IDS_ARE_NEVER_REUSED
@@ -28,12 +28,12 @@ class StudyRow(Base):
     interim_looks: Mapped[int] = mapped_column(default=0)
     """How often seeds were added when results could be seen: `app.domain.comparison.verdict.confidence_after`."""
     note: Mapped[str] = mapped_column(default="")
-    """What people wrote on it; its tags are in study_tags."""
+    """A person's note; tags are in study_tags."""
     archived: Mapped[bool] = mapped_column(default=False)
-    """Lists hide it, and its runs, unless asked."""
+    """Lists hide the study and its runs by default."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property
     def spec(self) -> StudySpec:
-        """What was asked for."""
+        """The spec."""
         return StudySpec.model_validate(self.spec_json)

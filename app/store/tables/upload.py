@@ -57,5 +57,5 @@ class UploadRow(Base):
 
     @property
     def scan(self) -> SourceScan | None:
-        """What reading found; None before."""
+        """The result of reading; None before."""
         return SourceScan.model_validate(self.scan_json) if self.scan_json else None

@@ -1,4 +1,4 @@
-"""Workers: who trains, on what."""
+"""Workers and their devices."""
 
 from datetime import datetime
 
@@ -24,10 +24,10 @@ class WorkerRow(Base):
     bf16: Mapped[bool] = mapped_column(default=False)
     """The device has bfloat16 arithmetic."""
     matmul_flops: Mapped[float | None] = mapped_column(default=None)
-    """Operations a second of its matrix product, as its last finished attempt measured it."""
+    """Matrix-product throughput, as the last finished attempt measured it, operations per second."""
     run_id: Mapped[int | None] = mapped_column(default=None)
-    """The run that it is at; None when idle."""
+    """The run that it executes; None when idle."""
     draining: Mapped[bool] = mapped_column(default=False)
-    """It was told to stop: its run is handed back."""
+    """It was told to stop, so it hands its run back."""
     started_at: Mapped[datetime] = mapped_column(default=now)
     heartbeat_at: Mapped[datetime] = mapped_column(default=now, index=True)
