@@ -108,11 +108,11 @@ def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: Spec) ->
     """What the task and the metric want of the rows."""
     form = dataset.facts.format
     if form not in TASKS[spec.task].formats:
-        wanted, able = " or ".join(TASKS[spec.task].formats), " or ".join(dataset.facts.tasks)
+        formats, able = " or ".join(TASKS[spec.task].formats), " or ".join(dataset.facts.tasks)
         what = _(
-            "%(task)s trains on rows of %(wanted)s, but %(name)s has rows of %(format)s",
+            "%(task)s trains on rows of %(formats)s, but %(name)s has rows of %(format)s",
             task=spec.task,
-            wanted=wanted,
+            formats=formats,
             name=dataset.name,
             format=form,
         )
@@ -154,18 +154,18 @@ def _general_text_problems(session: Session, name: str | None, learnt: str | Non
     if learnt and reference_in(name).name == reference_in(learnt).name:
         what = _("Forgetting is measured on other texts than the model trains on")
         return [FieldError("general_text", what, _("%(remedy)s; or leave it out", remedy=remedy))]
-    found = datasets.by_name(session, name)
-    if found is None:
+    dataset = datasets.by_name(session, name)
+    if dataset is None:
         return [FieldError("general_text", _("There is no dataset %(name)r", name=name), remedy)]
-    if found.facts.format != "text":
+    if dataset.facts.format != "text":
         return [
             FieldError(
                 "general_text",
-                _("%(name)r has rows of %(format)s, not plain text", name=name, format=found.facts.format),
+                _("%(name)r has rows of %(format)s, not plain text", name=name, format=dataset.facts.format),
                 remedy,
             )
         ]
-    if not found.facts.counts.get("test"):
+    if not dataset.facts.counts.get("test"):
         what = _("%(name)r has no rows in its test split, on which forgetting is measured", name=name)
         return [FieldError("general_text", what, remedy)]
     return []

@@ -43,16 +43,16 @@ def register(
         local = Path(folder) / "rows.parquet"
         with RowsFile(local, form, labels) as written:
             written.write(rows)
-        found = written.facts
+        facts = written.facts
         known = datasets.versions(session, name)
-        same = (version for version in known if version.file and version.content_hash == found.content_hash)
+        same = (version for version in known if version.file and version.content_hash == facts.content_hash)
         if version := next((version for version in same if version.facts.format == form), None):
             return version
         if known:
             raise Conflict(_("The dataset %(name)r already exists with other rows. Choose another name.", name=name))
-        file = new_name(found)
+        file = new_name(facts)
         files.put(local, file)
-    row = DatasetRow(name=name, title=title, **_ready(found, file, ()))
+    row = DatasetRow(name=name, title=title, **_ready(facts, file, ()))
     session.add(row)
     session.flush()
     return row
@@ -64,31 +64,31 @@ def shortest_reference(session: Session, row: DatasetRow) -> str:
     return row.name if newest is not None and newest.id == row.id else row.reference
 
 
-def prepare(session: Session, bell: Doorbell, wanted: DatasetRequest) -> DatasetRow:
+def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> DatasetRow:
     """Have a worker make a dataset, or its next version, of an upload. The same request twice is the same version; one
     that came to nothing is tried again under its number.
 
     Raises NotFound, Conflict while the upload is not read, and Invalid with the fields that do not fit it.
     """
-    upload = uploads.get(session, wanted.upload_id, lock=True)
+    upload = uploads.get(session, request.upload_id, lock=True)
     if upload.status == "failed":
         raise Conflict(_("Upload %(id)s could not be read: %(message)s", id=upload.id, message=upload.message))
     if (scan := upload.scan) is None:
         raise Conflict(_("Upload %(id)s is still being read. Try again once it is ready.", id=upload.id))
-    _check(scan, wanted)
-    known = datasets.versions(session, wanted.name)
+    _check(scan, request)
+    known = datasets.versions(session, request.name)
     for row in known:
-        same = (row.upload_id, row.mapping, row.splitting) == (upload.id, wanted.mapping, wanted.splitting)
+        same = (row.upload_id, row.mapping, row.splitting) == (upload.id, request.mapping, request.splitting)
         if same and row.status in ("preparing", "ready"):
             return row
     newest = known[0] if known else None
     if newest is not None and newest.status != "ready":
         row = newest
     else:
-        row = DatasetRow(name=wanted.name, version=newest.version + 1 if newest else 1)
-    row.title = wanted.title or (newest.title if newest else "")
-    row.upload_id, row.mapping_json = upload.id, wanted.mapping.model_dump(mode="json")
-    row.splitting_json = wanted.splitting.model_dump(mode="json")
+        row = DatasetRow(name=request.name, version=newest.version + 1 if newest else 1)
+    row.title = request.title or (newest.title if newest else "")
+    row.upload_id, row.mapping_json = upload.id, request.mapping.model_dump(mode="json")
+    row.splitting_json = request.splitting.model_dump(mode="json")
     row.status, row.message, row.progress, row.findings_json, row.facts_json = "preparing", "", 0.0, [], {}
     row.started_at, row.seen_at, row.rung_at = None, None, now()
     try:
@@ -116,16 +116,16 @@ def progress(session: Session, claimed: DatasetRow, share: float) -> bool:
 
 
 def prepared(
-    session: Session, claimed: DatasetRow, found: DatasetFacts, file: str, findings: Sequence[Finding]
+    session: Session, claimed: DatasetRow, facts: DatasetFacts, file: str, findings: Sequence[Finding]
 ) -> bool:
     """Note that a version is ready; its file is in the store. False if the claim was given up meanwhile."""
-    return datasets.write(session, claimed, **_ready(found, file, findings))
+    return datasets.write(session, claimed, **_ready(facts, file, findings))
 
 
 def blocked(session: Session, claimed: DatasetRow, findings: Sequence[Finding]) -> bool:
     """Note what keeps a version from being made. False if the claim was given up meanwhile."""
-    found = [finding.model_dump(mode="json") for finding in findings]
-    return datasets.write(session, claimed, status="blocked", findings_json=found)
+    dumped = [finding.model_dump(mode="json") for finding in findings]
+    return datasets.write(session, claimed, status="blocked", findings_json=dumped)
 
 
 def failed(session: Session, claimed: DatasetRow, message: str) -> bool:
@@ -140,26 +140,26 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
         after_commit(session, partial(bell.ring, PREPARE, row.id))
 
 
-def _ready(found: DatasetFacts, file: str, findings: Sequence[Finding]) -> dict[str, object]:
+def _ready(facts: DatasetFacts, file: str, findings: Sequence[Finding]) -> dict[str, object]:
     return {
         "seen_at": now(),
         "status": "ready",
         "message": "",
         "progress": 1.0,
-        "content_hash": found.content_hash,
+        "content_hash": facts.content_hash,
         "file": file,
-        "facts_json": found.model_dump(mode="json"),
+        "facts_json": facts.model_dump(mode="json"),
         "findings_json": [finding.model_dump(mode="json") for finding in findings],
     }
 
 
-def _check(scan: SourceScan, wanted: DatasetRequest) -> None:
+def _check(scan: SourceScan, request: DatasetRequest) -> None:
     """Raise Invalid where the request does not fit what was read."""
-    problems: list[FieldError] = wanted.mapping.problems([column.name for column in scan.columns])
+    problems: list[FieldError] = request.mapping.problems([column.name for column in scan.columns])
     values = {column.name: list(column.values) for column in scan.columns}
-    problems += wanted.splitting.problems(list(scan.splits), values)
-    if wanted.splitting.column and wanted.splitting.column in wanted.mapping.columns.values():
-        what = _("The column %(column)r names the splits and is also mapped", column=wanted.splitting.column)
+    problems += request.splitting.problems(list(scan.splits), values)
+    if request.splitting.column and request.splitting.column in request.mapping.columns.values():
+        what = _("The column %(column)r names the splits and is also mapped", column=request.splitting.column)
         problems.append(FieldError("splitting.column", what, _("Choose another column for one of them")))
     if problems:
         raise Invalid.of(problems)

@@ -67,32 +67,32 @@ def add_files(
     return _add(session, bell, row)
 
 
-def add_source(session: Session, bell: Doorbell, wanted: SourceRequest, roots: Sequence[Path]) -> UploadRow:
+def add_source(session: Session, bell: Doorbell, request: SourceRequest, roots: Sequence[Path]) -> UploadRow:
     """Have a worker fetch and read a directory or a hub dataset. Raises Invalid for a directory outside the roots.
 
     A source that is being fetched is not fetched twice. One that was fetched earlier is fetched again, for it may have
     changed.
     """
-    location = wanted.location
-    if wanted.source == "directory":
-        location = str(below_a_root(wanted.location, roots, "VEZNA_DATA_ROOTS"))
-    of_source = (wanted.source, location, wanted.config, wanted.revision, wanted.split)
-    for known in uploads.from_source(session, *of_source):
-        if known.status == "reading" or (known.status == "read" and COMMIT.fullmatch(wanted.revision)):
-            return known
-        if known.status == "failed":
-            _read_again(session, bell, known, known.options)
-            return known
+    location = request.location
+    if request.source == "directory":
+        location = str(below_a_root(request.location, roots, "VEZNA_DATA_ROOTS"))
+    key = (request.source, location, request.config, request.revision, request.split)
+    for upload in uploads.from_source(session, *key):
+        if upload.status == "reading" or (upload.status == "read" and COMMIT.fullmatch(request.revision)):
+            return upload
+        if upload.status == "failed":
+            _read_again(session, bell, upload, upload.options)
+            return upload
     row = UploadRow(name=location, options_json=_AS_IT_COMES.model_dump())
-    row.source, row.location, row.config, row.revision, row.split = of_source
+    row.source, row.location, row.config, row.revision, row.split = key
     return _add(session, bell, row)
 
 
 def read_again(session: Session, bell: Doorbell, upload_id: int, options: ReadingOptions) -> UploadRow:
     """Read an upload with other options. Raises NotFound, and Conflict once a dataset was made of it."""
     row = uploads.get(session, upload_id, lock=True)
-    if made := datasets.of_upload(session, upload_id):
-        names = ", ".join(one.reference for one in made)
+    if versions := datasets.of_upload(session, upload_id):
+        names = ", ".join(version.reference for version in versions)
         raise Conflict(
             _(
                 "%(names)s was made from this upload with its present reading options. Upload the file again to "
@@ -192,19 +192,19 @@ def _once(session: Session, files: Files, fresh: Sequence[Part]) -> list[Part]:
     goes then. An upload whose file was lost has the fresh one."""
     hashes = {part.sha256 for part in fresh}
     rows = uploads.with_parts(session, hashes)
-    there = {part.file for row in rows for part in row.parts if part.sha256 in hashes and files.exists(part.file)}
-    known = {part.sha256: part.file for row in rows for part in row.parts if part.file in there}
-    found = [part.model_copy(update={"file": known.get(part.sha256, part.file)}) for part in fresh]
-    at = {part.sha256: part.file for part in found}
+    existing = {part.file for row in rows for part in row.parts if part.sha256 in hashes and files.exists(part.file)}
+    known = {part.sha256: part.file for row in rows for part in row.parts if part.file in existing}
+    stored_parts = [part.model_copy(update={"file": known.get(part.sha256, part.file)}) for part in fresh]
+    at = {part.sha256: part.file for part in stored_parts}
     for row in rows:
-        lost = {part.file: at[part.sha256] for part in row.parts if part.sha256 in hashes and part.file not in there}
+        lost = {part.file: at[part.sha256] for part in row.parts if part.sha256 in hashes and part.file not in existing}
         if lost:
             parts = [part.model_copy(update={"file": lost.get(part.file, part.file)}) for part in row.parts]
             row.parts_json = [part.model_dump() for part in parts]
     for part in fresh:
         if part.sha256 in known:
             after_commit(session, partial(files.discard, part.file))
-    return found
+    return stored_parts
 
 
 def _parts(received: Sequence[tuple[str, Stored]]) -> list[Part]:
@@ -217,8 +217,8 @@ def _parts(received: Sequence[tuple[str, Stored]]) -> list[Part]:
             _("Merge some"),
         )
     parts = []
-    for given, stored in received:
-        name = shown_name(given)
+    for file_name, stored in received:
+        name = shown_name(file_name)
         if not stored.bytes:
             raise Invalid.field("file", _("%(name)s is empty", name=name), _("Choose a file with a header and rows"))
         split = (split_in_name(name) or name) if len(received) > 1 else ""

@@ -77,8 +77,8 @@ class ColumnMapping(BaseModel):
         roles, there = ROLES[self.format], ", ".join(columns)
         required = roles.required
         if self.format == "messages":
-            whole = "messages" in self.columns or not self.columns
-            required = ("messages",) if whole else ("prompt", "completion")
+            has_messages = "messages" in self.columns or not self.columns
+            required = ("messages",) if has_messages else ("prompt", "completion")
         for role in required:
             if not self.columns.get(role):
                 yield FieldError(

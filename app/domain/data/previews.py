@@ -81,10 +81,10 @@ class SplitLengths(_Value):
 
     def percentile(self, share: float) -> int:
         """The length that `share` percent of the rows do not exceed."""
-        wanted, seen = share / 100 * self.looked_at, 0
+        rank, rows = share / 100 * self.looked_at, 0
         for length, count in self.counts:
-            seen += count
-            if seen >= wanted:
+            rows += count
+            if rows >= rank:
                 return length
         return self.counts[-1][0] if self.counts else 0
 
@@ -97,10 +97,10 @@ class SplitLengths(_Value):
         """For a chart: from, to (not included) and how many rows, in equal steps up to the longest."""
         longest = self.counts[-1][0] if self.counts else 0
         step = max(1, -(-(longest + 1) // count))
-        found: dict[int, int] = {}
+        bins: dict[int, int] = {}
         for length, rows in self.counts:
-            found[length // step] = found.get(length // step, 0) + rows
-        return [(place * step, (place + 1) * step, found.get(place, 0)) for place in range(longest // step + 1)]
+            bins[length // step] = bins.get(length // step, 0) + rows
+        return [(place * step, (place + 1) * step, bins.get(place, 0)) for place in range(longest // step + 1)]
 
 
 class Preview(_Value):

@@ -102,42 +102,44 @@ class Splitting(BaseModel):
         return {name: place for place, split in enumerate(SPLITS) for name in self.names.get(split, ())}
 
 
-def assign(asks: Hashes, labels: NDArray[np.int32] | None, splitting: Splitting, given: Codes | None = None) -> Codes:
+def assign(
+    inputs: Hashes, labels: NDArray[np.int32] | None, splitting: Splitting, predefined: Codes | None = None
+) -> Codes:
     """The split of each row, as a place in `SPLITS`, or LEFT_OUT.
 
-    asks      [n] a hash of each row's input; equal ones stay in one split
-    labels    [n] or None: by which to stratify
-    given     [n] the predefined splits; missing ones are taken from train
+    inputs        [n] a hash of each row's input; equal ones stay in one split
+    labels        [n] or None: by which to stratify
+    predefined    [n] the predefined splits; missing ones are taken from train
     """
     if splitting.kind == "predefined":
-        assert given is not None  # noqa: S101 the caller has read it
-        found = given.copy()
+        assert predefined is not None  # noqa: S101 the caller has read it
+        splits = predefined.copy()
         missing = splitting.missing()
         shares = (
             splitting.test if "test" in missing else 0.0,
             splitting.validation if "validation" in missing else 0.0,
         )
-        train = np.flatnonzero(found == TRAIN)
-        found[train] = _cut(asks[train], None if labels is None else labels[train], *shares, splitting.seed)
-        return found
-    return _cut(asks, labels, splitting.test, splitting.validation, splitting.seed)
+        train = np.flatnonzero(splits == TRAIN)
+        splits[train] = _cut(inputs[train], None if labels is None else labels[train], *shares, splitting.seed)
+        return splits
+    return _cut(inputs, labels, splitting.test, splitting.validation, splitting.seed)
 
 
-def drop_duplicates(asks: Hashes, splits: Codes) -> Codes:
+def drop_duplicates(inputs: Hashes, splits: Codes) -> Codes:
     """Of rows with the same input (equal hashes, [n]) the first stays: in test, else in validation, else in train."""
     left = splits.copy()
-    order = np.lexsort((np.arange(len(asks)), -splits.astype(np.int16), asks))
-    same = asks[order][1:] == asks[order][:-1]
+    order = np.lexsort((np.arange(len(inputs)), -splits.astype(np.int16), inputs))
+    same = inputs[order][1:] == inputs[order][:-1]
     left[order[1:][same]] = LEFT_OUT
     return left
 
 
-def _cut(asks: Hashes, labels: NDArray[np.int32] | None, test: float, validation: float, seed: int) -> Codes:
+def _cut(inputs: Hashes, labels: NDArray[np.int32] | None, test: float, validation: float, seed: int) -> Codes:
     """Train, validation and test by place in the order of hashes, within each label."""
-    if len(asks) == 0 or test + validation == 0:
-        return np.full(len(asks), TRAIN, dtype=np.int8)
+    if len(inputs) == 0 or test + validation == 0:
+        return np.full(len(inputs), TRAIN, dtype=np.int8)
     # Four bytes a number: a file may have millions of rows.
-    _, first, group = np.unique(asks, return_index=True, return_inverse=True)
+    _, first, group = np.unique(inputs, return_index=True, return_inverse=True)
     group = group.astype(np.int32)
     sizes = np.bincount(group).astype(np.int32)
     of_group = np.zeros(len(first), dtype=np.int32)
@@ -148,7 +150,7 @@ def _cut(asks: Hashes, labels: NDArray[np.int32] | None, test: float, validation
     tested = _quotas(rows, test, rows - 1)
     validated = _quotas(rows, validation, rows - 1 - tested)
     # Groups by label and then by hash, and how many rows of the label come before each.
-    order = np.lexsort((_mixed(asks[first], seed), of_group)).astype(np.int32)
+    order = np.lexsort((_mixed(inputs[first], seed), of_group)).astype(np.int32)
     label, before = of_group[order], np.cumsum(sizes[order], dtype=np.int32)
     before -= sizes[order]
     before -= (np.cumsum(rows) - rows).astype(np.int32)[label]
@@ -156,8 +158,8 @@ def _cut(asks: Hashes, labels: NDArray[np.int32] | None, test: float, validation
     place[order[before < (tested + validated)[label]]] = VALIDATION
     place[order[before < tested[label]]] = TEST
     _keep_one_in_train(place, of_group, sizes, len(rows))
-    found: Codes = place[group]
-    return found
+    splits: Codes = place[group]
+    return splits
 
 
 def _quotas(rows: NDArray[np.int64], share: float, most: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -144,9 +144,9 @@ class SourceScan(BaseModel):
     findings: list[Finding] = Field(default_factory=list)
 
 
-def shown_name(given: str) -> str:
+def shown_name(file_name: str) -> str:
     """A file's name without folders and unprintable characters, of limited length."""
-    name = PurePosixPath(given.replace("\\", "/")).name
+    name = PurePosixPath(file_name.replace("\\", "/")).name
     kept = "".join(c for c in name if c.isprintable()).strip()
     return kept[-120:] if kept not in ("", ".", "..") else "file"
 
@@ -155,5 +155,5 @@ def content_hash(parts: Sequence[Part]) -> str:
     """SHA-256 of an upload: of a single file its own; names count only as splits."""
     if len(parts) == 1:
         return parts[0].sha256
-    told = json.dumps([[part.split, part.sha256] for part in parts])
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = json.dumps([[part.split, part.sha256] for part in parts])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -42,5 +42,5 @@ class Reference(NamedTuple):
 
 def reference_in(text: str) -> Reference:
     """`NAME@2` is version 2 of NAME; anything else is a name."""
-    found = _REFERENCE.fullmatch(text)
-    return Reference(found["name"], int(found["version"])) if found else Reference(text, None)
+    match = _REFERENCE.fullmatch(text)
+    return Reference(match["name"], int(match["version"])) if match else Reference(text, None)

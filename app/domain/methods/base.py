@@ -126,9 +126,9 @@ class Method(BaseModel):
         """Warnings about settings that work but are questionable, such as a rank that is too high."""
         return []
 
-    def learning_rate(self, given: float | None) -> float:
-        """The peak learning rate: the given one, or the method's default."""
-        return self.facts.learning_rate if given is None else given
+    def learning_rate(self, rate: float | None) -> float:
+        """The peak learning rate: the given rate, or the method's default."""
+        return self.facts.learning_rate if rate is None else rate
 
     def rate_factor(self, name: str) -> float:
         """Factor of the learning rate for a trainable parameter."""
@@ -266,14 +266,14 @@ class LinearMethod(Method):
         )
 
 
-def chosen(wanted: list[str] | str, modules: Sequence[LinearFacts]) -> list[LinearFacts]:
+def chosen(targets: list[str] | str, modules: Sequence[LinearFacts]) -> list[LinearFacts]:
     """The linear layers that a list, a pattern or "all-linear" selects."""
-    if wanted == "all-linear":
+    if targets == "all-linear":
         return list(modules)
-    if isinstance(wanted, str):
-        matches = matcher(wanted)
+    if isinstance(targets, str):
+        matches = matcher(targets)
         return [m for m in modules if matches(m.name)]
-    return matching(wanted, modules)
+    return matching(targets, modules)
 
 
 def layer(m: LinearFacts) -> str:

@@ -71,16 +71,16 @@ def module_tree(model: TaskModel) -> tuple[Module, ...]:
     return tuple(_folded([root], "", model, linear))
 
 
-def _compare(raw: _Raw, linear: Mapping[str, LinearFacts], seen: dict[object, int]) -> None:
+def _compare(raw: _Raw, linear: Mapping[str, LinearFacts], shapes: dict[object, int]) -> None:
     for child in raw.children.values():
-        _compare(child, linear, seen)
+        _compare(child, linear, shapes)
     layer = linear.get(raw.name)
     shape = (
         tuple((p.name.rpartition(".")[2], p.shape) for p in raw.own),
         layer and (layer.in_features, layer.out_features, layer.bias, layer.transposed),
         tuple((name, child.alike) for name, child in raw.children.items()),
     )
-    raw.alike = seen.setdefault(shape, len(seen))
+    raw.alike = shapes.setdefault(shape, len(shapes))
 
 
 def _folded(parents: Sequence[_Raw], key: str, model: TaskModel, linear: Mapping[str, LinearFacts]) -> Iterator[Module]:
@@ -116,14 +116,14 @@ def _module(raws: Sequence[_Raw], label: str, key: str, model: TaskModel, linear
 
 def chosen_layers(tree: Iterable[Module], keys: Collection[str]) -> list[str]:
     """Full names of the linear layers below the modules with these keys; keys that are not there name nothing."""
-    wanted = set(keys)
+    ticked = set(keys)
     return [
         name
         for module in tree
         for name in (
             [name for leaf in module.leaves() for name in leaf.names]
-            if module.key in wanted
-            else chosen_layers(module.children, wanted)
+            if module.key in ticked
+            else chosen_layers(module.children, ticked)
         )
     ]
 
@@ -131,20 +131,20 @@ def chosen_layers(tree: Iterable[Module], keys: Collection[str]) -> list[str]:
 def targets_of(layers: Sequence[str], model: TaskModel) -> list[str] | str:
     """What `target_modules` says for exactly these linear layers: "all-linear", or the shortest ends of names that fit
     no other layer; where these are many, a pattern with any number for theirs, if that says the same."""
-    wanted, every = set(layers), [m.name for m in model.linear]
-    if wanted == set(every):
+    chosen_names, every = set(layers), [m.name for m in model.linear]
+    if chosen_names == set(every):
         return "all-linear"
     ends_of_others: set[str] = set()
     for name in every:
-        if name not in wanted:
+        if name not in chosen_names:
             ends_of_others.update(_ends(name))
-    found = list(dict.fromkeys(next(end for end in _ends(name) if end not in ends_of_others) for name in layers))
-    if len(", ".join(found)) > LONG_LIST:
-        kinds = dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", r"\\d+", end).replace(".", r"\.") for end in found)
+    targets = list(dict.fromkeys(next(end for end in _ends(name) if end not in ends_of_others) for name in layers))
+    if len(", ".join(targets)) > LONG_LIST:
+        kinds = dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", r"\\d+", end).replace(".", r"\.") for end in targets)
         pattern = rf"(?:.*\.)?(?:{'|'.join(kinds)})"
-        if len(pattern) <= LONGEST and {m.name for m in chosen(pattern, model.linear)} == wanted:
+        if len(pattern) <= LONGEST and {m.name for m in chosen(pattern, model.linear)} == chosen_names:
             return pattern
-    return found
+    return targets
 
 
 def _ends(name: str) -> list[str]:
@@ -159,12 +159,12 @@ def trains_in(spec: AnyMethod, model: TaskModel) -> dict[str, int]:
     Parameters that belong to no module, such as virtual tokens, have the empty name.
     """
     modules = {name for p in model.parameters for name in _above(p.name)}
-    found: dict[str, int] = {}
+    trainable: dict[str, int] = {}
     for tensor in spec.trains(model):
         name = tensor.name.removeprefix(f"{WRAPPED}.")
         owner = next((above for above in _above(name) if above in modules), "")
-        found[owner] = found.get(owner, 0) + tensor.size
-    return found
+        trainable[owner] = trainable.get(owner, 0) + tensor.size
+    return trainable
 
 
 def _above(name: str) -> Iterator[str]:

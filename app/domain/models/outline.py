@@ -66,11 +66,11 @@ def fold(name: str, model: TaskModel) -> tuple[str, int | None]:
 
 def layers(model: TaskModel) -> list[Layer]:
     """Every linear layer of the base model, folded by block and shape."""
-    found: dict[tuple[str, int, int, bool], list[int]] = {}
+    places: dict[tuple[str, int, int, bool], list[int]] = {}
     for m in model.linear:
         line, number = fold(m.name, model)
         key = (line, m.out_features, m.in_features, m.bias)
-        found.setdefault(key, []).append(-1 if number is None else number)
+        places.setdefault(key, []).append(-1 if number is None else number)
     return [
         Layer(
             line,
@@ -80,7 +80,7 @@ def layers(model: TaskModel) -> list[Layer]:
             bias,
             len(numbers) * (out_features * in_features + bias * out_features),
         )
-        for (line, out_features, in_features, bias), numbers in found.items()
+        for (line, out_features, in_features, bias), numbers in places.items()
     ]
 
 

@@ -17,7 +17,7 @@ from app.domain.tasks import Task
 
 def too_long(facts: ModelFacts, training: TrainingBudget, *, writes: bool) -> list[FieldError]:
     """What finds no room whatever the method. `writes`: the model is also judged by what it writes after a prompt."""
-    limit, found = facts.max_positions, []
+    limit, errors = facts.max_positions, []
     if limit is not None and training.max_length > limit:
         what = _(
             "%(architecture)s has %(limit)s positions, so it cannot read %(max_length)s tokens",
@@ -25,7 +25,7 @@ def too_long(facts: ModelFacts, training: TrainingBudget, *, writes: bool) -> li
             limit=limit,
             max_length=training.max_length,
         )
-        found.append(FieldError("training.max_length", what, at_most(limit)))
+        errors.append(FieldError("training.max_length", what, at_most(limit)))
     if limit is not None and writes and training.max_new_tokens >= limit:
         what = _(
             "%(architecture)s has %(limit)s positions, and %(max_new_tokens)s new tokens leave no room for a prompt",
@@ -33,8 +33,8 @@ def too_long(facts: ModelFacts, training: TrainingBudget, *, writes: bool) -> li
             limit=limit,
             max_new_tokens=training.max_new_tokens,
         )
-        found.append(FieldError("training.max_new_tokens", what, at_most(limit - 1)))
-    return found
+        errors.append(FieldError("training.max_new_tokens", what, at_most(limit - 1)))
+    return errors
 
 
 def crowded(
@@ -43,20 +43,20 @@ def crowded(
     """Why a method's virtual tokens find no room beside what would fit without them, or None. The path is the
     method's."""
     limit, virtual = facts.max_positions, method.virtual_tokens
-    seen = facts.tasks.get(task)
-    if limit is None or seen is None:
+    task_model = facts.tasks.get(task)
+    if limit is None or task_model is None:
         return None
     others = [("max_length", training.max_length, _("a max_length of %(max_length)s", max_length=training.max_length))]
-    if writes and not seen.encoder_decoder:
+    if writes and not task_model.encoder_decoder:
         new = training.max_new_tokens
         others.append(("max_new_tokens", new + 1, _("%(new)s new tokens after a prompt", new=new)))
-    for name, taken, said in others:
+    for name, taken, phrase in others:
         left = limit - taken
         if 0 <= left < virtual:
             what = _(
                 "%(virtual)s virtual tokens and %(others)s exceed the %(limit)s positions of %(architecture)s",
                 virtual=virtual,
-                others=said,
+                others=phrase,
                 limit=limit,
                 architecture=facts.architecture,
             )

@@ -74,9 +74,9 @@ class Received:
             raise self.refused
         if not self._came:
             raise Invalid.field("file", _("No file was sent"), _("Choose a file"))
-        for (given, _incoming), size in zip(self._came, self._sizes, strict=True):
+        for (file_name, _incoming), size in zip(self._came, self._sizes, strict=True):
             if not size:
-                what = _("%(name)s is empty", name=shown_name(given))
+                what = _("%(name)s is empty", name=shown_name(file_name))
                 raise Invalid.field("file", what, _("Choose a file with a header and rows"))
         with _room():
             return [(name, incoming.done()) for name, incoming in self._came]
