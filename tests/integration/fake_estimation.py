@@ -37,7 +37,7 @@ def main() -> int:
             return 3
         answer: object = {"error": "This architecture is not known."}
         if manner == "lying":
-            answer = {"estimate": {"peak": "large"}}
+            answer = {"run": {"peak": "large"}}
         elif manner == "off-topic":
             answer = {"map": MemoryMap(cells=[], seconds=0).model_dump()}
         elif manner == "endless":
@@ -58,7 +58,7 @@ def _good(asked: dict[str, object]) -> object:
     if "map" in asked:
         return {"map": memory_map(MapRequest.model_validate(asked["map"])).model_dump(mode="json")}
     found = estimate().model_copy(update={"step_flops": os.getpid()})
-    return {"estimate": found.model_dump(mode="json")}
+    return {"run": found.model_dump(mode="json")}
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
     def new(manner: str, seconds: float = 20.0, start: float = 0.0) -> Estimator:
         command = (sys.executable, str(FAKE), manner)
-        made.append(Estimator(command, estimate_seconds=seconds, map_seconds=seconds, start_seconds=start))
+        made.append(Estimator(command, estimate_seconds=seconds, long_seconds=seconds, start_seconds=start))
         return made[-1]
 
     yield new

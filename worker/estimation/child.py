@@ -1,12 +1,13 @@
 """The estimation process: `python -P -m worker.estimation.child`, kept warm by `worker.estimation.host`.
 
-    stdin    one request a line: {"estimate": EstimateRequest, "dataset": path or null}, {"map": MapRequest} or
-             {"preview": PreviewRequest, "dataset": path}
-    stdout   one answer a line: {"estimate": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview} or
-             {"error": a sentence}
+    stdin    one request a line: {"run": EstimateRequest, "dataset": path or null}, {"map": MapRequest},
+             {"preview": PreviewRequest, "dataset": path} or {"baseline": BaselineRequest, "dataset": path}
+    stdout   one answer a line: {"run": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview},
+             {"baseline": Baseline} or {"error": a sentence}
     stderr   library output, and tracebacks
 
-It imports the ML libraries with its first request, loads no weights and trains nothing. It has a low priority and a
+It imports the ML libraries with its first request. It loads weights only for the baseline of frozen embeddings, and
+trains nothing but logistic regressions. It has a low priority and a
 memory limit, and ends when stdin ends, after an idle time, after a request that exceeded its memory, and with its
 parent.
 """
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app.domain.data.baselines import BaselineRequest
 from app.domain.data.previews import PreviewRequest
 from app.domain.failures import RunFailed
 from app.domain.messages import _
@@ -52,12 +54,16 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         previews = importlib.import_module("worker.engine.data.previews")
         preview = previews.preview(PreviewRequest.model_validate(request["preview"]), Path(request["dataset"]))
         return {"preview": preview.model_dump(mode="json")}
+    if "baseline" in request:
+        baselines = importlib.import_module("worker.engine.baselines")
+        scored = baselines.baseline(BaselineRequest.model_validate(request["baseline"]), Path(request["dataset"]))
+        return {"baseline": scored.model_dump(mode="json")}
     engine = importlib.import_module("worker.engine.estimation.estimate")
     if "map" in request:
         return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
     dataset = Path(request["dataset"]) if request["dataset"] else None
-    estimate = engine.estimate_run(EstimateRequest.model_validate(request["estimate"]), dataset)
-    return {"estimate": estimate.model_dump(mode="json")}
+    estimate = engine.estimate_run(EstimateRequest.model_validate(request["run"]), dataset)
+    return {"run": estimate.model_dump(mode="json")}
 
 
 def requests() -> Iterator[bytes]:

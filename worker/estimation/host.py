@@ -13,12 +13,14 @@ from tempfile import TemporaryDirectory
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.domain.data.previews import Preview, PreviewRequest
+from app.domain.data.baselines import Baseline
+from app.domain.data.previews import Preview
 from app.domain.errors import NotFound, VeznaError
 from app.domain.messages import Message, _
 from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
-from app.services.resources.estimates import ESTIMATE_SECONDS, MAP_SECONDS, START_SECONDS, Request
+from app.services.resources.estimates import ESTIMATE_SECONDS, KINDS, LONG_SECONDS, START_SECONDS, Computed, Request
 from app.store.files import Files
+from app.store.queries.estimates import LONG
 from worker.children.host import Child, ChildError
 
 log = structlog.get_logger()
@@ -36,9 +38,10 @@ class NoAnswer(VeznaError):
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    estimate: ResourceEstimate | None = None
+    run: ResourceEstimate | None = None
     preview: Preview | None = None
     map: MemoryMap | None = None
+    baseline: Baseline | None = None
     error: str | None = None
 
 
@@ -50,11 +53,11 @@ class Estimator:
         command: Sequence[str] = COMMAND,
         *,
         estimate_seconds: float = ESTIMATE_SECONDS,
-        map_seconds: float = MAP_SECONDS,
+        long_seconds: float = LONG_SECONDS,
         start_seconds: float = START_SECONDS,
     ) -> None:
         self._command = tuple(command)
-        self._estimate_seconds, self._map_seconds = estimate_seconds, map_seconds
+        self._estimate_seconds, self._long_seconds = estimate_seconds, long_seconds
         self._start_seconds = start_seconds
         self._child: Child | None = None
         self._folder: TemporaryDirectory[str] | None = None
@@ -65,17 +68,15 @@ class Estimator:
         """Process id of the warm process, if it waits for a request."""
         return self._child.pid if self._child and self._child.waiting else None
 
-    def estimate(self, request: Request, files: Files) -> ResourceEstimate | Preview | MemoryMap:
-        """An estimate, a preview or a map; the request's location is one of this machine. Raises NoAnswer."""
+    def estimate(self, request: Request, files: Files) -> Computed:
+        """The answer to a request whose location is one of this machine. Raises NoAnswer."""
         body = request.model_dump(mode="json")
         try:
-            if isinstance(request, MapRequest):
-                result: ResourceEstimate | Preview | MemoryMap | None = self._ask({"map": body}, self._map_seconds).map
-            else:
-                rows = str(self._rows(files, request.dataset_file)) if request.dataset_file else None
-                kind = "preview" if isinstance(request, PreviewRequest) else "estimate"
-                answer = self._ask({kind: body, "dataset": rows}, self._estimate_seconds)
-                result = answer.preview if kind == "preview" else answer.estimate
+            file = "" if isinstance(request, MapRequest) else request.dataset_file
+            rows = str(self._rows(files, file)) if file else None
+            kind = KINDS[type(request)]
+            seconds = self._long_seconds if kind in LONG else self._estimate_seconds
+            result: Computed | None = getattr(self._ask({kind: body, "dataset": rows}, seconds), kind)
             if result is None:
                 raise ChildError(_("The estimation process answered another question. Try again."))
         except ChildError as error:

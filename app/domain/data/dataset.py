@@ -91,6 +91,11 @@ class DatasetFacts(BaseModel):
         return [task.name for task in TASKS.values() if self.format in task.formats]
 
 
+def items_hash(items: Sequence[str]) -> str:
+    """SHA-256 of items' names in order: scores can be compared item by item only where it is the same."""
+    return hashlib.sha256("\n".join(items).encode()).hexdigest()
+
+
 def item_name(text: str) -> str:
     """A row's stable name: the first 16 hex digits of its text's SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy.orm import Session
 
+from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
 from app.queue import ESTIMATE, Doorbell
@@ -22,11 +23,12 @@ from app.store.queries.estimates import GivenUp
 from app.store.session import Database, after_commit
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow, now
 
-Request = EstimateRequest | PreviewRequest | MapRequest
-KINDS = {EstimateRequest: "run", PreviewRequest: "preview", MapRequest: "map"}
+Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest
+Computed = ResourceEstimate | Preview | MemoryMap | Baseline
+KINDS = {EstimateRequest: "run", PreviewRequest: "preview", MapRequest: "map", BaselineRequest: "baseline"}
 ESTIMATE_SECONDS = 60.0
-MAP_SECONDS = 300.0
-"""Deadlines of an estimate and of a map."""
+LONG_SECONDS = 300.0
+"""Deadlines: of an estimate or a preview, and of a map or a baseline."""
 START_SECONDS = 120.0
 """Added for a fresh process, which imports the ML libraries while a run has the cores."""
 SLACK_SECONDS = 30.0
@@ -100,9 +102,7 @@ def begin(session: Session, estimate_id: int) -> EstimateRow | None:
     return row
 
 
-def ready(
-    session: Session, bell: Doorbell, claimed: EstimateRow, answer: ResourceEstimate | Preview | MemoryMap
-) -> bool:
+def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: Computed) -> bool:
     """Store an answer, and copy it to its runs. False if the claim has expired; then nothing is written."""
     written = estimates.end(session, claimed, "ready", result_json=answer.model_dump(mode="json"), message="")
     if written and isinstance(answer, ResourceEstimate):
@@ -147,7 +147,7 @@ def given_up(at: datetime) -> GivenUp:
     """Claims from before are lost workers'."""
     spare = START_SECONDS + SLACK_SECONDS
     return GivenUp(
-        run=at - timedelta(seconds=ESTIMATE_SECONDS + spare), map=at - timedelta(seconds=MAP_SECONDS + spare)
+        short=at - timedelta(seconds=ESTIMATE_SECONDS + spare), long=at - timedelta(seconds=LONG_SECONDS + spare)
     )
 
 

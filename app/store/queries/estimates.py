@@ -13,12 +13,16 @@ from app.domain.resources.estimate import ResourceEstimate
 from app.store.queries.rows import changed, get_row
 from app.store.tables import EstimateRow, RunRow
 
+LONG = ("map", "baseline")
+"""Kinds with the longer deadline."""
+
 
 class GivenUp(NamedTuple):
     """Claims from before these times belong to lost workers."""
 
-    run: datetime
-    map: datetime
+    short: datetime
+    long: datetime
+    """Of maps and baselines."""
 
 
 def get(session: Session, estimate_id: int) -> EstimateRow:
@@ -49,7 +53,7 @@ def begin(session: Session, estimate_id: int, at: datetime, given_up: GivenUp) -
     busy = exists().where(
         other.id != estimate_id,
         other.status == "working",
-        other.started_at >= case((other.kind == "map", given_up.map), else_=given_up.run),
+        other.started_at >= case((other.kind.in_(LONG), given_up.long), else_=given_up.short),
     )
     query = update(EstimateRow).where(EstimateRow.id == estimate_id, _waits(given_up), ~busy)
     return changed(session, query.values(status="working", started_at=at))
@@ -64,8 +68,7 @@ def end(session: Session, claimed: EstimateRow, status: str, **values: Any) -> b
 
 
 def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | None = None) -> EstimateRow | None:
-    """The next estimate to compute: runs, previews, then maps, which take long; the newest first, since its page is
-    open.
+    """The next estimate to compute: runs, previews, maps, then baselines; the newest first, since its page is open.
 
     With `rung_before`, only an estimate whose doorbell was not rung since then.
     """
@@ -88,10 +91,15 @@ def fill_in(session: Session, estimate_id: int, estimate: ResourceEstimate) -> N
 
 
 def forget(session: Session, created_before: datetime) -> None:
-    """Delete old estimates without runs."""
+    """Delete old estimates without runs. Baselines stay: studies are compared with them."""
     used = exists().where(RunRow.estimate_id == EstimateRow.id)
     session.execute(
-        delete(EstimateRow).where(EstimateRow.created_at < created_before, EstimateRow.status != "working", ~used),
+        delete(EstimateRow).where(
+            EstimateRow.created_at < created_before,
+            EstimateRow.status != "working",
+            EstimateRow.kind != "baseline",
+            ~used,
+        ),
         execution_options={"synchronize_session": False},
     )
 
@@ -105,5 +113,5 @@ def rung(session: Session, ids: Sequence[int], at: datetime) -> None:
 
 
 def _waits(given_up: GivenUp) -> ColumnElement[bool]:
-    lost = EstimateRow.started_at < case((EstimateRow.kind == "map", given_up.map), else_=given_up.run)
+    lost = EstimateRow.started_at < case((EstimateRow.kind.in_(LONG), given_up.long), else_=given_up.short)
     return (EstimateRow.status == "queued") | ((EstimateRow.status == "working") & lost)

@@ -1,6 +1,5 @@
 """Evaluations and the scores of single items."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, defer
 
+from app.domain.data.dataset import items_hash
 from app.domain.runs.result import Evaluation
 from app.store.session import IN_BINARY
 from app.store.tables import EvaluationRow
@@ -51,7 +51,7 @@ def add_imported(
 
 
 def _keep(row: EvaluationRow, items: Sequence[str], scores: Sequence[float]) -> None:
-    row.items_hash = hashlib.sha256("\n".join(items).encode()).hexdigest()
+    row.items_hash = items_hash(items)
     row.scores = np.asarray(scores, dtype="<f4").tobytes()
 
 

@@ -6,13 +6,14 @@ from typing import Any
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.resources.estimate import EstimateRequest, EstimateState, MapRequest, MemoryMap, ResourceEstimate
 from app.store.tables.base import Base, now
 
 
 class EstimateRow(Base):
-    """A run's resource estimate, a memory map, or a preview of rows as a model sees them."""
+    """A run's resource estimate, a memory map, a preview of rows as a model sees them, or a baseline."""
 
     __tablename__ = "estimates"
 
@@ -20,7 +21,7 @@ class EstimateRow(Base):
     key: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 of the request."""
     kind: Mapped[str] = mapped_column(String(10))
-    """`run`, `preview` or `map`."""
+    """`run`, `preview`, `map` or `baseline`."""
     request_json: Mapped[dict[str, Any]]
     status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     """`queued`, `working`, `ready` or `failed`."""
@@ -33,9 +34,11 @@ class EstimateRow(Base):
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
-    def request(self) -> EstimateRequest | PreviewRequest | MapRequest:
+    def request(self) -> EstimateRequest | PreviewRequest | MapRequest | BaselineRequest:
         """The request."""
         match self.kind:
+            case "baseline":
+                return BaselineRequest.model_validate(self.request_json)
             case "map":
                 return MapRequest.model_validate(self.request_json)
             case "preview":
@@ -65,3 +68,9 @@ class EstimateRow(Base):
         """The map, once it is ready."""
         result = self.kind == "map" and self.result_json
         return MemoryMap.model_validate(result) if result else None
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The baseline's scores, once it is ready."""
+        result = self.kind == "baseline" and self.result_json
+        return Baseline.model_validate(result) if result else None

@@ -1,0 +1,134 @@
+"""Baselines: cheap, deterministic predictors of a dataset's test items. A fine-tuned model that does not beat them has
+learned nothing that was worth its cost.
+
+A baseline is computed once per dataset version, and per base model where it uses one. It is requested and stored like
+a resource estimate.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.messages import Message, _
+from app.domain.resources.estimate import key_of
+from app.domain.tasks import Format, MetricName, Task
+
+BASELINES_VERSION = 1
+"""Raised when a baseline of the same request may differ."""
+MOST_TRAINED_ROWS = 50_000
+"""Training rows that TF-IDF and embeddings learn from; of a larger split, the first in its order."""
+
+BaselineKind = Literal["most-frequent", "tfidf", "embeddings", "most-frequent-answer", "first-sentence"]
+
+
+class BaselineFacts(BaseModel):
+    """A baseline: its title, its definition, and what it applies to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: BaselineKind
+    title: Message
+    definition: Message
+    task: Literal["classification", "generation"]
+    metrics: tuple[MetricName, ...]
+    """Metrics of a verdict that it is scored by."""
+    uses_model: bool = False
+    """It depends on the base model, not on the rows alone."""
+    trivial: bool = False
+    """It reads no text: a model that is no better has learned nothing."""
+
+
+BASELINES: dict[BaselineKind, BaselineFacts] = {
+    facts.kind: facts
+    for facts in (
+        BaselineFacts(
+            kind="most-frequent",
+            title=_("most frequent label"),
+            definition=_("the most frequent label of the training rows, for every item"),
+            task="classification",
+            metrics=("accuracy",),
+            trivial=True,
+        ),
+        BaselineFacts(
+            kind="tfidf",
+            title=_("TF-IDF"),
+            definition=_("logistic regression on TF-IDF of words and of character n-grams"),
+            task="classification",
+            metrics=("accuracy",),
+        ),
+        BaselineFacts(
+            kind="embeddings",
+            title=_("frozen embeddings"),
+            definition=_("logistic regression on the base model's mean-pooled hidden states"),
+            task="classification",
+            metrics=("accuracy",),
+            uses_model=True,
+        ),
+        BaselineFacts(
+            kind="most-frequent-answer",
+            title=_("most frequent answer"),
+            definition=_("the most frequent completion of the training rows, for every item"),
+            task="generation",
+            metrics=("exact_match",),
+            trivial=True,
+        ),
+        BaselineFacts(
+            kind="first-sentence",
+            title=_("first sentence"),
+            definition=_("the first sentence of the prompt, as the answer"),
+            task="generation",
+            metrics=("rouge_l",),
+        ),
+    )
+}
+
+
+def baselines_of(task: Task, rows: Format, metric: MetricName) -> list[BaselineKind]:
+    """The baselines of a study, in the order in which they are shown."""
+    work = "classification" if task == "sequence-classification" else "generation"
+    if work == "generation" and rows != "prompt-completion":
+        return []
+    return [facts.kind for facts in BASELINES.values() if facts.task == work and metric in facts.metrics]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaselineRequest(_Value):
+    """Everything that determines a baseline."""
+
+    version: int = BASELINES_VERSION
+    kind: BaselineKind
+    dataset_file: str
+    dataset_format: Format
+    dataset_hash: str
+    labels: list[str] = Field(default_factory=list)
+    location: str = ""
+    """Of a baseline that uses the base model: directory or hub id."""
+    revision: str = ""
+    fingerprint: str = ""
+    """The commit, or the hash of the files, at that location."""
+    max_length: int = Field(default=0, ge=0, le=131072)
+    """Of a baseline that uses the base model: tokens of a text that it reads."""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over all of it."""
+        return key_of(self)
+
+
+class Baseline(_Value):
+    """The answer to a `BaselineRequest`."""
+
+    kind: BaselineKind
+    metrics: dict[MetricName, float]
+    scores: dict[MetricName, list[float]]
+    """One number per test item, from 0 to 1, by metric."""
+    items_hash: str
+    """SHA-256 of the items' names in order."""
+    trained_rows: int
+    """Training rows that it learned from."""
+    train_rows: int
+    """Training rows of the dataset."""
+    seconds: float

@@ -1,0 +1,23 @@
+"""Which baselines a study has."""
+
+from app.domain.data.baselines import BASELINES, BaselineRequest, baselines_of
+
+
+def test_each_metric_of_a_verdict_has_its_baselines() -> None:
+    assert baselines_of("sequence-classification", "labelled", "accuracy") == ["most-frequent", "tfidf", "embeddings"]
+    assert baselines_of("causal-lm", "prompt-completion", "exact_match") == ["most-frequent-answer"]
+    assert baselines_of("seq2seq-lm", "prompt-completion", "rouge_l") == ["first-sentence"]
+
+
+def test_what_no_text_can_score_has_none() -> None:
+    assert baselines_of("causal-lm", "prompt-completion", "token_accuracy") == []
+    assert baselines_of("causal-lm", "text", "rouge_l") == []
+    assert baselines_of("causal-lm", "messages", "exact_match") == []
+
+
+def test_the_same_request_has_the_same_key_whatever_the_model_where_it_uses_none() -> None:
+    rows = {"dataset_file": "f", "dataset_format": "labelled", "dataset_hash": "h"}
+    keys = {kind: BaselineRequest.model_validate(rows | {"kind": kind}).key for kind in BASELINES}
+    assert len(set(keys.values())) == len(BASELINES)
+    other = BaselineRequest.model_validate(rows | {"kind": "embeddings", "location": "m", "max_length": 8})
+    assert other.key != keys["embeddings"]

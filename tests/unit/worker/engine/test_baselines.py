@@ -1,0 +1,141 @@
+"""Baselines: their scores on rows whose answer is known, and what cannot be computed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from app import sample
+from app.domain.data import baselines as domain
+from app.domain.data.baselines import BaselineKind, BaselineRequest, baselines_of
+from app.domain.data.dataset import LabelledRow, PairRow, Row, items_hash
+from app.domain.failures import RunFailed
+from tests import tiny
+from worker.engine import baselines
+from worker.engine.baselines import baseline
+
+TRAIN = [
+    LabelledRow(f"t{i}", "train", f"a {'good' if i % 3 else 'bad'} thing {i % 7}", int(i % 3 > 0)) for i in range(30)
+]
+VALIDATION = [LabelledRow(f"v{i}", "validation", f"{'good' if i % 2 else 'bad'} {i}", i % 2) for i in range(6)]
+TEST = [LabelledRow(f"e{i}", "test", f"such a {'bad' if i < 3 else 'good'} day", int(i >= 3)) for i in range(9)]
+ROWS = [*TRAIN, *VALIDATION, *TEST]
+
+
+def request(kind: BaselineKind, **values: Any) -> BaselineRequest:
+    form = "labelled" if kind in ("most-frequent", "tfidf", "embeddings") else "prompt-completion"
+    known = {"dataset_file": "rows", "dataset_format": form, "dataset_hash": "h", "labels": ["bad", "good"]}
+    return BaselineRequest.model_validate(known | {"kind": kind} | values)
+
+
+def stored(directory: Path, rows: list[Any]) -> Path:
+    directory.mkdir(exist_ok=True)
+    file = directory / "rows.parquet"
+    pq.write_table(pa.table({name: [getattr(row, name) for row in rows] for name in rows[0]._fields}), file)
+    return file
+
+
+def test_the_most_frequent_label_is_right_where_it_occurs(tmp_path: Path) -> None:
+    found = baseline(request("most-frequent"), stored(tmp_path, ROWS))
+    assert found.scores["accuracy"] == [0.0] * 3 + [1.0] * 6
+    assert found.metrics["accuracy"] == pytest.approx(6 / 9)
+    assert found.metrics["macro_f1"] == pytest.approx((0 + 12 / 15) / 2)  # 2·6 / (2·6 + 3 + 0)
+    assert found.items_hash == items_hash([row.item for row in TEST])
+    assert (found.trained_rows, found.train_rows) == (30, 30)
+
+
+def test_tfidf_learns_a_word(tmp_path: Path) -> None:
+    found = baseline(request("tfidf"), stored(tmp_path, ROWS))
+    assert found.metrics == {"accuracy": 1.0, "macro_f1": 1.0}
+    assert found == baseline(request("tfidf"), stored(tmp_path, ROWS)).model_copy(update={"seconds": found.seconds})
+
+
+def test_the_test_split_chooses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With validation labels turned round the best C on validation is another; the test labels have no say."""
+    seen: list[np.ndarray] = []
+    original = baselines._labels
+    monkeypatch.setattr(baselines, "_labels", lambda rows: seen.append([row.split for row in rows]) or original(rows))
+    baseline(request("tfidf"), stored(tmp_path, ROWS))
+    assert seen == [["train"] * 30, ["validation"] * 6, ["test"] * 9]  # test last: when all is predicted
+
+
+def test_without_a_validation_split_nothing_is_chosen(tmp_path: Path) -> None:
+    found = baseline(request("tfidf"), stored(tmp_path, [*TRAIN, *TEST]))
+    assert found.metrics["accuracy"] == 1.0
+
+
+def test_embeddings_are_those_of_the_base_model(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    rows = tiny.rows()
+    values = {"location": str(model), "max_length": 16, "labels": tiny.LABELS}
+    found = baseline(request("embeddings", **values), stored(tmp_path, rows))
+    assert len(found.scores["accuracy"]) == sum(row.split == "test" for row in rows)
+    assert found.metrics["accuracy"] > 0.5
+    assert found.scores == baseline(request("embeddings", **values), stored(tmp_path, rows)).scores
+
+
+def test_padding_does_not_change_an_embedding(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    encode = baselines._encoder(request("embeddings", location=str(model), max_length=16))
+    alone, both = encode(["one two"]), encode(["one two", "one two three four five six"])
+    assert np.allclose(alone[0], both[0], atol=1e-6)
+    assert not np.allclose(both[0], both[1], atol=1e-3)
+
+
+def test_a_larger_training_split_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MOST_TRAINED_ROWS", 20)
+    found = baseline(request("tfidf"), stored(tmp_path, ROWS))
+    assert (found.trained_rows, found.train_rows) == (20, 30)
+    assert domain.MOST_TRAINED_ROWS == 50_000
+
+
+PAIRS: list[Row] = [
+    PairRow("t0", "train", "p", " yes"),
+    PairRow("t1", "train", "p", "yes "),
+    PairRow("t2", "train", "p", "no"),
+    PairRow("e0", "test", "The cat sat. It purred.\n\nHeadline:", "yes"),
+    PairRow("e1", "test", "One line\nand more", "the one line"),
+]
+
+
+def test_the_most_frequent_answer_counts_completions(tmp_path: Path) -> None:
+    assert baseline(request("most-frequent-answer"), stored(tmp_path, PAIRS)).scores["exact_match"] == [1.0, 0.0]
+
+
+def test_the_first_sentence_of_the_prompt_is_an_answer(tmp_path: Path) -> None:
+    found = baseline(request("first-sentence"), stored(tmp_path, PAIRS))
+    assert found.scores["rouge_l"] == [0.0, pytest.approx(2 * 2 / (2 + 3))]  # "One line" in "the one line"
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "part"),
+    [
+        ("tfidf", [row._replace(label=1) for row in ROWS], "same label"),
+        ("tfidf", [row._replace(text="") for row in ROWS], "no words in common"),
+        ("embeddings", ROWS, "does not exist on this worker"),
+    ],
+)
+def test_what_cannot_be_computed_is_a_sentence(tmp_path: Path, kind: BaselineKind, rows: list[Any], part: str) -> None:
+    with pytest.raises(RunFailed, match=part):
+        baseline(request(kind, location=str(tmp_path / "none"), max_length=8), stored(tmp_path, rows))
+
+
+def test_one_label_has_a_most_frequent_one(tmp_path: Path) -> None:
+    rows = [row._replace(label=0) for row in ROWS]
+    assert baseline(request("most-frequent", labels=["only"]), stored(tmp_path, rows)).metrics["accuracy"] == 1.0
+
+
+@pytest.mark.slow
+def test_the_sample_has_baselines_that_a_fine_tuned_model_must_beat(tmp_path: Path) -> None:
+    labels, rows = sample.headlines()
+    file = stored(tmp_path, rows)
+    location = {"labels": labels, "location": str(sample.model_directory()), "max_length": 64}
+    scores = {
+        kind: baseline(request(kind, **location), file).metrics["accuracy"]
+        for kind in baselines_of("sequence-classification", "labelled", "accuracy")
+    }
+    assert scores["most-frequent"] == pytest.approx(0.231, abs=0.001)
+    assert 0.75 < scores["tfidf"] < scores["embeddings"] < 0.88

@@ -1,0 +1,215 @@
+"""Baselines of a dataset's test split, computed from its rows and, for frozen embeddings, the base model.
+
+    most frequent label      argmax over labels of the number of training rows
+    TF-IDF                   logistic regression on L2-normalized tf-idf, tf = 1 + ln(count): words (1- and 2-grams) and
+                             characters within words (3- to 5-grams)
+    frozen embeddings        logistic regression on the mean of the last hidden states over a text's tokens,
+                             standardized by the training rows
+
+The regularization C is chosen on the validation split, never on the test split (0.1, 1, 10 or 100; without a validation
+split, 1). Everything is deterministic: the same rows give the same scores.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_union
+from sklearn.preprocessing import StandardScaler
+from transformers import AutoModel
+
+from app.domain.data.baselines import MOST_TRAINED_ROWS, Baseline, BaselineRequest
+from app.domain.data.dataset import LabelledRow, PairRow, Row, Split, items_hash
+from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
+from app.domain.tasks import MetricName
+from worker.engine.data.batches import padded, read
+from worker.engine.evaluation.generation import exact_match, rouge_l
+from worker.engine.models import hub
+from worker.engine.models.load import load_config, load_tokenizer
+from worker.engine.tasks.sequence_classification import token_ids
+
+REGULARIZATIONS = (0.1, 1.0, 10.0, 100.0)
+MOST_FEATURES = 200_000
+"""Of words, and of character n-grams: the most frequent."""
+WORD = r"(?u)\b\w+\b"
+"""Single letters too, which scikit-learn's own pattern leaves out."""
+BATCH_TOKENS = 8192
+MOST_WEIGHT_BYTES = 3 * 2**30
+"""Of a base model whose embeddings are computed; the process may use twice as much."""
+SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n")
+
+Features = Any
+"""[N, F]: a dense or a sparse matrix."""
+Scores = dict[MetricName, NDArray[np.float64]]
+
+
+def baseline(request: BaselineRequest, dataset: Path) -> Baseline:
+    """Compute a baseline; `dataset` is a local Parquet file. Raises `RunFailed` if it cannot be computed."""
+    began = time.perf_counter()
+    rows = read(str(dataset), request.dataset_format)
+    train = rows["train"][:MOST_TRAINED_ROWS]
+    scores, metrics = _KINDS[request.kind](request, rows | {"train": train})
+    return Baseline(
+        kind=request.kind,
+        metrics={name: float(values.mean()) for name, values in scores.items()} | metrics,
+        scores={name: values.tolist() for name, values in scores.items()},
+        items_hash=items_hash([row.item for row in rows["test"]]),
+        trained_rows=len(train),
+        train_rows=len(rows["train"]),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _most_frequent(_request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    labels = _labels(rows["train"])
+    return _judged(np.full(len(rows["test"]), np.bincount(labels).argmax()), rows["test"], int(labels.max()) + 1)
+
+
+def _tfidf(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    common: dict[str, Any] = {"sublinear_tf": True, "min_df": 2, "max_features": MOST_FEATURES, "dtype": np.float32}
+    vectorizer = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD, **common),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), **common),
+    )
+    texts = {split: _texts(rows[split]) for split in rows}
+    try:
+        features: dict[Split, Features] = {"train": vectorizer.fit_transform(texts["train"])}
+    except ValueError as error:  # no word occurs twice
+        raise _impossible(_("The training texts have no words in common. Choose another dataset.")) from error
+    for split in texts:
+        if split != "train" and texts[split]:
+            features[split] = vectorizer.transform(texts[split])
+    return _regression(features, rows, len(request.labels))
+
+
+def _embeddings(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    encode = _encoder(request)
+    hidden = {split: encode(_texts(rows[split])) for split in rows if rows[split]}
+    scaler = StandardScaler().fit(hidden["train"])
+    features = {split: scaler.transform(values) for split, values in hidden.items()}
+    return _regression(features, rows, len(request.labels))
+
+
+def _regression(
+    features: Mapping[Split, Features], rows: dict[Split, list[Row]], labels: int
+) -> tuple[Scores, dict[MetricName, float]]:
+    """Scores of the logistic regression whose C is best on the validation split; of equal ones the smallest."""
+    train, validation = _labels(rows["train"]), rows["validation"]
+    if len(set(train.tolist())) < 2:
+        raise _impossible(_("All training rows have the same label, so there is nothing to tell apart."))
+    candidates = REGULARIZATIONS if validation else (1.0,)
+    models = [LogisticRegression(C=c, max_iter=1000).fit(features["train"], train) for c in candidates]
+    best = models[0]
+    if validation:
+        wanted = _labels(validation)
+        best = max(models, key=lambda model: float((model.predict(features["validation"]) == wanted).mean()))
+    return _judged(best.predict(features["test"]), rows["test"], labels)
+
+
+def _judged(predicted: NDArray[np.int64], test: Sequence[Row], labels: int) -> tuple[Scores, dict[MetricName, float]]:
+    wanted = _labels(test)
+    f1 = f1_score(wanted, predicted, labels=range(labels), average="macro", zero_division=0)
+    return {"accuracy": (predicted == wanted).astype(np.float64)}, {"macro_f1": float(f1)}
+
+
+def _most_frequent_answer(
+    _request: BaselineRequest, rows: dict[Split, list[Row]]
+) -> tuple[Scores, dict[MetricName, float]]:
+    counts = Counter(pair.completion.strip() for pair in _pairs(rows["train"]))
+    [(answer, _count)] = counts.most_common(1)
+    return _written(lambda _prompt: answer, rows["test"])
+
+
+def _first_sentence(_request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    return _written(lambda prompt: SENTENCE_END.split(prompt.strip(), 1)[0], rows["test"])
+
+
+def _written(answer: Callable[[str], str], test: Sequence[Row]) -> tuple[Scores, dict[MetricName, float]]:
+    pairs = [(answer(pair.prompt), pair.completion) for pair in _pairs(test)]
+    return {
+        "exact_match": np.array([exact_match(*pair) for pair in pairs]),
+        "rouge_l": np.array([rouge_l(*pair) for pair in pairs]),
+    }, {}
+
+
+def _encoder(request: BaselineRequest) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """From N texts to the mean of the last hidden states over each text's tokens, [N, H]. Raises `RunFailed`."""
+    config = load_config(request.location, request.revision)
+    folder = Path(request.location)
+    if not folder.is_absolute():
+        held = hub.look(request.location, request.revision)
+        folder = hub.download(request.location, held.commit, held.files, lambda _done, _total: None)
+    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if weights > MOST_WEIGHT_BYTES:
+        raise _impossible(
+            _(
+                "The base model's weights take %(size)s GiB, and this process has room for %(limit)s GiB.",
+                size=f"{weights / 2**30:.1f}",
+                limit=MOST_WEIGHT_BYTES >> 30,
+            )
+        )
+    try:
+        tokenizer = load_tokenizer(folder)
+        whole: Any = AutoModel.from_pretrained(str(folder), config=config, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise _impossible(_("The base model could not be loaded (%(reason)s).", reason=reason)) from error
+    model = (whole.get_encoder() if config.is_encoder_decoder else whole).eval()
+    pad = tokenizer.pad_token_id or 0
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        tokens = token_ids(tokenizer, list(texts), truncation=True, max_length=request.max_length)
+        sequences = [np.asarray(ids or [pad], dtype=np.int64) for ids in tokens]
+        means = np.empty((len(texts), model.config.get_text_config().hidden_size), dtype=np.float32)
+        with torch.inference_mode():
+            for places in _batches([len(ids) for ids in sequences]):
+                ids, mask = padded([sequences[i] for i in places], pad)
+                hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+                means[places] = ((hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)).numpy()
+        return means
+
+    return encode
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places of texts, the longest first, so that each batch has about `BATCH_TOKENS` tokens with its padding."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    while order:
+        rows = max(1, BATCH_TOKENS // lengths[order[0]])
+        yield order[:rows]
+        order = order[rows:]
+
+
+def _texts(rows: Sequence[Row]) -> list[str]:
+    return [row.text or "" for row in rows if isinstance(row, LabelledRow)]
+
+
+def _labels(rows: Sequence[Row]) -> NDArray[np.int64]:
+    return np.array([row.label for row in rows if isinstance(row, LabelledRow)], dtype=np.int64)
+
+
+def _pairs(rows: Sequence[Row]) -> list[PairRow]:
+    return [row for row in rows if isinstance(row, PairRow)]
+
+
+def _impossible(sentence: str) -> RunFailed:
+    return RunFailed(FailureCode.BAD_CONFIGURATION, sentence)
+
+
+_KINDS: dict[str, Callable[[BaselineRequest, dict[Split, list[Row]]], tuple[Scores, dict[MetricName, float]]]] = {
+    "most-frequent": _most_frequent,
+    "tfidf": _tfidf,
+    "embeddings": _embeddings,
+    "most-frequent-answer": _most_frequent_answer,
+    "first-sentence": _first_sentence,
+}
