@@ -63,12 +63,3 @@ class Shell:
     def unknown(cls) -> "Shell":
         """The shell of a page that does not query the workers."""
         return cls("unknown", "")
-
-
-@dataclass(frozen=True)
-class Option:
-    """An entry of a select box."""
-
-    value: str
-    name: str
-    chosen: bool = False

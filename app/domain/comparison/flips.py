@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import mcnemar
+from app.domain.comparison.verdict import McNemar
 from app.domain.tasks import METRICS
 
 HALF = 0.5
@@ -135,15 +135,14 @@ class Flips:
         items = self.mask(kind, arm)
         return None if items is None else int(items.sum())
 
-    def mcnemar(self, arm: str) -> float | None:
-        """Exact two-sided p-value of `better` against `worse`; None unless both have one run, and items are right or
-        wrong."""
+    def mcnemar(self, arm: str) -> McNemar | None:
+        """Of an arm and the reference; None unless both have one run, and items are right or wrong."""
         own, reference = self.arms.get(arm), self.arms.get(self.reference)
         if own is None or reference is None or arm == self.reference or self.graded:
             return None
         if len(own.runs) != 1 or len(reference.runs) != 1:
             return None
-        return mcnemar(own.mean > HALF, reference.mean > HALF)
+        return McNemar.of(own.mean > HALF, reference.mean > HALF)
 
     def _rises(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Where one is wrong and the other right, or graded lower by more than STEP."""

@@ -33,10 +33,10 @@ from app.domain.comparison.proportions import newcombe, wilson
 from app.domain.comparison.verdict import (
     ArmVerdict,
     Basis,
+    McNemar,
     Reason,
     VerdictKind,
     judge,
-    mcnemar,
     verdict_of_shares,
 )
 
@@ -61,16 +61,6 @@ class RunArm(ArmResult):
     def scored(self) -> tuple[ComparedRun, ...]:
         """Runs with a score."""
         return _scored(self.runs)
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """Two single runs on the same items, each right or wrong."""
-
-    only_arm: int
-    """Items that only the arm gets right."""
-    only_reference: int
-    p_value: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,5 +252,4 @@ def _mcnemar(arms: Sequence[RunArm]) -> McNemar | None:
         return None
     if not set(np.unique(np.concatenate([scores, other]))) <= {0.0, 1.0}:
         return None
-    right, other_right = scores == 1, other == 1
-    return McNemar(int((right & ~other_right).sum()), int((other_right & ~right).sum()), mcnemar(right, other_right))
+    return McNemar.of(scores == 1, other == 1)

@@ -185,17 +185,25 @@ def best_indistinguishable(arms: Mapping[str, Scores], confidence: float = CONFI
     return [name for name in scored if name == best or not differs(name)]
 
 
-def mcnemar(arm_right: NDArray[np.bool_], reference_right: NDArray[np.bool_]) -> float:
-    """Exact two-sided p-value that two single runs are equally often right, from [N] booleans on the same items.
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar's exact test of two single runs on the same items, each right or wrong. Other seeds are not covered."""
 
-    Of the items that only one of the two gets right, each is a fair coin toss if there is no difference (McNemar
-    1947): the binomial tail, doubled. 1 if they never differ. Other seeds are not covered.
-    """
-    arm, other = np.asarray(arm_right, dtype=bool), np.asarray(reference_right, dtype=bool)
-    if arm.shape != other.shape or arm.ndim != 1:
-        raise ValueError(f"two runs on the same items are needed; these have the shapes {arm.shape} and {other.shape}")
-    only_arm, only_other = int((arm & ~other).sum()), int((other & ~arm).sum())
-    return min(1.0, 2 * binomial_below(min(only_arm, only_other), only_arm + only_other, 0.5))
+    only_arm: int
+    """Items that only the arm gets right."""
+    only_reference: int
+    p_value: float
+    """Two-sided, that both are equally often right. Of the items that only one of the two gets right, each is a fair
+    coin toss if there is no difference (McNemar 1947): the binomial tail, doubled. 1 if they never differ."""
+
+    @classmethod
+    def of(cls, arm_right: NDArray[np.bool_], reference_right: NDArray[np.bool_]) -> "McNemar":
+        """From [N] booleans. ValueError if they are not of the same items."""
+        if arm_right.shape != reference_right.shape or arm_right.ndim != 1:
+            shapes = f"{arm_right.shape} and {reference_right.shape}"
+            raise ValueError(f"two runs on the same items are needed; these have the shapes {shapes}")
+        first, second = int((arm_right & ~reference_right).sum()), int((reference_right & ~arm_right).sum())
+        return cls(first, second, min(1.0, 2 * binomial_below(min(first, second), first + second, 0.5)))
 
 
 def _verdict(difference: Difference, margin: float) -> ArmVerdict:

@@ -12,9 +12,9 @@ from app.domain.comparison.confounders import ConditionName, Confounder, Confoun
 from app.domain.comparison.costs import ArmCosts, Costs, Spread
 from app.domain.comparison.intervals import ScoreInterval
 from app.domain.comparison.model import AnyComparison, ArmResult
-from app.domain.comparison.runs import McNemar, RunArm, RunComparison
+from app.domain.comparison.runs import RunArm, RunComparison
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import Basis, Reason, VerdictKind
+from app.domain.comparison.verdict import Basis, McNemar, Reason, VerdictKind
 from app.domain.methods import Family
 from app.domain.studies.arm_tuning import Rival
 from app.domain.studies.power import RequiredSample

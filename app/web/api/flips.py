@@ -91,6 +91,7 @@ def list_flips(
         text=q.strip(),
     )
     page = flip_service.browse(session, files, flips, where, after=-1 if after is None else after, limit=limit)
+    test = flips.mcnemar(where.arm)
     return FlipsOut.from_object(
         page,
         study_id=study_id,
@@ -98,7 +99,7 @@ def list_flips(
         rule=rule(comparison, flips, seed),
         reference=flips.reference,
         counts={title: {kind: flips.count(kind, title) for kind in FlipKind} for title in flips.arms},
-        mcnemar=flips.mcnemar(where.arm),
+        mcnemar=test.p_value if test else None,
         arm=where.arm,
         kind=where.kind,
         seed=seed,

@@ -95,3 +95,6 @@ def _names(arms: tuple[str, ...]) -> str:
         return join_names(arms)
     more = ngettext("%(num)s more", "%(num)s more", len(arms) - MOST_NAMED)
     return join_names([*arms[:MOST_NAMED], more])
+
+
+FILTERS = (what_differs, consequence, affected_arms)

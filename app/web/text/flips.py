@@ -65,16 +65,6 @@ def rule(comparison: StudyComparison, flips: Flips, seed: int | None) -> str:
     )
 
 
-def mcnemar_words(p: float, seed: int) -> str:
-    """The exact test of one seed's flips."""
-    value = "< 0.001" if p < 0.001 else decimal(p, 3)
-    return _(
-        "McNemar's exact test on these flips: p = %(p)s. It covers seed %(seed)s alone, not other seeds.",
-        p=value,
-        seed=seed,
-    )
-
-
 def quarter_title(quarter: int, edges: tuple[int, int, int]) -> str:
     """`up to 38 characters`, `39 to 62`, `over 88`."""
     if quarter == 0:

@@ -1,14 +1,15 @@
 """What a comparison comes to: one phrase for a list, one sentence for the head of a page, one for a mail or a slide."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from app.domain.comparison.intervals import CONFIDENCE
 from app.domain.comparison.model import AnyComparison
-from app.domain.comparison.runs import McNemar, RunComparison
+from app.domain.comparison.runs import RunComparison
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import Basis, VerdictKind
 from app.domain.runs.status import RunStatus
-from app.web.format import capitalized, confidence, count, join_names, significant
+from app.web.format import capitalized, confidence, count, join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
@@ -35,19 +36,10 @@ SEVERAL = COUNTED | {VerdictKind.HINT: marked("hints")}
 
 
 def phrase(study: StudyComparison) -> str:
-    """For a row of a list: `LoRA r=8 is within 2 points of full fine-tuning`, `running, 4 of 9 runs`."""
-    if not study.complete:
-        done, total = study.done, study.total
-        if all(status is RunStatus.QUEUED for status in study.statuses):
-            return ngettext("queued, %(num)s run", "queued, %(num)s runs", total)
-        return ngettext("running, %(done)s of %(num)s run", "running, %(done)s of %(num)s runs", total, done=done)
-    if study.focus is not None:
-        return verdict_sentence(study, study.focus)
-    if not any(run.status is RunStatus.SUCCEEDED for run in study.runs):
-        return _("failed: %(why)s", why=failure_label(study.failures[0][0])) if study.failures else _("cancelled")
-    if not study.others:
-        return _("%(arm)s alone: %(score)s", arm=study.reference.title, score=score_text(study.reference))
-    return _("no verdict: %(why)s", why=_missing(study))
+    """For a row of a list: `LoRA r=8 is within 2 points of full fine-tuning`."""
+    if study.complete:
+        return verdict_sentence(study, study.focus) if study.focus else headline(study)
+    return _under_way(study)
 
 
 def headline(study: StudyComparison) -> str:
@@ -171,18 +163,10 @@ def raised_confidence(comparison: AnyComparison) -> str:
     )
 
 
-def mcnemar_text(test: McNemar, comparison: RunComparison) -> str:
-    """The test beside the interval, in a sentence."""
-    p = significant(test.p_value, 2) if test.p_value >= 0.001 else _("below %(least)s", least=significant(0.001, 1))
-    return _(
-        "McNemar's exact test: %(first)s items only %(arm)s gets right, %(second)s only %(reference)s; p = %(p)s. It "
-        "does not cover other seeds.",
-        first=count(test.only_arm),
-        arm=comparison.others[0].title,
-        second=count(test.only_reference),
-        reference=comparison.reference.title,
-        p=p,
-    )
+def missing_text(missing: Sequence[int]) -> str:
+    """Which of the selected runs do not exist."""
+    numbers = ", ".join(map(str, missing[:10]))
+    return ngettext("There is no run %(numbers)s.", "There are no runs %(numbers)s.", len(missing), numbers=numbers)
 
 
-FILTERS = (headline, summary)
+FILTERS = (headline, summary, phrase, runs_headline, runs_lead, missing_text)

@@ -9,8 +9,8 @@ from app.domain.comparison.intervals import CONFIDENCE, Difference, ScoreInterva
 from app.domain.comparison.model import AnyComparison, ArmResult
 from app.domain.comparison.proportions import UnpairedDifference
 from app.domain.comparison.study import StudyArm
-from app.domain.comparison.verdict import ArmVerdict, Basis, Reason, VerdictKind
-from app.web.format import NBSP, confidence, decimal, join_names, plus_minus, points
+from app.domain.comparison.verdict import ArmVerdict, Basis, McNemar, Reason, VerdictKind
+from app.web.format import NBSP, confidence, count, decimal, join_names, plus_minus, points, significant
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.confounders import DIFFERS
@@ -231,4 +231,18 @@ def plus_minus_text(comparison: AnyComparison) -> str:
     return _("± of a score: %(single)s; of a difference: %(level)s.", single=single, level=level)
 
 
-FILTERS = (arm_name,)
+def mcnemar_text(test: McNemar, arm: str, reference: str) -> str:
+    """The test beside the interval, in a sentence."""
+    p = significant(test.p_value, 2) if test.p_value >= 0.001 else _("below %(least)s", least=significant(0.001, 1))
+    return _(
+        "McNemar's exact test: %(first)s items only %(arm)s gets right, %(second)s only %(reference)s; p = %(p)s. It "
+        "does not cover other seeds.",
+        first=count(test.only_arm),
+        arm=arm,
+        second=count(test.only_reference),
+        reference=reference,
+        p=p,
+    )
+
+
+FILTERS = (arm_name, margin_text, mcnemar_text)

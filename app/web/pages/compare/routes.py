@@ -18,8 +18,7 @@ from app.web.figures.trade_off import trade_off
 from app.web.http.compare_query import SelectedRuns
 from app.web.http.dependencies import Reading
 from app.web.http.figure_file import Ending, figure_file
-from app.web.pages.compare.context import ComparePage, NothingCompared, missing_text
-from app.web.shell import Option
+from app.web.pages.compare.context import ComparePage
 from app.web.templating import Render
 
 router = APIRouter(prefix="/compare", include_in_schema=False)
@@ -47,10 +46,8 @@ def show(
     selected = compare_service.compare(session, selection)
     comparison = selected.comparison
     if comparison is None:
-        return render.page("compare/none.html", NothingCompared(missing_text(selected.missing)))
+        return render.page("compare/none.html", selected)
     address = Address.of(request, "/compare")
-    alone = len(comparison.arms) == 1
-    beside = runs.beside(session, comparison.runs[0].run_id, limit=OFFERED) if alone else []
     page = ComparePage(
         selected=selected,
         comparison=comparison,
@@ -60,7 +57,7 @@ def show(
         show_all=show == "all",
         table=ArmsTable.of(comparison, address, sort),
         figure=drawn(trade_off(comparison, x, y, WIDTHS), "/compare/charts", address.words),
-        others=tuple(Option(str(row.id), row.arm) for row in beside),
+        others=runs.beside(session, comparison.runs[0].run_id, limit=OFFERED) if len(comparison.arms) == 1 else (),
     )
     return render.page("compare/show.html", page)
 

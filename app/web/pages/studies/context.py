@@ -1,10 +1,8 @@
 """The context of the list of studies."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.methods import Family
 from app.domain.studies.spec import StudyStatus, status_of
 from app.store.tables import StudyRow
 from app.web.i18n import gettext as _
@@ -44,48 +42,37 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class ArmLine:
-    """An arm in a list."""
-
-    family: Family
-    title: str
-    hollow: int
-    scale: Scale | None
-
-
-@dataclass(frozen=True)
 class StudyLine:
     """A study in a list."""
 
-    id: int
-    name: str
+    row: StudyRow
+    comparison: StudyComparison
     base_model: str
     dataset: str
-    seeds: int
-    arms: tuple[ArmLine, ...]
-    reference: str
-    phrase: str
-    status: str
-    status_words: str
-    created_at: datetime
 
-    @classmethod
-    def of(cls, row: StudyRow, found: StudyComparison, base_model: str, dataset: str) -> "StudyLine":
-        """From its row and what it has found so far."""
-        status, words = _state(found)
-        return cls(
-            id=row.id,
-            name=row.name,
-            base_model=base_model,
-            dataset=dataset,
-            seeds=len(found.spec.seeds),
-            arms=tuple(ArmLine(a.family, a.title, a.hollow, Scale.of(a, found.margin)) for a in found.arms),
-            reference=found.spec.reference_arm,
-            phrase=phrase(found) if found.complete and status != "cancelled" else "",
-            status=status,
-            status_words=words,
-            created_at=row.created_at,
-        )
+    def scale(self, arm: StudyArm) -> Scale | None:
+        """An arm's difference to the reference."""
+        return Scale.of(arm, self.comparison.margin)
+
+    @property
+    def verdict(self) -> str:
+        """Empty until every run has ended, and for a cancelled study."""
+        cancelled = status_of(self.comparison.statuses) is StudyStatus.CANCELLED
+        return phrase(self.comparison) if self.comparison.complete and not cancelled else ""
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """The icon, and the words where they say more than the state's own."""
+        status, total = status_of(self.comparison.statuses), self.comparison.total
+        failed = sum(times for _reason, times in self.comparison.failures)
+        if status is StudyStatus.RUNNING:
+            done = self.comparison.done
+            return status.value, ngettext("%(done)s of %(num)s run", "%(done)s of %(num)s runs", total, done=done)
+        if status is StudyStatus.FINISHED and failed:
+            return "failed", ngettext(
+                "%(failed)s of %(num)s run failed", "%(failed)s of %(num)s runs failed", total, failed=failed
+            )
+        return status.value, ""
 
 
 @dataclass(frozen=True)
@@ -103,17 +90,3 @@ class StudiesPage:
 
 def _place(margins: float) -> float:
     return round(HALF_WIDTH * (1 + max(-1.0, min(1.0, margins / UNITS))), 2)
-
-
-def _state(found: StudyComparison) -> tuple[str, str]:
-    """The icon, and the words where they say more than the state's own."""
-    status, total = status_of(found.statuses), found.total
-    failed = sum(times for _reason, times in found.failures)
-    if status is StudyStatus.RUNNING:
-        done = found.done
-        return status.value, ngettext("%(done)s of %(num)s run", "%(done)s of %(num)s runs", total, done=done)
-    if status is StudyStatus.FINISHED and failed:
-        return "failed", ngettext(
-            "%(failed)s of %(num)s run failed", "%(failed)s of %(num)s runs failed", total, failed=failed
-        )
-    return status.value, ""

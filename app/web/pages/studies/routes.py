@@ -17,7 +17,7 @@ PAGE = 25
 
 @router.get("/")
 def home() -> RedirectResponse:
-    """The list of studies is where one begins."""
+    """The list of studies is the first page."""
     return RedirectResponse("/studies", status_code=303)
 
 
@@ -25,17 +25,17 @@ def home() -> RedirectResponse:
 def index(session: Reading, render: Render, after: After = None, archived: bool = False) -> HTMLResponse:
     """Studies, newest first, each with its verdict: the archived ones, or the others."""
     render_charts.warm()
-    found = studies.page(session, archived=archived, after=after, limit=PAGE)
-    weighed = study_service.comparisons(session, found.rows)
+    listed = studies.page(session, archived=archived, after=after, limit=PAGE)
+    comparisons = study_service.comparisons(session, listed.rows)
     models = base_models.names(session)
     titles = {row.id: row.shown for row in datasets.all_versions(session)}
     page = StudiesPage(
         studies=tuple(
-            StudyLine.of(row, weighed[row.id], models.get(row.base_model_id, ""), titles.get(row.dataset_id, ""))
-            for row in found.rows
+            StudyLine(row, comparisons[row.id], models.get(row.base_model_id, ""), titles.get(row.dataset_id, ""))
+            for row in listed.rows
         ),
         first=after is None,
-        next_after=found.next_after,
+        next_after=listed.next_after,
         archived=archived,
         any_archived=studies.any_archived(session),
     )

@@ -15,11 +15,13 @@ from app.store.files import Files
 from app.web.format import NOTHING, capitalized, count, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.shell import Option
-from app.web.text.flips import band_title, kind_title, mcnemar_words, quarter_title, rule
+from app.web.text.flips import band_title, kind_title, quarter_title, rule
 from app.web.text.metrics import title, written
+from app.web.text.verdict import mcnemar_text
 
 EXAMPLES = 3
+Choice = tuple[str, str]
+"""Value and title of an option."""
 
 
 @dataclass(frozen=True)
@@ -197,32 +199,28 @@ class FlipsPage:
     def rule(self) -> str:
         """How items are sorted, and what is known of the difference by one seed."""
         sorting = rule(self.comparison, self.flips, int(self.query.seed) if self.query.seed else None)
-        p = self.flips.mcnemar(self.query.arm)
-        return sorting if p is None else f"{sorting} {mcnemar_words(p, self.flips.arms[self.query.arm].runs[0].seed)}"
+        test = self.flips.mcnemar(self.query.arm)
+        return f"{sorting} {mcnemar_text(test, self.query.arm, self.flips.reference)}" if test else sorting
 
     @property
-    def seeds(self) -> list[Option]:
+    def seeds(self) -> list[Choice]:
         """By which items can be sorted."""
-        seeds = self.comparison.spec.seeds
-        return [Option(str(n), _("seed %(seed)s", seed=n), str(n) == self.query.seed) for n in seeds]
+        return [(str(seed), _("seed %(seed)s", seed=seed)) for seed in self.comparison.spec.seeds]
 
     @property
-    def labels(self) -> list[Option]:
+    def labels(self) -> list[Choice]:
         """True labels, by name."""
-        names = {str(name): name for name in self.listed.labels}
-        return _options(names, self.listed.by_label, self.query.label)
+        return _choices({name: name for name in self.listed.labels}, self.listed.by_label)
 
     @property
-    def lengths(self) -> list[Option]:
+    def lengths(self) -> list[Choice]:
         """Quarters by length, from 1."""
-        names = {str(n + 1): quarter_title(n, self.listed.edges) for n in range(4)}
-        return _options(names, self.listed.by_quarter, self.query.length)
+        return _choices({str(n + 1): quarter_title(n, self.listed.edges) for n in range(4)}, self.listed.by_quarter)
 
     @property
-    def bands(self) -> list[Option]:
+    def bands(self) -> list[Choice]:
         """Bands of the reference's confidence, from 1."""
-        names = {str(n + 1): band_title(n, SURE) for n in range(4)}
-        return _options(names, self.listed.by_band, self.query.sure)
+        return _choices({str(n + 1): band_title(n, SURE) for n in range(4)}, self.listed.by_band)
 
     @property
     def items(self) -> FlipItems:
@@ -250,11 +248,8 @@ class FlipsPage:
         return _("Remove a filter, or go back to the first page.")
 
 
-def _options(names: Mapping[str, str], counts: Mapping[int, int] | None, chosen: str) -> list[Option]:
+def _choices(names: Mapping[str, str], counts: Mapping[int, int] | None) -> list[Choice]:
     """Options with their numbers of items; none where items have no such value."""
     if counts is None:
         return []
-    return [
-        Option(value, f"{name} ({count(counts.get(place, 0))})", value == chosen)
-        for place, (value, name) in enumerate(names.items())
-    ]
+    return [(word, f"{name} ({count(counts.get(place, 0))})") for place, (word, name) in enumerate(names.items())]

@@ -8,7 +8,7 @@ import pytest
 from app.domain.comparison.flips import FlipKind, Flips, bands, quarter_edges, quarters
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyComparison, compare
-from app.domain.comparison.verdict import mcnemar
+from app.domain.comparison.verdict import McNemar
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
@@ -118,9 +118,9 @@ def test_counts_are_the_two_cells_of_mcnemars_table() -> None:
     assert worse is not None
     assert better is not None
     assert better - worse == lora.sum() - full.sum()
-    assert flips.mcnemar(LORA) == mcnemar(lora > 0.5, full > 0.5)
+    assert flips.mcnemar(LORA) == McNemar.of(lora > 0.5, full > 0.5)
     table = np.asarray([True] * worse + [False] * better)
-    assert mcnemar(~table, table) == flips.mcnemar(LORA)
+    assert flips.mcnemar(LORA) == McNemar.of(~table, table)
 
 
 def test_several_seeds_have_no_mcnemar() -> None:

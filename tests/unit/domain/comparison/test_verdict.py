@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from app.domain.comparison.intervals import Scores
-from app.domain.comparison.verdict import Reason, VerdictKind, best_indistinguishable, holm, judge, mcnemar, word
+from app.domain.comparison.verdict import McNemar, Reason, VerdictKind, best_indistinguishable, holm, judge, word
 
 
 def runs(seeds: int, items: int, right: float, seed: int, seed_sd: float = 0.003) -> Scores:
@@ -157,9 +157,9 @@ def test_mcnemar_is_the_exact_binomial_test_on_the_flips(pairs: list[tuple[bool,
     arm, reference = np.array(pairs).T
     gained, lost = int((arm & ~reference).sum()), int((~arm & reference).sum())
     known = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    assert mcnemar(arm, reference) == pytest.approx(known)
+    assert McNemar.of(arm, reference).p_value == pytest.approx(known)
 
 
 def test_mcnemar_wants_the_same_items() -> None:
     with pytest.raises(ValueError, match="same items"):
-        mcnemar(np.ones(3, bool), np.ones(4, bool))
+        McNemar.of(np.ones(3, bool), np.ones(4, bool))

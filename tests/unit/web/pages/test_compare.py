@@ -45,7 +45,7 @@ def test_a_study_takes_its_margin_and_its_reference_along(empty: TestClient) -> 
     """An arm is not within the margin on one page and undecided on the other, whether or not the address says it."""
     with database_of(empty).transaction() as session:
         study = seed_study(session, margin=2.0, reference="LoRA r=8")
-    link = re.search(r'id="compare-with" href="([^"]+)"', empty.get(f"/studies/{study}").text)
+    link = re.search(r'id="compare-with"\s+href="([^"]+)"', empty.get(f"/studies/{study}").text)
     assert link and link[1] == f"/compare?study={study}&amp;margin=2"
     judged = empty.get(f"/api/v1/studies/{study}/comparison").json()
     its = {arm["title"]: arm["verdict"]["kind"] for arm in judged["arms"] if not arm["reference"]}
@@ -138,7 +138,9 @@ def test_another_arm_may_be_the_reference(full: TestClient) -> None:
 
 
 def test_a_reference_that_is_not_among_them_is_replaced_and_that_is_said(full: TestClient) -> None:
-    assert "Run 3 is not among them, so full is the reference." in words(full, "/compare?runs=1,2&reference=3")
+    assert "Run 3 is not among the compared runs The reference is full instead." in words(
+        full, "/compare?runs=1,2&reference=3"
+    )
     assert "Run 3 is not among the compared runs" in full.get("/api/v1/compare?runs=1,2&reference=3").json()["detail"]
 
 
@@ -211,11 +213,11 @@ def test_imported_runs_have_the_axes_that_their_file_gives_and_no_whiskers_witho
 def test_a_run_alone_offers_others_to_hold_it_against(full: TestClient) -> None:
     text = full.get("/compare?runs=1").text
     assert "full alone: nothing to compare it with" in text
-    assert re.search(r'href="/compare\?runs=1%2C\d+"', text)
+    assert re.search(r'href="/compare\?runs=1,\d+"', text)
 
 
 def test_runs_that_are_not_there_are_said_and_the_others_compared(full: TestClient) -> None:
-    assert "There are no runs 998, 999. The others are compared." in words(full, "/compare?runs=1,2,998,999")
+    assert "There are no runs 998, 999. The other runs are compared." in words(full, "/compare?runs=1,2,998,999")
     assert "There is no run 998." in words(full, "/compare?runs=998")
     assert "No run is selected yet" in words(full, "/compare")
 

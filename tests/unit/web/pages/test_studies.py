@@ -21,7 +21,7 @@ def test_a_row_says_what_was_compared_and_where_it_stands(full: TestClient) -> N
     assert "all-MiniLM-L6-v2, BBC headlines, 3 seeds" in text
     assert "6 of 15 runs" in text
     assert "1 of 4 runs failed" in text
-    assert "no verdict" in text
+    assert "No verdict: the reference full has no result" in text
 
 
 def test_a_family_second_arm_has_a_hollow_marker_and_its_third_a_half_filled_one(full: TestClient) -> None:

@@ -56,20 +56,20 @@ WORDS = {
         "one seed hints that LoRA r=8 is within 2 points of full fine-tuning",
         "One seed hints that LoRA r=8 is within 2 points of full fine-tuning",
     ),
-    "partial": ("running, 6 of 9 runs", "So far, LoRA r=8 is within 2 points of full fine-tuning"),
-    "queued": ("queued, 9 runs", "Queued: 9 runs wait for a worker"),
-    "no verdict yet": ("running, 1 of 9 runs", "Running: 1 of 9 runs done"),
-    "all failed": ("failed: out of memory", "All 9 runs failed: out of memory"),
-    "cancelled": ("cancelled", "Cancelled before a run had ended"),
+    "partial": ("Running: 6 of 9 runs done", "So far, LoRA r=8 is within 2 points of full fine-tuning"),
+    "queued": ("Queued: 9 runs wait for a worker", "Queued: 9 runs wait for a worker"),
+    "no verdict yet": ("Running: 1 of 9 runs done", "Running: 1 of 9 runs done"),
+    "all failed": ("All 9 runs failed: out of memory", "All 9 runs failed: out of memory"),
+    "cancelled": ("Cancelled before a run had ended", "Cancelled before a run had ended"),
     "reference failed": (
-        "no verdict: the reference full has no result",
+        "No verdict: the reference full has no result",
         "No verdict: the reference full has no result",
     ),
     "only the reference": (
-        "no verdict: only the reference full has a result",
+        "No verdict: only the reference full has a result",
         "No verdict: only the reference full has a result",
     ),
-    "one arm": ("LoRA r=8 alone: 89.1 ± 2.0 %", "LoRA r=8 reaches 89.1 ± 2.0 %"),
+    "one arm": ("LoRA r=8 reaches 89.1 ± 2.0 %", "LoRA r=8 reaches 89.1 ± 2.0 %"),
 }
 
 
@@ -224,7 +224,7 @@ def test_one_is_one() -> None:
     alone = [("LoRA r=8", 0)]
     assert headline(weighed(**one, queued=alone)) == "Queued: 1 run waits for a worker"
     assert headline(weighed(**one, failed=dict.fromkeys(alone, FailureCode.DIVERGED))) == "The run failed: diverged"
-    assert phrase(weighed(**one, running=alone)) == "running, 0 of 1 run"
+    assert phrase(weighed(**one, running=alone)) == "Running: 0 of 1 run done"
     assert [seed_range(counts) for counts in ([1, 1], [3, 3], [3, 1])] == ["1 seed", "3 seeds", "1 to 3 seeds"]
 
 

@@ -153,7 +153,7 @@ def test_a_run_that_stopped_early_or_went_on_says_where(with_language: TestClien
 
 def test_the_bar_of_a_run_that_stopped_early_is_full(with_language: TestClient) -> None:
     bars = re.findall(
-        r'<progress class="progress" value="(\d+)" max="(\d+)" aria', with_language.get(f"/studies/{SEQ2SEQ}").text
+        r'<progress class="progress"\s+value="(\d+)"\s+max="(\d+)"', with_language.get(f"/studies/{SEQ2SEQ}").text
     )
     assert ("246", "246") in bars
     assert ("205", "246") not in bars
