@@ -3,11 +3,12 @@
 A request checks once and passes the result on.
 """
 
-from typing import NamedTuple, NoReturn
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from app.domain.data.dataset import Split
+from app.domain.data.dataset import DatasetFacts, Split
 from app.domain.data.versions import reference_in
 from app.domain.errors import FieldError, Invalid
 from app.domain.messages import _
@@ -46,7 +47,7 @@ def check(session: Session, spec: RunSpec | StudySpec, *, queueing: bool = True,
         )
         problems.append(FieldError("tuning", what, _("Choose another dataset, or set tuning to none")))
     if problems or model is None or dataset is None:
-        _refuse(problems)
+        raise Invalid.of(problems)
     return Compatible(model, dataset)
 
 
@@ -55,23 +56,34 @@ def check_estimate(session: Session, spec: EstimateSpec) -> tuple[BaseModelRow |
     worker."""
     model, dataset, problems = _check(session, spec, queueing=False, since=0)
     if problems:
-        _refuse(problems)
+        raise Invalid.of(problems)
     return model, dataset
 
 
 def _check(
     session: Session, spec: Spec, *, queueing: bool, since: int
 ) -> tuple[BaseModelRow | None, DatasetRow | None, list[FieldError]]:
-    model, dataset, problems = _look_up(session, spec)
+    model = base_models.by_name(session, spec.base_model) if spec.base_model else None
+    dataset = datasets.by_name(session, spec.dataset) if spec.dataset else None
+    facts, rows = model.facts if model else None, dataset.facts if dataset else None
+    writes = rows is not None and TASKS[spec.task].writes(rows.format)
+    problems = [
+        *_general_text_problems(session, spec.general_text, spec.dataset),
+        *_missing(session, spec, model, dataset),
+    ]
+    if model and facts:
+        problems += [*_task_problems(model.name, facts, spec), *too_long(facts, spec.training, writes=writes)]
+    if dataset and rows:
+        problems += _data_problems(dataset.name, rows, facts, spec)
     for path, method in _methods(spec)[since:]:
         errors = [workers.lacking(session, method.needs) if queueing else None]
-        if model and (facts := model.facts):
+        if facts:
             errors.append(facts.incompatibility(method, spec.task))
-            errors.append(crowded(facts, spec.task, spec.training, method, writes=_writes(spec, dataset)))
+            errors.append(crowded(facts, spec.task, spec.training, method, writes=writes))
         problems += [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in errors if error]
         if clash := method.clash(spec.training):  # its path is the budget's, which a study's arms share
             problems.append(clash)
-    return model, dataset, problems
+    return model, dataset, list(dict.fromkeys(problems))  # two arms may have the same one with the budget
 
 
 def _methods(spec: Spec) -> list[tuple[str, AnyMethod]]:
@@ -85,136 +97,84 @@ def _methods(spec: Spec) -> list[tuple[str, AnyMethod]]:
             return [(f"methods.{place}", method) for place, method in enumerate(spec.methods)]
 
 
-def _writes(spec: Spec, dataset: DatasetRow | None) -> bool:
-    return dataset is not None and TASKS[spec.task].writes(dataset.facts.format)
+def _missing(
+    session: Session, spec: Spec, model: BaseModelRow | None, dataset: DatasetRow | None
+) -> Iterator[FieldError]:
+    """A base model or a dataset that does not exist, or a base model that is not ready."""
+    if spec.base_model and model is None:
+        names = ", ".join(m.name for m in base_models.everyone(session)) or "none yet"
+        remedy = _("Choose from: %(names)s; or register it with POST /api/v1/models", names=names)
+        yield FieldError("base_model", _("There is no base model %(name)r", name=spec.base_model), remedy)
+    elif model and model.status == "inspecting":
+        what = _("The base model %(name)r is still being inspected", name=model.name)
+        yield FieldError("base_model", what, _("Try again in a few seconds"))
+    elif model and model.status != "ready":
+        what = _("The base model %(name)r cannot be used: %(why)s", name=model.name, why=model.message)
+        yield FieldError("base_model", what, _("Register it again under another name"))
+    if spec.dataset and dataset is None:
+        names = ", ".join(d.name for d in datasets.everyone(session)) or "none yet"
+        what = _("There is no dataset %(name)r", name=spec.dataset)
+        yield FieldError("dataset", what, _("Choose from: %(names)s", names=names))
 
 
-def _task_problems(model: BaseModelRow, facts: ModelFacts, spec: Spec) -> list[FieldError]:
-    """What the task wants of the base model."""
-    problems = []
+def _task_problems(name: str, facts: ModelFacts, spec: Spec) -> Iterator[FieldError]:
+    """A task that the base model does not support."""
     if spec.task not in facts.tasks:
-        able = ", ".join(facts.tasks)
-        why = facts.unable.get(spec.task)
-        what = (
-            _("%(name)s does not support %(task)s: %(why)s", name=model.name, task=spec.task, why=why)
-            if why
-            else _("%(name)s was not inspected for %(task)s", name=model.name, task=spec.task)
-        )
-        problems.append(FieldError("task", what, _("Use %(name)s for: %(tasks)s", name=model.name, tasks=able)))
-    return problems
+        if why := facts.unable.get(spec.task):
+            what = _("%(name)s does not support %(task)s: %(why)s", name=name, task=spec.task, why=why)
+        else:
+            what = _("%(name)s was not inspected for %(task)s", name=name, task=spec.task)
+        remedy = _("Use %(name)s for: %(tasks)s", name=name, tasks=", ".join(facts.tasks))
+        yield FieldError("task", what, remedy)
 
 
-def _data_problems(dataset: DatasetRow, facts: ModelFacts | None, spec: Spec) -> list[FieldError]:
-    """What the task and the metric want of the rows."""
-    form = dataset.facts.format
-    if form not in TASKS[spec.task].formats:
-        formats, able = " or ".join(TASKS[spec.task].formats), " or ".join(dataset.facts.tasks)
+def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec: Spec) -> Iterator[FieldError]:
+    """Rows that the task or the metric cannot use."""
+    if rows.format not in TASKS[spec.task].formats:
         what = _(
             "%(task)s trains on rows of %(formats)s, but %(name)s has rows of %(format)s",
             task=spec.task,
-            formats=formats,
-            name=dataset.name,
-            format=form,
+            formats=" or ".join(TASKS[spec.task].formats),
+            name=name,
+            format=rows.format,
         )
-        return [FieldError("task", what, _("Use this dataset for: %(tasks)s", tasks=able))]
-    problems = [
-        FieldError(
-            "dataset",
-            _("%(name)s has no rows in its %(split)s split", name=dataset.name, split=split),
-            _("Choose another dataset"),
-        )
-        for split in REQUIRED_SPLITS
-        if not dataset.facts.counts.get(split)
-    ]
-    if form == "text" and generates(spec.verdict_metric):
+        yield FieldError("task", what, _("Use this dataset for: %(tasks)s", tasks=" or ".join(rows.tasks)))
+        return
+    for split in REQUIRED_SPLITS:
+        if not rows.counts.get(split):
+            what = _("%(name)s has no rows in its %(split)s split", name=name, split=split)
+            yield FieldError("dataset", what, _("Choose another dataset"))
+    if rows.format == "text" and generates(spec.verdict_metric):
         what = _(
             "%(metric)s scores generated text, but rows of plain text have no prompt to generate from",
             metric=spec.verdict_metric,
         )
-        problems.append(FieldError("metric", what, _("Use token_accuracy")))
-    if form == "messages" and facts is not None and not facts.chat_template:
+        yield FieldError("metric", what, _("Use token_accuracy"))
+    if rows.format == "messages" and facts is not None and not facts.chat_template:
         what = _("The base model's tokenizer has no chat template for messages")
-        problems.append(
-            FieldError("base_model", what, _("Choose a chat model, or a dataset of prompts and completions"))
-        )
+        yield FieldError("base_model", what, _("Choose a chat model, or a dataset of prompts and completions"))
     if spec.training.packing and spec.task != "causal-lm":
-        problems.append(
-            FieldError("training.packing", _("Rows of %(task)s cannot be packed", task=spec.task), _("Set it to false"))
-        )
-    return problems
+        what = _("Rows of %(task)s cannot be packed", task=spec.task)
+        yield FieldError("training.packing", what, _("Set it to false"))
 
 
-def _general_text_problems(session: Session, name: str | None, learnt: str | None) -> list[FieldError]:
+def _general_text_problems(session: Session, name: str | None, trained_on: str | None) -> Iterator[FieldError]:
     """Forgetting is measured on plain texts that the model does not learn from."""
     if name is None:
-        return []
+        return
     texts = [d for d in datasets.everyone(session) if d.facts.format == "text" and d.facts.counts.get("test")]
-    able = ", ".join(d.name for d in texts if d.name != learnt) or "none yet"
-    remedy = _("Choose a dataset of plain text: %(names)s", names=able)
-    if learnt and reference_in(name).name == reference_in(learnt).name:
-        what = _("Forgetting is measured on other texts than the model trains on")
-        return [FieldError("general_text", what, _("%(remedy)s; or leave it out", remedy=remedy))]
+    names = ", ".join(d.name for d in texts if d.name != trained_on) or "none yet"
+    remedy = _("Choose a dataset of plain text: %(names)s", names=names)
     dataset = datasets.by_name(session, name)
-    if dataset is None:
-        return [FieldError("general_text", _("There is no dataset %(name)r", name=name), remedy)]
-    if dataset.facts.format != "text":
-        return [
-            FieldError(
-                "general_text",
-                _("%(name)r has rows of %(format)s, not plain text", name=name, format=dataset.facts.format),
-                remedy,
-            )
-        ]
-    if not dataset.facts.counts.get("test"):
+    if trained_on and reference_in(name).name == reference_in(trained_on).name:
+        what = _("Forgetting is measured on other texts than the model trains on")
+        remedy = _("%(remedy)s; or leave it out", remedy=remedy)
+    elif dataset is None:
+        what = _("There is no dataset %(name)r", name=name)
+    elif dataset.facts.format != "text":
+        what = _("%(name)r has rows of %(format)s, not plain text", name=name, format=dataset.facts.format)
+    elif not dataset.facts.counts.get("test"):
         what = _("%(name)r has no rows in its test split, on which forgetting is measured", name=name)
-        return [FieldError("general_text", what, remedy)]
-    return []
-
-
-def _look_up(session: Session, spec: Spec) -> tuple[BaseModelRow | None, DatasetRow | None, list[FieldError]]:
-    model_name, dataset_name = spec.base_model, spec.dataset
-    problems = _general_text_problems(session, spec.general_text, spec.dataset)
-    model = base_models.by_name(session, model_name) if model_name else None
-    if model is None and model_name:
-        known = ", ".join(m.name for m in base_models.everyone(session)) or "none yet"
-        problems.append(
-            FieldError(
-                "base_model",
-                _("There is no base model %(name)r", name=model_name),
-                _("Choose from: %(names)s; or register it with POST /api/v1/models", names=known),
-            )
-        )
-    elif model and model.status != "ready":
-        remedy = (
-            _("Try again in a few seconds")
-            if model.status == "inspecting"
-            else _("Register it again under another name")
-        )
-        what = (
-            _("The base model %(name)r is still being inspected", name=model.name)
-            if model.status == "inspecting"
-            else _("The base model %(name)r cannot be used: %(why)s", name=model.name, why=model.message)
-        )
-        problems.append(FieldError("base_model", what, remedy))
-    dataset = datasets.by_name(session, dataset_name) if dataset_name else None
-    if dataset is None and dataset_name:
-        known = ", ".join(d.name for d in datasets.everyone(session)) or "none yet"
-        problems.append(
-            FieldError(
-                "dataset",
-                _("There is no dataset %(name)r", name=dataset_name),
-                _("Choose from: %(names)s", names=known),
-            )
-        )
-    facts = model.facts if model else None
-    if model and facts:
-        problems += _task_problems(model, facts, spec)
-        problems += too_long(facts, spec.training, writes=_writes(spec, dataset))
-    if dataset:
-        problems += _data_problems(dataset, facts, spec)
-    return model, dataset, problems
-
-
-def _refuse(problems: list[FieldError]) -> NoReturn:
-    problems = list(dict.fromkeys(problems))  # two arms may have the same one with the budget
-    raise Invalid.of(problems)
+    else:
+        return
+    yield FieldError("general_text", what, remedy)

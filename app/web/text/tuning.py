@@ -39,7 +39,7 @@ def options() -> list[tuple[str, str]]:
     return [(kind, _(title)) for kind, title in TUNINGS.items()]
 
 
-def hint(kind: str) -> str:
+def tuning_hint(kind: str) -> str:
     """What a kind of tuning does."""
     return _(HINTS[kind])
 
@@ -94,4 +94,4 @@ def _close(rival: Rival) -> str:
     )
 
 
-FILTERS = (rounds, rate_list, trial_text, tuning_remark)
+FILTERS = (rounds, tuning_hint, rate_list, trial_text, tuning_remark)

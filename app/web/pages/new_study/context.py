@@ -67,11 +67,6 @@ class PlanningPage(HasErrors):
         return offers(self.model)
 
     @property
-    def rounds(self) -> str:
-        """How each arm's learning rate is tuned."""
-        return tuning_text.rounds(self.plan.spec.tuning) if self.plan else ""
-
-    @property
     def snapshot(self) -> str:
         """The form as it was planned, as JSON, to ask for the estimates again while they are made: without what is
         being typed meanwhile."""
@@ -99,10 +94,8 @@ class NewStudyPage(PlanningPage):
     inputs: StudyInputs
     yaml: str = ""
     whole_study = True
-    edited_at = "/studies/new"
-    """Where the form is sent to be edited."""
-    planned_at = "/studies/plan"
-    """Where the form is sent for an estimate."""
+    address = "/studies"
+    """The form is sent below it: to be edited to `/new`, for an estimate to `/plan`."""
 
     @property
     def form(self) -> StudyForm:
@@ -127,7 +120,7 @@ class NewStudyPage(PlanningPage):
     @property
     def reference_options(self) -> list[tuple[str, str]]:
         """Arms that may be the reference, by their places."""
-        return [(str(place), name) for place, name in enumerate(self.form.titles)]
+        return [("", _("the first full arm")), *((str(place), name) for place, name in enumerate(self.form.titles))]
 
     @property
     def own_values(self) -> Mapping[str, str]:
@@ -192,11 +185,6 @@ class NewStudyPage(PlanningPage):
         """The kinds of tuning."""
         return tuning_text.options()
 
-    @property
-    def tuning_hint(self) -> str:
-        """What the chosen kind does."""
-        return tuning_text.hint(self.form.tuning)
-
     def has_field(self, path: str) -> bool:
         """The page has a field that an error of this path can link to."""
         return path in OWN_LABELS or path in self.budget.paths or path in self.tuning.paths or super().has_field(path)
@@ -212,14 +200,9 @@ class AddedArmPage(PlanningPage):
     whole_study = False
 
     @property
-    def edited_at(self) -> str:
-        """Where the form is sent to be edited."""
-        return f"/studies/{self.study.id}/arms/new"
-
-    @property
-    def planned_at(self) -> str:
-        """Where the form is sent for an estimate."""
-        return f"/studies/{self.study.id}/arms/plan"
+    def address(self) -> str:
+        """The form is sent below it, as that of a new study."""
+        return f"/studies/{self.study.id}/arms"
 
     @property
     def owed_runs(self) -> str:
