@@ -42,7 +42,7 @@ def _environment() -> Environment:
     )
     functions = (*FILTERS, *(function for module in TEXT for function in getattr(module, "FILTERS", ())))
     env.filters |= {function.__name__: function for function in functions}
-    env.filters["on_paper"] = on_paper
+    env.filters |= {"on_paper": on_paper, "localized": localized}
     # `translate` is for constants that were marked where they are defined; a `Message` is translated by `finalize`
     env.globals |= {
         "static": static,

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from app.services import predictions
 from app.store.queries import runs
-from app.web.pages.runs.toolbar import EXAMPLES
+from app.web.pages.runs.form import EXAMPLES
 from tests import filled, prediction_files
 from tests.browser.conftest import Site
 

@@ -68,7 +68,7 @@ PLAIN = ("id", "study", "seed")
 """Identifiers: no thousands separator, no difference to a baseline."""
 
 
-def title(name: str) -> str:
+def column_title(name: str) -> str:
     """The heading of a column."""
     return _(TITLES[name])
 
@@ -121,3 +121,6 @@ def difference(field: Field, value: Any, baseline: Any) -> str:
     if field.name == "learning_rate":
         return f"×{NBSP}{rate(float(f'{value / baseline:.2g}'))}" if baseline else ""
     return share(value, baseline) if baseline else ""
+
+
+FILTERS = (column_title,)

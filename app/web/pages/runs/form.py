@@ -18,6 +18,14 @@ CHOICES = tuple(name for name in FIELDS if name in (*SHOWN, "tag") and name != "
 """Columns that can be chosen; the id and the arm are always shown."""
 GROUPED = "seed"
 """The value of `group` for groups of runs that differ only in the seed."""
+EXAMPLES = (
+    'accuracy > 0.9 and method = "lora" and not failed',
+    "peak < 2 GiB and train < 5 min",
+    "failed or cancelled",
+    "learning_rate in (2e-4, 2e-3)",
+    'arm ~ "r=8"',
+)
+"""Filters that the page offers."""
 MOST_OPEN = 20
 
 
@@ -44,11 +52,11 @@ class ViewParams:
         condition, error, text = None, None, filter.strip()
         try:
             condition = without_archived(parse(text))
-        except FilterError as found:
-            error = found
+        except FilterError as mistake:
+            error = mistake
         grouped = group == GROUPED
-        asked = [NAMES[name].name for part in columns for name in part.split(",") if name in NAMES]
-        chosen = tuple(name for name in CHOICES if name in asked)
+        named = [NAMES[name].name for part in columns for name in part.split(",") if name in NAMES]
+        chosen = tuple(name for name in CHOICES if name in named)
         return cls(
             filter=text,
             condition=condition,

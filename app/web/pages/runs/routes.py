@@ -1,6 +1,5 @@
 """The list of runs, as a page and as a CSV file, and the comparison of selected runs."""
 
-from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -12,25 +11,11 @@ from app.domain.messages import Message
 from app.domain.runs.filters import Is
 from app.store.queries import run_groups, run_list, studies, tags
 from app.web.http.dependencies import After, Db, Reading
-from app.web.i18n import gettext as _
 from app.web.pages.runs import listing as runs_listing
-from app.web.pages.runs.context import (
-    Column,
-    Row,
-    RowContext,
-    RunsPage,
-    columns_of,
-    counted,
-    group_row,
-    largest_bytes,
-    run_row,
-)
+from app.web.pages.runs.context import FilterHelpPage, RunsPage
 from app.web.pages.runs.csv import runs_file
 from app.web.pages.runs.form import ViewParams
-from app.web.pages.runs.listing import Listing
-from app.web.pages.runs.toolbar import BaselineLabel, FilterHelpPage, Toolbar
 from app.web.templating import Render
-from app.web.text import metrics
 
 router = APIRouter(include_in_schema=False)
 
@@ -96,45 +81,20 @@ def selection(run: Annotated[list[Text], Query(max_length=1000)] = []) -> Redire
 
 def _page(session: Session, view: ViewParams, after: int | None) -> RunsPage:
     if view.error is not None:
-        toolbar = Toolbar(view, words="", any=True, any_archived=False, baseline=None)
-        return RunsPage(toolbar, (), (), mixed=False, measure="", next_page="")
-    found = runs_listing.page(session, view, after, PAGE)
-    baseline = runs_listing.baseline(session, view)
+        return RunsPage(view)
+    listing = runs_listing.page(session, view, after, PAGE)
     if view.grouped:
         total, groups = run_groups.count(session, view.condition)
     else:
         total, groups = run_list.count(session, view.condition), None
-    measures = {run.values["metric"] for run in found.shown}
-    context = RowContext(
-        studies=studies.names(session, {run.values["study"] for run in found.shown if run.values["study"]}),
-        tags=tags.of_runs(session, [run.id for run in found.shown]) if "tag" in view.columns else {},
-        baseline=baseline,
-        mixed=len(measures) > 1,
-        largest=largest_bytes(found),
-    )
-    measure = metrics.heading(next(iter(measures))) if len(measures) == 1 else _("Score")
-    columns = columns_of(view, measure, context.largest)
     return RunsPage(
-        toolbar=Toolbar(
-            view=view,
-            words=counted(total, groups),
-            any=total > 0 or run_list.count(session, None) > 0,
-            any_archived=run_list.count(session, Is("archived")) > 0,
-            baseline=BaselineLabel(baseline.id, baseline.arm, view.address().to({"baseline": ""}))
-            if baseline
-            else None,
-        ),
-        columns=columns,
-        lines=tuple(_lines(found, view, columns, context)),
-        mixed=context.mixed,
-        measure=measure,
-        next_page=view.address().to({"open": "", "after": found.next_after}) if found.next_after else "",
+        view=view,
+        listing=listing,
+        baseline=runs_listing.baseline(session, view),
+        total=total,
+        groups=groups,
+        any=total > 0 or run_list.count(session, None) > 0,
+        any_archived=run_list.count(session, Is("archived")) > 0,
+        studies=studies.names(session, {run.values["study"] for run in listing.shown if run.values["study"]}),
+        tags=tags.of_runs(session, [run.id for run in listing.shown]) if "tag" in view.columns else {},
     )
-
-
-def _lines(found: Listing, view: ViewParams, columns: Sequence[Column], context: RowContext) -> Iterator[Row]:
-    if not view.grouped:
-        yield from (run_row(run, view, columns, context) for run in found.shown)
-    for group in found.groups:
-        yield group_row(group, view, columns, context)
-        yield from (run_row(run, view, columns, context, inside=True) for run in found.inside.get(group.first.id, ()))
