@@ -153,6 +153,11 @@ def age(seconds: float | None) -> str:
     return f"{round(seconds)}{NBSP}{_('s')}"
 
 
+def seconds_since(moment: datetime) -> float:
+    """Until now."""
+    return (datetime.now(UTC) - moment).total_seconds()
+
+
 def rate(value: float | None) -> str:
     """A learning rate as one writes it: `2e-5`, `1.5e-4`, `0.01`."""
     if value is None:
@@ -234,6 +239,7 @@ FILTERS = (
     energy,
     duration,
     age,
+    seconds_since,
     rate,
     factor,
     when,

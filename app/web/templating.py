@@ -14,6 +14,8 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from app.domain.methods import METHODS
+from app.domain.tasks import TASKS
 from app.services import workers
 from app.settings import ROOT
 from app.web import text
@@ -51,6 +53,8 @@ def _environment() -> Environment:
         "NAV": NAV,
         "GO": GO,
         "SHEETS": SHEETS,
+        "METHODS": METHODS,
+        "TASKS": TASKS,
     }
     env.install_gettext_callables(looked_up, plural_looked_up, newstyle=True)  # type: ignore[attr-defined]
     return env

@@ -3,12 +3,13 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from app.domain.resources.calibration import Accuracy
 from app.domain.runs.filters import Is
 from app.services import workers
 from app.services.resources.calibration import accuracy, assumed
 from app.store.queries import run_list, runs, studies
 from app.web.http.dependencies import Config, Reading
-from app.web.pages.workers.context import DeviceAccuracy, WorkersPage, assumption
+from app.web.pages.workers.context import WorkersPage
 from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
@@ -23,13 +24,16 @@ def index(request: Request, session: Reading, settings: Config, render: Render) 
     polls = "hx-request" in request.headers
     queue = runs.queued(session, limit=MAX_QUEUED)
     running = runs.running(session, limit=MAX_RUNNING)
+    by_device: dict[tuple[str, str], list[Accuracy]] = {}
+    for row in () if polls else accuracy(session):
+        by_device.setdefault((row.device_name, row.precision), []).append(row)
     page = WorkersPage(
-        workers=tuple(workers.live(session, settings)),
+        workers=workers.live(session, settings),
         running={run.id: run for run in running},
-        queue=tuple(queue),
+        queue=queue,
         studies=studies.names(session, {run.study_id for run in (*queue, *running) if run.study_id}),
         queued=run_list.count(session, Is("queued")),
-        accuracy=() if polls else DeviceAccuracy.each(accuracy(session)),
-        assumed=() if polls else tuple(map(assumption, assumed(session, settings))),
+        accuracy=by_device,
+        assumed=() if polls else assumed(session, settings),
     )
     return render.page("workers/index.html", page)
