@@ -17,6 +17,7 @@ from app.services.resources import memory_maps
 from app.settings import Settings
 from app.store.tables import EstimateRow, WorkerRow
 from app.web.figures.drawing import render
+from app.web.figures.drawing.heat import Heat
 from app.web.figures.memory_map import map_figures
 from app.web.pages.models.map_form import MapForm
 from app.web.text.memory_maps import saving, title
@@ -197,8 +198,10 @@ def test_the_line_is_drawn_along_what_fits_and_the_drawing_is_valid(small: TestC
     figure = map_figures(found)["lora"]
     boundaries = {b.length: b.rows for b in found.boundaries if b.method == 1}
     sizes = found.batch_sizes
-    assert figure.data.fits == tuple(  # type: ignore[attr-defined]
-        sum(size <= (boundaries[length] or 0) for size in sizes) for length in found.lengths
+    assert isinstance(figure.data, Heat)
+    assert figure.data.rows == tuple(map(str, reversed(sizes)))
+    assert figure.data.boundary == tuple(
+        sum(size > (boundaries[length] or 0) for size in sizes) for length in found.lengths
     )
     for narrow in (False, True):
         drawn = figure.chart(narrow=narrow).configure(**render.CONFIG).to_dict(validate=True)
