@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from app.domain.comparison.confounders import RunConditions, field_confounder
-from app.domain.runs.fields import FIELDS, UNITS, Field
+from app.domain.runs.fields import FIELDS, UNITS, Field, Kind
 from app.domain.runs.filters import STATES
 from app.domain.studies.tuning import FIRST_SEED
 from app.store.queries.run_columns import SORTABLE
@@ -31,7 +31,7 @@ class FilterHelpPage:
     """Everything that a filter may contain."""
 
     fields: Mapping[str, Field] = field(default_factory=lambda: FIELDS)
-    units: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: UNITS)
+    units: Mapping[Kind, Mapping[str, float]] = field(default_factory=lambda: UNITS)
     states: tuple[str, ...] = STATES
     examples: tuple[str, ...] = EXAMPLES
 
