@@ -5,12 +5,12 @@ from functools import partial
 
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import StudyComparison
+from app.domain.resources.memory_fit import RunFit
 from app.web.figures.drawing import stacks
 from app.web.figures.figure import Column, Figure, Key, Table
 from app.web.figures.resource_parts import (
     COMPUTED,
     LEDGER,
-    EstimatedCosts,
     Holder,
     MemoryUse,
     Sizes,
@@ -28,7 +28,7 @@ from app.web.format import memory as bytes_text
 from app.web.i18n import gettext as _
 from app.web.text.verdict import arm_name
 
-Estimates = Mapping[str, EstimatedCosts]
+Estimates = Mapping[str, RunFit]
 """By arm."""
 
 
@@ -144,6 +144,6 @@ def _table(study: StudyComparison, uses: Sequence[MemoryUse]) -> Table:
         columns += estimated_columns(_("estimated peak"), "bytes", show)
     rows = []
     for use in uses:
-        cells = estimated_cells(use.estimated.peak if use.estimated else None, use.peak) if ledgers else ()
+        cells = estimated_cells(use.estimated_peak, use.peak) if ledgers else ()
         rows.append((use.name, *use.sizes, use.peak, *cells))
     return Table(tuple(columns), rows, _("The same in numbers, %(unit)s", unit=memory_unit(largest)[1]))

@@ -1,7 +1,7 @@
 """What memory and time consist of: owners of bytes, phases of a run, and bars of them, measured or estimated."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from app.domain.comparison.costs import Costs
@@ -100,34 +100,32 @@ def estimated_sizes(estimate: ResourceEstimate, peak: float) -> Sizes:
     return ledger_sizes(estimate.ledger.owners, estimate.ledger.total + constant, peak)
 
 
-@dataclass(frozen=True)
-class EstimatedCosts:
-    """What was estimated for a run, on the device that it ran on."""
-
-    sizes: Sizes
-    """Bytes of each of LEDGER."""
-    peak: EstimateBand
-    """Bytes: the estimate and the device's constant."""
-    train: EstimateBand | None
-    """Seconds; None where no run has shown the device's rate."""
-
-    @classmethod
-    def of(cls, fit: RunFit | None) -> "EstimatedCosts | None":
-        """None where there is no estimate, or no device that it is for."""
-        estimate = fit.estimate if fit else None
-        if fit is None or estimate is None or fit.peak is None:
-            return None
-        return cls(estimated_sizes(estimate, fit.peak.value), fit.peak, fit.train_seconds)
+def fit_sizes(fit: RunFit) -> Sizes:
+    """Bytes of each of LEDGER as they were estimated for a run; empty without an estimate for its device."""
+    return estimated_sizes(fit.estimate, fit.peak.value) if fit.estimate and fit.peak else ()
 
 
-@dataclass(frozen=True)
-class MemoryUse:
-    """A measured bar of memory, and what was estimated."""
+class MemoryUse(NamedTuple):
+    """A measured peak, and what was estimated."""
 
     name: str
     sizes: Sizes
     peak: float
-    estimated: EstimatedCosts | None = None
+    estimated: RunFit | None = None
+
+    @property
+    def estimated_peak(self) -> EstimateBand | None:
+        """None without an estimate for its device."""
+        return self.estimated.peak if self.estimated else None
+
+
+class TimeUse(NamedTuple):
+    """The clocks of an attempt, and the estimated training."""
+
+    name: str
+    clocks: Mapping[str, float]
+    wall: float
+    train: EstimateBand | None = None
 
 
 def memory_stacks(uses: Sequence[MemoryUse]) -> Stacks:
@@ -136,15 +134,31 @@ def memory_stacks(uses: Sequence[MemoryUse]) -> Stacks:
     bars = []
     for use in uses:
         bars.append(_memory_bar(use.name, use.sizes, use.peak, unit))
-        if estimated := use.estimated:
-            bar = _memory_bar(_("estimated"), estimated.sizes, estimated.peak.value, unit)
-            bars.append(replace(bar, pale=True, band=(estimated.peak.low / unit, estimated.peak.high / unit)))
+        if use.estimated and (peak := use.estimated_peak):
+            bar = _memory_bar(_("estimated"), fit_sizes(use.estimated), peak.value, unit)
+            bars.append(replace(bar, pale=True, band=(peak.low / unit, peak.high / unit)))
     return Stacks(tuple(bars), _("%(unit)s above the idle process, at the peak →", unit=name))
+
+
+def time_stacks(uses: Sequence[TimeUse]) -> Stacks:
+    """A bar by phase for each; below it the estimated training, which begins after setup as the measured one does."""
+    bars = []
+    for use in uses:
+        seconds = phase_seconds(use.clocks)
+        parts = tuple(Part(_(phase.legend), phase.colour, size) for phase, size in zip(PHASES, seconds, strict=True))
+        bars.append(Bar(use.name, parts, use.wall, duration(use.wall)))
+        if train := use.train:
+            before = seconds[0]
+            training = (Part("", "transparent", before), Part("", "var(--p-backward)", train.value))
+            bar = Bar(_("estimated"), training, before + train.value, duration(train.value), pale=True)
+            bars.append(replace(bar, band=(before + train.low, before + train.high)))
+    return Stacks(tuple(bars), _("seconds, from claim to result →"))
 
 
 def largest_peak(uses: Sequence[MemoryUse]) -> float:
     """Measured or estimated: it decides the unit."""
-    return max((max(use.peak, use.estimated.peak.value if use.estimated else 0.0) for use in uses), default=0.0)
+    peaks = [use.peak for use in uses] + [peak.value for use in uses if (peak := use.estimated_peak)]
+    return max(peaks, default=0.0)
 
 
 def holders_of(sizes: Sizes) -> Sequence[Holder]:
@@ -173,20 +187,6 @@ def legend(holders: Sequence[Holder] = LEDGER) -> tuple[Key, ...]:
 def phase_seconds(clocks: Mapping[str, float]) -> tuple[float, ...]:
     """Seconds of each of PHASES."""
     return tuple(sum(clocks[name] for name in phase.clocks) for phase in PHASES)
-
-
-def time_bar(name: str, seconds: Sequence[float], total: float) -> Bar:
-    """A bar of time, from the seconds of each of PHASES."""
-    parts = tuple(Part(_(phase.legend), phase.colour, size) for phase, size in zip(PHASES, seconds, strict=True))
-    return Bar(name, parts, total, duration(total))
-
-
-def train_bar(clocks: Mapping[str, float], seconds: EstimateBand) -> Bar:
-    """A training as it was estimated; it begins after setup, where the measured one does."""
-    before = phase_seconds(clocks)[0]
-    parts = (Part("", "transparent", before), Part("", "var(--p-backward)", seconds.value))
-    band = (before + seconds.low, before + seconds.high)
-    return Bar(_("estimated"), parts, before + seconds.value, duration(seconds.value), pale=True, band=band)
 
 
 def estimated_columns(title: str, unit: str, show: Callable[[float | None], str]) -> tuple[Column, ...]:

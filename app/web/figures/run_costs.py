@@ -6,67 +6,65 @@ from app.domain.resources.ledger import Ledger
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Clocks, Memory
 from app.web.figures.drawing import stacks
-from app.web.figures.drawing.stacks import Stacks
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.resource_parts import (
     REST_NOTE,
-    EstimatedCosts,
     MemoryUse,
+    TimeUse,
+    fit_sizes,
     holders_of,
     largest_peak,
     ledger_sizes,
     memory_sizes,
     memory_stacks,
     names,
-    phase_seconds,
-    time_bar,
-    train_bar,
+    time_stacks,
 )
 from app.web.format import decimal, duration, memory_in, memory_unit, share
 from app.web.format import memory as bytes_text
 from app.web.i18n import gettext as _
 
 
-def owners(memory: Memory, fit: RunFit | None) -> Figure:
+def owners(memory: Memory, fit: RunFit) -> Figure:
     """The measured peak by owner, the estimated one below it; without a ledger, as far as it can be computed."""
     title = _("%(peak)s at the peak", peak=bytes_text(memory.peak_bytes))
-    peak = float(memory.peak_bytes)
+    use = MemoryUse(_("measured"), memory_sizes(memory), float(memory.peak_bytes), fit if memory.ledger else None)
     if memory.ledger is None:
         note = _(
             "Weights, gradients and optimizer state are computed; activations and rest are the remainder of the "
             "measured peak."
         )
-        return _figure(title, note, MemoryUse(_("measured"), memory_sizes(memory), peak))
-    estimated = EstimatedCosts.of(fit)
-    if estimated:
-        title = _("%(title)s, estimated %(estimated)s", title=title, estimated=bytes_text(estimated.peak.value))
+        return _figure(title, note, use)
+    if fit.peak:
+        title = _("%(title)s, estimated %(estimated)s", title=title, estimated=bytes_text(fit.peak.value))
     note = _(
         "Parts: what a train step held at its peak. Device overhead: what training held beyond these tensors, such as "
         "library buffers and rounding. Another phase: what that held beyond training."
     )
-    return _figure(title, note, MemoryUse(_("measured"), memory_sizes(memory), peak, estimated))
+    return _figure(title, note, use)
 
 
-def out_of_memory(ledger: Ledger, fit: RunFit | None) -> Figure:
+def out_of_memory(ledger: Ledger, fit: RunFit) -> Figure:
     """What was held when memory ran out, and what had been estimated."""
-    estimated = EstimatedCosts.of(fit)
     title = _("%(held)s were allocated when memory ran out", held=bytes_text(ledger.total))
-    if estimated:
-        title = _("%(title)s, estimated peak %(peak)s", title=title, peak=bytes_text(estimated.peak.value))
+    if fit.peak:
+        title = _("%(title)s, estimated peak %(peak)s", title=title, peak=bytes_text(fit.peak.value))
     note = _("Tensors by owner at that moment; the next allocation did not fit beside them.")
     sizes = ledger_sizes(ledger.owners, ledger.total, ledger.total)
-    return _figure(title, note, MemoryUse(_("at the failure"), sizes, float(ledger.total), estimated))
+    return _figure(title, note, MemoryUse(_("at the failure"), sizes, float(ledger.total), fit))
 
 
 def _figure(title: str, note: str, use: MemoryUse) -> Figure:
-    largest, estimated = largest_peak([use]), use.estimated
+    largest = largest_peak([use])
     show, unit = partial(memory_in, largest=largest, digits=1), memory_unit(largest)[1]
     columns = [Column("owner", _("owner")), Column("bytes", _("%(bar)s, %(unit)s", bar=use.name, unit=unit), show)]
     rows: list[tuple[Cell, ...]] = [*zip(names(holders_of(use.sizes)), use.sizes, strict=True), (_("peak"), use.peak)]
-    if estimated:
+    if use.estimated and use.estimated_peak:
         note = " ".join((note, _("Pale: estimated, with its band.")))
         columns.append(Column("estimated_bytes", _("estimated, %(unit)s", unit=unit), show))
-        rows = [(*row, size) for row, size in zip(rows, (*estimated.sizes, estimated.peak.value), strict=True)]
+        rows = [
+            (*row, size) for row, size in zip(rows, (*fit_sizes(use.estimated), use.estimated_peak.value), strict=True)
+        ]
     return Figure(
         name="owners",
         title=title,
@@ -78,21 +76,17 @@ def _figure(title: str, note: str, use: MemoryUse) -> Figure:
     )
 
 
-def clocks(clocks: Clocks, fit: RunFit | None) -> Figure:
+def clocks(clocks: Clocks, fit: RunFit) -> Figure:
     """Seconds by phase; the estimated train time below them."""
-    seconds = {name: float(getattr(clocks, name)) for name in Clocks.model_fields}
-    bars = [time_bar(_("attempt"), phase_seconds(seconds), clocks.wall)]
     rows: list[tuple[Cell, ...]] = [
         (name, value, "" if name == "download" else share(value, clocks.wall))
-        for name, value in seconds.items()
+        for name, value in clocks
         if name != "download" or value
     ]
-    note = _(REST_NOTE)
-    if fit and fit.train_seconds:
-        estimated = fit.train_seconds
-        bars.append(train_bar(seconds, estimated))
-        rows.append(("train_estimated", estimated.value, ""))
-        rows += [("train_estimated_low", estimated.low, ""), ("train_estimated_high", estimated.high, "")]
+    note, train = _(REST_NOTE), fit.train_seconds
+    if train:
+        rows.append(("train_estimated", train.value, ""))
+        rows += [("train_estimated_low", train.low, ""), ("train_estimated_high", train.high, "")]
         note = " ".join((note, _("Below the bar: the estimated training, with its band.")))
     columns = (Column("clock", _("clock")), Column("seconds", _("seconds"), decimal), Column("share", _("share")))
     return Figure(
@@ -100,7 +94,7 @@ def clocks(clocks: Clocks, fit: RunFit | None) -> Figure:
         title=_("%(wall)s, of which %(train)s training", wall=duration(clocks.wall), train=duration(clocks.train)),
         label=_("Seconds by phase"),
         note=note,
-        data=Stacks(tuple(bars), _("seconds, from claim to result →")),
+        data=time_stacks([TimeUse(_("attempt"), dict(clocks), clocks.wall, train)]),
         draw=stacks.chart,
-        table=Table(columns, tuple(rows)),
+        table=Table(columns, rows),
     )

@@ -7,6 +7,7 @@ from functools import cached_property
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import StudyComparison
+from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Steps
 from app.services import studies as study_service
 from app.services.resources import memory_fit
@@ -18,7 +19,6 @@ from app.web.figures.curves import curves
 from app.web.figures.figure import Figure, choose
 from app.web.figures.matrices import study_matrices
 from app.web.figures.memory import memory
-from app.web.figures.resource_parts import EstimatedCosts
 from app.web.figures.time import time
 from app.web.figures.trade_off import trade_off
 from app.web.figures.tuning import tuning
@@ -54,15 +54,15 @@ class StudyData:
         return by_run
 
     @cached_property
-    def estimates(self) -> Mapping[str, EstimatedCosts]:
+    def estimates(self) -> Mapping[str, RunFit]:
         """What was estimated for each arm: for its first run that succeeded, since its seeds need the same."""
         estimates = {}
         for arm in self.comparison.arms:
             if arm.succeeded:
                 run = runs.get(self.session, arm.succeeded[0].run_id)
                 fit = memory_fit.run_fit(self.session, None, self.settings, run)
-                if estimated := EstimatedCosts.of(fit):
-                    estimates[arm.title] = estimated
+                if fit.peak:
+                    estimates[arm.title] = fit
         return estimates
 
     @cached_property

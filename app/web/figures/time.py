@@ -5,39 +5,39 @@ from collections.abc import Mapping
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.resources.calibration import EstimateBand
+from app.domain.resources.memory_fit import RunFit
 from app.web.figures.drawing import stacks
-from app.web.figures.drawing.stacks import Bar, Stacks
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.resource_parts import (
     PHASES,
     REST_NOTE,
-    EstimatedCosts,
+    TimeUse,
     estimated_cells,
     estimated_columns,
     phase_seconds,
-    time_bar,
-    train_bar,
+    time_stacks,
 )
 from app.web.format import capitalized, decimal, duration
 from app.web.i18n import gettext as _
 from app.web.text.verdict import arm_name, seed_range
 
-Estimates = Mapping[str, EstimatedCosts]
+Estimates = Mapping[str, RunFit]
 """By arm."""
 
 
 def time(study: StudyComparison, estimates: Estimates) -> Figure:
     """The seconds of an attempt by phase, and the estimated training."""
-    bars = _bars(study, estimates)
+    measured = _measured(study)
+    uses = [TimeUse(arm.title, c.clocks, c.wall_seconds.mean, _train(estimates, arm)) for arm, c in measured]
     return Figure(
         name="time",
         title=_title(study),
         label=_("Seconds by phase, one bar per arm"),
-        note=_note(study, estimated=any(bar.pale for bar in bars)) if bars else "",
-        data=Stacks(bars, _("seconds, from claim to result →")),
+        note=_note(study, estimated=any(use.train for use in uses)) if uses else "",
+        data=time_stacks(uses),
         draw=stacks.chart,
         table=_table(study, estimates),
-        empty="" if bars else _("No run has a result yet."),
+        empty="" if uses else _("No run has a result yet."),
     )
 
 
@@ -56,16 +56,7 @@ def _measured(study: StudyComparison) -> list[tuple[StudyArm, Costs]]:
 
 def _train(estimates: Estimates, arm: StudyArm) -> EstimateBand | None:
     estimated = estimates.get(arm.title)
-    return estimated.train if estimated else None
-
-
-def _bars(study: StudyComparison, estimates: Estimates) -> tuple[Bar, ...]:
-    bars = []
-    for arm, costs in _measured(study):
-        bars.append(time_bar(arm.title, phase_seconds(costs.clocks), costs.wall_seconds.mean))
-        if estimated := _train(estimates, arm):
-            bars.append(train_bar(costs.clocks, estimated))
-    return tuple(bars)
+    return estimated.train_seconds if estimated else None
 
 
 def _title(study: StudyComparison) -> str:
@@ -113,15 +104,9 @@ def _table(study: StudyComparison, estimates: Estimates) -> Table:
     columns.append(Column("wall_seconds", _("wall time"), decimal))
     columns.append(Column("train_seconds", _("measured training"), decimal))
     columns += estimated_columns(_("estimated training"), "train_seconds", decimal)
-    rows = (
-        (
-            arm.title,
-            *phase_seconds(c.clocks),
-            c.wall_seconds.mean,
-            train,
-            *estimated_cells(_train(estimates, arm), train),
-        )
-        for arm, c in _measured(study)
-        for train in (c.train_seconds.mean,)
-    )
-    return Table(tuple(columns), tuple(rows))
+    rows = []
+    for arm, costs in _measured(study):
+        train = costs.train_seconds.mean
+        estimated = estimated_cells(_train(estimates, arm), train)
+        rows.append((arm.title, *phase_seconds(costs.clocks), costs.wall_seconds.mean, train, *estimated))
+    return Table(tuple(columns), rows)

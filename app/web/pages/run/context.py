@@ -15,7 +15,7 @@ from app.services.annotations import Notes
 from app.services.runs import RunView
 from app.store.tables import ArtifactRow, EvaluationRow, RunRow
 from app.web.figures.figure import Drawn
-from app.web.figures.resource_parts import COMPUTED, EstimatedCosts, computed_sizes, memory_sizes, names
+from app.web.figures.resource_parts import COMPUTED, computed_sizes, fit_sizes, memory_sizes, names
 from app.web.format import percent
 from app.web.i18n import gettext as _
 from app.web.pages.run.live import RunLive
@@ -90,8 +90,8 @@ class RunOutcome:
         """Name, measured and estimated bytes of each owner in the ledger; empty without a ledger."""
         if self.result.memory.ledger is None:
             return []
-        sizes, estimated = memory_sizes(self.result.memory), EstimatedCosts.of(self.fit)
-        return list(zip(names(), sizes, estimated.sizes if estimated else (None,) * len(sizes), strict=True))
+        sizes = memory_sizes(self.result.memory)
+        return list(zip(names(), sizes, fit_sizes(self.fit) or (None,) * len(sizes), strict=True))
 
     @property
     def computed(self) -> list[tuple[str, float]]:

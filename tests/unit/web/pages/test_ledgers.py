@@ -16,8 +16,7 @@ from app.domain.resources.calibration import EstimateBand
 from app.domain.runs.result import Clocks
 from app.store.queries import runs
 from app.web.figures.drawing import render, stacks
-from app.web.figures.drawing.stacks import Stacks
-from app.web.figures.resource_parts import LEDGER, estimated_sizes, ledger_sizes, time_bar, train_bar
+from app.web.figures.resource_parts import LEDGER, TimeUse, estimated_sizes, ledger_sizes, time_stacks
 from app.web.text.memory_fit import error_words
 from tests import filled_estimates
 from tests.estimates import request
@@ -25,7 +24,12 @@ from tests.factories import plain
 from tests.unit.web.conftest import database_of
 
 LORA, FAILED, OLD, RUNNING = 2, 25, 26, 16
-CLOCKS = dict.fromkeys(Clocks.model_fields, 0.0) | {"start": 4.0}
+
+
+def use(train: EstimateBand | None = None, wall: float = 43.0, **clocks: float) -> TimeUse:
+    """An attempt of 43 seconds."""
+    usual = {"start": 4.0, "forward": 10.0, "backward": 20.0, "optimizer": 5.0, "data": 1.0, "evaluate": 3.0}
+    return TimeUse("full", dict.fromkeys(Clocks.model_fields, 0.0) | usual | clocks, wall, train)
 
 
 @pytest.fixture
@@ -177,19 +181,19 @@ def test_a_study_without_predictions_shows_its_time_alone(ledgers: TestClient) -
 
 
 def test_a_predicted_training_begins_where_the_measured_one_does_and_its_band_is_drawn() -> None:
-    measured = time_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 43.0)
-    guess = train_bar(CLOCKS, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
+    data = time_stacks([use(EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))])
+    _measured, guess = data.bars
     assert [(part.colour, part.size) for part in guess.parts] == [("transparent", 4.0), ("var(--p-backward)", 30.0)]
     assert guess.band == (24.0, 49.0)
-    drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
+    drawn = stacks.chart(data, 556).configure(**render.CONFIG).to_dict(validate=True)
     [line] = [row for rows in drawn["datasets"].values() for row in rows if row.get("low") == 24.0]
     assert (line["high"], line["cut"]) == (49.0, False)
 
 
 def test_a_band_that_reaches_far_beyond_the_bars_is_cut_and_leaves_them_legible() -> None:
-    measured = time_bar("full", (4.0, 10.0, 20.0, 5.0, 1.0, 3.0), 40.0)
-    guess = train_bar(CLOCKS, EstimateBand(value=30.0, low=10.0, high=270.0, runs=0))
-    drawn = stacks.chart(Stacks((measured, guess), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
+    data = time_stacks([use(EstimateBand(value=30.0, low=10.0, high=270.0, runs=0), wall=40.0)])
+    measured = data.bars[0]
+    drawn = stacks.chart(data, 556).configure(**render.CONFIG).to_dict(validate=True)
     [line] = [row for rows in drawn["datasets"].values() for row in rows if row.get("low") == 14.0]
     assert line["cut"] and line["high"] == 1.25 * measured.end == 1.25 * 43.0
 
@@ -203,15 +207,14 @@ def legend(drawn: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("width", [556, 356])
 @pytest.mark.parametrize("forward", [0.01, 10.0])
 def test_every_colour_of_a_drawing_is_named_in_it_however_small_its_part(forward: float, width: int) -> None:
-    bar = time_bar("full", (4.0, forward, 20.0, 5.0, 1.0, 3.0), 43.0)
-    guess = train_bar(CLOCKS, EstimateBand(value=30.0, low=20.0, high=45.0, runs=3))
-    drawn = stacks.chart(Stacks((bar, guess), "s"), width).configure(**render.CONFIG).to_dict(validate=True)
+    data = time_stacks([use(EstimateBand(value=30.0, low=20.0, high=45.0, runs=3), forward=forward)])
+    drawn = stacks.chart(data, width).configure(**render.CONFIG).to_dict(validate=True)
     assert legend(drawn) == ["forward", "backward", "optimizer", "everything else"]
 
 
 def test_what_no_bar_has_is_not_in_the_legend() -> None:
-    bar = time_bar("full", (4.0, 0.0, 20.0, 5.0, 0.0, 0.0), 29.0)
-    drawn = stacks.chart(Stacks((bar,), "s"), 556).configure(**render.CONFIG).to_dict(validate=True)
+    data = time_stacks([use(wall=29.0, forward=0.0, data=0.0, evaluate=0.0)])
+    drawn = stacks.chart(data, 556).configure(**render.CONFIG).to_dict(validate=True)
     assert legend(drawn) == ["backward", "optimizer", "everything else"]
 
 

@@ -56,7 +56,7 @@ def steady(result: RunResult) -> Ledger:
 
 
 def held(spec: MethodSpec, name: str, folder: Path, training: TrainingArguments = TWO_STEPS) -> tuple[Ledger, Ledger]:
-    """EstimatedCosts and measured."""
+    """Estimated and measured."""
     run = job(folder, name, spec, training)
     foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
     return foreseen, steady(Attempt(run, tiny.Recorder()).run())

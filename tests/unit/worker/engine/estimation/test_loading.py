@@ -41,7 +41,7 @@ def saved(folder: Path, dtype: torch.dtype, **changes: object) -> Path:
 
 
 def load_phase(base: Path, folder: Path, spec: MethodSpec, *, bf16: bool, device: str = "cpu") -> tuple[int, int]:
-    """EstimatedCosts bytes of the phase, and parameters of the model."""
+    """Estimated bytes of the phase, and parameters of the model."""
     job = tiny.job(folder, base, spec, TWO_STEPS.model_copy(update={"bf16": bf16}))
     found = estimate_run(asked(job, device=device), None)
     return found.phases["load"], found.total
