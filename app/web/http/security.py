@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -89,10 +89,9 @@ class SafeHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                present = {name.lower() for name, _ in message["headers"]}
+                headers = MutableHeaders(raw=message["headers"])
                 for name, value in HEADERS.items():
-                    if name.encode() not in present:
-                        message["headers"].append((name.encode(), value.encode()))
+                    headers.setdefault(name, value)
             await send(message)
 
         await self.app(scope, receive, with_headers)
