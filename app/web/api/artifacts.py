@@ -1,4 +1,4 @@
-"""Artifacts over HTTP: the files of a run."""
+"""Artifacts over REST: the files of a run."""
 
 from urllib.parse import quote
 

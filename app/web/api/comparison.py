@@ -51,9 +51,9 @@ class ScoreOut(Answer):
     seeds: int
     items: int | None
     usable: bool
-    """False where the interval is wider than the scale of the score, and carries no information."""
+    """False if the interval is wider than the scale of the score: it carries no information."""
     note: str
-    """Why it is not usable: `1 seed and 3 test items give no usable interval`."""
+    """Why the interval is not usable: `1 seed and 3 test items give no usable interval`."""
 
     @classmethod
     def of(cls, score: ScoreInterval | None) -> Self | None:
@@ -72,9 +72,9 @@ class VerdictOut(Answer):
     explanation: str
     """The reason in words."""
     basis: Basis | None
-    """Per-item scores, or two shares of as many items, treated as independent (Newcombe 1998)."""
+    """Per-item scores, or two proportions of equally many items that are treated as independent (Newcombe 1998)."""
     hint: VerdictKind | None
-    """For `hint`: what the items alone imply."""
+    """For `hint`: the verdict that the items alone imply."""
     confounder: ConfounderKind | None
     """For `none`: what rules a verdict out."""
     delta: float | None
@@ -82,7 +82,7 @@ class VerdictOut(Answer):
     high: Finite
     confidence: float | None
     usable: bool
-    """False where there is no interval, or it is wider than the scale of a difference."""
+    """False without an interval, or if it is wider than the scale of a difference."""
     needs: RequiredSample | None
     """Seeds or test items that would decide with ~50 % power."""
 
@@ -103,7 +103,7 @@ class VerdictOut(Answer):
 
 
 class ArmOut(Answer):
-    """An arm: runs that differ by their seed alone."""
+    """An arm: runs that differ only by their seed."""
 
     title: str
     method: str
@@ -115,7 +115,7 @@ class ArmOut(Answer):
     seeds: int
     """Runs that succeeded."""
     failed: str
-    """Why none has a score: `out of memory`; empty where one has, or none failed."""
+    """Why no run has a score: `out of memory`; empty if a run has one, or none failed."""
     score: ScoreOut | None
     verdict: VerdictOut | None
 
@@ -149,12 +149,12 @@ class RunArmOut(ArmOut):
 
 
 class TriedOut(Answer):
-    """A rate that an arm tried in a round, mean over its seeds, on the validation split."""
+    """A learning rate that an arm tried in a round; mean over its seeds, on the validation split."""
 
     learning_rate: float = Field(validation_alias="rate")
     round: int
     score: float | None
-    """None where the metric needs generated text, or no trial succeeded."""
+    """None if the metric needs generated text, or no trial succeeded."""
     loss: float | None
     trials: list[Annotated[int, BeforeValidator(lambda trial: trial.run_id if isinstance(trial, Trial) else trial)]]
     """Ids of the runs."""
@@ -165,7 +165,7 @@ class TuningOut(Answer):
     """The search for an arm's learning rate."""
 
     chosen: float | None
-    """None while there is none."""
+    """None until it is chosen."""
     edge: Literal["smallest", "largest"] | None
     """Which end of the search the chosen rate is at, if any: a better rate may lie beyond it."""
     rival: Rival | None
@@ -195,7 +195,7 @@ class StudyArmOut(ArmOut):
 
 
 class ConfounderOut(Answer):
-    """Something that makes arms incomparable, and what it rules out."""
+    """A condition that makes arms incomparable, and what it rules out."""
 
     kind: ConfounderKind
     effect: Effect
@@ -203,7 +203,7 @@ class ConfounderOut(Answer):
     consequence: str
     sentence: str
     values: dict[str, tuple[str, ...]]
-    """Arms by the value that they have; an empty value is unknown, or the confounder either applies or not."""
+    """Arms by value; an empty value is unknown, or belongs to a confounder without values."""
 
     @classmethod
     def of(cls, confounder: Confounder, comparison: AnyComparison) -> Self:
@@ -222,17 +222,17 @@ class ComparisonOut(Answer):
     headline: str
     lead: str
     interval: str
-    """What ± stands for."""
+    """The meaning of ±."""
     metric: str
-    """What every score is, and verdicts rest on."""
+    """Of every score and verdict."""
     margin: float
     """As a fraction: 0.02 is two points."""
     confidence: float
-    """Of all verdicts together: 0.95, and more after each interim look."""
+    """Of all verdicts together: 0.95, higher after each interim look."""
     memory_comparable: bool
     times_comparable: bool
     confounders: list[ConfounderOut]
-    """The gravest first."""
+    """The most severe first."""
 
     @classmethod
     def from_comparison(cls, comparison: AnyComparison, **derived: Any) -> Self:
@@ -252,7 +252,7 @@ class RunComparisonOut(ComparisonOut):
     arms: list[RunArmOut]
     mcnemar: McNemar | None
     differing_settings: dict[str, tuple[str, ...]]
-    """Settings that are not the same for all, with the value of each arm."""
+    """Settings that differ between arms, with the value of each arm."""
 
     @classmethod
     def of(cls, comparison: RunComparison) -> Self:
@@ -266,7 +266,7 @@ class RunComparisonOut(ComparisonOut):
 
 
 class StudyComparisonOut(ComparisonOut):
-    """A study, compared by the runs that it has so far."""
+    """A study, compared by its runs so far."""
 
     study_id: int
     name: str
@@ -275,17 +275,17 @@ class StudyComparisonOut(ComparisonOut):
     summary: str
     """The answer to quote: the verdict, its interval, and what the arm needs."""
     caveats: list[str]
-    """What limits the verdict, the gravest first."""
+    """What limits the verdict, the most severe first."""
     complete: bool
     interim_looks: int
-    """How often seeds were added when results were already visible."""
+    """How often seeds were added while results were visible."""
     items: int | None
     """Test items."""
     base_score: ScoreOut | None
     """Of the base model before training."""
     arms: list[StudyArmOut]
     differed: dict[ConditionName, dict[str, str]]
-    """Conditions that were not the same for every arm, and their values."""
+    """Conditions that differ between arms, and their values."""
 
     @classmethod
     def of(cls, study_id: int, study: StudyComparison) -> Self:
@@ -307,6 +307,6 @@ class StudyComparisonOut(ComparisonOut):
 
 @router.get("/compare", operation_id="compareRuns", responses=problems(404, 422))
 def compare(session: Reading, selection: SelectedRuns) -> RunComparisonOut:
-    """Compare any runs, of one study or of several, trained here or imported. Runs that differ by their seed alone are
-    one arm. What makes them incomparable is in `confounders`, each with its consequence."""
+    """Compare any runs, of one study or of several, trained here or imported. Runs that differ only by their seed are
+    one arm. `confounders` lists what makes the arms incomparable, each with its consequence."""
     return RunComparisonOut.of(compare_service.compare(session, selection).strict)

@@ -41,7 +41,7 @@ class DatasetListed(Answer):
     name: str
     version: int
     reference: str
-    """`NAME@VERSION`, by which a spec names just this one; `NAME` alone is the newest that is ready."""
+    """`NAME@VERSION`, which names exactly this version in a spec; `NAME` means the newest that is ready."""
     title: str
     status: DatasetState
     message: str
@@ -63,7 +63,7 @@ class DatasetOut(DatasetListed):
     """A version of a dataset with its origin, mapping and findings."""
 
     upload_id: int | None
-    """None for rows made by a program."""
+    """None if a program made the rows."""
     mapping: ColumnMapping | None
     splitting: Splitting | None
     findings: list[Finding]

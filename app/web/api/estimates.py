@@ -1,4 +1,4 @@
-"""Estimates over HTTP: memory and time of a study, a run or methods; one estimate; and how accurate estimates were."""
+"""Estimates over REST: memory and time of a study, a run or methods; one estimate; and the accuracy of estimates."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ from app.web.http.waiting import Wait, answered, partial
 router = APIRouter(prefix="/estimates", tags=["estimates"])
 
 KINDS: dict[str, type[BaseModel]] = {"arms": StudySpec, "method": RunSpec, "methods": EstimateSpec}
-"""What a body is, by the field that only it has."""
+"""The kinds of bodies, by the field that only they have."""
 
 
 def _by_field(value: Any, _handler: ValidatorFunctionWrapHandler) -> Any:
@@ -52,7 +52,7 @@ AnySpec = Annotated[StudySpec | RunSpec | EstimateSpec, WrapValidator(_by_field)
 
 
 class EstimateOut(Answer):
-    """One estimate, preview or memory map, without what a device adds."""
+    """One estimate, preview or memory map, without the device constant."""
 
     id: int
     kind: Literal["run", "preview", "map"]
@@ -78,7 +78,8 @@ async def estimate(
     """Memory and time of a study's arms, a run, or methods on a registered model or a pasted config: estimates for each
     live worker and well-known GPU, with memory savings where a worker is too small.
 
-    200 once everything is ready, 202 with what is ready before that. Nothing is queued, no weights are loaded."""
+    200 once everything is ready; before, 202 with what is ready. This queues nothing and loads no weights.
+    """
     report = await answered(db, bell, lambda session, b: memory_fit.checked_report(session, b, settings, spec), wait)
     response.status_code = 200 if report.settled else 202
     return report

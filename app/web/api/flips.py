@@ -38,12 +38,12 @@ class FlipsOut(Answer):
     study_id: int
     metric: MetricName
     rule: str
-    """What counts as right, better and worse, and by which seeds."""
+    """The meaning of right, better and worse, and the seeds that count."""
     reference: str
     counts: dict[str, dict[FlipKind, int | None]]
     """Number of items of each kind, by arm; null where the kind does not apply."""
     mcnemar: float | None
-    """Exact two-sided p-value of `better` against `worse`, where each side is a single run."""
+    """Exact two-sided p-value of `better` against `worse`, if each side is a single run."""
     arm: str
     kind: FlipKind
     seed: int | None

@@ -24,7 +24,7 @@ router = APIRouter(tags=["health"])
 
 
 class Readiness(BaseModel):
-    """Each part that is needed, and `ok` or what is wrong with it."""
+    """The state of each required part: `ok`, or what is wrong."""
 
     ready: bool
     database: str
@@ -34,13 +34,13 @@ class Readiness(BaseModel):
 
 @router.get("/livez", operation_id="livez")
 def livez() -> dict[str, str]:
-    """The process answers."""
+    """Whether the process answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", operation_id="readyz", responses={503: {"model": Readiness}})
 def readyz(db: Db, bell: Bell) -> JSONResponse:
-    """Database, migrations and broker are there. Without a broker runs are still accepted, and wait."""
+    """Whether database, migrations and broker are available. Without a broker, runs are accepted and wait."""
     database, migrations = "ok", "ok"
     try:
         migrate.require_current(db)
@@ -64,7 +64,7 @@ def metrics(db: Db, settings: Config) -> Response:
 
 
 class _States(Collector):
-    """Gauges that are read off the database when they are asked for."""
+    """Gauges that are read from the database for each request."""
 
     def __init__(self, db: Database, settings: Settings) -> None:
         self.db, self.settings = db, settings

@@ -35,7 +35,7 @@ class ImportIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     collection: CollectionName = DEFAULT_COLLECTION
-    """Made if it does not exist."""
+    """Created if it does not exist."""
     results: list[ImportedResult] = Field(default=[], max_length=MOST_FILES)
     files: list[FileIn] = Field(default=[])
 
@@ -65,7 +65,7 @@ def preview_deletion(session: Reading, collection_id: int) -> Deletion:
     "/collections/{collection_id}", status_code=204, operation_id="deleteCollection", responses=problems(404)
 )
 def delete_collection(db: Db, files: Store, collection_id: int) -> None:
-    """Delete a collection with its imported runs, for good."""
+    """Permanently delete a collection with its imported runs."""
     with db.transaction() as session:
         deletion.delete_collection(session, files, collection_id)
 

@@ -1,4 +1,4 @@
-"""Memory maps over HTTP: which method fits at which length and batch size."""
+"""Memory maps over REST: which method fits at which length and batch size."""
 
 from typing import Annotated
 
@@ -43,7 +43,8 @@ async def memory_map(
 ) -> MapReport:
     """Method × length × batch size on one device: fits, tight or does not fit, and the largest batch size that fits.
 
-    200 once it is ready, 202 before that."""
+    200 once it is ready, 202 before.
+    """
     spec = MapSpec(
         base_model=name,
         task=task,

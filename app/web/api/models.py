@@ -1,4 +1,4 @@
-"""Base models over REST: register, list, get, delete, and what each method does to one."""
+"""Base models over REST: register, list, get, delete, and show what each method does to a model."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -67,7 +67,7 @@ class MethodOut(Answer):
     family: Family
     label: str
     formula: str
-    """Of its trainable parameters, without the head's."""
+    """Of its trainable parameters, without the head."""
     paper: str
     """Separated by semicolons."""
     spec: MethodSpec
@@ -82,7 +82,7 @@ class MethodOut(Answer):
     reason: FieldError | None
     """Why it is incompatible; the path is a field of `spec`."""
     advice: Sequence[FieldError]
-    """What to know though it is compatible."""
+    """Warnings about a compatible method."""
 
     @classmethod
     def of(cls, adaptation: Adaptation) -> Self:
@@ -160,13 +160,13 @@ def preview_deletion(session: Reading, name: Name) -> Deletion:
 
 @router.delete("/{name:path}", status_code=204, operation_id="deleteModel", responses=problems(404, 409, 422))
 def delete_model(db: Db, name: Name) -> None:
-    """Delete a base model; 409 while studies or runs use it. Its weights, which lie with the workers, stay there."""
+    """Delete a base model; 409 while studies or runs use it. The workers keep its weights."""
     with db.transaction() as session:
         deletion.delete_model(session, name)
 
 
 @router.get("/{name:path}", operation_id="getModel", responses=problems(404, 422))
 def get_model(session: Reading, name: Name) -> ModelOut:
-    """A base model as each task that it can do sees it: its parameters, its linear layers, its blocks; and why it
-    cannot do the others."""
+    """A base model for each task that it supports: its parameters, its linear layers, its blocks; and why it does not
+    support the others."""
     return ModelOut.model_validate(base_models.get(session, name))

@@ -1,4 +1,4 @@
-"""The list of runs over HTTP: filtered, in any order, without specs and results."""
+"""The list of runs over REST: filtered, sorted, without specs and results."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 
 
 class RunState(Answer):
-    """What a list and a run's own answer show."""
+    """The fields of a run in a list and on its own."""
 
     id: int
     study_id: int | None
@@ -39,15 +39,15 @@ class RunState(Answer):
     step: int
     train_loss: float | None
     metric: str
-    """What the three scores are, from 0 to 1."""
+    """Of the three scores, which are from 0 to 1."""
     validation_score: float | None
-    """None where the metric needs generated text, which is judged on the test split only."""
+    """None if the metric needs generated text, which is generated for the test split only."""
     score: float | None
     """Of the adapted model on the test split."""
     base_score: float | None
     """Of the base model."""
     estimated_bytes: int | None
-    """Peak, without the device's own needs; GET /api/v1/runs/{id}/fit has those too."""
+    """Peak, without the device constant; GET /api/v1/runs/{id}/fit includes that."""
     queued_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -61,7 +61,7 @@ class RunBrief(RunState):
 
     method: str
     imported: bool
-    """A result from elsewhere: it has no spec, and a metric, a base model and a dataset of its own."""
+    """Measured elsewhere: it has no spec, and names its metric, base model and dataset itself."""
     trial: bool
     """Of a study's tuning."""
     base_model: str | None
@@ -86,18 +86,19 @@ class RunBrief(RunState):
 
     @staticmethod
     def of(run: RunValues, tags: Sequence[str]) -> "RunBrief":
-        """From the store, whose columns have these types: validated again, a hundred would take a third of the time."""
+        """From the store, whose columns have these types. Validating them again would take a third of the time of a
+        request for a hundred runs."""
         columns = {name: run.values[field] for name, field in FIELDS.items()}
         columns["status"] = RunStatus(columns["status"])
         return RunBrief.model_construct(tags=list(tags), **columns)
 
 
 FIELDS = {name: NAMES[name].name if name in NAMES else name for name in RunBrief.model_fields if name != "tags"}
-"""The store's name of each field but the tags, which are rows of their own."""
+"""The name of each field in the store, except tags, which are rows of their own."""
 
 
 class RunPage(BaseModel):
-    """Runs in an order."""
+    """A page of sorted runs."""
 
     items: list[RunBrief]
     has_more: bool
@@ -158,8 +159,8 @@ def listing(
     study: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
     method: Method = None,
 ) -> RunPage:
-    """Runs, newest first unless `sort` says otherwise; runs without the number come last. `status`, `study` and
-    `method` are a part of the filter. Archived runs are left out unless the filter says `archived`."""
+    """List runs, newest first unless `sort` says otherwise; runs without the value come last. `status`, `study` and
+    `method` are added to the filter. Archived runs are left out unless the filter contains `archived`."""
     order = Order(NAMES[sort.removeprefix("-")].name, sort.startswith("-"))
     condition = _joined(filter, status, study, method)
     page = run_list.page(session, condition, order=order, after=after, limit=limit, fields=tuple(FIELDS.values()))

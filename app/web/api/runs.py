@@ -38,26 +38,26 @@ class RunOut(RunState):
     """A run: its spec, its progress, its result."""
 
     trial_round: int | None
-    """The round of tuning that it is a trial of, from 0; None for a run that counts in a verdict."""
+    """The tuning round of a trial, from 0; None for a run that counts in a verdict."""
     spec: RunSpec | None
     """None for an imported run."""
     imported: ImportedResult | None
-    """What the file of an imported run says; None for a run that was trained here."""
+    """The contents of an imported run's file; None for a run that was trained here."""
     collection_id: int | None
     """Of an imported run."""
     phase: str | None
     downloaded_bytes: int | None
-    """Of the base model, of `download_bytes`, where this attempt's worker lacked it."""
+    """Of the `download_bytes` of the base model, if this attempt's worker lacked it."""
     download_bytes: int | None
     total_steps: int | None
     eta_seconds: float | None
-    """Estimated seconds of training that are left."""
+    """Estimated remaining seconds of training."""
     memory_bytes: int | None
     cancel_requested: bool
     estimate_id: int | None
     """GET /api/v1/estimates/{id}."""
     failure: Failure | None
-    """Where memory ran out, with the ledger of that moment."""
+    """If memory ran out, with the ledger of that moment."""
     result: RunResult | None
 
     @classmethod
@@ -73,8 +73,8 @@ class RunOut(RunState):
 
 
 class StepSeries(BaseModel):
-    """Step metrics as columns of equal length; `thinned` if not every step is there. A column that was not asked for is
-    null, and so is a number that is not finite."""
+    """Step metrics as columns of equal length; `thinned` if steps were left out. Columns that were not requested are
+    null, and so are numbers that are not finite."""
 
     run_id: int
     total: int
@@ -93,8 +93,8 @@ class StepSeries(BaseModel):
 def submit(
     db: Db, bell: Bell, settings: Config, spec: Annotated[RunSpec, Body(openapi_examples=RUN)], insist: Insist = False
 ) -> RunOut:
-    """Queue a run. An incompatible base model, dataset or method is refused with the field and the remedy; so is a run
-    that needs more memory than any live worker has, by its estimate, unless you insist."""
+    """Queue a run. An incompatible base model, dataset or method is refused with the field and the remedy; so is a
+    run that by its estimate needs more memory than any live worker has, unless you insist."""
 
     def accept(session: Session, compatible: Compatible) -> RunOut:
         return RunOut.of(session, run_service.submit(session, bell, spec, compatible))
@@ -110,8 +110,8 @@ def get(session: Reading, run_id: int) -> RunOut:
 
 @router.patch("/{run_id}", operation_id="changeRun", responses=problems(404, 409, 422))
 def change(db: Db, run_id: int, changes: Changes) -> RunOut:
-    """Change a run's note or tags, archive it, or bring it back; what is not given stays. 409 for archiving a run that
-    is queued or running, or that belongs to a study."""
+    """Change a run's note or tags, archive or unarchive it; omitted fields stay as they are. 409 for archiving a run
+    that is queued or running, or that belongs to a study."""
     with db.transaction() as session:
         if changes.archived is not None:
             archive.archive_run(session, run_id, changes.archived)
@@ -126,16 +126,16 @@ def preview_deletion(session: Reading, run_id: int) -> Deletion:
 
 @router.delete("/{run_id}", status_code=204, operation_id="deleteRun", responses=problems(404, 409))
 def delete(db: Db, files: Store, run_id: int) -> None:
-    """Delete a run with everything that belongs to it, for good; 409 while it is queued or running, or if it belongs
-    to a study."""
+    """Permanently delete a run with everything that belongs to it; 409 while it is queued or running, or if it
+    belongs to a study."""
     with db.transaction() as session:
         deletion.delete_run(session, files, run_id)
 
 
 @router.get("/{run_id}/fit", operation_id="getRunFit", responses=problems(404))
 def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
-    """A run's estimate beside its measurement; where memory ran out, or it does not fit, memory savings. Ask again
-    while `savings_pending`."""
+    """A run's estimate and its measurement; if memory ran out or the run does not fit, also memory savings. Repeat
+    the request while `savings_pending` is above 0."""
     return read_or_request(
         db, bell, lambda session, b: memory_fit.run_fit(session, b, settings, runs.get(session, run_id))
     )
@@ -143,7 +143,7 @@ def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
 
 @router.post("/{run_id}/cancel", status_code=202, operation_id="cancelRun", responses=problems(404, 409))
 def cancel(db: Db, bell: Bell, run_id: int) -> RunOut:
-    """Cancel a run: at once if it is queued, within seconds if it runs; 409 if it has ended."""
+    """Cancel a run: immediately if it is queued, within seconds if it is running; 409 if it has ended."""
     with db.transaction() as session:
         return RunOut.of(session, run_service.cancel(session, bell, run_id))
 
@@ -158,7 +158,7 @@ def series(
         list[StepColumn], Query(description="Once for each that you want beside `step`; left out: all.")
     ] = [],  # noqa: B006
 ) -> StepSeries:
-    """Step metrics, thinned on the server so that the curve of the loss keeps its shape."""
+    """Step metrics, downsampled so that the loss curve keeps its shape."""
     runs.get(session, run_id)
     chunks = steps.chunks(session, run_id, after_step=after_step)
     number, loss = (steps.column(chunks, name, np.float64) for name in ("step", "loss"))

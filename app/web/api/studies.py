@@ -33,7 +33,7 @@ router = APIRouter(prefix="/studies", tags=["studies"])
 
 
 class StudyOut(Answer):
-    """A study and where it stands."""
+    """A study and its status."""
 
     id: int
     name: str
@@ -41,11 +41,11 @@ class StudyOut(Answer):
     spec: StudySpec
     created_at: datetime
     runs: list[int]
-    """Ids of the runs that count, in the order in which it owes them."""
+    """Ids of the runs that count in the verdict, in the order in which they were queued."""
     trials: list[int]
-    """Ids of the runs that look for learning rates."""
+    """Ids of the runs that try learning rates."""
     done: int
-    """Runs that have ended, with trials."""
+    """Runs that have ended, trials included."""
     stopped: list[str]
     """Arms that were stopped."""
     note: str
@@ -73,7 +73,7 @@ class SubmittedStudy(StudyOut):
 
     plan: StudyPlan
     warning: str
-    """Where it probably cannot decide: why, and what would. Else empty."""
+    """If the study probably cannot decide: why, and what would; otherwise empty."""
 
 
 class StudyPage(BaseModel):
@@ -85,7 +85,7 @@ class StudyPage(BaseModel):
 
 
 class MoreSeeds(BaseModel):
-    """How many new seeds each arm shall get."""
+    """The number of new seeds per arm."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"count": 2}})
 
@@ -100,9 +100,9 @@ def submit(
     spec: Annotated[StudySpec, Body(openapi_examples=STUDY)],
     insist: Insist = False,
 ) -> SubmittedStudy:
-    """Queue every run that a study owes: arms × seeds, or with `tuning` the trials of every arm. Nothing is queued
-    unless every arm is compatible with the base model, nor if one needs more memory than any live worker has, by its
-    estimate, unless you insist. `plan` says what it takes, and whether it can decide."""
+    """Queue all runs of a study: arms × seeds, or with `tuning` first the trials of every arm. Nothing is queued
+    unless every arm is compatible with the base model, nor if an arm by its estimate needs more memory than any live
+    worker has, unless you insist. `plan` says what the study takes, and whether it can decide."""
 
     def accept(session: Session, compatible: Compatible) -> SubmittedStudy:
         plan = plan_of(session, spec, compatible)
@@ -114,7 +114,7 @@ def submit(
 
 @router.get("", operation_id="listStudies")
 def listing(session: Reading, after: After = None, limit: Limit = 50, archived: bool = False) -> StudyPage:
-    """Studies, newest first: those that are not archived, or with `archived` those that are."""
+    """List studies, newest first: with `archived` the archived ones, otherwise the others."""
     page = studies.page(session, archived=archived, after=after, limit=limit)
     items = [StudyOut.of(session, row.id) for row in page.rows]
     return StudyPage(items=items, has_more=page.has_more, next_after=page.next_after)
@@ -128,7 +128,7 @@ def get(session: Reading, study_id: int) -> StudyOut:
 
 @router.patch("/{study_id}", operation_id="changeStudy", responses=problems(404, 409, 422))
 def change(db: Db, study_id: int, changes: Changes) -> StudyOut:
-    """Change a study's note or tags, archive it with its runs, or bring them back; what is not given stays. Its runs
+    """Change a study's note or tags, archive or unarchive it with its runs; omitted fields stay as they are. Its runs
     have its tags too. 409 for archiving a study with runs that are queued or running."""
     with db.transaction() as session:
         if changes.archived is not None:
@@ -145,7 +145,7 @@ def preview_deletion(session: Reading, study_id: int) -> Deletion:
 
 @router.delete("/{study_id}", status_code=204, operation_id="deleteStudy", responses=problems(404, 409))
 def delete(db: Db, files: Store, study_id: int) -> None:
-    """Delete a study with its runs and everything that belongs to them, for good; 409 while one of them is queued or
+    """Permanently delete a study with its runs and everything that belongs to them; 409 while a run is queued or
     running."""
     with db.transaction() as session:
         deletion.delete_study(session, files, study_id)
@@ -153,7 +153,7 @@ def delete(db: Db, files: Store, study_id: int) -> None:
 
 @router.get("/{study_id}/comparison", operation_id="compareStudy", responses=problems(404))
 def comparison(session: Reading, study_id: int) -> StudyComparisonOut:
-    """A study compared by the runs that it has so far: every arm's score, cost and verdict."""
+    """Compare a study's arms by its runs so far: every arm's score, cost and verdict."""
     return StudyComparisonOut.of(study_id, study_service.comparison(session, study_id))
 
 
@@ -164,15 +164,15 @@ def comparison(session: Reading, study_id: int) -> StudyComparisonOut:
     responses={200: {"content": {kind: {} for kind in TYPES.values()}}, **problems(404, 422)},
 )
 def table(session: Reading, files: Store, study_id: int, table: Table, ending: Ending) -> StreamingResponse:
-    """A study as a file to go on working with: `runs` has a row a run, `items` a row a test item and run, `steps` a row
-    an optimizer step and run."""
+    """A table of a study for further analysis: `runs` has one row per run, `items` one per test item and run, `steps`
+    one per optimizer step and run."""
     parts = TABLES[table](session, files, study_service.comparison(session, study_id))
     return table_file(parts, ending, f"study-{study_id}-{table}")
 
 
 @router.post("/{study_id}/seeds", status_code=202, operation_id="addSeeds", responses=problems(404, 422))
 def add_seeds(db: Db, bell: Bell, study_id: int, more: MoreSeeds) -> StudyOut:
-    """Give every arm of a study more seeds; its verdict follows when they have run."""
+    """Add seeds to every arm of a study; the verdict includes them once they have run."""
     with db.transaction() as session:
         study_service.add_seeds(session, bell, study_id, more.count)
         return StudyOut.of(session, study_id)
@@ -198,7 +198,7 @@ def more_arms(
     "/{study_id}/arms/{title:path}/stop", status_code=202, operation_id="stopArm", responses=problems(404, 409)
 )
 def stop_arm(db: Db, bell: Bell, study_id: int, title: str) -> StudyOut:
-    """Cancel what an arm still has to do; the others go on. What it has done stays; 409 if nothing is left to do."""
+    """Cancel the remaining runs of an arm; the other arms continue and its results stay. 409 if no run remains."""
     with db.transaction() as session:
         study_service.stop_arm(session, bell, study_id, title)
         return StudyOut.of(session, study_id)
@@ -206,7 +206,7 @@ def stop_arm(db: Db, bell: Bell, study_id: int, title: str) -> StudyOut:
 
 @router.post("/{study_id}/cancel", status_code=202, operation_id="cancelStudy", responses=problems(404, 409))
 def cancel(db: Db, bell: Bell, study_id: int) -> StudyOut:
-    """Cancel every run of a study that has not ended; 409 if all have."""
+    """Cancel every run of a study that has not ended; 409 if all have ended."""
     with db.transaction() as session:
         study_service.cancel(session, bell, study_id)
         return StudyOut.of(session, study_id)

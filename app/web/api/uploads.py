@@ -1,4 +1,4 @@
-"""Uploads over REST: files are stored, then a worker reads them and guesses what they hold."""
+"""Uploads over REST: files are stored, then a worker reads them and suggests a mapping."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -48,7 +48,7 @@ OF_FORM: dict[str, Any] = {
 OF_BYTES: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": BYTES}}}
 }
-"""For the documentation: the bodies are not pydantic's to read."""
+"""For the documentation: pydantic does not read these bodies."""
 
 
 class UploadListed(Answer):
@@ -73,13 +73,13 @@ class UploadOut(UploadListed):
     location: str
     config: str
     revision: str
-    """Of a hub dataset the commit, once it is fetched."""
+    """Of a hub dataset: the commit, once it is fetched."""
     split: str
     parts: list[Part]
     options: ReadingOptions
     scan: SourceScan | None
     datasets: list[str]
-    """Made of it, as specs name them."""
+    """Datasets made from this upload, as specs name them."""
 
     @classmethod
     def of(cls, session: Session, row: UploadRow) -> Self:
@@ -100,8 +100,8 @@ class UploadOut(UploadListed):
     max_body_size=ANY_SIZE,
 )
 def upload_files(received: FormFiles, db: Db, bell: Bell, files: Store) -> UploadOut:
-    """Upload one file, or several that belong together, as a form: CSV, TSV, JSONL, JSON or Parquet. Bytes go to the
-    files store as they come; then a worker reads them. The same bytes twice are one upload."""
+    """Upload one file, or several that belong together, as a form: CSV, TSV, JSONL, JSON or Parquet. Bytes are
+    streamed to the files store; then a worker reads them. Uploading the same bytes twice gives one upload."""
     return _add(received, db, bell, files, _options(received.fields))
 
 
@@ -142,7 +142,7 @@ def list_uploads(session: Reading) -> list[UploadListed]:
 
 @router.get("/{upload_id}", operation_id="getUpload", responses=problems(404, 422))
 async def get_upload(db: Db, upload_id: RowId, wait: Wait = 0) -> UploadOut:
-    """What was found in an upload: its columns, its splits, a guess at what it is, and findings."""
+    """An upload with its columns, its splits, a suggested mapping, and findings."""
     return await ended(
         db, lambda s: UploadOut.of(s, uploads.get(s, upload_id)), lambda upload: upload.status == "reading", wait
     )

@@ -1,4 +1,4 @@
-"""Weight deltas over REST: what a run's training did to each matrix."""
+"""Weight deltas over REST: how a run's training changed each matrix."""
 
 from fastapi import APIRouter
 from pydantic import ConfigDict, computed_field

@@ -1,4 +1,4 @@
-"""Who works: workers over HTTP."""
+"""Workers over REST."""
 
 from fastapi import APIRouter
 
@@ -11,5 +11,5 @@ router = APIRouter()
 
 @router.get("/workers", tags=["workers"], operation_id="listWorkers")
 def list_workers(session: Reading, settings: Config) -> list[WorkerView]:
-    """Workers seen in the last day."""
+    """Workers with a heartbeat in the last day."""
     return worker_service.live(session, settings)

@@ -1,4 +1,4 @@
-"""The address of a comparison of any runs, for its page and its JSON."""
+"""The query of a comparison of any runs, for its page and for the API."""
 
 from typing import Annotated
 
@@ -55,4 +55,4 @@ def _selection(
 
 
 SelectedRuns = Annotated[Selection, Depends(_selection)]
-"""The runs that an address selects. Raises Invalid."""
+"""The runs that a query selects. Raises Invalid."""

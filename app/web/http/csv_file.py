@@ -1,4 +1,4 @@
-"""A table as a CSV file that a spreadsheet may open."""
+"""A table as a CSV file that is safe to open in a spreadsheet."""
 
 import csv
 import io
@@ -12,11 +12,11 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 BLOCK = 4096
-"""Rows that are text at one time."""
+"""Rows that are formatted at once."""
 
 
 def csv_file(rows: Iterable[Iterable[object]], name: str) -> StreamingResponse:
-    """Header and rows, to be kept under that name; they are written as they are sent."""
+    """A download of the header and the rows under a file name; rows are formatted as they are sent."""
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-cache"}
     return StreamingResponse(_blocks(iter(rows)), media_type="text/csv", headers=headers)
 
@@ -29,10 +29,10 @@ def _blocks(rows: Iterator[Iterable[object]]) -> Iterator[str]:
 
 
 def write_csv(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
-    """Rows behind those that are there."""
+    """Append rows to a CSV file."""
     csv.writer(file, lineterminator="\n").writerows(map(_plain, row) for row in rows)
 
 
 def _plain(cell: object) -> object:
-    """Words that a spreadsheet would take for a formula have an apostrophe before them; numbers stay numbers."""
+    """A text that a spreadsheet would read as a formula gets an apostrophe in front; numbers stay numbers."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

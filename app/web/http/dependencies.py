@@ -1,4 +1,4 @@
-"""What an endpoint may ask for: settings, the database, a session for looking, the doorbell, the files."""
+"""Dependencies of endpoints: settings, the database, a session for reading, the doorbell, the files."""
 
 from collections.abc import Iterator
 from typing import Annotated, cast
@@ -25,7 +25,7 @@ def database(request: Request) -> Database:
 
 
 def reading(db: Annotated[Database, Depends(database)]) -> Iterator[Session]:
-    """A session for looking, closed when the answer has been made."""
+    """A session for reading, closed once the answer is complete."""
     with db.reading() as session:
         yield session
 
@@ -36,7 +36,7 @@ def doorbell(request: Request) -> Doorbell:
 
 
 def files(request: Request) -> Files:
-    """Where artifacts lie."""
+    """The files store."""
     return cast(Files, request.app.state.files)
 
 
@@ -47,4 +47,4 @@ Bell = Annotated[Doorbell, Depends(doorbell)]
 Store = Annotated[Files, Depends(files)]
 RowId = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 After = Annotated[RowId | None, BeforeValidator(lambda text: text or None), Query()]
-"""Where a list goes on; an empty word in an address asks for its beginning."""
+"""The key after which a page of a list begins; an empty value means the first page."""

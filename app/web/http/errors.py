@@ -1,4 +1,4 @@
-"""From exceptions to HTTP answers: problem+json (RFC 9457) for programs, a page for people. Nowhere else."""
+"""The only place that turns exceptions into HTTP answers: problem+json (RFC 9457) for programs, a page for people."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ INTERNAL = marked("Internal server error")
 
 
 class Problem(BaseModel):
-    """An error as RFC 9457 has it; `errors` names the fields, and of a text with a grammar the column, from 1."""
+    """An error as in RFC 9457; `errors` names the fields, and for a syntax error the column, from 1."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -75,7 +75,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception of the tree, and every malformed request, in one shape."""
+    """Install handlers that answer every exception and every malformed request in the same form."""
     app.add_exception_handler(VeznaError, _known)
     for away in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(away, _database_away)
@@ -89,7 +89,7 @@ UNKNOWN_FIELD = {UNKNOWN: _("Remove it, or look up its name in /api/v1/openapi.j
 
 
 def field_errors(errors: Sequence[Any]) -> tuple[FieldError, ...]:
-    """Pydantic's errors with paths as a person would write them: no `body`, no name of a union's branch."""
+    """Pydantic's errors with paths that lack `body` and the names of union branches."""
     return tuple(_field_error(error) for error in errors)
 
 
@@ -114,7 +114,7 @@ def _path(loc: Sequence[str | int]) -> list[str]:
 
 
 def _is_branch(parts: Sequence[str], place: int) -> bool:
-    """Whether a part is the name of a union's branch: of `method`, of an entry of `methods`, or of `tuning`."""
+    """Whether a part is the name of a union branch: of `method`, of an entry of `methods`, or of `tuning`."""
     part, before = parts[place], parts[:place]
     if part in TUNINGS and before[-1:] == ["tuning"]:
         return True
@@ -159,7 +159,7 @@ def _http(request: Request, error: Exception) -> Response:
 
 
 def _gone(request: Request, error: Exception) -> Response:
-    """The browser dropped the request before it was read, since its form changed again. No client gets this answer."""
+    """The browser dropped the request unread, because its form changed again. No client gets this answer."""
     return Response(status_code=400)
 
 
@@ -178,7 +178,7 @@ def _answer(
 
 
 def problem(status: int, kind: str, title: str, detail: str, fields: Sequence[FieldError] = ()) -> Response:
-    """An answer for a program."""
+    """The answer for a program."""
     errors = [{"path": f.path, "message": f.message, "remedy": f.remedy} | _place(f) for f in fields]
     body = {"type": f"urn:vezna:{kind}", "title": title, "status": status, "detail": detail, "errors": errors}
     return JSONResponse(body, status_code=status, media_type="application/problem+json")
@@ -189,5 +189,5 @@ def _place(error: FieldError) -> dict[str, int]:
 
 
 def wants_json(request: Request) -> bool:
-    """A program asks: everything below /api and the probes."""
+    """Whether a program made the request: all paths below /api, and the probes."""
     return request.url.path.startswith(("/api/", "/livez", "/readyz", "/metrics"))

@@ -13,7 +13,7 @@ Ending = Literal["svg", "png", "csv"]
 
 
 def figure_file(figure: Figure, ending: Ending, theme: Theme, stem: str) -> Response:
-    """A figure in one of its endings; `stem` begins its file's name. Raises NotFound where there is nothing to draw."""
+    """A figure in one of the formats; its file name begins with `stem`. Raises NotFound if there is nothing to draw."""
     name = f"{stem}-{figure.name}.{ending}"
     if ending == "csv":
         return csv_file(figure.numbers.csv_rows, name)

@@ -1,4 +1,4 @@
-"""Two gates before every route: the name by which the server is called, and where a writing request comes from."""
+"""Checks before every route: the host name of the request, and the origin of a write."""
 
 import re
 from collections.abc import Collection
@@ -23,7 +23,7 @@ HEADERS = {
 
 
 class KnownHost:
-    """Refuses a request that calls the server by a name that is not its own (DNS rebinding). Ports do not count."""
+    """Refuses a request for a host name that is not the server's (DNS rebinding). Ports do not count."""
 
     def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
         self.app = app
@@ -69,14 +69,14 @@ class SameOrigin:
 
 
 def _refusal(scope: Scope, status: int, title: str, detail: str) -> Response:
-    """A problem for programs; a line for browsers, since a page would name addresses of a site that it is not on."""
+    """A problem for programs; plain text for browsers, since a page would link to addresses of another site."""
     if wants_json(Request(scope)):
         return problem(status, "refused", title, detail)
     return PlainTextResponse(detail, status)
 
 
 class SafeHeaders:
-    """Adds the headers that tell a browser what this site never does."""
+    """Adds headers that forbid browsers what this site never does."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

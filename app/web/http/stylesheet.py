@@ -1,4 +1,4 @@
-"""All stylesheets as one text that needs no other file: imports are put in place, fonts and pictures written out."""
+"""All stylesheets as one text that needs no other file: imports, fonts and images are inlined."""
 
 import re
 from base64 import b64encode
@@ -13,8 +13,8 @@ MEDIA = {".woff2": "font/woff2", ".svg": "image/svg+xml", ".png": "image/png"}
 
 @cache
 def whole_stylesheet() -> str:
-    """The sheets of every page in their order, then the one for paper. The layout for narrow screens is for screens
-    only: a sheet of paper is as narrow as a telephone, and is read otherwise."""
+    """The stylesheets of every page in their order, then the one for print. The layout for narrow windows applies to
+    screens only: paper is as narrow as a telephone, but needs another layout."""
     parts = [_whole(CSS / f"{name}.css") for name in SHEETS if name != "narrow"]
     return "\n".join([*parts, f"@media screen {{\n{_whole(CSS / 'narrow.css')}\n}}", _whole(CSS / "paper.css")])
 

@@ -1,4 +1,4 @@
-"""A table that comes in parts, as a CSV or a Parquet file: small ones in memory, long ones by way of the disk."""
+"""A table in parts, as a CSV or Parquet file: a small one in memory, a large one in a temporary file."""
 
 from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
@@ -18,7 +18,7 @@ CHUNK = 1 << 20
 
 
 def table_file(parts: Iterable[pa.Table], ending: Ending, stem: str) -> StreamingResponse:
-    """Parts of one schema, at least one, to be kept under that name. They are all read before the answer begins."""
+    """A download of at least one part; all parts have one schema, and are read before the answer begins."""
     file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed when it has been sent
     try:
         (_csv if ending == "csv" else _parquet)(file, parts)

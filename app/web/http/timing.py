@@ -1,4 +1,4 @@
-"""How long answers take, for /metrics."""
+"""Response times, for /metrics."""
 
 from time import perf_counter
 
@@ -15,7 +15,7 @@ REQUESTS = Histogram(
 
 
 class Timed:
-    """Measures the time to answer, by operation; a stream counts until its headers."""
+    """Measures response times by operation; a stream's until its headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""Waiting for estimates: a route requests, and polls until everything is there or the caller's `wait` is over.
+"""Waiting for estimates: a route requests them, and polls until all are ready or the caller's `wait` is over.
 
 Asynchronously, so that waiting takes no thread.
 """
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 def partial(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """For `responses=` of a route: what it answers before everything is ready."""
+    """For `responses=` of a route: its answer before everything is ready."""
     return {202: {"model": model, "description": "What is ready so far"}}
 
 
