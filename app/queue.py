@@ -1,4 +1,4 @@
-"""The doorbell: names of the tasks, and how to ring for one. The database is the queue; a ring carries an id alone."""
+"""The doorbell: names of the tasks, and how to ring for one. The database is the queue; a ring carries only an id."""
 
 import time
 from typing import Any
@@ -65,8 +65,8 @@ def celery_app(settings: Settings) -> Celery:
 
 
 def broker_errors() -> tuple[type[Exception], ...]:
-    """What a broker that is away raises. Asked for once something was raised: Celery loads the client of Redis with the
-    first ring, and a start does without."""
+    """The exceptions of an unavailable broker. They are imported when needed: Celery loads the Redis client with the
+    first ring, so a start does without it."""
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     return (OperationalError, RedisError, OSError)
@@ -102,7 +102,7 @@ class Doorbell:
         return True
 
     def answers(self) -> bool:
-        """Whether the broker is there."""
+        """Whether the broker answers."""
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=3)

@@ -23,7 +23,7 @@ SECRETS = ("database_url", "broker_url", "hub_token")
 
 
 def _listed(value: object) -> object:
-    """A JSON list, or what stands between commas; `[::1]` alone is no JSON."""
+    """A JSON list, or values separated by commas; `[::1]` alone is not JSON."""
     if not isinstance(value, str):
         return value
     try:

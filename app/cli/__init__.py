@@ -1,4 +1,4 @@
-"""`vezna`: start it, submit, watch, compare. What starts things works on the database, the rest by REST."""
+"""`vezna`: start, submit, watch, compare. Commands that start something use the database, the others REST."""
 
 import signal
 import sys
@@ -31,7 +31,7 @@ cli.command(name="migrate")(serve.migrate_database)
 
 
 def main() -> None:
-    """Entry point: an error of ours is one sentence on standard error and exit status 1."""
+    """Entry point: a Vezna error is one sentence on standard error, and exit status 1."""
     signal.signal(signal.SIGTERM, _leave)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it stays ignored
         signal.signal(signal.SIGHUP, _leave)
@@ -58,5 +58,6 @@ def _fail(*lines: str) -> NoReturn:
 
 
 def _leave(_number: int, _frame: object) -> None:
-    """SIGTERM, and SIGHUP of a closed terminal, end a command as Ctrl+C does: what it has started is stopped first."""
+    """End a command on SIGTERM, and on SIGHUP of a closed terminal, as on Ctrl+C: it first stops what it has
+    started."""
     raise KeyboardInterrupt

@@ -19,7 +19,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 
 @runs.command()
 def archive(ids: Ids, url: Url = LOCAL) -> None:
-    """Hide runs from lists. They keep their addresses and stay comparable."""
+    """Hide runs from lists. They keep their URLs and stay comparable."""
     _set_archived(url, "runs", ids, archived=True)
 
 
@@ -31,13 +31,13 @@ def unarchive(ids: Ids, url: Url = LOCAL) -> None:
 
 @runs.command()
 def delete(ids: Ids, yes: Yes = False, url: Url = LOCAL) -> None:
-    """Delete runs with their metrics and files, for good. A run of a study is deleted with its study."""
+    """Permanently delete runs with their metrics and files. A run of a study is deleted with its study."""
     delete_after_confirmation(Client(url), [f"/runs/{number}" for number in ids], yes)
 
 
 @studies.command(name="archive")
 def archive_studies(ids: Ids, url: Url = LOCAL) -> None:
-    """Hide studies and their runs from lists. They keep their addresses and stay comparable."""
+    """Hide studies and their runs from lists. They keep their URLs and stay comparable."""
     _set_archived(url, "studies", ids, archived=True)
 
 
@@ -49,25 +49,25 @@ def unarchive_studies(ids: Ids, url: Url = LOCAL) -> None:
 
 @studies.command(name="delete")
 def delete_studies(ids: Ids, yes: Yes = False, url: Url = LOCAL) -> None:
-    """Delete studies with their runs, metrics and files, for good."""
+    """Permanently delete studies with their runs, metrics and files."""
     delete_after_confirmation(Client(url), [f"/studies/{number}" for number in ids], yes)
 
 
 def delete_after_confirmation(client: Client, paths: Sequence[str], yes: bool) -> None:
-    """Delete resources of the API: nothing if one of them is refused, or if the person does not confirm."""
+    """Delete resources of the API. Nothing is deleted if one is refused, or without confirmation."""
     previews = [client.get(f"{path}/deletion") for path in paths]
     if refused := [preview["refused"] for preview in previews if preview["refused"]]:
         raise Conflict(" ".join(refused))
     what = ", ".join(path.lstrip("/") for path in paths) + _contents(previews)
     if not yes:
-        typer.confirm(f"Delete {what} for good?", abort=True)
+        typer.confirm(f"Permanently delete {what}?", abort=True)
     for path in paths:
         client.delete(path)
     say(f"Deleted {what}.")
 
 
 def _contents(previews: Sequence[dict[str, Any]]) -> str:
-    """` (3 runs, 12 files, 1.2 GiB)`; empty where no run goes."""
+    """` (3 runs, 12 files, 1.2 GiB)`; empty if no run is deleted."""
     runs, files, total = (sum(preview[name] for preview in previews) for name in ("runs", "files", "bytes"))
     counts = [f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in ((runs, "run"), (files, "file"))]
     return f" ({', '.join([*counts, size(total)] if files else counts)})" if runs else ""

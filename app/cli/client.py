@@ -12,17 +12,17 @@ from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailab
 from app.domain.messages import Message
 
 PATIENCE_SECONDS = 30.0
-"""A stream that breaks is taken up again for so long: a server that is started anew takes some seconds."""
+"""Time during which the client reconnects to a broken stream: a restart of the server takes some seconds."""
 LONGEST_PAUSE = 5.0
 UPLOAD_TIMEOUT = httpx2.Timeout(30.0, read=600.0, write=600.0)
-"""A store far away may take its time over the end of a large file."""
+"""A remote store may be slow to finish a large file."""
 AWAY = (502, 503, 504)
 
 KINDS: dict[int, type[VeznaError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
 
 
 class Client:
-    """Talks to one server. Its answers are the API's JSON; its errors are those of `domain.errors`."""
+    """A client of one server. It returns the API's JSON, and raises the errors of `domain.errors`."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -53,7 +53,7 @@ class Client:
             return self._answer("POST", path, files=parts, data=dict(fields), timeout=UPLOAD_TIMEOUT)
 
     def download(self, path: str, target: IO[bytes]) -> None:
-        """GET below /api/v1 a file, a piece at a time."""
+        """GET a file below /api/v1 in pieces."""
         try:
             with self._http.stream("GET", path) as answer:
                 if not answer.is_success:
@@ -67,7 +67,7 @@ class Client:
             raise self._stranger() from error
 
     def save(self, path: str, target: Path) -> None:
-        """The same into a file, which is whole or not there at all."""
+        """Download to a file, which is either complete or absent."""
         part = target.with_name(f".{target.name}.part")
         try:
             with part.open("wb") as file:
@@ -77,7 +77,7 @@ class Client:
             part.unlink(missing_ok=True)
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
-        """The `progress` snapshots of a stream of events until its `end`; after a break it goes on by itself."""
+        """The `progress` snapshots of a stream of events until its `end`; reconnects after a break."""
         pause, broken_at = 0.5, 0.0
         while True:
             try:

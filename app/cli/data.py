@@ -131,7 +131,7 @@ def _uploaded(client: Client, files: list[Path], options: dict[str, str]) -> dic
 
 
 def _finished(client: Client, path: str, working: str) -> dict[str, Any]:
-    """The resource once a worker is done with it."""
+    """The resource, once a worker has finished it."""
     with errors.status("Waiting for a worker"):
         while True:
             resource: dict[str, Any] = client.get(path, wait=WAIT_SECONDS)

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 180.0
 EVERY_SECONDS = 0.5
 Sample = Literal["minilm", "smollm2"]
 PATHS = ("/", "~", ".")
-"""How a directory begins, and no hub id."""
+"""Beginnings of directories; no hub id begins like this."""
 
 models = typer.Typer(help="Base models: add one of the hub or a directory, list, show.", no_args_is_help=True)
 
@@ -94,12 +94,12 @@ def delete(
     yes: Yes = False,
     url: Url = LOCAL,
 ) -> None:
-    """Delete a base model that no study and no run uses. Its weights stay where the workers have them."""
+    """Delete a base model that no study and no run uses. The workers keep its weights."""
     delete_after_confirmation(Client(url), [f"/models/{quote(name)}"], yes)
 
 
 def _inspected(client: Client, model: dict[str, Any]) -> dict[str, Any]:
-    """The model once a worker has inspected it."""
+    """The model, once a worker has inspected it."""
     until = time.monotonic() + PATIENCE_SECONDS
     with errors.status("A worker is inspecting the model"):
         while model["status"] == "inspecting":

@@ -40,7 +40,7 @@ def result_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def batches(files: Sequence[Path]) -> Iterator[list[ResultFile]]:
-    """The files with their text, in batches. What is not text is sent anyway, for the server to refuse."""
+    """The files with their text, in batches. Files that are not text are sent too, so that the server refuses them."""
     batch: list[ResultFile] = []
     size = results = 0
     for path in files:
@@ -57,7 +57,7 @@ def batches(files: Sequence[Path]) -> Iterator[list[ResultFile]]:
 
 
 def _text(path: Path) -> str:
-    """A file's text; of a file that is too long, enough that the server refuses it."""
+    """A file's text; of a file that is too long, as much as the server needs to refuse it."""
     try:
         with path.open("rb") as file:
             return file.read(MOST_FILE_BYTES + 1).decode("utf-8-sig", errors="replace")

@@ -35,7 +35,7 @@ T = TypeVar("T")
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 INSPECTION_SECONDS = 180.0
 GRACE_SECONDS = 3
-"""A stopping web server waits so long for answers that are under way; streams of events would never end."""
+"""Time that a stopping web server waits for open responses; event streams would never end."""
 
 
 def up(port: Port = None) -> None:
@@ -70,7 +70,7 @@ def web() -> None:
     database = Database(settings.database)
     migrate.require_current(database)
     database.dispose()
-    # By its name: the other commands need nothing of the web, and start sooner without it.
+    # By name: the other commands do not need the web modules, and start faster without them.
     uvicorn.run(
         "app.main:serve", factory=True, host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_SECONDS
     )
@@ -98,10 +98,10 @@ def _settings(port: int | None) -> Settings:
 
 @contextmanager
 def _everything(port: int | None) -> Iterator[Stack]:
-    """All of Vezna, running, in a home that no other process has."""
+    """The running processes of Vezna, in a home directory that no other process uses."""
     settings = _settings(port)
     with locked(settings.home) if settings.home.exists() else nullcontext():
-        check(settings)  # a second start in this home is told so, and one that cannot start makes no home
+        check(settings)  # names a second start in this home, and creates no home if the start is impossible
     with locked(settings.home):
         _migrate(settings)
         with stack(settings) as running:
@@ -116,7 +116,7 @@ def _migrate(settings: Settings) -> None:
 
 
 def sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
-    """The sample study of this database: the one that is there and not spoilt, else a new one."""
+    """The sample study of this database: an existing one without failed or cancelled runs, otherwise a new one."""
     labels, rows = sample.headlines()
     database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
     with database.transaction() as session:

@@ -99,7 +99,7 @@ def compare(
 
 
 def _on_config(body: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """The same methods on a model of which only the configuration is there."""
+    """The same methods on a model that is given by its configuration."""
     arms = body["arms"] if isinstance(body.get("arms"), list) else [body]
     methods = body.get("methods") or [arm.get("method") for arm in arms if isinstance(arm, dict)]
     kept = {name: value for name, value in body.items() if name in ("dataset", "task", "labels", "training")}
@@ -107,7 +107,7 @@ def _on_config(body: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settled(client: Client, body: dict[str, Any]) -> dict[str, Any]:
-    """Ask until all is worked out, or nothing has changed for a while."""
+    """Ask until all estimates have ended, or nothing has changed for a while."""
     left, changed_at = None, time.monotonic()
     while True:
         answer: dict[str, Any] = client.post("/estimates", body, wait=WAIT_SECONDS)

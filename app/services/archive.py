@@ -1,6 +1,6 @@
-"""Archiving runs and studies: lists hide them until somebody asks. They keep their address and stay comparable.
+"""Archiving runs and studies: lists hide them by default. They keep their URLs and stay comparable.
 
-Only what has ended can be archived, and a study's runs go with their study.
+Only ended runs and studies can be archived, and a study's runs are archived with it.
 """
 
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ from app.store.tables import RunRow, StudyRow
 
 
 def archive_run(session: Session, run_id: int, archived: bool) -> RunRow:
-    """Archive a run, or bring it back. Raises NotFound and Conflict."""
+    """Archive or unarchive a run. Raises NotFound and Conflict."""
     run = runs.get(session, run_id)
     if run.study_id is not None:
         values = {"run": run_id, "study": run.study_id}
@@ -24,7 +24,7 @@ def archive_run(session: Session, run_id: int, archived: bool) -> RunRow:
 
 
 def archive_study(session: Session, study_id: int, archived: bool) -> StudyRow:
-    """Archive a study with its runs, or bring it back. Raises NotFound and Conflict."""
+    """Archive or unarchive a study with its runs. Raises NotFound and Conflict."""
     study = studies.get(session, study_id, lock=True)
     if study.tuning or runs.any_live(session, study_id):
         raise Conflict(_("Study %(study)s has not ended: cancel it first.", study=study_id))

@@ -1,4 +1,4 @@
-"""Deleting runs, studies, collections, base models, datasets and uploads for good.
+"""Permanently deleting runs, studies, collections, base models, datasets and uploads.
 
     lock the rows → count what goes, refuse what is in use → delete the rows → commit → remove the files
 
@@ -27,7 +27,7 @@ from app.store.tables import DatasetRow, RunRow
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deletion removes for good, or why it is refused."""
+    """What a deletion removes, or why it is refused."""
 
     runs: int
     files: int
@@ -69,7 +69,7 @@ def of_collection(session: Session, collection_id: int) -> Deletion:
 
 
 def of_model(session: Session, name: str) -> Deletion:
-    """Whether a base model can be deleted. Its weights lie with the workers and stay there. Raises NotFound."""
+    """Whether a base model can be deleted. The workers keep its weights. Raises NotFound."""
     uses, refused = base_models.used_by(session, base_models.get(session, name).id), ""
     if uses.runs or uses.studies:
         values = {"name": name, "studies": uses.studies, "runs": uses.runs}

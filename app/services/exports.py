@@ -1,6 +1,6 @@
 """Tables of a study for further analysis: one row per run, per test item and run, or per optimizer step and run.
 
-Fractions, nats, bytes and seconds. Tables come in parts, so that a long study is never in memory as a whole.
+Fractions, nats, bytes and seconds. Tables are made in parts, so that a long study is never completely in memory.
 """
 
 from collections.abc import Callable, Iterator

@@ -43,7 +43,7 @@ class ReadFiles:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What became of some files and results."""
+    """The outcome of an import."""
 
     collection: str | None
     """None where nothing was imported."""
@@ -85,7 +85,7 @@ def read_files(files: Sequence[NamedText], results: Sequence[ImportedResult] = (
 
 
 def add_results(session: Session, files: ReadFiles, collection: str) -> ImportReport:
-    """Add results to a collection, each once. A collection is made only for at least one result."""
+    """Add results to a collection, each once. A collection is created for at least one result only."""
     if not files.results:
         return ImportReport(None, None, [], [], [*files.refused])
     row = _collection(session, collection)
@@ -155,7 +155,7 @@ def _steps(result: ImportedResult) -> int:
 
 
 def _store_item_scores(session: Session, run_id: int, result: ImportedResult) -> None:
-    """Stored as those of other runs: the same names in the same order are the same items."""
+    """Store them like those of other runs: the same names in the same order are the same items."""
     if result.item_scores is not None:
         step = _steps(result)
         evaluations.add_imported(session, run_id, result.metric, result.score, result.item_scores, step)

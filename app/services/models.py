@@ -1,4 +1,4 @@
-"""Base models: register under a name, have a worker inspect them, note what it found."""
+"""Base models: register them under a name, have a worker inspect them, and record the result."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -16,9 +16,9 @@ from app.store.session import after_commit
 from app.store.tables import BaseModelRow, now
 
 INSPECTION_SECONDS = 120
-"""An inspection is given up after so long."""
+"""Time limit of an inspection."""
 AGAIN_SECONDS = 3600
-"""So long after the last one, a model whose facts are of an older inspection is inspected again."""
+"""Time after which a model with facts of an older inspection is inspected again."""
 
 
 def register(session: Session, bell: Doorbell, registration: ModelRegistration, roots: Sequence[Path]) -> BaseModelRow:
@@ -64,7 +64,7 @@ SAMPLE = "sample:"
 
 
 def reference_of(source: str, location: str) -> str:
-    """A base model's location as web and worker both write it."""
+    """A base model's location, in the form that web and workers share."""
     return f"{SAMPLE}{location}" if source == "sample" else location
 
 
@@ -77,7 +77,7 @@ def begin_inspection(session: Session, model_id: int) -> BaseModelRow | None:
 
 
 def to_inspect(session: Session, at: datetime) -> list[int]:
-    """Base models that wait for an inspection, or have facts of an older kind of inspection."""
+    """Base models that wait for an inspection, or have facts of an older version of it."""
     return base_models.uninspected(session, _due(at))
 
 
@@ -88,8 +88,8 @@ def _due(at: datetime) -> base_models.Due:
 
 
 def inspected(session: Session, model_id: int, facts: ModelFacts) -> None:
-    """Note what an inspection found. What is known of a model does not give way to what lies in its place by now: its
-    runs were made with other weights."""
+    """Record the result of an inspection. Facts of another revision are not overwritten: the runs of the model used
+    those weights."""
     row = base_models.by_id(session, model_id)
     known = (row.facts_json or {}).get("revision") if row else None
     if row is None or (known and known != facts.revision):
@@ -99,7 +99,7 @@ def inspected(session: Session, model_id: int, facts: ModelFacts) -> None:
 
 
 def uninspectable(session: Session, model_id: int, message: str) -> None:
-    """Note why an inspection failed; what an older one found stays."""
+    """Record why an inspection failed; the facts of an older one stay."""
     row = base_models.by_id(session, model_id)
     if row is not None and not row.facts_json:
         row.status, row.message = "failed", message

@@ -1,7 +1,7 @@
-"""What runs answered on single test items, read from the predictions files that they left.
+"""Runs' answers on single test items, read from their predictions files.
 
-A file may be larger than the memory of a web server, so only its first rows are kept, and of each label's probability
-only those of the answer and of the true label. What was read last stays, under the file's SHA-256.
+A file may be larger than the memory of a web server, so only its first rows are read, and only the probabilities of the
+answer and of the true label. The files that were read last stay in memory, by SHA-256.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ What = TypeVar("What")
 
 MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
-"""Of one file, as it is kept."""
+"""Of one file in the cache."""
 KEPT_BYTES = 128 << 20
 TEXTS = ("text", "prompt", "completion", "messages")
-"""What the model read, and what was wanted."""
+"""Inputs of the model, and expected outputs."""
 BATCH = 256
 """Rows read at once."""
 
@@ -59,7 +59,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class ItemNames:
-    """The names of a predictions file's items, all of them, in order."""
+    """The names of all items of a predictions file, in order."""
 
     names: list[str]
 
@@ -70,12 +70,12 @@ class ItemNames:
 
     @property
     def items_hash(self) -> str:
-        """As evaluations have it."""
+        """The same hash as in evaluations."""
         return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
 
 
 class Kept:
-    """What was read last, by name, up to so many bytes."""
+    """A cache of the predictions that were read last, by name, with a maximum size."""
 
     def __init__(self, most: int = KEPT_BYTES) -> None:
         self.most = most
@@ -83,7 +83,7 @@ class Kept:
         self._lock = Lock()
 
     def get(self, name: str, read: Callable[[], Predictions]) -> Predictions:
-        """What is kept under the name; `read` reads it if it is not there."""
+        """The predictions under a name; `read` reads them if they are not cached."""
         with self._lock:
             if name in self._kept:
                 self._kept.move_to_end(name)
@@ -100,8 +100,8 @@ KEPT = Kept()
 
 
 def of_artifact(files: Files, artifact: ArtifactRow, *, texts: bool) -> Predictions:
-    """A predictions file, with what the model read or without: that is the same in every run of a study, so one file's
-    is enough. Raises NotFound if it is no longer in the store, Invalid if it cannot be read."""
+    """A predictions file, with or without the inputs of the model: all runs of a study have the same inputs, so those
+    of one file suffice. Raises NotFound if it is no longer in the store, Invalid if it cannot be read."""
     return KEPT.get(
         f"{artifact.sha256} {texts}", lambda: _opened(files, artifact.file, lambda file: read(file, texts=texts))
     )
@@ -142,7 +142,7 @@ def read(file: IO[bytes], *, texts: bool = True) -> Predictions:
 
 
 def _items_hash(parquet: Any) -> str:
-    """As evaluations have it. Names are read a batch at a time: there may be many."""
+    """The same hash as in evaluations. Names are read in batches, since there may be many."""
     digest = hashlib.sha256()
     for number, batch in enumerate(parquet.iter_batches(BATCH, columns=["item"])):
         names = "\n".join(batch.column("item").to_pylist())
@@ -173,7 +173,8 @@ def _kept_of(batch: pa.RecordBatch) -> pa.Table:
 
 
 def _text(columns: dict[str, Any]) -> Any:
-    """What the model read: a text, a prompt, or a conversation with a turn a line; None where not asked for."""
+    """The input of the model: a text, a prompt, or a conversation with one turn per line; None if it was not
+    requested."""
     if "messages" in columns:
         turns = columns["messages"].to_pylist()
         return pa.array(
@@ -188,5 +189,5 @@ def _chances(column: Any) -> NDArray[np.float64]:
 
 
 def _of(chances: NDArray[np.float64], labels: Any) -> NDArray[np.float32]:
-    """The probability of one label a row, [R]."""
+    """The probability of one label per row, [R]."""
     return np.asarray(chances[np.arange(len(chances)), labels.to_numpy(zero_copy_only=False)], dtype=np.float32)

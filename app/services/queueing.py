@@ -1,4 +1,4 @@
-"""The queue's only way in: a checked run, alone or one that a study owes."""
+"""Queueing checked runs: single ones, and those of a study. Nothing else inserts runs to execute."""
 
 from collections.abc import Iterable
 
@@ -22,7 +22,7 @@ def enqueue_owed(
     model: BaseModelRow,
     dataset: DatasetRow,
 ) -> None:
-    """Queue runs that a study owes, in their order."""
+    """Queue runs of a study, in their order."""
     for run in owed:
         enqueue(session, bell, run.spec, model, dataset, study_id=study.id, arm=run.arm, trial_round=run.trial_round)
 
@@ -38,7 +38,7 @@ def enqueue(
     arm: str = "",
     trial_round: int | None = None,
 ) -> RunRow:
-    """Insert a checked run as `queued`, have its needs predicted, and ring once it is committed."""
+    """Insert a checked run as `queued`, request its estimate, and ring once it is committed."""
     rate = spec.learning_rate
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": rate})})
     run = RunRow(

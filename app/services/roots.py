@@ -1,4 +1,4 @@
-"""Directories below which something may be registered by path."""
+"""Directories below which data and base models may be registered by path."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from app.domain.messages import _
 
 
 def below_a_root(location: str, roots: Sequence[Path], setting: str) -> Path:
-    """The place that a path names, links followed. Raises Invalid if it is not below an allowed root."""
+    """The absolute path, with links resolved. Raises Invalid if it is not below an allowed root."""
     place = Path(location).expanduser().resolve()
     if not any(place.is_relative_to(root.expanduser().resolve()) for root in roots):
         allowed = ", ".join(str(root) for root in roots) or _("none, until %(setting)s is set", setting=setting)

@@ -1,4 +1,4 @@
-"""What the log of a run says of what its trainer reports. English, as every log."""
+"""Lines of a run's log about its trainer's reports. In English, like every log."""
 
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.result import Evaluation

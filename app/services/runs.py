@@ -1,4 +1,4 @@
-"""The life of a run as its owner sees it: submit, cancel, look. What its worker does is in `attempts.py`."""
+"""Runs: submit, cancel, view. What a run's worker does is in `attempts/`."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from app.store.tables import ArtifactRow, DatasetRow, EvaluationRow, RunEventRow
 
 
 def submit(session: Session, bell: Doorbell, spec: RunSpec, compatible: Compatible | None = None) -> RunRow:
-    """Accept a run on its own. Raises Invalid unless it has been checked already; then nothing is queued."""
+    """Queue a run that belongs to no study. Raises Invalid, unless it is already checked; then nothing is queued."""
     model, dataset = compatible or check(session, spec)
     return enqueue(session, bell, spec, model, dataset)
 
@@ -44,7 +44,7 @@ def cancel(session: Session, bell: Doorbell, run_id: int) -> RunRow:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run with what belongs to it."""
+    """A run with its log, evaluations, files and names."""
 
     row: RunRow
     study_name: str | None

@@ -26,8 +26,8 @@ MOST_SEEDS = 100
 
 
 def submit(session: Session, bell: Doorbell, spec: StudySpec, compatible: Compatible | None = None) -> StudyRow:
-    """Accept a study and queue its runs, or the first trials of its tuning. Raises Invalid unless it has been checked
-    already; then nothing is queued."""
+    """Queue the runs of a study, or the first trials of its tuning. Raises Invalid, unless it is already checked;
+    then nothing is queued."""
     model, dataset = compatible or check(session, spec)
     study = StudyRow(
         name=spec.name, base_model_id=model.id, dataset_id=dataset.id, spec_json=spec.model_dump(mode="json")
@@ -43,8 +43,8 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     """Add `count` new seeds to every arm of a study that was not stopped and did not fail with every seed. Raises
     NotFound, Invalid, and Conflict if no arm can take them.
 
-    Arms that are still being tuned get them with the others, once a rate is chosen. Where results are already visible,
-    this is an interim look: the next verdicts need a higher confidence.
+    Arms that are still being tuned get the new seeds with the others, once a rate is chosen. If results are already
+    visible, this is an interim look: the next verdicts have a higher confidence.
     """
     study = _growing(session, study_id)
     spec = study.spec
@@ -83,7 +83,8 @@ def with_arm(spec: StudySpec, arm: ArmSpec) -> StudySpec:
 
 
 def as_begun(session: Session, study: StudyRow, spec: StudySpec) -> StudySpec:
-    """An extended spec on the version of the data that the study began with: another one would not compare."""
+    """An extended spec with the dataset version of the study's first runs: runs on another version are not
+    comparable."""
     dataset = datasets.by_id(session, study.dataset_id)
     return spec.model_copy(update={"dataset": dataset.reference}) if dataset else spec
 
@@ -135,7 +136,7 @@ def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> Stu
 
 
 def _growing(session: Session, study_id: int) -> StudyRow:
-    """A study that is to get more runs, locked. Raises NotFound, and Conflict while it is archived."""
+    """A study to which runs are added, locked. Raises NotFound, and Conflict while it is archived."""
     study = studies.get(session, study_id, lock=True)
     if study.archived:
         raise Conflict(_("Study %(study)s is archived: unarchive it first.", study=study_id))
@@ -163,8 +164,8 @@ def _cancel(session: Session, bell: Doorbell, live: Sequence[RunRow]) -> None:
 
 
 def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
-    """Cancel every run of a study that has not ended; its trials queue no more. Raises NotFound, and Conflict if
-    all have ended."""
+    """Cancel every run of a study that has not ended, and its tuning. Raises NotFound, and Conflict if all have
+    ended."""
     study = studies.get(session, study_id, lock=True)
     live = _live(session, study_id)
     if not live:
@@ -201,7 +202,7 @@ def progress(session: Session, study_id: int) -> StudyProgress:
 
 
 def comparison(session: Session, study_id: int) -> StudyComparison:
-    """The comparison of a study by the runs that it has so far. Raises NotFound."""
+    """The comparison of a study by its runs so far. Raises NotFound."""
     return comparisons(session, [studies.get(session, study_id)])[study_id]
 
 

@@ -41,8 +41,8 @@ def submit(
     insist: bool,
     since: int = 0,
 ) -> Accepted:
-    """Queue what `accept` queues, in one transaction. Raises Invalid; then nothing is queued. Without `insist` it must
-    fit a live worker, as far as is known; memory savings that a refusal names are requested."""
+    """Check a spec and queue it with `accept`, in one transaction. Raises Invalid; then nothing is queued. Without
+    `insist` it must fit a live worker, as far as is known. For a refusal the memory savings are requested."""
     needs_memory = _last_arm(spec) if isinstance(spec, StudySpec) and since else spec
     study = isinstance(spec, StudySpec)
     with db.transaction() as session:
@@ -59,8 +59,8 @@ def submit(
 def plan_arm(
     db: Database, bell: Doorbell, settings: Settings, session: Session, study_id: int, arm: ArmSpec
 ) -> PlannedStudy:
-    """What an arm would take, and what the study could show with it. Raises NotFound, and Invalid with paths as in an
-    `ArmSpec`."""
+    """The cost of an additional arm, and the power of the study with it. Raises NotFound, and Invalid with paths as
+    in an `ArmSpec`."""
     with _paths_of_an_arm():
         spec, looks = _with_arm(session, study_id, arm), studies.get(session, study_id).interim_looks
         return planned(db, bell, settings, session, spec, interim_looks=looks, since=len(spec.arms) - 1)

@@ -1,4 +1,4 @@
-"""The sweep: ends leases that ran out, and rings again for what was lost on the way. Nothing else notices a loss."""
+"""The sweep: ends expired leases, and rings again for lost work. Nothing else notices a loss."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,9 +28,9 @@ class Swept:
 
 
 def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
-    """End expired leases, and ring again for what waits while a worker has nothing to do."""
+    """End expired leases, and ring again for waiting work while a worker is idle."""
     at = now()
-    for study_id in studies.being_tuned(session):  # first: a study is locked before its runs are, everywhere
+    for study_id in studies.being_tuned(session):  # first: a study is always locked before its runs
         tuning.advance(session, bell, study_id)
     lost = runs.expired(session, at)
     for run in lost:
@@ -54,7 +54,8 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
 
 
 def _expire(session: Session, bell: Doorbell, run: RunRow, at: datetime, max_attempts: int) -> RunStatus | None:
-    """Take a run from a worker that was lost, if its lease has not been renewed meanwhile. What became of it."""
+    """Take a run from a lost worker, unless its lease was renewed in the meantime. Returns its new status; None if it
+    was renewed."""
     attempt = Attempt(run.id, run.epoch, run.worker or "")
     expired = RunRow.lease_expires_at < at
     lost = f"the worker {run.worker} was lost in attempt {run.epoch}"

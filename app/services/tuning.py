@@ -21,22 +21,23 @@ from app.store.tables import RunRow
 
 
 def hold(session: Session, run: RunRow) -> None:
-    """Lock the study of a trial until the transaction ends; nothing for other runs. Before its state is changed: the
-    study first, then its runs, so that no two wait for each other."""
+    """Lock the study of a trial until the transaction ends, before the trial's status changes; does nothing for other
+    runs. A study is always locked before its runs, which prevents deadlocks."""
     if run.trial_round is not None and run.study_id is not None:
         studies.get(session, run.study_id, lock=True)
 
 
 def trial_ended(session: Session, bell: Doorbell, run: RunRow) -> None:
-    """Queue what follows from the end of a trial; nothing for other runs."""
+    """Queue what follows the end of a trial; does nothing for other runs."""
     if run.trial_round is not None and run.study_id is not None:
         advance(session, bell, run.study_id)
 
 
 def advance(session: Session, bell: Doorbell, study_id: int) -> int:
-    """Queue the next round, or the runs that count, of every arm whose trials have ended. How many runs were queued.
+    """Queue the next round, or the runs that count, of every arm whose trials have ended. Returns the number of queued
+    runs.
 
-    Arms that have no rate to run at, and arms that were stopped, hold nothing up. Raises NotFound.
+    Arms without a usable rate and stopped arms are skipped. Raises NotFound.
     """
     study = studies.get(session, study_id, lock=True)
     if not study.tuning:
@@ -65,7 +66,7 @@ def chosen_rates(spec: StudySpec, trials: Mapping[str, Sequence[Trial]]) -> dict
 
 
 def by_arm(rows: Sequence[RunRow]) -> dict[str, list[Trial]]:
-    """Trials by the arm that they are of; other runs are left out."""
+    """Trials by arm; other runs are left out."""
     trials_by_arm: dict[str, list[Trial]] = {}
     for row in rows:
         if row.trial_round is not None:

@@ -17,11 +17,11 @@ from app.domain.tasks import Format
 
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 _TYPES = {"label": pa.int32(), "messages": pa.list_(_TURN)}
-"""Of the columns that are no plain text."""
+"""Of the columns that are not plain text."""
 
 
 class RowsFile:
-    """Takes rows as they come, a row group at a time: `with RowsFile(path, form, labels) as file`."""
+    """Writes rows in row groups: `with RowsFile(path, form, labels) as file`."""
 
     def __init__(self, path: Path, form: Format, labels: Sequence[str] = ()) -> None:
         self._schema = pa.schema([(column, column_type(column)) for column in ROWS[form]._fields])
@@ -55,6 +55,6 @@ def column_type(column: str) -> pa.DataType:
 
 
 def new_name(facts: DatasetFacts) -> str:
-    """Where a version's rows are to lie in the files store. Each version has a file of its own, also where two have the
-    same rows: deleting one never meets the making of another."""
+    """The name of a version's rows in the files store. Each version has its own file, even if two have the same rows,
+    so that deleting one cannot interfere with creating another."""
     return f"datasets/{facts.content_hash}-{facts.format}-{secrets.token_hex(8)}.parquet"

@@ -53,7 +53,7 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
 
 
 def remarks(comparison: dict[str, Any]) -> Iterator[str]:
-    """What limits the verdicts, a line each; then McNemar's test."""
+    """Lines with what limits the verdicts; then McNemar's test."""
     if "caveats" in comparison:
         yield from (f"- {caveat}" for caveat in comparison["caveats"])
     else:
@@ -98,7 +98,7 @@ def _row(arm: dict[str, Any]) -> list[str]:
 
 
 def _name(arm: dict[str, Any]) -> str:
-    """With what it lacks; of any runs, which they are."""
+    """The arm's title with its missing results; for any runs, with their ids."""
     marks = ["imported"] if arm.get("imported") else []
     if "imported" in arm:
         marks.append(", ".join(map(str, arm["runs"][:6])) + (", …" if len(arm["runs"]) > 6 else ""))

@@ -42,7 +42,7 @@ def fits_table(answer: dict[str, Any]) -> Table:
 
 
 def remarks(answer: dict[str, Any]) -> Iterator[str]:
-    """Failures and memory savings: a line each."""
+    """Failures and memory savings, one line each."""
     shown = set()
     for arm in answer["arms"]:
         for fit in arm["devices"]:

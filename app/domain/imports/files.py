@@ -34,7 +34,7 @@ class NamedText:
 
 @dataclass(frozen=True)
 class HashedResult:
-    """A result, and the hash by which it is imported once only."""
+    """A result, and the hash that makes its import unique."""
 
     result: ImportedResult
     content_hash: str
@@ -42,11 +42,11 @@ class HashedResult:
 
 @dataclass(frozen=True)
 class RefusedFile:
-    """A file of which nothing was imported."""
+    """A file that was not imported."""
 
     file: str
     place: int
-    """Among the files that were sent together, from 0."""
+    """Index among the files of the request."""
     errors: tuple[FieldError, ...]
 
 
@@ -112,7 +112,7 @@ def shown_name(name: str) -> str:
 def hash_of(result: ImportedResult) -> str:
     """SHA-256 of a result's own JSON, its fields in order."""
     text = json.dumps(result.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # The order of the items is a part of it, so they are added as they stand.
+    # The order of the items counts, so they are added in their order.
     return hashlib.sha256(f"{text}\n{list(result.item_scores or ())}".encode()).hexdigest()
 
 

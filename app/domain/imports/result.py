@@ -25,11 +25,11 @@ MOST_ITEMS = 1_000_000
 MOST_SETTINGS = 300
 LONGEST_NESTING = 4
 ROUNDING = 5e-4
-"""A score and the mean of its items' scores may differ by what one rounds away."""
+"""A score and the mean of its items' scores may differ by rounding."""
 
 
 def _number(value: object) -> object:
-    """JSON's true is no number, and neither is a number in quotes."""
+    """Refuse booleans and numbers in quotes."""
     if isinstance(value, bool | str):
         raise invalid_field(
             "", _("Must be a number, not %(value)s", value=short(value)), _("Write it without quotes, such as 0.47")
@@ -38,7 +38,7 @@ def _number(value: object) -> object:
 
 
 def _countable(where: str, value: object) -> object:
-    """A number that is one here too: 1e999 is infinity to a reader of JSON, and would be kept as nothing at all."""
+    """Refuse numbers that overflow: a JSON parser reads 1e999 as infinity, which would be stored as null."""
     if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
         raise invalid_field(
             where, _("The number is too large to store"), _("Use at most 1.8e308, or put a setting in quotes")
@@ -66,16 +66,16 @@ Count = Annotated[int, Field(ge=0, le=MOST_BYTES), BeforeValidator(_number)]
 
 
 class ImportedResult(BaseModel):
-    """One fine-tuning that someone else did: what it was, what it reached and what it cost."""
+    """A fine-tuning run elsewhere: its settings, its score and its costs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     label: Name = Field(max_length=60)
     """The method's name for people: `LoRA r=32`."""
     method: Name | None = Field(default=None, max_length=40)
-    """Its kind: one of ours (`lora`, `full`), or a word of its own, which then has a `family`."""
+    """Its kind: a method of Vezna (`lora`, `full`), or another word together with a `family`."""
     family: Family | None = None
-    """What its colour and its marker stand for; it follows from `method` where that is one of ours."""
+    """It decides the colour and the marker in charts; follows from `method` if that is a method of Vezna."""
     metric: Name = Field(default="accuracy", max_length=20)
     """Name of the metric; higher is better."""
     score: Fraction
@@ -101,15 +101,15 @@ class ImportedResult(BaseModel):
     train_seconds: Seconds | None = None
     peak_bytes: Bytes | None = None
     memory_measure: Name | None = Field(default=None, max_length=120)
-    """What the peak is: `reserved by the allocator`. Peaks are compared only where it is the same."""
+    """How the peak was measured: `reserved by the allocator`. Only peaks with the same measure are compared."""
     trainable_parameters: Count | None = None
     total_parameters: Count | None = None
     file_bytes: Bytes | None = None
-    """Of what one keeps: the adapter or the model."""
+    """Of the saved adapter or model."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """How it was trained, by name; objects within objects are flattened to `optimizer.lr`."""
     source: Name = Field(max_length=500)
-    """Where it is from: an address, a paper, a person's file."""
+    """The source: a URL, a paper, a file."""
 
     @field_validator("item_scores")
     @classmethod
@@ -185,7 +185,7 @@ class ImportedResult(BaseModel):
 
     @property
     def its_family(self) -> Family:
-        """What its colour and its marker stand for."""
+        """It decides the colour and the marker in charts."""
         if self.family is not None:
             return self.family
         assert self.method is not None  # noqa: S101  (or it has a family)
@@ -198,7 +198,7 @@ class ImportedResult(BaseModel):
 
     @property
     def libraries(self) -> str:
-        """`torch 2.13.0, transformers 5.1.0`, as our own runs have it."""
+        """`torch 2.13.0, transformers 5.1.0`, as in Vezna's own runs."""
         return ", ".join(f"{name} {self.versions[name]}" for name in ("torch", "transformers") if name in self.versions)
 
 

@@ -1,4 +1,4 @@
-"""The memory ledger: who holds how many bytes at the instant of a train step when most is held.
+"""The memory ledger: bytes by owner at the memory peak of a train step.
 
     weights       parameters and buffers, and the copies of them that autocast makes
     gradients     of the parameters that train

@@ -158,8 +158,8 @@ class FitReport(_Value):
 
     @property
     def train_times(self) -> tuple[str, Mapping[str, EstimateBand]]:
-        """A worker whose rate is known for every arm, and each arm's train time there; preferably one with enough
-        memory for all. An empty name where there is none."""
+        """A worker whose rate is known for every arm, and each arm's train time there; preferably a worker with
+        enough memory for all arms. An empty name if there is none."""
         times: dict[str, dict[str, EstimateBand]] = {}
         small: set[str] = set()
         for arm in self.arms:
@@ -179,8 +179,8 @@ class FitReport(_Value):
         return list(unique.values())
 
     def refusal(self, *, study: bool) -> Invalid | None:
-        """The error of a run, or of a study with its arms' paths, that fits no live worker; None where every arm fits
-        somewhere, or that is not known yet."""
+        """The error of a run, or of a study with the paths of its arms, that fits no live worker. None if every arm
+        fits a worker, or that is not known yet."""
         errors = [
             FieldError(f"arms.{place}.method" if study else "method", _shortage(arm), _remedy(arm))
             for place, arm in enumerate(self.arms)

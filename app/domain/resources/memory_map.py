@@ -75,7 +75,7 @@ class MapReport(BaseModel):
 
     @property
     def settled(self) -> bool:
-        """Nothing more will come."""
+        """The map is ready, or has failed."""
         return self.state != "working"
 
     @property

@@ -44,7 +44,8 @@ class RunSpec(BaseModel):
 
 
 def check_metric(task: Task, metric: MetricName | None, general_text: str | None) -> None:
-    """Raise a field error unless a task has the metric, per item, and a language model to forget something."""
+    """Raise a field error unless the metric can decide a verdict on the task, and `general_text` belongs to a
+    language model."""
     able = [name for name in TASKS[task].metrics if METRICS[name].per_item]
     if metric is not None and metric not in able:
         raise invalid_field(

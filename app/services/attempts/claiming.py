@@ -1,4 +1,4 @@
-"""Claiming: a worker takes a queued run for a new attempt, and gets everything that it needs to execute it."""
+"""Claiming: a worker takes a queued run for a new attempt, and receives everything that it needs to execute it."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,7 +35,7 @@ PROGRESS = (
     "downloaded_bytes",
     "download_bytes",
 )
-"""Columns of a run that an attempt begins without."""
+"""Columns of a run that are empty when an attempt begins."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Claim(Attempt):
     dataset_format: Format
     labels: list[str]
     trial: bool
-    """It tries a learning rate and never reads the test split."""
+    """A trial of a learning rate, which never reads the test split."""
     general_file: str | None
     """Name in the files store of the text on which forgetting is measured."""
     checkpoints: tuple[StoredCheckpoint, ...]

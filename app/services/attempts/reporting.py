@@ -37,7 +37,7 @@ class Fenced(VeznaError):
 
 @dataclass(frozen=True)
 class Orders:
-    """What the database answers to a report."""
+    """The database's answer to a report."""
 
     cancel: bool
     """The run was cancelled."""
@@ -48,7 +48,7 @@ class Orders:
 def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:
     """Renew the lease and write the attempt's report with that number, once. Raises Fenced.
 
-    Numbers rise from 1. A report that was written already, because only the answer to its commit was lost, renews the
+    Numbers ascend from 1. A report that was already written, because only the answer to its commit was lost, renews the
     lease and nothing else.
     """
     at = now()
@@ -92,7 +92,7 @@ def _progress(item: Report) -> dict[str, Any]:
 
 
 def _keep(session: Session, run_id: int, item: Report) -> None:
-    """Write what a report adds to other tables, and its line in the log."""
+    """Write a report's rows in other tables, and its line in the log."""
     match item:
         case PhaseReport():
             events.add(session, run_id, "phase", PHASES[item.phase])
@@ -117,10 +117,8 @@ def checkpoint_prefix(run_id: int) -> str:
 
 
 def checkpointed(session: Session, claimed: Claim, stored: StoredCheckpoint) -> list[StoredCheckpoint]:
-    """Note a stored checkpoint; returns those that are older than the last two, whose files can be removed.
-
-    Raises Fenced.
-    """
+    """Record a stored checkpoint. Returns the checkpoints older than the last two, whose files can be removed. Raises
+    Fenced."""
     known = _run(session, claimed).checkpoints
     every = [*(c for c in known if c.prefix != stored.prefix), stored]
     kept = [c.model_dump() for c in every[-KEPT:]]

@@ -1,4 +1,4 @@
-"""Calibrations of devices from their past runs, and how accurate estimates were."""
+"""Calibrations of devices from their past runs, and the accuracy of estimates."""
 
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class Calibrations:
 
 
 def accuracy(session: Session) -> list[Accuracy]:
-    """How accurate estimates were, by device, precision, task and method."""
+    """The accuracy of estimates by device, precision, task and method."""
     return [
         row
         for device in past_estimates.devices(session)
@@ -53,7 +53,7 @@ def accuracy(session: Session) -> list[Accuracy]:
 
 
 class Assumption(NamedTuple):
-    """What is added to every estimate for a device without past runs."""
+    """The device constant that is assumed for a device without past runs."""
 
     device: Device
     """The first live worker with such a device."""
@@ -63,7 +63,7 @@ class Assumption(NamedTuple):
 
 
 def assumed(session: Session, settings: Settings) -> list[Assumption]:
-    """Of each live worker's device without past runs in the precision that is its default."""
+    """The assumption for each live worker's device that has no past runs in its default precision."""
     measured = {(device.name, device.precision == "bf16") for device in past_estimates.devices(session)}
     assumptions: dict[tuple[str, bool], Assumption] = {}
     for device in available(session, settings):

@@ -1,4 +1,4 @@
-"""The devices that a run could use: live workers' and well-known GPUs."""
+"""The devices that a run could use: those of live workers, and well-known GPUs."""
 
 from sqlalchemy.orm import Session
 
@@ -9,7 +9,7 @@ from app.settings import Settings
 from app.store.tables import WorkerRow
 
 PRESENT = ("idle", "running")
-"""States of a worker that takes runs: neither lost nor about to stop."""
+"""States of workers that take runs: neither lost nor draining."""
 
 
 def available(session: Session, settings: Settings) -> tuple[Device, ...]:

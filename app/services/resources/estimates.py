@@ -30,7 +30,7 @@ ESTIMATE_SECONDS = 60.0
 LONG_SECONDS = 300.0
 """Deadlines: of an estimate or a preview, and of a map or a baseline."""
 START_SECONDS = 120.0
-"""Added for a fresh process, which imports the ML libraries while a run has the cores."""
+"""Added for a fresh process, which imports the ML libraries while a run may use the cores."""
 SLACK_SECONDS = 30.0
 """A claim older than its deadline and this is a lost worker's."""
 AGAIN = timedelta(minutes=10)
@@ -44,7 +44,7 @@ class Report(Protocol):
 
     @property
     def settled(self) -> bool:
-        """Nothing more will come."""
+        """All estimates have ended."""
 
     @property
     def unrequested(self) -> int:
@@ -144,7 +144,7 @@ def for_claimed(session: Session, bell: Doorbell, run_id: int, worker: WorkerRow
 
 
 def given_up(at: datetime) -> GivenUp:
-    """Claims from before are lost workers'."""
+    """The times before which claims belong to lost workers."""
     spare = START_SECONDS + SLACK_SECONDS
     return GivenUp(
         short=at - timedelta(seconds=ESTIMATE_SECONDS + spare), long=at - timedelta(seconds=LONG_SECONDS + spare)

@@ -107,7 +107,7 @@ class _Lookup:
             self._rows |= estimates.all_wanted(self._session, self._bell, missing.values())
 
     def arm_estimate(self, request: EstimateRequest) -> ArmEstimate:
-        """What is there of an estimate."""
+        """An estimate as far as it is ready."""
         row = self._rows.get(request.key)
         return ArmEstimate(
             kind=request.device,
@@ -137,7 +137,7 @@ class _Lookup:
         )
 
     def with_savings(self, fit: DeviceFit, options: Sequence[SavingOption]) -> DeviceFit:
-        """The same with the options that save memory, the largest saving first; they have been added."""
+        """The same with the options that save memory, the largest saving first. The options have been added."""
         savings, pending = [], []
         for option in options:
             changed = self.device_fit(fit.device, option.request)
@@ -176,7 +176,7 @@ def _arm_fit(arm: ArmRequest, fits: Sequence[DeviceFit]) -> ArmFit:
 
 
 def _device_of(session: Session, settings: Settings, run: RunRow, request: EstimateRequest) -> Device | None:
-    """The device that a run was made on, else the first one that its estimate is for."""
+    """The device that executed a run, otherwise the first device that its estimate is for."""
     worker = workers.get(session, run.worker) if run.worker else None
     if worker is not None:
         device = of_worker(worker)

@@ -22,7 +22,7 @@ from app.store.queries import estimates as queries
 
 
 def map_report(session: Session, bell: Doorbell | None, settings: Settings, spec: MapSpec) -> MapReport:
-    """What fits. With `bell` the map is requested, in a transaction; without, only looked up.
+    """Which cells fit. With `bell` the map is requested, in a transaction; without, it is only looked up.
 
     Raises NotFound for a base model that is not registered, Invalid for what it cannot do.
     """

@@ -1,6 +1,6 @@
 """Estimate requests for the arms of a study, for a run, and for methods on a model.
 
-All three come down to the same: a name, and what an estimate depends on.
+All three become a name and everything that an estimate depends on.
 """
 
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class ArmRequest(NamedTuple):
     template: EstimateRequest
     """For any device."""
     lora: LoraSpec
-    """What would replace full fine-tuning."""
+    """The memory saving that replaces full fine-tuning."""
 
     def on(self, device: Device) -> EstimateRequest:
         """The request for a device; devices of a kind share it."""
@@ -73,7 +73,7 @@ def model_fields(model: BaseModelRow) -> dict[str, str]:
 
 
 def lora_for(facts: ModelFacts | None, task: Task) -> LoraSpec:
-    """LoRA for a model: on PEFT's default target modules, or where it has none, on all linear layers."""
+    """LoRA for a model: on PEFT's default target modules, or on all linear layers if PEFT has none."""
     default = usual("lora", facts.tasks[task]) if facts and task in facts.tasks else LORA
     return LORA.model_copy(update={"target_modules": default.target_modules}) if isinstance(default, LoraSpec) else LORA
 
