@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.domain.comparison.flips import Flips
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyComparison
+from app.domain.data.dataset import items_hash
 from app.domain.errors import Invalid, NotFound
 from app.domain.runs.result import STEP_DTYPE, Clocks
 from app.domain.studies.tuning import Trial, reached
@@ -159,6 +160,6 @@ def _names(session: Session, files: Files, comparison: StudyComparison) -> list[
             names = item_names(files, artifact)
         except (NotFound, Invalid):
             continue
-        if names.items_hash == flips.items_hash:
-            return names.names
+        if items_hash(names) == flips.items_hash:
+            return names
     return []

@@ -57,23 +57,6 @@ class Predictions:
         return self.table.column(name)[row].as_py() if name in self.table.column_names else None
 
 
-@dataclass(frozen=True)
-class ItemNames:
-    """The names of all items of a predictions file, in order."""
-
-    names: list[str]
-
-    @classmethod
-    def of(cls, parquet: Any) -> "ItemNames":
-        """From a file; no other column is read."""
-        return cls(parquet.read(columns=["item"]).column("item").to_pylist())
-
-    @property
-    def items_hash(self) -> str:
-        """The same hash as in evaluations."""
-        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
-
-
 class Kept:
     """A cache of the predictions that were read last, by name, with a maximum size."""
 
@@ -107,9 +90,11 @@ def of_artifact(files: Files, artifact: ArtifactRow, *, texts: bool) -> Predicti
     )
 
 
-def item_names(files: Files, artifact: ArtifactRow) -> ItemNames:
-    """The names of all items of a predictions file. Raises as `of_artifact`."""
-    return _opened(files, artifact.file, lambda file: ItemNames.of(pq.ParquetFile(file)))
+def item_names(files: Files, artifact: ArtifactRow) -> list[str]:
+    """The names of all items of a predictions file, in order. Raises as `of_artifact`."""
+    column = _opened(files, artifact.file, lambda file: pq.read_table(file, columns=["item"]).column("item"))
+    names: list[str] = column.to_pylist()
+    return names
 
 
 def _opened(files: Files, name: str, read_it: Callable[[IO[bytes]], What]) -> What:
