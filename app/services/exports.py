@@ -130,7 +130,10 @@ def steps_table(session: Session, files: Files, comparison: StudyComparison) -> 
     fields = [(name, pa.from_numpy_dtype(STEP_DTYPE[name])) for name in names]
     schema = pa.schema([*RUN_COLUMNS, *fields])
     yield schema.empty_table()
-    for run in (run for arm in comparison.arms for run in (*arm.trials, *arm.runs)):
+    every: list[RunOutcome | Trial] = []
+    for arm in comparison.arms:
+        every += [*arm.trials, *arm.runs]
+    for run in every:
         run_steps = steps.read(session, run.run_id)
         columns = {
             **_run_columns(run, len(run_steps)),
