@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from urllib.parse import urlencode
 
-from fastapi import Request
 from sqlalchemy.orm import Session
+from starlette.datastructures import QueryParams
 
 from app.domain.data.dataset import DatasetFacts
 from app.domain.data.previews import MOST_TOKENS, Preview, PreviewRow
@@ -29,13 +29,6 @@ SHORTEST, LONGEST = 2, 131_072
 DEFAULT_LENGTH: int = TrainingArguments.model_fields["max_length"].default
 
 
-class PreviewQuery(dict[str, str]):
-    """The fields of the address; of one that occurs twice, as that of a ticked box does, the last."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__(request.query_params)
-
-
 @dataclass(frozen=True)
 class PreviewView(HasErrors):
     """The form (base model, task, length, loss), and the preview once a worker has made it."""
@@ -53,7 +46,7 @@ class PreviewView(HasErrors):
     errors: tuple[FieldError, ...] = ()
 
     @classmethod
-    def of(cls, query: PreviewQuery, facts: DatasetFacts, models: Sequence[BaseModelRow]) -> "PreviewView":
+    def of(cls, query: QueryParams, facts: DatasetFacts, models: Sequence[BaseModelRow]) -> "PreviewView":
         """From an address. Defaults: the packaged model if it fits, else the first that does; its first task."""
         able = [row for row in models if row.status == "ready" and able_tasks(row, facts)]
         usual = sorted(able, key=lambda row: (row.name != query.get("model"), row.source != "sample"))
@@ -129,7 +122,7 @@ class PreviewView(HasErrors):
         return row.kept - MOST_TOKENS if len(row.tokens) == MOST_TOKENS else 0
 
 
-def preview_of(session: Session, db: Database, bell: Doorbell, row: DatasetRow, query: PreviewQuery) -> PreviewView:
+def preview_of(session: Session, db: Database, bell: Doorbell, row: DatasetRow, query: QueryParams) -> PreviewView:
     """The preview of a version that is ready; requested from a worker if it does not exist yet."""
     view = PreviewView.of(query, row.facts, base_models.everyone(session))
     if view.model is None or view.task is None:

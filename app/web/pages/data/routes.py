@@ -5,10 +5,9 @@ Files are streamed to the store; a worker reads them.
 
 from dataclasses import replace
 from itertools import groupby
-from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
@@ -29,7 +28,7 @@ from app.web.http.figure_file import Ending, figure_file
 from app.web.http.uploads import ANY_SIZE, FormFiles
 from app.web.pages.data.context import DataPage, DatasetPage, UploadPage
 from app.web.pages.data.form import MappingForm, at_fields, reading_options, source_request, typed_source
-from app.web.pages.data.preview import PreviewQuery, PreviewView, preview_of
+from app.web.pages.data.preview import PreviewView, preview_of
 from app.web.templating import Render, Renderer
 
 router = APIRouter(prefix="/data", include_in_schema=False)
@@ -116,9 +115,7 @@ def read_again(db: Db, bell: Bell, session: Reading, render: Render, upload_id: 
 
 
 @router.get("/{name}")
-def show_dataset(
-    session: Reading, db: Db, bell: Bell, render: Render, name: str, query: Annotated[PreviewQuery, Depends()]
-) -> HTMLResponse:
+def show_dataset(session: Reading, db: Db, bell: Bell, render: Render, name: str, request: Request) -> HTMLResponse:
     """A version of a dataset."""
     row = datasets.find(session, name)
     page = DatasetPage(
@@ -129,7 +126,7 @@ def show_dataset(
     )
     if row.status != "ready":
         return render.page(DATASET, page)
-    charts, preview = f"{address_of(row)}/charts", preview_of(session, db, bell, row, query)
+    charts, preview = f"{address_of(row)}/charts", preview_of(session, db, bell, row, request.query_params)
     if figure := _lengths(preview):
         preview = replace(preview, figure=drawn(figure, charts, f"?{preview.query}"))
     labels_figure = drawn(labels(row.facts), charts) if row.facts.labels else None
@@ -145,7 +142,7 @@ def chart(
     name: str,
     figure: str,
     ending: Ending,
-    query: Annotated[PreviewQuery, Depends()],
+    request: Request,
     theme: Theme = "light",
 ) -> Response:
     """A figure as a file."""
@@ -153,7 +150,7 @@ def chart(
     if row.status != "ready":
         raise NotFound(_("%(reference)s is not ready.", reference=row.reference))
     figures: dict[str, Figure] = {"labels": labels(row.facts)} if row.facts.labels else {}
-    if figure == "lengths" and (shown := _lengths(preview_of(session, db, bell, row, query))):
+    if figure == "lengths" and (shown := _lengths(preview_of(session, db, bell, row, request.query_params))):
         figures["lengths"] = shown
     return figure_file(choose(figures, figure), ending, theme, f"data-{row.id}")
 

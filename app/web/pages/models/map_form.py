@@ -1,9 +1,11 @@
 """The form of a memory map, as it stands in an address, with defaults for the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
 
 from app.domain.errors import Invalid
 from app.domain.messages import Message, choose_from
@@ -34,17 +36,17 @@ class MapForm:
     checkpointing: bool = False
 
     @classmethod
-    def of(cls, facts: ModelFacts, query: Mapping[str, Sequence[str]]) -> "MapForm":
+    def of(cls, facts: ModelFacts, query: QueryParams) -> "MapForm":
         """From an address, with defaults."""
-        task = next(iter(query.get("task", ())), "")
+        task = query.get("task", "")
         return cls(
             task=task if task in facts.tasks else next(iter(facts.tasks), ""),
-            device=next(iter(query.get("device", ())), "")[:120],
-            methods=tuple(dict.fromkeys(query.get("methods", ())[:MOST])) or METHODS,
-            lengths=_listed(query.get("lengths", ())) or _default_lengths(facts),
-            batch_sizes=_listed(query.get("batch_sizes", ())) or ", ".join(map(str, BATCH_SIZES)),
-            bf16=next(iter(query.get("bf16", ())), "")[:20],
-            checkpointing="true" in query.get("gradient_checkpointing", ()),
+            device=query.get("device", "")[:120],
+            methods=tuple(dict.fromkeys(query.getlist("methods")[:MOST])) or METHODS,
+            lengths=_listed(query.getlist("lengths")) or _default_lengths(facts),
+            batch_sizes=_listed(query.getlist("batch_sizes")) or ", ".join(map(str, BATCH_SIZES)),
+            bf16=query.get("bf16", "")[:20],
+            checkpointing=query.get("gradient_checkpointing") == "true",
         )
 
     @property

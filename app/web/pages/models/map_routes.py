@@ -1,10 +1,9 @@
 """A model's memory map: what fits a device at which max length and batch size. The address has the form."""
 
 from dataclasses import replace
-from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import Invalid, NotFound
@@ -25,24 +24,16 @@ from app.web.templating import Render
 
 router = APIRouter(prefix="/models/{name:path}/map", include_in_schema=False)
 
-FIELDS = ("task", "device", "methods", "lengths", "batch_sizes", "bf16", "gradient_checkpointing")
-
-
-def query_of(request: Request) -> dict[str, list[str]]:
-    """The form in the address."""
-    return {name: request.query_params.getlist(name) for name in FIELDS}
-
-
-Query = Annotated[dict[str, list[str]], Depends(query_of)]
-
 
 @router.get("")
-def show(session: Reading, db: Db, bell: Bell, settings: Config, render: Render, name: Name, query: Query) -> Response:
+def show(
+    session: Reading, db: Db, bell: Bell, settings: Config, render: Render, name: Name, request: Request
+) -> Response:
     """The map; it is requested where it is missing."""
     row = base_models.get(session, name)
     if row.facts is None:
         return RedirectResponse(f"/models/{quote(name)}", status_code=303)
-    form = MapForm.of(row.facts, query)
+    form = MapForm.of(row.facts, request.query_params)
     page = MapPage(name, row.facts, form, available(session, settings), report=None, figures=())
     try:
         spec = form.spec(name)
@@ -62,12 +53,12 @@ def chart(
     name: Name,
     figure: str,
     ending: Ending,
-    query: Query,
+    request: Request,
     theme: Theme = "light",
 ) -> Response:
     """A method's map as a file."""
     row = base_models.get(session, name)
     if row.facts is None:
         raise NotFound(_("%(name)s has not been inspected yet.", name=name))
-    report = memory_maps.map_report(session, None, settings, MapForm.of(row.facts, query).spec(name))
+    report = memory_maps.map_report(session, None, settings, MapForm.of(row.facts, request.query_params).spec(name))
     return figure_file(choose(map_figures(report), figure), ending, theme, f"map-{row.id}")

@@ -93,10 +93,5 @@ class TaskMethods:
         """The memory map of compatible methods, one of each kind, at the default length and batch size."""
         compatible = {adapted.facts.kind for adapted in self.methods if not adapted.incompatibility}
         length = min(DEFAULT_LENGTH, self.facts.max_positions or DEFAULT_LENGTH)
-        query: dict[str, list[str]] = {
-            "task": [self.task],
-            "lengths": [str(length)],
-            "batch_sizes": [str(DEFAULT_BATCH)],
-            "methods": [kind for kind in MAPPED_METHODS if kind in compatible][:MOST_METHODS],
-        }
-        return MapForm.of(self.facts, query)
+        kinds = tuple(kind for kind in MAPPED_METHODS if kind in compatible)[:MOST_METHODS]
+        return MapForm(self.task, device="", methods=kinds, lengths=str(length), batch_sizes=str(DEFAULT_BATCH))

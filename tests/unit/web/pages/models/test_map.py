@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.datastructures import QueryParams
 
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.resources.ledger import Ledger, owners
@@ -157,9 +158,9 @@ def test_a_map_that_failed_says_why(small: TestClient) -> None:
 
 
 def test_the_usual_lengths_are_those_that_the_model_can_read() -> None:
-    assert MapForm.of(model_facts(), {}).lengths == "64, 128, 256, 512"
+    assert MapForm.of(model_facts(), QueryParams()).lengths == "64, 128, 256, 512"
     short = model_facts().model_copy(update={"max_positions": 32})
-    assert MapForm.of(short, {}).lengths == "32"
+    assert MapForm.of(short, QueryParams()).lengths == "32"
 
 
 def test_a_map_is_linked_from_its_model(small: TestClient) -> None:
