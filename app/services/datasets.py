@@ -1,8 +1,6 @@
 """Datasets: make rows known under a name, as versions; of an upload, or of rows that a program has made."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,12 +14,12 @@ from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.tasks import Format
-from app.queue import PREPARE, Doorbell
-from app.services.uploads import silent_since
+from app.queue import Doorbell
+from app.services import ingestion
 from app.store.files import Files
 from app.store.queries import datasets, uploads
+from app.store.queries import ingestion as claims
 from app.store.rows_file import RowsFile, new_name
-from app.store.session import after_commit
 from app.store.tables import DatasetRow, now
 
 
@@ -90,54 +88,26 @@ def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> Datase
     row.upload_id, row.mapping_json = upload.id, request.mapping.model_dump(mode="json")
     row.splitting_json = request.splitting.model_dump(mode="json")
     row.status, row.message, row.progress, row.findings_json, row.facts_json = "preparing", "", 0.0, [], {}
-    row.started_at, row.seen_at, row.rung_at = None, None, now()
     try:
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
         raise Conflict(_("Another request is creating %(reference)s. Try again.", reference=row.reference)) from None
-    after_commit(session, lambda: bell.ring(PREPARE, row.id))
+    ingestion.ring(session, bell, row)
     return row
-
-
-def begin(session: Session, dataset_id: int) -> DatasetRow | None:
-    """Claim a version that is to be prepared. None if it is done, or somebody is at it."""
-    at = now()
-    if not datasets.begin(session, dataset_id, at, silent_since(at)):
-        return None
-    row = datasets.get(session, dataset_id)
-    session.refresh(row)
-    return row
-
-
-def progress(session: Session, claimed: DatasetRow, share: float) -> bool:
-    """A sign of life, and how far a preparation is. False if the claim was given up meanwhile."""
-    return datasets.write(session, claimed, seen_at=now(), progress=share)
 
 
 def prepared(
     session: Session, claimed: DatasetRow, facts: DatasetFacts, file: str, findings: Sequence[Finding]
 ) -> bool:
     """Note that a version is ready; its file is in the store. False if the claim was given up meanwhile."""
-    return datasets.write(session, claimed, **_ready(facts, file, findings))
+    return claims.write(session, claimed, **_ready(facts, file, findings))
 
 
 def blocked(session: Session, claimed: DatasetRow, findings: Sequence[Finding]) -> bool:
     """Note what keeps a version from being made. False if the claim was given up meanwhile."""
     dumped = [finding.model_dump(mode="json") for finding in findings]
-    return datasets.write(session, claimed, status="blocked", findings_json=dumped)
-
-
-def failed(session: Session, claimed: DatasetRow, message: str) -> bool:
-    """Note why there is none: a sentence. False if the claim was given up meanwhile."""
-    return datasets.write(session, claimed, status="failed", message=message.replace("\0", "\N{REPLACEMENT CHARACTER}"))
-
-
-def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime) -> None:
-    """Ring for versions that wait and whose ring was lost. The sweep does this."""
-    for row in datasets.waiting(session, silent_since(at), rung_before):
-        row.rung_at = at
-        after_commit(session, partial(bell.ring, PREPARE, row.id))
+    return claims.write(session, claimed, status="blocked", findings_json=dumped)
 
 
 def _ready(facts: DatasetFacts, file: str, findings: Sequence[Finding]) -> dict[str, object]:

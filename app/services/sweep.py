@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.domain.failures import FAILURES, FailureCode
 from app.domain.runs.status import RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
-from app.services import datasets, models, tuning, uploads
+from app.services import ingestion, models, tuning
 from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
 from app.settings import Settings
@@ -46,8 +46,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
         after_commit(session, partial(bell.ring, INSPECT, model_id))
     rung_before = at - timedelta(seconds=settings.ring_again_seconds)
     estimates.ring_again(session, bell, at, rung_before)
-    uploads.ring_again(session, bell, at, rung_before)
-    datasets.ring_again(session, bell, at, rung_before)
+    ingestion.ring_again(session, bell, at, rung_before)
     return Swept(
         len(waiting), became.count(RunStatus.QUEUED), len(became) - became.count(RunStatus.QUEUED) - became.count(None)
     )

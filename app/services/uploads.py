@@ -5,7 +5,6 @@ The web process never looks into a file: it stores bytes, and a worker reads the
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -23,15 +22,15 @@ from app.domain.data.uploads import (
 )
 from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
-from app.queue import READ, Doorbell
+from app.queue import Doorbell
+from app.services import ingestion
 from app.services.roots import below_a_root
 from app.store.files import Files, Stored
 from app.store.queries import datasets, uploads
+from app.store.queries import ingestion as claims
 from app.store.session import after_commit
-from app.store.tables import UploadRow, now
+from app.store.tables import UploadRow
 
-SILENT_SECONDS = 90.0
-"""A reader or a preparer that has given no sign of life for so long is lost."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """What the hub has at it never changes."""
 _AS_IT_COMES = ReadingOptions()
@@ -110,22 +109,12 @@ def unused(session: Session, parts: Sequence[Part]) -> list[Part]:
     return [part for part in parts if part.file not in kept]
 
 
-def begin(session: Session, upload_id: int) -> UploadRow | None:
-    """Claim an upload that is to be read. None if it is read, or somebody is at it."""
-    at = now()
-    if not uploads.begin(session, upload_id, at, silent_since(at)):
-        return None
-    row = uploads.get(session, upload_id)
-    session.refresh(row)
-    return row
-
-
 def fetched(
     session: Session, files: Files, claimed: UploadRow, fresh: Sequence[Part], revision: str
 ) -> list[Part] | None:
     """Note the files of a directory or a hub dataset; as they are noted. None if the claim was given up meanwhile."""
     parts = _once(session, files, fresh)
-    noted = uploads.write(
+    noted = claims.write(
         session,
         claimed,
         parts_json=[part.model_dump() for part in parts],
@@ -136,14 +125,9 @@ def fetched(
     return parts if noted else None
 
 
-def progress(session: Session, claimed: UploadRow, share: float, rows: int) -> bool:
-    """A sign of life, and how far a reading is. False if the claim was given up meanwhile."""
-    return uploads.write(session, claimed, seen_at=now(), progress=share, rows_read=rows)
-
-
 def read(session: Session, claimed: UploadRow, scan: SourceScan) -> bool:
     """Note what was found. False if the claim was given up meanwhile."""
-    return uploads.write(
+    return claims.write(
         session,
         claimed,
         status="read",
@@ -154,37 +138,16 @@ def read(session: Session, claimed: UploadRow, scan: SourceScan) -> bool:
     )
 
 
-def failed(session: Session, claimed: UploadRow, message: str) -> bool:
-    """Note why it cannot be read: a sentence. False if the claim was given up meanwhile."""
-    return uploads.write(session, claimed, status="failed", message=message.replace("\0", "\N{REPLACEMENT CHARACTER}"))
-
-
-def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime) -> None:
-    """Ring for uploads that wait and whose ring was lost. The sweep does this."""
-    for row in uploads.waiting(session, silent_since(at), rung_before):
-        row.rung_at = at
-        after_commit(session, partial(bell.ring, READ, row.id))
-
-
-def silent_since(at: datetime) -> datetime:
-    """The time since which a live worker has sent a heartbeat; an older claim may be taken over."""
-    return at - timedelta(seconds=SILENT_SECONDS)
-
-
 def _add(session: Session, bell: Doorbell, row: UploadRow) -> UploadRow:
-    row.rung_at = now()
     session.add(row)
-    session.flush()
-    after_commit(session, lambda: bell.ring(READ, row.id))
+    ingestion.ring(session, bell, row)
     return row
 
 
 def _read_again(session: Session, bell: Doorbell, row: UploadRow, options: ReadingOptions) -> None:
     row.options_json = options.model_dump()
     row.status, row.message, row.scan_json, row.progress, row.rows_read = "reading", "", None, 0.0, 0
-    row.started_at, row.seen_at, row.rung_at = None, None, now()
-    session.flush()
-    after_commit(session, lambda: bell.ring(READ, row.id))
+    ingestion.ring(session, bell, row)
 
 
 def _once(session: Session, files: Files, fresh: Sequence[Part]) -> list[Part]:

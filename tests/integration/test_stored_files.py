@@ -114,19 +114,6 @@ def test_bytes_that_were_lost_are_there_again_for_every_upload_once_they_come_ag
     assert dataset(here, again).status == "ready"
 
 
-def test_a_file_that_was_named_by_its_content_is_found_and_shared(here: Context, tmp_path: Path) -> None:
-    old = upload(here, {"a.csv": CSV})
-    part = old.parts[0]
-    name = f"uploads/{part.sha256}"
-    Path(here.files.root, part.file).rename(Path(here.files.root, name))
-    with here.database.transaction() as session:  # as it was written then
-        told = {key: value for key, value in part.model_dump().items() if key != "file"}
-        upload_rows.get(session, old.id).parts_json = [told]
-    made = dataset(here, upload(here, {"b.csv": CSV}))
-    assert (made.status, made.upload_id) == ("ready", old.id)
-    assert here.files.names("uploads") == {name}
-
-
 def test_a_worker_that_stalled_removes_nothing_that_its_successor_has_stored(here: Context, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(CSV)
 

@@ -12,13 +12,13 @@ from app.domain.data.uploads import ReadingOptions
 from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, Invalid
 from app.queue import PREPARE, READ
-from app.services import datasets, deletion, sweep, uploads
+from app.services import datasets, deletion, ingestion, sweep, uploads
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import datasets as dataset_rows
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
-from app.store.tables import now
+from app.store.tables import DatasetRow, UploadRow, now
 from tests.ingested import context, dataset, upload
 from worker.context import Context
 from worker.engine.data.batches import read
@@ -178,8 +178,8 @@ def test_rings_go_out_after_the_commit_and_a_second_ring_finds_nothing_to_do(her
     made = dataset(here, row)
     assert here.bell.rung == [(READ, row.id), (PREPARE, made.id)]  # type: ignore[attr-defined]
     with here.database.transaction() as session:
-        assert uploads.begin(session, row.id) is None
-        assert datasets.begin(session, made.id) is None
+        assert ingestion.begin(session, UploadRow, row.id) is None
+        assert ingestion.begin(session, DatasetRow, made.id) is None
 
 
 def test_deleting_removes_what_nothing_else_uses(here: Context) -> None:
@@ -204,14 +204,14 @@ def test_what_a_lost_worker_was_at_is_rung_for_again_and_its_late_answer_counts_
     bell = here.bell
     with here.database.transaction() as session:
         again = uploads.read_again(session, bell, row.id, ReadingOptions())
-        lost = uploads.begin(session, again.id)
+        lost = ingestion.begin(session, UploadRow, again.id)
         assert lost is not None
         session.expunge(lost)
     bell.rung.clear()  # type: ignore[attr-defined]
     with here.database.transaction() as session:
-        assert uploads.begin(session, row.id) is None
+        assert ingestion.begin(session, UploadRow, row.id) is None
         sweep.sweep(session, bell, settings)
-        long_ago = now() - timedelta(seconds=uploads.SILENT_SECONDS + settings.ring_again_seconds + 1)
+        long_ago = now() - timedelta(seconds=ingestion.SILENT_SECONDS + settings.ring_again_seconds + 1)
         waiting = upload_rows.get(session, row.id)
         waiting.started_at = waiting.seen_at = waiting.rung_at = long_ago
     assert bell.rung == []  # type: ignore[attr-defined]
@@ -220,11 +220,11 @@ def test_what_a_lost_worker_was_at_is_rung_for_again_and_its_late_answer_counts_
         sweep.sweep(session, bell, settings)
     assert bell.rung == [(READ, row.id)]  # type: ignore[attr-defined]
     with here.database.transaction() as session:
-        mine = uploads.begin(session, row.id)
+        mine = ingestion.begin(session, UploadRow, row.id)
         assert mine is not None
-        assert not uploads.failed(session, lost, "late")
-        assert uploads.progress(session, mine, 0.5, 10)
-        assert not uploads.progress(session, lost, 0.9, 10)
+        assert not ingestion.failed(session, lost, "late")
+        assert ingestion.progress(session, mine, 0.5, 10)
+        assert not ingestion.progress(session, lost, 0.9, 10)
 
 
 def test_a_reading_that_was_wrong_is_done_again_as_it_is_told(here: Context) -> None:
@@ -278,7 +278,7 @@ def test_a_database_that_is_away_for_a_moment_is_no_failure_of_the_file(
     def away(*_: object) -> bool:
         raise OperationalError("UPDATE", {}, Exception("the database is away"))
 
-    monkeypatch.setattr(uploads, "progress", away)
+    monkeypatch.setattr(ingestion, "progress", away)
     tasks.read(here, row.id)
     with here.database.reading() as session:
         assert upload_rows.get(session, row.id).status == "reading"

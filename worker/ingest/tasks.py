@@ -16,10 +16,10 @@ from app.domain.data.mapping import ColumnMapping
 from app.domain.data.uploads import Part, SourceScan
 from app.domain.errors import NotFound, VeznaError
 from app.domain.messages import _
-from app.services import datasets, uploads
+from app.services import datasets, ingestion, uploads
 from app.store.queries import uploads as upload_rows
 from app.store.rows_file import new_name
-from app.store.tables import UploadRow
+from app.store.tables import DatasetRow, UploadRow
 from worker.ingest.fetch import from_directory, from_hub, kept
 from worker.ingest.host import IngestCancelled, IngestFailed, ReportProgress
 from worker.ingest.readers.batches import internal_error
@@ -37,13 +37,13 @@ LEFT_TO_THE_SWEEP = (IngestCancelled, OperationalError, InterfaceError)
 def read(context: "Context", upload_id: int) -> None:
     """Read an upload: find its columns, splits and findings."""
     with context.database.transaction() as session:
-        claimed = uploads.begin(session, upload_id)
+        claimed = ingestion.begin(session, UploadRow, upload_id)
     if claimed is None:
         return
 
     def report(share: float, rows: int) -> bool:
         with context.database.transaction() as session:
-            return uploads.progress(session, claimed, share, rows)
+            return ingestion.progress(session, claimed, share, rows)
 
     try:
         with workdir(context.settings.home) as folder:
@@ -57,20 +57,20 @@ def read(context: "Context", upload_id: int) -> None:
     except Exception as error:
         why = _sentence(error, upload_id=upload_id)
         with context.database.transaction() as session:
-            uploads.failed(session, claimed, why)
+            ingestion.failed(session, claimed, why)
 
 
 def prepare(context: "Context", dataset_id: int) -> None:
     """Map, split and check the rows of an upload, and store them as a version of a dataset."""
     with context.database.transaction() as session:
-        claimed = datasets.begin(session, dataset_id)
+        claimed = ingestion.begin(session, DatasetRow, dataset_id)
         upload = upload_rows.get(session, claimed.upload_id or 0) if claimed else None
     if claimed is None or upload is None or claimed.mapping is None or claimed.splitting is None:
         return
 
     def report(share: float, rows: int) -> bool:
         with context.database.transaction() as session:
-            return datasets.progress(session, claimed, share)
+            return ingestion.progress(session, claimed, share, rows)
 
     try:
         with workdir(context.settings.home) as folder:
@@ -101,7 +101,7 @@ def prepare(context: "Context", dataset_id: int) -> None:
     except Exception as error:
         why = _sentence(error, dataset_id=dataset_id)
         with context.database.transaction() as session:
-            datasets.failed(session, claimed, why)
+            ingestion.failed(session, claimed, why)
 
 
 def _fetched(context: "Context", claimed: UploadRow, folder: Path, report: ReportProgress) -> list[Part]:

@@ -115,12 +115,6 @@ class Part(BaseModel):
     file: str
     """Name in the files store."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _named_by_its_content(cls, values: dict[str, object]) -> dict[str, object]:
-        """As files were called before each had a name of its own."""
-        return {"file": f"uploads/{values.get('sha256')}"} | values
-
 
 class SourceScan(BaseModel):
     """What a worker found in an upload."""

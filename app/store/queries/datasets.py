@@ -1,15 +1,15 @@
 """Datasets and their versions: by the names in specs, the versions that wait for preparation, and claims on them."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.domain.data.versions import reference_in
 from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.store.queries.rows import changed, get_row
+from app.store.queries.rows import get_row
 from app.store.tables import DatasetRow, RunRow, StudyRow
 
 
@@ -117,28 +117,3 @@ def uses(session: Session) -> dict[int, Uses]:
 def with_file(session: Session, file: str) -> int:
     """How many versions have their rows in a file."""
     return session.scalar(select(func.count()).where(DatasetRow.file == file)) or 0
-
-
-def begin(session: Session, dataset_id: int, at: datetime, silent_since: datetime) -> bool:
-    """Claim a version that no worker is preparing, or whose worker has sent no heartbeat since `silent_since`."""
-    query = update(DatasetRow).where(DatasetRow.id == dataset_id, *_waits(silent_since))
-    return changed(session, query.values(started_at=at, seen_at=at, progress=0.0))
-
-
-def write(session: Session, claimed: DatasetRow, **values: Any) -> bool:
-    """Write what a claim has found, if it is still the version's."""
-    query = update(DatasetRow).where(
-        DatasetRow.id == claimed.id, DatasetRow.status == "preparing", DatasetRow.started_at == claimed.started_at
-    )
-    return changed(session, query.values(**values))
-
-
-def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> list[DatasetRow]:
-    """Versions that no live worker is preparing and whose doorbell has not been rung since `rung_before`."""
-    quiet = DatasetRow.rung_at.is_(None) | (DatasetRow.rung_at < rung_before)
-    return list(session.scalars(select(DatasetRow).where(*_waits(silent_since), quiet).order_by(DatasetRow.id)))
-
-
-def _waits(silent_since: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    seen_at = DatasetRow.seen_at
-    return DatasetRow.status == "preparing", seen_at.is_(None) | (seen_at < silent_since)

@@ -1,15 +1,13 @@
 """Uploads: those that wait to be read, and the claims on them."""
 
 from collections.abc import Sequence, Set
-from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.data.uploads import Part
 from app.domain.messages import _
-from app.store.queries.rows import changed, get_row
+from app.store.queries.rows import get_row
 from app.store.tables import DatasetRow, UploadRow
 
 
@@ -65,28 +63,3 @@ def from_source(
         UploadRow.revision == revision,
     )
     return list(session.scalars(query.order_by(UploadRow.id.desc())))
-
-
-def begin(session: Session, upload_id: int, at: datetime, silent_since: datetime) -> bool:
-    """Claim an upload that no worker is reading, or whose worker has sent no heartbeat since `silent_since`."""
-    query = update(UploadRow).where(UploadRow.id == upload_id, *_waits(silent_since))
-    return changed(session, query.values(started_at=at, seen_at=at, progress=0.0, rows_read=0))
-
-
-def write(session: Session, claimed: UploadRow, **values: Any) -> bool:
-    """Write a claim's results, if the claim is still valid."""
-    query = update(UploadRow).where(
-        UploadRow.id == claimed.id, UploadRow.status == "reading", UploadRow.started_at == claimed.started_at
-    )
-    return changed(session, query.values(**values))
-
-
-def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> list[UploadRow]:
-    """Uploads that no live worker is reading and whose doorbell has not been rung since `rung_before`."""
-    quiet = UploadRow.rung_at.is_(None) | (UploadRow.rung_at < rung_before)
-    return list(session.scalars(select(UploadRow).where(*_waits(silent_since), quiet).order_by(UploadRow.id)))
-
-
-def _waits(silent_since: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    seen_at = UploadRow.seen_at
-    return UploadRow.status == "reading", seen_at.is_(None) | (seen_at < silent_since)
