@@ -46,9 +46,9 @@ def failed(session: Session, claimed: UploadRow | DatasetRow, message: str) -> b
 
 def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime) -> None:
     """Ring for what waits and whose ring was lost. The sweep does this."""
-    uploads = ingestion.waiting(session, UploadRow, _silent_since(at), rung_before)
-    versions = ingestion.waiting(session, DatasetRow, _silent_since(at), rung_before)
-    for row in (*uploads, *versions):
+    rows: list[UploadRow | DatasetRow] = [*ingestion.waiting(session, UploadRow, _silent_since(at), rung_before)]
+    rows += ingestion.waiting(session, DatasetRow, _silent_since(at), rung_before)
+    for row in rows:
         row.rung_at = at
         after_commit(session, partial(bell.ring, TASKS[type(row)], row.id))
 
