@@ -1,6 +1,5 @@
 """Headlines of a memory map: up to which batch size a method fits, and where it stops saving memory."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.domain.resources.memory_map import MapCellFit, MapReport
@@ -38,17 +37,18 @@ def saving(report: MapReport, method: int) -> MethodSaving | None:
     if method == baseline:
         return None
     baseline_cells = {(c.length, c.rows): c for c in report.cells if c.method == baseline}
-    cells = sorted((c for c in report.cells if c.method == method), key=lambda c: c.length * c.rows)
+    cells = [c for c in report.cells if c.method == method]
     shares = [1 - c.peak.value / baseline_cells[c.length, c.rows].peak.value for c in cells]
     if not shares:
         return None
-    tokens = _from(cells, shares)
+    largest_saving = max((_tokens(c) for c, share in zip(cells, shares, strict=True) if share >= LITTLE), default=0)
+    beyond = [c for c in cells if _tokens(c) > largest_saving]
     return MethodSaving(
         reference=report.methods[baseline].label,
         most=max(shares),
         least=min(shares),
-        from_tokens=tokens,
-        activations=tokens is not None and all(map(_mostly_activations, (c for c in cells if _tokens(c) >= tokens))),
+        from_tokens=min(map(_tokens, beyond), default=None),
+        activations=bool(beyond) and all(map(_mostly_activations, beyond)),
     )
 
 
@@ -67,26 +67,22 @@ def title(report: MapReport, method: int) -> str:
 def _fits(report: MapReport, method: int) -> str:
     name = report.methods[method].label
     device = _("%(device)s in %(precision)s", device=report.device.name, precision=precision_words(report))
-    found = [b for b in report.boundaries if b.method == method]
-    able = [(b.length, b.rows) for b in found if b.rows is not None]
+    boundaries = [b for b in report.boundaries if b.method == method]
+    fitting = [(b.length, b.rows) for b in boundaries if b.rows is not None]
     values = {"method": name, "device": device}
-    if not able:
+    if not fitting:
         least = min((c for c in report.cells if c.method == method), key=lambda c: c.peak.value)
-        where = {"rows": count(least.rows), "length": count(least.length), "peak": exact(least.peak.value)}
+        values |= {"rows": count(least.rows), "length": count(least.length), "peak": exact(least.peak.value)}
         if least.fit == "tight":
-            return _(
-                "%(method)s is at best tight on %(device)s: batch size %(rows)s at %(length)s tokens needs %(peak)s",
-                **values,
-                **where,
+            text = _(
+                "%(method)s is at best tight on %(device)s: batch size %(rows)s at %(length)s tokens needs %(peak)s"
             )
-        return _(
-            "%(method)s does not fit %(device)s: batch size %(rows)s at %(length)s tokens needs %(peak)s",
-            **values,
-            **where,
-        )
-    length, rows = max(able)
+        else:
+            text = _("%(method)s does not fit %(device)s: batch size %(rows)s at %(length)s tokens needs %(peak)s")
+        return text % values
+    length, rows = max(fitting)
     values |= {"rows": count(rows), "length": count(length)}
-    if all(b.rows == report.batch_sizes[-1] for b in found):
+    if all(b.rows == report.batch_sizes[-1] for b in boundaries):
         return _("%(method)s fits %(device)s throughout, up to batch size %(rows)s at %(length)s tokens", **values)
     if length == report.lengths[-1]:
         return _("%(method)s fits up to batch size %(rows)s at %(length)s tokens on %(device)s", **values)
@@ -98,35 +94,20 @@ def _fits(report: MapReport, method: int) -> str:
     )
 
 
-def _saved(found: MethodSaving | None) -> str:
-    if found is None:
+def _saved(saving: MethodSaving | None) -> str:
+    if saving is None:
         return ""
-    if found.from_tokens is None:
+    if saving.from_tokens is None:
         return _(
             "it saves %(least)s to %(most)s of the memory of %(reference)s",
-            least=percent(found.least, 0),
-            most=percent(found.most, 0),
-            reference=found.reference,
+            least=percent(saving.least, 0),
+            most=percent(saving.most, 0),
+            reference=saving.reference,
         )
-    values = {"tokens": count(found.from_tokens), "reference": found.reference}
-    if found.activations:
-        return _(
-            "from batches of %(tokens)s tokens on it saves less than a tenth of the memory of %(reference)s, because "
-            "activations dominate",
-            **values,
-        )
-    return _("from batches of %(tokens)s tokens on it saves less than a tenth of the memory of %(reference)s", **values)
-
-
-def _from(cells: Sequence[MapCellFit], shares: Sequence[float]) -> int | None:
-    """Tokens of the smallest batch from which on every one saves little."""
-    found: int | None = None
-    for cell, share in zip(reversed(cells), reversed(shares), strict=True):
-        if share >= LITTLE:
-            above = [_tokens(c) for c in cells if _tokens(c) > _tokens(cell)]
-            return min(above, default=None) if found is not None else None
-        found = _tokens(cell)
-    return found
+    text = _("from batches of %(tokens)s tokens on it saves less than a tenth of the memory of %(reference)s")
+    if saving.activations:
+        text = _("%(saving)s, because activations dominate", saving=text)
+    return text % {"tokens": count(saving.from_tokens), "reference": saving.reference}
 
 
 def _tokens(cell: MapCellFit) -> int:
