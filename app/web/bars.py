@@ -20,10 +20,10 @@ class Segment:
 
 def segments(parts: Iterable[tuple[str, float]], longest: float) -> tuple[Segment, ...]:
     """From classes and sizes."""
-    found, at = [], 0.0
+    bar, at = [], 0.0
     for css, size in parts:
         width = 100 * size / longest
         if width > 0:
-            found.append(Segment(css, round(at, 2), round(max(width - GAP, LEAST), 2)))
+            bar.append(Segment(css, round(at, 2), round(max(width - GAP, LEAST), 2)))
         at += width
-    return tuple(found)
+    return tuple(bar)

@@ -1,6 +1,6 @@
 """Numbers as people read them. Bytes, seconds and fractions come in; MiB, minutes and percent go out.
 
-A number never parts from its unit at the end of a line, and minus is a minus. Nothing known is an en dash.
+A number stays on one line with its unit, a minus is U+2212, and an unknown number is an en dash.
 """
 
 from collections.abc import Sequence
@@ -134,17 +134,17 @@ def duration(seconds: float | None) -> str:
         return NOTHING
     if seconds < 9.95:
         return f"{decimal(seconds)}{NBSP}{_('s')}"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}{NBSP}{_('s')}"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded}{NBSP}{_('s')}"
     for size, unit, part, small in ((86400, _("d"), 3600, _("h")), (3600, _("h"), 60, _("min"))):
-        if whole >= size:
-            return _two(whole // size, unit, whole % size // part, small)
-    return _two(whole // 60, _("min"), whole % 60, _("s"))
+        if rounded >= size:
+            return _two(rounded // size, unit, rounded % size // part, small)
+    return _two(rounded // 60, _("min"), rounded % 60, _("s"))
 
 
 def age(seconds: float | None) -> str:
-    """A duration in its largest unit, whole: `9 s`, `20 min`, `3 h`, `2 d`; for what goes on while one reads."""
+    """A duration in its largest unit, whole: `9 s`, `20 min`, `3 h`, `2 d`; it changes while the page is open."""
     if seconds is None:
         return NOTHING
     for size, unit in ((86400, _("d")), (3600, _("h")), (60, _("min"))):
@@ -159,7 +159,7 @@ def seconds_since(moment: datetime) -> float:
 
 
 def rate(value: float | None) -> str:
-    """A learning rate as one writes it: `2e-5`, `1.5e-4`, `0.01`."""
+    """A learning rate: `2e-5`, `1.5e-4`, `0.01`."""
     if value is None:
         return NOTHING
     if value == 0 or 0.01 <= value < 10000:
@@ -169,14 +169,14 @@ def rate(value: float | None) -> str:
 
 
 def factor(value: float) -> str:
-    """A number as one writes it in an address: `0.6`, `0`."""
+    """A number in an address: `0.6`, `0`."""
     return f"{value:g}"
 
 
 def significant(value: float, digits: int) -> str:
     """So many significant digits, never in scientific notation: `22.7`, `0.31`, `134`."""
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-    return decimal(value, max(0, digits - whole))
+    before = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    return decimal(value, max(0, digits - before))
 
 
 def when(moment: datetime | None) -> str:

@@ -89,9 +89,9 @@ class _Paper(HTMLParser):
 
 
 def _goes(tag: str, attrs: Attributes) -> bool:
-    found = dict(attrs)
-    classes = (found.get("class") or "").split()
-    return tag in GOES or "data-screen" in found or (tag == "a" and "button" in classes)
+    attributes = dict(attrs)
+    classes = (attributes.get("class") or "").split()
+    return tag in GOES or "data-screen" in attributes or (tag == "a" and "button" in classes)
 
 
 def _inside(attrs: Attributes) -> bool:

@@ -1,4 +1,4 @@
-"""A spec as one would send it again: YAML for `vezna submit`, JSON and curl for the API."""
+"""A spec to submit again: YAML for `vezna submit`, JSON and curl for the API."""
 
 import json
 import shlex
@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel
+
+from app.domain.runs.groups import without_empty
 
 
 class _Dumper(yaml.SafeDumper):
@@ -21,16 +23,8 @@ _Dumper.add_representer(list, _list)
 
 
 def plain(spec: BaseModel) -> dict[str, Any]:
-    """Every field that says something, defaults too: they may change, and this must still mean the same."""
-    found = _without_empty(spec.model_dump(mode="json"))
-    assert isinstance(found, dict)  # noqa: S101
-    return found
-
-
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_empty(v) for name, v in value.items() if v is not None and v != ""}
-    return [_without_empty(v) for v in value] if isinstance(value, list) else value
+    """Every field that has a value, defaults too: they may change, and this must keep its meaning."""
+    return dict(without_empty(spec.model_dump(mode="json")))
 
 
 def as_yaml(spec: BaseModel) -> str:

@@ -18,21 +18,21 @@ EXACT = 22
 
 def plain(column: NDArray[Any]) -> list[Any]:
     """A column of numbers as Python's own; those of single precision as their `shortest` decimals."""
-    found: list[Any] = (shortest(column) if column.dtype == np.float32 else column).tolist()
-    return found
+    numbers: list[Any] = (shortest(column) if column.dtype == np.float32 else column).tolist()
+    return numbers
 
 
 def shortest(x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """For each number the decimal of the fewest digits, from 6 to 9, that single precision rounds to it. What is not
-    finite stays, and so does what is smaller than some 1e-13."""
+    """For each number the decimal of the fewest digits, from 6 to 9, that single precision rounds to it. Numbers that
+    are not finite, or smaller than about 1e-13, stay."""
     wide = x.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         magnitude = np.floor(np.log10(np.abs(wide)))
-        found = wide
+        decimals = wide
         for digits in range(ENOUGH, FEWEST - 1, -1):
             places = digits - 1 - magnitude
             scale = 10.0 ** np.abs(places)
-            tried = np.where(places > 0, np.round(wide * scale) / scale, np.round(wide / scale) * scale)
-            means_it = (np.abs(places) <= EXACT) & (tried.astype(np.float32) == x)
-            found = np.where(means_it, tried, found)
-    return found
+            rounded = np.where(places > 0, np.round(wide * scale) / scale, np.round(wide / scale) * scale)
+            is_same = (np.abs(places) <= EXACT) & (rounded.astype(np.float32) == x)
+            decimals = np.where(is_same, rounded, decimals)
+    return decimals

@@ -54,16 +54,16 @@ def words(text: str) -> list[Word]:
     """Cut a filter into words, the last of them its end. Raises FilterError."""
     if len(text) > LONGEST:
         raise FilterError(LONGEST + 1, _("A filter has at most %(most)s characters", most=LONGEST), _("Shorten it"))
-    found: list[Word] = []
+    tokens: list[Word] = []
     place = 0
     while place < len(text):
         match = _PATTERN.match(text, place)
         if match is None:
             raise _unreadable(text, place)
         if match.lastgroup != "space":
-            found.append(_word(match, text))
+            tokens.append(_word(match, text))
         place = match.end()
-    return [*found, Word("end", "", len(text) + 1)]
+    return [*tokens, Word("end", "", len(text) + 1)]
 
 
 def _word(match: re.Match[str], text: str) -> Word:

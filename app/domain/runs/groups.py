@@ -28,7 +28,7 @@ class About:
     method: str
     spec: Mapping[str, Any]
     outside: Mapping[str, Any] | None = None
-    """What an imported run says in place of a spec."""
+    """The result of an imported run, in place of a spec."""
     trial_round: int | None = None
     base_model_id: int | None = None
     dataset_id: int | None = None
@@ -40,23 +40,23 @@ class About:
     def key(self) -> str:
         """What runs of one group, and of one arm of a comparison, share.
 
-        Their spec as JSON without the seed and without what says nothing, with the very base model and version of the
-        data that its names stood for. Trials of a round are among themselves, and so are imports of a collection.
+        Their spec as JSON without the seed and without empty values, with the ids of the base model and of the version
+        of the data. Trials of a round have groups of their own, and so have the imports of a collection.
         """
         if self.outside is not None:
-            told: Mapping[str, Any] = {
+            identity: Mapping[str, Any] = {
                 "outside": {name: self.outside.get(name) for name in OUTSIDE},
                 "collection": self.collection_id,
             }
         else:
-            told = {
+            identity = {
                 **self.spec,
                 "base_model": self.base_model_id,
                 "dataset": self.dataset_id,
                 "training": _seedless(self.spec.get("training") or {}),
                 "trial": self.trial_round,
             }
-        text = json.dumps(_told(told), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(without_empty(identity), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
     @property
@@ -84,12 +84,13 @@ def _seedless(training: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in training.items() if name != "seed"}
 
 
-def _told(value: Any) -> Any:
+def without_empty(value: Any) -> Any:
+    """JSON without fields that are null or an empty text."""
     if isinstance(value, dict):
-        return {name: _told(v) for name, v in value.items() if v is not None and v != ""}
-    return [_told(v) for v in value] if isinstance(value, list) else value
+        return {name: without_empty(v) for name, v in value.items() if v is not None and v != ""}
+    return [without_empty(v) for v in value] if isinstance(value, list) else value
 
 
 def t_quantile(n: int) -> float:
-    """By what the standard error of a mean of n ≥ 2 values is multiplied for the half-width of its interval."""
+    """The half-width of the interval of a mean of n ≥ 2 values, in standard errors."""
     return student_quantile(n - 1, 0.5 + CONFIDENCE / 2)

@@ -39,8 +39,8 @@ def smoothed(values: Floats, factor: float) -> Floats:
 def _average(values: Floats, factor: float) -> Floats:
     """The recursion from zero, in plain Python: 100,000 values take 10 ms. scipy.signal has it faster, and its import
     costs every process of the web server a second and 50 MiB."""
-    found = accumulate(values.tolist(), lambda before, value: factor * before + (1 - factor) * value, initial=0.0)
-    return np.fromiter(found, dtype=np.float64, count=len(values) + 1)[1:]
+    averages = accumulate(values.tolist(), lambda before, value: factor * before + (1 - factor) * value, initial=0.0)
+    return np.fromiter(averages, dtype=np.float64, count=len(values) + 1)[1:]
 
 
 def usual_factor(steps: int) -> float:

@@ -120,21 +120,25 @@ def takeaway(keeping: Keeping) -> str:
     if kept is None or models is None:
         return _("Cost of keeping many tasks")
     start, tasks = keeping.cheaper_from(kept), keeping.form.many
-    own, theirs = keeping.line(kept).at(tasks), keeping.line(models).at(tasks)
+    cost, reference_cost = keeping.line(kept).at(tasks), keeping.line(models).at(tasks)
     values = {
         "arm": arm_name(kept.arm),
         "reference": arm_name(models.arm),
         "tasks": ngettext("%(num)s task", "%(num)s tasks", tasks, num=count(tasks)),
-        "own": keeping.say(own),
-        "its": keeping.say(theirs),
+        "cost": keeping.say(cost),
+        "reference_cost": keeping.say(reference_cost),
     }
     if start is None:
-        text = _("%(arm)s never costs less than %(reference)s: %(own)s compared with %(its)s for %(tasks)s", **values)
+        text = _(
+            "%(arm)s never costs less than %(reference)s: %(cost)s compared with %(reference_cost)s for %(tasks)s",
+            **values,
+        )
     else:
         cheaper = _("cheaper") if keeping.priced else _("smaller on disk")
         since = _("the first task") if start == 1 else _since(start)
         text = _(
-            "%(arm)s is %(cheaper)s from %(since)s on: %(own)s for %(tasks)s, compared with %(its)s for %(reference)s"
+            "%(arm)s is %(cheaper)s from %(since)s on: %(cost)s for %(tasks)s, compared with %(reference_cost)s for "
+            "%(reference)s"
         )
         text = text % (values | {"cheaper": cheaper, "since": since})
     return capitalized(text)

@@ -35,7 +35,7 @@ def study_matrices(study: StudyComparison, deltas: Deltas, view: ViewParams) -> 
         seed=delta.seed,
     )
     label = _("%(name)s, %(arm)s", name=label, arm=arm.title)
-    updates = [(one.title, its.updates) for one, its in shown]
+    updates = [(other.title, other_delta.updates) for other, other_delta in shown]
     return _figure(MarkStyle.of(arm), delta.updates.matrices, measure, label, note, updates)
 
 
@@ -146,8 +146,8 @@ def _every_number(updates: Sequence[tuple[str, WeightDeltas]]) -> Table:
             *(arm, m.name, m.block, m.module, m.rows, m.columns, m.norm_ratio, m.intruders, m.top),
             *(value for s in (m.delta, m.weight) for value in _numbers(s, spectrum)),
         )
-        for arm, found in updates
-        for m in found.matrices
+        for arm, deltas in updates
+        for m in deltas.matrices
     ]
     return Table.raw((*names, *(f"{of}_{name}" for of in ("delta", "weight") for name in (*spectrum, *energies))), rows)
 

@@ -80,12 +80,12 @@ def split(study: StudyComparison, costs: Costs) -> list[tuple[str, float]]:
 
 
 def _title(study: StudyComparison) -> str:
-    arm, theirs = study.focus, study.reference.costs
+    arm, reference = study.focus, study.reference.costs
     own = arm.costs if arm else None
-    if arm is None or own is None or theirs is None or not study.memory_comparable:
+    if arm is None or own is None or reference is None or not study.memory_comparable:
         return _("Peak memory by owner")
-    kept = (theirs.gradients_bytes + theirs.optimizer_bytes) - (own.gradients_bytes + own.optimizer_bytes)
-    saved = theirs.peak_bytes.mean - own.peak_bytes.mean
+    kept = (reference.gradients_bytes + reference.optimizer_bytes) - (own.gradients_bytes + own.optimizer_bytes)
+    saved = reference.peak_bytes.mean - own.peak_bytes.mean
     if saved <= 0:
         text = _(
             "%(arm)s peaks at %(own)s, no lower than %(reference)s",
@@ -99,7 +99,7 @@ def _title(study: StudyComparison) -> str:
             arm=arm_name(arm),
             kept=bytes_text(kept),
             reference=arm_name(study.reference),
-            peak=bytes_text(theirs.peak_bytes.mean),
+            peak=bytes_text(reference.peak_bytes.mean),
         )
     else:
         text = _(

@@ -61,21 +61,21 @@ def _train(estimates: Estimates, arm: StudyArm) -> EstimateBand | None:
 
 def _title(study: StudyComparison) -> str:
     """Where the focus arm saves its train time, if it saves any and the times compare."""
-    arm, theirs = study.focus, study.reference.costs
+    arm, reference = study.focus, study.reference.costs
     own = arm.costs if arm else None
-    if arm is None or own is None or theirs is None or not study.times_comparable:
+    if arm is None or own is None or reference is None or not study.times_comparable:
         return _("Seconds by phase")
     values = {"arm": arm_name(arm), "reference": arm_name(study.reference)}
-    saved = theirs.train_seconds.mean - own.train_seconds.mean
+    saved = reference.train_seconds.mean - own.train_seconds.mean
     if saved <= 0:
         return capitalized(_("%(arm)s trains no faster than %(reference)s", **values))
-    parts = {name: theirs.clocks[name] - own.clocks[name] for name in ("forward", "backward", "optimizer")}
+    parts = {name: reference.clocks[name] - own.clocks[name] for name in ("forward", "backward", "optimizer")}
     most = max(parts, key=lambda name: parts[name])
     words = {"forward": _("the forward pass"), "backward": _("the backward pass"), "optimizer": _("the optimizer")}
     text = _(
-        "%(arm)s saves %(saved)s of %(whole)s of training, %(part)s of it in %(phase)s",
+        "%(arm)s saves %(saved)s of %(reference_time)s of training, %(part)s of it in %(phase)s",
         saved=duration(saved),
-        whole=duration(theirs.train_seconds.mean),
+        reference_time=duration(reference.train_seconds.mean),
         part=duration(min(parts[most], saved)),
         phase=words[most],
         **values,

@@ -193,14 +193,14 @@ def _distinguishable(pair: Pair, arm: ArmResult) -> bool:
 
 def _trade(study: StudyComparison, arm: ArmResult, cost: Axis) -> str:
     """What an arm reaches for its cost."""
-    own, theirs = cost.spread(arm), cost.spread(study.reference)
-    assert own is not None and theirs is not None  # noqa: S101  (the caller checks)
-    cheaper = own.mean < theirs.mean
+    own, reference = cost.spread(arm), cost.spread(study.reference)
+    assert own is not None and reference is not None  # noqa: S101  (the caller checks)
+    cheaper = own.mean < reference.mean
     values = {
         "arm": arm_name(arm),
         "reference": arm_name(study.reference),
         "cost": cost.say(own.mean),
-        "reference_cost": cost.say(theirs.mean),
+        "reference_cost": cost.say(reference.mean),
     }
     match arm.verdict_kind:
         case VerdictKind.WITHIN if cheaper:

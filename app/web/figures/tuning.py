@@ -101,8 +101,9 @@ def chart(data: RateLines, width: int) -> alt.LayerChart:
 
 
 def _line(arm: StudyArm, *, by_loss: bool) -> RateLine:
-    reached = ((one.rate, one.loss if by_loss else one.score) for one in (arm.tuning.last_tried if arm.tuning else ()))
-    points = tuple((tried, v if by_loss else 100 * v) for tried, v in reached if v is not None)
+    last = arm.tuning.last_tried if arm.tuning else ()
+    reached = ((tried.rate, tried.loss if by_loss else tried.score) for tried in last)
+    points = tuple((rate, value if by_loss else 100 * value) for rate, value in reached if value is not None)
     return RateLine(MarkStyle.of(arm), points, arm.tuning.chosen if arm.tuning else None)
 
 
@@ -126,7 +127,7 @@ def _note(study: StudyComparison) -> str:
     parts = [_("One marker per rate, mean of %(seeds)s. Ring: the rate chosen for the arm's runs.", seeds=seeds)]
     if any(trial.round for trial in trials):
         parts.append(_("Each rate is shown for its last round; rounds differ in length."))
-    lost = sum(one.lost for arm in study.arms if arm.tuning for one in arm.tuning.last_tried)
+    lost = sum(tried.lost for arm in study.arms if arm.tuning for tried in arm.tuning.last_tried)
     if lost:
         text = ngettext(
             "%(num)s trial has no result and is not drawn.", "%(num)s trials have no result and are not drawn.", lost
@@ -148,9 +149,9 @@ def _table(study: StudyComparison) -> Table:
         Column("chosen", _("chosen"), lambda yes: _("yes") if yes else _("no")),
     )
     rows: list[tuple[Cell, ...]] = [
-        (arm.title, one.rate, one.round, one.score, one.loss, len(one.trials), one.lost, int(arm.tuning.is_chosen(one)))
+        (arm.title, t.rate, t.round, t.score, t.loss, len(t.trials), t.lost, int(arm.tuning.is_chosen(t)))
         for arm in study.arms
         if arm.tuning
-        for one in arm.tuning.tried
+        for t in arm.tuning.tried
     ]
     return Table(columns, tuple(rows))

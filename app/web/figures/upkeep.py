@@ -18,7 +18,7 @@ class Kept:
 
     arm: StudyArm
     upkeep: Upkeep
-    whole: bool
+    whole_model: bool
     """Each task keeps a whole model."""
     joules: float | None
     """Per task, where the device measures them."""
@@ -36,20 +36,19 @@ class Keeping:
     def of(cls, study: StudyComparison, form: PriceParams) -> Keeping:
         """The base model is counted as large as a whole model of the study: they are files of the same kind."""
         done = [arm for arm in study.arms if arm.costs and arm.costs.artifact_bytes]
-        whole = {arm.title: _is_whole(arm) for arm in done}
-        base = next((arm.costs.artifact_bytes for arm in done if arm.costs and whole[arm.title]), 0)
-        return cls(study, form, tuple(_kept(arm, whole=whole[arm.title], base=base) for arm in done))
+        base = next((arm.costs.artifact_bytes for arm in done if arm.costs and _keeps_whole_model(arm)), 0)
+        return cls(study, form, tuple(_kept(arm, base) for arm in done))
 
     @property
     def models(self) -> Kept | None:
         """What adapters are compared with: the reference if it keeps whole models, else the first arm that does."""
-        whole = [kept for kept in self.arms if kept.whole]
-        return next((kept for kept in whole if kept.arm.is_reference), whole[0] if whole else None)
+        models = [kept for kept in self.arms if kept.whole_model]
+        return next((kept for kept in models if kept.arm.is_reference), models[0] if models else None)
 
     @property
     def adapters(self) -> list[Kept]:
         """The arms that keep less than a whole model."""
-        return [kept for kept in self.arms if not kept.whole]
+        return [kept for kept in self.arms if not kept.whole_model]
 
     @property
     def prices(self) -> Prices:
@@ -71,7 +70,7 @@ class Keeping:
 
     def cheaper_from(self, kept: Kept) -> int | None:
         """From how many tasks on an arm is cheaper than whole models."""
-        return cheaper_from(self.line(kept), self.line(self.models)) if self.models and not kept.whole else None
+        return cheaper_from(self.line(kept), self.line(self.models)) if self.models and not kept.whole_model else None
 
     def say(self, value: float) -> str:
         """A sum of money with its currency, or bytes."""
@@ -91,18 +90,18 @@ def money(value: float, currency: str) -> str:
     return f"{number}{NBSP}{currency}" if currency else number
 
 
-def _is_whole(arm: StudyArm) -> bool:
+def _keeps_whole_model(arm: StudyArm) -> bool:
     results = [run.result for run in arm.succeeded if run.result]
     return any(file.kind == "model" for result in results for file in result.artifacts)
 
 
-def _kept(arm: StudyArm, *, whole: bool, base: float) -> Kept:
-    assert arm.costs is not None  # noqa: S101  (the caller styles)
-    joules = AXES["energy"].spread(arm)
+def _kept(arm: StudyArm, base: float) -> Kept:
+    assert arm.costs is not None  # noqa: S101  (the caller checks)
+    joules, whole_model = AXES["energy"].spread(arm), _keeps_whole_model(arm)
     upkeep = Upkeep(
         seconds=arm.costs.wall_seconds.mean,
         task_bytes=arm.costs.artifact_bytes,
-        base_bytes=0.0 if whole else base,
+        base_bytes=0.0 if whole_model else base,
         joules=joules.mean if joules else 0.0,
     )
-    return Kept(arm, upkeep, whole, joules.mean if joules else None)
+    return Kept(arm, upkeep, whole_model, joules.mean if joules else None)

@@ -157,8 +157,8 @@ class ViewParams(PriceParams):
         words = {name: getattr(self, name) for name in DEPENDS.get(figure, ())}
         if "smooth" in words:
             words["smooth"] = f"{self.smooth:g}" if self.smooth else ""
-        given = {name: word for name, word in words.items() if word}
-        return f"?{urlencode(given)}" if given else ""
+        words = {name: word for name, word in words.items() if word}
+        return f"?{urlencode(words)}" if words else ""
 
 
 CHOICES: Mapping[str, Collection[str]] = {

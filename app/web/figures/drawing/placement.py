@@ -77,18 +77,18 @@ def beside(
     labels placed before, and within the frame; of those that are not quite free the least covered one is taken.
     """
     taken = list(obstacles)
-    found: list[Placed | None] = []
+    placed: list[Placed | None] = []
     for point, options in zip(points, sizes, strict=True):
         best: tuple[float, Placed, Box] | None = None
         for width, lines in options:
-            best = min(_tries(point, width, lines, taken, frame), key=lambda one: one[0])
+            best = min(_tries(point, width, lines, taken, frame), key=lambda candidate: candidate[0])
             if best[0] <= TOO_MUCH * width * lines * LINE_HEIGHT:
                 break
             best = None
         if best is not None:
             taken.append(best[2])
-        found.append(best[1] if best is not None else None)
-    return found
+        placed.append(best[1] if best is not None else None)
+    return placed
 
 
 def _tries(
@@ -107,11 +107,11 @@ def _tries(
 def _candidates(height: float) -> list[tuple[float, float, Align]]:
     """Offsets of a label's nearest top corner from its point, best first: beside it, then ever farther above and below,
     and a step to the side."""
-    found: list[tuple[float, float, Align]] = []
+    offsets: list[tuple[float, float, Align]] = []
     for away in range(6):
         for side in (11, 44)[: 1 + (away > 0)]:
             up, down = -height - 3 - 19 * away, 4 + 18 * away
-            found += [(side, up, "left"), (side, down, "left"), (-side, up, "right"), (-side, down, "right")]
+            offsets += [(side, up, "left"), (side, down, "left"), (-side, up, "right"), (-side, down, "right")]
         if away == 1:
-            found += [(0, -height - 12, "center"), (0, 12, "center")]
-    return found
+            offsets += [(0, -height - 12, "center"), (0, 12, "center")]
+    return offsets

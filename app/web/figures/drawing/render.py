@@ -85,8 +85,8 @@ def _pieces(value: object) -> Iterator[bytes]:
             yield from _pieces(getattr(value, field.name))
     elif isinstance(value, tuple | list):
         yield f"{len(value)}".encode()
-        for one in value:
-            yield from _pieces(one)
+        for item in value:
+            yield from _pieces(item)
     else:
         yield repr(value).encode()
 
@@ -133,5 +133,5 @@ def tokens(css: Path = CSS) -> dict[str, dict[Theme, str]]:
 
 def _specification(chart: alt.LayerChart, **config: Any) -> dict[str, Any]:
     """Vega-Lite. Unchecked: checking against the schema takes longer than drawing, and tests check every chart."""
-    found: dict[str, Any] = chart.configure(**CONFIG | config).to_dict(validate=False)
-    return found
+    specification: dict[str, Any] = chart.configure(**CONFIG | config).to_dict(validate=False)
+    return specification

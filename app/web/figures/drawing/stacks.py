@@ -167,13 +167,13 @@ def _bands(data: Stacks, width: int) -> list[alt.Chart]:
             rows.append(ends | {"y": middle, "top": middle - CAP, "bottom": middle + CAP})
     if not rows:
         return []
-    whole, cut = ([row for row in rows if row["cut"] is beyond] for beyond in (False, True))
+    complete, cut = ([row for row in rows if row["cut"] is beyond] for beyond in (False, True))
     y, across = _y("y", data), _y("top", data)
     low_x, high_x = _x("low", data, width), _x("high", data, width)
     return [
         _stroke(rows).encode(x=low_x, x2=alt.X2("high:Q"), y=y),
         _stroke(rows).encode(x=low_x, y=across, y2=alt.Y2("bottom:Q")),
-        _stroke(whole).encode(x=high_x, y=across, y2=alt.Y2("bottom:Q")),
+        _stroke(complete).encode(x=high_x, y=across, y2=alt.Y2("bottom:Q")),
         values(cut)
         .mark_point(shape="triangle-right", size=40, filled=True, opacity=1, color=INK)
         .encode(x=high_x, y=y),

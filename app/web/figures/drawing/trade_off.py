@@ -177,7 +177,7 @@ def _labels(data: TradeOff, corners: list[dict[str, object]], plot: Plot) -> lis
         obstacles.append(Box(min(x1, x2) - 3, min(y1, y2) - 3, max(x1, x2) + 3, max(y1, y2) + 3))
     if data.missing:
         obstacles.append(Box(0, 0, plot.width, plot.strip))
-    named = sorted(enumerate(data.points), key=lambda one: one[0] not in data.front)
+    named = sorted(enumerate(data.points), key=lambda entry: entry[0] not in data.front)
     points = [point for _place, point in named if point.style.name]
     sizes = (2, 1) if len(points) <= MOST_NOTES else (1,)
     places = beside(

@@ -49,16 +49,16 @@ def _rows(database: Database, view: ViewParams) -> Iterator[list[Any]]:
     after: int | None = None
     while True:
         with database.reading() as session:
-            found = page(session, view, after, AT_ONCE)
-            names = studies.names(session, {run.values["study"] for run in found.shown if run.values["study"]})
-            tagged = tags.of_runs(session, [run.id for run in found.runs]) if "tag" in view.columns else {}
-        for run in found.runs:
+            listing = page(session, view, after, AT_ONCE)
+            names = studies.names(session, {run.values["study"] for run in listing.shown if run.values["study"]})
+            tagged = tags.of_runs(session, [run.id for run in listing.runs]) if "tag" in view.columns else {}
+        for run in listing.runs:
             yield _run(run, view, pinned, names, tagged.get(run.id, []))
-        for group in found.groups:
+        for group in listing.groups:
             yield _group(group, view, pinned)
-        if found.next_after is None:
+        if listing.next_after is None:
             return
-        after = found.next_after
+        after = listing.next_after
 
 
 def _head(view: ViewParams, pinned: Baseline | None) -> list[str]:

@@ -78,8 +78,8 @@ def page(session: Session, view: ViewParams, after: int | None, limit: int) -> L
     """A page of the list. Raises NotFound if there is no run `after`."""
     fields = fields_of(view)
     if not view.grouped:
-        found = run_list.page(session, view.condition, order=view.order, after=after, limit=limit, fields=fields)
-        return Listing(runs=found.rows, next_after=found.next_after)
+        runs = run_list.page(session, view.condition, order=view.order, after=after, limit=limit, fields=fields)
+        return Listing(runs=runs.rows, next_after=runs.next_after)
     groups = run_groups.page(session, view.condition, order=view.order, after=after, limit=limit, fields=fields)
     inside = {
         group.first.id: run_list.values(session, group.runs[:MOST_INSIDE], fields)
@@ -94,10 +94,10 @@ def baseline(session: Session, view: ViewParams) -> Baseline | None:
     if view.baseline is None:
         return None
     if not view.grouped:
-        found = run_list.values(session, [view.baseline], fields_of(view))
-        if not found:
+        runs = run_list.values(session, [view.baseline], fields_of(view))
+        if not runs:
             return None
-        (run,) = found
+        (run,) = runs
         return Baseline(run.id, run.values["arm"], (run.id,), run.values, conditions_of(run))
     group = run_groups.of_run(session, view.baseline, fields_of(view))
     if group is None:

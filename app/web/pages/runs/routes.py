@@ -39,8 +39,9 @@ def view_of(
     """The list's parameters; `status`, `method` and `study` become part of the filter."""
     shortcuts = {"status": status, "method": method, "study": study}
     parts = [f"{name} = {word if name == 'study' else _quoted(word)}" for name, word in shortcuts.items() if word]
-    whole = " and ".join([*([f"({filter})"] if filter.strip() and parts else [filter] * bool(filter.strip())), *parts])
-    return ViewParams.of(whole, sort, columns, group, baseline, open)
+    if filter.strip():
+        parts.insert(0, f"({filter})" if parts else filter)
+    return ViewParams.of(" and ".join(parts), sort, columns, group, baseline, open)
 
 
 def _quoted(word: str) -> str:
