@@ -235,7 +235,7 @@ def test_a_study_is_cancelled_once(api: TestClient) -> None:
     assert api.get(f"runs/{study['runs'][0]}").json()["status"] == "cancelled"
 
 
-def test_cancel_of_what_is_absent_or_over_says_so(api: TestClient, registered: Database) -> None:
+def test_cancelling_an_absent_or_ended_run_is_refused(api: TestClient, registered: Database) -> None:
     assert api.post("runs/99/cancel").json()["detail"] == "There is no run 99."
     run_id = api.post("runs", json=RUN).json()["id"]
     finish(registered, run_id, 0.5)
@@ -251,7 +251,7 @@ def test_a_number_that_no_run_can_have_is_absent_and_no_mistake(api: TestClient)
     assert api.get("runs", params={"study": huge}).status_code == 422
 
 
-def test_steps_are_thinned_to_the_number_asked_for(api: TestClient, registered: Database) -> None:
+def test_steps_are_downsampled_to_the_requested_number(api: TestClient, registered: Database) -> None:
     run_id = api.post("runs", json=RUN).json()["id"]
     finish(registered, run_id, 0.5)
     whole = api.get(f"runs/{run_id}/steps").json()
@@ -263,7 +263,7 @@ def test_steps_are_thinned_to_the_number_asked_for(api: TestClient, registered: 
     assert api.get(f"runs/{run_id}/steps", params={"after_step": 10**20}).status_code == 422
 
 
-def test_of_a_step_only_the_columns_asked_for_come(api: TestClient, registered: Database) -> None:
+def test_steps_have_only_the_requested_columns(api: TestClient, registered: Database) -> None:
     run_id = api.post("runs", json=RUN).json()["id"]
     finish(registered, run_id, 0.5)
     whole = api.get(f"runs/{run_id}/steps").json()
@@ -277,7 +277,7 @@ def test_of_a_step_only_the_columns_asked_for_come(api: TestClient, registered: 
     assert refused.status_code == 422 and "grad_norm" in refused.text
 
 
-def test_steps_come_whole_from_every_report_and_null_where_a_number_is_not_finite(
+def test_steps_of_all_reports_are_returned_with_null_for_numbers_that_are_not_finite(
     api: TestClient, registered: Database
 ) -> None:
     run_id = api.post("runs", json=RUN).json()["id"]
@@ -334,7 +334,7 @@ def first_kinds(stream: AsyncIterator[ServerSentEvent], events: int) -> list[str
     return asyncio.run(look())
 
 
-def test_who_shows_what_is_no_longer_so_is_told_at_once(api: TestClient, registered: Database) -> None:
+def test_a_client_with_an_outdated_status_gets_a_status_event_at_once(api: TestClient, registered: Database) -> None:
     study = api.post("studies", json=STUDY).json()["id"]
     with registered.transaction() as session:
         run, _waiting, *_others = (row.id for row in runs.of_study(session, study))
@@ -346,7 +346,7 @@ def test_who_shows_what_is_no_longer_so_is_told_at_once(api: TestClient, registe
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("shown", [None, RunStatus.RUNNING])
-def test_who_shows_what_is_so_is_told_when_it_changes(
+def test_a_client_with_the_current_status_gets_no_status_event(
     api: TestClient, registered: Database, shown: RunStatus | None
 ) -> None:
     run = api.post("runs", json=RUN).json()["id"]
@@ -411,7 +411,7 @@ def test_datasets_and_workers_are_listed(api: TestClient) -> None:
     assert api.get("workers").json() == []
 
 
-def test_probes_tell_what_is_wrong(api: TestClient, bell: SilentBell) -> None:
+def test_probes_name_the_failing_part(api: TestClient, bell: SilentBell) -> None:
     root = "http://127.0.0.1"
     assert api.get(f"{root}/livez").json() == {"status": "ok"}
     assert api.get(f"{root}/readyz").status_code == 200

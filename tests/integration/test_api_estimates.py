@@ -51,7 +51,7 @@ def settled(api: TestClient, db: Database, bell: SilentBell, body: Any) -> dict[
         answer(db, bell)
 
 
-def test_what_is_not_ready_is_answered_at_once_with_the_ids_to_look_at(
+def test_pending_estimates_are_answered_at_once_with_their_ids(
     api: TestClient, registered: Database, bell: SilentBell
 ) -> None:
     sign_on(registered, memory_bytes=64 * GIB)
@@ -72,7 +72,7 @@ def test_what_is_not_ready_is_answered_at_once_with_the_ids_to_look_at(
     assert "arm_estimate" not in full["devices"][0]
 
 
-def test_who_waits_is_answered_as_soon_as_all_is_ready_memory_savings_included(
+def test_a_waiting_request_is_answered_once_estimates_and_savings_are_ready(
     api: TestClient, registered: Database, bell: SilentBell
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
@@ -92,7 +92,7 @@ def test_patience_has_an_end(api: TestClient) -> None:
     assert api.post("estimates", params={"wait": 31}, json=FULL).status_code == 422
 
 
-def test_methods_are_asked_about_on_a_registered_model_or_a_pasted_config(
+def test_methods_are_estimated_on_a_registered_model_or_a_pasted_config(
     api: TestClient, registered: Database, bell: SilentBell
 ) -> None:
     for model in ({"base_model": "tiny"}, {"config": CONFIG, "task": "causal-lm"}):
@@ -123,7 +123,9 @@ METHODS = {"methods": [{"kind": "full"}]}
         ([STUDY], "", "none of arms, method and methods"),
     ],
 )
-def test_what_cannot_be_asked_is_answered_with_the_field(api: TestClient, body: Any, path: str, says: str) -> None:
+def test_an_invalid_estimate_request_is_refused_with_the_field(
+    api: TestClient, body: Any, path: str, says: str
+) -> None:
     found = api.post("estimates", content=json.dumps(body), headers={"content-type": "application/json"})
     assert found.status_code == 422, found.text
     assert found.headers["content-type"] == "application/problem+json"
@@ -131,13 +133,13 @@ def test_what_cannot_be_asked_is_answered_with_the_field(api: TestClient, body: 
     assert says in error["message"]
 
 
-def test_an_estimate_that_is_not_there_is_not_found(api: TestClient) -> None:
+def test_an_absent_estimate_is_a_404(api: TestClient) -> None:
     assert api.get("estimates/99").status_code == 404
     assert api.get(f"estimates/{2**31}").status_code == 404
     assert api.get("estimates/accuracy").json() == []
 
 
-def test_what_is_known_to_fit_nowhere_is_queued_only_if_one_insists(
+def test_a_run_that_fits_no_worker_is_queued_only_with_insist(
     api: TestClient, registered: Database, bell: SilentBell
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
@@ -156,7 +158,7 @@ def test_what_is_known_to_fit_nowhere_is_queued_only_if_one_insists(
     assert api.post("runs", json=RUN).status_code == 202
 
 
-def test_a_run_that_ran_out_of_memory_answers_with_its_ledger_and_the_memory_savings(
+def test_the_fit_of_a_run_that_ran_out_of_memory_has_its_ledger_and_savings(
     api: TestClient, registered: Database, bell: SilentBell
 ) -> None:
     sign_on(registered, memory_bytes=64 * GIB)
@@ -205,7 +207,7 @@ def test_a_map_is_worked_out_once_and_read_again(api: TestClient, registered: Da
         ({"task": "chess"}, 422, "task"),
     ],
 )
-def test_a_map_of_what_cannot_be_is_refused_with_the_field(
+def test_an_invalid_map_request_is_refused_with_the_field(
     api: TestClient, query: dict[str, Any], status: int, path: str
 ) -> None:
     found = api.get("models/tiny/map", params=query)

@@ -98,7 +98,7 @@ def test_a_second_delivery_finds_nothing_to_claim(registered: Database, bell: Si
     assert row(registered, run_id).worker == "w1"
 
 
-def test_of_eight_that_claim_at_once_exactly_one_gets_each_run(registered: Database, bell: SilentBell) -> None:
+def test_of_eight_simultaneous_claims_exactly_one_succeeds(registered: Database, bell: SilentBell) -> None:
     ids = [submit(registered, bell) for _ in range(5)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda i: claim(registered, ids[i % 5], f"w{i}"), range(40)))
@@ -129,7 +129,7 @@ def test_a_report_renews_the_lease_and_keeps_what_was_reported(registered: Datab
         assert "a line" in [e.message for e in events.after(session, mine.run_id)]
 
 
-def test_how_far_a_download_is_stands_in_the_run_until_the_next_attempt(registered: Database, bell: SilentBell) -> None:
+def test_a_run_has_the_progress_of_its_download_until_the_next_attempt(registered: Database, bell: SilentBell) -> None:
     mine = claimed(registered, bell)
     assert row(registered, mine.run_id).download is None
     reports = [PhaseReport(phase=Phase.DOWNLOAD), DownloadReport(done_bytes=3 << 32, total_bytes=4 << 32)]
@@ -170,7 +170,7 @@ def test_a_nul_in_a_log_line_harms_nothing(registered: Database, bell: SilentBel
     assert row(registered, mine.run_id).status == "failed"
 
 
-def test_a_result_is_written_once_and_names_what_came_out(registered: Database, bell: SilentBell) -> None:
+def test_a_result_is_written_once_with_its_scores(registered: Database, bell: SilentBell) -> None:
     mine = claimed(registered, bell)
     in_transaction(registered, lambda s: attempts.finish(s, bell, mine, result(0.75), {}))
     done = row(registered, mine.run_id)
@@ -236,7 +236,7 @@ def test_a_zombie_of_an_older_attempt_writes_no_row(registered: Database, bell: 
         assert len(steps.read(session, zombie.run_id)) == 0
 
 
-def test_a_new_attempt_begins_without_what_the_lost_one_left(
+def test_a_new_attempt_begins_without_the_metrics_of_the_lost_one(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     lost = claimed(registered, bell)
@@ -294,7 +294,7 @@ def test_a_queued_run_is_cancelled_at_once(registered: Database, bell: SilentBel
         in_transaction(registered, lambda s: runs.cancel(s, bell, run_id))
 
 
-def test_a_running_run_hears_of_its_cancellation_with_its_next_report(registered: Database, bell: SilentBell) -> None:
+def test_a_running_run_receives_its_cancellation_with_its_next_report(registered: Database, bell: SilentBell) -> None:
     mine = claimed(registered, bell)
     in_transaction(registered, lambda s: runs.cancel(s, bell, mine.run_id))
     assert in_transaction(registered, lambda s: attempts.report(s, mine, 1, [], LEASE)).cancel
@@ -372,7 +372,7 @@ def test_a_worker_whose_run_the_sweeper_ended_is_idle_again(
         assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("idle", None)]
 
 
-def test_of_two_that_would_inspect_a_model_one_does(registered: Database, bell: SilentBell, settings: Settings) -> None:
+def test_of_two_simultaneous_inspections_one_runs(registered: Database, bell: SilentBell, settings: Settings) -> None:
     wanted = ModelRegistration(name="other", source="hub", location="a/b")
     model = in_transaction(registered, lambda s: models.register(s, bell, wanted, []).id)
     first = in_transaction(registered, lambda s: models.begin_inspection(s, model))
@@ -399,7 +399,7 @@ def test_the_sweeper_rings_again_only_while_a_worker_is_idle(
     assert in_transaction(registered, lambda s: sweep.sweep(s, bell, settings)).rung == 0
 
 
-def test_a_worker_that_drains_is_told_so_and_shown_so(
+def test_a_draining_worker_is_told_and_listed_as_draining(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     in_transaction(

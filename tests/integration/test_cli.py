@@ -115,7 +115,7 @@ def test_a_run_is_submitted_and_its_end_is_the_exit_status(
         (RUN | {"base_model": "gone"}, "base_model: There is no base model 'gone'. Choose from: tiny"),
     ],
 )
-def test_what_is_wrong_with_a_spec_is_said_by_field(
+def test_an_invalid_spec_is_reported_by_field(
     server: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -127,7 +127,7 @@ def test_what_is_wrong_with_a_spec_is_said_by_field(
     assert says in capsys.readouterr().err
 
 
-def test_what_is_absent_is_said_in_a_sentence(
+def test_an_absent_resource_is_one_sentence(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert vezna(monkeypatch, "watch", "9", "--url", server) == 1
@@ -161,7 +161,7 @@ def test_a_setting_that_is_wrong_is_named(
         ("nan.yaml", "margin_points: .nan", "no .nan"),
     ],
 )
-def test_a_file_that_is_no_spec_is_one_sentence(
+def test_a_file_without_a_spec_is_one_sentence(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -197,7 +197,7 @@ def test_a_file_with_brackets_in_its_name_is_named(
         ("VEZNA_REPORT_SECONDS", "30", "at least twice VEZNA_REPORT_SECONDS"),
     ],
 )
-def test_a_setting_that_cannot_be_is_one_sentence_for_every_start(
+def test_an_invalid_setting_is_one_sentence_for_every_start(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -273,7 +273,7 @@ def test_an_estimate_is_a_table_of_owners_and_of_devices(
     assert answer["settled"] and [arm["name"] for arm in answer["arms"]] == ["full", "LoRA r=2"]
 
 
-def test_an_estimate_that_nobody_makes_is_given_up_with_what_there_is(
+def test_without_a_control_worker_estimate_prints_what_is_ready(
     server: str,
     registered: Database,
     tmp_path: Path,
@@ -286,7 +286,7 @@ def test_an_estimate_that_nobody_makes_is_given_up_with_what_there_is(
     assert "Is the control worker running?" in " ".join(capsys.readouterr().out.split())
 
 
-def test_what_fits_nowhere_is_submitted_only_if_one_insists(
+def test_a_spec_that_fits_no_worker_is_submitted_only_with_insist(
     server: str,
     registered: Database,
     bell: SilentBell,
@@ -356,7 +356,7 @@ def test_report_writes_one_file_of_html(
     assert target.read_text().startswith("<!DOCTYPE html>")
 
 
-def test_results_from_elsewhere_are_imported_once_and_what_is_wrong_with_a_file_is_said(
+def test_results_are_imported_once_and_invalid_files_are_reported(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "others"
@@ -375,7 +375,7 @@ def test_results_from_elsewhere_are_imported_once_and_what_is_wrong_with_a_file_
     assert json.loads(capsys.readouterr().out)["added"] == [3]
 
 
-def test_any_runs_are_compared_in_the_terminal_with_what_is_in_the_way(
+def test_any_runs_are_compared_in_the_terminal_with_their_confounders(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.json").write_text(

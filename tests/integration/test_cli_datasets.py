@@ -104,7 +104,7 @@ def test_two_files_are_one_dataset_with_their_splits(vezna: Any, tmp_path: Path)
     assert json.loads(said)["facts"]["counts"] == {"train": 108, "validation": 12, "test": 120}
 
 
-def test_what_blocks_is_said_with_exit_status_1(vezna: Any, tmp_path: Path) -> None:
+def test_a_blocking_finding_is_printed_with_exit_status_1(vezna: Any, tmp_path: Path) -> None:
     path = file(tmp_path, "few.csv", b"text,label\na,x\nb,y\n")
     status, said, _err = vezna("add", path)
     assert status == 1
@@ -124,7 +124,7 @@ def test_what_blocks_is_said_with_exit_status_1(vezna: Any, tmp_path: Path) -> N
         ("../up/a.csv", b"text,label\n" + CSV[13:], ["--name", "../up"], "name: Must match the pattern"),
     ],
 )
-def test_what_cannot_be_taken_is_a_sentence(
+def test_unusable_data_is_one_sentence(
     vezna: Any, tmp_path: Path, name: str, content: bytes, options: list[str], says: str
 ) -> None:
     (tmp_path / "up").mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ def test_what_cannot_be_taken_is_a_sentence(
     assert says in error
 
 
-def test_what_breaks_off_while_it_comes_leaves_nothing(server: str, files: Files) -> None:
+def test_an_interrupted_upload_leaves_no_file(server: str, files: Files) -> None:
     incoming = Path(files.root) / "uploads"
     host, _colon, port = server.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port))) as connection:
@@ -149,7 +149,7 @@ def test_what_breaks_off_while_it_comes_leaves_nothing(server: str, files: Files
     assert httpx2.get(f"{server}/api/v1/uploads").json() == []
 
 
-def test_it_is_said_what_may_be_added(vezna: Any, tmp_path: Path) -> None:
+def test_a_missing_or_invalid_source_is_one_sentence(vezna: Any, tmp_path: Path) -> None:
     assert "--directory DIR" in vezna("add")[2]
     assert "No such file" in vezna("add", str(tmp_path / "none.csv"))[2]
     assert "location: '/etc' is not below an allowed root" in vezna("add", "--directory", "/etc")[2]

@@ -98,7 +98,7 @@ def test_the_packaged_sample_is_added_without_a_place(vezna: Any) -> None:
         (("add", "a/b", "--sample", "minilm"), "--sample"),
     ],
 )
-def test_what_cannot_be_is_one_sentence_and_status_1(vezna: Any, arguments: tuple[str, ...], words: str) -> None:
+def test_an_impossible_request_is_one_sentence_and_status_1(vezna: Any, arguments: tuple[str, ...], words: str) -> None:
     status, _said, errors = vezna(*arguments)
     assert status == 1
     assert words in errors

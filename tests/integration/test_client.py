@@ -63,7 +63,7 @@ def test_a_server_that_stays_away_is_given_up_in_a_sentence(monkeypatch: pytest.
         (422, "application/json", '{"detail": [], "errors": [1]}'),
     ],
 )
-def test_what_is_not_vezna_is_told_from_it(answer: Answer) -> None:
+def test_another_server_is_recognised(answer: Answer) -> None:
     with serving(lambda _: answer) as url:
         with pytest.raises(VeznaError, match="Check the address"):
             Client(url).get("/studies/1")

@@ -95,7 +95,7 @@ def test_a_prefix_and_layers_that_are_computed_again_are_not_queued(language: Te
     assert message.startswith("The method prefix tuning does not work with gradient_checkpointing: ")
 
 
-def test_what_two_arms_have_against_the_budget_is_said_once(language: TestClient) -> None:
+def test_a_problem_of_two_arms_with_the_budget_is_reported_once(language: TestClient) -> None:
     study = {name: value for name, value in RUN.items() if name != "method"} | training(packing=True)
     arms = [{"method": PROMPT}, {"method": PROMPT | {"num_virtual_tokens": 30}}, {"method": PREFIX}]
     answer = language.post("studies", json=study | {"name": "study", "arms": arms})
@@ -153,7 +153,7 @@ def test_what_two_arms_have_against_the_budget_is_said_once(language: TestClient
         ),
     ],
 )  # fmt: skip
-def test_what_finds_no_room_or_no_text_is_refused_with_the_numbers(
+def test_rows_that_do_not_fit_are_refused_with_the_numbers(
     language: TestClient, bell: SilentBell, change: dict[str, Any], path: str, says: str, remedy: str
 ) -> None:
     [(found, message, offered)] = refused(language, bell, RUN | change)
@@ -172,7 +172,7 @@ def test_what_finds_no_room_or_no_text_is_refused_with_the_numbers(
         {"method": PREFIX, "general_text": "texts to judge by"},
     ],
 )
-def test_what_just_fits_is_accepted(language: TestClient, change: dict[str, Any]) -> None:
+def test_a_spec_at_the_limit_is_accepted(language: TestClient, change: dict[str, Any]) -> None:
     answer = language.post("runs", json=RUN | change)
     assert answer.status_code == 202, answer.json()
 

@@ -82,7 +82,7 @@ def sign_on(db: Database, name: str = "w1", **facts: Any) -> None:
     within(db, lambda s: worker_queries.beat(s, name, now() + timedelta(hours=1)))
 
 
-def test_the_same_request_is_asked_for_and_rung_for_once(database: Database, bell: SilentBell) -> None:
+def test_the_same_request_is_inserted_and_rung_for_once(database: Database, bell: SilentBell) -> None:
     [first] = asked(database, bell, request())
     [again, other] = asked(database, bell, request(), request(bf16=True))
     assert (again, rings(bell)) == (first, [first, other])
@@ -105,7 +105,9 @@ def test_of_many_that_ask_at_once_all_get_the_same_one(database: Database, bell:
         assert session.scalar(select(func.count()).select_from(EstimateRow)) == 1
 
 
-def test_one_is_worked_on_at_a_time_and_who_is_done_rings_for_the_next(database: Database, bell: SilentBell) -> None:
+def test_one_estimate_is_in_progress_at_a_time_and_its_end_rings_for_the_next(
+    database: Database, bell: SilentBell
+) -> None:
     first, second, third = asked(database, bell, request(), request(bf16=True), MAP)
     mine = begun(database, first)
     assert mine is not None and row(database, first).status == "working"
@@ -128,13 +130,13 @@ def test_one_is_worked_on_at_a_time_and_who_is_done_rings_for_the_next(database:
     assert rings(bell) == [second, third]
 
 
-def test_of_many_that_claim_at_once_one_gets_it(database: Database, bell: SilentBell) -> None:
+def test_of_many_simultaneous_claims_of_an_estimate_one_succeeds(database: Database, bell: SilentBell) -> None:
     [wanted] = asked(database, bell, request())
     with ThreadPoolExecutor(8) as pool:
         assert sum(claim is not None for claim in pool.map(lambda _: begun(database, wanted), range(8))) == 1
 
 
-def test_a_claim_of_a_lost_worker_is_taken_over_and_its_late_answer_counts_for_nothing(
+def test_the_claim_of_a_lost_worker_is_taken_over_and_its_late_answer_is_ignored(
     database: Database, bell: SilentBell
 ) -> None:
     [wanted] = asked(database, bell, request())
@@ -156,7 +158,7 @@ def test_a_claim_of_a_lost_worker_is_taken_over_and_its_late_answer_counts_for_n
     assert row(database, wanted).status == "ready"
 
 
-def test_what_failed_is_tried_again_when_it_is_asked_for_later(database: Database, bell: SilentBell) -> None:
+def test_a_failed_estimate_is_retried_when_it_is_requested_later(database: Database, bell: SilentBell) -> None:
     [wanted] = asked(database, bell, request())
     mine = begun(database, wanted)
     assert mine is not None
@@ -172,7 +174,9 @@ def test_what_failed_is_tried_again_when_it_is_asked_for_later(database: Databas
     assert (row(database, wanted).status, rings(bell)) == ("queued", [wanted, wanted])
 
 
-def test_the_sweep_rings_for_one_whose_ring_was_lost(database: Database, bell: SilentBell, settings: Settings) -> None:
+def test_the_sweep_rings_for_an_estimate_whose_ring_was_lost(
+    database: Database, bell: SilentBell, settings: Settings
+) -> None:
     bell.there = False
     older, newer = asked(database, bell, request(), request(bf16=True))
     bell.rung.clear()
@@ -274,7 +278,7 @@ def test_an_answer_and_a_study_that_is_called_off_do_not_wait_for_each_other(
     assert [run_row(registered, run_id).estimated_bytes for run_id in ids] == [estimate().peak_bytes] * 2
 
 
-def test_a_finished_attempt_tells_precision_libraries_and_its_workers_rate(
+def test_a_finished_attempt_records_precision_libraries_and_its_workers_rate(
     registered: Database, bell: SilentBell
 ) -> None:
     sign_on(registered)
@@ -301,7 +305,7 @@ def test_a_finished_attempt_tells_precision_libraries_and_its_workers_rate(
     assert worker is not None and worker.matmul_flops is None
 
 
-def test_a_run_that_ran_out_of_memory_keeps_who_held_what(registered: Database, bell: SilentBell) -> None:
+def test_a_run_that_ran_out_of_memory_has_its_ledger(registered: Database, bell: SilentBell) -> None:
     run = within(registered, lambda s: runs.submit(s, bell, SPEC))
     failure = Failure(code=FailureCode.OUT_OF_MEMORY, message="no memory left", ledger=ledger(), requested_bytes=2**31)
 

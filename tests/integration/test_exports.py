@@ -48,7 +48,7 @@ def read(api: TestClient, study: int, table: str) -> tuple[list[dict[str, str]],
     return list(csv.DictReader(io.StringIO(text.text))), pq.read_table(io.BytesIO(parquet.content)).to_pylist()
 
 
-def test_a_row_a_run_with_what_it_reached_and_cost(api: TestClient, study: int) -> None:
+def test_the_table_of_runs_has_scores_and_costs(api: TestClient, study: int) -> None:
     text, rows = read(api, study, "runs")
     assert len(text) == len(rows) == 9
     assert (rows[0]["arm"], rows[0]["status"], rows[0]["failure"]) == ("full", "failed", "out_of_memory")
@@ -60,7 +60,7 @@ def test_a_row_a_run_with_what_it_reached_and_cost(api: TestClient, study: int) 
     assert np.mean([row["score"] for row in rows if row["arm"] == "LoRA r=8"]) == pytest.approx(found)
 
 
-def test_runs_that_tried_a_learning_rate_are_there_and_marked(api: TestClient, database: Database) -> None:
+def test_trials_are_in_the_table_and_marked(api: TestClient, database: Database) -> None:
     with database.transaction() as session:
         register(session)
         study = add_tuned_study(session)
@@ -126,7 +126,7 @@ def test_a_study_that_has_nothing_yet_gives_heads_without_rows(api: TestClient, 
         assert api.get(f"/studies/{waiting}/tables/{table}.csv").text.startswith("arm,seed,run,")
 
 
-def test_what_is_not_there_is_refused(api: TestClient, study: int) -> None:
+def test_an_unknown_table_or_format_is_refused(api: TestClient, study: int) -> None:
     assert api.get("/studies/99/tables/runs.csv").status_code == 404
     assert api.get(f"/studies/{study}/tables/runs.xlsx").status_code == 422
     assert api.get(f"/studies/{study}/tables/secrets.csv").status_code == 422

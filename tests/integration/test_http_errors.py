@@ -97,5 +97,5 @@ def test_a_foreign_name_and_a_foreign_site_are_problems_for_programs_and_lines_f
     assert (page.status_code, page.headers["content-type"]) == (400, "text/plain; charset=utf-8")
 
 
-def test_a_body_that_no_spec_needs_is_not_read_to_its_end(api: TestClient) -> None:
+def test_a_body_above_the_limit_is_not_read_completely(api: TestClient) -> None:
     assert api.post("runs", content=b" " * (MOST_BODY_BYTES + 1)).status_code == 413

@@ -94,7 +94,7 @@ def test_two_that_bring_the_same_into_a_new_collection_at_once_add_each_result_o
         assert [stock.runs for stock in collections.everyone(session)] == [25]
 
 
-def test_of_many_files_the_bad_ones_are_refused_whole_and_the_others_taken(database: Database) -> None:
+def test_invalid_files_are_refused_completely_and_the_others_imported(database: Database) -> None:
     bad = (
         NamedText("../broken.json", "{"),
         as_file(result(), result(score=47), name="half.json"),
@@ -105,7 +105,7 @@ def test_of_many_files_the_bad_ones_are_refused_whole_and_the_others_taken(datab
     assert (len(found.added), count(database)) == (1, 1)
 
 
-def test_where_no_file_can_be_taken_there_is_no_collection(database: Database) -> None:
+def test_no_collection_is_created_without_a_valid_file(database: Database) -> None:
     assert bring(database, NamedText("x.json", "{}")).collection is None
     with database.reading() as session:
         assert session.scalar(select(func.count()).select_from(CollectionRow)) == 0
@@ -119,7 +119,7 @@ def test_no_file_and_too_many_are_refused(database: Database) -> None:
     assert count(database) == 0
 
 
-def test_more_results_than_one_transaction_shall_write_are_refused(database: Database) -> None:
+def test_more_results_than_a_transaction_may_write_are_refused(database: Database) -> None:
     full = as_file(*(result(seed=seed) for seed in range(MOST_RESULTS)))
     files = [full] * (MOST_AT_ONCE // MOST_RESULTS)
     with pytest.raises(Invalid, match=f"There are more than {MOST_AT_ONCE} results"):
@@ -159,7 +159,7 @@ def test_it_is_listed_and_sorted_among_the_others(database: Database) -> None:
     assert {(run.values["model"], run.values["collection"]) for run in page.rows} == {(None, "others")}
 
 
-def test_runs_from_elsewhere_are_found_by_what_they_say_of_themselves(database: Database) -> None:
+def test_imported_runs_are_filtered_by_the_fields_of_their_files(database: Database) -> None:
     found = bring(database, as_file(*(result(base_model="Llama 3", dataset="GSM8K", seed=s) for s in (0, 1))))
     with database.reading() as session:
         for text in ('model = "Llama 3"', 'data ~ gsm and collection = "others"', "imported and not trial"):
@@ -183,7 +183,7 @@ def body(*files: NamedText, **more: Any) -> dict[str, Any]:
     return {"files": [{"name": f.name, "text": f.text} for f in files]} | more
 
 
-def test_by_api_it_answers_with_what_became_of_each_file(api: TestClient) -> None:
+def test_the_api_reports_the_outcome_of_each_file(api: TestClient) -> None:
     answer = api.post("imports", json=body(as_file(result()), NamedText("bad.json", "[1]"), collection="mine"))
     assert answer.status_code == 201
     said = answer.json()
@@ -244,9 +244,7 @@ def test_by_api_a_request_that_says_nothing_is_refused(
         ({"score": 10**400}, "results.0.score"),
     ],
 )
-def test_by_api_what_no_database_keeps_is_refused_at_its_field(
-    api: TestClient, changes: dict[str, Any], path: str
-) -> None:
+def test_the_api_refuses_values_that_no_database_stores(api: TestClient, changes: dict[str, Any], path: str) -> None:
     text = json.dumps({"results": [result(**changes)]})
     answer = api.post("imports", content=text, headers={"content-type": "application/json"})
     assert (answer.status_code, [e["path"] for e in answer.json()["errors"]]) == (422, [path])

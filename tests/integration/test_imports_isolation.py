@@ -110,7 +110,7 @@ def test_nothing_of_the_queue_touches_them(filled: Database, settings: Settings,
         assert not {run.id for run in rows} & {run_id for _task, run_id in bell.rung}
 
 
-def test_a_method_of_a_name_of_its_own_is_no_method_to_calibrate(filled: Database) -> None:
+def test_a_foreign_method_calibrates_no_method_of_vezna(filled: Database) -> None:
     with filled.transaction() as session:
         odd = result(method="odd", family="lora", device="x86, 2 cores", precision="fp32")
         imports.add_results(session, imports.read_files([as_file(odd)]), "others")

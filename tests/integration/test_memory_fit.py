@@ -108,7 +108,7 @@ def test_every_arm_is_held_against_live_workers_first_and_then_the_cards(
     assert not full.fits_nowhere
 
 
-def test_one_prediction_serves_every_device_of_a_kind_and_every_seed(
+def test_one_estimate_serves_every_device_of_a_kind_and_every_seed(
     registered: Database, bell: SilentBell, ask: Callable[[Any], FitReport]
 ) -> None:
     sign_on(registered, "one", memory_bytes=64 * GIB)
@@ -138,7 +138,7 @@ def test_a_look_asks_for_nothing(registered: Database, settings: Settings, bell:
     assert (asked.unrequested, asked.pending) == (0, 3)
 
 
-def test_where_a_worker_is_too_small_the_ways_out_are_ranked_by_what_they_save(
+def test_on_a_worker_that_is_too_small_savings_are_ranked_by_size(
     registered: Database, ask: Callable[[Any], FitReport]
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
@@ -153,7 +153,7 @@ def test_where_a_worker_is_too_small_the_ways_out_are_ranked_by_what_they_save(
     assert all(gpu.memory_savings == () for gpu in arm.gpu_models)
 
 
-def test_a_worker_that_lacks_what_a_method_needs_says_so_and_does_not_count(
+def test_a_worker_without_a_required_capability_does_not_count(
     registered: Database, ask: Callable[[Any], FitReport]
 ) -> None:
     sign_on(registered, "plain", memory_bytes=1 * GIB)
@@ -164,7 +164,7 @@ def test_a_worker_that_lacks_what_a_method_needs_says_so_and_does_not_count(
     assert not arm.fits_nowhere
 
 
-def test_what_is_known_to_fit_nowhere_is_refused_with_the_best_way_out_and_what_is_not_known_passes(
+def test_a_spec_that_fits_no_worker_is_refused_with_the_best_saving_and_an_unknown_fit_passes(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
@@ -188,7 +188,7 @@ def test_what_is_known_to_fit_nowhere_is_refused_with_the_best_way_out_and_what_
     submit_study(registered, bell, settings)
 
 
-def test_a_pasted_config_is_asked_about_without_a_tokenizer_and_with_the_datasets_labels(
+def test_a_pasted_config_is_estimated_without_a_tokenizer_and_with_the_datasets_labels(
     registered: Database, ask: Callable[[Any], FitReport]
 ) -> None:
     config = {"model_type": "llama", "hidden_size": 64}
@@ -214,7 +214,7 @@ def test_a_pasted_config_is_asked_about_without_a_tokenizer_and_with_the_dataset
         ),
     ],
 )
-def test_what_does_not_fit_the_model_is_refused_with_the_field(
+def test_a_method_that_is_incompatible_with_the_model_is_refused_with_the_field(
     ask: Callable[[Any], FitReport], asked: dict[str, Any], path: str, says: str
 ) -> None:
     with pytest.raises(Invalid) as refused:
@@ -243,7 +243,7 @@ def fit_of(db: Database, bell: SilentBell, settings: Settings, run_id: int) -> R
         return memory_fit.run_fit(session, bell, settings, run_queries.get(session, run_id))
 
 
-def test_past_runs_calibrate_what_their_device_is_told_and_each_is_held_against_the_others(
+def test_past_runs_calibrate_their_device_and_each_is_compared_with_the_others(
     registered: Database, bell: SilentBell, settings: Settings, ask: Callable[[Any], FitReport]
 ) -> None:
     sign_on(registered, memory_bytes=8 * GIB)
@@ -270,7 +270,7 @@ def test_past_runs_calibrate_what_their_device_is_told_and_each_is_held_against_
 @pytest.mark.parametrize(
     ("peak_in", "counts"), [("train", True), ("load", True), ("evaluate", False), ("baseline", False)]
 )
-def test_a_trial_calibrates_as_a_run_does_unless_its_peak_was_to_come_from_the_test_split(
+def test_a_trial_calibrates_like_a_run_unless_the_estimated_peak_is_in_the_test(
     registered: Database,
     bell: SilentBell,
     settings: Settings,
@@ -303,7 +303,7 @@ def test_a_run_that_was_not_predicted_has_nothing_to_be_held_against(
     assert (found.arm_estimate, found.peak, found.fit, found.memory_savings) == (None, None, "unknown", ())
 
 
-def test_a_run_that_ran_out_of_memory_has_the_ways_out_with_what_they_save(
+def test_a_run_that_ran_out_of_memory_has_memory_savings(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
     sign_on(registered, memory_bytes=64 * GIB)
@@ -328,9 +328,7 @@ def map_of(db: Database, bell: SilentBell, settings: Settings, **asked: Any) -> 
         return memory_maps.map_report(session, bell, settings, MapSpec(base_model="tiny", **asked))
 
 
-def test_a_map_says_what_fits_and_where_the_boundary_runs(
-    registered: Database, bell: SilentBell, settings: Settings
-) -> None:
+def test_a_map_has_fits_and_boundaries(registered: Database, bell: SilentBell, settings: Settings) -> None:
     sign_on(registered, memory_bytes=1638 * MIB)
     asked = {"lengths": (64, 8), "batch_sizes": (1, 8, 64)}
     first = map_of(registered, bell, settings, **asked)
@@ -358,7 +356,7 @@ def test_a_map_says_what_fits_and_where_the_boundary_runs(
         ({"task": "causal-lm"}, "task"),
     ],
 )
-def test_a_map_of_what_cannot_be_is_refused(
+def test_an_impossible_map_is_refused(
     registered: Database, bell: SilentBell, settings: Settings, asked: dict[str, Any], path: str
 ) -> None:
     with pytest.raises(Invalid) as refused:

@@ -51,7 +51,7 @@ def method(**changes: object) -> dict[str, Any]:
         ({"dataset": " "}, "dataset", "Must not be empty"),
     ],
 )
-def test_a_wrong_run_is_answered_with_one_field_and_what_to_do(
+def test_an_invalid_run_is_refused_with_one_field_and_its_remedy(
     api: TestClient,
     bell: SilentBell,
     change: dict[str, Any],
@@ -91,7 +91,7 @@ def test_a_wrong_run_is_answered_with_one_field_and_what_to_do(
         ({"training": {"seed": 7}}, "training.seed", "Each run of a study has its own seed"),
     ],
 )
-def test_a_wrong_study_is_answered_with_one_field_and_what_is_wrong(
+def test_an_invalid_study_is_refused_with_one_field_and_the_reason(
     api: TestClient,
     bell: SilentBell,
     change: dict[str, Any],

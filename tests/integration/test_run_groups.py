@@ -82,7 +82,7 @@ def test_a_seed_that_was_run_again_is_no_further_seed(repeated: Database, order:
     assert (probe.spreads["score"].n, probe.scored, probe.scoreless) == (3, 3, {})
 
 
-def test_an_order_goes_by_what_is_shown(repeated: Database) -> None:
+def test_groups_are_sorted_by_the_lower_bound_over_seeds(repeated: Database) -> None:
     """By runs instead of seeds the lower bound of the first group would be 0.814, above that of the last, 0.805."""
     with repeated.transaction() as session:
         for seed, score in ((0, 0.805), (1, 0.8051), (2, 0.8049)):
@@ -137,7 +137,7 @@ def test_versions_of_the_data_and_base_models_of_one_name_are_groups_of_their_ow
         assert of_twin.group_key not in (first.group_key, newer.group_key)
 
 
-def test_a_group_is_what_a_comparison_calls_an_arm(registered: Database) -> None:
+def test_a_group_is_an_arm_of_a_comparison(registered: Database) -> None:
     with registered.transaction() as session:
         for seed in (0, 1):
             submit(session, seed, 0.8)

@@ -194,7 +194,7 @@ LETTERS = {
 
 
 @pytest.mark.parametrize("text", LETTERS)
-def test_a_text_is_found_whatever_its_case_in_every_script(many: Database, text: str) -> None:
+def test_a_text_is_found_in_any_case_in_every_script(many: Database, text: str) -> None:
     with many.transaction() as session:
         for number, arm in {7: "Очень длинное имя", 8: "не ОЧЕНЬ ß", 10: "LoRA Zéro [?] ^]*"}.items():
             session.execute(update(RunRow).where(RunRow.id == number).values(arm=arm))
@@ -219,7 +219,7 @@ NOTES = {
 
 
 @pytest.mark.parametrize("text", NOTES)
-def test_notes_are_looked_up_where_there_are_any(many: Database, text: str) -> None:
+def test_notes_are_searched_in_their_index(many: Database, text: str) -> None:
     with many.transaction() as session:
         for number, note in {7: "Mended twice", 8: "nearly 100% the same", 9: "ÄNDRUNG"}.items():
             session.execute(update(RunRow).where(RunRow.id == number).values(note=note))

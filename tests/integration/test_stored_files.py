@@ -77,7 +77,7 @@ def test_bytes_that_came_before_an_upload_of_them_was_deleted_and_are_named_afte
     assert stored(here) == {came.file}
 
 
-def test_whoever_brings_the_bytes_of_an_upload_that_is_just_being_deleted_has_one_that_stays(here: Context) -> None:
+def test_an_upload_with_the_bytes_of_one_that_is_being_deleted_stays(here: Context) -> None:
     row, again = upload(here, {"a.csv": CSV}), list[UploadRow]()
     arrival = Thread(target=lambda: again.append(upload(here, {"a.csv": CSV})))
     with here.database.transaction() as session:
@@ -101,7 +101,7 @@ def test_the_same_bytes_in_two_uploads_are_one_file_until_both_are_gone(here: Co
     assert stored(here) == set()
 
 
-def test_bytes_that_were_lost_are_there_again_for_every_upload_once_they_come_again(here: Context) -> None:
+def test_lost_bytes_are_restored_for_every_upload_once_they_are_uploaded_again(here: Context) -> None:
     alone = upload(here, {"a.csv": CSV})
     both = upload(here, {"train.csv": CSV, "test.csv": b"text,label\nother,yes\n"})
     here.files.remove(alone.parts[0].file)
@@ -114,7 +114,7 @@ def test_bytes_that_were_lost_are_there_again_for_every_upload_once_they_come_ag
     assert dataset(here, again).status == "ready"
 
 
-def test_a_worker_that_stalled_removes_nothing_that_its_successor_has_stored(here: Context, tmp_path: Path) -> None:
+def test_a_stalled_worker_removes_no_file_of_its_successor(here: Context, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(CSV)
 
     def unused(parts: list[Part]) -> list[Part]:
@@ -129,7 +129,7 @@ def test_a_worker_that_stalled_removes_nothing_that_its_successor_has_stored(her
     assert stored(here) == {successor[0].file} != {stalled[0].file}
 
 
-def test_a_version_keeps_its_rows_though_one_with_the_same_is_deleted_while_it_is_made(
+def test_a_version_keeps_its_rows_if_an_equal_one_is_deleted_meanwhile(
     here: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = upload(here, {"a.csv": CSV})
@@ -145,7 +145,7 @@ def test_a_version_keeps_its_rows_though_one_with_the_same_is_deleted_while_it_i
     assert here.files.names("datasets") == {second.file}
 
 
-def test_whoever_made_a_version_that_has_passed_on_takes_its_file_along(
+def test_a_worker_that_lost_its_claim_on_a_version_removes_its_file(
     here: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets, "prepared", lambda *_: False)
@@ -153,7 +153,7 @@ def test_whoever_made_a_version_that_has_passed_on_takes_its_file_along(
     assert here.files.names("datasets") == set()
 
 
-def test_what_no_upload_names_is_swept_once_it_is_a_day_old(here: Context) -> None:
+def test_files_without_an_upload_are_swept_after_a_day(here: Context) -> None:
     row = upload(here, {"a.csv": CSV})
     made = dataset(here, row)
     stray = Path(here.files.root, "uploads", "left")

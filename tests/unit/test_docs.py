@@ -50,7 +50,7 @@ def shown(value: Any) -> str:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_what_is_assumed_of_a_device_is_there(device: DeviceKind) -> None:
+def test_the_assumed_device_constants_are_documented(device: DeviceKind) -> None:
     both = [[part // MIB for part in ASSUMED[device, bf16]] for bf16 in (False, True)]
     assert rows("measuring.md")[device][:2] == [f"{constant} ± {band} MiB" for constant, band in both]
 
@@ -62,13 +62,13 @@ def names_of_commands() -> set[str]:
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_a_setting_is_there_with_its_default_and_its_meaning(name: str) -> None:
+def test_every_setting_is_documented_with_its_default_and_meaning(name: str) -> None:
     default, meaning = rows("configuration.md")[f"VEZNA_{name.upper()}"]
     assert default == shown(Settings.model_fields[name].get_default(call_default_factory=True))
     assert meaning.endswith(".")
 
 
-def test_no_setting_is_there_that_the_code_does_not_know() -> None:
+def test_no_unknown_setting_is_documented() -> None:
     known = {f"VEZNA_{name.upper()}" for name in Settings.model_fields}
     files = {f"VEZNA_{name.upper()}_FILE" for name in SECRETS}
     elsewhere = {"VEZNA_URL", "VEZNA_MODELS_DIR"}  # the command line's, and the compose file's
@@ -76,31 +76,31 @@ def test_no_setting_is_there_that_the_code_does_not_know() -> None:
         assert set(re.findall(r"VEZNA_[A-Z_]+", page.read_text())) <= known | files | elsewhere, page.name
 
 
-def test_every_command_is_there_and_no_other() -> None:
+def test_exactly_the_commands_are_documented() -> None:
     commands = names_of_commands()
     told = {first.split()[1] for first in rows("configuration.md") if first.startswith("vezna ")}
     assert told == commands
 
 
-def test_every_failure_code_is_there_and_no_other() -> None:
+def test_exactly_the_failure_codes_are_documented() -> None:
     assert set(rows("failures.md")) == {code.value for code in FailureCode}
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_a_method_is_there_with_its_learning_rate_and_its_fields(kind: str) -> None:
+def test_every_method_is_documented_with_its_learning_rate_and_fields(kind: str) -> None:
     what, rate, fields = rows("api.md")[kind]
     assert (what, float(rate)) == (METHODS[kind].summary, METHODS[kind].learning_rate)
     assert re.findall(r"`(\w+)`", fields) == [name for name in SPECS[kind].model_fields if name != "kind"]
 
 
-def test_a_method_has_its_line_and_its_papers() -> None:
+def test_every_method_is_documented_with_its_papers() -> None:
     told, page = rows("methods.md"), (DOCS / "methods.md").read_text()
     for kind, facts in METHODS.items():
         assert kind in told
         assert set(re.findall(r"arXiv \d{4}\.\d{5}", facts.paper)) <= set(re.findall(r"arXiv \d{4}\.\d{5}", page))
 
 
-def test_the_number_of_methods_is_told() -> None:
+def test_the_readme_has_the_number_of_methods() -> None:
     assert re.findall(r"\[(\d+) of them\]\(docs/methods\.md\)", (ROOT / "README.md").read_text()) == [str(len(METHODS))]
 
 
@@ -114,7 +114,7 @@ def test_every_decision_is_in_the_index_by_its_number_and_its_title() -> None:
     ]
 
 
-def test_a_task_is_there_with_its_rows_and_its_metrics() -> None:
+def test_every_task_is_documented_with_its_formats_and_metrics() -> None:
     told = {first: cells for first, cells in rows("api.md").items() if first in TASKS}
     assert list(told) == list(TASKS)
     for task in TASKS.values():
@@ -124,14 +124,14 @@ def test_a_task_is_there_with_its_rows_and_its_metrics() -> None:
         assert {usual, *re.findall(r"`(\w+)`", others)} == {f"`{task.metric}`", *(able - {task.metric})}
 
 
-def test_every_metric_is_there_as_the_code_defines_it() -> None:
+def test_every_metric_is_documented_with_its_definition() -> None:
     told = {first: cells for first, cells in rows("measuring.md").items() if first in METRICS}
     assert {name: definition for name, (_of, definition) in told.items()} == {
         name: facts.definition for name, facts in METRICS.items()
     }
 
 
-def test_every_finding_is_there_and_no_other() -> None:
+def test_exactly_the_findings_are_documented() -> None:
     table = (DOCS / "data.md").read_text().split("## Findings")[1]
     told = re.findall(
         r"`([a-z-]+)`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
@@ -139,16 +139,16 @@ def test_every_finding_is_there_and_no_other() -> None:
     assert sorted(told) == sorted(get_args(FindingCode))
 
 
-def test_every_clock_is_there() -> None:
+def test_every_clock_is_documented() -> None:
     assert set(Clocks.model_fields) <= set(rows("measuring.md"))
 
 
-def test_every_training_argument_is_there() -> None:
+def test_every_training_argument_is_documented() -> None:
     text = (DOCS / "api.md").read_text()
     assert [name for name in TrainingArguments.model_fields if f"`{name}`" not in text] == []
 
 
-def test_every_route_is_there_and_no_other(tmp_path: Path) -> None:
+def test_exactly_the_routes_are_documented(tmp_path: Path) -> None:
     paths = create_app(Settings(home=tmp_path)).openapi()["paths"]
     told = {first for first in rows("api.md") if first.startswith(("DELETE /", "GET /", "PATCH /", "POST /", "PUT /"))}
     assert told == {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
@@ -177,11 +177,11 @@ def test_an_example_shows_the_feature_that_it_is_named_after(name: str) -> None:
 
 
 @pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
-def test_no_link_leads_nowhere(page: Path) -> None:
+def test_no_link_is_broken(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://|mailto:)([^)#\s]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_every_field_of_a_filter_is_there_with_its_other_names_and_no_other() -> None:
+def test_exactly_the_fields_of_filters_are_documented_with_their_other_names() -> None:
     told = {name: tuple(re.findall(r"`(\w+)`", cells[0])) for name, cells in rows("filters.md").items()}
     assert told == {name: field.also for name, field in FIELDS.items()}

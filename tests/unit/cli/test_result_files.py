@@ -10,7 +10,7 @@ from app.domain.errors import Invalid
 from app.domain.imports.files import MOST_AT_ONCE, MOST_FILE_BYTES, MOST_RESULTS
 
 
-def test_directories_are_searched_and_a_file_is_there_once(tmp_path: Path) -> None:
+def test_directories_are_searched_and_each_file_is_listed_once(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for name in ("b.json", "a.json", "deep/c.json", "notes.md"):
         (tmp_path / name).write_text("{}")
@@ -34,7 +34,7 @@ def test_a_part_is_no_longer_than_a_request_and_a_file_that_is_too_long_is_cut_f
     assert all(len(part[0].text) == MOST_FILE_BYTES + 1 for part in parts)
 
 
-def test_what_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+def test_an_absent_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="does not exist"):
         result_files.result_files([tmp_path / "gone.json"])
     with pytest.raises(Invalid, match=r"no \.json file"):

@@ -37,7 +37,7 @@ def test_the_table_names_its_metric_and_fits_a_terminal() -> None:
     assert "…" not in text
 
 
-def test_a_language_models_table_has_its_metric_and_what_was_forgotten() -> None:
+def test_a_language_models_table_has_its_metric_and_forgetting() -> None:
     lines = shown(1, language=True).splitlines()
     assert any("%" in line and "nats" in line for line in lines)
     assert "…" not in "".join(lines)
@@ -67,7 +67,7 @@ def run(**changes: Any) -> dict[str, Any]:
     return usual | changes
 
 
-def test_a_run_that_has_ended_says_its_score_by_name() -> None:
+def test_an_ended_run_shows_its_score_by_name() -> None:
     console = Console(file=io.StringIO(), width=80)
     follow_study(console, [{"runs": [run()], "status": "finished"}])
     text = console.file.getvalue()  # type: ignore[attr-defined]
