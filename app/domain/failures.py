@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.errors import VeznaError
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from app.domain.resources.ledger import Ledger
 
 
@@ -26,7 +26,7 @@ class FailureCode(StrEnum):
     INTERNAL = "internal"
 
 
-FAILURES: dict[FailureCode, str] = {
+FAILURES: dict[FailureCode, Message] = {
     FailureCode.OUT_OF_MEMORY: _(
         "The device ran out of memory. Use a smaller batch size with gradient accumulation, a shorter "
         "max_length, or LoRA."
@@ -91,6 +91,6 @@ class Failure(BaseModel):
 class RunFailed(VeznaError):
     """A run cannot go on. The message is kept with the run, in English, as its log is."""
 
-    def __init__(self, code: FailureCode, message: str) -> None:
+    def __init__(self, code: FailureCode, message: Message) -> None:
         super().__init__(message)
         self.code = code

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import VeznaError
 from app.domain.failures import Failure, FailureCode, RunFailed
+from app.domain.messages import Message
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.resources.estimate import EstimateRequest, MapRequest
 from app.domain.runs.spec import RunSpec
@@ -337,7 +338,7 @@ class Told(Estimator):
         (estimate(), "ready", ""),
         (NoAnswer("The architecture is not known."), "failed", "The architecture is not known."),
         (VeznaError("The sample is not installed."), "failed", "The sample is not installed."),
-        (RunFailed(FailureCode.BAD_CONFIGURATION, "No."), "failed", "No."),
+        (RunFailed(FailureCode.BAD_CONFIGURATION, Message("No.")), "failed", "No."),
         (RuntimeError("boom"), "failed", "The estimate failed (RuntimeError: boom)."),
     ],
 )

@@ -53,8 +53,8 @@ class Attempt:
         self.task = TASKS[job.spec.task]
         self.mechanism = MECHANISMS[self.method.mechanism]
         self.output = Path(job.output)
-        wanted = job.spec.training.bf16
-        self.bf16 = computes_in_bf16(self.device) if wanted is None else wanted
+        bf16 = job.spec.training.bf16
+        self.bf16 = computes_in_bf16(self.device) if bf16 is None else bf16
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
 
     def run(self) -> RunResult:
@@ -231,7 +231,7 @@ class Attempt:
             return
         free = max(FREE_BYTES, measured.peak_bytes - instruments.memory.used())
         if method.mechanism == "selection" and self.device.type == "cpu":
-            free -= base.held_bytes
+            free -= base.loaded_bytes
         analysis = Analysis(
             model=facts,
             change=lambda layer: self.mechanism.change(model, method, layer, lambda: base.model),

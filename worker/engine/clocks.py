@@ -78,5 +78,5 @@ class Stopwatch:
     def read(self) -> Clocks:
         """All clocks at this moment; the running one continues."""
         self.enter(self._running)
-        taken = self._entered - self._began - self._seconds.get("download", 0.0)
-        return Clocks(**self._seconds, start=self._start, wall=self._start + taken)
+        wall_seconds = self._entered - self._began - self._seconds.get("download", 0.0)
+        return Clocks(**self._seconds, start=self._start, wall=self._start + wall_seconds)

@@ -12,16 +12,17 @@ import torch
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.result import Environment
 
 _PACKAGES = ("torch", "transformers", "peft", "vezna")
 
 
-def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def choose_device(choice: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device to train on. Raises `RunFailed(bad_configuration)` if CUDA is requested but absent."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, "The run needs a CUDA device, and this worker has none.")
-    return torch.device("cuda:0" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, _("The run needs a CUDA device, and this worker has none."))
+    return torch.device("cuda:0" if choice != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def prepare(threads: int | None) -> None:
@@ -55,7 +56,7 @@ def matmul_flops(device: torch.device, bf16: bool, size: int | None = None) -> f
     n = size or (4096 if device.type == "cuda" else 1024)
     a, b = torch.ones(2, n, n, dtype=torch.bfloat16 if bf16 else torch.float32, device=device)
     best = math.inf
-    for _ in range(6):  # the first warms up
+    for _repetition in range(6):  # the first warms up
         began = time.perf_counter()
         a @ b
         if device.type == "cuda":

@@ -7,6 +7,7 @@ import torch
 from safetensors import SafetensorError
 
 from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
+from app.domain.messages import Message, _
 from app.domain.resources.ledger import Ledger
 
 _REQUESTED = re.compile(r"[Tt]ried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)")
@@ -44,11 +45,13 @@ def _requested_bytes(text: str) -> int | None:
     return round(float(match[1]) * _UNITS[match[2]]) if match else None
 
 
-def _memory_sentence(requested: int | None, peak_bytes: int | None) -> str:
-    parts = []
+def _memory_sentence(requested: int | None, peak_bytes: int | None) -> Message:
+    facts = []
     if requested is not None:
-        parts.append(f"{requested / 2**20:,.0f} MiB more were requested")
+        facts.append(_("%(size)s MiB more were requested", size=f"{requested / 2**20:,.0f}"))
     if peak_bytes is not None:
-        parts.append(f"the peak before was {peak_bytes / 2**20:,.0f} MiB above the start")
-    what, _, remedy = FAILURES[FailureCode.OUT_OF_MEMORY].partition(". ")
-    return f"{what}{' (' if parts else ''}{'; '.join(parts)}{')' if parts else ''}. {remedy}"
+        facts.append(_("the peak before was %(size)s MiB above the start", size=f"{peak_bytes / 2**20:,.0f}"))
+    remedy = _("Use a smaller batch size with gradient accumulation, a shorter max_length, or LoRA.")
+    if not facts:
+        return _("The device ran out of memory. %(remedy)s", remedy=remedy)
+    return _("The device ran out of memory (%(facts)s). %(remedy)s", facts=Message.joined(facts, "; "), remedy=remedy)

@@ -179,10 +179,10 @@ class Loop:
         batches: Sequence[Sequence[int]],
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        wanted: bool,
+        due: bool,
     ) -> AbstractContextManager[None]:
         """Record a ledger of the step, if one is due."""
-        if not wanted:
+        if not due:
             return nullcontext()
         largest = max(batches, key=self.train.weight)
         size = (len(largest), max(self.train.lengths[i] for i in largest))
@@ -202,10 +202,10 @@ class Loop:
             self.instruments.enter(Phase.EVALUATE)
             predictions = TASKS[self.task].evaluate(model, self.validation, self.evaluate, generate=False)
             epoch = step / self.steps_per_epoch
-            found = predictions.evaluation("adapted", "validation", self.metric, step, epoch)
-            self.instruments.evaluated(found)
+            evaluation = predictions.evaluation("adapted", "validation", self.metric, step, epoch)
+            self.instruments.evaluated(evaluation)
             self.instruments.clocks.enter("save")
-            best.consider(found, last)
+            best.consider(evaluation, last)
         state.evaluated()
         if not last:
             self.instruments.enter(Phase.TRAIN, self.total_steps)

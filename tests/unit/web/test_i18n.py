@@ -67,6 +67,7 @@ def test_babel_extracts_the_messages_of_pages_domain_services_and_workers(
         "%(architecture)s has no block %(block)s",
         "The %(name)s process stopped answering. Try again.",
         "%(name)s is empty.",
+        "The hub cannot serve %(name)s at the moment (HTTP %(status)s). Try again later.",
     } <= found
 
 

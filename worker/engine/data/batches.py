@@ -21,27 +21,28 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from app.domain.data.dataset import ROWS, SPLITS, Row, Split
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.result import DataSeen
 from app.domain.tasks import Format
 
 IGNORED = -100
-"""A target that no loss is taken of: padding, and a prompt's tokens."""
+"""A target without a loss: padding, and the tokens of a prompt."""
 _R = TypeVar("_R")
 _CHUNK = 1000
 _WINDOW = 50
-"""Batches sorted among each other, at most: enough that a batch's rows are alike, few enough that the order stays
-random."""
+"""Maximum batches that are sorted together: enough that a batch's rows have similar lengths, few enough that the order
+stays random."""
 _LEAST_WINDOW = 4
 _SHARE = 8
-"""Not more than an eighth of an epoch is sorted at once: where length tells of the label, batches of one length have
-few labels, and in an epoch of 30 batches that cost 4 % of the loss."""
+"""At most an eighth of an epoch is sorted at once: if length predicts the label, batches of one length have few labels,
+which cost 4 % of the loss in an epoch of 30 batches."""
 
 
 class Listener(Protocol):
-    """Who hears of what is done to rows, and may stop it. Every `ProgressSink` is one."""
+    """Receives log lines about rows, and may stop the work. Every `ProgressSink` is one."""
 
     def log(self, message: str) -> None:
-        """A line for the run's log."""
+        """Write a line to the run's log."""
 
     def raise_if_stopped(self) -> None:
         """Raise to stop."""
@@ -49,37 +50,37 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """One split as the engine sees it. All sequences have the length of the split.
+    """One encoded split; every sequence has one entry per row.
 
-    A task derives its own from it, with what its `collate` and its `evaluate` need beside.
+    A task derives its own class with the additional data of its `collate` and `evaluate`.
     """
 
     rows: Sequence[Row]
     targets: Sequence[NDArray[np.int64]]
-    """What each row should lead to: its label [1], or token ids with IGNORED where nothing is learnt."""
+    """Targets of each row: its label [1], or token ids with IGNORED where there is no target."""
     lengths: Sequence[int]
-    """What each row costs, in tokens that the model reads: rows of like length come together."""
+    """Tokens that the model reads for each row; rows of similar length are batched together."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def weight(self, indices: Sequence[int]) -> tuple[int, int]:
-        """To order batches by what they need: tokens with padding, and then padding, for a mask that hides nothing is
-        left out."""
+        """The order of batches by their memory: tokens with padding, then padding, since a mask without padding is
+        omitted."""
         padded = len(indices) * max(self.lengths[i] for i in indices)
         return padded, padded - sum(self.lengths[i] for i in indices)
 
     def heaviest(self, batches: Sequence[Sequence[int]]) -> list[int]:
-        """Places of the batches that need most: of the one with the most tokens, and, where another has more targets,
-        of that one, for logits are large."""
+        """Indices of the batches that need the most memory: the one with the most tokens, and, if another has more
+        targets, that one too, since logits are large."""
         places = range(len(batches))
         by_tokens = max(places, key=lambda place: self.weight(batches[place]))
         by_targets = max(places, key=lambda place: self.units(batches[place]))
-        more = self.units(batches[by_targets]) > self.units(batches[by_tokens])
-        return [by_tokens, by_targets] if more else [by_tokens]
+        has_more_targets = self.units(batches[by_targets]) > self.units(batches[by_tokens])
+        return [by_tokens, by_targets] if has_more_targets else [by_tokens]
 
     def units(self, indices: Sequence[int]) -> int:
-        """What the loss of some rows is a mean over: items, or completion tokens."""
+        """Number of units in the loss of some rows: items, or completion tokens."""
         return sum(int(np.count_nonzero(self.targets[i] != IGNORED)) for i in indices)
 
 
@@ -99,13 +100,13 @@ class Places(NamedTuple):
 
 
 def learnt(labels: torch.Tensor) -> Places:
-    """Where labels [B, T] are targets. Looked for on the CPU, since looking on a GPU waits for all of its work."""
+    """Positions of the targets in labels [B, T]. Found on the CPU, since a GPU would first finish all queued work."""
     return Places(*(labels != IGNORED).nonzero(as_tuple=True))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as the model takes them."""
+    """A batch as the model takes it."""
 
     inputs: dict[str, torch.Tensor]
     """Keyword arguments of the model's forward pass; [B, T] each, unless the task says otherwise."""
@@ -114,7 +115,7 @@ class Batch:
     tokens: int
     """Real tokens, without padding."""
     places: Places | None = None
-    """Of a language model: where `labels` hold a target."""
+    """For a language model: positions of the targets in `labels`."""
 
     @property
     def targets(self) -> torch.Tensor:
@@ -123,7 +124,7 @@ class Batch:
         return self.labels[self.places]
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
+        """The batch on a device."""
         if device.type == "cpu":
             return self
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
@@ -132,76 +133,92 @@ class Batch:
 
 
 def read(file: str, form: Format, needed: Sequence[Split] = ("train", "test")) -> dict[Split, list[Row]]:
-    """The rows of a dataset's Parquet file by split. Raises `RunFailed` if it cannot be used: a split that is needed
-    has no row, for instance."""
+    """The rows of a dataset's Parquet file by split. Raises `RunFailed` if it cannot be used, such as one without rows
+    in a needed split."""
     row_type = ROWS[form]
     try:
         table = pq.read_table(Path(file), columns=list(row_type._fields))
     except (OSError, pa.ArrowException) as error:
         reason = str(error).split("\n")[0].replace(file, "the file")
-        raise RunFailed(FailureCode.DATASET_UNAVAILABLE, f"The dataset's file could not be read: {reason}.") from error
+        raise unreadable_dataset(reason) from error
     rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
     for values in zip(*(table.column(name).to_pylist() for name in row_type._fields), strict=True):
         row: Row = row_type._make(values)
         if row.split not in rows:
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,
-                f"Row {row.item} of the dataset is in split {row.split!r}. Use one of {', '.join(SPLITS)}.",
+                _(
+                    "Row %(item)s of the dataset is in split %(split)r. Use one of %(splits)s.",
+                    item=row.item,
+                    split=row.split,
+                    splits=", ".join(SPLITS),
+                ),
             )
         rows[row.split].append(row)
     for split in needed:
         if not rows[split]:
             raise RunFailed(
-                FailureCode.BAD_CONFIGURATION, f"The dataset has no rows in its {split} split. Register one that has."
+                FailureCode.BAD_CONFIGURATION,
+                _("The dataset has no rows in its %(split)s split. Choose a dataset with rows in it.", split=split),
             )
     return rows
 
 
+def unreadable_dataset(reason: str) -> RunFailed:
+    """The error for a dataset's file that cannot be read."""
+    text = _("The dataset's file could not be read: %(reason)s.", reason=reason)
+    return RunFailed(FailureCode.DATASET_UNAVAILABLE, text)
+
+
 def in_chunks(rows: Sequence[_R], between: Callable[[], None]) -> Iterator[Sequence[_R]]:
-    """Rows a thousand at a time, with `between` called before each: tokenizing can be stopped there."""
+    """Rows in chunks of a thousand, with `between` called before each, so that tokenizing can be stopped."""
     for start in range(0, len(rows), _CHUNK):
         between()
         yield rows[start : start + _CHUNK]
 
 
 def most_tokens(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """How many tokens a model has positions for; None if it knows no limit.
+    """Maximum number of tokens of a model; None without a limit.
 
-    The tokenizer knows better than the configuration where both say something: RoBERTa has 514 positions for 512
-    tokens.
+    The smaller of the tokenizer's and the configuration's limit: RoBERTa has 514 positions for 512 tokens.
     """
     limits = positions(config)
     return min(limits, tokenizer.model_max_length) if limits else None
 
 
 def positions(config: PreTrainedConfig) -> int | None:
-    """How many positions a configuration speaks of; None if it speaks of none."""
+    """Number of positions in a configuration; None if it has no such entry."""
     config = config.get_text_config()
     names = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
-    found = [getattr(config, name, None) for name in names]
-    return min((n for n in found if isinstance(n, int) and n > 0), default=None)
+    limits = [getattr(config, name, None) for name in names]
+    return min((n for n in limits if isinstance(n, int) and n > 0), default=None)
 
 
 def check_length(
     max_length: int, virtual_tokens: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
 ) -> None:
-    """Raise `RunFailed(bad_configuration)` if the model has no positions for texts of this length, with what the method
-    puts before them. Without a tokenizer the configuration alone tells."""
+    """Raise `RunFailed(bad_configuration)` if the model has no positions for texts of this length after the method's
+    virtual tokens. Without a tokenizer, only the configuration is checked."""
     limit = most_tokens(model.config, tokenizer) if tokenizer is not None else positions(model.config)
     if limit is not None and max_length + virtual_tokens > limit:
-        taken = f", of which the method takes {virtual_tokens}" if virtual_tokens else ""
-        remedy = f"Lower it to {limit - virtual_tokens}" if limit - virtual_tokens > 1 else "Lower num_virtual_tokens"
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"max_length is {max_length}, but the base model reads at most {limit} tokens{taken}. {remedy}.",
-        )
+        room = limit - virtual_tokens
+        remedy = _("Lower it to %(room)s", room=room) if room > 1 else _("Lower num_virtual_tokens")
+        values = {"length": max_length, "limit": limit, "remedy": remedy}
+        text = _("max_length is %(length)s, but the base model reads at most %(limit)s tokens. %(remedy)s.", **values)
+        if virtual_tokens:
+            text = _(
+                "max_length is %(length)s, but the base model reads at most %(limit)s tokens, of which the method uses "
+                "%(virtual)s. %(remedy)s.",
+                virtual=virtual_tokens,
+                **values,
+            )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
 
 def padded(
     sequences: Sequence[NDArray[np.integer[Any]]], fill: int, *, left: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences one below the other, padded on the right, or on the left, to the longest: values [B, T] and mask
-    [B, T], both int64."""
+    """Sequences padded to the longest, on the right or on the left: values [B, T] and mask [B, T], both int64."""
     longest = max(len(s) for s in sequences)
     values = np.full((len(sequences), longest), fill, dtype=np.int64)
     mask = np.zeros_like(values)
@@ -213,7 +230,7 @@ def padded(
 
 
 def training_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """One epoch's batches as indices of rows: shuffle, sort by length within windows of some batches, shuffle the
+    """The batches of an epoch as row indices: shuffle, sort by length within windows of some batches, shuffle the
     batches.
 
     Every row occurs once; all batches but one have `batch_size` rows.
@@ -231,7 +248,7 @@ def training_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: in
 
 
 def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_size: int, seed: int) -> DataSeen:
-    """What an attempt reads and in which order, as hashes; two attempts have the same if they read the same."""
+    """Hashes of the rows that an attempt reads and of their order; attempts that read the same have the same hashes."""
     rows, order = hashlib.sha256(), hashlib.sha256()
     for split in SPLITS:
         for row in splits.get(split, ()):
@@ -242,6 +259,6 @@ def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_
 
 
 def evaluation_order(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Batches of rows of like length, the longest first: if memory does not suffice, it shows at once."""
+    """Batches of rows of similar length, the longest first, so that a lack of memory shows at once."""
     ordered = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]

@@ -25,8 +25,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from app.domain.data.dataset import ChatRow, Message
+from app.domain.data.dataset import ChatRow
+from app.domain.data.dataset import Message as ChatMessage
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
 
 ASSISTANT = "assistant"
 _MOST_LINES = 1_000_000
@@ -52,8 +54,10 @@ class ChatTemplate:
         if not self._template or len(self._template) > _MOST_CHARACTERS:
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,
-                "The base model's tokenizer has no chat template for messages. Choose an instruction-tuned "
-                "model, put a chat_template into its tokenizer_config.json, or use prompts and completions.",
+                _(
+                    "The base model's tokenizer has no chat template for messages. Choose an instruction-tuned "
+                    "model, put a chat_template into its tokenizer_config.json, or use prompts and completions."
+                ),
             )
         self._special = tokenizer.special_tokens_map
         self._marks = bool(re.search(r"{%-?\s*generation\s*-?%}", self._template))
@@ -70,34 +74,37 @@ class ChatTemplate:
         except _ChangesItsMindError:
             raise _refused(
                 row,
-                "the chat template renders a turn differently once others follow, so the assistant's turns cannot "
-                "be located",
-                "Mark its turns with {% generation %} in the template, or use prompts and completions",
+                _(
+                    "the chat template renders a turn differently once others follow, so the assistant's turns cannot "
+                    "be located"
+                ),
+                _("Mark its turns with {% generation %} in the template, or use prompts and completions"),
             ) from None
         except Exception as error:  # a template may raise anything
             reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-            remedy = "Change the row, or the chat_template in the base model's tokenizer_config.json"
-            raise _refused(row, f"the chat template cannot render it ({reason})", remedy) from error
+            problem = _("the chat template cannot render it (%(reason)s)", reason=reason)
+            remedy = _("Change the row, or the chat_template in the base model's tokenizer_config.json")
+            raise _refused(row, problem, remedy) from error
         cuts = [0, *(place for turn in turns for place in turn)]
         pieces = [text[start:stop] for start, stop in pairwise(cuts)]
         if not turns or not all(pieces[1::2]):
-            raise _refused(row, "the chat template omits the assistant's turns", "Use another base model")
+            raise _refused(row, _("the chat template omits the assistant's turns"), _("Use another base model"))
         return pieces
 
-    def _by_beginnings(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
-        whole, _ = self._render(messages)
+    def _by_beginnings(self, messages: list[ChatMessage]) -> tuple[str, list[tuple[int, int]]]:
+        conversation, _marks = self._render(messages)
         turns = []
         for i, message in enumerate(messages):
             if message["role"] == ASSISTANT:
-                before, _ = self._render(messages[:i], prompt=True)
-                after, _ = self._render(messages[: i + 1])
-                if not (whole.startswith(after) and after.startswith(before)):
+                before, _marks = self._render(messages[:i], prompt=True)
+                after, _marks = self._render(messages[: i + 1])
+                if not (conversation.startswith(after) and after.startswith(before)):
                     raise _ChangesItsMindError
                 turns.append((len(before), len(after)))
-        return whole, turns
+        return conversation, turns
 
     def _render(
-        self, messages: list[Message], *, marked: bool = False, prompt: bool = False
+        self, messages: list[ChatMessage], *, marked: bool = False, prompt: bool = False
     ) -> tuple[str, list[tuple[int, int]]]:
         """The rendered text, and the start and end of each marked turn."""
         render: Any = render_jinja_template  # its annotations do not match what it returns
@@ -113,24 +120,32 @@ class ChatTemplate:
         return texts[0], marks[0] if marked else []
 
 
-def _checked(row: ChatRow) -> list[Message]:
+def _checked(row: ChatRow) -> list[ChatMessage]:
     """The messages up to the last one of the assistant; later ones have no target after them."""
     messages = list(row.messages or [])
     for place, message in enumerate(messages, start=1):
         if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
-            raise _refused(row, f"message {place} has no role or no content", "Give it both, as strings")
+            problem = _("message %(place)s has no role or no content", place=place)
+            raise _refused(row, problem, _("Give it both, as strings"))
         if message["role"] == ASSISTANT and not message["content"].strip():
-            raise _refused(row, f"message {place}, the assistant's, is empty", "Leave the row out, or write an answer")
-    said = [i for i, message in enumerate(messages) if message["role"] == ASSISTANT]
-    if not said:
-        raise _refused(
-            row, f"its messages have no turn of the role {ASSISTANT!r} to learn from", "Add one, or leave the row out"
-        )
-    return messages[: said[-1] + 1]
+            problem = _("message %(place)s, the assistant's, is empty", place=place)
+            raise _refused(row, problem, _("Leave the row out, or write an answer"))
+    replies = [i for i, message in enumerate(messages) if message["role"] == ASSISTANT]
+    if not replies:
+        problem = _("its messages have no turn of the role %(role)r to learn from", role=ASSISTANT)
+        raise _refused(row, problem, _("Add one, or leave the row out"))
+    return messages[: replies[-1] + 1]
 
 
-def _refused(row: ChatRow, what: str, remedy: str) -> RunFailed:
-    return RunFailed(FailureCode.BAD_CONFIGURATION, f"Row {row.item} of the {row.split} split: {what}. {remedy}.")
+def _refused(row: ChatRow, problem: Message, remedy: Message) -> RunFailed:
+    text = _(
+        "Row %(item)s of the %(split)s split: %(problem)s. %(remedy)s.",
+        item=row.item,
+        split=row.split,
+        problem=problem,
+        remedy=remedy,
+    )
+    return RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
 
 class _EndlessError(Exception):
@@ -163,10 +178,10 @@ def _bounded() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def _allow(more: int, limits: tuple[int, int]) -> None:
+def _allow(extra_bytes: int, limits: tuple[int, int]) -> None:
     """Limit the process to this many more bytes than it uses now."""
     statm = Path("/proc/self/statm")
     if statm.exists():
-        most = int(statm.read_text().split()[0]) * _PAGE + more
+        allowed = int(statm.read_text().split()[0]) * _PAGE + extra_bytes
         soft = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-        resource.setrlimit(resource.RLIMIT_AS, (min([most, *soft]), limits[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (min([allowed, *soft]), limits[1]))

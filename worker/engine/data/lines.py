@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedTokenizerBase
 
 from app.domain.data.dataset import ChatRow, PairRow, Row, Split, TextRow
+from app.domain.messages import _
 from worker.engine.data.chat import ASSISTANT, ChatTemplate
 from worker.engine.tasks.completions import special_tokens, unusable
 
@@ -32,9 +33,9 @@ class Line:
     """Which tokens have a target: those of the completions, or all."""
     start: int
     """Index of the last completion's first token; 0: the row has no prompt."""
-    kept: int
+    lead: int
     """Number of leading tokens that start every text (BOS); never truncated."""
-    wanted: str
+    reference: str
     """The last completion as the dataset has it; empty without a prompt."""
 
     @property
@@ -42,23 +43,23 @@ class Line:
         """The tokens before the last completion."""
         return self.ids[: self.start]
 
-    def cut(self, most: int) -> "Line":
+    def cut(self, limit: int) -> "Line":
         """Truncate to at most this many tokens: first the prompt from its start, down to one token, then the completion
         from its end."""
-        drop = min(max(0, len(self.ids) - most), max(0, self.start - max(self.kept, 1)))
-        rest = self.kept + drop
+        drop = min(max(0, len(self.ids) - limit), max(0, self.start - max(self.lead, 1)))
+        tail = self.lead + drop
         return replace(
             self,
-            ids=[*self.ids[: self.kept], *self.ids[rest:]][:most],
-            learnt=[*self.learnt[: self.kept], *self.learnt[rest:]][:most],
+            ids=[*self.ids[: self.lead], *self.ids[tail:]][:limit],
+            learnt=[*self.learnt[: self.lead], *self.learnt[tail:]][:limit],
             start=self.start - drop,
         )
 
-    def tail(self, most: int) -> list[int]:
+    def tail(self, limit: int) -> list[int]:
         """The last tokens of the prompt, at most this many including the ones that are never truncated."""
         prompt = self.prompt
-        drop = max(0, len(prompt) - most)
-        return [*prompt[: self.kept], *prompt[self.kept + drop :]][:most]
+        drop = max(0, len(prompt) - limit)
+        return [*prompt[: self.lead], *prompt[self.lead + drop :]][:limit]
 
 
 class LineWriter:
@@ -70,7 +71,7 @@ class LineWriter:
         self._stops = stops
         self._completion_only = completion_only
         self._chat: ChatTemplate | None = None
-        self._lead, _ = special_tokens(self._ids(["a"])[0], tokenizer("a")["input_ids"])
+        self._lead, _ending = special_tokens(self._ids(["a"])[0], tokenizer("a")["input_ids"])
         self.apart = 0
         """Number of rows whose pieces were tokenized separately."""
 
@@ -87,31 +88,31 @@ class LineWriter:
             case TextRow() if row.text and row.text.strip():
                 return ["", row.text]
             case TextRow():
-                raise unusable(row, "has an empty text", "Leave it out")
+                raise unusable(row, _("has an empty text"), _("Leave it out"))
             case PairRow() if row.completion and row.completion.strip():
                 return [row.prompt or "", row.completion]
             case PairRow():
-                raise unusable(row, "has an empty completion", "Leave it out")
+                raise unusable(row, _("has an empty completion"), _("Leave it out"))
             case ChatRow():
                 self._chat = self._chat or ChatTemplate(self._tokenizer)
                 return self._chat.pieces(row)
             case _:
-                raise unusable(row, "has a label and no completion", "Choose the task sequence-classification")
+                raise unusable(row, _("has a label and no completion"), _("Choose the task sequence-classification"))
 
     def _tokens(self, rows: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """Token ids of every piece of every row."""
         upto = iter(self._ids(["".join(pieces[: n + 1]) for pieces in rows for n in range(len(pieces))]))
-        found = []
+        tokens = []
         for pieces in rows:
-            beginnings = [next(upto) for _ in pieces]
-            whole = beginnings[-1]
-            if all(whole[: len(beginning)] == beginning for beginning in beginnings) and not self._hides(beginnings):
+            beginnings = [next(upto) for _piece in pieces]
+            together = beginnings[-1]
+            if all(together[: len(beginning)] == beginning for beginning in beginnings) and not self._hides(beginnings):
                 cuts = [0, *map(len, beginnings)]
-                found.append([whole[cuts[n] : cuts[n + 1]] for n in range(len(pieces))])
+                tokens.append([together[cuts[n] : cuts[n + 1]] for n in range(len(pieces))])
             else:
-                found.append(self._ids(pieces))
-                self.apart += [token for piece in found[-1] for token in piece] != whole
-        return found
+                tokens.append(self._ids(pieces))
+                self.apart += [token for piece in tokens[-1] for token in piece] != together
+        return tokens
 
     def _hides(self, beginnings: Sequence[Sequence[int]]) -> bool:
         """Whether a piece ends in the unknown token, which may include the first word of the next piece."""
@@ -132,7 +133,7 @@ class LineWriter:
     def _line(self, row: Row, pieces: list[list[int]]) -> Line:
         chat, plain = isinstance(row, ChatRow), isinstance(row, TextRow)
         if not pieces[-1]:
-            raise unusable(row, "has a text without any token", "Leave it out")
+            raise unusable(row, _("has a text without any token"), _("Leave it out"))
         first = next(piece for piece in pieces if piece)
         if not chat and first[: len(self._lead)] != self._lead:  # a chat template writes its own EOS
             pieces[0] = [*self._lead, *pieces[0]]
@@ -145,21 +146,20 @@ class LineWriter:
         if not plain and not start:
             raise unusable(
                 row,
-                "has a prompt without a token, and the tokenizer begins no text by itself: the completion has nothing "
-                "to follow",
-                "Write a prompt, or register the completions as plain texts",
+                _("has a prompt without a token, and the tokenizer adds no start token to it"),
+                _("Write a prompt, or register the completions as plain texts"),
             )
         everything = plain or not self._completion_only
         return Line(
             ids=ids,
-            learnt=[everything or n % 2 == 1 for n, piece in enumerate(pieces) for _ in piece],
+            learnt=[everything or n % 2 == 1 for n, piece in enumerate(pieces) for _token in piece],
             start=start,
-            kept=len(self._lead) if ids[: len(self._lead)] == self._lead else 0,
-            wanted=_wanted(row),
+            lead=len(self._lead) if ids[: len(self._lead)] == self._lead else 0,
+            reference=_reference(row),
         )
 
 
-def _wanted(row: Row) -> str:
+def _reference(row: Row) -> str:
     match row:
         case PairRow():
             return row.completion
@@ -169,20 +169,20 @@ def _wanted(row: Row) -> str:
             return ""
 
 
-def report(lines: Sequence[Line], cut: Sequence[Line], apart: int, split: Split, most: int) -> list[str]:
+def report(lines: Sequence[Line], cut: Sequence[Line], apart: int, split: Split, limit: int) -> list[str]:
     """Log lines: how many rows were truncated, and how many were tokenized separately."""
     sentences = []
     long = [(line, short) for line, short in zip(lines, cut, strict=True) if len(short.ids) < len(line.ids)]
     if long:
         ends = sum(len(short.ids) - short.start < len(line.ids) - line.start for line, short in long)
         sentences.append(
-            f"{len(long)} of {len(lines)} rows of the {split} split are longer than max_length {most}: "
+            f"{len(long)} of {len(lines)} rows of the {split} split are longer than max_length {limit}: "
             f"{len(long) - ends} were truncated at the start of their prompt, {ends} at the end of their completion."
         )
     if apart:
         sentences.append(
-            f"In {apart} of {len(lines)} rows of the {split} split the tokenizer would join the end of a prompt and "
-            "the beginning of its completion into one token: they were tokenized apart, as a model sees them that goes "
-            "on from the prompt. A space at the end of a prompt does better at the beginning of the completion."
+            f"In {apart} of {len(lines)} rows of the {split} split the tokenizer would merge the end of the prompt and "
+            "the start of its completion into one token, so they were tokenized separately, as in generation. If a "
+            "prompt ends in a space, move the space to the start of the completion."
         )
     return sentences

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
 from worker.engine.data.batches import IGNORED, Batch, learnt
 from worker.engine.models.precision import alike, compute_type, computing
 
 _TRIED = (5, 3)
 """Lengths of the rows that probe a model."""
+_LEAVE_OUT = _("Leave packing out")
 
 
 def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -81,19 +83,21 @@ def check_packing(model: Any, max_length: int) -> None:
     if narrow:
         raise _refused(
             config,
-            f"it attends to a window of {narrow[0]} tokens",
-            f"Lower max_length from {max_length} to that, or leave",
+            _("it attends to a window of %(window)s tokens", window=narrow[0]),
+            _("Lower max_length from %(length)s to that, or leave packing out", length=max_length),
         )
     training = model.training
     model.eval()
     try:
         alike = _alike_packed(model)
-    except Exception as error:  # whatever an architecture raises for a mask or position that it does not support
-        raise _refused(config, "it does not accept packed inputs") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # an architecture may raise anything for a mask or position that it does not support
+        raise _refused(config, _("it does not accept packed inputs")) from error
     finally:
         model.train(training)
     if not alike:
-        raise _refused(config, "packed rows influence each other")
+        raise _refused(config, _("packed rows influence each other"))
 
 
 def _alike_packed(model: nn.Module) -> bool:
@@ -101,14 +105,16 @@ def _alike_packed(model: nn.Module) -> bool:
     rows = [np.arange(length, dtype=np.int32) + 4 * i for i, length in enumerate(_TRIED)]
     together = packed(rows, [row.astype(np.int64) for row in rows], sum(map(len, rows)), 0).to(device)
     with torch.inference_mode(), computing(model):
-        found = model(**together.inputs, use_cache=False).logits[0]
+        packed_logits = model(**together.inputs, use_cache=False).logits[0]
         alone = torch.cat([model(input_ids=torch.from_numpy(row)[None].long().to(device)).logits[0] for row in rows])
-    return alike(found, alone, compute_type(model))
+    return alike(packed_logits, alone, compute_type(model))
 
 
-def _refused(config: Any, why: str, remedy: str = "Leave") -> RunFailed:
-    return RunFailed(
-        FailureCode.BAD_CONFIGURATION,
-        f"packing: rows cannot be packed for a model of type {config.model_type!r}, because {why}. {remedy} "
-        "packing out.",
+def _refused(config: Any, why: Message, remedy: Message = _LEAVE_OUT) -> RunFailed:
+    text = _(
+        "packing: rows cannot be packed for a model of type %(type)r, because %(why)s. %(remedy)s.",
+        type=config.model_type,
+        why=why,
+        remedy=remedy,
     )
+    return RunFailed(FailureCode.BAD_CONFIGURATION, text)

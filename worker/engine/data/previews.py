@@ -23,6 +23,8 @@ from app.domain.data.previews import (
     SplitLengths,
 )
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
+from worker.engine.data.batches import unreadable_dataset
 from worker.engine.data.lines import LineWriter
 from worker.engine.models import hub
 from worker.engine.models.load import load_tokenizer
@@ -33,7 +35,7 @@ _BATCH = 5000
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
-class Seen(NamedTuple):
+class TokenizedRow(NamedTuple):
     """One tokenized row."""
 
     ids: list[int]
@@ -52,59 +54,59 @@ def preview(request: PreviewRequest, dataset: Path) -> Preview:
     """
     began = time.perf_counter()
     try:
-        tokenizer = load_tokenizer(hub.described(request.location, request.revision))
+        tokenizer = load_tokenizer(hub.description_folder(request.location, request.revision))
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        what = f"The base model's tokenizer could not be read ({reason})."
-        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, what) from error
-    see = _WAYS[request.task](tokenizer, request)
+        text = _("The base model's tokenizer could not be read (%(reason)s).", reason=reason)
+        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, text) from error
+    tokenize = _TOKENIZERS[request.task](tokenizer, request)
     rows: list[PreviewRow] = []
     lengths = []
-    for split, count, some in _some(dataset, request):
-        seen = see(some)
+    for split, count, sample in _sampled(dataset, request):
+        tokenized = tokenize(sample)
         if split == "train":
-            rows = [_shown(tokenizer, *pair) for pair in zip(some[:PREVIEWED_ROWS], seen, strict=False)]
-        found = Counter(one.longest for one in seen)
-        lengths.append(SplitLengths(split=split, rows=count, looked_at=len(some), counts=sorted(found.items())))
+            rows = [_shown(tokenizer, *pair) for pair in zip(sample[:PREVIEWED_ROWS], tokenized, strict=False)]
+        counts = Counter(row.longest for row in tokenized)
+        lengths.append(SplitLengths(split=split, rows=count, looked_at=len(sample), counts=sorted(counts.items())))
     return Preview(rows=rows, lengths=lengths, seconds=time.perf_counter() - began)
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
     """The text that each token adds to the text of the tokens before it. A character may span several tokens; the last
     of them gets it."""
-    found: list[str] = []
+    texts: list[str] = []
     start = read = 0
     for place in range(len(ids)):
         before, with_it = _text(tokenizer, ids[start:read]), _text(tokenizer, ids[start : place + 1])
         if with_it.endswith(_UNFINISHED) and place + 1 < len(ids):
-            found.append("")
+            texts.append("")
             continue
-        found.append(with_it[len(before) :])
+        texts.append(with_it[len(before) :])
         start, read = read, place + 1
-    return found
+    return texts
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _shown(tokenizer: PreTrainedTokenizerBase, row: Row, seen: Seen) -> PreviewRow:
+def _shown(tokenizer: PreTrainedTokenizerBase, row: Row, tokenized: TokenizedRow) -> PreviewRow:
     special = set(tokenizer.all_special_ids)
-    ids = seen.ids[:MOST_TOKENS]
+    ids = tokenized.ids[:MOST_TOKENS]
     return PreviewRow(
         item=row.item,
         split=row.split,
         label=row.label if isinstance(row, LabelledRow) else None,
         tokens=[
             PreviewToken(text=text, special=token in special, learnt=learnt)
-            for token, text, learnt in zip(ids, pieces(tokenizer, ids), seen.learnt, strict=False)
+            for token, text, learnt in zip(ids, pieces(tokenizer, ids), tokenized.learnt, strict=False)
         ],
-        length=seen.length,
-        kept=len(seen.ids),
+        length=tokenized.length,
+        kept=len(tokenized.ids),
     )
 
 
-def _some(dataset: Path, request: PreviewRequest) -> Iterator[tuple[Split, int, list[Row]]]:
+def _sampled(dataset: Path, request: PreviewRequest) -> Iterator[tuple[Split, int, list[Row]]]:
     """The number of rows of each split, and some of its rows, ordered by item name."""
     row_type: Any = ROWS[request.dataset_format]
     try:
@@ -119,80 +121,81 @@ def _some(dataset: Path, request: PreviewRequest) -> Iterator[tuple[Split, int, 
                 yield split, len(places), [row_type._make(rows[place]) for place in chosen.tolist()]
     except (OSError, pa.ArrowException) as error:
         reason = str(error).split("\n")[0]
-        what = f"The dataset's file could not be read: {reason}."
-        raise RunFailed(FailureCode.DATASET_UNAVAILABLE, what) from error
+        raise unreadable_dataset(reason) from error
 
 
 def _rows(file: pq.ParquetFile, chosen: np.ndarray[Any, Any], columns: list[str]) -> dict[int, tuple[Any, ...]]:
     """Rows at the given positions, read in batches."""
-    found: dict[int, tuple[Any, ...]] = {}
+    rows: dict[int, tuple[Any, ...]] = {}
     start = 0
-    wanted = np.sort(chosen)
+    ordered = np.sort(chosen)
     for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-        here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
-        if len(here):
-            taken = batch.take(pa.array(here - start))
-            values = zip(*(taken.column(name).to_pylist() for name in columns), strict=True)
-            found.update(zip(here.tolist(), values, strict=True))
+        places = ordered[(ordered >= start) & (ordered < start + batch.num_rows)]
+        if len(places):
+            selected = batch.take(pa.array(places - start))
+            values = zip(*(selected.column(name).to_pylist() for name in columns), strict=True)
+            rows.update(zip(places.tolist(), values, strict=True))
         start += batch.num_rows
-    return found
+    return rows
 
 
-See = Callable[[Sequence[Row]], list[Seen]]
+Tokenize = Callable[[Sequence[Row]], list[TokenizedRow]]
 
 
-def _classified(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> See:
-    def see(rows: Sequence[Row]) -> list[Seen]:
+def _classified(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
+    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
         texts = [row.text for row in rows if isinstance(row, LabelledRow)]
         if not texts:
             return []
-        whole = sequence_classification.token_ids(tokenizer, texts)
+        complete = sequence_classification.token_ids(tokenizer, texts)
         cut = sequence_classification.token_ids(tokenizer, texts, truncation=True, max_length=request.max_length)
         return [
-            Seen(ids, [False] * len(ids), len(all_ids), len(all_ids)) for ids, all_ids in zip(cut, whole, strict=True)
+            TokenizedRow(ids, [False] * len(ids), len(all_ids), len(all_ids))
+            for ids, all_ids in zip(cut, complete, strict=True)
         ]
 
-    return see
+    return tokenize
 
 
-def _continued(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> See:
+def _continued(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
     ending = tokenizer.eos_token_id
     writer = LineWriter(tokenizer, {ending} if isinstance(ending, int) else set(), request.completion_only_loss)
 
-    def see(rows: Sequence[Row]) -> list[Seen]:
-        whole = writer.lines(rows) if rows else []
-        cut = [line.cut(request.max_length) for line in whole]
+    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
+        lines = writer.lines(rows) if rows else []
+        cut = [line.cut(request.max_length) for line in lines]
         return [
-            Seen(short.ids, short.learnt, len(line.ids), len(line.ids)) for line, short in zip(whole, cut, strict=True)
+            TokenizedRow(short.ids, short.learnt, len(line.ids), len(line.ids))
+            for line, short in zip(lines, cut, strict=True)
         ]
 
-    return see
+    return tokenize
 
 
-def _translated(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> See:
-    _, ending = special_tokens(
+def _translated(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
+    _start, ending = special_tokens(
         *(seq2seq_lm.token_ids(tokenizer, "text", ["a"], special)[0] for special in (False, True))
     )
-    most = request.max_length
+    limit = request.max_length
 
-    def see(rows: Sequence[Row]) -> list[Seen]:
+    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
         pairs = [row for row in rows if isinstance(row, PairRow)]
         if not pairs:
             return []
         prompts = seq2seq_lm.token_ids(tokenizer, "text", [row.prompt for row in pairs])
         completions = seq2seq_lm.token_ids(tokenizer, "text_target", [row.completion for row in pairs])
-        found = []
+        tokenized = []
         for prompt, completion in zip(prompts, completions, strict=True):
-            asked, wanted = seq2seq_lm.cut(prompt, ending, most), completion[:most]
-            learnt = [False] * len(asked) + [True] * len(wanted)
-            whole = len(prompt) + len(completion)
-            found.append(Seen(asked + wanted, learnt, whole, max(len(prompt), len(completion))))
-        return found
+            source, target = seq2seq_lm.cut(prompt, ending, limit), completion[:limit]
+            learnt = [False] * len(source) + [True] * len(target)
+            length = len(prompt) + len(completion)
+            tokenized.append(TokenizedRow(source + target, learnt, length, max(len(prompt), len(completion))))
+        return tokenized
 
-    return see
+    return tokenize
 
 
-_WAYS: dict[str, Callable[[PreTrainedTokenizerBase, PreviewRequest], See]] = {
+_TOKENIZERS: dict[str, Callable[[PreTrainedTokenizerBase, PreviewRequest], Tokenize]] = {
     "sequence-classification": _classified,
     "causal-lm": _continued,
     "seq2seq-lm": _translated,

@@ -44,33 +44,33 @@ from worker.engine.tasks import TASKS
 def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEstimate:
     """Estimate one run; `dataset` is a local Parquet file of its rows. Raises `RunFailed` with a sentence."""
     began = time.perf_counter()
-    made = unloaded(request)
-    found = shapes(request, dataset, made.base)
-    steps = _steps(made, request)
-    ledger, flops = max((steps.step(batch) for batch in found.heaviest), key=lambda pair: pair[0].total)
-    evaluation = steps.evaluation(found.evaluated)
-    writing = steps.writing(found.prompts) if found.prompts is not None else 0
-    epoch_flops = steps.flops_of(found, flops) if found.padded else 0
+    built = unloaded(request)
+    batches = shapes(request, dataset, built.base)
+    steps = _steps(built, request)
+    ledger, flops = max((steps.step(batch) for batch in batches.heaviest), key=lambda pair: pair[0].total)
+    evaluation = steps.evaluation(batches.evaluated)
+    writing = steps.writing(batches.prompts) if batches.prompts is not None else 0
+    epoch_flops = steps.flops_of(batches, flops) if batches.padded else 0
     optimizer = tensor_bytes(t for state in steps.optimizer.state.values() for t in state.values())
     training = request.training
-    epochs = len(found.padded) * training.num_train_epochs / training.gradient_accumulation_steps
+    epochs = len(batches.padded) * training.num_train_epochs / training.gradient_accumulation_steps
     total_steps = training.max_steps or round(epochs)
     share = total_steps / epochs if epochs else 0.0
     return ResourceEstimate(
         ledger=ledger,
         phases={
-            "load": made.loaded_bytes,
+            "load": built.loaded_bytes,
             "baseline": max(0, evaluation - optimizer, writing),
             "train": ledger.total,
             "evaluate": max(evaluation, writing),
         },
-        lengths=found.lengths,
+        lengths=batches.lengths,
         step_flops=flops,
         train_flops=round(epoch_flops * training.num_train_epochs * share),
-        steps=total_steps if found.padded else 0,
-        trainable=request.method.trainable(made.facts),
-        total=made.facts.total,
-        file_bytes=steps.kept_bytes(),
+        steps=total_steps if batches.padded else 0,
+        trainable=request.method.trainable(built.facts),
+        total=built.facts.total,
+        file_bytes=steps.saved_bytes(),
         seconds=time.perf_counter() - began,
     )
 
@@ -85,10 +85,10 @@ def memory_map(request: MapRequest) -> MemoryMap:
     cells = []
     for place, method in enumerate(request.methods):
         for length in request.lengths:
-            made = unloaded(request.cell(method, length, 1))
-            steps = _steps(made, request.cell(method, length, 1))
+            built = unloaded(request.cell(method, length, 1))
+            steps = _steps(built, request.cell(method, length, 1))
             for rows in request.batch_sizes:
-                batch = shapes(request.cell(method, length, rows), None, made.base).heaviest[0]
+                batch = shapes(request.cell(method, length, rows), None, built.base).heaviest[0]
                 cells.append(MapCell(method=place, length=length, rows=rows, ledger=steps.step(batch)[0]))
     return MemoryMap(cells=cells, seconds=time.perf_counter() - began)
 
@@ -142,28 +142,27 @@ class _Steps:
         with self._evaluating():
             return writing_peak(inner, lambda: self._followed(nothing), ids, mask, self.request.training.max_new_tokens)
 
-    def kept_bytes(self) -> int:
+    def saved_bytes(self) -> int:
         """Bytes of the saved weights."""
-        method = (
-            self.request.method
-        )  # not the spec without values: the adapter saved for PiSSA is wider than the trained one
+        # Of the spec with its initialization: the adapter saved for PiSSA is wider than the trained one.
+        method = self.request.method
         with self._computing():
-            return file_bytes(MECHANISMS[method.mechanism].kept(self.model, method))
+            return file_bytes(MECHANISMS[method.mechanism].saved_tensors(self.model, method))
 
-    def flops_of(self, found: Shapes, of_heaviest: int) -> float:
+    def flops_of(self, batches: Shapes, of_heaviest: int) -> float:
         """FLOPs of an epoch: rows of T tokens need a·T + c·T² (attention), fitted to two lengths."""
-        heaviest = found.heaviest[0]
+        heaviest = batches.heaviest[0]
         rows, length = rows_of(heaviest)
         half = max(1, length // 2)
         short = self._fake(heaviest, length=half)
         with self._computing(), Operations(self.stored) as operations:
             self._passes(short)
         self.optimizer.zero_grad(set_to_none=True)
-        whole, part = of_heaviest / rows, operations.total / rows
-        quadratic = (whole / length - part / half) / (length - half) if length > half else 0.0
-        linear = whole / length - quadratic * length
-        scale = length / max(size for _, size in found.padded)  # an encoder-decoder's lengths add both texts
-        return sum(n * (linear * scale * size + quadratic * (scale * size) ** 2) for n, size in found.padded)
+        of_row, part = of_heaviest / rows, operations.total / rows
+        quadratic = (of_row / length - part / half) / (length - half) if length > half else 0.0
+        linear = of_row / length - quadratic * length
+        scale = length / max(size for _, size in batches.padded)  # an encoder-decoder's lengths add both texts
+        return sum(n * (linear * scale * size + quadratic * (scale * size) ** 2) for n, size in batches.padded)
 
     def _passes(self, batch: Batch) -> None:
         units = max(1, batch.labels.numel())
@@ -226,37 +225,37 @@ class _Steps:
     def _fake(self, batch: Batch, rows: int | None = None, length: int | None = None) -> Batch:
         """A fake batch of the same shapes, or of fewer rows or tokens."""
 
-        def fake(tensor: torch.Tensor, kept: int | None = None) -> torch.Tensor:
+        def fake(tensor: torch.Tensor, count: int | None = None) -> torch.Tensor:
             shape = list(tensor.shape)
             shape[0] = rows if rows and tensor.ndim > 1 else shape[0]
             shape[1:] = [min(size, length) if length else size for size in shape[1:]]
             with self.mode:  # a new one, since the other may be entered already
-                return torch.empty(shape if kept is None else [kept], dtype=tensor.dtype)
+                return torch.empty(shape if count is None else [count], dtype=tensor.dtype)
 
         labels = fake(batch.labels) if batch.labels.ndim > 1 else fake(batch.labels, rows)
         places = None
         if batch.places is not None:
             share = labels.numel() / batch.labels.numel()
-            kept = max(1, round(len(batch.places.rows) * share))
-            places = Places(*(fake(p, kept) for p in batch.places))
+            count = max(1, round(len(batch.places.rows) * share))
+            places = Places(*(fake(p, count) for p in batch.places))
         return Batch({name: fake(t) for name, t in batch.inputs.items()}, labels, batch.tokens, places)
 
 
-def _steps(made: Unloaded, request: EstimateRequest) -> _Steps:
+def _steps(built: Unloaded, request: EstimateRequest) -> _Steps:
     """The model with fake tensors, ready for a step."""
     cuda, method = request.device == "cuda", request.method
     if not cuda:
-        use_fast_dropout(made.base)
-    replace_tensors(made.model, mode := FakeTensorMode())
-    made.model.train()
-    resting, training = _rest(made.model, made.facts), request.training
+        use_fast_dropout(built.base)
+    replace_tensors(built.model, mode := FakeTensorMode())
+    built.model.train()
+    resting, training = _rest(built.model, built.facts), request.training
     stored = resting if training.cache_frozen_prefix and not training.packing else []
-    named = {name: p for name, p in made.model.named_parameters() if p.requires_grad}
+    named = {name: p for name, p in built.model.named_parameters() if p.requires_grad}
     with mode:
         optimizer = adamw(named, 1e-3, request.training.weight_decay, method.rate_factor)
-        companion = MECHANISMS[method.mechanism].companion(made.model, method, 2)
+        companion = MECHANISMS[method.mechanism].companion(built.model, method, 2)
     rounded = rounded_on_cuda if cuda else rounded_on_host
-    return _Steps(request, made.model, optimizer, companion, mode, rounded, stored)
+    return _Steps(request, built.model, optimizer, companion, mode, rounded, stored)
 
 
 def _rest(model: nn.Module, facts: TaskModel) -> list[nn.Module]:

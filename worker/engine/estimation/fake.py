@@ -30,26 +30,25 @@ _BLOCK, _SCALES = 64, 256
 
 def replace_tensors(model: nn.Module, mode: FakeTensorMode) -> None:
     """Replace every tensor by a fake one; tied ones stay tied. A module's plain attributes are included."""
-    made: dict[
-        int, tuple[torch.Tensor, torch.Tensor]
-    ] = {}  # the original stays referenced, so that no other tensor gets its id
+    replaced: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    """By id: the original, which stays referenced so that no other tensor gets its id, and the fake tensor."""
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in made:
+        if id(tensor) not in replaced:
             with mode:
                 empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
             is_parameter = isinstance(tensor, nn.Parameter)
             new = nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_parameter else empty
-            made[id(tensor)] = (tensor, new)
-        return made[id(tensor)][1]
+            replaced[id(tensor)] = (tensor, new)
+        return replaced[id(tensor)][1]
 
     for module in model.modules():
         everything: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
-        kept = [value for value in vars(module).values() if isinstance(value, dict)]  # PEFT's prompt tokens
-        for held in (*everything, *kept):
-            for name, tensor in list(held.items()):
+        prompts = [value for value in vars(module).values() if isinstance(value, dict)]  # PEFT's
+        for attributes in (*everything, *prompts):
+            for name, tensor in list(attributes.items()):
                 if isinstance(tensor, torch.Tensor) and not isinstance(tensor, FakeTensor):
-                    held[name] = fake(tensor)
+                    attributes[name] = fake(tensor)
 
 
 class PackedLinear(nn.Linear):
@@ -69,8 +68,8 @@ class PackedLinear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[…, in] to […, out]; the dequantized weight exists during the product."""
         x = input.to(self.compute)
-        found: torch.Tensor = _PackedProduct.apply(x, self.weight, self.unpacked)  # type: ignore[no-untyped-call]
-        return found if self.bias is None else found + self.bias
+        product: torch.Tensor = _PackedProduct.apply(x, self.weight, self.unpacked)  # type: ignore[no-untyped-call]
+        return product if self.bias is None else product + self.bias
 
 
 class _PackedProduct(torch.autograd.Function):
@@ -179,8 +178,8 @@ def _attend(
         bias = bias.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
     efficient = torch.ops.aten._scaled_dot_product_efficient_attention
     needs_sum = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
-    found = efficient(query, key, value, bias, needs_sum, dropout_p, is_causal, scale=scale)
-    return found[0]  # type: ignore[no-any-return]
+    outputs = efficient(query, key, value, bias, needs_sum, dropout_p, is_causal, scale=scale)
+    return outputs[0]  # type: ignore[no-any-return]
 
 
 class Operations(TorchDispatchMode):
@@ -210,11 +209,11 @@ class Operations(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Execute the operation, and count it."""
-        found = func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
         formula: Callable[..., int] | None = flop_registry.get(_known_as(func._overloadpacket))
         if formula is not None and not self._within:
-            self.total += formula(*args, **(kwargs or {}), out_val=found)
-        return found
+            self.total += formula(*args, **(kwargs or {}), out_val=output)
+        return output
 
     def _go(self, step: int) -> None:
         self._within += step

@@ -34,8 +34,8 @@ def writing_peak(model: Any, follow: Follow, ids: torch.Tensor, mask: torch.Tens
     if new == 1:
         return reading
     before = model(input_ids=_longer(ids, prompt + new - 1), use_cache=True, **last).past_key_values
-    whole = None if mask is None else _longer(mask, prompt + new)
-    writing = _last_token(model, follow, before, {"input_ids": ids[:, :1], "attention_mask": whole, **last})
+    longer_mask = None if mask is None else _longer(mask, prompt + new)
+    writing = _last_token(model, follow, before, {"input_ids": ids[:, :1], "attention_mask": longer_mask, **last})
     return max(reading, writing)
 
 
@@ -43,9 +43,9 @@ def _text_to_text(model: Any, follow: Follow, ids: torch.Tensor, mask: torch.Ten
     with follow() as journal:
         read = model.get_encoder()(input_ids=ids, attention_mask=mask)
     reading = _peak(journal)
-    given = {"encoder_outputs": read, "attention_mask": mask}
-    before = model(**given, decoder_input_ids=_longer(ids, max(1, new - 1)), use_cache=True).past_key_values
-    writing = _last_token(model, follow, before, {**given, "decoder_input_ids": ids[:, :1]})
+    inputs = {"encoder_outputs": read, "attention_mask": mask}
+    before = model(**inputs, decoder_input_ids=_longer(ids, max(1, new - 1)), use_cache=True).past_key_values
+    writing = _last_token(model, follow, before, {**inputs, "decoder_input_ids": ids[:, :1]})
     return max(reading, writing + _bytes(read[0]))
 
 
@@ -54,9 +54,9 @@ def _last_token(model: Any, follow: Follow, before: Any, inputs: dict[str, Any])
     old = {tensor.untyped_storage()._cdata: tensor for tensor in _tensors(before)}
     with follow() as journal:
         _written = model(**inputs, past_key_values=before, use_cache=True).logits[:, -1].float()
-    kept = sum(_bytes(t) for t in _tensors(before) if t.untyped_storage()._cdata in old)
+    shared = sum(_bytes(t) for t in _tensors(before) if t.untyped_storage()._cdata in old)
     copied = max((_bytes(t) for t in old.values()), default=0)
-    return _peak(journal) + kept + copied
+    return _peak(journal) + shared + copied
 
 
 def _peak(journal: Journal) -> int:
@@ -65,9 +65,9 @@ def _peak(journal: Journal) -> int:
 
 def _tensors(cache: Any) -> Iterator[torch.Tensor]:
     """Keys and values of every layer of transformers' cache, or of the two caches of an encoder-decoder."""
-    parts = ("self_attention_cache", "cross_attention_cache")
-    for one in [getattr(cache, part) for part in parts if hasattr(cache, part)] or [cache]:
-        for layer in one.layers:
+    names = ("self_attention_cache", "cross_attention_cache")
+    for part in [getattr(cache, name) for name in names if hasattr(cache, name)] or [cache]:
+        for layer in part.layers:
             yield from (t for t in (layer.keys, layer.values) if isinstance(t, torch.Tensor))
 
 

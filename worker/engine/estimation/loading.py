@@ -37,41 +37,41 @@ def stored(folder: Path | None, dtype: torch.dtype | None, numbers: int) -> Stor
 
     An extra head in the files is counted although it is not read.
     """
-    found = dict.fromkeys(_BYTES, 0)
+    sizes = dict.fromkeys(_BYTES, 0)
     for file in _files(folder) if folder else ():
         for kind, size in _header(file):
-            found[kind] = found.get(kind, 0) + size
-    if not any(found.values()):
+            sizes[kind] = sizes.get(kind, 0) + size
+    if not any(sizes.values()):
         kind = "F32" if dtype in (None, torch.float32) else "F64" if dtype is torch.float64 else "BF16"
-        found[kind] = numbers * _BYTES[kind]
-    others = {kind: size for kind, size in found.items() if kind in _BYTES and kind != "F32"}
-    converted = sum(size // _BYTES[kind] for kind, size in others.items())
-    return Stored(found["F32"], sum(others.values()), converted)
+        sizes[kind] = numbers * _BYTES[kind]
+    converted_sizes = {kind: size for kind, size in sizes.items() if kind in _BYTES and kind != "F32"}
+    converted = sum(size // _BYTES[kind] for kind, size in converted_sizes.items())
+    return Stored(sizes["F32"], sum(converted_sizes.values()), converted)
 
 
-def loading_bytes(files: Stored, whole: int, held: int, packed: int, *, rounded: bool) -> int:
+def loading_bytes(files: Stored, float32: int, final: int, packed: int, *, rounded: bool) -> int:
     """Peak bytes while a model is loaded on a CPU and converted to its final dtype.
 
-    `whole` and `held`: its bytes in float32, and in its final form with its method; `packed`: how many values are
+    `float32` and `final`: its bytes in float32, and in its final form with its method; `packed`: how many values are
     quantized to four bits; `rounded`: frozen matrices are cast to bfloat16, one by one.
     """
     if packed:  # each matrix is read, quantized and freed, except for its pages
-        others = whole - 4 * packed if files.converted_bytes else 0
-        return files.mapped_bytes + files.converted_bytes + max(held, others + int(_PACKED * packed))
+        unpacked = float32 - 4 * packed if files.converted_bytes else 0
+        return files.mapped_bytes + files.converted_bytes + max(final, unpacked + int(_PACKED * packed))
     copies = 4 * files.converted_numbers + files.converted_bytes
-    return max(held, copies, 0 if rounded else whole)
+    return max(final, copies, 0 if rounded else float32)
 
 
 def type_of(config: PreTrainedConfig) -> torch.dtype | None:
     """The dtype of the stored weights, from a configuration that no model was built from yet: building would set it."""
-    found = getattr(config, "dtype", None)
-    return found if isinstance(found, torch.dtype) else None
+    dtype = getattr(config, "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else None
 
 
 def _files(folder: Path) -> list[Path]:
     names = [path.name for path in folder.iterdir()]
     try:
-        return [folder / name for name in chosen_weights("the base model's directory", folder, names)]
+        return [folder / name for name in chosen_weights("", folder, names)]
     except RunFailed:
         return []  # a hub model that is not downloaded yet
 

@@ -52,9 +52,9 @@ def shapes(request: EstimateRequest, dataset: Path | None, model: PreTrainedMode
 
     Raises `RunFailed` if a row or a length cannot be used.
     """
-    found = _of_rows(request, dataset, model) if dataset is not None else _longest(request, model)
-    prompts = _without_full_mask(found.prompts) if found.prompts else None
-    return replace(found, heaviest=[_without_full_mask(batch) for batch in found.heaviest], prompts=prompts)
+    batches = _of_rows(request, dataset, model) if dataset is not None else _longest(request, model)
+    prompts = _without_full_mask(batches.prompts) if batches.prompts else None
+    return replace(batches, heaviest=[_without_full_mask(batch) for batch in batches.heaviest], prompts=prompts)
 
 
 def _without_full_mask(batch: Batch) -> Batch:
@@ -67,7 +67,7 @@ def _without_full_mask(batch: Batch) -> Batch:
 
 def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) -> Shapes:
     training, task = request.training, TASKS[request.task]
-    tokenizer = load_tokenizer(hub.described(request.location, request.revision))
+    tokenizer = load_tokenizer(hub.description_folder(request.location, request.revision))
     check_length(training.max_length, request.method.virtual_tokens, model, tokenizer)
     rows = read(str(dataset), request.dataset_format)
     job = _job(request, dataset)

@@ -8,6 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.resources.estimate import EstimateRequest
@@ -44,24 +45,40 @@ def configuration(request: EstimateRequest) -> PreTrainedConfig:
     config.num_labels = request.labels
     layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
     if isinstance(layers, int) and layers > _LAYERS:
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"num_hidden_layers is {layers}. Use at most {_LAYERS}.")
+        text = _("num_hidden_layers is %(layers)s. Use at most %(limit)s.", layers=layers, limit=_LAYERS)
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     return config
 
 
 def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        if "auto_map" in values:
-            why = "needs Python code from its own repository, which is never run"
+        if not kind:
+            text = _(
+                "A configuration without model_type is not supported. Paste the config.json of a model such as T5."
+            )
+        elif "auto_map" in values:
+            text = _(
+                "model_type %(kind)r needs Python code from its repository, which Vezna never runs. Paste the "
+                "config.json of "
+                "a model such as T5.",
+                kind=kind,
+            )
         else:
-            why = "is not known to the installed transformers"
-        what = f"model_type {kind!r}" if kind else "A configuration without model_type"
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"{what} {why}. Paste the config.json of a model such as T5.")
+            text = _(
+                "The installed transformers does not know model_type %(kind)r. Paste the config.json of a model such "
+                "as T5.",
+                kind=kind,
+            )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     content = {name: value for name, value in values.items() if name not in ("model_type", "auto_map")}
     try:
         config: PreTrainedConfig = AutoConfig.for_model(kind, **content)
+    except MemoryError:
+        raise
     except Exception as error:  # an architecture may raise anything for unexpected values
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, f"config: {_first_line(error)}.") from error
+        text = _("config: %(error)s.", error=_first_line(error))
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
     return harmless(config)
 
 
@@ -76,7 +93,7 @@ def unloaded(request: EstimateRequest) -> Unloaded:
             FailureCode.BAD_CONFIGURATION,
             error.located,
         )
-    expected, whole = method.trains(facts), _bytes(base)
+    expected, float32 = method.trains(facts), _bytes(base)
     if request.bf16:
         cast_frozen_to_bf16(base, {t.name for t in expected} | {p.name for p in facts.head_parameters})
     with torch.device("meta"):
@@ -87,11 +104,11 @@ def unloaded(request: EstimateRequest) -> Unloaded:
     pack(model, list(packed), torch.bfloat16 if request.bf16 else torch.float32)
     if request.bf16:
         freeze_in_bf16(model)
-    loaded = held = _bytes(model)  # with CUDA it is loaded on the host, and copied to the device once
+    loaded = final = _bytes(model)  # with CUDA it is loaded on the host, and copied to the device once
     if request.device == "cpu":
-        folder = hub.described(request.location, request.revision) if request.config is None else None
+        folder = hub.description_folder(request.location, request.revision) if request.config is None else None
         files = stored(folder, dtype, facts.total)
-        loaded = loading_bytes(files, whole, held, sum(packed.values()), rounded=request.bf16)
+        loaded = loading_bytes(files, float32, final, sum(packed.values()), rounded=request.bf16)
     return Unloaded(base, model, facts, loaded)
 
 
@@ -104,11 +121,12 @@ def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedMo
     except MemoryError:  # the process's limit, which its caller reports
         raise
     except Exception as error:  # an architecture may raise anything for an unexpected configuration
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"transformers cannot build this model of type {config.model_type!r}: {_first_line(error)}. Choose another "
-            "base model.",
-        ) from error
+        text = _(
+            "transformers cannot build this model of type %(type)r: %(error)s. Choose another base model.",
+            type=config.model_type,
+            error=_first_line(error),
+        )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
     return model
 
 
@@ -123,11 +141,11 @@ def _without_values(method: AnyMethod) -> AnyMethod:
 def _packed(model: nn.Module, base: PreTrainedModel, facts: TaskModel) -> dict[str, int]:
     """Number of values in each linear layer that bitsandbytes would quantize; some architectures keep layers in float32
     (T5's `wo`)."""
-    whole = set(getattr(base, "_keep_in_fp32_modules", None) or ())
+    in_float32 = set(getattr(base, "_keep_in_fp32_modules", None) or ())
     sizes = {
         layer.name: layer.out_features * layer.in_features
         for layer in facts.linear
-        if not whole.intersection(layer.name.split("."))
+        if not in_float32.intersection(layer.name.split("."))
     }
     return {name: sizes[bare(name)] for name, _ in model.named_modules() if bare(name) in sizes}
 
@@ -145,6 +163,6 @@ def bare(name: str) -> str:
 
 def _first_line(error: Exception) -> str:
     """The first line of the error; one that ends in a colon continues in the next."""
-    said = " ".join(line.strip() for line in str(error).strip().split("\n")[:2])
+    two_lines = " ".join(line.strip() for line in str(error).strip().split("\n")[:2])
     first = str(error).strip().split("\n")[0].strip()
-    return (said if first.endswith(":") else first).rstrip(".:") or type(error).__name__
+    return (two_lines if first.endswith(":") else first).rstrip(".:") or type(error).__name__

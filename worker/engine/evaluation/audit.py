@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
 from app.domain.models.architecture import Tensor
 from app.domain.runs.result import Audit, AuditGroup
 from worker.engine.models.quantization import shape, stored
@@ -29,11 +30,11 @@ def check_trainable(model: nn.Module, expected: Collection[Tensor]) -> None:
     """Before training: raise `RunFailed(audit)` unless exactly the expected parameters, with the expected shapes,
     require a gradient."""
     actual = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
-    wanted = {tensor.name: tensor.shape for tensor in expected}
-    problems = _sentences(actual.keys() - wanted.keys(), "is trainable, but the method does not train it")
-    problems += _sentences(wanted.keys() - actual.keys(), "is frozen or absent, but the method trains it")
-    other = {name for name in actual.keys() & wanted.keys() if actual[name] != wanted[name]}
-    _fail(problems + _sentences(other, "does not have the shape that the method expects"))
+    shapes = {tensor.name: tensor.shape for tensor in expected}
+    problems = _sentences(actual.keys() - shapes.keys(), _("is trainable, but the method does not train it"))
+    problems += _sentences(shapes.keys() - actual.keys(), _("is frozen or absent, but the method trains it"))
+    differing = {name for name in actual.keys() & shapes.keys() if actual[name] != shapes[name]}
+    _fail(problems + _sentences(differing, _("does not have the shape that the method expects")))
 
 
 def hashes(model: nn.Module) -> dict[str, bytes]:
@@ -60,13 +61,13 @@ def compare(
     trainable = {name for name, p in parameters.items() if p.requires_grad}
     still = trainable - changed
     returned = still.intersection(may_return) - set(without_gradient)
-    problems = _sentences(changed - trainable, "is frozen, but it changed")
+    problems = _sentences(changed - trainable, _("is frozen, but it changed"))
     problems += _sentences(
         still - set(without_gradient) - returned,
-        "had a gradient and did not change (or the learning rate is below its precision)",
+        _("had a gradient and did not change (or the learning rate is below its precision)"),
     )
     if _count(parameters, trainable & changed) * 2 < _count(parameters, trainable):
-        problems.append("Less than half of the trainable parameters changed.")
+        problems.append(_("Less than half of the trainable parameters changed."))
     _fail(problems)
     members: dict[str, list[str]] = {}
     for name in parameters:
@@ -83,10 +84,13 @@ def compare(
             )
             for name, names in members.items()
         ],
-        notes=_sentences(returned, "trained, and the method reset it to its initial value")
-        + _sentences(
-            still - returned, "trains, but never had a gradient: the forward pass does not use it, or it was zero"
-        ),
+        notes=[
+            *_sentences(returned, _("trained, and the method reset it to its initial value")),
+            *_sentences(
+                still - returned,
+                _("trains, but never had a gradient: the forward pass does not use it, or it was zero"),
+            ),
+        ],
     )
 
 
@@ -102,11 +106,11 @@ def _count(parameters: dict[str, nn.Parameter], names: Iterable[str]) -> int:
     return sum(prod(shape(parameters[name])) for name in names)
 
 
-def _sentences(names: Collection[str], what: str) -> list[str]:
-    shown = [f"{name} {what}." for name in sorted(names)[:_SHOWN]]
-    return shown + ([f"… and so {len(names) - _SHOWN} more."] if len(names) > _SHOWN else [])
+def _sentences(names: Collection[str], what: Message) -> list[Message]:
+    shown = [_("%(name)s %(what)s.", name=name, what=what) for name in sorted(names)[:_SHOWN]]
+    return shown + ([_("The same holds for %(count)s more.", count=len(names) - _SHOWN)] if len(names) > _SHOWN else [])
 
 
-def _fail(problems: list[str]) -> None:
+def _fail(problems: list[Message]) -> None:
     if problems:
-        raise RunFailed(FailureCode.AUDIT, "The freeze audit failed. " + " ".join(problems))
+        raise RunFailed(FailureCode.AUDIT, Message.joined([_("The freeze audit failed."), *problems]))

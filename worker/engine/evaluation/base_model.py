@@ -60,7 +60,7 @@ class BaseModel:
         for sequences in (examples.tokens, examples.targets, examples.prompts):
             for sequence in sequences:
                 rows.update(len(sequence).to_bytes(8, "little") + sequence.tobytes())
-        rows.update(json.dumps([*examples.wanted]).encode())
+        rows.update(json.dumps([*examples.references]).encode())
         parts = {
             "model": [self._job.model_location, self._job.model_fingerprint, type(model).__name__, str(model.config)],
             "dtypes": sorted((name, str(parameter.dtype)) for name, parameter in model.named_parameters()),

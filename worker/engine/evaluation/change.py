@@ -45,5 +45,5 @@ class Change:
 
 def matrix(weight: torch.Tensor, transposed: bool) -> torch.Tensor:
     """A layer's weight as [out, in] in float64: a copy. A four-bit weight is dequantized."""
-    whole = unpacked(weight).detach().to(torch.float64, copy=True)
-    return whole.T if transposed else whole
+    values = unpacked(weight).detach().to(torch.float64, copy=True)
+    return values.T if transposed else values

@@ -12,6 +12,7 @@ from torch import nn
 
 from app.domain.data.dataset import Split
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.result import Evaluation
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import Batch, Examples, evaluation_order
@@ -69,9 +70,9 @@ class Evaluator:
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
 
-    def batches(self, examples: Examples, most: int | None = None) -> Iterator[tuple[list[int], Batch]]:
-        """Row indices and their batch, the longest rows first; at most `most` rows per batch."""
-        for indices in evaluation_order(examples.lengths, min(self.batch_size, most or self.batch_size)):
+    def batches(self, examples: Examples, limit: int | None = None) -> Iterator[tuple[list[int], Batch]]:
+        """Row indices and their batch, the longest rows first; at most `limit` rows per batch."""
+        for indices in evaluation_order(examples.lengths, min(self.batch_size, limit or self.batch_size)):
             self.between()
             yield indices, self.collate(examples, indices, self.pad_token).to(self.device)
 
@@ -80,7 +81,9 @@ class Evaluator:
         if not np.isfinite(loss):
             raise RunFailed(
                 FailureCode.DIVERGED,
-                "The loss on an evaluation is infinite or not a number. Lower the learning rate or lengthen the "
-                "warm-up.",
+                _(
+                    "The loss on an evaluation is infinite or not a number. Lower the learning rate or lengthen the "
+                    "warm-up."
+                ),
             )
         return loss

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import PairRow, Row, TextRow
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Forgetting
 from worker.engine.data.batches import Examples, Listener, read
@@ -35,7 +36,7 @@ class GeneralText:
         """Raises `RunFailed` if the job's general file has no test text."""
         self._name = job.spec.general_text or ""
         self._task = TASKS[job.spec.task]
-        most = min(MOST_TEXTS, max(1, MOST_TOKENS // job.spec.training.max_length))
+        limit = min(MOST_TEXTS, max(1, MOST_TOKENS // job.spec.training.max_length))
         texts = read(job.general_file or "", "text", needed=("test",))["test"]
         rows: list[Row] = [row for row in texts if isinstance(row, TextRow) and row.text and row.text.strip()]
         if model.config.is_encoder_decoder:
@@ -43,9 +44,9 @@ class GeneralText:
         if not rows:
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,
-                "general_text: its test split has no text to measure forgetting on. Register one that has.",
+                _("general_text: its test split has no text to measure forgetting on. Choose another dataset."),
             )
-        self.examples: Examples = self._task.encode(rows[:most], "test", tokenizer, model, job, _Named(sink))
+        self.examples: Examples = self._task.encode(rows[:limit], "test", tokenizer, model, job, _Named(sink))
 
     def loss(self, model: nn.Module, evaluator: Evaluator) -> float:
         """A model's loss, in nats per token."""

@@ -22,7 +22,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from worker.engine.data.batches import evaluation_order, padded
 from worker.engine.evaluation.evaluate import Evaluator
 
-_SAID_EVERY = 60.0
+_LOG_SECONDS = 60.0
 """Seconds between two progress lines in the log."""
 
 
@@ -35,7 +35,7 @@ def write(
     """Generate a text after each prompt, without special tokens. Can be stopped between two tokens."""
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     encoder_decoder, stops = bool(inner.config.is_encoder_decoder), stop_tokens(inner, tokenizer)
-    texts, done, said = [""] * len(prompts), 0, monotonic()
+    texts, count, logged_at = [""] * len(prompts), 0, monotonic()
     with (
         evaluator.judging(model),
         _last_together(inner),
@@ -45,21 +45,21 @@ def write(
             evaluator.between()
             ids, mask = padded([prompts[i] for i in indices], evaluator.pad_token, left=not encoder_decoder)
             generate: Any = model.generate
-            found = generate(
+            outputs = generate(
                 input_ids=ids.to(evaluator.device),
                 attention_mask=mask.to(evaluator.device),
                 generation_config=config,
                 stopping_criteria=StoppingCriteriaList([_Between(evaluator.between)]),
             )
             # A decoder returns the prompt too; the decoder of an encoder-decoder starts with its own start token.
-            for i, tokens in zip(indices, found[:, 1 if encoder_decoder else ids.shape[1] :].tolist(), strict=True):
+            for i, tokens in zip(indices, outputs[:, 1 if encoder_decoder else ids.shape[1] :].tolist(), strict=True):
                 end = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
                 written = tokenizer.decode(tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 texts[i] = str(written)
-            done += len(indices)
-            if monotonic() - said > _SAID_EVERY:
-                evaluator.log(f"Written {done} of {len(prompts)} texts.")
-                said = monotonic()
+            count += len(indices)
+            if monotonic() - logged_at > _LOG_SECONDS:
+                evaluator.log(f"Written {count} of {len(prompts)} texts.")
+                logged_at = monotonic()
     return texts
 
 
@@ -71,21 +71,21 @@ def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 @contextmanager
-def _greedy(model: Any, tokenizer: PreTrainedTokenizerBase, stops: set[int], most: int) -> Iterator[GenerationConfig]:
+def _greedy(model: Any, tokenizer: PreTrainedTokenizerBase, stops: set[int], limit: int) -> Iterator[GenerationConfig]:
     """Temporarily replace the model's own generation config, which transformers uses to fill in unset fields."""
     own = model.generation_config
-    kept = {
+    tokens = {
         name: getattr(own, name, None) for name in ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
     }
-    if model.config.is_encoder_decoder and kept["decoder_start_token_id"] is None:
-        kept["decoder_start_token_id"] = model.config.decoder_start_token_id
+    if model.config.is_encoder_decoder and tokens["decoder_start_token_id"] is None:
+        tokens["decoder_start_token_id"] = model.config.decoder_start_token_id
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         num_beams=1,
-        max_new_tokens=most,
+        max_new_tokens=limit,
         eos_token_id=sorted(stops) or None,
         pad_token_id=tokenizer.pad_token_id,
-        **kept,
+        **tokens,
     )
     try:
         yield model.generation_config
@@ -116,12 +116,12 @@ class _Between(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def exact_match(written: str, wanted: str) -> float:
+def exact_match(written: str, reference: str) -> float:
     """1.0 if the texts are equal apart from leading and trailing white space."""
-    return float(written.strip() == wanted.strip())
+    return float(written.strip() == reference.strip())
 
 
-def rouge_l(written: str, wanted: str) -> float:
+def rouge_l(written: str, reference: str) -> float:
     """ROUGE-L: F1 of the longest common subsequence of words (Lin 2004, section 3, with β = 1), from 0 to 1.
 
         2·LCS / (m + n)        m and n: number of words of the two texts
@@ -129,7 +129,7 @@ def rouge_l(written: str, wanted: str) -> float:
     Words are runs of letters and digits of any script, case-insensitive, without stemming. Two texts without words
     score 1. Computed by rapidfuzz as the normalized Indel similarity, which is the same number.
     """
-    return float(Indel.normalized_similarity(_words(written), _words(wanted)))
+    return float(Indel.normalized_similarity(_words(written), _words(reference)))
 
 
 def _words(text: str) -> list[str]:

@@ -59,7 +59,7 @@ def analyse(model: TaskModel, layer: LinearFacts, change: Change) -> MatrixDelta
     thin = isinstance(change.delta, Product) and change.delta.a.shape[0] < min(dense.shape)
     values = product_values(change.delta) if thin and isinstance(change.delta, Product) else dense_values(dense)
     top = min(TOP, *dense.shape)
-    found = cosines(before, weights, vectors, before + dense, top)
+    similarities = cosines(before, weights, vectors, before + dense, top)
     delta = Spectrum.of(values.cpu().numpy())
     block = model.block_of(layer.name)
     return MatrixDelta(
@@ -74,7 +74,7 @@ def analyse(model: TaskModel, layer: LinearFacts, change: Change) -> MatrixDelta
         delta=delta,
         weight=Spectrum.of(weights.cpu().numpy()),
         top=top,
-        intruders=int((found < EPSILON).sum()),
+        intruders=int((similarities < EPSILON).sum()),
     )
 
 
@@ -107,14 +107,14 @@ def cosines(
     missing ones count as matched.
     """
     new_values, new_vectors = eigen(after)
-    there = new_values[:top] > _NONE * new_values[0]
+    significant = new_values[:top] > _NONE * new_values[0]
     if before.shape[0] <= before.shape[1]:  # the vectors are left singular vectors
-        found = (vectors.T @ new_vectors[:, :top]).abs()
+        similarities = (vectors.T @ new_vectors[:, :top]).abs()
     else:
         left = after @ new_vectors[:, :top] / new_values[:top].clamp_min(torch.finfo(after.dtype).tiny)
-        found = (vectors.T @ (before.T @ left)).abs() / values[:, None].clamp_min(torch.finfo(after.dtype).tiny)
-    found = found[values > _NONE * values[0]]
-    return torch.where(there, found.amax(dim=0), 1.0)
+        similarities = (vectors.T @ (before.T @ left)).abs() / values[:, None].clamp_min(torch.finfo(after.dtype).tiny)
+    similarities = similarities[values > _NONE * values[0]]
+    return torch.where(significant, similarities.amax(dim=0), 1.0)
 
 
 def _gram(matrix: torch.Tensor) -> torch.Tensor:
@@ -122,9 +122,9 @@ def _gram(matrix: torch.Tensor) -> torch.Tensor:
     return matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
 
 
-def budget(given: float, train_seconds: float) -> float:
+def budget(minimum: float, train_seconds: float) -> float:
     """Seconds that the analysis may take."""
-    return max(given, min(SHARE_OF_TRAINING * train_seconds, MOST_SECONDS))
+    return max(minimum, min(SHARE_OF_TRAINING * train_seconds, MOST_SECONDS))
 
 
 def work(layer: LinearFacts) -> float:
@@ -158,7 +158,7 @@ class Analysis:
         and does not stop the others; a stop request ends the analysis early."""
         self._rate = _CUDA_RATE if self.device.type == "cuda" else _CPU_RATE
         began = time.perf_counter()
-        found: dict[int, MatrixDelta] = {}
+        matrices: dict[int, MatrixDelta] = {}
         late, large, broken = 0, 0, []
         for place in spread_order(len(layers)):
             layer = layers[place]
@@ -168,11 +168,11 @@ class Analysis:
                 late += 1
             else:
                 try:
-                    found[place] = self._one(layer)
+                    matrices[place] = self._analyse(layer)
                 except (ValueError, RuntimeError) as error:  # torch raises it for decompositions that do not converge
                     broken.append(f"{layer.name}: {str(error).strip().splitlines()[0].rstrip('.')}.")
         return WeightDeltas(
-            matrices=[found[place] for place in sorted(found)],
+            matrices=[matrices[place] for place in sorted(matrices)],
             late=late,
             large=large,
             broken=broken,
@@ -180,11 +180,11 @@ class Analysis:
             seconds=time.perf_counter() - began,
         )
 
-    def _one(self, layer: LinearFacts) -> MatrixDelta:
+    def _analyse(self, layer: LinearFacts) -> MatrixDelta:
         began = time.perf_counter()
-        found = analyse(self.model, layer, self.change(layer))
+        delta = analyse(self.model, layer, self.change(layer))
         self._rate = work(layer) / max(time.perf_counter() - began, 1e-9)
-        return found
+        return delta
 
     def _stopped(self) -> bool:
         try:
@@ -203,7 +203,7 @@ class BaseModelCopy:
         are read."""
         self._job = job
         files = MappedFiles()
-        self.held_bytes = tensor_bytes(p for p in loaded.parameters() if not files.hold(p))
+        self.loaded_bytes = tensor_bytes(p for p in loaded.parameters() if not files.hold(p))
         """Bytes of the copy beside the mapped pages: the head, or everything if the file has another dtype."""
 
     @cached_property

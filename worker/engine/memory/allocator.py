@@ -29,11 +29,11 @@ class _Mallinfo2(ctypes.Structure):
 def _load() -> ctypes.CDLL | None:
     if platform.libc_ver()[0] != "glibc":
         return None
-    found = ctypes.CDLL(None)
-    if not hasattr(found, "mallinfo2"):  # glibc 2.33
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):  # glibc 2.33
         return None
-    found.mallinfo2.restype = _Mallinfo2
-    return found
+    libc.mallinfo2.restype = _Mallinfo2
+    return libc
 
 
 _LIBC = _load()

@@ -110,21 +110,21 @@ class Journal(TorchDispatchMode):
 
     def ledger(self, kind: Literal["estimated", "measured"], step: int | None, rows: int, length: int) -> Ledger:
         """Bytes by owner at the peak so far."""
-        held, most, at = 0, 0, 0
+        total, peak, end = 0, 0, 0
         for place, (entry, sign) in enumerate(self._lines, start=1):
-            held += sign * entry.size
-            if held > most:
-                most, at = held, place
+            total += sign * entry.size
+            if total > peak:
+                peak, end = total, place
         present = set[_Entry]()
-        for entry, sign in self._lines[:at]:
+        for entry, sign in self._lines[:end]:
             (present.add if sign > 0 else present.discard)(entry)
-        found: dict[Owner, int] = {}
+        bytes_by_owner: dict[Owner, int] = {}
         for entry in present:
-            found[entry.held_by] = found.get(entry.held_by, 0) + entry.size
-        last = self._lines[at - 1][0]
+            bytes_by_owner[entry.held_by] = bytes_by_owner.get(entry.held_by, 0) + entry.size
+        last = self._lines[end - 1][0]
         return Ledger(
             kind=kind,
-            owners=owners(found),
+            owners=owners(bytes_by_owner),
             moment=last.moment,
             operation=last.operation,
             step=step,
@@ -149,14 +149,14 @@ class Journal(TorchDispatchMode):
             self._trim()
         if moment != self._last:
             self._pass, self._last = self._pass + 1, moment
-        found = func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
         copied = _copies_weight(func, args, self._live)
-        for tensor in tree_leaves(found):
+        for tensor in tree_leaves(output):
             if isinstance(tensor, torch.Tensor):
                 entry = self._entry(tensor, func)
                 if copied and entry.owner is None and moment == "forward":
                     entry.owner = "weights"
-        return found
+        return output
 
     def _own(self, tensors: Iterable[torch.Tensor], owner: Owner) -> None:
         for tensor in tensors:

@@ -40,7 +40,7 @@ def resident_bytes() -> int:
 
 
 def high_water_bytes() -> int:
-    """The most bytes that this process has had in memory since the mark was last reset."""
+    """The peak of this process's memory since the mark was last reset."""
     if not _LINUX:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
@@ -51,7 +51,7 @@ def high_water_bytes() -> int:
 
 
 def reset_high_water() -> None:
-    """Set the high-water mark to the present value; where that is not permitted it just stays."""
+    """Set the high-water mark to the present value; does nothing if that is not permitted."""
     try:
         (_PROC / "clear_refs").write_text("5")
     except OSError:
@@ -70,7 +70,7 @@ class MemoryMeter:
         self._device = device
         self._cuda = device.type == "cuda"
         self._exact = True
-        """Peaks are noted. On CUDA always: its allocator counts by itself."""
+        """Peaks are recorded; always on CUDA, whose allocator counts them."""
         self._phase = "load"
         self._peaks: dict[str, int] = {}
         self._loaded = 0
@@ -96,29 +96,29 @@ class MemoryMeter:
             return
         peak = self._peak()
         if peak == self._mark:
-            # Nothing rose above the mark. If the mark could not be reset it is an earlier phase's peak, not this one's.
+            # Memory did not exceed the mark. If the mark could not be reset, it is the peak of an earlier phase.
             peak = min(peak, self._now())
         self._peaks[self._phase] = max(self._peaks.get(self._phase, 0), peak - self.before)
         if self._cuda:
             self._reserved = max(self._reserved, torch.cuda.max_memory_reserved(self._device))
 
     def begin(self) -> None:
-        """Count from here on: what the process holds by now is its own."""
+        """Count from here on, above the present memory of the process."""
         self.before = self._now()
         self._reset()
 
     def enter(self, phase: str) -> None:
-        """Note the peak of the phase that ends and begin another; a phase may be entered several times."""
+        """Record the peak of the phase that ends and begin another; a phase may be entered several times."""
         self.exact(True)
         self._close()
         self._phase = phase
         self._reset()
 
-    def exact(self, wanted: bool) -> None:
-        """Measure what follows, or let it be fast. A phase begins measured."""
-        if self._cuda or not allocator.ADJUSTABLE or wanted == self._exact:
+    def exact(self, enabled: bool) -> None:
+        """Measure peaks from here on, or use the fast allocator. Each phase begins measured."""
+        if self._cuda or not allocator.ADJUSTABLE or enabled == self._exact:
             return
-        if wanted:
+        if enabled:
             allocator.exact()
             self._exact = True
             self._reset()
@@ -132,25 +132,24 @@ class MemoryMeter:
         return self._now() - self.before - (0 if self._exact else allocator.free_bytes())
 
     def peaks(self) -> dict[str, int]:
-        """The largest number of bytes by phase so far, for a checkpoint."""
+        """Peak bytes by phase so far, for a checkpoint."""
         self.enter(self._phase)
         return dict(self._peaks)
 
     def carry(self, peaks: Mapping[str, int]) -> None:
-        """Count what the attempts before this one needed."""
+        """Include the peaks of earlier attempts."""
         self._peaks = {phase: max(self._peaks.get(phase, 0), peaks.get(phase, 0)) for phase in {**self._peaks, **peaks}}
 
     def peak(self) -> int:
-        """The largest number of bytes so far, above `before`."""
+        """Peak bytes so far, above `before`."""
         return max(self._peak() - self.before, *self._peaks.values(), 0)
 
     def loaded(self) -> None:
-        """The model stands ready to train."""
+        """Record the memory of the model, which is ready to train."""
         self._loaded = self.used()
 
     def read(self, model: nn.Module, optimizer_bytes: int, ledgers: Sequence[Ledger]) -> Memory:
-        """Everything measured, with the computed bytes of weights, gradients and optimizer state beside it, and the
-        ledgers that were taken."""
+        """Measured peaks, computed bytes of weights, gradients and optimizer state, and the recorded ledgers."""
         self.enter(self._phase)
         return Memory(
             device=f"cuda:{self._device.index or 0}" if self._cuda else "cpu",

@@ -46,7 +46,7 @@ class MechanismFile(Protocol):
     def companion(self, model: Any, spec: Any, total_steps: int) -> Companion | None:
         """The companion for training `model`, or None."""
 
-    def kept(self, model: Any, spec: Any) -> dict[str, torch.Tensor]:
+    def saved_tensors(self, model: Any, spec: Any) -> dict[str, torch.Tensor]:
         """The tensors of the file that `save` writes, by their names in it; of a real model or of one of fake
         tensors."""
 

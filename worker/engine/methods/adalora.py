@@ -10,7 +10,7 @@ import torch
 
 from app.domain.methods.lowrank import AdaLoraSpec
 
-_KEPT = "rank_pattern|"
+_PATTERN = "rank_pattern|"
 
 
 class RankBudget:
@@ -27,7 +27,7 @@ class RankBudget:
 
     @property
     def _drops(self) -> bool:
-        """in a single step, pruning would come before any gradient"""
+        """Whether directions are pruned: in a run of a single step, pruning would precede any gradient."""
         return self._total > 1
 
     def penalty(self) -> torch.Tensor:
@@ -46,9 +46,9 @@ class RankBudget:
     def state(self) -> dict[str, torch.Tensor]:
         """The smoothed importance and uncertainty of every entry, and the mask of remaining directions."""
         allocator = self._tuner.rankallocator
-        kept = {f"{_KEPT}{name}": torch.tensor(left) for name, left in (self._config.rank_pattern or {}).items()}
+        patterns = {f"{_PATTERN}{name}": torch.tensor(left) for name, left in (self._config.rank_pattern or {}).items()}
         smoothed = {f"{part}|{name}": t for part in _SMOOTHED for name, t in getattr(allocator, part).items()}
-        return kept | smoothed
+        return patterns | smoothed
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Restore that state."""
@@ -57,7 +57,7 @@ class RankBudget:
         allocator.reset_ipt()
         for key, tensor in state.items():
             part, _, name = key.partition("|")
-            if key.startswith(_KEPT):
+            if key.startswith(_PATTERN):
                 patterns[name] = tensor.tolist()
             else:
                 getattr(allocator, part)[name] = allocator.ipt[name] = tensor.to(device)

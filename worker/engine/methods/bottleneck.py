@@ -73,8 +73,8 @@ def apply(model: PreTrainedModel, spec: BottleneckAdapterSpec, facts: TaskModel)
 
 
 def _through_adapter(projection: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = projection.get_submodule("adapter")(output)
-    return found
+    adapted: torch.Tensor = projection.get_submodule("adapter")(output)
+    return adapted
 
 
 def companion(model: PreTrainedModel, spec: BottleneckAdapterSpec, total_steps: int) -> None:
@@ -89,7 +89,7 @@ def change(
     raise NotImplementedError
 
 
-def kept(model: PreTrainedModel, spec: BottleneckAdapterSpec) -> dict[str, torch.Tensor]:
+def saved_tensors(model: PreTrainedModel, spec: BottleneckAdapterSpec) -> dict[str, torch.Tensor]:
     """Adapters and head."""
     return tensors.trained(model)
 

@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import is_fake
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.methods import AdaLoraSpec, PeftMethod
 from app.domain.methods.base import layer as peft_name
 from app.domain.models.architecture import LinearFacts, TaskModel
@@ -45,8 +46,13 @@ def apply(model: PreTrainedModel, spec: PeftMethod, facts: TaskModel) -> PeftMod
         adapted: Any = get_peft_model(model, config(spec, facts))
     except (ValueError, TypeError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        what = f"PEFT cannot put {spec.label} on {facts.architecture}: {reason}."
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, what) from error
+        text = _(
+            "PEFT cannot apply %(method)s to %(architecture)s: %(reason)s.",
+            method=spec.label,
+            architecture=facts.architecture,
+            reason=reason,
+        )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
     if isinstance(spec, AdaLoraSpec):
         keep_ranks_still(adapted)
     if spec.virtual_tokens:
@@ -91,18 +97,18 @@ def _start(model: Any, name: str, scaling: float) -> Product:
     return Product(b.to(device).double() * scaling, a.to(device).double())
 
 
-def kept(model: Any, spec: PeftMethod) -> dict[str, torch.Tensor]:
+def saved_tensors(model: Any, spec: PeftMethod) -> dict[str, torch.Tensor]:
     """Adapter and head, under PEFT's names."""
-    with _as_kept(model, spec) as tensors:
-        found: dict[str, torch.Tensor] = get_peft_model_state_dict(model, tensors, save_embedding_layers=False)
-    return found
+    with _as_saved(model, spec) as tensors:
+        saved: dict[str, torch.Tensor] = get_peft_model_state_dict(model, tensors, save_embedding_layers=False)
+    return saved
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
     """Save in PEFT's own format: `PeftModel.from_pretrained(base, folder)` loads it, with the head."""
     folder = directory / "adapter"
     assert isinstance(run.method, PeftMethod)  # noqa: S101 the mechanism is chosen by the method
-    with _as_kept(model, run.method) as tensors:
+    with _as_saved(model, run.method) as tensors:
         # The base model by its registered name: a directory's path would reveal this machine and be wrong on others.
         model.peft_config["default"].base_model_name_or_path = run.base_model
         # "auto" would ask the hub whether the vocabulary has grown; it cannot have.
@@ -113,7 +119,7 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory
 
 
 @contextmanager
-def _as_kept(model: Any, spec: PeftMethod) -> Iterator[dict[str, torch.Tensor]]:
+def _as_saved(model: Any, spec: PeftMethod) -> Iterator[dict[str, torch.Tensor]]:
     """The tensors to save, while the model's config describes these instead of the trained ones.
 
     Without values (fake tensors), the directions that AdaLoRA prunes and PiSSA's initialization are unknown, but not

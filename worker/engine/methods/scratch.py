@@ -118,7 +118,7 @@ def change(
     return Change(matrix(adapted.weight, layer.transposed), Product(b, a))
 
 
-def kept(model: PreTrainedModel, spec: LoraFromScratchSpec) -> dict[str, torch.Tensor]:
+def saved_tensors(model: PreTrainedModel, spec: LoraFromScratchSpec) -> dict[str, torch.Tensor]:
     """A, B and the head under PEFT's names."""
     peft = {".A": ".lora_A.weight", ".B": ".lora_B.weight"}
     own = {f"{name}{part}": f"{name}{peft[part]}" for name in _layers(model) for part in peft}
@@ -141,7 +141,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpe
         modules_to_save=head_names(model, run.task) or None,
         fan_in_fan_out=all(layer.transposed for layer in layers.values()),
     ).save_pretrained(str(folder))
-    tensors = {name: tensor.contiguous() for name, tensor in kept(model, spec).items()}
+    tensors = {name: tensor.contiguous() for name, tensor in saved_tensors(model, spec).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     return folder
 

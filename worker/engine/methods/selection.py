@@ -38,15 +38,15 @@ def companion(model: PreTrainedModel, spec: Selection, total_steps: int) -> None
 
 def change(model: PreTrainedModel, spec: Selection, layer: LinearFacts, base_model: Callable[[], nn.Module]) -> Change:
     """The difference from the base model's weight."""
-    now, then = (whole.get_submodule(layer.name).weight for whole in (model, base_model()))
+    now, then = (source.get_submodule(layer.name).weight for source in (model, base_model()))
     assert isinstance(now, torch.Tensor) and isinstance(then, torch.Tensor)  # noqa: S101 they are linear layers
     before = matrix(then, layer.transposed).to(now.device)
     return Change(before, matrix(now, layer.transposed) - before)
 
 
-def kept(model: PreTrainedModel, spec: Selection) -> dict[str, torch.Tensor]:
+def saved_tensors(model: PreTrainedModel, spec: Selection) -> dict[str, torch.Tensor]:
     """The whole model, each tensor once, if all of it trained; otherwise the trained tensors."""
-    if not _whole(model):
+    if not _all_train(model):
         return tensors.trained(model)
     twice = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
     return {name: tensor for name, tensor in model.state_dict().items() if name not in twice}
@@ -54,13 +54,13 @@ def kept(model: PreTrainedModel, spec: Selection) -> dict[str, torch.Tensor]:
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
     """Save the whole model if all of it trained, otherwise the trained tensors."""
-    if _whole(model):
+    if _all_train(model):
         return _save_model(model, tokenizer, run, directory / "model")
     usage = f"tensors of {type(model).__name__}, load with strict=False"
     return tensors.save(model, run, directory / "adapter", "selection", usage)
 
 
-def _whole(model: PreTrainedModel) -> bool:
+def _all_train(model: PreTrainedModel) -> bool:
     return all(p.requires_grad for p in model.parameters())
 
 

@@ -31,10 +31,10 @@ def generate(
     options["past_key_values"] = prompt
     if decoder_only:
         ids = torch.cat([input_ids.new_zeros(rows, n), input_ids], dim=1)
-        found: torch.Tensor = base.generate(input_ids=ids, attention_mask=longer, **options)
+        generated: torch.Tensor = base.generate(input_ids=ids, attention_mask=longer, **options)
     else:
         start = input_ids.new_full((rows, n + 1), base.config.decoder_start_token_id)
         # Without a mask of the same length, transformers reads the first n again.
         options["decoder_attention_mask"] = torch.ones_like(start)
-        found = base.generate(input_ids=input_ids, attention_mask=mask, decoder_input_ids=start, **options)
-    return found[:, n:]
+        generated = base.generate(input_ids=input_ids, attention_mask=mask, decoder_input_ids=start, **options)
+    return generated[:, n:]

@@ -8,7 +8,7 @@ of them must train. A language model's head is its output projection, which the 
 
 import copy
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import peft.utils.constants as peft_tables
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.tasks import TASKS, Task
 from worker.engine.models.quantization import shape
@@ -33,13 +34,16 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
 
     Raises `RunFailed(bad_configuration)` for a multimodal model, or if its configuration lacks what methods need.
     """
-    more = sorted(set(model.config.sub_configs) - _OF_TEXT)
-    if more:
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"A model of type {model.config.model_type!r} has parts beside its text model ({', '.join(more)}). Choose "
-            "one of the same family that reads texts alone.",
+    other_parts = sorted(set(model.config.sub_configs) - _OF_TEXT)
+    if other_parts:
+        text = _(
+            "A model of type %(type)r has parts beside its text model (%(parts)s). Choose a model of the same family "
+            "that "
+            "reads only text.",
+            type=model.config.model_type,
+            parts=", ".join(other_parts),
         )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     config = model.config.get_text_config(decoder=True)  # an encoder-decoder's configuration describes its encoder
     head, lists, heads = head_names(model, task), _block_lists(model), _number(config, "num_attention_heads")
     hidden, shared = _number(config, "hidden_size"), _key_value_heads(config, heads)
@@ -66,14 +70,15 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
 
 def _number(config: Any, name: str) -> int:
     """A size that every configuration should have, by its common name."""
-    found = getattr(config, name, None)
-    if not isinstance(found, int):
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"The configuration of a model of type {config.model_type!r} has no single integer {name}. Choose another "
-            "base model.",
+    number = getattr(config, name, None)
+    if not isinstance(number, int):
+        text = _(
+            "The configuration of a model of type %(type)r has no single integer %(name)s. Choose another base model.",
+            type=config.model_type,
+            name=name,
         )
-    return found
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
+    return number
 
 
 def _key_value_heads(config: Any, heads: int) -> int:
@@ -91,26 +96,26 @@ def head_names(model: PreTrainedModel, task: Task) -> list[str]:
     return [
         name
         for name, child in model.named_children()
-        if name != model.base_model_prefix and any(True for _ in child.parameters())
+        if name != model.base_model_prefix and any(True for _parameter in child.parameters())
     ]
 
 
 def default_targets(model_type: str) -> dict[str, list[str]]:
     """PEFT's default target modules for an architecture, by PEFT type in lower case; `ia3_feedforward` beside `ia3`."""
-    found = {}
+    targets = {}
     for name, table in vars(peft_tables).items():
         if name.startswith(_TARGETS) and isinstance(table, dict) and model_type in table:
             chosen = table[model_type]
             kind = name.removeprefix(_TARGETS).removesuffix("_MODULES_MAPPING").removesuffix("_TARGET").lower()
             if isinstance(chosen, list):
-                found[kind] = chosen
-    return found
+                targets[kind] = chosen
+    return targets
 
 
 def _linear(model: PreTrainedModel, head: list[str]) -> list[LinearFacts]:
     """Every linear layer of the base model, without the head and the output projection."""
     output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    found = []
+    layers = []
     for name, module in model.named_modules():
         if module is output or name.split(".")[0] in head:
             continue
@@ -120,7 +125,7 @@ def _linear(model: PreTrainedModel, head: list[str]) -> list[LinearFacts]:
             shape, transposed = (module.weight.shape[0], module.weight.shape[1]), True
         else:
             continue
-        found.append(
+        layers.append(
             LinearFacts(
                 name=name,
                 in_features=shape[0],
@@ -129,7 +134,7 @@ def _linear(model: PreTrainedModel, head: list[str]) -> list[LinearFacts]:
                 transposed=transposed,
             )
         )
-    return found
+    return layers
 
 
 def _block_lists(model: PreTrainedModel) -> list[list[str]]:
@@ -177,6 +182,8 @@ def behind_blocks(model: PreTrainedModel, blocks: Sequence[str]) -> list[str] | 
     try:
         with torch.device("meta"):
             twin: Any = type(model)(copy.deepcopy(model.config))
+    except MemoryError:  # the limit of the process, which its caller reports
+        raise
     except Exception:  # an architecture may raise anything on meta
         return None
     called: dict[str, None] = {}
@@ -186,9 +193,13 @@ def behind_blocks(model: PreTrainedModel, blocks: Sequence[str]) -> list[str] | 
             hooks.enter_context(module.register_forward_pre_hook(_noting(name, called)))
         last = twin.get_submodule(blocks[-1])
         hooks.enter_context(last.register_forward_hook(lambda *_: ended.append(len(called))))
-        with suppress(Exception), _Yes():  # type: ignore[no-untyped-call]
-            # if it raises, `ended` shows how far it got
-            twin.eval()(**_inputs(twin))
+        try:
+            with _Yes():  # type: ignore[no-untyped-call]
+                twin.eval()(**_inputs(twin))
+        except MemoryError:
+            raise
+        except Exception:  # noqa: S110 `ended` shows how far it got
+            pass
     if not ended:
         return None
     return list(called)[ended[-1] :]

@@ -22,7 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 _LEVELS = 2**16
 
 
-def kept(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
+def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
     """m / (1 − p) of a shape, on the CPU."""
     dropped = round(p * _LEVELS)
     draws = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
@@ -37,7 +37,7 @@ class Dropout(nn.Dropout):
         """[…] to the same shape; unchanged in evaluation mode."""
         if not self.training or not 0 < self.p < 1:
             return super().forward(input)
-        return input * kept(input.shape, self.p, input.dtype)
+        return input * keep_mask(input.shape, self.p, input.dtype)
 
 
 def attend(
@@ -72,7 +72,7 @@ def attend(
     ).view(batch, heads, queries, key.shape[2])
     bias = _bias(attention_mask, causal and queries > 1, scores)
     weights = (scores if bias is None else scores + bias).softmax(-1)
-    weights = weights * kept(weights.shape, dropout, weights.dtype)
+    weights = weights * keep_mask(weights.shape, dropout, weights.dtype)
     mixed = torch.bmm(weights.flatten(0, 1), value.reshape(-1, *value.shape[2:]))
     return mixed.view(batch, heads, queries, -1).transpose(1, 2).contiguous(), None
 

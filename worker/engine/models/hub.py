@@ -17,11 +17,12 @@ from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_fro
 from huggingface_hub.file_download import repo_folder_name
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.models.base_model import ModelFile
 from app.domain.resources.devices import size
 from app.domain.runs.job import TrainJob
 from app.domain.runs.status import Phase
-from worker.engine.models.hub_errors import Unreachable, said
+from worker.engine.models.hub_errors import Unreachable, errors_explained
 from worker.engine.models.weights import chosen_weights, fingerprint, refuse_unusable
 from worker.engine.progress import Instruments
 
@@ -40,7 +41,7 @@ ReportDownload = Callable[[int, int], None]
 """Receives the downloaded and the total bytes. May raise, to stop the download."""
 
 
-class Held(NamedTuple):
+class CachedModel(NamedTuple):
     """A model in the cache: configuration and tokenizer, perhaps without its weights."""
 
     folder: Path
@@ -49,49 +50,49 @@ class Held(NamedTuple):
     """The files that a run needs, downloaded or not."""
 
 
-def look(location: str, revision: str) -> Held:
+def resolve(location: str, revision: str) -> CachedModel:
     """Resolve a revision to a commit, download configuration and tokenizer, and list the files that a run needs.
 
     If the hub is unreachable, the cache is used. Raises `RunFailed(model_unavailable)`, or `Unreachable` where the
     cache does not have the answer.
     """
     try:
-        with said(location, revision):
-            found = HfApi().model_info(location, revision=revision or None, files_metadata=True, timeout=_SECONDS)
+        with errors_explained(location, revision):
+            info = HfApi().model_info(location, revision=revision or None, files_metadata=True, timeout=_SECONDS)
     except Unreachable as error:
-        return _held(location, revision, error)
-    what, sizes = f"the hub's {location}", {file.rfilename: file.size or 0 for file in found.siblings or ()}
-    refuse_unusable(what, sizes)
+        return _from_cache(location, revision, error)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    refuse_unusable(location, sizes)
     texts = _describing(sizes)
-    folder = _fetched(location, str(found.sha), texts)
-    return _listed(folder, texts, chosen_weights(what, folder, sizes), sizes)
+    folder = _fetched(location, str(info.sha), texts)
+    return _listed(folder, texts, chosen_weights(location, folder, sizes), sizes)
 
 
-def _held(location: str, revision: str, away: Unreachable) -> Held:
-    """The model in the cache, if it is complete. Raises `away` otherwise."""
+def _from_cache(location: str, revision: str, unreachable: Unreachable) -> CachedModel:
+    """The model in the cache, if it is complete. Raises `unreachable` otherwise."""
     folder = cached(location, revision)
     if folder is None:
-        raise away
+        raise unreachable
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     try:
-        weights = chosen_weights(f"the hub's {location}", folder, sizes)
+        weights = chosen_weights(location, folder, sizes)
     except RunFailed:
-        raise away from None
+        raise unreachable from None
     return _listed(folder, _describing(sizes), weights, sizes)
 
 
-def _listed(folder: Path, texts: Sequence[str], weights: Sequence[str], sizes: Mapping[str, int]) -> Held:
-    return Held(folder, folder.name, [ModelFile(name=name, bytes=sizes[name]) for name in (*texts, *weights)])
+def _listed(folder: Path, texts: Sequence[str], weights: Sequence[str], sizes: Mapping[str, int]) -> CachedModel:
+    return CachedModel(folder, folder.name, [ModelFile(name=name, bytes=sizes[name]) for name in (*texts, *weights)])
 
 
-def described(location: str, revision: str) -> Path:
+def description_folder(location: str, revision: str) -> Path:
     """The folder with configuration and tokenizer: the directory itself, or a hub model's folder in the cache. Raises
-    as `look` does."""
+    as `resolve` does."""
     if Path(location).is_absolute():
         return Path(location)
     if COMMIT.fullmatch(revision) and (folder := cached(location, revision)) and any(folder.glob("tokenizer*")):
         return folder
-    return look(location, revision).folder
+    return resolve(location, revision).folder
 
 
 def missing(location: str, commit: str, files: Sequence[ModelFile]) -> list[ModelFile]:
@@ -119,13 +120,12 @@ def download(location: str, commit: str, files: Sequence[ModelFile], report: Rep
     # A daemon: a stopped trainer exits, and partial files stay for the next download to continue.
     thread = threading.Thread(target=fetch, daemon=True, name="download")
     thread.start()
-    done = 0
+    done_bytes = 0
     while thread.is_alive():
         still = sum(file.bytes for file in missing(location, commit, lacking))
-        done = max(
-            done, total - still + min(still, cache.begun_bytes)
-        )  # while it is moved, a file is in neither folder
-        report(done, total)
+        # max: while a file is moved, it is in neither folder
+        done_bytes = max(done_bytes, total - still + min(still, cache.begun_bytes))
+        report(done_bytes, total)
         thread.join(_LOOK_SECONDS)
     if isinstance(ended[0], Exception):
         raise ended[0]
@@ -142,24 +142,24 @@ class _Cache(NamedTuple):
     def begun_bytes(self) -> int:
         """Bytes of partly downloaded files."""
         blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.location, repo_type="model") / "blobs"
-        found = 0
+        total = 0
         for path in blobs.glob("*.incomplete"):
             try:
-                found += path.stat().st_size
+                total += path.stat().st_size
             except OSError:
                 continue  # it was just completed and renamed
-        return found
+        return total
 
 
 def cached(location: str, revision: str) -> Path | None:
     """The folder of a revision in the cache, if it holds a configuration."""
-    found = try_to_load_from_cache(location, "config.json", revision=revision or None)
-    return Path(found).parent if isinstance(found, str) else None
+    path = try_to_load_from_cache(location, "config.json", revision=revision or None)
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def _describing(sizes: Mapping[str, int]) -> list[str]:
     """Configuration and tokenizer files. An adapter's configuration does not belong to the base model."""
-    found = [
+    names = [
         name
         for name, bytes_ in sizes.items()
         if bytes_ <= _LARGEST_TEXT
@@ -167,23 +167,24 @@ def _describing(sizes: Mapping[str, int]) -> list[str]:
         and ("/" not in name or name.startswith(_TEMPLATES))
         and name != "adapter_config.json"
     ]
-    if sum(sizes[name] for name in found) > _MOST_TEXT:
-        raise RunFailed(
-            FailureCode.MODEL_UNAVAILABLE,
-            f"The files beside the model's weights take more than {size(_MOST_TEXT)}. Choose another base model.",
+    if sum(sizes[name] for name in names) > _MOST_TEXT:
+        text = _(
+            "The files beside the model's weights take more than %(limit)s. Choose another base model.",
+            limit=size(_MOST_TEXT),
         )
-    return sorted(found)
+        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, text)
+    return sorted(names)
 
 
 def _fetched(location: str, commit: str, names: Collection[str]) -> Path:
     """The folder of a commit with these files."""
-    with said(location, commit):
-        wanted = [glob.escape(name) for name in names]
-        folder = Path(snapshot_download(location, revision=commit, allow_patterns=wanted))
+    with errors_explained(location, commit):
+        patterns = [glob.escape(name) for name in names]
+        folder = Path(snapshot_download(location, revision=commit, allow_patterns=patterns))
     if lacking := [name for name in names if not (folder / name).exists()]:
         raise Unreachable(
             FailureCode.MODEL_UNAVAILABLE,
-            f"The base model could not be fetched whole: {lacking[0]} is missing. Try again.",
+            _("The base model was not downloaded completely: %(name)s is missing. Try again.", name=lacking[0]),
         )
     return folder
 
@@ -192,11 +193,14 @@ def _refuse_full_disk(needed: int) -> None:
     place = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
     if needed > free:
-        raise RunFailed(
-            FailureCode.DISK_FULL,
-            f"The base model's download needs {size(needed)}, and the worker has {size(free)} free where it keeps "
-            "models of the hub (HF_HOME). Free some space there, then submit the run again.",
+        text = _(
+            "The base model's download needs %(needed)s, and the worker has %(free)s free for models of the hub "
+            "(HF_HOME). "
+            "Free some space there, then submit the run again.",
+            needed=size(needed),
+            free=size(free),
         )
+        raise RunFailed(FailureCode.DISK_FULL, text)
 
 
 def fetch_model(job: TrainJob, instruments: Instruments) -> TrainJob:
@@ -213,7 +217,7 @@ def fetch_model(job: TrainJob, instruments: Instruments) -> TrainJob:
         return job
     commit, files = job.model_revision, job.model_files
     if not files:
-        _folder, commit, files = look(location, commit)
+        _folder, commit, files = resolve(location, commit)
     if missing(location, commit, files):
         instruments.enter(Phase.DOWNLOAD)
 
@@ -226,10 +230,13 @@ def fetch_model(job: TrainJob, instruments: Instruments) -> TrainJob:
     return job.model_copy(update={"model_location": str(folder), "model_revision": ""})
 
 
-def _refuse_changed(directory: Path, known: str) -> None:
-    if known and directory.is_dir() and fingerprint(directory) != known:
+def _refuse_changed(directory: Path, inspected: str) -> None:
+    if inspected and directory.is_dir() and fingerprint(directory) != inspected:
         raise RunFailed(
             FailureCode.MODEL_UNAVAILABLE,
-            "The files in the base model's directory have changed since it was inspected, and runs on other weights "
-            "cannot be compared. Restore the former files, or register the directory under another name.",
+            _(
+                "The files in the base model's directory have changed since it was inspected, and runs on other "
+                "weights "
+                "cannot be compared. Restore the former files, or register the directory under another name."
+            ),
         )

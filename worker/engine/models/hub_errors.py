@@ -8,9 +8,11 @@ from typing import Literal
 from huggingface_hub import errors, get_token
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import NOTHING, Message, _
 
 Kind = Literal["model", "dataset"]
-_SUCH_AS: dict[Kind, str] = {"model": "google-t5/t5-small", "dataset": "fancyzhx/ag_news"}
+_KINDS: dict[Kind, Message] = {"model": _("model"), "dataset": _("dataset")}
+_EXAMPLES: dict[Kind, str] = {"model": "google-t5/t5-small", "dataset": "fancyzhx/ag_news"}
 
 
 class Unreachable(RunFailed):
@@ -18,7 +20,7 @@ class Unreachable(RunFailed):
 
 
 @contextmanager
-def said(location: str, revision: str, kind: Kind = "model") -> Iterator[None]:
+def errors_explained(location: str, revision: str, kind: Kind = "model") -> Iterator[None]:
     """Raise `RunFailed(model_unavailable)` for an error of the hub, `Unreachable` if it did not answer. Other errors,
     such as a full disk, pass through."""
     try:
@@ -36,52 +38,94 @@ def _sentence(error: Exception, name: str, revision: str, kind: Kind) -> RunFail
     for cause in causes:
         match cause:
             case errors.GatedRepoError():
-                what = "the workers' token has no access" if get_token() else "the workers have no token"
+                why = _("the workers' token has no access") if get_token() else _("the workers have no token")
                 return _refused(
-                    f"{name} is gated on the hub, and {what}. Accept its conditions "
-                    "there, and set HF_TOKEN of the workers to a token of that account."
+                    _(
+                        "%(name)s is gated on the hub, and %(why)s. Accept its conditions there, and set HF_TOKEN of "
+                        "the "
+                        "workers to a token of that account.",
+                        name=name,
+                        why=why,
+                    )
                 )
             case errors.RevisionNotFoundError():
                 return _refused(
-                    f"{name} has no revision {revision!r} on the hub. Name a branch, a tag or a commit, or leave it "
-                    "empty for the newest."
+                    _(
+                        "%(name)s has no revision %(revision)r on the hub. Name a branch, a tag or a commit, or leave "
+                        "it "
+                        "empty for the newest.",
+                        name=name,
+                        revision=revision,
+                    )
                 )
             case errors.RepositoryNotFoundError() | errors.DisabledRepoError():
-                also = "" if get_token() else ", or set HF_TOKEN of the workers if it is private"
-                return _refused(f"The hub has no {kind} {name}, or hides it. Check the id{also}.")
+                also = NOTHING if get_token() else _(", or set HF_TOKEN of the workers if it is private")
+                return _refused(
+                    _(
+                        "The hub has no %(kind)s %(name)s, or hides it. Check the id%(also)s.",
+                        kind=_KINDS[kind],
+                        name=name,
+                        also=also,
+                    )
+                )
             case errors.OfflineModeIsEnabled():
-                return _away(
-                    f"This worker is offline (HF_HUB_OFFLINE), and {name} is not completely in its cache. Download it "
-                    "into HF_HOME of the workers from a machine with a network, or register a directory."
+                return _unreachable(
+                    _(
+                        "This worker is offline (HF_HUB_OFFLINE), and %(name)s is not completely in its cache. "
+                        "Download "
+                        "it into HF_HOME of the workers from a machine with a network, or register a directory.",
+                        name=name,
+                    )
                 )
             case errors.HfHubHTTPError():
                 status = cause.response.status_code
                 if status in (401, 403):
-                    return _refused(f"The hub refuses the workers' token for {name} (HTTP {status}). Check HF_TOKEN.")
-                return _away(f"The hub cannot serve {name} at the moment (HTTP {status}). Try again later.")
+                    text = _(
+                        "The hub refuses the workers' token for %(name)s (HTTP %(status)s). Check HF_TOKEN.",
+                        name=name,
+                        status=status,
+                    )
+                    return _refused(text)
+                text = _(
+                    "The hub cannot serve %(name)s at the moment (HTTP %(status)s). Try again later.",
+                    name=name,
+                    status=status,
+                )
+                return _unreachable(text)
             case errors.HFValidationError():
-                return _refused(f"{name!r} is not the id of a {kind} on the hub. Write an id such as {_SUCH_AS[kind]}.")
+                return _refused(
+                    _(
+                        "%(name)r is not the id of a %(kind)s on the hub. Write an id such as %(example)s.",
+                        name=name,
+                        kind=_KINDS[kind],
+                        example=_EXAMPLES[kind],
+                    )
+                )
     # huggingface_hub re-exports its HTTP client's error under this name
     if any(isinstance(cause, errors.HTTPError | ConnectionError | TimeoutError) for cause in causes):  # type: ignore[attr-defined]
-        return _away(
-            f"The hub cannot be reached from this worker ({type(error).__name__}), and {name} is not completely in "
-            "its cache. Check the worker's network (HTTPS_PROXY, HF_ENDPOINT), or register a directory."
+        return _unreachable(
+            _(
+                "The hub cannot be reached from this worker (%(error)s), and %(name)s is not completely in its cache. "
+                "Check the worker's network (HTTPS_PROXY, HF_ENDPOINT), or register a directory.",
+                error=type(error).__name__,
+                name=name,
+            )
         )
     return None
 
 
-def _refused(sentence: str) -> RunFailed:
-    return RunFailed(FailureCode.MODEL_UNAVAILABLE, sentence)
+def _refused(text: Message) -> RunFailed:
+    return RunFailed(FailureCode.MODEL_UNAVAILABLE, text)
 
 
-def _away(sentence: str) -> Unreachable:
-    return Unreachable(FailureCode.MODEL_UNAVAILABLE, sentence)
+def _unreachable(text: Message) -> Unreachable:
+    return Unreachable(FailureCode.MODEL_UNAVAILABLE, text)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
     """An exception and its causes."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
         error = error.__cause__ or error.__context__
-    return found
+    return causes

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
 from app.domain.models.architecture import LABELS, ParameterFacts, TaskModel
 from app.domain.models.base_model import FACTS_VERSION, LONGEST_TEMPLATE, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.tasks import Task
@@ -25,11 +26,11 @@ def inspect(location: str, revision: str = "") -> ModelFacts:
     if Path(location).is_absolute():
         config = load_config(location, revision)
         folder, files = Path(location), _files(Path(location))
-        found = fingerprint(folder)
+        pinned = fingerprint(folder)
     else:
-        folder, found, files = hub.look(location, revision)
-        config = load_config(location, found)
-    update: dict[str, object] = {"revision": found, "files": files}
+        folder, pinned, files = hub.resolve(location, revision)
+        config = load_config(location, pinned)
+    update: dict[str, object] = {"revision": pinned, "files": files}
     if tokenizer := _tokenizer(folder):
         update |= {
             "chat_template": bool(tokenizer.chat_template),
@@ -40,8 +41,8 @@ def inspect(location: str, revision: str = "") -> ModelFacts:
 
 
 def _files(directory: Path) -> list[ModelFile]:
-    what, sizes = "the base model's directory", {p.name: p.stat().st_size for p in directory.iterdir() if p.is_file()}
-    return [ModelFile(name=name, bytes=sizes[name]) for name in chosen_weights(what, directory, sizes)]
+    sizes = {p.name: p.stat().st_size for p in directory.iterdir() if p.is_file()}
+    return [ModelFile(name=name, bytes=sizes[name]) for name in chosen_weights("", directory, sizes)]
 
 
 def facts_of(config: PreTrainedConfig) -> ModelFacts:
@@ -54,11 +55,13 @@ def facts_of(config: PreTrainedConfig) -> ModelFacts:
         except RunFailed as error:
             unable[task] = error.message
     if not able:
-        reasons = " ".join(dict.fromkeys(unable.values()))
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"A model of type {config.model_type!r} supports none of {', '.join(TASKS)}. {reasons}",
+        text = _(
+            "A model of type %(type)r supports none of %(tasks)s. %(reasons)s",
+            type=config.model_type,
+            tasks=", ".join(TASKS),
+            reasons=Message.joined(dict.fromkeys(unable.values())),
         )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     base = _labelled(config, AutoModel)
     described = next(iter(able.values()))
     return ModelFacts(

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.tasks import Task
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe, head_names
@@ -47,14 +48,14 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
     checkpoint is replaced. Weights stay mapped from their file until they are first written, so loading needs no second
     copy. Raises `RunFailed` with `model_unavailable` or `bad_configuration`.
     """
-    folder = hub.described(location, revision)
+    folder = hub.description_folder(location, revision)
     config = load_config(location, revision)
     check_task(config, task)
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
     if not weight_files(folder):
-        raise without_weights("the base model's directory", [path.name for path in folder.iterdir()])
+        raise without_weights("", [path.name for path in folder.iterdir()])
     torch.manual_seed(seed)
     try:
         tokenizer = load_tokenizer(folder)
@@ -67,7 +68,7 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
             ignore_mismatched_sizes=True,  # a head with another number of labels; anything else is checked below
             output_loading_info=True,
             attn_implementation=attention(config, task),
-            **(_held_in(nf4, config, task) if nf4 else {}),
+            **(_quantized(nf4, config, task) if nf4 else {}),
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _unavailable(error) from error
@@ -77,7 +78,7 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
     if wrong:
         raise RunFailed(
             FailureCode.MODEL_UNAVAILABLE,
-            f"The weights do not fit the model's config.json: {wrong[0]} has another shape.",
+            _("The weights do not fit the model's config.json: %(name)s has another shape.", name=wrong[0]),
         )
     if nf4:
         nf4.settle(model)
@@ -94,11 +95,13 @@ def checkpoint_blocks(model: PreTrainedModel) -> None:
     try:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
     except ValueError as error:
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"training.gradient_checkpointing: transformers has none for a model of type {model.config.model_type!r}: "
-            "leave it out, and lower per_device_train_batch_size if memory is short.",
-        ) from error
+        text = _(
+            "training.gradient_checkpointing: transformers does not support it for a model of type %(type)r. Leave it "
+            "out, "
+            "and lower per_device_train_batch_size if memory is short.",
+            type=model.config.model_type,
+        )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
     # It has the embeddings' output require a gradient, which only re-entrant checkpointing needs: backward would run
     # through frozen blocks too.
     model.disable_input_require_grads()  # type: ignore[no-untyped-call]
@@ -110,9 +113,9 @@ def load_config(location: str, revision: str) -> PreTrainedConfig:
     Raises `RunFailed(model_unavailable)` if it cannot be read or requires code from its repository.
     """
     if Path(location).is_absolute() and not Path(location).is_dir():
-        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, "The base model's directory does not exist on this worker.")
-    folder = hub.described(location, revision)
-    refuse_unusable("the base model's directory", [path.name for path in folder.iterdir()])
+        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, _("The base model's directory does not exist on this worker."))
+    folder = hub.description_folder(location, revision)
+    refuse_unusable("", [path.name for path in folder.iterdir()])
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -129,11 +132,12 @@ def harmless(config: PreTrainedConfig) -> PreTrainedConfig:
     """
     if stored := getattr(config, "quantization_config", None):
         method = stored.get("quant_method", "") if isinstance(stored, dict) else getattr(stored, "quant_method", "")
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"The weights are already quantized{f' ({method})' if method else ''}. Choose the original of the same "
-            "model: QLoRA quantizes it itself.",
+        text = _(
+            "The weights are already quantized (%(method)s). Choose the original of the same model: QLoRA quantizes it "
+            "itself.",
+            method=method or "quantization_config",
         )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     parts: list[Any] = [config, *(getattr(config, name, None) for name in config.sub_configs)]
     for part in parts:
         if hasattr(part, "auto_map"):
@@ -147,18 +151,20 @@ def harmless(config: PreTrainedConfig) -> PreTrainedConfig:
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Raises what transformers raises: OSError, ValueError, ImportError."""
-    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    return found
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    return tokenizer
 
 
 def check_task(config: PreTrainedConfig, task: Task) -> None:
     """Raise `RunFailed(bad_configuration)` if transformers has no model of the architecture for the task, or the task
     does not support it."""
     if type(config) not in TASKS[task].ARCHITECTURES:
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"transformers has no {task} model of type {config.model_type!r}. Choose another base model or task.",
+        text = _(
+            "transformers has no %(task)s model of type %(type)r. Choose another base model or task.",
+            task=task,
+            type=config.model_type,
         )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     if incompatibility := TASKS[task].incompatibility(config):
         raise RunFailed(FailureCode.BAD_CONFIGURATION, incompatibility)
 
@@ -169,7 +175,7 @@ def attention(config: PreTrainedConfig, task: Task) -> str:
     return "sdpa" if getattr(TASKS[task].ARCHITECTURES[type(config)], "_supports_sdpa", False) else "eager"
 
 
-def _held_in(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]:
+def _quantized(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]:
     """Arguments of `from_pretrained` that quantize the base model's linear layers to four bits, except the head's and
     the output projection."""
     with torch.device("meta"):
@@ -198,8 +204,11 @@ def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     if tokenizer.pad_token is None:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            "The tokenizer has no padding token, no end-of-text token and no unknown token to pad with. Set pad_token "
-            "in its tokenizer_config.json.",
+            _(
+                "The tokenizer has no padding token, no end-of-text token and no unknown token to pad with. Set "
+                "pad_token "
+                "in its tokenizer_config.json."
+            ),
         )
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -207,9 +216,11 @@ def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 def _unavailable(error: Exception) -> RunFailed:
     """The first line of transformers' message, without its advice to trust remote code."""
-    text = str(error)
-    if "trust_remote_code" in text:
-        reason = "It needs Python code from its own repository, which is never run: choose another base model"
+    if "trust_remote_code" in str(error):
+        text = _(
+            "The base model needs Python code from its repository, which Vezna never runs. Choose another base model."
+        )
     else:
-        reason = text.strip().split("\n")[0].rstrip(".") or type(error).__name__
-    return RunFailed(FailureCode.MODEL_UNAVAILABLE, f"The base model could not be read. {reason}.")
+        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        text = _("The base model could not be read. %(reason)s.", reason=reason)
+    return RunFailed(FailureCode.MODEL_UNAVAILABLE, text)

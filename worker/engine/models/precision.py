@@ -19,13 +19,13 @@ from torch import nn
 from worker.engine.models.weights import MappedFiles
 
 
-def cast_frozen_to_bf16(model: nn.Module, kept: Collection[str]) -> None:
-    """Cast every matrix of a base model to bfloat16, except those in `kept`, by name: the trainable ones, and the head.
+def cast_frozen_to_bf16(model: nn.Module, excluded: Collection[str]) -> None:
+    """Cast every matrix of a base model to bfloat16, except the `excluded` names: trainable weights and the head.
 
     One tensor at a time, and the mapped pages of its file are released as it is cast: there is never a whole copy in
     float32.
     """
-    _round((p for name, p in model.named_parameters() if name not in kept), MappedFiles())
+    _round((p for name, p in model.named_parameters() if name not in excluded), MappedFiles())
 
 
 def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
@@ -42,8 +42,8 @@ def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
 
 def compute_type(model: nn.Module) -> torch.dtype:
     """bfloat16 if the model stores anything in it, else float32."""
-    held = any(p.dtype == torch.bfloat16 for p in model.parameters())
-    return torch.bfloat16 if held else torch.float32
+    in_bf16 = any(p.dtype == torch.bfloat16 for p in model.parameters())
+    return torch.bfloat16 if in_bf16 else torch.float32
 
 
 def computing(model: nn.Module) -> torch.autocast:
@@ -53,17 +53,17 @@ def computing(model: nn.Module) -> torch.autocast:
     return torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=enabled)
 
 
-def alike(found: torch.Tensor, expected: torch.Tensor, compute: torch.dtype) -> bool:
+def alike(actual: torch.Tensor, expected: torch.Tensor, compute: torch.dtype) -> bool:
     """Tolerance of half the digits of the coarser dtype: a float32 output of a normalization was computed from products
     in `compute`."""
     tolerance = math.sqrt(max(torch.finfo(dtype).eps for dtype in (expected.dtype, compute)))
-    return bool((found - expected).float().norm() <= tolerance * expected.float().norm())
+    return bool((actual - expected).float().norm() <= tolerance * expected.float().norm())
 
 
 def _round(parameters: Iterable[nn.Parameter], files: MappedFiles) -> None:
     for parameter in parameters:
         if parameter.ndim > 1 and parameter.dtype == torch.float32:
-            whole = parameter.data
+            values = parameter.data
             # The parameter object stays the same: tied weights stay tied.
-            parameter.data = whole.to(torch.bfloat16)
-            files.release(whole)
+            parameter.data = values.to(torch.bfloat16)
+            files.release(values)

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
 
 _BLOCK = 64
 """Weights per scale."""
@@ -54,22 +55,23 @@ class NF4:
 
         Raises `RunFailed(bad_configuration)` if no layer of the model is quantized.
         """
-        held: list[Any] = [m for m in model.modules() if is_packed(getattr(m, "weight", None))]
-        for module in held:
+        quantized: list[Any] = [m for m in model.modules() if is_packed(getattr(m, "weight", None))]
+        for module in quantized:
             module.compute_dtype, module.compute_type_is_set = self.compute, True
             module.support_avx512bf16_for_cpu = False
             if module.bias is not None:
                 module.bias.data = module.bias.data.to(self.compute)
             # Its output has the dtype of its input: without this, activations under autocast would be float32.
             module.register_forward_pre_hook(_in_compute_type)
-        if not held:
-            what = f"No linear layer of {type(model).__name__} can be quantized to four bits. Choose LoRA."
-            raise RunFailed(FailureCode.BAD_CONFIGURATION, what)
+        if not quantized:
+            name = type(model).__name__
+            text = _("No linear layer of %(name)s can be quantized to four bits. Choose LoRA.", name=name)
+            raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
     def _try(self, widths: Sequence[int]) -> None:
         """Quantize and dequantize random matrices. Some versions dequantize rows that are not a multiple of the block
         size wrongly on a CPU."""
-        reason = None
+        reason: Message | None = None
         try:
             functional = importlib.import_module("bitsandbytes").functional
             for width in widths:
@@ -77,19 +79,23 @@ class NF4:
                 packed, state = functional.quantize_4bit(matrix, quant_type="nf4", compress_statistics=True)
                 off = (functional.dequantize_4bit(packed, state) - matrix).norm() / matrix.norm()
                 if not off < _MOST_OFF:
-                    reason = f"it gives wrong numbers on this {self.device.type} for layers with {width} inputs"
+                    values = {"device": self.device.type, "width": width}
+                    reason = _("it gives wrong numbers on this %(device)s for layers with %(width)s inputs", **values)
         except ImportError:
-            reason = "it is not installed on this worker (vezna[qlora])"
+            reason = _("it is not installed on this worker (vezna[qlora])")
         except Exception as error:  # a library without a kernel for the device may raise anything
-            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            reason = Message(str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__)
         if reason:
-            what = f"QLoRA needs bitsandbytes for weights in four bits, but {reason}. Choose LoRA, or another worker."
-            raise RunFailed(FailureCode.BAD_CONFIGURATION, what)
+            text = _(
+                "QLoRA needs bitsandbytes for weights in four bits, but %(reason)s. Choose LoRA, or another worker.",
+                reason=reason,
+            )
+            raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
 
 def _in_compute_type(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    x, *rest = arguments
-    return (x.to(module.compute_dtype), *rest)
+    x, *others = arguments
+    return (x.to(module.compute_dtype), *others)
 
 
 def is_packed(parameter: object) -> bool:

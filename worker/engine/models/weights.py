@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack", ".h5"}
@@ -22,49 +23,63 @@ def weight_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.safetensors"))
 
 
-def chosen_weights(what: str, folder: Path, names: Collection[str]) -> list[str]:
+def chosen_weights(hub_id: str, folder: Path, names: Collection[str]) -> list[str]:
     """The names of the files that hold the weights, from the index in `folder` if there are several.
+    `hub_id` is empty for a directory.
 
     Raises `RunFailed(model_unavailable)` if there are none, or the index names a missing file.
     """
     if WHOLE in names:
         return [WHOLE]
     if INDEX not in names:
-        raise without_weights(what, names)
+        raise without_weights(hub_id, names)
     try:
         named = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, "The index of its weights cannot be read.") from error
+        raise RunFailed(FailureCode.MODEL_UNAVAILABLE, _("The index of its weights cannot be read.")) from error
     for name in named:
         if name not in names or "/" in name:
             raise RunFailed(
-                FailureCode.MODEL_UNAVAILABLE, f"The index of its weights names {name!r}, which does not exist."
+                FailureCode.MODEL_UNAVAILABLE,
+                _("The index of its weights names %(name)r, which does not exist.", name=name),
             )
     return named
 
 
-def refuse_unusable(what: str, names: Collection[str]) -> None:
+def refuse_unusable(hub_id: str, names: Collection[str]) -> None:
     """Raise `RunFailed(model_unavailable)` for anything that is not a transformers base model."""
     if "adapter_config.json" in names:
         # transformers would apply the adapter; older versions download whatever base model it names
-        why = "contains an adapter: register its base model instead"
+        text = _("%(place)s contains an adapter. Register its base model instead.", place=_place(hub_id))
     elif "config.json" in names:
         return
     elif any(name.endswith(".gguf") for name in names):
-        why = "contains GGUF files, which cannot be trained: choose the original with safetensors"
+        text = _(
+            "%(place)s contains GGUF files, which cannot be trained. Choose the original with safetensors.",
+            place=_place(hub_id),
+        )
     else:
-        why = "has no config.json: choose a model for transformers"
-    raise RunFailed(FailureCode.MODEL_UNAVAILABLE, f"{what[0].upper()}{what[1:]} {why}.")
+        text = _("%(place)s has no config.json. Choose a model for transformers.", place=_place(hub_id))
+    raise RunFailed(FailureCode.MODEL_UNAVAILABLE, text)
 
 
-def without_weights(what: str, names: Collection[str]) -> RunFailed:
+def without_weights(hub_id: str, names: Collection[str]) -> RunFailed:
     """The error for a model without weights in safetensors."""
-    others = sorted(name for name in names if Path(name).suffix in _PICKLED and "/" not in name)
-    more = len(others) - _SHOWN
-    listed = ", ".join(others[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    holds = f"{what[0].upper()}{what[1:]} contains no .safetensors file, only {listed or 'no weights at all'}"
-    refusal = "Pickled weights can run code, so Vezna refuses them: save the model again with "
-    return RunFailed(FailureCode.MODEL_UNAVAILABLE, f"{holds}. {refusal}save_pretrained(safe_serialization=True).")
+    pickled = sorted(name for name in names if Path(name).suffix in _PICKLED and "/" not in name)
+    if not pickled:
+        text = _("%(place)s contains no weights. Save the model again with save_pretrained.", place=_place(hub_id))
+    else:
+        text = _(
+            "%(place)s contains no .safetensors file, only pickled weights (%(names)s), which can run code. Save the "
+            "model again with save_pretrained(safe_serialization=True).",
+            place=_place(hub_id),
+            names=", ".join(pickled[:_SHOWN]) + (", …" if len(pickled) > _SHOWN else ""),
+        )
+    return RunFailed(FailureCode.MODEL_UNAVAILABLE, text)
+
+
+def _place(hub_id: str) -> Message:
+    return _("The hub's %(id)s", id=hub_id) if hub_id else _("The base model's directory")
 
 
 def fingerprint(directory: Path) -> str:

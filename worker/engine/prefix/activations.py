@@ -60,7 +60,7 @@ class PrefixCache:
         except OSError:
             return None
         try:
-            found = Activations(file, self._key)
+            activations = Activations(file, self._key)
         except (ValueError, OSError):
             file.close()
             with suppress(OSError):  # removed in the meantime, or owned by another user
@@ -68,7 +68,7 @@ class PrefixCache:
             return None
         with suppress(OSError):
             os.utime(self.file)
-        return found
+        return activations
 
     @contextmanager
     def writing(self, rows: int, tokens: int) -> "Iterator[Writer]":
@@ -244,11 +244,11 @@ def _bytes(values: torch.Tensor) -> memoryview:
 
 def _checksum(file: BinaryIO, size: int) -> int:
     """CRC-32 of the first `size` bytes."""
-    chunk, found = memoryview(bytearray(_CHUNK)), 0
+    chunk, checksum = memoryview(bytearray(_CHUNK)), 0
     for start in range(0, size, _CHUNK):
         count = os.preadv(file.fileno(), [chunk[: min(_CHUNK, size - start)]], start)
-        found = zlib.crc32(chunk[:count], found)
-    return found
+        checksum = zlib.crc32(chunk[:count], checksum)
+    return checksum
 
 
 def _gib(size: int) -> str:

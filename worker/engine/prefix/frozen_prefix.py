@@ -112,10 +112,10 @@ class Prefix:
         with cache.writing(rows, tokens) as writer, torch.no_grad():
             for indices, inputs in batches:
                 writer.add(indices, self.activations(inputs), inputs["attention_mask"])
-        found = cache.open()
-        if found is None:
+        activations = cache.open()
+        if activations is None:
             raise NotCached("Activations were written and could not be read back: is the disk sound?")
-        return found
+        return activations
 
     @contextmanager
     def fed(self) -> Iterator[Feed]:
@@ -124,10 +124,10 @@ class Prefix:
         Everything else is the model's own code, including its masks and position embeddings. Only the modules'
         `forward` is replaced, on the instance, so hooks and the attributes that the model reads from a block stay.
         """
-        feed, rest = Feed(), (None,) * (self.outputs - 1)
+        feed, others = Feed(), (None,) * (self.outputs - 1)
 
         def returning(get: Callable[[], torch.Tensor]) -> Callable[..., Any]:
-            return lambda *args, **kwargs: (get(), *rest) if self.outputs else get()
+            return lambda *args, **kwargs: (get(), *others) if self.outputs else get()
 
         instead = {block: returning(feed.look) for block in self.blocks[:-1]}
         instead |= {block: returning(feed.take) for block in self.blocks[-1:]}
@@ -174,6 +174,8 @@ def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], 
             torch.autocast(device.type, torch.bfloat16, enabled=bf16),
         ):
             return _probe(model, blocks, device, torch.bfloat16 if bf16 else torch.float32)
+    except MemoryError:
+        raise
     except Exception as error:  # an unusual architecture may raise anything when it is fed: it trains without a prefix
         if log is not None:
             reason = f"{type(error).__name__}: {error}".split("\n")[0]
@@ -240,7 +242,7 @@ class _Watch(ExitStack):
         self.called: dict[nn.Module, int] = {}
         """Outermost modules without a block: how many blocks had ended when each was first called."""
         self._input: object = None
-        self._made: list[tuple[nn.Module, object]] = []
+        self._results: list[tuple[nn.Module, object]] = []
         inside = set(blocks)
         holders = {module for module in model.modules() if not inside.isdisjoint(module.modules())} - inside
         for block in blocks:
@@ -264,7 +266,7 @@ class _Watch(ExitStack):
             self.called.setdefault(outer, len(self.outputs))
 
         def ended(module: nn.Module, args: object, output: object) -> None:
-            self._made.append((outer, output))
+            self._results.append((outer, output))
 
         for module in outer.modules():  # a container such as a ModuleDict is never called itself
             self._keep(module.register_forward_pre_hook(called))
@@ -273,12 +275,12 @@ class _Watch(ExitStack):
     @property
     def entry(self) -> nn.Module | None:
         """The module whose output was the first block's input."""
-        return next((module for module, output in self._made if output is self._input), None)
+        return next((module for module, output in self._results if output is self._input), None)
 
     def frozen(self, trainable: set[int]) -> int:
         """The number of leading calls whose output does not depend on these parameters (by `id`), by autograd's
         graph."""
-        seen: set[object] = set()
+        visited: set[object] = set()
         for depth, output in enumerate(self.outputs):
             todo = [_first(output).grad_fn]
             while todo:
@@ -286,8 +288,8 @@ class _Watch(ExitStack):
                 # Leaves have a variable; one that is no parameter comes from `enable_input_require_grads`.
                 if id(getattr(node, "variable", None)) in trainable:
                     return depth
-                if node is not None and node not in seen:
-                    seen.add(node)
+                if node is not None and node not in visited:
+                    visited.add(node)
                     todo += [before for before, _ in node.next_functions]
         return len(self.outputs)
 

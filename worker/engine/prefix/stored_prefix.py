@@ -70,15 +70,15 @@ def stored_prefix(
     instruments.clocks.enter("cache")
     key = _key(prefix, hashes, job, train, evaluator)
     cache = PrefixCache(Path(job.cache) / "prefix", key, job.cache_bytes)
-    found = cache.open()
+    activations = cache.open()
     try:
-        if found is None:
+        if activations is None:
             with torch.autocast(evaluator.device.type, torch.bfloat16, enabled=evaluator.bf16):
-                found = prefix.fill(cache, _batches(train, evaluator), len(train), sum(train.lengths))
+                activations = prefix.fill(cache, _batches(train, evaluator), len(train), sum(train.lengths))
         instruments.sink.log(f"The lowest {prefix.depth} blocks are frozen: their activations are read from the cache.")
     except NotCached as reason:
         instruments.sink.log(f"The lowest {prefix.depth} blocks are frozen and computed every time: {reason}")
-    return StoredPrefix(prefix, found)
+    return StoredPrefix(prefix, activations)
 
 
 def _batches(train: Examples, evaluator: Evaluator) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:

@@ -40,15 +40,15 @@ def write_predictions(
 
 def collect(output: Path) -> list[ArtifactFile]:
     """Every file of the output directory with its size and SHA-256, sorted by name."""
-    found = []
+    files = []
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output)
         if path.is_file() and name.parts[0] in _KINDS:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             kind = _KINDS[name.parts[0]]
-            found.append(ArtifactFile(name=name.as_posix(), kind=kind, bytes=path.stat().st_size, sha256=digest))
-    return found
+            files.append(ArtifactFile(name=name.as_posix(), kind=kind, bytes=path.stat().st_size, sha256=digest))
+    return files
 
 
 _TYPES = {

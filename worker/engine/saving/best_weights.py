@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.result import Evaluation
 from worker.engine.memory.measured import tensor_bytes
 
@@ -29,10 +30,14 @@ class BestCheckpoint:
         self.stored = False
         needed, free = 2 * tensor_bytes(self._trainable.values()), shutil.disk_usage(directory).free
         if needed > free:
-            raise RunFailed(
-                FailureCode.DISK_FULL,
-                f"Checkpoints need {needed / 2**30:.2f} GiB and the worker's disk has {free / 2**30:.2f} GiB left.",
+            text = _(
+                "Checkpoints need %(needed)s GiB and the worker's disk has %(free)s GiB left. Free some space, then "
+                "submit the "
+                "run again.",
+                needed=f"{needed / 2**30:.2f}",
+                free=f"{free / 2**30:.2f}",
             )
+            raise RunFailed(FailureCode.DISK_FULL, text)
 
     @property
     def step(self) -> int | None:

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import Evaluation
 from worker.engine.memory.measured import tensor_bytes
@@ -81,17 +82,17 @@ class Checkpoints:
 
         Raises OSError or SafetensorError if the disk is full; earlier checkpoints stay, and nothing of this one.
         """
-        whole, fresh = self._directory / str(state.step), self._directory / f"{state.step}.new"
+        complete, fresh = self._directory / str(state.step), self._directory / f"{state.step}.new"
         try:
             self._write(fresh, state, trainable, optimizer, random, companion, files)
-            shutil.rmtree(whole, ignore_errors=True)
-            fresh.rename(whole)
+            shutil.rmtree(complete, ignore_errors=True)
+            fresh.rename(complete)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         left = [folder for folder in self._directory.iterdir() if folder.name.isdigit()]
         for old in sorted(left, key=lambda folder: int(folder.name))[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
-        return whole
+        return complete
 
     @staticmethod
     def _write(
@@ -127,7 +128,7 @@ class Checkpoint:
         self.state = State.model_validate_json((folder / STATE_FILE).read_bytes())
         for name, digest in self.state.files.items():
             if sha256(folder / name) != digest:
-                raise RunFailed(FailureCode.INTERNAL, f"The checkpoint's {name} is corrupt.")
+                raise RunFailed(FailureCode.INTERNAL, _("The checkpoint's %(name)s is corrupt.", name=name))
 
     def file(self, name: str) -> Path | None:
         """Path of one of its files, or None."""

@@ -11,6 +11,7 @@ from types import TracebackType
 import torch
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.result import StepMetrics
 from worker.engine.progress import Instruments
 
@@ -87,10 +88,15 @@ class StepLog:
         self._lines.flush()
         self._instruments.sink.steps(finite)
         for step in steps:
-            for name, value in (("loss", step.loss), ("gradient norm", step.grad_norm)):
+            for name, value in ((_("loss"), step.loss), (_("gradient norm"), step.grad_norm)):
                 if not math.isfinite(value):
-                    raise RunFailed(
-                        FailureCode.DIVERGED,
-                        f"The {name} became {value} at step {step.step}, with learning rate {step.learning_rate:.3g}. "
-                        "Lower the learning rate or lengthen the warm-up.",
+                    text = _(
+                        "The %(name)s became %(value)s at step %(step)s, with learning rate %(rate)s. Lower the "
+                        "learning rate "
+                        "or lengthen the warm-up.",
+                        name=name,
+                        value=value,
+                        step=step.step,
+                        rate=f"{step.learning_rate:.3g}",
                     )
+                    raise RunFailed(FailureCode.DIVERGED, text)

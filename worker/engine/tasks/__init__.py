@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import Row, Split
+from app.domain.messages import Message
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import Task
 from worker.engine.data.batches import Batch, Examples, Listener
@@ -25,7 +26,7 @@ class TaskFile(Protocol):
     PEFT_TYPE: str
     """PEFT's name for the task: `SEQ_CLS`."""
 
-    def incompatibility(self, config: PreTrainedConfig) -> str | None:
+    def incompatibility(self, config: PreTrainedConfig) -> Message | None:
         """Why a model that transformers has for the task is unsuitable, and what to do: a sentence. None if it is
         suitable."""
 

@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 
 from app.domain.data.dataset import Row, Split
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import generates
 from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
@@ -34,18 +35,19 @@ ARCHITECTURES = MODEL_FOR_CAUSAL_LM_MAPPING
 PEFT_TYPE = "CAUSAL_LM"
 
 
-def incompatibility(config: PreTrainedConfig) -> str | None:
+def incompatibility(config: PreTrainedConfig) -> Message | None:
     """Rejects encoders, whose attention is bidirectional, and encoder-decoders."""
     if getattr(config, "is_encoder_decoder", False):
-        return f"A model of type {config.model_type!r} is an encoder-decoder. Choose the task seq2seq-lm."
+        return _("A model of type %(type)r is an encoder-decoder. Choose the task seq2seq-lm.", type=config.model_type)
     one_way = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
     return _encoder(config) if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not one_way else None
 
 
-def _encoder(config: PreTrainedConfig) -> str:
-    return (
-        f"A model of type {config.model_type!r} is an encoder, which sees the words that a language model should "
-        "predict: choose a decoder such as GPT-2, or another task."
+def _encoder(config: PreTrainedConfig) -> Message:
+    return _(
+        "A model of type %(type)r is an encoder, which sees the words that a language model should predict. Choose a "
+        "decoder such as GPT-2, or another task.",
+        type=config.model_type,
     )
 
 
@@ -66,9 +68,9 @@ def encode(
     if packs:
         check_packing(model, training.max_length)
     writer = LineWriter(tokenizer, stop_tokens(model, tokenizer), training.completion_only_loss)
-    whole = [line for chunk in in_chunks(rows, sink.raise_if_stopped) for line in writer.lines(chunk)]
-    lines = [line.cut(training.max_length) for line in whole]
-    for sentence in report(whole, lines, writer.apart, split, training.max_length):
+    complete = [line for chunk in in_chunks(rows, sink.raise_if_stopped) for line in writer.lines(chunk)]
+    lines = [line.cut(training.max_length) for line in complete]
+    for sentence in report(complete, lines, writer.apart, split, training.max_length):
         sink.log(sentence)
     ids = [np.asarray(line.ids, dtype=np.int32) for line in lines]
     check_vocabulary(rows, ids, model)
@@ -77,11 +79,11 @@ def encode(
     ]
     for row, target in zip(rows, targets, strict=True):
         if not np.any(target != IGNORED):
-            raise unusable(row, "has no token to predict", "Raise max_length, or leave the row out")
+            raise unusable(row, _("has no token to predict"), _("Raise max_length, or leave the row out"))
     prompts = []
     if any(line.start for line in lines):
-        most = longest_prompt(job, model, tokenizer)
-        prompts = [np.asarray(line.tail(most), dtype=np.int32) for line in whole]
+        limit = longest_prompt(job, model, tokenizer)
+        prompts = [np.asarray(line.tail(limit), dtype=np.int32) for line in complete]
     return Completions(
         rows=rows,
         targets=targets,
@@ -89,7 +91,7 @@ def encode(
         tokens=[row[:-1] for row in ids],
         tokenizer=tokenizer,
         prompts=prompts,
-        wanted=[line.wanted for line in lines],
+        references=[line.reference for line in lines],
         capacity=training.max_length if packs else 0,
     )
 
@@ -97,11 +99,13 @@ def encode(
 def _check_metric(job: TrainJob) -> None:
     metric = job.spec.verdict_metric
     if generates(metric) and job.dataset_format == "text":
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"metric: {metric} scores generated text, but rows of plain text have no prompt. Choose "
-            "token_accuracy, or a dataset of prompts and completions.",
+        text = _(
+            "metric: %(metric)s scores generated text, but rows of plain text have no prompt. Choose token_accuracy, "
+            "or a "
+            "dataset of prompts and completions.",
+            metric=metric,
         )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
 
 def _check_direction(model: PreTrainedModel) -> None:
@@ -123,7 +127,7 @@ def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Ba
         together = packed(tokens, targets, examples.capacity, pad_token)
         if together.labels.numel() < ids.numel():
             return together
-    labels, _ = padded(targets, IGNORED)
+    labels, _mask = padded(targets, IGNORED)
     return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()), learnt(labels))
 
 

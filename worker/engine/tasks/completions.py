@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import Row
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import IGNORED, Batch, Texts, most_tokens
@@ -34,7 +35,7 @@ class Completions(Texts):
     tokenizer: PreTrainedTokenizerBase
     prompts: Sequence[NDArray[np.int32]]
     """The prompt for generation, for each row; empty for rows without one."""
-    wanted: Sequence[str]
+    references: Sequence[str]
     """The reference completions, untruncated."""
     capacity: int = 0
     """Tokens of a sequence that several rows share; 0: each row has its own."""
@@ -57,18 +58,18 @@ def judge(
     right, units, total = np.zeros(len(examples)), np.zeros(len(examples)), 0.0
     with evaluator.judging(model):
         for indices, batch in evaluator.batches(examples, most_rows(model, int(longest))):
-            found, targets = logits(model, batch), batch.targets
-            total += token_losses(found, targets).double().sum().item()
-            hits = torch.zeros_like(batch.labels).index_put_(batch.places, (found.argmax(1) == targets).long())
+            outputs, targets = logits(model, batch), batch.targets
+            total += token_losses(outputs, targets).double().sum().item()
+            hits = torch.zeros_like(batch.labels).index_put_(batch.places, (outputs.argmax(1) == targets).long())
             right[indices] = hits.sum(1).cpu().numpy()
             units[indices] = (batch.labels != IGNORED).sum(1).cpu().numpy()
-            del found  # otherwise two batches' logits would be in memory at once
+            del outputs  # otherwise two batches' logits would be in memory at once
     loss = evaluator.finite(total / units.sum())
     per_item: dict[MetricName, NDArray[np.float64]] = {"token_accuracy": right / units}
     columns: dict[str, Sequence[str]] = {}
     if generate and examples.prompts:
         texts = write(model, examples.prompts, examples.tokenizer, evaluator)
-        pairs = list(zip(texts, examples.wanted, strict=True))
+        pairs = list(zip(texts, examples.references, strict=True))
         per_item["exact_match"] = np.array([exact_match(*pair) for pair in pairs])
         per_item["rouge_l"] = np.array([rouge_l(*pair) for pair in pairs])
         columns = {"prediction": texts}
@@ -91,11 +92,14 @@ def longest_prompt(job: TrainJob, model: PreTrainedModel, tokenizer: PreTrainedT
         return training.max_length
     room = limit - job.spec.method.virtual_tokens - (0 if model.config.is_encoder_decoder else training.max_new_tokens)
     if room < 1 or training.max_new_tokens >= limit:
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"max_new_tokens is {training.max_new_tokens}, which leaves no room for a prompt: the base model reads at "
-            f"most {limit} tokens. Lower it.",
+        text = _(
+            "max_new_tokens is %(tokens)s, which leaves no room for a prompt: the base model reads at most %(limit)s "
+            "tokens. "
+            "Lower it.",
+            tokens=training.max_new_tokens,
+            limit=limit,
         )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     return min(training.max_length, room)
 
 
@@ -104,21 +108,33 @@ def check_vocabulary(rows: Sequence[Row], sequences: Sequence[NDArray[Any]], mod
     embeddings = model.get_input_embeddings().weight.shape[0]
     for row, tokens in zip(rows, sequences, strict=True):
         if (highest := int(tokens.max(initial=0))) >= embeddings:
-            raise RunFailed(
-                FailureCode.BAD_CONFIGURATION,
-                f"Row {row.item} of the {row.split} split has token {highest}, and the base model has {embeddings} "
-                "embeddings, so the tokenizer is not the model's own. Put the model's tokenizer beside it.",
+            text = _(
+                "Row %(item)s of the %(split)s split has token %(token)s, and the base model has %(count)s "
+                "embeddings, so the "
+                "tokenizer is not the model's own. Put the model's tokenizer beside it.",
+                item=row.item,
+                split=row.split,
+                token=highest,
+                count=embeddings,
             )
+            raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
 
-def special_tokens(plain: Sequence[int], whole: Sequence[int]) -> tuple[list[int], list[int]]:
+def special_tokens(plain: Sequence[int], complete: Sequence[int]) -> tuple[list[int], list[int]]:
     """The special tokens before and after a text, from its token ids without and with them."""
-    for start in range(len(whole) - len(plain) + 1):
-        if list(whole[start : start + len(plain)]) == list(plain):
-            return list(whole[:start]), list(whole[start + len(plain) :])
+    for start in range(len(complete) - len(plain) + 1):
+        if list(complete[start : start + len(plain)]) == list(plain):
+            return list(complete[:start]), list(complete[start + len(plain) :])
     return [], []
 
 
-def unusable(row: Row, what: str, remedy: str) -> RunFailed:
+def unusable(row: Row, problem: Message, remedy: Message) -> RunFailed:
     """The error for a row without anything to learn."""
-    return RunFailed(FailureCode.BAD_CONFIGURATION, f"Row {row.item} of the {row.split} split {what}. {remedy}.")
+    text = _(
+        "Row %(item)s of the %(split)s split %(problem)s. %(remedy)s.",
+        item=row.item,
+        split=row.split,
+        problem=problem,
+        remedy=remedy,
+    )
+    return RunFailed(FailureCode.BAD_CONFIGURATION, text)

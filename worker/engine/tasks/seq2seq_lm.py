@@ -22,6 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_L
 
 from app.domain.data.dataset import PairRow, Row, Split
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
 from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -40,11 +41,14 @@ ARCHITECTURES = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 PEFT_TYPE = "SEQ_2_SEQ_LM"
 
 
-def incompatibility(config: PreTrainedConfig) -> str | None:
+def incompatibility(config: PreTrainedConfig) -> Message | None:
     """Rejects speech models."""
     model = ARCHITECTURES[type(config)]
     if not config.is_encoder_decoder or "audio" in getattr(model, "input_modalities", ()):
-        return f"A model of type {config.model_type!r} does not map text to text. Choose one such as T5 or BART."
+        return _(
+            "A model of type %(type)r does not map text to text. Choose a model such as T5 or BART.",
+            type=config.model_type,
+        )
     return None
 
 
@@ -61,28 +65,28 @@ def encode(
     if training.packing:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            "packing: only rows of causal-lm can be packed, not of seq2seq-lm. Leave packing out.",
+            _("packing: only rows of causal-lm can be packed, not of seq2seq-lm. Leave packing out."),
         )
     _check_start(model)
     pairs = [_checked(row) for row in rows]
-    _, ending = special_tokens(*(token_ids(tokenizer, "text", ["a"], special)[0] for special in (False, True)))
+    _start, ending = special_tokens(*(token_ids(tokenizer, "text", ["a"], special)[0] for special in (False, True)))
     prompts: list[list[int]] = []
     completions: list[list[int]] = []
     for chunk in in_chunks(pairs, sink.raise_if_stopped):
         prompts += token_ids(tokenizer, "text", [row.prompt or "" for row in chunk])
         completions += token_ids(tokenizer, "text_target", [row.completion for row in chunk])
-    most = training.max_length
-    long = [sum(len(side) > most for side in sides) for sides in (prompts, completions)]
+    limit = training.max_length
+    long = [sum(len(side) > limit for side in sides) for sides in (prompts, completions)]
     if any(long):
         sink.log(
             f"{split} split, {len(rows)} rows: {long[0]} prompts and {long[1]} completions are longer than max_length "
-            f"{most} and lost their end."
+            f"{limit} and were truncated at their end."
         )
-    tokens = [np.asarray(cut(ids, ending, most), dtype=np.int32) for ids in prompts]
-    targets = [np.asarray(ids[:most], dtype=np.int64) for ids in completions]
+    tokens = [np.asarray(cut(ids, ending, limit), dtype=np.int32) for ids in prompts]
+    targets = [np.asarray(ids[:limit], dtype=np.int64) for ids in completions]
     for row, prompt in zip(rows, tokens, strict=True):
         if not len(prompt):
-            raise unusable(row, "has a prompt without a token", "Write one")
+            raise unusable(row, _("has a prompt without a token"), _("Write a prompt"))
     check_vocabulary(rows, tokens, model)
     check_vocabulary(rows, targets, model)
     longest_prompt(job, model, tokenizer)
@@ -93,15 +97,15 @@ def encode(
         tokens=tokens,
         tokenizer=tokenizer,
         prompts=tokens,
-        wanted=[row.completion for row in pairs],
+        references=[row.completion for row in pairs],
     )
 
 
 def _checked(row: Row) -> PairRow:
     if not isinstance(row, PairRow):
-        raise unusable(row, "has no prompt and completion", "Choose a dataset of prompts and completions")
+        raise unusable(row, _("has no prompt and completion"), _("Choose a dataset of prompts and completions"))
     if not row.completion or not row.completion.strip():
-        raise unusable(row, "has an empty completion: there is nothing to learn", "Leave it out")
+        raise unusable(row, _("has an empty completion"), _("Leave it out"))
     return row
 
 
@@ -109,19 +113,19 @@ def token_ids(
     tokenizer: PreTrainedTokenizerBase, side: Literal["text", "text_target"], texts: list[str], special: bool = True
 ) -> list[list[int]]:
     call: Any = tokenizer
-    found: list[list[int]] = call(
+    ids: list[list[int]] = call(
         **{side: texts},
         add_special_tokens=special,
         return_attention_mask=False,
         return_token_type_ids=False,
         verbose=False,
     )["input_ids"]
-    return found
+    return ids
 
 
-def cut(ids: list[int], ending: list[int], most: int) -> list[int]:
+def cut(ids: list[int], ending: list[int], limit: int) -> list[int]:
     """The start of a sequence, with the special tokens at its end."""
-    return ids if len(ids) <= most else [*ids[: max(0, most - len(ending))], *ending]
+    return ids if len(ids) <= limit else [*ids[: max(0, limit - len(ending))], *ending]
 
 
 def _check_start(model: PreTrainedModel) -> None:
@@ -130,8 +134,10 @@ def _check_start(model: PreTrainedModel) -> None:
     except (ValueError, TypeError, RuntimeError) as error:
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
-            "The base model's config.json does not name the token with which its decoder starts. Set "
-            "decoder_start_token_id and pad_token_id in it.",
+            _(
+                "The base model's config.json does not name the token with which its decoder starts. Set "
+                "decoder_start_token_id and pad_token_id in it."
+            ),
         ) from error
 
 

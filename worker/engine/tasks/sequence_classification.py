@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from app.domain.data.dataset import LabelledRow, Row, Split
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from worker.engine.data.batches import Batch, Listener, Texts, in_chunks, most_tokens, padded
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -38,15 +39,15 @@ def encode(
     sink: Listener,
 ) -> Texts:
     """Tokens of every text, truncated to `max_length` including special tokens; targets are [1], the label."""
-    most, long = job.spec.training.max_length, []
+    limit, long = job.spec.training.max_length, []
     tokens, targets = [], []
     for chunk in in_chunks(rows, sink.raise_if_stopped):
         labelled = [_checked(row, len(job.labels)) for row in chunk]
         texts = [row.text or "" for row in labelled]
-        encoded = token_ids(tokenizer, texts, truncation=True, max_length=most)
+        encoded = token_ids(tokenizer, texts, truncation=True, max_length=limit)
         # Only texts that fill max_length can have been truncated; they are tokenized again to check.
-        full = [text for text, ids in zip(texts, encoded, strict=True) if len(ids) >= most]
-        long += [n for n in map(len, token_ids(tokenizer, full)) if n > most] if full else []
+        full = [text for text, ids in zip(texts, encoded, strict=True) if len(ids) >= limit]
+        long += [n for n in map(len, token_ids(tokenizer, full)) if n > limit] if full else []
         tokens += [np.asarray(ids, dtype=np.int32) for ids in encoded]
         targets += [np.asarray([row.label], dtype=np.int64) for row in labelled]
     if long:
@@ -55,30 +56,34 @@ def encode(
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> list[list[int]]:
-    found: list[list[int]] = tokenizer(
+    ids: list[list[int]] = tokenizer(
         texts, return_attention_mask=False, return_token_type_ids=False, verbose=False, **options
     )["input_ids"]
-    return found
+    return ids
 
 
-def _cut(split: Split, rows: int, long: list[int], job: TrainJob, limit: int | None) -> str:
-    """What was truncated, and the remedy. `long`: token counts of the truncated rows; `limit`: the model's maximum."""
-    most, longest = job.spec.training.max_length, max(long)
-    able = min(longest, limit - job.spec.method.virtual_tokens) if limit else longest
-    remedy = f"Raise max_length to {able} to read " + ("all of them whole" if able == longest else "as much as it can")
+def _cut(split: Split, rows: int, long: list[int], job: TrainJob, model_limit: int | None) -> str:
+    """A log line on truncation. `long`: token counts of the truncated rows; `model_limit`: the model's maximum."""
+    limit, longest = job.spec.training.max_length, max(long)
+    possible = min(longest, model_limit - job.spec.method.virtual_tokens) if model_limit else longest
+    remedy = f"Raise max_length to {possible}" + ("" if possible == longest else ", the most that the model reads")
     return (
-        f"{len(long)} of {rows} rows of the {split} split are longer than max_length {most} and were truncated; the "
-        f"longest has {longest} tokens. " + (f"{remedy}." if able > most else "The model reads no more.")
+        f"{len(long)} of {rows} rows of the {split} split are longer than max_length {limit} and were truncated; the "
+        f"longest has {longest} tokens. " + (f"{remedy}." if possible > limit else "The model reads no more.")
     )
 
 
 def _checked(row: Row, labels: int) -> LabelledRow:
     if not isinstance(row, LabelledRow) or row.text is None or row.label is None or not 0 <= row.label < labels:
-        raise RunFailed(
-            FailureCode.BAD_CONFIGURATION,
-            f"Row {row.item} of the dataset has label {getattr(row, 'label', None)} in split {row.split!r}: "
-            f"labels go from 0 to {labels - 1}.",
+        text = _(
+            "Row %(item)s of the %(split)s split has label %(label)s, and labels go from 0 to %(last)s. Correct the "
+            "dataset.",
+            item=row.item,
+            split=row.split,
+            label=getattr(row, "label", None),
+            last=labels - 1,
         )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     return row
 
 

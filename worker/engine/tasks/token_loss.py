@@ -76,12 +76,12 @@ class _TokenLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         logits, targets, normalisers = ctx.saved_tensors
-        found = torch.empty_like(logits)
+        gradient = torch.empty_like(logits)
         for part in _parts(logits):
             change = torch.exp(logits[part].float() - normalisers[part].unsqueeze(1))
             change.scatter_add_(1, targets[part].unsqueeze(1), torch.full_like(change[:, :1], -1.0))
-            found[part] = change.mul_(gradients[0][part].unsqueeze(1))
-        return found, None
+            gradient[part] = change.mul_(gradients[0][part].unsqueeze(1))
+        return gradient, None
 
 
 def _parts(logits: torch.Tensor) -> list[slice]:

@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from app.domain.data.uploads import SourceRequest
 from app.domain.failures import RunFailed
 from app.domain.messages import Message, _
-from worker.engine.models.hub_errors import said
+from worker.engine.models.hub_errors import errors_explained
 from worker.ingest.readers.batches import Unreadable
 from worker.ingest.readers.files import Progress
 
@@ -47,7 +47,7 @@ def fetch(request: SourceRequest, folder: Path, progress: Progress) -> Fetched:
 def commit_of(location: str, revision: str) -> str:
     """The commit that a branch or tag points to now."""
     try:
-        with said(location, revision, "dataset"):
+        with errors_explained(location, revision, "dataset"):
             return str(HfApi().dataset_info(location, revision=revision or None, timeout=_SECONDS).sha)
     except RunFailed as error:
         raise Unreadable(error.message) from error
@@ -55,7 +55,7 @@ def commit_of(location: str, revision: str) -> str:
 
 def _written(request: SourceRequest, commit: str, folder: Path) -> dict[str, Path]:
     try:
-        with said(request.location, commit, "dataset"):
+        with errors_explained(request.location, commit, "dataset"):
             loaded = datasets.load_dataset(
                 request.location, request.config or None, revision=commit, split=request.split or None
             )

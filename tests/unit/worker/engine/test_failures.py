@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message
 from worker.engine.failures import failure
 
 
@@ -35,7 +36,7 @@ def test_cudas_message_is_read_too() -> None:
         (MemoryError(), FailureCode.OUT_OF_MEMORY),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), FailureCode.DISK_FULL),
         (SafetensorError("I/O error: No space left on device (os error 28)"), FailureCode.DISK_FULL),
-        (RunFailed(FailureCode.DIVERGED, "at step 3"), FailureCode.DIVERGED),
+        (RunFailed(FailureCode.DIVERGED, Message("at step 3")), FailureCode.DIVERGED),
         (OSError(errno.EACCES, "no"), FailureCode.INTERNAL),
         (RuntimeError("shape mismatch\nand a long trace"), FailureCode.INTERNAL),
     ],

@@ -81,7 +81,7 @@ def test_padding_stands_on_either_side() -> None:
 
 @pytest.mark.parametrize(("label", "words"), [(3, "has label 3.*from 0 to 2"), (-1, "label -1"), (None, "label None")])
 def test_a_label_that_there_is_not_is_refused(base: Path, tmp_path: Path, label: int | None, words: str) -> None:
-    with pytest.raises(RunFailed, match=f"Row x of the dataset.*{words}"):
+    with pytest.raises(RunFailed, match=f"Row x of the train split.*{words}"):
         encode(tmp_path, base, [row(label=label)])
 
 
@@ -122,7 +122,7 @@ def test_texts_longer_than_the_model_reads_are_refused_beforehand(base: Path) ->
     check_length(32, 0, loaded.model, loaded.tokenizer)
     with pytest.raises(RunFailed, match=r"max_length is 33.*at most 32 tokens\. Lower it to 32"):
         check_length(33, 0, loaded.model, loaded.tokenizer)
-    with pytest.raises(RunFailed, match=r"at most 32 tokens, of which the method takes 20\. Lower it to 12"):
+    with pytest.raises(RunFailed, match=r"at most 32 tokens, of which the method uses 20\. Lower it to 12"):
         check_length(16, 20, loaded.model, loaded.tokenizer)
     with pytest.raises(RunFailed, match="Lower num_virtual_tokens"):
         check_length(16, 40, loaded.model, loaded.tokenizer)
@@ -133,9 +133,9 @@ def test_texts_longer_than_the_model_reads_are_refused_beforehand(base: Path) ->
     [
         (8, 6, []),
         (8, 12, ["2 of 3 rows of the train split are longer than max_length 8 and were truncated; the longest has 14 "
-                 "tokens. Raise max_length to 14 to read all of them whole."]),
+                 "tokens. Raise max_length to 14."]),
         (8, 40, ["2 of 3 rows of the train split are longer than max_length 8 and were truncated; the longest has 42 "
-                 "tokens. Raise max_length to 32 to read as much as it can."]),
+                 "tokens. Raise max_length to 32, the most that the model reads."]),
         (32, 40, ["1 of 3 rows of the train split are longer than max_length 32 and were truncated; the longest has 42 "
                   "tokens. The model reads no more."]),
     ],

@@ -214,7 +214,7 @@ def test_a_configuration_is_enough() -> None:
     ("request_", "said"),
     [
         (pasted({}), "without model_type"),
-        (pasted({"model_type": "nonesuch"}), "'nonesuch' is not known"),
+        (pasted({"model_type": "nonesuch"}), "does not know model_type 'nonesuch'"),
         (pasted({"model_type": "nonesuch", "auto_map": {"AutoModel": "a.B"}}), "never run"),
         (pasted(CONFIG | {"num_hidden_layers": 10**6}), "num_hidden_layers is 1000000"),
         (pasted(CONFIG | {"hidden_size": "wide"}), "config"),

@@ -97,7 +97,7 @@ def test_files_of_several_types_are_counted_by_type(tmp_path: Path) -> None:
     )
     found = stored(tmp_path, torch.bfloat16, 1000)
     assert found == Stored(mapped_bytes=40, converted_bytes=12 + 24, converted_numbers=9)
-    assert loading_bytes(found, whole=76, held=60, packed=0, rounded=True) == 4 * 9 + 36
+    assert loading_bytes(found, float32=76, final=60, packed=0, rounded=True) == 4 * 9 + 36
 
 
 def test_only_the_files_of_the_index_count(tmp_path: Path) -> None:

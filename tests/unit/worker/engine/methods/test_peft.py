@@ -148,7 +148,7 @@ def test_what_peft_refuses_is_said_in_its_words() -> None:
             return super().peft_options(model) | {"target_modules": ["nowhere"]}
 
     model = tried.model("bert")
-    with pytest.raises(RunFailed, match=r"PEFT cannot put LoRA r=8 on BertForSeq.*No modules were targeted") as failed:
+    with pytest.raises(RunFailed, match=r"PEFT cannot apply LoRA r=8 to Bert.*No modules were targeted") as failed:
         peft.apply(model, Odd(), describe(model, "sequence-classification"))
     assert failed.value.code is FailureCode.BAD_CONFIGURATION
 

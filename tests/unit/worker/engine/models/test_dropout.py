@@ -9,14 +9,14 @@ from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
 from worker.engine.models import dropout
-from worker.engine.models.dropout import Dropout, attend, kept, use_fast_dropout
+from worker.engine.models.dropout import Dropout, attend, keep_mask, use_fast_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.013])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_share_and_the_mean_are_right(p: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    mask = kept(torch.Size([1000, 1001]), p, dtype)
+    mask = keep_mask(torch.Size([1000, 1001]), p, dtype)
     assert (mask == 0).float().mean().item() == pytest.approx(p, abs=0.002)
     assert mask.float().mean().item() == pytest.approx(1.0, abs=0.005)
     assert mask.unique().numel() == 2
@@ -24,7 +24,7 @@ def test_the_share_and_the_mean_are_right(p: float, dtype: torch.dtype) -> None:
 
 def test_neighbours_are_dropped_independently() -> None:
     torch.manual_seed(0)
-    dropped = (kept(torch.Size([1_000_000]), 0.5, torch.float32) == 0).float()
+    dropped = (keep_mask(torch.Size([1_000_000]), 0.5, torch.float32) == 0).float()
     for distance in (1, 2, 3, 4, 7):
         both = (dropped[:-distance] * dropped[distance:]).mean().item()
         assert both == pytest.approx(0.25, abs=0.003)
@@ -33,7 +33,7 @@ def test_neighbours_are_dropped_independently() -> None:
 def test_the_same_seed_drops_the_same() -> None:
     def draw() -> torch.Tensor:
         torch.manual_seed(7)
-        return kept(torch.Size([50]), 0.3, torch.float32)
+        return keep_mask(torch.Size([50]), 0.3, torch.float32)
 
     assert torch.equal(draw(), draw())
 
@@ -69,7 +69,7 @@ MASKS: dict[str, Callable[[], tuple[nn.Module, torch.Tensor | None]]] = {
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("keys", [4, 2], ids=["own keys", "shared keys"])
 def test_it_is_torchs_attention_but_for_what_is_dropped(name: str, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dropout, "kept", lambda shape, p, dtype: torch.ones(shape, dtype=dtype))
+    monkeypatch.setattr(dropout, "keep_mask", lambda shape, p, dtype: torch.ones(shape, dtype=dtype))
     torch.manual_seed(0)
     module, mask = MASKS[name]()
     query = torch.randn(3, 4, 10, 8, requires_grad=True)

@@ -67,7 +67,7 @@ def test_an_inspection_resolves_a_revision_to_its_commit_and_fetches_no_weights(
 def test_what_was_inspected_is_described_without_asking_anybody(served: small_hub.Hub) -> None:
     inspect(BERT)
     served.asked.clear()
-    folder = hub.described(BERT, small_hub.COMMIT)
+    folder = hub.description_folder(BERT, small_hub.COMMIT)
     assert (folder / "config.json").exists()
     assert served.asked == []
 
@@ -93,9 +93,9 @@ def test_a_download_fetches_what_is_missing_once_and_says_how_far_it_is(served: 
 FETCH = """
 import sys
 from worker.engine.models import hub
-held = hub.look("someone/bert", "main")
-hub.download("someone/bert", held.commit, held.files, lambda *_: None)
-print(hub.missing("someone/bert", held.commit, held.files))
+model = hub.resolve("someone/bert", "main")
+hub.download("someone/bert", model.commit, model.files, lambda *_: None)
+print(hub.missing("someone/bert", model.commit, model.files))
 """
 
 
@@ -174,13 +174,16 @@ def _remote(folder: Path) -> None:
 
 
 BAD = {
-    "pickled": (_only("config.json", "tokenizer.json", "pytorch_model.bin"), r"only pytorch_model\.bin.*can run code"),
-    "no weights": (_only("config.json"), "only no weights at all"),
+    "pickled": (
+        _only("config.json", "tokenizer.json", "pytorch_model.bin"),
+        r"only pickled weights \(pytorch_model\.bin\), which can run code",
+    ),
+    "no weights": (_only("config.json"), "contains no weights"),
     "empty": (_only(), r"has no config\.json"),
-    "adapter": (_adapter, "contains an adapter: register its base model instead"),
+    "adapter": (_adapter, "contains an adapter. Register its base model instead"),
     "gguf": (_gguf, "GGUF files, which cannot be trained"),
     "index that leads out": (_index, r"names '\.\./\.\./other\.safetensors', which does not exist"),
-    "remote code": (_remote, "Python code from its own repository, which is never run"),
+    "remote code": (_remote, "Python code from its repository, which Vezna never runs"),
 }
 
 
@@ -219,7 +222,7 @@ def test_shards_are_those_of_the_index(served: small_hub.Hub, model: Path) -> No
 )
 def test_what_the_hub_does_not_have_is_said(served: small_hub.Hub, location: str, revision: str, words: str) -> None:
     with pytest.raises(RunFailed, match=words):
-        hub.look(location, revision)
+        hub.resolve(location, revision)
 
 
 def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
@@ -228,13 +231,13 @@ def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
     served.gated[BERT] = "hf_opens"
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with pytest.raises(RunFailed, match=r"is gated on the hub, and the workers have no token\. .* set HF_TOKEN"):
-        hub.look(BERT, "")
+        hub.resolve(BERT, "")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(RunFailed, match="the workers' token has no access") as failed:
-        hub.look(BERT, "")
+        hub.resolve(BERT, "")
     assert "hf_wrong" not in failed.value.message
     monkeypatch.setenv("HF_TOKEN", "hf_opens")
-    assert hub.look(BERT, "").commit == small_hub.COMMIT
+    assert hub.resolve(BERT, "").commit == small_hub.COMMIT
     assert "hf_opens" in served.tokens
 
 
@@ -242,7 +245,7 @@ def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
 def test_a_hub_in_trouble_is_said(served: small_hub.Hub, status: int, words: str) -> None:
     served.broken = status
     with pytest.raises(RunFailed, match=words):
-        hub.look(BERT, "")
+        hub.resolve(BERT, "")
 
 
 def test_offline_what_the_cache_has_serves_and_what_it_lacks_is_said(
@@ -265,7 +268,7 @@ def test_offline_what_the_cache_has_serves_and_what_it_lacks_is_said(
 def test_a_network_that_leads_nowhere_is_said(served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(hub.Unreachable, match=r"cannot be reached from this worker .* Check the worker's network"):
-        hub.look(BERT, "")
+        hub.resolve(BERT, "")
 
 
 def _job(directory: Path, facts: ModelFacts, **changes: object) -> TrainJob:

@@ -44,7 +44,7 @@ def test_losses_are_those_of_a_base_that_is_rounded_only_when_it_is_frozen(
     base: Path, tmp_path: Path, method: MethodSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, losses = run(tmp_path / "held", base, method)
-    monkeypatch.setattr("worker.engine.attempt.cast_frozen_to_bf16", lambda model, kept: None)
+    monkeypatch.setattr("worker.engine.attempt.cast_frozen_to_bf16", lambda model, excluded: None)
     late, expected = run(tmp_path / "late", base, method)
     assert losses == pytest.approx(expected, rel=0.05)
     assert held.evaluations[0].loss == pytest.approx(late.evaluations[0].loss, rel=0.02)

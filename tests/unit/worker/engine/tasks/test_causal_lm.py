@@ -130,7 +130,7 @@ def test_every_assistant_turn_of_a_chat_is_learnt(tmp_path: Path, template: str)
     )
     assert targets == "- - - - - - - - one two <end> - - - - - - - - three <end> </s>"
     assert words.decode(examples.prompts[0]).endswith("stop <end> <turn> assistant :")
-    assert examples.wanted == ["three"]
+    assert examples.references == ["three"]
 
 
 def test_what_a_user_says_after_the_last_answer_is_left_out(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_prompt_ends_where_generation_will_see_it_end(tmp_path: Path) -> None:
     assert read(examples, 0) == ("a Ġ b", "- b </s>")
     assert read(examples, 1) == ("a Ġb", "Ġb </s>")
     assert len(recorder.logs) == 1
-    assert recorder.logs[0].startswith("In 1 of 2 rows of the train split the tokenizer would join")
+    assert recorder.logs[0].startswith("In 1 of 2 rows of the train split the tokenizer would merge")
 
 
 def test_a_text_of_letters_that_the_tokenizer_drops_is_refused(tmp_path: Path) -> None:

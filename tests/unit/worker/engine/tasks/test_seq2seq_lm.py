@@ -99,7 +99,7 @@ def test_both_sides_lose_their_end(tmp_path: Path) -> None:
     assert text(examples, examples.targets[0]) == "two three four five"
     assert text(examples, examples.targets[1]) == "two three </s>"
     assert recorder.logs == [
-        "train split, 2 rows: 2 prompts and 1 completions are longer than max_length 4 and lost their end."
+        "train split, 2 rows: 2 prompts and 1 completions are longer than max_length 4 and were truncated at their end."
     ]
 
 

@@ -109,7 +109,11 @@ def test_it_learns_passes_the_audit_and_leaves_its_predictions(
 
 @pytest.mark.parametrize(
     ("words", "tags", "says"),
-    [(["cat"], [0, 1], "not one tag for each"), ([], [], "not one tag for each"), (["cat"], [9], "from 0 to 3")],
+    [
+        (["cat"], [0, 1], "not have one tag per word"),
+        ([], [], "not have one tag per word"),
+        (["cat"], [9], "outside 0 to 3"),
+    ],
 )
 def test_a_row_that_cannot_be_used_is_named(
     row_type: Any, base: Path, tmp_path: Path, words: list[str], tags: list[int], says: str
