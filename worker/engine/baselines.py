@@ -30,7 +30,7 @@ from transformers import AutoModel
 from app.domain.data.baselines import MOST_TRAINED_ROWS, Baseline, BaselineRequest
 from app.domain.data.dataset import LabelledRow, PairRow, Row, Split, items_hash
 from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import padded, read
 from worker.engine.evaluation.generation import exact_match, rouge_l
@@ -111,15 +111,15 @@ def _regression(
     models = [LogisticRegression(C=c, max_iter=1000).fit(features["train"], train) for c in candidates]
     best = models[0]
     if validation:
-        wanted = _labels(validation)
-        best = max(models, key=lambda model: float((model.predict(features["validation"]) == wanted).mean()))
+        truth = _labels(validation)
+        best = max(models, key=lambda model: float((model.predict(features["validation"]) == truth).mean()))
     return _judged(best.predict(features["test"]), rows["test"], labels)
 
 
 def _judged(predicted: NDArray[np.int64], test: Sequence[Row], labels: int) -> tuple[Scores, dict[MetricName, float]]:
-    wanted = _labels(test)
-    f1 = f1_score(wanted, predicted, labels=range(labels), average="macro", zero_division=0)
-    return {"accuracy": (predicted == wanted).astype(np.float64)}, {"macro_f1": float(f1)}
+    truth = _labels(test)
+    f1 = f1_score(truth, predicted, labels=range(labels), average="macro", zero_division=0)
+    return {"accuracy": (predicted == truth).astype(np.float64)}, {"macro_f1": float(f1)}
 
 
 def _most_frequent_answer(
@@ -147,8 +147,8 @@ def _encoder(request: BaselineRequest) -> Callable[[Sequence[str]], NDArray[np.f
     config = load_config(request.location, request.revision)
     folder = Path(request.location)
     if not folder.is_absolute():
-        held = hub.look(request.location, request.revision)
-        folder = hub.download(request.location, held.commit, held.files, lambda _done, _total: None)
+        cached = hub.resolve(request.location, request.revision)
+        folder = hub.download(request.location, cached.commit, cached.files, lambda _done, _total: None)
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if weights > MOST_WEIGHT_BYTES:
         raise _impossible(
@@ -160,11 +160,11 @@ def _encoder(request: BaselineRequest) -> Callable[[Sequence[str]], NDArray[np.f
         )
     try:
         tokenizer = load_tokenizer(folder)
-        whole: Any = AutoModel.from_pretrained(str(folder), config=config, dtype=torch.float32, use_safetensors=True)
+        loaded: Any = AutoModel.from_pretrained(str(folder), config=config, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise _impossible(_("The base model could not be loaded (%(reason)s).", reason=reason)) from error
-    model = (whole.get_encoder() if config.is_encoder_decoder else whole).eval()
+    model = (loaded.get_encoder() if config.is_encoder_decoder else loaded).eval()
     pad = tokenizer.pad_token_id or 0
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -202,8 +202,8 @@ def _pairs(rows: Sequence[Row]) -> list[PairRow]:
     return [row for row in rows if isinstance(row, PairRow)]
 
 
-def _impossible(sentence: str) -> RunFailed:
-    return RunFailed(FailureCode.BAD_CONFIGURATION, sentence)
+def _impossible(text: Message) -> RunFailed:
+    return RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
 
 _KINDS: dict[str, Callable[[BaselineRequest, dict[Split, list[Row]]], tuple[Scores, dict[MetricName, float]]]] = {
