@@ -1,4 +1,4 @@
-"""Datasets: make rows known under a name, as versions; of an upload, or of rows that a program has made."""
+"""Datasets: register rows under a name, as versions; from an upload, or from a program."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,10 +33,8 @@ def register(
     rows: Sequence[Row],
     labels: Sequence[str] = (),
 ) -> DatasetRow:
-    """Store rows that a program has made. The same rows under a name are the same version, also behind newer ones.
-
-    Raises Conflict if the name stands for other rows alone.
-    """
+    """Store rows that a program made. The same rows under the same name are the same version, even if there are newer
+    ones. Raises Conflict if the name has only versions with other rows."""
     with TemporaryDirectory() as folder:
         local = Path(folder) / "rows.parquet"
         with RowsFile(local, form, labels) as written:
@@ -57,14 +55,14 @@ def register(
 
 
 def shortest_reference(session: Session, row: DatasetRow) -> str:
-    """How a spec names a version that is ready: by its name alone if that means this one today."""
+    """The reference of a ready version in a spec: its name alone if that stands for this version today."""
     newest = datasets.by_name(session, row.name)
     return row.name if newest is not None and newest.id == row.id else row.reference
 
 
 def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> DatasetRow:
-    """Have a worker make a dataset, or its next version, of an upload. The same request twice is the same version; one
-    that came to nothing is tried again under its number.
+    """Have a worker make a dataset, or its next version, from an upload. The same request again is the same version; a
+    failed version is tried again under its number.
 
     Raises NotFound, Conflict while the upload is not read, and Invalid with the fields that do not fit it.
     """
@@ -100,12 +98,12 @@ def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> Datase
 def prepared(
     session: Session, claimed: DatasetRow, facts: DatasetFacts, file: str, findings: Sequence[Finding]
 ) -> bool:
-    """Note that a version is ready; its file is in the store. False if the claim was given up meanwhile."""
+    """Store that a version is ready; its file is in the store. False if the claim has expired."""
     return claims.write(session, claimed, **_ready(facts, file, findings))
 
 
 def blocked(session: Session, claimed: DatasetRow, findings: Sequence[Finding]) -> bool:
-    """Note what keeps a version from being made. False if the claim was given up meanwhile."""
+    """Store the findings that block a version. False if the claim has expired."""
     dumped = [finding.model_dump(mode="json") for finding in findings]
     return claims.write(session, claimed, status="blocked", findings_json=dumped)
 

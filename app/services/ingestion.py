@@ -33,13 +33,13 @@ def begin(session: Session, table: type[Ingested], row_id: int) -> Ingested | No
 
 
 def progress(session: Session, claimed: UploadRow | DatasetRow, share: float, rows: int) -> bool:
-    """A heartbeat, and how far the work is. False if the claim was given up meanwhile."""
+    """A heartbeat, and how far the work is. False if the claim has expired."""
     counted: dict[str, Any] = {"rows_read": rows} if isinstance(claimed, UploadRow) else {}
     return ingestion.write(session, claimed, seen_at=now(), progress=share, **counted)
 
 
 def failed(session: Session, claimed: UploadRow | DatasetRow, message: str) -> bool:
-    """Note why there is no result: a sentence. False if the claim was given up meanwhile."""
+    """Note why there is no result: a sentence. False if the claim has expired."""
     message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return ingestion.write(session, claimed, status="failed", message=message)
 

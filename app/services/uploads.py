@@ -1,6 +1,6 @@
-"""Uploads: take bytes in, have a worker read them, note what it found.
+"""Uploads: store bytes, have a worker read them, store what it found.
 
-The web process never looks into a file: it stores bytes, and a worker reads them in a process of its own.
+The web process never opens a file: it stores bytes, and a worker reads them in a separate process.
 """
 
 import re
@@ -11,16 +11,8 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from app.domain.data.guesses import split_in_name
-from app.domain.data.uploads import (
-    MOST_PARTS,
-    Part,
-    ReadingOptions,
-    SourceRequest,
-    SourceScan,
-    content_hash,
-    shown_name,
-)
-from app.domain.errors import Conflict, Invalid
+from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, content_hash, shown_name
+from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.queue import Doorbell
 from app.services import ingestion
@@ -32,8 +24,8 @@ from app.store.session import after_commit
 from app.store.tables import UploadRow
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-"""What the hub has at it never changes."""
-_AS_IT_COMES = ReadingOptions()
+"""A revision that always stands for the same files."""
+_AUTOMATIC = ReadingOptions()
 
 
 def add_files(
@@ -41,20 +33,19 @@ def add_files(
     bell: Doorbell,
     files: Files,
     received: Sequence[tuple[str, Stored]],
-    options: ReadingOptions = _AS_IT_COMES,
+    options: ReadingOptions = _AUTOMATIC,
 ) -> UploadRow:
-    """Make received files one upload (`train.csv` and `test.csv`: two splits), and have them read. The same bytes twice
-    are one upload, unless a dataset was made of them as they were read, and they are to be read otherwise. Raises
-    Invalid."""
+    """Make received files one upload (`train.csv` and `test.csv`: two splits), and have a worker read them. The same
+    bytes again are the same upload, unless a dataset was made from it with other reading options."""
     parts = _once(session, files, _parts(received))
     hashed = content_hash(parts)
-    there = uploads.with_content(session, hashed)
-    for known in sorted(there, key=lambda row: row.options != options):
-        if known.status == "failed" or known.options != options:
-            if datasets.of_upload(session, known.id):
+    same = uploads.with_content(session, hashed)
+    for upload in sorted(same, key=lambda row: row.options != options):
+        if upload.status == "failed" or upload.options != options:
+            if datasets.of_upload(session, upload.id):
                 continue
-            _read_again(session, bell, known, options)
-        return known
+            _read_again(session, bell, upload, options)
+        return upload
     row = UploadRow(
         source="files",
         name=", ".join(part.name for part in parts)[:500],
@@ -69,8 +60,7 @@ def add_files(
 def add_source(session: Session, bell: Doorbell, request: SourceRequest, roots: Sequence[Path]) -> UploadRow:
     """Have a worker fetch and read a directory or a hub dataset. Raises Invalid for a directory outside the roots.
 
-    A source that is being fetched is not fetched twice. One that was fetched earlier is fetched again, for it may have
-    changed.
+    A source that is being fetched is not fetched twice. An earlier one is fetched again, since it may have changed.
     """
     location = request.location
     if request.source == "directory":
@@ -82,7 +72,7 @@ def add_source(session: Session, bell: Doorbell, request: SourceRequest, roots: 
         if upload.status == "failed":
             _read_again(session, bell, upload, upload.options)
             return upload
-    row = UploadRow(name=location, options_json=_AS_IT_COMES.model_dump())
+    row = UploadRow(name=location, options_json=_AUTOMATIC.model_dump())
     row.source, row.location, row.config, row.revision, row.split = key
     return _add(session, bell, row)
 
@@ -104,7 +94,7 @@ def read_again(session: Session, bell: Doorbell, upload_id: int, options: Readin
 
 
 def unused(session: Session, parts: Sequence[Part]) -> list[Part]:
-    """Of some files those that no upload has."""
+    """The files among these that no upload has."""
     kept = uploads.named_files(session)
     return [part for part in parts if part.file not in kept]
 
@@ -112,7 +102,7 @@ def unused(session: Session, parts: Sequence[Part]) -> list[Part]:
 def fetched(
     session: Session, files: Files, claimed: UploadRow, fresh: Sequence[Part], revision: str
 ) -> list[Part] | None:
-    """Note the files of a directory or a hub dataset; as they are noted. None if the claim was given up meanwhile."""
+    """Store the files of a directory or a hub dataset; returns them as stored, or None if the claim has expired."""
     parts = _once(session, files, fresh)
     noted = claims.write(
         session,
@@ -126,7 +116,7 @@ def fetched(
 
 
 def read(session: Session, claimed: UploadRow, scan: SourceScan) -> bool:
-    """Note what was found. False if the claim was given up meanwhile."""
+    """Store what was found. False if the claim has expired."""
     return claims.write(
         session,
         claimed,
@@ -151,8 +141,8 @@ def _read_again(session: Session, bell: Doorbell, row: UploadRow, options: Readi
 
 
 def _once(session: Session, files: Files, fresh: Sequence[Part]) -> list[Part]:
-    """Files that have just come, each as the file that another upload has with the same bytes, if one has: what came
-    goes then. An upload whose file was lost has the fresh one."""
+    """New files. If another upload has a file with the same bytes, that file is used and the new one is deleted. An
+    upload whose file was lost gets the new one."""
     hashes = {part.sha256 for part in fresh}
     rows = uploads.with_parts(session, hashes)
     existing = {part.file for row in rows for part in row.parts if part.sha256 in hashes and files.exists(part.file)}
@@ -171,19 +161,9 @@ def _once(session: Session, files: Files, fresh: Sequence[Part]) -> list[Part]:
 
 
 def _parts(received: Sequence[tuple[str, Stored]]) -> list[Part]:
-    if not received:
-        raise Invalid.field("file", _("No file was sent"), _("Choose a file"))
-    if len(received) > MOST_PARTS:
-        raise Invalid.field(
-            "file",
-            _("%(received)s files are more than the %(most)s of an upload", received=len(received), most=MOST_PARTS),
-            _("Merge some"),
-        )
     parts = []
     for file_name, stored in received:
         name = shown_name(file_name)
-        if not stored.bytes:
-            raise Invalid.field("file", _("%(name)s is empty", name=name), _("Choose a file with a header and rows"))
         split = (split_in_name(name) or name) if len(received) > 1 else ""
         parts.append(Part(name=name, sha256=stored.sha256, bytes=stored.bytes, split=split, file=stored.file))
     return sorted(parts, key=lambda part: (part.split, part.name))

@@ -40,7 +40,7 @@ class TextRow(NamedTuple):
 
 
 class PairRow(NamedTuple):
-    """A prompt and the completion that is wanted for it."""
+    """A prompt and its completion."""
 
     item: str
     split: Split
@@ -56,7 +56,7 @@ class Message(TypedDict):
 
 
 class ChatRow(NamedTuple):
-    """A conversation; what the assistant says in it is what is learnt."""
+    """A conversation; the model learns the assistant's turns."""
 
     item: str
     split: Split
@@ -73,7 +73,7 @@ ROWS: dict[Format, type[Row]] = {
 
 
 class DatasetFacts(BaseModel):
-    """What is known of a dataset without opening its file."""
+    """A dataset's description, stored beside its file."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -87,7 +87,7 @@ class DatasetFacts(BaseModel):
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks that its rows can serve."""
+        """The tasks that can use its rows."""
         return [task.name for task in TASKS.values() if self.format in task.formats]
 
 
@@ -104,8 +104,8 @@ def item_name(text: str) -> str:
 def split_by_hash(rows: Iterable[tuple[str, str]], train: int, validation: int) -> tuple[list[str], list[LabelledRow]]:
     """Drop repeated texts, order by hash, and cut: `train` rows, `validation` rows, the rest is the test split.
 
-    The order depends on the texts alone, so the splits are the same on every machine. A text that stands under
-    two labels keeps the first in alphabetical order of the labels. Returns the labels (sorted) and the rows.
+    The order depends on the texts alone, so the splits are the same on every machine. A text with two labels keeps the
+    first label in alphabetical order. Returns the labels (sorted) and the rows.
     """
     distinct: dict[str, str] = {}
     for text, label in sorted(rows, key=lambda r: (r[1], r[0])):
@@ -122,12 +122,12 @@ def split_by_hash(rows: Iterable[tuple[str, str]], train: int, validation: int) 
 
 
 def split_at(place: int, train: int, validation: int) -> Split:
-    """The split of the row at a place of the order: `train` rows, then `validation` rows, then the test split."""
+    """The split of the row at a place: `train` rows, then `validation` rows, then the test split."""
     return "train" if place < train else "validation" if place < train + validation else "test"
 
 
 class Tally:
-    """Counts and hashes rows as they come."""
+    """Counts and hashes rows."""
 
     def __init__(self, form: Format, labels: Sequence[str] = ()) -> None:
         self._form, self._labels = form, list(labels)
@@ -136,7 +136,7 @@ class Tally:
         self._digest = hashlib.sha256()
 
     def add(self, rows: Iterable[Row]) -> None:
-        """More rows."""
+        """Add rows."""
         for row in rows:
             self._counts[row.split] += 1
             if isinstance(row, LabelledRow):
@@ -145,7 +145,7 @@ class Tally:
 
     @property
     def facts(self) -> DatasetFacts:
-        """Of the rows so far."""
+        """The facts of the rows so far."""
         return DatasetFacts(
             format=self._form,
             labels=self._labels,

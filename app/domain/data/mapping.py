@@ -1,4 +1,4 @@
-"""Column mapping: which column of a source is what the task's rows are made of, and a guess at it.
+"""Column mapping: which columns of a source the task's rows are made of.
 
 format              roles                                  known names of columns
 labelled            text, label                            text, sentence, review, …; label, class, topic, …
@@ -25,7 +25,7 @@ MOST_LABELS = 1000
 
 
 class Roles(NamedTuple):
-    """What a format's rows are made of."""
+    """The roles of a format's columns."""
 
     required: tuple[Role, ...]
     optional: tuple[Role, ...] = ()
@@ -37,11 +37,11 @@ ROLES: dict[Format, Roles] = {
     "prompt-completion": Roles(("prompt", "completion"), ("context",)),
     "messages": Roles((), ("messages", "prompt", "completion")),
 }
-"""Of `messages`: either messages, or prompt and completion. A context is put behind its prompt, after a blank line."""
+"""Of `messages`: either messages, or prompt and completion. A context is appended to its prompt after a blank line."""
 
 
 class Column(BaseModel):
-    """A column of a source and what its values are like."""
+    """A column of a source, with statistics of its values."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,27 +50,27 @@ class Column(BaseModel):
     examples: list[str] = Field(default_factory=list)
     """Values of the first five rows, shortened."""
     empty: int = 0
-    """Rows in which it is missing or blank."""
+    """Rows where it is missing or blank."""
     distinct: int | None = None
-    """Distinct values; None where they are too many to be labels."""
+    """Number of distinct values; None if too many for labels."""
     values: dict[str, int] = Field(default_factory=dict)
-    """The commonest values with their counts, where they are few."""
+    """The most frequent values with their counts, if there are few."""
     longest: int = 0
-    """Characters of its longest value."""
+    """Length of its longest value in characters."""
 
 
 class ColumnMapping(BaseModel):
-    """Which column is which."""
+    """Columns by role."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Format
     columns: dict[Role, Verbatim] = Field(default_factory=dict)
     label_names: dict[Verbatim, Line] = Field(default_factory=dict, max_length=MOST_LABELS)
-    """Names for values of the label's column: `{"0": "no", "1": "yes"}`; a value without one keeps its own."""
+    """Names of the label column's values: `{"0": "no", "1": "yes"}`; other values keep their own."""
 
     def problems(self, columns: Sequence[str]) -> list[FieldError]:
-        """What does not fit a source with these columns."""
+        """Errors for a source with these columns."""
         return list(self._problems(columns))
 
     def _problems(self, columns: Sequence[str]) -> Iterator[FieldError]:

@@ -48,14 +48,14 @@ class PreviewToken(_Value):
     """A token."""
 
     text: str
-    """As it stands in the text, with the white space before it; empty for a part of a letter, which the next has."""
+    """Its text with the white space before it; empty for a part of a character that the next token completes."""
     special: bool = False
     learnt: bool = False
     """It is in the loss."""
 
 
 class PreviewRow(_Value):
-    """A row, cut to `max_length`."""
+    """A row, truncated to `max_length`."""
 
     item: str
     split: Split
@@ -76,8 +76,8 @@ class SplitLengths(_Value):
     rows: int
     looked_at: int
     counts: list[tuple[int, int]]
-    """Each length that occurs and how many of those looked at have it, in order of length. Of a text-to-text model the
-    longer of prompt and completion counts, for each is cut by itself."""
+    """Lengths and their numbers of rows, in order of length. For a text-to-text model, the longer one of prompt and
+    completion counts, since each is truncated separately."""
 
     def percentile(self, share: float) -> int:
         """The length that `share` percent of the rows do not exceed."""
@@ -94,7 +94,7 @@ class SplitLengths(_Value):
         return longer / self.looked_at if self.looked_at else 0.0
 
     def bins(self, count: int = 20) -> list[tuple[int, int, int]]:
-        """For a chart: from, to (not included) and how many rows, in equal steps up to the longest."""
+        """For a chart: from, to (excluded) and number of rows, in equal steps up to the longest."""
         longest = self.counts[-1][0] if self.counts else 0
         step = max(1, -(-(longest + 1) // count))
         bins: dict[int, int] = {}

@@ -48,7 +48,7 @@ class Splitting(BaseModel):
     """`drop`: of rows with the same input one stays, in test if possible, else in validation."""
 
     def problems(self, splits: Sequence[str], columns: Mapping[str, Sequence[str]]) -> list[FieldError]:
-        """What does not fit a source with these splits, and columns with these (few) values."""
+        """Errors for a source with these splits, and columns with these (few) values."""
         return list(self._problems(splits, columns))
 
     def _problems(self, splits: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Iterator[FieldError]:
@@ -98,7 +98,7 @@ class Splitting(BaseModel):
         return {split for split in SPLITS if not self.names.get(split)}
 
     def of_source(self) -> dict[str, int]:
-        """From names of the source's splits to places in `SPLITS`."""
+        """Places in `SPLITS` by name of the source's split."""
         return {name: place for place, split in enumerate(SPLITS) for name in self.names.get(split, ())}
 
 
@@ -163,7 +163,7 @@ def _cut(inputs: Hashes, labels: NDArray[np.int32] | None, test: float, validati
 
 
 def _quotas(rows: NDArray[np.int64], share: float, most: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many rows of each label, so that together they are `share` of all: by largest remainders, `most` at most."""
+    """Rows of each label that together are `share` of all: by largest remainders, at most `most`."""
     exact = rows * share
     quotas: NDArray[np.int64] = np.minimum(np.floor(exact).astype(np.int64), np.maximum(most, 0))
     missing = round(float(rows.sum()) * share) - int(quotas.sum())
@@ -173,7 +173,7 @@ def _quotas(rows: NDArray[np.int64], share: float, most: NDArray[np.int64]) -> N
 
 
 def _keep_one_in_train(place: Codes, labels: NDArray[np.int32], sizes: NDArray[np.int32], count: int) -> None:
-    """A group of many equal rows may have taken all of a label: then its largest group is to train on."""
+    """A group of equal rows may be all rows of a label: then its largest group moves to train."""
     trained = np.bincount(labels[place == TRAIN], minlength=count)
     for label in np.flatnonzero((trained == 0) & (np.bincount(labels, minlength=count) > 0)):
         mine = np.flatnonzero(labels == label)

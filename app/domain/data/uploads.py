@@ -33,14 +33,14 @@ KINDS: dict[str, FileKind] = {
     ".json": "json",
     ".parquet": "parquet",
 }
-"""By the ending of a name; what a file begins with decides where the two disagree."""
+"""By file extension; if the first bytes of a file contradict it, they decide."""
 READABLE = "CSV, TSV, JSONL, JSON and Parquet"
 MOST_PARTS = 100
 """Files of an upload."""
 MOST_COLUMNS = 500
 SHOWN_ROWS = 5
 MOST_VALUES = 50
-"""Of a column's values that are listed."""
+"""Listed values of a column."""
 Delimiter = Literal["", ",", ";", "\t", "|"]
 
 

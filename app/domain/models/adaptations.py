@@ -15,11 +15,11 @@ class Adaptation:
     total: int
     """Parameters of the model with its head."""
     trainable: int | None
-    """None where the method does not fit."""
+    """None if the method is incompatible."""
     touches: tuple[str, ...]
     """Modules of the base model that the method changes or wraps, by full name."""
     incompatibility: FieldError | None
-    """Why it does not fit, with the field and the remedy."""
+    """Why it is incompatible, with the field and the remedy."""
     advice: tuple[FieldError, ...]
 
     @property
@@ -29,7 +29,7 @@ class Adaptation:
 
 
 def adaptation(spec: AnyMethod, model: TaskModel) -> Adaptation:
-    """Hold one method against a model whose number of labels is filled in."""
+    """Apply a method to a model with its number of labels."""
     incompatibility = spec.incompatibility(model)
     if incompatibility:
         return Adaptation(spec, model.total, None, (), incompatibility, ())
@@ -43,7 +43,7 @@ def adaptations(model: TaskModel) -> list[Adaptation]:
 
 
 def usual(kind: str, model: TaskModel) -> AnyMethod:
-    """A method with its defaults. Where PEFT has no choice of layers for the architecture, those of LoRA, or all."""
+    """A method with its defaults. If PEFT has no default target modules for the architecture, those of LoRA, or all."""
     plain = SPECS[kind]()
     incompatibility = plain.incompatibility(model)
     if incompatibility is None or incompatibility.path != "target_modules":

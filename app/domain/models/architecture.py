@@ -1,8 +1,7 @@
 """A base model with the head of a task, as the methods see it: parameters, linear layers, blocks. No weights.
 
-An inspection fills it in from tensors on torch's `meta` device, which have shapes and no memory. From it follows,
-before anything is loaded, what each method would touch and train; the freeze audit holds the model that trains against
-the same answer.
+An inspection fills it in from tensors on torch's `meta` device, which have shapes and no memory. It determines, before
+anything is loaded, what each method changes and trains; the freeze audit compares the model in training with it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,23 +13,23 @@ from pydantic import BaseModel, ConfigDict
 from app.domain.tasks import Task
 
 LABELS = -1
-"""Stands in a shape for the number of labels."""
+"""Placeholder in a shape for the number of labels."""
 
 
 class Tensor(NamedTuple):
     """A parameter that trains."""
 
     name: str
-    """As `named_parameters()` of the model that trains calls it."""
+    """As in `named_parameters()` of the model in training."""
     shape: tuple[int, ...]
     group: str
     """A readable group for counts and for the audit: `lora_A of query`, `classifier`."""
     may_return: bool = False
-    """The method may set it back to where it began."""
+    """The method may reset it to its initial value."""
 
     @property
     def size(self) -> int:
-        """Numbers in it."""
+        """Number of values."""
         return prod(self.shape)
 
 
@@ -44,7 +43,7 @@ class ParameterFacts(BaseModel):
 
     @property
     def size(self) -> int:
-        """Numbers in it."""
+        """Number of values."""
         return prod(self.shape)
 
 
@@ -63,13 +62,13 @@ class LinearFacts(BaseModel):
 
 
 class TaskModel(BaseModel):
-    """A base model and what a task puts on top of it."""
+    """A base model with the head of a task."""
 
     model_config = ConfigDict(frozen=True)
 
     task: Task
     architecture: str
-    """Class of the whole, `BertForSequenceClassification`."""
+    """Class of the whole model, `BertForSequenceClassification`."""
     model_type: str
     parameters: list[ParameterFacts]
     head: list[str]
@@ -80,7 +79,7 @@ class TaskModel(BaseModel):
     blocks: list[str]
     """Transformer blocks in the order of the forward pass (`bert.encoder.layer.0`); an encoder's come first."""
     behind: list[str] | None = None
-    """Modules that run only after the last block, the head's too; None where no forward pass could tell."""
+    """Modules that run only after the last block, including the head's; None if no forward pass was possible."""
     hidden_size: int
     """Width of a token's vector; of the decoder where the two differ."""
     layers: int
@@ -89,11 +88,11 @@ class TaskModel(BaseModel):
     key_value_heads: int
     """Heads with keys and values of their own; several heads of attention may share one."""
     key_value_width: int
-    """Numbers that one token's keys have in one layer: key-value heads × width of a head."""
+    """Width of a token's keys in one layer: key-value heads × width of a head."""
     encoder_decoder: bool = False
     default_targets: dict[str, list[str]]
-    """PEFT's own choice of modules for this architecture, by PEFT type in lower case (`lora`, `ia3`, `vera`, …) and
-    `ia3_feedforward`; a type without a choice is missing."""
+    """PEFT's default target modules for this architecture, by PEFT type in lower case (`lora`, `ia3`, `vera`, …) and
+    `ia3_feedforward`; types without a default are missing."""
 
     def with_labels(self, labels: int) -> "TaskModel":
         """The same with the number of labels filled in."""
@@ -107,7 +106,7 @@ class TaskModel(BaseModel):
 
     @property
     def total(self) -> int:
-        """Parameters of the whole."""
+        """Number of parameters with the head."""
         return sum(p.size for p in self.parameters)
 
     def in_head(self, name: str) -> bool:
@@ -124,9 +123,9 @@ class TaskModel(BaseModel):
         return next((i for i, block in enumerate(self.blocks) if name.startswith(f"{block}.")), None)
 
     def follows_blocks(self, name: str) -> bool:
-        """Whether a parameter is used only behind the last block: a final norm's, a pooler's. A projection onto the
-        vocabulary that is tied to the embeddings is listed there. Where the forward pass is not known, the order in
-        which the model declares its parameters stands for it."""
+        """Whether a parameter is used only after the last block: a final norm's, a pooler's. A projection onto the
+        vocabulary that is tied to the embeddings counts as an embedding. If the forward pass is unknown, the order in
+        which the model declares its parameters decides."""
         if self.behind is not None:
             return name.rpartition(".")[0] in self.behind
         names = [p.name for p in self.parameters]
@@ -135,7 +134,7 @@ class TaskModel(BaseModel):
 
     @property
     def has_bias(self) -> bool:
-        """Whether anything below the head has a bias vector."""
+        """Whether any module outside the head has a bias vector."""
         return any(p.name.endswith(".bias") for p in self.parameters if not self.in_head(p.name))
 
 
@@ -145,5 +144,5 @@ def matching(targets: Sequence[str], modules: Iterable[LinearFacts]) -> list[Lin
 
 
 def short_names(modules: Iterable[LinearFacts]) -> list[str]:
-    """The distinct last parts of module names, in order of appearance: what one would write as a target."""
+    """The distinct last parts of module names, in order of appearance, as they are written in a list of targets."""
     return list(dict.fromkeys(m.name.rsplit(".", 1)[-1] for m in modules))

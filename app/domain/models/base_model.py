@@ -1,4 +1,4 @@
-"""Base models: where they come from, and what an inspection found in them."""
+"""Base models: their sources, and the results of their inspection."""
 
 import re
 from typing import Literal
@@ -21,11 +21,11 @@ SAMPLE_MODELS = {"": SAMPLE_MODEL, "smollm2": SAMPLE_LANGUAGE_MODEL}
 """Default names of the packaged models, by the location that stands for them."""
 SAMPLE_NOTES = {"smollm2": _("The weights were dequantized from 4 bits (GGUF Q4_1) to bfloat16.")}
 FACTS_VERSION = 2
-"""Raised when an inspection looks at more; facts of before are then taken again."""
+"""Raised when an inspection reads more; older models are then inspected again."""
 LONGEST_TEMPLATE = 100_000
-"""Characters of a chat template that are kept to be shown."""
+"""Characters of a chat template that are stored for display."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-"""`owner/name`, or a name alone: nothing that could lead out of a folder."""
+"""`owner/name`, or a name alone; it cannot lead out of a folder."""
 
 
 class ModelFile(BaseModel):
@@ -38,23 +38,23 @@ class ModelFile(BaseModel):
 
     @property
     def holds_weights(self) -> bool:
-        """Rather than a configuration or a tokenizer."""
+        """Whether it holds weights, not a configuration or a tokenizer."""
         return self.name.endswith(".safetensors")
 
 
 class TokenizerFacts(BaseModel):
-    """How texts become numbers."""
+    """A tokenizer."""
 
     model_config = ConfigDict(frozen=True)
 
     kind: str
     """Its class: `GPT2Tokenizer`."""
     vocabulary: int
-    """Tokens, with those that were added."""
+    """Number of tokens, with added ones."""
     special: dict[str, str] = Field(default_factory=dict)
-    """Special tokens by what they are for: `pad_token` → `[PAD]`."""
+    """Special tokens by role: `pad_token` → `[PAD]`."""
     template: str = ""
-    """The chat template as it is, a Jinja text; cut at `LONGEST_TEMPLATE`."""
+    """The chat template, in Jinja; cut at `LONGEST_TEMPLATE`."""
 
 
 class ModelFacts(BaseModel):
@@ -63,7 +63,7 @@ class ModelFacts(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: int = 0
-    """What the inspection looked at: `FACTS_VERSION` of its time. What it did not look at is missing below."""
+    """`FACTS_VERSION` of the inspection. Fields that it did not read have their defaults."""
 
     architecture: str
     """Class of the base model without any head: `BertModel`, `T5Model`, …"""
@@ -73,51 +73,51 @@ class ModelFacts(BaseModel):
     hidden_size: int
     layers: int
     max_positions: int | None
-    """Tokens that it reads at once, as its configuration and its tokenizer say; None if they know no limit."""
+    """Maximum number of tokens, by its configuration and its tokenizer; None without a limit."""
     tasks: dict[Task, TaskModel]
-    """The model as each task that it can do sees it."""
+    """The model with the head of each task that it supports."""
     unable: dict[Task, str] = Field(default_factory=dict)
-    """Why it cannot do the others: a sentence for each."""
+    """Why it does not support the other tasks: a sentence for each."""
     chat_template: bool = False
-    """Its tokenizer can write `messages` as one text."""
+    """Its tokenizer has a chat template for `messages`."""
     revision: str = ""
     """The commit, or the hash of the files, that was inspected."""
     dtype: str = ""
-    """Type of the weights in their files, as the configuration says: `float32`, `bfloat16`; empty if it does not."""
+    """Type of the stored weights by the configuration: `float32`, `bfloat16`; empty if it has none."""
     files: list[ModelFile] = Field(default_factory=list)
-    """What a run needs of it: weights, configuration, tokenizer."""
+    """Files that a run needs: weights, configuration, tokenizer."""
     tokenizer: TokenizerFacts | None = None
-    """None where it has none that could be read."""
+    """None if it has none, or an unreadable one."""
 
     @property
     def weights_bytes(self) -> int:
-        """Size of the weights' files; 0 where it is not known."""
+        """Size of the weights' files; 0 if unknown."""
         return sum(file.bytes for file in self.files if file.holds_weights)
 
     @property
     def stale(self) -> bool:
-        """An inspection would look at more by now."""
+        """Whether an inspection would read more today."""
         return self.version < FACTS_VERSION
 
     def task_model(self, task: Task, labels: int) -> TaskModel:
-        """The model as a task sees it, with a head over so many labels. Raises KeyError for one that it cannot do."""
+        """The model with the head of a task for a number of labels. Raises KeyError for an unsupported task."""
         return self.tasks[task].with_labels(labels)
 
     def trainable_parameters(self, spec: AnyMethod, task: Task, labels: int) -> int | None:
-        """Computed; None where the method or the task does not fit."""
+        """Number of trainable parameters; None if the method or the task is incompatible."""
         if task not in self.tasks or self.incompatibility(spec, task):
             return None
         return spec.trainable(self.task_model(task, labels))
 
     def incompatibility(self, spec: AnyMethod, task: Task) -> FieldError | None:
-        """Why a method does not fit this model for a task, or None. Names the real modules."""
+        """Why a method is incompatible with this model for a task, or None. Names the real modules."""
         if task not in self.tasks:
-            return None  # said once, about the task
+            return None  # the task itself has an error
         return spec.incompatibility(self.tasks[task])
 
 
 class ModelRegistration(BaseModel):
-    """Ask for a base model to be inspected and made known under a name."""
+    """A base model to inspect and register under a name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,10 +1,10 @@
-"""A model as the tree of its modules, with neighbours that are alike folded into one: `encoder.layer.0-11`, 12 times.
+"""A model as a tree of its modules; identical neighbours are folded into one: `encoder.layer.0-11`, 12 times.
 
-Two modules are alike if all below them is: names, shapes, linear layers. So a first block that has one table more than
-the others stands apart, and a model with thousands of modules becomes some dozens of lines, in time linear in them.
+Two modules are identical if everything below them is: names, shapes, linear layers. So a first block with an additional
+table is a line of its own, and a model with thousands of modules becomes some dozens of lines, in linear time.
 
-A folded module has a key, its name with ranges for numbers (`bert.encoder.layer.0-5.attention.self.query`), by which an
-address can speak of it.
+A folded module has a key, its name with ranges for numbers (`bert.encoder.layer.0-5.attention.self.query`), which
+identifies it in an address.
 """
 
 import re
@@ -18,28 +18,28 @@ from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskMode
 from app.domain.models.patterns import LONGEST
 
 LONG_LIST = 100
-"""Characters of a list of targets, beyond which a pattern is easier to read."""
+"""Characters of a list of targets; a longer one is written as a pattern."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """Modules that are alike."""
+    """Identical modules."""
 
     key: str
     label: str
-    """Its own part of the key; of a chain of modules that hold nothing but the next, of all of them."""
+    """Its own part of the key; of a chain of modules with a single child each, the parts of all."""
     names: tuple[str, ...]
-    """Full names of the modules that it stands for."""
+    """Full names of its modules."""
     linear: LinearFacts | None
-    """The first of them, where they are linear layers that a method can adapt."""
+    """The first module, if a method can adapt them as linear layers."""
     parameters: int
-    """Of all of them, with what lies below."""
+    """Of all its modules, with those below."""
     new: bool
     """Part of the task's head."""
     children: tuple["Module", ...]
 
     def leaves(self) -> Iterator["Module"]:
-        """The linear layers among itself and what lies below."""
+        """The linear layers in it."""
         if self.linear is not None:
             yield self
         for child in self.children:
@@ -54,11 +54,11 @@ class _Raw:
     own: list[ParameterFacts] = field(default_factory=list)
     children: dict[str, "_Raw"] = field(default_factory=dict)
     alike: int = 0
-    """The same number for modules that are alike."""
+    """The same number for identical modules."""
 
 
 def module_tree(model: TaskModel) -> tuple[Module, ...]:
-    """The modules at the top, each with all below it."""
+    """The top-level modules with everything below them."""
     root = _Raw("")
     for parameter in model.parameters:
         at = root
@@ -84,7 +84,7 @@ def _compare(raw: _Raw, linear: Mapping[str, LinearFacts], shapes: dict[object, 
 
 
 def _folded(parents: Sequence[_Raw], key: str, model: TaskModel, linear: Mapping[str, LinearFacts]) -> Iterator[Module]:
-    """The children of parents that are alike."""
+    """The children of identical parents."""
     first = parents[0].children
     for _alike, group in groupby(
         first, key=lambda name: (name.isdecimal() and first[name].alike, name.isdecimal() or name)
@@ -115,7 +115,7 @@ def _module(raws: Sequence[_Raw], label: str, key: str, model: TaskModel, linear
 
 
 def chosen_layers(tree: Iterable[Module], keys: Collection[str]) -> list[str]:
-    """Full names of the linear layers below the modules with these keys; keys that are not there name nothing."""
+    """Full names of the linear layers below the modules with these keys; unknown keys are ignored."""
     ticked = set(keys)
     return [
         name
@@ -129,8 +129,8 @@ def chosen_layers(tree: Iterable[Module], keys: Collection[str]) -> list[str]:
 
 
 def targets_of(layers: Sequence[str], model: TaskModel) -> list[str] | str:
-    """What `target_modules` says for exactly these linear layers: "all-linear", or the shortest ends of names that fit
-    no other layer; where these are many, a pattern with any number for theirs, if that says the same."""
+    """`target_modules` for exactly these linear layers: "all-linear", or the shortest unambiguous ends of their names.
+    Instead of a long list, a pattern with any number in place of theirs, if it selects the same layers."""
     chosen_names, every = set(layers), [m.name for m in model.linear]
     if chosen_names == set(every):
         return "all-linear"
@@ -168,6 +168,6 @@ def trains_in(spec: AnyMethod, model: TaskModel) -> dict[str, int]:
 
 
 def _above(name: str) -> Iterator[str]:
-    """The modules that a parameter is in, the nearest first."""
+    """The modules that contain a parameter, the innermost first."""
     while name := name.rpartition(".")[0]:
         yield name

@@ -1,4 +1,4 @@
-"""A model in a few lines: its modules and parameters, with what is the same in every block written once.
+"""A model in a few lines: its modules and parameters; identical parts of all blocks are written once.
 
 `bert.encoder.layer.0.attention.self.query` … `bert.encoder.layer.5.attention.self.query` become one line,
 `bert.encoder.layer.*.attention.self.query`, in blocks 0 to 5.
@@ -10,20 +10,20 @@ from typing import NamedTuple
 from app.domain.models.architecture import TaskModel
 
 ANY_BLOCK = "*"
-"""Stands in a name for the block's number."""
+"""Placeholder in a name for the block's number."""
 
 
 class Folded(NamedTuple):
-    """Modules whose names differ in nothing but the block that they are in."""
+    """Modules whose names differ only in the block."""
 
     name: str
-    """With `*` for the number, or the whole name of a module outside of the blocks."""
+    """With `*` for the number; outside the blocks, the full name."""
     blocks: tuple[int, ...]
-    """Numbers of the blocks within their stack, in order; none outside of the blocks."""
+    """Numbers of the blocks within their stack, in order; empty outside the blocks."""
 
 
 class Layer(NamedTuple):
-    """A linear layer, in every block in which it has the same shape."""
+    """A linear layer, in all blocks where it has the same shape."""
 
     name: str
     blocks: tuple[int, ...]
@@ -31,22 +31,22 @@ class Layer(NamedTuple):
     in_features: int
     bias: bool
     parameters: int
-    """Of all of them together."""
+    """Of all blocks together."""
 
 
 class Group(NamedTuple):
-    """Parameters that belong together: a stack of blocks, or a part beside it."""
+    """A group of parameters: a stack of blocks, or another part."""
 
     name: str
     blocks: int
-    """How many blocks, 0 for a part that is none."""
+    """Number of blocks; 0 for other parts."""
     parameters: int
     new: bool
-    """It is the task's head, which starts from random weights."""
+    """The task's head, which starts from random weights."""
 
 
 def folded(names: Iterable[str], model: TaskModel) -> list[Folded]:
-    """Modules with those of the blocks written once, in order of appearance."""
+    """Modules, those of the blocks once, in order of appearance."""
     blocks: dict[str, list[int]] = {}
     for name in names:
         line, number = fold(name, model)
@@ -55,7 +55,7 @@ def folded(names: Iterable[str], model: TaskModel) -> list[Folded]:
 
 
 def fold(name: str, model: TaskModel) -> tuple[str, int | None]:
-    """A name with its block's number taken out, and that number within its stack; None outside of the blocks."""
+    """A name without its block's number, and that number within its stack; None outside the blocks."""
     place = model.block_of(f"{name}.")
     if place is None:
         return name, None
@@ -85,7 +85,7 @@ def layers(model: TaskModel) -> list[Layer]:
 
 
 def groups(model: TaskModel) -> list[Group]:
-    """All parameters: what stands before the blocks, each stack of them, what follows, the head."""
+    """All parameters by part: before the blocks, each stack of blocks, after them, the head."""
     sizes: dict[str, int] = {}
     stacks: dict[str, set[int]] = {}
     for p in model.parameters:

@@ -1,10 +1,10 @@
-"""Positions: how many tokens a model reads at once, and what a study wants to put into them.
+"""Positions: how many tokens a model can read at once, and how many a study needs.
 
     virtual tokens + max_length                       every row
-    virtual tokens + a prompt + max_new_tokens        what a decoder writes after a prompt; beside an encoder it has
-                                                      positions of its own
+    virtual tokens + a prompt + max_new_tokens        generated text of a decoder; beside an encoder it has positions
+                                                      of its own
 
-The worker asks the same of the loaded model (`worker.engine.data.batches`, `worker.engine.tasks.completions`).
+The worker checks the same on the loaded model (`worker.engine.data.batches`, `worker.engine.tasks.completions`).
 """
 
 from app.domain.errors import FieldError
@@ -16,7 +16,7 @@ from app.domain.tasks import Task
 
 
 def too_long(facts: ModelFacts, training: TrainingBudget, *, writes: bool) -> list[FieldError]:
-    """What finds no room whatever the method. `writes`: the model is also judged by what it writes after a prompt."""
+    """Arguments that need too many positions with any method. `writes`: the model also generates text."""
     limit, errors = facts.max_positions, []
     if limit is not None and training.max_length > limit:
         what = _(
@@ -40,7 +40,7 @@ def too_long(facts: ModelFacts, training: TrainingBudget, *, writes: bool) -> li
 def crowded(
     facts: ModelFacts, task: Task, training: TrainingBudget, method: AnyMethod, *, writes: bool
 ) -> FieldError | None:
-    """Why a method's virtual tokens find no room beside what would fit without them, or None. The path is the
+    """Why a method's virtual tokens exceed the positions that would suffice without them, or None. The path is the
     method's."""
     limit, virtual = facts.max_positions, method.virtual_tokens
     task_model = facts.tasks.get(task)

@@ -1,10 +1,10 @@
-"""What singular values say of a matrix: how much of it a low rank holds, and how many directions it uses.
+"""Singular values of a matrix: how much of its energy a low rank keeps, and how many directions it uses.
 
     M [m, n] = Σ σᵢ·uᵢ·vᵢᵀ,  σ₁ ≥ σ₂ ≥ … ≥ 0                     ‖M‖_F² = Σ σᵢ²
 
-    energy kept at rank k   Σ_{i ≤ k} σᵢ² / Σ σᵢ²             the best that any matrix of rank k can do
-    effective rank          exp(−Σ pᵢ·ln pᵢ),  pᵢ = σᵢ / Σ σ   how many equal directions would be as spread out
-    stable rank             ‖M‖_F² / σ₁²                      how many times the first direction's energy there is
+    energy kept at rank k   Σ_{i ≤ k} σᵢ² / Σ σᵢ²             the maximum for a matrix of rank k
+    effective rank          exp(−Σ pᵢ·ln pᵢ),  pᵢ = σᵢ / Σ σ   number of equal directions with the same entropy
+    stable rank             ‖M‖_F² / σ₁²                      total energy in units of the first direction's
 
 Sources: Eckart & Young 1936, Psychometrika 1; Roy & Vetterli 2007, EUSIPCO; Rudelson & Vershynin 2007, J. ACM 54.
 
@@ -22,11 +22,11 @@ from pydantic import BaseModel, ConfigDict
 Values = NDArray[np.float64]
 """Singular values, largest first, [n]."""
 MOST_VALUES = 64
-"""Singular values that are kept of a matrix to draw it."""
+"""Singular values of a matrix that are stored for its chart."""
 
 
 def energy_kept(values: Values) -> Values:
-    """Share of the energy that ranks 1 … n hold, [n]."""
+    """Share of the energy that ranks 1 … n keep, [n]."""
     energy = np.cumsum(np.square(values))
     if not len(energy) or energy[-1] == 0:
         return np.ones(len(energy))
@@ -35,7 +35,7 @@ def energy_kept(values: Values) -> Values:
 
 
 def effective_rank(values: Values) -> float:
-    """How many equal directions would be as spread out: from 1 to n; 0 of a matrix of zeros."""
+    """Number of equal directions with the same entropy: from 1 to n; 0 for a matrix of zeros."""
     total = float(values.sum())
     if total == 0:
         return 0.0
@@ -44,45 +44,45 @@ def effective_rank(values: Values) -> float:
 
 
 def stable_rank(values: Values) -> float:
-    """The energy by that of the first direction: from 1 to n; 0 of a matrix of zeros."""
+    """The energy divided by that of the first direction: from 1 to n; 0 for a matrix of zeros."""
     if not len(values) or values[0] == 0:
         return 0.0
     return float(np.sum(np.square(values / values[0])))
 
 
 def rank_holding(share: float, values: Values) -> int:
-    """The smallest rank that holds a share of the energy, above 0 and at most 1; 0 of a matrix of zeros."""
+    """The smallest rank that keeps a share of the energy, above 0 and at most 1; 0 for a matrix of zeros."""
     if not len(values) or values[0] == 0:
         return 0
     return int(np.searchsorted(energy_kept(values), share - 1e-12)) + 1
 
 
 def ranks_shown(n: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, 16, 24 … and n itself: two to a doubling, for an axis by powers of two."""
+    """1, 2, 3, 4, 6, 8, 12, 16, 24 … and n itself: two per doubling, for an axis in powers of two."""
     powers = [2**k for k in range(n.bit_length())]
     between = [3 * p // 2 for p in powers if p > 1]
     return sorted({k for k in (*powers, *between) if k <= n} | ({n} if n else set()))
 
 
 class Spectrum(BaseModel):
-    """What is kept of a matrix's singular values. Everything but `values` is computed from all of them."""
+    """What is stored of a matrix's singular values. Everything but `values` is computed from all of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     count: int
-    """Singular values that may differ from zero: the smaller side, or the rank that the matrix was made with."""
+    """Singular values that may differ from zero: the smaller side, or the rank of the factors."""
     norm: float
     """‖M‖_F."""
     effective_rank: float
     stable_rank: float
     rank_50: int
-    """The smallest rank that holds half of the energy."""
+    """The smallest rank that keeps half of the energy."""
     rank_90: int
     rank_99: int
     energy: list[float]
     """Kept at each of `ranks_shown(count)`, from 0 to 1."""
     value_ranks: list[int]
-    """Which singular values are in `values`, from 1: all of them, or some evenly apart on a logarithmic axis."""
+    """Places of the singular values in `values`, from 1: all, or some at equal distances on a logarithmic axis."""
     values: list[float]
     """To six significant digits."""
 
@@ -107,8 +107,7 @@ class Spectrum(BaseModel):
         )
 
     def energy_at(self, rank: int) -> float:
-        """Share of the energy that a rank holds. Between the ranks that are kept, on the straight line between them,
-        which is a little too low."""
+        """Share of the energy that a rank keeps. Between stored ranks it is interpolated linearly, slightly too low."""
         return float(self.energies_at([rank])[0])
 
     def energies_at(self, ranks: Sequence[int]) -> Values:

@@ -1,9 +1,8 @@
 """Weight deltas: how training changed each matrix of the base model, ΔW = W_after − W_before, [out, in].
 
-A run's analysis has a `MatrixDelta` for each linear layer that its method changes, as far as the time allowed.
-Intruder dimensions (Shuttleworth et al. 2024, arXiv 2410.21228) are directions that W did not have: of the first TOP
-left singular vectors of W_after, those whose largest |cosine| with any left singular vector of W_before is below
-EPSILON.
+A run's analysis has a `MatrixDelta` for each linear layer that its method changes, within a time limit. Intruder
+dimensions (Shuttleworth et al. 2024, arXiv 2410.21228) are new directions: of the first TOP left singular vectors of
+W_after, those whose largest |cosine| with any left singular vector of W_before is below EPSILON.
 """
 
 from collections.abc import Sequence
@@ -23,9 +22,9 @@ TOP = 10
 EPSILON = 0.5
 """A direction is an intruder below this cosine; the paper's ε."""
 SHOWN_RANK = 8
-"""The rank at which tables say how much energy is kept: LoRA's usual one."""
+"""The rank at which tables show the energy kept: LoRA's usual rank."""
 BAND = (0.1, 0.9)
-"""Of the matrices: what a band over them reaches from and to."""
+"""Quantiles of the matrices at the edges of a band."""
 _GOLDEN = (5**0.5 - 1) / 2
 
 UNCHANGED: dict[Unchanged, str] = {
@@ -45,12 +44,12 @@ class _Value(BaseModel):
 
 
 class MatrixDelta(_Value):
-    """One linear layer's."""
+    """The weight delta of a linear layer."""
 
     name: str
     """Full dotted name of the layer, `bert.encoder.layer.0.attention.self.query`."""
     block: int | None
-    """Which transformer block it is in, from 0; an encoder's come first. None: in none."""
+    """Its transformer block, from 0, an encoder's first; None outside the blocks."""
     module: str
     """Its name within the block, `attention.self.query`."""
     rows: int
@@ -66,16 +65,16 @@ class MatrixDelta(_Value):
     top: int
     """Analysed directions of W_after: TOP, or the smaller side."""
     intruders: int
-    """Those that W_before does not have."""
+    """Intruder dimensions among them."""
 
     @property
     def side(self) -> int:
-        """The smaller side: the largest rank that there could be."""
+        """The smaller side: the largest possible rank."""
         return min(self.rows, self.columns)
 
 
 class WeightDeltaSummary(_Value):
-    """A run's analysis in a few numbers; medians over its matrices."""
+    """A summary of a run's analysis: medians over its matrices."""
 
     matrices: int
     """Analysed."""
@@ -87,9 +86,9 @@ class WeightDeltaSummary(_Value):
     """The highest rank that ΔW could have: the method's, or the smaller side."""
     effective_rank: float
     rank_90: int
-    """Rounded up: so many directions hold 90 % of the energy."""
+    """Directions that keep 90 % of the energy, rounded up."""
     energy_8: float
-    """Share of ΔW's energy that rank SHOWN_RANK holds."""
+    """Share of ΔW's energy that rank SHOWN_RANK keeps."""
     norm_ratio: float
     weight_effective_rank: float
     """Of W_before."""
@@ -124,7 +123,7 @@ class WeightDeltas(_Value):
     """A run's analysis."""
 
     unchanged: Unchanged | None = None
-    """Why the method has no ΔW; then nothing else is here."""
+    """Why the method has no ΔW; the other fields are then empty."""
     matrices: list[MatrixDelta] = []
     """In the order of the model."""
     late: int = 0
@@ -132,7 +131,7 @@ class WeightDeltas(_Value):
     large: int = 0
     """Matrices left out because they need more memory than the run's peak."""
     broken: list[str] = []
-    """A sentence for each that could not be analysed."""
+    """A sentence for each matrix whose analysis failed."""
     budget_seconds: float = 0.0
     """The time limit."""
     seconds: float = 0.0
@@ -145,23 +144,23 @@ class WeightDeltas(_Value):
 
     @property
     def summary(self) -> WeightDeltaSummary | None:
-        """In a few numbers; None where no matrix was analysed."""
+        """The summary; None if no matrix was analysed."""
         return WeightDeltaSummary.of_matrices(self.matrices, self.of) if self.matrices else None
 
 
 class KeptAt(_Value):
-    """Energy that a rank keeps, over matrices."""
+    """Energy kept at a rank, over matrices."""
 
     rank: int
     median: float
     low: float
-    """A tenth of the matrices lie below."""
+    """The tenth percentile of the matrices."""
     high: float
-    """A tenth lie above."""
+    """The ninetieth percentile."""
 
 
 def energy_curve(spectra: Sequence[Spectrum]) -> list[KeptAt]:
-    """Energy kept over the rank, up to where every matrix is whole: median and band over at least one matrix."""
+    """Energy kept by rank, up to the full rank of every matrix: median and band over at least one matrix."""
     ranks = ranks_shown(max(s.count for s in spectra))
     kept = np.stack([s.energies_at(ranks) for s in spectra])
     columns = (np.median(kept, axis=0), *np.quantile(kept, BAND, axis=0))
@@ -172,6 +171,6 @@ def energy_curve(spectra: Sequence[Spectrum]) -> list[KeptAt]:
 
 
 def spread_order(n: int) -> list[int]:
-    """0 … n−1 in an order of which every beginning is spread evenly over the whole: by the fractional part of
-    i·φ, of which the first m lie at no more than three distances from each other (Sós 1958)."""
+    """0 … n−1 in an order whose every prefix is spread evenly: by the fractional part of i·φ, whose first m values lie
+    at no more than three distances from each other (Sós 1958)."""
     return sorted(range(n), key=lambda i: i * _GOLDEN - floor(i * _GOLDEN))

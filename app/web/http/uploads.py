@@ -28,7 +28,7 @@ MOST_FIELDS, MOST_FIELD_BYTES = 20, 4096
 BESIDE_FILES = 1 << 18
 """Bytes that a form may have beside its files."""
 ANY_SIZE = 1 << 62
-"""For `max_body_size` of a route: how much may come is a setting, and kept here."""
+"""For `max_body_size` of a route: the limit is a setting, which this module enforces."""
 
 
 class Received:
@@ -40,7 +40,7 @@ class Received:
         """Why the request is rejected; `stored` raises it, so that page and API each present it in their own form."""
         self._files, self._most = files, most_bytes
         self._open = ExitStack()
-        self._came: list[tuple[str, Incoming]] = []
+        self._incoming: list[tuple[str, Incoming]] = []
         self._sizes: list[int] = []
 
     def __enter__(self) -> Self:
@@ -50,40 +50,40 @@ class Received:
         self._open.close()
 
     def begin(self, name: str) -> None:
-        """Another file comes. Raises Invalid if there are too many."""
-        if len(self._came) == MOST_PARTS:
+        """Begin another file. Raises Invalid if there are too many."""
+        if len(self._incoming) == MOST_PARTS:
             raise Invalid.field(
                 "file",
                 _("More than %(most)s files were sent", most=MOST_PARTS),
                 _("Merge some, or upload them one after the other"),
             )
-        self._came.append((name, self._open.enter_context(self._files.receive(self._most))))
+        self._incoming.append((name, self._open.enter_context(self._files.receive(self._most))))
         self._sizes.append(0)
 
     def write(self, data: bytes) -> None:
-        """More of the file that came last. Raises Invalid once all files together are too large."""
+        """Write more of the last file. Raises Invalid once all files together are too large."""
         self._sizes[-1] += len(data)
         if sum(self._sizes) > self._most:
             raise too_large(self._most)
         with _room():
-            self._came[-1][1].write(data)
+            self._incoming[-1][1].write(data)
 
     def stored(self) -> list[tuple[str, Stored]]:
-        """All of them, in the store from now on. Raises Invalid for what was refused, no file, and an empty one."""
+        """Put all files into the store. Raises Invalid for a rejected request, no file, and an empty file."""
         if self.refused:
             raise self.refused
-        if not self._came:
+        if not self._incoming:
             raise Invalid.field("file", _("No file was sent"), _("Choose a file"))
-        for (file_name, _incoming), size in zip(self._came, self._sizes, strict=True):
+        for (file_name, _incoming), size in zip(self._incoming, self._sizes, strict=True):
             if not size:
                 what = _("%(name)s is empty", name=shown_name(file_name))
                 raise Invalid.field("file", what, _("Choose a file with a header and rows"))
         with _room():
-            return [(name, incoming.done()) for name, incoming in self._came]
+            return [(name, incoming.done()) for name, incoming in self._incoming]
 
 
 class _Form:
-    """Takes a form apart as it comes."""
+    """Parses a form as it arrives."""
 
     def __init__(self, content_type: str, received: Received) -> None:
         kind, options = parse_options_header(content_type)
@@ -94,10 +94,10 @@ class _Form:
                 _("Send them as: curl -F file=@reviews.csv"),
             )
         self._received = received
-        self._whole = False
+        self._complete = False
         self._header, self._value, self._disposition = b"", b"", b""
         self._in_file, self._field, self._text = False, "", b""
-        """Whether a file comes, or else the field whose value does, and as much of it as came."""
+        """Whether the current part is a file; otherwise its field, and the value so far."""
         self._parser = MultipartParser(
             options[b"boundary"],
             {
@@ -121,8 +121,8 @@ class _Form:
             ) from error
 
     def end(self) -> None:
-        """The body is over."""
-        if not self._whole:
+        """The body has ended."""
+        if not self._complete:
             raise Invalid.field("file", _("The form ended before its last file"), _("Send it again"))
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -169,7 +169,7 @@ class _Form:
             self._text = b""
 
     def _on_end(self) -> None:
-        self._whole = True
+        self._complete = True
 
 
 async def form(request: Request, settings: Config, files: Store) -> AsyncIterator[Received]:
@@ -199,18 +199,18 @@ async def raw(request: Request, name: str, settings: Config, files: Store) -> As
 
 FormFiles = Annotated[Received, Depends(form)]
 RawFile = Annotated[Received, Depends(raw)]
-"""They stand first among an endpoint's parameters: what is behind them, perhaps a session, is not held meanwhile."""
+"""An endpoint has them as its first parameter: later dependencies, such as a session, are then not held meanwhile."""
 
 
 def _early(headers: Mapping[str, str], most_bytes: int) -> None:
-    """Refuse what says of itself that it is too large, before it comes."""
+    """Reject a request by its declared size, before its body arrives."""
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most_bytes + BESIDE_FILES:
         raise too_large(most_bytes)
 
 
 async def _pass_on(request: Request, write: Callable[[bytes], None]) -> None:
-    """The body in blocks, each written by a thread, so that the others are served meanwhile."""
+    """The body in blocks, each written by a thread, so that other requests are served meanwhile."""
     block = bytearray()
     async for chunk in request.stream():
         block += chunk
@@ -223,7 +223,7 @@ async def _pass_on(request: Request, write: Callable[[bytes], None]) -> None:
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """A store that is full is away, and no mistake of ours."""
+    """A full store is unavailable; it is not an internal error."""
     try:
         yield
     except OSError as error:
