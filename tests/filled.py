@@ -6,11 +6,13 @@ The numbers are like those of the sample study; nothing here was trained.
 from datetime import timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app import sample
-from app.domain.data.dataset import SAMPLE_DATASET, DatasetFacts
+from app.domain.data.baselines import Baseline
+from app.domain.data.dataset import SAMPLE_DATASET, DatasetFacts, items_hash
 from app.domain.failures import FAILURES, FailureCode
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.models.architecture import LABELS as LABELS_SIDE
@@ -34,15 +36,28 @@ from app.domain.runs.status import Phase
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import OwedRun, StudySpec
+from app.services import baselines
 from app.services.run_log import PHASES
 from app.store.queries import base_models, datasets, evaluations, events, steps, weight_deltas
-from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunEventRow, RunRow, StudyRow, WorkerRow, now
+from app.store.tables import (
+    ArtifactRow,
+    BaseModelRow,
+    DatasetRow,
+    EstimateRow,
+    RunEventRow,
+    RunRow,
+    StudyRow,
+    WorkerRow,
+    now,
+)
 
 MIB = 1024**2
 ITEMS = 646
+ITEM_NAMES = [f"item-{i}" for i in range(ITEMS)]
 TOTAL_STEPS = 246
 LABELS = ["business", "entertainment", "politics", "sport", "tech"]
 ACCURACY = {"full": 0.895, "lora": 0.891, "head-only": 0.812}
+BASELINES = {"most-frequent": 0.231, "tfidf": 0.786}
 PEAK = {"full": 403, "lora": 150, "head-only": 121}
 SECONDS = {"full": 54.0, "lora": 28.0, "head-only": 18.0}
 TRAINABLE = {"full": 22_715_141, "lora": 75_653, "head-only": 1_925}
@@ -54,6 +69,7 @@ def fill(session: Session) -> None:
     """Put one of everything into an empty database."""
     register(session)
     finished = sample.study()
+    add_baselines(session, finished)
     for run in add_study(session, finished, hours_ago=5.0):
         succeed(session, run)
     running = finished.model_copy(update={"name": "Headlines, five seeds", "seeds": [0, 1, 2, 3, 4], "reference": ""})
@@ -297,13 +313,43 @@ def still_alive(session: Session) -> None:
     session.execute(running.values(lease_expires_at=at + timedelta(seconds=40)))
 
 
+def add_baselines(session: Session, spec: StudySpec) -> None:
+    """Of the headlines: two that are computed, and one that could not be."""
+    model, dataset = base_models.by_name(session, spec.base_model), datasets.by_name(session, spec.dataset)
+    assert model and dataset
+    for request in baselines.requests(spec, model, dataset):
+        row = EstimateRow(key=request.key, kind="baseline", request_json=request.model_dump(mode="json"))
+        if accuracy := BASELINES.get(request.kind):
+            scores = _scores(accuracy, ITEMS, seed=99)
+            answer = Baseline(
+                kind=request.kind,
+                metrics={"accuracy": float(scores.mean())},
+                scores={"accuracy": scores.tolist()},
+                items_hash=items_hash(ITEM_NAMES),
+                trained_rows=1300,
+                train_rows=1300,
+                seconds=0.6,
+            )
+            row.status, row.result_json = "ready", answer.model_dump(mode="json")
+        else:
+            row.status, row.message = (
+                "failed",
+                "The base model's weights take 15.0 GiB, and this process has room for 3 GiB.",
+            )
+        session.add(row)
+
+
+def _scores(accuracy: float, n: int, seed: int) -> NDArray[np.float64]:
+    """Right and wrong items: the same are hard for all."""
+    hard, luck = np.random.default_rng(0).uniform(size=n), np.random.default_rng(seed).uniform(size=n)
+    return (0.8 * hard + 0.2 * luck < np.quantile(0.8 * hard + 0.2 * luck, accuracy)).astype(float)
+
+
 def _evaluate(
     session: Session, run: RunRow, subject: str, split: str, step: int, accuracy: float, n: int
 ) -> Evaluation:
-    items = [f"item-{i}" for i in range(n)] if split == "test" else []
-    hard = np.random.default_rng(0).uniform(size=n)
-    luck = np.random.default_rng(run.id * 7 + step).uniform(size=n)
-    scores = (0.8 * hard + 0.2 * luck < np.quantile(0.8 * hard + 0.2 * luck, accuracy)).astype(float)
+    items = ITEM_NAMES if split == "test" else []
+    scores = _scores(accuracy, n, seed=run.id * 7 + step)
     reached = float(scores.mean())
     evaluation = Evaluation.model_validate(
         {

@@ -28,7 +28,11 @@ def answer_requests(db: Database) -> int:
     """Answer every queued request and return how many there were."""
     bell = SilentBell()
     with db.transaction() as session:
-        queued = list(session.scalars(select(EstimateRow.id).where(EstimateRow.status == "queued")))
+        queued = list(
+            session.scalars(
+                select(EstimateRow.id).where(EstimateRow.status == "queued", EstimateRow.kind != "baseline")
+            )
+        )
     for estimate_id in queued:
         with db.transaction() as session:
             row = estimates.begin(session, estimate_id)

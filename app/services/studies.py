@@ -15,11 +15,11 @@ from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
 from app.queue import Doorbell
+from app.services import baselines, tuning
 from app.services import runs as run_service
-from app.services import tuning
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue_owed
-from app.store.queries import datasets, evaluations, runs, studies
+from app.store.queries import base_models, datasets, evaluations, runs, studies
 from app.store.tables import RunRow, StudyRow
 
 MOST_SEEDS = 100
@@ -36,6 +36,7 @@ def submit(session: Session, bell: Doorbell, spec: StudySpec, compatible: Compat
     session.add(study)
     session.flush()
     enqueue_owed(session, bell, study, spec.first_trials() if study.tuning else spec.owed(), model, dataset)
+    baselines.request(session, bell, spec, model, dataset)
     return study
 
 
@@ -213,9 +214,13 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
         runs_by_study[run.study_id or 0].append(run)
     counting = [run.id for study_runs in runs_by_study.values() for run in study_runs if run.trial_round is None]
     scores = evaluations.test_scores(session, counting)
+    used = [(base_models.by_id(session, row.base_model_id), datasets.by_id(session, row.dataset_id)) for row in rows]
+    requested = [
+        baselines.requests(row.spec, model, dataset) if model and dataset else []
+        for row, (model, dataset) in zip(rows, used, strict=True)
+    ]
     by_id = {}
-    for row in rows:
-        dataset = datasets.by_id(session, row.dataset_id)
+    for row, (_model, dataset), known in zip(rows, used, baselines.stored(session, requested), strict=True):
         by_id[row.id] = compare(
             row.spec,
             [_outcome(run, scores) for run in runs_by_study[row.id] if run.trial_round is None],
@@ -223,6 +228,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
             stopped=row.stopped_json,
             interim_looks=row.interim_looks,
             test_items=dataset.facts.counts["test"] if dataset else None,
+            baselines=known,
         )
     return by_id
 

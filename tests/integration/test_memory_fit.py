@@ -68,7 +68,11 @@ def ask(registered: Database, bell: SilentBell, settings: Settings) -> Callable[
 def answer(db: Database, bell: SilentBell, peak: Peak = peak_of) -> None:
     """Work out everything that has been asked for."""
     with db.transaction() as session:
-        waiting = list(session.scalars(select(EstimateRow.id).where(EstimateRow.status == "queued")))
+        waiting = list(
+            session.scalars(
+                select(EstimateRow.id).where(EstimateRow.status == "queued", EstimateRow.kind != "baseline")
+            )
+        )
     for estimate_id in waiting:
         with db.transaction() as session:
             row = estimates.begin(session, estimate_id)

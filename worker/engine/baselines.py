@@ -106,7 +106,7 @@ def _regression(
     """Scores of the logistic regression whose C is best on the validation split; of equal ones the smallest."""
     train, validation = _labels(rows["train"]), rows["validation"]
     if len(set(train.tolist())) < 2:
-        raise _impossible(_("All training rows have the same label, so there is nothing to tell apart."))
+        raise _impossible(_("All training rows have the same label. Choose a dataset with at least two labels."))
     candidates = REGULARIZATIONS if validation else (1.0,)
     models = [LogisticRegression(C=c, max_iter=1000).fit(features["train"], train) for c in candidates]
     best = models[0]

@@ -49,6 +49,9 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
         table.add_row(*_row(arm), *([_forgetting(arm)] if forgetting else []))
     if comparison.get("base_score"):
         table.add_row("base model (before training)", _score(comparison["base_score"]), style="dim")
+    for baseline in comparison.get("baselines", ()):
+        score = _score(baseline["score"]) if baseline["score"] else baseline["status"]
+        table.add_row(f"{baseline['title']} (baseline)", score, style="dim")
     return table
 
 

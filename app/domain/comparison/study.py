@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.baselines import BaselineResult, StoredBaseline, baseline_results
 from app.domain.comparison.conditions import Condition, measured, study_conditions
 from app.domain.comparison.confounders import (
     MEMORY,
@@ -109,6 +110,7 @@ class StudyComparison(Comparison[StudyArm]):
     the variance over seeds is assumed throughout."""
     interim_looks: int
     """How often seeds were added when results were already visible."""
+    baselines: tuple[BaselineResult, ...]
 
     @property
     def runs_overlapped(self) -> bool:
@@ -163,6 +165,7 @@ def compare(
     stopped: Collection[str] = (),
     interim_looks: int = 0,
     test_items: int | None = None,
+    baselines: Sequence[StoredBaseline] = (),
 ) -> StudyComparison:
     """Compare the arms of a study by the runs that it has so far; missing and failed ones are shown and block nothing.
 
@@ -170,7 +173,8 @@ def compare(
     often seeds were added when results were already visible.
     """
     by_arm = {arm.title: tuple(run for run in runs if run.arm == arm.title) for arm in spec.arms}
-    scores = _matrices(by_arm)
+    items_hash = _common_items(runs)
+    scores = _matrices(by_arm, items_hash)
     confidence, margin = confidence_after(interim_looks), spec.margin_points * POINT
     verdicts = judge(scores, spec.reference_arm, margin, confidence=confidence) if spec.reference_arm in scores else {}
     done = {title: [run for run in outcomes if run.result] for title, outcomes in by_arm.items()}
@@ -219,6 +223,7 @@ def compare(
         best_scores=frozenset(name for name in best if name not in hinted_worse),
         detectable_difference=_detectable_difference(spec, scores, items, confidence),
         interim_looks=interim_looks,
+        baselines=baseline_results(baselines, spec.verdict_metric, reference, items_hash, confidence),
     )
 
 
@@ -243,14 +248,16 @@ def _confounders(
     return find_confounders(conditions, facts)
 
 
-def _matrices(by_arm: Mapping[str, Sequence[RunOutcome]]) -> dict[str, NDArray[np.float64]]:
-    """Scores by arm, [S, N]. Runs over other test items than most are left out: they cannot be paired."""
-    scored = [run for runs in by_arm.values() for run in runs if run.scores is not None]
-    if not scored:
-        return {}
-    [(most_common_hash, _)] = Counter(run.items_hash for run in scored).most_common(1)
+def _common_items(runs: Sequence[RunOutcome]) -> str | None:
+    """The hash of the test items that most runs have scores on."""
+    hashes = Counter(run.items_hash for run in runs if run.scores is not None)
+    return hashes.most_common(1)[0][0] if hashes else None
+
+
+def _matrices(by_arm: Mapping[str, Sequence[RunOutcome]], items_hash: str | None) -> dict[str, NDArray[np.float64]]:
+    """Scores by arm, [S, N]. Runs on other test items are left out: they cannot be paired."""
     rows = {
-        title: [run.scores for run in runs if run.scores is not None and run.items_hash == most_common_hash]
+        title: [run.scores for run in runs if run.scores is not None and run.items_hash == items_hash]
         for title, runs in by_arm.items()
     }
     return {title: np.stack(parts) for title, parts in rows.items() if parts}

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from fastapi import APIRouter
 from pydantic import BeforeValidator, Field
 
+from app.domain.comparison.baselines import BaselineResult
 from app.domain.comparison.confounders import ConditionName, Confounder, ConfounderKind, Effect
 from app.domain.comparison.costs import ArmCosts, Costs, Spread
 from app.domain.comparison.intervals import ScoreInterval
@@ -15,6 +16,7 @@ from app.domain.comparison.model import AnyComparison, ArmResult
 from app.domain.comparison.runs import RunArm, RunComparison
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import Basis, McNemar, Reason, VerdictKind
+from app.domain.data.baselines import BaselineKind
 from app.domain.methods import Family
 from app.domain.studies.arm_tuning import Rival
 from app.domain.studies.power import RequiredSample
@@ -24,6 +26,7 @@ from app.web.api.answer import Answer
 from app.web.http.compare_query import SelectedRuns
 from app.web.http.dependencies import Reading
 from app.web.http.errors import problems
+from app.web.i18n import gettext
 from app.web.text import confounders as confounder_words
 from app.web.text.caveats import caveats
 from app.web.text.failures import failure_label
@@ -216,6 +219,38 @@ class ConfounderOut(Answer):
         )
 
 
+class BaselineOut(Answer):
+    """A cheap predictor of the same test items, which the reference arm must beat."""
+
+    kind: BaselineKind
+    title: str
+    definition: str
+    status: Literal["working", "ready", "failed"]
+    message: str
+    """Why it could not be computed."""
+    score: ScoreOut | None
+    """Over the test items; there are no seeds."""
+    difference: ScoreOut | None
+    """Baseline minus reference; None without a result of the reference on the same items."""
+    beaten: bool
+    """The reference is significantly better; with one seed, as far as the test items tell."""
+    trained_rows: int | None
+    """Training rows that it learned from; None until it is computed."""
+
+    @classmethod
+    def of(cls, result: BaselineResult) -> Self:
+        """In words."""
+        return cls.from_object(
+            result.stored,
+            title=gettext(result.title),
+            definition=gettext(result.facts.definition),
+            score=ScoreOut.of(result.score),
+            difference=ScoreOut.of(result.difference),
+            beaten=result.beaten,
+            trained_rows=result.stored.baseline.trained_rows if result.stored.baseline else None,
+        )
+
+
 class ComparisonOut(Answer):
     """Arms compared with a reference."""
 
@@ -283,6 +318,7 @@ class StudyComparisonOut(ComparisonOut):
     """Test items."""
     base_score: ScoreOut | None
     """Of the base model before training."""
+    baselines: list[BaselineOut]
     arms: list[StudyArmOut]
     differed: dict[ConditionName, dict[str, str]]
     """Conditions that differ between arms, and their values."""
@@ -300,6 +336,7 @@ class StudyComparisonOut(ComparisonOut):
             summary=summary(study),
             caveats=[caveat.text for caveat in caveats(study)],
             base_score=ScoreOut.of(study.base_score),
+            baselines=[BaselineOut.of(baseline) for baseline in study.baselines],
             arms=[StudyArmOut.of(study, arm) for arm in study.arms],
             differed={condition.name: condition.values for condition in study.conditions if not condition.equal},
         )

@@ -3,10 +3,11 @@
 To add a column, add it to `COLUMNS`: heads, sorting, cells and the address take it from there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from app.domain.comparison.baselines import BaselineResult
 from app.domain.comparison.costs import Costs, Spread
 from app.domain.comparison.model import AnyComparison, ArmResult
 from app.domain.comparison.study import StudyArm, StudyComparison
@@ -225,13 +226,23 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Yardstick:
+    """What arms are measured against: it was not trained in the study, and has no seeds."""
+
+    title: str
+    note: str
+    cells: tuple[Cell, ...]
+    """In the order of the columns."""
+
+
+@dataclass(frozen=True)
 class ArmsTable:
     """The table of arms."""
 
     heads: tuple[Head, ...]
     rows: tuple[Row, ...]
-    base: tuple[Cell, ...]
-    """Of the base model before training; empty where it was not evaluated."""
+    yardsticks: tuple[Yardstick, ...]
+    """The base model before training where it was evaluated, then the study's baselines."""
     key: tuple[Key, ...]
     """The legend of the memory bars."""
     forgetting: bool
@@ -252,7 +263,7 @@ class ArmsTable:
                 Row(arm, tuple(COLUMNS[name].cell(comparison, arm) for name in names))
                 for arm in sorted_arms(comparison.arms, sort)
             ),
-            base=_base(study, names) if study else (),
+            yardsticks=tuple(_yardsticks(study, names)) if study else (),
             key=key(study) if study else (),
             forgetting=forgetting,
             interval=plus_minus_text(comparison),
@@ -272,13 +283,32 @@ def sorted_arms(arms: Sequence[ArmResult], sort: str) -> list[ArmResult]:
     return [arm for _value, arm in values] + [arm for arm in arms if COLUMNS[name].value(arm) is None]
 
 
-def _base(study: StudyComparison, names: Sequence[str]) -> tuple[Cell, ...]:
-    if study.base_score is None:
-        return ()
-    score = Cell(hundred(study.base_score.mean), half_width_text(study.base_score))
-    difference = Cell(difference_interval(study.base_difference) if study.base_difference else NOTHING)
-    cells = {"score": score, "difference": difference, "trainable": Cell("0")}
-    return tuple(cells.get(name, Cell("")) for name in names)
+def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardstick]:
+    if study.base_score is not None:
+        base = {
+            "score": Cell(hundred(study.base_score.mean), half_width_text(study.base_score)),
+            "difference": Cell(difference_interval(study.base_difference) if study.base_difference else NOTHING),
+            "trainable": Cell("0"),
+        }
+        yield Yardstick(_("base model"), _("before training"), tuple(base.get(name, Cell("")) for name in names))
+    for baseline in study.baselines:
+        cells = {"score": _baseline_score(baseline), "difference": _baseline_difference(baseline)}
+        note = _(baseline.facts.definition)
+        yield Yardstick(_(baseline.title), note, tuple(cells.get(name, Cell("")) for name in names))
+
+
+def _baseline_score(baseline: BaselineResult) -> Cell:
+    if baseline.score is None:
+        stored = baseline.stored
+        working = stored.status == "working"
+        return Cell(NOTHING, note=_("in progress") if working else _("not computed: %(why)s", why=stored.message))
+    return Cell(hundred(baseline.score.mean), half_width_text(baseline.score))
+
+
+def _baseline_difference(baseline: BaselineResult) -> Cell:
+    if baseline.difference is None:
+        return Cell(NOTHING)
+    return Cell(difference_interval(baseline.difference), note="" if baseline.beaten else _("not beaten"))
 
 
 def _head(name: str, comparison: AnyComparison, address: Address, sort: str) -> Head:

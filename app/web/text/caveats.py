@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.domain.comparison.baselines import unbeaten
 from app.domain.comparison.confounders import CONDITIONS, ConfounderKind
 from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.runs.status import RunStatus
-from app.web.format import join_names
+from app.web.format import join_names, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.arms import condition_label
@@ -15,6 +16,7 @@ from app.web.text.confounders import confounder_text
 from app.web.text.failures import failure_label
 from app.web.text.headline import raised_confidence
 from app.web.text.lead import detectable_text
+from app.web.text.verdict import difference_interval
 
 ANCHORS = {
     ConfounderKind.ONE_SEED: "arms",
@@ -37,7 +39,30 @@ def caveats(study: StudyComparison) -> tuple[Caveat, ...]:
     """What limits the verdict; nothing before a run has succeeded."""
     if not any(run.status is RunStatus.SUCCEEDED for run in study.runs):
         return ()
-    return (*_progress(study), *_failures(study), *_confounders(study), *_tuning(study), *_conditions(study))
+    return (
+        *_baselines(study),
+        *_progress(study),
+        *_failures(study),
+        *_confounders(study),
+        *_tuning(study),
+        *_conditions(study),
+    )
+
+
+def _baselines(study: StudyComparison) -> Iterator[Caveat]:
+    """The strongest baseline that the reference does not beat."""
+    if others := unbeaten(study.baselines):
+        strongest = others[0]
+        assert strongest.score and strongest.difference  # noqa: S101 it was compared
+        text = _(
+            "%(reference)s is not significantly better than a baseline: %(baseline)s reaches %(score)s, a difference "
+            "of %(difference)s points",
+            reference=study.reference.title,
+            baseline=_(strongest.title),
+            score=percent(strongest.score.mean),
+            difference=difference_interval(strongest.difference),
+        )
+        yield Caveat(text, "arms")
 
 
 def _progress(study: StudyComparison) -> Iterator[Caveat]:

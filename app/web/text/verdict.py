@@ -76,8 +76,10 @@ def score_text(arm: ArmResult) -> str:
     return f"{decimal(arm.score.mean * 100)}{NBSP}{half_width_text(arm.score)}{NBSP}%"
 
 
-def difference_interval(difference: Difference | UnpairedDifference) -> str:
+def difference_interval(difference: Difference | UnpairedDifference | ScoreInterval) -> str:
     """`+0.3 ± 1.2`, in points; `+0.7, −3.1 to +4.5` where the interval is uneven."""
+    if isinstance(difference, ScoreInterval):
+        return f"{points(difference.mean)}{NBSP}{half_width_text(difference)}"
     if isinstance(difference, Difference):
         return f"{points(difference.delta)}{NBSP}{half_width_text(difference)}"
     low, high = points(difference.low), points(difference.high)

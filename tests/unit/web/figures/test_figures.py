@@ -264,7 +264,7 @@ def test_the_file_of_a_figure_asks_the_database_for_no_steps_but_those_of_a_curv
     def tables(name: str) -> set[str]:
         asked.clear()
         study_figure(StudyData(session, SETTINGS, study), USUAL, name)
-        return {table for table in ("step_chunks", "weight_deltas", "estimates") for sql in asked if table in sql}
+        return {table for table in ("step_chunks", "weight_deltas") for sql in asked if table in sql}
 
     assert tables("verdict") == tables("trade-off") == tables("break-even") == set()
     assert tables("curves") == {"step_chunks"}

@@ -286,7 +286,7 @@ def test_a_preview_reads_the_commit_that_was_inspected(data: TestClient) -> None
         model.facts_json = {**(model.facts_json or {}), "revision": commit}
     data.get("/data/bbc-headlines")
     with database_of(data).reading() as session:
-        request = session.scalars(select(EstimateRow)).one().request_json
+        request = session.scalars(select(EstimateRow).where(EstimateRow.kind == "preview")).one().request_json
     assert (request["revision"], request["fingerprint"]) == (commit, commit)
 
 

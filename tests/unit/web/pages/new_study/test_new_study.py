@@ -18,6 +18,7 @@ from app.domain.methods import LoraSpec
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
+from app.queue import ESTIMATE, TRAIN
 from app.store.queries import runs, studies
 from app.store.tables import RunRow
 from app.web.pages.new_study.form import StudyForm
@@ -56,7 +57,8 @@ def test_a_form_becomes_a_study_with_its_runs_queued(registered_only: TestClient
     with database_of(registered_only).reading() as session:
         assert studies.get(session, 1).spec.margin_points == 2
         assert [run.arm for run in runs.of_study(session, 1)] == ["full", "LoRA r=8"] * 3
-    assert len(registered_only.app.state.doorbell.rung) == 6  # type: ignore[attr-defined]
+    rung = [task for task, _id in registered_only.app.state.doorbell.rung]  # type: ignore[attr-defined]
+    assert rung == [TRAIN] * 6 + [ESTIMATE] * 3, "the runs, and the baselines"
 
 
 @pytest.mark.parametrize(

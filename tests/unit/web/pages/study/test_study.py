@@ -12,6 +12,7 @@ from app.domain.failures import FailureCode
 from app.domain.methods import Ia3Spec, LoraSpec
 from app.domain.studies.arms import ArmSpec
 from app.store.session import Database
+from app.store.tables import EstimateRow
 from tests import filled
 from tests.factories import ALL, FULL, LORA, MANY, STATES, seed_study
 
@@ -237,3 +238,28 @@ def test_no_name_is_a_formula_in_a_csv_and_numbers_stay_numbers(client: TestClie
         assert not [cell for row in csv.reader(io.StringIO(text)) for cell in row if cell.startswith("=")]
     [row] = csv.DictReader(io.StringIO(client.get(f"{address}/charts/verdict.csv").text))
     assert float(row["difference"]) < 0
+
+
+def test_baselines_stand_below_the_arms_with_their_difference_or_why_there_is_none(full: TestClient) -> None:
+    text = full.get("/studies/1").text
+    table = text[text.index('id="arms"') : text.index('id="trade-off"')]
+    rows = [re.sub(r"<[^>]+>", " ", row) for row in table.split('<tr class="aside">')[1:]]
+    assert [name in row for name, row in zip(("base model", "most frequent", "TF-IDF", "frozen"), rows, strict=True)]
+    assert "23.1" in rows[1] and "not beaten" not in "".join(rows)
+    assert "−10.9" in rows[2]
+    assert "not computed: The base model" in rows[3]
+    baselines = full.get("/api/v1/studies/1/comparison").json()["baselines"]
+    assert [(one["kind"], one["status"], one["beaten"]) for one in baselines] == [
+        ("most-frequent", "ready", True), ("tfidf", "ready", True), ("embeddings", "failed", False),
+    ]  # fmt: skip
+    assert baselines[1]["score"]["mean"] == pytest.approx(0.786, abs=0.01)
+    assert baselines[0]["trained_rows"] == 1300
+
+
+def test_a_baseline_that_is_not_beaten_is_the_first_caveat(full: TestClient) -> None:
+    with database(full).transaction() as session:
+        row = session.query(EstimateRow).where(EstimateRow.kind == "baseline").order_by(EstimateRow.id).all()[1]
+        row.result_json = {**(row.result_json or {}), "scores": {"accuracy": [1.0] * filled.ITEMS}}
+    caveats = full.get("/api/v1/studies/1/comparison").json()["caveats"]
+    assert caveats[0].startswith("full is not significantly better than a baseline: TF-IDF reaches 100.0")
+    assert "not beaten" in full.get("/studies/1").text

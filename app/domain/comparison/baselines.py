@@ -1,0 +1,86 @@
+"""Does fine-tuning help at all? The reference arm against the baselines of its dataset.
+
+The reference helps only if it beats every baseline: an intersection-union test (Berger 1982), in which each baseline is
+tested at the full level, because all of them must be rejected for the claim. A baseline is deterministic, so its
+difference is the mean of baseline − reference over items and the reference's seeds, with the interval of
+`intervals.score_interval`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.comparison.intervals import ScoreInterval, Scores, score_interval
+from app.domain.data.baselines import BASELINES, Baseline, BaselineFacts, BaselineKind
+from app.domain.messages import Message
+from app.domain.tasks import MetricName
+
+
+@dataclass(frozen=True)
+class StoredBaseline:
+    """A baseline as far as it is known."""
+
+    kind: BaselineKind
+    status: Literal["working", "ready", "failed"]
+    message: str = ""
+    """Why it could not be computed."""
+    baseline: Baseline | None = None
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """A baseline of a study, compared with the reference arm."""
+
+    stored: StoredBaseline
+    score: ScoreInterval | None
+    """None until it is computed. The interval covers the test items; there are no seeds."""
+    difference: ScoreInterval | None
+    """Baseline − reference; None without a result of the reference on the same items."""
+
+    @property
+    def facts(self) -> BaselineFacts:
+        """Title and definition."""
+        return BASELINES[self.stored.kind]
+
+    @property
+    def title(self) -> Message:
+        """`most frequent label`."""
+        return self.facts.title
+
+    @property
+    def beaten(self) -> bool:
+        """The reference is significantly better; with one seed, as far as the test items tell."""
+        return self.difference is not None and self.difference.high < 0
+
+
+def baseline_results(
+    stored: Sequence[StoredBaseline],
+    metric: MetricName,
+    reference: Scores | None,
+    items_hash: str | None,
+    confidence: float,
+) -> tuple[BaselineResult, ...]:
+    """Baselines beside the reference's [S, N] scores on the items with this hash."""
+    results = []
+    for one in stored:
+        scores = _scores(one.baseline, metric)
+        alike = one.baseline is not None and one.baseline.items_hash == items_hash
+        difference = None
+        if scores is not None and alike and reference is not None:
+            difference = score_interval(scores - reference, confidence)
+        results.append(BaselineResult(one, None if scores is None else score_interval(scores[None]), difference))
+    return tuple(results)
+
+
+def unbeaten(baselines: Sequence[BaselineResult]) -> list[BaselineResult]:
+    """Baselines that the reference does not beat, the strongest first; empty before they can be compared."""
+    compared = [baseline for baseline in baselines if baseline.difference is not None and not baseline.beaten]
+    return sorted(compared, key=lambda baseline: -(baseline.score.mean if baseline.score else 0.0))
+
+
+def _scores(baseline: Baseline | None, metric: MetricName) -> NDArray[np.float64] | None:
+    values: Mapping[MetricName, Sequence[float]] = baseline.scores if baseline else {}
+    return np.array(values[metric]) if metric in values else None

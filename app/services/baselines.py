@@ -1,0 +1,48 @@
+"""Baselines of studies: requested when a study is submitted, read beside its runs."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from app.domain.comparison.baselines import StoredBaseline
+from app.domain.data.baselines import BASELINES, BaselineRequest, baselines_of
+from app.domain.studies.spec import StudySpec
+from app.queue import Doorbell
+from app.services.resources import estimates
+from app.services.resources.requests import model_fields
+from app.store.queries import estimates as estimate_rows
+from app.store.tables import BaseModelRow, DatasetRow, EstimateRow
+
+
+def requests(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow) -> list[BaselineRequest]:
+    """The baselines of a study, in the order in which they are shown. Studies on the same rows share them."""
+    facts = dataset.facts
+    return [
+        BaselineRequest(
+            kind=kind,
+            dataset_file=dataset.file,
+            dataset_format=facts.format,
+            dataset_hash=dataset.content_hash,
+            labels=facts.labels,
+            max_length=spec.training.max_length if BASELINES[kind].uses_model else 0,
+            **(model_fields(model) if BASELINES[kind].uses_model else {}),
+        )
+        for kind in baselines_of(spec.task, facts.format, spec.verdict_metric)
+    ]
+
+
+def request(session: Session, bell: Doorbell, spec: StudySpec, model: BaseModelRow, dataset: DatasetRow) -> None:
+    """Have a worker compute the baselines that are not known yet."""
+    estimates.all_wanted(session, bell, requests(spec, model, dataset))
+
+
+def stored(session: Session, requested: Sequence[Sequence[BaselineRequest]]) -> list[list[StoredBaseline]]:
+    """What is known of the baselines of several studies, in one query; those never requested are left out."""
+    rows = estimate_rows.by_keys(session, {request.key for of_study in requested for request in of_study})
+    return [[_stored(rows[request.key]) for request in of_study if request.key in rows] for of_study in requested]
+
+
+def _stored(row: EstimateRow) -> StoredBaseline:
+    request = row.request
+    assert isinstance(request, BaselineRequest)  # noqa: S101 its key is one's
+    return StoredBaseline(request.kind, row.state, row.message, row.baseline)
