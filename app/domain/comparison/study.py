@@ -147,11 +147,6 @@ class StudyComparison(Comparison[StudyArm]):
         return len(self.statuses) + sum(to_come)
 
     @property
-    def forgetting_measured(self) -> bool:
-        """An arm has a run that measured it."""
-        return any(arm.forgetting is not None for arm in self.arms)
-
-    @property
     def complete(self) -> bool:
         """Nothing is queued or running, and nothing will be."""
         return all(status.terminal for status in self.statuses) and not any(arm.awaits_rate for arm in self.arms)

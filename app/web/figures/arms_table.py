@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.domain.comparison.baselines import BaselineResult
-from app.domain.comparison.costs import Costs, Spread
+from app.domain.comparison.costs import Costs
 from app.domain.comparison.model import AnyComparison, ArmResult
-from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.web.address import Address
 from app.web.bars import Segment, segments
+from app.web.figures.axes import AXES
 from app.web.figures.figure import Key
 from app.web.figures.memory import key, split
 from app.web.format import NOTHING, count, decimal, duration, file_size, hundred, memory_in, memory_unit, share
@@ -60,7 +61,8 @@ class Column:
 def _score(comparison: AnyComparison, arm: ArmResult) -> Cell:
     if arm.score is None:
         return Cell(failure_label(arm.failure) if arm.failure else NOTHING)
-    best = isinstance(comparison, StudyComparison) and _several(comparison) and arm.title in comparison.best_scores
+    scored = [other for other in comparison.arms if other.score]
+    best = isinstance(comparison, StudyComparison) and arm.title in comparison.best_scores and len(scored) > 1
     return Cell(hundred(arm.score.mean), half_width_text(arm.score), unusable_text(arm.score), best=best)
 
 
@@ -74,96 +76,62 @@ def _difference(comparison: AnyComparison, arm: ArmResult) -> Cell:
 
 
 def _memory(comparison: AnyComparison, arm: ArmResult) -> Cell:
-    spread = arm.costs.peak_bytes if arm.costs else None
+    spread, reference = AXES["memory"].spread(arm), AXES["memory"].spread(comparison.reference)
     if spread is None:
         return Cell()
     bar: tuple[Segment, ...] = ()
     if isinstance(comparison, StudyComparison) and isinstance(arm.costs, Costs):
         bars = [split(comparison, other.costs) for other in comparison.arms if other.costs]
-        longest = max(
-            *(sum(size for _css, size in parts) for parts in bars),
-            *(other.costs.peak_bytes.mean for other in comparison.arms if other.costs),
-        )
+        longest = max(_largest_peak(comparison), *(sum(size for _css, size in parts) for parts in bars))
         bar = segments(split(comparison, arm.costs), longest)
-    reference = comparison.reference
     note = ""
-    if comparison.memory_comparable and not arm.is_reference and reference.costs and reference.costs.peak_bytes:
-        percentage = share(spread.mean, reference.costs.peak_bytes.mean)
-        note = _("%(share)s of %(reference)s", share=percentage, reference=reference.title)
-    best = comparison.memory_comparable and _least(comparison, arm, _peak)
-    return Cell(memory_in(spread.mean, _largest_peak(comparison)), note=note, split=bar, best=best)
+    if comparison.memory_comparable and not arm.is_reference and reference:
+        percentage = share(spread.mean, reference.mean)
+        note = _("%(share)s of %(reference)s", share=percentage, reference=comparison.reference.title)
+    text = memory_in(spread.mean, _largest_peak(comparison))
+    return Cell(text, note=note, split=bar, best=_least(comparison, arm, "memory"))
 
 
 def _largest_peak(comparison: AnyComparison) -> float:
     """It decides the unit of the column."""
-    return max((spread.mean for spread in map(_peak, comparison.arms) if spread), default=0.0)
-
-
-def _peak(arm: ArmResult) -> Spread | None:
-    return arm.costs.peak_bytes if arm.costs else None
-
-
-def _train(arm: ArmResult) -> Spread | None:
-    return arm.costs.train_seconds if arm.costs else None
+    return max((spread.mean for spread in map(AXES["memory"].spread, comparison.arms) if spread), default=0.0)
 
 
 def _time(comparison: AnyComparison, arm: ArmResult) -> Cell:
-    spread, reference = _train(arm), _train(comparison.reference)
+    spread, reference = AXES["time"].spread(arm), AXES["time"].spread(comparison.reference)
     if spread is None:
         return Cell()
-    compares = comparison.times_comparable
-    note = share(spread.mean, reference.mean) if compares and reference and not arm.is_reference else ""
-    return Cell(duration(spread.mean), note=note, best=compares and _least(comparison, arm, _train))
+    compares = comparison.times_comparable and reference and not arm.is_reference
+    note = share(spread.mean, reference.mean) if compares and reference else ""
+    return Cell(duration(spread.mean), note=note, best=_least(comparison, arm, "time"))
 
 
 def _trainable(comparison: AnyComparison, arm: ArmResult) -> Cell:
     trainable = arm.costs.trainable_parameters if arm.costs else None
     note = share(trainable, arm.costs.total_parameters) if isinstance(arm.costs, Costs) else ""
-    return Cell(count(trainable), note=note, best=_least(comparison, arm, lambda other: _exact(_parameters(other))))
+    return Cell(count(trainable), note=note, best=_least(comparison, arm, "trainable"))
 
 
 def _file(comparison: AnyComparison, arm: ArmResult) -> Cell:
-    best = _least(comparison, arm, lambda other: _exact(_bytes(other)))
-    return Cell(file_size(_bytes(arm)), best=best)
+    return Cell(file_size(_mean("file")(arm)), best=_least(comparison, arm, "file"))
 
 
 def _forgetting(comparison: AnyComparison, arm: ArmResult) -> Cell:
-    spread = _forgotten(arm)
-    several = len([other for other in comparison.arms if _forgotten(other)]) > 1
-    text = decimal(spread.mean, 3, signed=True) if spread else NOTHING
-    return Cell(text, best=several and _least(comparison, arm, _forgotten))
+    return Cell(decimal(_mean("forgetting")(arm), 3, signed=True), best=_least(comparison, arm, "forgetting"))
 
 
-def _forgotten(arm: ArmResult) -> Spread | None:
-    return arm.forgetting if isinstance(arm, StudyArm) else None
+def _mean(axis: str) -> Callable[[ArmResult], float | None]:
+    """Over the seeds of an arm, on an axis of AXES."""
+    return lambda arm: spread.mean if (spread := AXES[axis].spread(arm)) else None
 
 
-def _parameters(arm: ArmResult) -> int | None:
-    return arm.costs.trainable_parameters if arm.costs else None
-
-
-def _bytes(arm: ArmResult) -> int | None:
-    return arm.costs.artifact_bytes if arm.costs else None
-
-
-def _exact(value: float | None) -> Spread | None:
-    return None if value is None else Spread(value, value, value)
-
-
-def _mean(spread: Spread | None) -> float | None:
-    return spread.mean if spread else None
-
-
-def _several(comparison: AnyComparison) -> bool:
-    return len([arm for arm in comparison.arms if arm.costs]) > 1
-
-
-def _least(comparison: AnyComparison, arm: ArmResult, read: Callable[[ArmResult], Spread | None]) -> bool:
+def _least(comparison: AnyComparison, arm: ArmResult, name: str) -> bool:
     """No arm's seeds all lie below all of this arm's: it is the cheapest, or its range meets that of the cheapest."""
-    own = read(arm)
-    if own is None or not isinstance(comparison, StudyComparison) or not _several(comparison):
+    axis = AXES[name]
+    own, spreads = axis.spread(arm), [spread for other in comparison.arms if (spread := axis.spread(other))]
+    if own is None or len(spreads) < 2 or not isinstance(comparison, StudyComparison):
         return False
-    return all(own.low <= other.high for other in map(read, comparison.arms) if other)
+    return axis.comparable(comparison) and all(own.low <= spread.high for spread in spreads)
 
 
 COLUMNS: Mapping[str, Column] = {
@@ -184,19 +152,16 @@ COLUMNS: Mapping[str, Column] = {
     "memory": Column(
         lambda comparison: _("Peak memory"),
         lambda comparison: memory_unit(_largest_peak(comparison))[1],
-        lambda arm: _mean(_peak(arm)),
+        _mean("memory"),
         _memory,
     ),
-    "time": Column(
-        lambda comparison: _("Train time"), lambda comparison: _("per seed"), lambda arm: _mean(_train(arm)), _time
+    "time": Column(lambda comparison: _("Train time"), lambda comparison: _("per seed"), _mean("time"), _time),
+    "trainable": Column(
+        lambda comparison: _("Trainable"), lambda comparison: _("params"), _mean("trainable"), _trainable
     ),
-    "trainable": Column(lambda comparison: _("Trainable"), lambda comparison: _("params"), _parameters, _trainable),
-    "file": Column(lambda comparison: _("File"), lambda comparison: "", _bytes, _file),
+    "file": Column(lambda comparison: _("File"), lambda comparison: "", _mean("file"), _file),
     "forgetting": Column(
-        lambda comparison: _("Forgetting"),
-        lambda comparison: _("nats/token"),
-        lambda arm: _mean(_forgotten(arm)),
-        _forgetting,
+        lambda comparison: _("Forgetting"), lambda comparison: _("nats/token"), _mean("forgetting"), _forgetting
     ),
 }
 SORTS = ("arm", *COLUMNS)
@@ -255,7 +220,7 @@ class ArmsTable:
     def of(cls, comparison: AnyComparison, address: Address, sort: str) -> "ArmsTable":
         """In the order of a column: `memory`, or `-memory` for the largest first."""
         study = comparison if isinstance(comparison, StudyComparison) else None
-        forgetting = study is not None and study.forgetting_measured
+        forgetting = any(map(AXES["forgetting"].spread, comparison.arms))
         names = [name for name in COLUMNS if name != "forgetting" or forgetting]
         return cls(
             heads=tuple(_head(name, comparison, address, sort) for name in ("arm", *names)),
