@@ -38,18 +38,6 @@ class Bin:
     """Of all rows, in percent."""
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """What is drawn."""
-
-    bins: tuple[Bin, ...]
-    cut: int
-    """Tokens that a row may keep."""
-    cut_label: str
-    across: str
-    up: str
-
-
 def lengths(splits: list[SplitLengths], max_length: int, model: str) -> Figure:
     """Rows by their length in tokens, all splits together, and what is cut."""
     tokenized = sum(split.looked_at for split in splits)
@@ -62,13 +50,7 @@ def lengths(splits: list[SplitLengths], max_length: int, model: str) -> Figure:
         title=_title(beyond, tokenized, longest, max_length),
         label=_("Rows by length in tokens"),
         note=note + (" " + _("Pale: rows longer than max_length are truncated.") if beyond else ""),
-        data=Lengths(
-            bins=_bins(splits, longest, tokenized),
-            cut=max_length,
-            cut_label=_("max_length %(length)s", length=max_length),
-            across=_("tokens per row →"),
-            up=_("↑ % of the rows"),
-        ),
+        data=(_bins(splits, longest, tokenized), max_length),
         draw=chart,
         table=Table(
             (
@@ -98,33 +80,31 @@ def lengths(splits: list[SplitLengths], max_length: int, model: str) -> Figure:
     )
 
 
-def chart(data: Lengths, width: int) -> alt.LayerChart:
-    """Bars, pale beyond the line; the line with its name where the axis reaches it."""
-    end = max((b.high for b in data.bins), default=1)
+def chart(data: tuple[tuple[Bin, ...], int], width: int) -> alt.LayerChart:
+    """Bars, pale beyond the most tokens that a row keeps; there a line with its name, where the axis reaches it."""
+    bins, cut = data
+    end = max((b.high for b in bins), default=1)
     x_scale = alt.Scale(domain=[0, end], nice=False)
-    rows = [
-        {"low": b.low, "high": b.high, "share": b.share, "colour": WITHIN if b.low < data.cut else BEYOND}
-        for b in data.bins
-    ]
+    rows = [{"low": b.low, "high": b.high, "share": b.share, "colour": WITHIN if b.low < cut else BEYOND} for b in bins]
     bars = values(rows).mark_rect(stroke=SURFACE, strokeWidth=1)
     layers = [
         bars.encode(
-            x=alt.X("low:Q", scale=x_scale, axis=number_axis(data.across)),
+            x=alt.X("low:Q", scale=x_scale, axis=number_axis(_("tokens per row →"))),
             x2=alt.X2("high:Q"),
             y=alt.Y("share:Q", scale=alt.Scale(zero=True), axis=number_axis()),
             y2=alt.Y2Datum(0),
             color=own_colour(),
         )
     ]
-    if data.cut < end:
-        cut = values([{"cut": data.cut, "text": data.cut_label}])
+    if cut < end:
+        mark = values([{"cut": cut, "text": _("max_length %(length)s", length=cut)}])
         x = alt.X("cut:Q", scale=x_scale)
         label = {"x": x, "y": at_y(2), "text": alt.Text("text:N")}
         layers += [
-            cut.mark_rule(stroke=INK, strokeWidth=1.5, strokeDash=[4, 3]).encode(x=x),
-            *halo(cut, label, baseline="top", fontWeight="bold", color=INK, **side(data.cut / end)),
+            mark.mark_rule(stroke=INK, strokeWidth=1.5, strokeDash=[4, 3]).encode(x=x),
+            *halo(mark, label, baseline="top", fontWeight="bold", color=INK, **side(cut / end)),
         ]
-    return frame(*layers, width=width, height=180 if width > WIDE_FROM else 150, up=data.up)
+    return frame(*layers, width=width, height=180 if width > WIDE_FROM else 150, up=_("↑ % of the rows"))
 
 
 def _title(beyond: int, tokenized: int, longest: int, max_length: int) -> str:

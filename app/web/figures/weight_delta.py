@@ -59,15 +59,6 @@ class Line:
         return max((p.median for p in self.points if p.rank <= rank), default=0.0)
 
 
-@dataclass(frozen=True)
-class Energy:
-    """What is drawn."""
-
-    lines: tuple[Line, ...]
-    across: str
-    up: str
-
-
 def drawable(study: StudyComparison, deltas: Deltas) -> list[tuple[StudyArm, ArmDelta]]:
     """Arms with a matrix to show, in the order of the study."""
     return [(arm, delta) for arm in study.arms if (delta := deltas.get(arm.title)) and delta.updates.matrices]
@@ -98,30 +89,30 @@ def run_energy(style: MarkStyle, updates: WeightDeltas) -> Figure:
     )
 
 
-def chart(data: Energy, width: int) -> alt.LayerChart:
+def chart(lines: tuple[Line, ...], width: int) -> alt.LayerChart:
     """Bands, lines, and markers at the powers of two, where a rank is usually chosen."""
-    most = max(2, *(p.rank for line in data.lines for p in line.points))
-    ordered = sorted(data.lines, key=lambda line: -line.at(LEGEND_AT))
+    most = max(2, *(p.rank for line in lines for p in line.points))
+    ordered = sorted(lines, key=lambda line: -line.at(LEGEND_AT))
     arms = ArmEncodings([line.style for line in ordered], width)
     powers = [2**k for k in range(0, most.bit_length(), 1 if width > WIDE_FROM else 2)]
     scale = alt.Scale(type="log", base=2, domain=[1, most], nice=False)
-    x = alt.X("rank:Q", scale=scale, axis=marked_axis(powers, format="d", title=data.across))
+    x = alt.X("rank:Q", scale=scale, axis=marked_axis(powers, format="d", title=_("Rank k →")))
     percents = alt.Scale(domain=[0, 100], nice=False)
     y = alt.Y("median:Q", scale=percents, axis=marked_axis([0, 25, 50, 75, 100], title=None))
-    rows = {line.style.name: _rows(line, most) for line in data.lines}
+    rows = {line.style.name: _rows(line, most) for line in lines}
     low, high = alt.Y("low:Q", scale=percents), alt.Y2("high:Q")
-    every = [row for lines in rows.values() for row in lines]
+    every = [row for of_line in rows.values() for row in of_line]
     marked = [row for row in every if _is_power(row["rank"])]
     return frame(
         *(
             values(rows[line.style.name]).mark_area(opacity=0.14, color=line.style.colour).encode(x=x, y=low, y2=high)
-            for line in data.lines
+            for line in lines
         ),
         values(every).mark_line(strokeWidth=2.2).encode(x=x, y=y, **arms.lines),
         values(marked).mark_point(size=46, opacity=1, strokeWidth=2).encode(x=x, y=y, **arms.markers),
         width=width,
         height=240 if width > WIDE_FROM else 210,
-        up=data.up,
+        up=_("↑ Energy kept, %"),
     )
 
 
@@ -152,7 +143,7 @@ def _figure(lines: Sequence[Line], *, title: str, label: str, note: str) -> Figu
         title=title,
         label=label,
         note=note,
-        data=Energy(tuple(lines), _("Rank k →"), _("↑ Energy kept, %")),
+        data=tuple(lines),
         draw=chart,
         table=Table(
             (Column("of", _("matrices")), *(Column(f"energy_{k}", _("rank %(k)s", k=k), percent) for k in SHOWN)),

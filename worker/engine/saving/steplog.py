@@ -5,6 +5,8 @@ Losses and norms stay on the device until then: reading one waits for all work q
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +30,8 @@ class StepLog:
         self._steps_per_epoch = steps_per_epoch
         self.file = file
         self._lines = file.open("w", encoding="utf-8")
-        self._waiting: list[StepMetrics] = []
+        self._waiting: list[Callable[..., StepMetrics]] = []
+        """Each lacks its loss and its gradient norm."""
         self._values: list[torch.Tensor] = []
         self._flushed = time.monotonic()
         self.tokens = 0
@@ -57,12 +60,11 @@ class StepLog:
         self.tokens += tokens
         self._values.append(torch.stack([loss, norm]))
         self._waiting.append(
-            StepMetrics(
+            partial(
+                StepMetrics,
                 step=step,
                 epoch=step / self._steps_per_epoch,
-                loss=0.0,  # loss and norm are filled in by `flush`
                 learning_rate=rate,
-                grad_norm=0.0,
                 tokens=self.tokens,
                 seconds=self._instruments.clocks.train_seconds,
                 memory_bytes=self._instruments.memory.used(),
@@ -78,10 +80,7 @@ class StepLog:
         if not self._waiting:
             return
         values = torch.stack(self._values).tolist()
-        steps = [
-            step.model_copy(update={"loss": loss, "grad_norm": norm})
-            for step, (loss, norm) in zip(self._waiting, values, strict=True)
-        ]
+        steps = [step(loss=loss, grad_norm=norm) for step, (loss, norm) in zip(self._waiting, values, strict=True)]
         self._waiting, self._values = [], []
         finite = [s for s in steps if math.isfinite(s.loss) and math.isfinite(s.grad_norm)]
         self._lines.writelines(f"{s.model_dump_json()}\n" for s in finite)
