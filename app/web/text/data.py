@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from app.domain.data.dataset import Split
-from app.domain.data.findings import FindingCode, Severity
+from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnKind, Role
 from app.domain.tasks import TASKS, Format, Task
 from app.store.queries.datasets import Uses
@@ -63,12 +63,6 @@ FINDINGS: dict[FindingCode, str] = {
     "labels-alike": marked("Similar labels"),
     "imbalance": marked("Imbalanced labels"),
 }
-SEVERITIES: dict[Severity, tuple[str, str]] = {
-    "blocks": ("failed", marked("blocks the dataset")),
-    "warns": ("tight", marked("warning")),
-    "notes": ("queued", marked("note")),
-}
-"""State of `components/state.html`, and word."""
 DELIMITERS = {
     ",": marked("comma"),
     ";": marked("semicolon"),

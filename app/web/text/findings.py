@@ -6,7 +6,7 @@ from app.domain.data.findings import Example, Finding, FindingCode
 from app.web.format import count, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, marked_plural, ngettext
-from app.web.text.data import FINDINGS, SEVERITIES, SPLITS
+from app.web.text.data import FINDINGS, SPLITS
 
 
 class _Template(NamedTuple):
@@ -212,12 +212,6 @@ def finding_title(finding: Finding) -> str:
     return _(FINDINGS[finding.code])
 
 
-def finding_state(finding: Finding) -> tuple[str, str]:
-    """The state that shows its severity, and the word for it."""
-    state, word = SEVERITIES[finding.severity]
-    return state, _(word)
-
-
 def place_of(example: Example) -> str:
     """File, row and split of an example row."""
     parts = [
@@ -275,5 +269,5 @@ def _rows(number: int) -> str:
     return ngettext("%(num)s row", "%(num)s rows", number, num=count(number))
 
 
-FILTERS = (with_message, why_unavailable, finding_title, finding_state, place_of)
+FILTERS = (with_message, why_unavailable, finding_title, place_of)
 """What templates may use, under their own names."""
