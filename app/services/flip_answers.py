@@ -111,18 +111,18 @@ class Answers:
             for run in judged.runs
             if (predictions := self.of_run.get(run.run_id)) is not None and row < predictions.table.num_rows
         ]
-        given = [(run, predictions, predictions.at(f"{side}answer", row)) for run, predictions in read]
-        if not given or given[0][2] is None:
+        answers = [(run, predictions, predictions.at(f"{side}answer", row)) for run, predictions in read]
+        if not answers or answers[0][2] is None:
             return plain
-        if isinstance(given[0][2], str):
-            return _written(plain, *given[0], row, side)
-        chosen, _times = Counter(label for _run, _predictions, label in given).most_common(1)[0]
+        if isinstance(answers[0][2], str):
+            return _written(plain, *answers[0], row, side)
+        chosen, _times = Counter(label for _run, _predictions, label in answers).most_common(1)[0]
         return Answer(
             **vars(plain)
             | {
                 "label": self.label_name(chosen),
-                "probability": _mean(p.at(f"{side}sure", row) for _run, p, label in given if label == chosen),
-                "probability_of_true_label": _mean(p.at(f"{side}of_label", row) for _run, p, _label in given),
+                "probability": _mean(p.at(f"{side}sure", row) for _run, p, label in answers if label == chosen),
+                "probability_of_true_label": _mean(p.at(f"{side}of_label", row) for _run, p, _label in answers),
             }
         )
 
@@ -141,7 +141,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _read(files: Files, artifact: ArtifactRow | None, flips: Flips, *, texts: bool) -> Predictions:
     if artifact is None:
         raise NotFound(_("The run left no predictions."))
-    found = of_artifact(files, artifact, texts=texts)
-    if found.items_hash != flips.items_hash:
+    predictions = of_artifact(files, artifact, texts=texts)
+    if predictions.items_hash != flips.items_hash:
         raise Invalid(_("The predictions of the run are of other items than its scores."))
-    return found
+    return predictions

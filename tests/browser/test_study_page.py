@@ -68,7 +68,7 @@ def test_every_column_sorts_in_place_and_turns_round(page: Page) -> None:
         expect(first, f"{column}, turned round").to_contain_text(arms[1])
 
 
-@pytest.mark.parametrize("button", ["#repeat", "#repeat-rates"])
+@pytest.mark.parametrize("button", ["#duplicate", "#duplicate-with-rates"])
 def test_a_study_is_repeated_from_a_form_that_is_filled_in(page: Page, button: str) -> None:
     page.goto("/studies/3")
     page.click(button)

@@ -146,7 +146,7 @@ def test_rates_are_looked_for_further_out_by_one_click(page: Page, site: Site) -
     with site.database.transaction() as session:
         study = add_tuned_study(session, margin_points=0.5)
     page.goto(f"/studies/{study}")
-    page.get_by_role("link", name="Repeat with rates around the best of LoRA r=8").first.click()
+    page.get_by_role("link", name="Duplicate with rates around the best of LoRA r=8").first.click()
     expect(page.locator("#arms-1-learning_rates")).to_have_value("0.002, 0.006, 0.018")
     expect(page.locator("#arms-0-learning_rates")).to_have_value("")
     expect(page.get_by_role("button", name="Start 9 trials and 9 runs")).to_be_visible()

@@ -106,7 +106,7 @@ def _name(arm: dict[str, Any]) -> str:
     if "imported" in arm:
         marks.append(", ".join(map(str, arm["runs"][:6])) + (", …" if len(arm["runs"]) > 6 else ""))
     if (arm.get("tuning") or {}).get("failed"):
-        marks.append("no learning rate could be trained")
+        marks.append("every trial of a round failed")
     elif arm.get("stopped"):
         marks.append("stopped")
     if "imported" not in arm:

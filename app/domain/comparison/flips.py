@@ -153,8 +153,8 @@ def _judged(runs: Iterable[RunOutcome]) -> JudgedArm:
     counted = tuple(runs)
     scores = np.stack([run.scores for run in counted if run.scores is not None])
     bases = [run.base_scores for run in counted if run.base_scores is not None]
-    whole = len(bases) == len(counted) and all(base.shape == scores[0].shape for base in bases)
-    return JudgedArm(runs=counted, scores=scores, base=np.stack(bases) if whole else None)
+    complete = len(bases) == len(counted) and all(base.shape == scores[0].shape for base in bases)
+    return JudgedArm(runs=counted, scores=scores, base=np.stack(bases) if complete else None)
 
 
 def quarter_edges(lengths: NDArray[np.int64]) -> tuple[int, int, int]:

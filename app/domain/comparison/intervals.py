@@ -248,7 +248,7 @@ def item_variance(values: NDArray[np.float64], unit: float) -> float:
 
 
 def value_range(*scores: Scores) -> float:
-    """The range of the scores seen, which is 1 where items are right or wrong; 1 if they are all the same."""
+    """The range of the observed scores, which is 1 where items are right or wrong; 1 if they are all the same."""
     span = float(max(s.max() for s in scores) - min(s.min() for s in scores))
     return span if span > 0 else 1.0
 

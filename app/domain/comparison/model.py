@@ -136,6 +136,11 @@ class Comparison(Generic[A]):
         return tuple(arm for arm in self.arms if not arm.is_reference)
 
     @property
+    def runs(self) -> tuple[RunOutcome, ...]:
+        """Every run of every arm that counts."""
+        return tuple(run for arm in self.arms for run in arm.runs)
+
+    @property
     def judged(self) -> tuple[ArmVerdict, ...]:
         """Verdicts that rest on an interval."""
         return tuple(arm.verdict for arm in self.others if arm.verdict and arm.verdict.difference)
@@ -178,7 +183,7 @@ class Comparison(Generic[A]):
     @property
     def failures(self) -> list[tuple[Failure, int]]:
         """Why runs failed, the most common reason first, with how often."""
-        return most_common(run.failure for arm in self.arms for run in arm.runs if run.failure)
+        return most_common(run.failure for run in self.runs if run.failure)
 
 
 def _delta(arm: ArmResult) -> float:

@@ -31,5 +31,5 @@ def _costs(point: Mapping[str, float | None], axes: Mapping[str, Better]) -> tup
     return tuple(costs) if len(costs) == len(axes) and all(map(isfinite, costs)) else None
 
 
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+def _dominates(point: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return point != other and all(a <= b for a, b in zip(point, other, strict=True))

@@ -70,11 +70,6 @@ class RunComparison(Comparison[RunArm]):
     mcnemar: McNemar | None
 
     @property
-    def runs(self) -> tuple[ComparedRun, ...]:
-        """Every run of every arm."""
-        return tuple(run for arm in self.arms for run in arm.runs)
-
-    @property
     def settings(self) -> dict[str, tuple[str, ...]]:
         """Every setting by name, with its value for each arm; empty where an arm lacks it."""
         names = dict.fromkeys(name for arm in self.arms for name in arm.first.settings)
@@ -146,12 +141,12 @@ def _scored(runs: Iterable[ComparedRun]) -> tuple[ComparedRun, ...]:
     return tuple(run for run in runs if run.score is not None)
 
 
-def _reference(groups: Sequence[tuple[ComparedRun, ...]], wanted: int | None) -> int:
-    if wanted is not None:
+def _reference(groups: Sequence[tuple[ComparedRun, ...]], run_id: int | None) -> int:
+    if run_id is not None:
         for place, group in enumerate(groups):
-            if any(run.run_id == wanted for run in group):
+            if any(run.run_id == run_id for run in group):
                 return place
-        raise ValueError(f"the reference, run {wanted}, is not among the runs")
+        raise ValueError(f"the reference, run {run_id}, is not among the runs")
     scored = [place for place, group in enumerate(groups) if _scored(group)]
     full = [place for place in scored if groups[place][0].method == "full"]
     return (full or scored or [0])[0]

@@ -125,11 +125,6 @@ class StudyComparison(Comparison[StudyArm]):
         return most_common(reasons)
 
     @property
-    def runs(self) -> tuple[RunOutcome, ...]:
-        """Every run of every arm that counts."""
-        return tuple(run for arm in self.arms for run in arm.runs)
-
-    @property
     def statuses(self) -> tuple[RunStatus, ...]:
         """The status of everything that was queued, trials first."""
         return (*(trial.status for arm in self.arms for trial in arm.trials), *(run.status for run in self.runs))

@@ -1,10 +1,10 @@
 """The tuning of one arm: the rates tried, the chosen one, and the cost."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from app.domain.comparison.model import most_common
 from app.domain.failures import Failure
 from app.domain.runs.training import MAX_LEARNING_RATE
 from app.domain.studies.arms import ArmSpec
@@ -121,9 +121,8 @@ class ArmTuning:
     @property
     def failure(self) -> Failure | None:
         """The most common reason for which trials failed."""
-        reasons = [t.failure for t in self.trials if t.failure]
-        codes = Counter(reason.code for reason in reasons)
-        return next((r for r in reasons if r.code is codes.most_common(1)[0][0]), None) if reasons else None
+        reasons = most_common(trial.failure for trial in self.trials if trial.failure)
+        return reasons[0][0] if reasons else None
 
     @property
     def steps(self) -> int:

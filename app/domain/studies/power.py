@@ -41,14 +41,14 @@ class RequiredSample:
     """
 
     seeds: int | None
-    """Seeds per arm in all, at most 100, with the items that there are; by a verdict that has been looked for once
-    more (`app.domain.comparison.verdict.confidence_after`)."""
+    """Seeds per arm in all, at most 100, with the items that there are; by the verdict after one more interim look
+    (`app.domain.comparison.verdict.confidence_after`)."""
     items: int | None
     """Test items, at most 1,000,000 (found to within 2 %), with the seeds that there are."""
     both: tuple[int, int] | None = None
     """Seeds and items of a new study, where neither decides alone."""
     assumed: bool = False
-    """No arm had two seeds: the seed variance is SEED_SD², not a variance seen."""
+    """No arm had two seeds: the seed variance is SEED_SD², not an observed one."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,22 @@ class _Parts:
     reference_residual: float
 
 
-def required_sample(seen: Difference, margin: float) -> RequiredSample:
-    """The fewest seeds, and the fewest items, at which the interval around the seen difference would decide; both,
+def required_sample(difference: Difference, margin: float) -> RequiredSample:
+    """The fewest seeds, and the fewest items, at which the interval around the observed difference would decide; both,
     where neither would alone."""
-    parts, assumed = _parts(seen)
-    seeds, reference_seeds, items = seen.seeds, seen.reference_seeds, seen.items
-    wanted = max(abs(seen.delta), margin - abs(seen.delta))
-    looked_again = 1 - (1 - seen.confidence) * INTERIM_LOOK_FACTOR
+    parts, assumed = _parts(difference)
+    seeds, reference_seeds, items = difference.seeds, difference.reference_seeds, difference.items
+    largest = max(abs(difference.delta), margin - abs(difference.delta))
+    looked_again = 1 - (1 - difference.confidence) * INTERIM_LOOK_FACTOR
 
-    def decides(seeds: int, reference_seeds: int, items: int, confidence: float = seen.confidence) -> bool:
-        return _half_width(parts, seeds, reference_seeds, items, confidence) < wanted
+    def decides(seeds: int, reference_seeds: int, items: int, confidence: float = difference.confidence) -> bool:
+        return _half_width(parts, seeds, reference_seeds, items, confidence) < largest
 
     more_seeds = range(max(2, min(seeds, reference_seeds) + 1), MOST_SEEDS + 1)
     enough_seeds = next(
         (s for s in more_seeds if decides(max(s, seeds), max(s, reference_seeds), items, looked_again)), None
     )
-    if seen.one_seed:
+    if difference.one_seed:
         return RequiredSample(seeds=enough_seeds, items=None, assumed=assumed)
     more_items = np.unique(np.geomspace(items + 1, max(MOST_ITEMS, items + 1), 500).astype(int)).tolist()
     items_alone = next((n for n in more_items if n <= MOST_ITEMS and decides(seeds, reference_seeds, n)), None)
@@ -131,7 +131,8 @@ def detectable_difference(
     comparisons: int = 1,
     confidence: float = CONFIDENCE,
 ) -> float:
-    """The half-width to expect of a study: the smallest seen difference that it can call one, in the metric's unit.
+    """The half-width to expect of a study: the smallest observed difference that it can detect, in the
+    metric's unit.
 
     With several `comparisons` (arms beside the reference) it is that of the first that Holm's correction tests, at
     1 − (1 − confidence) / comparisons: the others have narrower intervals once that one is decided.
@@ -162,18 +163,18 @@ def detectable_difference(
 def observed_disagreement(arms: Iterable[Scores]) -> float | None:
     """`disagreement` from [S, N] scores of arms on the same items: the mean over pairs of arms, and over seeds that
     both have. None unless two arms have runs."""
-    seen = [np.asarray(scores, dtype=np.float64) for scores in arms if len(scores)]
-    pairs = [np.var(a[s] - b[s], ddof=1) for a, b in combinations(seen, 2) for s in range(min(len(a), len(b)))]
+    matrices = [np.asarray(scores, dtype=np.float64) for scores in arms if len(scores)]
+    pairs = [np.var(a[s] - b[s], ddof=1) for a, b in combinations(matrices, 2) for s in range(min(len(a), len(b)))]
     return float(np.mean(pairs)) if pairs else None
 
 
-def _parts(seen: Difference) -> tuple[_Parts, bool]:
+def _parts(difference: Difference) -> tuple[_Parts, bool]:
     """Take a difference's variances apart; a negative rest is 0."""
-    n = seen.items
-    e_a, e_b = seen.residual, seen.reference_residual
-    item = max(seen.item_variance * n - e_a / seen.seeds - e_b / seen.reference_seeds, 0.0)
-    own = max(seen.seed_variance - e_a / n, 0.0) if seen.seeds > 1 else None
-    reference = max(seen.reference_seed_variance - e_b / n, 0.0) if seen.reference_seeds > 1 else None
+    n = difference.items
+    e_a, e_b = difference.residual, difference.reference_residual
+    item = max(difference.item_variance * n - e_a / difference.seeds - e_b / difference.reference_seeds, 0.0)
+    own = max(difference.seed_variance - e_a / n, 0.0) if difference.seeds > 1 else None
+    reference = max(difference.reference_seed_variance - e_b / n, 0.0) if difference.reference_seeds > 1 else None
     assumed = own is None and reference is None
     fallback = next((v for v in (own, reference) if v is not None), SEED_SD**2)
     return (

@@ -241,9 +241,9 @@ class StudySpec(BaseModel):
 
 def shortened(training: TrainingBudget, share: float) -> dict[str, object]:
     """What makes a share of a budget: epochs or steps, and a warm-up that is given in steps."""
-    found: dict[str, object] = {"num_train_epochs": training.num_train_epochs * share}
+    shorter: dict[str, object] = {"num_train_epochs": training.num_train_epochs * share}
     if training.max_steps is not None:
-        found["max_steps"] = ceil(training.max_steps * share)
+        shorter["max_steps"] = ceil(training.max_steps * share)
     if training.warmup_steps >= 1:
-        found["warmup_steps"] = max(1.0, training.warmup_steps * share)
-    return found
+        shorter["warmup_steps"] = max(1.0, training.warmup_steps * share)
+    return shorter

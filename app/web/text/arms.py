@@ -95,7 +95,7 @@ def arm_state(arm: StudyArm) -> str:
         return _("stopped")
     if arm.untrainable:
         reason = _(": %(why)s", why=failure_label(arm.failure)) if arm.failure else ""
-        return _("no learning rate could be trained") + reason
+        return _("every trial of a round failed") + reason
     return _("its learning rate is being tuned") if arm.awaits_rate else ""
 
 

@@ -108,7 +108,7 @@ def _tuning(study: StudyComparison) -> Iterator[Caveat]:
         )
         yield Caveat(text, "tuning")
     if untrainable := [arm.title for arm in study.arms if arm.untrainable]:
-        yield Caveat(_("%(arms)s: no learning rate could be trained", arms=join_names(untrainable)), "tuning")
+        yield Caveat(_("%(arms)s: every trial of a round failed", arms=join_names(untrainable)), "tuning")
 
 
 def _conditions(study: StudyComparison) -> Iterator[Caveat]:
@@ -120,7 +120,7 @@ def _conditions(study: StudyComparison) -> Iterator[Caveat]:
     if others := [condition_label(name) for name in differing if name not in named]:
         yield Caveat(_("also different: %(names)s", names=", ".join(others)), "conditions")
     if not differing:
-        yield Caveat(_("nothing differs but the method and its learning rate"), "conditions")
+        yield Caveat(_("only the method and its learning rate differ"), "conditions")
     if study.times_comparable:
         yield Caveat(_("all runs ran alone on one device"))
 

@@ -64,7 +64,7 @@ def what_would_decide(arm: StudyArm) -> str:
         have_items = count(difference.items)
         ways.append(_("%(need)s test items instead of %(have)s", need=count(needs.items), have=have_items))
     if not ways:
-        return _("No seeds up to 100 with up to a million items would decide about %(arm)s.", arm=name)
+        return _("Even 100 seeds with a million test items would not decide about %(arm)s.", arm=name)
     text = _("~50 %% power: %(ways)s would decide about %(arm)s.", ways=_(" or ").join(ways), arm=name)
     return f"{text} {_('The variance over seeds is assumed.')}" if needs.assumed else text
 
@@ -155,11 +155,11 @@ def _cheapest_other(study: StudyComparison, arm: StudyArm) -> str:
     name = capitalized(arm_name(other))
     match other.verdict_kind:
         case VerdictKind.WORSE:
-            return _("%(arm)s takes less memory still, and is %(by)s worse.", arm=name, by=gap_text(other))
+            return _("%(arm)s takes even less memory and is %(by)s worse.", arm=name, by=gap_text(other))
         case VerdictKind.WITHIN:
-            return _("%(arm)s takes less memory still, and is within the margin.", arm=name)
+            return _("%(arm)s takes even less memory and is within the margin.", arm=name)
         case VerdictKind.UNDECIDED:
-            return _("%(arm)s takes less memory still, and is undecided.", arm=name)
+            return _("%(arm)s takes even less memory and is undecided.", arm=name)
         case _:
             return ""
 

@@ -75,7 +75,7 @@ def trial_text(trial: Trial) -> str:
 def tuning_remark(arm: StudyArm) -> str:
     """How far an arm's rate can be trusted, or why it has none; empty where there is nothing to say."""
     if arm.untrainable:
-        return _("Every trial failed, so the arm has no runs.")
+        return _("Every trial of a round failed, so the arm has no runs.")
     if arm.stopped and not arm.runs:
         return _("The arm was stopped before a rate was chosen.")
     rival, edge = (arm.tuning.rival, arm.tuning.edge) if arm.tuning else (None, None)

@@ -78,7 +78,7 @@ def test_an_ended_run_shows_its_score_by_name() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"tuning": {"failed": True}}, "no learning rate could be trained"),
+        ({"tuning": {"failed": True}}, "every trial of a round failed"),
         ({"stopped": True}, "stopped"),
         ({"stopped": True, "statuses": {"cancelled": 2}}, "stopped, 2 cancelled"),
     ],

@@ -158,14 +158,14 @@ def _of_spec(study: StudyComparison, model: BaseModelRow | None, dataset: Datase
             test=count(counts["test"]),
         )
     budget = _(
-        "%(length)s, batch %(batch)s, at most %(tokens)s tokens a row, seeds %(seeds)s",
+        "%(length)s, batch size %(batch)s, max length %(tokens)s tokens, seeds %(seeds)s",
         length=_length(training),
         batch=count(training.per_device_train_batch_size * training.gradient_accumulation_steps),
         tokens=count(training.max_length),
         seeds=" ".join(str(seed) for seed in spec.seeds),
     )
     schedule = _(
-        "%(kind)s, warm-up %(warmup)s, clipped at %(norm)s",
+        "%(kind)s, warmup %(warmup)s, max gradient norm %(norm)s",
         kind=training.lr_scheduler_type,
         warmup=f"{training.warmup_steps:g}",
         norm=f"{training.max_grad_norm:g}",

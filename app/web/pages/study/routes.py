@@ -56,7 +56,7 @@ def live(
     study_id: int,
     view: View,
 ) -> HTMLResponse:
-    """What changes when a run has ended, for htmx; when the last one has, the browser is told to ask for the page."""
+    """What changes when a run ends, for htmx; after the last one the browser loads the whole page again."""
     page = StudyPage.of(
         StudyData(session, settings, study_id), files, view, Address.of(request, f"/studies/{study_id}")
     )

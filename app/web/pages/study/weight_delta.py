@@ -46,8 +46,8 @@ class StudyWeightDeltas:
     @property
     def sentences(self) -> list[str]:
         """On the first arms, and on the matrices before training."""
-        said = [arm_sentence(arm, summary) for arm, summary in self._summaries[:MOST_SAID]]
-        return [*said, *([weight_sentence(self.largest)] if self.largest else [])]
+        of_arms = [arm_sentence(arm, summary) for arm, summary in self._summaries[:MOST_SAID]]
+        return [*of_arms, *([weight_sentence(self.largest)] if self.largest else [])]
 
     @property
     def explanation(self) -> str:

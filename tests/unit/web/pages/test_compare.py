@@ -68,7 +68,7 @@ def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_tha
     page = empty.get(f"/studies/{study}").text
     assert "No verdict: the reference full has no result" in page
     assert "it is not a verdict of this study" in page
-    links = dict(re.findall(r'id="against-\d+"\s+href="([^"]+)">Against ([^<]+)</a>', page))
+    links = dict(re.findall(r'id="against-\d+"\s+href="([^"]+)">Compare with ([^<]+)</a>', page))
     assert list(links.values()) == ["LoRA r=8", "head only"]
     first = next(iter(links)).replace("&amp;", "&")
     assert first == f"/compare?study={study}&reference=2&margin=2"

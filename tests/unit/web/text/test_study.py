@@ -88,7 +88,7 @@ def test_a_good_and_cheaper_arm_is_recommended_with_what_it_saves() -> None:
     assert spaced(lead(found("within"))) == (
         "Use it here: it needs 37 % of the memory, 52 % of the train time and a file 290 times smaller. The whole "
         "interval of the difference, −0.4 ± 1.2 points, lies inside the margin. "
-        "Head only takes less memory still, and is 8.3 ± 1.9 points worse."
+        "Head only takes even less memory and is 8.3 ± 1.9 points worse."
     )
 
 
@@ -186,7 +186,7 @@ def test_a_study_without_tuning_always_says_so() -> None:
 
 
 def test_nothing_is_said_to_have_differed_but_the_method_only_where_that_is_so() -> None:
-    nothing = "nothing differs but the method and its learning rate"
+    nothing = "only the method and its learning rate differ"
     assert nothing in [c.text for c in caveats(found("within"))]
     decayed = [c.text for c in caveats(weighed(arms=(FULL, LORA.model_copy(update={"weight_decay": 0.1}))))]
     assert nothing not in decayed

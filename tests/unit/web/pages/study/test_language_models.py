@@ -103,7 +103,7 @@ def test_the_number_format_of_frozen_weights_is_the_methods_and_forbids_no_compa
     found = weighed(with_language, CAUSAL)
     assert {r.result.environment.frozen_dtype for r in found.runs if r.result} == {"float32", "bfloat16", "nf4"}
     assert found.memory_comparable
-    assert "nothing differs but the method and its learning rate" in [c.text for c in caveats(found)]
+    assert "only the method and its learning rate differ" in [c.text for c in caveats(found)]
     assert "frozen weights – bfloat16 nf4 bfloat16" in rows(with_language, f"/studies/{CAUSAL}")
     assert not [row for row in rows(with_language, "/studies/1") if row.startswith("frozen weights")]
 

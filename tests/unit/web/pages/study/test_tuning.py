@@ -64,7 +64,7 @@ def test_a_study_whose_best_rates_lie_within_adds_seeds_alone(registered_only: T
     within = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.9, 0.8))
     text = plain(registered_only.get(f"/studies/{tuned(registered_only, within, margin_points=0.5)}").text)
     assert 'id="rates-first"' not in text
-    assert "Repeat with rates around" not in text
+    assert "Duplicate with rates around" not in text
     assert re.search(r'class="button"\s+type="submit"\s+id="add-seeds"', text)
 
 
@@ -93,9 +93,9 @@ def test_halving_shows_both_rounds(registered_only: TestClient) -> None:
 def test_arms_that_found_no_rate_stay_with_their_reason_and_block_nothing(registered_only: TestClient) -> None:
     study = tuned(registered_only, LOST, finals=True)
     text = plain(registered_only.get(f"/studies/{study}").text)
-    assert "no learning rate could be trained: diverged" in section(text, "arms")
-    assert "Every trial failed, so the arm has no runs." in section(text, "tuning")
-    assert "full: no learning rate could be trained" in text
+    assert "every trial of a round failed: diverged" in section(text, "arms")
+    assert "Every trial of a round failed, so the arm has no runs." in section(text, "tuning")
+    assert "full: every trial of a round failed" in text
     answer = registered_only.get(f"/api/v1/studies/{study}/comparison").json()
     assert answer["complete"]
     assert [arm["tuning"]["failed"] for arm in answer["arms"]] == [True, False, False]
