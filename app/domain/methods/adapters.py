@@ -14,6 +14,7 @@ that the base model stays unchanged: Houlsby also trains the layer norms, and Pf
 the adapter's output.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -96,17 +97,12 @@ class BottleneckAdapterSpec(Method):
         """The layers that an adapter follows, and the head."""
         return [layer.name for layer, _ in self.places(model)] + model.head
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
         """A block without the output projections that the placement needs."""
-        return super().incompatibility(model) or self._no_place(model)
-
-    def _no_place(self, model: TaskModel) -> FieldError | None:
+        yield from super().problems(model)
         if not model.blocks:
-            return FieldError(
-                "kind",
-                _("%(architecture)s has no transformer blocks to add adapters to", architecture=model.architecture),
-                _("Use LoRA"),
-            )
+            what = _("%(architecture)s has no transformer blocks to add adapters to", architecture=model.architecture)
+            yield FieldError("kind", what, _("Use LoRA"))
         known = {(model.block_of(m.name), at) for m, at in _projections(model)}
         for number, block in enumerate(model.blocks):
             if (number, "feed-forward") not in known:
@@ -118,15 +114,14 @@ class BottleneckAdapterSpec(Method):
                     architecture=model.architecture,
                     layers=", ".join(short_names(inside)) or "none",
                 )
-                return FieldError("kind", what, _("Use LoRA, which works on any linear layer"))
+                yield FieldError("kind", what, _("Use LoRA, which works on any linear layer"))
             if self.placement == "houlsby" and (number, "attention") not in known:
                 what = _(
                     "The output projection of the attention in %(block)s of %(architecture)s is unknown",
                     block=block,
                     architecture=model.architecture,
                 )
-                return FieldError("placement", what, _('Use "pfeiffer", which needs only the feed-forward'))
-        return None
+                yield FieldError("placement", what, _('Use "pfeiffer", which needs only the feed-forward'))
 
     def advice(self, model: TaskModel) -> list[FieldError]:
         """A bottleneck as wide as the model."""
@@ -138,13 +133,8 @@ class BottleneckAdapterSpec(Method):
             size=self.bottleneck_size,
             width=narrow,
         )
-        return [
-            FieldError(
-                "bottleneck_size",
-                what,
-                _("The paper uses 8 to 256 for a width of 1,024: try %(size)s", size=max(1, narrow // 16)),
-            )
-        ]
+        remedy = _("The paper uses 8 to 256 for a width of 1,024: try %(size)s", size=max(1, narrow // 16))
+        return [FieldError("bottleneck_size", what, remedy)]
 
 
 def _projections(model: TaskModel) -> list[tuple[LinearFacts, Place]]:

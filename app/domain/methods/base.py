@@ -11,7 +11,7 @@ parameter count before queueing and the freeze audit of the model in training bo
     scratch      LoRA without PEFT                                               `worker/engine/methods/scratch.py`
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -100,14 +100,15 @@ class Method(BaseModel):
 
     def incompatibility(self, model: TaskModel) -> FieldError | None:
         """Why the method does not fit this model and task, or None. Names the real modules."""
-        if model.task in self.facts.tasks:
-            return None
-        able = ", ".join(self.facts.tasks)
-        return FieldError(
-            "kind",
-            _("The method %(method)s does not support the task %(task)s", method=self.facts.name, task=model.task),
-            _("Use it for %(tasks)s", tasks=able),
-        )
+        return next(self.problems(model), None)
+
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
+        """Every reason, each of which may assume that those before it do not apply: a task that is not supported."""
+        if model.task not in self.facts.tasks:
+            what = _(
+                "The method %(method)s does not support the task %(task)s", method=self.facts.name, task=model.task
+            )
+            yield FieldError("kind", what, _("Use it for %(tasks)s", tasks=", ".join(self.facts.tasks)))
 
     def clash(self, training: BaseModel) -> FieldError | None:
         """An error about a training argument that does not work with the method, or None."""
@@ -222,48 +223,38 @@ class LinearMethod(Method):
         """The target modules."""
         return self.targets(model)
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """No target module, or a named one that does not exist."""
-        return super().incompatibility(model) or self._no_target(model) or self._wrong_layer(model)
-
-    def _no_target(self, model: TaskModel) -> FieldError | None:
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
+        """No target module, a named one that does not exist, or a Conv1D layer (GPT-2) that the method cannot adapt."""
+        yield from super().problems(model)
         real = ", ".join(short_names(model.linear))
         remedy = _('Choose from: %(modules)s, or "all-linear"', modules=real)
         if self.target_modules is None and not self.defaults(model):
             what = _("PEFT has no default target modules for %(model_type)s", model_type=model.model_type)
-            return FieldError("target_modules", what, remedy)
+            yield FieldError("target_modules", what, remedy)
         named: Sequence[str] = self.target_modules if isinstance(self.target_modules, list) else []
-        missing = [t for t in named if not matching([t], model.linear)]
-        if missing:
+        if missing := [t for t in named if not matching([t], model.linear)]:
             listed = ", ".join(repr(m) for m in missing)
-            return FieldError(
-                "target_modules",
-                _("%(architecture)s has no linear module %(modules)s", architecture=model.architecture, modules=listed),
-                remedy,
+            what = _(
+                "%(architecture)s has no linear module %(modules)s", architecture=model.architecture, modules=listed
             )
+            yield FieldError("target_modules", what, remedy)
         if not self.targets(model):
             what = _(
                 "No linear module of %(architecture)s matches %(pattern)r",
                 architecture=model.architecture,
                 pattern=self.target_modules,
             )
-            return FieldError("target_modules", what, remedy)
-        return None
-
-    def _wrong_layer(self, model: TaskModel) -> FieldError | None:
-        """GPT-2's Conv1D layers, where the method does not support them."""
-        wrong_ones = [] if self.transposed else [m.name for m in self.targets(model) if m.transposed]
-        if not wrong_ones:
-            return None
-        able = ", ".join(short_names(m for m in model.linear if not m.transposed))
-        what = _(
-            "%(module)s is a Conv1D layer (weight [in, out]), which %(method)s cannot adapt",
-            module=wrong_ones[0],
-            method=self.facts.name,
-        )
-        return FieldError(
-            "target_modules", what, _("Choose from: %(names)s", names=able) if able else _("Use LoRA or (IA)³")
-        )
+            yield FieldError("target_modules", what, remedy)
+        wrong = next((m for m in self.targets(model) if m.transposed and not self.transposed), None)
+        if wrong is not None:
+            able = ", ".join(short_names(m for m in model.linear if not m.transposed))
+            what = _(
+                "%(module)s is a Conv1D layer (weight [in, out]), which %(method)s cannot adapt",
+                module=wrong.name,
+                method=self.facts.name,
+            )
+            other = _("Choose from: %(names)s", names=able) if able else _("Use LoRA or (IA)³")
+            yield FieldError("target_modules", what, other)
 
 
 def chosen(targets: list[str] | str, modules: Sequence[LinearFacts]) -> list[LinearFacts]:

@@ -12,6 +12,7 @@ training starts at the base model. Variants, which can be combined:
     bias                  bias vectors train too
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -39,25 +40,21 @@ class Ranked(LinearMethod):
         rank: int = getattr(self, self.rank_field)
         return rank
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """A rank above that of the matrix."""
-        return super().incompatibility(model) or self._impossible_rank(model)
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
+        """A rank above that of the matrix: B·A cannot have a higher one; it costs memory and adds nothing."""
+        yield from super().problems(model)
+        thinnest = self._thinnest(model)
+        if thinnest and self.rank > (most := min(thinnest.in_features, thinnest.out_features)):
+            what = _(
+                "%(module)s is %(shape)s, so a rank of %(rank)s adds nothing",
+                module=thinnest.name,
+                shape=shape(thinnest),
+                rank=self.rank,
+            )
+            yield FieldError(self.rank_field, what, at_most(most))
 
     def _thinnest(self, model: TaskModel) -> LinearFacts | None:
         return min(self.targets(model), key=lambda m: min(m.in_features, m.out_features), default=None)
-
-    def _impossible_rank(self, model: TaskModel) -> FieldError | None:
-        """B·A cannot have a higher rank than W; a larger r costs memory and adds nothing."""
-        thinnest = self._thinnest(model)
-        if thinnest is None or self.rank <= (most := min(thinnest.in_features, thinnest.out_features)):
-            return None
-        what = _(
-            "%(module)s is %(shape)s, so a rank of %(rank)s adds nothing",
-            module=thinnest.name,
-            shape=shape(thinnest),
-            rank=self.rank,
-        )
-        return FieldError(self.rank_field, what, at_most(most))
 
     def advice(self, model: TaskModel) -> list[FieldError]:
         """A rank above a quarter of the smaller dimension: its cost, and a sufficient rank."""
@@ -205,21 +202,15 @@ class LoraSpec(LowRank, Targeted):
         """LoRA+: B's learning rate is a multiple of A's."""
         return (self.loraplus_lr_ratio or 1.0) if ".lora_B." in name else 1.0
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
-        """Blocks that do not exist, or an initialization that PEFT lacks for GPT-2's layers."""
-        return self._no_block(model) or super().incompatibility(model) or self._no_start(model)
-
-    def _no_block(self, model: TaskModel) -> FieldError | None:
-        beyond = [i for i in self.layers_to_transform or [] if not 0 <= i < len(model.blocks)]
-        if not beyond:
-            return None
-        what = _("%(architecture)s has no block %(block)s", architecture=model.architecture, block=beyond[0])
-        return FieldError("layers_to_transform", what, _("Choose from 0 to %(last)s", last=len(model.blocks) - 1))
-
-    def _no_start(self, model: TaskModel) -> FieldError | None:
-        """PEFT's OLoRA decomposes the weight as stored, which is transposed in a Conv1D."""
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
+        """Blocks that do not exist, or an initialization that PEFT lacks for GPT-2's layers: its OLoRA decomposes the
+        weight as stored, which is transposed in a Conv1D."""
+        if beyond := [i for i in self.layers_to_transform or [] if not 0 <= i < len(model.blocks)]:
+            what = _("%(architecture)s has no block %(block)s", architecture=model.architecture, block=beyond[0])
+            remedy = _("Choose from 0 to %(last)s", last=len(model.blocks) - 1)
+            yield FieldError("layers_to_transform", what, remedy)
+        yield from super().problems(model)
         stored = [m.name for m in self.targets(model) if m.transposed]
-        if self.init_lora_weights != "olora" or not stored:
-            return None
-        what = _("%(module)s is a Conv1D layer (weight [in, out]), which OLoRA cannot decompose", module=stored[0])
-        return FieldError("init_lora_weights", what, _('Use "pissa"'))
+        if self.init_lora_weights == "olora" and stored:
+            what = _("%(module)s is a Conv1D layer (weight [in, out]), which OLoRA cannot decompose", module=stored[0])
+            yield FieldError("init_lora_weights", what, _('Use "pissa"'))

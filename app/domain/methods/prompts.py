@@ -8,7 +8,7 @@ Virtual tokens take positions of the model's context. In an encoder-decoder a pr
 prefix the decoder's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -62,18 +62,15 @@ def width(model: TaskModel) -> int:
 class BeforeText(VirtualTokens):
     """Virtual tokens as input embeddings: the model gets embeddings instead of token ids."""
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
         """Classifiers that find the last token by its id."""
-        fault = super().incompatibility(model)
-        if fault or not (model.encoder_decoder or model.head == [_LAST]):
-            return fault
-        if TASKS[model.task].unit != "item":
-            return None
-        what = _(
-            "%(architecture)s finds the token that it classifies by its id, but virtual tokens have none",
-            architecture=model.architecture,
-        )
-        return FieldError("kind", what, _("Use LoRA or (IA)³"))
+        yield from super().problems(model)
+        if TASKS[model.task].unit == "item" and (model.encoder_decoder or model.head == [_LAST]):
+            what = _(
+                "%(architecture)s finds the token that it classifies by its id, but virtual tokens have none",
+                architecture=model.architecture,
+            )
+            yield FieldError("kind", what, _("Use LoRA or (IA)³"))
 
 
 class PromptSpec(BeforeText):
@@ -137,17 +134,17 @@ class PTuningSpec(BeforeText):
         sizes["embedding.weight"] = (self.num_virtual_tokens, d)
         return [*_encoder(sizes), *self.head_copy(model)]
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
         """A head that PEFT would take for the prompt encoder by its name (ModernBERT's)."""
-        alike = next((part for part in model.head if "mlp_head".endswith(part)), None)
-        if (fault := super().incompatibility(model)) or alike is None:
-            return fault
-        what = _(
-            "%(architecture)s names a part of its head %(part)r, which PEFT takes for the network of p-tuning",
-            architecture=model.architecture,
-            part=alike,
-        )
-        return FieldError("kind", what, _("Use prompt tuning"))
+        yield from super().problems(model)
+        for part in model.head:
+            if "mlp_head".endswith(part):
+                what = _(
+                    "%(architecture)s names a part of its head %(part)r, which PEFT takes for the network of p-tuning",
+                    architecture=model.architecture,
+                    part=part,
+                )
+                yield FieldError("kind", what, _("Use prompt tuning"))
 
     def peft_options(self, model: TaskModel) -> dict[str, Any]:
         """With the number of layers for an LSTM only."""

@@ -8,6 +8,7 @@ Q is skew-symmetric, so a block of OFT has b·(b − 1)/2 parameters, its upper 
 Q at zero, l at one.
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -52,23 +53,20 @@ class OftSpec(Targeted):
         blocks = 1 if self.block_share else m.in_features // b
         return [Tensor(f"{layer(m)}.oft_R.default.weight", (blocks, b * (b - 1) // 2), f"oft_R of {short(m)}")]
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
         """A block size that does not divide the input width of every target module."""
-        return super().incompatibility(model) or self._uneven(model)
-
-    def _uneven(self, model: TaskModel) -> FieldError | None:
+        yield from super().problems(model)
         widths = [m.in_features for m in self.targets(model)]
-        uneven = next((m for m in self.targets(model) if m.in_features % self.oft_block_size), None)
-        if uneven is None:
-            return None
-        what = _(
-            "%(module)s has %(inputs)s inputs, which is not a multiple of %(block_size)s",
-            module=uneven.name,
-            inputs=uneven.in_features,
-            block_size=self.oft_block_size,
-        )
-        able = [str(b) for b in range(2, min(widths) + 1) if not any(w % b for w in widths)]
-        return FieldError("oft_block_size", what, choose_from(able) if able else _("Use LoRA"))
+        for m in self.targets(model):
+            if m.in_features % self.oft_block_size:
+                what = _(
+                    "%(module)s has %(inputs)s inputs, which is not a multiple of %(block_size)s",
+                    module=m.name,
+                    inputs=m.in_features,
+                    block_size=self.oft_block_size,
+                )
+                able = [str(b) for b in range(2, min(widths) + 1) if not any(w % b for w in widths)]
+                yield FieldError("oft_block_size", what, choose_from(able) if able else _("Use LoRA"))
 
 
 class Ia3Spec(Targeted):
@@ -108,16 +106,13 @@ class Ia3Spec(Targeted):
         """Full names for both lists."""
         return super().peft_options(model) | {"feedforward_modules": [m.name for m in self.feedforward(model)]}
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
         """Feed-forward modules that are not target modules."""
-        return super().incompatibility(model) or self._no_feedforward(model)
-
-    def _no_feedforward(self, model: TaskModel) -> FieldError | None:
-        if self.feedforward_modules is None or self.feedforward(model):
-            return None
-        real = ", ".join(short_names(self.targets(model)))
-        what = _(
-            "None of the target modules is in feedforward_modules %(feedforward_modules)r",
-            feedforward_modules=self.feedforward_modules,
-        )
-        return FieldError("feedforward_modules", what, _("Choose from: %(names)s", names=real))
+        yield from super().problems(model)
+        if self.feedforward_modules is not None and not self.feedforward(model):
+            real = ", ".join(short_names(self.targets(model)))
+            what = _(
+                "None of the target modules is in feedforward_modules %(feedforward_modules)r",
+                feedforward_modules=self.feedforward_modules,
+            )
+            yield FieldError("feedforward_modules", what, _("Choose from: %(names)s", names=real))

@@ -6,6 +6,7 @@ bitfit        every bias vector, and the head                          Σ biases
 head-only     the new head                                             0 without the head
 """
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -111,7 +112,7 @@ class LastLayersSpec(Selection):
             return block >= len(model.blocks) - self.layers
         return model.in_head(parameter.name) or model.follows_blocks(parameter.name)
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
         """More blocks than the model has."""
         if self.layers > len(model.blocks):
             what = _(
@@ -120,8 +121,8 @@ class LastLayersSpec(Selection):
                 blocks=len(model.blocks),
                 layers=self.layers,
             )
-            return FieldError("layers", what, at_most(len(model.blocks)))
-        return super().incompatibility(model)
+            yield FieldError("layers", what, at_most(len(model.blocks)))
+        yield from super().problems(model)
 
 
 class BitFitSpec(Selection):
@@ -143,12 +144,9 @@ class BitFitSpec(Selection):
         """Bias vectors, and the head."""
         return model.in_head(parameter.name) or parameter.name.endswith(".bias")
 
-    def incompatibility(self, model: TaskModel) -> FieldError | None:
+    def problems(self, model: TaskModel) -> Iterator[FieldError]:
         """A model without bias vectors, such as T5 and Llama."""
         if not model.has_bias:
-            return FieldError(
-                "kind",
-                _("%(architecture)s has no bias vectors, which BitFit trains", architecture=model.architecture),
-                _("Use LoRA"),
-            )
-        return super().incompatibility(model)
+            what = _("%(architecture)s has no bias vectors, which BitFit trains", architecture=model.architecture)
+            yield FieldError("kind", what, _("Use LoRA"))
+        yield from super().problems(model)
