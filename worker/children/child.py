@@ -6,9 +6,10 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 EXIT_STOPPED = 75
 """Exit status of a child that was asked to stop and did (EX_TEMPFAIL)."""
@@ -50,3 +51,12 @@ def answer_channel() -> TextIO:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
+
+
+def answer_one_request(answer: Callable[[str], str], max_bytes: int) -> NoReturn:
+    """Run a child that answers the line on stdin with one line on stdout, and end the process."""
+    confine(max_bytes)
+    with answer_channel() as answers:
+        answers.write(f"{answer(sys.stdin.readline())}\n")
+    sys.stderr.flush()
+    os._exit(0)  # the shutdown of the ML libraries takes time, and all output is flushed

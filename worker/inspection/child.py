@@ -10,13 +10,11 @@ affects nothing else.
 
 import importlib
 import json
-import os
-import sys
 import traceback
 
 from app.domain.failures import RunFailed
 from app.domain.messages import _
-from worker.children.child import answer_channel, confine
+from worker.children.child import answer_one_request
 
 MAX_BYTES = 4 * 2**30
 """Limit of writable memory. The largest models take a fraction of it: no weights are loaded."""
@@ -26,9 +24,7 @@ def answer(request: str) -> str:
     """The line to print."""
     try:
         message = json.loads(request)
-        engine = importlib.import_module(
-            "worker.engine.models.inspect"
-        )  # library output must not be parsed as an answer
+        engine = importlib.import_module("worker.engine.models.inspect")  # after stdout is reserved for the answer
         return str(engine.inspect(message["location"], message["revision"]).model_dump_json())
     except RunFailed as error:
         return json.dumps({"error": error.message})
@@ -41,14 +37,5 @@ def answer(request: str) -> str:
         return json.dumps({"error": _("The model could not be inspected (%(why)s).", why=why)})
 
 
-def main() -> None:
-    """Answer one request."""
-    confine(MAX_BYTES)
-    with answer_channel() as answers:
-        answers.write(f"{answer(sys.stdin.readline())}\n")
-
-
 if __name__ == "__main__":
-    main()
-    sys.stderr.flush()
-    os._exit(0)  # torch's shutdown takes time, and all output is flushed
+    answer_one_request(answer, MAX_BYTES)

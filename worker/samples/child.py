@@ -7,13 +7,11 @@ stderr   library output, and tracebacks
 
 import importlib
 import json
-import os
-import sys
 import traceback
 from pathlib import Path
 
 from app.domain.messages import _
-from worker.children.child import answer_channel, confine
+from worker.children.child import answer_one_request
 
 MAX_BYTES = 4 * 2**30
 """Of writable memory."""
@@ -38,14 +36,5 @@ def answer(request: str) -> str:
     return json.dumps({})
 
 
-def main() -> None:
-    """Answer one request."""
-    confine(MAX_BYTES)
-    with answer_channel() as answers:
-        answers.write(f"{answer(sys.stdin.readline())}\n")
-
-
 if __name__ == "__main__":
-    main()
-    sys.stderr.flush()
-    os._exit(0)  # torch's own end takes its time, and everything is written
+    answer_one_request(answer, MAX_BYTES)

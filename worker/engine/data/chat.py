@@ -25,10 +25,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from app.domain.data.dataset import ChatRow
-from app.domain.data.dataset import Message as ChatMessage
+from app.domain.data.dataset import ChatRow, Message
 from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import Message, _
+from app.domain.messages import _
+from worker.engine.tasks.completions import unusable
 
 ASSISTANT = "assistant"
 _MOST_LINES = 1_000_000
@@ -72,26 +72,26 @@ class ChatTemplate:
             with _bounded():
                 text, turns = self._render(messages, marked=True) if self._marks else self._by_beginnings(messages)
         except _ChangesItsMindError:
-            raise _refused(
+            raise unusable(
                 row,
                 _(
-                    "the chat template renders a turn differently once others follow, so the assistant's turns cannot "
-                    "be located"
+                    "has turns that the chat template renders differently once others follow, so the assistant's turns "
+                    "cannot be located"
                 ),
                 _("Mark its turns with {% generation %} in the template, or use prompts and completions"),
             ) from None
         except Exception as error:  # a template may raise anything
             reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-            problem = _("the chat template cannot render it (%(reason)s)", reason=reason)
+            problem = _("cannot be rendered by the chat template (%(reason)s)", reason=reason)
             remedy = _("Change the row, or the chat_template in the base model's tokenizer_config.json")
-            raise _refused(row, problem, remedy) from error
+            raise unusable(row, problem, remedy) from error
         cuts = [0, *(place for turn in turns for place in turn)]
         pieces = [text[start:stop] for start, stop in pairwise(cuts)]
         if not turns or not all(pieces[1::2]):
-            raise _refused(row, _("the chat template omits the assistant's turns"), _("Use another base model"))
+            raise unusable(row, _("loses the assistant's turns in the chat template"), _("Use another base model"))
         return pieces
 
-    def _by_beginnings(self, messages: list[ChatMessage]) -> tuple[str, list[tuple[int, int]]]:
+    def _by_beginnings(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
         conversation, _marks = self._render(messages)
         turns = []
         for i, message in enumerate(messages):
@@ -104,7 +104,7 @@ class ChatTemplate:
         return conversation, turns
 
     def _render(
-        self, messages: list[ChatMessage], *, marked: bool = False, prompt: bool = False
+        self, messages: list[Message], *, marked: bool = False, prompt: bool = False
     ) -> tuple[str, list[tuple[int, int]]]:
         """The rendered text, and the start and end of each marked turn."""
         render: Any = render_jinja_template  # its annotations do not match what it returns
@@ -120,32 +120,21 @@ class ChatTemplate:
         return texts[0], marks[0] if marked else []
 
 
-def _checked(row: ChatRow) -> list[ChatMessage]:
+def _checked(row: ChatRow) -> list[Message]:
     """The messages up to the last one of the assistant; later ones have no target after them."""
     messages = list(row.messages or [])
     for place, message in enumerate(messages, start=1):
         if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
-            problem = _("message %(place)s has no role or no content", place=place)
-            raise _refused(row, problem, _("Give it both, as strings"))
+            problem = _("has no role or no content in message %(place)s", place=place)
+            raise unusable(row, problem, _("Give it both, as strings"))
         if message["role"] == ASSISTANT and not message["content"].strip():
-            problem = _("message %(place)s, the assistant's, is empty", place=place)
-            raise _refused(row, problem, _("Leave the row out, or write an answer"))
+            problem = _("has an empty assistant's turn, message %(place)s", place=place)
+            raise unusable(row, problem, _("Leave the row out, or write an answer"))
     replies = [i for i, message in enumerate(messages) if message["role"] == ASSISTANT]
     if not replies:
-        problem = _("its messages have no turn of the role %(role)r to learn from", role=ASSISTANT)
-        raise _refused(row, problem, _("Add one, or leave the row out"))
+        problem = _("has no turn of the role %(role)r to learn from", role=ASSISTANT)
+        raise unusable(row, problem, _("Add one, or leave the row out"))
     return messages[: replies[-1] + 1]
-
-
-def _refused(row: ChatRow, problem: Message, remedy: Message) -> RunFailed:
-    text = _(
-        "Row %(item)s of the %(split)s split: %(problem)s. %(remedy)s.",
-        item=row.item,
-        split=row.split,
-        problem=problem,
-        remedy=remedy,
-    )
-    return RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
 
 class _EndlessError(Exception):

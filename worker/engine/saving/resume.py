@@ -84,7 +84,17 @@ class Checkpoints:
         """
         complete, fresh = self._directory / str(state.step), self._directory / f"{state.step}.new"
         try:
-            self._write(fresh, state, trainable, optimizer, random, companion, files)
+            fresh.mkdir(parents=True)
+            _save(fresh / "weights.safetensors", {name: p.detach() for name, p in trainable.items()})
+            _save(fresh / "optimizer.safetensors", _moments(trainable, optimizer))
+            _save(fresh / "random.safetensors", random)
+            if companion:
+                _save(fresh / "companion.safetensors", companion)
+            for name, path in files.items():
+                shutil.copyfile(path, fresh / name)
+            hashes = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
+            content = state.model_copy(update={"files": hashes}).model_dump_json()
+            (fresh / STATE_FILE).write_text(content, encoding="utf-8")
             shutil.rmtree(complete, ignore_errors=True)
             fresh.rename(complete)
         finally:
@@ -93,27 +103,6 @@ class Checkpoints:
         for old in sorted(left, key=lambda folder: int(folder.name))[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         return complete
-
-    @staticmethod
-    def _write(
-        fresh: Path,
-        state: State,
-        trainable: Mapping[str, nn.Parameter],
-        optimizer: torch.optim.Optimizer,
-        random: Mapping[str, torch.Tensor],
-        companion: Mapping[str, torch.Tensor],
-        files: Mapping[str, Path],
-    ) -> None:
-        fresh.mkdir(parents=True)
-        _save(fresh / "weights.safetensors", {name: p.detach() for name, p in trainable.items()})
-        _save(fresh / "optimizer.safetensors", _moments(trainable, optimizer))
-        _save(fresh / "random.safetensors", random)
-        if companion:
-            _save(fresh / "companion.safetensors", companion)
-        for name, path in files.items():
-            shutil.copyfile(path, fresh / name)
-        hashes = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
-        (fresh / STATE_FILE).write_text(state.model_copy(update={"files": hashes}).model_dump_json(), encoding="utf-8")
 
     def room(self, trainable: Mapping[str, nn.Parameter]) -> bool:
         """Whether the disk has room for another checkpoint: weights, two moments, the best weights."""
