@@ -20,6 +20,7 @@ from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskMode
 from app.domain.models.base_model import FACTS_VERSION, SAMPLE_MODEL, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.models.spectra import Spectrum
 from app.domain.models.weight_delta import MatrixDelta, WeightDeltas
+from app.domain.runs.confusion import Answers, Confusion
 from app.domain.runs.result import (
     STEP_DTYPE,
     ArtifactFile,
@@ -413,6 +414,17 @@ def _steps(run: RunRow, count: int) -> np.ndarray:
     return made
 
 
+def _confusion(accuracy: float) -> Confusion:
+    """Each label's errors go to the next one, and a few to the one after that."""
+    answers = []
+    for label, items in enumerate((150, 110, 126, 151, 109)):
+        right = round(accuracy * items)
+        next_one = (items - right) * 3 // 4
+        parts = ((label, right), ((label + 1) % 5, next_one), ((label + 2) % 5, items - right - next_one))
+        answers += [Answers(label, predicted, n) for predicted, n in parts if n]
+    return Confusion(answers=answers)
+
+
 def _result(run: RunRow, accuracy: float) -> RunResult:
     kind, train = run.method_kind, SECONDS[run.method_kind]
     adapter = "model" if kind == "full" else "adapter"
@@ -439,6 +451,7 @@ def _result(run: RunRow, accuracy: float) -> RunResult:
             gradients_bytes=4 * trainable,
             optimizer_bytes=8 * trainable,
         ),
+        confusion=_confusion(accuracy),
         clocks=Clocks(
             start=0.8,
             load=0.9,

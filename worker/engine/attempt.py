@@ -175,6 +175,7 @@ class Attempt:
             audit=audited,
             memory=measured,
             evaluations=instruments.evaluations,
+            confusion=adapted.confusion if adapted else None,
             forgetting=forgetting,
             energy_joules=energy_joules,
             data=data,

@@ -28,6 +28,8 @@ class BaselineFacts(BaseModel):
 
     kind: BaselineKind
     title: Message
+    note: Message
+    """A few words beside the title."""
     definition: Message
     task: Literal["classification", "generation"]
     metrics: tuple[MetricName, ...]
@@ -44,6 +46,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
         BaselineFacts(
             kind="most-frequent",
             title=_("most frequent label"),
+            note=_("for every item"),
             definition=_("the most frequent label of the training rows, for every item"),
             task="classification",
             metrics=("accuracy",),
@@ -52,6 +55,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
         BaselineFacts(
             kind="tfidf",
             title=_("TF-IDF"),
+            note=_("logistic regression"),
             definition=_("logistic regression on TF-IDF of words and of character n-grams"),
             task="classification",
             metrics=("accuracy",),
@@ -59,6 +63,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
         BaselineFacts(
             kind="embeddings",
             title=_("frozen embeddings"),
+            note=_("logistic regression"),
             definition=_("logistic regression on the base model's mean-pooled hidden states"),
             task="classification",
             metrics=("accuracy",),
@@ -67,6 +72,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
         BaselineFacts(
             kind="most-frequent-answer",
             title=_("most frequent answer"),
+            note=_("for every item"),
             definition=_("the most frequent completion of the training rows, for every item"),
             task="generation",
             metrics=("exact_match",),
@@ -75,6 +81,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
         BaselineFacts(
             kind="first-sentence",
             title=_("first sentence"),
+            note=_("of the prompt"),
             definition=_("the first sentence of the prompt, as the answer"),
             task="generation",
             metrics=("rouge_l",),

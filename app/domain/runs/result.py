@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.dataset import Split
 from app.domain.resources.ledger import Ledger
+from app.domain.runs.confusion import Confusion
 from app.domain.tasks import MetricName
 
 METRICS_VERSION = 1
@@ -255,6 +256,8 @@ class RunResult(_Value):
     memory: Memory
     clocks: Clocks
     evaluations: list[Evaluation]
+    confusion: Confusion | None = None
+    """Of a classifier on the test split."""
     forgetting: Forgetting | None = None
     energy_joules: float | None = None
     """Energy of the whole device during training and validation, by its own counter; None if the device has no counter

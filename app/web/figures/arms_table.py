@@ -17,7 +17,18 @@ from app.web.bars import Segment, segments
 from app.web.figures.axes import AXES
 from app.web.figures.figure import Key
 from app.web.figures.memory import key, split
-from app.web.format import NOTHING, count, decimal, duration, file_size, hundred, memory_in, memory_unit, share
+from app.web.format import (
+    NOTHING,
+    capitalized,
+    count,
+    decimal,
+    duration,
+    file_size,
+    hundred,
+    memory_in,
+    memory_unit,
+    share,
+)
 from app.web.i18n import gettext as _
 from app.web.text.failures import failure_label
 from app.web.text.metrics import heading
@@ -208,6 +219,8 @@ class ArmsTable:
     rows: tuple[Row, ...]
     yardsticks: tuple[Yardstick, ...]
     """The base model before training where it was evaluated, then the study's baselines."""
+    remarks: tuple[str, ...]
+    """Why baselines could not be computed."""
     key: tuple[Key, ...]
     """The legend of the memory bars."""
     forgetting: bool
@@ -229,6 +242,7 @@ class ArmsTable:
                 for arm in sorted_arms(comparison.arms, sort)
             ),
             yardsticks=tuple(_yardsticks(study, names)) if study else (),
+            remarks=tuple(_remarks(study)) if study else (),
             key=key(study) if study else (),
             forgetting=forgetting,
             interval=plus_minus_text(comparison),
@@ -258,15 +272,21 @@ def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardst
         yield Yardstick(_("base model"), _("before training"), tuple(base.get(name, Cell("")) for name in names))
     for baseline in study.baselines:
         cells = {"score": _baseline_score(baseline), "difference": _baseline_difference(baseline)}
-        note = _(baseline.facts.definition)
-        yield Yardstick(_(baseline.title), note, tuple(cells.get(name, Cell("")) for name in names))
+        yield Yardstick(_(baseline.title), _(baseline.facts.note), tuple(cells.get(name, Cell("")) for name in names))
+
+
+def _remarks(study: StudyComparison) -> Iterator[str]:
+    for baseline in study.baselines:
+        if baseline.stored.status == "failed":
+            why = _(
+                "%(baseline)s could not be computed. %(why)s", baseline=_(baseline.title), why=baseline.stored.message
+            )
+            yield capitalized(why)
 
 
 def _baseline_score(baseline: BaselineResult) -> Cell:
     if baseline.score is None:
-        stored = baseline.stored
-        working = stored.status == "working"
-        return Cell(NOTHING, note=_("in progress") if working else _("not computed: %(why)s", why=stored.message))
+        return Cell(NOTHING, note=_("in progress") if baseline.stored.status == "working" else _("not computed"))
     return Cell(hundred(baseline.score.mean), half_width_text(baseline.score))
 
 

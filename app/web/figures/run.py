@@ -12,9 +12,10 @@ from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Steps
 from app.services.resources import memory_fit
 from app.settings import Settings
-from app.store.queries import evaluations, runs, steps, weight_deltas
+from app.store.queries import datasets, evaluations, runs, steps, weight_deltas
 from app.store.tables import EvaluationRow, RunRow
 from app.web.figures import run_costs, run_steps
+from app.web.figures.confusion import confusion_matrix
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Figure, choose
 from app.web.figures.matrices import run_matrices
@@ -45,6 +46,12 @@ class RunData:
         return weight_deltas.of_runs(self.session, [self.run_id]).get(self.run_id)
 
     @cached_property
+    def labels(self) -> list[str]:
+        """The dataset's."""
+        dataset = datasets.by_id(self.session, self.row.dataset_id)
+        return dataset.facts.labels if dataset else []
+
+    @cached_property
     def steps(self) -> Steps:
         """Those reported so far."""
         return steps.read(self.session, self.run_id)
@@ -66,6 +73,9 @@ def run_figures(data: RunData) -> Mapping[str, Callable[[], Figure]]:
     result, failure = data.row.result, data.row.failure
     if result:
         figures["owners"] = lambda: run_costs.owners(result.memory, data.fit)
+        if result.confusion and data.labels:
+            confusion, style = result.confusion, MarkStyle("", METHODS[data.row.method_kind].family)
+            figures["confusion"] = lambda: confusion_matrix(confusion, data.labels, style)
         figures["clocks"] = lambda: run_costs.clocks(result.clocks, data.fit)
         if (updates := data.updates) and updates.matrices:
             family = METHODS[data.row.method_kind].family

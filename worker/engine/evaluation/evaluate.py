@@ -13,6 +13,7 @@ from torch import nn
 from app.domain.data.dataset import Split
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
+from app.domain.runs.confusion import Confusion
 from app.domain.runs.result import Evaluation
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import Batch, Examples, evaluation_order
@@ -29,6 +30,8 @@ class Predictions:
     """[N], each from 0 to 1, by metric, for the metrics that are means over items."""
     columns: dict[str, Sequence[Any]] = field(default_factory=dict)
     """The prediction for each item, for the predictions file."""
+    confusion: Confusion | None = None
+    """Of a classifier."""
 
     def evaluation(
         self, subject: Literal["base", "adapted"], split: Split, metric: MetricName, step: int, epoch: float

@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from app.domain.data.dataset import LabelledRow, Row, Split
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
+from app.domain.runs.confusion import Confusion
 from app.domain.runs.job import TrainJob
 from worker.engine.data.batches import Batch, Listener, Texts, in_chunks, most_tokens, padded
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -119,4 +120,5 @@ def evaluate(model: nn.Module, examples: Texts, evaluator: Evaluator, *, generat
         metrics={"accuracy": float(right.mean()), "macro_f1": float(f1)},
         per_item={"accuracy": right},
         columns={"prediction": predicted.tolist(), "scores": probabilities.tolist()},
+        confusion=Confusion.of(labels.tolist(), predicted.tolist()),
     )
