@@ -15,8 +15,8 @@ from app.domain.comparison.verdict import VerdictKind
 from app.web.address import Address
 from app.web.bars import Segment, segments
 from app.web.figures.axes import AXES
-from app.web.figures.figure import Key
-from app.web.figures.memory import key, split
+from app.web.figures.memory import holders, split
+from app.web.figures.resource_parts import Holder
 from app.web.format import (
     NOTHING,
     capitalized,
@@ -221,7 +221,7 @@ class ArmsTable:
     """The base model before training where it was evaluated, then the study's baselines."""
     remarks: tuple[str, ...]
     """Why baselines could not be computed."""
-    key: tuple[Key, ...]
+    key: Sequence[Holder]
     """The legend of the memory bars."""
     forgetting: bool
     interval: str
@@ -243,7 +243,7 @@ class ArmsTable:
             ),
             yardsticks=tuple(_yardsticks(study, names)) if study else (),
             remarks=tuple(_remarks(study)) if study else (),
-            key=key(study) if study else (),
+            key=holders(study) if study else (),
             forgetting=forgetting,
             interval=plus_minus_text(comparison),
             unsorted=address.to({"sort": ""}, "arms") if sort else "",

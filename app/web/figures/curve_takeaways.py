@@ -18,11 +18,9 @@ Means = Mapping[str, Floats]
 
 
 def takeaway(study: StudyComparison, curve: str, means: Means, words: Mapping[str, str]) -> str:
-    """The finding; what is drawn, where there is none yet."""
-    say = TITLES.get(curve)
+    """The finding; the names of both axes where there is none yet."""
     finite = {arm: mean for arm, mean in means.items() if np.isfinite(mean).any()}
-    text = say(study, finite) if say and finite and study.complete else ""
-    if text:
+    if finite and study.complete and (text := TITLES[curve](study, finite)):
         return text
     plain = _("%(what)s by %(by)s", **words)
     return plain if study.complete else _("%(what)s so far", what=words["what"])
@@ -51,37 +49,26 @@ def _validation(study: StudyComparison, _means: Means) -> str:
     results = [run.result for run in study.runs if run.result]
     if not results:
         return ""
+    by_loss = TASKS[study.spec.task].best_by == "loss"
+    best = _("lowest validation loss") if by_loss else _("best validation score")
     early = sum(r.best_step < r.steps for r in results)
-    if TASKS[study.spec.task].best_by == "loss":
-        return _lowest_loss(early, len(results))
     if not early:
-        return _("Every run had its best validation score at the end")
+        return _("Every run had its %(best)s at the end", best=best)
     return ngettext(
-        "In %(early)s of %(num)s run an earlier checkpoint had the best validation score, and was kept",
-        "In %(early)s of %(num)s runs an earlier checkpoint had the best validation score, and was kept",
+        "In %(early)s of %(num)s run an earlier checkpoint had the %(best)s, and was kept",
+        "In %(early)s of %(num)s runs an earlier checkpoint had the %(best)s, and was kept",
         len(results),
         early=early,
-    )
-
-
-def _lowest_loss(early: int, runs: int) -> str:
-    """Where the best checkpoint is that of the lowest loss."""
-    if not early:
-        return _("Every run had its lowest validation loss at the end")
-    return ngettext(
-        "In %(early)s of %(num)s run an earlier checkpoint had the lowest validation loss, and was kept",
-        "In %(early)s of %(num)s runs an earlier checkpoint had the lowest validation loss, and was kept",
-        runs,
-        early=early,
+        best=best,
     )
 
 
 def _gradient(study: StudyComparison, means: Means) -> str:
     """How often the mean over seeds lay above the maximum."""
     limit = study.spec.training.max_grad_norm
-    shares = {arm: float((mean[np.isfinite(mean)] > limit).mean()) for arm, mean in means.items()}
     if not limit:
         return ""
+    shares = {arm: float((mean[np.isfinite(mean)] > limit).mean()) for arm, mean in means.items()}
     if not any(shares.values()):
         return _("The gradient norm stays below the maximum of %(limit)s in every arm", limit=f"{limit:g}")
     most = max(shares, key=lambda arm: shares[arm])

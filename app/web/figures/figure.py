@@ -61,14 +61,6 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Key:
-    """An entry of a legend in HTML: the class that colours it, and its name."""
-
-    css: str
-    name: str
-
-
-@dataclass(frozen=True)
 class Figure:
     """What a page shows of a chart, and what its files hold."""
 

@@ -7,7 +7,7 @@ from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import StudyComparison
 from app.domain.resources.memory_fit import RunFit
 from app.web.figures.drawing import stacks
-from app.web.figures.figure import Column, Figure, Key, Table
+from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.resource_parts import (
     COMPUTED,
     LEDGER,
@@ -19,7 +19,6 @@ from app.web.figures.resource_parts import (
     estimated_columns,
     largest_peak,
     ledger_sizes,
-    legend,
     memory_stacks,
     names,
 )
@@ -67,11 +66,6 @@ def sizes(study: StudyComparison, costs: Costs) -> Sizes:
     if not has_ledgers(study):
         return computed_sizes(costs)
     return ledger_sizes(costs.owner_bytes or {}, costs.train_peak_bytes, costs.peak_bytes.mean)
-
-
-def key(study: StudyComparison) -> tuple[Key, ...]:
-    """The legend of the bars in the table of arms."""
-    return legend(holders(study))
 
 
 def split(study: StudyComparison, costs: Costs) -> list[tuple[str, float]]:

@@ -10,8 +10,7 @@ from app.domain.resources.devices import Device
 from app.domain.resources.memory_fit import ArmFit, DeviceFit, FitReport
 from app.web.bars import Segment, segments
 from app.web.figures.drawing.render import content_hash
-from app.web.figures.figure import Key
-from app.web.figures.resource_parts import LEDGER, estimated_sizes, legend
+from app.web.figures.resource_parts import LEDGER, Holder, estimated_sizes
 from app.web.format import join_names
 from app.web.i18n import gettext as _
 from app.web.text.memory_fit import FITS
@@ -53,14 +52,6 @@ class ArmBars:
 
 
 @dataclass(frozen=True)
-class GpuLine:
-    """A well-known GPU: the arms that fit it, those that are tight, and so on."""
-
-    gpu: Device
-    lines: tuple[tuple[Fit, str], ...]
-
-
-@dataclass(frozen=True)
 class MemoryFitFigure:
     """Every arm of a planned study."""
 
@@ -93,9 +84,9 @@ class MemoryFitFigure:
         return any(len(arm.bars) > 1 for arm in self.arms)
 
     @property
-    def key(self) -> tuple[Key, ...]:
+    def key(self) -> tuple[Holder, ...]:
         """The legend."""
-        return legend()
+        return LEDGER
 
     @property
     def version(self) -> str:
@@ -103,13 +94,12 @@ class MemoryFitFigure:
         return content_hash(self.report)
 
     @property
-    def gpus(self) -> Iterator[GpuLine]:
-        """The well-known GPUs, by memory."""
+    def gpus(self) -> Iterator[tuple[Device, list[tuple[Fit, str]]]]:
+        """The well-known GPUs, by memory: the arms that fit it, those that are tight, and so on."""
         for place, gpu in enumerate(self.report.arms[0].gpu_models if self.report.arms else ()):
             by_arm = {arm.name: arm.gpu_models[place].fit for arm in self.report.arms}
             names: dict[Fit, list[str]] = {fit: [arm for arm, own in by_arm.items() if own == fit] for fit in FITS}
-            lines = ((fit, _arms(arms, len(by_arm), fit)) for fit, arms in names.items() if arms)
-            yield GpuLine(gpu.device, tuple(lines))
+            yield gpu.device, [(fit, _arms(arms, len(by_arm), fit)) for fit, arms in names.items() if arms]
 
     @property
     def smallest_gpu(self) -> str:

@@ -11,7 +11,7 @@ from app.domain.resources.ledger import OWNERS, Owner
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import Memory
 from app.web.figures.drawing.stacks import Bar, Part, Stacks
-from app.web.figures.figure import Cell, Column, Key
+from app.web.figures.figure import Cell, Column
 from app.web.format import duration, memory, memory_unit, signed_percent
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
@@ -177,11 +177,6 @@ def _memory_bar(name: str, sizes: Sizes, peak: float, unit: float) -> Bar:
 def names(holders: Sequence[Holder] = LEDGER) -> tuple[str, ...]:
     """Of each holder, in the request's language."""
     return tuple(_(holder.name) for holder in holders)
-
-
-def legend(holders: Sequence[Holder] = LEDGER) -> tuple[Key, ...]:
-    """The legend of bars in HTML."""
-    return tuple(Key(holder.css, _(holder.name)) for holder in holders)
 
 
 def phase_seconds(clocks: Mapping[str, float]) -> tuple[float, ...]:
