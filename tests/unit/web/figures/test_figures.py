@@ -132,7 +132,7 @@ def test_a_run_has_its_figures_while_it_works_and_more_when_it_has_ended(session
         for run in study.runs[:2]
     )
     assert set(working) == {"loss", "memory"}
-    assert set(ended) == {"loss", "memory", "owners", "clocks", "weight-delta", "matrices"}
+    assert set(ended) == {"loss", "memory", "owners", "clocks", "confusion", "weight-delta", "matrices"}
     assert "now, step 153" in json.dumps(specification(working["loss"].chart()))
     assert plain(ended["clocks"].title) == "1 min 2 s, of which 54 s training"
     for figure in (*working.values(), *ended.values()):
