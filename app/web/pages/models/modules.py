@@ -1,4 +1,4 @@
-"""The context of a model's module tree: what a method touches and trains in each module, and what that adds up to."""
+"""The context of a model's module tree: what a method changes and trains in each module, and in total."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,30 +24,30 @@ from app.web.text.methods import by_family
 
 @dataclass(frozen=True)
 class ModuleLine:
-    """A module, or several that are alike."""
+    """A module, or several identical ones."""
 
     module: Module
     trains: int
-    """Parameters that train in it or beside it, and below it."""
+    """Trainable parameters in it, added to it, and below it."""
     own: bool
-    """They are the model's own; else they stand beside its frozen ones."""
+    """They are the model's own; otherwise the method adds them."""
     ticked: bool
-    """A layer that the method adapts."""
+    """The method adapts this layer."""
     children: tuple["ModuleLine", ...]
 
     @property
     def times(self) -> int:
-        """How many modules it stands for."""
+        """Number of modules."""
         return len(self.module.names)
 
     @property
     def open(self) -> bool:
-        """What is in it is shown at once: something trains there, or it is the way to that."""
+        """Whether its children are shown at once: something below them trains."""
         return any(child.trains for child in self.children)
 
     @property
     def choices(self) -> int:
-        """Layers to choose that stand right below it; at least one where there are any further down."""
+        """Number of selectable layers directly below it; at least 1 if there are any further down."""
         right_below = sum(child.module.linear is not None for child in self.children)
         return right_below or int(any(True for _leaf in self.module.leaves()))
 
@@ -95,13 +95,13 @@ class ModuleTree:
 
     @property
     def usual_rank(self) -> int:
-        """Where none is typed."""
+        """The rank if none is typed."""
         default: int = SPECS[self.form.method].model_fields["r"].default
         return default
 
     @property
     def targets(self) -> str:
-        """`target_modules` as a form takes them; empty for methods without."""
+        """`target_modules` as typed into a form; empty for methods without."""
         if self.adapted is None or not isinstance(self.adapted.spec, LinearMethod):
             return ""
         targets, model = self.adapted.spec.target_modules, self.chosen.model
@@ -117,7 +117,7 @@ class ModuleTree:
 
     @property
     def take(self) -> str:
-        """Address of the form of a study with this arm; empty where a form has no room for the list of layers."""
+        """Address of a new study with this arm; empty if the list of layers is too long for a form."""
         if self.adapted is None or len(self.targets) > MAX_TEXT:
             return ""
         spec = self.adapted.spec
@@ -132,12 +132,12 @@ class ModuleTree:
 
     @property
     def number_ids(self) -> str:
-        """Selectors of what changes with a tick in every line."""
+        """Selectors of the elements that change with a tick."""
         return ",".join(f"#trains-{number}" for number in self.ids.values())
 
     @property
     def reset(self) -> str:
-        """Address of the method's own choice."""
+        """Address with the method's default layers."""
         return self.form.address(task=self.chosen.task, labels=str(self.chosen.labels))
 
 

@@ -1,4 +1,4 @@
-"""What the address of a model's page says of its module tree: a method, its rank, and which layers are ticked."""
+"""The form of a model's module tree, in the page's address: a method, its rank, and the ticked layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ MOST = 5_000
 
 @dataclass(frozen=True)
 class ModulesForm:
-    """What stands in the fields."""
+    """The values of the fields."""
 
     method: str
     rank: str
-    """Empty: the method's own."""
+    """Empty: the method's default."""
     keys: tuple[str, ...]
     """Of ticked modules."""
     ticked: bool
-    """They are the reader's choice, even where there are none; False: as the method has it."""
+    """The layers were ticked by hand, even if none is; False: the method's default."""
     add: str = ""
-    """Key of a module below which all layers are to be ticked."""
+    """Key of a module whose layers are all to be ticked."""
     drop: str = ""
-    """The same, for none."""
+    """Key of a module whose layers are all to be unticked."""
 
     @classmethod
     def of(cls, query: QueryParams) -> "ModulesForm":
-        """From an address; what it does not say is as usual."""
+        """From an address, with defaults."""
         method = query.get("method", "")
         return cls(
             method=method if method in SPECS else USUAL_METHOD,
@@ -55,12 +55,12 @@ class ModulesForm:
         return "r" in SPECS[self.method].model_fields
 
     def layers(self, tree: Sequence[Module], model: TaskModel) -> list[str]:
-        """The ticked layers, by full name, in the model's order."""
+        """Full names of the ticked layers, in the model's order."""
         ticked = set(chosen_layers(tree, {*self.keys, self.add} - {""}))
         ticked -= set(chosen_layers(tree, {self.drop})) if self.drop else set()
         return [layer.name for layer in model.linear if layer.name in ticked]
 
     def address(self, **fields: str) -> str:
-        """The page for the same method, with other fields beside it."""
+        """The address of the page for this method, with other fields."""
         fields |= {"method": self.method} | ({"r": self.rank} if self.rank and self.ranked else {})
         return f"?{urlencode(fields)}"

@@ -79,8 +79,8 @@ class ArmForm:
         return validated(ArmSpec, self.body())
 
     def distinct_from(self, others: Iterable["ArmForm"]) -> "ArmForm":
-        """The same arm. If another one has its name, it loses its own, and rank and scale are doubled until no
-        other arm has its label."""
+        """The same arm. If another arm has its name, its own name is removed, and rank and scale are doubled until its
+        label is unique."""
         taken = {title for other in others for title in (other.title, other.with_values({"name": ""}).title)}
         if self.title not in taken:
             return self

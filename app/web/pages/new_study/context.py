@@ -30,7 +30,7 @@ from app.web.text.fields import TRAINING_FIELDS, TUNING_FIELDS
 
 @dataclass(frozen=True, kw_only=True)
 class PlanningPage(HasErrors):
-    """What both pages share: arms, what they would take, and what is wrong."""
+    """What both pages share: arms, their estimates, and errors."""
 
     model: TaskModel | None
     """The chosen base model with a head for the task; None while it is not known."""
@@ -40,9 +40,9 @@ class PlanningPage(HasErrors):
     """Why there is no plan."""
     errors: tuple[FieldError, ...] = ()
     insists: bool = False
-    """The box is ticked that queues what fits no worker."""
+    """Whether the box is ticked that queues runs that fit no worker."""
     focus: str = ""
-    """Where the keyboard goes: the button that was pressed may be gone."""
+    """The field that gets the focus, since the pressed button may be gone."""
 
     @property
     def arms(self) -> tuple[ArmFields, ...]:
@@ -51,7 +51,7 @@ class PlanningPage(HasErrors):
 
     @property
     def plan(self) -> StudyPlan | None:
-        """What the study would take, and what it can show."""
+        """The runs of the study, their times, and its power."""
         return self.planned.plan if self.planned else None
 
     @cached_property
@@ -68,14 +68,13 @@ class PlanningPage(HasErrors):
 
     @property
     def snapshot(self) -> str:
-        """The form as it was planned, as JSON, to ask for the estimates again while they are made: without what is
-        being typed meanwhile."""
+        """The planned form as JSON, to poll for its estimates: without what is being typed meanwhile."""
         values = {"seen": self.memory.version if self.memory else ""} | dict(self.own_values)
         return json.dumps(values | {name: text for arm in self.arms for name, text in arm.sent.items()})
 
     @property
     def own_values(self) -> Mapping[str, str]:
-        """What the form sends beside its arms."""
+        """Values that the form sends, without those of its arms."""
         return {}
 
     def has_field(self, path: str) -> bool:
@@ -124,7 +123,7 @@ class NewStudyPage(PlanningPage):
 
     @property
     def own_values(self) -> Mapping[str, str]:
-        """What the form sends beside its arms."""
+        """Values that the form sends, without those of its arms."""
         return {f"{TUNING}of": self.form.tuning} | dict(self.form.values)
 
     @property

@@ -31,7 +31,7 @@ TUNINGS: Mapping[str, Mapping[str, Field]] = {
 }
 """The fields of each kind of tuning, by path."""
 TUNING_PATHS = frozenset((f"{TUNING}kind", f"{TUNING}of", *TUNINGS["halving"]))
-"""Names that a form sends of it: `of` is the kind that the other fields belong to."""
+"""Names of its fields in a form: `of` is the kind that the others belong to."""
 TRAINING = "training."
 """Before the names of the budget's fields."""
 BUDGET = {f"{TRAINING}{field.name}": field for field in fields_of(TrainingBudget)}
@@ -41,7 +41,7 @@ TASKS_OF: Mapping[str, tuple[Task, ...]] = {
     "completion_only_loss": ("causal-lm", "seq2seq-lm"),
     "max_new_tokens": ("causal-lm", "seq2seq-lm"),
 }
-"""Fields of the budget that only some tasks use."""
+"""Fields of the budget that apply to some tasks only."""
 OWN_FIELDS = ("name", "base_model", "dataset", "task", "metric", "general_text", "margin_points", "seeds", "reference")
 ARM_FIELD = re.compile(r"arms\.(\d{1,3})\.(.+)")
 MAX_CHANGE = 4000
@@ -51,8 +51,8 @@ TUNING_ADAPTER: TypeAdapter[TuningSpec] = TypeAdapter(TuningSpec)
 
 
 def read_change(text: str) -> tuple[AnyMethod | None, dict[str, bool | int | float]]:
-    """What a button or an address sets, from JSON such as `{"training.gradient_checkpointing": true}`: another method,
-    and values of the budget. Anything that is not valid sets nothing."""
+    """The change of a button or an address: another method, and values of the budget. It is JSON, such as
+    `{"training.gradient_checkpointing": true}`; anything invalid is ignored."""
     values: object = None
     with suppress(ValueError, RecursionError):
         values = json.loads(text[:MAX_CHANGE])
@@ -151,7 +151,7 @@ class StudyForm:
         return replace(self.with_values(reference=reference), arms=arms)
 
     def changed(self, place: int, text: str) -> "StudyForm":
-        """With a change of the budget, or of an arm's method. An arm that would then be there twice is removed."""
+        """With a change of the budget, or of an arm's method. An arm that would then be a duplicate is removed."""
         method, training = read_change(text)
         form = self.with_values(**{path: BUDGET[path].written(value) for path, value in training.items()})
         if method is None or place >= len(self.arms):
@@ -163,7 +163,7 @@ class StudyForm:
         return replace(form, arms=(*self.arms[:place], arm, *self.arms[place + 1 :]))
 
     def with_arm(self, text: str) -> "StudyForm":
-        """With the method of a change beside full fine-tuning, instead of the usual arms."""
+        """With the method of a change and full fine-tuning as the arms."""
         method, _training = read_change(text)
         if method is None:
             return self
@@ -176,7 +176,7 @@ class StudyForm:
         return replace(self, values=dict(self.values) | values)
 
     def limited(self, field: str, choices: Collection[str], default: str = "") -> "StudyForm":
-        """With a default in a field whose text is not among the choices: other data may rule out a metric."""
+        """With the default in a field whose text is not among the choices: other data may rule out a metric."""
         return self.with_values(**{field: self.values[field] if self.values[field] in choices else default})
 
     @property
