@@ -123,9 +123,8 @@ def _ready(facts: DatasetFacts, file: str, findings: Sequence[Finding]) -> dict[
 
 def _check(scan: SourceScan, request: DatasetRequest) -> None:
     """Raise Invalid where the request does not fit what was read."""
-    problems: list[FieldError] = request.mapping.problems([column.name for column in scan.columns])
     values = {column.name: list(column.values) for column in scan.columns}
-    problems += request.splitting.problems(list(scan.splits), values)
+    problems = [*request.mapping.problems(list(values)), *request.splitting.problems(list(scan.splits), values)]
     if request.splitting.column and request.splitting.column in request.mapping.columns.values():
         what = _("The column %(column)r names the splits and is also mapped", column=request.splitting.column)
         problems.append(FieldError("splitting.column", what, _("Choose another column for one of them")))

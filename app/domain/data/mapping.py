@@ -69,11 +69,8 @@ class ColumnMapping(BaseModel):
     label_names: dict[Verbatim, Line] = Field(default_factory=dict, max_length=MOST_LABELS)
     """Names of the label column's values: `{"0": "no", "1": "yes"}`; other values keep their own."""
 
-    def problems(self, columns: Sequence[str]) -> list[FieldError]:
+    def problems(self, columns: Sequence[str]) -> Iterator[FieldError]:
         """Errors for a source with these columns."""
-        return list(self._problems(columns))
-
-    def _problems(self, columns: Sequence[str]) -> Iterator[FieldError]:
         roles, there = ROLES[self.format], ", ".join(columns)
         required = roles.required
         if self.format == "messages":

@@ -47,11 +47,8 @@ class Splitting(BaseModel):
     duplicates: Literal["keep", "drop"] = "keep"
     """`drop`: of rows with the same input one stays, in test if possible, else in validation."""
 
-    def problems(self, splits: Sequence[str], columns: Mapping[str, Sequence[str]]) -> list[FieldError]:
+    def problems(self, splits: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Iterator[FieldError]:
         """Errors for a source with these splits, and columns with these (few) values."""
-        return list(self._problems(splits, columns))
-
-    def _problems(self, splits: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Iterator[FieldError]:
         makes = self.missing() if self.kind == "predefined" else set(SPLITS)
         for split, share in (("validation", self.validation), ("test", self.test)):
             if split in makes and not share:

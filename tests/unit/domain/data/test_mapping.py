@@ -52,7 +52,7 @@ def test_columns_are_known_by_their_names_and_kinds(columns: list[Column], form:
     found = guess_mapping(columns, 1000)
     assert found.mapping is not None, found.reason
     assert (found.mapping.format, found.mapping.columns) == (form, mapped)
-    assert found.mapping.problems([one.name for one in columns]) == []
+    assert list(found.mapping.problems([one.name for one in columns])) == []
     assert found.reason.endswith(".")
 
 
