@@ -83,7 +83,9 @@ class Total:
         self.collection_id = answer["collection_id"] or self.collection_id
         self.added += answer["added"]
         self.known += answer["known"]
-        self.refused += [{"file": str(batch[one["place"]].path), "errors": one["errors"]} for one in answer["refused"]]
+        self.refused += [
+            {"file": str(batch[refused["place"]].path), "errors": refused["errors"]} for refused in answer["refused"]
+        ]
 
     @property
     def as_json(self) -> dict[str, Any]:
@@ -98,9 +100,9 @@ class Total:
 
     def lines(self, url: str) -> Iterator[str]:
         """As lines of text."""
-        for one in self.refused:
-            yield f"{one['file']}: the file was rejected"
-            for error in one["errors"]:
+        for refused_file in self.refused:
+            yield f"{refused_file['file']}: the file was rejected"
+            for error in refused_file["errors"]:
                 shown = FieldError(error["path"], Message(error["message"]), Message(error["remedy"]))
                 yield f"  {shown.located}"
         known = f", {len(self.known)} already imported" if self.known else ""

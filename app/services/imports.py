@@ -89,17 +89,17 @@ def add_results(session: Session, files: ReadFiles, collection: str) -> ImportRe
     if not files.results:
         return ImportReport(None, None, [], [], [*files.refused])
     row = _collection(session, collection)
-    run_ids = collections.known(session, row.id, [one.content_hash for one in files.results])
+    run_ids = collections.known(session, row.id, [imported.content_hash for imported in files.results])
     new: dict[str, HashedResult] = {}
     repeated: list[str] = []
-    for one in files.results:
-        if one.content_hash in run_ids or one.content_hash in new:
-            repeated.append(one.content_hash)
+    for imported in files.results:
+        if imported.content_hash in run_ids or imported.content_hash in new:
+            repeated.append(imported.content_hash)
         else:
-            new[one.content_hash] = one
-    added = collections.add(session, row, [_run(one) for one in new.values()])
-    for content_hash, one in new.items():
-        _store_item_scores(session, added[content_hash], one.result)
+            new[imported.content_hash] = imported
+    added = collections.add(session, row, [_run(imported) for imported in new.values()])
+    for content_hash, imported in new.items():
+        _store_item_scores(session, added[content_hash], imported.result)
     run_ids |= added
     new_ids, known_ids = [added[h] for h in new], [run_ids[h] for h in repeated]
     return ImportReport(row.name, row.id, new_ids, known_ids, [*files.refused])
@@ -119,9 +119,9 @@ def _collection(session: Session, name: str) -> CollectionRow:
     return row
 
 
-def _run(one: HashedResult) -> dict[str, Any]:
+def _run(imported: HashedResult) -> dict[str, Any]:
     """The columns of a run."""
-    result, at = one.result, now()
+    result, at = imported.result, now()
     stored = result.model_copy(update={"items": result.n, "item_scores": None})
     seconds = result.train_seconds
     return {
@@ -131,7 +131,7 @@ def _run(one: HashedResult) -> dict[str, Any]:
         "learning_rate": result.learning_rate,
         "spec_json": {},
         "imported_json": stored.model_dump(mode="json"),
-        "imported_hash": one.content_hash,
+        "imported_hash": imported.content_hash,
         "status": RunStatus.SUCCEEDED.value,
         "queued_at": at,
         "finished_at": at,

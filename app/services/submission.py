@@ -95,7 +95,7 @@ def _paths_of_an_arm() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        fields = [field_error(one, {}) for one in error.errors()]
+        fields = [field_error(details, {}) for details in error.errors()]
         raise _of_arm(Invalid.of(fields)) from None
     except Invalid as error:
         raise _of_arm(error) from error

@@ -142,19 +142,21 @@ class FitReport(_Value):
     def pending(self) -> int:
         """Estimates in progress, those of memory savings included."""
         savings = sum(fit.savings_pending for arm in self.arms for fit in arm.devices)
-        return savings + sum(one.state == "working" for one in self._estimates)
+        return savings + sum(estimate.state == "working" for estimate in self._estimates)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def estimate_ids(self) -> list[int]:
         """Of the arms' estimates."""
-        return [one.estimate_id for one in self._estimates if one.estimate_id is not None]
+        return [estimate.estimate_id for estimate in self._estimates if estimate.estimate_id is not None]
 
     @property
     def unrequested(self) -> int:
         """Estimates to request, in a transaction."""
         savings = sum(fit.unrequested for arm in self.arms for fit in arm.devices)
-        return savings + sum(one.state == "working" and one.estimate_id is None for one in self._estimates)
+        return savings + sum(
+            estimate.state == "working" and estimate.estimate_id is None for estimate in self._estimates
+        )
 
     @property
     def train_times(self) -> tuple[str, Mapping[str, EstimateBand]]:
@@ -175,7 +177,11 @@ class FitReport(_Value):
     @property
     def _estimates(self) -> list[ArmEstimate]:
         """Each once: arms may share one."""
-        unique = {(one.estimate_id, one.kind, one.bf16): one for arm in self.arms for one in arm.estimates}
+        unique = {
+            (estimate.estimate_id, estimate.kind, estimate.bf16): estimate
+            for arm in self.arms
+            for estimate in arm.estimates
+        }
         return list(unique.values())
 
     def refusal(self, *, study: bool) -> Invalid | None:

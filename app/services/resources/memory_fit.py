@@ -49,10 +49,10 @@ def fit_report(
     lookup.add(arm.on(device) for arm in arms for device in devices)
     fits = [[lookup.device_fit(device, arm.on(device)) for device in devices] for arm in arms]
     options: dict[tuple[int, int], list[SavingOption]] = {
-        (row, column): list(saving_options(arms[row].on(one.device), arms[row].lora))
+        (row, column): list(saving_options(arms[row].on(fit.device), arms[row].lora))
         for row, of_arm in enumerate(fits)
-        for column, one in enumerate(of_arm)
-        if _too_small(one)
+        for column, fit in enumerate(of_arm)
+        if _too_small(fit)
     }
     lookup.add(option.request for of_device in options.values() for option in of_device)
     for (row, column), of_device in options.items():
@@ -161,7 +161,7 @@ class _Lookup:
             update={
                 "memory_savings": tuple(sorted(savings, key=lambda saving: -saving.saved_bytes)),
                 "savings_pending": len(pending),
-                "unrequested": sum(one.estimate_id is None for one in pending),
+                "unrequested": sum(fit_of_option.estimate_id is None for fit_of_option in pending),
             }
         )
 
@@ -171,7 +171,7 @@ def _too_small(fit: DeviceFit) -> bool:
 
 
 def _arm_fit(arm: ArmRequest, fits: Sequence[DeviceFit]) -> ArmFit:
-    by_kind = {(one.arm_estimate.kind, one.arm_estimate.bf16): one.arm_estimate for one in fits}
+    by_kind = {(fit.arm_estimate.kind, fit.arm_estimate.bf16): fit.arm_estimate for fit in fits}
     return ArmFit(name=arm.name, method=arm.template.method, estimates=tuple(by_kind.values()), devices=tuple(fits))
 
 

@@ -33,8 +33,8 @@ def get(session: Session, estimate_id: int) -> EstimateRow:
 
 def by_keys(session: Session, keys: Iterable[str]) -> dict[str, EstimateRow]:
     """Those that exist, by key."""
-    wanted = sorted(set(keys))
-    return {row.key: row for row in session.scalars(select(EstimateRow).where(EstimateRow.key.in_(wanted)))}
+    unique = sorted(set(keys))
+    return {row.key: row for row in session.scalars(select(EstimateRow).where(EstimateRow.key.in_(unique)))}
 
 
 def insert(session: Session, row: EstimateRow) -> EstimateRow:
