@@ -217,6 +217,7 @@ def test_an_invalid_map_request_is_refused_with_the_field(
 
 def test_a_map_of_an_unknown_model_is_not_found(api: TestClient) -> None:
     assert api.get("models/gone/map").status_code == 404
+    assert api.get(f"models/{'long' * 100}/map").status_code == 404
 
 
 def test_a_worker_says_whether_it_has_bfloat16(api: TestClient, registered: Database) -> None:

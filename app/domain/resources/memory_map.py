@@ -16,26 +16,41 @@ from app.domain.resources.estimate import EstimateState, MapCell
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 
-Length = Annotated[int, Field(ge=2, le=131072)]
-Rows = Annotated[int, Field(ge=1, le=4096)]
 
+class MapOptions(BaseModel):
+    """What to map of a base model, and on which device."""
 
-class MapSpec(BaseModel):
-    """What to map."""
+    model_config = ConfigDict(frozen=True)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_model: Name = Field(max_length=200)
-    """Name of a registered base model."""
     task: Task = "sequence-classification"
-    labels: int = Field(default=2, ge=1, le=100_000)
-    device: str = ""
-    """A live worker's name, or a GPU's; empty takes the first worker, else the first GPU."""
-    methods: tuple[str, ...] = Field(default=("full", "lora"), min_length=1, max_length=8)
-    """Kinds, each with its default settings."""
-    training: TrainingArguments = TrainingArguments()
-    lengths: tuple[Length, ...] = Field(default=(64, 128, 256, 512), min_length=1, max_length=10)
-    batch_sizes: tuple[Rows, ...] = Field(default=(1, 2, 4, 8, 16, 32, 64), min_length=1, max_length=12)
+    labels: int = Field(default=2, ge=1, le=100_000, description="Of a classifier's head.")
+    device: str = Field(
+        default="",
+        max_length=120,
+        description="A live worker's name, or a GPU's; by default the first worker, else the first GPU.",
+    )
+    methods: list[str] = Field(
+        default=["full", "lora"], min_length=1, max_length=8, description="Kinds, each with its default settings."
+    )
+    lengths: list[Annotated[int, Field(ge=2, le=131072)]] = Field(
+        default=[64, 128, 256, 512], min_length=1, max_length=10
+    )
+    batch_sizes: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        default=[1, 2, 4, 8, 16, 32, 64], min_length=1, max_length=12
+    )
+    gradient_checkpointing: bool = False
+    bf16: bool | None = Field(default=None, description="As in training; by default, if the device supports it.")
+
+    @property
+    def training(self) -> TrainingArguments:
+        """The training arguments of every cell, apart from length and batch size."""
+        return TrainingArguments(gradient_checkpointing=self.gradient_checkpointing, bf16=self.bf16)
+
+
+class MapSpec(MapOptions):
+    """A memory map of a registered base model."""
+
+    base_model: Name
 
 
 class MapCellFit(MapCell):

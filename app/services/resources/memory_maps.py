@@ -66,7 +66,6 @@ def _request(session: Session, spec: MapSpec, device: Device) -> MapRequest:
     if model.facts is None:
         why = model.message or _("it is still being inspected, so try again in a few seconds")
         raise Invalid.field("base_model", _("%(name)s cannot be used: %(why)s", name=model.name, why=why))
-    bf16 = spec.training.bf16
     return MapRequest(
         **model_fields(model),
         task=spec.task,
@@ -76,7 +75,7 @@ def _request(session: Session, spec: MapSpec, device: Device) -> MapRequest:
         lengths=tuple(sorted(set(spec.lengths))),
         batch_sizes=tuple(sorted(set(spec.batch_sizes))),
         device=device.kind,
-        bf16=device.bf16 if bf16 is None else bf16,
+        bf16=device.bf16 if spec.bf16 is None else spec.bf16,
     )
 
 

@@ -11,7 +11,6 @@ from app.domain.errors import Invalid
 from app.domain.messages import Message, choose_from
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.memory_map import MapSpec
-from app.domain.runs.training import TrainingArguments
 from app.web.forms.errors import validated
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
@@ -72,7 +71,8 @@ class MapForm:
             "methods": self.methods,
             "lengths": _numbers(self.lengths),
             "batch_sizes": _numbers(self.batch_sizes),
-            "training": TrainingArguments(bf16=PRECISIONS[self.bf16], gradient_checkpointing=self.checkpointing),
+            "bf16": PRECISIONS[self.bf16],
+            "gradient_checkpointing": self.checkpointing,
         }
         return validated(MapSpec, values)
 
