@@ -1,9 +1,12 @@
-"""Flips of a study with their texts: items are sorted by the scores that the verdict rests on; texts and answers come
-from the predictions files of the runs. A file that cannot be read is reported, and the others are shown."""
+"""Flips of a study with their texts and answers.
+
+Items are sorted by the scores that the verdict rests on; texts and answers come from the predictions files of the runs.
+A file that cannot be read is reported, and the others are shown.
+"""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +14,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.flips import FlipKind, Flips, bands, quarter_edges, quarters
-from app.domain.errors import Invalid
-from app.domain.messages import _
-from app.services.flip_answers import Answer, Answers, UnreadRun
-from app.services.predictions import Predictions
+from app.domain.comparison.flips import HALF, FlipKind, Flips, JudgedArm, bands, quarter_edges, quarters
+from app.domain.errors import Invalid, NotFound
+from app.domain.messages import _, choose_from
+from app.domain.tasks import METRICS, MetricName
+from app.services.predictions import Predictions, of_artifact
 from app.store.files import Files
+from app.store.queries import artifacts
+from app.store.tables import ArtifactRow
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,38 @@ class Slice:
     """By the reference's confidence in its own answer, 0 to 3: see `SURE`."""
     text: str = ""
     """Occurs in the prompt or in the expected completion; case is ignored."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer to an item, over the seeds that count."""
+
+    score: float
+    """Mean of the verdict's metric."""
+    seeds: int
+    right: int
+    """Seeds whose score is above one half."""
+    label: str | None = None
+    """The label that most seeds chose."""
+    probability: float | None = None
+    """Mean probability that those seeds gave it."""
+    probability_of_true_label: float | None = None
+    """Mean over all seeds."""
+    text: str | None = None
+    """Of a generated answer, the first seed's."""
+    text_seed: int | None = None
+    text_metrics: Mapping[MetricName, float] | None = None
+    """Of that text."""
+
+
+@dataclass(frozen=True)
+class UnreadRun:
+    """A run whose answers could not be read."""
+
+    run_id: int
+    arm: str
+    seed: int
+    why: str
 
 
 @dataclass(frozen=True)
@@ -87,7 +124,7 @@ def browse(session: Session, files: Files, flips: Flips, where: Slice, *, after:
     positions = np.flatnonzero(facets.chosen())
     shown = positions[positions > after][: limit + 1]
     return FlipPage(
-        items=tuple(_item(answers, where.arm, int(position)) for position in shown[:limit]),
+        items=tuple(answers.item(answers.texts, where.arm, int(position)) for position in shown[:limit]),
         total=len(positions),
         next_after=int(shown[limit - 1]) if len(shown) > limit else None,
         listed=len(facets.mask),
@@ -97,21 +134,6 @@ def browse(session: Session, files: Files, flips: Flips, where: Slice, *, after:
         by_quarter=facets.counts("quarter"),
         by_band=facets.counts("band"),
         unread=answers.unread,
-    )
-
-
-def _item(answers: Answers, arm: str, row: int) -> FlipItem:
-    texts, reference = answers.texts, answers.flips.reference
-    assert texts is not None  # noqa: S101 there is no item without
-    return FlipItem(
-        position=row,
-        item=texts.at("item", row),
-        text=texts.at("text", row) or "",
-        label=answers.label_name(texts.at("label", row)),
-        target=texts.at("wanted", row),
-        base_model=answers.of_base_model(arm, row),
-        arm=answers.of(arm, row),
-        reference=answers.of(reference, row),
     )
 
 
@@ -162,9 +184,8 @@ def _index(texts: Predictions, label: str) -> int | None:
     if not label:
         return None
     if label not in texts.labels:
-        offered = ", ".join(texts.labels) or "none"
         raise Invalid.field(
-            "label", _("No item has the label %(label)r", label=label), _("Choose from: %(names)s", names=offered)
+            "label", _("No item has the label %(label)r", label=label), choose_from(texts.labels or ["none"])
         )
     return texts.labels.index(label)
 
@@ -176,3 +197,98 @@ def _containing(table: pa.Table, words: str) -> NDArray[np.bool_]:
     columns = [table.column(name) for name in ("text", "wanted") if name in table.column_names]
     hits = [pc.match_substring(column, words, ignore_case=True).fill_null(False).to_numpy() for column in columns]
     return np.asarray(np.any(hits, axis=0))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The predictions of an arm's runs and the reference's, as far as they could be read."""
+
+    flips: Flips
+    of_run: Mapping[int, Predictions]
+    texts: Predictions | None
+    """The predictions that hold the items' texts; None if no file could be read."""
+    unread: tuple[UnreadRun, ...]
+
+    @classmethod
+    def read(cls, session: Session, files: Files, flips: Flips, arm: str) -> "Answers":
+        """Read the files of the runs that count."""
+        both = dict.fromkeys((flips.reference, arm))
+        runs = [run for name in both if name in flips.arms for run in flips.arms[name].runs]
+        known = artifacts.predictions_of(session, [run.run_id for run in runs])
+        of_run: dict[int, Predictions] = {}
+        texts, unread = None, []
+        for run in runs:
+            try:
+                predictions = _read(files, known.get(run.run_id), flips, texts=texts is None)
+            except (NotFound, Invalid) as error:
+                unread.append(UnreadRun(run.run_id, run.arm, run.seed, error.message))
+            else:
+                of_run[run.run_id] = predictions
+                texts = texts or predictions
+        return cls(flips, of_run, texts, tuple(unread))
+
+    def confidence(self) -> NDArray[np.float64] | None:
+        """The reference's probability of its own answer, mean over its seeds, [R]; None where answers have none."""
+        judged = self.flips.arms.get(self.flips.reference)
+        read = [self.of_run[run.run_id] for run in judged.runs if run.run_id in self.of_run] if judged else []
+        columns = [column for predictions in read if (column := predictions.column("sure")) is not None]
+        rows = min(map(len, columns), default=0)
+        return np.mean([column[:rows] for column in columns], axis=0, dtype=np.float64) if columns else None
+
+    def item(self, texts: Predictions, arm: str, row: int) -> FlipItem:
+        """An item with the answers; the base model's are those with the heads of the arm's runs before training."""
+        own, reference = self.flips.arms.get(arm), self.flips.arms.get(self.flips.reference)
+        return FlipItem(
+            position=row,
+            item=texts.at("item", row),
+            text=texts.at("text", row) or "",
+            label=_label_name(texts, texts.at("label", row)),
+            target=texts.at("wanted", row),
+            base_model=self._answer(own, own.base, row, "base_") if own and own.base is not None else None,
+            arm=self._answer(own, own.scores, row, "") if own else None,
+            reference=self._answer(reference, reference.scores, row, "") if reference else None,
+        )
+
+    def _answer(self, judged: JudgedArm, scores: NDArray[np.float64], row: int, side: str) -> Answer:
+        by_seed = scores[:, row]
+        plain = Answer(score=float(by_seed.mean()), seeds=len(by_seed), right=int((by_seed > HALF).sum()))
+        answers = [
+            (run, predictions, predictions.at(f"{side}answer", row))
+            for run in judged.runs
+            if (predictions := self.of_run.get(run.run_id)) is not None and row < predictions.table.num_rows
+        ]
+        if not answers or answers[0][2] is None:
+            return plain
+        run, predictions, text = answers[0]
+        if isinstance(text, str):
+            metrics = {name: predictions.at(f"{side}{name}", row) for name in METRICS}
+            known = {name: float(value) for name, value in metrics.items() if value is not None}
+            return replace(plain, text=text, text_seed=run.seed, text_metrics=known)
+        chosen, _times = Counter(label for _run, _predictions, label in answers).most_common(1)[0]
+        return replace(
+            plain,
+            label=_label_name(predictions, chosen),
+            probability=_mean(p.at(f"{side}sure", row) for _run, p, label in answers if label == chosen),
+            probability_of_true_label=_mean(p.at(f"{side}of_label", row) for _run, p, _label in answers),
+        )
+
+
+def _label_name(predictions: Predictions, label: int | None) -> str | None:
+    """The name of a label; its number where the file does not name it."""
+    if label is None:
+        return None
+    return predictions.labels[label] if 0 <= label < len(predictions.labels) else str(label)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _read(files: Files, artifact: ArtifactRow | None, flips: Flips, *, texts: bool) -> Predictions:
+    if artifact is None:
+        raise NotFound(_("The run left no predictions."))
+    predictions = of_artifact(files, artifact, texts=texts)
+    if predictions.items_hash != flips.items_hash:
+        raise Invalid(_("The predictions of the run are of other items than its scores."))
+    return predictions

@@ -1,7 +1,7 @@
 """What makes runs incomparable, and what each confounder rules out.
 
-verdict   there is no verdict between arms that differ in it
-cost      there is no winner in memory or time
+verdict   no verdict between arms that differ in it
+cost      no comparison of memory or time
 doubt     a difference may come from it, and not from the method
 """
 

@@ -170,8 +170,7 @@ def compare(
     done = {title: [run for run in outcomes if run.result] for title, outcomes in by_arm.items()}
     results = {title: [run.result for run in outcomes if run.result] for title, outcomes in done.items()}
     items = next((matrix.shape[1] for matrix in scores.values()), test_items)
-    every_tuning = {arm.title: ArmTuning.of(spec, arm, trials) for arm in spec.arms}
-    tuning = {title: arm_tuning for title, arm_tuning in every_tuning.items() if arm_tuning is not None}
+    tuning = {arm.title: tuned for arm in spec.arms if (tuned := ArmTuning.of(spec, arm, trials))}
     arms = tuple(
         StudyArm(
             spec=arm,

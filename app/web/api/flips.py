@@ -12,8 +12,7 @@ from app.domain.messages import _, choose_from
 from app.domain.tasks import MetricName
 from app.services import flips as flip_service
 from app.services import studies as study_service
-from app.services.flip_answers import UnreadRun
-from app.services.flips import FlipItem, Slice
+from app.services.flips import FlipItem, Slice, UnreadRun
 from app.store.queries.page import LARGEST_ID
 from app.web.api.answer import Answer
 from app.web.api.run_list import Limit

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.format import (
     NBSP,
@@ -33,8 +34,14 @@ class Fact:
 def facts(study: StudyComparison) -> tuple[Fact, ...]:
     """Of the headline's arm against the reference; of the first arm with a result where nothing was compared."""
     arm = study.focus
-    if arm is not None and both_costs(study, arm) is not None:
-        return (_score(study, arm), _memory(study, arm), _time(study, arm), _file(study, arm))
+    if arm is not None and (costs := both_costs(study, arm)):
+        own, other = costs
+        return (
+            _score(study, arm),
+            _memory(memory_share(study, arm), own, other),
+            _time(time_share(study, arm), own, other),
+            _file(own.artifact_bytes, other.artifact_bytes),
+        )
     done = next((a for a in study.arms if a.score is not None and a.costs is not None), None)
     return _alone(study, done) if done is not None else ()
 
@@ -54,30 +61,24 @@ def _score(study: StudyComparison, arm: StudyArm) -> Fact:
     return Fact(difference_text(arm) or NOTHING, _("points"), what)
 
 
-def _memory(study: StudyComparison, arm: StudyArm) -> Fact:
-    costs = both_costs(study, arm)
-    value = memory_share(study, arm)
-    if costs is None or value is None:
+def _memory(value: str | None, costs: Costs, others: Costs) -> Fact:
+    if value is None:
         return Fact(NOTHING, "", _("memory: measured under different conditions"))
-    peak = costs[1].peak_bytes.mean
-    own, reference = memory_in(costs[0].peak_bytes.mean, peak), f"{memory_in(peak, peak)}{NBSP}{memory_unit(peak)[1]}"
+    peak = others.peak_bytes.mean
+    own, reference = memory_in(costs.peak_bytes.mean, peak), f"{memory_in(peak, peak)}{NBSP}{memory_unit(peak)[1]}"
     return Fact(value, "", _("of the memory, %(own)s of %(reference)s", own=own, reference=reference))
 
 
-def _time(study: StudyComparison, arm: StudyArm) -> Fact:
-    costs = both_costs(study, arm)
-    value = time_share(study, arm)
-    if costs is None or value is None:
+def _time(value: str | None, costs: Costs, others: Costs) -> Fact:
+    if value is None:
         return Fact(NOTHING, "", _("train time: measured under different conditions"))
-    own, reference = duration(costs[0].train_seconds.mean), duration(costs[1].train_seconds.mean)
+    own, reference = duration(costs.train_seconds.mean), duration(others.train_seconds.mean)
     return Fact(value, "", _("of the train time, %(own)s of %(reference)s", own=own, reference=reference))
 
 
-def _file(study: StudyComparison, arm: StudyArm) -> Fact:
-    costs = both_costs(study, arm)
-    if costs is None or not costs[0].artifact_bytes or not costs[1].artifact_bytes:
+def _file(own: int, reference: int) -> Fact:
+    if not own or not reference:
         return Fact(NOTHING, "", _("file: not kept"))
-    own, reference = costs[0].artifact_bytes, costs[1].artifact_bytes
     what = _("file, %(own)s compared with %(reference)s", own=file_size(own), reference=file_size(reference))
     smaller = times_smaller(own, reference)
     if smaller is not None:

@@ -9,8 +9,7 @@ from sqlalchemy.orm import Session
 from app.domain.comparison.flips import HALF, SURE, FlipKind, Flips
 from app.domain.comparison.study import StudyComparison
 from app.domain.tasks import METRICS, MetricName
-from app.services.flip_answers import Answer, UnreadRun
-from app.services.flips import FlipItem, FlipPage, Slice, browse
+from app.services.flips import Answer, FlipItem, FlipPage, Slice, UnreadRun, browse
 from app.store.files import Files
 from app.web.format import NOTHING, capitalized, count, percent
 from app.web.i18n import gettext as _
