@@ -1,7 +1,7 @@
 """Archiving and deleting: a page that says what would go, with a form for each, which work without scripts."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form
@@ -18,7 +18,7 @@ from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
 
-LISTS: dict[Owner, str] = {"runs": "/runs", "studies": "/studies"}
+DELETE = {"runs": deletion.delete_run, "studies": deletion.delete_study, "imports": deletion.delete_collection}
 TEMPLATE = "deletion/show.html"
 
 
@@ -87,14 +87,6 @@ def confirm_upload(session: Reading, render: Render, upload_id: RowId) -> HTMLRe
     return render.page(TEMPLATE, DeletionPage("data", title, f"/data/uploads/{upload_id}", removed, consequence))
 
 
-@router.post("/imports/{collection_id:int}/delete")
-def delete_collection(db: Db, files: Store, collection_id: int) -> RedirectResponse:
-    """Delete a collection with its imported runs."""
-    with db.transaction() as session:
-        deletion.delete_collection(session, files, collection_id)
-    return RedirectResponse("/imports", status_code=303)
-
-
 @router.post("/models/{name:path}/delete")
 def delete_model(db: Db, name: Name) -> RedirectResponse:
     """Delete a base model."""
@@ -127,13 +119,12 @@ def set_archived(db: Db, owner: Owner, owner_id: int, archived: Annotated[bool, 
     with db.transaction() as session:
         change = archive.archive_run if owner == "runs" else archive.archive_study
         change(session, owner_id, archived)
-    return RedirectResponse(LISTS[owner] if archived else f"/{owner}/{owner_id}", status_code=303)
+    return RedirectResponse(f"/{owner}" if archived else f"/{owner}/{owner_id}", status_code=303)
 
 
-@router.post("/{owner}/{owner_id:int}/delete")
-def delete(db: Db, files: Store, owner: Owner, owner_id: int) -> RedirectResponse:
-    """Delete a run or a study."""
+@router.post("/{noun}/{row_id:int}/delete")
+def delete(db: Db, files: Store, noun: Literal["runs", "studies", "imports"], row_id: int) -> RedirectResponse:
+    """Delete a run, a study, or a collection with its imported runs; then show the list."""
     with db.transaction() as session:
-        change = deletion.delete_run if owner == "runs" else deletion.delete_study
-        change(session, files, owner_id)
-    return RedirectResponse(LISTS[owner], status_code=303)
+        DELETE[noun](session, files, row_id)
+    return RedirectResponse(f"/{noun}", status_code=303)
